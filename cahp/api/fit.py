@@ -91,20 +91,16 @@ def fit(
         texts, notices = data_sets.sample(dataset.split("train"), limit, seed=settings.seed)
         validation = dataset.split("validation")
         how: dict[str, Any] = {"device": settings.device, "seed": settings.seed, "progress": reporter}
-        network, history = None, None
+        fitted, history, name = None, None, ""
         if whole:
             name = training_key(card, texts, validation=validation, schedule=schedule, seed=settings.seed)
             history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
-            if history is None:
-                checkpoint = StoredTraining(store, name)
-                trained, trained_epochs = fitting.fit_whole(
-                    card, texts, validation=validation, schedule=schedule, checkpoint=checkpoint, **how
-                )
-                network, history = trained.network, [asdict(epoch) for epoch in trained_epochs]
-        else:
-            fitted = fitting.fit_adapter(card, texts, validation=validation, schedule=schedule, rank=rank, **how)
-            network, history = fitted.peft, [asdict(epoch) for epoch in fitted.history]
-        if network is not None and not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+            how["checkpoint"] = StoredTraining(store, name)
+        if history is None:
+            used = None if whole else rank
+            fitted = fitting.fit(card, texts, validation=validation, schedule=schedule, rank=used, **how)
+            history = [asdict(epoch) for epoch in fitted.history]
+        if fitted and not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
             raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
         document = {
             "model": card.id,
@@ -115,25 +111,23 @@ def fit(
             "notices": [*dataset.notices, *notices],
         }
         with UnwrittenError.carrying(document):
-            if network is None:
+            if fitted is None:
                 folder = output.folder
             elif whole:
                 # Saved with the weights, so that an interruption after this point does not lose the training.
                 folder = fitting.save_network(
-                    network,
-                    trained.tokenizer,
+                    fitted.network,
+                    fitted.model.tokenizer,
                     output,
                     made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": history},
                 )
             elif save == "adapter":
-                folder = fitting.save_adapter(fitted, output, base=fitting.base_name(card))
+                folder = fitting.save_adapter(fitted, output)
             else:
                 folder = fitting.save_merged(fitted, output)
         try:
-            if save == "adapter":
-                classifier = fitting.load_adapter(card, folder, labels=texts.classes, device=settings.device)
-            else:
-                classifier = models.load(str(folder.resolve()), device=settings.device)
+            adapted = replace(card, labels=texts.classes, adapter=str(folder))
+            classifier = models.load(adapted if save == "adapter" else str(folder.resolve()), device=settings.device)
         except SelfTestError as error:
             raise SelfTestError(
                 f"the classifier in {folder} cannot be used ({error}); train again with a lower --learning-rate"

@@ -51,7 +51,7 @@ class ForwardCall:
     tap: Tap | None = None
     leaving: Leaving | None = None
     taken: Taken | None = None
-    #: Stop before the first layer, with its arguments.
+    #: Stop before the first layer with heads.
     stop: bool = False
     #: The first hidden states of a network without its first layers.
     start: Tensor | None = None
@@ -75,11 +75,7 @@ def calling(call: ForwardCall) -> Iterator[None]:
 
 
 class FirstLayerReached(Exception):
-    """Carries the arguments of the first layer out of a forward call that stops there."""
-
-    def __init__(self, arguments: Arguments) -> None:
-        super().__init__()
-        self.arguments = arguments
+    """Ends a forward call that stops before the first layer with heads."""
 
 
 def _attention(
@@ -185,10 +181,10 @@ def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     call, has_heads = _current.get(), hasattr(module, "cahp_entry")
     if call.start is not None and has_heads and module.cahp_entry:
         return (call.start, *args[1:]), kwargs
-    if call.stop and has_heads:
-        raise FirstLayerReached((args, kwargs))
     if call.record is not None:
         call.record.append((args, kwargs))
+    if call.stop and has_heads:
+        raise FirstLayerReached
     return None
 
 

@@ -1,12 +1,12 @@
 """Load a pruned transformer: layers with their own numbers of heads, from a folder beside this file.
 
-Needs torch, transformers and safetensors, nothing else, and runs no code from the folder:
+It needs only torch, transformers and safetensors, and runs no code from the folder:
 
     from load_pruned import load_pruned
     model = load_pruned("folder")           # a transformers model in eval mode, smaller than its original
     model(**tokenizer("a text", return_tensors="pt")).logits
 
-transformers itself cannot load such weights, because it gives every layer the same number of heads.
+transformers itself cannot load such weights, because its layers all have the same number of heads.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 SCHEMA = "cahp.compact/2"
-#: Folders of before say less, and mean the same by it.
+#: Folders of schema 1 have fewer entries, with the same meaning.
 _SCHEMAS = ("cahp.compact/1", SCHEMA)
-#: The name under which transformers finds the attention function of networks that leave out cut heads in it.
+#: The start of the name under which transformers finds an attention function that leaves out cut heads.
 _SELECTING = "cahp_selecting_"
-#: What a network ends in, and the class of transformers that builds it so.
+#: The class of transformers that builds a network, by its head.
 HEADS: dict[str, Any] = {
     "classification": AutoModelForSequenceClassification,
     "causal": AutoModelForCausalLM,
@@ -46,13 +46,13 @@ HEADS: dict[str, Any] = {
 
 
 def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementation: str | None = None) -> Any:
-    """The pruned network in ``folder``, in eval mode, with float32 weights.
+    """Load the pruned network in ``folder``, in eval mode, with float32 weights.
 
-    Its ``config.json`` holds, under ``cahp``: ``head``, what it ends in (a classifier's if it does not say); ``kept``,
-    the heads that each layer has left, numbered as in the original; ``attributes``, numbers of heads and channels that
-    some attention modules need to know; ``planes``, which planes of an argument with scores for each head some of them
-    need; and ``selects``, which query heads are left where queries, keys or a bias on scores are made for all.
-    ``position_bias`` is what folders of before call ``planes``.
+    Its ``config.json`` holds these entries under ``cahp``: ``head``, the kind of the network's head (default: a
+    classifier's); ``kept``, the kept heads of each layer, numbered as in the original; ``attributes``, the numbers of
+    heads and channels that attention modules store; ``planes``, arguments with one plane of scores for each head, and
+    the planes to keep; and ``selects``, the query heads to keep where queries, keys or a bias on scores are computed
+    for all heads. Folders of schema 1 have ``position_bias`` in place of ``planes``.
 
     Raises:
         ValueError: If the folder holds no pruned model, or its files do not belong together.
@@ -68,8 +68,12 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
         network.generation_config = GenerationConfig.from_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
     for name, tensor in weights.items():
-        _place(network, name, tensor)
-    _check_complete(network, set(weights))
+        _set_weights(network, name, tensor)
+    state = network.state_dict(keep_vars=True)
+    loaded = {tensor.data_ptr() for name, tensor in state.items() if name in weights}
+    missing = [name for name, tensor in state.items() if name not in weights and tensor.data_ptr() not in loaded]
+    if missing:
+        raise ValueError(f"the weights lack {missing[0]}")
     for path, attributes in plan["attributes"].items():
         for name, value in attributes.items():
             set_size(network.get_submodule(path), name, value)
@@ -85,16 +89,16 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     return network.eval()
 
 
-def _place(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
+def _set_weights(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     module = network.get_submodule(path)
-    there = getattr(module, leaf, None)
-    if not isinstance(there, torch.Tensor):
-        raise ValueError(f"the weights hold {name}, which the model has no place for")  # noqa: TRY004
-    if there.shape == tensor.shape:
-        # In place, so that weights that are shared stay shared.
+    current = getattr(module, leaf, None)
+    if not isinstance(current, torch.Tensor):
+        raise ValueError(f"the weights contain {name}, which the model does not have")  # noqa: TRY004
+    if current.shape == tensor.shape:
+        # In place, so that shared weights stay shared.
         with torch.no_grad():
-            there.copy_(tensor)
+            current.copy_(tensor)
         return
     setattr(module, leaf, nn.Parameter(tensor, requires_grad=False))
     if leaf == "weight" and isinstance(module, nn.Linear):
@@ -105,16 +109,8 @@ def _place(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
             setattr(module, size, value)
 
 
-def _check_complete(network: nn.Module, names: set[str]) -> None:
-    state = network.state_dict(keep_vars=True)
-    loaded = {tensor.data_ptr() for name, tensor in state.items() if name in names}
-    missing = [name for name, tensor in state.items() if name not in names and tensor.data_ptr() not in loaded]
-    if missing:
-        raise ValueError(f"the weights lack {missing[0]}")
-
-
 def set_size(module: nn.Module, name: str, value: int) -> None:
-    """Set a number by which ``module`` knows its heads: an attribute, or an entry of its own configuration."""
+    """Set the number of heads or channels that ``module`` stores as an attribute or in its own configuration."""
     if name.startswith("config."):
         module.config = copy.copy(module.config)
         setattr(module.config, name.removeprefix("config."), value)
@@ -123,7 +119,7 @@ def set_size(module: nn.Module, name: str, value: int) -> None:
 
 
 def cut_planes(module: nn.Module, argument: str, heads: int, kept: list[int]) -> None:
-    """Let ``module`` leave out the planes of cut heads in ``argument``, which has one for each of ``heads``."""
+    """Make ``module`` leave out the planes of cut heads in ``argument``, which has one plane for each of ``heads``."""
     known = hasattr(module, "cahp_planes")
     module.cahp_planes = (argument, heads, torch.tensor(kept))  # type: ignore[assignment]
     if not known:
@@ -146,9 +142,9 @@ def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
 def selected(
     module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-    """Queries, keys and a bias on scores without the heads that were cut out of ``value``, where they still have all.
+    """Remove the heads that were cut out of ``value`` from queries, keys and a bias on scores that still have all.
 
-    ``module.cahp_selects`` says how many units there were, how many query heads each has, and which are left.
+    ``module.cahp_selects`` holds the number of units before the cut, the query heads of each, and the kept units.
     """
     units, group, kept = getattr(module, "cahp_selects", (0, 1, None))
     if kept is None or len(kept) == units:
@@ -166,12 +162,12 @@ def selected(
 
 
 def own_function(module: nn.Module) -> Any:
-    """The function by which the library itself computes a module's attention, step by step."""
+    """The library's own function that computes a module's attention step by step."""
     return inspect.unwrap(type(module).forward).__globals__["eager_attention_forward"]
 
 
 def _selecting(name: str) -> str:
-    """Register the attention function ``name`` with ``selected`` before it; its new name."""
+    """Register an attention function that calls ``selected`` before the function ``name``; return its new name."""
 
     def attention(module: nn.Module, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
         query, key, options = selected(module, query, key, value, options)

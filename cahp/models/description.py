@@ -72,7 +72,10 @@ def describe_config(
     _check_lists(folder / CONFIG, config, weight_bytes)
     family = FAMILIES.get(kind)
     if family is None:
-        family, shape = _describe_matched(name, folder, weight_bytes)
+        # Imported here because it imports torch.
+        from cahp.models.matching import match_folder
+
+        family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
     else:
         shape = _describe_known(folder, config, family)
     if config.get("is_decoder") and not family.causal:
@@ -96,38 +99,6 @@ def describe_config(
         language=language_of(config),
         **shape,
     )
-
-
-def _describe_matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
-    """The family of an architecture that is matched by its structure, and the shape entries of its card."""
-    from cahp.models.matching import match_folder
-
-    match = match_folder(name, str(folder), weight_bytes=weight_bytes)
-    family, layers = match.family, len(match.places)
-    notes = [f"matched by its structure ({family.matched}), and proven when it is loaded"]
-    if match.group > 1:
-        notes.append(
-            f"{match.group} query heads share keys and values: each such group of {match.heads * match.group} heads in "
-            "all counts as one head here, is described by the mean of its attention maps, and stays or goes as a whole"
-        )
-    if match.places != tuple(range(match.places[-1] + 1)) or match.between:
-        notes.append(f"{layers} of its {layers + match.between} layers have attention heads, and only these are shown")
-    if family.feed_out is None:
-        notes.append("a refit solves the attention's output projection alone")
-    if not family.edits:
-        notes.append("its attention maps can be read and not replaced, as methods that edit maps need")
-    if family.no_cut is not None:
-        notes.append(f"cut: no; heads are masked, since {family.no_cut}, and it is exported as drop-in alone")
-    return family, {
-        "layers": layers,
-        "heads": match.heads,
-        "group": match.group,
-        "head_size": match.head_size,
-        "hidden": match.hidden,
-        "notes": tuple(notes),
-        "no_cut": family.no_cut,
-        "places": match.places if match.between else None,
-    }
 
 
 def _describe_known(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
@@ -194,7 +165,8 @@ def describe(
     """
     card = describe_config(name, folder, labels=labels)
     files = weights.weight_files(name, folder)
-    _check_adapter(name, folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        _check_adapter(name, folder)
     count = count_weights(read_shapes(files))
     check_attention(card, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
@@ -227,13 +199,11 @@ def check_attention(card: ModelCard, count: int) -> None:
 
 def _check_adapter(name: str, folder: Path) -> None:
     """Check an adapter beside the weights, which transformers loads by itself and which may take any memory."""
-    if not (folder / ADAPTER_CONFIG).is_file():
-        return
-    said = read_json(folder / ADAPTER_CONFIG)
-    ranks = said.get("rank_pattern")
-    highest = [said.get("r"), *(ranks.values() if isinstance(ranks, dict) else [])]
+    adapter = read_json(folder / ADAPTER_CONFIG)
+    ranks = adapter.get("rank_pattern")
+    highest = [adapter.get("r"), *(ranks.values() if isinstance(ranks, dict) else [])]
     if (
-        said.get("peft_type") != "LORA"
+        adapter.get("peft_type") != "LORA"
         or any(type(rank) is not int or not 0 < rank <= _HIGHEST_RANK for rank in highest)
         or not (folder / ADAPTER).is_file()
     ):
@@ -246,10 +216,9 @@ def _check_adapter(name: str, folder: Path) -> None:
 
 def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
     """The heads of each layer, in the folder of a pruned model."""
-    said = config.get("cahp")
-    if said is None:
+    if config.get("cahp") is None:
         return None
-    kept = said.get("kept") if isinstance(said, dict) else None
+    kept = config["cahp"].get("kept") if isinstance(config["cahp"], dict) else None
     if (
         not isinstance(kept, list)
         or len(kept) != layers
@@ -277,18 +246,14 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
         ModelError: If they are not numbered 0, 1, 2, ..., or two have one name.
     """
     names = config.get("id2label")
+    count = config.get("num_labels", 2) if names is None else len(names) if isinstance(names, dict) else 0
+    if type(count) is not int or count > _MOST_CLASSES:
+        raise ModelError(f"the model's config.json must name at most {_MOST_CLASSES:,} classes; correct it")
     if names is None:
-        count = config.get("num_labels", 2)
-        if type(count) is not int or count > _MOST_CLASSES:
-            raise ModelError(
-                f"the model's num_labels must be a number up to {_MOST_CLASSES:,}; correct its config.json"
-            )
         return tuple(f"LABEL_{index}" for index in range(count))
-    if isinstance(names, dict) and len(names) > _MOST_CLASSES:
-        raise ModelError(f"the model's id2label names {len(names):,} classes; use one with {_MOST_CLASSES:,} at most")
-    if not isinstance(names, dict) or {str(key) for key in names} != {str(index) for index in range(len(names))}:
+    if not isinstance(names, dict) or {str(key) for key in names} != {str(index) for index in range(count)}:
         raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json")
-    labels = tuple(str(names[str(index)]) for index in range(len(names)))
+    labels = tuple(str(names[str(index)]) for index in range(count))
     if len(set(labels)) < len(labels):
         raise ModelError(
             f"the model's id2label gives one name to several classes ({', '.join(labels)[:200]}); "
@@ -300,10 +265,8 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
 def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     """Class names, or none for a model without a sequence-classification head.
 
-    Other kinds of labels are refused. A head is described by how attention maps differ between classes, so every text
-    must have exactly one class; with several labels a text would belong to both sides of most pairs of classes. Classes
-    could be made of numbers by quantiles, but then these, which are not part of the model, would select the heads. And
-    all outcomes (accuracy, paired differences, KL divergence) are of one class per text.
+    Other kinds of labels are refused: a head is described by how attention maps differ between classes, and all
+    outcomes (accuracy, paired differences, KL divergence) are of one class per text.
 
     Raises:
         ModelError: If it gives a text a number or several labels at once, with its ``problem_type``.
@@ -314,16 +277,14 @@ def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
         return ()
     problem = config.get("problem_type")
     labels = class_names(config)
-    next_step = "name a model that gives every text one class, or train one on an encoder with `cahp fit`"
     if problem == "multi_label_classification":
-        raise ModelError(
-            f"{name} gives a text several labels at once (problem_type {problem}), and the method tells classes apart "
-            f"of which every text has one; {next_step}"
-        )
-    if problem == "regression" or len(labels) < 2:
+        reason = f"gives a text several labels at once (problem_type {problem})"
+    elif problem == "regression" or len(labels) < 2:
         why = f"problem_type {problem}" if problem == "regression" else "one output, as for problem_type regression"
-        raise ModelError(
-            f"{name} predicts a number ({why}), and the method tells classes apart of which a number has none; "
-            f"{next_step}"
-        )
-    return labels
+        reason = f"predicts a number ({why})"
+    else:
+        return labels
+    raise ModelError(
+        f"{name} {reason}, and the method compares classes of which every text has one; name a model that gives every "
+        "text one class, or train one on an encoder with `cahp fit`"
+    )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from cahp.values import OptionError, Precision
+from cahp.values import OptionError
 
 #: Largest difference between the logits of a masked and a cut model, relative to the largest logit above 1, on a
 #: processor and on other devices, where the order of sums depends on the sizes of matrices.
@@ -22,13 +21,8 @@ _BATCH, _LARGE_BATCH = (2048, 256), (16384, 1024)
 #: Memory for the activations of one backward pass. Not a share of the free memory, since batches change last digits.
 _ACTIVATION_BYTES, _LARGE_ACTIVATION_BYTES = 256 << 20, 2 << 30
 
-#: Files of Linux with the free memory, and with the limit and use of a container.
-_MEMORY, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-_LIMITS = (
-    ("memory.max", "memory.stat", "anon"),
-    ("memory/memory.limit_in_bytes", "memory/memory.stat", "rss"),
-)
-_UNLIMITED = 1 << 60
+#: The file of Linux with the free memory, and the folder with the limit and use of a container.
+_MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def find_device(name: str) -> torch.device:
@@ -56,31 +50,6 @@ def has_bfloat16(where: torch.device) -> bool:
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in checks)
     return False
-
-
-@contextmanager
-def compute_in(where: torch.device, precision: Precision) -> Iterator[None]:
-    """Compute matrix products in ``precision`` inside the block.
-
-    Weights stay in float32. In bfloat16 matrix products use numbers with 8 binary digits instead of 24; normalisations,
-    sums over texts and losses stay in float32, and so does the softmax of attention, except in families that write it
-    out (DeBERTa and ESM).
-    """
-    if precision == "float32":
-        yield
-        return
-    with torch.autocast(where.type, dtype=torch.bfloat16):
-        yield
-
-
-def in_float32(watch: Callable[[int, Tensor], None], where: torch.device) -> Callable[[int, Tensor], None]:
-    """Let ``watch``, which is called with a layer's values, compute in float32 whatever the layer's precision."""
-
-    def watching(layer: int, seen: Tensor) -> None:
-        with torch.autocast(where.type, enabled=False):
-            watch(layer, seen)
-
-    return watching
 
 
 def tolerance(where: torch.device) -> float:
@@ -142,28 +111,21 @@ def free_bytes(where: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(where)[0])
     if where.type != "cpu":
         return None
-    left = _entries(_MEMORY, "MemAvailable:", unit=1 << 10)
-    for limit, statistics, entry in _LIMITS:
-        # A container may have less than the machine. Its cached files do not count, since they are freed on demand.
-        most, used = _number(_GROUP / limit), _entries(_GROUP / statistics, entry, unit=1)
-        if most is not None and most < _UNLIMITED:
-            left.append(most - sum(used))
+    left = _read_sizes(_MEMORY, "MemAvailable:", unit=1 << 10)
+    # A container may have less than the machine, or "max". Its cached files do not count: they are freed on demand.
+    with suppress(OSError, ValueError):
+        most = int((_CONTAINER / "memory.max").read_text(encoding="ascii"))
+        left.append(most - sum(_read_sizes(_CONTAINER / "memory.stat", "anon", unit=1)))
     return max(0, min(left)) if left else None
 
 
-def _entries(file: Path, name: str, *, unit: int) -> list[int]:
+def _read_sizes(file: Path, name: str, *, unit: int) -> list[int]:
+    """The sizes of the entry ``name`` in a file of such entries; none if it cannot be read."""
     try:
         lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
         return [int(line[1]) * unit for line in lines if line[:1] == [name]]
     except (OSError, ValueError, IndexError):
         return []
-
-
-def _number(file: Path) -> int | None:
-    try:
-        return int(file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
 
 
 def visible_gpus() -> list[str]:

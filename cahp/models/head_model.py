@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from cahp.models.attention import (
     attach,
     calling,
 )
-from cahp.models.devices import batch_size, compute_in, in_float32, move_to
+from cahp.models.devices import batch_size, move_to
 from cahp.models.families import Family, Site
 from cahp.models.projection import Projection, find_module
 from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head
@@ -284,19 +285,26 @@ class HeadModel:
                 f"the attention maps of {self.card.id} can be read but not replaced; choose a method that does not "
                 "edit maps"
             )
-        if precision != "float32" and probe is not None:
-            probe = in_float32(probe, self.device)
         answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
         # Layers that are used in many passes: a probe gets the mean of their weights.
         sums, counts = dict[int, Tensor](), Counter[int]()
 
-        def add(layer: int, weights: Tensor) -> None:
-            sums[layer] = sums[layer] + weights if layer in sums else weights
-            counts[layer] += 1
+        def see(layer: int, weights: Tensor) -> None:
+            # In float32, whatever the precision.
+            with torch.autocast(self.device.type, enabled=False):
+                if self.family.shared:
+                    sums[layer] = sums[layer] + weights if layer in sums else weights
+                    counts[layer] += 1
+                elif probe is not None:
+                    probe(layer, weights)
 
-        seeing = None if answers is not None else add if probe is not None and self.family.shared else probe
+        seeing = see if probe is not None and answers is None else None
         call = ForwardCall(gates, seeing, edit, tap, leaving, taken, start=start, record=record, answers=answers)
-        with calling(call), compute_in(self.device, precision):
+        # Weights stay in float32. In bfloat16 matrix products use numbers with 8 binary digits instead of 24;
+        # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
+        # families that write it out (DeBERTa and ESM).
+        half = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+        with calling(call), half:
             if vocabulary and self.prompt is not None:
                 logits = self.prompt.logits(self.network, batch.tensors)
             else:
@@ -329,19 +337,11 @@ class HeadModel:
         """Embed a batch and stop before the first layer with heads."""
         real = batch.tensors["attention_mask"].bool()
         arguments: list[Arguments] = []
-        if self.family.own_arguments:
-            # Only a whole pass shows the arguments of the later layers.
-            with calling(ForwardCall(record=arguments)):
-                self.scores(batch.tensors)
-            arguments = arguments[self._places[0] :]
-        else:
-            try:
-                with calling(ForwardCall(stop=True)):
-                    self.scores(batch.tensors)
-            except FirstLayerReached as reached:
-                arguments.append(reached.arguments)
+        # Only a whole pass shows the arguments of the later layers.
+        with suppress(FirstLayerReached), calling(ForwardCall(record=arguments, stop=not self.family.own_arguments)):
+            self.scores(batch.tensors)
         hidden, others = None, []
-        for args, kwargs in arguments:
+        for args, kwargs in arguments[self._places[0] :]:
             first, *rest = args or (kwargs["hidden_states"],)
             hidden = first if hidden is None else hidden
             others.append((tuple(rest), {name: value for name, value in kwargs.items() if name != "hidden_states"}))

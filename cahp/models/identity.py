@@ -173,7 +173,7 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         card = describe_config(model, folder, weight_bytes=stored_bytes)
         if not any(file in sizes for file in TOKENIZER_FILES):
             raise ModelError(f"{model} has no tokenizer on the hub; choose a model with a tokenizer")
-        files = _list_weight_files(repository)
+        files = weights.list_weight_files(model, sizes, lambda: read_index(_fetch_small(repository, INDEX) / INDEX))
         # A complete tokenizer.json needs no vocabulary beside it.
         tokenizer = TOKENIZER_FILES[:1] if TOKENIZER_FILES[0] in sizes else TOKENIZER_FILES
         adapter = (ADAPTER_CONFIG, ADAPTER) if ADAPTER_CONFIG in sizes else ()
@@ -200,15 +200,8 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
             from cahp.models.sketch import check_fit
 
             check_attention(card, count)
-            check_fit(
-                model,
-                str(folder),
-                stored,
-                names=card.labels or None,
-                own_head=bool(card.labels),
-                pruned=card.kept is not None,
-                head=choose_sketch_head(read_json(folder / CONFIG)) or "classification",
-            )
+            head = choose_sketch_head(read_json(folder / CONFIG)) or "classification"
+            check_fit(card, stored, names=card.labels or None, own_head=bool(card.labels), head=head)
             hub.require_consent(model, missing, error=ModelError)
         return describe(model, repository.commit, repository.fetch(needed))
 
@@ -216,28 +209,10 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
 def _find_downloaded(model: str, revision: str | None) -> Path | None:
     """The folder of a model whose files were all downloaded, as it was then, or None."""
     config = hub.cached_file("model", model, CONFIG, revision)
-    if config is None:
+    try:
+        return config and weights.weight_files(model, config.parent)[0].parent
+    except ModelError:
         return None
-    present = {file.name for file in config.parent.iterdir()}
-    needed = read_index(config.parent / INDEX) if INDEX in present and WEIGHTS not in present else [WEIGHTS]
-    return config.parent if present.issuperset(needed) else None
-
-
-def _list_weight_files(repository: hub.Repository) -> list[str]:
-    """List the safetensors files: the only one, or those of the index."""
-    if WEIGHTS in repository.sizes:
-        return [WEIGHTS]
-    if INDEX in repository.sizes:
-        shards = read_index(_fetch_small(repository, INDEX) / INDEX)
-        missing = [shard for shard in shards if shard not in repository.sizes]
-        if missing:
-            raise ModelError(
-                f"{repository.id} lacks {missing[0]} on the hub, which its index lists; choose another revision"
-            )
-        return shards
-    if any(Path(file).suffix in weights.PICKLES for file in repository.sizes):
-        raise weights.pickles_error(repository.id)
-    raise ModelError(f"{repository.id} has no weights as safetensors on the hub; choose another model or revision")
 
 
 def _fetch_small(repository: hub.Repository, file: str) -> Path:

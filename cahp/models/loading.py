@@ -1,12 +1,14 @@
-"""Load the network of a model's card, after checking that its files fit together and into memory."""
+"""Load the network and the tokenizer of a card, after checking that its files fit together and into memory."""
 
 from __future__ import annotations
 
+import inspect
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer
 
 from cahp.cards import Language, ModelCard, Prompt
 from cahp.models.attention import IMPLEMENTATION
@@ -16,11 +18,10 @@ from cahp.models.families import FAMILIES, Family
 from cahp.models.head_model import HeadModel
 from cahp.models.language import explain_missing_classes, output_head
 from cahp.models.matching import match_folder
-from cahp.models.probing import probe_family
 from cahp.models.prompting import PromptReader
-from cahp.models.sketch import check_fit, lost_weights, quiet
+from cahp.models.selftest import probe_family
+from cahp.models.sketch import check_fit, first_line, lost_weights, quiet
 from cahp.models.surgery import mark
-from cahp.models.tokenizers import check_tokenizer, fit_inputs, load_tokenizer
 from cahp.models.weights import read_shapes, weight_bytes, weight_files
 from cahp.values import ModelError
 from cahp.words import first_line, size_of
@@ -44,18 +45,15 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     if card.kept is not None and new_head:
         raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
     folder = Path(card.folder)
-    family = FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes(folder)).family
+    family = FAMILIES.get(card.family)
+    if family is None:
+        family, _ = match_folder(card.id, card.folder, weight_bytes=weight_bytes(folder))
     try:
         with quiet():
-            check_fit(
-                card.id,
-                card.folder,
-                read_shapes(weight_files(card.id, folder)),
-                names=None if card.kept is not None else names,
-                own_head=card.kept is None and not new_head,
-                pruned=card.kept is not None,
-                head=output_head(card),
-            )
+            own_head = card.kept is None and not new_head
+            stored = read_shapes(weight_files(card.id, folder))
+            wanted = names if card.kept is None else None
+            check_fit(card, stored, names=wanted, own_head=own_head, head=output_head(card))
             network = (
                 load_pruned(card.folder, attn_implementation=_implementation(family))
                 if card.kept is not None
@@ -76,11 +74,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save it in float32 from a sound model"
         )
     tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None)
-    fit_inputs(tokenizer, network)
-    check_tokenizer(tokenizer, network, card)
-    if network.config.pad_token_id is None and card.prompt is None:
-        # Causal classifiers compute their answer at the last token before the padding.
-        network.config.pad_token_id = tokenizer.pad_token_id
+    _fit_tokenizer(tokenizer, network, card)
     model = HeadModel(network.to(where), tokenizer, card, family=family)
     if card.kept is not None:
         # Heads are numbered as in the full model.
@@ -157,3 +151,83 @@ def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, new_h
 
 def _implementation(family: Family) -> str:
     return IMPLEMENTATION if family.interface else "eager"
+
+
+# Tokenizers --------------------------------------------------------------------------------------------------------
+
+
+def load_tokenizer(folder: str, name: str, *, prompted: bool) -> Any:
+    """Load the tokenizer of the model ``name``; ``prompted`` says that it answers a prompt.
+
+    Raises:
+        ModelError: If it cannot be read, or has no padding token.
+    """
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+    except BaseException as error:  # damaged files raise anything, also a panic in Rust, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(
+            f"the tokenizer of {name} cannot be read ({first_line(error)}); save it again beside the weights"
+        ) from None
+    if tokenizer.pad_token is None and prompted:
+        # A prompt is answered at a token before the padding, so any token will do; few causal language models have one.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    if tokenizer.pad_token is None:
+        raise ModelError(f"the tokenizer of {name} has no padding token; set one and save it again")
+    # Positions are counted from the left, so padding there would change the answers.
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard) -> None:
+    """Let ``tokenizer`` make only those inputs that ``network`` takes.
+
+    Raises:
+        ModelError: If it makes tokens that the network does not know, or does not end texts where the network needs it.
+    """
+    accepted = set(inspect.signature(network.forward).parameters)
+    kinds = getattr(network.config, "type_vocab_size", 2)
+    if type(kinds) is not int or kinds < 2:
+        accepted.discard("token_type_ids")
+    names = tokenizer.model_input_names
+    tokenizer.model_input_names = [name for name in names if isinstance(name, str) and name in accepted]
+    # Tokenizers of some families add tokens of their own that a smaller model never sees in a text.
+    added, rows = tokenizer.get_added_vocab(), network.get_input_embeddings().num_embeddings
+    words = [token for word, token in tokenizer.get_vocab().items() if word not in added]
+    highest = max([*words, tokenizer.pad_token_id], default=0)
+    if highest >= rows:
+        raise ModelError(
+            f"the tokenizer of {card.id} knows token {highest} but the model only {rows} tokens: they do not belong "
+            "together; save the model and its own tokenizer again"
+        )
+    # These classifiers compute their answer at the token that ends a text.
+    reads_end = getattr(network.config, "is_encoder_decoder", False) and hasattr(network, "classification_head")
+    if reads_end and tokenizer("a")["input_ids"].count(network.config.eos_token_id) != 1:
+        raise ModelError(
+            f"{card.id} classifies at the token {network.config.eos_token_id} that ends a text, and its tokenizer does "
+            "not end a text with it; save the model with its own tokenizer, or correct eos_token_id in config.json"
+        )
+    if network.config.pad_token_id is None and card.prompt is None:
+        # Causal classifiers compute their answer at the last token before the padding.
+        network.config.pad_token_id = tokenizer.pad_token_id
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of special tokens; the token of unknown words is not one of them, unless it has another role too."""
+    roles = ("bos", "eos", "sep", "cls", "pad", "mask")
+    others = {getattr(tokenizer, f"{role}_token_id", None) for role in roles}
+    return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
+
+
+def punctuation_ids(tokenizer: Any) -> set[int]:
+    """Ids of tokens without a letter or digit, except special ones and parts of characters (byte-level tokenizers)."""
+    words, punctuation = tokenizer.get_vocab(), set[int]()
+    # Most tokens show a letter without being decoded, which is slow.
+    others = {token for word, token in words.items() if not any(char.isascii() and char.isalnum() for char in word)}
+    for token in others - set(tokenizer.all_special_ids):
+        text = tokenizer.decode([token]).strip()
+        if text and "\ufffd" not in text and not any(char.isalnum() for char in text):
+            punctuation.add(token)
+    return punctuation

@@ -3,7 +3,7 @@
 The network is built without weights (on the ``meta`` device), and its attention modules are compared with the table
 ``SHAPES``. A row is a way to write attention, not a model: most model types of transformers fit one of them. A module
 must have these names and consistent sizes. The result is a ``Family`` like those in ``cahp.models.families``; the
-loaded model proves it (``cahp.models.probing``, ``cahp.models.selftest``).
+loaded model proves it (``cahp.models.selftest``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -110,26 +109,10 @@ _FEEDS: tuple[tuple[str, str | None], ...] = (
 _ELSEWHERE = re.compile("mamba|linear_attn|vision|visual|encoder_attn|cross_attn|crossattention|EncDecAttention")
 
 
-@dataclass(frozen=True)
-class Match:
-    """The heads of a network.
-
-    Each layer has ``heads`` units of ``group`` query heads and ``head_size`` channels of the output projection;
-    ``places`` are the indices of the layers with attention among all layers.
-    """
-
-    family: Family
-    heads: int
-    group: int
-    head_size: int
-    hidden: int
-    places: tuple[int, ...]
-    #: Number of layers without heads.
-    between: int
-
-
-def match_folder(name: str, folder: str, *, weight_bytes: int) -> Match:
+def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
     """Find the heads of the model ``name`` in ``folder``, with so many bytes of weights, from its configuration.
+
+    Returns the family, and the entries of the model's card that describe its heads.
 
     Raises:
         ModelError: If no shape fits, with the reason; or if transformers has no text classifier of that architecture.
@@ -182,7 +165,7 @@ class _Heads(NamedTuple):
     multi_query: bool
 
 
-def _match_network(name: str, network: Any) -> Match:
+def _match_network(name: str, network: Any) -> tuple[Family, dict[str, Any]]:
     base: nn.Module = network.base_model
     found, places = _find_layers(name, network)
     listed = base.get_submodule(found.layers)
@@ -202,15 +185,32 @@ def _match_network(name: str, network: Any) -> Match:
     groups = _count_groups(first, found.shape, queries, channels)
     multi_query = groups == 1 < queries
     heads = _Heads(queries, channels, queries if multi_query else groups, multi_query)
-    return Match(
-        family=_describe_family(base, layers, first, found, heads),
-        heads=heads.units,
-        group=queries // heads.units,
-        head_size=channels // heads.units,
-        hidden=int(hidden),
-        places=places,
-        between=len(listed) - len(layers),
-    )
+    family, group = _describe_family(base, layers, first, found, heads), queries // heads.units
+    notes = [f"matched by its structure ({family.matched}), and proven when it is loaded"]
+    if group > 1:
+        notes.append(
+            f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
+            "here, is described by the mean of its attention maps, and stays or goes as a whole"
+        )
+    some = len(layers) < len(listed)
+    if some:
+        notes.append(f"{len(layers)} of its {len(listed)} layers have attention heads, and only these are shown")
+    if family.feed_out is None:
+        notes.append("a refit solves the attention's output projection alone")
+    if not family.edits:
+        notes.append("its attention maps can be read and not replaced, as methods that edit maps need")
+    if family.no_cut is not None:
+        notes.append(f"cut: no; heads are masked, since {family.no_cut}, and it is exported as drop-in alone")
+    return family, {
+        "layers": len(layers),
+        "heads": heads.units,
+        "group": group,
+        "head_size": channels // heads.units,
+        "hidden": int(hidden),
+        "notes": tuple(notes),
+        "no_cut": family.no_cut,
+        "places": places if some else None,
+    }
 
 
 def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:

@@ -50,7 +50,14 @@ class PromptReader:
             self._mask_id, self._mask = tokenizer.mask_token_id, tokenizer.mask_token
         self.length = len(self._ids(self.render(("", ""))))
         self.answers = tuple(map(self._answer, prompt.answers))
-        self._check_answers()
+        seen: dict[int, AnswerToken] = {}
+        for answer in self.answers:
+            other = seen.setdefault(answer.token, answer)
+            if other is not answer:
+                raise OptionError(
+                    f"the answers {other.word!r} and {answer.word!r} begin with the same token ({answer.shown!r}) and "
+                    f"cannot be told apart by {name}; use words that begin differently"
+                )
         self._tokens = torch.tensor([answer.token for answer in self.answers])
 
     # Reading -------------------------------------------------------------------------------------------------------
@@ -91,11 +98,7 @@ class PromptReader:
         )
 
     def check_room(self, limit: int) -> None:
-        """Check that the prompt leaves room for a text.
-
-        Raises:
-            OptionError: If it does not.
-        """
+        """Raise an ``OptionError`` if the prompt leaves no room for a text within ``limit`` tokens."""
         if self.length + _ROOM > limit:
             raise OptionError(
                 f"the prompt alone takes {self.length} of the {limit} tokens that {self._name} reads; shorten it"
@@ -217,41 +220,28 @@ class PromptReader:
             raise OptionError(f"the tokenizer of {self._name} does not know the answer {word!r}; use a commoner word")
         return AnswerToken(word, token, shown, len(closed) - first - tail == 1)
 
-    def _check_answers(self) -> None:
-        seen: dict[int, AnswerToken] = {}
-        for answer in self.answers:
-            other = seen.setdefault(answer.token, answer)
-            if other is not answer:
-                raise OptionError(
-                    f"the answers {other.word!r} and {answer.word!r} begin with the same token ({answer.shown!r}) and "
-                    f"cannot be told apart by {self._name}; use words that begin differently"
-                )
-
 
 def attach_head(network: nn.Module) -> None:
     """Let a language-model head see only the tokens at which texts are answered, in calls that name them."""
+
+    def choose_tokens(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        at = _at.get()
+        if at is None or not args or args[0].ndim != 3:
+            return None
+        hidden: Tensor = args[0]
+        return (hidden[torch.arange(len(at), device=hidden.device), at][:, None], *args[1:])
+
     head: nn.Module | None = network.get_output_embeddings()  # type: ignore[operator]
     if head is not None:
-        head.register_forward_pre_hook(_before_head)
-
-
-def _before_head(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    at = _at.get()
-    if at is None or not args or args[0].ndim != 3:
-        return None
-    hidden: Tensor = args[0]
-    return (hidden[torch.arange(len(at), device=hidden.device), at][:, None], *args[1:])
+        head.register_forward_pre_hook(choose_tokens)
 
 
 def _shares(lengths: Sequence[int], room: int) -> list[int]:
     """Number of tokens that each text may keep of ``room``: the longer text is cut first."""
     if len(lengths) == 1:
         return [room]
-    half = room // 2
-    if min(lengths) <= half:
-        short = min(lengths)
-        return [
-            length if length == short and index == lengths.index(short) else room - short
-            for index, length in enumerate(lengths)
-        ]
-    return [room - half, half]
+    first, second = lengths
+    short = min(lengths)
+    if short > room // 2:
+        return [room - room // 2, room // 2]
+    return [short, room - short] if first <= second else [room - short, short]

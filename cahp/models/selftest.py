@@ -1,73 +1,258 @@
-"""Proof, on every load, that each gate closes its head alone and that cutting heads equals masking them.
+"""Prove on every load that the heads of a model can be read, gated and cut.
 
-transformers has silently ignored head masks before, and results of a mask that does nothing would mislead.
+A trial run first completes the family of a model that was matched by its structure: architectures of one shape differ
+in how attention weights can be read, whether layers can be run one by one, and which sums a layer computes. Then every
+gate must close its head alone, and cutting heads must equal masking them: transformers has silently ignored head masks
+before, and results of a mask that does nothing would mislead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cahp.models.attention import Arguments
+from cahp.models.attention import IMPLEMENTATION, Arguments
 from cahp.models.devices import tolerance
-from cahp.models.head_model import Batch, HeadModel, Verified
-from cahp.models.probing import SENTENCES
+from cahp.models.families import Family, Site
+from cahp.models.head_model import Batch, HeadModel, LayerState, Verified
+from cahp.models.matching import names_in_forward
+from cahp.models.sketch import first_line
 from cahp.models.surgery import cut
-from cahp.values import HeadMask, ModelError, SelfTestError
+from cahp.values import CahpError, HeadMask, ModelError, SelfTestError
 
-#: Largest difference between equal rows of a batch, relative to their size.
-_ROUNDING = 1e-4
+_SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "A head that attends elsewhere must change what the layer says, and this sentence is a little longer.",
+)
+#: Largest difference between two ways to compute the same numbers, relative to their size: logits with our attention
+#: function and with the library's own, hidden states, and equal rows of a batch.
+_CLOSE = 1e-4
+#: Number of random masks under which a masked and a cut model are compared.
+_MASKS = 2
 
 
-def ensure_verified(model: HeadModel) -> HeadModel:
-    """Return ``model``, after a self-test if it had none; the result is kept as ``verified``.
+def _make_batch(model: HeadModel, texts: int, *, length: int) -> Batch:
+    tokens = model.tokenize(model.examples(_SENTENCES)[:texts], max_length=min(length, model.max_length))
+    return model.batches(tokens)[0]
+
+
+# Completing a family -----------------------------------------------------------------------------------------------
+
+
+def probe_family(model: HeadModel) -> HeadModel:
+    """Complete the family of a model that was matched by its structure; other models are returned unchanged.
 
     Raises:
-        SelfTestError: As ``verify``.
-        ModelError: If its heads were cut in this process.
+        SelfTestError: If our attention function changes its logits.
+        ModelError: If it has no attention maps over its tokens, or needs more than text.
     """
-    if model.verified is None:
-        if model.card.kept is None and set(model.head_counts) != {model.heads}:
-            raise ModelError(f"heads of {model.card.id} were cut out of it before; use the model that it was cut from")
-        model.verified = verify(model)
-    return model
+    if model.family.matched is None:
+        return model
+    try:
+        return _probe(model)
+    except CahpError:
+        raise
+    except Exception as error:  # an unknown network raises anything
+        raise ModelError(
+            f"{model.card.id} cannot classify a plain sentence ({first_line(error)}): its configuration is not "
+            "consistent, or it needs more than text; save it again, or name another model"
+        ) from None
 
 
-def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
+def _probe(model: HeadModel) -> HeadModel:
+    batch = _make_batch(model, 2, length=32)
+    with torch.inference_mode():
+        # As few passes as possible: large models are slow even with short texts.
+        left: list[Tensor] = []
+        ours = model.logits(batch, leaving=left.append, vocabulary=True)
+        if model.family.interface:
+            _check_logits(model, batch, ours)
+        family = _find_maps(model, batch)
+        model = model.around(model.network, family=family)
+        steps = _run_layers(model, batch, left)
+        if steps is None:
+            family = replace(family, walks=False, tails=False, feed_out=None, feed_in=None)
+            return model.around(model.network, family=family)
+        # Otherwise an argument depends on earlier layers or on the layer's index. Equal numbers are not enough: masks
+        # of different windows are equal on a short text.
+        calls = steps[0][0].arguments
+        same = all(_same(call, calls[0]) for call in calls)
+        # Some networks get the arguments by a layer's own kind and not by its index.
+        tails = same or "attention_type" in names_in_forward(model.network.base_model)
+        family = replace(_find_sums(model, steps, family), own_arguments=not same, tails=tails)
+        return model.around(model.network, family=family)
+
+
+def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
+    """Compare the logits of a model that was not pruned with those by the library's own attention function."""
+    if not bool(ours.isfinite().all()):
+        raise SelfTestError(f"the logits of {model.card.id} are not finite numbers; save it from a sound model")
+    if model.card.kept is not None:
+        return
+    model.network.set_attn_implementation("eager")
+    try:
+        theirs = model.logits(batch, vocabulary=True)
+    finally:
+        model.network.set_attn_implementation(IMPLEMENTATION)
+    difference = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
+    if not difference <= _CLOSE:
+        raise SelfTestError(
+            f"{model.card.id} computes its attention in a way that is not supported: its logits differ by "
+            f"{difference:.1e} from those of transformers; name another model"
+        )
+
+
+def _find_maps(model: HeadModel, batch: Batch) -> Family:
+    """The family of a model, with a way to read its attention weights."""
+    ways = [model.family]
+    if model.family.weights is not None:
+        ways.append(replace(model.family, weights=None))
+    length = batch.tensors["input_ids"].shape[1]
+    heads = {model.heads, *((len(kept) for kept in model.card.kept) if model.card.kept is not None else ())}
+    for family in ways:
+        seen: list[tuple[int, Tensor]] = []
+        trial = model.around(model.network, family=family)
+        trial.logits(batch, probe=lambda layer, maps, seen=seen: seen.append((layer, maps)))  # type: ignore[misc]
+        # Once each: a layer that also weights other things in the same way would appear twice.
+        if sorted(layer for layer, _ in seen) == list(range(model.layers)) and all(
+            maps.ndim == 4
+            and maps.shape[1] in heads
+            and maps.shape[2:] == (length, length)
+            and float(maps.min()) >= 0
+            and float(maps.sum(-1).max()) < 1 + _CLOSE
+            for _, maps in seen
+        ):
+            return family
+    raise ModelError(
+        f"{model.card.id} has no attention weights between the tokens of a text, which are needed to compare its "
+        "heads; name another model"
+    )
+
+
+#: The state before a layer, and the inputs of its projections.
+Step = tuple[LayerState, dict[Site, Tensor]]
+
+
+def _run_layers(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step] | None:
+    """Run the layers one by one; return their steps, and at last the state after them.
+
+    None if their outputs are not those of a whole pass (``left``).
+    """
+    try:
+        state, steps = model.enter(batch), []
+        for layer in range(model.layers):
+            before, seen = state, dict[Site, Tensor]()
+
+            def watch(site: Site, _: int, entering: Tensor, seen: dict[Site, Tensor] = seen) -> None:
+                # OPT joins the tokens of all texts in its feed-forward block.
+                joined = entering.ndim == 2 and len(entering) == batch.tensors["input_ids"].numel()
+                seen[site] = entering.reshape(*batch.tensors["input_ids"].shape, -1) if joined else entering
+
+            state = model.step(state, tap=watch)
+            steps.append((before, seen))
+            # Outputs of layers without heads are compared after the next layer with heads.
+            if len(model.stack) == model.layers and not _close(state.hidden, left[layer]):
+                return None
+    except Exception:  # layers that cannot be called one by one raise anything
+        return None
+    if len(left) != model.layers or (len(model.stack) <= model.layers and not _close(state.hidden, left[-1])):
+        return None
+    return [*steps, (state, {})]
+
+
+def _same(left: object, right: object) -> bool:
+    if isinstance(left, tuple | list) and isinstance(right, tuple | list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(value, right[name]) for name, value in left.items())
+    return left is right or (isinstance(left, float | int | str) and left == right)
+
+
+def _find_sums(model: HeadModel, steps: list[Step], family: Family) -> Family:
+    """The family with the place of its normalisation, or without a feed-forward block where that is not known."""
+    without_feed = replace(family, feed_out=None, feed_in=None)
+    if family.feed_out is None or len(model.stack) > model.layers:
+        return without_feed
+    pre, post = True, family.feed_in is not None
+    for layer, ((state, seen), (after, _)) in enumerate(pairwise(steps)):
+        if seen.keys() < {"output", "feed_out"}:
+            return without_feed
+        attended = model.projection(layer)(seen["output"])
+        fed = model.projection(layer, "feed_out")(seen["feed_out"])
+        real = state.real
+        pre &= _close((state.hidden + attended + fed)[real], after.hidden[real])
+        post &= (
+            "feed_in" in seen
+            and seen["feed_in"].shape == fed.shape
+            and _normalised((state.hidden + attended)[real], seen["feed_in"][real])
+            and _normalised((seen["feed_in"] + fed)[real], after.hidden[real])
+        )
+    if pre:
+        return replace(family, residual="pre", feed_in=None)
+    return replace(family, residual="post") if post else without_feed
+
+
+def _close(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and bool((left - right).abs().max() <= _CLOSE * max(1.0, float(right.abs().max())))
+
+
+def _normalised(entering: Tensor, leaving: Tensor) -> bool:
+    """Whether ``leaving`` (tokens, channels) is ``entering`` after a layer's normalisation, whatever its weights."""
+    wanted = leaving - leaving.mean(0)
+    # BERT and its kin have the second epsilon, most others the first.
+    for epsilon in (1e-5, 1e-12):
+        scaled = torch.nn.functional.layer_norm(entering, entering.shape[-1:], eps=epsilon)
+        centred = scaled - scaled.mean(0)
+        slopes = (centred * wanted).sum(0) / (centred * centred).sum(0).clamp_min(1e-12)
+        if _close(centred * slopes, wanted):
+            return True
+    return False
+
+
+# Gates and surgery -------------------------------------------------------------------------------------------------
+
+
+def verify(model: HeadModel) -> Verified:
     """Check gates and surgery of ``model`` on two short texts.
 
     Every gate of every layer is tested: all heads of a layer are rows of one batch, and all layers are tested in one
     pass, since each continues from the row whose gates are open.
 
     Raises:
+        ModelError: If its heads were cut in this process.
         SelfTestError: If a gate does not close its head's channels and no others, or does not change its layer's
             output; if all gates at 0 do not change the logits; or if the logits of a masked and of a cut model differ
             by more than the device's tolerance, relative to the largest logit where that is above 1.
     """
-    tokens = model.tokenize(model.examples(SENTENCES), max_length=min(32, model.max_length))
-    (batch,) = model.batches(tokens)
-    generator = np.random.default_rng(seed)
+    if model.card.kept is None and set(model.head_counts) != {model.heads}:
+        raise ModelError(f"heads of {model.card.id} were cut out of it before; use the model that it was cut from")
+    batch = _make_batch(model, 2, length=32)
+    generator, masks = np.random.default_rng(0), list[HeadMask]()
     # A model that was cut before cannot be cut again.
-    tried = [] if model.card.kept is not None else [_random_mask(model, generator) for _ in range(masks)]
+    for _ in range(_MASKS if model.card.kept is None else 0):
+        keep = generator.random((model.layers, model.heads)) < 0.5
+        # Uneven on purpose, but no layer empty.
+        keep[np.arange(model.layers), generator.integers(model.heads, size=model.layers)] = True
+        masks.append(HeadMask(keep))
     # Each text with open gates, with closed gates, and under each mask: one pass instead of many small ones.
     keeps = np.stack([np.ones((model.layers, model.heads)), np.zeros((model.layers, model.heads))])
-    gates = torch.cat([model.gates(keeps), *(model.gates(mask.keep)[None] for mask in tried)])
+    gates = torch.cat([model.gates(keeps), *(model.gates(mask.keep)[None] for mask in masks)])
     full, shut, *masked = model.logits(
         _repeated(batch, len(gates)), gates=gates.repeat_interleave(len(batch), dim=0), vocabulary=True
     ).chunk(len(gates))
     if torch.equal(full, shut):
         raise SelfTestError(f"closing all gates of {model.card.id} does not change its logits, so no mask would work")
     idle = _count_idle_heads(model)
-    count = sum(model.head_counts) - idle
-    if not tried:
-        return Verified(count, idle, masks=0, difference=None)
-    compared = [
-        (found, cut(model, mask).logits(batch, vocabulary=True)) for mask, found in zip(tried, masked, strict=True)
+    differences = [
+        _compare_logits(model, logits, cut(model, mask).logits(batch, vocabulary=True))
+        for mask, logits in zip(masks, masked, strict=True)
     ]
-    return Verified(count, idle, masks, _largest_difference(model, compared))
+    return Verified(sum(model.head_counts) - idle, idle, len(masks), max(differences, default=None))
 
 
 def _repeated(batch: Batch, times: int) -> Batch:
@@ -81,29 +266,39 @@ def _repeated(batch: Batch, times: int) -> Batch:
 
 def _count_idle_heads(model: HeadModel) -> int:
     """Test every gate, and count the heads whose output weights are all zero."""
-    (batch,) = model.batches(model.tokenize(model.examples(SENTENCES)[:1], max_length=min(12, model.max_length)))
+    batch = _make_batch(model, 1, length=12)
     heads, idle = model.heads, 0
     # One row with every gate open, then one row a head with that head's gate closed, and the open row again.
     many, open_ = _repeated(batch, heads + 2), torch.ones(1, heads, device=model.device)
     rows = torch.cat([open_, 1 - torch.eye(heads, device=model.device), open_])
-    for layer, (wrong, moved) in enumerate(_test_gates(model, many, rows)):
+    gates = rows[:, None].expand(-1, model.layers, -1)
+    trial, calls = _Trial(model, range(model.layers)), list[Arguments]()
+    model.logits(many, gates=gates, taken=trial.take, leaving=trial.leave, record=calls)
+    if not all(_same_rows(call, len(many)) for call in calls):
+        # Something besides hidden states passes from layer to layer and would carry the effect of gates: one at a time.
+        trial = _Trial(model, ())
+        for layer in range(model.layers):
+            trial.layers, alone = (layer,), torch.ones_like(gates)
+            alone[:, layer] = rows
+            model.logits(many, gates=alone, taken=trial.take, leaving=trial.leave)
+    for layer in range(model.layers):
         present = _heads_of(model, layer)
-        if wrong is not None:
-            raise SelfTestError(
-                f"the gate of layer {layer}, head {present[wrong]} of {model.card.id} does not close its head and no "
-                "others, so no mask would work; name another model"
-            )
+        nothing = torch.zeros(len(present), dtype=torch.bool, device=model.device)
+        # A projection that was not called closes nothing, and a layer that was not called does not change.
+        wrong, moved = trial.wrong.get(layer, ~nothing), trial.moved.get(layer, nothing)
         # A head whose output weights are all zero was pruned before: it cannot change its layer.
         weight = model.projection(layer).weight
         alive = weight.reshape(len(weight), len(present), -1).abs().amax(dim=(0, 2)) > 0
         idle += len(present) - int(alive.sum())
-        without_effect = alive & ~moved
-        if bool(without_effect.any()):
-            head = present[int(torch.nonzero(without_effect)[0])]
-            raise SelfTestError(
-                f"the gate of layer {layer}, head {head} of {model.card.id} does not change the output of its layer, "
-                "so no mask would work; name another model"
-            )
+        for failed, problem in (
+            (wrong, "close its head and no others"),
+            (alive & ~moved, "change the output of its layer"),
+        ):
+            if bool(failed.any()):
+                raise SelfTestError(
+                    f"the gate of layer {layer}, head {present[int(torch.nonzero(failed)[0])]} of {model.card.id} does "
+                    f"not {problem}, so no mask would work; name another model"
+                )
     return idle
 
 
@@ -112,45 +307,24 @@ def _heads_of(model: HeadModel, layer: int) -> tuple[int, ...]:
     return tuple(range(model.heads)) if model.card.kept is None else model.card.kept[layer]
 
 
-def _test_gates(model: HeadModel, many: Batch, rows: Tensor) -> list[tuple[int | None, Tensor]]:
-    """For each layer, the first head whose gate is wrong (None: no gate is), and which heads change its output.
-
-    ``rows`` are the gates of each row of ``many``, whose first and last are open.
-    """
-    every = _Trial(model)
-    gates = rows[:, None].expand(-1, model.layers, -1)
-    calls: list[Arguments] = []
-    model.logits(many, gates=gates, taken=every.take, leaving=every.leave, record=calls)
-    if all(_same_rows(call, len(many)) for call in calls):
-        return every.results()
-    # Something besides hidden states passes from layer to layer and would carry the effect of gates: one at a time.
-    results: list[tuple[int | None, Tensor]] = []
-    for layer in range(model.layers):
-        trial, alone = _Trial(model, only=layer), torch.ones_like(gates)
-        alone[:, layer] = rows
-        model.logits(many, gates=alone, taken=trial.take, leaving=trial.leave)
-        results += trial.results()
-    return results
-
-
 class _Trial:
-    """Watches a pass whose rows differ by one gate a layer; every layer continues from the open row.
+    """Watches passes whose first and last rows have open gates, and the others one closed gate in each of ``layers``.
 
-    With ``only`` it watches a single layer, and all rows continue as they are.
+    If it watches all layers, each continues from the open row; otherwise all rows continue as they are. ``wrong`` are
+    the heads of each layer whose gate is wrong, and ``moved`` those that change its output.
     """
 
-    def __init__(self, model: HeadModel, *, only: int | None = None) -> None:
-        self._model, self._only = model, only
-        self._layers = range(model.layers) if only is None else (only,)
-        self._wrong: dict[int, Tensor] = {}
-        self._moved: dict[int, Tensor] = {}
+    def __init__(self, model: HeadModel, layers: Sequence[int]) -> None:
+        self.layers, self._model = layers, model
+        self.wrong: dict[int, Tensor] = {}
+        self.moved: dict[int, Tensor] = {}
         #: The layer whose output projection ran last.
         self._layer: int | None = None
 
     def take(self, layer: int, context: Tensor) -> None:
         """Check the input of an output projection: one head's channels are 0, all others as in the open row."""
         self._layer = layer
-        if layer not in self._layers:
+        if layer not in self.layers:
             return
         present = _heads_of(self._model, layer)
         parts = context.reshape(*context.shape[:-1], len(present), -1).transpose(0, -2)
@@ -160,32 +334,21 @@ class _Trial:
         apart = (shut - open_).abs().amax(dim=(1, 3))
         rest = shut.abs().amax(dim=(1, 3))
         # Not `apart > ...`: NaN must count as wrong too. A closed head is exactly 0, whatever the rounding.
-        right = torch.where(own, rest == 0, apart <= _ROUNDING * open_.abs().max().clamp_min(1e-30))
+        right = torch.where(own, rest == 0, apart <= _CLOSE * open_.abs().max().clamp_min(1e-30))
         wrong = ~right.all(dim=0)
-        self._wrong[layer] = self._wrong[layer] | wrong if layer in self._wrong else wrong
+        self.wrong[layer] = self.wrong[layer] | wrong if layer in self.wrong else wrong
 
     def leave(self, hidden: Tensor) -> Tensor | None:
-        """Compare the rows of a layer's output; all rows continue as the open one."""
+        """Compare the rows of a layer's output."""
         layer, self._layer = self._layer, None
-        if layer is not None and layer in self._layers:
+        if layer is not None and layer in self.layers:
             rows = [1 + head for head in _heads_of(self._model, layer)]
             moved = (hidden - hidden[:1]).abs().amax(dim=(1, 2))
             # By more than two open rows differ: rounding may depend on the place of a row in a matrix.
             moved = moved[rows] > moved[-1]
             # A layer that is used in many passes must change in each.
-            self._moved[layer] = self._moved[layer] & moved if layer in self._moved else moved
-        return None if self._only is not None else hidden[:1].expand_as(hidden).contiguous()
-
-    def results(self) -> list[tuple[int | None, Tensor]]:
-        """For each watched layer, the place of the first head whose gate is wrong, and which heads change the layer."""
-        results: list[tuple[int | None, Tensor]] = []
-        for layer in self._layers:
-            nothing = torch.zeros(len(_heads_of(self._model, layer)), dtype=torch.bool, device=self._model.device)
-            # A projection that was not called closes nothing, and a layer that was not called does not change.
-            wrong, moved = self._wrong.get(layer, ~nothing), self._moved.get(layer, nothing)
-            first = int(torch.nonzero(wrong)[0]) if bool(wrong.any()) else None
-            results.append((first, moved))
-        return results
+            self.moved[layer] = self.moved[layer] & moved if layer in self.moved else moved
+        return hidden[:1].expand_as(hidden).contiguous() if len(self.layers) == self._model.layers else None
 
 
 def _same_rows(value: object, rows: int) -> bool:
@@ -193,19 +356,12 @@ def _same_rows(value: object, rows: int) -> bool:
     if isinstance(value, Tensor):
         if value.ndim == 0 or len(value) != rows or not value.is_floating_point():
             return True
-        return bool((value - value[:1]).nan_to_num().abs().max() <= _ROUNDING * value.nan_to_num().abs().max())
+        return bool((value - value[:1]).nan_to_num().abs().max() <= _CLOSE * value.nan_to_num().abs().max())
     if isinstance(value, Mapping):
         return all(_same_rows(part, rows) for part in value.values())
     if isinstance(value, tuple | list):
         return all(_same_rows(part, rows) for part in value)
     return True
-
-
-def _random_mask(model: HeadModel, generator: np.random.Generator) -> HeadMask:
-    keep = generator.random((model.layers, model.heads)) < 0.5
-    # Uneven on purpose, but no layer empty.
-    keep[np.arange(model.layers), generator.integers(model.heads, size=model.layers)] = True
-    return HeadMask(keep)
 
 
 def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[Batch]) -> float:
@@ -214,28 +370,22 @@ def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[B
     Raises:
         SelfTestError: If it is more than the device's tolerance.
     """
-    sliced, gates = cut(model, mask), model.gates(mask.keep)
-    return _largest_difference(
-        model,
-        (
-            (model.logits(batch, gates=gates, vocabulary=True), sliced.logits(batch, vocabulary=True))
-            for batch in batches
-        ),
-    )
-
-
-def _largest_difference(model: HeadModel, pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Largest difference of masked and cut logits, relative to the largest logit of each pair where that is above 1."""
-    worst, allowed = 0.0, tolerance(model.device)
-    for masked, sliced in pairs:
-        largest, apart = float(masked.abs().max()), float((masked - sliced).abs().max())
-        relative = apart / max(1.0, largest)
-        # Not `relative > allowed`: a difference that is not a number must fail too.
-        if not relative <= allowed:
-            raise SelfTestError(
-                f"the heads of {model.card.id} cannot be cut out truly: masked and pruned, its logits (up to "
-                f"{largest:.3g}) differ by {apart:.1e}, and rounding explains {allowed * max(1.0, largest):.0e}; "
-                "name another model"
-            )
-        worst = max(worst, relative)
+    pruned, gates, worst = cut(model, mask), model.gates(mask.keep), 0.0
+    for batch in batches:
+        masked = model.logits(batch, gates=gates, vocabulary=True)
+        worst = max(worst, _compare_logits(model, masked, pruned.logits(batch, vocabulary=True)))
     return worst
+
+
+def _compare_logits(model: HeadModel, masked: Tensor, pruned: Tensor) -> float:
+    """The difference of masked and cut logits, relative to the largest one where that is above 1."""
+    largest, apart, allowed = float(masked.abs().max()), float((masked - pruned).abs().max()), tolerance(model.device)
+    relative = apart / max(1.0, largest)
+    # Not `relative > allowed`: a difference that is not a number must fail too.
+    if not relative <= allowed:
+        raise SelfTestError(
+            f"the heads of {model.card.id} cannot be cut out truly: masked and pruned, its logits (up to "
+            f"{largest:.3g}) differ by {apart:.1e}, and rounding explains {allowed * max(1.0, largest):.0e}; "
+            "name another model"
+        )
+    return relative

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from cahp.cards import ModelCard
 from cahp.models.compact import HEADS
 from cahp.models.language import Head, output_head
-from cahp.models.weights import Shape
+from cahp.models.weights import Shape, count_weights
 from cahp.values import ModelError
 from cahp.words import first_line
 
@@ -88,47 +88,44 @@ def sketch_network(
 
 
 def check_fit(
-    name: str,
-    folder: str,
+    card: ModelCard,
     stored: Mapping[str, Shape],
     *,
     names: tuple[str, ...] | None,
     own_head: bool,
-    pruned: bool,
     head: Head = "classification",
 ) -> None:
     """Compare the weights of a configuration with those that are ``stored``, before memory is taken for them.
 
     Missing weights are drawn at random before they can be refused, and a width or a vocabulary may be any number.
-    ``names`` are the classes of the head, which must be stored if it is the model's ``own_head``; a model that was
-    ``pruned`` lacks most heads.
+    ``names`` are the classes of the head, which must be stored if it is the model's ``own_head``; a pruned model lacks
+    most heads.
 
     Raises:
         ModelError: If the shapes of weights differ, or the configuration has far more weights than the files.
     """
-    count = sum(map(math.prod, stored.values()))
-    sketch = sketch_network(name, folder, names, head, weight_bytes=4 * count)
+    count = count_weights(stored)
+    sketch = sketch_network(card.id, card.folder, names, head, weight_bytes=4 * count)
     prefix = f"{sketch.base_model_prefix}."
     wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
-    if not pruned:
-        # The weights of a plain encoder are stored without the prefix.
-        lost = [
-            weight
-            for weight, shape in wanted.items()
-            if (stored.get(weight) or stored.get(weight.removeprefix(prefix))) not in (None, shape)
-            and (own_head or weight.startswith(prefix))
-        ]
-        if lost:
-            raise ModelError(lost_weights(name, lost, "have other shapes than its config.json says"))
+    # The weights of a plain encoder are stored without the prefix.
+    lost = [
+        weight
+        for weight, shape in wanted.items()
+        if (stored.get(weight) or stored.get(weight.removeprefix(prefix))) not in (None, shape)
+        and (own_head or weight.startswith(prefix))
+    ]
+    if lost and card.kept is None:
+        raise ModelError(lost_weights(card.id, lost, "have other shapes than its config.json says"))
     claimed = sum(math.prod(shape) for weight, shape in wanted.items() if weight.startswith(prefix))
-    head = sum(math.prod(shape) for weight, shape in wanted.items() if not weight.startswith(prefix))
+    outside = count_weights(wanted) - claimed
     buffers = sum(buffer.nbytes for buffer in sketch.buffers())
     # A pruned model lacks most of its heads, and no other weights.
-    times = 4 if pruned else 1
-    if claimed > times * count + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:
+    times = 1 if card.kept is None else 4
+    if claimed > times * count + _SLACK or outside > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:
         raise ModelError(
-            f"the config.json of {name} asks for {claimed + head:,} weights and its files hold {count:,}: they do "
-            "not belong together; save the whole model again"
+            f"the config.json of {card.id} asks for {claimed + outside:,} weights and its files hold {count:,}: they "
+            "do not belong together; save the whole model again"
         )
 
 
@@ -140,29 +137,27 @@ def operations(card: ModelCard) -> float:
     Raises:
         ModelError: If the configuration describes no network.
     """
-    passes = (card.details or {}).get("passes") or card.layers
-    weight_bytes = (card.details or {}).get("bytes") or 0
-    weights = (
-        _weights(card.id, card.folder, card.labels or None, output_head(card), weight_bytes) * passes / card.layers
-    )
-    return 2 * weights + 4 * passes * card.heads * card.head_size * _TOKENS
+    details = card.details or {}
+    passes = details.get("passes") or card.layers
+    weights = _count_multiplied(card.id, card.folder, card.labels or None, output_head(card), details.get("bytes") or 0)
+    return 2 * weights * passes / card.layers + 4 * passes * card.heads * card.head_size * _TOKENS
 
 
 @lru_cache(maxsize=16)
-def _weights(name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int) -> float:
+def _count_multiplied(name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int) -> float:
+    """The number of weights that the hidden states of a token are multiplied with, which excludes embeddings."""
     network = sketch_network(name, folder, labels, head, weight_bytes=weight_bytes)
-    config = network.config
-    experts = next((count for key in _EXPERTS if (count := getattr(config, key, None))), None)
-    chosen = getattr(config, "num_experts_per_tok", None)
+    experts = next((count for key in _EXPERTS if (count := getattr(network.config, key, None))), None)
+    chosen = getattr(network.config, "num_experts_per_tok", None)
+    # Weights of experts have three dimensions, and a token is multiplied with those of a few experts.
     share = chosen / experts if experts and chosen else 1.0
-    return float(sum(math.prod(weight.shape) * (share if weight.ndim == 3 else 1) for weight in _multiplied(network)))
-
-
-def _multiplied(network: Any) -> Iterator[Any]:
-    """The weights that hidden states are multiplied with, which excludes embeddings."""
-    for module in network.base_model.modules():
-        if not isinstance(module, nn.Embedding):
-            yield from (weight for weight in module.parameters(recurse=False) if weight.ndim > 1)
+    return math.fsum(
+        math.prod(weight.shape) * (share if weight.ndim == 3 else 1)
+        for module in network.base_model.modules()
+        if not isinstance(module, nn.Embedding)
+        for weight in module.parameters(recurse=False)
+        if weight.ndim > 1
+    )
 
 
 def lost_weights(name: str, weights: list[str], problem: str) -> str:

@@ -50,9 +50,13 @@ def cut(
         )
     pruned = _copy(model)
     for index, layer in enumerate(pruned.layer_modules):
-        kept = _kept(model, mask, index)
+        kept = torch.tensor(mask.by_layer[index], device=model.device)
         if model.family.no_cut is not None:
-            _close(pruned, index, kept)
+            output = pruned.projection(index)
+            open_channels = torch.zeros(output.weight.shape[1], device=kept.device)
+            open_channels[_channels(kept, len(open_channels), pruned.heads)] = 1.0
+            output.replace(output.weight * open_channels, output.bias)
+            output.module.cahp_open = open_channels
             continue
         for path, rows in _inputs(layer, model.family).items():
             projection = Projection(layer.get_submodule(path))
@@ -71,14 +75,6 @@ def cut(
     return pruned
 
 
-def _close(pruned: HeadModel, layer: int, kept: Tensor) -> None:
-    output = pruned.projection(layer)
-    open_channels = torch.zeros(output.weight.shape[1], device=kept.device)
-    open_channels[_channels(kept, len(open_channels), pruned.heads)] = 1.0
-    output.replace(output.weight * open_channels, output.bias)
-    output.module.cahp_open = open_channels
-
-
 def tail(model: HeadModel, layer: int) -> HeadModel | None:
     """The model without the layers before ``layer``; gates and layers keep their numbers, weights are shared.
 
@@ -95,14 +91,11 @@ def tail(model: HeadModel, layer: int) -> HeadModel | None:
     return copied
 
 
-def mark(layer: nn.Module, model: HeadModel, kept: Tensor | None, *, channels: int) -> None:
-    """Set on a layer's modules which heads it keeps (None: all), and their numbers of heads and ``channels``."""
+def mark(layer: nn.Module, model: HeadModel, kept: Tensor, *, channels: int) -> None:
+    """Set on a layer's modules which heads it keeps, and their numbers of heads and ``channels``."""
     family, group = model.family, model.card.group
     attention = layer.get_submodule(family.attention)
-    for module in (attention, layer.get_submodule(family.output)):
-        module.cahp_kept = kept  # type: ignore[assignment]
-    if kept is None:
-        return
+    layer.get_submodule(family.output).cahp_kept = kept
     for name, value in sizes(family, units=len(kept), group=group, channels=channels).items():
         set_size(attention, name, value)
     if family.planes is not None:
@@ -123,13 +116,8 @@ def _inputs(layer: nn.Module, family: Family) -> dict[str, Rows]:
 
 
 def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:
-    vectors = []
-    for path in family.vectors:
-        owner, _, name = path.rpartition(".")
-        module = layer.get_submodule(owner)
-        if getattr(module, name, None) is not None:
-            vectors.append((module, name))
-    return vectors
+    owners = [(layer.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2]) for path in family.vectors]
+    return [(owner, name) for owner, name in owners if getattr(owner, name, None) is not None]
 
 
 def _copy(model: HeadModel) -> HeadModel:
@@ -152,10 +140,6 @@ def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> Head
     return copied
 
 
-def _kept(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
-    return torch.tensor(mask.by_layer[layer], device=model.device)
-
-
 def _channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -> Tensor:
     """Indices of the channels of kept heads and of shared channels, among ``total`` channels in the order ``rows``."""
     size, left, start = total // (heads * sum(rows.parts) + rows.shared), [], 0
@@ -176,7 +160,7 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     if model.family.no_cut is not None:
         return restored.network
     for index, layer in enumerate(restored.layer_modules):
-        kept, source = _kept(model, mask, index), model.layer_modules[index]
+        kept, source = torch.tensor(mask.by_layer[index], device=model.device), model.layer_modules[index]
         for path, rows in _inputs(layer, model.family).items():
             whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
             left = _channels(kept, len(whole.weight), model.heads, rows)

@@ -24,8 +24,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp import processes as parallel
 from cahp.models.head_model import HeadModel, Tokens
-from cahp.models.time_budget import Left, TimeBudget
-from cahp.models.training_state import Epoch, TrainingState
+from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
 from cahp.values import Cancelled, Input, Ints, Progress, Texts, silent
 
 
@@ -96,42 +95,25 @@ class TrainingCheckpoint(Protocol):
 
 
 def train(
-    network: nn.Module,
-    model: HeadModel,
-    texts: Texts,
-    *,
-    schedule: Schedule,
-    validation: Texts | None = None,
-    seed: int = 42,
-    stage: str = "training",
-    progress: Progress = silent,
-    watch: Watch | None = None,
-    checkpoint: TrainingCheckpoint | None = None,
+    network: nn.Module, model: HeadModel, texts: Texts, *, validation: Texts | None = None, **options: Any
 ) -> list[Epoch]:
-    """``optimise`` on the labels of ``texts``, and keep the epoch with the highest accuracy on ``validation``."""
-    training = optimise(
-        network,
-        model,
-        texts.inputs,
-        loss=cross_entropy(model, torch.as_tensor(texts.labels, device=model.device)),
-        score=None if validation is None else _accuracy(network, model, validation),
-        schedule=schedule,
-        seed=seed,
-        stage=stage,
-        progress=progress,
-        watch=watch,
-        checkpoint=checkpoint,
-    )
-    return list(training.epochs)
+    """``optimise`` on the labels of ``texts``, and keep the epoch with the highest accuracy on ``validation``.
 
-
-def cross_entropy(model: HeadModel, labels: Tensor) -> Loss:
-    """The mean cross-entropy of class scores with ``labels``, one a text."""
+    ``options`` are those of ``optimise``.
+    """
+    labels = torch.as_tensor(texts.labels, device=model.device)
+    held_out = [] if validation is None else model.tokenize(validation.inputs)
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model.scores(inputs, network), labels[rows])
 
-    return loss
+    def score(pause: Callable[[], None] | None) -> tuple[float]:
+        assert validation is not None
+        scores = logits_of(model, held_out, network=network, progress=lambda *_: None if pause is None else pause())
+        return (float(np.mean(scores.argmax(-1).cpu().numpy() == validation.labels)),)
+
+    best = None if validation is None else score
+    return list(optimise(network, model, texts.inputs, loss=loss, score=best, **options).epochs)
 
 
 def optimise(
@@ -164,7 +146,7 @@ def optimise(
     the end of a batch. With a ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit
     for bit, as without the interruption (on the same machine, with as many threads). With seconds ``left`` the training
     has as many batches as fit; ``scoring`` and ``each`` estimate the seconds of a score and of a batch. See
-    ``cahp.models.time_budget``.
+    ``TimeBudget``.
 
     ``steps`` ends the training after so many batches. ``groups`` are groups of parameters, as AdamW takes them, with
     rates of their own. Without ``shared`` every process does the whole training. ``after`` is called with the number
@@ -173,8 +155,17 @@ def optimise(
     torch.manual_seed(seed + (parallel.rank() if shared else 0))
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     tokens = model.tokenize(inputs)
-    loader = length_grouped(model, tokens, torch.arange(len(inputs)), batch=schedule.batch, seed=seed)
-    order: torch.Generator = loader.sampler.generator  # type: ignore[attr-defined]
+    order = torch.Generator().manual_seed(seed)
+
+    def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        columns = {name: [tokens[row][name] for row in rows] for name in tokens[0]}
+        return dict(model.tokenizer.pad(columns, return_tensors="pt")), torch.tensor(rows)
+
+    # Texts of like length meet in a batch, in a new random order every epoch.
+    lengths = [len(entry["input_ids"]) for entry in tokens]
+    sampler = LengthGroupedSampler(schedule.batch, lengths=lengths, generator=order)
+    numbers: Any = range(len(tokens))
+    loader = DataLoader[Any](numbers, batch_size=schedule.batch, sampler=sampler, collate_fn=collate)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     plain = network
@@ -284,38 +275,6 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def length_grouped(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: int, seed: int) -> DataLoader[Any]:
-    """Padded inputs and labels; texts of like length meet in a batch, in a new random order every epoch."""
-    lengths = [len(entry["input_ids"]) for entry in tokens]
-    sampler = LengthGroupedSampler(batch, lengths=lengths, generator=torch.Generator().manual_seed(seed))
-
-    def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        padded = model.tokenizer.pad(
-            {name: [tokens[row][name] for row in rows] for name in tokens[0]}, return_tensors="pt"
-        )
-        return dict(padded), labels[rows]
-
-    rows: Any = range(len(tokens))
-    return DataLoader(rows, batch_size=batch, sampler=sampler, collate_fn=collate)
-
-
-def _accuracy(network: nn.Module, model: HeadModel, texts: Texts) -> Score:
-    """The accuracy of ``network`` on ``texts``."""
-    tokens = model.tokenize(texts.inputs)
-
-    @torch.no_grad()
-    def score(pause: Callable[[], None] | None) -> tuple[float]:
-        right = 0
-        for batch in parallel.share(model.batches(tokens)):
-            if pause is not None:
-                pause()
-            answers = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
-            right += int((answers == texts.labels[batch.rows]).sum())
-        return (sum(parallel.gather(right)) / len(texts),)
-
-    return score
 
 
 @dataclass(frozen=True, order=True)

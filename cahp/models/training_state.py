@@ -1,9 +1,9 @@
-"""The state of a training (weights, optimiser, order of the texts, random numbers) as arrays that resume it."""
+"""The state of a training: arrays that resume it, and whether there is time for another batch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp import processes as parallel
+from cahp.values import Progress
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,6 @@ class TrainingState:
         """The score of the best epoch (None: no epoch was scored)."""
         return None if self._kept is None else self._best
 
-    def set_rate(self) -> None:
-        """Set the learning rate of the current step, after a state was loaded."""
-        factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
-        for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
-            group["lr"] = highest * factor
-
     def finish(self) -> None:
         """Restore the weights of the best epoch."""
         if self._kept is not None:
@@ -84,15 +79,14 @@ class TrainingState:
         arrays = {"order": self._drawing.numpy(), "random": np.stack(parallel.gather(random))}
         steps: list[float | None] = []
         for index, parameter in enumerate(self._trained):
-            arrays[f"weight-{index}"] = _array(parameter)
+            tensors: dict[str, Tensor] = {"weight": parameter}
             if self._kept is not None:
-                arrays[f"best-{index}"] = _array(self._kept[index])
+                tensors["best"] = self._kept[index]
             moments = self._optimizer.state.get(parameter)
             steps.append(float(moments["step"]) if moments else None)
             if moments:
-                arrays[f"mean-{index}"], arrays[f"square-{index}"] = map(
-                    _array, (moments["exp_avg"], moments["exp_avg_sq"])
-                )
+                tensors |= {"mean": moments["exp_avg"], "square": moments["exp_avg_sq"]}
+            arrays |= {f"{name}-{index}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
         meta = {
             "epoch": self.epoch,
             "batches": self.batches,
@@ -123,7 +117,9 @@ class TrainingState:
                     "exp_avg_sq": torch.tensor(arrays[f"square-{index}"], device=self._device),
                 }
         self._rate.last_epoch = meta["rate"]
-        self.set_rate()
+        factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
+        for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
+            group["lr"] = highest * factor
         self._drawing = torch.tensor(arrays["order"])
         self._order.set_state(self._drawing)
         self._random = arrays["random"][parallel.rank()]
@@ -132,11 +128,6 @@ class TrainingState:
         with torch.no_grad():
             for parameter, value in zip(self._trained, values, strict=True):
                 parameter.copy_(value)
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.detach().cpu().numpy()
-    return array
 
 
 def _random(device: torch.device) -> NDArray[np.uint8]:
@@ -152,3 +143,92 @@ def _set_random(state: NDArray[np.uint8], device: torch.device) -> None:
     torch.set_rng_state(torch.tensor(state[:here]))
     if device.type != "cpu":
         getattr(torch, device.type).set_rng_state(torch.tensor(state[here:]))
+
+
+# Time --------------------------------------------------------------------------------------------------------------
+
+#: Seconds that are still allowed.
+Left = Callable[[], float]
+
+#: Time reserved for one more batch and a score, as a multiple of what they took before: a machine may become busier.
+_RESERVED = 1.25
+
+
+class TimeIsUp(Exception):
+    """The work that is under way does not fit into its time."""
+
+
+def until(progress: Progress, left: Left | None) -> Progress:
+    """``progress`` that raises ``TimeIsUp`` as soon as no time is left."""
+    if left is None:
+        return progress
+
+    def guarded(stage: str, done: int, total: int) -> None:
+        progress(stage, done, total)
+        # Several processes must end together, which only their training can agree on.
+        if parallel.world() == 1 and left() <= 0:
+            raise TimeIsUp
+
+    return guarded
+
+
+class TimeBudget:
+    """The ``batches`` of a training, or as many of them as fit into the time ``left``.
+
+    The learning rate follows ``behind``, the part of the training that is over: the batches that are done, or the time
+    that has passed if that is a larger part. ``scoring`` and ``each`` are the estimated seconds of a score and of a
+    batch, until they are measured.
+    """
+
+    def __init__(self, batches: int, *, left: Left | None = None, scoring: float = 0.0, each: float = 0.0) -> None:
+        self.batches = batches
+        self._left: Left | None = None
+        #: Seconds of the whole training (None: without a limit).
+        self.seconds: float | None = None
+        self._seen = 0
+        if left is not None:
+            # Processes that train together must stop together.
+            self._left = lambda: min(parallel.gather(left()))
+            self.seconds = self._now = self._left()
+            self._scoring, self._each = (max(parallel.gather(estimate)) for estimate in (scoring, each))
+
+    def begin(self) -> None:
+        """Measure from now."""
+        if self._left is not None:
+            self._now = self._left()
+
+    def batch(self) -> None:
+        """Note the end of a batch."""
+        if self._left is None:
+            return
+        before, self._now = self._now, self._left()
+        self._seen += 1
+        # The first one sets things up, and the estimate is dropped for the first that is measured.
+        if self._seen > 1:
+            self._each = max(self._each if self._seen > 2 else 0.0, before - self._now)
+
+    def scored(self) -> None:
+        """Note the end of a score."""
+        if self._left is not None:
+            before, self._now = self._now, self._left()
+            self._scoring = max(self._scoring, before - self._now)
+
+    def behind(self, step: int) -> float:
+        """How much of the training is over after ``step`` batches, counted in batches."""
+        if self.seconds is None:
+            return step
+        usable = self.seconds - self._reserve
+        return max(step, self.batches * (self.seconds - self._now) / usable) if usable > 0 else self.batches
+
+    def total(self, step: int) -> int:
+        """The number of batches that the training will have, as estimated after ``step`` of them."""
+        behind = self.behind(step)
+        return self.batches if behind <= step else max(step, min(self.batches, round(step * self.batches / behind)))
+
+    def over(self, step: int) -> bool:
+        """Whether the training ends after ``step`` batches: they are all, or no time is left for another one."""
+        return step >= self.batches or (self.seconds is not None and self._now <= self._reserve)
+
+    @property
+    def _reserve(self) -> float:
+        return _RESERVED * (self._scoring + self._each)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ _BYTES = {
 }
 Shape = tuple[int, ...]
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -55,34 +55,41 @@ def read_json(path: Path) -> dict[str, Any]:
     return entries
 
 
-def weight_files(name: str, folder: Path) -> list[Path]:
-    """The safetensors files of the model ``name`` in ``folder``.
+def list_weight_files(name: str, present: Collection[str], read_index: Callable[[], list[str]]) -> list[str]:
+    """The safetensors files of the model ``name`` among its files ``present``: one, or those of its index.
 
     Raises:
         ModelError: If there are none, or some that are listed are missing.
     """
     # In the order of transformers: one file, and only without it several.
-    several = (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file()
-    weights = [folder / shard for shard in read_index(folder / INDEX)] if several else [folder / WEIGHTS]
-    missing = [path.name for path in weights if not path.is_file()]
+    files = read_index() if INDEX in present and WEIGHTS not in present else [WEIGHTS]
+    missing = [file for file in files if file not in present]
     if not missing:
-        return weights
-    if any(path.suffix in PICKLES for path in folder.iterdir()):
-        raise pickles_error(name)
-    raise ModelError(f"{name} has no {', '.join(missing)}; save it with `model.save_pretrained(folder)`")
+        return files
+    if any(Path(file).suffix in _PICKLES for file in present):
+        raise ModelError(
+            f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
+            "`model.save_pretrained(folder)`, which writes safetensors"
+        )
+    raise ModelError(
+        f"{name} has no {', '.join(missing)}, so no weights as safetensors; save it with "
+        "`model.save_pretrained(folder)`, or choose another model or revision"
+    )
+
+
+def weight_files(name: str, folder: Path) -> list[Path]:
+    """The safetensors files of the model ``name`` in ``folder``.
+
+    Raises:
+        ModelError: As ``list_weight_files``.
+    """
+    present = [path.name for path in folder.iterdir() if path.is_file()]
+    return [folder / file for file in list_weight_files(name, present, lambda: read_index(folder / INDEX))]
 
 
 def weight_bytes(folder: Path) -> int:
     """Bytes of all safetensors files in ``folder``: what may be built of a configuration is bounded by them."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
-
-
-def pickles_error(name: str) -> ModelError:
-    """The error for a model that has only pickled weights."""
-    return ModelError(
-        f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
-        "`model.save_pretrained(folder)`, which writes safetensors"
-    )
 
 
 def read_index(index: Path) -> list[str]:
@@ -149,10 +156,12 @@ def checked_shapes(place: str, tensors: Mapping[str, Any], size: int, start: int
     end = 0
     try:
         for begin, stop, name in sorted((*entry["data_offsets"], name) for name, entry in tensors.items()):
+            shape = tuple(tensors[name]["shape"])
+            whole = all(type(size) is int and size >= 0 for size in (begin, stop, *shape))
             # Without gaps or overlaps, and as long as its shape: nothing in memory is larger than in the file.
-            if begin != end or stop - begin != _bytes(begin, stop, tensors[name]):
+            if not whole or begin != end or stop - begin != math.prod(shape) * _BYTES[tensors[name]["dtype"]]:
                 raise _damaged(place)
-            end, found[name] = stop, tuple(tensors[name]["shape"])
+            end, found[name] = stop, shape
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _damaged(place) from None
     if end > size if start is None else start + end != size:
@@ -162,11 +171,3 @@ def checked_shapes(place: str, tensors: Mapping[str, Any], size: int, start: int
 
 def _damaged(place: str) -> ModelError:
     return ModelError(f"{place} is not a whole safetensors file; download or save the model again")
-
-
-def _bytes(begin: Any, stop: Any, entry: dict[str, Any]) -> int:
-    """The bytes of a tensor by its shape and type."""
-    if any(type(size) is not int or size < 0 for size in (begin, stop, *entry["shape"])):
-        raise ValueError("a size that is none")
-    sides: list[int] = entry["shape"]
-    return math.prod(sides) * _BYTES[entry["dtype"]]

@@ -241,7 +241,7 @@ class Recoveries:
         Raises:
             DataError: If there are too few texts to hold one out.
         """
-        from cahp.models.time_budget import until
+        from cahp.models.training_state import until
         from cahp.stages.distillation import SCHEDULE, Goal, distill
 
         if labels and self._unlabelled is not None:
@@ -304,7 +304,7 @@ class Recoveries:
 
     def _start(self, mask: HeadMask, inputs: Sequence[Input], progress: Progress, keep: bool) -> Refitted | None:
         """Return the refit that a distillation starts from (None: impossible, or not enough time)."""
-        from cahp.models.time_budget import TimeIsUp
+        from cahp.models.training_state import TimeIsUp
 
         if self.card.no_refit:
             return None

@@ -17,7 +17,7 @@ from cahp.values import Input, Ints
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-    from cahp.models.time_budget import Left
+    from cahp.models.training_state import Left
 
 #: Forward passes of one token that solving a refit costs per hidden channel, however few the texts.
 _SOLVING_PASSES = 4.4

@@ -15,7 +15,6 @@ from cahp import processes as parallel
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.head_model import Batch, HeadModel, Tokens
 from cahp.models.surgery import separate
-from cahp.models.time_budget import Left, TimeIsUp, until
 from cahp.models.training import (
     Agreement,
     Loss,
@@ -27,7 +26,7 @@ from cahp.models.training import (
     logits_of,
     optimise,
 )
-from cahp.models.training_state import Epoch
+from cahp.models.training_state import Epoch, Left, TimeIsUp, until
 from cahp.values import Input, Ints, Progress, silent
 
 #: Bytes of hidden states that a teacher keeps; what does not fit is computed again for every batch.

@@ -163,7 +163,7 @@ class _Kinds:
     def __init__(self, model: HeadModel) -> None:
         import torch
 
-        from cahp.models.tokenizers import punctuation_ids, special_ids
+        from cahp.models.loading import punctuation_ids, special_ids
 
         def listed(ids: set[int]) -> Tensor:
             return torch.tensor(sorted(ids), dtype=torch.int64, device=model.device)

@@ -85,7 +85,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     """
     import torch
 
-    from cahp.models.tokenizers import special_ids
+    from cahp.models.loading import special_ids
 
     read = tokens_of(model, text)
     looked = torch.zeros(len(read.words), dtype=torch.float64)

@@ -62,7 +62,7 @@ def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> ND
     """Mean of each row's maximum over all tokens, or over those that are not special; shape ``(L, H)``."""
 
     def make() -> Floats:
-        from cahp.models.tokenizers import special_ids
+        from cahp.models.loading import special_ids
 
         without: Collection[int] = () if counted == "all" else special_ids(evidence.model.tokenizer)
         return average_rows(evidence, row_maxima, without=without, progress=part_progress(evidence.progress))

@@ -225,4 +225,4 @@ def test_the_reason_of_a_failed_process_is_its_error_and_not_what_it_printed_aft
     said = "Traceback (most recent call last):\n  File\ntorch.onnx.errors.OnnxExporterError: no such thing\n  %1 = a()"
     assert saving._reason(said) == "torch.onnx.errors.OnnxExporterError: no such thing"
     assert saving._reason("Killed\n") == "Killed"
-    assert saving._reason("") == "it ended without a word"
+    assert saving._reason("") == "it ended without a message"

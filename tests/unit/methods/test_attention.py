@@ -22,7 +22,7 @@ from cahp.methods.hies import entropies, entropy
 from cahp.methods.shared.attention import average_rows, row_maxima
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
-from cahp.models.tokenizers import special_ids
+from cahp.models.loading import special_ids
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
 from cahp.values import DataError, OptionError, Texts, silent

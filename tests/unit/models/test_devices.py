@@ -101,7 +101,7 @@ def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.stat").write_text("anon 2000000\nfile 900000\n")
     monkeypatch.setattr(devices, "_MEMORY", tmp_path / "meminfo")
-    monkeypatch.setattr(devices, "_GROUP", tmp_path)
+    monkeypatch.setattr(devices, "_CONTAINER", tmp_path)
     assert devices.free_bytes(CPU) == 1_000_000
     (tmp_path / "memory.max").write_text("max\n")
     assert devices.free_bytes(CPU) == 2048 * 1024

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cahp.models.time_budget import TimeBudget, TimeIsUp, until
 from cahp.models.training import Schedule
+from cahp.models.training_state import TimeBudget, TimeIsUp, until
 
 
 @dataclass
