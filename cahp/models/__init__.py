@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp.cards import ModelCard, Prompt, PromptExample
-from cahp.models.description import TOKENIZER_FILES
+from cahp.models.description import EXAMPLE, TOKENIZER_FILES
 from cahp.models.identity import BUILTINS, assets, identify, name_of, preview
-from cahp.models.language import EXAMPLE
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:

@@ -1,18 +1,17 @@
-"""Describe the model in a folder by its configuration: its heads, classes and digest."""
+"""Describe the model in a folder by its configuration: its heads, classes and digest, and its prompt if it gets one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cahp.cards import ModelCard
+from cahp.cards import Language, ModelCard, Prompt
 from cahp.models import weights
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
-from cahp.models.language import language_of
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_weights, read_json, read_shapes, sha256
-from cahp.values import ModelError, digest
+from cahp.values import ModelError, OptionError, digest
 
 #: Files of tokenizers, of which a model has some.
 TOKENIZER_FILES = (
@@ -29,6 +28,14 @@ TOKENIZER_FILES = (
 #: Other files that change answers: settings of the tokenizer, and an adapter, which transformers loads by itself.
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
+
+#: The text of an example prompt.
+EXAMPLE = "A warm and funny film."
+#: The head of a network.
+Head = Literal["classification", "causal", "masked"]
+#: Endings of the class names of causal and of masked language models.
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+_MASKED = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 
 #: Parts of the names of entries whose numbers become lists of so many items before a network is sketched.
 _LISTED = ("layer", "block", "dense_replace", "attention_types")
@@ -219,14 +226,14 @@ def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tupl
     if config.get("cahp") is None:
         return None
     kept = config["cahp"].get("kept") if isinstance(config["cahp"], dict) else None
-    if (
-        not isinstance(kept, list)
-        or len(kept) != layers
-        or not all(isinstance(row, list) and row for row in kept)
-        or any(type(head) is not int or not 0 <= head < heads for row in kept for head in row)
+    if not (
+        isinstance(kept, list)
+        and len(kept) == layers
+        and all(isinstance(row, list) and row for row in kept)
+        and all(type(head) is int and 0 <= head < heads for row in kept for head in row)
     ):
         raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
-    return tuple(tuple(row) for row in kept)
+    return tuple(map(tuple, kept))
 
 
 def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
@@ -287,4 +294,65 @@ def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     raise ModelError(
         f"{name} {reason}, and the method compares classes of which every text has one; name a model that gives every "
         "text one class, or train one on an encoder with `cahp fit`"
+    )
+
+
+# Language models ---------------------------------------------------------------------------------------------------
+
+
+def language_of(config: Mapping[str, Any]) -> Language | None:
+    """The kind of language model that a configuration names; None for classifiers, plain encoders and others."""
+    written = config.get("architectures")
+    heads = [str(entry) for entry in (written if isinstance(written, list) else [written])]
+    # XLM's "WithLMHeadModel" ends like GPT-2's.
+    if any(entry.endswith(_MASKED) for entry in heads):
+        return "masked"
+    return "causal" if any(entry.endswith(_CAUSAL) for entry in heads) else None
+
+
+def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
+    """The card of a language model with a prompt: its classes are the answers, and its digest includes the prompt.
+
+    Raises:
+        OptionError: If the model is a classifier, or the prompt does not fit its kind.
+        ModelError: If it has no language-model head.
+    """
+    if prompt is None:
+        return card
+    if card.labels:
+        raise OptionError(
+            f"{card.id} is a classifier ({', '.join(card.labels)[:100]}) and needs no prompt; leave --prompt and "
+            "--answers out"
+        )
+    if card.language is None:
+        raise ModelError(
+            f"{card.id} has no language-model head to answer a prompt (architectures in config.json names neither a "
+            "causal nor a masked language model); name a model that has one, or leave --prompt and --answers out"
+        )
+    if card.language == "masked" and not prompt.masked:
+        raise OptionError(
+            f"{card.id} is a masked language model and answers in a gap; put {{mask}} into the prompt, as in "
+            '"{text} It was {mask}."'
+        )
+    if card.language == "causal" and prompt.masked:
+        raise OptionError(f"{card.id} is a causal language model and answers after the prompt; leave {{mask}} out")
+    # The card of a preview has no digest.
+    sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers) if card.sha256 else ""
+    return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256)
+
+
+def output_head(card: ModelCard) -> Head:
+    """The head of a card's network."""
+    return "classification" if card.prompt is None or card.language is None else card.language
+
+
+def explain_missing_classes(card: ModelCard, name: str) -> str:
+    """Explain how a model without classes, named ``name`` on the command line, can classify."""
+    trained = f"train one with `cahp fit --model {name} --data DATA --out DIR`"
+    if card.language is None:
+        return f"{card.id} has no trained classification head; {trained}"
+    prompt = "{text} It was {mask}." if card.language == "masked" else "{text} It was"
+    return (
+        f"{card.id} is a {card.language} language model without a classification head; let it answer a prompt with "
+        f'--prompt "{prompt}" --answers "terrible,great", or {trained}'
     )

@@ -12,15 +12,6 @@ from torch import Tensor
 
 from cahp.values import OptionError
 
-#: Largest difference between the logits of a masked and a cut model, relative to the largest logit above 1, on a
-#: processor and on other devices, where the order of sums depends on the sizes of matrices.
-_TOLERANCE, _ELSEWHERE = 1e-5, 1e-4
-#: Padded tokens and texts of a batch: the fastest sizes for two processor cores, and for a GPU.
-_BATCH, _LARGE_BATCH = (2048, 256), (16384, 1024)
-
-#: Memory for the activations of one backward pass. Not a share of the free memory, since batches change last digits.
-_ACTIVATION_BYTES, _LARGE_ACTIVATION_BYTES = 256 << 20, 2 << 30
-
 #: The file of Linux with the free memory, and the folder with the limit and use of a container.
 _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -53,18 +44,21 @@ def has_bfloat16(where: torch.device) -> bool:
 
 
 def tolerance(where: torch.device) -> float:
-    """Largest difference between the logits of a masked and a cut model, relative to the largest logit above 1."""
-    return _TOLERANCE if where.type == "cpu" else _ELSEWHERE
+    """Largest difference between the logits of a masked and a cut model, relative to the largest logit above 1.
+
+    On other devices than a processor the order of sums depends on the sizes of matrices.
+    """
+    return 1e-5 if where.type == "cpu" else 1e-4
 
 
 def batch_size(where: torch.device) -> tuple[int, int]:
-    """Largest numbers of padded tokens and of texts in a batch."""
-    return _LARGE_BATCH if where.type == "cuda" else _BATCH
+    """Numbers of padded tokens and of texts in a batch that two processor cores, or a GPU, compute fastest."""
+    return (16384, 1024) if where.type == "cuda" else (2048, 256)
 
 
 def activation_bytes(where: torch.device) -> int:
-    """Memory for the activations of one backward pass on a device."""
-    return _LARGE_ACTIVATION_BYTES if where.type == "cuda" else _ACTIVATION_BYTES
+    """Memory for the activations of one backward pass. No share of the free memory: batches change last digits."""
+    return 2 << 30 if where.type == "cuda" else 256 << 20
 
 
 def float64_device(where: torch.device) -> torch.device:

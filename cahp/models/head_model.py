@@ -29,7 +29,7 @@ from cahp.models.attention import (
 from cahp.models.devices import batch_size, move_to
 from cahp.models.families import Family, Site
 from cahp.models.projection import Projection, find_module
-from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head
+from cahp.models.prompting import MAX_LENGTH, ROOM, PromptReader, attach_head
 from cahp.values import DataError, Input, Ints, OptionError, Precision
 
 
@@ -105,7 +105,11 @@ class HeadModel:
         if card.prompt is not None and card.language is not None:
             self.prompt = PromptReader(tokenizer, card.prompt, card.language, card.id)
             attach_head(network)
-            self.prompt.check_room(self.max_length)
+            if self.prompt.length + ROOM > self.max_length:
+                raise OptionError(
+                    f"the prompt alone takes {self.prompt.length} tokens, and {card.id} reads {self.max_length} at "
+                    "most; shorten it"
+                )
 
     def around(self, network: Any, *, family: Family | None = None) -> HeadModel:
         """The same model with another network, such as a copy of its own; it is not verified."""
@@ -228,8 +232,10 @@ class HeadModel:
         return tokens
 
     def examples(self, sentences: Sequence[str]) -> list[Input]:
-        """Sentences as inputs of this model: pairs if its prompt takes pairs."""
-        return list(sentences) if self.prompt is None else self.prompt.examples(sentences)
+        """Sentences as inputs of this model: each paired with the next if its prompt takes pairs."""
+        if self.card.prompt is None or not self.card.prompt.pairs:
+            return list(sentences)
+        return list(zip(sentences, [*sentences[1:], sentences[0]], strict=True))
 
     def batches(
         self, tokens: Tokens, *, rows: Sequence[int] | Ints | None = None, size: int | None = None

@@ -16,12 +16,12 @@ from cahp.models import weights
 from cahp.models.description import (
     TOKENIZER_FILES,
     TOKENIZER_SETTINGS,
+    add_prompt,
     check_attention,
     class_names,
     describe,
     describe_config,
 )
-from cahp.models.language import add_prompt
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, WEIGHTS, read_index, read_json, sha256
 from cahp.values import ModelError, silent
 

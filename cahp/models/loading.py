@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 from cahp.cards import Language, ModelCard, Prompt
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
+from cahp.models.description import explain_missing_classes, output_head
 from cahp.models.devices import find_device, free_bytes
 from cahp.models.families import FAMILIES, Family
 from cahp.models.head_model import HeadModel
-from cahp.models.language import explain_missing_classes, output_head
 from cahp.models.matching import match_folder
 from cahp.models.prompting import PromptReader
 from cahp.models.selftest import probe_family
@@ -39,7 +39,16 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     if not names:
         raise ModelError(explain_missing_classes(card, card.id))
     where = find_device(device_name)
-    _check_memory(card, where)
+    needed = 4 * ((card.details or {}).get("parameters") or 0)
+    # Before the machine swaps or kills the process. It is loaded into the processor's memory first, wherever it goes.
+    for place in dict.fromkeys((torch.device("cpu"), where)):
+        room = free_bytes(place)
+        if room is not None and needed > room:
+            elsewhere = "a machine with more memory" if place.type == "cpu" else "--device cpu, or a larger GPU"
+            raise ModelError(
+                f"the weights of {card.id} take {size_of(needed)} in float32, and {place.type} has {size_of(room)} "
+                f"free; a model must fit on one device, so use {elsewhere}"
+            )
     # The head may be new where `labels` or an adapter brings one.
     new_head = labels is not None or card.adapter is not None
     if card.kept is not None and new_head:
@@ -54,11 +63,11 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
             stored = read_shapes(weight_files(card.id, folder))
             wanted = names if card.kept is None else None
             check_fit(card, stored, names=wanted, own_head=own_head, head=output_head(card))
-            network = (
-                load_pruned(card.folder, attn_implementation=_implementation(family))
-                if card.kept is not None
-                else _load_network(card, names, family, new_head)
-            )
+            attention = IMPLEMENTATION if family.interface else "eager"
+            if card.kept is not None:
+                network = load_pruned(card.folder, attn_implementation=attention)
+            else:
+                network = _load_network(card, names, family, attention, new_head)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
 
@@ -85,20 +94,6 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     return probe_family(model)
 
 
-def _check_memory(card: ModelCard, where: torch.device) -> None:
-    """Refuse a model that does not fit, before the machine swaps or kills the process."""
-    needed = 4 * ((card.details or {}).get("parameters") or 0)
-    # It is loaded into the processor's memory first, wherever it goes.
-    for place in dict.fromkeys((torch.device("cpu"), where)):
-        room = free_bytes(place)
-        if room is not None and needed > room:
-            elsewhere = "a machine with more memory" if place.type == "cpu" else "--device cpu, or a larger GPU"
-            raise ModelError(
-                f"the weights of {card.id} take {size_of(needed)} in float32, and {place.type} has {size_of(room)} "
-                f"free; a model must fit on one device, so use {elsewhere}"
-            )
-
-
 @lru_cache(maxsize=8)
 def _reader(folder: str, sha256: str, prompt: Prompt, language: Language, name: str) -> PromptReader:
     return PromptReader(load_tokenizer(folder, name, prompted=True), prompt, language, name)
@@ -115,7 +110,7 @@ def prompt_reader(card: ModelCard) -> PromptReader:
     return _reader(card.folder, card.sha256, card.prompt, card.language, card.id)
 
 
-def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, new_head: bool) -> Any:
+def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, attention: str, new_head: bool) -> Any:
     classes = {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
@@ -125,7 +120,7 @@ def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, new_h
         card.folder,
         use_safetensors=True,
         trust_remote_code=False,
-        attn_implementation=_implementation(family),
+        attn_implementation=attention,
         dtype=torch.float32,
         **(classes if card.prompt is None else {}),
         # A configuration may set these, and a forward pass here must not do them.
@@ -147,10 +142,6 @@ def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, new_h
         if lost:
             raise ModelError(lost_weights(card.id, lost, problem))
     return network
-
-
-def _implementation(family: Family) -> str:
-    return IMPLEMENTATION if family.interface else "eager"
 
 
 # Tokenizers --------------------------------------------------------------------------------------------------------

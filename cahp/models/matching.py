@@ -18,8 +18,8 @@ from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from cahp.models.description import Head, language_of
 from cahp.models.families import Family, Rows, Size
-from cahp.models.language import Head, language_of
 from cahp.models.projection import Projection, find_module, is_linear
 from cahp.models.sketch import sketch_network
 from cahp.models.weights import CONFIG, read_json
@@ -325,12 +325,12 @@ def _cut_inputs(attention: nn.Module, shape: Shape, heads: _Heads) -> dict[str, 
 
 
 def _normed_together(attention: nn.Module, shape: Shape, units: int) -> bool:
-    for norm, name in (("q_norm", shape.query), ("k_norm", shape.key)):
-        weight = getattr(getattr(attention, norm, None), "weight", None)
-        rows = _rows(attention, name)
-        if weight is not None and weight.numel() == rows != rows // units:
-            return True
-    return False
+    norms = {"q_norm": shape.query, "k_norm": shape.key}
+    weights = {name: getattr(getattr(attention, norm, None), "weight", None) for norm, name in norms.items()}
+    return any(
+        weight is not None and weight.numel() == _rows(attention, name) != _rows(attention, name) // units
+        for name, weight in weights.items()
+    )
 
 
 def _find_sizes(attention: nn.Module, heads: _Heads) -> dict[str, Size]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cahp.cards import AnswerToken, Language, Prompt, PromptExample
-from cahp.models.language import EXAMPLE
+from cahp.models.description import EXAMPLE
 from cahp.values import Input, ModelError, OptionError
 
 #: The positions at which the texts of the current call are answered ``(b,)`` (None: not a prompt).
@@ -27,7 +27,7 @@ _OPENING = "\n\t([{<\"'“‘«„"
 #: Longest text in tokens, as in the paper.
 MAX_LENGTH = 128
 #: Smallest number of tokens that a prompt must leave for a text.
-_ROOM = 8
+ROOM = 8
 
 
 class PromptReader:
@@ -97,22 +97,9 @@ class PromptReader:
             f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
         )
 
-    def check_room(self, limit: int) -> None:
-        """Raise an ``OptionError`` if the prompt leaves no room for a text within ``limit`` tokens."""
-        if self.length + _ROOM > limit:
-            raise OptionError(
-                f"the prompt alone takes {self.length} of the {limit} tokens that {self._name} reads; shorten it"
-            )
-
-    def examples(self, sentences: Sequence[str]) -> list[Input]:
-        """Sentences as inputs of this prompt: each alone, or paired with the next."""
-        if not self.prompt.pairs:
-            return list(sentences)
-        return list(zip(sentences, [*sentences[1:], sentences[0]], strict=True))
-
     def preview(self, one: Input | None = None) -> PromptExample:
         """The prompt of a text or pair, or of an example, with the tokens of the answers."""
-        (example,) = self.examples([EXAMPLE]) if one is None else [one]
+        example = one if one is not None else (EXAMPLE, EXAMPLE) if self.prompt.pairs else EXAMPLE
         limit = MAX_LENGTH + self.length
         too_long = len(self._ids(self.render(example))) > limit
         rendered = self.render(self.shorten(example, limit) if too_long else example)
@@ -148,11 +135,9 @@ class PromptReader:
     @property
     def scores_code(self) -> str:
         """Python code of a function ``scores`` that picks the logits at the answer's position."""
-        at = (
-            'batch["attention_mask"].sum(1) - 1'
-            if self._mask_id is None
-            else f'(batch["input_ids"] == {self._mask_id}).argmax(1)'
-        )
+        at = 'batch["attention_mask"].sum(1) - 1'
+        if self._mask_id is not None:
+            at = f'(batch["input_ids"] == {self._mask_id}).argmax(1)'
         return f"def scores(batch, logits):\n    at = {at}\n    return logits[range(len(at)), at]\n"
 
     # Tokens --------------------------------------------------------------------------------------------------------

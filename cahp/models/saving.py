@@ -23,8 +23,8 @@ from safetensors.torch import save_model
 
 from cahp.files import scratch
 from cahp.models import compact, to_onnx
+from cahp.models.description import output_head
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.language import output_head
 from cahp.models.sketch import quiet
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.weights import CONFIG, WEIGHTS

@@ -21,15 +21,11 @@ from transformers.utils import logging as transformers_logging
 
 from cahp.cards import ModelCard
 from cahp.models.compact import HEADS
-from cahp.models.language import Head, output_head
+from cahp.models.description import Head, output_head
 from cahp.models.weights import Shape, count_weights
 from cahp.values import ModelError
 from cahp.words import first_line
 
-#: The number of tokens for which the operations of attention are counted.
-_TOKENS = 32
-#: Entries of configurations with the number of experts.
-_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 #: Weights that may be missing from the files (so that an error can name them), and bytes of tables (of positions,
 #: masks) that are no weights.
 _SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
@@ -140,14 +136,15 @@ def operations(card: ModelCard) -> float:
     details = card.details or {}
     passes = details.get("passes") or card.layers
     weights = _count_multiplied(card.id, card.folder, card.labels or None, output_head(card), details.get("bytes") or 0)
-    return 2 * weights * passes / card.layers + 4 * passes * card.heads * card.head_size * _TOKENS
+    return 2 * weights * passes / card.layers + 4 * passes * card.heads * card.head_size * 32
 
 
 @lru_cache(maxsize=16)
 def _count_multiplied(name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int) -> float:
     """The number of weights that the hidden states of a token are multiplied with, which excludes embeddings."""
     network = sketch_network(name, folder, labels, head, weight_bytes=weight_bytes)
-    experts = next((count for key in _EXPERTS if (count := getattr(network.config, key, None))), None)
+    names = ("num_local_experts", "num_experts", "n_routed_experts")
+    experts = next((count for key in names if (count := getattr(network.config, key, None))), None)
     chosen = getattr(network.config, "num_experts_per_tok", None)
     # Weights of experts have three dimensions, and a token is multiplied with those of a few experts.
     share = chosen / experts if experts and chosen else 1.0

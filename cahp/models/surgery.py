@@ -161,26 +161,25 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
         return restored.network
     for index, layer in enumerate(restored.layer_modules):
         kept, source = torch.tensor(mask.by_layer[index], device=model.device), model.layer_modules[index]
+        # Fine-tuning may have changed the kept heads; the others have their original weights.
         for path, rows in _inputs(layer, model.family).items():
             whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
             left = _channels(kept, len(whole.weight), model.heads, rows)
-            # Fine-tuning may have changed the kept heads; the others have their original weights.
-            weight, bias = whole.weight.clone(), None
-            weight[left] = part.weight
-            if whole.bias is not None and part.bias is not None:
-                bias = whole.bias.clone()
-                bias[left] = part.bias
-            part.replace(weight, bias)
+            bias = None if whole.bias is None or part.bias is None else _insert(whole.bias, left, part.bias)
+            part.replace(_insert(whole.weight, left, part.weight), bias)
         for (owner, name), (origin, _) in zip(
             _vectors(layer, model.family), _vectors(source, model.family), strict=True
         ):
-            vector = getattr(origin, name).detach().clone()
-            vector[_channels(kept, len(vector), model.heads)] = getattr(owner, name).detach()
+            vector = getattr(origin, name)
+            vector = _insert(vector, _channels(kept, len(vector), model.heads), getattr(owner, name))
             setattr(owner, name, nn.Parameter(vector, requires_grad=False))
-        output = restored.projection(index)
-        weight = torch.zeros_like(model.projection(index).weight)
-        weight[:, _channels(kept, weight.shape[1], model.heads)] = output.weight
-        output.replace(weight, output.bias)
-        everything = torch.arange(model.heads, device=model.device)
-        mark(layer, model, everything, channels=weight.shape[1])
+        output, weight = restored.projection(index), model.projection(index).weight
+        columns = _channels(kept, weight.shape[1], model.heads)
+        output.replace(_insert(torch.zeros_like(weight).T, columns, output.weight.T).T, output.bias)
+        mark(layer, model, torch.arange(model.heads, device=model.device), channels=weight.shape[1])
     return restored.network
+
+
+def _insert(whole: Tensor, rows: Tensor, part: Tensor) -> Tensor:
+    """A copy of ``whole`` with ``part`` in some of its rows."""
+    return whole.detach().clone().index_copy(0, rows, part.detach())

@@ -190,6 +190,7 @@ def optimise(
         mean = state.losses / state.batches if state.batches else state.history[-1].loss if state.history else 0.0
         return Training(step, budget.total(step), mean, tuple(state.history), stage, state.best)
 
+    watch = watch or (lambda _: None)
     with _interruptions() as interrupted:
 
         def pause() -> None:
@@ -205,16 +206,12 @@ def optimise(
                 save()
                 raise wish or Cancelled
 
-        def report() -> None:
-            if watch is not None:
-                watch(reached())
-
         def end_epoch() -> None:
             plain.eval()
             # Processes have different numbers of batches here, so they cannot agree to stop at one.
             state.end_epoch(None if score is None else score(pause if parallel.world() == 1 else None))
             budget.scored()
-            report()
+            watch(reached())
 
         pause()
         budget.begin()
@@ -234,7 +231,7 @@ def optimise(
                 state.losses += float(batch_loss.detach())
                 if after is not None:
                     after(step)
-                report()
+                watch(reached())
                 pause()
                 if budget.over(step):
                     break

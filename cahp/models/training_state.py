@@ -192,26 +192,26 @@ class TimeBudget:
             self.seconds = self._now = self._left()
             self._scoring, self._each = (max(parallel.gather(estimate)) for estimate in (scoring, each))
 
-    def begin(self) -> None:
-        """Measure from now."""
-        if self._left is not None:
-            self._now = self._left()
+    def begin(self) -> float:
+        """Measure from now; return the seconds since the last measurement."""
+        if self._left is None:
+            return 0.0
+        before, self._now = self._now, self._left()
+        return before - self._now
 
     def batch(self) -> None:
         """Note the end of a batch."""
-        if self._left is None:
-            return
-        before, self._now = self._now, self._left()
-        self._seen += 1
-        # The first one sets things up, and the estimate is dropped for the first that is measured.
-        if self._seen > 1:
-            self._each = max(self._each if self._seen > 2 else 0.0, before - self._now)
+        if self._left is not None:
+            seconds = self.begin()
+            self._seen += 1
+            # The first one sets things up, and the estimate is dropped for the first that is measured.
+            if self._seen > 1:
+                self._each = max(self._each if self._seen > 2 else 0.0, seconds)
 
     def scored(self) -> None:
         """Note the end of a score."""
         if self._left is not None:
-            before, self._now = self._now, self._left()
-            self._scoring = max(self._scoring, before - self._now)
+            self._scoring = max(self._scoring, self.begin())
 
     def behind(self, step: int) -> float:
         """How much of the training is over after ``step`` batches, counted in batches."""

@@ -49,9 +49,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         entries = json.loads(content.decode())
     except (ValueError, RecursionError):
-        raise ModelError(f"{path} is not readable JSON; save the model again with `save_pretrained`") from None
+        entries = None
     if not isinstance(entries, dict):
-        raise ModelError(f"{path} holds no configuration; save the model again with `save_pretrained`")
+        raise ModelError(f"{path} holds no readable JSON object; save the model again with `save_pretrained`")
     return entries
 
 

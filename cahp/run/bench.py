@@ -14,7 +14,7 @@ import numpy as np
 
 from cahp import data, models
 from cahp.cards import ModelCard
-from cahp.models.language import explain_missing_classes
+from cahp.models.description import explain_missing_classes
 from cahp.outcomes import wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs

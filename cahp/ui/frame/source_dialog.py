@@ -13,7 +13,7 @@ from cahp.access import current
 from cahp.api.preflight import default_seconds
 from cahp.cards import ModelCard
 from cahp.files import expanded, is_there
-from cahp.models.language import add_prompt, explain_missing_classes
+from cahp.models.description import add_prompt, explain_missing_classes
 from cahp.run.command_line import to_text
 from cahp.run.settings import Settings
 from cahp.ui.frame import address, data_fields
