@@ -124,7 +124,8 @@ def fit(
             elif save == "adapter":
                 folder = fitting.save_adapter(fitted, output)
             else:
-                folder = fitting.save_merged(fitted, output)
+                merged = fitted.network.merge_and_unload()
+                folder = fitting.save_network(merged, fitted.model.tokenizer, output)
         try:
             adapted = replace(card, labels=texts.classes, adapter=str(folder))
             classifier = models.load(adapted if save == "adapter" else str(folder.resolve()), device=settings.device)

@@ -111,13 +111,6 @@ def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
     return parallel.from_first(write)
 
 
-def save_merged(fitted: Fitted, out: Path | Output) -> Path:
-    """Write the whole classifier with its adapters merged, as any tool of transformers loads it; return the folder."""
-    with quiet():
-        merged = copy.deepcopy(fitted.network).merge_and_unload()
-    return save_network(merged, fitted.model.tokenizer, out)
-
-
 def save_network(
     network: Any,
     tokenizer: Any,

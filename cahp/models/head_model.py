@@ -87,8 +87,9 @@ class HeadModel:
     It has a classification head, or is a language model that answers a ``prompt``.
 
     The network is in eval mode with frozen weights and is never changed, so one ``HeadModel`` may serve many threads.
-    ``head_counts[layer]`` is the number of heads of each layer (uneven after surgery). ``verified`` is the result of
-    its self-test, None before it ran (``cahp.models.verify_model``), also for models made by surgery or training.
+    It has ``layers`` with ``heads`` each before pruning; ``head_counts[layer]`` is the current number of heads (uneven
+    after surgery). ``verified`` is the result of its self-test, None before it ran (``cahp.models.verify_model``), also
+    for models made by surgery or training.
     """
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family) -> None:
@@ -98,6 +99,7 @@ class HeadModel:
             card,
             family,
         )
+        self.layers, self.heads = card.layers, card.heads
         self.verified: Verified | None = None
         #: Makes prompts of texts (None: the model reads the texts themselves).
         self.prompt: PromptReader | None = None
@@ -122,16 +124,6 @@ class HeadModel:
         """The device of the weights."""
         device: torch.device = next(self.network.parameters()).device
         return device
-
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return self.card.layers
-
-    @property
-    def heads(self) -> int:
-        """Number of heads of a layer before pruning."""
-        return self.card.heads
 
     @property
     def head_counts(self) -> tuple[int, ...]:

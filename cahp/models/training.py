@@ -252,12 +252,8 @@ def optimise(
 def _interruptions() -> Iterator[Callable[[], bool]]:
     """Postpone Ctrl-C inside the block, and tell whether it was pressed; a second one is not postponed."""
     # The signal may have another handler, and only the main thread may set one.
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield lambda: False
-        return
+    default, main = signal.default_int_handler, threading.main_thread()
+    postponed = threading.current_thread() is main and signal.getsignal(signal.SIGINT) is default
     pressed = False
 
     def note(*_: Any) -> None:
@@ -265,13 +261,15 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
         pressed = True
         # With several processes the launcher sends a signal of its own after the terminal's.
         if parallel.world() == 1:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, default)
 
-    signal.signal(signal.SIGINT, note)
+    if postponed:
+        signal.signal(signal.SIGINT, note)
     try:
         yield lambda: pressed
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if postponed:
+            signal.signal(signal.SIGINT, default)
 
 
 @dataclass(frozen=True, order=True)
