@@ -8,7 +8,7 @@ from a ``ContextVar``. Nothing is set on the shared model, so threads may run it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +99,11 @@ def _attention(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
         return out
-    # Fused kernels never build the weights, so a probed call computes them step by step, with a mask that is added.
+    # Fused kernels never build the weights, so a watched call computes them step by step, with a mask that is added.
+    # Where other products are computed in bfloat16, this is done in float32: rows must sum to 1.
+    precision = query.dtype
+    if watched:
+        query, key, value = query.float(), key.float(), value.float()
     causal = kwargs.get("is_causal")
     if attention_mask is None and (getattr(module, "is_causal", False) if causal is None else causal):
         # Without padding there is no mask, since fused kernels are told that attention is causal.
@@ -110,11 +114,12 @@ def _attention(
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(~attention_mask, lowest)
     if scaling is not None:
         kwargs["scaling"] = scaling
-    context, weights = own(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
-    seen = _show_weights(module, call, weights) if watched else weights
-    if seen is not weights:
-        context = (seen @ repeat_kv(value, seen.shape[1] // value.shape[1])).transpose(1, 2).contiguous()
-    return context, None
+    with torch.autocast(query.device.type, enabled=False) if watched else nullcontext():
+        context, weights = own(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
+        seen = _show_weights(module, call, weights) if watched else weights
+        if seen is not weights:
+            context = (seen @ repeat_kv(value, seen.shape[1] // value.shape[1])).transpose(1, 2).contiguous()
+    return context.to(precision), None
 
 
 def _show_weights(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:

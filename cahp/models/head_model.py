@@ -109,8 +109,8 @@ class HeadModel:
             attach_head(network)
             if self.prompt.length + ROOM > self.max_length:
                 raise OptionError(
-                    f"the prompt alone takes {self.prompt.length} tokens, and {card.id} reads {self.max_length} at "
-                    "most; shorten it"
+                    f"the prompt alone takes {self.prompt.length} of the {self.max_length} tokens that {card.id} "
+                    "reads; shorten it"
                 )
 
     def around(self, network: Any, *, family: Family | None = None) -> HeadModel:

@@ -107,10 +107,16 @@ def train(
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model.scores(inputs, network), labels[rows])
 
+    @torch.no_grad()
     def score(pause: Callable[[], None] | None) -> tuple[float]:
         assert validation is not None
-        scores = logits_of(model, held_out, network=network, progress=lambda *_: None if pause is None else pause())
-        return (float(np.mean(scores.argmax(-1).cpu().numpy() == validation.labels)),)
+        right = 0
+        for batch in parallel.share(model.batches(held_out)):
+            if pause is not None:
+                pause()
+            predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
+            right += int((predictions == validation.labels[batch.rows]).sum())
+        return (sum(parallel.gather(right)) / len(held_out),)
 
     best = None if validation is None else score
     return list(optimise(network, model, texts.inputs, loss=loss, score=best, **options).epochs)
