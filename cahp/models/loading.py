@@ -20,7 +20,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.matching import match_folder
 from cahp.models.prompting import PromptReader
 from cahp.models.selftest import probe_family
-from cahp.models.sketch import check_fit, first_line, lost_weights, quiet
+from cahp.models.sketch import check_fit, lost_weights, quiet
 from cahp.models.surgery import mark
 from cahp.models.weights import read_shapes, weight_bytes, weight_files
 from cahp.values import ModelError

@@ -21,9 +21,9 @@ from cahp.models.devices import tolerance
 from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState, Verified
 from cahp.models.matching import names_in_forward
-from cahp.models.sketch import first_line
 from cahp.models.surgery import cut
 from cahp.values import CahpError, HeadMask, ModelError, SelfTestError
+from cahp.words import first_line
 
 _SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
