@@ -242,21 +242,21 @@ class Recoveries:
             DataError: If there are too few texts to hold one out.
         """
         from cahp.models.training_state import until
-        from cahp.stages.distillation import SCHEDULE, Goal, distill
+        from cahp.stages.distillation import SCHEDULE, distill
 
         if labels and self._unlabelled is not None:
             raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")
         _check_texts(len(self.inputs), "a distillation")
-        goal, schedule = Goal(labels=1.0 if labels else 0.0), schedule or SCHEDULE
-        parts = self._distill_parts(mask, goal, schedule)
-        untimed, name = key("distilled", 2, *parts, None), key("distilled", 2, *parts, seconds)
+        schedule = schedule or SCHEDULE
+        parts = self._distill_parts(mask, schedule, labels=labels)
+        untimed, name = key("distilled", 3, *parts, None), key("distilled", 3, *parts, seconds)
         # A result without a time limit also serves where there is one.
         for stored in dict.fromkeys((untimed, name)):
             distilled = self._resources.found("recovery", stored, _from_entry)
             if distilled is not None:
                 return distilled
         model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
-        store, state = self._resources.store, key("distilling", 2, *parts, seconds, model.device.type)
+        store, state = self._resources.store, key("distilling", 3, *parts, seconds, model.device.type)
         training, inputs, left, rows = StoredTraining(store, state), self.inputs, None, None
         if seconds is not None:
             training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
@@ -273,7 +273,6 @@ class Recoveries:
                 start,
                 inputs,
                 labels=known if known is None or rows is None else known[rows],
-                goal=goal,
                 schedule=schedule,
                 called="the refit" if refitted is not None and refitted.accepted else "the cut model",
                 seed=self._seed,
@@ -290,16 +289,16 @@ class Recoveries:
 
     def read_distilled(self, mask: HeadMask) -> Distilled | None:
         """Return the result of ``distill`` without labels or time limit from the store, or None."""
-        from cahp.stages.distillation import SCHEDULE, Goal
+        from cahp.stages.distillation import SCHEDULE
 
-        name = key("distilled", 2, *self._distill_parts(mask, Goal(), SCHEDULE), None)
+        name = key("distilled", 3, *self._distill_parts(mask, SCHEDULE, labels=False), None)
         return self._resources.found("recovery", name, _from_entry)
 
-    def _distill_parts(self, mask: HeadMask, goal: distillation.Goal, schedule: Schedule) -> tuple[Any, ...]:
+    def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
         """Everything that a distillation depends on, except its time limit."""
         return (
-            *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if goal.labels else None, mask.sha256),
-            *(asdict(goal), asdict(schedule), self._seed, parallel.world(), refit_texts(len(self.inputs))),
+            *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if labels else None, mask.sha256),
+            *(asdict(schedule), self._seed, parallel.world(), refit_texts(len(self.inputs))),
         )
 
     def _start(self, mask: HeadMask, inputs: Sequence[Input], progress: Progress, keep: bool) -> Refitted | None:

@@ -18,9 +18,9 @@ from torch import nn
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.models.training import Agreement, Training, logits_of
+from cahp.models.training import Agreement, Loss, Training, held_out_rows, logits_of, optimise
 from cahp.stages import distillation
-from cahp.stages.distillation import SCHEDULE, Distillation, Goal, Teacher, distill
+from cahp.stages.distillation import SCHEDULE, Distillation, distill
 from cahp.stages.recovery import refit_unlabelled, solve
 from cahp.values import Cancelled, HeadMask
 
@@ -86,51 +86,36 @@ def test_neither_teacher_nor_start_change_and_word_embeddings_stay(
     assert torch.equal(words, old)
 
 
-def test_labels_are_read_only_where_the_goal_weighs_them(
-    model: HeadModel, start: HeadModel, found: Distillation
-) -> None:
-    poisoned = 1 - TEXTS.labels
-    assert same(distill(model, start, TEXTS.inputs, labels=poisoned, schedule=QUICK).model, found.model)
+def test_labels_are_heeded_where_they_are_given(model: HeadModel, start: HeadModel, found: Distillation) -> None:
     heeded = [
-        distill(model, start, TEXTS.inputs, labels=labels, goal=Goal(labels=1.0), schedule=QUICK).epochs[0].loss
-        for labels in (TEXTS.labels, poisoned)
+        distill(model, start, TEXTS.inputs, labels=labels, schedule=QUICK).epochs[0].loss
+        for labels in (TEXTS.labels, 1 - TEXTS.labels)
     ]
     assert heeded[0] != heeded[1]
     assert min(heeded) > found.epochs[0].loss
 
 
-def batch_of(model: HeadModel) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
-    (batch,) = model.batches(model.tokenize(TEXTS.inputs[:6]))
-    return batch.tensors, torch.as_tensor(batch.rows)
+def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[Loss] = []
+    made = optimise
 
+    def observe(*args: Any, loss: Loss, **options: Any) -> Any:
+        losses.append(loss)
+        return made(*args, loss=loss, **options)
 
-def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel) -> None:
-    tokens = model.tokenize(TEXTS.inputs[:6])
-    wanted, labels = logits_of(model, tokens), torch.as_tensor(TEXTS.labels[:6])
-    inputs, rows = batch_of(model)
-    goal = Goal(temperature=2.0, hidden=0.5, labels=0.25)
-    loss = distillation._loss(model, goal, wanted, labels, Teacher(model, tokens))(start.network, inputs, rows)
+    monkeypatch.setattr(distillation, "optimise", observe)
+    texts = TEXTS.take(range(10))
+    distill(model, start, texts.inputs, labels=texts.labels, schedule=replace(QUICK, epochs=1))
+    learned, _ = held_out_rows(10)
+    (batch,) = model.batches(model.tokenize([texts.inputs[row] for row in learned]))
+    rows, inputs = torch.as_tensor(batch.rows), batch.tensors
     with torch.no_grad():
-        mine, full = (one.network(**inputs, output_hidden_states=True) for one in (start, model))
-    soft, hard = (mine.logits / 2).log_softmax(-1), (full.logits / 2).softmax(-1)
+        loss = losses[0](start.network, inputs, rows)
+        mine, full = (one.network(**inputs).logits for one in (start, model))
+    soft, hard = (mine / 2).log_softmax(-1), (full / 2).softmax(-1)
     expected = 4 * (hard * (hard.log() - soft)).sum(-1).mean()
-    real = inputs["attention_mask"].bool()
-    for ours, theirs in zip(mine.hidden_states[1:], full.hidden_states[1:], strict=True):
-        expected += 0.5 * (ours[real] - theirs[real]).square().mean()
-    expected += 0.25 * nn.functional.cross_entropy(mine.logits, labels[rows])
+    expected += nn.functional.cross_entropy(mine, torch.as_tensor(texts.labels[learned])[rows])
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_hidden_states_that_do_not_fit_are_computed_again_and_are_the_same(model: HeadModel) -> None:
-    tokens = model.tokenize(TEXTS.inputs[:6])
-    inputs, rows = batch_of(model)
-    kept = Teacher(model, tokens)
-    assert kept.kept
-    assert kept.nbytes == 4 * 3 * 32 * sum(len(entry["input_ids"]) for entry in tokens)
-    again = Teacher(model, tokens, room=kept.nbytes - 1)
-    assert not again.kept
-    for one, other in zip(kept.states(inputs, rows.tolist()), again.states(inputs, rows.tolist()), strict=True):
-        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_agreement_counts_equal_answers_first(model: HeadModel) -> None:
@@ -257,15 +242,6 @@ def test_pre_norm_parallel_and_shared_layers_learn_too(family: str, tmp_path: Pa
     keep[:, :2] = True
     start = cut(full, HeadMask(keep))
     quick = replace(SCHEDULE, epochs=1, learning_rate=1e-3, batch=8)
-    for goal in (Goal(), Goal(hidden=1.0)):
-        found = distill(full, start, TEXTS.inputs[:40], goal=goal, schedule=quick, called="the cut model")
-        assert found.held_out == 8
-        assert np.isfinite(found.epochs[0].loss)
-    passes = len(Teacher(full, full.tokenize(TEXTS.inputs[:3])).states(*states_of(full)))
-    # Layers that are used in many passes speak after each.
-    assert passes == full.network.config.num_hidden_layers
-
-
-def states_of(model: HeadModel) -> tuple[Mapping[str, torch.Tensor], list[int]]:
-    (batch,) = model.batches(model.tokenize(TEXTS.inputs[:3]))
-    return batch.tensors, batch.rows.tolist()
+    found = distill(full, start, TEXTS.inputs[:40], schedule=quick, called="the cut model")
+    assert found.held_out == 8
+    assert np.isfinite(found.epochs[0].loss)
