@@ -19,7 +19,7 @@ STAGE = "distances"
 _BLOCK = 1 << 16
 #: More tokens than any text has.
 _ENDLESS = 10**7
-#: Number of heads above which only near heads repel each other in the layout: all pairs would take a minute.
+#: Number of heads above which a spring model, in which all pairs repel each other, would take a minute.
 _MANY = 1024
 #: Mean number of edges per head that keeps a graph readable.
 _EDGES_A_HEAD = 3
@@ -56,28 +56,19 @@ def attend(model: HeadModel, text: Input) -> Attention:
     """
     from torch import Tensor, inference_mode
 
-    read = tokens_of(model, text)
+    entry, tokens, truncated = read_tokens(model, text)
     maps: dict[int, NDArray[np.float32]] = {}
 
     def watch(layer: int, seen: Tensor) -> None:
         maps[layer] = seen[0].float().cpu().numpy()
 
     with inference_mode():
-        model.logits(model.batches([read.entry])[0], probe=watch)
-    return Attention(read.words, np.stack([maps[layer] for layer in range(model.layers)]), read.cut)
+        model.logits(model.batches([entry])[0], probe=watch)
+    return Attention(tokens, np.stack([maps[layer] for layer in range(model.layers)]), truncated)
 
 
-@dataclass(frozen=True, eq=False)
-class Read:
-    """A tokenised input: token ids by name, the tokens as ``words``, and how many were ``cut``."""
-
-    entry: dict[str, list[int]]
-    words: tuple[str, ...]
-    cut: int
-
-
-def tokens_of(model: HeadModel, text: Input) -> Read:
-    """The tokens of a text or a pair of texts.
+def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:
+    """Tokenise a text or a pair of texts: token ids by name, the tokens as text, and how many were cut off.
 
     Raises:
         DataError: If the text has no tokens.
@@ -88,8 +79,7 @@ def tokens_of(model: HeadModel, text: Input) -> Read:
         raise DataError("there is nothing to read in this text; type at least one word")
     whole = len(model.tokenize([text], max_length=_ENDLESS)[0]["input_ids"])
     # Decoded one by one, since byte-level vocabularies have no readable words.
-    words = tuple(model.tokenizer.decode([token]).strip() for token in ids)
-    return Read(entry, words, whole - len(ids))
+    return entry, tuple(model.tokenizer.decode([token]).strip() for token in ids), whole - len(ids)
 
 
 def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.float64]:
@@ -99,42 +89,44 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
     divergence with base 2 of two heads' rows (a metric: Endres and Schindelin 2003), averaged over the ``S`` queries.
     ``progress`` is called after every head.
     """
-    size = weights.shape[-1]
-    maps = weights.reshape(-1, size, size).astype(np.float64)
-    # Rows of float32 do not sum to 1 exactly, which would give equal heads a distance.
-    maps /= maps.sum(axis=2, keepdims=True)
-    heads = len(maps)
+    maps = _normalised(weights)
     # With f(x) = x log2 x, which is 0 at 0, the divergence of rows p and q is
     # 1 + (sum f(p) + sum f(q) - sum f(p + q)) / 2.
     own = _information(maps)
+    heads = len(maps)
     result = np.zeros((heads, heads))
-    rows = max(1, _BLOCK // size**2)
     done, pairs = 0, heads * (heads - 1) // 2
     for head in range(heads - 1):
-        for start in range(head + 1, heads, rows):
-            others = slice(start, min(start + rows, heads))
-            divergence = 1 + (own[head] + own[others] - _information(maps[others] + maps[head])) / 2
-            result[head, others] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
+        others = slice(head + 1, heads)
+        result[head, others] = result[others, head] = _distances_to(maps[others], own[others], maps[head], own[head])
         done += heads - 1 - head
         progress(STAGE, done, pairs)
-    # In place: of 5,120 heads one such matrix is 200 MB.
-    for head in range(1, heads):
-        result[head, :head] = result[:head, head]
     return result
 
 
 def distances_from(weights: Floats, head: int) -> NDArray[np.float64]:
     """The distance of each head from one (flat index): its row of ``distances``, ``(N,)``."""
-    size = weights.shape[-1]
-    maps = weights.reshape(-1, size, size).astype(np.float64)
-    maps /= maps.sum(axis=2, keepdims=True)
-    result, rows = np.zeros(len(maps)), max(1, _BLOCK // size**2)
-    own = _information(maps[head : head + 1])
-    for start in range(0, len(maps), rows):
-        others = maps[start : start + rows]
-        divergence = 1 + (own + _information(others) - _information(others + maps[head])) / 2
-        result[start : start + rows] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
+    maps = _normalised(weights)
+    own = _information(maps)
+    result = _distances_to(maps, own, maps[head], own[head])
     result[head] = 0.0
+    return result
+
+
+def _normalised(weights: Floats) -> NDArray[np.float64]:
+    """Maps ``(N, S, S)``: rows of float32 do not sum to 1 exactly, which would give equal heads a distance."""
+    maps = weights.reshape(-1, *weights.shape[-2:]).astype(np.float64)
+    maps /= maps.sum(axis=2, keepdims=True)
+    return maps
+
+
+def _distances_to(maps: Floats, own: Floats, other: Floats, of_other: Floats) -> NDArray[np.float64]:
+    """Distances of ``maps``, whose information is ``own``, from one ``other`` map, block by block."""
+    result, rows = np.empty(len(maps)), max(1, _BLOCK // other.size)
+    for start in range(0, len(maps), rows):
+        block = slice(start, start + rows)
+        divergence = 1 + (of_other + own[block] - _information(maps[block] + other)) / 2
+        result[block] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
     return result
 
 
@@ -174,14 +166,17 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
 
     The tree of the strongest similarities (a maximum spanning tree) is always kept, so that no head is isolated.
     Communities are Louvain's (Blondel et al. 2008) on the edges weighted by similarity; the layout is a seeded spring
-    model (Fruchterman and Reingold 1991), for more than 1,024 heads their grid variant inside a layout of communities.
+    model (Fruchterman and Reingold 1991), for more than 1,024 heads t-SNE of the distances.
     """
     import networkx as nx
+    from scipy.sparse.csgraph import minimum_spanning_tree
 
     heads = len(distances)
     above = np.argwhere(np.triu(1 - distances >= threshold, 1))
     joined = {(int(a), int(b)): False for a, b in above}
-    for pair in _strongest_tree(distances):
+    # Plus 1, because a distance of 0 would be no edge.
+    tree = minimum_spanning_tree(np.triu(distances + 1.0, 1)).tocoo()
+    for pair in zip(tree.row.tolist(), tree.col.tolist(), strict=True):
         joined.setdefault(pair, True)
     edges = np.array(sorted(joined), dtype=np.int64).reshape(-1, 2)
     strength = 1 - np.asarray(distances[edges[:, 0], edges[:, 1]], dtype=np.float64)
@@ -201,96 +196,38 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
         strength,
         np.array([joined[a, b] for a, b in edges.tolist()], dtype=np.bool_),
         communities,
-        _layout(graph, communities, seed),
+        _layout(graph, distances, seed),
         float(nx.community.modularity(graph, groups, weight="weight")),
     )
 
 
-def _strongest_tree(distances: Floats) -> list[tuple[int, int]]:
-    """The spanning tree of smallest total distance, as pairs of ascending indices.
+def _layout(graph: Any, distances: Floats, seed: int) -> NDArray[np.float64]:
+    import networkx as nx
 
-    Prim's algorithm: SciPy's sorts all pairs, which takes a gigabyte for 5,120 heads.
-    """
-    away = np.array(distances[0], dtype=np.float64)
-    nearest = np.zeros(len(distances), dtype=np.int64)
-    outside = np.ones(len(distances), dtype=np.bool_)
-    outside[0] = False
-    tree = []
-    for _ in range(len(distances) - 1):
-        added = int(np.argmin(np.where(outside, away, np.inf)))
-        outside[added] = False
-        joint = int(nearest[added])
-        tree.append((min(added, joint), max(added, joint)))
-        nearer = distances[added] < away
-        nearest[nearer] = added
-        away[nearer] = distances[added][nearer]
-    return tree
-
-
-def _layout(graph: Any, communities: Ints, seed: int) -> NDArray[np.float64]:
     heads = len(graph)
     if heads == 1:
         return np.zeros((1, 2))
-    positions = _sprung(graph, seed) if heads <= _MANY else _sprung_nearby(graph, communities, seed)
-    # A spring model leaves most of the frame to a few outliers. Half way to the ranks, heads fill it.
+    if heads <= _MANY:
+        # Wider than networkx's default, which places communities on top of each other; fewer steps for many heads.
+        placed = nx.spring_layout(
+            graph,
+            k=2.2 / np.sqrt(heads),
+            weight="weight",
+            seed=seed,
+            method="force",
+            iterations=int(np.clip(24_000 // heads, 20, 120)),
+        )
+        positions = np.array([placed[head] for head in range(heads)], dtype=np.float64)
+    else:
+        from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
+
+        # On busy cores, OpenMP threads wait for each other.
+        with threadpool_limits(limits=1, user_api="openmp"):
+            positions = TSNE(metric="precomputed", init="random", random_state=seed).fit_transform(distances)
+    # Both leave most of the frame to a few outliers. Half way to the ranks, heads fill it.
     ranks = positions.argsort(axis=0).argsort(axis=0) / (heads - 1)
     return _to_frame(_apart((_to_frame(positions) + _to_frame(ranks)) / 2, gap=0.9 / np.sqrt(heads)))
-
-
-def _sprung(graph: Any, seed: int) -> NDArray[np.float64]:
-    import networkx as nx
-
-    heads = len(graph)
-    # Wider than networkx's default, which places communities on top of each other; fewer steps for many heads.
-    placed = nx.spring_layout(
-        graph,
-        k=2.2 / np.sqrt(heads),
-        weight="weight",
-        seed=seed,
-        method="force",
-        iterations=int(np.clip(24_000 // heads, 20, 120)),
-    )
-    return np.array([placed[head] for head in range(heads)], dtype=np.float64)
-
-
-def _sprung_nearby(graph: Any, communities: Ints, seed: int, *, steps: int = 60) -> NDArray[np.float64]:
-    """Place communities by springs, then their heads, which repel each other within twice the ideal distance.
-
-    The grid variant of Fruchterman and Reingold (1991): its time grows with the number of heads, not of pairs.
-    """
-    import networkx as nx
-    from scipy.spatial import cKDTree
-
-    between: Any = nx.Graph()
-    between.add_nodes_from(range(int(communities.max()) + 1))
-    for one, other, weight in graph.edges(data="weight"):
-        ends = int(communities[one]), int(communities[other])
-        if ends[0] != ends[1]:
-            before = between.get_edge_data(*ends, default={"weight": 0.0})["weight"]
-            between.add_edge(*ends, weight=before + weight)
-    centres = _to_frame(_sprung(between, seed)) if len(between) > 1 else np.zeros((1, 2))
-    # The room of a community grows with its number of heads.
-    sizes = np.sqrt(np.bincount(communities) / len(graph))
-    scatter = np.random.default_rng(seed).uniform(-1, 1, (len(graph), 2))
-    positions = centres[communities] + scatter * sizes[communities, None]
-    edges = np.array(list(graph.edges()), dtype=np.int64)
-    weights = np.array([weight for _, _, weight in graph.edges(data="weight")])
-    ideal = 2 / np.sqrt(len(graph))
-    for step in range(steps):
-        pairs = cKDTree(positions).query_pairs(2 * ideal, output_type="ndarray")
-        push = positions[pairs[:, 0]] - positions[pairs[:, 1]]
-        push *= ideal**2 / np.maximum(np.square(push).sum(axis=1, keepdims=True), (0.01 * ideal) ** 2)
-        pull = positions[edges[:, 1]] - positions[edges[:, 0]]
-        pull *= weights[:, None] * np.linalg.norm(pull, axis=1, keepdims=True) / ideal
-        moved = np.zeros_like(positions)
-        for forces, (first, second) in ((push, pairs.T), (pull, edges.T)):
-            np.add.at(moved, first, forces)
-            np.add.at(moved, second, -forces)
-        # Steps shorten, so that the layout settles.
-        longest = 4 * ideal * (1 - step / steps)
-        length = np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
-        positions = positions + moved / length * np.minimum(length, longest)
-    return positions
 
 
 def _apart(positions: NDArray[np.float64], *, gap: float) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.stages.similarity import tokens_of
+from cahp.stages.similarity import read_tokens
 from cahp.values import HeadMask, Input, Progress, silent
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
 
     from cahp.models.loading import special_ids
 
-    read = tokens_of(model, text)
-    looked = torch.zeros(len(read.words), dtype=torch.float64)
+    entry, tokens, truncated = read_tokens(model, text)
+    looked = torch.zeros(len(tokens), dtype=torch.float64)
 
     def watch(layer: int, weights: Tensor) -> None:
         maps, kept = weights[0].double().cpu(), mask.by_layer[layer]
@@ -97,14 +97,14 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
 
     gates = model.gates(mask.keep) if masked and not mask.is_full else None
     with torch.inference_mode():
-        scores = model.logits(model.batches([read.entry])[0], gates=gates, probe=watch)
+        scores = model.logits(model.batches([entry])[0], gates=gates, probe=watch)
     special = special_ids(model.tokenizer)
     return TextReading(
         scores[0].double().softmax(-1).cpu().numpy(),
-        read.words,
-        np.array([token in special for token in read.entry["input_ids"]], dtype=np.bool_),
+        tokens,
+        np.array([token in special for token in entry["input_ids"]], dtype=np.bool_),
         (looked / looked.sum()).numpy(),
-        read.cut,
+        truncated,
     )
 
 
@@ -120,7 +120,7 @@ def over_budgets(
     """
     import torch
 
-    entry = tokens_of(model, text).entry
+    entry, _, _ = read_tokens(model, text)
     most = max(_FEWEST, _TOKENS // len(entry["input_ids"]))
     places = np.unique(np.linspace(0, len(masks) - 1, min(most, len(masks))).round().astype(np.int64))
     chosen = [masks[place] for place in places.tolist()]
