@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import STAGE, Scored, draw_texts, eliminate, part_progress, require_budget, round_sizes
+from cahp.methods.shared.scored import STAGE, Eliminating, Scored, draw_texts, part_progress, round_sizes
 from cahp.registry import Evidence, register
-from cahp.values import Floats, HeadMask, Progress, Selection, Texts
+from cahp.values import Floats, HeadMask, Progress, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 MOST = 256
 #: The greedy variant measures in every round.
 MOST_GREEDY = 128
-#: Part of all heads that a round removes.
-SHARE = 0.05
 
 
 @register
@@ -46,7 +44,7 @@ class Ablation(Scored):
 
 
 @register
-class GreedyAblation:
+class GreedyAblation(Eliminating):
     """Keep the heads left after rounds that each remove the 5 % of all heads with the least effect on the loss.
 
     Each round removes every remaining head alone, in addition to those of earlier rounds, and finally the 5 % of all
@@ -56,23 +54,18 @@ class GreedyAblation:
     """
 
     name = "ablation-greedy"
-    needs_budget = True
     expensive = True
+    share = 0.05
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads."""
-        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
-
-        def score(mask: HeadMask, progress: Progress) -> Floats:
-            return losses_without(evidence, mask, progress, most=MOST_GREEDY)[1:].reshape(mask.keep.shape)
-
-        return eliminate(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
+    def score_under(self, evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
+        """Mean loss without each head, shape ``(L, H)``."""
+        return losses_without(evidence, mask, progress, most=MOST_GREEDY)[1:].reshape(mask.keep.shape)
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of at most 128 texts for each head left at the start of each round, and one more."""
         total = evidence.card.layers * evidence.card.heads
         texts = min(len(evidence.texts), MOST_GREEDY)
-        sizes = round_sizes(total, budget, share=SHARE)
+        sizes = round_sizes(total, budget, share=self.share)
         starts = [total, *sizes[:-1]] if sizes else []
         return SelectionCost(texts * sum(left + 1 for left in starts), texts if starts else 0)
 

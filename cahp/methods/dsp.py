@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from cahp.costs import SelectionCost
-from cahp.methods.shared.gates import Draw, Learned, count_batches, train_gates, training_cost
+from cahp.methods.shared.gates import BATCH, Draw, Learned
 from cahp.registry import Evidence, register
-from cahp.values import Floats
+from cahp.values import Floats, Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,8 +66,8 @@ class Dsp(Learned):
         learning_rate: float = 0.5,
         epochs: int = 1,
     ) -> None:
-        self._tau_start, self._tau_end, self._cool_down = tau_start, tau_end, cool_down
-        self._learning_rate, self._epochs = learning_rate, epochs
+        super().__init__(learning_rate=learning_rate)
+        self._tau_start, self._tau_end, self._cool_down, self._epochs = tau_start, tau_end, cool_down, epochs
 
     def draw(self, budget: int) -> Draw:
         """Gates of a training towards ``budget`` heads."""
@@ -84,27 +84,11 @@ class Dsp(Learned):
 
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)``."""
+        return self.trained(evidence, budget, self.draw(budget), joint=self.joint)
 
-        def make() -> Floats:
-            return train_gates(
-                evidence.model,
-                evidence.texts,
-                self.draw(budget),
-                learning_rate=self._learning_rate,
-                steps=self._steps(evidence),
-                seed=evidence.seed,
-                joint=self.joint,
-                progress=evidence.progress,
-            )
-
-        return evidence.remembered(f"{self.name} 1 {budget} {sorted(vars(self).items())}", make)
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """The epochs' forward and backward passes."""
-        return training_cost(evidence.texts, steps=self._steps(evidence))
-
-    def _steps(self, evidence: Evidence) -> int:
-        return self._epochs * count_batches(evidence.texts)
+    def count_steps(self, texts: Texts) -> int:
+        """The batches of all epochs."""
+        return self._epochs * math.ceil(len(texts) / BATCH)
 
 
 @register

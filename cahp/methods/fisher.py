@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import MOST_BATCHED, batch_gradients, require_budget
+from cahp.methods.shared.scored import MOST_BATCHED, Budgeted, batch_gradients
 from cahp.registry import Evidence, register
 from cahp.stages.selection import top
 from cahp.values import Bools, Floats, HeadMask, Selection
 
 
 @register
-class Fisher:
+class Fisher(Budgeted):
     """Keep the heads whose gates carry most Fisher information, then swap heads inside each layer.
 
     Score: ``F_h = sum_b (dL_b/dg_h)^2`` over batches of 32 texts at open gates, ``L_b`` the summed loss of a batch; the
@@ -25,11 +24,10 @@ class Fisher:
     """
 
     name = "fisher"
-    needs_budget = True
+    passes, most, labelled = 3, MOST_BATCHED, True
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads."""
-        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+        """Keep as many heads of each layer as their information says, and rearrange them."""
         batches = batch_gradients(evidence)
         diagonal = top(np.square(batches).sum(axis=0), budget=budget, min_per_layer=min_per_layer)
         keep = np.stack(
@@ -37,11 +35,6 @@ class Fisher:
         )
         mask = HeadMask(keep)
         return Selection(mask, budget, rescued=tuple(head for head in diagonal.rescued if head in set(mask.flat)))
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward and a backward pass of at most 2,048 texts."""
-        texts = min(len(evidence.texts), MOST_BATCHED)
-        return SelectionCost(3 * texts, texts)
 
 
 def rearrange(batches: Floats, *, kept: int) -> Bools:

@@ -5,20 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import (
-    Scored,
-    eliminate,
-    gate_gradients,
-    mean_sensitivity,
-    normalise_layers,
-    require_budget,
-    round_sizes,
-)
+from cahp.methods.shared.scored import Eliminating, Scored, mean_sensitivity, normalise_layers, round_sizes
 from cahp.registry import Evidence, register
-from cahp.values import Floats, HeadMask, Progress, Selection
-
-#: Share of all heads that a round removes.
-SHARE = 0.1
+from cahp.values import Floats, HeadMask, Progress
 
 
 @register
@@ -39,7 +28,7 @@ class Gradient(Scored):
 
 
 @register
-class IteratedGradient:
+class IteratedGradient(Eliminating):
     """Keep the heads that are left after rounds that each remove 10 % of all heads and measure gradients again.
 
     Each round removes the 10 % of all heads with the lowest ``mean_x |dL_x/dg_h|``, measured with the gates of removed
@@ -49,33 +38,24 @@ class IteratedGradient:
     """
 
     name = "gradient-iterated"
-    needs_budget = True
+    share = 0.1
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads."""
-        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+    def score_under(self, evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
+        """Mean absolute gradients, relative to the layer; cached by mask, so that budgets share their first rounds."""
 
-        def score(mask: HeadMask, progress: Progress) -> Floats:
-            return normalise_layers(np.where(mask.keep, _under(evidence, mask, progress), 0.0))
+        def make() -> Floats:
+            from cahp.stages.salience import example_gradients
 
-        return eliminate(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
+            gradients = example_gradients(evidence.model, evidence.texts, mask=mask, progress=progress)
+            return np.asarray(np.abs(gradients).mean(axis=0))
+
+        if mask.is_full:
+            return mean_sensitivity(evidence)
+        found = evidence.remembered(f"mean absolute gate gradients under {mask.sha256}", make)
+        return normalise_layers(np.where(mask.keep, found, 0.0))
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of every text in each round."""
         texts = len(evidence.texts)
-        count = len(round_sizes(evidence.card.layers * evidence.card.heads, budget, share=SHARE))
+        count = len(round_sizes(evidence.card.layers * evidence.card.heads, budget, share=self.share))
         return SelectionCost(3 * texts * count, texts if count else 0)
-
-
-def _under(evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
-    """Mean absolute gradients ``(L, H)`` under a mask, cached by mask, so that all budgets share their first rounds."""
-    if mask.is_full:
-        return np.asarray(np.abs(gate_gradients(evidence)).mean(axis=0))
-
-    def make() -> Floats:
-        from cahp.stages.salience import example_gradients
-
-        gradients = example_gradients(evidence.model, evidence.texts, mask=mask, progress=progress)
-        return np.asarray(np.abs(gradients).mean(axis=0))
-
-    return evidence.remembered(f"mean absolute gate gradients under {mask.sha256}", make)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.gates import SHIFT, Learned, enough_steps, hard_concrete, train_gates, training_cost
+from cahp.methods.shared.gates import SHIFT, Learned, hard_concrete
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Progress
+from cahp.values import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ class L0(Learned):
     tries = ({}, {"steps": 50}, {"steps": 200})
 
     def __init__(self, *, steps: int = 100, learning_rate: float = 0.1) -> None:
-        self._steps, self._learning_rate = steps, learning_rate
+        super().__init__(steps=steps, learning_rate=learning_rate)
 
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)`` of the training whose open gates come nearest to the budget."""
@@ -48,7 +48,7 @@ class L0(Learned):
         for turn in range(TRAININGS):
             # All budgets bisect the same interval, so they share their first trainings.
             middle = (low + high) / 2
-            parameters = self._trained(evidence, WEAKEST * (STRONGEST / WEAKEST) ** middle, turn)
+            parameters = self._train_once(evidence, WEAKEST * (STRONGEST / WEAKEST) ** middle, turn)
             surplus = float(expected_open(torch.as_tensor(parameters))) - budget
             trainings.append((abs(surplus), parameters))
             if abs(surplus) < 0.5:
@@ -58,25 +58,14 @@ class L0(Learned):
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """All trainings of the bisection, which may end earlier."""
-        one = training_cost(evidence.texts, steps=enough_steps(evidence.texts, self._steps))
+        one = super().price(evidence, budget=budget)
         return SelectionCost(TRAININGS * one.forwards, one.labels)
 
-    def _trained(self, evidence: Evidence, strength: float, turn: int) -> Floats:
-        def make() -> Floats:
-            return train_gates(
-                evidence.model,
-                evidence.texts,
-                lambda parameters, uniform, _: hard_concrete(parameters, uniform),
-                learning_rate=self._learning_rate,
-                steps=enough_steps(evidence.texts, self._steps),
-                seed=evidence.seed,
-                penalty=lambda parameters: strength * expected_open(parameters),
-                progress=_part(evidence.progress, turn),
-            )
-
-        return evidence.remembered(f"l0 1 {sorted(vars(self).items())} {strength}", make)
-
-
-def _part(progress: Progress, turn: int) -> Progress:
-    """Progress of one training of several."""
-    return lambda stage, done, total: progress(stage, turn * total + done, TRAININGS * total)
+    def _train_once(self, evidence: Evidence, strength: float, turn: int) -> Floats:
+        return self.trained(
+            evidence,
+            strength,
+            lambda parameters, uniform, _: hard_concrete(parameters, uniform),
+            penalty=lambda parameters: strength * expected_open(parameters),
+            progress=lambda stage, done, total: evidence.progress(stage, turn * total + done, TRAININGS * total),
+        )

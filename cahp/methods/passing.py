@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cahp.costs import SelectionCost
 from cahp.methods.shared.attention import mean_confidences
-from cahp.methods.shared.gates import SHIFT, Learned, enough_steps, hard_concrete, train_gates, training_cost
+from cahp.methods.shared.gates import SHIFT, Learned, hard_concrete
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 
@@ -81,37 +81,30 @@ class Pass(Learned):
     tries = ({}, {"rise": 1 / 6}, {"rise": 1 / 2})
 
     def __init__(self, *, steps: int = 200, rise: float = 1 / 3, learning_rate: float = 0.1) -> None:
-        self._steps, self._rise, self._learning_rate = steps, rise, learning_rate
+        super().__init__(steps=steps, learning_rate=learning_rate)
+        self._rise = rise
 
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)``."""
+        import torch
 
-        def make() -> Floats:
-            import torch
+        steps = self.count_steps(evidence.texts)
+        sure = torch.as_tensor(mean_confidences(evidence, "all"))
+        points = {round(share * steps) for share in REOPENINGS}
 
-            steps = enough_steps(evidence.texts, self._steps)
-            sure = torch.as_tensor(mean_confidences(evidence, "all"))
-            points = {round(share * steps) for share in REOPENINGS}
+        def revise(parameters: Tensor, done: int, uniform: Tensor) -> None:
+            if done in points:
+                parameters.copy_(reopen(parameters, sure / sure.max(), uniform))
 
-            def revise(parameters: Tensor, done: int, uniform: Tensor) -> None:
-                if done in points:
-                    parameters.copy_(reopen(parameters, sure / sure.max(), uniform))
-
-            return train_gates(
-                evidence.model,
-                evidence.texts,
-                lambda parameters, uniform, _: hard_concrete(parameters, uniform),
-                learning_rate=self._learning_rate,
-                steps=steps,
-                seed=evidence.seed,
-                penalty=Pressure(kept=budget, rise=self._rise * steps),
-                revise=revise,
-                progress=evidence.progress,
-            )
-
-        return evidence.remembered(f"pass 1 {budget} {sorted(vars(self).items())}", make)
+        return self.trained(
+            evidence,
+            budget,
+            lambda parameters, uniform, _: hard_concrete(parameters, uniform),
+            penalty=Pressure(kept=budget, rise=self._rise * steps),
+            revise=revise,
+        )
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The training, and one forward pass of every text for the heads' confidence."""
-        training = training_cost(evidence.texts, steps=enough_steps(evidence.texts, self._steps))
+        training = super().price(evidence, budget=budget)
         return SelectionCost(training.forwards + len(evidence.texts), training.labels)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import require_budget
+from cahp.methods.shared.scored import Budgeted
 from cahp.registry import Evidence
 from cahp.stages.selection import top
 from cahp.values import Floats, Progress, Selection, Texts, silent
@@ -38,50 +38,49 @@ Draw = Callable[["Tensor", "Tensor", float], "Tensor"]
 Revise = Callable[["Tensor", int, "Tensor"], None]
 
 
-class Learned(ABC):
+class Learned(Budgeted):
     """A method that trains gates on the calibration texts, and keeps the heads with the highest parameters.
 
     Its result is only a mask of the full model: weights trained with the gates are discarded, so that the masks of all
-    methods have the same recovery from the same weights.
+    methods have the same recovery from the same weights. A training has ``steps`` batches, or an epoch if that is more.
     """
 
-    name: str
-    needs_budget = True
     learned = True
-    tries: Sequence[Mapping[str, Any]] = ({},)
+
+    def __init__(self, *, steps: int = 0, learning_rate: float) -> None:
+        self._steps, self._learning_rate = steps, learning_rate
 
     @abstractmethod
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)`` after a training towards ``budget`` heads."""
 
-    @abstractmethod
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """The cost of choosing ``budget`` heads when nothing was measured before."""
-
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads.
-
-        Raises:
-            OptionError: Without a budget: gates are trained towards one.
-            BudgetError: If the budget is outside ``min_per_layer * L .. N``.
-        """
-        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+        """Keep the heads of the highest parameters."""
         return top(self.train(evidence, budget=budget), budget=budget, min_per_layer=min_per_layer)
 
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+        """A training: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
+        texts, steps = len(evidence.texts), self.count_steps(evidence.texts)
+        return SelectionCost(3 * texts * steps / math.ceil(texts / BATCH), min(texts, steps * BATCH))
 
-def count_batches(texts: Texts) -> int:
-    """Steps of one epoch."""
-    return math.ceil(len(texts) / BATCH)
+    def count_steps(self, texts: Texts) -> int:
+        """The number of batches of a training."""
+        return max(self._steps, math.ceil(len(texts) / BATCH))
 
-
-def enough_steps(texts: Texts, steps: int) -> int:
-    """At least ``steps``, and enough to see every text once."""
-    return max(steps, count_batches(texts))
-
-
-def training_cost(texts: Texts, *, steps: int) -> SelectionCost:
-    """A training's cost: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
-    return SelectionCost(3 * len(texts) * steps / count_batches(texts), min(len(texts), steps * BATCH))
+    def trained(self, evidence: Evidence, goal: float, draw: Draw, **options: Any) -> NDArray[np.float64]:
+        """The parameters of a training towards a ``goal``, cached; ``options`` are those of ``train_gates``."""
+        return evidence.remembered(
+            f"{self.name} 1 {goal} {sorted(vars(self).items())}",
+            lambda: train_gates(
+                evidence.model,
+                evidence.texts,
+                draw,
+                learning_rate=self._learning_rate,
+                steps=self.count_steps(evidence.texts),
+                seed=evidence.seed,
+                **{"progress": evidence.progress, **options},
+            ),
+        )
 
 
 def hard_concrete(parameters: Tensor, uniform: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,10 @@ BATCH = 32
 MOST_BATCHED = 2048
 
 
-class Scored(ABC):
-    """A method that keeps the heads of highest score.
+class Budgeted(ABC):
+    """A method that needs a budget.
 
-    Scoring costs ``passes`` forward passes of each of the calibration texts (a backward pass counts as two), or of
+    A choice costs ``passes`` forward passes of each of the calibration texts (a backward pass counts as two), or of
     ``most`` of them; ``labelled`` says whether it reads their labels.
     """
 
@@ -36,8 +36,8 @@ class Scored(ABC):
     labelled: bool = False
 
     @abstractmethod
-    def score(self, evidence: Evidence) -> Floats:
-        """The importance of each head, shape ``(L, H)``."""
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+        """Keep exactly ``budget`` heads, which is possible."""
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The cost of choosing ``budget`` heads when nothing was measured before."""
@@ -48,24 +48,53 @@ class Scored(ABC):
         """Keep exactly ``budget`` heads.
 
         Raises:
-            OptionError: Without a budget: a score alone suggests none.
-            BudgetError: If no mask can meet it.
+            OptionError: Without a budget, or if no layer has ``min_per_layer`` heads.
+            BudgetError: If the budget is outside ``min_per_layer * L .. N``.
         """
-        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+        if budget is None:
+            raise OptionError(f"{self.name} cannot suggest how many heads to keep; give a budget")
+        # Checked before anything is measured, which can take minutes.
+        top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
+        return self.keep(evidence, budget, min_per_layer)
+
+
+class Scored(Budgeted):
+    """A method that keeps the heads of highest score."""
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> Floats:
+        """The importance of each head, shape ``(L, H)``."""
+
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+        """Keep the heads of highest score."""
         return top(self.score(evidence), budget=budget, min_per_layer=min_per_layer)
 
 
-def require_budget(budget: int | None, evidence: Evidence, *, name: str, min_per_layer: int) -> int:
-    """Check the budget of the method ``name`` before anything is measured, which can take minutes.
+class Eliminating(Budgeted):
+    """A method that removes a ``share`` of all heads at a time, those of lowest score, and scores the others again."""
 
-    Raises:
-        OptionError: If there is none, or no layer has ``min_per_layer`` heads.
-        BudgetError: If it is outside ``min_per_layer * L .. N``.
-    """
-    if budget is None:
-        raise OptionError(f"{name} cannot suggest how many heads to keep; give a budget")
-    top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
-    return budget
+    share: float
+
+    @abstractmethod
+    def score_under(self, evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
+        """Scores ``(L, H)`` under a mask; those of removed heads are ignored."""
+
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+        """Keep the heads that are left after the last round."""
+        mask = HeadMask.full(evidence.card.layers, evidence.card.heads)
+        selection = Selection(mask, budget)
+        sizes = round_sizes(mask.count, budget, share=self.share)
+        for index, left in enumerate(sizes):
+            progress = part_progress(evidence.progress, index, len(sizes))
+            scores = np.where(selection.mask.keep, self.score_under(evidence, selection.mask, progress), -np.inf)
+            selection = top(scores, budget=left, min_per_layer=min_per_layer)
+        return selection
+
+
+def round_sizes(total: int, budget: int, *, share: float) -> list[int]:
+    """Heads left after each round that removes ``share`` of ``total``; the last round may remove fewer."""
+    size = max(1, round(share * total))
+    return [max(total - size * number, budget) for number in range(1, -(-(total - budget) // size) + 1)]
 
 
 def normalise_layers(scores: Floats) -> NDArray[np.float64]:
@@ -86,9 +115,6 @@ def draw_texts(evidence: Evidence, *, most: int) -> Texts:
 def part_progress(progress: Progress, index: int = 0, count: int = 1) -> Progress:
     """Report the progress of one of ``count`` rounds of equal length as a part of the whole."""
     return lambda stage, done, total: progress(STAGE, index * total + done, count * total)
-
-
-# Gradients ------------------------------------------------------------------------------------------------------------
 
 
 def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np.float64]:
@@ -117,41 +143,6 @@ def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
     shuffled = np.random.default_rng(evidence.seed).permutation(len(gradients))
     starts = np.arange(0, len(gradients), BATCH)
     return np.asarray(np.add.reduceat(gradients[shuffled], starts, axis=0))
-
-
-# Rounds ---------------------------------------------------------------------------------------------------------------
-
-
-def round_sizes(total: int, budget: int, *, share: float) -> list[int]:
-    """Heads left after each round that removes ``share`` of ``total``; the last round may remove fewer."""
-    size = max(1, round(share * total))
-    return [max(total - size * number, budget) for number in range(1, -(-(total - budget) // size) + 1)]
-
-
-def eliminate(
-    evidence: Evidence,
-    *,
-    budget: int,
-    min_per_layer: int,
-    share: float,
-    score: Callable[[HeadMask, Progress], Floats],
-) -> Selection:
-    """Remove ``share`` of all heads at a time, those of lowest score, and score the others again.
-
-    ``score`` gets the current mask, and returns ``(L, H)``; its values for removed heads are ignored.
-
-    Raises:
-        BudgetError, OptionError: As ``cahp.stages.selection.top``, before anything is measured.
-    """
-    layers, heads = evidence.card.layers, evidence.card.heads
-    selection = top(np.zeros((layers, heads)), budget=budget, min_per_layer=min_per_layer)
-    mask = HeadMask.full(layers, heads)
-    sizes = round_sizes(layers * heads, budget, share=share)
-    for index, left in enumerate(sizes):
-        scores = np.where(mask.keep, score(mask, part_progress(evidence.progress, index, len(sizes))), -np.inf)
-        selection = top(scores, budget=left, min_per_layer=min_per_layer)
-        mask = selection.mask
-    return selection
 
 
 def evidence_cost(texts: Texts) -> SelectionCost:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import models
-from cahp.methods.shared.scored import draw_texts, eliminate, normalise_layers, round_sizes
+from cahp.methods.shared.scored import Eliminating, draw_texts, normalise_layers, round_sizes
 from cahp.methods.shared.scored import gate_gradients as every_gradient
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
@@ -55,9 +55,12 @@ def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor:
     scores = np.random.default_rng(seed).random((TOTAL + 1, LAYERS, HEADS))
     asked: list[HeadMask] = []
 
-    def score(mask: HeadMask, progress: object) -> np.ndarray:
-        asked.append(mask)
-        return scores[mask.count]
+    class Method(Eliminating):
+        share = 1 / TOTAL
+
+        def score_under(self, evidence: object, mask: HeadMask, progress: object) -> np.ndarray:
+            asked.append(mask)
+            return scores[mask.count]
 
     class Card:
         layers, heads = LAYERS, HEADS
@@ -65,7 +68,7 @@ def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor:
     class Nothing:
         card, progress = Card, None
 
-    found = eliminate(Nothing, budget=budget, min_per_layer=floor, share=1 / TOTAL, score=score)  # type: ignore[arg-type]
+    found = Method().choose(Nothing, budget=budget, min_per_layer=floor)  # type: ignore[arg-type]
     keep = np.ones((LAYERS, HEADS), dtype=np.bool_)
     while keep.sum() > budget:
         may_go = [place for place in zip(*np.nonzero(keep), strict=True) if keep[place[0]].sum() > floor]
