@@ -6,11 +6,11 @@ the polynomial). Each resample repeats the selection with one of them changed an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import combinations
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
 from cahp.store import Entry, key
-from cahp.values import Bools, Ints, KneeNotFoundError, OptionError, Progress, SpaceError, silent
+from cahp.values import Bools, Ints, KneeNotFoundError, Progress, SpaceError, silent
 
 Axis = Literal["seed", "sample", "degree"]
 
@@ -34,7 +34,7 @@ DEGREES = range(2, 9)
 #: Equal parts of the calibration texts, from which other samples are put together.
 SHARDS = 10
 
-_REVISION = 2
+_REVISION = 3
 #: Settings that do not change a selection by the published method.
 _NOT_SELECTING = (
     *IN_DIGESTS,
@@ -119,19 +119,28 @@ class Stability:
 
 
 def cached(bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None) -> Stability | None:
-    """What ``stability`` found out before with the same arguments, if it is still on disk."""
+    """Return an earlier result of ``stability`` with the same arguments from disk, or None."""
 
-    def made(entry: Entry) -> Stability:
+    def read(entry: Entry) -> Stability:
         arrays = entry.arrays
         return Stability(axis, arrays["values"], arrays["knees"], arrays["keep"].astype(np.bool_))
 
-    return bench.resources.store.read(_key(bench, axis, _values(bench, axis, resamples), budget), made)
+    return bench.resources.store.read(_key(bench, axis, resamples, budget), read)
+
+
+def _key(bench: Bench, axis: Axis, resamples: int, budget: int | None) -> str:
+    return key(
+        "stability",
+        _REVISION + revision(bench.card.layers * bench.card.heads),
+        *(bench.card.sha256, bench.calibration.sha256, key_fields(bench.settings, without=_NOT_SELECTING)),
+        *(axis, resamples, budget),
+    )
 
 
 def over_degrees(clustering: Clustering, salience: NDArray[np.float64], settings: Settings) -> Stability:
-    """What each of ``DEGREES`` would keep of one clustering; takes no time."""
-    made = [_selected(with_degree(clustering, degree=degree), salience, None, settings) for degree in DEGREES]
-    return _gathered("degree", list(DEGREES), made)
+    """Select from one clustering with each of ``DEGREES``; takes no time."""
+    evidence = ((with_degree(clustering, degree=degree), salience) for degree in DEGREES)
+    return _select_again("degree", DEGREES, evidence, None, settings)
 
 
 def stability(
@@ -146,103 +155,92 @@ def stability(
     of heads to the knee; degrees do nothing else, so there it is not used.
 
     Raises:
-        OptionError: If the axis is unknown, or there are fewer than two resamples.
         BudgetError: If the budget is impossible.
         SpaceError: If the texts do not make enough parts.
     """
-    if axis not in get_args(Axis):
-        raise OptionError(f"stability over {axis!r} is unknown; choose one of {', '.join(get_args(Axis))}")
-    if resamples < 2:
-        raise OptionError(f"{resamples} resamples cannot differ; ask for at least 2")
-    found = cached(bench, axis=axis, resamples=resamples, budget=budget)
-    if found is not None:
-        return found
-    settings = bench.settings
-    values = _values(bench, axis, resamples)
     if axis == "degree":
-        result = over_degrees(bench.evidence.clustering, bench.evidence.salience, settings)
-    else:
-        evidence = _seeds(bench, values, progress) if axis == "seed" else _samples(bench, len(values), progress)
-        made = [_selected(clustering, salience, budget, settings) for clustering, salience in evidence]
-        result = _gathered(axis, values if axis == "seed" else list(range(1, len(made) + 1)), made)
-    bench.resources.store.save(
-        _key(bench, axis, values, budget),
-        arrays={"values": result.values, "knees": result.knees, "keep": result.keep.astype(np.uint8)},
-    )
+        return over_degrees(bench.evidence.clustering, bench.evidence.salience, bench.settings)
+    result = cached(bench, axis=axis, resamples=resamples, budget=budget)
+    if result is None:
+        seeds = [(bench.settings.seed + place) % 2**32 for place in range(resamples)]
+        values, evidence = (
+            (seeds, _over_seeds(bench, seeds, progress))
+            if axis == "seed"
+            else (range(1, resamples + 1), _over_samples(bench, resamples, progress))
+        )
+        result = _select_again(axis, values, evidence, budget, bench.settings)
+        bench.resources.store.save(
+            _key(bench, axis, resamples, budget),
+            arrays={"values": result.values, "knees": result.knees, "keep": result.keep.astype(np.uint8)},
+        )
     return result
 
 
-def _values(bench: Bench, axis: Axis, resamples: int) -> list[int]:
-    if axis == "degree":
-        return list(DEGREES)
-    return [(bench.settings.seed + place) % 2**32 for place in range(resamples)]
+#: Clusters and salience of one resample.
+_Evidence = tuple[Clustering, NDArray[np.float64]]
 
 
-def _key(bench: Bench, axis: Axis, values: list[int], budget: int | None) -> str:
-    return key(
-        "stability",
-        _REVISION + revision(bench.card.layers * bench.card.heads) - 1,
-        *(bench.card.sha256, bench.calibration.sha256, key_fields(bench.settings, without=_NOT_SELECTING)),
-        *(axis, values, None if axis == "degree" else budget),
-    )
-
-
-def _gathered(axis: Axis, values: list[int], made: Sequence[tuple[int, Bools]]) -> Stability:
-    knees = np.array([knee for knee, _ in made], dtype=np.int64)
-    return Stability(axis, np.array(values, dtype=np.int64), knees, np.stack([keep for _, keep in made]))
-
-
-def _selected(
-    clustering: Clustering, salience: NDArray[np.float64], budget: int | None, settings: Settings
-) -> tuple[int, Bools]:
-    """The knee of one resample (0: none) and the heads it keeps (none where it cannot say)."""
-    try:
-        chosen = select(
-            clustering,
-            salience,
-            budget=budget,
-            min_per_layer=settings.min_per_layer,
-            representative=settings.representative,
-        )
-    except KneeNotFoundError:
-        return 0, np.zeros(salience.shape, dtype=np.bool_)
-    return clustering.knee, chosen.mask.keep
-
-
-def _seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
-    for place, seed in enumerate(seeds):
-        if seed == bench.settings.seed:
-            yield bench.evidence.clustering, bench.evidence.salience
+def _select_again(
+    axis: Axis, values: Sequence[int], evidence: Iterable[_Evidence], budget: int | None, settings: Settings
+) -> Stability:
+    knees, keep = [], []
+    for clustering, salience in evidence:
+        try:
+            chosen = select(
+                clustering,
+                salience,
+                budget=budget,
+                min_per_layer=settings.min_per_layer,
+                representative=settings.representative,
+            )
+        except KneeNotFoundError:
+            knees.append(0)
+            keep.append(np.zeros(salience.shape, dtype=np.bool_))
         else:
-            report = _within(progress, place, len(seeds))
-            yield _clustered(bench, bench.evidence.signatures, seed, report), bench.evidence.salience
-
-
-def _clustered(bench: Bench, signatures: Signatures, seed: int, progress: Progress) -> Clustering:
-    placed = space(signatures, projection=bench.settings.projection, seed=seed, progress=progress)
-    return cluster(placed, seed=seed, degree=bench.settings.poly_degree, progress=progress)
+            knees.append(clustering.knee)
+            keep.append(chosen.mask.keep)
+    return Stability(
+        axis, np.array(values[: len(knees)], dtype=np.int64), np.array(knees, dtype=np.int64), np.stack(keep)
+    )
 
 
 #: Where, in per cent of a resample, a stage begins and ends; about as long as they take.
 _SHARES = {"features": (0, 20), "projection": (20, 50), "clustering": (50, 100)}
 
 
-def _within(progress: Progress, place: int, resamples: int) -> Progress:
-    """Progress of one resample as a part of all."""
+def _cluster_again(
+    bench: Bench, signatures: Signatures, seed: int, place: int, resamples: int, progress: Progress
+) -> Clustering:
+    """Cluster the heads for the resample ``place``, whose progress is a part of that of all ``resamples``."""
 
     def report(stage: str, done: int, total: int) -> None:
         start, end = _SHARES[stage]
         progress(STAGE, 100 * place + start + (end - start) * done // max(total, 1), 100 * resamples)
 
-    return report
+    placed = space(signatures, projection=bench.settings.projection, seed=seed, progress=report)
+    return cluster(placed, seed=seed, degree=bench.settings.poly_degree, progress=report)
 
 
-def _samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
+def _over_seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Iterator[_Evidence]:
+    evidence = bench.evidence
+    yield evidence.clustering, evidence.salience
+    for place, seed in enumerate(seeds[1:], start=1):
+        yield _cluster_again(bench, evidence.signatures, seed, place, len(seeds), progress), evidence.salience
+
+
+def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[_Evidence]:
     from cahp.stages.salience import salience
 
-    settings, gradients = bench.settings, bench.evidence.gradients
-    count = _shard_count(bench)
-    shard_of = shards(bench.calibration.labels, count, seed=settings.seed)
+    settings, texts, gradients = bench.settings, bench.calibration, bench.evidence.gradients
+    part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
+    count = min(SHARDS, _MEMORY // part_bytes)
+    if count < 4:
+        raise SpaceError(
+            "the statistics of this model's heads do not fit into memory in parts; choose a smaller pool size"
+        )
+    if len(texts) < 2 * count:
+        raise SpaceError(f"{len(texts)} texts are too few to draw other samples from; choose at least {2 * count}")
+    shard_of = shards(texts.labels, count, seed=settings.seed)
     parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
     halves = list(combinations(range(count), count // 2))
     drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:resamples]
@@ -252,8 +250,8 @@ def _samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[tuple
         # The gradients are those of the first quarter of the texts, in which every part has its share.
         rows = np.isin(shard_of[: len(gradients.values)], members)
         seen = GateGradients(gradients.values[rows], int(np.isin(shard_of, members).sum())) if rows.any() else gradients
-        report = _within(progress, place, len(drawn))
-        yield _clustered(bench, merged, settings.seed, report), salience(seen, how=settings.salience)
+        clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn), progress)
+        yield clustering, salience(seen, how=settings.salience)
 
 
 def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
@@ -267,19 +265,6 @@ def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
         part[rows] = (dealt + np.arange(len(rows))) % count
         dealt += len(rows)
     return part
-
-
-def _shard_count(bench: Bench) -> int:
-    texts = bench.calibration
-    size = bench.card.layers * bench.card.heads * len(texts.classes) * bench.settings.pool_size**2 * 16
-    count = min(SHARDS, _MEMORY // size)
-    if count < 4:
-        raise SpaceError(
-            "the statistics of this model's heads do not fit into memory in parts; choose a smaller pool size"
-        )
-    if len(texts) < 2 * count:
-        raise SpaceError(f"{len(texts)} texts are too few to draw other samples from; choose at least {2 * count}")
-    return count
 
 
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
