@@ -170,11 +170,6 @@ def open_bench(
     )
 
 
-def read_data(settings: Settings, card: ModelCard) -> data.Dataset:
-    """Read the data of ``settings``, with labels in the model's order."""
-    return match_labels(load_data(settings, card), settings, card)
-
-
 def data_name(settings: Settings, card: ModelCard) -> str:
     """Return the name of the data of ``settings``, or of the data that the built-in model comes with.
 

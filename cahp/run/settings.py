@@ -112,7 +112,7 @@ class Settings:
     latency_time: str = option(
         "5s",
         "Time limit of a timing, which ends earlier when the result is certain: 5s, 1m.",
-        "latency export bench",
+        "latency export",
         unit="duration",
     )
     text_column: str | None = option(None, "Column of the texts.", f"{_TEXTS} fit data", link="source")

@@ -1,49 +1,44 @@
-"""The speed of this package as one table, with limits.
+"""The speed of this package, against a plain forward pass and against the obvious way to write it.
 
-Each row is measured on this machine, ratios side by side. ``ROWS`` holds the limits; some rows have none.
+Everything is measured side by side in one process and told as ratios: seconds of a shared machine say little. The
+naive baseline does what a first implementation does: it pads every text to the longest input and loops over texts, once
+for the signatures and once for the salience. ``ROWS`` holds the limits; some rows have none.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from cahp.files import scratch
-from cahp.head_statistics import Space
-from cahp.models import devices
-from cahp.models.head_model import HeadModel
-from cahp.models.selftest import verify
-from cahp.models.surgery import cut
-from cahp.run.bench import Bench, open_bench
+from cahp import models
+from cahp.data import sample
+from cahp.head_statistics import Signatures, Space
+from cahp.models.devices import peak_bytes, reset_peak, synchronise
+from cahp.models.head_model import Batch, HeadModel
+from cahp.run.bench import load_data, match_labels
 from cahp.run.document import machine
-from cahp.run.prune import measure_run as run_on
-from cahp.run.settings import Settings
-from cahp.run.shared_prefixes import SharedPrefixes
+from cahp.run.settings import Settings, identify_model
 from cahp.stages.clustering import cluster, cluster_counts
-from cahp.stages.evaluation import evaluate
-from cahp.store import Store
-from cahp.studies import benchmark
-from cahp.studies.budget_sweep import BudgetTable, coarse_to_fine
-from cahp.studies.filling import fill
-from cahp.studies.head_clusters import HeadClusters
-from cahp.values import HeadMask, Progress, silent
+from cahp.stages.salience import BATCH, examples_used, gate_gradients, salience
+from cahp.stages.selection import select
+from cahp.stages.signatures import Collector, collect
+from cahp.stages.space import space
+from cahp.values import HeadMask, Progress, Texts, silent
 from cahp.words import number, size_of
 
-Unit = Literal["times", "share", "seconds", "bytes"]
-#: The whole run that shares are of.
-CALIBRATION, EVALUATION = 200, 64
+STAGE = "bench"
 #: Numbers of heads at which clustering is timed, and the seconds that it may take.
 CLUSTERED = {384: 10.0, 1024: 2.0, 2048: 8.0}
-#: Texts and masks on which evaluation with shared layers is compared with evaluation one by one.
-_SHARED_TEXTS, _SHARED_MASKS = 32, 72
-#: Number of budgets that show the shape of the curve.
-_FIRST = 9
+#: Between these a file holds the last table.
+MARKS = ("<!-- bench -->", "<!-- /bench -->")
+_POOL = 32
 
 
 @dataclass(frozen=True)
@@ -52,17 +47,28 @@ class Limit:
 
     name: str
     words: str
-    unit: Unit
+    unit: Literal["times", "seconds", "bytes"]
     limit: float | None = None
     side: Literal["most", "least"] = "most"
-    #: The model whose limit it is, where it is not everyone's.
-    model: str | None = None
 
-    def kept(self, value: float | None, model: str) -> bool | None:
-        """Whether the limit is kept (None: there is none for this model, or nothing was measured)."""
-        if value is None or self.limit is None or self.model not in (None, model):
+    def kept(self, value: float | None) -> bool | None:
+        """Whether the limit is kept (None: there is none, or nothing was measured)."""
+        if value is None or self.limit is None:
             return None
         return value <= self.limit if self.side == "most" else value >= self.limit
+
+    def write(self, value: float | None) -> str:
+        """Write a value in the unit of this line."""
+        if value is None:
+            return "-"
+        if self.unit == "bytes":
+            return size_of(int(value))
+        return f"{number(value, 2)} {'x' if self.unit == 'times' else 's'}"
+
+    @property
+    def shown(self) -> str:
+        """The limit as it is printed (empty: none)."""
+        return "" if self.limit is None else f"at {self.side} {self.write(self.limit)}"
 
 
 def _numbers(heads: int) -> str:
@@ -77,112 +83,75 @@ ROWS = (
         Limit(f"clustering_{heads}", f"clustering {heads:,} heads, {_numbers(heads)} of clusters", "seconds", seconds)
         for heads, seconds in CLUSTERED.items()
     ),
-    Limit("self_test", f"self-test, share of a run of {CALIBRATION} + {EVALUATION} texts", "share", 0.10),
-    Limit("timing", "timing of both models, share of that run", "share"),
-    Limit("sweep_to_evaluations", "many masks together, against one by one", "times", 0.75),
-    Limit("first_nine_glimpsed", "first nine budgets on a third of the texts", "seconds", 8.0, model="minilm-bbc"),
-    Limit("first_nine", "first nine budgets on all texts", "seconds", 8.0, model="minilm-bbc"),
     Limit("peak_memory", "peak memory", "bytes"),
 )
 
 
 def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: Progress = silent) -> dict[str, Any]:
-    """What ``cahp.studies.benchmark`` measures, and the ``rows`` of the table with their values.
+    """Time all contestants ``rounds`` times in turn on the first ``limit`` texts of the selection split.
 
-    ``settings`` name model, data and device; the whole run keeps nothing in the user's cache.
+    ``settings`` name model, data and device. ``peak_memory`` is what was in use at most before the baseline ran: on a
+    GPU by this package, else by this whole process.
     """
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    with scratch() as folder:
-        store = Store(folder)
-        bench = open_bench(replace(settings, limit=CALIBRATION, eval_limit=EVALUATION), store=store)
-        devices.reset_peak(devices.find_device(settings.device))
-        start = perf_counter()
-        run_on(bench)
-        whole = perf_counter() - start
-        model = bench.model
-        proof = float(np.median([_seconds(model, verify) for _ in range(rounds)]))
-        shared = _sharing(bench, progress)
-        glimpsed, nine = _first_nine(settings, bench, store)
-    found = benchmark.measure(settings, model=model, limit=limit, rounds=rounds, progress=progress)
-    values = {
-        **found["ratios"],
-        **{f"clustering_{heads}": _clustering(heads) for heads in CLUSTERED},
-        "self_test": proof / whole,
-        "timing": bench.resources.timings.get("latency", 0.0) / whole,
-        "sweep_to_evaluations": shared,
-        "first_nine_glimpsed": glimpsed,
-        "first_nine": nine,
-        "peak_memory": found["peak_memory"],
+    model = models.load(identify_model(settings), device=settings.device)
+    reset_peak(model.device)
+    data = match_labels(load_data(settings, model.card), settings, model.card)
+    texts, _ = sample(data.split(settings.select_split), limit, how="head")
+    chosen: dict[str, HeadMask] = {}
+
+    def finish(name: str, signatures: Signatures, values: np.ndarray[Any, Any]) -> None:
+        chosen[name] = select(cluster(space(signatures)), values, budget=None).mask
+
+    def ours() -> None:
+        collector = Collector(model, classes=len(texts.classes))
+        gradients = gate_gradients(model, texts, watch=collector.watch)
+        rest = np.arange(examples_used(len(texts)), len(texts))
+        finish("ours", collect(model, texts, rows=rest, into=collector), salience(gradients))
+
+    contestants: dict[str, Callable[[], object]] = {
+        "forward": lambda: [model.logits(batch) for batch in model.batches(model.tokenize(texts.inputs))],
+        "signatures": lambda: collect(model, texts),
+        "selection": ours,
+        "naive": lambda: finish("naive", naive_signatures(model, texts), naive_salience(model, texts)),
     }
-    rows = [
-        {**asdict(row), "value": values[row.name], "kept": row.kept(values[row.name], model.card.id)} for row in ROWS
-    ]
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    total, done = (rounds + 1) * len(contestants), 0
+    most: int | None = None
+    for turn in range(rounds + 1):
+        if turn == 1:
+            # All of ours has run, and the baseline has not: what it takes is not ours, and a peak never falls.
+            most = peak_bytes(model.device)
+        for name, work in contestants.items():
+            progress(STAGE, done, total)
+            synchronise(model.device)
+            start = perf_counter()
+            # The first round warms up; the slow baseline needs none.
+            if turn or name != "naive":
+                work()
+            synchronise(model.device)
+            if turn:
+                times[name].append(perf_counter() - start)
+            done += 1
+    progress(STAGE, total, total)
+    ratios = {
+        "signatures_to_forward": float(np.median(np.divide(times["signatures"], times["forward"]))),
+        "naive_to_selection": float(np.median(np.divide(times["naive"], times["selection"]))),
+    }
+    values = {**ratios, **{f"clustering_{heads}": _clustering(heads) for heads in CLUSTERED}, "peak_memory": most}
     return {
-        **found,
-        "rows": rows,
-        "whole_run_s": whole,
-        "self_test_s": proof,
-        "device": _named(model.device),
+        "model": model.card.id,
+        "texts": len(texts),
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+        "seconds": {name: float(np.median(seconds)) for name, seconds in times.items()},
+        "ratios": ratios,
+        "peak_memory": most,
+        "same_heads": chosen["ours"].sha256 == chosen["naive"].sha256,
+        "rows": [{**asdict(row), "value": values[row.name], "kept": row.kept(values[row.name])} for row in ROWS],
+        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else machine(),
         "load": busy,
     }
-
-
-def _named(where: torch.device) -> str:
-    return torch.cuda.get_device_name(where) if where.type == "cuda" else machine()
-
-
-def _seconds(model: HeadModel, work: Any) -> float:
-    devices.synchronise(model.device)
-    start = perf_counter()
-    work(model)
-    devices.synchronise(model.device)
-    return perf_counter() - start
-
-
-def _masks(bench: Bench) -> list[HeadMask]:
-    """Masks of budgets all over the range, in the order in which a table measures them."""
-    table = BudgetTable.plan(HeadClusters.of(bench.evidence), bench.settings)
-    masks = {one.mask.count: one.mask for one in table.selections if not one.mask.empty_layers}
-    budgets = sorted(masks)
-    spread = [budgets[at] for at in np.unique(np.linspace(0, len(budgets) - 1, _SHARED_MASKS).round().astype(int))]
-    return [masks[budget] for budget in coarse_to_fine(spread)]
-
-
-def _sharing(bench: Bench, progress: Progress) -> float | None:
-    """Time of answers under many masks with shared first layers, over that of each alone (None: nothing is shared)."""
-    model, masks = bench.model, _masks(bench)
-    if not model.has_tails:
-        return None
-    texts = bench.evaluation.take(range(min(_SHARED_TEXTS, len(bench.evaluation))))
-    prefixes = SharedPrefixes(model, texts, masks)
-    together = alone = 0.0
-    for done, mask in enumerate(masks):
-        progress("table", done, len(masks))
-        together += _seconds(model, lambda _, mask=mask: prefixes.evaluate(mask))
-        alone += _seconds(model, lambda whole, mask=mask: evaluate(cut(whole, mask), texts))
-    progress("table", len(masks), len(masks))
-    return together / alone
-
-
-def _first_nine(settings: Settings, bench: Bench, store: Store) -> tuple[float | None, float | None]:
-    """Seconds until the table has a figure of nine budgets' own, and until it knows them; the model is there.
-
-    The first figures are from a part of the usual evaluation texts, or from all where those are few.
-    """
-    own = open_bench(replace(settings, limit=CALIBRATION), store=store, model=bench.model)
-    table = BudgetTable.plan(HeadClusters.of(own.evidence), own.settings)
-    if len(table.budgets) < _FIRST:
-        return None, None
-    filling = fill(table, own)
-    glimpsed = None
-    start = perf_counter()
-    while table.measured()[0] < _FIRST:
-        next(filling)
-        if glimpsed is None and sum(bool(row.outcomes or row.glimpse) for row in table.rows()) >= _FIRST:
-            glimpsed = perf_counter() - start
-    seconds = perf_counter() - start
-    filling.close()
-    return glimpsed, seconds
 
 
 def _clustering(heads: int) -> float:
@@ -198,39 +167,77 @@ def _clustering(heads: int) -> float:
     return perf_counter() - start
 
 
+def _padded(model: HeadModel, texts: Texts) -> Iterator[Batch]:
+    """Batches of 32 in data set order, every text padded to the longest that the model takes."""
+    tokens = model.tokenize(texts.inputs)
+    for start in range(0, len(tokens), BATCH):
+        part = tokens[start : start + BATCH]
+        padded = model.tokenizer.pad(
+            {name: [entry[name] for entry in part] for name in part[0]},
+            padding="max_length",
+            max_length=model.max_length,
+            return_tensors="pt",
+        )
+        lengths = torch.tensor([len(entry["input_ids"]) for entry in part])
+        tensors = {name: tensor.to(model.device) for name, tensor in padded.items()}
+        yield Batch(np.arange(start, start + len(part)), lengths, tensors)
+
+
+def naive_signatures(model: HeadModel, texts: Texts) -> Signatures:
+    """Signatures by a loop over texts: every map is cut, resized and added to its class."""
+    heads, classes = model.layers * model.heads, len(texts.classes)
+    counts = np.zeros(classes, dtype=np.int64)
+    mean, m2 = np.zeros((2, heads, classes, _POOL**2))
+    for batch in _padded(model, texts):
+        maps: list[Tensor] = []
+        model.logits(batch, probe=lambda _, weights, maps=maps: maps.append(weights))  # type: ignore[misc]
+        for position, row in enumerate(batch.rows):
+            length, label = int(batch.lengths[position]), texts.labels[row]
+            cut = torch.cat([layer[position, :, :length, :length] for layer in maps])
+            pooled = nn.functional.interpolate(cut[None], size=(_POOL, _POOL), mode="bilinear", align_corners=False)
+            cells = pooled[0].flatten(1).cpu().double().numpy()
+            counts[label] += 1
+            delta = cells - mean[:, label]
+            mean[:, label] += delta / counts[label]
+            m2[:, label] += delta * (cells - mean[:, label])
+    return Signatures(counts, mean, m2, model.layers, model.heads)
+
+
+def naive_salience(model: HeadModel, texts: Texts) -> np.ndarray[Any, Any]:
+    """Salience by one backward pass of each padded batch's mean loss."""
+    gradients = []
+    for batch in _padded(model, texts.take(range(examples_used(len(texts))))):
+        gates = torch.ones(model.layers, model.heads, device=model.device, requires_grad=True)
+        labels = torch.tensor(texts.labels[batch.rows], device=model.device)
+        loss = nn.functional.cross_entropy(model.logits(batch, gates=gates), labels)
+        (gradient,) = torch.autograd.grad(loss, gates)
+        gradients.append(gradient.abs().cpu().double().numpy())
+    scores = np.mean(gradients, axis=0)
+    return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))
+
+
 def words(found: Mapping[str, Any]) -> Iterator[str]:
     """A benchmark as a person reads it."""
-    first, *times, last = benchmark.words(found)
-    yield first
+    seconds, ratios = found["seconds"], found["ratios"]
+    how = f"{found['threads']} threads, median of {found['rounds']} rounds in turn"
+    yield f"{found['model']}, {found['texts']} texts, {how}"
     load = "" if found["load"] is None else f"; load {number(found['load'], 2)} before"
     yield f"on {found['device']}{load}"
-    yield from times
+    contestants = {
+        "forward": ("forward pass", ""),
+        "signatures": ("signatures", f"{ratios['signatures_to_forward']:.2f} x a forward pass"),
+        "selection": ("whole selection", ""),
+        "naive": ("naive selection", f"{ratios['naive_to_selection']:.1f} x the whole selection"),
+    }
+    for name, (title, remark) in contestants.items():
+        yield f"  {title:<18}{seconds[name]:>7.2f} s   {remark}".rstrip()
     yield ""
-    wide = max(len(row["words"]) for row in found["rows"])
+    wide = max(len(row.words) for row in ROWS)
     yield f"  {'':<{wide}}  {'measured':>9}   limit"
-    for row in found["rows"]:
-        yield f"  {row['words']:<{wide}}  {_written(row['value'], row['unit']):>9}   {_limit(row)}".rstrip()
-    yield last
-
-
-def _limit(row: Mapping[str, Any]) -> str:
-    if row["kept"] is None:
-        return ""
-    return f"at {row['side']} {_written(row['limit'], row['unit'])}{'' if row['kept'] else ', missed'}"
-
-
-def _written(value: float | None, unit: Unit) -> str:
-    if value is None:
-        return "-"
-    if unit == "bytes":
-        return size_of(int(value))
-    if unit == "share":
-        return f"{number(100 * value)} %"
-    return f"{number(value, 2)} {'x' if unit == 'times' else 's'}"
-
-
-#: Between these a file holds the last table.
-MARKS = ("<!-- bench -->", "<!-- /bench -->")
+    for row, measured in zip(ROWS, found["rows"], strict=True):
+        missed = ", missed" if measured["kept"] is False else ""
+        yield f"  {row.words:<{wide}}  {row.write(measured['value']):>9}   {row.shown}{missed}".rstrip()
+    yield f"  both keep {'the same heads' if found['same_heads'] else 'different heads (t-SNE amplifies rounding)'}"
 
 
 def placed(text: str, lines: Sequence[str]) -> str | None:
