@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import queue
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +39,7 @@ class LatencyWorker:
         prompt_json = json.dumps(None if prompt is None else asdict(prompt))
         self._command = [sys.executable, "-m", __name__, model, device, str(store.folder.parent), prompt_json]
         self._process: subprocess.Popen[str] | None = None
-        self._responses: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = ThreadPoolExecutor(1)
 
     @classmethod
     def of(cls, bench: Bench) -> LatencyWorker:
@@ -52,17 +50,13 @@ class LatencyWorker:
     def __enter__(self) -> LatencyWorker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with contextlib.suppress(OSError):
-                    assert pipe is not None
-                    pipe.close()
+            # The reader ends with the process; then this waits for the process and closes its pipes.
+            self._reader.shutdown()
+            process.communicate()
 
     def costs(
         self,
@@ -79,43 +73,27 @@ class LatencyWorker:
             CahpError: If the process cannot measure it, or has ended.
         """
         if self._process is None:
-            self._start()
-        assert self._process is not None
-        assert self._process.stdin is not None
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+            )
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
         request = {"keep": mask.keep.astype(int).tolist(), "length": length, "seconds": seconds, "fresh": fresh}
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise CahpError("the process that measures latency has ended; start the measurement again") from None
-        while True:
-            progress("latency", 0, 1)
-            with contextlib.suppress(queue.Empty):
-                line = self._responses.get(timeout=_POLL_S)
-                break
+        line = ""
+        with contextlib.suppress(OSError):
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            response = self._reader.submit(process.stdout.readline)
+            while not wait([response], timeout=_POLL_S).done:
+                progress("latency", 0, 1)
+            line = response.result()
         if not line:
-            # The next request must not wait for a response either.
-            self._responses.put("")
             raise CahpError("the process that measures latency has ended; start the measurement again")
-        response = json.loads(line)
-        if "error" in response:
-            raise CahpError(response["error"])
-        return costs_from_json(response)
-
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-        assert self._process.stdout is not None
-        threading.Thread(target=_listen, args=(self._process.stdout, self._responses), daemon=True).start()
-
-
-def _listen(pipe: IO[str], responses: queue.SimpleQueue[str]) -> None:
-    # An empty line tells that the pipe is closed and no response will follow.
-    with contextlib.suppress(ValueError, OSError):
-        for line in pipe:
-            responses.put(line)
-    responses.put("")
+        content = json.loads(line)
+        if "error" in content:
+            raise CahpError(content["error"])
+        return costs_from_json(content)
 
 
 def _serve(model: str, device: str, cache: str, prompt_json: str, requests: IO[str], responses: IO[str]) -> None:

@@ -260,7 +260,7 @@ class Recoveries:
         training, inputs, left, rows = StoredTraining(store, state), self.inputs, None, None
         if seconds is not None:
             training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
-            left = training.allowance.left
+            left = training.left
             rows = training.rows(model, inputs)
             inputs = [inputs[row] for row in rows]
         refitted = self._start(mask, inputs, progress if training.exists else until(progress, left), keep)

@@ -27,22 +27,6 @@ _MIN_TEXTS = 40
 _PROBED, _FILLED = 8, 0.8
 
 
-class Allowance:
-    """The seconds that a recovery may take, of which ``spent`` were used by an interrupted attempt."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float], *, spent: float = 0.0) -> None:
-        self.seconds, self._clock, self._spent, self._start = seconds, clock, spent, clock()
-
-    @property
-    def used(self) -> float:
-        """Seconds used so far."""
-        return self._spent + self._clock() - self._start
-
-    def left(self) -> float:
-        """Return the seconds left."""
-        return self.seconds - self.used
-
-
 def texts_in_time(model: HeadModel, inputs: Sequence[Input], left: Left, recovery: Recovery) -> int:
     """Estimate how many of ``inputs`` a recovery can use in the time left, with one epoch of training."""
     probed = model.tokenize([inputs[row] for row in spread(len(inputs), _PROBED)])
@@ -96,9 +80,6 @@ class StoredTraining:
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Replace the stored state; warn once if the store is too small for it."""
-        self._save(arrays, meta)
-
-    def _save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bool:
         saved = self.store.save(self.name, arrays=arrays, meta=meta)
         if not saved and not self._warned and self.store.trouble is None:
             size = sum(array.nbytes for array in arrays.values())
@@ -107,7 +88,6 @@ class StoredTraining:
                 f"{self.store.limit_bytes / 1e9:.1f} GB. If it is interrupted, it starts again from the beginning."
             )
         self._warned = not saved
-        return saved
 
     def remove(self) -> None:
         """Remove the stored state."""
@@ -126,21 +106,31 @@ class TimedTraining(StoredTraining):
         self._plan = key("plan of", self.name)
         plan = self.store.read(self._plan, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
         self._texts: int | None
-        self._texts, spent = plan if plan is not None else (None, 0.0)
-        self.allowance = Allowance(self.seconds, self.clock, spent=spent)
+        self._texts, self._spent = plan if plan is not None else (None, 0.0)
+        self._start = self.clock()
+
+    @property
+    def used(self) -> float:
+        """Seconds used so far, those of an interrupted attempt included."""
+        return self._spent + self.clock() - self._start
+
+    def left(self) -> float:
+        """Return the seconds left."""
+        return self.seconds - self.used
 
     def rows(self, model: HeadModel, inputs: Sequence[Input]) -> Ints:
         """Return the rows of ``inputs`` to train on: those of the interrupted attempt, or as many as time allows."""
         if self._texts is None:
             # Processes that work together must use the same texts.
-            self._texts = parallel.from_first(lambda: texts_in_time(model, inputs, self.allowance.left, self.recovery))
+            self._texts = parallel.from_first(lambda: texts_in_time(model, inputs, self.left, self.recovery))
         return spread(len(inputs), self._texts)
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Replace the stored state and the time used."""
+        super().save(arrays, meta)
         # Time counts only for a state that can be resumed.
-        if self._save(arrays, meta):
-            self.store.save(self._plan, meta={"texts": self._texts, "used": self.allowance.used})
+        if not self._warned:
+            self.store.save(self._plan, meta={"texts": self._texts, "used": self.used})
 
     def remove(self) -> None:
         """Remove the stored state and the plan."""

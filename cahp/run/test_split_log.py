@@ -40,8 +40,7 @@ class TestSplitLog:
 
     def _count(self) -> int:
         try:
-            with self._file.open("rb") as lines:
-                return sum(line == self._line for line in lines)
+            return self._file.read_bytes().splitlines(keepends=True).count(self._line)
         except OSError:
             # The file does not exist yet, or cannot be read, which the store has reported of its folder.
             return 0
@@ -50,9 +49,16 @@ class TestSplitLog:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S):
-                count = self._count()
-                self._append()
-                return count + 1
+                count = self._count() + 1
+                with self._file.open("a+b") as file:
+                    if file.tell():
+                        file.seek(-1, os.SEEK_END)
+                        # The disk was full in the middle of a line.
+                        file.write(b"" if file.read() == b"\n" else b"\n")
+                    file.write(self._line)
+                    file.flush()
+                    os.fsync(file.fileno())
+                return count
         except OSError as error:
             logging.getLogger(__name__).warning(
                 "The test split was opened, but this cannot be counted: %s cannot be written (%s); name another folder "
@@ -61,15 +67,3 @@ class TestSplitLog:
                 error.strerror or error,
             )
             return self._count() + 1
-
-    def _append(self) -> None:
-        """Append one whole line, and return once it is on the disk."""
-        with self._file.open("a+b") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read() != b"\n":
-                    # The disk was full in the middle of a line.
-                    file.write(b"\n")
-            file.write(self._line)
-            file.flush()
-            os.fsync(file.fileno())

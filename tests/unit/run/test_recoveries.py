@@ -23,7 +23,7 @@ from cahp.run.prune import choose, measure_mask, prune
 from cahp.run.recovered import Distilled, refit_report
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings, check_recovery
-from cahp.run.stored_training import Allowance, texts_in_time
+from cahp.run.stored_training import TimedTraining, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store
@@ -421,17 +421,27 @@ def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store,
     assert np.array_equal(last.predictions, cut.predictions)
 
 
-def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(model: HeadModel, clock: fakes.WorkClock) -> None:
+def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(
+    model: HeadModel, clock: fakes.WorkClock, tmp_path: Path
+) -> None:
     whole = RECOVERIES["distill"].passes(200, epochs=1)
     for time, expected in ((2 * whole, 200), (whole / 2, 80), (10, 40)):
         began = clock.now
-        found = texts_in_time(model, TEXTS.inputs, Allowance(time, clock).left, RECOVERIES["auto"])
+        training = TimedTraining(Store(tmp_path), str(time), RECOVERIES["auto"], time, clock)
+        found = texts_in_time(model, TEXTS.inputs, training.left, RECOVERIES["auto"])
         assert found == pytest.approx(expected, rel=0.1)
         # To find that out is cheap.
         assert clock.now - began <= 16
-    allowance = Allowance(100, clock, spent=60)
+
+
+def test_time_used_before_an_interruption_counts(model: HeadModel, clock: fakes.WorkClock, tmp_path: Path) -> None:
+    training = TimedTraining(Store(tmp_path), "some training", RECOVERIES["auto"], 100, clock)
+    training.rows(model, TEXTS.inputs)
+    clock.now += 60 - training.used
+    training.save({"weights": np.zeros(3)}, {})
+    again = TimedTraining(Store(tmp_path), "some training", RECOVERIES["auto"], 100, clock)
     clock.now += 15
-    assert (allowance.used, allowance.left()) == (75, 25)
+    assert (again.used, again.left()) == (75, 25)
 
 
 # --- runs
