@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -35,18 +35,12 @@ _ENOUGH_TO_DRAW = 10
 
 @dataclass(frozen=True)
 class Times:
-    """Times of the full and the pruned model, and their ratio (below 1: faster)."""
+    """Times of the full and the pruned model, their ratio (below 1: faster), and attention's share of the full time."""
 
     full: Timing
     pruned: Timing
     ratio: Estimate
-
-
-@dataclass(frozen=True)
-class Latency(Times):
-    """Times of both models, and attention's share of the full model's time."""
-
-    attention_share: float
+    attention_share: float = math.nan
 
 
 def sample_batch(model: HeadModel, *, batch: int, length: int, seed: int = 0) -> Batch:
@@ -85,7 +79,7 @@ def measure(
     seed: int = 0,
     progress: Progress = silent,
     clock: Callable[[], float] = perf_counter,
-) -> Latency:
+) -> Times:
     """Time both models in turn, so that a slower machine slows both, until their ratio is precise.
 
     The ratio is the median over rounds of pruned / full, with the interval of ``ratio``. Rounds end when that interval
@@ -97,21 +91,18 @@ def measure(
     inputs = sample_batch(full, batch=batch, length=length, seed=seed)
     calls = [partial(_timed, model, inputs, clock) for model in (full, pruned)]
     times = _in_turn(calls, repeats, seconds * (1 - _SHARING), seed, progress, clock)
-    found = _summary(times, batch, length, seed)
     share = attention_share(full, inputs, seconds=None if repeats is not None else seconds * _SHARING)
-    return Latency(found.full, found.pruned, found.ratio, share)
+    return replace(_summarise(times, batch, length, seed), attention_share=share)
 
 
 def measure_onnx(
     model: HeadModel,
     files: Sequence[Path],
     *,
-    batch: int = 8,
-    length: int = 128,
+    length: int,
     seconds: float = LATENCY_SECONDS,
-    repeats: int | None = None,
+    batch: int = 8,
     seed: int = 0,
-    clock: Callable[[], float] = perf_counter,
 ) -> list[Times]:
     """Time ONNX files of ``model`` in turn, as ``measure`` does, each against the first one, which is the full model.
 
@@ -129,12 +120,12 @@ def measure_onnx(
     inputs = {name: tensors[name].cpu().numpy() for name in wanted}
 
     def timed(session: Any) -> float:
-        start = clock()
+        start = perf_counter()
         session.run(["logits"], inputs)
-        return clock() - start
+        return perf_counter() - start
 
-    times = _in_turn([partial(timed, session) for session in sessions], repeats, seconds, seed, silent, clock)
-    return [_summary(times[:, [0, column]], batch, length, seed) for column in range(1, len(files))]
+    times = _in_turn([partial(timed, session) for session in sessions], None, seconds, seed, silent, perf_counter)
+    return [_summarise(times[:, [0, column]], batch, length, seed) for column in range(1, len(files))]
 
 
 def _in_turn(
@@ -161,7 +152,9 @@ def _in_turn(
         if len(times) >= (repeats or _FEWEST) and spent >= 1:
             break
         if repeats is None and len(times) == look:
-            if _are_precise(np.array(times), seed):
+            first, *others = np.array(times).T
+            ratios = [ratio(column / first, seed=seed) for column in others]
+            if all(found.high - found.low < PRECISE * found.value for found in ratios):
                 break
             # A check after every round would find a narrow interval by chance.
             look = math.ceil(1.25 * look)
@@ -175,13 +168,7 @@ def _in_turn(
     return np.array(times)
 
 
-def _are_precise(times: np.ndarray[Any, Any], seed: int) -> bool:
-    """Whether the ratio of each column to the first one is precise."""
-    ratios = [ratio(column / times[:, 0], seed=seed) for column in times.T[1:]]
-    return all(found.high - found.low < PRECISE * found.value for found in ratios)
-
-
-def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:
+def _summarise(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:
     full, pruned = (
         Timing(float(np.median(column)), float(np.percentile(column, 95)), batch, length, len(times))
         for column in times.T * 1e3

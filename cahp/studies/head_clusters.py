@@ -70,11 +70,11 @@ class HeadClusters:
 
     def suggested(self, settings: Settings) -> Selection | None:
         """Return the selection at the curve's knee (None: it has no knee)."""
-        return self._suggested(settings.min_per_layer, settings.representative)
+        return self._select(settings.min_per_layer, settings.representative)[0]
 
     def selections(self, settings: Settings) -> tuple[Selection, ...]:
         """Return the selection of each budget, from the fewest heads that ``settings`` allow to all heads."""
-        return self._selections(settings.min_per_layer, settings.representative)
+        return self._select(settings.min_per_layer, settings.representative)[1]
 
     @cached_property
     def smoothed(self) -> tuple[int, NDArray[np.float64]] | None:
@@ -82,27 +82,16 @@ class HeadClusters:
         return smooth_curve(self.clustering)
 
     @cached_property
-    def _suggested(self) -> Callable[[int, Representative], Selection | None]:
-        clustering, salience = self.clustering, self.salience
-
+    def _select(self) -> Callable[[int, Representative], tuple[Selection | None, tuple[Selection, ...]]]:
         @lru_cache(_READINGS)
-        def suggested(floor: int, how: Representative) -> Selection | None:
-            if clustering.knee not in clustering.ks:
-                return None
-            return select(clustering, salience, budget=None, min_per_layer=floor, representative=how)
+        def select_all(floor: int, how: Representative) -> tuple[Selection | None, tuple[Selection, ...]]:
+            budgets = range(max(1, floor * self.layers), self.salience.size + 1)
+            given: Any = {"min_per_layer": floor, "representative": how}
+            has_knee = self.clustering.knee in self.clustering.ks
+            suggested = select(self.clustering, self.salience, budget=None, **given) if has_knee else None
+            return suggested, tuple(table(self.clustering, self.salience, budgets=budgets, **given))
 
-        return suggested
-
-    @cached_property
-    def _selections(self) -> Callable[[int, Representative], tuple[Selection, ...]]:
-        clustering, salience = self.clustering, self.salience
-
-        @lru_cache(_READINGS)
-        def selections(floor: int, how: Representative) -> tuple[Selection, ...]:
-            budgets = range(max(1, floor * salience.shape[0]), salience.size + 1)
-            return tuple(table(clustering, salience, budgets=budgets, min_per_layer=floor, representative=how))
-
-        return selections
+        return select_all
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return labels ``(N,)`` and medoids of ``k`` clusters, or of the nearest number that was clustered."""

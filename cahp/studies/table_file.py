@@ -38,12 +38,20 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
     Raises:
         CahpError: If ``content`` is no such table.
     """
-    table = BudgetTable.plan(clusters, run.settings, recover=_recover(run, content))
+    recover = run.settings.recover if "recovered" in run.outcomes else NONE.name
+    if content is not None:
+        with _reading():
+            recover = content["rows"]["recover"]
+    # Other models take too long to be swept.
+    if recover not in RECOVERIES or not RECOVERIES[recover].swept:
+        recover = NONE.name
+    table = BudgetTable.plan(clusters, run.settings, recover=recover)
     if not table.budgets:
         raise CahpError(f"The run keeps {run.settings.min_per_layer} heads or more per layer, but its model has fewer.")
     if content is not None:
         with _reading():
-            if content["of"] == _of(run) and _same_masks(table, content["masks"]):
+            ours = {str(selection.mask.count): selection.mask.sha256 for selection in table.selections}
+            if content["of"] == _of(run) and content["masks"].items() <= ours.items():
                 table.fill_from(content["rows"])
     enter_full(table, run)
     own = own_outcomes(run, table.recover)
@@ -75,31 +83,13 @@ def own_outcomes(run: RunDocument, recover: str) -> Outcomes | None:
     return run.outcomes.get("recovered") if recover == run.settings.recover else None
 
 
-def _recover(run: RunDocument, content: Mapping[str, Any] | None) -> str:
-    """The recovery of a table's models: one that is quick enough to be swept, or none."""
-    if content is None:
-        recover = run.settings.recover if "recovered" in run.outcomes else NONE.name
-    else:
-        with _reading():
-            recover = content["rows"]["recover"]
-    return recover if recover in RECOVERIES and RECOVERIES[recover].swept else NONE.name
-
-
 @contextmanager
 def _reading() -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise CahpError(f"{TABLE_FILE} is broken; write it again with `cahp prune --sweep --out`.") from None
 
 
 def _of(run: RunDocument) -> dict[str, str]:
     return {"model": run.model.sha256, "eval": run.data.eval.sha256}
-
-
-def _same_masks(table: BudgetTable, masks: Mapping[str, str]) -> bool:
-    first, last = table.budgets[0], table.budgets[-1]
-    return all(
-        first <= int(budget) <= last and table.selection(int(budget)).mask.sha256 == sha256
-        for budget, sha256 in masks.items()
-    )
