@@ -68,9 +68,7 @@ def representatives(labels: Ints, medoids: Ints, salience: Floats, *, how: Repre
         OptionError: If ``how`` is unknown.
         CahpError: If a salience is not a number.
     """
-    _check_representative(how)
-    flat = salience.reshape(1, -1)
-    return [int(head) for head in _representatives(labels, medoids, _Ranking.of(flat), how)]
+    return list(map(int, _representatives(labels, medoids, _Ranking.of(salience.reshape(1, -1)), how)))
 
 
 def select(
@@ -95,11 +93,12 @@ def select(
     candidates = _Candidates.of(clustering, salience, min_per_layer, representative)
     if budget is not None:
         return candidates.spend(budget)
-    if clustering.knee not in clustering.ks:
+    row = np.flatnonzero(clustering.ks == clustering.knee)
+    if not len(row):
         raise KneeNotFoundError(
             "the silhouette curve has no knee that would suggest how many heads to keep; pass a budget"
         )
-    return candidates.suggested(clustering.knee)
+    return candidates.complete(int(row[0]), None)
 
 
 def table(
@@ -183,7 +182,6 @@ class _Candidates:
     def of(
         cls, clustering: Clustering, salience: Floats, min_per_layer: int, representative: Representative
     ) -> _Candidates:
-        _check_representative(representative)
         layers, heads = salience.shape
         if clustering.labels.shape[1] != salience.size:
             raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
@@ -196,10 +194,6 @@ class _Candidates:
         sizes = np.maximum(per_layer, min_per_layer).sum(axis=1)
         return cls(clustering.ks, kept, sizes, ranking, min_per_layer)
 
-    def suggested(self, k: int) -> Selection:
-        """The representatives of ``k`` clusters and the heads that the per-layer minimum adds."""
-        return self._complete(int(np.flatnonzero(self.ks == k)[0]), None)
-
     def spend(self, budget: int) -> Selection:
         """Exactly ``budget`` heads."""
         layers, heads = self.ranking.by_layer.shape
@@ -207,9 +201,10 @@ class _Candidates:
         fitting = np.flatnonzero((self.ks <= budget) & (self.sizes <= budget))
         if not len(fitting):
             return _top(self.ranking, budget, self.min_per_layer)
-        return self._complete(int(fitting[np.argmax(self.ks[fitting])]), budget)
+        return self.complete(int(fitting[np.argmax(self.ks[fitting])]), budget)
 
-    def _complete(self, row: int, budget: int | None) -> Selection:
+    def complete(self, row: int, budget: int | None) -> Selection:
+        """The representatives in a row, heads that the per-layer minimum adds, and the most salient up to a budget."""
         keep = self.kept[row].copy()
         rescued: list[int] = []
         for layer in self.ranking.by_layer:
@@ -237,17 +232,14 @@ def _top(ranking: _Ranking, budget: int, min_per_layer: int) -> Selection:
 
 
 def _representatives(labels: Ints, medoids: Ints, ranking: _Ranking, how: Representative) -> Ints:
+    if how not in get_args(Representative):
+        raise OptionError(f"unknown representative {how!r}; choose one of {', '.join(get_args(Representative))}")
     if how == "medoid":
         return medoids
     none = len(labels)
     best = np.full(len(medoids), none)
     np.minimum.at(best, labels, ranking.place)
     return np.asarray(ranking.overall[best[best < none]])
-
-
-def _check_representative(how: str) -> None:
-    if how not in get_args(Representative):
-        raise OptionError(f"unknown representative {how!r}; choose one of {', '.join(get_args(Representative))}")
 
 
 def _check_floor(min_per_layer: int, heads: int) -> None:

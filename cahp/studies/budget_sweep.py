@@ -153,10 +153,8 @@ class BudgetTable:
             outcomes, speed, glimpses = dict(self._outcomes), dict(self._speed), dict(self._glimpses)
         measured = {budget: glimpse.value for budget, glimpse in glimpses.items()}
         measured |= {budget: found["accuracy"].value for budget, found in outcomes.items()}
-        accuracy: list[float | None]
-        if not RECOVERIES[self.recover].swept:
-            accuracy = [measured.get(budget) for budget in self.budgets]
-        else:
+        accuracy = [measured.get(budget) for budget in self.budgets]
+        if RECOVERIES[self.recover].swept:
             accuracy = _between(self.budgets, measured)
         # With all heads kept, both models are the same.
         ratios = {**{budget: found.ratio.value for budget, found in speed.items()}, self.budgets[-1]: 1.0}
@@ -185,9 +183,8 @@ class BudgetTable:
             return None
         if self.budgets[-1] not in self._outcomes:
             return "outcomes", self.budgets[-1]
-        current_budget = self.current_budget
-        if current_budget is not None and current_budget in self.budgets and current_budget not in self._outcomes:
-            return "outcomes", current_budget
+        if self.current_budget in self.budgets and self.current_budget not in self._outcomes:
+            return "outcomes", self.current_budget
         coarse = list(coarse_to_fine(self.budgets))
         if self.recover == NONE.name:
             for budget in coarse[:GLIMPSED]:
@@ -196,8 +193,8 @@ class BudgetTable:
         order = [budget for budget in coarse if budget not in self._outcomes]
         rough = len(self._outcomes) >= min(len(self.budgets), 2 * TIMED)
         cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
-        timed = _spread(cuttable[:-1], TIMED)
-        late = [budget for budget in timed if budget not in self._speed]
+        places = np.linspace(0, len(cuttable) - 2, min(TIMED, len(cuttable) - 1)).round().astype(int)
+        late = [cuttable[place] for place in dict.fromkeys(places.tolist()) if cuttable[place] not in self._speed]
         if late and (rough or not order):
             return "speed", late[0]
         return ("outcomes", order[0]) if order else None
@@ -243,14 +240,6 @@ def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
                 yield budgets[middle]
                 wider += [(low, middle), (middle, high)]
         gaps = wider
-
-
-def _spread(values: Sequence[int], count: int) -> list[int]:
-    """Return at most ``count`` of the values, evenly spread, with both ends."""
-    if not values:
-        return []
-    places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
-    return [values[place] for place in dict.fromkeys(places.tolist())]
 
 
 def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[float | None]:

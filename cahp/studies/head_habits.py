@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
-from cahp.store import Entry, key
+from cahp.store import key
 from cahp.values import Estimate, Ints, Progress, Texts, Unit, silent
 
 if TYPE_CHECKING:
@@ -55,13 +55,6 @@ class HeadHabits:
     lengths: NDArray[np.int64]
     patterns: NDArray[np.float32]
 
-    def __post_init__(self) -> None:
-        texts, heads, kinds = self.shares.shape
-        if self.breadth.shape != (texts, heads) or self.lengths.shape != (texts,) or kinds != len(KINDS):
-            raise ValueError(f"shares {self.shares.shape}, breadth {self.breadth.shape}, lengths {self.lengths.shape}")
-        if self.patterns.ndim != 3 or len(self.patterns) != heads:
-            raise ValueError(f"{heads} heads but patterns {self.patterns.shape}")
-
     @property
     def texts(self) -> int:
         """Number of texts."""
@@ -94,33 +87,29 @@ def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
 
 def head_habits(bench: Bench) -> HeadHabits:
     """Measure the attention targets of all heads of the full model on some evaluation texts."""
-    texts = sample_of(bench.evaluation)
     resources, found = bench.resources, kept_habits(bench)
     if found is None:
+        texts = sample_of(bench.evaluation)
         with resources.timed("habits"):
             found = look(resources.model, texts, progress=resources.progress)
-        names = ("shares", "breadth", "lengths", "patterns")
-        resources.keep(_key(bench, texts), {part: getattr(found, part) for part in names})
+        resources.keep(_key(bench), vars(found))
     return found
 
 
 def kept_habits(bench: Bench) -> HeadHabits | None:
     """Return the result of ``head_habits`` from the store, or None; nothing is measured."""
-    return bench.resources.found("habits", _key(bench, sample_of(bench.evaluation)), _stored)
+    return bench.resources.found("habits", _key(bench), lambda entry: HeadHabits(**entry.arrays))
 
 
-def _key(bench: Bench, texts: Texts) -> str:
-    return key("habits", 1, bench.card.sha256, texts.sha256, POOL)
-
-
-def _stored(entry: Entry) -> HeadHabits:
-    return HeadHabits(**entry.arrays)
+def _key(bench: Bench) -> str:
+    return key("habits", 1, bench.card.sha256, sample_of(bench.evaluation).sha256, POOL)
 
 
 def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress = silent) -> HeadHabits:
     """Measure the attention targets of all heads of ``model`` on ``texts``; progress counts texts."""
     import torch
 
+    from cahp.models.loading import punctuation_ids, special_ids
     from cahp.stages.signatures import Collector
 
     heads = model.layers * model.heads
@@ -129,11 +118,15 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
     lengths = np.zeros(len(texts), dtype=np.int64)
     # With a single class, it collects the mean over all texts.
     patterns, one_class = Collector(model, classes=1, pool_size=pool), np.zeros(len(texts), dtype=np.int64)
-    kinds_of, done = _Kinds(model), 0
+    special, punctuation = (
+        torch.tensor(sorted(ids), dtype=torch.int64, device=model.device)
+        for ids in (special_ids(model.tokenizer), punctuation_ids(model.tokenizer))
+    )
+    done = 0
     with torch.inference_mode():
         for batch in model.batches(model.tokenize(texts.inputs)):
             progress(STAGE, done, len(texts))
-            counted, whole = kinds_of(batch), patterns.watch(batch, one_class[batch.rows])
+            counted, whole = _assign_targets(batch, special, punctuation), patterns.watch(batch, one_class[batch.rows])
             lengths[batch.rows] = batch.lengths.cpu().numpy()
 
             def watch(
@@ -157,41 +150,28 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
     return HeadHabits(shares, breadth, lengths, means.astype(np.float32))
 
 
-class _Kinds:
-    """Assigns each attention weight of a batch to one of ``KINDS``."""
+def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tensor:
+    """Assign each attention weight of a batch to one of ``KINDS``, shape ``(b, K, S, S)``.
 
-    def __init__(self, model: HeadModel) -> None:
-        import torch
+    The value is 1 / number of query tokens where a weight counts, so that sums are means.
+    """
+    import torch
 
-        from cahp.models.loading import punctuation_ids, special_ids
-
-        def listed(ids: set[int]) -> Tensor:
-            return torch.tensor(sorted(ids), dtype=torch.int64, device=model.device)
-
-        self._special, self._punctuation = (
-            listed(special_ids(model.tokenizer)),
-            listed(punctuation_ids(model.tokenizer)),
-        )
-
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return ``(b, K, S, S)``: 1 / number of query tokens where a weight counts, so that sums are means."""
-        import torch
-
-        ids, real = batch.tensors["input_ids"], batch.tensors["attention_mask"].bool()
-        size, where = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
-        first = torch.nn.functional.one_hot(real.int().argmax(1), size).bool()
-        apart = where[None, :] - where[:, None]
-        looked = [
-            first[:, None].expand(-1, size, -1),
-            torch.isin(ids, self._special)[:, None].expand(-1, size, -1),
-            *((apart == step).expand(len(ids), -1, -1) for step in (0, -1, 1)),
-            torch.isin(ids, self._punctuation)[:, None].expand(-1, size, -1),
-            torch.ones(len(ids), size, size, dtype=torch.bool, device=ids.device),
-        ]
-        left = (real[:, :, None] & real[:, None, :]).clone()
-        found = torch.zeros(len(ids), len(KINDS), size, size, device=ids.device)
-        for place, kind in enumerate(looked):
-            counts = kind & left
-            left &= ~counts
-            found[:, place] = counts.float()
-        return found / real.sum(1)[:, None, None, None]
+    ids, real = batch.tensors["input_ids"], batch.tensors["attention_mask"].bool()
+    size, where = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
+    first = torch.nn.functional.one_hot(real.int().argmax(1), size).bool()
+    apart = where[None, :] - where[:, None]
+    looked = [
+        first[:, None].expand(-1, size, -1),
+        torch.isin(ids, special)[:, None].expand(-1, size, -1),
+        *((apart == step).expand(len(ids), -1, -1) for step in (0, -1, 1)),
+        torch.isin(ids, punctuation)[:, None].expand(-1, size, -1),
+        torch.ones(len(ids), size, size, dtype=torch.bool, device=ids.device),
+    ]
+    left = (real[:, :, None] & real[:, None, :]).clone()
+    found = torch.zeros(len(ids), len(KINDS), size, size, device=ids.device)
+    for place, kind in enumerate(looked):
+        counts = kind & left
+        left &= ~counts
+        found[:, place] = counts.float()
+    return found / real.sum(1)[:, None, None, None]

@@ -42,11 +42,6 @@ class TextReading:
     attention: NDArray[np.float64]
     cut: int
 
-    def __post_init__(self) -> None:
-        size = (len(self.tokens),)
-        if not self.special.shape == self.attention.shape == size:
-            raise ValueError(f"{size} tokens but attention {self.attention.shape}, special {self.special.shape}")
-
     @property
     def answer(self) -> int:
         """The predicted class."""

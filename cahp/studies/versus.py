@@ -12,6 +12,7 @@ from cahp.data.tables import join_quoted
 from cahp.outcomes import accuracy_change
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.recovered import Recovered
 from cahp.studies.filling import recovered_by
 from cahp.values import DataError, Estimate, Evaluation, HeadMask, Texts
 
@@ -84,13 +85,14 @@ def versus(a: Side, b: Side) -> Versus | None:
 
 def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
     bench, one = side.bench, side.variant
+    recovered: Recovered | None
     if one.mask.is_full or not RECOVERIES[one.recover].imitates:
         recovered = recovered_by(one.recover, bench, one.mask)
-        return bench.measurements.evaluate(texts, mask=one.mask, recovered=recovered)
-    distilled = bench.for_distillation().recoveries.read_distilled(one.mask)
-    if distilled is None:
-        return None
-    return bench.measurements.evaluate(texts, mask=one.mask, recovered=distilled)
+    else:
+        recovered = bench.for_distillation().recoveries.read_distilled(one.mask)
+        if recovered is None:
+            return None
+    return bench.measurements.evaluate(texts, mask=one.mask, recovered=recovered)
 
 
 def _translate(a: Side, b: Bench) -> Evaluation | None:
