@@ -68,7 +68,7 @@ def _one_head(subject: Subject, progress: Progress) -> Answer:
     layer, head = subject.strongest
     name = f"without layer {layer}, head {head}"
     full, less = _answers(subject, [None, subject.without([layer * subject.mask.heads + head])], progress)
-    changed = _changed(less, full)
+    changed = len(changed_rows(less, full))
     if changed <= 0.05 * len(full):
         meaning = "Even without the head of the largest gradient, the predictions hardly change."
     else:
@@ -80,7 +80,7 @@ def _one_cluster(subject: Subject, progress: Progress) -> Answer:
     members, representative = subject.largest_cluster
     gone = [head for head in members if head != representative]
     full, less = _answers(subject, [None, subject.without(gone)], progress)
-    changed = _changed(less, full)
+    changed = len(changed_rows(less, full))
     if changed <= 0.1 * len(full):
         meaning = "Most of a cluster can go: with one of its heads left, the predictions hardly change."
     else:
@@ -99,26 +99,20 @@ def _representatives(subject: Subject, progress: Progress) -> Answer:
     drawn = [np.random.default_rng(seed).choice(others, size=size, replace=False) for seed in range(CONTROLS)]
     masks = [None, subject.without(kept), *(subject.without(heads) for heads in drawn)]
     full, less, *controls = _answers(subject, masks, progress)
-    changed = _changed(less, full)
-    beside = sorted(_changed(control, full) for control in controls)
+    changed = len(changed_rows(less, full))
+    beside = sorted(len(changed_rows(control, full)) for control in controls)
     bars = {"all heads": full, f"without the {len(kept)} representatives": less}
     bars |= {f"without {size} others, draw {number}": control for number, control in enumerate(controls, start=1)}
     said = f"Without {size} of the others instead, {beside[0]} to {beside[-1]} answers changed ({CONTROLS} draws)."
     # Only a count outside the interval is a difference.
     low, high = (share * len(full) for share in wilson(changed, len(full)))
-    if low > beside[-1]:
-        meaning = f"{said} Without the representatives more predictions change: they do what no other head does."
-    elif high < beside[0]:
-        meaning = (
-            f"{said} Without the representatives fewer predictions change: the other heads of their clusters replace "
-            "them. Redundancy works both ways."
-        )
-    else:
-        meaning = (
-            f"{said} Without the representatives about as many predictions change: the other heads of their clusters "
-            "replace them. Redundancy works both ways."
-        )
-    return _changes(changed, full, bars, meaning)
+    many = "more" if low > beside[-1] else "fewer" if high < beside[0] else "about as many"
+    reason = (
+        "they do what no other head does."
+        if many == "more"
+        else "the other heads of their clusters replace them. Redundancy works both ways."
+    )
+    return _changes(changed, full, bars, f"{said} Without the representatives {many} predictions change: {reason}")
 
 
 def _random(subject: Subject, progress: Progress) -> Answer:
@@ -149,49 +143,40 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         )
     bars = _bars({"all heads": full, f"with CAHP's {subject.mask.count} heads": chosen})
     beside: tuple[Draws, ...] = (Draws(f"{DRAWS} random selections", draws),)
-    refitted = _refitted_choices(subject, [subject.mask, *masks[:REFITTED_DRAWS]], progress)
-    if refitted is not None:
-        best, drawn_after = refitted[0], tuple(float(one.correct.mean()) for one in refitted[1:])
+    refitted = _evaluate_refitted(subject, [subject.mask, *masks[:REFITTED_DRAWS]], progress)
+    if refitted:
+        best, *others = refitted
+        accuracies = tuple(float(one.correct.mean()) for one in others)
         bars = (*bars, *_bars({"CAHP's after refit": best}))
-        beside = (*beside, Draws(f"{REFITTED_DRAWS} of them after refit", drawn_after))
-        meaning = f"{meaning} {_after_refit(best, refitted[1:], before=(chosen, drawn[:REFITTED_DRAWS]))}"
+        beside = (*beside, Draws(f"{REFITTED_DRAWS} of them after refit", accuracies))
+        lead = accuracy_change(chosen, _find_median(drawn[:REFITTED_DRAWS])).value
+        left = accuracy_change(best, _find_median(others))
+        meaning += (
+            f" After a refit (see the next step), the accuracy of CAHP's selection is "
+            f"{percent(float(best.correct.mean()))}, that of the first {len(others)} random ones "
+            f"{percent(min(accuracies))} to {percent(max(accuracies))}. Its lead over the median was {signed(lead)} "
+            f"points and is now {signed(left.value)} ({left.span}): "
+        )
+        meaning += "a part of the lead is left." if left.low > 0 else "no measurable lead is left with these texts."
     return Answer(float(as_good), None, found, meaning, len(full), bars, beside)
 
 
-def _refitted_choices(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation] | None:
-    """Evaluate the model under each mask after a refit (None: no refit is possible, or a layer would be empty)."""
-    if subject.open_bench(progress).recoveries.no_refit or any(mask.empty_layers for mask in masks):
-        return None
+def _evaluate_refitted(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation]:
+    """Evaluate the model under each mask after a refit (none if no refit is possible, or a layer would be empty)."""
+    done = 0
+    # Progress counts whole models; batches only check for cancellation.
+    bench = subject.open_bench(lambda *_: progress("refit", done, len(masks)))
+    if bench.recoveries.no_refit or any(mask.empty_layers for mask in masks):
+        return []
     found = []
-    for done, mask in enumerate(masks):
+    for mask in masks:
         progress("refit", done, len(masks))
-        bench = subject.open_bench(_between(progress, done, len(masks)))
         found.append(bench.measurements.evaluate(subject.texts, mask=mask, recovered=bench.recoveries.refit(mask)))
+        done += 1
     return found
 
 
-def _between(progress: Progress, done: int, total: int) -> Progress:
-    """Return a progress callback that counts whole models; batches only check for cancellation."""
-    return lambda stage, _done, _total: progress("refit", done, total)
-
-
-def _after_refit(chosen: Evaluation, drawn: list[Evaluation], *, before: tuple[Evaluation, list[Evaluation]]) -> str:
-    """Describe how much of the lead over the median random selection is left when all are refitted."""
-    shares = [float(one.correct.mean()) for one in drawn]
-    lead = accuracy_change(before[0], _middle(before[1])).value
-    left = accuracy_change(chosen, _middle(drawn))
-    said = (
-        f"After a refit (see the next step), the accuracy of CAHP's selection is "
-        f"{percent(float(chosen.correct.mean()))}, that of the first {len(drawn)} random ones {percent(min(shares))} "
-        f"to {percent(max(shares))}. Its lead over the median was {signed(lead)} points and is now "
-        f"{signed(left.value)} ({left.span})"
-    )
-    if left.low > 0:
-        return f"{said}: a part of the lead is left."
-    return f"{said}: no measurable lead is left with these texts."
-
-
-def _middle(drawn: list[Evaluation]) -> Evaluation:
+def _find_median(drawn: list[Evaluation]) -> Evaluation:
     return sorted(drawn, key=lambda one: float(one.correct.mean()))[len(drawn) // 2]
 
 
@@ -276,10 +261,6 @@ def _answers(subject: Subject, masks: list[HeadMask | None], progress: Progress)
         found.append(bench.measurements.evaluate(subject.texts, mask=mask))
         finished += 1
     return found
-
-
-def _changed(one: Evaluation, full: Evaluation) -> int:
-    return len(changed_rows(one, full))
 
 
 def _changes(changed: int, full: Evaluation, variants: Mapping[str, Evaluation], meaning: str) -> Answer:

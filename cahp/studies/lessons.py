@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
 from cahp.studies.filling import time_mask
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import sample_of
 from cahp.values import Floats, HeadMask, Ints, Progress, Selection, Texts, digest
 
 #: Number of texts of every step: quick to evaluate, and enough for an interval of a few points.
@@ -61,12 +61,6 @@ class Subject:
     labels: Ints
     salience: Floats
 
-    @classmethod
-    def of(cls, evaluation: Texts, **selection: Any) -> Subject:
-        """Build the subject on at most ``EXAMPLES`` texts, evenly spread over the evaluation texts."""
-        rows = np.unique(np.linspace(0, len(evaluation) - 1, min(EXAMPLES, len(evaluation))).astype(np.int64))
-        return cls(texts=evaluation.take(rows), **selection)
-
     @cached_property
     def sha256(self) -> str:
         """Digest of what the answers depend on: the texts, the kept heads and the heads that are switched off."""
@@ -97,19 +91,14 @@ class Subject:
 def subject_of(
     bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader, fresh_times: bool = False
 ) -> Subject:
-    """Build the subject of a bench and a selection; ``load`` loads its model.
+    """Build the subject of a bench and a selection on some of the evaluation texts; ``load`` loads its model.
 
     With ``fresh_times``, stored timings are ignored.
     """
 
     def open_bench(progress: Progress) -> Bench:
-        resources = Resources(
-            bench.card,
-            store=bench.resources.store,
-            device=bench.settings.device,
-            load=load,
-            progress=progress,
-        )
+        store, device = bench.resources.store, bench.settings.device
+        resources = Resources(bench.card, store=store, device=device, load=load, progress=progress)
         recoveries = Recoveries(resources, bench.calibration, seed=bench.settings.seed)
         return replace(bench, resources=resources, measurements=Measurements(resources), recoveries=recoveries)
 
@@ -117,14 +106,8 @@ def subject_of(
         with LatencyWorker.of(bench) as watch:
             return time_mask(watch, bench, mask, progress, fresh=fresh_times)
 
-    return Subject.of(
-        bench.evaluation,
-        open_bench=open_bench,
-        costs=costs,
-        mask=selection.mask,
-        labels=clusters.groups(selection.k)[0],
-        salience=clusters.salience,
-    )
+    texts, labels = sample_of(bench.evaluation, EXAMPLES), clusters.groups(selection.k)[0]
+    return Subject(open_bench, costs, texts, selection.mask, labels, clusters.salience)
 
 
 def steps(subject: Subject) -> list[Step]:

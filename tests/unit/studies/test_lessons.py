@@ -15,6 +15,7 @@ from cahp.run import bench as benches
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Refitted
 from cahp.studies.answers import Answer, measure
+from cahp.studies.head_habits import sample_of
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
 from cahp.values import Cancelled, Estimate, Evaluation, HeadMask, OptionError, Progress, Texts, silent
 
@@ -76,7 +77,7 @@ def subject(bench: Bench, *, share: float = 0.4, ratio: Estimate | None = None, 
         timing = Timing(10.0, slowest, 8, 64, 30)
         return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or ratio_of(0.85, 0.8, 0.9), share)
 
-    return Subject.of(texts(100), open_bench=open_bench, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
+    return Subject(open_bench, costs, texts(100), MASK, LABELS, SALIENCE)
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -100,9 +101,7 @@ def test_there_are_six_steps_and_each_can_be_measured() -> None:
 
 
 def test_the_texts_are_spread_over_the_whole_sample() -> None:
-    evaluated = Subject.of(
-        texts(1000), open_bench=cast(Any, None), costs=cast(Any, None), mask=MASK, labels=LABELS, salience=SALIENCE
-    ).texts
+    evaluated = sample_of(texts(1000), EXAMPLES)
     assert len(evaluated) == EXAMPLES
     assert evaluated.first[0] == "text 0"
     assert evaluated.first[-1] == "text 999"
