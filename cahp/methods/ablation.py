@@ -76,10 +76,8 @@ def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, mo
     Cached by mask, so that all budgets share their first rounds.
     """
     texts = draw_texts(evidence, most=most)
-    return evidence.remembered(
-        f"losses of {len(texts)} texts without a head under {mask.sha256}",
-        lambda: _losses_without(evidence.model, texts, mask, progress),
-    )
+    name = f"losses of {len(texts)} texts without a head under {mask.sha256}"
+    return evidence.remembered(name, lambda: _losses_without(evidence.model, texts, mask, progress))
 
 
 def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Progress) -> Floats:

@@ -44,9 +44,8 @@ class RandomPerLayer:
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads, or as many as the knee suggests."""
-        counts = select(
-            evidence.clustering, evidence.salience, budget=budget, min_per_layer=min_per_layer
-        ).mask.keep.sum(axis=1, keepdims=True)
+        ours = select(evidence.clustering, evidence.salience, budget=budget, min_per_layer=min_per_layer)
+        counts = ours.mask.keep.sum(axis=1, keepdims=True)
         return Selection(HeadMask(_places(_uniform(evidence)) < counts), budget)
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:

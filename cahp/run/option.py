@@ -83,11 +83,12 @@ class Setting:
             return str(int(value))
         if self.unit == "duration" and number:
             return f"{value}s"
-        if self.kind is Mapping and isinstance(value, Mapping) and _are_words([*value, *value.values()]):
-            return dict(value)
-        if self.kind is Sequence and isinstance(value, Iterable) and not isinstance(value, str):
+        if self.kind is Mapping and isinstance(value, Mapping):
+            if all(isinstance(word, str) for word in (*value, *value.values())):
+                return dict(value)
+        elif self.kind is Sequence and isinstance(value, Iterable) and not isinstance(value, str):
             words = tuple(value)
-            if _are_words(words):
+            if all(isinstance(word, str) for word in words):
                 return words
         raise OptionError(f"{self.flag} must be {_UNITS.get(self.unit, _KINDS[self.kind])}, not {value!r:.60}")
 
@@ -107,36 +108,24 @@ _UNITS: Mapping[str, str] = {
 }
 
 
-def _are_words(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
 @cache
 def describe_fields(settings: type) -> Mapping[str, Setting]:
     """The fields of a class of settings by name, in the order of the help."""
-    hints = get_type_hints(settings)
-    return {
-        one.name: Setting(
+    hints, described = get_type_hints(settings), {}
+    for one in fields(settings):
+        hint = hints[one.name]
+        optional = type(None) in get_args(hint)
+        if optional:
+            (hint,) = (part for part in get_args(hint) if part is not type(None))
+        words = get_origin(hint) is Literal
+        described[one.name] = Setting(
             one.name,
-            *_kind_of(hints[one.name]),
+            str if words else get_origin(hint) or hint,
+            optional,
             default=one.default if one.default_factory is MISSING else one.default_factory(),
-            **{"choices": _choices_of(hints[one.name]), **one.metadata},
+            **{"choices": get_args(hint) if words else (), **one.metadata},
         )
-        for one in fields(settings)
-    }
-
-
-def _kind_of(hint: Any) -> tuple[type, bool]:
-    """The kind of a type hint, and whether it may be None."""
-    parts = get_args(hint)
-    if type(None) in parts:
-        return _kind_of(next(part for part in parts if part is not type(None)))[0], True
-    origin = get_origin(hint)
-    return str if origin is Literal else origin or hint, False
-
-
-def _choices_of(hint: Any) -> tuple[str, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    return described
 
 
 def option(default: Any, help: str, also: str = "", **rest: Any) -> Any:

@@ -48,18 +48,15 @@ class SharedPrefixes:
         room: int = ROOM,
     ) -> None:
         masks = list(masks)
-        batches = model.batches(model.tokenize(texts.inputs))
-        chosen = set(range(1, len(batches), _GLIMPSED)) if len(batches) >= _FEWEST_BATCHES else set()
-        parts = (
-            [batches[place] for place in sorted(chosen)],
-            [batch for place, batch in enumerate(batches) if place not in chosen],
+        others = model.batches(model.tokenize(texts.inputs))
+        some = others[1::_GLIMPSED] if len(others) >= _FEWEST_BATCHES else []
+        if some:
+            del others[1::_GLIMPSED]
+        self._model, self._texts = model, texts
+        self._some, self._others = (
+            _Part(texts, part, masks, precision, room * sum(map(len, part)) // len(texts)) for part in (some, others)
         )
-        some, others = (
-            _Part(texts, part, masks, precision, room * sum(map(len, part)) // len(texts)) for part in parts
-        )
-        self._model, self._texts, self._some, self._others = model, texts, some, others
         self._glimpses: dict[str, Evaluation] = {}
-        self._lock = threading.Lock()
 
     def glimpse(self, mask: HeadMask, *, progress: Progress = silent) -> tuple[Ints, Evaluation] | None:
         """Return the rows of some texts and their evaluation (None: too few texts for a part)."""
@@ -75,25 +72,20 @@ class SharedPrefixes:
         pruned = cut(self._model, mask)
         some = self._first(mask, pruned, lambda stage, done, _: progress(stage, done, total))
         others = self._others.answers(mask, pruned, lambda stage, done, _: progress(stage, before + done, total))
-        with self._lock:
-            self._glimpses.pop(mask.sha256, None)
+        self._glimpses.pop(mask.sha256, None)
         # Each text is evaluated in one part, and is 0 in the other.
         return Evaluation(some.scores + others.scores, some.labels, some.classes)
 
     def forget(self, mask: HeadMask) -> None:
         """Forget a mask that was evaluated elsewhere."""
-        with self._lock:
-            self._glimpses.pop(mask.sha256, None)
+        self._glimpses.pop(mask.sha256, None)
         for part in (self._some, self._others):
             part.forget(mask)
 
     def _first(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
-        with self._lock:
-            found = self._glimpses.get(mask.sha256)
+        found = self._glimpses.get(mask.sha256)
         if found is None:
-            found = self._some.answers(mask, pruned, progress)
-            with self._lock:
-                self._glimpses[mask.sha256] = found
+            found = self._glimpses[mask.sha256] = self._some.answers(mask, pruned, progress)
         return found
 
 

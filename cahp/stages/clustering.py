@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,29 +181,23 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
         KneeNotFoundError: If no point lies above the chord: the curve is flat, straight or sags.
         OptionError: If the degree is not one of ``DEGREES``.
     """
+    from kneed import KneeLocator
+
     _check_degree(degree)
     x, y = np.asarray(ks, dtype=np.float64), np.asarray(mss, dtype=np.float64)
     if len(x) and np.ptp(y) > _FLAT:
         if len(x) >= _FEWEST_POINTS:
             # Two more points than the degree, or the polynomial runs through all of them and smooths nothing.
             for tried in range(min(degree, len(x) - 2), DEGREES.start - 1, -1):
-                suggested = _polynomial_knee(x, y, tried)
-                if suggested is not None:
-                    return suggested, f"polynomial-{tried}"
+                smooth: Any = {"interp_method": "polynomial", "polynomial_degree": tried}
+                found = KneeLocator(x, y, curve="concave", direction="increasing", **smooth).knee
+                if found is not None:
+                    return int(found), f"polynomial-{tried}"
         height = y - y[0] - (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
         highest = int(np.argmax(height))
         if height[highest] > _FLAT:
             return int(x[highest]), "chord"
     raise KneeNotFoundError(f"the silhouette curve of {len(x)} points has no knee; pass a budget")
-
-
-def _polynomial_knee(x: NDArray[np.float64], y: NDArray[np.float64], degree: int) -> int | None:
-    from kneed import KneeLocator
-
-    located = KneeLocator(
-        x, y, curve="concave", direction="increasing", interp_method="polynomial", polynomial_degree=degree
-    )
-    return None if located.knee is None else int(located.knee)
 
 
 def smooth_curve(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | None:

@@ -28,16 +28,11 @@ def examples_used(total: int) -> int:
     return min(total, max(1, batches // 4) * BATCH)
 
 
-def _unseen(batch: Batch, labels: Ints) -> Probe:
-    """A probe that does nothing."""
-    return lambda layer, weights: None
-
-
 def gate_gradients(
     model: HeadModel,
     texts: Texts,
     *,
-    watch: Callable[[Batch, Ints], Probe] = _unseen,
+    watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: lambda layer, weights: None,
     progress: Progress = silent,
 ) -> GateGradients:
     """Signed gradients of each example's loss at gates of 1, for the first quarter of ``texts``.

@@ -6,6 +6,7 @@ Two heads with the same features separate the classes in the same way, so one of
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
@@ -43,7 +44,7 @@ def features(signatures: Signatures, *, progress: Progress = silent) -> NDArray[
     after every pair.
     """
     heads, classes, cells = signatures.mean.shape
-    matrix = np.zeros((heads, _pairs(classes) * cells), dtype=np.float32)
+    matrix = np.zeros((heads, math.comb(classes, 2) * cells), dtype=np.float32)
     for pair, separation in _separations(signatures, progress):
         matrix[:, pair * cells : (pair + 1) * cells] = separation
     return matrix
@@ -75,7 +76,7 @@ def space(
         raise OptionError(f"unknown projection {projection!r}; choose one of {', '.join(get_args(Projection))}")
     _check(signatures)
     heads, classes, cells = signatures.mean.shape
-    size = heads * _pairs(classes) * cells * np.dtype(np.float32).itemsize
+    size = heads * math.comb(classes, 2) * cells * np.dtype(np.float32).itemsize
     build = features if size <= size_limit else _isometric
     points = build(signatures, progress=progress)
     # t-SNE divides by the spread of the points: without any, it can take the whole process down.
@@ -111,14 +112,10 @@ def _check(signatures: Signatures) -> None:
             f"{seen} of {classes} classes have examples, which is not enough to compare heads; "
             "give examples of at least two classes"
         )
-    if cells * _pairs(seen) < 2:
+    if cells * math.comb(seen, 2) < 2:
         raise SpaceError("one feature per head does not span a plane; choose a larger pool size")
     if not (np.isfinite(signatures.mean).all() and np.isfinite(signatures.m2).all()):
         raise SpaceError("the attention maps are not finite; load the model in float32 and check its weights")
-
-
-def _pairs(classes: int) -> int:
-    return classes * (classes - 1) // 2
 
 
 def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[int, NDArray[np.float64]]]:
