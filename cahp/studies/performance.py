@@ -2,16 +2,15 @@
 
 Everything is measured side by side in one process and told as ratios: seconds of a shared machine say little. The
 naive baseline does what a first implementation does: it pads every text to the longest input and loops over texts, once
-for the signatures and once for the salience. ``ROWS`` holds the limits; some rows have none.
+for the signatures and once for the salience.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +18,13 @@ from torch import Tensor, nn
 
 from cahp import models
 from cahp.data import sample
-from cahp.head_statistics import Signatures, Space
+from cahp.head_statistics import Signatures
 from cahp.models.devices import peak_bytes, reset_peak, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.run.bench import load_data, match_labels
 from cahp.run.document import machine
 from cahp.run.settings import Settings, identify_model
-from cahp.stages.clustering import cluster, cluster_counts
+from cahp.stages.clustering import cluster
 from cahp.stages.salience import BATCH, examples_used, gate_gradients, salience
 from cahp.stages.selection import select
 from cahp.stages.signatures import Collector, collect
@@ -34,57 +33,13 @@ from cahp.values import HeadMask, Progress, Texts, silent
 from cahp.words import number, size_of
 
 STAGE = "bench"
-#: Numbers of heads at which clustering is timed, and the seconds that it may take.
-CLUSTERED = {384: 10.0, 1024: 2.0, 2048: 8.0}
 #: Between these a file holds the last table.
 MARKS = ("<!-- bench -->", "<!-- /bench -->")
 _POOL = 32
 
 
-@dataclass(frozen=True)
-class Limit:
-    """One line of the table: what is measured, and what it may be at most, or at least (None: no limit is set)."""
-
-    name: str
-    words: str
-    unit: Literal["times", "seconds", "bytes"]
-    limit: float | None = None
-    side: Literal["most", "least"] = "most"
-
-    def kept(self, value: float | None) -> bool | None:
-        """Whether the limit is kept (None: there is none, or nothing was measured)."""
-        if value is None or self.limit is None:
-            return None
-        return value <= self.limit if self.side == "most" else value >= self.limit
-
-    def write(self, value: float | None) -> str:
-        """Write a value in the unit of this line."""
-        if value is None:
-            return "-"
-        if self.unit == "bytes":
-            return size_of(int(value))
-        return f"{number(value, 2)} {'x' if self.unit == 'times' else 's'}"
-
-    @property
-    def shown(self) -> str:
-        """The limit as it is printed (empty: none)."""
-        return "" if self.limit is None else f"at {self.side} {self.write(self.limit)}"
-
-
-def _numbers(heads: int) -> str:
-    numbers = len(cluster_counts(heads))
-    return "every number" if numbers == heads - 2 else f"{numbers} numbers"
-
-
-ROWS = (
-    Limit("signatures_to_forward", "signatures, against a forward pass", "times", 1.05),
-    Limit("naive_to_selection", "speed-up over the naive selection", "times", 5.0, "least"),
-    *(
-        Limit(f"clustering_{heads}", f"clustering {heads:,} heads, {_numbers(heads)} of clusters", "seconds", seconds)
-        for heads, seconds in CLUSTERED.items()
-    ),
-    Limit("peak_memory", "peak memory", "bytes"),
-)
+#: What each ratio may be.
+LIMITS = {"signatures_to_forward": ("at most", 1.05), "naive_to_selection": ("at least", 5.0)}
 
 
 def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: Progress = silent) -> dict[str, Any]:
@@ -138,7 +93,6 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
         "signatures_to_forward": float(np.median(np.divide(times["signatures"], times["forward"]))),
         "naive_to_selection": float(np.median(np.divide(times["naive"], times["selection"]))),
     }
-    values = {**ratios, **{f"clustering_{heads}": _clustering(heads) for heads in CLUSTERED}, "peak_memory": most}
     return {
         "model": model.card.id,
         "texts": len(texts),
@@ -146,25 +100,15 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
         "threads": torch.get_num_threads(),
         "seconds": {name: float(np.median(seconds)) for name, seconds in times.items()},
         "ratios": ratios,
+        "kept": {
+            name: ratios[name] <= limit if side == "at most" else ratios[name] >= limit
+            for name, (side, limit) in LIMITS.items()
+        },
         "peak_memory": most,
         "same_heads": chosen["ours"].sha256 == chosen["naive"].sha256,
-        "rows": [{**asdict(row), "value": values[row.name], "kept": row.kept(values[row.name])} for row in ROWS],
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else machine(),
         "load": busy,
     }
-
-
-def _clustering(heads: int) -> float:
-    """Seconds of clustering so many heads that lie as heads do: a few dozen groups, and some between them."""
-    generator = np.random.default_rng(0)
-    centres = generator.normal(scale=20, size=(max(2, heads // 12), 2))
-    points = (centres[generator.integers(len(centres), size=heads)] + generator.normal(size=(heads, 2))).astype(
-        np.float32
-    )
-    distances = np.linalg.norm(points[:, None] - points[None], axis=-1).astype(np.float32)
-    start = perf_counter()
-    cluster(Space(points, points, distances, "none"))
-    return perf_counter() - start
 
 
 def _padded(model: HeadModel, texts: Texts) -> Iterator[Batch]:
@@ -218,25 +162,25 @@ def naive_salience(model: HeadModel, texts: Texts) -> np.ndarray[Any, Any]:
 
 def words(found: Mapping[str, Any]) -> Iterator[str]:
     """A benchmark as a person reads it."""
-    seconds, ratios = found["seconds"], found["ratios"]
     how = f"{found['threads']} threads, median of {found['rounds']} rounds in turn"
     yield f"{found['model']}, {found['texts']} texts, {how}"
     load = "" if found["load"] is None else f"; load {number(found['load'], 2)} before"
     yield f"on {found['device']}{load}"
     contestants = {
-        "forward": ("forward pass", ""),
-        "signatures": ("signatures", f"{ratios['signatures_to_forward']:.2f} x a forward pass"),
-        "selection": ("whole selection", ""),
-        "naive": ("naive selection", f"{ratios['naive_to_selection']:.1f} x the whole selection"),
+        "forward": ("forward pass", None, ""),
+        "signatures": ("signatures", "signatures_to_forward", "a forward pass"),
+        "selection": ("whole selection", None, ""),
+        "naive": ("naive selection", "naive_to_selection", "the whole selection"),
     }
-    for name, (title, remark) in contestants.items():
-        yield f"  {title:<18}{seconds[name]:>7.2f} s   {remark}".rstrip()
-    yield ""
-    wide = max(len(row.words) for row in ROWS)
-    yield f"  {'':<{wide}}  {'measured':>9}   limit"
-    for row, measured in zip(ROWS, found["rows"], strict=True):
-        missed = ", missed" if measured["kept"] is False else ""
-        yield f"  {row.words:<{wide}}  {row.write(measured['value']):>9}   {row.shown}{missed}".rstrip()
+    for name, (title, ratio, other) in contestants.items():
+        remark = ""
+        if ratio is not None:
+            side, limit = LIMITS[ratio]
+            missed = "" if found["kept"][ratio] else ", missed"
+            remark = f"{number(found['ratios'][ratio], 2)} x {other} ({side} {number(limit, 2)} x{missed})"
+        yield f"  {title:<18}{found['seconds'][name]:>7.2f} s   {remark}".rstrip()
+    if found["peak_memory"] is not None:
+        yield f"  peak memory       {size_of(found['peak_memory']):>9}"
     yield f"  both keep {'the same heads' if found['same_heads'] else 'different heads (t-SNE amplifies rounding)'}"
 
 
