@@ -15,8 +15,18 @@ from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
 from cahp.outcomes import wilson
 from cahp.run.bench import Bench
-from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits, head_habits, kept_habits
-from cahp.studies.one_head import ALIKE_TEXTS, LookAlikes, Removal, compare_head, remove_head
+from cahp.studies.head_habits import (
+    ALIKE_TEXTS,
+    MOSTLY,
+    TEXTS,
+    HeadHabits,
+    LookAlikes,
+    Removal,
+    compare_head,
+    head_habits,
+    kept_habits,
+    remove_head,
+)
 from cahp.ui.frame.page import link
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
