@@ -38,7 +38,7 @@ class Distillation:
     """A pruned model after distillation, or before it if it did not help (not ``accepted``).
 
     Of ``held_out`` texts, ``before`` and ``after`` had the prediction of the full model (None: time was up before that
-    was measured). It was trained on ``examples``, with ``batches`` of ``planned`` ones: fewer if time ran out.
+    was measured). It was trained on ``examples``.
     """
 
     model: HeadModel
@@ -49,8 +49,6 @@ class Distillation:
     before: int | None
     after: int | None
     epochs: tuple[Epoch, ...]
-    batches: int = 0
-    planned: int = 0
 
 
 def distill(
@@ -145,8 +143,6 @@ def distill(
         was,
         now,
         made.epochs,
-        made.step,
-        whole,
     )
 
 

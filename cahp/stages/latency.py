@@ -23,7 +23,7 @@ from cahp.values import Estimate, HeadMask, Progress, silent
 STAGE = "latency"
 #: A ratio is precise if its 95 % interval is narrower than this share of it.
 PRECISE = 0.02
-_WARMUP = 3
+_WARMUP, _BATCH = 3, 8
 #: Smallest number of rounds, and number of rounds before the first check of precision.
 _FEWEST, _FIRST_LOOK = 3, 5
 #: Shares of the time for the warm-up, and for the measurement of attention's share.
@@ -45,26 +45,19 @@ class Times:
 
 def sample_batch(model: HeadModel, *, batch: int, length: int, seed: int = 0) -> Batch:
     """``batch`` inputs of ``length`` random tokens without padding; time does not depend on the tokens."""
-    generator = np.random.default_rng(seed)
-    vocabulary = int(model.network.config.vocab_size)
-    tokens: list[dict[str, list[int]]] = []
-    for _ in range(batch):
-        entry = {
-            "input_ids": generator.integers(vocabulary, size=length).tolist(),
-            "attention_mask": [1] * length,
-        }
+    config, pad = model.network.config, model.tokenizer.pad_token_id
+    ids = np.random.default_rng(seed).integers(config.vocab_size, size=(batch, length))
+    if pad is not None:
         # Padding tokens inside would shift positions in families that count them from the padding index.
-        pad = model.tokenizer.pad_token_id
-        entry["input_ids"] = [token if token != pad else (pad + 1) % vocabulary for token in entry["input_ids"]]
-        if getattr(model.network.config, "is_encoder_decoder", False):
-            # These classifiers need a token that ends the text.
-            end = model.network.config.eos_token_id
-            entry["input_ids"] = [token if token != end else (end + 2) % vocabulary for token in entry["input_ids"]]
-            entry["input_ids"][-1] = end
-        if "token_type_ids" in model.tokenizer.model_input_names:
-            entry["token_type_ids"] = [0] * length
-        tokens.append(entry)
-    (made,) = model.batches(tokens, size=batch * length)
+        ids[ids == pad] = (pad + 1) % config.vocab_size
+    if getattr(config, "is_encoder_decoder", False):
+        # These classifiers need a token that ends the text.
+        ids[ids == config.eos_token_id] = (config.eos_token_id + 2) % config.vocab_size
+        ids[:, -1] = config.eos_token_id
+    same = {"attention_mask": [1] * length}
+    if "token_type_ids" in model.tokenizer.model_input_names:
+        same["token_type_ids"] = [0] * length
+    (made,) = model.batches([{"input_ids": row, **same} for row in ids.tolist()], size=batch * length)
     return made
 
 
@@ -72,7 +65,7 @@ def measure(
     full: HeadModel,
     pruned: HeadModel,
     *,
-    batch: int = 8,
+    batch: int = _BATCH,
     length: int = 64,
     seconds: float = LATENCY_SECONDS,
     repeats: int | None = None,
@@ -101,8 +94,6 @@ def measure_onnx(
     *,
     length: int,
     seconds: float = LATENCY_SECONDS,
-    batch: int = 8,
-    seed: int = 0,
 ) -> list[Times]:
     """Time ONNX files of ``model`` in turn, as ``measure`` does, each against the first one, which is the full model.
 
@@ -114,7 +105,7 @@ def measure_onnx(
     options.intra_op_num_threads = torch.get_num_threads()
     # Otherwise threads of idle sessions would spin on the cores of the running one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    tensors = sample_batch(model, batch=batch, length=length, seed=seed).tensors
+    tensors = sample_batch(model, batch=_BATCH, length=length).tensors
     sessions = [onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in files]
     wanted = [entry.name for entry in sessions[0].get_inputs()]
     inputs = {name: tensors[name].cpu().numpy() for name in wanted}
@@ -124,8 +115,8 @@ def measure_onnx(
         session.run(["logits"], inputs)
         return perf_counter() - start
 
-    times = _in_turn([partial(timed, session) for session in sessions], None, seconds, seed, silent, perf_counter)
-    return [_summarise(times[:, [0, column]], batch, length, seed) for column in range(1, len(files))]
+    times = _in_turn([partial(timed, session) for session in sessions], None, seconds, 0, silent, perf_counter)
+    return [_summarise(times[:, [0, column]], _BATCH, length, 0) for column in range(1, len(files))]
 
 
 def _in_turn(

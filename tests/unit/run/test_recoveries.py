@@ -26,7 +26,7 @@ from cahp.run.settings import Settings, check_recovery
 from cahp.run.stored_training import TimedTraining, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
-from cahp.store import Store
+from cahp.store import Store, key
 from cahp.studies import filling
 from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
 
@@ -435,11 +435,11 @@ def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(
 
 
 def test_time_used_before_an_interruption_counts(model: HeadModel, clock: fakes.WorkClock, tmp_path: Path) -> None:
-    training = TimedTraining(Store(tmp_path), "some training", RECOVERIES["auto"], 100, clock)
+    training = TimedTraining(Store(tmp_path), key("training"), RECOVERIES["auto"], 100, clock)
     training.rows(model, TEXTS.inputs)
     clock.now += 60 - training.used
     training.save({"weights": np.zeros(3)}, {})
-    again = TimedTraining(Store(tmp_path), "some training", RECOVERIES["auto"], 100, clock)
+    again = TimedTraining(Store(tmp_path), key("training"), RECOVERIES["auto"], 100, clock)
     clock.now += 15
     assert (again.used, again.left()) == (75, 25)
 
