@@ -11,10 +11,9 @@ from cahp.exports.masks import kept_heads
 from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
-from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
+from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.test_split_log import TestSplitLog
 from cahp.store import Store
 from cahp.values import HeadMask

@@ -23,11 +23,10 @@ from cahp.output import Output
 from cahp.recoveries import NONE, get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, SplitRecord, outcome_records, ratio_record, versions
-from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.recovery_steps import recovery_record
-from cahp.run.settings import RECOVER_TIME
+from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:

@@ -20,7 +20,6 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
-from cahp.run.option import parse_duration
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
 from cahp.run.settings import (
@@ -29,6 +28,7 @@ from cahp.run.settings import (
     check_splits,
     choose_precisions,
     identify_model,
+    parse_duration,
     precision_notices,
 )
 from cahp.store import Store, key

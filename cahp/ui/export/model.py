@@ -13,8 +13,7 @@ from cahp.exports.checkpoints import checkpoint
 from cahp.exports.footprint import change, circumstances
 from cahp.exports.form import ModelForm
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
-from cahp.run.option import parse_duration
-from cahp.run.settings import RECOVER_TIME
+from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.ui.export.view import View, chosen_by, name_of
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import download, plain, problem, show_steps

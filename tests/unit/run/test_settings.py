@@ -12,8 +12,7 @@ import typer
 
 from cahp.cli.command import Call, command, settings_of
 from cahp.run.command_line import flags, to_arguments, to_python
-from cahp.run.option import option
-from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields
+from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields, option
 from cahp.values import CahpError, OptionError
 
 
