@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.methods.shared.attention import average_rows
-from cahp.methods.shared.scored import Scored, mean_sensitivity, part_progress
+from cahp.methods.shared.scored import Scored, mean_sensitivity
 from cahp.registry import Evidence, register
 from cahp.values import Floats, OptionError
 
@@ -45,9 +45,7 @@ class ImportanceEntropy(Scored):
 
 def entropies(evidence: Evidence) -> NDArray[np.float64]:
     """Mean entropy of each head's attention rows, 0..1, shape ``(L, H)``."""
-    return evidence.remembered(
-        "entropies of attention", lambda: average_rows(evidence, entropy, progress=part_progress(evidence.progress))
-    )
+    return evidence.remembered("entropies of attention", lambda: average_rows(evidence, entropy))
 
 
 def entropy(weights: Tensor, counted: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.methods.shared.scored import STAGE, part_progress
+from cahp.methods.shared.scored import STAGE
 from cahp.registry import Evidence
-from cahp.values import Floats, Progress
+from cahp.values import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 Statistic = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
-def average_rows(
-    evidence: Evidence, statistic: Statistic, *, without: Collection[int] = (), progress: Progress
-) -> NDArray[np.float64]:
+def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collection[int] = ()) -> NDArray[np.float64]:
     """Mean of a statistic over all attention rows of all texts, shape ``(L, H)``; needs no labels.
 
     Padding and tokens whose id is in ``without`` do not count, neither as queries nor as keys. All NaN if no token
@@ -31,7 +29,7 @@ def average_rows(
     """
     import torch
 
-    model = evidence.model
+    model, progress = evidence.model, evidence.progress
     batches = model.batches(model.tokenize(evidence.texts.inputs))
     # Batch by batch: summed in one order, the mean does not depend on the number of processes.
     sums = np.zeros((len(batches), model.layers, model.heads))
@@ -65,7 +63,7 @@ def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> ND
         from cahp.models.loading import special_ids
 
         without: Collection[int] = () if counted == "all" else special_ids(evidence.model.tokenizer)
-        return average_rows(evidence, row_maxima, without=without, progress=part_progress(evidence.progress))
+        return average_rows(evidence, row_maxima, without=without)
 
     return evidence.remembered(f"confidences over {counted} tokens", make)
 

@@ -303,11 +303,11 @@ def test_processes_share_the_texts_of_row_statistics_and_find_what_one_finds(
     model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = bench(model, fakes.sentences(7), tmp_path)
-    parts = shares(monkeypatch, lambda: average_rows(evidence, row_maxima, progress=silent))
+    parts = shares(monkeypatch, lambda: average_rows(evidence, row_maxima))
     sums, rows = ([one[index] for one in parts] for index in range(2))
     # Of four batches each process went through two.
     assert [np.flatnonzero(part.any(axis=(1, 2))).tolist() for part in rows] == [[0, 2], [1, 3]]
     monkeypatch.undo()
     monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 2))
     both = np.sum(sums, axis=0).sum(axis=0) / np.sum(rows, axis=0).sum(axis=0)
-    np.testing.assert_array_equal(both, average_rows(evidence, row_maxima, progress=silent))
+    np.testing.assert_array_equal(both, average_rows(evidence, row_maxima))
