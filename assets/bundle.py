@@ -26,8 +26,7 @@ from cahp.stages.salience import salience
 from cahp.store import Store
 from cahp.studies import lessons as six_steps
 from cahp.studies.answers import measure as measure_answer
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.filling import fill
+from cahp.studies.budget_sweep import BudgetTable, fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_json
 from cahp.values import Progress, silent

@@ -24,8 +24,7 @@ from cahp.figures.space import space_figure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, method_of
-from cahp.studies.budget_sweep import Row, Speed
-from cahp.studies.filling import evaluate_mask
+from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
 from cahp.words import percent, safe
 

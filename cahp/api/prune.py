@@ -26,7 +26,7 @@ from cahp.run.document import StateOutcomes
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
-from cahp.studies.filling import fill
+from cahp.studies.budget_sweep import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
 from cahp.terminal.printing import run_lines

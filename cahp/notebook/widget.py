@@ -18,7 +18,7 @@ from cahp.recoveries import NONE
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.timeline import on_screen
-from cahp.studies import filling
+from cahp.studies import budget_sweep
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import own_outcomes
@@ -212,7 +212,7 @@ class BudgetBoard(anywidget.AnyWidget):
         bench.resources.progress = progress
         if self._outcomes_of(mask) is None:
             progress("evaluation", 0, 1)
-            outcomes = filling.evaluate_mask(
+            outcomes = budget_sweep.evaluate_mask(
                 bench, mask, recover=NONE.name if mask.empty_layers else self._table.recover
             )
             self._measured[mask.sha256] = outcomes
@@ -221,7 +221,7 @@ class BudgetBoard(anywidget.AnyWidget):
             self._measuring = False
             self._show()
         if self._sweeping:
-            for _ in filling.fill(self._table, bench, progress):
+            for _ in budget_sweep.fill(self._table, bench, progress):
                 self._show()
 
     def _outcomes_of(self, mask: HeadMask) -> Outcomes | None:

@@ -14,7 +14,7 @@ from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import Measurements
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
-from cahp.studies.filling import time_mask
+from cahp.studies.budget_sweep import time_mask
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.head_habits import sample_of
 from cahp.values import Floats, HeadMask, Ints, Progress, Selection, Texts, digest

@@ -13,7 +13,7 @@ from cahp.outcomes import accuracy_change
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
-from cahp.studies.filling import recovered_by
+from cahp.studies.budget_sweep import recovered_by
 from cahp.values import DataError, Estimate, Evaluation, HeadMask, Texts
 
 

@@ -26,7 +26,7 @@ import nbformat
 
 import cahp
 from cahp.store import Store
-from cahp.studies import filling
+from cahp.studies import budget_sweep
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "assets" / "examples" / "notebook.ipynb"
@@ -149,7 +149,7 @@ def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(figures.nth(0)).to_contain_text("8 of 12")
-    found = filling.evaluate_mask(run.bench, table.selection(8).mask)
+    found = budget_sweep.evaluate_mask(run.bench, table.selection(8).mask)
     expect(figures.nth(1)).to_contain_text("95 % interval", timeout=120_000)
     expect(figures.nth(1)).to_contain_text(found["accuracy"].text)
     expect(page.get_by_role("button", name="Undo")).to_be_enabled()
@@ -158,7 +158,7 @@ def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     said = run_cell(page, 1)
     expect(said.locator(".jp-OutputArea-output")).to_contain_text("7 ", timeout=120_000)
     expect(figures.nth(0)).to_contain_text("7 of 12")
-    seven = filling.evaluate_mask(run.bench, table.selection(7).mask)
+    seven = budget_sweep.evaluate_mask(run.bench, table.selection(7).mask)
     expect(said.locator(".jp-OutputArea-output")).to_contain_text(f"7 {seven['accuracy'].value:.6f}")
 
     # And back: a head dropped by hand.

@@ -15,7 +15,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import measure_mask
-from cahp.studies.filling import time_mask
+from cahp.studies.budget_sweep import time_mask
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask, Ints, Progress

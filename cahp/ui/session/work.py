@@ -22,8 +22,7 @@ from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled
 from cahp.run.recovery_steps import measure_steps
 from cahp.run.test_split_log import TestSplitLog
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.filling import evaluate_mask, fill, measure_recovered, recovered_by, time_mask
+from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered, recovered_by, time_mask
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank

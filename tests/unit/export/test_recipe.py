@@ -26,7 +26,7 @@ from cahp.run.prune import Run, choose, measure_mask, measure_run
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
-from cahp.studies import filling
+from cahp.studies import budget_sweep
 from cahp.values import HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
@@ -65,7 +65,7 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
 def test_what_the_board_has_measured_is_not_measured_again(
     recover: Literal["none", "refit"], bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = filling.evaluate_mask(bench, MASK, recover=recover)
+    said = budget_sweep.evaluate_mask(bench, MASK, recover=recover)
     again: list[int] = []
     evaluate = evaluation.evaluate
     monkeypatch.setattr(
@@ -77,7 +77,7 @@ def test_what_the_board_has_measured_is_not_measured_again(
     assert again == []
     assert run.outcomes["pruned" if recover == "none" else "recovered"] == said
     # Another mask is: the count counts.
-    filling.evaluate_mask(bench, HeadMask(~MASK.keep | (np.arange(4) == 3)), recover=recover)
+    budget_sweep.evaluate_mask(bench, HeadMask(~MASK.keep | (np.arange(4) == 3)), recover=recover)
     assert set(again) == {len(bench.evaluation)}
 
 

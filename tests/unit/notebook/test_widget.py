@@ -15,7 +15,7 @@ pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
 import cahp
 from cahp.notebook.widget import BudgetBoard
 from cahp.store import Store
-from cahp.studies import budget_sweep, filling
+from cahp.studies import budget_sweep
 from cahp.values import BudgetError, HeadMask, MaskError
 
 PATIENCE = 120
@@ -67,7 +67,7 @@ def test_a_released_budget_is_measured_as_the_command_line_measures_it(
     press(board, kind="budget", budget=7)
     assert board.budget == board.mask.count == 7
     assert board.wait(PATIENCE)
-    found = filling.evaluate_mask(run.bench, board.mask)
+    found = budget_sweep.evaluate_mask(run.bench, board.mask)
     assert board.outcomes == found
     assert board.data["rows"][7 - 3]["accuracy"] == found["accuracy"].value
     assert board.data["current"]["low"] is not None
@@ -85,7 +85,7 @@ def test_budget_and_mask_are_set_from_a_cell(run: cahp.PruneResult, board: Budge
     assert board.budget == 10
     assert board.data["current"]["origin"] == "hand"
     assert board.wait(PATIENCE)
-    assert board.outcomes == filling.evaluate_mask(run.bench, HeadMask(keep))
+    assert board.outcomes == budget_sweep.evaluate_mask(run.bench, HeadMask(keep))
     press(board, kind="undo")
     assert board.budget == 12
 

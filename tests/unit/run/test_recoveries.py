@@ -26,7 +26,7 @@ from cahp.run.stored_training import TimedTraining, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
-from cahp.studies import filling
+from cahp.studies import budget_sweep
 from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -468,7 +468,7 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     assert found is not None
     assert found.report == run.document.distill
     monkeypatch.setattr(distillation, "distill", None)
-    assert filling.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
+    assert budget_sweep.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
     said = measure_mask(
         mine,
         run.mask,

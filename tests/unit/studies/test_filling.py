@@ -17,8 +17,7 @@ from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.studies import budget_sweep
-from cahp.studies.budget_sweep import BudgetTable, Speed
-from cahp.studies.filling import fill
+from cahp.studies.budget_sweep import BudgetTable, Speed, fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Cancelled, Estimate
 
