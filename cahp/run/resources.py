@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -25,13 +25,8 @@ _LARGEST_ENTRY = 256 << 20
 _TRAINED_SHARE = 4
 
 T = TypeVar("T")
-
-
-class Loader(Protocol):
-    """Loads and proves a model, as ``models.load`` does."""
-
-    def __call__(self, name: ModelCard, /, *, device: str) -> HeadModel:
-        """Return the model of this card."""
+#: Loads and proves the model of a card, as ``models.load`` does: ``load(card, device="cpu")``.
+Loader = Callable[..., "HeadModel"]
 
 
 class Resources:
