@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,22 +90,15 @@ def select(
         OptionError: If ``min_per_layer`` does not fit a layer, or ``representative`` is unknown.
         CahpError: If a salience is not a number.
     """
-    candidates = _Candidates.of(clustering, salience, min_per_layer, representative)
-    if budget is not None:
-        return candidates.spend(budget)
-    row = np.flatnonzero(clustering.ks == clustering.knee)
-    if not len(row):
-        raise KneeNotFoundError(
-            "the silhouette curve has no knee that would suggest how many heads to keep; pass a budget"
-        )
-    return candidates.complete(int(row[0]), None)
+    options: Any = {"min_per_layer": min_per_layer, "representative": representative}
+    return table(clustering, salience, budgets=[budget], **options)[0]
 
 
 def table(
     clustering: Clustering,
     salience: Floats,
     *,
-    budgets: Iterable[int],
+    budgets: Iterable[int | None],
     min_per_layer: int = 1,
     representative: Representative = "salience",
 ) -> list[Selection]:
@@ -118,8 +111,34 @@ def table(
     Raises:
         BudgetError, OptionError, CahpError: As ``select``.
     """
-    candidates = _Candidates.of(clustering, salience, min_per_layer, representative)
-    return [candidates.spend(budget) for budget in budgets]
+    layers, heads = salience.shape
+    if clustering.labels.shape[1] != salience.size:
+        raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
+    _check_floor(min_per_layer, heads)
+    ranking, ks = _Ranking.of(salience), clustering.ks
+    # The representatives for each of ``ks``, and their number with the heads that the per-layer minimum adds.
+    kept = np.zeros(clustering.labels.shape, dtype=np.bool_)
+    for row, labels, medoids in zip(kept, clustering.labels, clustering.medoids, strict=True):
+        row[_representatives(labels, medoids, ranking, representative)] = True
+    sizes = np.maximum(kept.reshape(-1, layers, heads).sum(axis=2), min_per_layer).sum(axis=1)
+    selections = []
+    for budget in budgets:
+        if budget is None:
+            rows = np.flatnonzero(ks == clustering.knee)
+            if not len(rows):
+                raise KneeNotFoundError(
+                    "the silhouette curve has no knee that would suggest how many heads to keep; pass a budget"
+                )
+        else:
+            _check_budget(budget, layers, layers * heads, min_per_layer)
+            rows = np.flatnonzero((ks <= budget) & (sizes <= budget))
+        if len(rows):
+            most = int(rows[np.argmax(ks[rows])])
+            selections.append(_complete(kept[most], int(ks[most]), ranking, budget, min_per_layer))
+        else:
+            assert budget is not None
+            selections.append(_top(ranking, budget, min_per_layer))
+    return selections
 
 
 def top(scores: Floats, *, budget: int, min_per_layer: int = 1) -> Selection:
@@ -164,60 +183,21 @@ class _Ranking:
         return cls(overall, by_layer, place)
 
 
-@dataclass(frozen=True, eq=False)
-class _Candidates:
-    """The representatives for every number of clusters.
-
-    ``kept (K, N)`` marks the representatives for each of ``ks``; ``sizes (K,)`` counts them with the heads that the
-    per-layer minimum adds.
-    """
-
-    ks: NDArray[np.int64]
-    kept: Bools
-    sizes: NDArray[np.int64]
-    ranking: _Ranking
-    min_per_layer: int
-
-    @classmethod
-    def of(
-        cls, clustering: Clustering, salience: Floats, min_per_layer: int, representative: Representative
-    ) -> _Candidates:
-        layers, heads = salience.shape
-        if clustering.labels.shape[1] != salience.size:
-            raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
-        _check_floor(min_per_layer, heads)
-        ranking = _Ranking.of(salience)
-        kept = np.zeros(clustering.labels.shape, dtype=np.bool_)
-        for row, labels, medoids in zip(kept, clustering.labels, clustering.medoids, strict=True):
-            row[_representatives(labels, medoids, ranking, representative)] = True
-        per_layer = kept.reshape(-1, layers, heads).sum(axis=2)
-        sizes = np.maximum(per_layer, min_per_layer).sum(axis=1)
-        return cls(clustering.ks, kept, sizes, ranking, min_per_layer)
-
-    def spend(self, budget: int) -> Selection:
-        """Exactly ``budget`` heads."""
-        layers, heads = self.ranking.by_layer.shape
-        _check_budget(budget, layers, layers * heads, self.min_per_layer)
-        fitting = np.flatnonzero((self.ks <= budget) & (self.sizes <= budget))
-        if not len(fitting):
-            return _top(self.ranking, budget, self.min_per_layer)
-        return self.complete(int(fitting[np.argmax(self.ks[fitting])]), budget)
-
-    def complete(self, row: int, budget: int | None) -> Selection:
-        """The representatives in a row, heads that the per-layer minimum adds, and the most salient up to a budget."""
-        keep = self.kept[row].copy()
-        rescued: list[int] = []
-        for layer in self.ranking.by_layer:
-            removed = layer[~keep[layer]]
-            lacking = max(self.min_per_layer - (len(layer) - len(removed)), 0)
-            rescued += removed[:lacking].tolist()
-        keep[rescued] = True
-        left = 0 if budget is None else budget - int(keep.sum())
-        removed = self.ranking.overall[~keep[self.ranking.overall]]
-        filled = removed[:left].tolist()
-        keep[filled] = True
-        mask = HeadMask(keep.reshape(self.ranking.by_layer.shape))
-        return Selection(mask, budget, k=int(self.ks[row]), rescued=tuple(rescued), filled=tuple(filled))
+def _complete(representatives: Bools, k: int, ranking: _Ranking, budget: int | None, min_per_layer: int) -> Selection:
+    """Keep representatives, what the per-layer minimum adds, and the most salient other heads up to a budget."""
+    keep = representatives.copy()
+    rescued: list[int] = []
+    for layer in ranking.by_layer:
+        removed = layer[~keep[layer]]
+        lacking = max(min_per_layer - (len(layer) - len(removed)), 0)
+        rescued += removed[:lacking].tolist()
+    keep[rescued] = True
+    left = 0 if budget is None else budget - int(keep.sum())
+    removed = ranking.overall[~keep[ranking.overall]]
+    filled = removed[:left].tolist()
+    keep[filled] = True
+    mask = HeadMask(keep.reshape(ranking.by_layer.shape))
+    return Selection(mask, budget, k=k, rescued=tuple(rescued), filled=tuple(filled))
 
 
 def _top(ranking: _Ranking, budget: int, min_per_layer: int) -> Selection:

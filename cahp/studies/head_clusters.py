@@ -15,7 +15,7 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import smooth_curve, with_degree
-from cahp.stages.selection import Representative, select, table
+from cahp.stages.selection import Representative, table
 from cahp.values import HeadMask, Ints, Selection
 
 #: Combinations of floor and representative whose selections are kept in memory.
@@ -86,10 +86,10 @@ class HeadClusters:
         @lru_cache(_READINGS)
         def select_all(floor: int, how: Representative) -> tuple[Selection | None, tuple[Selection, ...]]:
             budgets = range(max(1, floor * self.layers), self.salience.size + 1)
+            knee = [None] if self.clustering.knee in self.clustering.ks else []
             given: Any = {"min_per_layer": floor, "representative": how}
-            has_knee = self.clustering.knee in self.clustering.ks
-            suggested = select(self.clustering, self.salience, budget=None, **given) if has_knee else None
-            return suggested, tuple(table(self.clustering, self.salience, budgets=budgets, **given))
+            selections = table(self.clustering, self.salience, budgets=[*knee, *budgets], **given)
+            return selections[0] if knee else None, tuple(selections[len(knee) :])
 
         return select_all
 
