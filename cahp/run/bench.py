@@ -74,7 +74,7 @@ class Bench:
     def for_distillation(self) -> Bench:
         """Return the bench of a run with ``--recover distill``, whose texts are drawn without reading labels."""
         settings = replace(self.settings, recover="distill", recover_time=None, labels=False)
-        unlabelled, _ = _unlabelled(settings, self.dataset)
+        unlabelled, _ = _read_unlabelled(settings, self.dataset)
         recoveries = Recoveries(self.resources, self.calibration, seed=settings.seed, unlabelled=unlabelled)
         return replace(self, settings=settings, recoveries=recoveries)
 
@@ -121,9 +121,9 @@ def open_bench(
         raise ModelError(f"{card.id} is already pruned, and its heads cannot be chosen again; prune the original model")
     raw = load_data(settings, card) if dataset is None else dataset
     dataset = match_labels(raw, settings, card)
-    calibration, drawn = _sampled(dataset, "select-split", settings.limit, settings)
-    evaluation, sampled = _sampled(dataset, "eval-split", settings.eval_limit, settings)
-    drawn += _scarce(dataset.split(settings.select_split), calibration, settings)
+    calibration, drawn = _draw_sample(dataset, "select-split", settings.limit, settings)
+    evaluation, sampled = _draw_sample(dataset, "eval-split", settings.eval_limit, settings)
+    drawn += _check_classes(dataset.split(settings.select_split), calibration, settings)
     resources = Resources(
         card,
         store=store or Store(),
@@ -144,7 +144,7 @@ def open_bench(
         degree=settings.poly_degree,
         seed=settings.seed,
     )
-    unlabelled, left_out = _unlabelled(settings, dataset)
+    unlabelled, left_out = _read_unlabelled(settings, dataset)
     recoveries = Recoveries(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
     notices = (
         *precision_notices(resources.precisions),
@@ -237,7 +237,7 @@ def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
     return found
 
 
-def _sampled(
+def _draw_sample(
     dataset: data.Dataset, option: Literal["select-split", "eval-split"], limit: int | None, settings: Settings
 ) -> tuple[Texts, tuple[str, ...]]:
     split = settings.select_split if option == "select-split" else settings.eval_split
@@ -248,7 +248,7 @@ def _sampled(
     return texts, tuple(f"{split}: {notice}" for notice in notices)
 
 
-def _unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] | None, tuple[str, ...]]:
+def _read_unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] | None, tuple[str, ...]]:
     """Return the inputs of a recovery without labels (None: the calibration texts), and notices about them.
 
     They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts.
@@ -260,21 +260,21 @@ def _unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] 
     name, drawn_here = settings.recover_data, RECOVERIES[settings.recover].imitates and not settings.labels
     if name is None:
         there = dataset.split(settings.select_split).inputs if drawn_here else None
-        return None if there is None else _some(there, settings), ()
+        return None if there is None else _draw_inputs(there, settings), ()
     found = data.read_inputs(name, text_column=settings.text_column, pair_column=settings.pair_column)
     if found and isinstance(found[0], str) is dataset.pairs:
         kinds = ("pairs", "single texts") if dataset.pairs else ("single texts", "pairs")
         raise DataError(f"{name} holds {kinds[1]} and {dataset.id} {kinds[0]}; name a file of {kinds[0]}")
     closed = {one for split, texts in dataset.splits.items() if split != settings.select_split for one in texts.inputs}
     there = [one for one in found if one not in closed]
-    taken, lost = _some(there, settings), len(found) - len(there)
+    taken, lost = _draw_inputs(there, settings), len(found) - len(there)
     notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
     if lost:
         notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)
 
 
-def _some(inputs: list[Input], settings: Settings) -> list[Input]:
+def _draw_inputs(inputs: list[Input], settings: Settings) -> list[Input]:
     if settings.limit is None or settings.limit >= len(inputs):
         return inputs
     if settings.sample == "head":
@@ -283,7 +283,7 @@ def _some(inputs: list[Input], settings: Settings) -> list[Input]:
     return [inputs[row] for row in np.sort(rows)]
 
 
-def _scarce(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
+def _check_classes(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
     """Return notices about classes with too few texts.
 
     Raises:

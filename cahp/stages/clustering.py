@@ -48,7 +48,7 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     mss = np.ones(len(ks))
     labels = np.empty((len(ks), heads), dtype=np.int64)
     medoids: list[NDArray[np.int64]] = []
-    sweep = _anew if heads <= COMPLETE else _onward
+    sweep = _cluster_each if heads <= COMPLETE else _cluster_onward
     for row, (k_labels, k_medoids) in enumerate(sweep(space.distances, ks, seed)):
         labels[row] = k_labels
         medoids.append(k_medoids)
@@ -90,7 +90,7 @@ def revision(heads: int) -> int:
 _Clusters = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
-def _anew(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
+def _cluster_each(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
     """Labels and medoids for each of ``ks``, each from random medoids."""
     import kmedoids
 
@@ -103,7 +103,7 @@ def _anew(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
         yield clusters.labels.astype(np.int64), clusters.medoids.astype(np.int64)
 
 
-def _onward(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
+def _cluster_onward(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
     """Labels and medoids for each of ``ks``, each from the previous medoids."""
     import kmedoids
 
@@ -135,13 +135,13 @@ def with_degree(clustering: Clustering, *, degree: int) -> Clustering:
         OptionError: If the degree is not one of ``DEGREES``.
     """
     try:
-        suggested, rule = knee(*_every_k(clustering), degree=degree)
+        suggested, rule = knee(*_interpolate_curve(clustering), degree=degree)
     except KneeNotFoundError:
         return dataclasses.replace(clustering, knee=0, knee_rule=NO_KNEE)
     return dataclasses.replace(clustering, knee=clustering.nearest(suggested), knee_rule=rule)
 
 
-def _every_k(clustering: Clustering) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _interpolate_curve(clustering: Clustering) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The curve at every ``k``, interpolated linearly, since a polynomial weighs all points equally."""
     if not len(clustering.ks):
         return clustering.ks, clustering.mss
@@ -209,7 +209,7 @@ def smooth_curve(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | No
     # The rule may come from an untrusted file.
     if name != "polynomial" or not clustering.knee or degree not in map(str, DEGREES):
         return None
-    fit = np.polynomial.Polynomial.fit(*_every_k(clustering), int(degree))
+    fit = np.polynomial.Polynomial.fit(*_interpolate_curve(clustering), int(degree))
     return int(degree), np.asarray(fit(clustering.ks.astype(np.float64)))
 
 
