@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.methods.shared.attention import average_rows
-from cahp.methods.shared.scored import Scored, mean_sensitivity
+from cahp.methods.shared.scored import Scored, average_rows, mean_sensitivity
 from cahp.registry import Evidence, register
 from cahp.values import Floats, OptionError
 

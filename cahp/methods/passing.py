@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.attention import mean_confidences
 from cahp.methods.shared.gates import SHIFT, Learned, hard_concrete
+from cahp.methods.shared.scored import mean_confidences
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 

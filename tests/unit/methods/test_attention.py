@@ -19,7 +19,7 @@ from cahp import models, registry
 from cahp import processes as parallel
 from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
-from cahp.methods.shared.attention import average_rows, row_maxima
+from cahp.methods.shared.scored import average_rows, row_maxima
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import special_ids
