@@ -84,7 +84,7 @@ class Dsp(Learned):
 
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)``."""
-        return self.trained(evidence, budget, self.draw(budget), joint=self.joint)
+        return self.train_cached(evidence, budget, self.draw(budget), joint=self.joint)
 
     def count_steps(self, texts: Texts) -> int:
         """The batches of all epochs."""

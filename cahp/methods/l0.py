@@ -62,7 +62,7 @@ class L0(Learned):
         return SelectionCost(TRAININGS * one.forwards, one.labels)
 
     def _train_once(self, evidence: Evidence, strength: float, turn: int) -> Floats:
-        return self.trained(
+        return self.train_cached(
             evidence,
             strength,
             lambda parameters, uniform, _: hard_concrete(parameters, uniform),

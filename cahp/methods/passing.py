@@ -96,7 +96,7 @@ class Pass(Learned):
             if done in points:
                 parameters.copy_(reopen(parameters, sure / sure.max(), uniform))
 
-        return self.trained(
+        return self.train_cached(
             evidence,
             budget,
             lambda parameters, uniform, _: hard_concrete(parameters, uniform),

@@ -66,18 +66,16 @@ class Collector:
             mean = members @ cells / counts
             # Each example minus the mean of its class, in place, since cells take most memory and time.
             m2 = members @ cells.addmm_(members.T, mean, alpha=-1).square_()
-            self._merge(layer, present_rows, *(part.to(self._where).double() for part in (counts, mean, m2)))
+            # Chan's update in float64: sums over a batch are short, running sums may be long.
+            more, mean, m2 = (part.to(self._where).double() for part in (counts, mean, m2))
+            before = self._counts[layer, present_rows][:, None]
+            total = before + more
+            delta = mean - self._mean[layer, present_rows]
+            self._m2[layer, present_rows] += m2 + delta.square() * (before * more / total)
+            self._mean[layer, present_rows] += delta * (more / total)
+            self._counts[layer, present_rows] = total[:, 0]
 
         return probe
-
-    def _merge(self, layer: int, rows: Tensor, counts: Tensor, mean: Tensor, m2: Tensor) -> None:
-        # Chan's update in float64: sums over a batch are short, running sums may be long.
-        before = self._counts[layer, rows][:, None]
-        total = before + counts
-        delta = mean - self._mean[layer, rows]
-        self._m2[layer, rows] += m2 + delta.square() * (before * counts / total)
-        self._mean[layer, rows] += delta * (counts / total)
-        self._counts[layer, rows] = total[:, 0]
 
     def result(self) -> Signatures:
         """The statistics of all examples so far."""

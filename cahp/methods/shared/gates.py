@@ -67,7 +67,7 @@ class Learned(Budgeted):
         """The number of batches of a training."""
         return max(self._steps, math.ceil(len(texts) / BATCH))
 
-    def trained(self, evidence: Evidence, goal: float, draw: Draw, **options: Any) -> NDArray[np.float64]:
+    def train_cached(self, evidence: Evidence, goal: float, draw: Draw, **options: Any) -> NDArray[np.float64]:
         """The parameters of a training towards a ``goal``, cached; ``options`` are those of ``train_gates``."""
         return evidence.remembered(
             f"{self.name} 1 {goal} {sorted(vars(self).items())}",
