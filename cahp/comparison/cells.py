@@ -26,7 +26,7 @@ from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.registry import Evidence, Method
 from cahp.run.recovered import cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
-from cahp.stages.clustering import revision
+from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.store import Entry, Store, key
 from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Texts, digest
 
@@ -148,7 +148,7 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
     tuning = workspace.tuning_texts.sha256 if workspace.tuning_texts is not None and len(tries) > 1 else None
     return key(
         "compare-choice",
-        _REVISION + revision(workspace.card.layers * workspace.card.heads) - 1,
+        *(_REVISION, CLUSTERS_REVISION),
         *(workspace.card.sha256, workspace.bench(cell.seed).calibration.sha256),
         *(cell.method, _source_digest(methods.get(cell.method)), tries, tuning),
         *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_NOT_SELECTING)),

@@ -18,10 +18,8 @@ from cahp.cards import ModelCard
 from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
 from cahp.run.resources import Resources
 from cahp.run.settings import Salience
-from cahp.stages.clustering import cluster, with_degree
-from cahp.stages.clustering import revision as clustering_revision
+from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.space import Projection, space
-from cahp.stages.space import revision as space_revision
 from cahp.store import Entry, key
 from cahp.values import Floats, Precision, Progress, Texts
 
@@ -183,7 +181,7 @@ class HeadEvidence:
     @cached_property
     def clustering(self) -> Clustering:
         """Clusters for every number of clusters."""
-        name = key("clustering", clustering_revision(self._heads), self._space_key, self.seed)
+        name = key("clustering", CLUSTERS_REVISION, self._space_key, self.seed)
         found = self._resources.found("clustering", name, self._clustering_of)
         if found is not None:
             return found
@@ -200,10 +198,6 @@ class HeadEvidence:
     def _precision(self) -> Precision:
         return self._resources.precisions.signatures
 
-    @property
-    def _heads(self) -> int:
-        return self.card.layers * self.card.heads
-
     @cached_property
     def _signatures_key(self) -> str:
         name = key("signatures", 2, self.card.sha256, self.texts.sha256, self._pool_size)
@@ -215,4 +209,4 @@ class HeadEvidence:
 
     @cached_property
     def _space_key(self) -> str:
-        return key("space", space_revision(self._heads), self._signatures_key, self._projection, self.seed)
+        return key("space", 3, self._signatures_key, self._projection, self.seed)

@@ -39,8 +39,7 @@ from cahp.run.recovery_steps import measure_steps
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields, parse_duration
 from cahp.run.test_split_log import TestSplitLog
 from cahp.run.timeline import STAGES
-from cahp.stages.clustering import grid_notice
-from cahp.stages.clustering import revision as clustering_revision
+from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import parse_budget
 from cahp.store import Entry, Store, key
 from cahp.values import (
@@ -151,7 +150,7 @@ def _run_key(bench: Bench) -> str:
         bench.card.sha256,
         bench.calibration.sha256,
         bench.evaluation.sha256,
-        clustering_revision(bench.card.layers * bench.card.heads),
+        CLUSTERS_REVISION,
         asdict(bench.resources.precisions),
         timed_on(settings.device) if settings.latency else None,
         # A recovery may draw other texts than the calibration texts, and several processes train with other batches.

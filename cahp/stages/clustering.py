@@ -20,6 +20,8 @@ NO_KNEE = "none"
 
 #: Largest number of heads for which every number of clusters is tried, as published.
 COMPLETE = 512
+#: Part of the cache keys of clusters; bump to invalidate cached results.
+CLUSTERS_REVISION = 3
 #: Largest number of numbers of clusters that are tried for more heads.
 _TRIED = 128
 
@@ -80,11 +82,6 @@ def grid_notice(heads: int) -> str | None:
         "(384, 768 and 1,024 heads) the suggestion differed by at most 2, and 80 to 98 % of the heads kept by either "
         "were kept by both, as with another seed (72 to 99 %)"
     )
-
-
-def revision(heads: int) -> int:
-    """Part of the cache keys of clusters; bump to invalidate cached results."""
-    return 1 if heads <= COMPLETE else 2
 
 
 _Clusters = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]

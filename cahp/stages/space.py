@@ -96,11 +96,6 @@ def space(
     return Space(features=points, embedding=embedding, distances=distances, projection=projection)
 
 
-def revision(heads: int) -> int:
-    """Part of the cache keys of spaces; bump to invalidate cached results."""
-    return 1 if heads <= _MANY_HEADS else 2
-
-
 def _check(signatures: Signatures) -> None:
     """Check that a projection can use the statistics."""
     heads, classes, cells = signatures.mean.shape

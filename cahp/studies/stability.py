@@ -19,7 +19,7 @@ from cahp.head_statistics import Clustering, GateGradients, Signatures
 from cahp.outcomes import wilson
 from cahp.run.bench import Bench
 from cahp.run.settings import IN_DIGESTS, Settings, key_fields
-from cahp.stages.clustering import cluster, revision, with_degree
+from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
@@ -131,7 +131,7 @@ def cached(bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None 
 def _key(bench: Bench, axis: Axis, resamples: int, budget: int | None) -> str:
     return key(
         "stability",
-        _REVISION + revision(bench.card.layers * bench.card.heads),
+        *(_REVISION, CLUSTERS_REVISION),
         *(bench.card.sha256, bench.calibration.sha256, key_fields(bench.settings, without=_NOT_SELECTING)),
         *(axis, resamples, budget),
     )
