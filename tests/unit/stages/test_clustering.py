@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,17 +235,17 @@ def test_a_polynomial_through_every_point_is_not_tried() -> None:
 def test_the_degree_is_lowered_step_by_step_until_there_is_a_knee(monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
 
-    def only_three(x: object, y: object, degree: int) -> int | None:
-        tried.append(degree)
-        return 9 if degree == 3 else None
+    def only_three(x: object, y: object, *, polynomial_degree: int, **_: object) -> SimpleNamespace:
+        tried.append(polynomial_degree)
+        return SimpleNamespace(knee=9 if polynomial_degree == 3 else None)
 
-    monkeypatch.setattr("cahp.stages.clustering._polynomial_knee", only_three)
+    monkeypatch.setattr("kneed.KneeLocator", only_three)
     assert knee(range(2, 72), SATURATING) == (9, "polynomial-3")
     assert tried == [6, 5, 4, 3]
 
 
 def test_the_chord_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cahp.stages.clustering._polynomial_knee", lambda x, y, degree: None)
+    monkeypatch.setattr("kneed.KneeLocator", lambda x, y, **_: SimpleNamespace(knee=None))
     k, rule = knee(range(2, 72), SATURATING)
     assert (k, rule) == (19, "chord")
 
