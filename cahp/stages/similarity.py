@@ -37,6 +37,11 @@ class Attention:
     weights: NDArray[np.float32]
     cut: int
 
+    def __post_init__(self) -> None:
+        size = len(self.tokens)
+        if self.weights.ndim != 4 or self.weights.shape[2:] != (size, size):
+            raise ValueError(f"weights {self.weights.shape} do not fit {size} tokens")
+
     @property
     def by_head(self) -> NDArray[np.float32]:
         """The maps by flat index, shape ``(N, S, S)``."""
