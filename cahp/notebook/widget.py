@@ -145,19 +145,16 @@ class BudgetBoard(anywidget.AnyWidget):
         """Wait until no measurement is in progress; return whether that was in time."""
         return self._background.wait(seconds)
 
-    @traitlets.observe("budget")
-    def _set_budget(self, change: Any) -> None:
+    @traitlets.observe("budget", "mask")
+    def _follow_cell(self, change: Any) -> None:
         with self._lock:
-            if change.new != self._board.budget:
+            if change.name == "budget" and change.new != self._board.budget:
                 self._board.set_budget(change.new)
-                self._show_change()
-
-    @traitlets.observe("mask")
-    def _set_mask(self, change: Any) -> None:
-        with self._lock:
-            if change.new.sha256 != self._board.mask.sha256:
+            elif change.name == "mask" and change.new.sha256 != self._board.mask.sha256:
                 self._board.set_mask(change.new)
-                self._show_change()
+            else:
+                return
+            self._show_change()
 
     @traitlets.validate("budget")
     def _check_budget(self, proposal: Any) -> int:

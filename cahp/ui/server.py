@@ -59,10 +59,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on to the application."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
-        answer = self._refuse_or_redirect(HTTPConnection(scope))
+        answer = None if scope["type"] == "lifespan" else self._refuse_or_redirect(HTTPConnection(scope))
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
@@ -72,7 +69,11 @@ class Guard:
 
     def _refuse_or_redirect(self, request: HTTPConnection) -> Response | None:
         """Return the answer to a request that the application must not see (None: it passes)."""
-        if not self._has_own_host(request):
+        hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
+        # The origin needs the same port, too: another port of this machine may be another person's page. Browsers send
+        # an origin with every WebSocket and form; other clients need none.
+        own = {f"{scheme}://{host.lower()}" for scheme in ("http", "https") for host in hosts}
+        if len(hosts) != 1 or not self._access.accepts_host(hosts[0]) or {origin.lower() for origin in origins} - own:
             return _refusal(_WRONG_HOST)
         # Browsers share cookies between the ports of a host.
         cookie = f"cahp-explorer-{(request.scope.get('server') or ('', 0))[1]}"
@@ -91,15 +92,6 @@ class Guard:
             secure = request.url.scheme == "https"
             answer.set_cookie(cookie, self._access.token, httponly=True, samesite="lax", secure=secure)
         return answer
-
-    def _has_own_host(self, request: HTTPConnection) -> bool:
-        hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
-        if len(hosts) != 1 or not self._access.accepts_host(hosts[0]):
-            return False
-        # The origin needs the same port, too: another port of this machine may be another person's page. Browsers send
-        # an origin with every WebSocket and form; other clients need none.
-        accepted = {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}
-        return all(origin.lower() in accepted for origin in origins)
 
 
 #: Streamlit adds an entry to the browser's history for every change of the address, such as each budget of a slider.

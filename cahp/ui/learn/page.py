@@ -125,10 +125,10 @@ def draw(explorer: Explorer) -> None:
         teaching.describe(lesson.step, number=at + 1, of=len(course))
         if room is None:
             _ask_and_answer(explorer, lesson)
-        elif _is_measured(lesson):
-            teaching.lead(room, at, lesson.known, measure=lambda: lesson.measure(explorer))
-        else:
+        elif _show_job(lesson):
             room.go(at)
+        else:
+            teaching.lead(room, at, lesson.known, measure=lambda: lesson.measure(explorer))
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         _go_button("Back", "learn-back", learner, at - 1, disabled=at == 0)
         if at + 1 < len(course):
@@ -190,15 +190,15 @@ def _link_guesses(course: Sequence[_Lesson], learner: _Learner) -> None:
 # One step ----------------------------------------------------------------------------------------------------
 
 
-def _is_measured(lesson: _Lesson) -> bool:
-    """Show the progress or the error of the job that measures the answer; return whether it is not at work."""
+def _show_job(lesson: _Lesson) -> bool:
+    """Show the progress or the error of the job that measures the answer; return whether it is at work."""
     job = lesson.job
     if job is not None and not job.ended:
         follow(job, place="learn", title="Evaluate the model")
-        return False
+        return True
     if job is not None and job.error:
         problem(job.error)
-    return True
+    return False
 
 
 def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
@@ -212,7 +212,7 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
 
     start = learner.moved.get(lesson.name, step.highest // 2) if lesson.guess is None else lesson.guess
     guess = teaching.ask_guess(step, start, key=key, disabled=fixed, on_change=move)
-    if not _is_measured(lesson):
+    if _show_job(lesson):
         return
     if answer is None:
         moved = lesson.name in learner.moved

@@ -58,7 +58,7 @@ class Job(Generic[T]):
     """Work of one session, or of several that share it; ``state`` and ``result`` change when it ends.
 
     Args:
-        worker: What does it.
+        worker: The queue that it waits in, with its threads.
         session_id: The session that waits for it.
         key: Identifies the work; its first word, up to "-", is its kind.
         work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
