@@ -124,7 +124,7 @@ def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
         expect(pupil.locator(".st-key-learn-step")).to_contain_text(f"{presses} answers")
         settled(pupil).get_by_role("button", name="Guess", exact=True).click()
         expect(pupil.get_by_text(f"You guessed {presses} answers")).to_be_visible()
-    expect(door).to_contain_text("2 here, 2 guessed at this step.")
+    expect(door).to_contain_text("2 joined, 2 guessed at this step.")
     teacher.get_by_role("button", name="Show the answer").click()
     for page in (teacher, *pupils):
         expect(
