@@ -59,7 +59,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def explorer(settings: Settings) -> Explorer:
     """A session whose run on screen was refitted, as the bundled one is."""
     made = Explorer("somebody", Source.open(settings))
-    made.results = Results.of(measure_run(made.bench))
+    run = measure_run(made.bench)
+    made.results = Results(run.document, run.arrays)
     made.results.add_clusters(settings, HeadClusters.of(made.bench.evidence))
     made.board.set_budget(BUDGET)
     return made

@@ -10,7 +10,7 @@ import streamlit as st
 from cahp.run.timeline import on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Place
+from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import RUN, SPEED, run_seconds
 from cahp.words import duration, ordinal
 
@@ -71,19 +71,13 @@ def time_button(explorer: Explorer, *, place: str) -> bool:
 # Progress ----------------------------------------------------------------------------------------------------
 
 
-def describe_place(place: Place) -> str:
-    """Describe a place in the queue, with the waiting time if it is known."""
-    words = "next in line" if place.number == 1 else f"{ordinal(place.number)} in line"
-    if place.seconds is None or place.seconds < 1:
-        return words
-    return f"{words}, starts in about {duration(place.seconds)}"
-
-
 def describe_progress(job: Job[Any], title: str = "") -> str:
-    """Describe a job's place in the queue, or ``title`` or else its stage, and the time left."""
+    """Describe a job's place in the queue, or ``title`` or else its stage, and the time left if it is known."""
     place = job.place
     if place is not None:
-        return f"{title or 'Waiting'}: {describe_place(place)}"
+        words = f"{title or 'Waiting'}: {'next' if place.number == 1 else ordinal(place.number)} in line"
+        wait = place.seconds or 0
+        return words if wait < 1 else f"{words}, starts in about {duration(wait)}"
     words = title or (on_screen(job.stage) if job.stage else "Starting")
     left = job.seconds_left
     return words if left is None or left < 1 else f"{words} · about {duration(left)} left"

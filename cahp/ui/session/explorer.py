@@ -201,7 +201,7 @@ class Explorer:
             return None if job is None else job.error
         run, clusters = job.result
         if same_evidence(run.document.settings, self.settings):
-            self.results = Results.of(run)
+            self.results = Results(run.document, run.arrays)
             self.results.add_clusters(run.document.settings, clusters)
             self.work.drop(FIGURE, DISTIL, SPEED, TABLE)
         return None

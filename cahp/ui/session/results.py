@@ -14,7 +14,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.prune import Run, read_run
+from cahp.run.prune import read_run
 from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings, key_fields
 from cahp.studies.budget_sweep import BudgetTable, Speed
@@ -51,6 +51,7 @@ class Results:
         self.arrays: Mapping[str, NDArray[Any]] = arrays or {}
         #: The bundled run, if it is on screen: it was measured on another machine.
         self.bundle = bundle
+        self.bundled = bundle is not None
         #: Whether a bundled run is hidden because the model or data installed here differ from those it was made with.
         self.outdated = outdated
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
@@ -77,7 +78,7 @@ class Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
         cached = read_run(bench)
         if cached is not None:
-            return cls.of(cached)
+            return cls(cached.document, cached.arrays)
         shipped, settings = bundled.read_run(), bench.settings
         builtin = models.BUILTINS.get(settings.model)
         if shipped is None or builtin is None or settings.data not in (None, builtin.data):
@@ -89,16 +90,6 @@ class Results:
         if digests != (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256):
             return cls(outdated=True)
         return cls(run, shipped.arrays, bundle=shipped)
-
-    @classmethod
-    def of(cls, run: Run) -> Results:
-        """Return the results of a run that was made here."""
-        return cls(run.document, run.arrays)
-
-    @property
-    def bundled(self) -> bool:
-        """Whether the run on screen ships with the package."""
-        return self.bundle is not None
 
     # Clusters and tables -------------------------------------------------------------------------------------
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 pytest.importorskip("streamlit")
 
-from cahp.ui.frame.running import describe_place
+from cahp.ui.frame.running import describe_progress
 from cahp.ui.session.jobs import Place
 
 
@@ -20,4 +23,6 @@ from cahp.ui.session.jobs import Place
     ],
 )
 def test_a_place_in_the_queue_is_said_with_the_time_where_that_is_known(place: Place, said: str) -> None:
-    assert describe_place(place) == said
+    job: Any = SimpleNamespace(place=place)
+    assert describe_progress(job) == f"Waiting: {said}"
+    assert describe_progress(job, "Timing") == f"Timing: {said}"
