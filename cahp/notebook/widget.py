@@ -87,6 +87,7 @@ class BudgetBoard(anywidget.AnyWidget):
         budget: The number of heads that the mask on the board keeps. Setting it shows and measures another budget.
         mask: The mask on the board, ``mask.keep (layers, heads)`` bool. Setting it shows and measures your own mask.
         outcomes: The outcomes of the mask by name (None: being measured, or stopped).
+        table: All budgets with their measurements.
 
     ``observe(function, "mask")`` or ``"budget"`` reports every change. Measurements use a bench of their own, so that
     cells can use the run's meanwhile.
@@ -101,7 +102,7 @@ class BudgetBoard(anywidget.AnyWidget):
     outcomes: Any = traitlets.Dict(allow_none=True)
 
     def __init__(self, run: RunDocument, bench: Bench, clusters: HeadClusters, table: BudgetTable) -> None:
-        self._run, self._bench, self._clusters, self._table = run, bench, clusters, table
+        self._run, self._bench, self._clusters, self.table = run, bench, clusters, table
         self._choices = Choices(bench.card, bench.settings, clusters, table)
         self._board = Board(lambda: self._choices, mask=run.mask)
         self._measured: dict[str, Outcomes] = {}
@@ -117,11 +118,6 @@ class BudgetBoard(anywidget.AnyWidget):
         super().__init__(doing=_doing())
         self._show()
         self.on_msg(self._handle)
-
-    @property
-    def table(self) -> BudgetTable:
-        """All budgets with their measurements."""
-        return self._table
 
     # Actions of a person, on the board or in a cell ----------------------------------------------------------
 
@@ -160,7 +156,7 @@ class BudgetBoard(anywidget.AnyWidget):
     def _check_budget(self, proposal: Any) -> int:
         count: int = proposal.value
         if count != self._board.budget:
-            self._table.selection(count)
+            self.table.selection(count)
         return count
 
     @traitlets.validate("mask")
@@ -210,19 +206,19 @@ class BudgetBoard(anywidget.AnyWidget):
         if self._outcomes_of(mask) is None:
             progress("evaluation", 0, 1)
             outcomes = budget_sweep.evaluate_mask(
-                bench, mask, recover=NONE.name if mask.empty_layers else self._table.recover
+                bench, mask, recover=NONE.name if mask.empty_layers else self.table.recover
             )
             self._measured[mask.sha256] = outcomes
-            if self._table.has(mask):
-                self._table.add(mask.count, outcomes=outcomes)
+            if self.table.has(mask):
+                self.table.add(mask.count, outcomes=outcomes)
             self._measuring = False
             self._show()
         if self._sweeping:
-            for _ in budget_sweep.fill(self._table, bench, progress):
+            for _ in budget_sweep.fill(self.table, bench, progress):
                 self._show()
 
     def _outcomes_of(self, mask: HeadMask) -> Outcomes | None:
-        row = self._table.row(mask.count) if self._table.has(mask) else None
+        row = self.table.row(mask.count) if self.table.has(mask) else None
         return self._measured.get(mask.sha256) if row is None or row.outcomes is None else row.outcomes
 
     def _show(self) -> None:
@@ -230,11 +226,11 @@ class BudgetBoard(anywidget.AnyWidget):
             board, run = self._board, self._run
             mask = board.mask
             outcomes = self._outcomes_of(mask)
-            speed = self._table.row(mask.count).speed if self._table.has(mask) else None
+            speed = self.table.row(mask.count).speed if self.table.has(mask) else None
             if mask.sha256 == run.mask.sha256 and run.latency_ratio is not None:
                 speed = Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned)
             data = contents(
-                self._table,
+                self.table,
                 self._clusters,
                 Shown(mask, board.origin, outcomes, speed, rescued=board.rescued),
                 labels=board.labels,

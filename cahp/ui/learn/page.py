@@ -106,10 +106,10 @@ def draw(explorer: Explorer) -> None:
         f"The model predicts one of {len(texts.classes)} classes ({classes}); the label of this text is "
         f"**{plain(texts.classes[texts.labels[row]])}**."
     )
-    room = teaching.classes().led_by(explorer.id)
+    room = teaching.CLASSES.led_by(explorer.id)
     if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
         # For another model or other data, earlier answers of the class would be wrong.
-        teaching.classes().close(explorer.id)
+        teaching.CLASSES.close(explorer.id)
         room = None
     if room is not None:
         teaching.invitation(room)

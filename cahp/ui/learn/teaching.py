@@ -6,7 +6,6 @@ It also has the parts and words that a person alone sees, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,20 +24,16 @@ from cahp.words import span
 
 #: The query parameter that names a class.
 _PARAMETER = "class"
+#: The classes of this server.
+CLASSES = Classes(is_alive)
 #: Seconds between two checks whether the class has moved on.
 _PULSE_S = 2.0
-
-
-@cache
-def classes() -> Classes:
-    """Return the classes of this server."""
-    return Classes(is_alive)
 
 
 def joined() -> Classroom | None:
     """Return the class that the address names; if it has ended, say so and clean the address."""
     code = st.query_params.get(_PARAMETER)
-    room = None if code is None else classes().find(code)
+    room = None if code is None else CLASSES.find(code)
     if code is not None and room is None:
         st.query_params.pop(_PARAMETER, None)
         st.info("This class has ended. You can continue alone.")
@@ -142,7 +137,7 @@ def invite(steps: list[Step], *, about: str, leader: str) -> None:
         )
         if st.button("Open a class", key="class-open"):
             try:
-                classes().open(steps, about=about, leader=leader)
+                CLASSES.open(steps, about=about, leader=leader)
             except ClassError as error:
                 problem(str(error))
             else:
@@ -171,7 +166,7 @@ def invitation(room: Classroom) -> None:
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.fragment(_attendance, run_every=_PULSE_S)(room)
             if st.button("End the class", key="class-end"):
-                classes().close(room.leader)
+                CLASSES.close(room.leader)
                 st.rerun()
 
 
@@ -252,7 +247,7 @@ def attend(room: Classroom, who: str) -> None:
 
 def _pulse(room: Classroom, who: str, turn: int) -> None:
     """Redraw the page if the class has moved on."""
-    if classes().find(room.code) is not room:
+    if CLASSES.find(room.code) is not room:
         st.rerun()
     room.attend(who)
     if room.moment.turn != turn:
