@@ -31,7 +31,10 @@ _EXCERPT = 240
 
 @dataclass
 class _Learner:
-    """The state of a session: the open step, and by lesson the moved sliders, guesses and jobs that measure answers."""
+    """The state of a session: the open step, and by lesson the moved sliders, guesses and jobs that measure answers.
+
+    ``guesses`` is None until those of a link are read.
+    """
 
     at: int | None = None
     moved: dict[str, int] = field(default_factory=dict)
