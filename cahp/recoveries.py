@@ -13,8 +13,8 @@ from cahp.values import OptionError
 #: The smallest and largest number of texts that a refit works on, and its share of the calibration texts.
 REFIT_TEXTS, _MOST_REFIT_TEXTS, _REFIT_SHARE = 512, 4096, 1 / 3
 #: Forward passes of the full model that a refit costs, per text that it solves on and per text that accepts it.
-REFIT_PASSES, _ACCEPTANCE_PASSES = 4.1, 2.0
-#: Every fifth text is held out.
+REFIT_PASSES, _ACCEPTANCE_PASSES = 4.1, 3.0
+#: The share of the texts that is held out.
 _HELD_OUT = 0.2
 #: An epoch of training: a forward and a backward pass per training text, and an evaluation on the held-out texts.
 _EPOCH_PASSES = 3 * (1 - _HELD_OUT) + _HELD_OUT
@@ -25,7 +25,7 @@ _TEACHER_PASSES = 1 + _HELD_OUT
 def refit_texts(texts: int) -> int:
     """Return how many of ``texts`` calibration texts a refit works on: a third, but 512 to 4,096 where possible.
 
-    At 4.1 forward passes per text, and 2 per held-out text, that is 1.8 passes per calibration text; choosing the heads
+    At 4.1 forward passes per text, and 3 per held-out text, that is 2 passes per calibration text; choosing the heads
     takes 1.5. More texts recover little more, and a refit holds hidden states of each of their tokens in memory.
     """
     wanted = min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), _MOST_REFIT_TEXTS)
@@ -39,9 +39,10 @@ class Recovery:
     ``name`` stands in options and files. ``result`` describes the recovered model ("refitted"), ``noun`` names the
     procedure ("refit"), ``choice`` is the label where a person chooses, ``card`` the clause of a model card.
 
-    ``solves`` tells that output projections are solved in closed form, ``imitates`` that the model is then trained to
-    answer as the full model does, ``needs_labels`` that it is trained on labels. A ``timed`` recovery stops when its
-    time is over. ``on_board`` recoveries can be shown for the mask on the board.
+    ``solves`` tells that output projections are changed in closed form, ``averages`` that only their biases are,
+    ``imitates`` that the model is then trained to answer as the full model does, ``needs_labels`` that it is trained on
+    labels. A ``timed`` recovery stops when its time is over. ``on_board`` recoveries can be shown for the mask on the
+    board.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Recovery:
     choice: str
     card: str
     solves: bool = False
+    averages: bool = False
     imitates: bool = False
     needs_labels: bool = False
     timed: bool = False
@@ -79,7 +81,8 @@ class Recovery:
         """Estimate its forward passes of one text on ``texts`` calibration texts (timed: with unlimited time)."""
         total = 0.0
         if self.solves and can_refit:
-            total += refit_texts(texts) * REFIT_PASSES + _HELD_OUT * texts * _ACCEPTANCE_PASSES
+            total += refit_texts(texts) * (1 if self.averages else REFIT_PASSES)
+            total += _HELD_OUT * texts * _ACCEPTANCE_PASSES
         if self.imitates:
             total += _TEACHER_PASSES * texts
         return total + (epochs * _EPOCH_PASSES * texts if self.trains else 0.0)
@@ -95,6 +98,16 @@ RECOVERIES: Mapping[str, Recovery] = {
             noun="",
             choice="None: as pruned",
             card="; nothing was recovered",
+            on_board=True,
+        ),
+        Recovery(
+            "mean",
+            result="mean-ablated",
+            noun="mean ablation",
+            choice="Mean ablation: each removed head becomes its mean output",
+            card="; the mean output of each removed head was added to the bias of its layer's output projection",
+            solves=True,
+            averages=True,
             on_board=True,
         ),
         Recovery(
@@ -161,11 +174,20 @@ def name_of_result(name: str) -> str:
 
 @dataclass(frozen=True)
 class RefitReport:
-    """Whether a refit was accepted, why, and on how many texts it was calibrated."""
+    """Whether a refit or mean ablation was accepted, why, and on how many texts it was calibrated.
+
+    ``kl_before`` and ``kl_after`` are KL divergences (nats) from the full model on held-out texts, before and after the
+    last attempt; ``ridge`` is its strength (None: it has none). Files of earlier versions have none of them.
+    ``recovery`` is its name.
+    """
 
     accepted: bool
     reason: str
     examples: int
+    ridge: float | None = None
+    kl_before: float | None = None
+    kl_after: float | None = None
+    recovery: str = "refit"
 
 
 @dataclass(frozen=True)
@@ -183,7 +205,7 @@ class DistillReport:
 
     ``labels`` tells whether it was trained on labels too. On the ``held_out`` texts, ``held_out_agreement`` is the
     agreement of the distilled model with the full one, and ``agreement_before`` that of the model it started from
-    (None: the time was up before it was measured).
+    (None: the time was up before it was measured); ``kl_after`` and ``kl_before`` are their KL divergences in nats.
     """
 
     accepted: bool
@@ -194,3 +216,5 @@ class DistillReport:
     agreement_before: float | None
     held_out_agreement: float | None
     epochs: tuple[DistillEpoch, ...]
+    kl_before: float | None = None
+    kl_after: float | None = None

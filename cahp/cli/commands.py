@@ -173,7 +173,7 @@ def data(call: Call, name: str | None) -> None:
 _METHODS = Option("methods", "Names with commas (default: those of the preset).")
 _SEEDS = Option("seeds", "How many (5), or which (42,43).")
 _RECOVERIES = OPTIONS["recover"].but(
-    default=None, fills=False, help="Names with commas: none, refit, distill, finetune."
+    default=None, fills=False, help="Names with commas: none, mean, refit, distill, finetune."
 )
 #: Numbers of texts whose default belongs to the command.
 _LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in ("limit", "eval_limit"))

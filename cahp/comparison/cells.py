@@ -157,10 +157,10 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
 
 def _predictions_key(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str, texts: Texts) -> str:
     """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
-    # A refit depends on the calibration texts, training also on a seed.
+    # A recovery depends on the calibration texts, and on the seed that draws its held-out texts.
     calibration, row = workspace.bench(cell.seed).calibration, RECOVERIES[recovery]
-    recovered = calibration.sha256 if row.solves or row.trains else None
-    parts = (workspace.card.sha256, mask.sha256, recovery, recovered, cell.seed if row.trains else None, texts.sha256)
+    recovered = (calibration.sha256, cell.seed) if row.solves or row.trains else None
+    parts = (workspace.card.sha256, mask.sha256, recovery, recovered, texts.sha256)
     solved = refit_texts(len(calibration)) if row.solves else None
     settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
     return key("compare-answers", _REVISION, *parts, settings, solved)
@@ -293,6 +293,7 @@ def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) ->
 
         if bench.recoveries.no_refit:
             raise DataError(f"{bench.recoveries.no_refit}; raise --limit")
-        targets = workspace.targets(bench.calibration)
-        model = refit(bench.model, mask, bench.calibration, targets=targets, progress=bench.resources.progress).model
+        targets = None if row.averages else workspace.targets(bench.calibration, cell.seed)
+        progress, inputs = bench.resources.progress, bench.calibration.inputs
+        model, _ = refit(bench.model, mask, inputs, recovery=row, seed=cell.seed, targets=targets, progress=progress)
     return lambda texts: bench.measurements.evaluate_model(model, texts)

@@ -47,7 +47,7 @@ class Workspace:
         self.card = identify_model(plan.settings)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
-        self._targets: dict[str, TargetActivations] = {}
+        self._targets: dict[tuple[str, int], TargetActivations] = {}
         first = self._open(plan.settings)
         self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
@@ -75,18 +75,19 @@ class Workspace:
             self._benches[seed] = self._open(replace(self.plan.settings, seed=seed))
         return self._benches[seed]
 
-    def targets(self, texts: Texts) -> TargetActivations | None:
+    def targets(self, texts: Texts, seed: int) -> TargetActivations | None:
         """The full model's activations that a refit on ``texts`` needs; None if they exceed the memory limit."""
         from cahp.stages import recovery
 
-        if texts.sha256 not in self._targets:
+        place = texts.sha256, seed
+        if place not in self._targets:
             room = _TARGET_BYTES - sum(targets.nbytes for targets in self._targets.values())
             model = self.bench(self.plan.seeds[0]).model
-            targets = recovery.TargetActivations(model, recovery.choose_inputs(texts.inputs), room=room)
+            targets = recovery.TargetActivations(model, recovery.choose_inputs(texts.inputs, seed=seed), room=room)
             if not targets.kept:
                 return None
-            self._targets[texts.sha256] = targets
-        return self._targets[texts.sha256]
+            self._targets[place] = targets
+        return self._targets[place]
 
     def _open(self, settings: Settings) -> Bench:
         return open_bench(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from cahp.exports.drawings import by_budget, intervals, table
 from cahp.outcomes import OUTCOMES, Outcomes
-from cahp.recoveries import NONE, RECOVERIES, name_of_result
+from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.words import duration, percent, safe
@@ -21,7 +21,8 @@ def figures(run: RunDocument) -> Iterator[str]:
         yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes)
     if run.refit is not None:
         taken = "was accepted" if run.refit.accepted else "was rejected, so nothing changed"
-        yield f"<p class=note>The refit {taken}: {safe(run.refit.reason)}.</p>"
+        noun = RECOVERIES.get(run.refit.recovery, QUICK).noun
+        yield f"<p class=note>The {noun} {taken}: {safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
 

@@ -93,6 +93,10 @@ def _set_weights(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     module = network.get_submodule(path)
     current = getattr(module, leaf, None)
+    if current is None and leaf == "bias" and isinstance(module, nn.Linear):
+        # A mean ablation adds a bias to output projections that have none.
+        module.bias = nn.Parameter(tensor, requires_grad=False)
+        return
     if not isinstance(current, torch.Tensor):
         raise ValueError(f"the weights contain {name}, which the model does not have")  # noqa: TRY004
     if current.shape == tensor.shape:

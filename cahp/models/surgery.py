@@ -15,7 +15,7 @@ from cahp.models.compact import cut_planes, set_size
 from cahp.models.families import Family, Rows, Site
 from cahp.models.head_model import HeadModel
 from cahp.models.projection import Projection
-from cahp.values import HeadMask, MaskError
+from cahp.values import HeadMask, MaskError, OptionError
 
 _BY_HEAD = Rows()
 
@@ -155,7 +155,16 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     """The network of ``pruned`` in the shapes of ``model``: pruned heads have zero output weights.
 
     Any tool that loads the original loads it, and its logits are those of the pruned model.
+
+    Raises:
+        OptionError: If a mean ablation added a bias, which the original's shapes lack.
     """
+    biases = ([one.projection(layer).bias is None for layer in range(model.layers)] for one in (model, pruned))
+    if len(set(map(tuple, biases))) > 1:
+        raise OptionError(
+            f"the output projections of {model.card.id} have no bias, and the mean ablation added one; export it as "
+            "compact, or use --recover refit"
+        )
     restored = _copy(pruned)
     if model.family.no_cut is not None:
         return restored.network

@@ -72,8 +72,8 @@ class Training:
 Watch = Callable[[Training], None]
 #: The loss of a batch, of the network, its inputs, and their row numbers among the texts ``(b,)``.
 Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
-#: Scores of the network on held-out texts, higher being better and later ones deciding ties; the first is the accuracy.
-#: Its argument, if any, is called between batches.
+#: Scores of the network on held-out texts, higher being better and later ones deciding ties; the last is the accuracy
+#: (or agreement) that an epoch shows. Its argument, if any, is called between batches.
 Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
 
 
@@ -278,22 +278,11 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGINT, default)
 
 
-@dataclass(frozen=True, order=True)
-class Agreement:
-    """The number of equal predictions of two models, and minus the mean KL divergence (nats) between them.
-
-    Ordered: more equal predictions are better, then a lower divergence.
-    """
-
-    same: int
-    nearness: float
-
-    @classmethod
-    def of(cls, logits: Tensor, teacher: Tensor) -> Agreement:
-        """Agreement of ``logits (n, C)`` with those of the teacher."""
-        mine, wanted = logits.float().log_softmax(-1), teacher.float().log_softmax(-1)
-        divergence = nn.functional.kl_div(mine, wanted, reduction="none", log_target=True).sum(-1)
-        return cls(int((logits.argmax(-1) == teacher.argmax(-1)).sum()), -float(divergence.mean()))
+def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:
+    """Return the mean KL divergence (nats) of ``logits (n, C)`` from the teacher's, and the share of same answers."""
+    mine, wanted = logits.float().log_softmax(-1), teacher.float().log_softmax(-1)
+    divergence = nn.functional.kl_div(mine, wanted, reduction="batchmean", log_target=True)
+    return float(divergence), float((logits.argmax(-1) == teacher.argmax(-1)).float().mean())
 
 
 def logits_of(
@@ -320,7 +309,8 @@ def logits_of(
     return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)
 
 
-def held_out_rows(count: int) -> tuple[Ints, Ints]:
-    """The row numbers for training (four of five) and for evaluation (every fifth)."""
-    rows = np.arange(count)
-    return rows[rows % 5 != 4], rows[rows % 5 == 4]
+def held_out_rows(count: int, seed: int = 42) -> tuple[Ints, Ints]:
+    """The row numbers for training (four of five) and for evaluation (a fifth, drawn at random), both ascending."""
+    held_out = np.zeros(count, dtype=np.bool_)
+    held_out[np.random.default_rng(seed).permutation(count)[: count // 5]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

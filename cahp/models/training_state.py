@@ -18,7 +18,7 @@ from cahp.values import Progress
 
 @dataclass(frozen=True)
 class Epoch:
-    """The mean training loss of an epoch, and the accuracy on held-out texts after it (None without any)."""
+    """The mean training loss of an epoch, and the accuracy or agreement on held-out texts after it (None: no texts)."""
 
     epoch: int
     loss: float
@@ -57,7 +57,7 @@ class TrainingState:
     def end_epoch(self, score: tuple[float, ...] | None) -> None:
         """Record the epoch's loss and score, and keep its weights if they are the best so far."""
         loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
-        self.history.append(Epoch(self.epoch + 1, loss, None if score is None else score[0]))
+        self.history.append(Epoch(self.epoch + 1, loss, None if score is None else score[-1]))
         if score is not None and score > self._best:
             self._best, self._kept = score, [parameter.detach().clone() for parameter in self._trained]
         self.epoch, self.batches, self.losses = self.epoch + 1, 0, 0.0

@@ -23,12 +23,10 @@ _SITES: tuple[Site, ...] = ("output", "feed_out")
 
 @dataclass(frozen=True, eq=False)
 class Refitted:
-    """New output projections of a pruned model: weight and bias by layer and site, and whether they were accepted."""
+    """New output projections of a pruned model (refitted or mean-ablated): weight and bias by layer and site."""
 
     projections: Mapping[tuple[int, Site], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
-    accepted: bool
-    reason: str
-    examples: int
+    report: RefitReport
     #: Seconds that it took (None: unknown).
     seconds: float | None = None
 
@@ -44,7 +42,7 @@ class Refitted:
             place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
             for place, linear in linears.items()
         }
-        return cls(projections, **asdict(report), seconds=seconds)
+        return cls(projections, report, seconds)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Refitted:
@@ -59,7 +57,8 @@ class Refitted:
                 (layer, site): (arrays[f"{site}-{layer}-weight"], arrays.get(f"{site}-{layer}-bias"))
                 for layer, site in sorted(places, key=lambda place: (place[0], _SITES.index(place[1])))
             },
-            **meta,
+            RefitReport(**meta["report"]),
+            meta["seconds"],
         )
 
     @property
@@ -75,12 +74,7 @@ class Refitted:
     @property
     def meta(self) -> dict[str, Any]:
         """Everything but the projections, as JSON."""
-        return {**asdict(self.report), "seconds": self.seconds}
-
-    @property
-    def report(self) -> RefitReport:
-        """Its report in a run's file."""
-        return RefitReport(self.accepted, self.reason, self.examples)
+        return {"report": asdict(self.report), "seconds": self.seconds}
 
     @cached_property
     def sha256(self) -> str:
@@ -132,7 +126,7 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
 
     if isinstance(recovered, Trained):
         return with_weights(cut(model, mask), recovered.weights)
-    if recovered is None or not recovered.accepted:
+    if recovered is None or not recovered.report.accepted:
         return cut(model, mask)
     where = model.device
     projections = {
@@ -148,7 +142,7 @@ def weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
 
 
 def refit_report(recovered: Recovered | None) -> RefitReport | None:
-    """Return the report of the refit, alone or at the start of a distillation."""
+    """Return the report of the refit (or mean ablation), alone or at the start of a distillation."""
     refitted = recovered.start if isinstance(recovered, Distilled) else recovered
     return refitted.report if isinstance(refitted, Refitted) else None
 

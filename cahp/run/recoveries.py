@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
-from cahp.recoveries import RECOVERIES, DistillEpoch, DistillReport, RefitReport, get_recovery, refit_texts
+from cahp.recoveries import QUICK, RECOVERIES, DistillEpoch, DistillReport, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.run.stored_training import StoredTraining, TimedTraining
@@ -19,7 +19,7 @@ from cahp.values import DataError, HeadMask, Input, OptionError, Progress, Texts
 
 if TYPE_CHECKING:
     from cahp.models.training import Schedule, Watch
-    from cahp.stages import distillation, recovery
+    from cahp.stages import distillation
 
 #: With fewer texts none can be held out.
 _MIN_TEXTS = 5
@@ -40,7 +40,7 @@ class Recoveries:
         unlabelled: Sequence[Input] | None = None,
     ) -> None:
         self._resources, self.calibration, self._seed, self._unlabelled = resources, calibration, seed, unlabelled
-        #: The latest refit without labels, by its key.
+        #: The latest refit or mean ablation, by its key.
         self._latest: dict[str, Refitted] = {}
 
     @property
@@ -90,94 +90,68 @@ class Recoveries:
             limit, changed = seconds if row.timed else None, replace(SCHEDULE, **schedule or {})
             return self.distill(mask, labels=labels, seconds=limit, schedule=changed, watch=watch)
         if row.solves:
-            return self.refit(mask) if self._unlabelled is None else self.refit_unlabelled(mask)
+            return self.refit(mask, name)
         if not row.needs_labels:
             return None
         from cahp.models.training import Schedule
 
         return self.finetune(mask, schedule=Schedule(**schedule or {}), watch=watch)
 
-    # Refit ---------------------------------------------------------------------------------------------------
+    # Refit and mean ablation -----------------------------------------------------------------------------------
 
-    def refit(self, mask: HeadMask) -> Refitted:
-        """Refit the pruned model on the calibration texts; see ``cahp.stages.recovery.refit``.
-
-        Raises:
-            DataError: If there are too few texts to hold one out.
-            OptionError: If this model cannot be refitted.
-        """
-        from cahp.stages.recovery import refit
-
-        self._check_refit(len(self.calibration))
-        progress = self._resources.progress
-        return self._refit(
-            self._refit_key(mask), lambda: refit(self._resources.model, mask, self.calibration, progress=progress)
-        )
-
-    def read_refit(self, mask: HeadMask) -> Refitted | None:
-        """Return the result of ``refit`` from the store, or None; nothing is solved."""
-        return self._read_refit(self._refit_key(mask))
-
-    def refit_unlabelled(
+    def refit(
         self,
         mask: HeadMask,
+        name: str = QUICK.name,
         *,
         inputs: Sequence[Input] | None = None,
         progress: Progress | None = None,
         keep: bool = True,
     ) -> Refitted:
-        """Refit without reading labels; see ``cahp.stages.recovery.refit_unlabelled``.
+        """Refit or mean-ablate the pruned model without reading labels; see ``cahp.stages.recovery.refit``.
 
         ``inputs`` replace the usual ones. The result is stored if ``keep`` is set.
 
         Raises:
             DataError: If there are too few texts to hold one out.
-            OptionError: If this model cannot be refitted.
+            OptionError: If the output projections of this model cannot be changed.
         """
-        from cahp.stages.recovery import refit_unlabelled
+        from cahp.stages.recovery import refit
 
-        inputs = self.inputs if inputs is None else inputs
-        progress = progress or self._resources.progress
-        self._check_refit(len(inputs))
-        texts = refit_texts(len(inputs))
-        name = key("refit unlabelled", 2, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts)
-        if name not in self._latest:
-            made = self._refit(
-                name, lambda: refit_unlabelled(self._resources.model, mask, inputs, progress=progress), keep
-            )
-            self._latest = {name: made}
-        return self._latest[name]
-
-    def _refit_key(self, mask: HeadMask) -> str:
-        texts = refit_texts(len(self.calibration))
-        return key("refit", 3, self.card.sha256, self.calibration.sha256, mask.sha256, texts)
-
-    def _check_refit(self, texts: int) -> None:
+        row, used = RECOVERIES[name], self.inputs if inputs is None else inputs
         if self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
-        _check_texts(texts, "a refit")
+        _check_texts(len(used), f"a {row.noun}")
+        entry = self._refit_key(mask, name, used)
+        if entry in self._latest:
+            return self._latest[entry]
+        refitted = self._read_refit(entry)
+        if refitted is None:
+            # Load the model before the clock starts, in every process.
+            model, clock, progress = self._resources.model, self._resources.clock, progress or self._resources.progress
 
-    def _refit(self, name: str, solve: Callable[[], recovery.Refit], keep: bool = True) -> Refitted:
-        stored = self._read_refit(name)
-        if stored is not None:
-            return stored
-        # Load the model before the clock starts, in every process.
-        _, clock = self._resources.model, self._resources.clock
+            def make() -> Refitted:
+                start = clock()
+                made, report = refit(model, mask, used, recovery=row, seed=self._seed, progress=progress)
+                return Refitted.of(made, report, clock() - start)
 
-        def refit() -> Refitted:
-            start = clock()
-            made = solve()
-            report = RefitReport(made.accepted, made.reason, made.examples)
-            return Refitted.of(made.model, report, clock() - start)
-
-        with self._resources.timed("recovery"):
-            refitted = parallel.from_first(refit)
-        if keep:
-            self._resources.keep(name, refitted.arrays, refitted.meta)
+            with self._resources.timed("recovery"):
+                refitted = parallel.from_first(make)
+            if keep:
+                self._resources.keep(entry, refitted.arrays, refitted.meta)
+        self._latest = {entry: refitted}
         return refitted
 
-    def _read_refit(self, name: str) -> Refitted | None:
-        return self._resources.found("recovery", name, lambda entry: Refitted.from_arrays(entry.arrays, entry.meta))
+    def read_refit(self, mask: HeadMask, name: str = QUICK.name) -> Refitted | None:
+        """Return the result of ``refit`` from the store, or None; nothing is solved."""
+        return self._read_refit(self._refit_key(mask, name, self.inputs))
+
+    def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Input]) -> str:
+        texts = refit_texts(len(inputs))
+        return key("refit", 4, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
+
+    def _read_refit(self, entry: str) -> Refitted | None:
+        return self._resources.found("recovery", entry, lambda found: Refitted.from_arrays(found.arrays, found.meta))
 
     # Training ------------------------------------------------------------------------------------------------
 
@@ -198,7 +172,7 @@ class Recoveries:
         schedule = schedule or Schedule()
         # Several processes take one batch each per step, which is another training.
         parts = (self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
-        name = key("tuned", 2, *parts)
+        name = key("tuned", 3, *parts)
         stored = self._resources.found(
             "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
         )
@@ -214,7 +188,7 @@ class Recoveries:
                 seed=self._seed,
                 progress=resources.progress,
                 watch=watch or resources.watch,
-                checkpoint=StoredTraining(resources.store, key("tuning", 2, *parts, model.device.type)),
+                checkpoint=StoredTraining(resources.store, key("tuning", 3, *parts, model.device.type)),
             )
         tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
         if keep:
@@ -274,7 +248,7 @@ class Recoveries:
                 inputs,
                 labels=known if known is None or rows is None else known[rows],
                 schedule=schedule,
-                called="the refit" if refitted is not None and refitted.accepted else "the cut model",
+                called="the refit" if refitted is not None and refitted.report.accepted else "the cut model",
                 seed=self._seed,
                 progress=progress,
                 watch=watch or self._resources.watch,
@@ -308,14 +282,14 @@ class Recoveries:
         if self.card.no_refit:
             return None
         try:
-            return self.refit_unlabelled(mask, inputs=inputs, progress=progress, keep=keep)
+            return self.refit(mask, inputs=inputs, progress=progress, keep=keep)
         except TimeIsUp:
             return None
 
 
 def _check_texts(texts: int, recovery: str) -> None:
     if texts < _MIN_TEXTS:
-        raise DataError(f"{recovery} holds out every fifth text, and there are only {texts}; raise --limit")
+        raise DataError(f"{recovery} holds out a fifth of the texts, and there are only {texts}; raise --limit")
 
 
 def _digest_inputs(inputs: Sequence[Input]) -> str:
@@ -323,16 +297,18 @@ def _digest_inputs(inputs: Sequence[Input]) -> str:
 
 
 def _report(made: distillation.Distillation, labels: bool) -> DistillReport:
-    before, after = (None if same is None else same / made.held_out for same in (made.before, made.after))
+    before, after = made.before, made.after
     return DistillReport(
         made.accepted,
         made.reason,
         made.examples,
         labels,
         made.held_out,
-        before,
-        after,
+        before and before[1],
+        after and after[1],
         tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in made.epochs),
+        before and before[0],
+        after and after[0],
     )
 
 

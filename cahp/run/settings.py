@@ -203,8 +203,8 @@ class Settings:
     )
     recover: str = option(
         "none",
-        "Recovery: none, refit (seconds: on a third of the calibration texts, at least 512), distill (minutes), "
-        "auto (within --recover-time) or finetune.",
+        "Recovery: none, mean (mean ablation), refit (seconds: on a third of the calibration texts, at least 512), "
+        "distill (minutes), auto (within --recover-time) or finetune.",
         choices=tuple(RECOVERIES),
     )
     recover_data: str | None = option(None, "File of texts to recover on; a text column, no labels.", "recover export")

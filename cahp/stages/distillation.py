@@ -13,10 +13,10 @@ from cahp import processes as parallel
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import separate
 from cahp.models.training import (
-    Agreement,
     Schedule,
     TrainingCheckpoint,
     Watch,
+    compare_answers,
     held_out_rows,
     logits_of,
     optimise,
@@ -37,8 +37,8 @@ TEMPERATURE = 2.0
 class Distillation:
     """A pruned model after distillation, or before it if it did not help (not ``accepted``).
 
-    Of ``held_out`` texts, ``before`` and ``after`` had the prediction of the full model (None: time was up before that
-    was measured). It was trained on ``examples``.
+    ``before`` and ``after`` are the KL divergence from the full model (nats) and the agreement with it on ``held_out``
+    texts (None: time was up before that was measured). It was trained on ``examples``.
     """
 
     model: HeadModel
@@ -46,8 +46,8 @@ class Distillation:
     reason: str
     examples: int
     held_out: int
-    before: int | None
-    after: int | None
+    before: tuple[float, float] | None
+    after: tuple[float, float] | None
     epochs: tuple[Epoch, ...]
 
 
@@ -68,12 +68,12 @@ def distill(
     """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.
 
     The loss is ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``.
-    ``called`` names ``start`` in messages. Every fifth text is held out. The epoch with the best agreement there is
-    kept (on a tie the lower divergence), and the training is accepted only if it agrees better than ``start``. With a
+    ``called`` names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence
+    from ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``. With a
     ``checkpoint`` an interrupted training is resumed. With seconds ``left`` it has as many batches as fit; the
     preparation of a resumed training does not count. See ``cahp.models.training.optimise``.
     """
-    learned, held_out = held_out_rows(len(inputs))
+    learned, held_out = held_out_rows(len(inputs), seed)
     tokens = model.tokenize(inputs)
     kept_back = [tokens[row] for row in held_out]
     network = separate(start).network.requires_grad_(True)
@@ -86,8 +86,9 @@ def distill(
 
         def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
             between: Progress = bounded if pause is None else lambda *_: pause()
-            made = Agreement.of(logits_of(start, kept_back, network=network, progress=between), wanted[held_out])
-            return made.same / len(kept_back), made.nearness
+            answers = logits_of(start, kept_back, network=network, progress=between)
+            divergence, same = compare_answers(answers, wanted[held_out])
+            return -divergence, same
 
         ready = 0.0 if left is None else left()
         before = score(None)
@@ -124,13 +125,13 @@ def distill(
         return _untrained(start, called, len(learned), len(held_out), before)
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     after = made.best if sound and made.best is not None else before
-    accepted, (was, now) = after > before, (round(one[0] * len(held_out)) for one in (before, after))
+    accepted, (was, now) = after[0] > before[0], ((-kl, same) for kl, same in (before, after))
     # Each process takes a batch at a time.
     whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
     if not sound:
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
-        reason = f"{now} of {len(held_out)} held-out texts answered as by the full model after it, {was} before"
+        reason = f"KL divergence {now[0]:.3f} nats on {len(held_out)} held-out texts after it, {was[0]:.3f} before"
         if made.step < whole:
             done = schedule.epochs * made.step / whole
             reason += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
@@ -149,5 +150,5 @@ def distill(
 def _untrained(
     start: HeadModel, called: str, examples: int, held_out: int, before: Sequence[float] | None
 ) -> Distillation:
-    same = None if before is None else round(before[0] * held_out)
-    return Distillation(start, False, f"no time was left for it: {called} stays", examples, held_out, same, same, ())
+    was = None if before is None else (-before[0], before[1])
+    return Distillation(start, False, f"no time was left for it: {called} stays", examples, held_out, was, was, ())

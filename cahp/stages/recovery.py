@@ -1,23 +1,30 @@
-"""Recovery of a pruned model: in closed form without training (refit), or by fine-tuning."""
+"""Recovery of a pruned model: in closed form without training (mean ablation, refit), or by fine-tuning."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cahp.models.devices import float64_device
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Agreement, Schedule, TrainingCheckpoint, Watch, held_out_rows, logits_of, train
+from cahp.models.training import (
+    Schedule,
+    TrainingCheckpoint,
+    Watch,
+    compare_answers,
+    held_out_rows,
+    logits_of,
+    train,
+)
 from cahp.models.training_state import Epoch
-from cahp.recoveries import refit_texts
+from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"
@@ -29,22 +36,6 @@ _ALL: set[Site] = {"output", "feed_out"}
 
 class _Reached(Exception):
     """The inputs that are needed have been seen; the rest of the layer need not run."""
-
-
-@dataclass(frozen=True)
-class Refit:
-    """A pruned model with refitted projections, or only cut where the refit does not help (not ``accepted``)."""
-
-    model: HeadModel
-    accepted: bool
-    reason: str
-    examples: int
-
-
-def split_held_out(texts: Texts) -> tuple[Texts, Texts]:
-    """Split texts into calibration texts (four of five) and held-out texts (every fifth)."""
-    learned, held_out = held_out_rows(len(texts))
-    return texts.take(learned), texts.take(held_out)
 
 
 class TargetActivations:
@@ -119,11 +110,7 @@ def solve(
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
     output, whatever the residual is).
 
-    Raises:
-        OptionError: If the model's layers cannot be run one by one.
     """
-    if model.card.no_refit:
-        raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     pruned = cut(model, mask)
     if not set(model.family.refits) >= _ALL:
         return _solve_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
@@ -268,12 +255,46 @@ def _run_layer(
     return seen, state
 
 
-def choose_inputs(inputs: Sequence[Input], calibration: int | None = None) -> list[Input]:
+def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Input], *, progress: Progress = silent) -> HeadModel:
+    """The model cut to ``mask``, with the mean output of each dropped head added to its projection's bias.
+
+    The means are those of the full model over the tokens of ``inputs``. A projection without a bias gets one
+    where heads were dropped.
+
+    """
+    batches, where = model.batches(model.tokenize(inputs)), float64_device(model.device)
+    pruned, tokens = cut(model, mask), 0
+    sums: dict[int, Tensor] = {}
+    for done, batch in enumerate(batches):
+        progress(STAGE, done, len(batches))
+        real = batch.tensors["attention_mask"].bool()
+        tokens += int(real.sum())
+
+        def add(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
+            if site == "output":
+                seen = entering.reshape(*real.shape, -1)[real]
+                sums[layer] = sums.get(layer, 0) + seen.to(where).double().sum(0)
+
+        model.logits(batch, tap=add)
+    progress(STAGE, len(batches), len(batches))
+    for layer, total in sums.items():
+        if mask.keep[layer].all():
+            continue
+        weight, output = model.projection(layer).weight, pruned.projection(layer)
+        mean = (total / tokens).float().to(weight.device)
+        dropped = torch.as_tensor(~mask.keep[layer], device=weight.device)
+        dropped = dropped.repeat_interleave(len(mean) // model.heads)
+        constant = weight[:, dropped] @ mean[dropped]
+        output.replace(output.weight, constant if output.bias is None else output.bias + constant)
+    return pruned
+
+
+def choose_inputs(inputs: Sequence[Input], calibration: int | None = None, *, seed: int = 42) -> list[Input]:
     """Choose the inputs of a refit, evenly spread over those that are not held out.
 
     ``calibration`` is their largest number (None: ``cahp.recoveries.refit_texts``).
     """
-    learned, _ = held_out_rows(len(inputs))
+    learned, _ = held_out_rows(len(inputs), seed)
     calibration = refit_texts(len(inputs)) if calibration is None else calibration
     spread = np.linspace(0, len(learned) - 1, min(calibration, len(learned))).astype(np.int64)
     return [inputs[row] for row in learned[np.unique(spread)]]
@@ -282,63 +303,55 @@ def choose_inputs(inputs: Sequence[Input], calibration: int | None = None) -> li
 def refit(
     model: HeadModel,
     mask: HeadMask,
-    texts: Texts,
-    *,
-    ridge: float = RIDGE,
-    calibration: int | None = None,
-    targets: TargetActivations | None = None,
-    progress: Progress = silent,
-) -> Refit:
-    """Refit on inputs of ``texts`` (not their labels), and accept it only if it does not lower held-out accuracy.
-
-    Its inputs are those of ``choose_inputs``. Every fifth text is held out: the refit is accepted if its accuracy there
-    is at least that of the pruned model (on a tie: with no higher loss). ``targets`` are kept activations on the same
-    inputs.
-    """
-    _, held_out = split_held_out(texts)
-    inputs = choose_inputs(texts.inputs, calibration)
-    solved = solve(model, mask, inputs, ridge=ridge, targets=targets, progress=progress)
-    plain = cut(model, mask)
-    before, after = (_answers(candidate, held_out) for candidate in (plain, solved))
-    accepted = (after[0], -after[1]) >= (before[0], -before[1])
-    reason = (
-        f"{after[0]} of {len(held_out)} held-out texts right after refit, {before[0]} before"
-        f"{'' if accepted else ': the old weights stay'}"
-    )
-    return Refit(solved if accepted else plain, accepted, reason, len(inputs))
-
-
-def refit_unlabelled(
-    model: HeadModel,
-    mask: HeadMask,
     inputs: Sequence[Input],
     *,
+    recovery: Recovery = QUICK,
+    ridge: float = RIDGE,
     calibration: int | None = None,
+    seed: int = 42,
+    targets: TargetActivations | None = None,
     progress: Progress = silent,
-) -> Refit:
-    """``refit`` without labels: it is accepted if the agreement with the full model on held-out texts is not lower."""
-    learned = choose_inputs(inputs, calibration)
-    solved = solve(model, mask, learned, progress=progress)
-    plain = cut(model, mask)
-    tokens = model.tokenize([inputs[row] for row in held_out_rows(len(inputs))[1]])
-    wanted, *answers = (logits_of(one, tokens, stage=STAGE, progress=progress) for one in (model, plain, solved))
-    before, after = (Agreement.of(one, wanted) for one in answers)
-    accepted = after >= before
+) -> tuple[HeadModel, RefitReport]:
+    """Refit or mean-ablate the model cut to ``mask``, and keep that only if it is nearer to ``model``; see the report.
+
+    A fifth of ``inputs``, drawn with the ``seed``, is held out: the KL divergence from ``model`` must be lower there
+    than that of the cut model. Otherwise a refit is solved again with ten times the ``ridge``, up to three times.
+    ``targets`` are kept activations on the same inputs.
+
+    Raises:
+        OptionError: If the model cannot be refitted.
+    """
+    if model.card.no_refit:
+        raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
+    learned = choose_inputs(inputs, calibration, seed=seed)
+    tokens = model.tokenize([inputs[row] for row in held_out_rows(len(inputs), seed)[1]])
+    plain, at = cut(model, mask), (0, 1)
+
+    def watch(stage: str, done: int, total: int) -> None:
+        nonlocal at
+        at = done, total
+        progress(stage, done, total)
+
+    def answer(one: HeadModel) -> Tensor:
+        # It may be stopped here too, and the progress does not go back.
+        return logits_of(one, tokens, progress=lambda *_: progress(STAGE, *at))
+
+    wanted, answers = answer(model), answer(plain)
+    before, strengths = compare_answers(answers, wanted)[0], [ridge * 10**power for power in range(4)]
+    for strength in [None] if recovery.averages else strengths:
+        if strength is None:
+            refitted = mean_ablate(model, mask, learned, progress=watch)
+        else:
+            refitted = solve(model, mask, learned, ridge=strength, targets=targets, progress=watch)
+        after = compare_answers(answer(refitted), wanted)[0]
+        if accepted := after < before:
+            break
     reason = (
-        f"{after.same} of {len(tokens)} held-out texts answered as by the full model after refit, {before.same} before"
+        f"KL divergence {after:.3f} nats on {len(tokens)} held-out texts after {recovery.noun}, {before:.3f} before"
         f"{'' if accepted else ': the old weights stay'}"
     )
-    return Refit(solved if accepted else plain, accepted, reason, len(learned))
-
-
-def _answers(model: HeadModel, texts: Texts) -> tuple[int, float]:
-    labels = torch.as_tensor(texts.labels, device=model.device)
-    right, loss = 0, 0.0
-    for batch in model.batches(model.tokenize(texts.inputs)):
-        logits = model.logits(batch)
-        right += int((logits.argmax(-1) == labels[batch.rows]).sum())
-        loss += float(nn.functional.cross_entropy(logits, labels[batch.rows], reduction="sum"))
-    return right, loss / max(1, len(texts))
+    report = RefitReport(accepted, reason, len(learned), strength, before, after, recovery.name)
+    return refitted if accepted else plain, report
 
 
 def finetune(
@@ -354,13 +367,13 @@ def finetune(
 ) -> tuple[HeadModel, list[Epoch]]:
     """Train all weights of the pruned model on ``texts`` (the paper's recovery); return it and its epochs.
 
-    Every fifth text is held out, and the epoch with the highest accuracy there is kept. With a ``checkpoint`` an
+    A fifth of the texts is held out, and the epoch with the highest accuracy there is kept. With a ``checkpoint`` an
     interrupted training is resumed; see ``cahp.models.training.optimise``.
 
     Raises:
         CahpError: If the training diverges.
     """
-    calibration, held_out = split_held_out(texts)
+    calibration, held_out = (texts.take(rows) for rows in held_out_rows(len(texts), seed))
     pruned = cut(model, mask)
     network = separate(pruned).network.requires_grad_(True)
     history = train(

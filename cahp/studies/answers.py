@@ -189,15 +189,16 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
         bench.measurements.evaluate(subject.texts, mask=subject.mask),
     )
     recovered = bench.recoveries.refit(subject.mask)
+    report = recovered.report
     after = bench.measurements.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
     won = accuracy_change(after, before)
     found = (
         f"Accuracy {percent(float(before.correct.mean()))} before, {percent(float(after.correct.mean()))} after "
         f"({signed(won.value)} points), {percent(float(full.correct.mean()))} with all heads. The refit used "
-        f"{recovered.examples} texts without labels."
+        f"{report.examples} texts without labels."
     )
-    if not recovered.accepted:
-        meaning = f"The refit was rejected, so nothing changed: {recovered.reason}."
+    if not report.accepted:
+        meaning = f"The refit was rejected, so nothing changed: {report.reason}."
     elif won.low > 0:
         meaning = (
             "Much of the loss comes from how the remaining heads are mixed, and refitted output weights recover it."

@@ -278,7 +278,7 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
         return None
     if recovery.imitates:
         return bench.for_distillation().recoveries.distill(mask)
-    return bench.recoveries.refit(mask)
+    return bench.recoveries.refit(mask, recover)
 
 
 def glimpse(bench: Bench, mask: HeadMask) -> Estimate | None:

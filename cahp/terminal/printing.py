@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 from cahp.exports.footprint import lines
 from cahp.exports.formats import model_form
 from cahp.outcomes import OUTCOMES
+from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
 from cahp.words import duration, percent, size_of
@@ -239,10 +240,12 @@ def epoch_line(epoch: int, loss: float, accuracy: float | None, *, taught: bool 
 def _describe_recovery(
     refit: RefitReport | None, distill: DistillReport | None, steps: Sequence[RecoveryStep]
 ) -> Iterator[str]:
-    """What a recovery did, and the accuracy after each of its steps."""
+    """What a recovery did, and the accuracy, agreement and KL divergence after each of its steps."""
     if refit:
         verb = "accepted" if refit.accepted else "rejected"
-        yield f"  refit {verb} (output projections solved on {refit.examples} texts, no training): {refit.reason}"
+        row = RECOVERIES.get(refit.recovery, QUICK)
+        how = "means over" if row.averages else "output projections solved on"
+        yield f"  {row.noun} {verb} ({how} {refit.examples} texts, no training): {refit.reason}"
     if distill:
         for epoch in distill.epochs:
             yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)
@@ -254,6 +257,8 @@ def _describe_recovery(
     for one in steps:
         accuracy, agreement = one.outcomes["accuracy"], one.outcomes["agreement"]
         line = f"    {one.result:<10}{accuracy.text:>7} {accuracy.interval:<14}{agreement.text:>7} agreement"
+        if "kl" in one.outcomes:
+            line += f"   KL {one.outcomes['kl'].text} {one.outcomes['kl'].interval}"
         if one.gained is not None:
             line += f"   {one.gained.text} {one.gained.interval}"
         if one.seconds is not None:

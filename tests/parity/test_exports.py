@@ -26,8 +26,9 @@ from cahp.models import saving
 from cahp.models.head_model import HeadModel, Verified
 from cahp.models.surgery import cut
 from cahp.run.settings import Settings
+from cahp.stages.recovery import mean_ablate
 from cahp.store import Store
-from cahp.values import CahpError, HeadMask, MaskError, ModelError
+from cahp.values import CahpError, HeadMask, MaskError, ModelError, OptionError
 
 TEXTS = fakes.sentences(12).inputs
 #: The family that is written as ONNX here, which takes seconds (in 8 bits, so that the exact file is held against the
@@ -297,3 +298,22 @@ def test_what_cannot_be_exported_is_refused_with_the_next_step(
     out = tmp_path / str(options.pop("out"))
     with pytest.raises(CahpError, match=said):
         export(Settings(model=str(model)), mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options)
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_mean_ablated_model_reads_back_where_its_shapes_have_a_bias(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    model = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
+    keep = np.ones((model.layers, model.heads), dtype=np.bool_)
+    keep[0, 1:] = False
+    mask, texts = HeadMask(keep), fakes.sentences(60)
+    pruned = mean_ablate(model, mask, texts.inputs)
+    for form in ("compact", "drop-in"):
+        given = {"model": model, "pruned": pruned, "mask": mask, "inputs": texts.inputs[:8]}
+        if (family, form) == ("llama", "drop-in"):
+            with pytest.raises(OptionError, match="export it as compact"):
+                write(formats.model_form(form), tmp_path / form, **given)
+        else:
+            assert write(formats.model_form(form), tmp_path / form, **given).difference <= 1e-5

@@ -109,7 +109,7 @@ class TextOnBoard:
                 recovered: Recovered | None = bench.for_distillation().recoveries.read_distilled(mask)
             else:
                 # Only a refit that the board shows is computed.
-                recovered = bench.recoveries.refit(mask) if shown else bench.recoveries.read_refit(mask)
+                recovered = bench.recoveries.refit(mask, how) if shown else bench.recoveries.read_refit(mask, how)
             cut = None if recovered is None else cut_model(model, mask, recovered)
             reading = None if cut is None else read_text(cut, self.known.text, mask, masked=False)
         self.known.readings[self._name(mask, how)] = reading

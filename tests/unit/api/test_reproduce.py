@@ -80,7 +80,7 @@ def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Pa
     assert (large["kept"], large["of"], large["published"], large["split"]) == (57, 384, 84.0, "validation")
     assert by["bert-large-cased-mnli", "all heads", "none"]["published"] == 86.5
     for method in ("complementary", "random"):
-        for recovery in ("none", "refit", "distill", "finetune"):
+        for recovery in ("none", "mean", "refit", "distill", "finetune"):
             assert 0 <= by["bert-base-cased-sst5", method, recovery]["accuracy"] <= 1
     assert "secondary sources" in said["source"]
     table = (out / "reproduction.md").read_text()
@@ -112,7 +112,7 @@ def test_what_it_takes_is_said_first(answer: Answer) -> None:
 def test_every_experiment_is_a_folder_that_the_compare_page_opens(answer: Answer, out: Path) -> None:
     for name in ("bert-base-cased-sst5", "bert-large-cased-mnli"):
         found = read_upload(f"{name}.json", (out / name / "compare.json").read_bytes())
-        assert set(found.results.recoveries) == {"none", "refit", "distill", "finetune"}
+        assert set(found.results.recoveries) == {"none", "mean", "refit", "distill", "finetune"}
 
 
 @pytest.mark.nightly

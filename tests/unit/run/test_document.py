@@ -61,18 +61,23 @@ def test_settings_that_have_no_sense_are_refused(settings: dict[str, Any]) -> No
         RunDocument.from_json({**documents.run_json(), "settings": settings})
 
 
+#: The fields of a refit that earlier versions did not write.
+LATER_REFIT = {"ridge": None, "kl_before": None, "kl_after": None, "recovery": "refit"}
+
+
 def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> None:
     run = documents.run_json()
     document = RunDocument.from_json({"a later version's": 1, **dict(reversed(run.items()))})
     said = json.loads(json_text(document.to_json()))
     measured = list(run).index("delta") + 1
-    later = ["clusters", "report", "notices", "distill", "machine", "steps", "precision"]
+    later = ["clusters", "report", "notices", "distill", "machine", "steps", "knee_null", "precision"]
     assert list(said) == [*list(run)[:measured], "outcomes", *list(run)[measured:], *later]
     assert list(said["model"]) == list(run["model"])
     assert RunDocument.from_json(said) == document
-    assert {name: said[name] for name in run if name not in ("settings", "data", "verified")} == {
-        name: run[name] for name in run if name not in ("settings", "data", "verified")
+    assert {name: said[name] for name in run if name not in ("settings", "data", "verified", "refit")} == {
+        name: run[name] for name in run if name not in ("settings", "data", "verified", "refit")
     }
+    assert said["refit"] == {**run["refit"], **LATER_REFIT}
     assert said["settings"]["seed"] == 42
 
 
@@ -102,8 +107,10 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         **said,
         "outcomes": plain_json(outcome_records(document.outcomes)["outcomes"]),
         "settings": {**said["settings"], **later},
+        "refit": {**said["refit"], **LATER_REFIT},
         "distill": None,
         "machine": None,
         "steps": [],
+        "knee_null": None,
         "precision": {"evaluation": "float32", "signatures": "float32"},
     }

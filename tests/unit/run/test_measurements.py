@@ -264,8 +264,7 @@ def test_a_layer_without_heads_is_masked_since_it_cannot_be_cut(model: HeadModel
 
 def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store).measurements
-    refused = Refitted({}, accepted=False, reason="worse", examples=3)
-    assert refused.report == RefitReport(accepted=False, reason="worse", examples=3)
+    refused = Refitted({}, RefitReport(accepted=False, reason="worse", examples=3))
     assert np.array_equal(
         made.evaluate(texts, mask=MASK, recovered=refused).losses,
         made.evaluate(texts, mask=MASK).losses,

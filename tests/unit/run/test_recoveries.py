@@ -72,21 +72,23 @@ def test_a_refit_is_found_again_and_looking_for_it_solves_nothing(model: HeadMod
 
 
 def test_a_distilled_model_is_trained_once_and_found_again(model: HeadModel, store: Store) -> None:
+    # Of so few heads, a refit leaves something to learn.
+    mask = HeadMask(np.eye(4, dtype=np.bool_)[[3, 0, 1]])
     first = opened(model, store)
-    made = first.recoveries.distill(MASK, schedule=QUICK)
-    answers = first.measurements.evaluate(TEXTS, mask=MASK, recovered=made)
+    made = first.recoveries.distill(mask, schedule=QUICK)
+    answers = first.measurements.evaluate(TEXTS, mask=mask, recovered=made)
     assert made.report.accepted
     assert made.start is not None
-    assert made.report.held_out_agreement > made.report.agreement_before
+    assert made.report.kl_after < made.report.kl_before
     assert first.resources.cached == []
 
     def unread(*_: Any, **__: Any) -> HeadModel:
         raise AssertionError("the model was read")
 
     again = fakes.opened(model.card, TEXTS, store, load=unread)
-    known = again.recoveries.distill(MASK, schedule=QUICK)
+    known = again.recoveries.distill(mask, schedule=QUICK)
     assert (known.sha256, known.report, refit_report(known)) == (made.sha256, made.report, refit_report(made))
-    assert np.array_equal(again.measurements.evaluate(TEXTS, mask=MASK, recovered=known).losses, answers.losses)
+    assert np.array_equal(again.measurements.evaluate(TEXTS, mask=mask, recovered=known).losses, answers.losses)
     assert set(again.resources.cached) == {"recovery", "evaluation"}
 
 
@@ -132,8 +134,21 @@ def test_poisoned_labels_change_nothing_unless_labels_are_asked_for(
         distilled(model, Store(tmp_path / name), texts, labels=True)
         for name, texts in (("a", TEXTS), ("b", flipped(TEXTS)))
     ]
-    assert len({one.sha256 for one in (honest, *heeded)}) == 3
+    assert len({one.report.epochs[0].loss for one in (honest, *heeded)}) == 3
     assert [one.report.labels for one in (honest, *heeded)] == [False, True, True]
+
+
+@pytest.mark.parametrize("how", ["mean", "refit"])
+def test_a_refit_and_its_acceptance_are_the_same_with_poisoned_or_absent_labels(
+    model: HeadModel, tmp_path: Path, how: str
+) -> None:
+    poisoned = fakes.recoveries(model.card, flipped(TEXTS), Store(tmp_path / "poisoned"), model=model)
+    resources = fakes.resources(model.card, Store(tmp_path / "absent"), model=model)
+    bare = Recoveries(resources, flipped(TEXTS), unlabelled=TEXTS.inputs)
+    honest = fakes.recoveries(model.card, TEXTS, Store(tmp_path / "honest"), model=model).recover(MASK, how)
+    for other in (poisoned.recover(MASK, how), bare.recover(MASK, how)):
+        assert isinstance(other, type(honest))
+        assert (other.sha256, other.report) == (honest.sha256, honest.report)
 
 
 @pytest.mark.parametrize("allowed", [None, 1e9])
@@ -185,7 +200,7 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
     assert prune(settings, store=Store(tmp_path / "store")).document.distill != run.document.distill
     refitted = prune(replace(settings, recover="refit"), store=Store(tmp_path / "store")).document
     assert refitted.refit is not None
-    assert "answered as by the full model" in refitted.refit.reason
+    assert refitted.refit.kl_after < refitted.refit.kl_before
     with pytest.raises(OptionError, match="labels"):
         open_bench(settings, store=Store(tmp_path)).recoveries.distill(MASK, labels=True)
     file.write_text("premise,hypothesis\na,b\n")

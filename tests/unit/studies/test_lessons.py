@@ -11,6 +11,7 @@ from clusters import ratio_of
 from documents import answers
 
 from cahp.costs import Cost, Costs, Timing
+from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Refitted
@@ -56,7 +57,7 @@ class Bench:
     ) -> Evaluation:
         self.asked.append(mask)
         self.progress("evaluation", 0, len(evaluated))
-        wrong = self.recovered if recovered is not None and recovered.accepted else self.wrong(mask)
+        wrong = self.recovered if recovered is not None and recovered.report.accepted else self.wrong(mask)
         if self.keeps_lead and recovered is not None and mask is not MASK:
             wrong += 20
         predictions = (np.arange(len(evaluated)) < wrong).astype(np.int64)
@@ -64,7 +65,7 @@ class Bench:
 
     def refit(self, mask: HeadMask) -> Refitted:
         self.refitted.append(mask)
-        return Refitted({}, self.accepted, "held-out texts say so", 80)
+        return Refitted({}, RefitReport(self.accepted, "held-out texts say so", 80))
 
 
 def subject(bench: Bench, *, share: float = 0.4, ratio: Estimate | None = None, slowest: float = 11.0) -> Subject:
