@@ -19,6 +19,7 @@ from cahp.costs import Cost, Costs
 from cahp.files import plain_json
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
+from cahp.run.knee_null import KneeNull
 from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
@@ -152,7 +153,8 @@ class RunDocument:
     """A finished run; ``kept`` lists the heads that each layer keeps, ``rescued`` pairs of layer and head.
 
     ``machine`` describes the machine (None: unknown), ``precision`` the numbers that were computed with. ``steps`` are
-    the outcomes after each step of a recovery that has several.
+    the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
+    the features without their structure (None: the budget was not left to it).
     """
 
     model: ModelRecord
@@ -180,6 +182,7 @@ class RunDocument:
     distill: DistillReport | None = None
     machine: str | None = None
     steps: tuple[RecoveryStep, ...] = ()
+    knee_null: KneeNull | None = None
     precision: Precisions = field(default_factory=Precisions)
     schema: str = field(default=SCHEMA, kw_only=True)
 

@@ -7,6 +7,7 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.cards import ModelCard
 from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
+from cahp.run.knee_null import KneeNull, knee_null
 from cahp.run.resources import Resources
 from cahp.run.settings import Salience
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
@@ -193,6 +195,21 @@ class HeadEvidence:
         arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
         self._resources.keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
         return made
+
+    @cached_property
+    def knee_null(self) -> KneeNull | None:
+        """Where the published rule stops on the same features without structure."""
+        name = key("knee null", CLUSTERS_REVISION, self._space_key, self.seed, self._degree)
+        stored = self._resources.store.read(name, lambda entry: entry.meta["knees"])
+        if stored is None:
+            space = self.space
+            with self._resources.timed("knee null"):
+                null = parallel.from_first(
+                    lambda: knee_null(space, seed=self.seed, degree=self._degree, progress=self.progress)
+                )
+            stored = asdict(null) if null else {}
+            self._resources.keep(name, {}, {"knees": stored})
+        return KneeNull(**stored) if stored else None
 
     @property
     def _precision(self) -> Precision:

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 #: Bump to invalidate cached runs.
-_REVISION = 3
+_REVISION = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,11 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         )
     limit = parse_duration(settings.recover_time or RECOVER_TIME)
     recovered = bench.recoveries.recover(mask, settings.recover, labels=settings.labels, seconds=limit)
-    report = _report(bench, mask, recovered)
+    report = None
+    if settings.report is not None:
+        texts = bench.dataset.split(settings.report)
+        outcomes = measure_outcomes(bench.measurements, texts, mask, recovered=recovered, seed=settings.seed)
+        report = Report(**vars(SplitRecord.of(settings.report, texts)), outcomes=outcomes)
     if costs is None and settings.latency and not mask.empty_layers:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
     arrays = _arrays(bench.evidence, selection)
@@ -191,8 +195,10 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         notices=labelling(bench.full, bench.reading),
         command=command,
     )
+    null = bench.evidence.knee_null if document.knee and document.budget.requested is None else None
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
-    return Run(replace(document, timings=timings, cached=tuple(bench.resources.cached)), mask, arrays)
+    document = replace(document, knee_null=null, timings=timings, cached=tuple(bench.resources.cached))
+    return Run(document, mask, arrays)
 
 
 def measure_mask(
@@ -336,16 +342,6 @@ def _requested(bench: Bench) -> int | None:
     return parse_budget(
         settings.budget, total=card.layers * card.heads, layers=card.layers, min_per_layer=settings.min_per_layer
     )
-
-
-def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report | None:
-    """Measure the outcomes on the split that the settings open to report on."""
-    split = bench.settings.report
-    if split is None:
-        return None
-    texts = bench.dataset.split(split)
-    outcomes = measure_outcomes(bench.measurements, texts, mask, recovered=recovered, seed=bench.settings.seed)
-    return Report(**vars(SplitRecord.of(split, texts)), outcomes=outcomes)
 
 
 def measure_outcomes(

@@ -86,13 +86,18 @@ def space(
             "give more examples of at least two classes"
         )
     progress("projection", 0, 1)
-    embedding = _project(points, projection, seed)
+    placed = place(points, projection, seed)
+    progress("projection", 1, 1)
+    return placed
 
+
+def place(points: NDArray[np.float32], projection: str, seed: int) -> Space:
+    """Project the features ``(N, F)``, and compute the distances between heads."""
     from sklearn.metrics import pairwise_distances
 
+    embedding = _project(points, projection, seed)
     compared = points if projection == "none" else embedding
     distances = pairwise_distances(compared).astype(np.float32, copy=False)
-    progress("projection", 1, 1)
     return Space(features=points, embedding=embedding, distances=distances, projection=projection)
 
 
@@ -159,7 +164,7 @@ def _isometric(signatures: Signatures, *, progress: Progress) -> NDArray[np.floa
     return np.asarray(axes[:, :0:-1] * scale, dtype=np.float32)
 
 
-def _project(points: NDArray[np.float32], projection: Projection, seed: int) -> NDArray[np.float32]:
+def _project(points: NDArray[np.float32], projection: str, seed: int) -> NDArray[np.float32]:
     """Coordinates ``(N, 2)`` of the points in the plane."""
     from threadpoolctl import threadpool_limits
 

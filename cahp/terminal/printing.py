@@ -33,6 +33,10 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{method}{_reason(run)}"
     yield ""
     yield from grid_lines(run.mask, run.rescued)
+    null = run.knee_null
+    if null is not None:
+        stops = f"{null.low}" if null.low == null.high else f"{null.low} to {null.high}"
+        yield f"  the published rule would stop at {stops} on unstructured data too ({null.draws} permutations)"
     yield ""
     yield from _outcomes(run.data.eval.split, run.outcomes)
     if run.report is not None:

@@ -316,4 +316,4 @@ def test_a_mean_ablated_model_reads_back_where_its_shapes_have_a_bias(
             with pytest.raises(OptionError, match="export it as compact"):
                 write(formats.model_form(form), tmp_path / form, **given)
         else:
-            assert write(formats.model_form(form), tmp_path / form, **given).difference <= 1e-5
+            assert write(formats.model_form(form), tmp_path / form, **given)["difference"] <= 1e-5

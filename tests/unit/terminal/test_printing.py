@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import documents
+
 from cahp.costs import Cost, Timing
 from cahp.exports.footprint import Footprint
-from cahp.run.document import CostRecord
-from cahp.terminal.printing import cost_lines, export_lines
+from cahp.run.document import CostRecord, RunDocument
+from cahp.run.knee_null import KneeNull
+from cahp.terminal.printing import cost_lines, export_lines, run_lines
 from cahp.values import Estimate
 
 FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
@@ -14,6 +19,14 @@ def test_a_time_that_could_as_well_be_the_same_is_said_first_to_be_no_change() -
     assert lines[1] == "  latency   no measurable change: pruned / full 0.99 [0.97, 1.01], n = 40 rounds"
     (said, *_) = list(cost_lines(CostRecord(FULL, CUT), Estimate(0.8, (0.78, 0.82), 40, "ratio"), 0.3))[1:]
     assert said == "  latency   1.25 x as fast: pruned / full 0.80 [0.78, 0.82], n = 40 rounds"
+
+
+def test_a_run_says_where_the_rule_stops_on_unstructured_data() -> None:
+    run = RunDocument.from_json(documents.run_json())
+    run = replace(run, knee_null=KneeNull(13, 15, 20), verified=replace(run.verified, difference=0.0))
+    said = "  the published rule would stop at 13 to 15 on unstructured data too (20 permutations)"
+    assert said in run_lines(run)
+    assert said not in run_lines(replace(run, knee_null=None))
 
 
 def test_so_it_is_with_another_runtime() -> None:
