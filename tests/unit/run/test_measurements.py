@@ -15,7 +15,6 @@ from clusters import ratio_of
 from cahp import costs, models
 from cahp.cards import ModelCard
 from cahp.costs import Cost, Costs, Timing
-from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.recoveries import RefitReport
@@ -23,6 +22,7 @@ from cahp.registry import Evidence
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.recovered import Refitted
+from cahp.stages import salience
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
@@ -101,7 +101,7 @@ def test_which_is_asked_first_changes_no_digit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So that passes with gradients have batches of their own, as those of larger models do.
-    monkeypatch.setattr(devices, "_ACTIVATION_BYTES", 100 * model.layers * model.card.hidden * 48)
+    monkeypatch.setattr(salience, "activation_bytes", lambda _: 100 * model.layers * model.card.hidden * 48)
     computed = Precisions(signatures=precision)
     made = bench(model, texts, store, precisions=computed)
     other = bench(model, texts, Store(tmp_path / "other"), precisions=computed)
