@@ -158,7 +158,7 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
             "Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number of heads instead."
         )
         return
-    st.subheader(judge(result))
+    st.subheader(state_verdict(result))
     st.caption(describe_resamples(result, requested))
     with st.container(key="stability-figures"):
         overlap, always, never, moved = st.columns(4)
@@ -249,7 +249,7 @@ def describe_resamples(result: Stability, requested: int) -> str:
     return f"{said}; {left_out} without a knee {'is' if left_out == 1 else 'are'} left out." if left_out else f"{said}."
 
 
-def judge(result: Stability) -> str:
+def state_verdict(result: Stability) -> str:
     """Return what the overlap means."""
     for least, verdict, heads in (
         (0.8, "Stable", "nearly the same heads"),

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp.studies.stability import Stability
-from cahp.ui.stability.page import describe_resamples, judge
+from cahp.ui.stability.page import describe_resamples, state_verdict
 
 
 def resampled(*kept: list[int], heads: int = 72) -> Stability:
@@ -29,7 +29,7 @@ def resampled(*kept: list[int], heads: int = 72) -> Stability:
     ],
 )
 def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
-    assert judge(result).startswith(words)
+    assert state_verdict(result).startswith(words)
 
 
 def test_how_many_resamples_were_really_used_is_said() -> None:
