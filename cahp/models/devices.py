@@ -14,6 +14,11 @@ from cahp.values import OptionError
 
 #: The file of Linux with the free memory, and the folder with the limit and use of a container.
 _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+#: In that folder, by version of the interface: the file with the limit, and the entry of a file with the use.
+_LIMITS = (
+    ("memory.max", "memory.stat", "anon"),
+    ("memory/memory.limit_in_bytes", "memory/memory.stat", "rss"),
+)
 
 
 def find_device(name: str) -> torch.device:
@@ -107,9 +112,10 @@ def free_bytes(where: torch.device) -> int | None:
         return None
     left = _read_sizes(_MEMORY, "MemAvailable:", unit=1 << 10)
     # A container may have less than the machine, or "max". Its cached files do not count: they are freed on demand.
-    with suppress(OSError, ValueError):
-        most = int((_CONTAINER / "memory.max").read_text(encoding="ascii"))
-        left.append(most - sum(_read_sizes(_CONTAINER / "memory.stat", "anon", unit=1)))
+    for limit, statistics, entry in _LIMITS:
+        with suppress(OSError, ValueError):
+            most = int((_CONTAINER / limit).read_text(encoding="ascii"))
+            left.append(most - sum(_read_sizes(_CONTAINER / statistics, entry, unit=1)))
     return max(0, min(left)) if left else None
 
 
