@@ -65,9 +65,13 @@ def fit(
     else:
         from peft import LoraConfig, get_peft_model
 
-        alpha, layers = 2 * rank, "all-linear"
         config = LoraConfig(
-            task_type="SEQ_CLS", r=rank, lora_alpha=alpha, lora_dropout=0.05, target_modules=layers, bias="none"
+            task_type="SEQ_CLS",
+            r=rank,
+            lora_alpha=2 * rank,
+            lora_dropout=0.05,
+            target_modules="all-linear",
+            bias="none",
         )
         with quiet():
             network = get_peft_model(model.network, config)

@@ -93,12 +93,8 @@ class HeadModel:
     """
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family) -> None:
-        self.network, self.tokenizer, self.card, self.family = (
-            network.eval().requires_grad_(False),
-            tokenizer,
-            card,
-            family,
-        )
+        self.network = network.eval().requires_grad_(False)
+        self.tokenizer, self.card, self.family = tokenizer, card, family
         self.layers, self.heads = card.layers, card.heads
         self.verified: Verified | None = None
         #: Makes prompts of texts (None: the model reads the texts themselves).

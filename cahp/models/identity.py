@@ -210,7 +210,7 @@ def _find_downloaded(model: str, revision: str | None) -> Path | None:
     """The folder of a model whose files were all downloaded, as it was then, or None."""
     config = hub.cached_file("model", model, CONFIG, revision)
     try:
-        return config and weights.weight_files(model, config.parent)[0].parent
+        return None if config is None else weights.weight_files(model, config.parent)[0].parent
     except ModelError:
         return None
 

@@ -228,7 +228,7 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
         output = next((place for place in outputs if is_linear(modules.get(place))), None)
         if shape is not None and output is not None:
             start = f"{listed[1]}.{listed[2]}."
-            candidate = _Candidate(shape, listed[1], f"{path}.".removeprefix(start)[:-1], output.removeprefix(start))
+            candidate = _Candidate(shape, listed[1], path[len(start) :], output[len(start) :])
             found.setdefault(candidate, []).append(int(listed[2]))
     chosen = [one for one in found if "decoder" not in one.layers] or list(found)
     if len(chosen) > 1:

@@ -65,7 +65,8 @@ class StoredTraining:
     name: str
     #: Whether an interrupted training was loaded.
     resumed: bool = field(default=False, init=False)
-    _warned: bool = field(default=False, init=False)
+    #: Whether the last state was too large for the store.
+    _unsaved: bool = field(default=False, init=False)
 
     @property
     def exists(self) -> bool:
@@ -81,13 +82,13 @@ class StoredTraining:
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Replace the stored state; warn once if the store is too small for it."""
         saved = self.store.save(self.name, arrays=arrays, meta=meta)
-        if not saved and not self._warned and self.store.trouble is None:
+        if not saved and not self._unsaved and self.store.trouble is None:
             size = sum(array.nbytes for array in arrays.values())
             logging.getLogger(__name__).warning(
                 f"The state of this training is not cached: it needs {size / 1e9:.1f} GB, and the cache may hold "
                 f"{self.store.limit_bytes / 1e9:.1f} GB. If it is interrupted, it starts again from the beginning."
             )
-        self._warned = not saved
+        self._unsaved = not saved
 
     def remove(self) -> None:
         """Remove the stored state."""
@@ -129,7 +130,7 @@ class TimedTraining(StoredTraining):
         """Replace the stored state and the time used."""
         super().save(arrays, meta)
         # Time counts only for a state that can be resumed.
-        if not self._warned:
+        if not self._unsaved:
             self.store.save(self._plan, meta={"texts": self._texts, "used": self.used})
 
     def remove(self) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,8 +90,10 @@ def select(
         OptionError: If ``min_per_layer`` does not fit a layer, or ``representative`` is unknown.
         CahpError: If a salience is not a number.
     """
-    options: Any = {"min_per_layer": min_per_layer, "representative": representative}
-    return table(clustering, salience, budgets=[budget], **options)[0]
+    (selection,) = table(
+        clustering, salience, budgets=[budget], min_per_layer=min_per_layer, representative=representative
+    )
+    return selection
 
 
 def table(
