@@ -18,7 +18,7 @@ import pytest
 from cahp import cli, methods, models
 from cahp import processes as parallel
 from cahp.files import plain_json
-from cahp.models import devices
+from cahp.models import head_model
 from cahp.outcomes import measure, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
@@ -102,7 +102,7 @@ try:
 except ValueError as error:
     found["error"] = str(error)
 from cahp import methods
-from cahp.models import devices
+from cahp.models import head_model
 from cahp.outcomes import measure, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
@@ -110,9 +110,10 @@ from cahp.store import Store
 
 asked = json.loads((here / "scores.json").read_text())
 evidence = open_bench(Settings(**asked["settings"]), store=Store(here / "scores")).evidence
-usual, devices._BATCH = devices._BATCH, (devices._BATCH[0], 5)  # several batches, of which each process takes some
+original = head_model.batch_size
+head_model.batch_size = lambda device: (2048, 5)  # several batches, of which each process takes some
 found["scores"] = {name: methods.get(name).score(evidence).tolist() for name in asked["methods"]}
-devices._BATCH = usual
+head_model.batch_size = original
 for words in json.loads((here / "asked.json").read_text()):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -200,7 +201,7 @@ def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_two_processes_score_heads_as_one_does(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 5))
+    monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 5))
     asked = json.loads((two.folder / "scores.json").read_text())["settings"]
     evidence = open_bench(Settings(**asked), store=Store(tmp_path)).evidence
     for name in SCORED:

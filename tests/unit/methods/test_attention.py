@@ -20,7 +20,7 @@ from cahp import processes as parallel
 from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
 from cahp.methods.shared.scored import average_rows, row_maxima
-from cahp.models import devices
+from cahp.models import head_model
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import special_ids
 from cahp.run.evidence import HeadEvidence
@@ -275,7 +275,7 @@ def test_a_text_without_words_counts_for_nothing_beside_others(model: HeadModel,
 
 def shares(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> list[list[NDArray[np.float64]]]:
     """What each of two processes would add to the total, every time that they add up."""
-    monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 2))
+    monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 2))
     parts: list[list[NDArray[np.float64]]] = []
     for rank in range(2):
         added: list[NDArray[np.float64]] = []
@@ -292,7 +292,7 @@ def test_processes_share_the_texts_of_attributions_and_find_what_one_finds(
     texts = fakes.sentences(7)
     parts = shares(monkeypatch, lambda: attributions(model, texts, steps=2, progress=silent))
     monkeypatch.undo()
-    monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 2))
+    monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 2))
     seen = [part[0].any(axis=(1, 2)) for part in parts]
     assert seen[0].sum() == 4
     assert (seen[0] ^ seen[1]).all()
@@ -308,6 +308,6 @@ def test_processes_share_the_texts_of_row_statistics_and_find_what_one_finds(
     # Of four batches each process went through two.
     assert [np.flatnonzero(part.any(axis=(1, 2))).tolist() for part in rows] == [[0, 2], [1, 3]]
     monkeypatch.undo()
-    monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 2))
+    monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 2))
     both = np.sum(sums, axis=0).sum(axis=0) / np.sum(rows, axis=0).sum(axis=0)
     np.testing.assert_array_equal(both, average_rows(evidence, row_maxima))
