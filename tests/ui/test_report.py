@@ -30,18 +30,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(report: Path, new_context: Callable[..., BrowserContext]) -> Iterator[Callable[..., Page]]:
     """``opened(**options)`` is the report without a network; whatever it asks for or complains of fails the test."""
     trouble: list[str] = []
+    requests: list[str] = []
 
     def made(**options: object) -> Page:
         page = new_context(offline=True, **options).new_page()
         page.on("console", lambda message: trouble.append(message.text))
         page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("request", lambda request: trouble.append(request.url) if request.url != report.as_uri() else None)
+        page.on("request", lambda request: requests.append(request.url))
         page.goto(report.as_uri())
         expect(page.get_by_role("gridcell")).to_have_count(72)
         return page
 
     yield made
     assert trouble == []
+    # A blob is what the page itself offers for download.
+    assert {url for url in requests if not url.startswith("blob:")} <= {report.as_uri()}
 
 
 def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callable[..., Page]) -> None:
