@@ -32,8 +32,9 @@ class Outcome:
     """One row: a name for files, words for people, and the function that estimates it.
 
     ``label`` names it on screen and in the terminal, ``difference`` tells that it compares with the full model's
-    answers on the same texts, ``lower_is_better`` its direction. ``estimate`` takes the evaluation, the full model's
-    evaluation (itself where ``difference`` is False) and the seed of the bootstrap.
+    answers on the same texts, ``lower_is_better`` its direction. A ``headline`` has its own figure and curve on the
+    board. ``estimate`` takes the evaluation, the full model's evaluation (itself where ``difference`` is False) and the
+    seed of the bootstrap.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Outcome:
     needs_labels: bool = True
     difference: bool = False
     lower_is_better: bool = False
+    headline: bool = False
 
 
 def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int = 42) -> dict[str, Estimate]:
@@ -154,6 +156,7 @@ OUTCOMES: Mapping[str, Outcome] = {
             needs_labels=False,
             difference=True,
             lower_is_better=True,
+            headline=True,
         ),
         Outcome(
             "agreement",
@@ -162,8 +165,9 @@ OUTCOMES: Mapping[str, Outcome] = {
             lambda found, full, seed: _share(same_predictions(found, full)),
             needs_labels=False,
             difference=True,
+            headline=True,
         ),
-        Outcome("accuracy", "accuracy", "share", lambda found, full, seed: _share(found.correct)),
+        Outcome("accuracy", "accuracy", "share", lambda found, full, seed: _share(found.correct), headline=True),
         Outcome("accuracy_change", "change in accuracy", "points", accuracy_change, difference=True),
         Outcome("macro_f1", "macro-F1 (mean over classes)", "share", lambda found, full, seed: _macro_f1(found)),
         Outcome(
@@ -178,6 +182,15 @@ OUTCOMES: Mapping[str, Outcome] = {
         ),
     )
 }
+#: The outcomes with a figure and a curve of their own, those that most people know first.
+HEADLINES = tuple(sorted((row for row in OUTCOMES.values() if row.headline), key=lambda row: not row.needs_labels))
+
+
+def describe(outcomes: Outcomes) -> str:
+    """Describe the headline outcomes with their intervals for a sentence: ``accuracy 91.0 % (88.1 to 93.2), ...``."""
+    estimates = {row.label: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
+    words = [f"{label} {one.text}{f' ({one.span})' if one.ci95 else ''}" for label, one in estimates.items()]
+    return f"{', '.join(words)}, n = {max(one.n for one in estimates.values()):,}"
 
 
 # The fields ``metrics`` and ``delta`` of files ------------------------------------------------------------------

@@ -8,7 +8,8 @@ pooled attention map.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol
@@ -276,11 +277,18 @@ class Evaluation:
         apart: NDArray[np.float64] = (np.exp(wanted) * (wanted - self.log_probabilities)).sum(axis=1)
         return apart.clip(min=0.0)
 
+    def take(self, rows: Ints) -> Evaluation:
+        """Return the answers to the texts in ``rows``."""
+        return Evaluation(self.scores[rows], self.labels[rows], self.classes)
+
     @property
     def correct(self) -> Bools:
         """Whether the prediction of each example is correct."""
         return np.asarray(self.predictions == self.labels)
 
+
+#: Called with the rows and the answers of the texts so far, while the other texts are evaluated.
+PartListener = Callable[[Ints, Evaluation], None]
 
 #: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, a ratio, or a plain number.
 Unit = Literal["share", "points", "nats", "ratio", "number"]
@@ -342,4 +350,7 @@ class Estimate:
 
     @property
     def _digits(self) -> int:
+        if self.unit == "nats" and 0 < abs(self.value) < 0.01:
+            # A small divergence keeps two significant digits.
+            return min(9, 1 - math.floor(math.log10(abs(self.value))))
         return {"share": 1, "points": 1, "ratio": 2, "nats": 3, "number": 1}[self.unit]

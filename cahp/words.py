@@ -14,6 +14,11 @@ def number(value: float, digits: int = 1) -> str:
     return f"{value:z.{digits}f}".replace("-", "−")
 
 
+def capital(text: str) -> str:
+    """Write the first letter as a capital."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def signed(value: float, digits: int = 1) -> str:
     """Format a difference with its sign."""
     return f"{value:+z.{digits}f}".replace("-", "−")

@@ -21,6 +21,7 @@ from cahp.figures import curves
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.marks import label
 from cahp.figures.space import space_figure
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, method_of
@@ -122,7 +123,7 @@ def by_budget(
         if not fewest <= budget <= total:
             raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {fewest}..{total}")
     shown = recovery if recovery.swept and what == "accuracy" else NONE
-    rows = []
+    measured, rows = {}, []
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
         if budget == total:
@@ -131,15 +132,15 @@ def by_budget(
             method = method_of(settings)
             mask = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer).mask
         if what == "accuracy":
-            rows.append(Row(budget, None, evaluate_mask(bench, mask, recover=shown.name), None, None))
+            measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
         elif not mask.empty_layers and budget < total:
             costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
-            rows.append(Row(budget, None, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))
+            rows.append(Row(budget, {}, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))
     progress("table", len(wanted), len(wanted))
     if what == "latency":
         return add_title(curves.latency_by_budget(rows, dark=dark), "Time saved with fewer heads", dark=dark)
-    title = f"Accuracy on {settings.eval_split} ({shown.result}), measured at {len(rows)} budgets"
-    return add_title(curves.accuracy_by_budget(rows, dark=dark), title, dark=dark)
+    title = f"Accuracy on {settings.eval_split} ({shown.result}), measured at {len(measured)} budgets"
+    return add_title(curves.outcome_by_budget(measured, OUTCOMES[what], dark=dark), title, dark=dark)
 
 
 # HTML ----------------------------------------------------------------------------------------------------------------

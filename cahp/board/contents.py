@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
-from cahp.outcomes import OUTCOMES, Outcomes
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.studies.budget_sweep import BudgetTable, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
@@ -47,7 +47,9 @@ class Shown:
 
     ``origin`` tells how the mask was chosen; other words than these three are shown unchanged. ``rescued`` are the
     heads added by the per-layer minimum. ``places`` are the indices of the layers in the model, if layers between them
-    have no heads. ``pinned`` is another mask, A: the board marks the heads that only one of the two keeps.
+    have no heads. ``pinned`` is another mask, A: the board marks the heads that only one of the two keeps. ``glimpse``
+    are the outcomes on the texts so far, while the mask is measured. ``beside`` are the outcomes of the same mask after
+    a recovery, with its words.
     """
 
     mask: HeadMask
@@ -58,6 +60,8 @@ class Shown:
     rescued: Sequence[int] = ()
     places: Sequence[int] | None = None
     pinned: HeadMask | None = None
+    glimpse: Outcomes | None = None
+    beside: tuple[str, Outcomes] | None = None
 
 
 def contents(
@@ -89,11 +93,13 @@ def contents(
     rows, full, mask, smooth = table.rows(), table.full, shown.mask, clusters.smoothed
     at = mask.count - table.budgets[0]
     row = rows[at] if 0 <= at < len(rows) else None
-    # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Accuracy
-    # does, so its estimate serves the budget's own mask alone.
+    # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
+    # do, so their estimates serve the budget's own mask alone.
     ratio = None if row is None else row.ratio
-    own = row if row is not None and table.has(mask) else None
-    accuracy, glimpse = (None, None) if own is None else (own.accuracy, own.glimpse)
+    values, glimpse = ({}, None) if row is None or not table.has(mask) else (row.values, row.glimpse)
+    figures = [_figures(row) for row in rows]
+    current = _figures(Row(mask.count, values, shown.outcomes, ratio, shown.speed, shown.glimpse or glimpse))
+    measured = {name for one in (*figures, current) for name in one["values"]}
     data: dict[str, Any] = {
         "layers": clusters.layers,
         "heads": clusters.heads,
@@ -101,11 +107,11 @@ def contents(
         "kept": [_packed(selection.mask) for selection in table.selections],
         "rows": [
             {
-                **_figures(row),
+                **one,
                 "rescued": list(selection.rescued),
                 **({"uncuttable": True} if selection.mask.empty_layers else {}),
             }
-            for row, selection in zip(rows, table.selections, strict=True)
+            for one, selection in zip(figures, table.selections, strict=True)
         ],
         "ks": clusters.clustering.ks.tolist(),
         "mss": [round(float(value), 4) for value in clusters.clustering.mss],
@@ -117,15 +123,27 @@ def contents(
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
         "names": [letters(cluster) for cluster in range(int(labels.max()) + 1)],
-        "full": None if full is None else {"accuracy": full["accuracy"].value, "n": full["accuracy"].n},
-        "chance": _short(chance),
+        # An outcome that no budget has is absent; before the first measurement all are expected.
+        "outcomes": [
+            {
+                "name": row.name,
+                "label": row.label,
+                "unit": row.unit,
+                "full": None if full is None or row.name not in full else full[row.name].value,
+                "n": None if full is None or row.name not in full else full[row.name].n,
+                # The majority-class baseline answers labels.
+                "chance": _short(chance) if row.needs_labels else None,
+            }
+            for row in HEADLINES
+            if row.name in measured or not measured
+        ],
         "recovered": RECOVERIES[table.recover].noun,
         "unmeasured": "" if RECOVERIES[table.recover].swept else f"not {RECOVERIES[table.recover].result} yet",
         "status": status,
         "still": still,
         "selected": selected,
         "current": {
-            **_figures(Row(mask.count, accuracy, shown.outcomes, ratio, shown.speed, glimpse)),
+            **current,
             "budget": mask.count,
             "kept": _packed(mask),
             "origin": shown.origin,
@@ -134,6 +152,12 @@ def contents(
             "uncuttable": bool(mask.empty_layers),
         },
     }
+    if shown.beside is not None:
+        recovery, after = shown.beside
+        data["current"]["beside"] = {
+            name: f"{recovery} {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
+            for name, estimate in after.items()
+        }
     if shown.places is not None:
         data["places"] = list(shown.places)
     if shown.pinned is not None:
@@ -170,23 +194,25 @@ def _base64(array: NDArray[Any]) -> str:
 
 
 def _figures(row: Row) -> dict[str, Any]:
-    outcomes, speed = row.outcomes, row.speed
-    figures: dict[str, Any] = {"accuracy": _short(row.accuracy), "ratio": _short(row.ratio)}
-    if row.glimpse is not None:
-        figures["glimpsed"] = row.glimpse.n
-    if outcomes is not None:
-        others = dict(outcomes)
-        accuracy, change = others.pop("accuracy"), others.pop("accuracy_change")
-        figures |= {
-            "accuracy": accuracy.value,
-            "low": _short(accuracy.low),
-            "high": _short(accuracy.high),
-            "n": accuracy.n,
-            "pp": _short(change.value),
-            "ppLow": _short(change.low),
-            "ppHigh": _short(change.high),
-            "others": [f"{OUTCOMES[name].label} {outcome.text}" for name, outcome in others.items()],
-        }
+    """Return a row for the script; ``values`` have value, low, high and n of each outcome, or an estimated value."""
+    outcomes, speed = row.outcomes or {}, row.speed
+    values: dict[str, list[float | None]] = {name: [_short(value)] for name, value in row.values.items()}
+    for head in HEADLINES:
+        estimate = (row.outcomes or row.glimpse or {}).get(head.name)
+        if estimate is not None:
+            ends = [] if estimate.ci95 is None else [_short(estimate.low), _short(estimate.high), estimate.n]
+            values[head.name] = [estimate.value, *ends]
+    figures: dict[str, Any] = {"values": values, "ratio": _short(row.ratio)}
+    if row.glimpse is not None and row.outcomes is None:
+        figures["glimpsed"] = max(estimate.n for estimate in row.glimpse.values())
+    change = outcomes.get("accuracy_change")
+    if change is not None:
+        figures |= {"pp": _short(change.value), "ppLow": _short(change.low), "ppHigh": _short(change.high)}
+        figures["others"] = [
+            f"{head.label} {outcomes[name].text}"
+            for name, head in OUTCOMES.items()
+            if name in outcomes and not head.headline and outcomes[name] is not change
+        ]
     if speed is not None:
         figures |= {
             "ratio": _short(speed.ratio.value),
@@ -203,7 +229,8 @@ def _figures(row: Row) -> dict[str, Any]:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
+    """Round to five significant digits: a table has a thousand budgets."""
+    return None if value is None else float(f"{value:.5g}")
 
 
 # Script and style sheet --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cahp.comparison.document import AreaVerdict, Verdict
 from cahp.comparison.plan import REFERENCE
 from cahp.recoveries import RECOVERIES
-from cahp.words import points, signed
+from cahp.words import capital, points, signed
 
 if TYPE_CHECKING:
     from cahp.comparison.split_results import SplitResults
@@ -154,7 +154,7 @@ def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[
 
 
 def _capitalise(sentence: str) -> str:
-    return f"{sentence[:1].upper()}{sentence[1:]}"
+    return capital(sentence)
 
 
 def _count(number: int, noun: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from cahp.board.colours import hues, letters, striped
 from cahp.outcomes import Outcomes
 from cahp.values import Estimate, Floats, HeadMask, Ints
-from cahp.words import percent, safe
+from cahp.words import capital, safe
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
 #: Most characters of a word in a narrow column.
@@ -128,24 +128,24 @@ def _start_of(low: float) -> str:
     return "" if low == 0 else f", from {low:g}"
 
 
-def by_budget(accuracies: Mapping[int, Estimate], *, full: float, majority: float | None, at: int) -> str:
-    """Draw accuracy by budget with intervals, with levels of the full model and of the majority-class baseline.
-
-    ``at`` is the budget of the report.
-    """
-    measured = {budget: one for budget, one in accuracies.items() if np.isfinite(one.value)}
-    levels = {"all heads": full, **({} if majority is None else {"majority-class baseline": majority})}
-    ends = [(100 * one.low, 100 * one.high) for one in measured.values()]
-    lowest = min(measured, key=lambda budget: measured[budget].value)
+def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[str, Estimate], at: int) -> str:
+    """Draw an outcome by budget with intervals, and named levels; ``at`` is the budget of the report."""
+    measured = {budget: one for budget, one in estimates.items() if np.isfinite(one.value)}
+    share = next(iter(levels.values())).unit == "share"
+    scale, unit = (100, "%") if share else (1, "nats")
+    ends = [(scale * one.low, scale * one.high) for one in measured.values()]
+    drawn = {f"{name} {level.text}": scale * level.value for name, level in levels.items()}
+    values = [*(end for pair in ends for end in pair), *drawn.values()]
+    lowest, highest = (pick(measured, key=lambda budget: measured[budget].value) for pick in (min, max))
     return _line_chart(
-        {budget: 100 * one.value for budget, one in measured.items()},
-        alt=f"Accuracy at {len(measured)} budgets from {min(measured)} to {max(measured)} heads: lowest "
-        f"{measured[lowest].text} at {lowest} heads; "
-        + ", ".join(f"{name} {percent(level)}" for name, level in levels.items()),
-        names=("heads kept", "accuracy in %"),
-        scale=axis([end for pair in ends for end in pair] + [100 * level for level in levels.values()]),
+        {budget: scale * one.value for budget, one in measured.items()},
+        alt=f"{capital(label)} at {len(measured)} budgets from {min(measured)} to {max(measured)} heads: "
+        f"lowest {measured[lowest].text} at {lowest} heads, highest {measured[highest].text} at {highest} heads; "
+        + ", ".join(drawn),
+        names=("heads kept", f"{label} in {unit}"),
+        scale=axis(values, most=100.0 if share else 10 ** float(np.ceil(np.log10(max(*values, 1e-3))))),
         ends=ends,
-        levels={f"{name} {percent(level)}": 100 * level for name, level in levels.items()},
+        levels=drawn,
         mark=at,
     )
 

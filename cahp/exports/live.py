@@ -93,16 +93,16 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     yield f"<p class='note moves'>Drag the number of heads. {note} {clusters}</p>"
     requested = run.budget.requested is not None
     origin = "hand" if run.settings.method == BY_HAND else "budget" if requested else "auto"
-    recovered, swept, recovery = run.outcomes.get("recovered"), live.table.recover, ""
+    recovered, swept, beside = run.outcomes.get("recovered"), live.table.recover, None
     if swept == NONE.name and recovered is not None:
-        recovery = f"{name_of_result(run.settings.recover)}: {recovered['accuracy'].text}"
+        beside = f"{name_of_result(run.settings.recover)}:", recovered
     ratio = run.latency_ratio
     speed = None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
     rescued = [layer * mask.heads + head for layer, head in run.rescued]
     data = contents(
         live.table,
         live.clusters,
-        Shown(mask, origin, own_outcomes(run, swept), speed, recovery, rescued),
+        Shown(mask, origin, own_outcomes(run, swept), speed, rescued=rescued, beside=beside),
         labels=live.labels,
         alone=all_clusters,
         chance=run.data.eval.most_frequent,

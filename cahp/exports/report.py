@@ -21,12 +21,12 @@ from cahp.exports.live import Live, live_of
 from cahp.exports.recipe import Recipe, recipe
 from cahp.exports.run_folder import RunFiles
 from cahp.files import is_there
-from cahp.outcomes import Outcomes
+from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
 from cahp.values import Ints, OptionError
-from cahp.words import interval, percent, safe
+from cahp.words import capital, interval, percent, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: Characters of an example text that are shown.
@@ -62,6 +62,9 @@ def verdict(run: RunDocument) -> str:
     else:
         difference = f"no measurable change ({change.text}, 95 % interval {change.interval})"
     after = " after recovery" if state == "recovered" else ""
+    same = [row for row in HEADLINES if row.difference and row.name in run.outcomes[state]]
+    against_full = "; ".join(f"{row.label} {run.outcomes[state][row.name]}" for row in same)
+    against_full = f"{capital(against_full)}. " if same else ""
     ratio = run.latency_ratio
     if ratio is None:
         latency = "Time was not measured."
@@ -74,7 +77,7 @@ def verdict(run: RunDocument) -> str:
         )
     return (
         f"{run.budget.attained} of {total} heads are kept. Accuracy on {now.n:,} texts{after} is {now.text}; with all "
-        f"heads it is {full.text}: {difference}. {latency}"
+        f"heads it is {full.text}: {difference}. {against_full}{latency}"
     )
 
 
@@ -109,7 +112,7 @@ def page(
     if len(compared) > 1 or run.steps:
         sections.append(_section("Effect of recovery", report_figures.recoveries(run, compared)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
-        sections.append(_section("Accuracy by budget", report_figures.budgets(run, live.table)))
+        sections.append(_section("Outcomes by budget", report_figures.budgets(run, live.table)))
     if examples:
         sections.append(_section("Changed predictions", _examples(examples)))
     if live is not None:

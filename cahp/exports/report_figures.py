@@ -1,15 +1,16 @@
-"""The results in a report: outcomes, recoveries, cost, and accuracy by budget."""
+"""The results in a report: outcomes, recoveries, cost, and outcomes by budget."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from cahp.exports.drawings import by_budget, intervals, table
-from cahp.outcomes import OUTCOMES, Outcomes
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.words import duration, percent, safe
+from cahp.values import Estimate
+from cahp.words import capital, duration, percent, safe
 
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
 
@@ -40,7 +41,7 @@ def _rows(columns: Iterable[Outcomes]) -> Iterator[tuple[str, list[str]]]:
     for name, row in OUTCOMES.items():
         estimates = [outcomes.get(name) for outcomes in columns]
         if any(estimates):
-            yield row.label[:1].upper() + row.label[1:], ["" if one is None else one.text for one in estimates]
+            yield capital(row.label), ["" if one is None else one.text for one in estimates]
         if any(one is not None and one.ci95 for one in estimates):
             yield "95 % interval", ["" if one is None else one.interval for one in estimates]
 
@@ -65,14 +66,12 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
     if len(compared) > 1:
         yield table("The same heads after each recovery, on the same texts", list(compared), rows)
     if run.steps:
-        accuracy, gained = [step.outcomes["accuracy"] for step in run.steps], [step.gained for step in run.steps]
+        gained = [step.gained for step in run.steps]
         rows = [
-            ("Accuracy", [one.text for one in accuracy]),
-            ("95 % interval", [one.interval for one in accuracy]),
+            *_rows(step.outcomes for step in run.steps),
             ("Change from the previous step", ["" if one is None else one.text for one in gained]),
             ("95 % interval of this", ["" if one is None else one.interval for one in gained]),
-            ("Agreement with the full model", [step.outcomes["agreement"].text for step in run.steps]),
-            ("Evaluation texts", [f"{one.n:,}" for one in accuracy]),
+            ("Evaluation texts", [f"{step.outcomes['accuracy'].n:,}" for step in run.steps]),
             ("Training texts", ["" if step.examples is None else f"{step.examples:,}" for step in run.steps]),
             ("Time", ["" if step.seconds is None else duration(step.seconds) for step in run.steps]),
             ("Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in run.steps]),
@@ -116,12 +115,20 @@ def _cost(run: RunDocument) -> Iterator[str]:
 
 
 def budgets(run: RunDocument, swept: BudgetTable) -> Iterator[str]:
-    """Draw accuracy at every measured budget, with levels of the full model and of the majority-class baseline."""
-    accuracies = {row.budget: row.outcomes["accuracy"] for row in swept.rows() if row.outcomes is not None}
-    full, majority = run.outcomes["full"]["accuracy"], run.data.eval.most_frequent
-    baseline = "" if majority is None else f" Accuracy of the majority-class baseline: {percent(majority)}."
-    yield (
-        f"<p>Accuracy {RECOVERIES[swept.recover].after or NONE.result}, at {len(accuracies)} of {len(swept.budgets)} "
-        f"budgets, with 95 % intervals (n = {full.n:,}).{baseline}</p>"
-    )
-    yield by_budget(accuracies, full=full.value, majority=majority, at=run.budget.attained)
+    """Draw each headline outcome at every measured budget, with levels of the full model and of the majority class."""
+    full, majority = swept.full or {}, run.data.eval.most_frequent
+    for head in HEADLINES:
+        measured = swept.estimates(head.name)
+        if len(measured) < 2 or head.name not in full:
+            continue
+        levels = {"all heads": full[head.name]}
+        baseline = ""
+        if head.needs_labels and majority is not None:
+            levels["majority-class baseline"] = Estimate(majority, None, full[head.name].n, head.unit)
+            baseline = f" Accuracy of the majority-class baseline: {percent(majority)}."
+        yield (
+            f"<p>{capital(head.label)} {RECOVERIES[swept.recover].after or NONE.result}, at "
+            f"{len(measured)} of {len(swept.budgets)} budgets, with 95 % intervals (n = {full[head.name].n:,})."
+            f"{baseline}</p>"
+        )
+        yield by_budget(head.label, measured, levels=levels, at=run.budget.attained)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cahp.figures import palette
 from cahp.figures.marks import draw, error_bars
+from cahp.outcomes import Outcome
 from cahp.studies.budget_sweep import Row
 from cahp.values import Estimate, Floats, Ints
 
@@ -21,11 +22,12 @@ def silhouette(ks: Ints, mss: Floats, knee: int | None, *, dark: bool) -> Any:
     return figure
 
 
-def accuracy_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
-    """Draw the accuracy with its 95 % interval at every measured budget."""
-    measured = [(row.budget, row.outcomes["accuracy"]) for row in rows if row.outcomes is not None]
-    hover = [f"{budget} heads: accuracy {accuracy}" for budget, accuracy in measured]
-    return _curve(_by_budget(measured, hover, scale=100, dark=dark), "heads kept", "accuracy in %", dark=dark)
+def outcome_by_budget(measured: Mapping[int, Estimate], head: Outcome, *, dark: bool) -> Any:
+    """Draw an outcome with its 95 % interval at every measured budget."""
+    hover = [f"{budget} heads: {head.label} {estimate}" for budget, estimate in measured.items()]
+    scale, unit = (100, "%") if head.unit == "share" else (1, head.unit)
+    trace = _by_budget(list(measured.items()), hover, scale=scale, dark=dark)
+    return _curve(trace, "heads kept", f"{head.label} in {unit}", dark=dark)
 
 
 def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:

@@ -106,6 +106,8 @@ class BudgetBoard(anywidget.AnyWidget):
         self._choices = Choices(bench.card, bench.settings, clusters, table)
         self._board = Board(lambda: self._choices, mask=run.mask)
         self._measured: dict[str, Outcomes] = {}
+        #: Outcomes on the texts so far, of masks that are being measured.
+        self._glimpses: dict[str, Outcomes] = {}
         measured = own_outcomes(run, table.recover)
         if measured is not None:
             self._measured[run.mask.sha256] = measured
@@ -205,9 +207,13 @@ class BudgetBoard(anywidget.AnyWidget):
         bench.resources.progress = progress
         if self._outcomes_of(mask) is None:
             progress("evaluation", 0, 1)
-            outcomes = budget_sweep.evaluate_mask(
-                bench, mask, recover=NONE.name if mask.empty_layers else self.table.recover
-            )
+
+            def show_part(outcomes: Outcomes) -> None:
+                self._glimpses[mask.sha256] = outcomes
+                self._show()
+
+            recover = NONE.name if mask.empty_layers else self.table.recover
+            outcomes = budget_sweep.evaluate_mask(bench, mask, recover=recover, on_part=show_part)
             self._measured[mask.sha256] = outcomes
             if self.table.has(mask):
                 self.table.add(mask.count, outcomes=outcomes)
@@ -232,7 +238,14 @@ class BudgetBoard(anywidget.AnyWidget):
             data = contents(
                 self.table,
                 self._clusters,
-                Shown(mask, board.origin, outcomes, speed, rescued=board.rescued),
+                Shown(
+                    mask,
+                    board.origin,
+                    outcomes,
+                    speed,
+                    rescued=board.rescued,
+                    glimpse=self._glimpses.get(mask.sha256),
+                ),
                 labels=board.labels,
                 selected=self._selected,
                 status="being measured…" if self._measuring else "",

@@ -16,7 +16,7 @@ from cahp.costs import LATENCY_SECONDS, Cost, Costs
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
-from cahp.values import Evaluation, HeadMask, Ints, OptionError, Precision, Texts
+from cahp.values import Evaluation, HeadMask, Ints, OptionError, PartListener, Precision, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -49,8 +49,18 @@ class Measurements:
         """The model, loaded and proven on first use."""
         return self._resources.model
 
-    def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None) -> Evaluation:
-        """Evaluate the full model, the masked one, or a recovered pruned one on ``texts``."""
+    def evaluate(
+        self,
+        texts: Texts,
+        *,
+        mask: HeadMask | None = None,
+        recovered: Recovered | None = None,
+        on_part: PartListener | None = None,
+    ) -> Evaluation:
+        """Evaluate the full model, the masked one, or a recovered pruned one on ``texts``.
+
+        ``on_part`` receives the answers so far while the texts are evaluated.
+        """
         if mask is not None and mask.is_full and recovered is None:
             # The self-test has proven that a mask which drops nothing is the full model.
             mask = None
@@ -61,7 +71,7 @@ class Measurements:
         evaluation = self._read_evaluation(name, texts)
         sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
-            evaluation = self._evaluate(texts, mask, recovered, sharing)
+            evaluation = self._evaluate(texts, mask, recovered, sharing, on_part)
             self._resources.keep(name, {"scores": evaluation.scores})
         elif sharing is not None:
             sharing.forget(mask or self._whole)
@@ -92,15 +102,21 @@ class Measurements:
         )
 
     def _evaluate(
-        self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None, sharing: _Sharing | None
+        self,
+        texts: Texts,
+        mask: HeadMask | None,
+        recovered: Recovered | None,
+        sharing: _Sharing | None,
+        on_part: PartListener | None,
     ) -> Evaluation:
         if mask is not None and mask.empty_layers:
-            return self.evaluate_model(self.model, texts, mask=mask)
+            return self.evaluate_model(self.model, texts, mask=mask, on_part=on_part)
         if sharing is not None:
             with self._resources.timed("evaluation"):
                 prefixes = sharing.prefixes(self.model, self._precision)
-                return prefixes.evaluate(mask or self._whole, progress=self._resources.progress)
-        return self.evaluate_model(self.model if mask is None else cut_model(self.model, mask, recovered), texts)
+                return prefixes.evaluate(mask or self._whole, progress=self._resources.progress, on_part=on_part)
+        model = self.model if mask is None else cut_model(self.model, mask, recovered)
+        return self.evaluate_model(model, texts, on_part=on_part)
 
     @property
     def _whole(self) -> HeadMask:
@@ -124,12 +140,15 @@ class Measurements:
         finally:
             self._sharing = None
 
-    def evaluate_model(self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None) -> Evaluation:
+    def evaluate_model(
+        self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None, on_part: PartListener | None = None
+    ) -> Evaluation:
         """Evaluate any model now; the result is not stored."""
         from cahp.stages.evaluation import evaluate
 
+        options: dict[str, Any] = {"precision": self._precision, "progress": self._resources.progress}
         with self._resources.timed("evaluation"):
-            return evaluate(model, texts, mask=mask, precision=self._precision, progress=self._resources.progress)
+            return evaluate(model, texts, mask=mask, on_part=on_part, **options)
 
     def difference(self, mask: HeadMask, texts: Texts) -> float | None:
         """Return the largest difference between the logits of the masked and the cut model on a few texts.

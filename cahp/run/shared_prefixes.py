@@ -12,7 +12,7 @@ from torch import Tensor
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut, tail
 from cahp.stages.evaluation import evaluate_batches
-from cahp.values import Evaluation, HeadMask, Ints, Precision, Progress, Texts, silent
+from cahp.values import Evaluation, HeadMask, Ints, PartListener, Precision, Progress, Texts, silent
 
 #: Memory for hidden states, in bytes.
 ROOM = 512 << 20
@@ -64,13 +64,17 @@ class SharedPrefixes:
         if not len(rows):
             return None
         found = self._first(mask, cut(self._model, mask), progress)
-        return rows, Evaluation(found.scores[rows], found.labels[rows], found.classes)
+        return rows, found.take(rows)
 
-    def evaluate(self, mask: HeadMask, *, progress: Progress = silent) -> Evaluation:
-        """Evaluate the model cut to ``mask``, which must have no empty layer."""
+    def evaluate(
+        self, mask: HeadMask, *, progress: Progress = silent, on_part: PartListener | None = None
+    ) -> Evaluation:
+        """Evaluate the model cut to ``mask``, which must have no empty layer; ``on_part`` receives a glimpse."""
         before, total = len(self._some.rows), len(self._texts)
         pruned = cut(self._model, mask)
         some = self._first(mask, pruned, lambda stage, done, _: progress(stage, done, total))
+        if on_part is not None and before:
+            on_part(self._some.rows, some.take(self._some.rows))
         others = self._others.answers(mask, pruned, lambda stage, done, _: progress(stage, before + done, total))
         self._glimpses.pop(mask.sha256, None)
         # Each text is evaluated in one part, and is 0 in the other.

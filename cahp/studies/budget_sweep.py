@@ -14,14 +14,14 @@ from typing import Any, Literal
 import numpy as np
 
 from cahp.costs import Cost, Costs
-from cahp.outcomes import Outcomes, finite, measure
+from cahp.outcomes import HEADLINES, Outcomes, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
 from cahp.run.settings import Settings
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import BudgetError, Estimate, HeadMask, Progress, Selection, silent
+from cahp.values import BudgetError, Estimate, Evaluation, HeadMask, Ints, Progress, Selection, silent
 
 #: Number of budgets at which latency is measured; in between it is nearly a straight line.
 TIMED = 8
@@ -54,16 +54,17 @@ class Speed:
 class Row:
     """One budget. What is not measured is estimated without an interval, or None where nothing supports an estimate.
 
-    An ``accuracy`` rests on a ``glimpse`` at some of the texts, if there is one, and otherwise on the budgets beside
-    it. Between models that were trained nothing is estimated: how far a training gets differs from mask to mask.
+    ``values`` are those of the headline outcomes, by name. An estimate rests on a ``glimpse`` at some of the texts, if
+    there is one, and otherwise on the budgets beside it. Between models that were trained nothing is estimated: how far
+    a training gets differs from mask to mask.
     """
 
     budget: int
-    accuracy: float | None
+    values: Mapping[str, float]
     outcomes: Outcomes | None
     ratio: float | None
     speed: Speed | None
-    glimpse: Estimate | None = None
+    glimpse: Outcomes | None = None
 
 
 #: Called with the mask and its measurement.
@@ -87,7 +88,7 @@ class BudgetTable:
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
         self._speed: dict[int, Speed] = {}
-        self._glimpses: dict[int, Estimate] = {}
+        self._glimpses: dict[int, Outcomes] = {}
         self._lock = threading.Lock()
         self._version = 0
 
@@ -130,7 +131,7 @@ class BudgetTable:
         *,
         outcomes: Outcomes | None = None,
         speed: Speed | None = None,
-        glimpse: Estimate | None = None,
+        glimpse: Outcomes | None = None,
     ) -> None:
         """Enter a measurement, or a glimpse until it is measured."""
         with self._lock:
@@ -154,18 +155,26 @@ class BudgetTable:
         """Return all rows, interpolated between the measurements."""
         with self._lock:
             outcomes, speed, glimpses = dict(self._outcomes), dict(self._speed), dict(self._glimpses)
-        measured = {budget: glimpse.value for budget, glimpse in glimpses.items()}
-        measured |= {budget: found["accuracy"].value for budget, found in outcomes.items()}
-        accuracy = [measured.get(budget) for budget in self.budgets]
-        if RECOVERIES[self.recover].swept:
-            accuracy = _between(self.budgets, measured)
+        values: list[dict[str, float]] = [{} for _ in self.budgets]
+        for name in (row.name for row in HEADLINES):
+            known = {budget: found[name].value for budget, found in (glimpses | outcomes).items() if name in found}
+            swept = RECOVERIES[self.recover].swept
+            curve = _between(self.budgets, known) if swept else [known.get(budget) for budget in self.budgets]
+            for row, value in zip(values, curve, strict=True):
+                if value is not None:
+                    row[name] = value
         # With all heads kept, both models are the same.
         ratios = {**{budget: found.ratio.value for budget, found in speed.items()}, self.budgets[-1]: 1.0}
         ratio = _between(self.budgets, ratios if speed else {})
         return [
-            Row(budget, accuracy[index], outcomes.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
+            Row(budget, values[index], outcomes.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
             for index, budget in enumerate(self.budgets)
         ]
+
+    def estimates(self, name: str) -> dict[int, Estimate]:
+        """Return the measured values of an outcome by budget."""
+        with self._lock:
+            return {budget: found[name] for budget, found in sorted(self._outcomes.items()) if name in found}
 
     def measured(self) -> tuple[int, int]:
         """Return the number of measured rows and of all rows."""
@@ -173,7 +182,7 @@ class BudgetTable:
 
     @property
     def glimpsed(self) -> int:
-        """Number of rows whose accuracy is estimated from a part of the texts."""
+        """Number of rows that are estimated from a part of the texts."""
         return len(self._glimpses)
 
     def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse"], int] | None:
@@ -257,15 +266,42 @@ def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[floa
 # Measuring -------------------------------------------------------------------------------------------------
 
 
-def evaluate_mask(bench: Bench, mask: HeadMask, *, recover: str = "none") -> Outcomes:
-    """Measure the model under ``mask`` on the evaluation texts, after a recovery (see ``recovered_by``)."""
-    return measure_recovered(bench, mask, recovered_by(recover, bench, mask))
+def evaluate_mask(
+    bench: Bench, mask: HeadMask, *, recover: str = "none", on_part: Callable[[Outcomes], None] | None = None
+) -> Outcomes:
+    """Measure the model under ``mask`` on the evaluation texts, after a recovery (see ``recovered_by``).
+
+    ``on_part`` receives the estimates from the texts so far, whose intervals narrow.
+    """
+    return measure_recovered(bench, mask, recovered_by(recover, bench, mask), on_part=on_part)
 
 
-def measure_recovered(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Outcomes:
+def measure_recovered(
+    bench: Bench, mask: HeadMask, recovered: Recovered | None, *, on_part: Callable[[Outcomes], None] | None = None
+) -> Outcomes:
     """Measure the model under ``mask`` on the evaluation texts, recovered so (None: as pruned)."""
-    answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
-    return measure(answers, full=bench.full, seed=bench.settings.seed)
+    full = bench.full
+
+    def report(rows: Ints, answers: Evaluation) -> None:
+        if on_part is not None:
+            on_part(measure_part(bench, rows, answers))
+
+    answers = bench.measurements.evaluate(
+        bench.evaluation, mask=mask, recovered=recovered, on_part=None if on_part is None else report
+    )
+    return measure(answers, full=full, seed=bench.settings.seed)
+
+
+def measure_part(bench: Bench, rows: Ints, answers: Evaluation) -> Outcomes:
+    """Estimate the headline outcomes from the ``answers`` to the evaluation texts in ``rows``.
+
+    The accuracy is the full model's plus the change on these texts: texts that are easy or hard for both models cancel.
+    """
+    full = bench.full
+    outcomes = measure(answers, full=full.take(rows), seed=bench.settings.seed)
+    accuracy = float(full.correct.mean()) + outcomes["accuracy_change"].value / 100
+    outcomes["accuracy"] = Estimate(min(1.0, max(0.0, accuracy)), None, len(rows), "share")
+    return {row.name: outcomes[row.name] for row in HEADLINES}
 
 
 def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None:
@@ -279,20 +315,6 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
     if recovery.imitates:
         return bench.for_distillation().recoveries.distill(mask)
     return bench.recoveries.refit(mask, recover)
-
-
-def glimpse(bench: Bench, mask: HeadMask) -> Estimate | None:
-    """Estimate the accuracy under ``mask`` from a part of the evaluation texts (None: there is no such part).
-
-    It is the full model's accuracy plus the change on that part: texts that are easy or hard for both models cancel.
-    """
-    part = bench.measurements.glimpse(bench.evaluation, mask)
-    if part is None:
-        return None
-    rows, evaluation = part
-    correct = bench.full.correct
-    change = float(evaluation.correct.mean()) - float(correct[rows].mean())
-    return Estimate(min(1.0, max(0.0, float(correct.mean()) + change)), None, len(rows), "share")
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
@@ -309,9 +331,9 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             # A glimpse takes a third of a measurement; without counting it, the estimated time left would grow.
             progress("table", done + table.glimpsed // 3, total)
             mask = table.selection(budget).mask
-            estimate = glimpse(bench, mask) if kind == "glimpse" else None
-            if estimate is not None:
-                table.add(budget, glimpse=estimate)
+            part = bench.measurements.glimpse(bench.evaluation, mask) if kind == "glimpse" else None
+            if part is not None:
+                table.add(budget, glimpse=measure_part(bench, *part))
             elif kind != "speed":
                 table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover))
             else:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from cahp.figures import palette
 from cahp.figures.head_grid import places
+from cahp.outcomes import HEADLINES
 from cahp.recoveries import QUICK
 from cahp.ui.frame.page import link, provenance
 from cahp.ui.frame.running import follow, need_run, run_button, time_button
@@ -55,24 +56,29 @@ def _picture(explorer: Explorer) -> None:
     table, clusters, board, mask = explorer.table(), explorer.clusters, explorer.board, explorer.mask
     assert table is not None
     assert clusters is not None
-    outcomes, recovered, note = explorer.outcomes(), explorer.outcomes(QUICK.name), ""
-    figures = [] if outcomes is None else [f"accuracy {outcomes['accuracy'].text}"]
-    if recovered is not None:
-        accuracy = recovered["accuracy"]
-        note = f"{QUICK.after}, without training: {accuracy.text} ({accuracy.span})"
-        figures.append(f"{accuracy.text} {QUICK.after}")
-    if table.full is not None:
-        figures.append(f"{table.full['accuracy'].text} with all heads")
+    outcomes, recovered = explorer.outcomes(), explorer.outcomes(QUICK.name)
+    models = {"": outcomes, f" {QUICK.after}": recovered, " with all heads": table.full}
+    figures = []
+    for row in HEADLINES:
+        # The figures beside the board have all outcomes with their intervals.
+        known = [
+            f"{found[row.name].text}{words}"
+            for words, found in models.items()
+            if found is not None and row.name in found and not (row.difference and found is table.full)
+        ]
+        if known and row.unit == "share":
+            figures.append(f"{row.label} {', '.join(known)}")
     finding = f"{mask.count} of {mask.keep.size} heads kept"
     if outcomes is not None:
-        finding += f": {', '.join(figures)}"
+        finding += f": {'; '.join(figures)} (n = {len(explorer.bench.evaluation):,})"
     with st.container(key="first-picture"):
         display.heading(
             finding,
             help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
             "and letter name its cluster: heads that separate the classes in a similar way. Solid squares stay, hollow "
-            "ones are pruned. Accuracy is measured on texts that did not select the heads, with Wilson's 95 % "
-            "interval; time is measured on the model whose heads are cut out.",
+            "ones are pruned. Outcomes are measured on texts that did not select the heads, with 95 % intervals: KL "
+            "divergence and agreement compare the answers with those of the full model. Time is measured on the model "
+            "whose heads are cut out.",
             name="home-heads",
             data=lambda: {
                 **places(mask.layers, mask.heads),
@@ -80,5 +86,6 @@ def _picture(explorer: Explorer) -> None:
                 "cluster": [palette.letters(int(label)) for label in board.labels],
             },
         )
-        shown = Shown(mask, board.origin, outcomes, explorer.speed(), note=note, rescued=board.rescued)
+        beside = None if recovered is None else (f"{QUICK.after}, without training:", recovered)
+        shown = Shown(mask, board.origin, outcomes, explorer.speed(), rescued=board.rescued, beside=beside)
         budget_board(table, clusters, shown, labels=board.labels, key="home-board")

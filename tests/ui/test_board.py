@@ -109,8 +109,8 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
         table = BudgetTable.plan(clusters, Settings())
         shown = Shown(selection.mask, "budget", None, Speed(measured, 10.0, 9.6, busy=True), rescued=())
         page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
-        assert figures(page)[2] == text
-        expect(page.locator(".figure").nth(2)).to_contain_text(
+        assert figures(page)[-1] == text
+        expect(page.locator(".figure").last).to_contain_text(
             re.compile(f"95 % interval {measured.low:.2f} to .*, n = 40 rounds.*the machine was busy")
         )
 
@@ -133,7 +133,7 @@ def test_dragging_answers_from_the_table_and_a_release_is_told(bare: Callable[..
     page.mouse.down()
     drag(page, 0.5)
     # Half-way between 6 and 72; half-way between 50 % and 90 % right, of which nobody measured it.
-    assert figures(page) == ["39 of 72", "≈ 70.0 %estimated", "≈ 0.80 ×estimated"]
+    assert figures(page) == ["39 of 72", "≈ 70.0 %estimated", "≈ 90.0 %estimated", "≈ 0.80 ×estimated"]
     assert page.get_by_role("gridcell", selected=True).count() == 39
     assert page.evaluate("told") == []
     page.mouse.up()
@@ -179,7 +179,7 @@ def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., 
     clusters = on_a_line()
     table = BudgetTable.plan(clusters, Settings())
     table.add(6, outcomes=outcomes(0.9))
-    table.add(2, glimpse=Estimate(0.5, None, 104, "share"))
+    table.add(2, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
     selection = table.selection(6)
     shown = Shown(selection.mask, "budget", table.full, None, rescued=())
     page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
@@ -197,7 +197,7 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
     clusters = on_a_line()
     table = BudgetTable.plan(clusters, Settings())
     table.add(6, outcomes=outcomes(0.9))
-    table.add(3, glimpse=Estimate(0.5, None, 104, "share"))
+    table.add(3, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
     selection = table.selection(3)
     other = HeadMask(~selection.mask.keep)
     for mask, origin, said in (
@@ -239,6 +239,57 @@ def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: 
     )
     # One stop for Tab in the grid, whatever its size.
     assert [cell.get_attribute("tabindex") for cell in page.get_by_role("gridcell").all()].count("0") == 1
+
+
+def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Callable[..., Page]) -> None:
+    clusters = on_a_line()
+    page = bare(data_of(clusters, 3))
+    buttons = page.get_by_role("group", name="Curve").get_by_role("button")
+    # Nobody measured a divergence: it is absent, not 0.
+    assert buttons.all_inner_texts() == ["Accuracy", "Agreement"]
+    assert "KL" not in page.locator(".cahp-board").inner_text()
+    table = BudgetTable.plan(clusters, Settings())
+    for budget, kl in ((2, 0.3), (6, 0.0)):
+        more = {"kl": Estimate(kl, (kl / 2, 2 * kl), 100, "nats")}
+        table.add(budget, outcomes={**outcomes(0.9 if budget == 6 else 0.5), **more})
+    selection = table.selection(2)
+    shown = Shown(selection.mask, "budget", table.row(2).outcomes, None)
+    data = contents(table, clusters, shown, labels=clusters.groups(2)[0])
+    page.evaluate("data => board.update(data)", data)
+    assert buttons.all_inner_texts() == ["Accuracy", "KL divergence", "Agreement"]
+    divergence = page.locator(".figure").nth(2)
+    expect(divergence).to_contain_text("KL divergence from the full model")
+    expect(divergence).to_contain_text("0.30095 % interval 0.150 to 0.600, n = 100")
+    curve = page.get_by_role("img").first
+    assert (curve.get_attribute("aria-label") or "").startswith("Accuracy (%), n = 100, with 95 % interval")
+    buttons.nth(1).focus()
+    page.keyboard.press("Enter")
+    said = "KL divergence from the full model (nats per text), n = 100, with 95 % interval, over the heads kept"
+    assert curve.get_attribute("aria-label") == said
+    expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
+    # New data keep the choice, and the focus on it.
+    page.evaluate("data => board.update(data)", data)
+    assert curve.get_attribute("aria-label") == said
+    expect(buttons.nth(1)).to_be_focused()
+    page.locator("input.slider").focus()
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    # Half-way between 0.3 and 0.
+    expect(divergence).to_contain_text("≈ 0.150estimatedbetween measured budgets")
+
+
+def test_a_mask_that_is_being_measured_has_its_divergence_so_far_with_its_interval(bare: Callable[..., Page]) -> None:
+    clusters = on_a_line()
+    table = BudgetTable.plan(clusters, Settings())
+    table.add(6, outcomes={**outcomes(0.9), "kl": Estimate(0.0, (0.0, 0.0), 100, "nats")})
+    other = HeadMask.of([0, 2, 4], 2, 3)
+    part = {"kl": Estimate(0.004, (0.001, 0.008), 30, "nats"), "accuracy": Estimate(0.7, None, 30, "share")}
+    shown = Shown(other, "hand", None, None, glimpse=part)
+    page = bare(contents(table, clusters, shown, labels=clusters.groups(3)[0], status="Evaluating: 30 of 100"))
+    expect(page.locator(".figure").nth(1)).to_contain_text("≈ 70.0 %estimatedfrom the first 30 textsEvaluating")
+    expect(page.locator(".figure").nth(2)).to_contain_text(
+        "≈ 0.0040estimated95 % interval 0.0010 to 0.0080, n = 30from the first 30 texts"
+    )
 
 
 def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_their_names(

@@ -16,6 +16,7 @@ from cahp.outcomes import (
     OUTCOMES,
     accuracy_change,
     changed_rows,
+    describe,
     from_metrics,
     measure,
     to_delta,
@@ -73,6 +74,16 @@ def test_the_divergence_is_that_of_the_pruned_model_from_the_full_one() -> None:
     assert kl.value == pytest.approx(np.log(3) / 2 / 4)
     assert 0 <= kl.low < kl.value < kl.high
     assert measure(full, full=full)["kl"] == Estimate(0.0, (0.0, 0.0), 4, "nats")
+
+
+def test_headline_outcomes_are_described_with_their_intervals() -> None:
+    full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 1, 1, 1], [0, 0, 1, 1])
+    kl = measure(pruned, full=full)["kl"]
+    # Three of four texts are right, and three of four have the full model's prediction.
+    assert describe(measure(pruned, full=full)) == (
+        f"accuracy 75.0 % (30.1 to 95.4), KL divergence from the full model 0.137 ({kl.span}), agreement with the full "
+        "model 75.0 % (30.1 to 95.4), n = 4"
+    )
 
 
 def test_means_of_all_masks_have_the_same_resamples_so_that_their_differences_are_paired() -> None:

@@ -9,12 +9,13 @@
 // nothing is measured: the board shows the released budget by itself, and a pressed head shows its replacement head.
 // The host sets colours with the variables at the top of board.css.
 
-import { make } from "./elements.js";
+import { choose, make } from "./elements.js";
 import { figures, written } from "./figures.js";
 import { Heads } from "./heads.js";
 import { Curves } from "./curves.js";
 
 const NARROW = 720; // px: below, the figures stand under the grid
+const PAIRED = 500; // px beside the grid: room for figures in two columns
 let boards = 0;
 
 export function mount(element, data, tell) {
@@ -75,27 +76,14 @@ class Board {
     this.figures = make("div", "figures", top);
     if (!still) {
       this.dial(budgets);
-      if (this.tell) this.mode();
+      if (this.tell) {
+        // For people without a Shift key. It is below the slider, which is used more.
+        const choices = [["remove or restore", false], ["show its replacement head", true]];
+        choose(this.root, "Click on a head", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
+      }
       this.curves = new Curves(this.root);
     }
     this.fit();
-  }
-
-  // The meaning of a click, for people without a Shift key. It is below the slider, which is used more.
-  mode() {
-    const mode = make("div", "mode", this.root, "Click on a head: ");
-    const choices = [["remove or restore", false], ["show its replacement head", true]];
-    const buttons = choices.map(([name, asks]) => {
-      const button = make("button", "", mode, name);
-      button.type = "button";
-      button.onclick = () => {
-        this.asking = asks;
-        mark();
-      };
-      return button;
-    });
-    const mark = () => buttons.forEach((button, index) => button.setAttribute("aria-pressed", choices[index][1] === Boolean(this.asking)));
-    mark();
   }
 
   dial(budgets) {
@@ -130,8 +118,10 @@ class Board {
     const { layers, heads } = this.data;
     const width = this.root.clientWidth || 800;
     const room = width < NARROW ? width : width - 320;
-    this.heads.fit(Math.max(7, Math.min(40, Math.floor((room - 44) / heads), Math.floor(480 / layers))));
+    const cell = Math.max(7, Math.min(40, Math.floor((room - 44) / heads), Math.floor(480 / layers)));
+    this.heads.fit(cell);
     this.root.classList.toggle("narrow", width < NARROW);
+    this.root.classList.toggle("paired", width >= NARROW && width - 76 - heads * cell > PAIRED);
     this.curves?.draw(this.data);
   }
 
@@ -148,7 +138,7 @@ class Board {
     this.curves?.mark(state);
     if (!this.slider) return;
     this.output.textContent = `${state.budget} of ${total}`;
-    this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} heads, ${found[1][1]} accuracy`);
+    this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} heads, ${found[1][1]} ${this.data.outcomes[0].label}`);
   }
 
   // What a person does ----------------------------------------------------------------------------------------

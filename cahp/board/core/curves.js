@@ -1,10 +1,13 @@
-// Accuracy, time and the clusters' silhouette over all budgets: solid lines join measured values, dashed ones estimates.
+// An outcome, time and the clusters' silhouette over all budgets: solid lines join measured values, dashed ones estimates.
+// Buttons choose the outcome among those that were measured.
 
-import { SVG, draw, make } from "./elements.js";
+import { SVG, choose, draw, make } from "./elements.js";
+import { titled } from "./figures.js";
 
 export class Curves {
   constructor(parent) {
     this.panels = [];
+    this.choices = make("div", "", parent);
     this.plots = make("div", "plots", parent);
     const take = make("p", "take", parent, "Curves as ");
     for (const format of ["svg", "png"]) make("button", "", take, format.toUpperCase()).onclick = () => this.save(format);
@@ -12,41 +15,64 @@ export class Curves {
 
   draw(data) {
     this.data = data;
-    const { budgets, rows, ks, mss, smooth, knee, full, recovered, chance } = data;
+    const { budgets, rows, ks, mss, smooth, knee } = data;
     const width = Math.max(320, this.plots.clientWidth || 800);
     const total = budgets.at(-1);
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
     this.x = (budget) => 56 + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 56 - 18);
-    const n = full ? `n = ${full.n}, ` : "";
-    const all = [...rows, data.current];
-    const accuracies = all.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
+    const outcome = this.choose(data), share = outcome.unit === "share";
+    const n = outcome.n ? `n = ${outcome.n}, ` : "";
     // The baseline is far below most curves: it is in the title, and drawn where it is within the axis.
     const naming = "majority-class baseline";
-    const guess = chance == null ? "" : `${naming} ${Math.round(chance * 100)} %`;
-    const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
+    const guess = outcome.chance == null ? "" : `${naming} ${Math.round(outcome.chance * 100)} %`;
     const panels = [
       {
-        of: "accuracy", from: "low", title: `Accuracy${recovered ? ` after ${recovered}` : ""} (%)`, about: `${n}with 95 % interval`, guess,
-        height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
-        values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
-        sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "full model",
-        floor: chance, floorName: naming,
+        title: `${titled(outcome.label, data)} (${share ? "%" : "nats per text"})`, about: `${n}with 95 % interval`, guess, height: 170,
+        xs: budgets, scale: share ? (value) => `${Math.round(value * 100)}` : String, least: 0, most: share ? 1 : Infinity,
+        read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
+        line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: naming,
       },
       {
-        of: "ratio", from: "ratioLow", title: "Time per batch (× the full model's)", about: "with 95 % interval",
-        height: 110, xs: budgets, span: span([...ratios, 0.9, 1], 0, 2), scale: (value) => value.toFixed(2),
-        values: rows.map((row) => row.ratio), low: rows.map((row) => row.ratioLow), high: rows.map((row) => row.ratioHigh),
-        sure: rows.map((row) => row.ratioLow != null), line: 1, lineName: "",
+        title: "Time per batch (× the full model's)", about: "with 95 % interval", height: 110,
+        xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 2, within: [0.9, 1],
+        read: ({ ratio, ratioLow, ratioHigh }) => [ratio, ratioLow, ratioHigh], line: 1, lineName: "",
       },
       {
-        title: "Silhouette of the clusters (−1 to 1)", about: knee ? `knee at ${knee} clusters` : "no knee found",
-        height: 110, xs: ks, smooth, span: span([...mss, ...(smooth?.values ?? [])], 0, 1), scale: (value) => value.toFixed(1),
-        values: mss, low: [], high: [], sure: mss.map(() => true), knee, bottom: true, plain: true,
+        title: "Silhouette of the clusters (−1 to 1)", about: knee ? `knee at ${knee} clusters` : "no knee found", height: 110,
+        xs: ks, scale: (value) => value.toFixed(1), least: 0, most: 1, within: [...mss, ...(smooth?.values ?? [])],
+        values: mss, low: [], high: [], sure: mss.map(() => true), smooth, knee, bottom: true,
       },
     ];
+    for (const panel of panels) {
+      const points = panel.read ? rows.map(panel.read) : [];
+      if (panel.read) {
+        [panel.values, panel.low, panel.high] = [0, 1, 2].map((place) => points.map((point) => point[place]));
+        panel.sure = panel.low.map((low) => low != null);
+        points.push(panel.read(data.current));
+      }
+      panel.span = span([...points.flat(), ...(panel.within ?? [])].filter((value) => value != null), panel.least, panel.most);
+    }
     this.panels = panels.map((panel) => this.panel(panel, width));
     this.plots.replaceChildren(...this.panels.map((panel) => panel.svg));
     if (this.state) this.mark(this.state);
+  }
+
+  // Return the outcome of the curve; the buttons are made again only where other outcomes were measured.
+  choose({ outcomes, rows }) {
+    const offered = outcomes.filter(({ name }) => rows.some(({ values }) => values[name]));
+    const chosen = offered.find(({ name }) => name === this.chosen) ?? offered[0] ?? outcomes[0];
+    const names = offered.map(({ label }) => titled(label, {}).replace(/ (from|with) the full model$/, ""));
+    if (this.offered !== names.join()) {
+      this.offered = names.join();
+      this.choices.replaceChildren();
+      const choices = offered.map(({ name }, index) => [names[index], name]);
+      const again = (name) => {
+        this.chosen = name;
+        this.draw(this.data);
+      };
+      if (offered.length > 1) choose(this.choices, "Curve", choices, again)(chosen.name);
+    }
+    return chosen;
   }
 
   mark(state) {
@@ -55,11 +81,9 @@ export class Curves {
       const x = this.x(state.budget);
       marker.setAttribute("x1", x);
       marker.setAttribute("x2", x);
-      const place = panel.xs.indexOf(state.budget);
-      const value = panel.plain ? panel.values[place] : state[panel.of];
-      const sure = panel.plain || state[panel.from] != null;
-      spot.setAttribute("visibility", value == null || (panel.plain && state.origin === "hand") ? "hidden" : "visible");
-      spot.classList.toggle("hollow", !sure);
+      const [value, sure] = panel.read ? panel.read(state) : [panel.values[panel.xs.indexOf(state.budget)], true];
+      spot.setAttribute("visibility", value == null || (!panel.read && state.origin === "hand") ? "hidden" : "visible");
+      spot.classList.toggle("hollow", sure == null);
       if (value == null) continue;
       spot.setAttribute("cx", x);
       spot.setAttribute("cy", y(Math.min(Math.max(value, panel.span[0]), panel.span[1])));
@@ -133,7 +157,7 @@ export class Curves {
     }
     if (dashed) draw("path", { d: dashed, class: "curve dashed" }, svg);
     if (solid) draw("path", { d: solid, class: "curve" }, svg);
-    if (!panel.plain) {
+    if (panel.read) {
       const r = dense ? 1.6 : 2.5;
       const dot = (index) => `M${(this.x(xs[index]) - r).toFixed(1)},${y(values[index]).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 -${2 * r},0`;
       if (!dense) draw("path", { d: unsure.map(dot).join(""), class: "dots hollow" }, svg);
@@ -202,7 +226,7 @@ function keep(blob, name) {
 
 // Return the axis range: the values with some room, within the possible range.
 function span(values, least, most) {
-  if (!values.length) return [least, most];
+  if (!values.length) return [least, Math.min(most, 1)];
   const low = Math.min(...values), high = Math.max(...values);
   const room = Math.max(0.02, (high - low) * 0.06);
   return [Math.max(Math.min(least, low), low - room), Math.min(Math.max(most, high), high + room)];

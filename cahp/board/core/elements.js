@@ -10,6 +10,25 @@ export const make = (tag, className, parent, text) => {
   return element;
 };
 
+// A row of buttons, of which one is pressed. `choices` are pairs of words and a value; `chosen(value)` is called for a
+// press. Returns a function that marks a value.
+export function choose(parent, name, choices, chosen) {
+  const row = make("div", "mode", parent, `${name}: `);
+  row.setAttribute("role", "group");
+  row.setAttribute("aria-label", name);
+  const buttons = choices.map(([words, value]) => {
+    const button = make("button", "", row, words);
+    button.type = "button";
+    button.onclick = () => {
+      mark(value);
+      chosen(value);
+    };
+    return button;
+  });
+  const mark = (value) => buttons.forEach((button, index) => button.setAttribute("aria-pressed", choices[index][1] === value));
+  return mark;
+}
+
 export const draw = (tag, attributes, parent, text) => {
   const element = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);

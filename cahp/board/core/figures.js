@@ -1,16 +1,23 @@
-// Three figures of a mask: heads kept, accuracy and time, each as [name, value, tag, lines].
+// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement) and time, as [name, value, tag, lines].
 // Estimated values are tagged as such, and a dash stands for a value that is not measured.
 
 import { make } from "./elements.js";
 
 export const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
+// A value of an outcome: shares in per cent, nats with at least two significant digits, as many as `like` has.
+const digits = (nats) => (nats > 0 && nats < 0.01 ? Math.min(9, 1 - Math.floor(Math.log10(nats))) : 3);
+const shown = (value, { unit }, like = value) => (unit === "share" ? percent(value) : value.toFixed(digits(like)));
+export const titled = (label, data) => `${label[0].toUpperCase()}${label.slice(1)}${data.recovered ? ` after ${data.recovered}` : ""}`;
 const points = (pp) => `${pp > 0 ? "+" : ""}${pp.toFixed(1)}`.replace("-", "−");
 
 // `alone`: nothing more will be measured.
 export function figures(state, data, alone) {
   const total = data.layers * data.heads;
   const yet = alone ? "" : " yet";
-  return [keptHeads(state, total), accuracy(state, data, total, yet), time(state, total, yet)];
+  const quality = data.outcomes.map((outcome, index) => figure(outcome, state, data, total, yet, index === 0));
+  // The other outcomes stand below the last of these.
+  quality.at(-1)[3].push(...(state.others ?? []));
+  return [keptHeads(state, total), ...quality, time(state, total, yet)];
 }
 
 export function written([name, value, tag, lines]) {
@@ -27,17 +34,22 @@ function keptHeads(state, total) {
   return ["Heads kept", `${state.budget} of ${total}`, "", [`${percent(state.budget / total, 0)}, ${why}`]];
 }
 
-function accuracy(state, data, total, yet) {
-  // Where a note is about a recovery, the name tells that this figure is of the model without one.
-  const plain = state.note ? "Accuracy as pruned" : "Accuracy";
-  const name = data.recovered ? `Accuracy after ${data.recovered}` : plain;
-  if (state.low == null) {
-    if (state.accuracy == null) return [name, "–", "", [data.status || data.unmeasured || `not measured${yet}`]];
-    const basis = state.glimpsed ? `from the first ${state.glimpsed} texts` : "between measured budgets";
-    return [name, `≈ ${percent(state.accuracy)}`, "estimated", data.status ? [basis, data.status] : [basis]];
+// Words about the whole mask stand at the `first` outcome.
+function figure(outcome, state, data, total, yet, first) {
+  const [value, low, high, n] = state.values[outcome.name] ?? [];
+  const beside = state.beside?.[outcome.name];
+  // Where a recovery is named, the title tells that this figure is of the model without one.
+  const name = `${titled(outcome.label, data)}${!data.recovered && (state.note || beside) ? " as pruned" : ""}`;
+  const status = first && data.status ? [data.status] : [];
+  if (value == null) return [name, "–", "", first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
+  const text = shown(value, outcome);
+  const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
+  const lines = low == null ? [] : [`95 % interval ${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}`];
+  if (low == null || state.glimpsed) {
+    lines.push(state.glimpsed ? `from the first ${state.glimpsed} texts` : "between measured budgets", ...status);
+    return [name, `≈ ${text}`, "estimated", lines];
   }
-  const lines = [`95 % interval ${(state.low * 100).toFixed(1)} to ${percent(state.high)}, n = ${state.n}`];
-  if (data.full && state.budget < total) {
+  if (outcome.name === "accuracy" && state.pp != null && state.budget < total) {
     const calm = state.ppLow <= 0 && state.ppHigh >= 0;
     lines.push(
       calm
@@ -45,9 +57,9 @@ function accuracy(state, data, total, yet) {
         : `${points(state.pp)} points from the full model (${points(state.ppLow)} to ${points(state.ppHigh)})`,
     );
   }
-  lines.push(...state.others);
-  if (state.note) lines.push(state.note);
-  return [name, percent(state.accuracy), "", lines];
+  if (beside) lines.push(beside);
+  if (first && state.note) lines.push(state.note);
+  return [name, text, "", lines];
 }
 
 function time(state, total, yet) {

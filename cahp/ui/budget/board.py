@@ -49,9 +49,11 @@ def draw(explorer: Explorer) -> None:
         _describe_change(explorer),
         help="A square is a head: solid heads stay, hollow ones are pruned; colour and letter name the cluster at this "
         "budget. A solid line joins measured budgets; hollow points on a dashed line are estimates, at first from a "
-        "third of the texts, later between measured budgets. Accuracy has Wilson's 95 % interval; time is the median "
-        "ratio of the cut model to the full model, timed in turn. The silhouette measures how well the clusters are "
-        "separated; the published rule stops at the knee of its curve.",
+        "third of the texts, later between measured budgets. KL divergence compares the distributions over classes of "
+        "the pruned and the full model, in nats per text; agreement is the share of texts with the same prediction. "
+        "Neither needs labels. Shares have Wilson's 95 % interval, KL divergence one of a bootstrap over texts; time "
+        "is the median ratio of the cut model to the full model, timed in turn. The silhouette measures how well the "
+        "clusters are separated; the published rule stops at the knee of its curve.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",
         data=lambda: _as_table(table),
@@ -69,6 +71,7 @@ def draw(explorer: Explorer) -> None:
             rescued=explorer.board.rescued,
             places=explorer.card.places,
             pinned=pinned.comparable_mask(explorer),
+            glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.recover)),
         ),
         labels=explorer.board.labels,
         key="board",
@@ -87,34 +90,36 @@ def _describe_change(explorer: Explorer) -> str:
     if quality is None and explorer.awaits_distillation:
         return f"{kept} of {total} heads: not {RECOVERIES[explorer.recover].result} yet"
     if quality is None:
-        return f"{kept} of {total} heads: measuring accuracy…"
-    points = quality["accuracy_change"]
-    if points.excludes(0):
-        change = f"{abs(points.value):.1f} points of accuracy {'lost' if points.value < 0 else 'gained'}"
-    else:
-        change = "no measurable change in accuracy"
+        return f"{kept} of {total} heads: measuring…"
+    findings = []
+    points, agreement = quality.get("accuracy_change"), quality.get("agreement")
+    if points is not None and points.excludes(0):
+        findings.append(f"{abs(points.value):.1f} points of accuracy {'lost' if points.value < 0 else 'gained'}")
+    elif points is not None:
+        findings.append("no measurable change in accuracy")
         if points.high - points.low > _WIDE_PP:
-            change += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
-    saved = ""
+            findings[0] += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
+    if agreement is not None:
+        findings.append(f"{agreement.text} agreement ({agreement.span}, n = {agreement.n:,})")
     if speed is not None and speed.ratio.excludes(1):
         ratio = speed.ratio.value
-        saved = f", {abs(1 - ratio) * 100:.0f} % of the time {'saved' if ratio < 1 else 'added'}"
-    return f"{kept} of {total} heads: {change}{saved}"
+        findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {'saved' if ratio < 1 else 'added'}")
+    return f"{kept} of {total} heads: {', '.join(findings)}"
 
 
 def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
     rows = table.rows()
+    columns: dict[str, list[Any]] = {"heads kept": [row.budget for row in rows]}
+    for head in OUTCOMES.values():
+        found = [None if row.outcomes is None else row.outcomes.get(head.name) for row in rows]
+        values = [row.values.get(head.name, one and one.value) for row, one in zip(rows, found, strict=True)]
+        if any(value is not None for value in values):
+            columns[head.label] = values
+        if any(one is not None and one.ci95 for one in found):
+            columns |= {f"{head.label} {end}": [one and getattr(one, end) for one in found] for end in ("low", "high")}
     return {
-        "heads kept": [row.budget for row in rows],
-        "accuracy": [row.accuracy for row in rows],
-        "accuracy low": [row.outcomes and row.outcomes["accuracy"].low for row in rows],
-        "accuracy high": [row.outcomes and row.outcomes["accuracy"].high for row in rows],
-        "accuracy is": ["measured" if row.outcomes else "estimated" for row in rows],
-        **{
-            row.label: [at.outcomes[row.name].value if at.outcomes and row.name in at.outcomes else None for at in rows]
-            for row in OUTCOMES.values()
-            if row.name != "accuracy"
-        },
+        **columns,
+        "outcomes are": ["measured" if row.outcomes else "estimated" for row in rows],
         "time ratio": [row.ratio for row in rows],
         "time ratio low": [row.speed and row.speed.ratio.low for row in rows],
         "time ratio high": [row.speed and row.speed.ratio.high for row in rows],

@@ -20,6 +20,7 @@ from cahp.ui.parts.inputs import load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS, Kind
 from cahp.values import digest
+from cahp.words import capital
 
 #: The attention of all heads on an example text.
 ATTENTION: Kind[tuple[Bench, str], Attention] = Kind(
@@ -86,7 +87,7 @@ def draw_replacement(explorer: Explorer) -> None:
         f"{palette.letters(int(labels[cover]))}"
     )
     st.markdown(
-        f"**{name[:1].upper() + name[1:]}** is {'kept' if mask.keep.flat[head] else 'pruned'} and belongs to cluster "
+        f"**{capital(name)}** is {'kept' if mask.keep.flat[head] else 'pruned'} and belongs to cluster "
         f"{palette.letters(int(labels[head]))} ({others} other head{'s' * (others != 1)}); {nearest}, at a distance of "
         f"{distance:.1f}. The median distance of two heads is {median:.1f}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.outcomes import describe
 from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame.page import provenance
@@ -62,10 +63,9 @@ def _draw_test_split(explorer: Explorer) -> None:
         st.caption("Evaluating on the test split…")
     elif job.result is not None:
         outcomes, opened = job.result.outcomes, job.result.opened
-        accuracy = outcomes["accuracy"]
         st.markdown(
-            f"**Test split: {accuracy.text} ({accuracy.span}, n = {accuracy.n}), {outcomes['accuracy_change'].text} "
-            f"against all heads** · used {'once' if opened == 1 else f'{opened} times'} so far"
+            f"**Test split: {describe(outcomes)}; {outcomes['accuracy_change'].text} against all heads** · used "
+            f"{'once' if opened == 1 else f'{opened} times'} so far"
         )
     elif job.error:
         problem(job.error)

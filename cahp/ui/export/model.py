@@ -12,6 +12,7 @@ from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.footprint import change, circumstances
 from cahp.exports.form import ModelForm
+from cahp.outcomes import describe
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.ui.export.view import View, chosen_by, name_of
@@ -21,7 +22,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
 from cahp.values import OptionError
-from cahp.words import duration, percent, size_of
+from cahp.words import capital, duration, percent, size_of
 
 #: Session keys: the job that wrote the latest model, by name; and the board's recovery when one was last chosen here.
 _WRITTEN, _OF_BOARD = "cahp_export_written", "cahp_export_of_board"
@@ -94,14 +95,12 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
     show_steps(results.get("steps", ()))
     *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
-    accuracy = last["accuracy"]
     size = len(content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", form.media)
     rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
     close = form.closeness(results["difference"], results["agreement"], results["tried"])
     st.caption(
-        f"Accuracy {accuracy.text}, {RECOVERIES[recover].result}{rounded} (95 % interval {accuracy.span} %, "
-        f"n = {accuracy.n:,}). Loaded again in a new process: {close}."
+        f"{capital(RECOVERIES[recover].result)}{rounded}: {describe(last)}. Loaded again in a new process: {close}."
     )
     _draw_sizes(results)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.figures import palette
-from cahp.figures.curves import accuracy_by_budget, silhouette
+from cahp.figures.curves import outcome_by_budget, silhouette
 from cahp.figures.head_grid import grid_figure, places
+from cahp.outcomes import HEADLINES, describe
 from cahp.recoveries import RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, machine
 from cahp.studies.budget_sweep import Speed
@@ -20,7 +21,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import SPEED, recovery_seconds
 from cahp.values import Estimate
-from cahp.words import duration
+from cahp.words import capital, duration
 
 #: The cards of the page, in rows, by the end of their test ids.
 _CARDS = (
@@ -53,7 +54,7 @@ def draw(explorer: Explorer) -> None:
     with left:
         _draw_grid(view)
     with right:
-        _draw_accuracy_curve(explorer)
+        _draw_outcome_curves(explorer)
         _draw_silhouette_curve(explorer)
 
 
@@ -61,8 +62,7 @@ def _offer_to_measure(explorer: Explorer) -> None:
     outcomes, recovery = explorer.outcomes(explorer.recover), RECOVERIES[explorer.recover]
     known = "Not measured yet."
     if outcomes is not None:
-        accuracy = outcomes["accuracy"]
-        known = f"Accuracy {accuracy.text}, {recovery.result} (95 % interval {accuracy.span} %, n = {accuracy.n:,})."
+        known = f"{capital(recovery.result)}: {describe(outcomes)}."
     st.markdown(f"**{known}** The mask can be downloaded now; a report needs a run.")
     job = measuring(explorer)
     if job is not None and not job.ended:
@@ -86,11 +86,15 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     with st.container(key="export-figures"):
         columns = st.columns(len(states) + (run.latency_ratio is not None), gap="medium")
     for column, (name, words) in zip(columns, states.items(), strict=False):
-        accuracy, change = run.outcomes[name]["accuracy"], run.outcomes[name].get("accuracy_change")
-        column.metric(f"Accuracy, {words}", accuracy.text)
-        column.caption(f"{accuracy.span} % (95 % interval), n = {accuracy.n:,}")
-        if change is not None:
+        outcomes = run.outcomes[name]
+        first, *others = [row for row in HEADLINES if row.name in outcomes]
+        column.metric(f"{capital(first.label)}, {words}", outcomes[first.name].text)
+        column.caption(f"{outcomes[first.name].span} (95 % interval), n = {outcomes[first.name].n:,}")
+        if "accuracy_change" in outcomes:
+            change = outcomes["accuracy_change"]
             column.caption(f"{change.text} ({change.span}) against all heads")
+        for row in others:
+            column.caption(f"{capital(row.label)}: {outcomes[row.name].text} ({outcomes[row.name].span})")
     if run.latency_ratio is not None:
         with columns[-1]:
             _draw_time(run, run.latency_ratio)
@@ -153,26 +157,26 @@ def _draw_silhouette_curve(explorer: Explorer) -> None:
     )
 
 
-def _draw_accuracy_curve(explorer: Explorer) -> None:
-    """Draw accuracy by budget, if the Budget page has measured it."""
+def _draw_outcome_curves(explorer: Explorer) -> None:
+    """Draw each headline outcome by budget, if the Budget page has measured it."""
     swept = explorer.swept
-    table = explorer.table(swept)
-    rows = [] if table is None else table.rows()
-    measured = [(row.budget, row.outcomes["accuracy"]) for row in rows if row.outcomes is not None]
-    if len(measured) < 2:
-        st.caption("Accuracy by budget appears here once the Budget page has measured it.")
-        return
-    display.show(
-        accuracy_by_budget(rows, dark=display.is_dark()),
-        title=f"Accuracy, {RECOVERIES[swept].result}, at {len(measured)} budgets (n = {measured[0][1].n:,})",
-        help=f"Accuracy of the pruned model, {RECOVERIES[swept].result}, with Wilson's 95 % intervals, at the budgets "
-        "that were measured.",
-        name="accuracy",
-        data={
-            "heads": [budget for budget, _ in measured],
-            "accuracy": [one.value for _, one in measured],
-            "low": [one.low for _, one in measured],
-            "high": [one.high for _, one in measured],
-            "n": [one.n for _, one in measured],
-        },
-    )
+    table, recovered = explorer.table(swept), RECOVERIES[swept].result
+    curves = {} if table is None else {head: table.estimates(head.name) for head in HEADLINES}
+    curves = {head: measured for head, measured in curves.items() if len(measured) > 1}
+    for head, measured in curves.items():
+        label, n = capital(head.label), next(iter(measured.values())).n
+        display.show(
+            outcome_by_budget(measured, head, dark=display.is_dark()),
+            title=f"{label}, {recovered}, at {len(measured)} budgets (n = {n:,})",
+            help=f"{label} of the pruned model, {recovered}, with 95 % intervals, at the budgets that were measured.",
+            name=head.name,
+            data={
+                "heads": list(measured),
+                head.label: [one.value for one in measured.values()],
+                "low": [one.low for one in measured.values()],
+                "high": [one.high for one in measured.values()],
+                "n": [one.n for one in measured.values()],
+            },
+        )
+    if not curves:
+        st.caption("Accuracy, KL divergence and agreement by budget appear here once the Budget page measured them.")

@@ -18,7 +18,7 @@ import streamlit as st
 
 from cahp.files import csv_text
 from cahp.run.recovery_steps import RecoveryStep
-from cahp.words import duration
+from cahp.words import capital, duration
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def problem(error: object) -> None:
     """Show an error as one sentence; its words are not read as markup."""
     sentence = str(error).strip()
     end = "" if sentence.endswith((".", "!", "?")) else "."
-    st.error(plain(sentence[:1].upper() + sentence[1:] + end))
+    st.error(plain(capital(sentence) + end))
 
 
 def is_dark() -> bool:

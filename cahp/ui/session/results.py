@@ -57,6 +57,8 @@ class Results:
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
+        #: Outcomes on the texts so far, of masks that are being measured, by mask and recovery.
+        self.glimpses: dict[tuple[str, str], Outcomes] = {}
         #: Keys of ``_outcomes`` whose figures ship with the package.
         self._shipped: set[tuple[str, str]] = set()
         self._speed: dict[tuple[int, ...], Speed] = {}
@@ -149,6 +151,7 @@ class Results:
             self._speed[heads_of_layers(mask)] = measured
         else:
             self._outcomes[mask.sha256, recover] = measured
+            self.glimpses.pop((mask.sha256, recover), None)
             self._shipped.discard((mask.sha256, recover))
 
     def costs(self, mask: HeadMask) -> Costs | None:

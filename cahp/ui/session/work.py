@@ -111,7 +111,8 @@ def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     if RECOVERIES[board.recover].trains and not board.mask.is_full:
         earlier = board.bench.for_distillation().recoveries.read_distilled(board.mask)
         return None if earlier is None else _enter_distilled(board, earlier)
-    return _enter(board, evaluate_mask(board.bench, board.mask, recover=board.recover))
+    show = partial(board.results.glimpses.__setitem__, (board.mask.sha256, board.recover))
+    return _enter(board, evaluate_mask(board.bench, board.mask, recover=board.recover, on_part=show))
 
 
 def _distil(board: BoardState, _: Progress) -> Outcomes:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakes
+import numpy as np
 import pytest
 
 pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
@@ -56,7 +58,7 @@ def test_it_begins_with_the_run_and_its_figures(run: cahp.PruneResult, board: Bu
     assert not board.data["undo"]
     assert board.outcomes is not None
     assert board.outcomes == run.outcomes["pruned"]
-    assert board.data["current"]["accuracy"] == board.outcomes["accuracy"].value
+    assert board.data["current"]["values"]["accuracy"][0] == board.outcomes["accuracy"].value
 
 
 def test_a_released_budget_is_measured_as_the_command_line_measures_it(
@@ -69,8 +71,9 @@ def test_a_released_budget_is_measured_as_the_command_line_measures_it(
     assert board.wait(PATIENCE)
     found = budget_sweep.evaluate_mask(run.bench, board.mask)
     assert board.outcomes == found
-    assert board.data["rows"][7 - 3]["accuracy"] == found["accuracy"].value
-    assert board.data["current"]["low"] is not None
+    assert board.data["rows"][7 - 3]["values"]["accuracy"][0] == found["accuracy"].value
+    kl = found["kl"]
+    assert board.data["current"]["values"]["kl"] == pytest.approx([kl.value, kl.low, kl.high, kl.n], rel=1e-4)
     assert board.doing == {"stage": "", "done": 0, "total": 0, "error": ""}
     assert moved == [7]
 
@@ -88,6 +91,24 @@ def test_budget_and_mask_are_set_from_a_cell(run: cahp.PruneResult, board: Budge
     assert board.outcomes == budget_sweep.evaluate_mask(run.bench, HeadMask(keep))
     press(board, kind="undo")
     assert board.budget == 12
+
+
+def test_a_mask_of_a_cell_has_its_first_figures_before_all_texts_are_evaluated(
+    run: cahp.PruneResult, board: BudgetBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 4))
+    seen: list[dict[str, Any]] = []
+    board.observe(lambda change: seen.append(change.new["current"]), "data")
+    keep = np.ones((3, 4), dtype=np.bool_)
+    keep[0, 1] = keep[2, 2] = False
+    board.mask = HeadMask(keep)
+    assert board.wait(PATIENCE)
+    parts = {now["glimpsed"]: now["values"]["kl"] for now in seen if "glimpsed" in now}
+    assert list(parts) == sorted(parts)
+    assert len(parts) > 2
+    assert max(parts) < len(run.bench.evaluation)
+    assert all(low <= value <= high and n == texts for texts, (value, low, high, n) in parts.items())
+    assert "glimpsed" not in seen[-1]
 
 
 def test_a_head_that_is_pressed_goes_or_comes_back_and_one_asked_about_stays(board: BudgetBoard) -> None:

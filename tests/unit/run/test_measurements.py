@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,14 +22,25 @@ from cahp.recoveries import RefitReport
 from cahp.registry import Evidence
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
-from cahp.run.recovered import Refitted
+from cahp.run.recovered import Refitted, cut_model
 from cahp.stages import salience
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store, key
-from cahp.values import CahpError, Cancelled, DataError, HeadMask, OptionError, Precision, Precisions, Texts
+from cahp.values import (
+    CahpError,
+    Cancelled,
+    DataError,
+    Evaluation,
+    HeadMask,
+    Ints,
+    OptionError,
+    Precision,
+    Precisions,
+    Texts,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -241,6 +253,30 @@ def test_only_masks_that_share_texts_are_glimpsed_at_and_only_before_they_answer
         assert 0 < len(rows) < len(texts) / 2
         assert np.array_equal(found.losses, made.evaluate(texts, mask=MASK).losses[rows])
         assert made.glimpse(texts, MASK) is None
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_parts_of_an_evaluation_are_told_as_they_grow_and_change_nothing(
+    model: HeadModel, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 6))
+    made = bench(model, texts, store).measurements
+    parts: list[tuple[Ints, Evaluation]] = []
+    with made.sharing(texts, [MASK] if shared else []):
+        whole = made.evaluate(texts, mask=MASK, on_part=lambda rows, part: parts.append((rows, part)))
+    expected = made.evaluate_model(cut_model(model, MASK), texts)
+    assert np.array_equal(whole.scores, expected.scores)
+    sizes = [len(rows) for rows, _ in parts]
+    assert sizes
+    # 6 texts, then 12, 18, 30, ...: half as many again each time, of all lengths from the beginning.
+    assert all(6 <= size < len(texts) for size in sizes)
+    assert all(after >= 1.5 * before for before, after in pairwise(sizes))
+    for rows, part in parts:
+        assert np.array_equal(part.scores, whole.scores[rows])
+        assert np.array_equal(part.labels, texts.labels[rows])
+    seen: list[object] = []
+    made.evaluate(texts, mask=MASK, on_part=lambda *part: seen.append(part))
+    assert not seen, "what is in the store has no parts"
 
 
 def test_a_cut_and_a_masked_model_answer_alike(model: HeadModel, texts: Texts, store: Store) -> None:

@@ -23,6 +23,9 @@ from cahp.studies.budget_sweep import (
 )
 from cahp.values import BudgetError, Estimate, HeadMask, Selection
 
+#: Outcomes on a part of the texts.
+GLIMPSE = {"accuracy": Estimate(0.5, None, 40, "share")}
+
 
 def table(fewest: int = 2, most: int = 8) -> BudgetTable:
     """Budgets of a model of 2 x 4 heads; every mask keeps the first heads, and the last one so that layer 1 has one."""
@@ -38,11 +41,24 @@ def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
     filled.add(4, outcomes=outcomes(0.6))
     filled.add(8, outcomes=outcomes(0.8))
     rows = {row.budget: row for row in filled.rows()}
-    assert rows[6].accuracy == pytest.approx(0.7)
+    assert rows[6].values == pytest.approx({"accuracy": 0.7, "agreement": 0.9})
     assert rows[6].outcomes is None
     assert rows[4].outcomes is not None
     # Outside of what is measured nothing supports an estimate.
-    assert rows[2].accuracy is None
+    assert rows[2].values == {}
+
+
+def test_an_outcome_that_no_budget_has_is_absent_and_one_that_has_been_measured_is_estimated_beside() -> None:
+    filled = table()
+    filled.add(4, outcomes=outcomes(0.6))
+    filled.add(8, outcomes=outcomes(0.8))
+    assert all("kl" not in row.values for row in filled.rows())
+    assert filled.estimates("kl") == {}
+    kl = Estimate(0.2, (0.1, 0.3), 100, "nats")
+    filled.add(4, outcomes={**outcomes(0.6), "kl": kl})
+    filled.add(8, outcomes={**outcomes(0.8), "kl": replace(kl, value=0.0)})
+    assert filled.row(7).values["kl"] == pytest.approx(0.05)
+    assert filled.estimates("kl") == {4: kl, 8: replace(kl, value=0.0)}
 
 
 def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_them() -> None:
@@ -52,12 +68,12 @@ def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_
     filled.add(4, outcomes=outcomes(0.6))
     filled.add(8, outcomes=outcomes(0.8))
     filled.current_budget = 5
-    assert {row.budget: row.accuracy for row in filled.rows() if row.accuracy is not None} == {4: 0.6, 8: 0.8}
+    assert {row.budget: row.values["accuracy"] for row in filled.rows() if row.values} == {4: 0.6, 8: 0.8}
     assert filled.missing() is None
 
 
 def test_an_empty_table_claims_nothing() -> None:
-    assert all(row.accuracy is None and row.ratio is None for row in table().rows())
+    assert all(not row.values and row.ratio is None for row in table().rows())
 
 
 def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition() -> None:
@@ -110,7 +126,7 @@ def test_the_first_budgets_are_glimpsed_at_before_any_of_them_answers_all_texts(
     asked: list[int] = []
     while (task := filled.missing()) is not None and task[0] == "glimpse":
         asked.append(task[1])
-        filled.add(task[1], glimpse=Estimate(0.5, None, 40, "share"))
+        filled.add(task[1], glimpse=GLIMPSE)
     assert asked == [2, 5, 3, 6, 4, 7]
     assert filled.missing() == ("outcomes", 2)
     refitted = BudgetTable(filled.selections, recover="refit")
@@ -124,7 +140,7 @@ def test_at_most_nine_budgets_are_glimpsed_at() -> None:
     filled.add(64, outcomes=outcomes(0.9))
     seen = 1
     while (task := filled.missing()) is not None and task[0] == "glimpse":
-        filled.add(task[1], glimpse=Estimate(0.5, None, 40, "share"))
+        filled.add(task[1], glimpse=GLIMPSE)
         seen += 1
     assert seen == GLIMPSED == 9
 
@@ -133,19 +149,20 @@ def test_a_glimpse_is_an_estimate_until_all_texts_have_answered() -> None:
     filled = table()
     filled.add(8, outcomes=outcomes(0.9))
     before = filled.version
-    glimpse = Estimate(0.6, None, 40, "share")
+    glimpse = {"accuracy": Estimate(0.6, None, 40, "share")}
     filled.add(4, glimpse=glimpse)
     assert filled.version > before
-    assert (filled.row(4).accuracy, filled.row(4).outcomes, filled.row(4).glimpse) == (0.6, None, glimpse)
+    row = filled.row(4)
+    assert (row.values["accuracy"], row.outcomes, row.glimpse) == (0.6, None, glimpse)
     # Between a glimpse and a measurement lies an estimate, as between two measurements.
-    assert filled.row(6).accuracy == pytest.approx(0.75)
+    assert filled.row(6).values["accuracy"] == pytest.approx(0.75)
     assert filled.measured()[0] == 1
     assert filled.as_json()["outcomes"].keys() == {"8"}
     found = within_loss(filled, 50)
     assert found is not None
     assert found.budget == 8
     filled.add(4, outcomes=outcomes(0.7))
-    assert (filled.row(4).accuracy, filled.row(4).glimpse) == (0.7, None)
+    assert (filled.row(4).values["accuracy"], filled.row(4).glimpse) == (0.7, None)
 
 
 def test_the_order_goes_from_coarse_to_fine() -> None:
@@ -165,7 +182,7 @@ def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
         asked.append(task)
         what, budget = task
         if what == "glimpse":
-            filled.add(budget, glimpse=Estimate(0.5, None, 40, "share"))
+            filled.add(budget, glimpse=GLIMPSE)
         elif what == "outcomes":
             filled.add(budget, outcomes=outcomes(0.5))
         else:

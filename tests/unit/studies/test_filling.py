@@ -8,7 +8,9 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
+from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import prune
@@ -19,7 +21,7 @@ from cahp.store import Store
 from cahp.studies import budget_sweep
 from cahp.studies.budget_sweep import BudgetTable, Speed, fill
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import Cancelled, Estimate
+from cahp.values import Cancelled
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +77,25 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
     monkeypatch.setattr(LatencyWorker, "of", fakes.LatencyWorkerHere)
     table, told = planned(bench), []
     steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
-    seen: list[tuple[int, Estimate | None]] = []
+    seen: list[tuple[int, Outcomes | None]] = []
     next(steps)
     while (task := table.missing()) is not None and task[0] == "glimpse":
         next(steps)
         seen.append((task[1], table.row(task[1]).glimpse))
     assert len(seen) == budget_sweep.GLIMPSED - 1
     assert table.measured()[0] == 1
-    assert all(row.accuracy is not None for row in table.rows())
+    assert all(row.values.keys() == {"accuracy", "kl", "agreement"} for row in table.rows())
     full = bench.measurements.evaluate(bench.evaluation)
     for budget, found in seen:
         assert found is not None
-        assert found.n < len(bench.evaluation) / 2
+        assert found["accuracy"].n < len(bench.evaluation) / 2
         rows, _ = bench.measurements.glimpse(bench.evaluation, table.selection(budget).mask)  # type: ignore[misc]
         own = evaluate(cut_model(bench.model, table.selection(budget).mask), bench.evaluation)
         change = own.correct[rows].mean() - full.correct[rows].mean()
-        assert found.value == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
+        assert found["accuracy"].value == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
+        p, q = (log_softmax(one.scores[rows].astype(np.float64), axis=1) for one in (full, own))
+        assert found["kl"].value == pytest.approx((np.exp(p) * (p - q)).sum(axis=1).mean(), abs=1e-6)
+        assert found["agreement"].value == (full.predictions == own.predictions)[rows].mean()
     # Eight thirds of a row came before the second row was measured.
     assert told[-1] == (3, 10)
     for _ in steps:
@@ -109,7 +114,7 @@ def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
     run = prune(replace(bench.settings, budget="5"), store=bench.resources.store).document
     row = table.row(5)
     assert row.outcomes is not None
-    assert row.accuracy == row.outcomes["accuracy"].value
+    assert row.values["kl"] == row.outcomes["kl"].value
     assert row.outcomes == run.outcomes["pruned"]
     costs = bench.measurements.costs(table.selection(5).mask, length=bench.length, **fakes.LatencyWorkerHere.QUICK)
     assert row.speed == Speed.of(costs.ratio, costs.full, costs.pruned)
@@ -126,7 +131,7 @@ def test_a_recovered_row_says_what_a_run_with_a_refit_says(bench: Bench) -> None
     next(filling)
     filling.close()
     run = prune(replace(bench.settings, budget="5", recover="refit"), store=bench.resources.store).document
-    assert table.row(5).accuracy == run.outcomes["recovered"]["accuracy"].value
+    assert table.row(5).values["accuracy"] == run.outcomes["recovered"]["accuracy"].value
     # All heads kept leave nothing to recover.
     assert table.full is not None
     assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]

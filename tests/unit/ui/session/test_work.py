@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ from clusters import on_a_line, outcomes
 
 pytest.importorskip("streamlit")
 
+from cahp.outcomes import Outcomes
 from cahp.recoveries import DistillReport
 from cahp.run.bench import Bench
 from cahp.run.recovery_steps import RecoveryStep
@@ -167,7 +168,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every mask is right half of the time; remembers which were asked for."""
     asked: list[str] = []
 
-    def fake(bench: Bench, mask: HeadMask, *, recover: str) -> Any:
+    def fake(bench: Bench, mask: HeadMask, *, recover: str, on_part: Callable[[Outcomes], None]) -> Any:
+        on_part(outcomes(0.4, 10))
         asked.append(f"{mask.sha256}-{recover}")
         return outcomes(0.5)
 
@@ -185,6 +187,7 @@ def test_a_figure_ends_up_in_the_results_under_its_mask(
     assert job.result == outcomes(0.5)
     assert asked == [f"{MASK.sha256}-{recover}"]
     assert subject.results.outcomes(MASK, recover) == outcomes(0.5)
+    assert not subject.results.glimpses
 
 
 def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +239,7 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     look = mine.start(FIGURE, subject)
     assert look.wait(PATIENCE)
     assert (look.state, look.result, bench.trained) == ("done", None, 0)
-    assert table.row(3).accuracy is None
+    assert table.row(3).values == {}
     made = mine.start(DISTIL, subject)
     assert made.wait(PATIENCE)
     assert (made.result, bench.trained) == (outcomes(0.6), 1)
