@@ -27,7 +27,7 @@ from cahp.run.bench import Bench
 from cahp.run.prune import Run, method_of
 from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
-from cahp.words import percent, safe
+from cahp.words import capital, percent, safe
 
 #: Pixels of a title.
 _TITLE = 34
@@ -73,9 +73,6 @@ def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
 
 # Of a run ----------------------------------------------------------------------------------------------------
 
-#: The default number of budgets of a curve.
-_POINTS = {"accuracy": 9, "latency": 5}
-
 
 def draw_run(run: Run, name: Literal["heads", "space", "silhouette"], *, dark: bool) -> Any:
     """A figure of what a run has measured.
@@ -100,13 +97,13 @@ def draw_run(run: Run, name: Literal["heads", "space", "silhouette"], *, dark: b
 def by_budget(
     run: Run,
     bench: Bench,
-    what: Literal["accuracy", "latency"],
+    what: str,
     *,
     budgets: Sequence[int] | None,
     progress: Progress,
     dark: bool,
 ) -> Any:
-    """Accuracy or time by budget; missing figures are measured and cached.
+    """An outcome by its name, or the ``latency``, by budget; missing figures are measured and cached.
 
     Raises:
         BudgetError: If a budget is impossible.
@@ -116,13 +113,14 @@ def by_budget(
     fewest = max(1, settings.min_per_layer * run.mask.layers)
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.
-        spread = np.linspace(fewest, total, min(_POINTS[what], total - fewest + 1)).round().astype(int).tolist()
+        points = min(5 if what == "latency" else 9, total - fewest + 1)
+        spread = np.linspace(fewest, total, points).round().astype(int).tolist()
         budgets = [*spread, max(run.mask.count, fewest)]
     wanted = sorted(set(budgets))
     for budget in wanted:
         if not fewest <= budget <= total:
             raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {fewest}..{total}")
-    shown = recovery if recovery.swept and what == "accuracy" else NONE
+    shown = recovery if recovery.swept and what in OUTCOMES else NONE
     measured, rows = {}, []
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
@@ -131,7 +129,7 @@ def by_budget(
         else:
             method = method_of(settings)
             mask = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer).mask
-        if what == "accuracy":
+        if what in OUTCOMES:
             measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
         elif not mask.empty_layers and budget < total:
             costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
@@ -139,7 +137,8 @@ def by_budget(
     progress("table", len(wanted), len(wanted))
     if what == "latency":
         return add_title(curves.latency_by_budget(rows, dark=dark), "Time saved with fewer heads", dark=dark)
-    title = f"Accuracy on {settings.eval_split} ({shown.result}), measured at {len(measured)} budgets"
+    title = capital(f"{OUTCOMES[what].label} on {settings.eval_split} ({shown.result})")
+    title += f", measured at {len(measured)} budgets"
     return add_title(curves.outcome_by_budget(measured, OUTCOMES[what], dark=dark), title, dark=dark)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cahp.studies.budget_sweep import BudgetTable
 
 #: The figures of a run.
-RunFigure = Literal["heads", "space", "silhouette", "accuracy", "latency", "similarity"]
+RunFigure = Literal["heads", "space", "silhouette", "accuracy", "kl", "agreement", "latency", "similarity"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -162,10 +162,10 @@ class PruneResult(Run):
 
         Args:
             name: ``heads`` (kept heads by cluster), ``space`` (heads in the plane of the projection), ``silhouette``
-                (the curve that suggests the number), ``accuracy`` and ``latency`` (by budget, in per cent and as a
-                ratio, with 95 % intervals), or ``similarity`` (heads that attend alike on a ``text``).
-            budgets: Numbers of heads for ``accuracy`` and ``latency`` (None: a few from the fewest to all). Figures
-                that were measured before come from the cache.
+                (the curve that suggests the number), ``accuracy``, ``kl``, ``agreement`` and ``latency`` (by budget,
+                with 95 % intervals), or ``similarity`` (heads that attend alike on a ``text``).
+            budgets: Numbers of heads for a figure by budget (None: a few from the fewest to all). Results that were
+                measured before come from the cache.
             text: The text for ``similarity``.
             dark: Draw for a dark page.
             progress: See ``cahp.prune``.
@@ -178,10 +178,10 @@ class PruneResult(Run):
             if text is None:
                 raise OptionError('similarity depends on a text; give one: plot("similarity", text="...")')
             return self.similarity(text, progress=progress).plot("graph", dark=dark)
-        if name == "accuracy" or name == "latency":
-            with self._progress_of_bench(progress) as reporter:
-                return figures.by_budget(self, self.bench, name, budgets=budgets, progress=reporter, dark=dark)
-        return figures.draw_run(self, name, dark=dark)
+        if name == "heads" or name == "space" or name == "silhouette":
+            return figures.draw_run(self, name, dark=dark)
+        with self._progress_of_bench(progress) as reporter:
+            return figures.by_budget(self, self.bench, name, budgets=budgets, progress=reporter, dark=dark)
 
     def similarity(self, text: Input, *, progress: ShowProgress = None) -> SimilarityResult:
         """The heads of the full model that attend alike on a text, with the run's mask; see ``cahp.similarity``."""

@@ -48,6 +48,9 @@ def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
         (curve.y[1] - 100 * low, 100 * high - curve.y[1])
     )
     assert len(run.plot("accuracy", progress=False).data[0].x) >= 9
+    divergence = run.plot("kl", budgets=[8, 12], progress=False)
+    assert list(divergence.data[0].y) == pytest.approx([other.outcomes["recovered"]["kl"].value, 0.0])
+    assert divergence.layout.title.text.startswith("KL divergence from the full model on validation (refitted)")
 
 
 @pytest.mark.parametrize(
