@@ -229,6 +229,7 @@ print(len([name for name in sys.modules if name.startswith("cahp.")]))
 """
 
 
+@pytest.mark.nightly
 def test_no_import_opens_a_socket() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     command = [sys.executable, "-c", _IMPORTS]

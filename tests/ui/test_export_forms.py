@@ -44,6 +44,7 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     assert [option.partition(":")[0] for option in offered.options] == [
         "Refit, then distil while time allows",
         "None",
+        "Mean ablation",
         "Refit",
         "Distil",
         "Fine-tune",

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from cahp.run import knee_null as module
 from cahp.run.knee_null import knee_null
 from cahp.stages.clustering import cluster
 from cahp.stages.space import place
 
 
-def test_permuted_features_have_the_knee_of_noise_whatever_structure_there_was() -> None:
+def test_permuted_features_have_the_knee_of_noise_whatever_structure_there_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DRAWS", 20)
     random = np.random.default_rng(0)
     groups = random.normal(size=(4, 50)).repeat(6, axis=0) + 0.01 * random.normal(size=(24, 50))
     noise = random.normal(size=(24, 50))

@@ -113,6 +113,7 @@ def test_what_is_missing_or_broken_does_not_keep_the_server_from_starting(
     assert looked_after == ["collect", "freeze", "look after"]
 
 
+@pytest.mark.nightly
 def test_what_sessions_would_else_import_at_once_is_there_before_them() -> None:
     code = (
         "import sys; from cahp.ui import server; server.prepare(); "
