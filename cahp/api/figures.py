@@ -42,6 +42,15 @@ def check_figure(name: str, names: Iterable[str]) -> None:
     known = tuple(names)
     if name not in known:
         raise OptionError(f"there is no figure {name!r}; choose one of {', '.join(known)}")
+    check_plotly()
+
+
+def check_plotly() -> None:
+    """Check that Plotly is installed.
+
+    Raises:
+        OptionError: If not.
+    """
     if find_spec("plotly") is None:
         raise OptionError('figures need plotly; install it with pip install "cahp-explorer[notebook]"')
 

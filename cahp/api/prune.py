@@ -177,7 +177,7 @@ class PruneResult(Run):
         if name == "similarity":
             if text is None:
                 raise OptionError('similarity depends on a text; give one: plot("similarity", text="...")')
-            return self.similarity(text, progress=progress).plot("graph", dark=dark)
+            return self.similarity(text, progress=progress).graph().plot(dark=dark)
         if name == "heads" or name == "space" or name == "silhouette":
             return figures.draw_run(self, name, dark=dark)
         with self._progress_of_bench(progress) as reporter:

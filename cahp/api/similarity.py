@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.api.figures import add_title, check_figure, mime_bundle
+from cahp.api.figures import add_title, check_plotly, mime_bundle
 from cahp.api.options import Name, ShowProgress, show_progress
-from cahp.figures import palette
-from cahp.figures import similarity as figures
-from cahp.figures.head_grid import grid_figure, head_name
-from cahp.figures.similarity import attention_figure, graph_figure
-from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
+from cahp.figures.similarity import attention_figure, graph_figure, habit
+from cahp.stages.similarity import HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
 from cahp.values import HeadMask, Input, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-
-#: The figures of a text.
-TextFigure = Literal["graph", "communities", "distances", "attention", "nearest", "layers"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,11 +43,11 @@ class AttentionPattern:
         Raises:
             OptionError: If plotly is not installed.
         """
-        check_figure("attention", get_args(TextFigure))
+        check_plotly()
         return add_title(attention_figure(self.tokens, self.weights, dark=dark), repr(self), dark=dark)
 
     def __repr__(self) -> str:
-        return f"Layer {self.layer}, head {self.head} {figures.habit(self.weights)}, {len(self.tokens)} tokens"
+        return f"Layer {self.layer}, head {self.head} {habit(self.weights)}, {len(self.tokens)} tokens"
 
     _repr_mimebundle_ = mime_bundle
 
@@ -79,7 +74,7 @@ class SimilarityGraph(HeadGraph):
         Raises:
             OptionError: If plotly is not installed.
         """
-        check_figure("graph", get_args(TextFigure))
+        check_plotly()
         return add_title(graph_figure(self, self.mask, dark=dark), repr(self), dark=dark)
 
     def __repr__(self) -> str:
@@ -139,55 +134,12 @@ class SimilarityResult:
         near = nearest_heads(self.distances, flat, count=count)
         return [(*divmod(other, self.mask.heads), float(self.distances[flat, other])) for other in near]
 
-    def plot(
-        self,
-        name: TextFigure = "graph",
-        *,
-        layer: int = 0,
-        head: int = 0,
-        threshold: float | None = None,
-        dark: bool = False,
-    ) -> Any:
-        """A figure of the explorer's Similarity page, as a ``plotly.graph_objects.Figure``.
-
-        Args:
-            name: ``graph`` (heads that attend alike), ``communities`` (by layer), ``distances`` (of all pairs), or of
-                one head: ``attention``, ``nearest`` (beside the most similar heads) and ``layers`` (its distance to
-                all others).
-            layer: The layer of that head, from 0.
-            head: The number of that head in its layer, from 0.
-            threshold: See ``graph``.
-            dark: Draw for a dark page.
-
-        Raises:
-            OptionError: If there is no such figure or head, or plotly is not installed.
-        """
-        check_figure(name, get_args(TextFigure))
-        if name == "graph":
-            return self.graph(threshold).plot(dark=dark)
-        if name == "attention":
-            return self.attention(layer, head).plot(dark=dark)
-        chosen, mask = self._flat(layer, head), self.mask
-        if name == "communities":
-            communities = self.graph(threshold).communities
-            figure = grid_figure(mask, communities, grouping=palette.COMMUNITIES, dark=dark)
-            title = "Communities by layer"
-        elif name == "distances":
-            figure, title = figures.matrix(self.distances, self.graph(threshold).communities, mask, dark=dark)
-        elif name == "layers":
-            figure, title = figures.among_layers(self.distances, mask, chosen, dark=dark)
-        else:
-            near = nearest_heads(self.distances, chosen, count=3)
-            attention = Attention(self.tokens, self.weights, self.cut)
-            figure = figures.beside(attention, self.distances, [chosen, *near], heads=mask.heads, dark=dark)
-            title = f"{head_name(chosen, mask.heads).capitalize()}, and the heads most similar to it"
-        return add_title(figure, title, dark=dark)
-
     def __repr__(self) -> str:
         cut = f" ({self.cut} more were cut off)" if self.cut else ""
         return f"{self.model} on a text of {len(self.tokens)} tokens{cut}: {self.graph()!r}"
 
-    _repr_mimebundle_ = mime_bundle
+    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
+        return {**self.graph()._repr_mimebundle_(), "text/plain": repr(self)}
 
     def _flat(self, layer: int, head: int) -> int:
         layers, heads = self.mask.keep.shape
