@@ -24,11 +24,11 @@ from cahp.comparison.workspace import Workspace
 from cahp.costs import SelectionCost
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.registry import Evidence, Method
-from cahp.run.recovered import cut_model
+from cahp.run.recovered import Recovered, cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.store import Entry, Store, key
-from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Texts, digest
+from cahp.values import BudgetError, Cancelled, Evaluation, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
 _REVISION = 3
@@ -284,16 +284,12 @@ def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) ->
     if recovery == "none":
         return lambda texts: bench.measurements.evaluate(texts, mask=mask)
     # Weights are not stored: those of hundreds of masks would displace everything else.
+    recovered: Recovered
     if row.imitates:
-        model = cut_model(bench.model, mask, bench.recoveries.distill(mask, keep=False))
+        recovered = bench.recoveries.distill(mask, keep=False)
     elif row.needs_labels:
-        model = cut_model(bench.model, mask, bench.recoveries.finetune(mask, keep=False))
+        recovered = bench.recoveries.finetune(mask, keep=False)
     else:
-        from cahp.stages.recovery import refit
-
-        if bench.recoveries.no_refit:
-            raise DataError(f"{bench.recoveries.no_refit}; raise --limit")
-        targets = None if row.averages else workspace.targets(bench.calibration, cell.seed)
-        progress, inputs = bench.resources.progress, bench.calibration.inputs
-        model, _ = refit(bench.model, mask, inputs, recovery=row, seed=cell.seed, targets=targets, progress=progress)
+        recovered = bench.recoveries.refit(mask, recovery, keep=False)
+    model = cut_model(bench.model, mask, recovered)
     return lambda texts: bench.measurements.evaluate_model(model, texts)

@@ -20,10 +20,6 @@ from cahp.values import CahpError, Progress, Texts, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-    from cahp.stages.recovery import TargetActivations
-
-#: Bytes of the full model's activations that a process keeps, so that refits on the same texts reuse them.
-_TARGET_BYTES = 1 << 30
 
 
 class Workspace:
@@ -47,7 +43,6 @@ class Workspace:
         self.card = identify_model(plan.settings)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
-        self._targets: dict[tuple[str, int], TargetActivations] = {}
         first = self._open(plan.settings)
         self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
@@ -74,20 +69,6 @@ class Workspace:
         if seed not in self._benches:
             self._benches[seed] = self._open(replace(self.plan.settings, seed=seed))
         return self._benches[seed]
-
-    def targets(self, texts: Texts, seed: int) -> TargetActivations | None:
-        """The full model's activations that a refit on ``texts`` needs; None if they exceed the memory limit."""
-        from cahp.stages import recovery
-
-        place = texts.sha256, seed
-        if place not in self._targets:
-            room = _TARGET_BYTES - sum(targets.nbytes for targets in self._targets.values())
-            model = self.bench(self.plan.seeds[0]).model
-            targets = recovery.TargetActivations(model, recovery.choose_inputs(texts.inputs, seed=seed), room=room)
-            if not targets.kept:
-                return None
-            self._targets[place] = targets
-        return self._targets[place]
 
     def _open(self, settings: Settings) -> Bench:
         return open_bench(

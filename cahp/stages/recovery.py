@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -38,63 +37,12 @@ class _Reached(Exception):
     """The inputs that are needed have been seen; the rest of the layer need not run."""
 
 
-class TargetActivations:
-    """The activations of the full model on ``inputs`` that a refit approximates, layer by layer.
-
-    If their ``nbytes`` (two hidden states for every token and layer) fit in ``room`` they are ``kept`` and serve many
-    masks, else they serve a single mask. Not for several threads at once. Where only the attention's output is refitted
-    there is nothing to keep.
-    """
-
-    def __init__(self, model: HeadModel, inputs: Sequence[Input], *, room: int = 0) -> None:
-        self.model = model
-        whole = set(model.family.refits) >= _ALL
-        self._batches = model.batches(model.tokenize(inputs)) if whole else []
-        tokens = sum(batch.tensors["attention_mask"].numel() for batch in self._batches)
-        self.nbytes = 2 * 4 * model.layers * model.card.hidden * tokens
-        self.kept = whole and self.nbytes <= room
-        self._states: list[LayerState] = []
-        self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-
-    @cached_property
-    def _start(self) -> list[LayerState]:
-        return [self.model.enter(batch) for batch in self._batches]
-
-    def begin(self) -> list[LayerState]:
-        """The inputs of the first layer, which both models share, one state a batch."""
-        start = self._start
-        if not self._sums:
-            self._states = list(start)
-        if not self.kept:
-            # Not needed again, and as large as the activations of a layer.
-            del self._start
-        return list(start)
-
-    def at(self, layer: int, index: int) -> tuple[Tensor, Tensor]:
-        """Residual plus output of a layer's attention, and of its feed-forward block, of one batch.
-
-        To be called for the first layer first, and so on.
-        """
-        if (layer, index) in self._sums:
-            return self._sums[layer, index]
-        state, model = self._states[index], self.model
-        assert state.layer == layer
-        seen, self._states[index] = _run_layer(model, state)
-        whole = state.hidden + model.projection(layer)(seen["output"])
-        residual = seen["feed_in"] if model.family.residual == "post" else whole
-        sums = whole, residual + model.projection(layer, "feed_out")(seen["feed_out"])
-        if self.kept:
-            self._sums[layer, index] = sums
-        return sums
-
-
 def solve(
     model: HeadModel,
     mask: HeadMask,
     inputs: Sequence[Input],
     *,
     ridge: float = RIDGE,
-    targets: TargetActivations | None = None,
     progress: Progress = silent,
 ) -> HeadModel:
     """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last.
@@ -104,18 +52,17 @@ def solve(
     ``Y = full residual + full output - pruned residual``, so that errors of lower layers are corrected too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, with ``m`` the mean square of ``X``'s channels. The intercept is
     not penalised, and left out of projections that have none. The full and the pruned model go through the layers in
-    step, so no layer runs twice, and only three hidden states per batch are kept. ``targets`` are kept activations of
-    the full model on the same inputs, for refits of many masks.
+    step, so no layer runs twice, and only three hidden states per batch are kept.
 
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
     output, whatever the residual is).
-
     """
     pruned = cut(model, mask)
     if not set(model.family.refits) >= _ALL:
         return _solve_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
-    targets = targets or TargetActivations(model, inputs)
-    pruned_states = targets.begin()
+    full_states = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
+    # Both models share the inputs of the first layer.
+    pruned_states = list(full_states)
     total, done = model.layers * len(pruned_states) * 3, 0
 
     def tick() -> None:
@@ -128,8 +75,11 @@ def solve(
         sums: list[Tensor] = []
         for index, behind in enumerate(pruned_states):
             tick()
-            whole, full_output = targets.at(layer, index)
-            sums.append(full_output)
+            before = full_states[index]
+            seen, full_states[index] = _run_layer(model, before)
+            whole = before.hidden + model.projection(layer)(seen["output"])
+            residual = seen["feed_in"] if model.family.residual == "post" else whole
+            sums.append(residual + model.projection(layer, "feed_out")(seen["feed_out"]))
             seen, _ = _run_layer(pruned, behind, until="output")
             attention.add(seen["output"], whole - behind.hidden, behind.real)
         attention.solve(ridge)
@@ -260,7 +210,6 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Input], *, pr
 
     The means are those of the full model over the tokens of ``inputs``. A projection without a bias gets one
     where heads were dropped.
-
     """
     batches, where = model.batches(model.tokenize(inputs)), float64_device(model.device)
     pruned, tokens = cut(model, mask), 0
@@ -289,14 +238,10 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Input], *, pr
     return pruned
 
 
-def choose_inputs(inputs: Sequence[Input], calibration: int | None = None, *, seed: int = 42) -> list[Input]:
-    """Choose the inputs of a refit, evenly spread over those that are not held out.
-
-    ``calibration`` is their largest number (None: ``cahp.recoveries.refit_texts``).
-    """
+def choose_inputs(inputs: Sequence[Input], *, seed: int = 42) -> list[Input]:
+    """Choose the inputs of a refit, evenly spread over those that are not held out."""
     learned, _ = held_out_rows(len(inputs), seed)
-    calibration = refit_texts(len(inputs)) if calibration is None else calibration
-    spread = np.linspace(0, len(learned) - 1, min(calibration, len(learned))).astype(np.int64)
+    spread = np.linspace(0, len(learned) - 1, min(refit_texts(len(inputs)), len(learned))).astype(np.int64)
     return [inputs[row] for row in learned[np.unique(spread)]]
 
 
@@ -306,24 +251,20 @@ def refit(
     inputs: Sequence[Input],
     *,
     recovery: Recovery = QUICK,
-    ridge: float = RIDGE,
-    calibration: int | None = None,
     seed: int = 42,
-    targets: TargetActivations | None = None,
     progress: Progress = silent,
 ) -> tuple[HeadModel, RefitReport]:
     """Refit or mean-ablate the model cut to ``mask``, and keep that only if it is nearer to ``model``; see the report.
 
     A fifth of ``inputs``, drawn with the ``seed``, is held out: the KL divergence from ``model`` must be lower there
-    than that of the cut model. Otherwise a refit is solved again with ten times the ``ridge``, up to three times.
-    ``targets`` are kept activations on the same inputs.
+    than that of the cut model. Otherwise a refit is solved again with ten times the ridge, up to three times.
 
     Raises:
         OptionError: If the model cannot be refitted.
     """
     if model.card.no_refit:
         raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
-    learned = choose_inputs(inputs, calibration, seed=seed)
+    learned = choose_inputs(inputs, seed=seed)
     tokens = model.tokenize([inputs[row] for row in held_out_rows(len(inputs), seed)[1]])
     plain, at = cut(model, mask), (0, 1)
 
@@ -337,12 +278,12 @@ def refit(
         return logits_of(one, tokens, progress=lambda *_: progress(STAGE, *at))
 
     wanted, answers = answer(model), answer(plain)
-    before, strengths = compare_answers(answers, wanted)[0], [ridge * 10**power for power in range(4)]
+    before, strengths = compare_answers(answers, wanted)[0], [RIDGE * 10**power for power in range(4)]
     for strength in [None] if recovery.averages else strengths:
         if strength is None:
             refitted = mean_ablate(model, mask, learned, progress=watch)
         else:
-            refitted = solve(model, mask, learned, ridge=strength, targets=targets, progress=watch)
+            refitted = solve(model, mask, learned, ridge=strength, progress=watch)
         after = compare_answers(answer(refitted), wanted)[0]
         if accepted := after < before:
             break

@@ -73,44 +73,6 @@ def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(mode
     assert torch.allclose(solved.projection(0).bias.double(), expected[-1], atol=1e-5)
 
 
-def test_masks_that_share_activations_of_the_full_model_are_solved_as_they_would_be_alone(
-    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inputs = texts.inputs[:40]
-    masks = (MASK, HeadMask(~MASK.keep), HeadMask.full(3, 4))
-    alone = [solve(model, mask, inputs) for mask in masks]
-    targets = recovery.TargetActivations(model, inputs, room=1 << 30)
-    steps = []
-    run = recovery._run_layer
-
-    def count(of: HeadModel, *given: object, **options: object) -> object:
-        steps.extend([given] if of is model else [])
-        return run(of, *given, **options)
-
-    monkeypatch.setattr(recovery, "_run_layer", count)
-    for mask, expected in zip(masks, alone, strict=True):
-        found = solve(model, mask, inputs, targets=targets)
-        for layer in range(3):
-            for site in ("output", "feed_out"):
-                assert torch.equal(found.projection(layer, site).weight, expected.projection(layer, site).weight)
-    # The full model ran once.
-    assert len(steps) == 3 * len(targets.begin())
-
-
-def test_activations_without_room_are_not_kept(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered: list[object] = []
-    enter = type(model).enter
-    monkeypatch.setattr(type(model), "enter", lambda *given: entered.append(given) or enter(*given))
-    inputs = texts.inputs[:40]
-    room = recovery.TargetActivations(model, inputs, room=1 << 30).nbytes
-    targets = recovery.TargetActivations(model, inputs, room=room - 1)
-    assert not targets.kept
-    assert entered == []
-    first, second = (solve(model, MASK, inputs, targets=targets) for _ in range(2))
-    assert torch.equal(first.projection(2).weight, second.projection(2).weight)
-    assert targets.__dict__.keys().isdisjoint({"_start"})
-
-
 def test_sums_are_where_there_are_such_numbers(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
     where = recovery.float64_device
@@ -158,8 +120,8 @@ def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
 
 
 def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Texts) -> None:
-    found, report = refit(model, MASK, texts.inputs, calibration=50)
-    assert (report.accepted, report.examples, report.ridge, report.recovery) == (True, 50, 0.1, "refit")
+    found, report = refit(model, MASK, texts.inputs)
+    assert (report.accepted, report.examples, report.ridge, report.recovery) == (True, 160, 0.1, "refit")
     held_out = texts.take(held_out_rows(len(texts))[1])
     full = logits(model, held_out)
     divergences = [compare_answers(logits(one, held_out), full)[0] for one in (cut(model, MASK), found)]
@@ -178,9 +140,9 @@ def test_a_refit_that_does_not_help_is_solved_again_with_a_stronger_ridge(
         return plain(*given, ridge=ridge, **options) if ridge >= 1 else cut(model, MASK)
 
     monkeypatch.setattr(recovery, "solve", help_late)
-    found, report = refit(model, MASK, texts.inputs, calibration=50)
+    found, report = refit(model, MASK, texts.inputs)
     assert (report.accepted, report.ridge) == (True, 1.0)
-    expected = plain(model, MASK, choose_inputs(texts.inputs, 50), ridge=1.0)
+    expected = plain(model, MASK, choose_inputs(texts.inputs), ridge=1.0)
     assert torch.equal(logits(found, texts), logits(expected, texts))
 
 
