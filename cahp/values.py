@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ Bools = NDArray[np.bool_]
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]
 
+Chunk = TypeVar("Chunk", bound=Sized)
 #: The number format of matrix products.
 Precision = Literal["float32", "bfloat16"]
 
@@ -91,6 +92,16 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int) -> None:
     """Report nothing."""
+
+
+def report_progress(batches: Sequence[Chunk], stage: str, progress: Progress) -> Iterator[Chunk]:
+    """Yield ``batches``, and report the number of finished examples before each of them and at the end."""
+    total, done = sum(map(len, batches)), 0
+    for batch in batches:
+        progress(stage, done, total)
+        yield batch
+        done += len(batch)
+    progress(stage, done, total)
 
 
 def digest(*parts: bytes | str) -> str:

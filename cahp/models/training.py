@@ -25,7 +25,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from cahp import processes as parallel
 from cahp.models.head_model import HeadModel, Tokens
 from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
-from cahp.values import Cancelled, Input, Ints, Progress, Texts, silent
+from cahp.values import Cancelled, Input, Ints, Progress, Texts, report_progress, silent
 
 
 @dataclass(frozen=True)
@@ -299,12 +299,10 @@ def logits_of(
     """
     batches = parallel.share(model.batches(tokens))
     scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
-    for done, batch in enumerate(batches):
-        progress(stage, done, len(batches))
+    for batch in report_progress(batches, stage, progress):
         with torch.no_grad():
             logits = model.logits(batch) if network is None else model.scores(batch.tensors, network)
         scores[batch.rows] = logits.float().cpu().numpy()
-    progress(stage, len(batches), len(batches))
     # A text has scores from one process, and 0 from the others.
     return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)
 

@@ -24,7 +24,7 @@ from cahp.models.training import (
 )
 from cahp.models.training_state import Epoch
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
-from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
+from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, report_progress, silent
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
@@ -214,8 +214,7 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Input], *, pr
     batches, where = model.batches(model.tokenize(inputs)), float64_device(model.device)
     pruned, tokens = cut(model, mask), 0
     sums: dict[int, Tensor] = {}
-    for done, batch in enumerate(batches):
-        progress(STAGE, done, len(batches))
+    for batch in report_progress(batches, STAGE, progress):
         real = batch.tensors["attention_mask"].bool()
         tokens += int(real.sum())
 
@@ -225,7 +224,6 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Input], *, pr
                 sums[layer] = sums.get(layer, 0) + seen.to(where).double().sum(0)
 
         model.logits(batch, tap=add)
-    progress(STAGE, len(batches), len(batches))
     for layer, total in sums.items():
         if mask.keep[layer].all():
             continue

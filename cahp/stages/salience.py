@@ -15,7 +15,7 @@ from cahp.head_statistics import GateGradients
 from cahp.models.attention import Probe
 from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.head_model import Batch, HeadModel
-from cahp.values import HeadMask, Ints, Progress, Texts, silent
+from cahp.values import HeadMask, Ints, Progress, Texts, report_progress, silent
 
 STAGE = "salience"
 #: Batch size of the reference definition; it only groups the gradients, the model runs other batches.
@@ -61,10 +61,8 @@ def example_gradients(
     labels = torch.as_tensor(texts.labels, device=model.device)
     at = model.gates(np.ones(values.shape[1:]) if mask is None else mask.keep)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
-    total, done = sum(map(len, batches)), 0
     found: list[Tensor] = []
-    for batch in batches:
-        progress(STAGE, done, total)
+    for batch in report_progress(batches, STAGE, progress):
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
         probe = watch(batch, texts.labels[batch.rows]) if watch else None
         logits = model.logits(batch, gates=gates, probe=probe)
@@ -73,11 +71,9 @@ def example_gradients(
         loss = nn.functional.cross_entropy(logits, labels[rows], reduction="sum")
         (gradient,) = torch.autograd.grad(loss, gates)
         found.append(gradient)
-        done += len(batch)
     # Copied at the end, so that a device does not wait for the processor between batches.
     for batch, gradient in zip(batches, found, strict=True):
         values[batch.rows] = gradient.cpu().double().numpy()
-    progress(STAGE, done, total)
     return parallel.total(values)
 
 

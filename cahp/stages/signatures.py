@@ -14,7 +14,7 @@ from cahp.head_statistics import Signatures
 from cahp.models.attention import Probe
 from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
-from cahp.values import Ints, Precision, Progress, Texts, silent
+from cahp.values import Ints, Precision, Progress, Texts, report_progress, silent
 
 STAGE = "signatures"
 
@@ -108,10 +108,6 @@ def collect(
     """
     collector = into or Collector(model, classes=len(texts.classes), pool_size=pool_size)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), rows=rows, size=size))
-    total, done = sum(map(len, batches)), 0
-    for batch in batches:
-        progress(STAGE, done, total)
+    for batch in report_progress(batches, STAGE, progress):
         model.logits(batch, probe=collector.watch(batch, texts.labels[batch.rows]), precision=precision)
-        done += len(batch)
-    progress(STAGE, done, total)
     return reduce(Signatures.merge, parallel.gather(collector.result()))

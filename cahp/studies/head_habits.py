@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cahp.outcomes import accuracy_change
 from cahp.run.bench import Bench
 from cahp.store import key
-from cahp.values import DataError, Estimate, Evaluation, HeadMask, Ints, Progress, Texts, Unit, silent
+from cahp.values import DataError, Estimate, Evaluation, HeadMask, Ints, Progress, Texts, Unit, report_progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,10 +126,8 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
         torch.tensor(sorted(ids), dtype=torch.int64, device=model.device)
         for ids in (special_ids(model.tokenizer), punctuation_ids(model.tokenizer))
     )
-    done = 0
     with torch.inference_mode():
-        for batch in model.batches(model.tokenize(texts.inputs)):
-            progress(STAGE, done, len(texts))
+        for batch in report_progress(model.batches(model.tokenize(texts.inputs)), STAGE, progress):
             counted, whole = _assign_targets(batch, special, punctuation), patterns.watch(batch, one_class[batch.rows])
             lengths[batch.rows] = batch.lengths.cpu().numpy()
 
@@ -148,8 +146,6 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
                 ).cpu()
 
             model.logits(batch, probe=watch)
-            done += len(batch)
-    progress(STAGE, done, len(texts))
     means = patterns.result().mean.reshape(heads, pool, pool)
     return HeadHabits(shares, breadth, lengths, means.astype(np.float32))
 

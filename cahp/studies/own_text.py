@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.stages.similarity import read_tokens
-from cahp.values import HeadMask, Input, Progress, silent
+from cahp.values import HeadMask, Input, Progress, report_progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,12 +120,9 @@ def over_budgets(
     places = np.unique(np.linspace(0, len(masks) - 1, min(most, len(masks))).round().astype(np.int64))
     chosen = [masks[place] for place in places.tolist()]
     gates = torch.stack([model.gates(mask.keep) for mask in chosen])
-    found, done = np.zeros((len(chosen), len(model.card.labels))), 0
+    found = np.zeros((len(chosen), len(model.card.labels)))
     with torch.inference_mode():
-        for batch in model.batches([entry] * len(chosen)):
-            progress(STAGE, done, len(chosen))
+        for batch in report_progress(model.batches([entry] * len(chosen)), STAGE, progress):
             rows = torch.as_tensor(batch.rows, device=gates.device)
             found[batch.rows] = model.logits(batch, gates=gates[rows]).double().softmax(-1).cpu().numpy()
-            done += len(batch)
-    progress(STAGE, done, len(chosen))
     return AnswersOverBudgets(tuple(mask.count for mask in chosen), found)

@@ -13,7 +13,7 @@ from cahp import processes as parallel
 from cahp.costs import SelectionCost
 from cahp.registry import Evidence
 from cahp.stages.selection import top
-from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, Texts
+from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, Texts, report_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,12 +168,9 @@ def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collectio
     # For each layer, since some models run a layer many times.
     rows = np.zeros((len(batches), model.layers, 1))
     excluded = torch.tensor(sorted(without), dtype=torch.int64, device=model.device)
-    mine = parallel.share(range(len(batches)))
-    done, total = 0, sum(len(batches[number]) for number in mine)
+    numbers = parallel.share(range(len(batches)))
     with torch.no_grad():
-        for number in mine:
-            batch = batches[number]
-            progress(STAGE, done, total)
+        for batch, number in zip(report_progress(parallel.share(batches), STAGE, progress), numbers, strict=True):
             counted = batch.tensors["attention_mask"].bool() & ~torch.isin(batch.tensors["input_ids"], excluded)
 
             def probe(layer: int, weights: Tensor, counted: Tensor = counted, number: int = number) -> None:
@@ -182,8 +179,6 @@ def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collectio
                 rows[number, layer] += int(counted.sum())
 
             model.logits(batch, probe=probe)
-            done += len(batch)
-    progress(STAGE, done, total)
     summed, counts = parallel.total(sums).sum(axis=0), parallel.total(rows).sum(axis=0)
     return np.asarray(summed / np.where(counts > 0, counts, np.nan))
 
