@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.run.recovery_steps import RecoveryStep
+from cahp.run.recovered import RecoveryStep
 from cahp.values import Estimate, Evaluation
 
 

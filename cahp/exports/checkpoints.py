@@ -24,8 +24,7 @@ from cahp.recoveries import NONE, get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, SplitRecord, outcome_records, ratio_record, versions
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import Recovered, cut_model
-from cahp.run.recovery_steps import recovery_record
+from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
 

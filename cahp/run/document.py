@@ -20,7 +20,7 @@ from cahp.files import plain_json
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.knee_null import KneeNull
-from cahp.run.recovery_steps import RecoveryStep
+from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
 from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts

@@ -34,8 +34,7 @@ from cahp.run.document import (
 )
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements, timed_on
-from cahp.run.recovered import Recovered, distill_report, refit_report
-from cahp.run.recovery_steps import measure_steps
+from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields, parse_duration
 from cahp.run.test_split_log import TestSplitLog
 from cahp.run.timeline import STAGES

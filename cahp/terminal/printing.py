@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cahp.output import Output
     from cahp.recoveries import DistillReport, RefitReport
     from cahp.run.document import CostRecord, RunDocument
-    from cahp.run.recovery_steps import RecoveryStep
+    from cahp.run.recovered import RecoveryStep
     from cahp.values import HeadMask
 
 from cahp.exports.footprint import lines

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 
 from cahp.files import csv_text
-from cahp.run.recovery_steps import RecoveryStep
+from cahp.run.recovered import RecoveryStep
 from cahp.words import capital, duration
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import read_run
-from cahp.run.recovery_steps import RecoveryStep
+from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings, key_fields
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters

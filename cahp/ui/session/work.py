@@ -19,8 +19,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import Run, choose, measure_run
-from cahp.run.recovered import Distilled
-from cahp.run.recovery_steps import measure_steps
+from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.test_split_log import TestSplitLog
 from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered, recovered_by, time_mask
 from cahp.studies.head_clusters import HeadClusters

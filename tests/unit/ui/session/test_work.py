@@ -14,7 +14,7 @@ pytest.importorskip("streamlit")
 from cahp.outcomes import Outcomes
 from cahp.recoveries import DistillReport
 from cahp.run.bench import Bench
-from cahp.run.recovery_steps import RecoveryStep
+from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.session import work
