@@ -233,6 +233,44 @@ class Store:
             logging.getLogger(__name__).warning(self.trouble)
 
 
+@dataclass
+class StoredTraining:
+    """An interrupted training under its ``name`` in the store."""
+
+    store: Store
+    name: str
+    #: Whether an interrupted training was loaded.
+    resumed: bool = field(default=False, init=False)
+    #: Whether the last state was too large for the store.
+    _unsaved: bool = field(default=False, init=False)
+
+    @property
+    def exists(self) -> bool:
+        """Whether an interrupted training is stored."""
+        return self.store.holds(self.name)
+
+    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        """Return the last state, or None."""
+        entry = self.store.load(self.name)
+        self.resumed = entry is not None
+        return None if entry is None else (entry.arrays, entry.meta)
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Replace the stored state; warn once if the store is too small for it."""
+        saved = self.store.save(self.name, arrays=arrays, meta=meta)
+        if not saved and not self._unsaved and self.store.trouble is None:
+            size = sum(array.nbytes for array in arrays.values())
+            logging.getLogger(__name__).warning(
+                f"The state of this training is not cached: it needs {size / 1e9:.1f} GB, and the cache may hold "
+                f"{self.store.limit_bytes / 1e9:.1f} GB. If it is interrupted, it starts again from the beginning."
+            )
+        self._unsaved = not saved
+
+    def remove(self) -> None:
+        """Remove the stored state."""
+        self.store.remove(self.name)
+
+
 def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an entry without a second copy of its arrays in memory."""
     file.write(bytes(_CHECKSUM_BYTES) + head)

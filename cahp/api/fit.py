@@ -16,8 +16,7 @@ from cahp.outcomes import measure, to_metrics
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
 from cahp.run.settings import Settings
-from cahp.run.stored_training import StoredTraining
-from cahp.store import Store, key
+from cahp.store import Store, StoredTraining, key
 from cahp.values import CahpError, ModelError, OptionError, SelfTestError, Texts
 
 if TYPE_CHECKING:

@@ -19,10 +19,11 @@ from cahp.models.identity import BUILTINS
 from cahp.models.loading import load_model
 from cahp.models.saving import save_tokenizer
 from cahp.models.sketch import quiet
-from cahp.models.training import Schedule, TrainingCheckpoint, train
+from cahp.models.training import Schedule, train
 from cahp.models.training_state import Epoch
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG
 from cahp.output import Output
+from cahp.store import StoredTraining
 from cahp.values import Progress, Texts, silent
 
 #: Low-rank adapters need a far higher rate than whole weights.
@@ -50,7 +51,7 @@ def fit(
     device: str = "auto",
     seed: int = 42,
     progress: Progress = silent,
-    checkpoint: TrainingCheckpoint | None = None,
+    checkpoint: StoredTraining | None = None,
 ) -> Fitted:
     """Train a classifier on an encoder, and keep the epoch with the highest accuracy on ``validation``.
 

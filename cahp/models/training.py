@@ -11,12 +11,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -25,6 +24,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from cahp import processes as parallel
 from cahp.models.head_model import HeadModel, Tokens
 from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
+from cahp.store import StoredTraining
 from cahp.values import Cancelled, Input, Ints, Progress, Texts, report_progress, silent
 
 
@@ -77,23 +77,6 @@ Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
 Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
 
 
-class TrainingCheckpoint(Protocol):
-    """Storage for an interrupted training: plain arrays, and values for JSON."""
-
-    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
-        """Return the last state, or None."""
-
-    @property
-    def exists(self) -> bool:
-        """Whether anything was."""
-
-    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Replace the stored state."""
-
-    def remove(self) -> None:
-        """Remove the stored state."""
-
-
 def train(
     network: nn.Module, model: HeadModel, texts: Texts, *, validation: Texts | None = None, **options: Any
 ) -> list[Epoch]:
@@ -134,7 +117,7 @@ def optimise(
     stage: str = "training",
     progress: Progress = silent,
     watch: Watch | None = None,
-    checkpoint: TrainingCheckpoint | None = None,
+    checkpoint: StoredTraining | None = None,
     left: Left | None = None,
     scoring: float = 0.0,
     each: float = 0.0,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cahp.outcomes import Outcomes, accuracy_change, measure
 from cahp.recoveries import NONE, DistillReport, RefitReport, name_of_result
+from cahp.store import Entry
 from cahp.values import Estimate, HeadMask, Texts, digest
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The projections that a refit may solve.
 _SITES: tuple[Site, ...] = ("output", "feed_out")
+#: Names of the projections of a refit, beside the weights of the distillation that began with it.
+_START = "refit:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,27 @@ class Distilled(Trained):
     report: DistillReport
     start: Refitted | None = None
     seconds: float | None = None
+
+    @classmethod
+    def from_entry(cls, entry: Entry) -> Distilled:
+        """Build it from an entry of the store."""
+        import msgspec
+
+        weights, start = dict(entry.arrays), entry.meta["start"]
+        refit = {name.removeprefix(_START): weights.pop(name) for name in entry.arrays if name.startswith(_START)}
+        report = msgspec.convert(entry.meta["distill"], DistillReport)
+        return cls(weights, report, start and Refitted.from_arrays(refit, start), entry.meta["seconds"])
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All weights by name, and the projections of the refit that it began with."""
+        refit = {} if self.start is None else self.start.arrays
+        return {**self.weights, **{f"{_START}{name}": array for name, array in refit.items()}}
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON."""
+        return {"distill": asdict(self.report), "start": self.start and self.start.meta, "seconds": self.seconds}
 
 
 #: A model that was recovered after pruning.

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
-from cahp.recoveries import QUICK, RECOVERIES, DistillEpoch, DistillReport, get_recovery, refit_texts
+from cahp.recoveries import QUICK, RECOVERIES, DistillEpoch, DistillReport, Recovery, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
-from cahp.run.stored_training import StoredTraining, TimedTraining
-from cahp.store import Entry, key
-from cahp.values import DataError, HeadMask, Input, OptionError, Progress, Texts, digest
+from cahp.store import StoredTraining, key
+from cahp.values import DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
 
 if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
     from cahp.models.training import Schedule, Watch
-    from cahp.stages import distillation
+    from cahp.models.training_state import Left
 
 #: With fewer texts none can be held out.
 _MIN_TEXTS = 5
+#: Forward passes of one token that solving a refit costs per hidden channel, however few the texts.
+_SOLVING_PASSES = 4.4
+#: A timed recovery uses at least this many texts.
+_MIN_TIMED_TEXTS = 40
+#: Texts on which the time of a forward pass is measured, and the share of the time that a plan fills.
+_PROBED, _FILLED = 8, 0.8
 
 
 class Recoveries:
@@ -215,7 +223,7 @@ class Recoveries:
         Raises:
             DataError: If there are too few texts to hold one out.
         """
-        from cahp.models.training_state import until
+        from cahp.models.training_state import TimeIsUp, until
         from cahp.stages.distillation import SCHEDULE, distill
 
         if labels and self._unlabelled is not None:
@@ -226,7 +234,7 @@ class Recoveries:
         untimed, name = key("distilled", 3, *parts, None), key("distilled", 3, *parts, seconds)
         # A result without a time limit also serves where there is one.
         for stored in dict.fromkeys((untimed, name)):
-            distilled = self._resources.found("recovery", stored, _from_entry)
+            distilled = self._resources.found("recovery", stored, Distilled.from_entry)
             if distilled is not None:
                 return distilled
         model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
@@ -237,7 +245,11 @@ class Recoveries:
             left = training.left
             rows = training.rows(model, inputs)
             inputs = [inputs[row] for row in rows]
-        refitted = self._start(mask, inputs, progress if training.exists else until(progress, left), keep)
+        refitted = None
+        if not self.card.no_refit:
+            limited = progress if training.exists else until(progress, left)
+            with suppress(TimeIsUp):
+                refitted = self.refit(mask, inputs=inputs, progress=limited, keep=keep)
         start = cut_model(model, mask, refitted)
         known = self.calibration.labels if labels else None
         began = clock()
@@ -255,10 +267,22 @@ class Recoveries:
                 checkpoint=training,
                 left=left,
             )
-        report = _report(made, labels)
+        before, after = made.before, made.after
+        report = DistillReport(
+            made.accepted,
+            made.reason,
+            made.examples,
+            labels,
+            made.held_out,
+            before and before[1],
+            after and after[1],
+            tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in made.epochs),
+            before and before[0],
+            after and after[0],
+        )
         distilled = Distilled(weights_of(made.model), report, refitted, None if training.resumed else clock() - began)
         if keep:
-            self._resources.keep(name, *_to_entry(distilled), trained=True)
+            self._resources.keep(name, distilled.arrays, distilled.meta, trained=True)
         return distilled
 
     def read_distilled(self, mask: HeadMask) -> Distilled | None:
@@ -266,7 +290,7 @@ class Recoveries:
         from cahp.stages.distillation import SCHEDULE
 
         name = key("distilled", 3, *self._distill_parts(mask, SCHEDULE, labels=False), None)
-        return self._resources.found("recovery", name, _from_entry)
+        return self._resources.found("recovery", name, Distilled.from_entry)
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
         """Everything that a distillation depends on, except its time limit."""
@@ -274,17 +298,6 @@ class Recoveries:
             *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if labels else None, mask.sha256),
             *(asdict(schedule), self._seed, parallel.world(), refit_texts(len(self.inputs))),
         )
-
-    def _start(self, mask: HeadMask, inputs: Sequence[Input], progress: Progress, keep: bool) -> Refitted | None:
-        """Return the refit that a distillation starts from (None: impossible, or not enough time)."""
-        from cahp.models.training_state import TimeIsUp
-
-        if self.card.no_refit:
-            return None
-        try:
-            return self.refit(mask, inputs=inputs, progress=progress, keep=keep)
-        except TimeIsUp:
-            return None
 
 
 def _check_texts(texts: int, recovery: str) -> None:
@@ -296,41 +309,78 @@ def _digest_inputs(inputs: Sequence[Input]) -> str:
     return digest(*(part for one in inputs for part in ((one, "") if isinstance(one, str) else one)))
 
 
-def _report(made: distillation.Distillation, labels: bool) -> DistillReport:
-    before, after = made.before, made.after
-    return DistillReport(
-        made.accepted,
-        made.reason,
-        made.examples,
-        labels,
-        made.held_out,
-        before and before[1],
-        after and after[1],
-        tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in made.epochs),
-        before and before[0],
-        after and after[0],
-    )
+# Time limits -------------------------------------------------------------------------------------------------
 
 
-#: In an entry of the store the refit lies beside the distilled weights, under names with this prefix.
-_START = "refit:"
+@dataclass
+class TimedTraining(StoredTraining):
+    """A training with a time limit: time used before an interruption counts, and its texts stay the same."""
+
+    recovery: Recovery
+    seconds: float
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self._plan = key("plan of", self.name)
+        plan = self.store.read(self._plan, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
+        self._texts: int | None
+        self._texts, self._spent = plan if plan is not None else (None, 0.0)
+        self._start = self.clock()
+
+    @property
+    def used(self) -> float:
+        """Seconds used so far, those of an interrupted attempt included."""
+        return self._spent + self.clock() - self._start
+
+    def left(self) -> float:
+        """Return the seconds left."""
+        return self.seconds - self.used
+
+    def rows(self, model: HeadModel, inputs: Sequence[Input]) -> Ints:
+        """Return the rows of ``inputs`` to train on: those of the interrupted attempt, or as many as time allows."""
+        if self._texts is None:
+            # Processes that work together must use the same texts.
+            self._texts = parallel.from_first(lambda: texts_in_time(model, inputs, self.left, self.recovery))
+        return spread(len(inputs), self._texts)
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Replace the stored state and the time used."""
+        super().save(arrays, meta)
+        # Time counts only for a state that can be resumed.
+        if not self._unsaved:
+            self.store.save(self._plan, meta={"texts": self._texts, "used": self.used})
+
+    def remove(self) -> None:
+        """Remove the stored state and the plan."""
+        super().remove()
+        self.store.remove(self._plan)
 
 
-def _to_entry(made: Distilled) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    start = made.start
-    arrays = {} if start is None else {f"{_START}{name}": array for name, array in start.arrays.items()}
-    meta = {"distill": asdict(made.report), "start": None if start is None else start.meta, "seconds": made.seconds}
-    return {**made.weights, **arrays}, meta
+def texts_in_time(model: HeadModel, inputs: Sequence[Input], left: Left, recovery: Recovery) -> int:
+    """Estimate how many of ``inputs`` a recovery can use in the time left, with one epoch of training."""
+    probed = model.tokenize([inputs[row] for row in spread(len(inputs), _PROBED)])
+    batches = model.batches(probed)
+    tokens = sum(len(entry["input_ids"]) for entry in probed) / len(probed)
+    can_refit = not model.card.no_refit
+    solving = _SOLVING_PASSES * model.card.hidden / tokens if recovery.solves and can_refit else 0.0
+    seconds_per_pass = 0.0
+    # The first pass allocates memory and is slower.
+    for _ in range(2):
+        before = left()
+        for batch in batches:
+            model.logits(batch)
+        seconds_per_pass = (before - left()) / len(probed)
+        if seconds_per_pass * len(probed) > 0.02 * before:
+            break
+    low, high = min(_MIN_TIMED_TEXTS, len(inputs)), len(inputs)
+    seconds = _FILLED * left()
+    while low < high:
+        middle = (low + high + 1) // 2
+        needed = seconds_per_pass * (solving + recovery.passes(middle, can_refit=can_refit, epochs=1))
+        low, high = (middle, high) if needed <= seconds else (low, middle - 1)
+    return low
 
 
-def _from_entry(entry: Entry) -> Distilled:
-    import msgspec
-
-    start = entry.meta["start"]
-    arrays = {name.removeprefix(_START): array for name, array in entry.arrays.items() if name.startswith(_START)}
-    return Distilled(
-        {name: array for name, array in entry.arrays.items() if not name.startswith(_START)},
-        msgspec.convert(entry.meta["distill"], DistillReport),
-        None if start is None else Refitted.from_arrays(arrays, start),
-        entry.meta["seconds"],
-    )
+def spread(rows: int, count: int) -> Ints:
+    """Return at most ``count`` of ``rows`` row numbers, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64))

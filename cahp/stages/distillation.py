@@ -14,7 +14,6 @@ from cahp.models.head_model import HeadModel
 from cahp.models.surgery import separate
 from cahp.models.training import (
     Schedule,
-    TrainingCheckpoint,
     Watch,
     compare_answers,
     held_out_rows,
@@ -22,6 +21,7 @@ from cahp.models.training import (
     optimise,
 )
 from cahp.models.training_state import Epoch, Left, TimeIsUp, until
+from cahp.store import StoredTraining
 from cahp.values import Input, Ints, Progress, silent
 
 STAGE = "distill"
@@ -62,7 +62,7 @@ def distill(
     seed: int = 42,
     progress: Progress = silent,
     watch: Watch | None = None,
-    checkpoint: TrainingCheckpoint | None = None,
+    checkpoint: StoredTraining | None = None,
     left: Left | None = None,
 ) -> Distillation:
     """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.

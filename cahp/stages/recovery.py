@@ -15,7 +15,6 @@ from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
 from cahp.models.training import (
     Schedule,
-    TrainingCheckpoint,
     Watch,
     compare_answers,
     held_out_rows,
@@ -24,6 +23,7 @@ from cahp.models.training import (
 )
 from cahp.models.training_state import Epoch
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
+from cahp.store import StoredTraining
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, report_progress, silent
 
 STAGE = "refit"
@@ -302,7 +302,7 @@ def finetune(
     seed: int = 42,
     progress: Progress = silent,
     watch: Watch | None = None,
-    checkpoint: TrainingCheckpoint | None = None,
+    checkpoint: StoredTraining | None = None,
 ) -> tuple[HeadModel, list[Epoch]]:
     """Train all weights of the pruned model on ``texts`` (the paper's recovery); return it and its epochs.
 

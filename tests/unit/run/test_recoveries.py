@@ -20,9 +20,8 @@ from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import choose, measure_mask, prune
 from cahp.run.recovered import Distilled, refit_report
-from cahp.run.recoveries import Recoveries
+from cahp.run.recoveries import Recoveries, TimedTraining, texts_in_time
 from cahp.run.settings import Settings, check_recovery, parse_duration
-from cahp.run.stored_training import TimedTraining, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
