@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
-from cahp.recoveries import QUICK, RECOVERIES, DistillEpoch, DistillReport, Recovery, get_recovery, refit_texts
+from cahp.recoveries import QUICK, RECOVERIES, Recovery, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.store import StoredTraining, key
@@ -254,7 +254,7 @@ class Recoveries:
         known = self.calibration.labels if labels else None
         began = clock()
         with self._resources.timed("recovery"):
-            made = distill(
+            made, report = distill(
                 model,
                 start,
                 inputs,
@@ -267,20 +267,7 @@ class Recoveries:
                 checkpoint=training,
                 left=left,
             )
-        before, after = made.before, made.after
-        report = DistillReport(
-            made.accepted,
-            made.reason,
-            made.examples,
-            labels,
-            made.held_out,
-            before and before[1],
-            after and after[1],
-            tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in made.epochs),
-            before and before[0],
-            after and after[0],
-        )
-        distilled = Distilled(weights_of(made.model), report, refitted, None if training.resumed else clock() - began)
+        distilled = Distilled(weights_of(made), report, refitted, None if training.resumed else clock() - began)
         if keep:
             self._resources.keep(name, distilled.arrays, distilled.meta, trained=True)
         return distilled

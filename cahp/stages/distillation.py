@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from cahp.models.training import (
     optimise,
 )
 from cahp.models.training_state import Epoch, Left, TimeIsUp, until
+from cahp.recoveries import DistillEpoch, DistillReport
 from cahp.store import StoredTraining
 from cahp.values import Input, Ints, Progress, silent
 
@@ -31,24 +31,6 @@ TEACHER = "teacher"
 SCHEDULE = Schedule(learning_rate=1e-4, batch=64, floor=0.02)
 #: What softens the scores of both models (Hinton, Vinyals and Dean 2015).
 TEMPERATURE = 2.0
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """A pruned model after distillation, or before it if it did not help (not ``accepted``).
-
-    ``before`` and ``after`` are the KL divergence from the full model (nats) and the agreement with it on ``held_out``
-    texts (None: time was up before that was measured). It was trained on ``examples``.
-    """
-
-    model: HeadModel
-    accepted: bool
-    reason: str
-    examples: int
-    held_out: int
-    before: tuple[float, float] | None
-    after: tuple[float, float] | None
-    epochs: tuple[Epoch, ...]
 
 
 def distill(
@@ -64,12 +46,13 @@ def distill(
     watch: Watch | None = None,
     checkpoint: StoredTraining | None = None,
     left: Left | None = None,
-) -> Distillation:
+) -> tuple[HeadModel, DistillReport]:
     """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.
 
-    The loss is ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``.
-    ``called`` names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence
-    from ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``. With a
+    Returns the distilled model, or ``start`` if that did not help, and the report. The loss is
+    ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
+    names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
+    ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``. With a
     ``checkpoint`` an interrupted training is resumed. With seconds ``left`` it has as many batches as fit; the
     preparation of a resumed training does not count. See ``cahp.models.training.optimise``.
     """
@@ -80,6 +63,22 @@ def distill(
     # Most words do not occur in the few texts.
     network.get_input_embeddings().requires_grad_(False)
     bounded = progress if checkpoint is not None and checkpoint.exists else until(progress, left)
+    no_time = f"no time was left for it: {called} stays"
+
+    def report(
+        reason: str,
+        before: Sequence[float] | None,
+        after: Sequence[float] | None,
+        *,
+        accepted: bool = False,
+        epochs: Sequence[Epoch] = (),
+    ) -> DistillReport:
+        (was, agreed), (now, agrees) = (
+            (None, None) if scores is None else (-scores[0], scores[1]) for scores in (before, after)
+        )
+        shown = tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in epochs)
+        texts = len(learned), labels is not None, len(held_out)
+        return DistillReport(accepted, reason, *texts, agreed, agrees, shown, was, now)
 
     try:
         wanted = logits_of(model, tokens, stage=TEACHER, progress=bounded)
@@ -93,7 +92,7 @@ def distill(
         ready = 0.0 if left is None else left()
         before = score(None)
     except TimeIsUp:
-        return _untrained(start, called, len(learned), len(held_out), None)
+        return start, report(no_time, None, None)
     scoring = 0.0 if left is None else ready - left()
     softened = (wanted[learned] / TEMPERATURE).log_softmax(-1)
     known = None if labels is None else torch.as_tensor(labels[learned], device=model.device)
@@ -122,33 +121,22 @@ def distill(
         each=3 * scoring * schedule.batch / len(held_out),
     )
     if not made.epochs:
-        return _untrained(start, called, len(learned), len(held_out), before)
+        return start, report(no_time, before, before)
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     after = made.best if sound and made.best is not None else before
-    accepted, (was, now) = after[0] > before[0], ((-kl, same) for kl, same in (before, after))
+    accepted = after[0] > before[0]
     # Each process takes a batch at a time.
     whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
     if not sound:
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
-        reason = f"KL divergence {now[0]:.3f} nats on {len(held_out)} held-out texts after it, {was[0]:.3f} before"
+        reason = (
+            f"KL divergence {-after[0]:.3f} nats on {len(held_out)} held-out texts after it, {-before[0]:.3f} before"
+        )
         if made.step < whole:
             done = schedule.epochs * made.step / whole
             reason += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
-    return Distillation(
-        start.around(network) if accepted else start,
-        accepted,
-        reason if accepted else f"{reason}: {called} stays",
-        len(learned),
-        len(held_out),
-        was,
-        now,
-        made.epochs,
+    reason = reason if accepted else f"{reason}: {called} stays"
+    return start.around(network) if accepted else start, report(
+        reason, before, after, accepted=accepted, epochs=made.epochs
     )
-
-
-def _untrained(
-    start: HeadModel, called: str, examples: int, held_out: int, before: Sequence[float] | None
-) -> Distillation:
-    was = None if before is None else (-before[0], before[1])
-    return Distillation(start, False, f"no time was left for it: {called} stays", examples, held_out, was, was, ())

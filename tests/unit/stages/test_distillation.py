@@ -19,8 +19,9 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.models.training import Loss, Training, compare_answers, held_out_rows, logits_of, optimise
+from cahp.recoveries import DistillReport
 from cahp.stages import distillation
-from cahp.stages.distillation import SCHEDULE, Distillation, distill
+from cahp.stages.distillation import SCHEDULE, distill
 from cahp.values import Cancelled, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,6 +30,7 @@ MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False]
 QUICK = replace(SCHEDULE, epochs=2, learning_rate=1e-3, batch=16)
 TEXTS = fakes.sentences(100)
 FRESH = fakes.sentences(60, seed=9)
+Distilled = tuple[HeadModel, DistillReport]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def start(model: HeadModel) -> HeadModel:
 
 
 @pytest.fixture(scope="module")
-def found(model: HeadModel, start: HeadModel) -> Distillation:
+def found(model: HeadModel, start: HeadModel) -> Distilled:
     return distill(model, start, TEXTS.inputs, schedule=QUICK)
 
 
@@ -59,42 +61,41 @@ def divergence(model: HeadModel, full: HeadModel) -> float:
     return compare_answers(logits_of(model, tokens), logits_of(full, tokens))[0]
 
 
-def test_a_student_says_more_nearly_what_its_teacher_says(
-    model: HeadModel, start: HeadModel, found: Distillation
-) -> None:
-    assert found.accepted
-    assert found.model.head_counts == (2, 2, 1)
-    assert divergence(found.model, model) < 0.5 * divergence(start, model)
-    assert (found.examples, found.held_out) == (80, 20)
-    assert found.before is not None
-    assert found.after is not None
-    assert found.after[0] < found.before[0]
-    assert found.reason == f"KL divergence {found.after[0]:.3f} nats on 20 held-out texts after it, " + (
-        f"{found.before[0]:.3f} before"
+def test_a_student_says_more_nearly_what_its_teacher_says(model: HeadModel, start: HeadModel, found: Distilled) -> None:
+    student, report = found
+    assert report.accepted
+    assert student.head_counts == (2, 2, 1)
+    assert divergence(student, model) < 0.5 * divergence(start, model)
+    assert (report.examples, report.held_out) == (80, 20)
+    assert report.kl_before is not None
+    assert report.kl_after is not None
+    assert report.kl_after < report.kl_before
+    assert report.reason == f"KL divergence {report.kl_after:.3f} nats on 20 held-out texts after it, " + (
+        f"{report.kl_before:.3f} before"
     )
     # The epoch with the lowest divergence stays, with its agreement.
-    assert found.after[1] in [epoch.accuracy for epoch in found.epochs]
+    assert report.held_out_agreement in [epoch.agreement for epoch in report.epochs]
 
 
 def test_neither_teacher_nor_start_change_and_word_embeddings_stay(
-    model: HeadModel, start: HeadModel, found: Distillation
+    model: HeadModel, start: HeadModel, found: Distilled
 ) -> None:
     before, began = weights(model), weights(start)
-    again = distill(model, start, TEXTS.inputs, schedule=QUICK)
+    again, _ = distill(model, start, TEXTS.inputs, schedule=QUICK)
     assert all(map(torch.equal, weights(model), before))
     assert all(map(torch.equal, weights(start), began))
-    assert same(again.model, found.model)
-    words, old = (one.network.get_input_embeddings().weight for one in (found.model, model))
+    assert same(again, found[0])
+    words, old = (one.network.get_input_embeddings().weight for one in (found[0], model))
     assert torch.equal(words, old)
 
 
-def test_labels_are_heeded_where_they_are_given(model: HeadModel, start: HeadModel, found: Distillation) -> None:
+def test_labels_are_heeded_where_they_are_given(model: HeadModel, start: HeadModel, found: Distilled) -> None:
     heeded = [
-        distill(model, start, TEXTS.inputs, labels=labels, schedule=QUICK).epochs[0].loss
+        distill(model, start, TEXTS.inputs, labels=labels, schedule=QUICK)[1].epochs[0].loss
         for labels in (TEXTS.labels, 1 - TEXTS.labels)
     ]
     assert heeded[0] != heeded[1]
-    assert min(heeded) > found.epochs[0].loss
+    assert min(heeded) > found[1].epochs[0].loss
 
 
 def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,12 +128,13 @@ def test_answers_are_compared_by_divergence_and_agreement() -> None:
 
 
 def test_a_student_that_is_farther_from_its_teacher_is_rejected(model: HeadModel, start: HeadModel) -> None:
-    wild = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=1, learning_rate=3.0))
+    student, wild = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=1, learning_rate=3.0))
     assert not wild.accepted
     assert wild.reason.endswith(": the refit stays")
-    assert wild.model is start
-    broken = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=1, learning_rate=1e30), called="it")
-    assert (broken.accepted, broken.model is start) == (False, True)
+    assert student is start
+    hot = replace(QUICK, epochs=1, learning_rate=1e30)
+    student, broken = distill(model, start, TEXTS.inputs, schedule=hot, called="it")
+    assert (broken.accepted, student is start) == (False, True)
     assert "finite" in broken.reason
 
 
@@ -158,7 +160,7 @@ class Memory:
 
 @pytest.mark.parametrize("step", [1, 5, 7])
 def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
-    model: HeadModel, start: HeadModel, found: Distillation, step: int
+    model: HeadModel, start: HeadModel, found: Distilled, step: int
 ) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if (stage, done) == ("distill", step):
@@ -169,9 +171,9 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
         distill(model, start, TEXTS.inputs, schedule=QUICK, progress=stop, checkpoint=memory)
     assert memory.kept is not None
     torch.manual_seed(step)
-    again = distill(model, start, TEXTS.inputs, schedule=QUICK, checkpoint=memory)
-    assert same(again.model, found.model)
-    assert again.epochs == found.epochs
+    again, report = distill(model, start, TEXTS.inputs, schedule=QUICK, checkpoint=memory)
+    assert same(again, found[0])
+    assert report.epochs == found[1].epochs
     assert memory.kept is None
 
 
@@ -181,7 +183,7 @@ def test_a_distillation_has_as_many_batches_as_fit_and_the_best_epoch_stays(
     seen: list[Training] = []
     clock, allowed = fakes.WorkClock(monkeypatch), 600
     # The teacher takes 100 and the start 20, then five batches an epoch 48 each, and a score 20.
-    found = distill(
+    _, found = distill(
         model,
         start,
         TEXTS.inputs,
@@ -192,8 +194,7 @@ def test_a_distillation_has_as_many_batches_as_fit_and_the_best_epoch_stays(
     # Of 15 batches.
     assert 5 < seen[-1].step < 15
     assert len(found.epochs) == 2
-    assert found.after is not None
-    assert found.after[1] in [epoch.accuracy for epoch in found.epochs]
+    assert found.held_out_agreement in [epoch.agreement for epoch in found.epochs]
     assert f"(time allowed {seen[-1].step / 5:.1f} of 3 epochs)" in found.reason
     assert allowed - 120 < clock.now <= allowed
 
@@ -203,9 +204,9 @@ def test_without_time_for_a_batch_the_start_stays(
     model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch, allowed: float, known: bool
 ) -> None:
     clock = fakes.WorkClock(monkeypatch)
-    found = distill(model, start, TEXTS.inputs, schedule=QUICK, left=lambda: allowed - clock.now)
-    assert (found.accepted, found.model is start) == (False, True)
-    assert (found.before is not None) is known
+    student, found = distill(model, start, TEXTS.inputs, schedule=QUICK, left=lambda: allowed - clock.now)
+    assert (found.accepted, student is start) == (False, True)
+    assert (found.kl_before is not None) is known
     assert clock.now <= allowed + 10
     assert (found.reason, found.epochs) == ("no time was left for it: the refit stays", ())
 
@@ -225,7 +226,9 @@ def test_one_that_was_stopped_within_an_epoch_and_has_no_time_left_is_scored_as_
         # By the time that it would go on, nothing is left.
         left[0] = 0.0 if training == "distill" else 1e9
 
-    again = distill(model, start, TEXTS.inputs, schedule=QUICK, progress=over, checkpoint=memory, left=lambda: left[0])
+    _, again = distill(
+        model, start, TEXTS.inputs, schedule=QUICK, progress=over, checkpoint=memory, left=lambda: left[0]
+    )
     assert len(again.epochs) == 1
     assert "(time allowed 0.6 of 2 epochs)" in again.reason
     assert memory.kept is None
@@ -238,6 +241,6 @@ def test_pre_norm_parallel_and_shared_layers_learn_too(family: str, tmp_path: Pa
     keep[:, :2] = True
     start = cut(full, HeadMask(keep))
     quick = replace(SCHEDULE, epochs=1, learning_rate=1e-3, batch=8)
-    found = distill(full, start, TEXTS.inputs[:40], schedule=quick, called="the cut model")
+    _, found = distill(full, start, TEXTS.inputs[:40], schedule=quick, called="the cut model")
     assert found.held_out == 8
     assert np.isfinite(found.epochs[0].loss)
