@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import timeit
 from dataclasses import asdict
 from functools import cache
 from time import thread_time
@@ -132,12 +132,6 @@ def _speed() -> float:
     threads = max((pool["num_threads"] for pool in pools), default=1)
     with threadpoolctl.threadpool_limits(1, user_api="blas"):
         matrix @ matrix
-        best = min(_computing_seconds(lambda: matrix @ matrix) for _ in range(3))
+        best = min(timeit.repeat(lambda: matrix @ matrix, timer=thread_time, repeat=3, number=1))
     # Attention, normalisation and activations are slower: 0.65 of that speed was measured.
     return 0.65 * 2 * _SIDE**3 * threads / best
-
-
-def _computing_seconds(work: Callable[[], object]) -> float:
-    start = thread_time()
-    work()
-    return thread_time() - start

@@ -71,7 +71,16 @@ class Measurements:
         evaluation = self._read_evaluation(name, texts)
         sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
-            evaluation = self._evaluate(texts, mask, recovered, sharing, on_part)
+            if mask is not None and mask.empty_layers:
+                evaluation = self.evaluate_model(self.model, texts, mask=mask, on_part=on_part)
+            elif sharing is not None:
+                with self._resources.timed("evaluation"):
+                    prefixes = sharing.prefixes(self.model, self._precision)
+                    progress = self._resources.progress
+                    evaluation = prefixes.evaluate(mask or self._whole, progress=progress, on_part=on_part)
+            else:
+                model = self.model if mask is None else cut_model(self.model, mask, recovered)
+                evaluation = self.evaluate_model(model, texts, on_part=on_part)
             self._resources.keep(name, {"scores": evaluation.scores})
         elif sharing is not None:
             sharing.forget(mask or self._whole)
@@ -100,23 +109,6 @@ class Measurements:
         return self._resources.found(
             "evaluation", name, lambda entry: Evaluation(entry.arrays["scores"], texts.labels, texts.classes)
         )
-
-    def _evaluate(
-        self,
-        texts: Texts,
-        mask: HeadMask | None,
-        recovered: Recovered | None,
-        sharing: _Sharing | None,
-        on_part: PartListener | None,
-    ) -> Evaluation:
-        if mask is not None and mask.empty_layers:
-            return self.evaluate_model(self.model, texts, mask=mask, on_part=on_part)
-        if sharing is not None:
-            with self._resources.timed("evaluation"):
-                prefixes = sharing.prefixes(self.model, self._precision)
-                return prefixes.evaluate(mask or self._whole, progress=self._resources.progress, on_part=on_part)
-        model = self.model if mask is None else cut_model(self.model, mask, recovered)
-        return self.evaluate_model(model, texts, on_part=on_part)
 
     @property
     def _whole(self) -> HeadMask:
