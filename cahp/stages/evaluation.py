@@ -25,7 +25,6 @@ def evaluate(
     *,
     mask: HeadMask | None = None,
     precision: Precision = "float32",
-    stage: str = "evaluation",
     progress: Progress = silent,
     on_part: PartListener | None = None,
 ) -> Evaluation:
@@ -43,7 +42,6 @@ def evaluate(
         batches,
         lambda number: model.logits(batches[number], gates=gates, precision=precision),
         texts,
-        stage=stage,
         progress=progress,
         on_part=on_part,
     )
@@ -56,7 +54,6 @@ def evaluate_batches(
     logits_of: Callable[[int], Tensor],
     texts: Texts,
     *,
-    stage: str = "evaluation",
     progress: Progress = silent,
     on_part: PartListener | None = None,
 ) -> Evaluation:
@@ -68,7 +65,7 @@ def evaluate_batches(
     total, done, reported = sum(map(len, batches)), 0, 0
     logits_of_batches: list[Tensor] = []
     for number, batch in enumerate(batches):
-        progress(stage, done, total)
+        progress("evaluation", done, total)
         logits_of_batches.append(logits_of(number).float())
         done += len(batch)
         if on_part is not None and 1.5 * reported <= done < total:
@@ -79,7 +76,7 @@ def evaluate_batches(
     # Copied at the end, so that a device does not wait for the processor between batches.
     for batch, logits in zip(batches, logits_of_batches, strict=True):
         scores[batch.rows] = logits.cpu().numpy()
-    progress(stage, done, total)
+    progress("evaluation", done, total)
     return Evaluation(scores, texts.labels, texts.classes)
 
 

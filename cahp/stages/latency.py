@@ -195,10 +195,10 @@ def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float
     return clock() - start
 
 
-def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5, seconds: float | None = None) -> float:
+def attention_share(model: HeadModel, inputs: Batch, *, seconds: float | None = None) -> float:
     """Share of the time of a forward pass between the query, key, value projections and the output projection.
 
-    The median of so many passes, or of those that fit into ``seconds`` (at least one), of a warm model. It is the upper
+    The median of five passes, or of those that fit into ``seconds`` (at least one), of a warm model. It is the upper
     bound of what the removal of heads can save (Amdahl's law).
     """
     # On a copy that shares the weights, since the model may be in use.
@@ -218,7 +218,7 @@ def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5, second
         layer.get_submodule(copy.family.output).register_forward_hook(leave)
     shares: list[float] = []
     start = perf_counter()
-    while len(shares) < repeats and (not shares or seconds is None or perf_counter() - start < seconds):
+    while len(shares) < 5 and (not shares or seconds is None or perf_counter() - start < seconds):
         inside[0] = 0.0
         whole = _timed(copy, inputs, perf_counter)
         shares.append(inside[0] / whole)

@@ -57,20 +57,6 @@ def read_budget(text: str) -> tuple[Decimal, bool] | None:
     return Decimal(match[1]), bool(match[2])
 
 
-def representatives(labels: Ints, medoids: Ints, salience: Floats, *, how: Representative = "salience") -> list[int]:
-    """The representative of each cluster, as flat indices in the order of the clusters.
-
-    ``labels (N,)`` and ``medoids (k,)`` of one clustering, ``salience`` of ``N`` heads in any shape. ``"salience"``
-    takes the cluster's most salient member, ``"medoid"`` its medoid. If medoids coincide, a cluster may have no members
-    and, by salience, no representative.
-
-    Raises:
-        OptionError: If ``how`` is unknown.
-        CahpError: If a salience is not a number.
-    """
-    return list(map(int, _representatives(labels, medoids, _Ranking.of(salience.reshape(1, -1)), how)))
-
-
 def select(
     clustering: Clustering,
     salience: Floats,
@@ -117,11 +103,11 @@ def table(
     if clustering.labels.shape[1] != salience.size:
         raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
     _check_floor(min_per_layer, heads)
-    ranking, ks = _Ranking.of(salience), clustering.ks
+    ranking, ks = Ranking.of(salience), clustering.ks
     # The representatives for each of ``ks``, and their number with the heads that the per-layer minimum adds.
     kept = np.zeros(clustering.labels.shape, dtype=np.bool_)
     for row, labels, medoids in zip(kept, clustering.labels, clustering.medoids, strict=True):
-        row[_representatives(labels, medoids, ranking, representative)] = True
+        row[representatives(labels, medoids, ranking, representative)] = True
     sizes = np.maximum(kept.reshape(-1, layers, heads).sum(axis=2), min_per_layer).sum(axis=1)
     selections = []
     for budget in budgets:
@@ -157,11 +143,11 @@ def top(scores: Floats, *, budget: int, min_per_layer: int = 1) -> Selection:
     layers, heads = scores.shape
     _check_floor(min_per_layer, heads)
     _check_budget(budget, layers, layers * heads, min_per_layer)
-    return _top(_Ranking.of(scores), budget, min_per_layer)
+    return _top(Ranking.of(scores), budget, min_per_layer)
 
 
 @dataclass(frozen=True, eq=False)
-class _Ranking:
+class Ranking:
     """Flat indices of the heads from the highest score to the lowest.
 
     ``overall (N,)``; ``by_layer (L, H)`` within each layer; ``place (N,)`` of each head in ``overall``.
@@ -172,7 +158,7 @@ class _Ranking:
     place: NDArray[np.int64]
 
     @classmethod
-    def of(cls, scores: Floats) -> _Ranking:
+    def of(cls, scores: Floats) -> Ranking:
         """The ranking of ``scores (L, H)``."""
         unknown = int(np.isnan(scores).sum())
         if unknown:
@@ -185,7 +171,7 @@ class _Ranking:
         return cls(overall, by_layer, place)
 
 
-def _complete(representatives: Bools, k: int, ranking: _Ranking, budget: int | None, min_per_layer: int) -> Selection:
+def _complete(representatives: Bools, k: int, ranking: Ranking, budget: int | None, min_per_layer: int) -> Selection:
     """Keep representatives, what the per-layer minimum adds, and the most salient other heads up to a budget."""
     keep = representatives.copy()
     rescued: list[int] = []
@@ -202,7 +188,7 @@ def _complete(representatives: Bools, k: int, ranking: _Ranking, budget: int | N
     return Selection(mask, budget, k=k, rescued=tuple(rescued), filled=tuple(filled))
 
 
-def _top(ranking: _Ranking, budget: int, min_per_layer: int) -> Selection:
+def _top(ranking: Ranking, budget: int, min_per_layer: int) -> Selection:
     layers, heads = ranking.by_layer.shape
     safe = np.zeros(layers * heads, dtype=np.bool_)
     safe[ranking.by_layer[:, :min_per_layer]] = True
@@ -213,7 +199,15 @@ def _top(ranking: _Ranking, budget: int, min_per_layer: int) -> Selection:
     return Selection(HeadMask(keep.reshape(layers, heads)), budget, rescued=tuple(rescued.tolist()))
 
 
-def _representatives(labels: Ints, medoids: Ints, ranking: _Ranking, how: Representative) -> Ints:
+def representatives(labels: Ints, medoids: Ints, ranking: Ranking, how: Representative = "salience") -> Ints:
+    """The representative of each cluster, as flat indices in the order of the clusters.
+
+    ``labels (N,)`` and ``medoids (k,)`` of one clustering. ``"salience"`` takes the member that ranks highest,
+    ``"medoid"`` the medoid. If medoids coincide, a cluster may have no members and, by salience, no representative.
+
+    Raises:
+        OptionError: If ``how`` is unknown.
+    """
     if how not in get_args(Representative):
         raise OptionError(f"unknown representative {how!r}; choose one of {', '.join(get_args(Representative))}")
     if how == "medoid":

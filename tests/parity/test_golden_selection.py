@@ -15,7 +15,7 @@ import cahp.stages.space
 from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
 from cahp.stages.clustering import cluster, with_degree
 from cahp.stages.salience import salience
-from cahp.stages.selection import representatives, select
+from cahp.stages.selection import Ranking, representatives, select
 from cahp.stages.space import features, space
 
 GOLDEN = Path(__file__).parent / "golden" / "sst5_256.npz"
@@ -115,7 +115,8 @@ def test_clusters_and_medoids_at_the_knee_are_the_references(golden: Arrays, clu
 def test_the_representatives_of_the_references_clusters_are_the_references(golden: Arrays) -> None:
     labels = golden["labels"].astype(np.int64)
     medoids = golden["medoids"].astype(np.int64)
-    assert sorted(representatives(labels, medoids, golden["salience"])) == golden["kept"].tolist()
+    ranking = Ranking.of(golden["salience"].reshape(1, -1))
+    assert sorted(representatives(labels, medoids, ranking)) == golden["kept"].tolist()
 
 
 def test_the_kept_and_rescued_heads_are_the_references(golden: Arrays, clustering: Clustering) -> None:

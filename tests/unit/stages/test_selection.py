@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cahp.head_statistics import Clustering
-from cahp.stages.selection import Representative, parse_budget, representatives, select, table, top
+from cahp.stages.selection import Ranking, Representative, parse_budget, representatives, select, table, top
 from cahp.values import BudgetError, CahpError, KneeNotFoundError, OptionError, Selection
 
 
@@ -93,17 +93,18 @@ def test_a_floor_that_no_layer_can_keep_is_refused(floor: int) -> None:
 
 def test_the_most_salient_member_represents_its_cluster() -> None:
     labels, medoids = BY_HAND.at(3)
-    assert representatives(labels, medoids, SALIENCE) == [0, 3, 5]
-    assert representatives(labels, medoids, SALIENCE, how="medoid") == [1, 2, 7]
+    assert representatives(labels, medoids, Ranking.of(SALIENCE)).tolist() == [0, 3, 5]
+    assert representatives(labels, medoids, Ranking.of(SALIENCE), "medoid").tolist() == [1, 2, 7]
 
 
 def test_the_first_of_equally_salient_members_represents_its_cluster() -> None:
     labels, medoids = BY_HAND.at(3)
-    assert representatives(labels, medoids, np.ones((2, 4))) == [0, 2, 4]
+    assert representatives(labels, medoids, Ranking.of(np.ones((2, 4)))).tolist() == [0, 2, 4]
 
 
 def test_a_cluster_that_coinciding_medoids_left_empty_has_no_representative() -> None:
-    assert representatives(np.array([0, 0, 2]), np.array([0, 1, 2]), np.array([1.0, 3.0, 2.0])) == [1, 2]
+    ranking = Ranking.of(np.array([[1.0, 3.0, 2.0]]))
+    assert representatives(np.array([0, 0, 2]), np.array([0, 1, 2]), ranking).tolist() == [1, 2]
 
 
 def test_without_a_budget_the_knee_decides() -> None:
