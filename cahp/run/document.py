@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cahp.cards import ModelCard
 from cahp.costs import Cost, Costs
@@ -24,9 +24,6 @@ from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
 from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts
-
-if TYPE_CHECKING:
-    from cahp.models.head_model import Verified
 
 SCHEMA = "cahp.run/1"
 
@@ -367,15 +364,6 @@ def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float
         unmeasured = Cost(None, None, None)
         return CostRecord(unmeasured, unmeasured), None, None
     return CostRecord(costs.full, costs.pruned), costs.ratio, costs.attention_share
-
-
-def verification(proven: Verified | None, difference: float | None) -> Verification:
-    """Build the record of the proof.
-
-    ``proven`` is the result of the self-test at load; ``difference`` is that of the run's mask (None: a layer is empty,
-    so the model cannot be cut).
-    """
-    return Verification(None if proven is None else proven.gates > 0, None if difference is None else True, difference)
 
 
 def versions() -> dict[str, str]:

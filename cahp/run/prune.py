@@ -27,9 +27,9 @@ from cahp.run.document import (
     RunDocument,
     SplitRecord,
     Timings,
+    Verification,
     cost_record,
     machine,
-    verification,
     versions,
 )
 from cahp.run.evidence import HeadEvidence
@@ -44,7 +44,6 @@ from cahp.store import Entry, Store, key
 from cahp.values import (
     BudgetError,
     HeadMask,
-    KneeNotFoundError,
     OptionError,
     Progress,
     Selection,
@@ -261,7 +260,7 @@ def _document(
     searched = None if clustering is None else grid_notice(mask.layers * mask.heads)
     cost, ratio, share = cost_record(costs)
     # The mask itself must give the same logits as its cut model, not only the random masks of the self-test.
-    difference = bench.measurements.difference(mask, bench.evaluation)
+    difference, proof = bench.measurements.difference(mask, bench.evaluation), bench.resources.proof
     log = TestSplitLog(bench.card, bench.dataset, bench.resources.store)
     measured, texts, seed = bench.measurements, bench.evaluation, settings.seed
     return RunDocument(
@@ -287,7 +286,9 @@ def _document(
         attention_share=share,
         report=report,
         steps=measure_steps(measured, texts, mask, recovered, seed=seed),
-        verified=verification(bench.resources.proof, difference),
+        verified=Verification(
+            None if proof is None else proof.gates > 0, None if difference is None else True, difference
+        ),
         test_opened=log.count if report is None else log.add(),
         notices=(
             *bench.notices,
@@ -325,13 +326,7 @@ def choose(bench: Bench) -> Selection:
     method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    try:
-        selection = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer)
-    except KneeNotFoundError:
-        raise KneeNotFoundError(
-            "the silhouette curve has no knee, so it suggests no number of heads; give --budget a number of heads or "
-            "a share such as 30%"
-        ) from None
+    selection = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer)
     # Rounding may differ between processes that work together, and all must prune the same heads.
     return parallel.from_first(lambda: selection)
 

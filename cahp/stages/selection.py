@@ -115,7 +115,8 @@ def table(
             rows = np.flatnonzero(ks == clustering.knee)
             if not len(rows):
                 raise KneeNotFoundError(
-                    "the silhouette curve has no knee that would suggest how many heads to keep; pass a budget"
+                    "the silhouette curve has no knee, so it suggests no number of heads; give --budget a number of "
+                    "heads or a share such as 30%"
                 )
         else:
             _check_budget(budget, layers, layers * heads, min_per_layer)
