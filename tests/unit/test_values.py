@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.head_statistics import Clustering, Signatures
-from cahp.values import Estimate, Evaluation, HeadMask, Texts, digest
+from cahp.values import Estimate, Evaluation, HeadMask, Texts, digest, report_progress
 
 
 def statistics(values: np.ndarray, labels: np.ndarray, classes: int) -> Signatures:
@@ -146,3 +146,9 @@ def test_an_evaluation_knows_what_was_right() -> None:
     assert made.correct.tolist() == [True, False]
     assert made.losses == pytest.approx(-np.log([0.75, 0.25]))
     assert len(made) == 2
+
+
+def test_progress_counts_examples_before_each_batch_and_at_the_end() -> None:
+    seen: list[tuple[str, int, int]] = []
+    assert list(report_progress([[1, 2], [3]], "stage", lambda *given: seen.append(given))) == [[1, 2], [3]]
+    assert seen == [("stage", 0, 3), ("stage", 2, 3), ("stage", 3, 3)]
