@@ -194,7 +194,7 @@ def test_medoids_can_represent_their_clusters() -> None:
 def test_a_budget_does_without_a_knee_and_its_absence_asks_for_a_budget() -> None:
     bent = Clustering(BY_HAND.ks, BY_HAND.mss, BY_HAND.labels, BY_HAND.medoids, 0, "none")
     assert select(bent, SALIENCE, budget=4).mask.count == 4
-    with pytest.raises(KneeNotFoundError, match="pass a budget"):
+    with pytest.raises(KneeNotFoundError, match="give --budget a number"):
         select(bent, SALIENCE, budget=None)
 
 
