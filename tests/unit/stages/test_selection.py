@@ -278,13 +278,13 @@ def test_every_budget_is_spent_exactly_with_as_many_clusters_as_fit(
         assert (chosen.mask.keep.sum(axis=1) >= floor).all()
         fitting = [0]
         for k in range(2, min(budget, layers * heads - 1) + 1):
-            stand = representatives(*found.at(k), salience, how=representative)
+            stand = representatives(*found.at(k), Ranking.of(salience), representative)
             per_layer = np.bincount(np.array(stand) // heads, minlength=layers)
             if np.maximum(per_layer, floor).sum() <= budget:
                 fitting.append(k)
         assert (chosen.k or 0) == max(fitting)
         if chosen.k is not None:
-            stand = representatives(*found.at(chosen.k), salience, how=representative)
+            stand = representatives(*found.at(chosen.k), Ranking.of(salience), representative)
             assert sorted([*stand, *chosen.rescued, *chosen.filled]) == kept(chosen)
 
 
