@@ -47,7 +47,7 @@ def test_a_loaded_model_is_pruned_without_reading_it_again(
     rest = {name: value for name, value in asked.items() if name not in ("model", "data")}
     again = cahp.prune(loaded, asked["data"], **rest, budget=6, store=store)
     assert again.bench.model is loaded
-    assert again.budget == 6
+    assert again.mask.count == 6
 
 
 def test_a_loaded_model_is_named_so_that_others_find_it_in_any_folder(
