@@ -1,0 +1,31 @@
+"""Salience: the heads on which the loss depends, without clusters."""
+
+from __future__ import annotations
+
+from cahp.costs import SelectionCost
+from cahp.methods.shared.scored import Scored
+from cahp.registry import Evidence, register
+from cahp.values import Floats
+
+
+@register
+class Salience(Scored):
+    """Keep the heads of the highest salience, whichever cluster they are in: what do the clusters add?
+
+    Score: CAHP's salience, ``mean_b |dL_b/dg_h|`` over batches of 32 (see ``cahp.stages.salience``). Source: a control
+    for CAHP (arXiv 2606.19150, 2026). Cost: a forward and a backward pass of a quarter of the texts, 3 forward passes
+    each. Labels: of these texts. Randomness: none.
+    """
+
+    name = "salience"
+
+    def score(self, evidence: Evidence) -> Floats:
+        """Salience, shape ``(L, H)``."""
+        return evidence.salience
+
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+        """A forward and a backward pass of a quarter of the texts."""
+        from cahp.stages.salience import examples_used
+
+        texts = examples_used(len(evidence.texts))
+        return SelectionCost(3 * texts, texts)
