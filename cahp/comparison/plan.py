@@ -84,6 +84,8 @@ class Plan:
             replace(self.settings, seed=seed)
         if self.tries < 1:
             raise OptionError(f"--tries {self.tries} is impossible; give 1 (the defaults) or more")
+        if self.draws is not None and self.draws < 1:
+            raise OptionError(f"--draws {self.draws} is impossible; give 1 or more")
 
     def heads(self, *, layers: int, heads: int) -> dict[str, int]:
         """The number of heads of each budget.
@@ -292,8 +294,11 @@ def make_plan(
     limit: int | None = None,
     eval_limit: int | None = None,
     tries: int = 1,
+    draws: int | None = None,
 ) -> Plan:
     """Combine a preset (``quick`` unless methods are named) with the options that replace its parts.
+
+    ``draws`` masks of each random method are drawn over all seeds and recovered (None: as the preset says).
 
     Raises:
         OptionError: If the preset is unknown, or a list or number is impossible.
@@ -313,8 +318,8 @@ def make_plan(
         seeds=start.seeds if seeds is None else read_seeds(seeds),
         recoveries=start.recoveries if recover is None else read_items(recover),
         tries=tries,
-        draws=start.draws,
-        recovered_draws=start.recovered_draws,
+        draws=start.draws if draws is None else draws,
+        recovered_draws=start.recovered_draws if draws is None else draws,
         learned_budgets=start.learned_budgets if budgets is None else None,
         distilled_budgets=start.distilled_budgets if budgets is None and recover is None else None,
         finetuned_budgets=start.finetuned_budgets if budgets is None and recover is None else None,
