@@ -17,7 +17,7 @@ import numpy as np
 from cahp import bundled
 from cahp.bundled import LESSONS_FILE, MADE_FILE, BundledLessons, comparisons_folder, run_folder
 from cahp.comparison import Comparison
-from cahp.comparison.result import FILE
+from cahp.comparison.result import ARRAYS, FILE
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
@@ -73,7 +73,7 @@ def write_run(place: Path, *, store: Store | None = None, day: date, progress: P
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
     """Bundle the comparison in ``source`` as ``place``, with the machine and day of its measurement.
 
-    The predictions for single texts are left out: the document has their summary.
+    It keeps the answers to each text, as far as the folder has them, and no text.
 
     Raises:
         CahpError: If the folder has no comparison.
@@ -85,7 +85,7 @@ def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
     write_whole(
         place,
         {
-            FILE: json_text(comparison.as_json()).encode(),
+            **{name: comparison.files[name] for name in (FILE, ARRAYS) if name in comparison.files},
             MADE_FILE: json_text({"machine": machine, "date": day}).encode(),
         },
     )

@@ -28,11 +28,12 @@ def cell(
     quality = {
         **{"accuracy": float(right.mean()), "macro_f1": 0.5, "loss": 1.0, "n": len(right), "ci95": [0.0, 1.0]},
         **{"agreement": 0.5, "delta": {"pp": -10.0, "ci95": [-20.0, 0.0]}, "delta_alike": None},
+        **{"kl": None, "ece": None},
     }
     return {
         **{"method": method, "setting": {}, "seed": seed, "draw": 0, "noise": seed, "error": None, "kept": kept},
         "budget": {"requested": budget, "attained": budget},
-        "recoveries": {"none": {"row": row, "eval": quality, "report": None}},
+        "recoveries": {"none": {"row": row, "eval": quality, "report": None, "accepted": None}},
         "seconds": {"score": 2.0, "recovery": {}, "evaluation": {"none": 1.0}},
         "price": {"forwards": 30.0, "labels": 10},
         **more,
@@ -88,6 +89,13 @@ def file(
     }
 
 
+def told(right: Any, kl: Any = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a part whose answers are ``right (R, n)``: the label is class 0; with their divergences ``kl``."""
+    right = np.asarray(right, dtype=np.bool_)
+    answers = {"predictions": (~right).astype(np.uint8), "labels": np.zeros(right.shape[1], dtype=np.uint8)}
+    return answers if kl is None else {**answers, "kl": np.asarray(kl, dtype=np.float16)}
+
+
 def made(answers: dict[str, list[NDArray[np.bool_]]]) -> Comparison:
     """A comparison of methods, with the answers of each seed, which keep what ``KEPT`` says."""
     cells, rows = [], []
@@ -97,7 +105,7 @@ def made(answers: dict[str, list[NDArray[np.bool_]]]) -> Comparison:
             rows.append(right)
     n, seeds = len(rows[0]), tuple(range(1, len(next(iter(answers.values()))) + 1))
     right = np.array([*rows, np.ones(n, dtype=np.bool_)])
-    return Comparison(document(cells, seeds=seeds, n=n), {"eval": right})
+    return Comparison(document(cells, seeds=seeds, n=n), {"eval": told(right)})
 
 
 def verdict(
@@ -123,7 +131,7 @@ MORE = {
 }
 
 
-def varied(*, n: int = 60) -> Comparison:
+def varied(*, n: int = 60, divergences: bool = False) -> Comparison:
     """A comparison at two budgets, with two seeds, before recovery and after refit, with answers by chance."""
     random = np.random.default_rng(0)
     cells: list[dict[str, Any]] = []
@@ -138,4 +146,6 @@ def varied(*, n: int = 60) -> Comparison:
                 seconds = {"score": 2.0, "recovery": {"refit": 1.5}, "evaluation": {"none": 1.0, "refit": 1.0}}
                 cells.append(cell(name, 0, kept, rows[-1], seed=seed, recoveries=measured, seconds=seconds))
     right = np.array([*rows, np.ones(n, dtype=np.bool_)])
-    return Comparison(document(cells, seeds=(1, 2), recoveries=("none", "refit"), n=n), {"eval": right})
+    kl = random.gamma(1.0, 0.2, right.shape) if divergences else None
+    found = document(cells, seeds=(1, 2), recoveries=("none", "refit"), n=n)
+    return Comparison(found, {"eval": told(right, kl)})

@@ -13,16 +13,17 @@ from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, sho
 from cahp.comparison.plan import ListOption, Plan, SeedsOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
-from cahp.comparison.sentences import after, method_label, over
+from cahp.comparison.sentences import after, method_label, name_outcome, over
 from cahp.figures import comparison as figures
 from cahp.figures import comparison_heads as head_figures
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
+from cahp.words import capital
 
 #: The figures of a comparison.
-ComparisonFigure = Literal["accuracy", "differences", "layers", "overlap", "consensus"]
+ComparisonFigure = Literal["curve", "accuracy", "differences", "layers", "overlap", "consensus"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,17 +36,18 @@ class CompareResult(Comparison):
 
     @property
     def table(self) -> dict[str, list[Any]]:
-        """Accuracy as columns by name, with a row for each recovery, method and budget.
+        """Outcomes as columns by name, with a row for each recovery, method and budget; ``pandas.DataFrame`` takes it.
 
-        ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1; ``pandas.DataFrame`` takes it.
+        ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1, ``kl``, ``kl_low`` and ``kl_high`` nats.
         """
         means = [self.results.means[key] for key in sorted(self.results.means)]
         return {name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()}
 
     def plot(
         self,
-        name: ComparisonFigure = "accuracy",
+        name: ComparisonFigure = "curve",
         *,
+        outcome: str | None = None,
         recovery: str | None = None,
         budget: int | None = None,
         methods: Sequence[str] | None = None,
@@ -54,27 +56,30 @@ class CompareResult(Comparison):
         """A figure of the explorer's Compare page, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``accuracy`` (by budget), ``differences`` (with the tests), or of the kept heads at a budget:
-                ``layers``, ``overlap`` (Jaccard index of each pair of methods), ``consensus`` (of all methods).
+            name: ``curve`` (an outcome by budget; ``accuracy`` is that of the accuracy), ``differences`` (with the
+                tests), or of the kept heads at a budget: ``layers``, ``overlap`` (Jaccard index of each pair of
+                methods), ``consensus`` (of all methods).
+            outcome: ``kl``, ``agreement`` or ``accuracy`` (None: the first that was measured).
             recovery: Name of the recovery (None: the first, before any recovery).
-            budget: Number of kept heads (None: the fewest; ``differences`` then shows the area over all budgets of
-                the recovery, if there is one).
+            budget: Number of kept heads (None: the fewest; ``differences`` then shows the area over budgets, if
+                there is one).
             methods: The methods to draw (None: all).
             dark: Draw for a dark page.
 
         Raises:
-            OptionError: If there is no such figure, recovery, budget or method, or plotly is not installed.
+            OptionError: If there is no such figure, outcome, recovery, budget or method, or plotly is not installed.
         """
         check_figure(name, get_args(ComparisonFigure))
-        results = self.results
+        outcome = _among("outcome", "accuracy" if name == "accuracy" else outcome, self.results.outcomes)
+        results = self.results_on(self.document.parts[-1], outcome)
         stage, at = _among("recovery", recovery, results.recoveries), _among("budget", budget, results.budgets)
         when = after(stage)
         shown = tuple(results.methods) if methods is None else tuple(methods)
         for method in shown:
             _among("method", method, tuple(results.methods))
-        if name == "accuracy":
-            figure = figures.accuracy_figure(results, stage, shown, dark=dark)
-            title = f"Accuracy on {results.split}, {when}"
+        if name in ("curve", "accuracy"):
+            figure = figures.curve_figure(results, stage, shown, dark=dark)
+            title = f"{capital(name_outcome(results.outcome))} on {results.split}, {when}"
         elif name == "differences":
             tests = [test for test in results.verdicts if (test.recovery, test.budget) == (stage, at)]
             where = f"at {at} heads"
@@ -134,6 +139,7 @@ def compare(
     limit: int | None = None,
     eval_limit: int | None = None,
     tries: int = 1,
+    draws: int | None = None,
     jobs: int | None = None,
     cluster: str | None = None,
     command: str = "",
@@ -158,6 +164,7 @@ def compare(
         limit: Number of calibration texts (None: that of the preset).
         eval_limit: Number of evaluation texts (None: that of the preset).
         tries: Number of settings of a method to choose among on tuning texts (1: its defaults).
+        draws: Number of masks of each random method, over all seeds, at most 20 (None: that of the preset).
         jobs: Number of processes on this machine (None: one, or one per GPU).
         cluster: ``"dask"``, or ``"dask:ADDRESS"`` of a scheduler.
         command: The command line to record in the document.
@@ -168,7 +175,7 @@ def compare(
         CahpError: If the comparison cannot be measured; one line with the next step.
     """
     if isinstance(model, Plan):
-        given = (data, preset, methods, budgets, seeds, recover, limit, eval_limit)
+        given = (data, preset, methods, budgets, seeds, recover, limit, eval_limit, draws)
         if options or tries != 1 or any(value is not None for value in given):
             raise OptionError("a Plan and options are both given; give all options to the Plan, or none")
         plan = model
@@ -183,6 +190,7 @@ def compare(
             limit=limit,
             eval_limit=eval_limit,
             tries=tries,
+            draws=draws,
         )
     with show_progress(progress, yes=yes) as reporter:
         comparison = measure(
@@ -194,4 +202,4 @@ def compare(
             progress=reporter,
             announce=lambda estimate: reporter.say(announcement(estimate)),
         )
-    return CompareResult(comparison.document, comparison.correct, comparison.written)
+    return CompareResult(comparison.document, comparison.answers, comparison.written)

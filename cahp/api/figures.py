@@ -27,7 +27,7 @@ from cahp.run.bench import Bench
 from cahp.run.prune import Run, method_of
 from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
-from cahp.words import capital, percent, safe
+from cahp.words import capital, safe
 
 #: Pixels of a title.
 _TITLE = 34
@@ -178,10 +178,10 @@ def run_html(run: Run) -> str:
 
 
 def comparison_html(results: SplitResults) -> str:
-    """A comparison: accuracy of every method at every budget, after each recovery."""
+    """A comparison: its outcome for every method at every budget, after each recovery."""
 
     def format_mean(mean: Mean | None) -> str:
-        return "–" if mean is None else f"{mean.accuracy.text} {mean.accuracy.interval}"
+        return "–" if mean is None else f"{(one := results.estimate(mean)).text} {one.interval}"
 
     parts = []
     for recovery in results.recoveries:
@@ -191,8 +191,8 @@ def comparison_html(results: SplitResults) -> str:
             for name in results.methods
         ]
         caption = (
-            f"Accuracy on {results.split} {after(recovery)}, n = {results.n:,}, all heads "
-            f"{percent(results.full['none'])}; with 95 % intervals"
+            f"{capital(OUTCOMES[results.outcome].label)} on {results.split} {after(recovery)}, n = {results.n:,}, "
+            f"all heads {results.full_text()}; with 95 % intervals"
         )
         parts.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
     notes = (results.rule, *results.document.notices)

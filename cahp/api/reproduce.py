@@ -223,7 +223,7 @@ def reproduce(
             asked = plan.comparison_plan(experiment, classifier)
             comparison = compare(asked, store=store, jobs=jobs, cluster=cluster, command=command, progress=reporter)
             comparison.write(folder / experiment.name)
-            rows += _list_rows(experiment, comparison.results)
+            rows += _list_rows(experiment, comparison.results_on(comparison.document.parts[-1], "accuracy"))
     document = {"schema": SCHEMA, "source": _SOURCE, "asked": asdict(plan), "rows": rows, "command": command}
     with UnwrittenError.carrying(document):
         output.write({FILE: json_text(document).encode(), _TABLE: ("\n".join(table(rows)) + "\n").encode()})
@@ -293,7 +293,7 @@ def _train_classifier(experiment: Published, plan: Experiments, place: Path, sto
 def _list_rows(experiment: Published, results: SplitResults) -> list[dict[str, Any]]:
     """A row for the full model and each method, by recovery."""
     shared = {"experiment": experiment.name, "split": results.split, "n": results.n}
-    shared |= {"seeds": len(results.document.seeds), "of": results.total}
+    shared |= {"seeds": len(results.document.seeds), "of": results.total, "kl": None, "agreement": None}
     rows = [
         {**shared, "method": "all heads", "kept": results.total, "recovery": recovery, "accuracy": accuracy}
         | {"interval": None, "published": experiment.full if recovery == "none" else None}
@@ -304,6 +304,7 @@ def _list_rows(experiment: Published, results: SplitResults) -> list[dict[str, A
         rows.append(
             {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy.value}
             | {"interval": [mean.accuracy.low, mean.accuracy.high], "published": experiment.pruned if theirs else None}
+            | {"kl": mean.outcomes["kl"].value, "agreement": mean.outcomes["agreement"].value}
         )
     return rows
 

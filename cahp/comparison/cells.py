@@ -24,14 +24,14 @@ from cahp.comparison.workspace import Workspace
 from cahp.costs import SelectionCost
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.registry import Evidence, Method
-from cahp.run.recovered import Recovered, cut_model
+from cahp.run.recovered import FineTuned, Recovered, cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.store import Entry, Store, key
 from cahp.values import BudgetError, Cancelled, Evaluation, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
-_REVISION = 3
+_REVISION = 4
 #: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
 _NOT_SELECTING = (
     *IN_DIGESTS,
@@ -73,21 +73,26 @@ class MaskChoice:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predictions of a recovered model on a split, with the seconds of its recovery and of the evaluation."""
+    """Predictions of a recovered model on a split, with the seconds of its recovery and of the evaluation.
+
+    ``accepted`` tells whether the repair was kept (None: it is never rejected).
+    """
 
     evaluation: Evaluation
     recovery: float
     seconds: float
+    accepted: bool | None
 
     def to_entry(self) -> Entry:
         """Convert them for the store, without the texts."""
-        return Entry({"scores": self.evaluation.scores}, {"recovery": self.recovery, "seconds": self.seconds})
+        meta = {"recovery": self.recovery, "seconds": self.seconds, "accepted": self.accepted}
+        return Entry({"scores": self.evaluation.scores}, meta)
 
     @classmethod
     def from_entry(cls, entry: Entry, texts: Texts) -> Predictions:
         """Read the predictions on ``texts`` from the store."""
         evaluation = Evaluation(entry.arrays["scores"], texts.labels, texts.classes)
-        return cls(evaluation, entry.meta["recovery"], entry.meta["seconds"])
+        return cls(evaluation, entry.meta["recovery"], entry.meta["seconds"], entry.meta["accepted"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,12 +212,12 @@ def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], 
             # Load the model before the clock starts.
             _ = workspace.bench(cell.seed).model
             start = perf_counter()
-            predict = _recover(workspace, cell, choice.mask, recovery)
+            predict, accepted = _recover(workspace, cell, choice.mask, recovery)
             recovery_seconds = 0.0 if recovery == "none" else perf_counter() - start
             for split, texts in missing.items():
                 start = perf_counter()
                 evaluation = predict(texts)
-                made = Predictions(evaluation, recovery_seconds, perf_counter() - start)
+                made = Predictions(evaluation, recovery_seconds, perf_counter() - start, accepted)
                 save(_predictions_key(workspace, cell, choice.mask, recovery, texts), made.to_entry())
                 predictions[recovery, split] = made
     except (Cancelled, MemoryError):
@@ -275,14 +280,19 @@ class _Redrawn:
         return self._evidence.remembered(f"{name}, drawn with {self.seed}", make)
 
 
-def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> Callable[[Texts], Evaluation]:
-    """Prune and recover on the calibration texts of the cell's seed; return the model's prediction function."""
+def _recover(
+    workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str
+) -> tuple[Callable[[Texts], Evaluation], bool | None]:
+    """Prune and recover on the calibration texts of the cell's seed.
+
+    Returns the model's prediction function, and whether the repair was kept (None: it is never rejected).
+    """
     bench, row = workspace.bench(cell.seed), RECOVERIES[recovery]
     if recovery == "none" and mask.is_full:
         # Measured even if the predictions are known: its time serves to estimate the comparison's.
-        return lambda texts: bench.measurements.evaluate_model(bench.model, texts)
+        return lambda texts: bench.measurements.evaluate_model(bench.model, texts), None
     if recovery == "none":
-        return lambda texts: bench.measurements.evaluate(texts, mask=mask)
+        return lambda texts: bench.measurements.evaluate(texts, mask=mask), None
     # Weights are not stored: those of hundreds of masks would displace everything else.
     recovered: Recovered
     if row.imitates:
@@ -292,4 +302,5 @@ def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) ->
     else:
         recovered = bench.recoveries.refit(mask, recovery, keep=False)
     model = cut_model(bench.model, mask, recovered)
-    return lambda texts: bench.measurements.evaluate_model(model, texts)
+    accepted = None if isinstance(recovered, FineTuned) else recovered.report.accepted
+    return lambda texts: bench.measurements.evaluate_model(model, texts), accepted

@@ -10,14 +10,26 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
 from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, to_delta, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
-from cahp.values import Bools, Estimate
+from cahp.values import Bools, Estimate, Unit
+from cahp.words import points, signed
 
 SCHEMA = "cahp.compare/1"
+#: The arrays of ``compare.npz`` on one part by name, with a row for each measured mask and a column for each text:
+#: ``predictions`` (classes), ``kl`` (nats from the full model) and, with labels, ``nll`` (nats), ``(R, n)``; and the
+#: ``labels (n,)`` themselves.
+Answers = Mapping[str, NDArray[Any]]
+#: The outcomes by which methods are tested against each other, the most telling one first.
+TESTED = ("kl", "agreement", "accuracy")
+#: Outcomes of a cell besides those of ``metrics``.
+_FURTHER = ("kl", "ece")
+#: With fewer seeds a test has no verdict.
+_FEWEST_SEEDS = 2
 #: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
 CHANGE_ALIKE = "accuracy_change_alike"
 T = TypeVar("T")
@@ -68,11 +80,15 @@ class Participant:
 
 @dataclass(frozen=True)
 class RecoveryResult:
-    """Outcomes of a mask after a recovery; ``row`` is its row in the array of correct predictions."""
+    """Outcomes of a mask after a recovery; ``row`` is its row in the arrays of ``compare.npz``.
+
+    ``accepted`` tells whether the repair was kept (None: it is never rejected, or an older file does not say).
+    """
 
     row: int
     eval: Outcomes | None
     report: Outcomes | None
+    accepted: bool | None = None
 
     @property
     def measured(self) -> dict[str, Outcomes]:
@@ -203,7 +219,8 @@ def to_quality(outcomes: Outcomes) -> dict[str, Any]:
     agreement = metrics.pop("agreement")
     alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
     quality = {**metrics, "agreement": agreement, "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
-    return dict(plain_json(quality))
+    further = {name: outcomes[name].value if name in outcomes else None for name in _FURTHER}
+    return dict(plain_json(quality | further))
 
 
 def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,6 +233,10 @@ def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
     alike = quality.get("delta_alike")
     if alike is not None:
         outcomes[CHANGE_ALIKE] = from_metrics(quality, alike)["accuracy_change"]
+    # Older files lack them.
+    for name in _FURTHER:
+        if quality.get(name) is not None:
+            outcomes[name] = Estimate(quality[name], None, quality["n"], OUTCOMES[name].unit)
     return {name: vars(estimate) for name, estimate in outcomes.items()}
 
 
@@ -234,25 +255,13 @@ def convert(data: object, cls: type[T], read_rows: Mapping[str, Callable[[Mappin
 # Rows of the summary -----------------------------------------------------------------------------------------
 
 
-class _WithInterval:
-    ci95: tuple[float, float]
-
-    @property
-    def low(self) -> float:
-        """The interval's lower end."""
-        return self.ci95[0]
-
-    @property
-    def high(self) -> float:
-        """The interval's upper end."""
-        return self.ci95[1]
-
-
 @dataclass(frozen=True)
 class Mean:
-    """Outcomes of a method at a budget: means over seeds and masks; the accuracy has an interval.
+    """Outcomes of a method at a budget: means over seeds and masks.
 
-    ``lowest`` and ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed).
+    Those that are means over texts have an interval; older files have that of the accuracy alone. ``lowest`` and
+    ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed). ``rejected`` of the
+    ``masks`` kept their pruned weights, because the repair did not help (None: not applicable, or an older file).
     """
 
     split: str
@@ -265,6 +274,7 @@ class Mean:
     sd: float | None
     seeds: int
     masks: int
+    rejected: int | None = None
 
     @property
     def accuracy(self) -> Estimate:
@@ -272,14 +282,15 @@ class Mean:
         return self.outcomes["accuracy"]
 
     def as_row(self) -> dict[str, Any]:
-        """The mean as the row of a table: accuracy with its interval, then other outcomes (None: not measured)."""
-        accuracy, others = self.accuracy, [name for name in OUTCOMES if name != "accuracy"]
-        return {
-            **{"recovery": self.recovery, "method": self.method, "budget": self.budget},
-            **{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high},
-            **{name: self.outcomes[name].value if name in self.outcomes else None for name in others},
-            **{"n": accuracy.n, "seeds": self.seeds, "masks": self.masks},
-        }
+        """The mean as the row of a table (None: not measured); ``low`` and ``high`` are the ends for the accuracy."""
+        row: dict[str, Any] = {"recovery": self.recovery, "method": self.method, "budget": self.budget}
+        for name in OUTCOMES:
+            estimate, prefix = self.outcomes.get(name), "" if name == "accuracy" else f"{name}_"
+            row[name] = estimate and estimate.value
+            if name in TESTED:
+                low, high = (None, None) if estimate is None or estimate.ci95 is None else estimate.ci95
+                row |= {f"{prefix}low": low, f"{prefix}high": high}
+        return {**row, "n": self.accuracy.n, "seeds": self.seeds, "masks": self.masks, "rejected": self.rejected}
 
     def to_json(self) -> dict[str, Any]:
         """The mean as a comparison file holds it."""
@@ -292,6 +303,8 @@ class Mean:
             **{name: getattr(self, name) for name in ("lowest", "highest", "sd")},
             **metrics,
             **{"delta_pp": change and change.value, "n": n, "seeds": self.seeds, "masks": self.masks},
+            "rejected": self.rejected,
+            "outcomes": {name: one for name, one in self.outcomes.items() if one.ci95 and name != "accuracy"},
         }
 
     @staticmethod
@@ -300,12 +313,13 @@ class Mean:
         outcomes = from_metrics(row)
         if row["delta_pp"] is not None:
             outcomes["accuracy_change"] = Estimate(row["delta_pp"], None, row["n"], "points")
-        return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()}}
+        with_interval = row.get("outcomes", {})
+        return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()} | with_interval}
 
 
 @dataclass(frozen=True)
-class Area(_WithInterval):
-    """Mean accuracy of a method over ``budgets``: the area under its line, divided by the line's width."""
+class Area:
+    """Mean of an outcome over ``budgets``: the area under a method's line, divided by the line's width."""
 
     split: str
     recovery: str
@@ -313,14 +327,22 @@ class Area(_WithInterval):
     area: float
     ci95: tuple[float, float]
     budgets: tuple[int, ...]
+    outcome: str = "accuracy"
+
+    @property
+    def estimate(self) -> Estimate:
+        """The area as an estimate; its ``n`` is the number of budgets."""
+        return Estimate(self.area, self.ci95, len(self.budgets), OUTCOMES[self.outcome].unit)
 
 
 @dataclass(frozen=True)
-class Verdict(_WithInterval):
-    """One test: by how many points of accuracy ``against`` is better than ``method``, and whether it is significant.
+class Verdict:
+    """One test: by how much ``against`` is better than ``method`` in an ``outcome``, and whether that is significant.
 
-    It is at one ``budget``, or of the areas over all (None). ``p_holm`` is ``p`` corrected for the other tests. A
-    ``tie`` is no significant difference at this n; otherwise ``better`` names the better method. ``words`` is the
+    ``pp`` is the lead of ``against`` in ``unit``: points of a share, or nats (less KL is better). It is at one
+    ``budget``, or of the areas over several (None). ``p_holm`` is ``p`` corrected for the other tests. Both are None
+    with one seed, which allows no verdict. A ``tie`` is not resolved at this n; otherwise ``better`` names the better
+    method. ``df`` are the degrees of freedom of the t test (None: an older file, with a bootstrap). ``words`` is the
     result as a sentence.
     """
 
@@ -331,13 +353,36 @@ class Verdict(_WithInterval):
     against: str
     pp: float
     ci95: tuple[float, float]
-    p: float
-    p_holm: float
+    p: float | None
+    p_holm: float | None
     tie: bool
     better: str | None
     n: int
     seeds: int
     words: str = ""
+    outcome: str = "accuracy"
+    unit: Unit = "points"
+    df: float | None = None
+
+    @property
+    def tested(self) -> bool:
+        """Whether there were enough seeds for a verdict."""
+        return self.seeds >= _FEWEST_SEEDS
+
+    @property
+    def lead(self) -> str:
+        """The lead of ``against`` with its unit: ``+1.2 pp`` or ``+0.120 nats``."""
+        return points(self.pp) if self.unit == "points" else f"{signed(self.pp, 3)} nats"
+
+    @property
+    def span(self) -> str:
+        """The interval as sentences show it: ``+0.1 to +2.3``."""
+        return " to ".join(signed(end, 1 if self.unit == "points" else 3) for end in self.ci95)
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a test; an older file may have a verdict from one seed, which is no verdict."""
+        return {**row, "tie": True, "better": None} if row["seeds"] < _FEWEST_SEEDS else dict(row)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Record a comparison as a document: its plan, every cell, and which predictions are correct."""
+"""Record a comparison as a document: its plan, every cell, and the answers to each text."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp import methods
 from cahp.comparison.cells import MeasuredCell
 from cahp.comparison.document import (
     CHANGE_ALIKE,
     SCHEMA,
+    Answers,
     CellBudget,
     CellRecord,
     CellSeconds,
@@ -30,6 +30,7 @@ from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
 from cahp.stages.clustering import grid_notice
+from cahp.values import Evaluation
 
 
 def record(
@@ -49,7 +50,7 @@ def record(
     samples = {seed: SplitRecord.of(settings.select_split, workspace.bench(seed).calibration) for seed in plan.seeds}
     facts = {name: methods.facts(name) for name in plan.methods}
     full = {cell.seed: measured[cell] for cell in full_cells}
-    correct: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in splits}
+    rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(workspace.card),
@@ -66,33 +67,52 @@ def record(
             name: Participant((type(methods.get(name)).__doc__ or "").strip().split("\n")[0], one.draws, one.learned)
             for name, one in facts.items()
         },
-        full=tuple(_record_cell(measured[cell], full, correct) for cell in full_cells),
+        full=tuple(_record_cell(measured[cell], full, rows) for cell in full_cells),
         estimate=estimate,
         timings={"total_s": seconds},
         test_opened=test_opened,
         notices=tuple(_list_notices(workspace, [measured[cell] for cell in (*full_cells, *cells)])),
         versions=versions(),
         command=command,
-        cells=tuple(_record_cell(measured[cell], full, correct) for cell in cells),
+        cells=tuple(_record_cell(measured[cell], full, rows) for cell in cells),
     )
-    return Comparison(document, {split: np.array(rows) for split, rows in correct.items()})
+    reference = next(iter(full.values()))
+    return Comparison(
+        document,
+        {
+            split: to_answers(evaluations, full=reference.predictions["none", split].evaluation)
+            for split, evaluations in rows.items()
+        },
+    )
+
+
+def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:
+    """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
+    most = np.finfo(np.float16).max
+    kinds = np.min_scalar_type(len(full.classes) - 1)
+    return {
+        "predictions": np.array([one.predictions for one in evaluations], dtype=kinds),
+        "kl": np.minimum([one.divergences(full) for one in evaluations], most).astype(np.float16),
+        "nll": np.minimum([one.losses for one in evaluations], most).astype(np.float16),
+        "labels": full.labels.astype(kinds),
+    }
 
 
 def _record_cell(
-    measured: MeasuredCell, full: Mapping[int, MeasuredCell], correct: dict[str, list[NDArray[np.bool_]]]
+    measured: MeasuredCell, full: Mapping[int, MeasuredCell], rows: dict[str, list[Evaluation]]
 ) -> CellRecord:
-    """Record a cell, and add to ``correct`` which of its predictions are correct; ``full`` are full models by seed."""
+    """Record a cell, and add its evaluations to ``rows``; ``full`` are full models by seed."""
     cell, choice = measured.cell, measured.choice
     reference = next(iter(full.values()))
     recoveries: dict[str, RecoveryResult] = {}
     recovering: dict[str, float] = {}
     evaluating: dict[str, float] = {}
     for recovery in dict.fromkeys(recovery for recovery, _ in measured.predictions):
-        row = len(correct["eval"])
+        row = len(rows["eval"])
         splits = {split: made for (name, split), made in measured.predictions.items() if name == recovery}
         outcomes: dict[str, Outcomes] = {}
         for split, made in splits.items():
-            correct[split].append(made.evaluation.correct)
+            rows[split].append(made.evaluation)
             is_full = cell.method == FULL and recovery == "none"
             compared = None if is_full else reference.predictions["none", split].evaluation
             measures = measure(made.evaluation, full=compared)
@@ -101,7 +121,8 @@ def _record_cell(
             if alike is not None and recovery != "none" and cell.method != FULL:
                 measures[CHANGE_ALIKE] = accuracy_change(made.evaluation, alike.evaluation)
             outcomes[split] = finite(measures)
-        recoveries[recovery] = RecoveryResult(row, outcomes.get("eval"), outcomes.get("report"))
+        accepted = splits["eval"].accepted
+        recoveries[recovery] = RecoveryResult(row, outcomes.get("eval"), outcomes.get("report"), accepted)
         evaluating[recovery] = sum(made.seconds for made in splits.values())
         if recovery != "none":
             recovering[recovery] = splits["eval"].recovery

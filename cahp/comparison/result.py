@@ -8,7 +8,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.document import SCHEMA, ComparisonDocument
+from cahp.comparison.document import SCHEMA, Answers, ComparisonDocument
 from cahp.comparison.figures import draw_figures
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
@@ -26,12 +26,14 @@ from cahp.outcomes import to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
 
-FILE, _TABLE, _ARRAYS = "compare.json", "comparison.csv", "compare.npz"
+FILE, _TABLE, ARRAYS = "compare.json", "comparison.csv", "compare.npz"
 #: The files that every comparison writes besides its figures, and the mark of its folder.
-FILES, MARK = (FILE, _TABLE, _ARRAYS), Mark(FILE, "cahp.compare")
+FILES, MARK = (FILE, _TABLE, ARRAYS), Mark(FILE, "cahp.compare")
 #: A thousand cells take two megabytes; JSON in memory may be thirty times as large.
 _LARGEST_FILE = 32 << 20
-#: A thousand cells with three recoveries on ten thousand texts take thirty megabytes.
+#: The arrays of ``compare.npz`` and their kinds of numbers.
+_KINDS = {"predictions": "u", "labels": "u", "kl": "f", "nll": "f"}
+#: A thousand cells with three recoveries on ten thousand texts take sixty megabytes.
 _LARGEST_ARRAY, _HEADER_BYTES = 256 << 20, 256
 _WRITE_ONE = "write one with `cahp compare --out DIR`"
 
@@ -40,30 +42,31 @@ _WRITE_ONE = "write one with `cahp compare --out DIR`"
 class Comparison:
     """Methods measured under one protocol.
 
-    ``document`` is ``compare.json`` without its summary. ``correct[part] (R, n)`` tells which predictions are correct,
-    in the row that a recovery's ``row`` names. Without it (a ``compare.json`` that was moved alone) the summary is the
-    one of the file, ``written``.
+    ``document`` is ``compare.json`` without its summary. ``answers`` are the arrays of ``compare.npz`` by part, with
+    the answers of a mask in the row that a recovery's ``row`` names. A comparison that was read has the summary of its
+    file, ``written``; it may lack the answers (a ``compare.json`` that was moved alone, or an older one).
     """
 
     document: ComparisonDocument
-    correct: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    answers: Mapping[str, Answers] = field(default_factory=dict)
     written: Mapping[str, Any] | None = None
+    _views: dict[tuple[str, str | None], SplitResults] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def summary(self) -> Summary:
         """Means, areas, overlaps, costs and verdicts, of both splits if it reports on the test split."""
-        if self.correct:
-            return summarise(self.document, self.correct)
-        return Summary.from_json(self._written())
+        if self.written is not None:
+            return Summary.from_json(self.written)
+        if not self.answers:
+            raise CahpError(f"this comparison has neither {ARRAYS} nor a summary; run `cahp compare` again")
+        return summarise(self.document, self.answers)
 
-    def _written(self) -> Mapping[str, Any]:
-        if self.written is None:
-            raise CahpError(f"this comparison has neither {_ARRAYS} nor a summary; run `cahp compare` again")
-        return self.written
-
-    def results_on(self, part: str) -> SplitResults:
-        """The results on one of the document's ``parts``."""
-        return SplitResults.of(self.document, self.summary, part)
+    def results_on(self, part: str, outcome: str | None = None) -> SplitResults:
+        """The results on one of the document's ``parts``, in an ``outcome`` (None: the first that was measured)."""
+        view = part, outcome
+        if view not in self._views:
+            self._views[view] = SplitResults.of(self.document, self.summary, part, outcome)
+        return self._views[view]
 
     @cached_property
     def results(self) -> SplitResults:
@@ -94,7 +97,7 @@ class Comparison:
             document = ComparisonDocument.from_json(data)
         except ValueError as error:
             raise CahpError(f"{file} is broken ({error}); {_WRITE_ONE}") from None
-        return cls(document, _read_arrays(file.with_name(_ARRAYS), document), data.get("summary"))
+        return cls(document, _read_arrays(file.with_name(ARRAYS), document), data.get("summary"))
 
     def write(self, folder: str | PathLike[str] | Output) -> list[str]:
         """Write all files of the comparison and return their names; after an error, none of them has changed.
@@ -113,13 +116,16 @@ class Comparison:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The content of the files that ``write`` writes."""
-        files = {FILE: json_text(self.as_json()), _TABLE: _write_table(self.document), **draw_figures(self.results)}
+        part = self.document.parts[-1]
+        drawn = [draw_figures(self.results_on(part, outcome)) for outcome in self.results.outcomes]
+        figures = {name: drawing for figures in drawn for name, drawing in figures.items()}
+        files = {FILE: json_text(self.as_json()), _TABLE: _write_table(self.document), **figures}
         contents = {name: text.encode() for name, text in files.items()}
-        if self.correct:
+        if self.answers:
             out = io.BytesIO()
-            arrays: dict[str, Any] = {part: np.asarray(rows, np.uint8) for part, rows in self.correct.items()}
-            np.savez_compressed(out, **arrays)
-            contents[_ARRAYS] = out.getvalue()
+            arrays = {f"{part}_{name}": array for part, one in self.answers.items() for name, array in one.items()}
+            np.savez_compressed(out, allow_pickle=False, **arrays)
+            contents[ARRAYS] = out.getvalue()
         return contents
 
     @property
@@ -137,36 +143,47 @@ class Comparison:
         document = self.document.to_json()
         # The long list last, for people who look at the file.
         cells = document.pop("cells")
-        summary = self.summary.to_json() if self.correct else self._written()
+        summary = self.summary.to_json() if self.written is None else self.written
         return {**document, "summary": summary, "cells": cells}
 
 
-def _read_arrays(path: Path, document: ComparisonDocument) -> dict[str, NDArray[np.bool_]]:
+def _read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str, NDArray[Any]]]:
+    answers: dict[str, dict[str, NDArray[Any]]] = {}
     if not path.is_file():
-        return {}
+        return answers
     try:
         with zipfile.ZipFile(path) as archive:
-            return {Path(name).stem: _read_array(archive, name, document) for name in archive.namelist()}
+            for name in archive.namelist():
+                part, _, array = Path(name).stem.partition("_")
+                # Older files tell which predictions are correct, in an array named as its part, and nothing else.
+                if array:
+                    answers.setdefault(part, {})[array] = _read_array(archive, name, document)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CahpError(f"{path} is broken ({error}); remove it, or run `cahp compare` again") from error
+    return answers
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocument) -> NDArray[np.bool_]:
-    """Read which predictions on a split are correct; unpacks no more than the document announces."""
-    if name not in {f"{part}.npy" for part in document.parts}:
-        raise ValueError("it holds a split that its comparison does not have")
+def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocument) -> NDArray[Any]:
+    """Read one of the ``Answers`` on a part; unpacks no more than the document announces."""
+    part, _, array = Path(name).stem.partition("_")
+    if part not in document.parts or array not in _KINDS:
+        raise ValueError("it holds an array that its comparison does not have")
     cells = (*document.full, *document.cells)
     rows = 1 + max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
-    shape = (rows, document.data.of(Path(name).stem).examples)
-    # A byte per prediction, and a header.
-    most = math.prod(shape) + _HEADER_BYTES
+    texts = document.data.of(part).examples
+    shape = (texts,) if array == "labels" else (rows, texts)
+    # At most two bytes per number, and a header.
+    most = 2 * math.prod(shape) + _HEADER_BYTES
     if most > _LARGEST_ARRAY:
         raise ValueError("it is too large for a comparison")
     with archive.open(name) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError("it is larger than its comparison")
-    return read_array(io.BytesIO(content), len(content)).reshape(shape).astype(np.bool_)
+    values = read_array(io.BytesIO(content), len(content)).reshape(shape)
+    if values.dtype.kind != _KINDS[array]:
+        raise ValueError("numbers of another kind")
+    return values
 
 
 # Files that may be broken ------------------------------------------------------------------------------------
@@ -180,8 +197,6 @@ def read_shown(path: Path) -> Comparison:
     """
     try:
         comparison = Comparison.read(path)
-        # The written summary is the published one, and a bootstrap takes seconds.
-        comparison = comparison if comparison.written is None else replace(comparison, correct={})
         _ = comparison.results
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError):
         raise CahpError(f"{path.name} has missing or broken parts; {_WRITE_ONE}") from None
@@ -214,7 +229,7 @@ def read_upload(name: str, content: bytes) -> Comparison:
 _COLUMNS = (
     *("method", "setting", "seed", "draw", "requested", "attained", "recovery", "split"),
     *("accuracy", "ci_low", "ci_high", "macro_f1", "loss", "n", "agreement", "delta_pp", "delta_low", "delta_high"),
-    *("score_s", "recovery_s", "evaluation_s", "forwards", "labels", "kept", "error"),
+    *("score_s", "recovery_s", "evaluation_s", "forwards", "labels", "kept", "error", "kl", "ece", "accepted"),
 )
 
 
@@ -245,6 +260,8 @@ def _write_table(document: ComparisonDocument) -> str:
                 "delta_pp": (change := outcomes.get("accuracy_change")) and change.value,
                 "delta_low": change and change.low,
                 "delta_high": change and change.high,
+                **{name: outcomes[name].value for name in ("kl", "ece") if name in outcomes},
+                "accepted": cell.recoveries[recovery].accepted,
                 "recovery_s": cell.seconds.recovery.get(recovery),
                 "evaluation_s": cell.seconds.evaluation.get(recovery),
             }

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from cahp.comparison.document import AreaVerdict, Verdict
 from cahp.comparison.plan import REFERENCE
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
-from cahp.words import capital, points, signed
+from cahp.words import capital
 
 if TYPE_CHECKING:
     from cahp.comparison.split_results import SplitResults
 
 #: A sentence lists up to this many names; more are counted.
 _MOST_NAMES = 4
+#: The smallest p of a bootstrap of 10,000 draws, as older files have it, and the smallest p that is written out.
+_BOOTSTRAP_FLOOR, _SMALLEST_P = 2 / 10_001, 1e-4
 
 
 def method_label(method: str) -> str:
@@ -41,19 +44,34 @@ def describe_test(verdict: Verdict, budgets: Sequence[int]) -> str:
     return f"{heads}, {after(verdict.recovery)}"
 
 
+def name_outcome(outcome: str) -> str:
+    """The short name of an outcome, such as "KL divergence"."""
+    return OUTCOMES[outcome].label.removesuffix(" from the full model").removesuffix(" with the full model")
+
+
+def describe_p(verdict: Verdict) -> str:
+    """The corrected p of a test, such as "p = 0.02"; a bound where it is the smallest that its test can give."""
+    if verdict.p is None or verdict.p_holm is None or not verdict.tested:
+        return "one seed: no verdict"
+    if verdict.df is None and verdict.p <= _BOOTSTRAP_FLOOR:
+        return f"p ≤ {verdict.p_holm:.2g}"
+    return f"p < {_SMALLEST_P:.4f}" if verdict.p_holm < _SMALLEST_P else f"p = {verdict.p_holm:.2g}"
+
+
 def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, label: Callable[[str], str] = str) -> str:
     """A test and its statistics in a sentence; ``label`` names methods."""
     ours, other = label(verdict.against), label(verdict.method)
+    measure = "" if verdict.outcome == "accuracy" else f" in {name_outcome(verdict.outcome)}"
     if verdict.tie:
-        result = f"no difference between {ours} and {other} at this n"
+        result = f"the difference{measure} between {ours} and {other} is not resolved at this n"
     else:
         better, worse = (ours, other) if verdict.better == verdict.against else (other, ours)
-        result = f"{better} is better than {worse}"
-    return (
-        f"{_capitalise(describe_test(verdict, budgets))}: {result} ({points(verdict.pp)} for {ours}, 95 % interval "
-        f"{signed(verdict.low)} to {signed(verdict.high)}, p = {verdict.p_holm:.2g} after Holm, n = {verdict.n:,}, "
-        f"{_count(verdict.seeds, 'seed')})"
-    )
+        result = f"{better} is better than {worse}{measure}"
+    statistics = f"95 % interval {verdict.span}, {describe_p(verdict)} after Holm, n = {verdict.n:,}, "
+    statistics += _count(verdict.seeds, "seed")
+    if not verdict.tested:
+        result, statistics = f"one seed, so no verdict{measure} on {ours} and {other}", f"n = {verdict.n:,}"
+    return f"{capital(describe_test(verdict, budgets))}: {result} ({verdict.lead} for {ours}, {statistics})"
 
 
 def short_headline(results: SplitResults) -> str:
@@ -61,32 +79,37 @@ def short_headline(results: SplitResults) -> str:
     ours = method_label(results.against)
     tested = _tested_recoveries(results)
     if not tested:
-        return f"Only {ours} was measured"
+        return "One seed: no verdict" if results.verdicts else f"Only {ours} was measured"
     if _all_tie(results):
-        return f"No method differs from {ours} at this n"
+        return f"No difference from {ours} is resolved at this n"
     recovery = tested[0]
     areas: list[Verdict] = [verdict for verdict in results.overall if verdict.recovery == recovery]
     tests = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
+    tests = [verdict for verdict in tests if verdict.tested]
     methods = {verdict.method for verdict in tests}
     ahead = {verdict.method for verdict in tests if verdict.better == results.against}
     behind = {verdict.method for verdict in tests if verdict.better not in (None, results.against)}
     total = _count(len(methods), "method")
     counts = [f"{how} {len(names)}" for how, names in (("ahead of", ahead), ("behind", behind)) if names]
-    result = f"{ours} does not differ from any of {total}"
+    result = f"no difference of {ours} from {total} is resolved"
     if counts:
         result = f"{ours} is {counts[0]} of {total}" + "".join(f" and {count}" for count in counts[1:])
     somewhere = not areas and len({verdict.budget for verdict in tests}) > 1 and bool(ahead | behind)
-    return f"{_capitalise(after(recovery))}, {result}{' at some budgets' if somewhere else ''}"
+    measure = "" if results.outcome == "accuracy" else f" in {name_outcome(results.outcome)}"
+    return f"{capital(after(recovery))}, {result}{measure}{' at some budgets' if somewhere else ''}"
 
 
 def headline(results: SplitResults) -> str:
     """The verdicts after every recovery in one sentence: over all budgets, or at each where areas were not tested."""
     ours = method_label(results.against)
     tested = _tested_recoveries(results)
+    if not tested and results.verdicts:
+        return "One seed allows no verdict: a mask differs from seed to seed."
     if not tested:
         return f"Only {ours} was measured, so there is no comparison."
     if _all_tie(results):
-        return f"No method differs from {ours} at this n, {_join([after(recovery) for recovery in tested], 'or')}."
+        recoveries = _join([after(recovery) for recovery in tested], "or")
+        return f"No difference from {ours} is resolved at this n, {recoveries}."
     # Recoveries measured at all budgets come first, those at a single budget last.
     everywhere, somewhere, single = [], [], []
     for recovery in tested:
@@ -103,12 +126,15 @@ def headline(results: SplitResults) -> str:
     parts = everywhere + somewhere
     parts += [f"at {budgets} heads {result}" if parts else result for budgets, result in single]
     sentence = "; ".join(parts)
-    return f"Over all budgets, {sentence}." if everywhere else f"{_capitalise(sentence)}."
+    measure = "" if results.outcome == "accuracy" else f"{capital(name_outcome(results.outcome))}: "
+    sentence = f"over all budgets, {sentence}" if everywhere else sentence
+    return f"{measure}{sentence}." if measure else f"{capital(sentence)}."
 
 
 def _tested_recoveries(results: SplitResults) -> list[str]:
     """The recoveries with tests, the cheapest first."""
-    return [name for name in results.by_cost if any(verdict.recovery == name for verdict in results.verdicts)]
+    tested = {verdict.recovery for verdict in results.verdicts if verdict.tested}
+    return [name for name in results.by_cost if name in tested]
 
 
 def _all_tie(results: SplitResults) -> bool:
@@ -119,10 +145,14 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
     """The methods that ``against`` is ahead of and behind, by tests after one recovery, as a clause."""
     ours = method_label(against)
     tests: dict[str, list[Verdict]] = {}
+    once: list[str] = []
     for verdict in verdicts:
-        tests.setdefault(verdict.method, []).append(verdict)
+        if verdict.tested:
+            tests.setdefault(verdict.method, []).append(verdict)
+        elif verdict.method not in once:
+            once.append(verdict.method)
     if not tests:
-        return f"{ours} was compared with no other method"
+        return f"{ours} was compared with no other method" + (" with more than one seed" if once else "")
     ahead = {name: [one for one in own if one.better == against] for name, own in tests.items()}
     behind = {name: [one for one in own if one.better == name] for name, own in tests.items()}
     parts = [
@@ -132,10 +162,13 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
     ]
     if not parts:
         others = "the other method" if len(tests) == 1 else f"any of the {len(tests)} others"
-        return f"{ours} does not differ from {others} at this n"
-    ties = sum(not ahead[name] and not behind[name] for name in tests)
-    rest = f", with no difference from {_count(ties, 'other')} at this n" if ties else ""
-    return f"{ours} is {' and '.join(parts)}{rest}"
+        result, ties = f"no difference of {ours} from {others} is resolved at this n", 0
+    else:
+        result = f"{ours} is {' and '.join(parts)}"
+        ties = sum(not ahead[name] and not behind[name] for name in tests)
+    notes = [f"{_count(ties, 'other')} not resolved at this n"] if ties else []
+    notes += [f"one seed, no verdict: {_join(once)}"] if once else []
+    return f"{result} ({'; '.join(notes)})" if notes else result
 
 
 def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[Verdict]]) -> str:
@@ -151,10 +184,6 @@ def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[
         budgets = [str(verdict.budget) for verdict in passed[name]]
         labels.append(method_label(name) + ("" if name in everywhere else f" (at {_join(budgets)} heads)"))
     return _join(labels)
-
-
-def _capitalise(sentence: str) -> str:
-    return capital(sentence)
 
 
 def _count(number: int, noun: str) -> str:

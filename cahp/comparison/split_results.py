@@ -9,9 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
-from cahp.comparison.document import Area, AreaVerdict, ComparisonDocument, Mean, Participant, Verdict
+from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Participant, Verdict
 from cahp.comparison.summary import Consensus, MethodCost, Summary
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
+from cahp.values import Estimate
 
 #: More heads than any model has.
 _MOST_HEADS = 65_536
@@ -21,16 +23,18 @@ _NAME = re.compile("(?=.{1,60}$)[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 @dataclass(frozen=True, eq=False)
 class SplitResults:
-    """The results of a comparison on one split.
+    """The results of a comparison on one split, in one ``outcome`` of the ``outcomes`` that were measured.
 
     ``split`` has ``n`` texts; ``calibration`` is the number of calibration texts. ``recoveries`` are in the order of
     the plan. ``means`` are by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests
     of areas. ``layers`` (heads kept in each layer) are by method and budget. ``overlap`` is by two methods in the order
     of their names, or one method twice (its own masks), and budget; ``random_overlap`` by budget. ``full`` is the
-    accuracy of the full model by recovery.
+    outcome of the full model by recovery.
     """
 
     document: ComparisonDocument
+    outcome: str
+    outcomes: tuple[str, ...]
     split: str
     n: int
     calibration: int
@@ -50,21 +54,38 @@ class SplitResults:
     full: Mapping[str, float]
 
     @classmethod
-    def of(cls, document: ComparisonDocument, summary: Summary, part: str) -> SplitResults:
+    def of(cls, document: ComparisonDocument, summary: Summary, part: str, outcome: str | None = None) -> SplitResults:
         """Index the results of a comparison on ``part``, which is ``eval`` or ``report``.
+
+        ``outcome`` None is the first that was measured.
 
         Raises:
             ValueError: If parts contradict each other.
         """
         texts, overlaps = document.data.of(part), summary.overlap
         split = texts.split
+        means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
+        # Older files have intervals and tests of the accuracy alone.
+        outcomes = tuple(
+            name
+            for name in TESTED
+            if means and all(name in mean.outcomes and mean.outcomes[name].ci95 for mean in means.values())
+        )
+        if not outcomes or outcome not in (None, *outcomes):
+            raise ValueError("an outcome that was not measured")
+        shown = outcome or outcomes[0]
         full: dict[str, list[float]] = {}
         for cell in document.full:
             for recovery, result in cell.recoveries.items():
-                if part in result.measured:
-                    full.setdefault(recovery, []).append(result.measured[part]["accuracy"].value)
+                if part in result.measured and shown in result.measured[part]:
+                    full.setdefault(recovery, []).append(result.measured[part][shown].value)
+        if OUTCOMES[shown].difference:
+            # The full model does not differ from itself.
+            full["none"] = [0.0 if OUTCOMES[shown].lower_is_better else 1.0]
         results = cls(
             document=document,
+            outcome=shown,
+            outcomes=outcomes,
             split=split,
             n=texts.examples,
             calibration=max(sample.examples for sample in document.data.select),
@@ -72,10 +93,14 @@ class SplitResults:
             recoveries=tuple(name for name in document.recoveries if name in RECOVERIES),
             against=summary.against,
             rule=summary.rule,
-            means={(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split},
-            areas={(area.recovery, area.method): area for area in summary.areas if area.split == split},
-            verdicts=tuple(verdict for verdict in summary.verdicts if verdict.split == split),
-            overall=tuple(verdict for verdict in summary.area_verdicts if verdict.split == split),
+            means=means,
+            areas={
+                (area.recovery, area.method): area
+                for area in summary.areas
+                if (area.split, area.outcome) == (split, shown)
+            },
+            verdicts=tuple(one for one in summary.verdicts if (one.split, one.outcome) == (split, shown)),
+            overall=tuple(one for one in summary.area_verdicts if (one.split, one.outcome) == (split, shown)),
             layers={(row.method, row.budget): row.mean for row in summary.layers},
             overlap={
                 **{(min(row.methods), max(row.methods), row.budget): row.jaccard for row in overlaps.methods},
@@ -87,7 +112,7 @@ class SplitResults:
             },
             consensus={row.budget: row for row in summary.consensus},
             cost={row.method: row for row in summary.cost},
-            full={recovery: float(np.mean(accuracies)) for recovery, accuracies in full.items()},
+            full={recovery: float(np.mean(values)) for recovery, values in full.items()},
         )
         _check(results)
         return results
@@ -100,6 +125,33 @@ class SplitResults:
     def budgets_after(self, recovery: str) -> list[int]:
         """The budgets measured after a recovery, ascending."""
         return sorted({budget for measured, _, budget in self.means if measured == recovery})
+
+    def estimate(self, mean: Mean) -> Estimate:
+        """The outcome of a mean."""
+        return mean.outcomes[self.outcome]
+
+    def full_text(self, recovery: str = "none") -> str:
+        """The outcome of the full model, such as ``96.5 %``."""
+        return Estimate(self.full[recovery], None, self.n, OUTCOMES[self.outcome].unit).text
+
+    def own_overlap(self, method: str) -> str:
+        """The Jaccard index of a method's own masks over seeds, from budget to budget; empty with one mask."""
+        indices = [index for (one, other, _), index in self.overlap.items() if one == other == method]
+        ends = [f"{end:.2f}" for end in (min(indices, default=0.0), max(indices, default=0.0))]
+        return " to ".join(dict.fromkeys(ends)) if indices else ""
+
+    def rejections(self, recovery: str) -> str:
+        """How many repairs were rejected, by method; empty where that does not apply."""
+        counts: dict[str, tuple[int, int]] = {}
+        for (how, method, _), mean in self.means.items():
+            if how == recovery and mean.rejected is not None:
+                rejected, masks = counts.get(method, (0, 0))
+                counts[method] = rejected + mean.rejected, masks + mean.masks
+        if not counts:
+            return ""
+        total = f"{sum(one for one, _ in counts.values())} of {sum(masks for _, masks in counts.values())}"
+        some = [f"{method} {one} of {masks}" for method, (one, masks) in counts.items() if one]
+        return f"repairs rejected on held-out texts: {total}" + (f" ({', '.join(some)})" if some else "")
 
     def seeds_of(self, method: str) -> int:
         """The number of seeds that a method was measured with."""

@@ -1,109 +1,91 @@
 """Statistics of a comparison: means with intervals, areas over budgets, and tests of differences.
 
-One bootstrap serves all of them: seeds and texts are drawn with replacement and independently (Owen 2007). The draws
-are the same for every method, so differences are paired. Cells with an error are left out, and the random masks that
-share a seed are averaged first.
+A mean is over texts and seeds, which are crossed: each seed has its own mask, and all masks answer the same texts. Both
+vary, and so does what is left over. Their variance components give the error of the mean, and Satterthwaite's (1946)
+degrees of freedom its t distribution. Differences are paired by seed and text. Cells with an error are left out, and
+the random masks that share a seed are averaged first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.document import Area, AreaVerdict, CellRecord, ComparisonDocument, Mean, Verdict
+from cahp.comparison.document import (
+    TESTED,
+    Answers,
+    Area,
+    AreaVerdict,
+    CellRecord,
+    ComparisonDocument,
+    Mean,
+    Verdict,
+)
 from cahp.comparison.sentences import verdict_sentence
-from cahp.outcomes import OUTCOMES
-from cahp.values import Estimate
+from cahp.outcomes import OUTCOMES, finite
+from cahp.values import Estimate, Floats, Unit
 
-DRAWS = 10_000
-#: Draws per test of a family. The smallest possible p is two of all draws; with fewer draws no p could stay below the
-#: level after the correction.
-_DRAWS_PER_TEST = 80
-_BLOCK = 1000
-_SEED = 42
 #: Above this corrected p, a test is a tie.
 LEVEL = 0.05
-K = TypeVar("K", bound=Hashable)
+#: The area is over budgets of up to this share of the heads, where at least two were measured.
+_HEADLINE = 0.2
 
 
-# The bootstrap -----------------------------------------------------------------------------------------------
+class CrossedMean(NamedTuple):
+    """A mean over seeds and texts with its 95 % interval, the two-sided ``p`` of zero, and its degrees of freedom."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    df: float
 
 
-def count_draws(tests: int) -> int:
-    """Number of draws for a family of ``tests`` tests."""
-    return max(DRAWS, -(-_DRAWS_PER_TEST * tests // _BLOCK) * _BLOCK)
+def crossed_mean(values: Floats) -> CrossedMean:
+    """Estimate the mean of ``values (S, n)`` of seeds and texts; with one seed, its error is that of the texts alone.
+
+    With mean squares ``A`` of seeds, ``B`` of texts and ``E`` of the rest, ``S n`` times the variance of the mean is
+    ``A + B - E``. A component that would be negative is 0: then ``E`` takes the place of its mean square.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    seeds, texts = values.shape
+    mean, by_seed, by_text = values.mean(), values.mean(axis=1), values.mean(axis=0)
+    rest = values - by_seed[:, None] - by_text + mean
+    # A single seed or text has no variance of its own.
+    free_seeds, free_texts = max(seeds - 1, 1), max(texts - 1, 1)
+    squares = np.array(
+        [
+            texts * np.square(by_seed - mean).sum() / free_seeds,
+            seeds * np.square(by_text - mean).sum() / free_texts,
+            np.square(rest).sum() / (free_seeds * free_texts),
+        ]
+    )
+    # Sums of long rows leave a rounding error where nothing varies.
+    squares[squares < 1e-24] = 0.0
+    counted = np.array([squares[0] > squares[2], squares[1] > squares[2], 1.0], dtype=np.float64)
+    counted[2] -= counted[:2].sum()
+    total = float(counted @ squares)
+    uncertain = float((counted * squares) ** 2 @ [1 / free_seeds, 1 / free_texts, 1 / (free_seeds * free_texts)])
+    df = total**2 / uncertain if uncertain else float(free_seeds * free_texts)
+    error = np.sqrt(total / values.size)
+    reach = float(stdtrit(df, 0.975)) * error if error else 0.0
+    away = 0.0 if mean == 0 else abs(mean) / error if error else np.inf
+    # Adding 0 turns -0.0 into 0.0.
+    low, high = (round(float(end), 12) + 0.0 for end in (mean - reach, mean + reach))
+    return CrossedMean(float(mean), low, high, float(2 * stdtr(df, -away)), df)
 
 
-class Bootstrap:
-    """Draws of ``seeds`` seeds and ``texts`` texts, enough for a family of ``tests`` tests."""
-
-    def __init__(self, seeds: int, texts: int, *, tests: int = 1) -> None:
-        random = np.random.default_rng(_SEED)
-        drawn, blocks = [], []
-        # The first draws are the same for any number of tests.
-        for count in (DRAWS, count_draws(tests) - DRAWS):
-            drawn.append(random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count))
-            blocks.append(random.integers(2**32, size=count // _BLOCK))
-        self._seeds, self._random = np.concatenate(drawn).astype(np.float64), np.concatenate(blocks)
-        self._texts = texts
-
-    @property
-    def draws(self) -> int:
-        """Number of draws."""
-        return len(self._seeds)
-
-    def means(self, places: NDArray[np.int64], stack: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Means of ``stack (T, S, n)`` in each of the draws, ``(draws, T)``, for the seeds at ``places (S,)``."""
-        weights = self._seeds[:, places]
-        total = weights.sum(axis=1, keepdims=True)
-        # After failures few seeds are left, and a draw may contain none of them: it then weighs them equally.
-        weights = np.where(total > 0, weights / np.maximum(total, 1), 1 / len(places))
-        flat = stack.reshape(-1, self._texts).T
-        means = np.empty((self.draws, len(stack)))
-        for block, seed in enumerate(self._random):
-            part = slice(block * _BLOCK, (block + 1) * _BLOCK)
-            counts = np.random.default_rng(int(seed)).multinomial(
-                self._texts, np.full(self._texts, 1 / self._texts), size=_BLOCK
-            )
-            by_seed = (counts / self._texts) @ flat
-            means[part] = np.einsum("bts,bs->bt", by_seed.reshape(_BLOCK, len(stack), -1), weights[part])
-        return means
-
-    def draw_each(
-        self, series: Mapping[K, tuple[NDArray[np.int64], NDArray[np.float64]]]
-    ) -> dict[K, NDArray[np.float64]]:
-        """The means of each of the ``series`` (places of its seeds, and ``values (S, n)``) in each of the draws.
-
-        They are paired: subtract two of them to get the draws of a difference.
-        """
-        drawn: dict[K, NDArray[np.float64]] = {}
-        groups: dict[tuple[int, ...], list[K]] = {}
-        for key, (places, _) in series.items():
-            groups.setdefault(tuple(places.tolist()), []).append(key)
-        for seeds, keys in groups.items():
-            means = self.means(np.array(seeds), np.array([series[key][1] for key in keys]))
-            drawn |= zip(keys, means.T, strict=True)
-        return drawn
-
-
-def percentile_interval(draws: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % interval of ``draws``."""
-    # Rounding removes the error of long sums; adding 0 turns -0.0 into 0.0.
-    low, high = np.percentile(draws, [2.5, 97.5]).round(12) + 0.0
-    return float(low), float(high)
-
-
-def two_sided_p(draws: NDArray[np.float64]) -> float:
-    """Twice the smaller share of draws at or beyond zero on either side, counted so that it is never 0."""
-    # The tolerance covers the rounding error of long sums.
-    below = int((draws <= 1e-12).sum())
-    above = int((draws >= -1e-12).sum())
-    return min(1.0, 2 * (1 + min(below, above)) / (1 + len(draws)))
+def _estimate(values: Floats, unit: Unit) -> Estimate:
+    """The mean as an estimate, whose interval stays inside what a share or a divergence can be."""
+    found = crossed_mean(values)
+    low, high = max(found.low, 0.0), min(found.high, 1.0 if unit == "share" else np.inf)
+    return Estimate(found.mean, (low, high), values.shape[1], unit)
 
 
 def holm_correction(ps: Sequence[float]) -> list[float]:
@@ -119,147 +101,168 @@ def holm_correction(ps: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
-    """Share of correct predictions per text, ``values (S, n)``, of a method at a budget (None: the area over all).
+class Masks:
+    """The masks of a method at a budget that were measured after a recovery, with the ``rows`` of each seed.
 
-    ``places (S,)`` are the places of its seeds in the document, ``cells`` what was averaged.
+    ``places`` are the places of the seeds in the document.
     """
 
-    method: str
-    budget: int | None
-    places: NDArray[np.int64]
-    values: NDArray[np.float64]
-    cells: Sequence[CellRecord] = ()
+    cells: Sequence[CellRecord]
+    places: tuple[int, ...]
+    rows: Sequence[Sequence[int]]
+
+    def average(self, table: NDArray[Any]) -> NDArray[np.float64]:
+        """The mean of the rows of each seed in ``table (R, n)``, ``(S, n)``."""
+        return np.array([table[list(rows)].mean(axis=0, dtype=np.float64) for rows in self.rows])
 
 
-class Statistics(NamedTuple):
-    """Statistics of one part of a comparison after one recovery."""
+#: The places of the seeds in the document, and the values ``(S, n)`` of their texts.
+Series = tuple[tuple[int, ...], NDArray[np.float64]]
 
-    means: list[Mean]
-    areas: list[Area]
-    verdicts: list[Verdict]
-    area_verdicts: list[AreaVerdict]
+
+def tabulate(answers: Answers, full: int) -> dict[str, NDArray[Any]]:
+    """Tables ``(R, n)`` of the outcomes that have a value for each text; ``full`` is the row of the full model."""
+    predictions = answers["predictions"]
+    tables = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
+    if "labels" in answers:
+        tables["accuracy"] = predictions == answers["labels"]
+    return {name: table for name, table in tables.items() if table is not None}
 
 
 def analyse(
     document: ComparisonDocument,
-    correct: NDArray[np.bool_],
-    bootstrap: Bootstrap,
+    tables: Mapping[str, NDArray[Any]],
     *,
     part: str,
     recovery: str,
     against: str,
     budgets: Sequence[int],
-) -> Statistics:
-    """Compute the statistics of one part of a comparison (``eval`` or ``report``) after one recovery.
+) -> tuple[list[Mean], list[Area], list[Verdict]]:
+    """Compute means, areas and tests of one part of a comparison (``eval`` or ``report``) after one recovery.
 
-    ``correct (R, n)`` tells which predictions on the part are correct. Each method is compared with ``against`` at
-    every budget where both were measured, and by its area: the mean accuracy over the budgets. Only methods that were
-    measured at every budget have an area, since areas over different budgets do not compare. ``budgets`` are all of the
-    comparison; some recoveries are measured at a few of them.
+    ``tables`` are those of ``tabulate``. In each outcome of ``TESTED`` each method is compared with ``against`` at
+    every budget where both were measured, and by its area: the mean over the budgets of up to 20 % of the heads (all
+    budgets, if fewer than two are as small). Only methods that were measured at each of them have an area. ``budgets``
+    are all of the comparison; some recoveries are measured at a few of them.
     """
-    split = document.data.of(part).split
-    series = _collect_series(document, correct, recovery)
-    # Accuracies in each of the draws. They are paired: subtract two of them to get the draws of a difference.
-    draws = bootstrap.draw_each({key: (one.places, one.values) for key, one in series.items()})
-    means = []
-    for (method, budget), one in series.items():
-        measured = [cell.recoveries[recovery].measured for cell in one.cells]
-        by_cell = [outcomes[part] for outcomes in measured if part in outcomes]
-        accuracies = [outcomes["accuracy"].value for outcomes in by_cell]
-        by_seed, n = one.values.mean(axis=1), int(one.values.shape[1])
-        outcomes = {
-            name: Estimate(mean, None, n, row.unit)
-            for name, row in OUTCOMES.items()
-            if (mean := mean_or_none(own[name].value for own in by_cell if name in own)) is not None
-        }
-        accuracy = Estimate(float(one.values.mean()), percentile_interval(draws[method, budget]), n, "share")
-        means.append(
-            Mean(
-                split=split,
-                recovery=recovery,
-                method=method,
-                budget=budget,
-                outcomes={**outcomes, "accuracy": accuracy},
-                lowest=min(accuracies),
-                highest=max(accuracies),
-                sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-                seeds=len(by_seed),
-                masks=len(one.cells),
-            )
-        )
-    covered = tuple(sorted({budget for _, budget in series}))
-    areas, of_areas = [], {}
-    for method in dict.fromkeys(method for method, _ in series):
-        keys = [(method, budget) for budget in covered if (method, budget) in series]
-        seeds = {tuple(series[key].places.tolist()) for key in keys}
-        if 1 < len(keys) == len(covered) and len(seeds) == 1:
-            weights = trapezoid_weights(covered)
-            values = np.tensordot(weights, np.array([series[key].values for key in keys]), axes=1)
-            interval = percentile_interval(np.tensordot(weights, np.array([draws[key] for key in keys]), axes=1))
-            areas.append(Area(split, recovery, method, float(values.mean()), interval, covered))
-            of_areas[method] = Series(method, None, series[keys[0]].places, values)
-    test = partial(_test, bootstrap=bootstrap, split=split, recovery=recovery)
-    references = [(series.get((against, budget)), one) for (_, budget), one in series.items()]
-    verdicts = test([(ours, one) for ours, one in references if ours is not None and one.method != against])
-    own_budgets = [budget for method, budget in series if method == against]
-    ours = of_areas.pop(against, None)
-    area_verdicts = [] if ours is None else test([(ours, area) for area in of_areas.values()])
-    by_area = [AreaVerdict(**vars(verdict), budgets=covered) for verdict in area_verdicts]
-    return Statistics(
-        means,
-        areas,
-        [replace(verdict, words=verdict_sentence(verdict, own_budgets)) for verdict in verdicts],
-        [replace(verdict, words=verdict_sentence(verdict, budgets)) for verdict in by_area],
+    split, masks = document.data.of(part).split, _collect_masks(document, recovery)
+    measured = sorted({budget for _, budget in masks})
+    small = [budget for budget in measured if budget <= _HEADLINE * document.model.layers * document.model.heads]
+    covered = tuple(small if len(small) > 1 else measured)
+    series = {name: {key: one.average(table) for key, one in masks.items()} for name, table in tables.items()}
+    means = [
+        _summarise_masks(one, {name: rows[key] for name, rows in series.items()}, part, recovery, key, split)
+        for key, one in masks.items()
+    ]
+    all_areas: list[Area] = []
+    verdicts: list[Verdict] = []
+    for outcome in [name for name in TESTED if name in tables]:
+        unit, values = OUTCOMES[outcome].unit, series[outcome]
+        areas: dict[tuple[str, int | None], Series] = {}
+        for method in dict.fromkeys(method for method, _ in masks) if len(covered) > 1 else ():
+            keys = [(method, budget) for budget in covered if (method, budget) in masks]
+            if len(keys) == len(covered) and len({masks[key].places for key in keys}) == 1:
+                area = np.tensordot(trapezoid_weights(covered), np.array([values[key] for key in keys]), axes=1)
+                areas[method, None] = masks[keys[0]].places, area
+                mean = _estimate(area, unit)
+                ends = (mean.low, mean.high)
+                all_areas.append(Area(split, recovery, method, mean.value, ends, covered, outcome))
+        by_budget: dict[tuple[str, int | None], Series] = {key: (one.places, values[key]) for key, one in masks.items()}
+        test = partial(_test, split=split, recovery=recovery, against=against, outcome=outcome)
+        verdicts += [*test(by_budget), *(AreaVerdict(**vars(one), budgets=covered) for one in test(areas))]
+    return means, all_areas, [replace(one, words=verdict_sentence(one, budgets)) for one in verdicts]
+
+
+def _summarise_masks(
+    masks: Masks,
+    series: Mapping[str, NDArray[np.float64]],
+    part: str,
+    recovery: str,
+    key: tuple[str, int],
+    split: str,
+) -> Mean:
+    """The mean outcomes of a method at a budget: from texts where ``series`` has them, otherwise from its masks."""
+    results = [cell.recoveries[recovery] for cell in masks.cells]
+    by_cell = [result.measured[part] for result in results if part in result.measured]
+    n = next(iter(series.values())).shape[1]
+    outcomes = {
+        name: Estimate(mean, None, n, row.unit)
+        for name, row in OUTCOMES.items()
+        if (mean := mean_or_none(own[name].value for own in by_cell if name in own)) is not None
+    }
+    outcomes |= finite({name: _estimate(values, OUTCOMES[name].unit) for name, values in series.items()})
+    accuracies = [own["accuracy"].value for own in by_cell]
+    by_seed = series["accuracy"].mean(axis=1)
+    judged = [result.accepted for result in results if result.accepted is not None]
+    return Mean(
+        split=split,
+        recovery=recovery,
+        method=key[0],
+        budget=key[1],
+        outcomes={name: outcomes[name] for name in OUTCOMES if name in outcomes},
+        lowest=min(accuracies),
+        highest=max(accuracies),
+        sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+        seeds=len(by_seed),
+        masks=len(masks.cells),
+        rejected=judged.count(False) if judged else None,
     )
 
 
-def _collect_series(
-    document: ComparisonDocument, correct: NDArray[np.bool_], recovery: str
-) -> dict[tuple[str, int], Series]:
-    """Average the masks of each seed; by method and budget, in the document's order."""
+def _collect_masks(document: ComparisonDocument, recovery: str) -> dict[tuple[str, int], Masks]:
+    """The masks measured after a recovery, by method and budget in the document's order."""
     groups: dict[tuple[str, int], list[CellRecord]] = {}
     for cell in document.finished:
         if recovery in cell.recoveries and cell.budget.attained is not None:
             groups.setdefault((cell.method, cell.budget.attained), []).append(cell)
-    series = {}
-    for (method, budget), cells in groups.items():
+    masks = {}
+    for key, cells in groups.items():
         by_seed = [[cell.recoveries[recovery].row for cell in cells if cell.seed == seed] for seed in document.seeds]
-        places = np.array([place for place, rows in enumerate(by_seed) if rows])
-        values = np.array([correct[rows].mean(axis=0) for rows in by_seed if rows])
-        series[method, budget] = Series(method, budget, places, values, cells)
-    return series
+        places = tuple(place for place, rows in enumerate(by_seed) if rows)
+        masks[key] = Masks(cells, places, [by_seed[place] for place in places])
+    return masks
 
 
-def _test(pairs: Sequence[tuple[Series, Series]], *, bootstrap: Bootstrap, split: str, recovery: str) -> list[Verdict]:
-    """Test a family of pairs (reference, method) on the seeds that both have, corrected for the family's size."""
-    changes: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-    for at, (reference, own) in enumerate(pairs):
-        places, rows, columns = np.intersect1d(reference.places, own.places, return_indices=True)
-        if len(places):
-            changes[at] = places, reference.values[rows] - own.values[columns]
-    drawn = bootstrap.draw_each(changes)
-    ps = [two_sided_p(drawn[at]) for at in changes]
+def _test(
+    series: Mapping[tuple[str, int | None], Series], *, split: str, recovery: str, against: str, outcome: str
+) -> list[Verdict]:
+    """Test a family of methods, each against ``against`` on the seeds that both have, corrected for its size."""
+    changes: list[tuple[str, int | None, NDArray[np.float64]]] = []
+    for (method, budget), (places, values) in series.items():
+        if method != against and (against, budget) in series:
+            theirs, reference = series[against, budget]
+            _, rows, columns = np.intersect1d(theirs, places, return_indices=True)
+            if len(rows):
+                changes.append((method, budget, reference[rows] - values[columns]))
+    row = OUTCOMES[outcome]
+    unit: Unit = "points" if row.unit == "share" else row.unit
+    scale = (-1 if row.lower_is_better else 1) * (100 if unit == "points" else 1)
+    means = [crossed_mean(scale * change) for _, _, change in changes]
+    # One seed allows no test.
+    several = [at for at, (_, _, change) in enumerate(changes) if len(change) > 1]
+    corrected = dict(zip(several, holm_correction([means[at].p for at in several]), strict=True))
     verdicts = []
-    for (at, (_, change)), p, p_holm in zip(changes.items(), ps, holm_correction(ps), strict=True):
-        (reference, own), difference = pairs[at], float(change.mean())
-        low, high = percentile_interval(drawn[at])
-        better = None if p_holm > LEVEL else reference.method if difference > 0 else own.method
+    for at, ((method, budget, change), mean) in enumerate(zip(changes, means, strict=True)):
+        p_holm = corrected.get(at)
+        better = None if p_holm is None or p_holm > LEVEL else against if mean.mean > 0 else method
         verdicts.append(
             Verdict(
                 split=split,
                 recovery=recovery,
-                budget=own.budget,
-                method=own.method,
-                against=reference.method,
-                pp=difference * 100,
-                ci95=(low * 100, high * 100),
-                p=p,
+                budget=budget,
+                method=method,
+                against=against,
+                pp=mean.mean,
+                ci95=(mean.low, mean.high),
+                p=None if p_holm is None else mean.p,
                 p_holm=p_holm,
                 tie=better is None,
                 better=better,
                 n=change.shape[1],
                 seeds=change.shape[0],
+                outcome=outcome,
+                unit=unit,
+                df=mean.df,
             )
         )
     return verdicts

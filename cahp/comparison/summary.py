@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.comparison import statistics
-from cahp.comparison.document import Area, AreaVerdict, ComparisonDocument, Mean, Verdict, convert
+from cahp.comparison.document import TESTED, Answers, Area, AreaVerdict, ComparisonDocument, Mean, Verdict, convert
 from cahp.comparison.plan import REFERENCE
 from cahp.files import plain_json
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
@@ -21,6 +20,8 @@ from cahp.values import Bools
 
 #: Heads as (layer, head).
 Heads = tuple[tuple[int, int], ...]
+#: The fields with areas and verdicts.
+_TESTS = ("areas", "verdicts", "area_verdicts")
 #: Masks with their seeds, by method and budget, in the document's order.
 Masks = Mapping[tuple[str, int], Sequence[tuple[int, Bools]]]
 
@@ -94,15 +95,18 @@ class MethodCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The summary of a comparison. Its verdicts compare each method with the method ``against``; ``rule`` says how."""
+    """The summary of a comparison. Its verdicts compare each method with the method ``against``; ``rule`` says how.
+
+    Areas and verdicts of all outcomes stand together. In the file those of the accuracy stand where they always stood,
+    and the others under ``by_outcome``.
+    """
 
     against: str
     rule: str
     means: tuple[Mean, ...]
     areas: tuple[Area, ...]
     verdicts: tuple[Verdict, ...]
-    #: Older files have no tests of areas.
-    area_verdicts: tuple[AreaVerdict, ...] = ()
+    area_verdicts: tuple[AreaVerdict, ...]
     layers: tuple[LayerMeans, ...]
     overlap: Overlap
     consensus: tuple[Consensus, ...]
@@ -110,7 +114,16 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """The ``summary`` of a comparison file."""
-        return dict(plain_json(self)) | {"means": [plain_json(mean.to_json()) for mean in self.means]}
+        content = dict(plain_json(self)) | {"means": [plain_json(mean.to_json()) for mean in self.means]}
+        rows = [(name, row) for name in _TESTS for row in content[name]]
+        content |= {name: [] for name in _TESTS} | {"by_outcome": {}}
+        for name, row in rows:
+            outcome = row["outcome"]
+            if outcome == "accuracy":
+                content[name].append(row)
+            else:
+                content["by_outcome"].setdefault(outcome, {table: [] for table in _TESTS})[name].append(row)
+        return content
 
     @classmethod
     def from_json(cls, data: object) -> Summary:
@@ -119,50 +132,54 @@ class Summary:
         Raises:
             ValueError: If parts are missing or of another type.
         """
-        return convert(data, cls, {"means": Mean.from_json})
+        content: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
+        groups = (*content.get("by_outcome", {}).values(), content)
+        # Older files have no tests of areas.
+        content |= {name: [row for group in groups for row in group.get(name, ())] for name in _TESTS}
+        read_rows = {"means": Mean.from_json, "verdicts": Verdict.from_json, "area_verdicts": Verdict.from_json}
+        return convert(content, cls, read_rows)
 
 
-def summarise(document: ComparisonDocument, correct: Mapping[str, NDArray[np.bool_]]) -> Summary:
+def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> Summary:
     """Summarise a comparison; the others are compared with the reference method, or with the first one without it.
 
-    ``correct`` tells by part (``eval`` or ``report``) which predictions are correct, ``(R, n)``.
+    ``answers`` are the arrays of ``compare.npz`` by part (``eval`` or ``report``).
     """
     names = list(document.methods)
     against = REFERENCE if REFERENCE in names else names[0]
     means: list[Mean] = []
     areas: list[Area] = []
     verdicts: list[Verdict] = []
-    area_verdicts: list[AreaVerdict] = []
     masks: dict[tuple[str, int], list[tuple[int, Bools]]] = {}
     for cell in document.finished:
         if cell.budget.attained is not None:
             masks.setdefault((cell.method, cell.budget.attained), []).append((cell.seed, document.mask(cell)))
     budgets = sorted({budget for _, budget in masks})
-    tests = (len(names) - 1) * len(budgets)
-    for part, rows in correct.items():
-        bootstrap = statistics.Bootstrap(len(document.seeds), rows.shape[1], tests=tests)
+    full = document.full[0].recoveries["none"].row
+    for part, arrays in answers.items():
+        tables = statistics.tabulate(arrays, full)
         for recovery in document.recoveries:
             measured = statistics.analyse(
-                document, rows, bootstrap, part=part, recovery=recovery, against=against, budgets=budgets
+                document, tables, part=part, recovery=recovery, against=against, budgets=budgets
             )
-            means += measured.means
-            areas += measured.areas
-            verdicts += measured.verdicts
-            area_verdicts += measured.area_verdicts
+            means += measured[0]
+            areas += measured[1]
+            verdicts += measured[2]
+    verdicts.sort(key=lambda verdict: TESTED.index(verdict.outcome))
     rule = (
-        f"Each method is compared with {against} at every budget and after every recovery, by a paired bootstrap over "
-        f"texts and seeds ({statistics.count_draws(tests):,} draws). p is corrected by Holm over all tests of one "
-        f"split and recovery; above {statistics.LEVEL} a test is a tie. The areas over all budgets are tested in the "
-        "same way, corrected over the methods."
+        f"Each method is compared with {against} at every budget and after every recovery, by a t test of paired "
+        "differences with variance components of texts and seeds (Satterthwaite). p is corrected by Holm over all "
+        f"tests of one outcome, split and recovery; above {statistics.LEVEL} a difference is not resolved. The areas "
+        "over the budgets of up to 20 % of the heads are tested in the same way. One seed allows no verdict."
     )
     selecting = [name for name in names if not document.methods[name].random]
     return Summary(
         against=against,
         rule=rule,
         means=tuple(means),
-        areas=tuple(areas),
-        verdicts=tuple(verdicts),
-        area_verdicts=tuple(area_verdicts),
+        areas=tuple(sorted(areas, key=lambda area: TESTED.index(area.outcome))),
+        verdicts=tuple(one for one in verdicts if not isinstance(one, AreaVerdict)),
+        area_verdicts=tuple(one for one in verdicts if isinstance(one, AreaVerdict)),
         layers=tuple(
             LayerMeans(method, budget, tuple(np.mean([keep.sum(axis=1) for _, keep in group], axis=0).tolist()))
             for (method, budget), group in masks.items()

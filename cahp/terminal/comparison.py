@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cahp.comparison.sentences import after, describe_test
+from cahp.comparison.sentences import after, describe_test, name_outcome, verdict_sentence
+from cahp.outcomes import OUTCOMES
 from cahp.terminal.printing import list_notes
-from cahp.words import duration, interval, percent, points
+from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison, SplitResults
     from cahp.comparison.running import ComparisonCost
-    from cahp.comparison.summary import Summary
 
 
 def announcement(cost: ComparisonCost) -> str:
@@ -32,61 +32,65 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         f"{document.model.id} on {document.data.id}: {len(results.methods)} methods, {len(document.cells)} masks, "
         f"{len(document.seeds)} seed(s)"
     )
-    for part in reversed(document.parts):
+    shown = [comparison.results_on(part, name) for part in reversed(document.parts) for name in results.outcomes]
+    for one in shown:
         for recovery in results.recoveries:
             yield ""
-            yield from _accuracies(comparison.results_on(part), recovery)
+            yield from _table(one, recovery)
     yield ""
-    yield from _verdicts(summary)
+    yield f"  {summary.rule}"
+    for one in shown:
+        yield from _verdicts(one)
     for row in summary.consensus:
         yield (
             f"  heads     at {row.budget}: {len(row.everybody)} kept by all {row.methods} methods with every seed, "
             f"{len(row.nobody)} by none (without random selection)"
         )
-    for overlap in summary.overlap.seeds:
-        if overlap.method == summary.against:
-            yield (
-                f"            {overlap.method} at {overlap.budget}: overlap of two seeds {overlap.jaccard:.2f} "
-                f"(Jaccard index; random selection {overlap.chance:.2f})"
-            )
+    for budget, overlap in results.random_overlap.items():
+        yield f"            at {budget}: random masks have an overlap of {overlap:.2f} (Jaccard index)"
     costs = [f"{row.method} {row.forwards:,.0f}" for row in summary.cost if row.forwards is not None]
     if costs:
         yield f"  selecting in forward passes: {', '.join(costs)}"
     yield from list_notes(document.notices, document.test_opened)
 
 
-def _accuracies(results: SplitResults, recovery: str) -> Iterator[str]:
-    when = after(recovery)
-    yield f"  accuracy on {results.split} {when}, n = {results.n:,}, all heads {percent(results.full['none'])}"
+def _table(results: SplitResults, recovery: str) -> Iterator[str]:
+    """The outcome of every method after a recovery, beside the overlap of its masks over seeds."""
+    when, row = after(recovery), OUTCOMES[results.outcome]
+    full = "" if row.difference else f", all heads {results.full_text()}"
+    yield f"  {row.label} on {results.split} {when}, n = {results.n:,}{full}"
     if recovery != "none" and recovery in results.full:
-        yield f"  (all heads {when}: {percent(results.full[recovery])})"
+        yield f"  (all heads {when}: {results.full_text(recovery)})"
     budgets = results.budgets_after(recovery)
-    areas = any((recovery, name) in results.areas for name in results.methods)
-    titles = [f"{budget} heads" for budget in budgets] + (["area"] if areas else [])
+    covered = next((area.budgets for (how, _), area in results.areas.items() if how == recovery), ())
+    titles = [f"{budget} heads" for budget in budgets]
+    titles += [f"area {covered[0]}-{covered[-1]} heads"] if covered else []
+    titles += ["own overlap"]
     width = max(len(name) for name in results.methods)
     yield f"    {'':<{width}}" + "".join(f"{title:>22}" for title in titles)
     for name in results.methods:
         means = [results.means.get((recovery, name, budget)) for budget in budgets]
-        row = [f"{mean.accuracy.text} {mean.accuracy.interval}" if mean else "–" for mean in means]
-        if areas:
+        estimates = [results.estimate(mean) if mean else None for mean in means]
+        if covered:
             area = results.areas.get((recovery, name))
-            row.append(f"{percent(area.area)} {interval(100 * area.low, 100 * area.high)}" if area else "–")
-        yield f"    {name:<{width}}" + "".join(f"{text:>22}" for text in row)
+            estimates.append(area.estimate if area else None)
+        cells = [f"{estimate.text} {estimate.interval}" if estimate else "–" for estimate in estimates]
+        yield f"    {name:<{width}}" + "".join(f"{text:>22}" for text in (*cells, results.own_overlap(name)))
+    if rejected := results.rejections(recovery):
+        yield f"    {rejected}"
 
 
-def _verdicts(result: Summary) -> Iterator[str]:
-    yield f"  {result.rule}"
-    tests = (*result.area_verdicts, *result.verdicts)
+def _verdicts(result: SplitResults) -> Iterator[str]:
+    tests, place = (*result.overall, *result.verdicts), f"{result.split}, {name_outcome(result.outcome)}"
     for test in tests:
         if not test.tie:
-            yield f"    {test.split}: {test.words}"
+            yield f"    {result.split}: {verdict_sentence(test, result.budgets)}"
     ties = [test for test in tests if test.tie]
     if ties:
-        yield f"    no difference at this n in {len(ties)} of {len(tests)} tests:"
-        budgets = sorted({mean.budget for mean in result.means})
+        yield f"    {place}: not resolved at this n in {len(ties)} of {len(tests)} tests:"
         where: dict[str, list[str]] = {}
         for test in ties:
-            group = where.setdefault(f"{test.split}, {describe_test(test, budgets)}", [])
-            group.append(f"{test.method} ({points(test.pp)})")
+            group = where.setdefault(describe_test(test, result.budgets), [])
+            group.append(f"{test.method} ({test.lead}{'' if test.tested else ', one seed: no verdict'})")
         for place, methods in where.items():
             yield f"      {place}: {result.against} and {', '.join(methods)}"

@@ -97,8 +97,8 @@ def test_of_several_bundled_comparisons_the_one_that_says_most_opens(shipped: Pa
         cells=tuple(cell for cell in small.document.cells if cell.method != "random"),
         methods={name: one for name, one in small.document.methods.items() if name != "random"},
     )
-    replace(small, document=document).write(shipped / "a smaller one")
-    # As they ship: who answered which text stays behind.
+    replace(small, document=document, written=None).write(shipped / "a smaller one")
+    # Its arrays have rows of masks that its document lacks.
     (shipped / "a smaller one" / "compare.npz").unlink()
     app = page()
     assert not app.exception
@@ -119,10 +119,11 @@ def test_a_bundled_comparison_that_is_broken_is_named_and_the_others_are_shown(s
 
 
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
-    app = page(recovery="refit", at="6", methods="random,complementary")
+    app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
     assert not app.exception
-    accuracy = charted(app)[0]
-    lines = [trace for trace in accuracy["data"] if trace["mode"] == "lines+markers"]
+    curve = charted(app)[0]
+    assert curve["layout"]["yaxis"]["title"]["text"] == "agreement on validation (%)"
+    lines = [trace for trace in curve["data"] if trace["mode"] == "lines+markers"]
     # The one that was not chosen stays behind, faint and not in the legend.
     assert [trace["name"] for trace in lines] == ["magnitude", "CAHP", "random"]
     assert [trace["name"] for trace in lines if trace.get("showlegend", True)] == ["CAHP", "random"]
@@ -132,12 +133,16 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     assert app.query_params["recovery"] == "refit"
     assert app.query_params["at"] == "6"
     assert len([trace for trace in charted(app)[0]["data"] if trace["mode"] == "lines+markers"]) == 3
+    assert app.query_params["outcome"] == "agreement"
+    app.segmented_control(key="compare-outcome").set_value("kl").run()
+    assert "outcome" not in app.query_params
+    assert charted(app)[0]["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
 
 
 def test_an_address_that_names_what_is_not_there_shows_everything(shipped: Path) -> None:
-    app = page(recovery="prayer", at="-1", methods="<b>,nobody")
+    app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
     assert not app.exception
-    assert not {"recovery", "at", "methods"} & set(app.query_params)
+    assert not {"recovery", "at", "methods", "outcome"} & set(app.query_params)
     assert len(charted(app)) == 5
 
 

@@ -37,10 +37,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_bundled_comparison_keeps_no_answers_and_says_machine_and_day(folder: Path, tmp_path: Path) -> None:
+def test_a_bundled_comparison_keeps_its_answers_and_says_machine_and_day(folder: Path, tmp_path: Path) -> None:
     os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
     place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
-    assert sorted(path.name for path in place.iterdir()) == ["compare.json", "made.json"]
+    assert sorted(path.name for path in place.iterdir()) == ["compare.json", "compare.npz", "made.json"]
     (one,), broken = bundled.read_comparisons(tmp_path / "there")
     assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
     assert broken == []

@@ -67,7 +67,8 @@ def draw(explorer: Explorer) -> None:
     )
     _draw_notes(shown)
     view = draw_filters(shown)
-    results.draw_accuracy(shown, view)
+    shown = choice.comparison.results_on(shown.document.parts[-1], view.outcome)
+    results.draw_curve(shown, view)
     results.draw_differences(shown, view)
     left, right = st.columns([8, 7], gap="medium")
     with left:

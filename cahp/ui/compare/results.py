@@ -1,4 +1,4 @@
-"""The results of methods: accuracies, tests of their differences, heads they keep, costs, and downloads."""
+"""The results of methods: outcomes, tests of their differences, heads they keep, costs, and downloads."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from typing import Any
 import streamlit as st
 
 from cahp.comparison import Comparison, SplitResults
-from cahp.comparison.sentences import after, ahead_and_behind, method_label, over, verdict_sentence
+from cahp.comparison.document import Verdict
+from cahp.comparison.sentences import (
+    after,
+    ahead_and_behind,
+    method_label,
+    name_outcome,
+    over,
+    verdict_sentence,
+)
 from cahp.comparison.split_results import mean_layer
-from cahp.figures.comparison import accuracy_figure, difference_figure
+from cahp.figures.comparison import curve_figure, difference_figure
 from cahp.figures.comparison_heads import (
     by_depth,
     consensus_figure,
@@ -21,14 +29,18 @@ from cahp.figures.comparison_heads import (
     overlap_table,
 )
 from cahp.figures.head_grid import places
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
-from cahp.words import percent, span
+from cahp.words import capital, percent
 
-_INTERVAL = r"\left[q_{2.5},\,q_{97.5}\right]\text{ of }\bar a^{*}\text{ over draws of seeds}\times\text{texts}"
-_TEST = r"p=\min\!\left(1,\;2\,\frac{1+\min(\#\{\Delta^*\le 0\},\#\{\Delta^*\ge 0\})}{1+B}\right),\quad B=10\,000"
+_INTERVAL = (
+    r"\bar a\pm t_{\nu}\sqrt{\frac{A+B-E}{S\,n}},\quad "
+    r"\nu=\frac{(A+B-E)^2}{\frac{A^2}{S-1}+\frac{B^2}{n-1}+\frac{E^2}{(S-1)(n-1)}}"
+)
+_TEST = r"t=\bar\Delta\Big/\sqrt{\frac{A+B-E}{S\,n}}\text{ of paired differences }\Delta_{s,i}"
 _AREA = r"\bar a=\frac{1}{k_m-k_1}\sum_{i=1}^{m-1}\frac{(a_i+a_{i+1})\,(k_{i+1}-k_i)}{2}"
 _DEPTH = r"\bar\ell=\frac{\sum_{\ell}\ell\,k_\ell}{\sum_{\ell}k_\ell},\qquad \text{even spread: }\frac{L-1}{2}"
 _JACCARD = (
@@ -36,13 +48,13 @@ _JACCARD = (
     r"P=\text{hypergeometric}(N,k,k)"
 )
 #: The columns of a table of tests.
-_TEST_COLUMNS = ("method", "against", "budget", "recovery", "pp", "low", "high", "p", "p_holm", "better", "n", "seeds")
-#: The column of the mean accuracy over the budgets of a recovery.
-_MEAN_ACCURACY = "Accuracy (%)"
+_TEST_COLUMNS = (
+    *("outcome", "method", "against", "budget", "recovery", "pp", "unit", "p", "p_holm", "better", "n", "seeds"),
+)
 
 
-def draw_accuracy(results: SplitResults, view: ComparisonView) -> None:
-    """Draw accuracy by method and budget."""
+def draw_curve(results: SplitResults, view: ComparisonView) -> None:
+    """Draw the outcome by method and budget."""
     dark = display.is_dark()
     keys = [(view.recovery, name, budget) for name in view.methods for budget in results.budgets]
     means = [results.means[key] for key in keys if key in results.means]
@@ -51,8 +63,8 @@ def draw_accuracy(results: SplitResults, view: ComparisonView) -> None:
         return
     figure = cache_with(
         results,
-        ("accuracy", view.recovery, view.methods, dark),
-        lambda: accuracy_figure(
+        ("curve", view.recovery, view.methods, dark),
+        lambda: curve_figure(
             results,
             view.recovery,
             view.methods,
@@ -62,34 +74,35 @@ def draw_accuracy(results: SplitResults, view: ComparisonView) -> None:
     )
     display.show(
         figure,
-        title=_accuracy_title(results, view),
-        help=f"Accuracy on {results.n:,} evaluation texts. Each line is a method: the mean over "
-        f"{len(results.document.seeds)} seeds, for random selection over many masks. **Bands** are 95 % intervals "
-        "of a bootstrap over texts and seeds. They overlap more than the differences below, because all methods "
+        title=_curve_title(results, view),
+        help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation texts. Each line is a method: "
+        f"the mean over {len(results.document.seeds)} seeds, for random selection over many masks. **Bands** are 95 % "
+        "intervals for other texts and seeds. They overlap more than the differences below, because all methods "
         "are evaluated on the same texts. With more than eight methods, only the reference and one random method "
-        "have bands; the others show their interval in the tooltip. Grey lines are random selection and methods "
-        "beyond eight colours. Lines between budgets are interpolated.",
+        "have bands; the others show their interval in the tooltip, beside the overlap of a method's own masks over "
+        "seeds. Grey lines are random selection and methods beyond eight colours. Lines between budgets are "
+        "interpolated. Budgets of up to 20 % of the heads are shaded.",
         formula=_INTERVAL,
         name="compare-accuracy",
         alt=" ".join(
-            f"{method_label(mean.method)} at {mean.budget} heads: {mean.accuracy.text}." for mean in means[:40]
+            f"{method_label(mean.method)} at {mean.budget} heads: {results.estimate(mean).text}." for mean in means[:40]
         ),
         data={name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()},
     )
+    if rejected := results.rejections(view.recovery):
+        st.caption(f"{capital(plain(rejected))}. A rejected repair leaves the pruned model as it was.")
 
 
-def _accuracy_title(results: SplitResults, view: ComparisonView) -> str:
+def _curve_title(results: SplitResults, view: ComparisonView) -> str:
     keys = [(view.recovery, name, view.budget) for name in view.methods]
-    accuracies = [results.means[key].accuracy.value for key in keys if key in results.means]
+    estimates = [results.estimate(results.means[key]) for key in keys if key in results.means]
     when = after(view.recovery).capitalize()
-    if not accuracies:
+    if not estimates:
         return f"{when}, nothing was measured at {view.budget} heads"
-    low, high = min(accuracies), max(accuracies)
-    accuracy = percent(low) if len(accuracies) == 1 else f"{span(100 * low, 100 * high)} %"
-    return (
-        f"{when}, {view.budget} of {results.total} heads have an accuracy of {accuracy}; all heads have "
-        f"{percent(results.full['none'])}"
-    )
+    low, high = (end(estimates, key=lambda one: one.value).text for end in (min, max))
+    values, measure = low if low == high else f"{low} to {high}", name_outcome(results.outcome)
+    title = f"{when}, {view.budget} of {results.total} heads have {measure} {values}"
+    return title if OUTCOMES[results.outcome].difference else f"{title}; all heads have {results.full_text()}"
 
 
 def draw_differences(results: SplitResults, view: ComparisonView) -> None:
@@ -108,19 +121,28 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         cache_with(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
         title=f"At {view.budget} heads, {when}, {ahead_and_behind(results.against, all_tests)}",
-        help=f"Points are the accuracy of {ours} minus that of the other method on the same texts; lines are 95 % "
-        "intervals. **Solid** points are significant, **hollow** points are no difference at this n: more texts or "
-        "seeds might show one. The test is a paired bootstrap over texts and seeds. p is corrected by Holm over "
-        "all budgets and methods after this recovery, so a tie may have an interval without 0.",
+        help=f"Points are the lead of {ours} in {name_outcome(results.outcome)} over the other method on the same "
+        "texts; lines are 95 % intervals. **Solid** points are significant, **hollow** points are not resolved at this "
+        "n: more texts or seeds might show a difference. One seed allows no verdict. " + _rule(tests),
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(verdict_sentence(test, results.budgets, label=method_label) for test in tests[:30]),
-        data={name: [getattr(test, name) for test in tests] for name in _TEST_COLUMNS},
+        data={name: [getattr(test, name) for test in tests] for name in _TEST_COLUMNS}
+        | {name: [test.ci95[place] for test in tests] for place, name in enumerate(("low", "high"))},
     )
     with st.expander(f"All {len(after_recovery)} tests {when}, in words", key="compare-words"):
         ordered = sorted(after_recovery, key=lambda test: (test.tie, test.budget or 0, -abs(test.pp)))
         sentences = [verdict_sentence(test, results.budgets, label=method_label) for test in ordered]
         st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))
+
+
+def _rule(tests: Sequence[Verdict]) -> str:
+    """How the tests were made; older comparisons used a bootstrap."""
+    how = "bootstrap over texts and seeds" if tests[0].df is None else "t test with variance components of both"
+    return (
+        f"The test is a paired {how}. p is corrected by Holm over all budgets and methods after this recovery, so an "
+        "unresolved difference may have an interval without 0."
+    )
 
 
 # Heads -------------------------------------------------------------------------------------------------------
@@ -243,7 +265,7 @@ def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
 
 
 def draw_costs(results: SplitResults, view: ComparisonView) -> None:
-    """Draw the cost of each method, beside its accuracy."""
+    """Draw the cost of each method, beside its outcome."""
     shown = [name for name in view.methods if name in results.cost]
     if not shown:
         return
@@ -257,9 +279,11 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
             "were cached: use it to compare methods. **Seconds** are what this comparison took for the costliest "
             "budget, without evidence that another method had gathered before. They are means over **n** seeds or "
             "masks, without an interval, and depend on the machine. **Labels** are the labelled texts that a "
-            f"method needs. **Accuracy** is the mean {budgets} {after(view.recovery)} (the area under the line of "
-            "the first chart, divided by its width), with its 95 % interval, for methods measured at all of them.",
-            formula=_AREA if _MEAN_ACCURACY in table else None,
+            f"method needs. **{capital(name_outcome(results.outcome))}** is the mean {budgets} "
+            f"{after(view.recovery)} (the area under the line of the first chart, divided by its width), with its 95 % "
+            "interval, for methods measured at all of them. **Own overlap** is the Jaccard index of the masks that a "
+            "method keeps with different seeds.",
+            formula=_AREA if areas else None,
             name="compare-cost",
             data=table,
         )
@@ -276,21 +300,23 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
 
 
 def cost_table(results: SplitResults, shown: Sequence[str], recovery: str) -> dict[str, list[Any]]:
-    """Cost and accuracy after a recovery of each method, column by column."""
+    """Cost and outcome after a recovery of each method, column by column."""
     costs = [results.cost[name] for name in shown]
     areas = [results.areas.get((recovery, name)) for name in shown]
     table: dict[str, list[Any]] = {"Method": [method_label(name) for name in shown]}
+    column = capital(name_outcome(results.outcome))
     if any(areas):
-        table[_MEAN_ACCURACY] = [
-            "some budgets only" if area is None else _estimate(area.area, area.low, area.high) for area in areas
+        table[column] = [
+            "some budgets only" if area is None else f"{area.estimate.text} ({area.estimate.span})" for area in areas
         ]
     elif len(budgets := results.budgets_after(recovery)) == 1:
         means = [results.means.get((recovery, name, budgets[0])) for name in shown]
-        table[f"Accuracy at {budgets[0]} heads (%)"] = [
-            "not measured" if mean is None else _estimate(mean.accuracy.value, mean.accuracy.low, mean.accuracy.high)
-            for mean in means
+        estimates = [mean and results.estimate(mean) for mean in means]
+        table[f"{column} at {budgets[0]} heads"] = [
+            f"{estimate.text} ({estimate.span})" if estimate else "not measured" for estimate in estimates
         ]
     table |= {
+        "Own overlap": [results.own_overlap(name) for name in shown],
         "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],
         "Labels": [cost.labels for cost in costs],
         # Seconds are means without an interval, so the number of seeds or masks stands beside them.
@@ -303,10 +329,6 @@ def cost_table(results: SplitResults, shown: Sequence[str], recovery: str) -> di
             table[f"{noun.capitalize()} (s)"] = [cost.recovery_s.get(other) for cost in costs]
             table[f"n ({noun})"] = [results.masks_of(name, other) for name in shown]
     return table
-
-
-def _estimate(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} ({span(100 * low, 100 * high)})"
 
 
 def _cost_title(results: SplitResults, shown: Sequence[str]) -> str:

@@ -8,22 +8,37 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cahp.comparison import SplitResults
-from cahp.comparison.sentences import method_label
+from cahp.comparison.sentences import method_label, name_outcome
 from cahp.recoveries import RECOVERIES
 from cahp.ui.frame import address
+from cahp.words import capital
 
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """The selected recovery, number of heads and methods."""
+    """The selected outcome, recovery, number of heads and methods."""
 
+    outcome: str
     recovery: str
     budget: int
     methods: tuple[str, ...]
 
 
 def draw_filters(results: SplitResults) -> ComparisonView:
-    """Draw the filters and return their values."""
+    """Draw the filters and return their values; ``results`` are those of the first outcome."""
+    outcome = results.outcome
+    if len(results.outcomes) > 1:
+        _set_from_address("outcome", "compare-outcome", results.outcomes, results.outcome)
+        outcome = st.segmented_control(
+            "Outcome",
+            results.outcomes,
+            required=True,
+            format_func=lambda name: capital(name_outcome(name)),
+            key="compare-outcome",
+            help="KL divergence and agreement compare with the full model and need no labels.",
+        )
+        outcome = outcome or results.outcome
+        _put_in_address("outcome", outcome, results.outcome)
     _set_from_address("recovery", "compare-recovery", results.by_cost, results.by_cost[0])
     by_name = {str(budget): budget for budget in results.budgets}
     # The smallest budget may hold the per-layer minimum alone, and the largest prunes little.
@@ -61,7 +76,8 @@ def draw_filters(results: SplitResults) -> ComparisonView:
     _put_in_address("at", budget, default)
     _put_in_address("methods", ",".join(methods), "")
     order = sorted(results.methods, key=lambda name: name != results.against)
-    return ComparisonView(recovery, by_name[budget], tuple(name for name in order if not methods or name in methods))
+    shown = tuple(name for name in order if not methods or name in methods)
+    return ComparisonView(outcome, recovery, by_name[budget], shown)
 
 
 def _set_from_address(name: str, key: str, options: Sequence[str], default: str) -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def found() -> CompareResult:
     made = varied()
-    return CompareResult(made.document, made.correct, made.written)
+    return CompareResult(made.document, made.answers, made.written)
 
 
 def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store: Store) -> None:
@@ -50,6 +50,7 @@ def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store:
         {"limit": 500},
         {"eval_limit": 500},
         {"tries": 2},
+        {"draws": 20},
         {"device": "cpu"},
     ],
 )
@@ -71,7 +72,7 @@ def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) ->
     assert (accuracy, low, high) == (mean.accuracy.value, mean.accuracy.low, mean.accuracy.high)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "differences", "layers", "overlap", "consensus"])
+@pytest.mark.parametrize("name", ["curve", "accuracy", "differences", "layers", "overlap", "consensus"])
 def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> None:
     pytest.importorskip("plotly", reason="what draws figures is not installed")
     figure = found.plot(name, recovery="refit", budget=3)
@@ -82,9 +83,10 @@ def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> N
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "costs"}, "there is no figure 'costs'; choose one of accuracy, differences"),
+        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, accuracy, differences"),
         ({"recovery": "magic"}, "the comparison has no recovery magic; choose among none, refit"),
         ({"budget": 99}, "the comparison has no budget 99; choose among 3, 5"),
+        ({"outcome": "kl"}, "the comparison has no outcome kl; choose among agreement, accuracy"),
         ({"methods": ["luck"]}, "the comparison has no method luck; choose among complementary"),
     ],
 )
@@ -97,7 +99,7 @@ def test_it_is_text_in_a_terminal_and_a_table_in_a_notebook(found: CompareResult
     assert "accuracy on" in repr(found)
     shown = found._repr_html_()
     mean = found.results.means["refit", "gradient", 5]
-    assert f"{100 * mean.accuracy.value:.1f} %" in shown
+    assert mean.outcomes["agreement"].text in shown
     assert "<script" not in shown
     again = CompareResult.read(found.save(tmp_path / "out"))
     assert isinstance(again, CompareResult)

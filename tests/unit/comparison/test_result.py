@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import KEPT, cell, document, failed, file, made
+from comparisons import KEPT, cell, document, failed, file, made, told, varied
 
 from cahp.comparison import SCHEMA, Comparison
 from cahp.comparison.document import from_quality, to_quality
+from cahp.comparison.sentences import describe_p
 from cahp.comparison.summary import Summary
 from cahp.values import CahpError, Estimate
 
@@ -38,15 +39,19 @@ def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
     right = np.arange(8) % 2 == 0
     said = made({name: [right, right] for name in KEPT}).summary.to_json()
     assert list(said) == [
-        *("against", "rule", "means", "areas", "verdicts", "area_verdicts", "layers", "overlap", "consensus", "cost")
+        *("against", "rule", "means", "areas", "verdicts", "area_verdicts", "layers", "overlap", "consensus", "cost"),
+        "by_outcome",
     ]
+    # Lists of before hold the accuracy alone.
+    assert {one["outcome"] for one in said["verdicts"]} == {"accuracy"}
+    assert {one["outcome"] for one in said["by_outcome"]["agreement"]["verdicts"]} == {"agreement"}
     assert list(said["means"][0]) == [
         *("split", "recovery", "method", "budget", "accuracy", "ci95", "lowest", "highest", "sd", "macro_f1", "loss"),
-        *("agreement", "delta_pp", "n", "seeds", "masks"),
+        *("agreement", "delta_pp", "n", "seeds", "masks", "rejected", "outcomes"),
     ]
     assert list(said["verdicts"][0]) == [
         *("split", "recovery", "budget", "method", "against", "pp", "ci95", "p", "p_holm", "tie", "better", "n"),
-        *("seeds", "words"),
+        *("seeds", "words", "outcome", "unit", "df"),
     ]
     assert list(said["overlap"]["methods"][0]) == ["methods", "budget", "chance", "jaccard"]
     assert list(said["overlap"]["seeds"][0]) == ["method", "budget", "chance", "jaccard", "pairs"]
@@ -57,7 +62,7 @@ def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
 def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path) -> None:
     right = np.ones(4, dtype=np.bool_)
     cells = [cell("complementary", 0, KEPT["complementary"], right), failed("gradient")]
-    Comparison(document(cells, n=4), {"eval": np.array([right, right])}).write(tmp_path)
+    Comparison(document(cells, n=4), {"eval": told([right, right])}).write(tmp_path)
     written = json.loads((tmp_path / "compare.json").read_text())
     assert list(written)[-2:] == ["summary", "cells"]
     # Everything that was put in comes out, whatever the order of keys.
@@ -91,14 +96,25 @@ def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
     ("name", "content"),
     [
         # In the archive a thousandth of what it unpacks to.
-        ("eval.npy", bytes(100 << 20)),
-        ("eval.npy", npy((1 << 40,))),
-        ("eval.npy", npy((3, 6), bytes(3))),
-        ("eval.npy", npy((1, 6), bytes(6))),
-        ("eval.npy", b""),
-        ("train.npy", npy((3, 6), bytes(18))),
+        ("eval_predictions.npy", bytes(100 << 20)),
+        ("eval_predictions.npy", npy((1 << 40,))),
+        ("eval_predictions.npy", npy((2, 6), bytes(3))),
+        ("eval_predictions.npy", npy((1, 6), bytes(6))),
+        ("eval_predictions.npy", b""),
+        ("eval_kl.npy", npy((2, 6), bytes(12))),
+        ("eval_texts.npy", npy((2, 6), bytes(12))),
+        ("train_kl.npy", npy((2, 6), bytes(12))),
     ],
-    ids=["unpacks to much", "says much", "cut", "another shape", "empty", "another split"],
+    ids=[
+        "unpacks to much",
+        "says much",
+        "cut",
+        "another shape",
+        "empty",
+        "another kind",
+        "another name",
+        "another split",
+    ],
 )
 def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
     tmp_path: Path, name: str, content: bytes
@@ -125,6 +141,43 @@ def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path)
     assert Comparison(found.document, written=found.written).results.overall == ()
 
 
+def test_answers_of_before_are_left_aside_and_the_summary_of_the_file_is_read(tmp_path: Path) -> None:
+    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
+    comparison.write(tmp_path)
+    np.savez_compressed(tmp_path / "compare.npz", eval=np.ones((2, 6), np.uint8))
+    found = Comparison.read(tmp_path)
+    assert found.answers == {}
+    assert found.summary.means == comparison.summary.means
+
+
+def test_a_file_of_before_shows_its_accuracy_with_the_same_numbers_and_no_verdict_from_one_seed() -> None:
+    place = Path(__file__).parents[3] / "assets" / "compare" / "minilm-sst5"
+    said, results = json.loads((place / "compare.json").read_text())["summary"], Comparison.read(place).results
+    assert (results.outcome, results.outcomes) == ("accuracy", ("accuracy",))
+    for row in said["means"]:
+        mean = results.means[row["recovery"], row["method"], row["budget"]]
+        assert (mean.accuracy.value, mean.accuracy.ci95) == (row["accuracy"], tuple(row["ci95"]))
+        assert "kl" not in mean.outcomes
+        assert mean.outcomes["agreement"].ci95 is None
+    for row, one in zip(said["verdicts"], results.verdicts, strict=True):
+        assert (one.pp, one.p, one.p_holm, one.ci95) == (row["pp"], row["p"], row["p_holm"], tuple(row["ci95"]))
+        assert one.better == (row["better"] if row["seeds"] > 1 else None)
+    assert {one.method for one in results.verdicts if not one.tested} == {"attattr", "ablation-greedy"}
+    floor = next(one for one in results.verdicts if one.tested and one.p == 2 / 10_001)
+    assert describe_p(floor) == f"p ≤ {floor.p_holm:.2g}"
+
+
+def test_divergence_is_shown_first_where_it_was_measured() -> None:
+    comparison = varied(divergences=True)
+    assert comparison.results.outcomes == ("kl", "agreement", "accuracy")
+    mean = comparison.results.means["refit", "random", 5]
+    assert comparison.results.estimate(mean) == mean.outcomes["kl"]
+    shares = comparison.results_on("eval", "agreement")
+    assert shares.full == {"none": 1.0}
+    assert {one.outcome for one in shares.verdicts} == {"agreement"}
+    assert {"kl-none.svg", "agreement-none.svg", "accuracy-none.svg"} <= set(comparison.files)
+
+
 def test_the_files_in_memory_are_those_that_are_written(tmp_path: Path) -> None:
     comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
     names = comparison.write(tmp_path)
@@ -133,7 +186,9 @@ def test_the_files_in_memory_are_those_that_are_written(tmp_path: Path) -> None:
     for name in set(names) - {"compare.npz"}:
         assert comparison.files[name] == (tmp_path / name).read_bytes()
     with np.load(io.BytesIO(comparison.files["compare.npz"])) as arrays:
-        assert arrays["eval"].tolist() == comparison.correct["eval"].tolist()
+        assert {name: array.tolist() for name, array in arrays.items()} == {
+            f"eval_{name}": array.tolist() for name, array in comparison.answers["eval"].items()
+        }
     with zipfile.ZipFile(io.BytesIO(comparison.archive)) as archive:
         assert archive.namelist() == names
 

@@ -220,14 +220,23 @@ def test_a_comparison_in_which_all_fail_is_refused(settings: Settings, store: St
         compare(plan(settings, "stingy"), store=store)
 
 
-def test_who_was_right_is_kept_for_every_cell(settings: Settings, store: Store) -> None:
+def test_the_answers_to_each_text_are_kept_for_every_cell(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "counted", recoveries=("refit",)), store=store)
-    rows = []
+    arrays, rows = found.answers["eval"], []
     for cell in (*written(found)["full"], *written(found)["cells"]):
         for of in cell["recoveries"].values():
             rows.append(of["row"])
-            assert found.correct["eval"][of["row"]].mean() == pytest.approx(of["eval"]["accuracy"])
-    assert rows == list(range(len(found.correct["eval"])))
+            answers = {name: array[of["row"]] for name, array in arrays.items() if name != "labels"}
+            assert (answers["predictions"] == arrays["labels"]).mean() == pytest.approx(of["eval"]["accuracy"])
+            assert answers["nll"].mean(dtype=np.float64) == pytest.approx(of["eval"]["loss"], rel=1e-3)
+            if of["eval"]["kl"] is not None:
+                assert answers["kl"].mean(dtype=np.float64) == pytest.approx(of["eval"]["kl"], rel=1e-3, abs=1e-6)
+    assert rows == list(range(len(arrays["kl"])))
+    assert (arrays["predictions"].dtype, arrays["kl"].dtype, arrays["nll"].dtype) == (np.uint8, np.float16, np.float16)
+    # A refit is accepted or rejected; the pruned model is neither.
+    accepted = [cell["recoveries"][name]["accepted"] for cell in written(found)["cells"] for name in ("none", "refit")]
+    assert set(accepted[::2]) == {None}
+    assert set(accepted[1::2]) <= {True, False}
 
 
 # --- stopping and going on

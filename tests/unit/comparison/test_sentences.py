@@ -12,6 +12,7 @@ from cahp.comparison import SplitResults
 from cahp.comparison.document import AreaVerdict, Verdict
 from cahp.comparison.sentences import (
     ahead_and_behind,
+    describe_p,
     describe_test,
     headline,
     method_label,
@@ -24,7 +25,7 @@ from cahp.comparison.sentences import (
 def reading() -> SplitResults:
     """A comparison before recovery and after refit."""
     right = np.arange(8) % 2 == 0
-    found = made({name: [right] for name in KEPT}).results
+    found = made({name: [right] for name in KEPT}).results_on("eval", "accuracy")
     at = {
         (recovery, name, budget): replace(mean, recovery=recovery, budget=budget)
         for (_, name, _), mean in found.means.items()
@@ -41,8 +42,11 @@ def given(reading: SplitResults, *verdicts: Verdict) -> SplitResults:
 
 def test_no_difference_at_this_n_is_a_verdict(reading: SplitResults) -> None:
     ties = [verdict(name, 4, None, recovery) for name in ("magnitude", "random") for recovery in ("none", "refit")]
-    assert headline(given(reading, *ties)) == "No method differs from CAHP at this n, before recovery or after refit."
-    assert short_headline(given(reading, *ties)) == "No method differs from CAHP at this n"
+    assert (
+        headline(given(reading, *ties))
+        == "No difference from CAHP is resolved at this n, before recovery or after refit."
+    )
+    assert short_headline(given(reading, *ties)) == "No difference from CAHP is resolved at this n"
 
 
 def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: SplitResults) -> None:
@@ -53,8 +57,8 @@ def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Spli
         *(verdict(name, 4, None, "refit") for name in ("magnitude", "random")),
     )
     assert headline(found) == (
-        "Before recovery, CAHP is ahead of random and behind magnitude (at 6 heads); after refit, CAHP does not differ "
-        "from any of the 2 others at this n."
+        "Before recovery, CAHP is ahead of random and behind magnitude (at 6 heads); after refit, no difference of "
+        "CAHP from any of the 2 others is resolved at this n."
     )
     assert short_headline(found) == "Before recovery, CAHP is ahead of 1 of 2 methods and behind 1 at some budgets"
 
@@ -68,8 +72,8 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitRes
         verdict("random", 4, None, "refit"),
     )
     assert headline(found) == (
-        "Over all budgets, before recovery, CAHP is ahead of random, with no difference from 1 other at this n; at 4 "
-        "heads after refit, CAHP does not differ from the other method at this n."
+        "Over all budgets, before recovery, CAHP is ahead of random (1 other not resolved at this n); at 4 "
+        "heads after refit, no difference of CAHP from the other method is resolved at this n."
     )
     assert short_headline(found) == "Before recovery, CAHP is ahead of 1 of 2 methods"
     assert verdict_sentence(found.overall[0], found.budgets, label=method_label).startswith(
@@ -87,9 +91,9 @@ def test_over_some_budgets_alone_the_sentences_say_which(reading: SplitResults) 
         verdict("random", 4, None, "finetune"),
     )
     assert headline(found) == (
-        "Over all budgets, before recovery, CAHP is ahead of random; over 4 and 6 heads after refit, CAHP does not "
-        "differ from the other method at this n; at 4 heads after fine-tuning, CAHP does not differ from the other "
-        "method at this n."
+        "Over all budgets, before recovery, CAHP is ahead of random; over 4 and 6 heads after refit, no difference "
+        "of CAHP from the other method is resolved at this n; at 4 heads after fine-tuning, no difference of CAHP from "
+        "the other method is resolved at this n."
     )
     refitted = replace(found.overall[1], tie=False, better="complementary")
     tests = (one for one in found.verdicts if one.recovery != "none")
@@ -103,7 +107,7 @@ def test_recoveries_are_told_from_the_cheapest_on(reading: SplitResults) -> None
     found = replace(reading, recoveries=("none", "finetune", "refit"))
     ties = [verdict("random", 4, None, recovery) for recovery in found.recoveries]
     assert headline(given(found, *ties)) == (
-        "No method differs from CAHP at this n, before recovery, after refit or after fine-tuning."
+        "No difference from CAHP is resolved at this n, before recovery, after refit or after fine-tuning."
     )
 
 
@@ -125,15 +129,17 @@ def test_a_test_is_told_with_its_statistics() -> None:
         "after Holm, n = 100, 2 seeds)"
     )
     tie = verdict_sentence(verdict("magnitude-raw", 4, None, "finetune"), (4, 6), label=method_label)
-    assert tie.startswith("4 heads, after fine-tuning: no difference between CAHP and magnitude-raw at this n (+1.0 pp")
+    assert tie.startswith(
+        "4 heads, after fine-tuning: the difference between CAHP and magnitude-raw is not resolved at this n (+1.0 pp"
+    )
 
 
 def test_files_use_the_option_names_of_methods() -> None:
-    behind = replace(verdict("random", 4, "random", "finetune"), pp=-1.0, ci95=(-1.5, -0.5), seeds=1)
+    behind = replace(verdict("random", 4, "random", "finetune"), pp=-1.0, ci95=(-1.5, -0.5))
     assert verdict_sentence(behind, (4, 6)).startswith(
         "4 heads, after fine-tuning: random is better than complementary (−1.0 pp for complementary, 95 % interval −1.5"
     )
-    assert verdict_sentence(verdict("random", None, None), (4, 6)).startswith("Over all budgets, before recovery: no")
+    assert verdict_sentence(verdict("random", None, None), (4, 6)).startswith("Over all budgets, before recovery: the")
     everywhere, once = verdict("random", None, None, "refit"), verdict("random", 12, None)
     assert [describe_test(one, (4, 6)) for one in (everywhere, once)] == [
         "over all budgets, after refit",
@@ -143,3 +149,20 @@ def test_files_use_the_option_names_of_methods() -> None:
 
 def test_the_published_method_is_called_by_its_name() -> None:
     assert [method_label(name) for name in ("complementary", "random")] == ["CAHP", "random"]
+
+
+def test_a_p_value_is_a_bound_where_its_test_can_give_no_smaller_one() -> None:
+    one = verdict("random", 4, "complementary")
+    assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003)) == "p ≤ 0.003"
+    assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003, df=4.0)) == "p = 0.003"
+    assert describe_p(replace(one, p=1e-9, p_holm=1e-8, df=4.0)) == "p < 0.0001"
+
+
+def test_one_seed_is_no_verdict(reading: SplitResults) -> None:
+    once = replace(verdict("attattr", 4, None), seeds=1, p=None, p_holm=None)
+    assert describe_p(once) == "one seed: no verdict"
+    assert ahead_and_behind("complementary", [once, verdict("random", 4, "complementary")]) == (
+        "CAHP is ahead of random (one seed, no verdict: attattr)"
+    )
+    assert ahead_and_behind("complementary", [once]) == "CAHP was compared with no other method with more than one seed"
+    assert short_headline(given(reading, once)) == "One seed: no verdict"

@@ -30,7 +30,7 @@ def test_a_reading_says_what_the_file_says(folder: Path) -> None:
         for one in document["summary"]["means"]
         if (one["recovery"], one["method"], one["budget"]) == ("refit", "random", 5)
     )
-    reading = read_shown(folder).results
+    reading = read_shown(folder).results_on("eval", "accuracy")
     mean = reading.means["refit", "random", 5]
     assert (mean.accuracy.value, list(mean.accuracy.ci95 or ()), mean.masks) == (
         *(one["accuracy"], one["ci95"], one["masks"]),
@@ -58,15 +58,16 @@ def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
         for measured in one["recoveries"].values():
             measured["report"] = {**measured["eval"], "accuracy": 0.25}
     document = ComparisonDocument.from_json(said)
-    both = Comparison(document, {"eval": comparison.correct["eval"], "report": ~comparison.correct["eval"]})
+    answers = comparison.answers["eval"]
+    both = Comparison(document, {"eval": answers, "report": {**answers, "labels": 1 - answers["labels"]}})
     assert document.parts == ("eval", "report")
     assert both.results.split == "test"
-    assert both.results.full["none"] == 0.25
+    assert both.results_on("report", "accuracy").full["none"] == 0.25
     found = {part: both.results_on(part).means["none", "random", 3].accuracy.value for part in document.parts}
     assert found["eval"] + found["report"] == pytest.approx(1)
 
 
-def test_reading_asks_the_bootstrap_nothing_where_a_summary_was_written(folder: Path) -> None:
+def test_reading_computes_nothing_where_a_summary_was_written(folder: Path) -> None:
     said = json.loads((folder / "compare.json").read_text())
     said["summary"]["rule"] = "What they wrote."
     (folder / "compare.json").write_text(json.dumps(said))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import KEPT, cell, document, failed, made
+from comparisons import KEPT, cell, document, failed, made, told
 
 from cahp.comparison import Comparison, summarise
 from cahp.stages.overlap import expected_jaccard
@@ -21,14 +21,14 @@ def test_cost_is_of_the_costliest_budget_and_a_mean_over_seeds() -> None:
         cell("gradient", 2, {"0": [0], "1": [1]}, right, seed=1, price={"forwards": 90.0, "labels": 10}),
     ]
     cells[0]["seconds"] = {**cells[0]["seconds"], "score": 6.0}
-    (found,) = summarise(document(cells, seeds=(1, 2), n=4), {"eval": np.ones((4, 4), dtype=np.bool_)}).cost
+    (found,) = summarise(document(cells, seeds=(1, 2), n=4), {"eval": told(np.ones((4, 4)))}).cost
     assert (found.forwards, found.labels, found.score_s) == (90.0, 10, 4.0)
 
 
 def test_a_failed_cell_is_left_out_of_everything_but_the_table(tmp_path: Path) -> None:
     right = np.ones(4, dtype=np.bool_)
     cells = [cell("complementary", 0, KEPT["complementary"], right), failed("gradient")]
-    comparison = Comparison(document(cells, n=4), {"eval": np.ones((2, 4), dtype=np.bool_)})
+    comparison = Comparison(document(cells, n=4), {"eval": told(np.ones((2, 4)))})
     assert {one.method for one in comparison.summary.means} == {"complementary"}
     assert comparison.summary.verdicts == ()
     comparison.write(tmp_path)
@@ -49,7 +49,7 @@ def test_overlap_is_measured_between_methods_and_between_seeds() -> None:
         cell("gradient", 2, KEPT["gradient"], right, seed=1),
         cell("gradient", 3, KEPT["gradient"], right, seed=2),
     ]
-    found = summarise(document(cells, seeds=(1, 2), n=4), {"eval": np.ones((5, 4), dtype=np.bool_)}).overlap
+    found = summarise(document(cells, seeds=(1, 2), n=4), {"eval": told(np.ones((5, 4)))}).overlap
     # {00, 11, 12} and {00, 10, 11} share 2 of 4; each shares {00, 11} with {00, 01, 11}, 2 of 4.
     within = {one.method: one.jaccard for one in found.seeds}
     assert within == {"complementary": 0.5, "gradient": 1.0}
@@ -70,3 +70,16 @@ def test_everybody_and_nobody_leave_chance_out() -> None:
     assert found.share == ((1.0, 0.5, 0.0), (0.0, 1.0, 0.5))
     by_method = {one.method: one.mean for one in summary.layers}
     assert by_method == {"complementary": (1, 2), "gradient": (2, 1), "random": (1, 2)}
+
+
+def test_rejected_repairs_are_counted() -> None:
+    right, cells = np.ones(4, dtype=np.bool_), []
+    for row, accepted in enumerate((True, False, False)):
+        one = cell("complementary", row, KEPT["complementary"], right, seed=row + 1)
+        one["recoveries"]["refit"] = {**one["recoveries"]["none"], "accepted": accepted}
+        cells.append(one)
+    told_document = document(cells, seeds=(1, 2, 3), recoveries=("none", "refit"), n=4)
+    results = Comparison(told_document, {"eval": told(np.ones((4, 4)))}).results
+    assert {key[0]: mean.rejected for key, mean in results.means.items()} == {"none": None, "refit": 2}
+    assert results.rejections("none") == ""
+    assert results.rejections("refit") == "repairs rejected on held-out texts: 2 of 3 (complementary 2 of 3)"

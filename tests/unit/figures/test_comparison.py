@@ -9,8 +9,9 @@ pytest.importorskip("plotly", reason="what draws figures is not installed")
 from comparisons import varied, verdict
 
 from cahp.comparison import SplitResults
+from cahp.comparison.document import ComparisonDocument
 from cahp.figures import comparison_heads, palette
-from cahp.figures.comparison import accuracy_figure, difference_figure, styles
+from cahp.figures.comparison import curve_figure, difference_figure, styles
 from cahp.figures.marks import written
 
 METHODS = ("complementary", "gradient", "random")
@@ -18,11 +19,11 @@ METHODS = ("complementary", "gradient", "random")
 
 @pytest.fixture(scope="module")
 def reading() -> SplitResults:
-    return varied().results
+    return varied().results_on("eval", "accuracy")
 
 
 def test_lines_and_bands_are_the_means_and_their_intervals(reading: SplitResults) -> None:
-    figure = accuracy_figure(reading, "refit", METHODS, dark=False)
+    figure = curve_figure(reading, "refit", METHODS, dark=False)
     lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
     assert set(lines) == {"CAHP", "gradient", "random"}
     mean = reading.means["refit", "gradient", 5]
@@ -34,7 +35,7 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: SplitResults
 
 
 def test_the_legend_names_every_line_in_the_order_in_which_they_end(reading: SplitResults) -> None:
-    figure = accuracy_figure(reading, "refit", METHODS, dark=False)
+    figure = curve_figure(reading, "refit", METHODS, dark=False)
     named = [trace for trace in figure.data if trace.showlegend is None]
     ends = {trace.name: trace.y[-1] for trace in sorted(named, key=lambda trace: trace.legendrank)}
     assert {"CAHP", "gradient", "random"} < set(ends)
@@ -43,7 +44,7 @@ def test_the_legend_names_every_line_in_the_order_in_which_they_end(reading: Spl
 
 
 def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: SplitResults) -> None:
-    figure = accuracy_figure(reading, "refit", ["gradient"], others=["complementary", "random"], dark=False)
+    figure = curve_figure(reading, "refit", ["gradient"], others=["complementary", "random"], dark=False)
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert [trace.name for trace in lines] == ["CAHP", "random", "gradient"]
     faint = palette.ink(dark=False).faint
@@ -64,7 +65,7 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
     figure = difference_figure("complementary", tests, dark=True)
     assert {trace.name: trace.marker.symbol for trace in figure.data} == {
         "significant": "circle",
-        "no difference at this n": "circle-open",
+        "not resolved at this n": "circle-open",
     }
 
 
@@ -84,3 +85,20 @@ def test_the_mean_overlap_leaves_a_method_and_itself_out() -> None:
 def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
     colours = written([["a", "b"]], [[0.0, 1.0]], palette.ink(dark=False)).textfont.color
     assert list(colours) == ["#000000", "#ffffff"]
+
+
+def test_divergences_are_drawn_on_a_logarithmic_axis_with_the_smallest_budgets_shaded() -> None:
+    results = varied(divergences=True).results
+    figure = curve_figure(results, "refit", METHODS, dark=False)
+    lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
+    assert lines["random"].y[0] == pytest.approx(results.means["refit", "random", 3].outcomes["kl"].value)
+    assert figure.layout.yaxis.type == "log"
+    # The full model's divergence of 0 has no place on it.
+    assert not any(str(trace.name).startswith("all heads") for trace in figure.data)
+    # Three of six heads are more than a fifth.
+    assert not figure.layout.shapes
+    assert curve_figure(replace(results, document=_larger(results)), "refit", METHODS, dark=False).layout.shapes
+
+
+def _larger(results: SplitResults) -> ComparisonDocument:
+    return replace(results.document, model=replace(results.document.model, layers=12))
