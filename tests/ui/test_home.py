@@ -126,12 +126,13 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
 
 
 @pytest.mark.browser
-def test_the_first_picture_has_all_heads_and_three_figures_and_leads_on_to_the_budget(
+def test_the_first_picture_has_all_heads_and_five_figures_and_leads_on_to_the_budget(
     open_page: Callable[[str], Page],
 ) -> None:
     page = open_page("")
     expect(page.get_by_role("gridcell")).to_have_count(72)
-    expect(page.locator(".cahp-board .figure")).to_have_count(3)
+    # Heads kept, accuracy, KL divergence, agreement, and time.
+    expect(page.locator(".cahp-board .figure")).to_have_count(5)
     expect(page.locator(".cahp-board .figure").first).to_contain_text("of 72")
     expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundled.read_run().document.budget.attained))  # type: ignore[union-attr]
     page.locator(".st-key-onward a").click()

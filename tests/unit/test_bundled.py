@@ -138,7 +138,7 @@ def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, s
     assert table.missing() is None
     assert table.measured() == (10, 10)
     row = table.row(written.document.budget.attained)
-    assert row.accuracy == written.document.outcomes["pruned"]["accuracy"].value
+    assert row.values["accuracy"] == written.document.outcomes["pruned"]["accuracy"].value
     assert len(written.rows["speed"]) == budget_sweep.TIMED
 
 
