@@ -272,9 +272,8 @@ def _describe_family(
     normed_together = interface and _normed_together(first, found.shape, heads.units)
     if normed_together:
         inputs = {name: rows for name, rows in inputs.items() if name not in (found.shape.query, found.shape.key)}
-    feed_out, feed_in = next(
-        (feeds for feeds in _FEEDS if all(_has(layer, feeds[0]) for layer in layers)), (None, None)
-    )
+    feeds = (pair for pair in _FEEDS if all(is_linear(find_module(layer, pair[0])) for layer in layers))
+    feed_out, feed_in = next(feeds, (None, None))
     planes = next((name for name in _PLANES if name in inspect.signature(first.forward).parameters), None)
     dropouts = [name for name in _DROPOUTS if isinstance(getattr(first, name, None), nn.Dropout)]
     vectors = dict(first.named_parameters(recurse=False))
@@ -366,10 +365,6 @@ def _rows(attention: nn.Module, name: str) -> int:
 
 def _count(module: nn.Module, names: tuple[str, ...]) -> int | None:
     return next((value for name in names if type(value := getattr(module, name, None)) is int), None)
-
-
-def _has(layer: nn.Module, path: str) -> bool:
-    return is_linear(find_module(layer, path))
 
 
 def _reads_interface(attention: nn.Module) -> bool:
