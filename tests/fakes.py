@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,11 +30,13 @@ from transformers import (
 from cahp.cards import ModelCard
 from cahp.costs import Costs
 from cahp.models.head_model import HeadModel
-from cahp.run.bench import Bench
+from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
+from cahp.run.prune import Run, measure_run
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask, Progress, Texts, silent
 
@@ -384,3 +388,9 @@ def in_this_process(code: str, folder: Path, *paths: Path) -> None:
     finally:
         sys.argv, sys.path = argv, path
         sys.modules.pop("load_pruned", None)
+
+
+def prune(settings: Settings, *, command: str = "", clock: Callable[[], float] = perf_counter, **given: Any) -> Run:
+    """The run of these settings; ``given`` are options of ``open_bench``."""
+    start = clock()
+    return measure_run(open_bench(settings, clock=clock, **given), command, start)

@@ -105,11 +105,12 @@ def _cache() -> str:
 
 
 def _end_to_end() -> str:
-    from cahp.run.prune import prune
+    from cahp.run.bench import open_bench
+    from cahp.run.prune import measure_run
 
     with scratch() as folder:
         settings = Settings(limit=64, eval_limit=64, projection="pca", latency=False)
-        run = prune(settings, store=Store(folder))
+        run = measure_run(open_bench(settings, store=Store(folder)))
     kept, accuracy = run.mask.count, run.document.outcomes["full"]["accuracy"]
     seconds = run.document.timings.total_s or 0.0
     return f"64 texts in {seconds:.1f} s, {kept} of {run.mask.keep.size} heads kept, full accuracy {accuracy.text}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from cahp.head_statistics import Clustering
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.registry import Method
-from cahp.run.bench import Bench, labelling, open_bench
+from cahp.run.bench import Bench, labelling
 from cahp.run.document import (
     BY_HAND,
     Budget,
@@ -40,20 +39,17 @@ from cahp.run.test_split_log import TestSplitLog
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import parse_budget
-from cahp.store import Entry, Store, key
+from cahp.store import Entry, key
 from cahp.values import (
     BudgetError,
     HeadMask,
     OptionError,
-    Progress,
     Selection,
     Texts,
-    silent,
 )
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
-    from cahp.models.training import Watch
+    pass
 
 #: Bump to invalidate cached runs.
 _REVISION = 4
@@ -68,31 +64,15 @@ class Run:
     arrays: Mapping[str, NDArray[Any]]
 
 
-def prune(
-    settings: Settings,
-    *,
-    store: Store | None = None,
-    model: HeadModel | None = None,
-    command: str = "",
-    progress: Progress = silent,
-    watch: Watch | None = None,
-    clock: Callable[[], float] = perf_counter,
-) -> Run:
+def measure_run(bench: Bench, command: str = "", start: float | None = None, *, costs: Costs | None = None) -> Run:
     """Choose heads, and measure the outcomes, cost and recovery of the pruned model.
 
-    An identical run is read from the store, without loading the model. ``progress`` may raise ``Cancelled``; an
-    interrupted training, which ``watch`` observes, is resumed by the next identical run.
+    An identical run is read from the store, without loading the model. An interrupted training is resumed by the next
+    identical run. ``costs`` of its mask are used if they were measured elsewhere.
 
     Raises:
         CahpError: If model, data and options cannot be used together.
     """
-    start = clock()
-    bench = open_bench(settings, store=store, model=model, progress=progress, watch=watch, clock=clock)
-    return measure_run(bench, command, start)
-
-
-def measure_run(bench: Bench, command: str = "", start: float | None = None, *, costs: Costs | None = None) -> Run:
-    """Do what ``prune`` does on an open bench; ``costs`` of its mask are used if they were measured elsewhere."""
     start = bench.resources.clock() if start is None else start
     stored = read_run(bench)
     if stored is None:

@@ -9,6 +9,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from fakes import prune
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
@@ -16,7 +17,6 @@ from cahp import models
 from cahp.models.fitting import save_network
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut, restore_shapes, tail
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages.signatures import collect
 from cahp.store import Store

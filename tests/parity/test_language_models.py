@@ -11,6 +11,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from fakes import prune
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from cahp import models
@@ -20,7 +21,7 @@ from cahp.models import saving
 from cahp.models.compact import load_pruned
 from cahp.models.fitting import save_network
 from cahp.models.surgery import cut, restore_shapes
-from cahp.run.prune import Run, prune
+from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store

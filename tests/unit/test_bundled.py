@@ -13,6 +13,7 @@ import fakes
 import numpy as np
 import pytest
 from comparisons import varied
+from fakes import prune
 
 from assets import bundle
 from cahp import bundled
@@ -21,7 +22,6 @@ from cahp.comparison.result import read_shown
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.latency_worker import LatencyWorker
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies import answers as measured

@@ -14,6 +14,7 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+from fakes import prune
 
 from cahp import cli, methods, models
 from cahp import processes as parallel
@@ -21,7 +22,6 @@ from cahp.files import plain_json
 from cahp.models import head_model
 from cahp.outcomes import measure, to_metrics
 from cahp.run.bench import open_bench
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes import prune
 
 from cahp.api.evaluate import evaluate, latency
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import json_text
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask, MaskError, ModelError, OptionError

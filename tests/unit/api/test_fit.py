@@ -11,11 +11,11 @@ from typing import Any
 import fakes
 import pytest
 import torch
+from fakes import prune
 from safetensors.torch import load_file
 
 import cahp
 from cahp import models
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import CahpError, ModelError, OptionError

@@ -9,13 +9,13 @@ from typing import Any
 
 import fakes
 import pytest
+from fakes import prune
 from safetensors.torch import load_file
 
 from cahp import models
 from cahp.api.export import recover
 from cahp.api.fit import fit
 from cahp.output import MARK, Output, UnwrittenError
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import DataError, OptionError

@@ -11,6 +11,7 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+from fakes import prune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from terminal import call, refused
@@ -20,7 +21,6 @@ from cahp.data import parse_label_map
 from cahp.exports.masks import check_fits, read_mask
 from cahp.exports.recipe import recipe
 from cahp.run.document import RunDocument
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages.selection import parse_budget
 from cahp.store import Store

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_methods import Counted, Tuned, plan
+from fakes import prune
 
 from cahp import methods
 from cahp.comparison import Comparison, running
@@ -28,7 +29,6 @@ from cahp.comparison.workspace import Workspace
 from cahp.files import plain_json
 from cahp.outcomes import to_delta, to_metrics
 from cahp.run.bench import open_bench
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store

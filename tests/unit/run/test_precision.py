@@ -9,6 +9,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from fakes import prune
 
 from cahp import models
 from cahp.api import evaluate as task
@@ -17,7 +18,6 @@ from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.document import RunDocument
-from cahp.run.prune import prune
 from cahp.run.settings import Settings, choose_precisions
 from cahp.run.shared_prefixes import SharedPrefixes
 from cahp.stages.evaluation import evaluate

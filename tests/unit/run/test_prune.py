@@ -15,6 +15,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from fakes import prune
 from safetensors.torch import load_file, save_file
 
 from cahp import models, registry
@@ -23,7 +24,7 @@ from cahp.files import json_text, plain_json
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, cost_record, versions
 from cahp.run.measurements import Measurements
-from cahp.run.prune import Run, measure_outcomes, method_of, prune
+from cahp.run.prune import Run, measure_outcomes, method_of
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store

@@ -11,6 +11,7 @@ from typing import Any, cast
 import fakes
 import numpy as np
 import pytest
+from fakes import prune
 
 from cahp import models
 from cahp.files import json_text
@@ -18,7 +19,7 @@ from cahp.models.head_model import HeadModel
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.prune import choose, measure_mask, prune
+from cahp.run.prune import choose, measure_mask
 from cahp.run.recovered import Distilled, refit_report
 from cahp.run.recoveries import Recoveries, TimedTraining, texts_in_time
 from cahp.run.settings import Settings, check_recovery, parse_duration

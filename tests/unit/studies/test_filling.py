@@ -8,12 +8,12 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from fakes import prune
 from scipy.special import log_softmax
 
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
 from cahp.run.latency_worker import LatencyWorker
-from cahp.run.prune import prune
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
