@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,8 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import smooth_curve, with_degree
-from cahp.stages.selection import Representative, table
+from cahp.stages.selection import table
 from cahp.values import HeadMask, Ints, Selection
-
-#: Combinations of floor and representative whose selections are kept in memory.
-_READINGS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +30,9 @@ class HeadClusters:
     salience: NDArray[np.float64]
     embedding: NDArray[np.float32]
     distances: NDArray[np.float32]
+    _selected: dict[tuple[int, str], tuple[Selection | None, tuple[Selection, ...]]] = field(
+        default_factory=dict, init=False
+    )
 
     @classmethod
     def of(cls, evidence: HeadEvidence) -> HeadClusters:
@@ -70,28 +70,27 @@ class HeadClusters:
 
     def suggested(self, settings: Settings) -> Selection | None:
         """Return the selection at the curve's knee (None: it has no knee)."""
-        return self._select(settings.min_per_layer, settings.representative)[0]
+        return self._select(settings)[0]
 
     def selections(self, settings: Settings) -> tuple[Selection, ...]:
         """Return the selection of each budget, from the fewest heads that ``settings`` allow to all heads."""
-        return self._select(settings.min_per_layer, settings.representative)[1]
+        return self._select(settings)[1]
+
+    def _select(self, settings: Settings) -> tuple[Selection | None, tuple[Selection, ...]]:
+        floor, how = key = settings.min_per_layer, settings.representative
+        if key not in self._selected:
+            budgets = range(max(1, floor * self.layers), self.salience.size + 1)
+            knee = [None] if self.clustering.knee in self.clustering.ks else []
+            selections = table(
+                self.clustering, self.salience, budgets=[*knee, *budgets], min_per_layer=floor, representative=how
+            )
+            self._selected[key] = selections[0] if knee else None, tuple(selections[len(knee) :])
+        return self._selected[key]
 
     @cached_property
     def smoothed(self) -> tuple[int, NDArray[np.float64]] | None:
         """Degree and values at every k of the polynomial that gave the knee (None: no polynomial)."""
         return smooth_curve(self.clustering)
-
-    @cached_property
-    def _select(self) -> Callable[[int, Representative], tuple[Selection | None, tuple[Selection, ...]]]:
-        @lru_cache(_READINGS)
-        def select_all(floor: int, how: Representative) -> tuple[Selection | None, tuple[Selection, ...]]:
-            budgets = range(max(1, floor * self.layers), self.salience.size + 1)
-            knee = [None] if self.clustering.knee in self.clustering.ks else []
-            given: Any = {"min_per_layer": floor, "representative": how}
-            selections = table(self.clustering, self.salience, budgets=[*knee, *budgets], **given)
-            return selections[0] if knee else None, tuple(selections[len(knee) :])
-
-        return select_all
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return labels ``(N,)`` and medoids of ``k`` clusters, or of the nearest number that was clustered."""

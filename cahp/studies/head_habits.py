@@ -211,8 +211,7 @@ class Removal:
 
 def remove_head(bench: Bench, head: int) -> Removal:
     """Evaluate the model without one head (flat index)."""
-    others = [other for other in range(bench.card.layers * bench.card.heads) if other != head]
-    mask = HeadMask.of(others, bench.card.layers, bench.card.heads)
+    mask = HeadMask(~HeadMask.of([head], bench.card.layers, bench.card.heads).keep)
     full, without = bench.full, bench.measurements.evaluate(bench.evaluation, mask=mask)
     return Removal(without, full, accuracy_change(without, full, bench.settings.seed))
 

@@ -83,9 +83,7 @@ class Subject:
 
     def without(self, heads: Iterable[int]) -> HeadMask:
         """Return the mask of all heads but these."""
-        keep = np.ones(self.mask.keep.size, dtype=np.bool_)
-        keep[list(heads)] = False
-        return HeadMask(keep.reshape(self.mask.keep.shape))
+        return HeadMask(~HeadMask.of(heads, *self.mask.keep.shape).keep)
 
 
 def subject_of(

@@ -28,12 +28,8 @@ class Variant:
         return f"{self.mask.sha256}-{self.recover}"
 
 
-@dataclass(frozen=True, eq=False)
-class Side:
-    """One side of a comparison: a pruned model and the bench of its full model."""
-
-    bench: Bench
-    variant: Variant
+#: One side of a comparison: the bench of a full model, and its pruned variant.
+Side = tuple[Bench, Variant]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,29 +72,29 @@ def versus(a: Side, b: Side) -> Versus | None:
     Raises:
         DataError: If the models do not divide the labels of the data into the same classes.
     """
-    texts = b.bench.evaluation
-    of_b, of_a = _evaluate(b, texts), _evaluate(a, texts) if a.bench is b.bench else _translate(a, b.bench)
+    bench = b[0]
+    of_b = _evaluate(b, bench.evaluation)
+    of_a = _evaluate(a, bench.evaluation) if a[0] is bench else _translate(a, bench)
     if of_a is None or of_b is None:
         return None
-    return Versus(of_a, of_b, accuracy_change(of_b, of_a, b.bench.settings.seed))
+    return Versus(of_a, of_b, accuracy_change(of_b, of_a, bench.settings.seed))
 
 
 def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
-    bench, one = side.bench, side.variant
+    bench, variant = side
     recovered: Recovered | None
-    if one.mask.is_full or not RECOVERIES[one.recover].imitates:
-        recovered = recovered_by(one.recover, bench, one.mask)
+    if variant.mask.is_full or not RECOVERIES[variant.recover].imitates:
+        recovered = recovered_by(variant.recover, bench, variant.mask)
     else:
-        recovered = bench.for_distillation().recoveries.read_distilled(one.mask)
+        recovered = bench.for_distillation().recoveries.read_distilled(variant.mask)
         if recovered is None:
             return None
-    return bench.measurements.evaluate(texts, mask=one.mask, recovered=recovered)
+    return bench.measurements.evaluate(texts, mask=variant.mask, recovered=recovered)
 
 
 def _translate(a: Side, b: Bench) -> Evaluation | None:
     """Evaluate A on the evaluation texts of ``b``, in the classes of ``b``."""
-    texts, goals = b.evaluation, _goals(a.bench, b)
-    classes = a.bench.card.labels
+    texts, goals, classes = b.evaluation, _goals(a[0], b), a[0].card.labels
     if classes == texts.classes and (goals == np.arange(len(goals))).all():
         # The same texts and labels: an earlier evaluation of A's model is found in the store.
         return _evaluate(a, texts)

@@ -62,7 +62,7 @@ def _draw_test_split(explorer: Explorer) -> None:
     elif not job.ended:
         st.caption("Evaluating on the test split…")
     elif job.result is not None:
-        outcomes, opened = job.result.outcomes, job.result.opened
+        outcomes, opened = job.result
         st.markdown(
             f"**Test split: {describe(outcomes)}; {outcomes['accuracy_change'].text} against all heads** · used "
             f"{'once' if opened == 1 else f'{opened} times'} so far"
@@ -76,9 +76,10 @@ def _draw_test_split(explorer: Explorer) -> None:
 
 def describe_distillation(explorer: Explorer) -> str:
     """Return whether the distilled model on the board was accepted, with the reason."""
-    report, _ = explorer.results.distillation(explorer.mask)
-    if not RECOVERIES[explorer.recover].trains or report is None:
+    distilled = explorer.results.distilled.get(explorer.mask.sha256)
+    if not RECOVERIES[explorer.recover].trains or distilled is None:
         return ""
+    report, _ = distilled
     return f"distillation {'accepted' if report.accepted else 'rejected'}: {report.reason}"
 
 
@@ -112,4 +113,5 @@ def draw_distillation(explorer: Explorer) -> None:
                 explorer.start(DISTIL)
                 st.rerun()
         else:
-            show_steps(explorer.results.distillation(explorer.mask)[1])
+            _, steps = explorer.results.distilled.get(explorer.mask.sha256, (None, ()))
+            show_steps(steps)

@@ -14,7 +14,7 @@ from cahp import hub, models
 from cahp.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
-from cahp.studies.versus import Side, Variant, Versus, only, versus
+from cahp.studies.versus import Variant, Versus, only, versus
 from cahp.ui.budget import notes
 from cahp.ui.frame import address
 from cahp.ui.frame.running import offer_again, show_in_row
@@ -47,7 +47,7 @@ class _AgainstPinned:
 
 def _compare(pair: _AgainstPinned, _: Progress) -> Versus | None:
     # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
-    return versus(Side(pair.a.bench(pair.source), pair.a.variant), Side(pair.source.bench, pair.b))
+    return versus((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b))
 
 
 def _look_up(settings: Settings, progress: Progress) -> tuple[Settings, ModelCard]:

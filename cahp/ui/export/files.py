@@ -98,7 +98,7 @@ def _report(
     return document.encode()
 
 
-def _choose_examples(explorer: Explorer) -> list[report.Example]:
+def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
     """Ask whether the report may contain texts of the data, which may be confidential, and return three of them."""
     if not st.checkbox(
         "Include three texts whose prediction changed",
@@ -117,7 +117,7 @@ def _choose_examples(explorer: Explorer) -> list[report.Example]:
         problem(job.error)
     # Those that became wrong come first.
     flips = sorted(job.result or [], key=lambda flip: (flip.full != flip.label, flip.pruned != flip.label))
-    return [(flip.text, flip.label, flip.full, flip.pruned) for flip in flips[:3]]
+    return flips[:3]
 
 
 def draw_command(explorer: Explorer, view: View) -> None:

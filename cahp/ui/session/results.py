@@ -62,7 +62,8 @@ class Results:
         #: Keys of ``_outcomes`` whose figures ship with the package.
         self._shipped: set[tuple[str, str]] = set()
         self._speed: dict[tuple[int, ...], Speed] = {}
-        self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
+        #: By digest of a mask, the report of its distillation and the steps of the whole recovery.
+        self.distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
         if run is not None:
             # The figures of the run's own mask.
@@ -166,14 +167,6 @@ class Results:
         for table in self._tables.values():
             if table.has(mask):
                 table.add(mask.count, speed=speed)
-
-    def distillation(self, mask: HeadMask) -> tuple[DistillReport | None, tuple[RecoveryStep, ...]]:
-        """Return the report of the distillation of ``mask``, if there was one, and the steps of the whole recovery."""
-        return self._distilled.get(mask.sha256, (None, ()))
-
-    def add_distillation(self, mask: HeadMask, report: DistillReport, steps: tuple[RecoveryStep, ...] = ()) -> None:
-        """Enter the report of a distillation, and the steps of the whole recovery."""
-        self._distilled[mask.sha256] = report, steps
 
 
 def heads_of_layers(mask: HeadMask) -> tuple[int, ...]:

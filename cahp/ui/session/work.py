@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from cahp.api.preflight import estimate_seconds
@@ -63,22 +63,13 @@ class BoardState:
         return f"{self.mask.sha256}-{self.recover}-{bench.calibration.sha256}-{bench.evaluation.sha256}"
 
 
-@dataclass(frozen=True)
-class Flip:
+class Flip(NamedTuple):
     """A text with another prediction under the mask; it stays in its session."""
 
     text: str
     label: str
     full: str
     pruned: str
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """The outcomes of a mask on the test split, and how often that split was used for this model."""
-
-    outcomes: Outcomes
-    opened: int
 
 
 # The functions -----------------------------------------------------------------------------------------------
@@ -122,7 +113,7 @@ def _enter_distilled(board: BoardState, distilled: Distilled) -> Outcomes:
     bench = board.bench
     measured = measure_recovered(bench, board.mask, distilled)
     gains = measure_steps(bench.measurements, bench.evaluation, board.mask, distilled, seed=bench.settings.seed)
-    board.results.add_distillation(board.mask, distilled.report, gains)
+    board.results.distilled[board.mask.sha256] = distilled.report, gains
     return _enter(board, measured)
 
 
@@ -163,12 +154,12 @@ def _flips(board: BoardState, _: Progress) -> list[Flip]:
     ]
 
 
-def _confirm(board: BoardState, _: Progress) -> Confirmation:
-    """Evaluate on the test split, which is counted."""
+def _confirm(board: BoardState, _: Progress) -> tuple[Outcomes, int]:
+    """Evaluate on the test split; return how often it was used for this model, too."""
     bench = board.bench
     test = replace(bench, evaluation=bench.dataset.split("test"))
     measured = evaluate_mask(test, board.mask, recover=board.recover)
-    return Confirmation(measured, TestSplitLog(bench.card, bench.dataset, bench.resources.store).add())
+    return measured, TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
 
 
 #: Tokens by texts: every page that offers a run estimates its time again.
@@ -257,7 +248,7 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
 #: Find the texts whose prediction the mask on the board changes.
 FLIPS: Kind[BoardState, list[Flip]] = Kind(_flips, lambda board: f"flips-{board}")
 #: Evaluate the mask on the board on the test split.
-CONFIRM: Kind[BoardState, Confirmation] = Kind(_confirm, lambda board: f"confirm-{board}")
+CONFIRM: Kind[BoardState, tuple[Outcomes, int]] = Kind(_confirm, lambda board: f"confirm-{board}")
 
 
 class Work:

@@ -1,4 +1,4 @@
-"""The chosen view of the page and the chosen head: by a box, a figure or a link."""
+"""The chosen head: by a box, a figure or a link; and the parameters of a link."""
 
 from __future__ import annotations
 
@@ -12,40 +12,19 @@ from cahp.figures.palette import COMMUNITIES
 from cahp.stages.similarity import HeadGraph
 from cahp.values import HeadMask
 
-_HEAD, _VIEW = "similarity-head", "similarity-view"
-
-#: The views by their name in links.
-VIEWS = {"text": "On a text", "head": "One head", "all": "All heads at a glance"}
-
-
-def choose_view() -> str:
-    """Draw the choice of a view, and return its name in ``VIEWS``."""
-    linked = _linked("view")
-    if linked in VIEWS:
-        st.session_state[_VIEW] = linked
-    elif st.session_state.get(_VIEW) not in VIEWS:
-        st.session_state[_VIEW] = "text"
-    name = st.segmented_control(
-        "Look at",
-        list(VIEWS),
-        required=True,
-        format_func=VIEWS.__getitem__,
-        key=_VIEW,
-        persist_state="session",
-        label_visibility="collapsed",
-    )
-    _write("view", str(name))
-    return str(name)
+#: Session keys: the chosen head, and the name of the view.
+_HEAD, VIEW = "similarity-head", "similarity-view"
 
 
 def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
     """Return the head to show: that of a followed link, or the chosen one, or else ``default()``."""
-    linked = head_of(_linked("head") or "", mask.layers, mask.heads)
-    chosen = st.session_state.get(_HEAD) if linked is None else linked
+    chosen = head_of(linked("head") or "", mask.layers, mask.heads)
+    if chosen is None:
+        chosen = st.session_state.get(_HEAD)
     if chosen is None or chosen >= mask.keep.size:
         chosen = default()
     st.session_state[_HEAD] = chosen = int(chosen)
-    _write("head", called(chosen, mask.heads))
+    write("head", called(chosen, mask.heads))
     return chosen
 
 
@@ -70,7 +49,7 @@ def open_head(head: int | None = None) -> None:
     """Open the view of this head, or else of the chosen one, in the next run of the page."""
     if head is not None:
         choose(head)
-    st.session_state[_VIEW] = "head"
+    st.session_state[VIEW] = "head"
 
 
 def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
@@ -83,13 +62,14 @@ def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
     st.selectbox("Head", range(mask.keep.size), format_func=named, key=_HEAD, persist_state="session")
 
 
-def _linked(name: str) -> str | None:
+def linked(name: str) -> str | None:
     """Return a parameter of the address that a person's link has set, not this page."""
     value = st.query_params.get(name)
     return None if value == st.session_state.get(f"similarity-{name}-written") else value
 
 
-def _write(name: str, value: str) -> None:
+def write(name: str, value: str) -> None:
+    """Set a parameter of the address."""
     st.session_state[f"similarity-{name}-written"] = value
     if st.query_params.get(name) != value:
         st.query_params[name] = value

@@ -108,16 +108,15 @@ def draw_head(explorer: Explorer) -> None:
 def _draw_habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
     name, dark = head_name(head, mask.heads).capitalize(), display.is_dark()
     shares, breadth, mostly = habits.of(head), habits.breadth_of(head), habits.mostly[head]
+    kind, verb = mostly, "attends mostly to"
     if mostly == "broad":
-        kind, said = max(shares, key=lambda one: shares[one].value), "has no main target; most attention goes to"
-    else:
-        kind, said = mostly, "attends mostly to"
+        kind, verb = max(shares, key=lambda kind: shares[kind].value), "has no main target; most attention goes to"
     low, high = shares[kind].low, shares[kind].high
     left, right = st.columns([3, 2], gap="medium")
     with left:
         display.show(
             figures.shares_figure(shares, dark=dark),
-            title=f"{name} {said} {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} of its attention "
+            title=f"{name} {verb} {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} of its attention "
             f"({span(100 * low, 100 * high)}, n = {habits.texts} texts)",
             help="The targets of its attention, averaged over query tokens and texts. Each weight counts for the first "
             "target that fits: the first token, a separator (another special token), the token itself, the token "
@@ -125,7 +124,7 @@ def _draw_habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
             f"target gets {MOSTLY:.0%} or more.",
             name="head-habits",
             data={
-                "attends to": [figures.WORDS[one] for one in shares],
+                "attends to": [figures.WORDS[kind] for kind in shares],
                 "share": [round(share.value, 5) for share in shares.values()],
                 "low": [round(share.low, 5) for share in shares.values()],
                 "high": [round(share.high, 5) for share in shares.values()],

@@ -12,7 +12,7 @@ from cahp.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
-from cahp.studies.versus import Side, Variant, Versus, mismatch, only, versus
+from cahp.studies.versus import Variant, Versus, mismatch, only, versus
 from cahp.values import DataError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -21,7 +21,7 @@ FULL, A, B = HeadMask.full(3, 4), HeadMask.of([0, 5, 9, 11], 3, 4), HeadMask.of(
 
 
 def held(bench: Bench, a: Variant, b: Variant) -> Versus | None:
-    return versus(Side(bench, a), Side(bench, b))
+    return versus((bench, a), (bench, b))
 
 
 def test_heads_are_told_apart_by_who_keeps_them() -> None:
@@ -65,7 +65,7 @@ def test_texts_that_differ_are_counted_by_who_is_right() -> None:
 def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench: Bench, tmp_path: Path) -> None:
     settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", "roberta")))
     other = open_bench(settings, store=small_bench.resources.store)
-    found = versus(Side(other, Variant(B)), Side(small_bench, Variant(A)))
+    found = versus((other, Variant(B)), (small_bench, Variant(A)))
     assert found is not None
     texts = small_bench.evaluation
     ours = other.measurements.evaluate_model(other.model, texts, mask=B).correct.astype(float)
@@ -82,14 +82,14 @@ def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench:
 def test_each_model_is_recovered_on_its_own_bench(small_bench: Bench, tmp_path: Path) -> None:
     settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", seed=1)))
     other = open_bench(settings, store=small_bench.resources.store)
-    found = versus(Side(other, Variant(B, "refit")), Side(small_bench, Variant(B, "refit")))
+    found = versus((other, Variant(B, "refit")), (small_bench, Variant(B, "refit")))
     assert found is not None
     for bench, said in ((other, found.a), (small_bench, found.b)):
         pruned = cut_model(bench.model, B, bench.recoveries.refit(B))
         assert np.array_equal(
             said.predictions, bench.measurements.evaluate_model(pruned, small_bench.evaluation).predictions
         )
-    assert versus(Side(other, Variant(A, "distill")), Side(small_bench, Variant(A))) is None
+    assert versus((other, Variant(A, "distill")), (small_bench, Variant(A))) is None
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_a_answers_is_said_in_the_classes_of_b(
         )
         for name, names, said in (("a", labels, label_map), ("b", theirs, b_map))
     ]
-    found = versus(*(Side(bench, Variant(A)) for bench in benches))
+    found = versus(*((bench, Variant(A)) for bench in benches))
     assert found is not None
     assert found.a.classes == found.b.classes == theirs
     assert np.array_equal(found.a.predictions, 1 - found.b.predictions)
@@ -126,7 +126,7 @@ def test_what_a_answers_is_said_in_the_classes_of_b(
 def test_models_that_group_the_labels_of_the_data_differently_are_not_compared(tmp_path: Path) -> None:
     data = str(fakes.write_data(tmp_path / "data", train=30, validation=9, test=9, classes=3))
     settings = Settings(data=data, device="cpu", latency=False, model=str(fakes.save_model(tmp_path / "model")))
-    a, b = (Side(open_bench(replace(settings, label_map={"fine": goal})), Variant(A)) for goal in ("good", "bad"))
+    a, b = ((open_bench(replace(settings, label_map={"fine": goal})), Variant(A)) for goal in ("good", "bad"))
     with pytest.raises(DataError, match="into different classes"):
         versus(a, b)
 

@@ -244,12 +244,12 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     assert made.wait(PATIENCE)
     assert (made.result, bench.trained) == (outcomes(0.6), 1)
     assert table.row(3).outcomes == outcomes(0.6)
-    assert subject.results.distillation(mask) == (REPORT, STEPS)
+    assert subject.results.distilled[mask.sha256] == (REPORT, STEPS)
     # Another session, whose results are its own.
     later = BoardState(cast(Bench, bench), Results(), mask, "distill")
     assert mine.start(FIGURE, later).wait(PATIENCE)
     assert later.results.outcomes(mask, "distill") == outcomes(0.6)
-    assert later.results.distillation(mask) == (REPORT, STEPS)
+    assert later.results.distilled[mask.sha256] == (REPORT, STEPS)
     assert bench.trained == 1
 
 
