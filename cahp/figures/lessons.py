@@ -82,25 +82,25 @@ def guesses(values: Sequence[int], answer: Answer, *, unit: str, own: int | None
     return figure.add_vline(answer.value, line=line, annotation=note)
 
 
-def accuracies(answer: Answer, *, dark: bool) -> Any:
+def accuracy_figure(answer: Answer, *, dark: bool) -> Any:
     """Draw the accuracy of each variant (dots with 95 % intervals) and of random selections (hollow dots)."""
     colours = palette.ink(dark=dark)
-    centre = [100 * bar.accuracy for bar in answer.bars]
-    ends = [(100 * bar.low, 100 * bar.high) for bar in answer.bars]
+    centre = [100 * accuracy.value for accuracy in answer.bars.values()]
+    ends = [(100 * accuracy.low, 100 * accuracy.high) for accuracy in answer.bars.values()]
     traces = [
         points(
             centre,
-            [bar.name for bar in answer.bars],
+            list(answer.bars),
             "circle",
             colours.accent,
-            hover=[f"{bar.name}<br>accuracy {100 * bar.accuracy:.1f} %" for bar in answer.bars],
+            hover=[f"{name}<br>accuracy {accuracy.text}" for name, accuracy in answer.bars.items()],
             error_x=error_bars(centre, ends, colours.accent, thickness=2),
         )
     ]
-    for draws in answer.draws:
-        shares = [100 * share for share in draws.accuracies]
+    for name, accuracies in answer.draws.items():
+        shares = [100 * share for share in accuracies]
         hover = [f"random selection<br>accuracy {share:.1f} %" for share in shares]
-        rows = [draws.name] * len(shares)
+        rows = [name] * len(shares)
         traces.append(points(shares, rows, "circle-open", colours.text, outline=1.5, opacity=0.7, hover=hover))
     height = 90 + 34 * (len(answer.bars) + len(answer.draws))
     return draw(traces, x="accuracy in %", y={"autorange": "reversed"}, height=height, left=10, bottom=50)

@@ -5,42 +5,24 @@ Every sentence is built from measurements, also where a model does not behave as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from cahp.outcomes import accuracy_change, changed_rows, wilson
+from cahp.outcomes import OUTCOMES, accuracy_change, changed_rows, wilson
 from cahp.stages.selection import top
 from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, Subject
-from cahp.values import Evaluation, HeadMask, OptionError, Progress, silent
+from cahp.values import Estimate, Evaluation, HeadMask, OptionError, Progress, silent
 from cahp.words import number, percent, signed
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Accuracy of one variant of the model, with its 95 % interval."""
-
-    name: str
-    accuracy: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Accuracies of several random selections."""
-
-    name: str
-    accuracies: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
     """A measured answer: ``value`` in the unit of the guess, its 95 % interval if any, and its meaning.
 
-    ``bars`` are the compared variants, the full model first, then the subject of the step; ``draws`` are random
-    selections; ``n`` is the number of texts or, for time, of rounds.
+    ``bars`` are the accuracies of the compared variants by name, the full model first, then the subject of the step;
+    ``draws`` those of random selections; ``n`` is the number of texts or, for time, of rounds.
     """
 
     value: float
@@ -48,8 +30,8 @@ class Answer:
     found: str
     meaning: str
     n: int
-    bars: tuple[Bar, ...] = ()
-    draws: tuple[Draws, ...] = ()
+    bars: Mapping[str, Estimate] = field(default_factory=dict)
+    draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answer:
@@ -125,13 +107,15 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         for seed in range(DRAWS)
     ]
     full, chosen, *drawn = _answers(subject, [None, subject.mask, *masks], progress)
-    draws = tuple(float(one.correct.mean()) for one in drawn)
-    ours = float(chosen.correct.mean())
-    as_good = sum(draw >= ours for draw in draws)
-    low, high, middle = min(draws), max(draws), float(np.median(draws))
+    bars = _accuracies({"all heads": full, f"with CAHP's {subject.mask.count} heads": chosen})
+    everything, ours = bars.values()
+    shares = _shares(drawn)
+    draws = {f"{DRAWS} random selections": shares}
+    as_good = sum(share >= ours.value for share in shares)
     found = (
-        f"{as_good} of {DRAWS} random selections are at least as accurate. Accuracy: CAHP {percent(ours)}; random "
-        f"{percent(low)} to {percent(high)}, median {percent(middle)}; all heads {percent(float(full.correct.mean()))}."
+        f"{as_good} of {DRAWS} random selections are at least as accurate. Accuracy: CAHP {ours.text}; random "
+        f"{percent(min(shares))} to {percent(max(shares))}, median {percent(float(np.median(shares)))}; all heads "
+        f"{everything.text}."
     )
     if as_good <= DRAWS // 20:
         meaning = "The choice of heads matters: random selections are less accurate."
@@ -141,24 +125,21 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         meaning = (
             "Random selections are as accurate: with this many heads and texts, the choice makes no visible difference."
         )
-    bars = _bars({"all heads": full, f"with CAHP's {subject.mask.count} heads": chosen})
-    beside: tuple[Draws, ...] = (Draws(f"{DRAWS} random selections", draws),)
     refitted = _evaluate_refitted(subject, [subject.mask, *masks[:REFITTED_DRAWS]], progress)
     if refitted:
         best, *others = refitted
-        accuracies = tuple(float(one.correct.mean()) for one in others)
-        bars = (*bars, *_bars({"CAHP's after refit": best}))
-        beside = (*beside, Draws(f"{REFITTED_DRAWS} of them after refit", accuracies))
+        bars |= _accuracies({"CAHP's after refit": best})
+        shares = draws[f"{REFITTED_DRAWS} of them after refit"] = _shares(others)
         lead = accuracy_change(chosen, _find_median(drawn[:REFITTED_DRAWS])).value
         left = accuracy_change(best, _find_median(others))
         meaning += (
             f" After a refit (see the next step), the accuracy of CAHP's selection is "
             f"{percent(float(best.correct.mean()))}, that of the first {len(others)} random ones "
-            f"{percent(min(accuracies))} to {percent(max(accuracies))}. Its lead over the median was {signed(lead)} "
+            f"{percent(min(shares))} to {percent(max(shares))}. Its lead over the median was {signed(lead)} "
             f"points and is now {signed(left.value)} ({left.span}): "
         )
         meaning += "a part of the lead is left." if left.low > 0 else "no measurable lead is left with these texts."
-    return Answer(float(as_good), None, found, meaning, len(full), bars, beside)
+    return Answer(float(as_good), None, found, meaning, len(full), bars, draws)
 
 
 def _evaluate_refitted(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation]:
@@ -184,18 +165,15 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
     bench = subject.open_bench(progress)
     if bench.recoveries.no_refit:
         raise OptionError(f"{bench.recoveries.no_refit}, so this step cannot be shown; continue with the next one")
-    full, before = (
-        bench.measurements.evaluate(subject.texts),
-        bench.measurements.evaluate(subject.texts, mask=subject.mask),
-    )
+    evaluate = bench.measurements.evaluate
+    full, before = evaluate(subject.texts), evaluate(subject.texts, mask=subject.mask)
     recovered = bench.recoveries.refit(subject.mask)
-    report = recovered.report
-    after = bench.measurements.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
+    report, after = recovered.report, evaluate(subject.texts, mask=subject.mask, recovered=recovered)
     won = accuracy_change(after, before)
+    bars = _accuracies({"all heads": full, "after refit": after, "before refit": before})
     found = (
-        f"Accuracy {percent(float(before.correct.mean()))} before, {percent(float(after.correct.mean()))} after "
-        f"({signed(won.value)} points), {percent(float(full.correct.mean()))} with all heads. The refit used "
-        f"{report.examples} texts without labels."
+        f"Accuracy {bars['before refit'].text} before, {bars['after refit'].text} after ({signed(won.value)} points), "
+        f"{bars['all heads'].text} with all heads. The refit used {report.examples} texts without labels."
     )
     if not report.accepted:
         meaning = f"The refit was rejected, so nothing changed: {report.reason}."
@@ -207,7 +185,6 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
         meaning = "The refit lowered the accuracy on these texts, although held-out texts had accepted it."
     else:
         meaning = "No measurable change: there was little to recover, or these texts are too few to measure it."
-    bars = _bars({"all heads": full, "after refit": after, "before refit": before})
     return Answer(won.value, won.ci95, found, meaning, len(full), bars)
 
 
@@ -267,16 +244,15 @@ def _answers(subject: Subject, masks: list[HeadMask | None], progress: Progress)
 def _changes(changed: int, full: Evaluation, variants: Mapping[str, Evaluation], meaning: str) -> Answer:
     n = len(full)
     low, high = wilson(changed, n)
-    before, after = list(variants.values())[:2]
-    found = (
-        f"{changed} of {n} answers changed. Accuracy: {percent(float(before.correct.mean()))} with all heads, "
-        f"{percent(float(after.correct.mean()))} now."
-    )
-    return Answer(float(changed), (low * n, high * n), found, meaning, n, _bars(variants))
+    bars = _accuracies(variants)
+    before, after, *_ = bars.values()
+    found = f"{changed} of {n} answers changed. Accuracy: {before.text} with all heads, {after.text} now."
+    return Answer(float(changed), (low * n, high * n), found, meaning, n, bars)
 
 
-def _bars(variants: Mapping[str, Evaluation]) -> tuple[Bar, ...]:
-    return tuple(
-        Bar(name, float(one.correct.mean()), *wilson(int(one.correct.sum()), len(one)))
-        for name, one in variants.items()
-    )
+def _accuracies(variants: Mapping[str, Evaluation]) -> dict[str, Estimate]:
+    return {name: OUTCOMES["accuracy"].estimate(variant, variant, 0) for name, variant in variants.items()}
+
+
+def _shares(variants: Iterable[Evaluation]) -> tuple[float, ...]:
+    return tuple(float(variant.correct.mean()) for variant in variants)

@@ -27,7 +27,7 @@ from cahp.store import Store
 from cahp.studies import answers as measured
 from cahp.studies import budget_sweep, lessons
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.values import CahpError
+from cahp.values import CahpError, Estimate
 
 
 @pytest.fixture
@@ -168,8 +168,8 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
             "2 of 20.",
             "So.",
             8,
-            (measured.Bar("all", 0.5, 0.2, 0.8),),
-            (measured.Draws("random", (0.1, 0.2)),),
+            {"all": Estimate(0.5, (0.2, 0.8), 8, "share")},
+            {"random": (0.1, 0.2)},
         ),
     }
     monkeypatch.setattr(bundle, "choose", lambda bench: None)

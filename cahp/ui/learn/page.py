@@ -23,7 +23,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
-from cahp.words import percent, side_by_side, span
+from cahp.words import side_by_side, span
 
 #: Characters of an example text.
 _EXCERPT = 240
@@ -274,21 +274,22 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
         st.markdown(f"**{answer.meaning}**")
     if picture is None:
         return
-    full, changed = answer.bars[:2]
-    drawn = [(draws.name, accuracy) for draws in answer.draws for accuracy in draws.accuracies]
+    (_, full), (variant, changed), *_ = answer.bars.items()
+    bars = answer.bars.values()
+    drawn = [(name, accuracy) for name, accuracies in answer.draws.items() for accuracy in accuracies]
     with picture:
         display.show(
-            figures.accuracies(answer, dark=display.is_dark()),
-            title=f"Accuracy {percent(changed.accuracy)} {changed.name}, {percent(full.accuracy)} with all heads",
+            figures.accuracy_figure(answer, dark=display.is_dark()),
+            title=f"Accuracy {changed.text} {variant}, {full.text} with all heads",
             help="Dot: accuracy of one variant of the model; line: its 95 % interval (Wilson). If lines overlap "
             "widely, the difference may be chance. Hollow dots: random choices of heads.",
             formula=r"\hat p = \frac{\text{correct predictions}}{n}",
             name=f"learn-{step.name}",
             data={
-                "variant": [*(bar.name for bar in answer.bars), *(name for name, _ in drawn)],
-                "accuracy": [*(bar.accuracy for bar in answer.bars), *(accuracy for _, accuracy in drawn)],
-                "low": [*(bar.low for bar in answer.bars), *([None] * len(drawn))],
-                "high": [*(bar.high for bar in answer.bars), *([None] * len(drawn))],
+                "variant": [*answer.bars, *(name for name, _ in drawn)],
+                "accuracy": [*(bar.value for bar in bars), *(accuracy for _, accuracy in drawn)],
+                "low": [*(bar.low for bar in bars), *([None] * len(drawn))],
+                "high": [*(bar.high for bar in bars), *([None] * len(drawn))],
             },
         )
 

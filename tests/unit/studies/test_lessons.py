@@ -159,7 +159,7 @@ def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:
     bench = Bench(lambda mask: 0 if mask is None else 10)
     found = answer("random", bench)
     drawn = [mask for mask in bench.asked[2 : 2 + DRAWS] if mask is not None]
-    assert len(drawn) == len(found.draws[0].accuracies) == DRAWS >= 20
+    assert len(drawn) == len(*found.draws.values()) == DRAWS >= 20
     assert all(mask.count == MASK.count and not mask.empty_layers for mask in drawn)
     assert len({mask.sha256 for mask in drawn}) > 10
     # All are equally right here, so every draw does at least as well.
@@ -174,8 +174,8 @@ def test_what_is_left_of_the_choice_after_a_refit_is_said_and_drawn() -> None:
     assert bench.refitted == [MASK, *bench.asked[2 : 2 + REFITTED_DRAWS]]
     assert "lead over the median was +35.0 points and is now +0.0 (" in found.meaning
     assert "no measurable lead is left" in found.meaning
-    assert [len(draws.accuracies) for draws in found.draws] == [DRAWS, REFITTED_DRAWS]
-    assert [bar.name for bar in found.bars] == ["all heads", "with CAHP's 3 heads", "CAHP's after refit"]
+    assert [len(accuracies) for accuracies in found.draws.values()] == [DRAWS, REFITTED_DRAWS]
+    assert list(found.bars) == ["all heads", "with CAHP's 3 heads", "CAHP's after refit"]
 
 
 def test_a_choice_that_stays_ahead_after_a_refit_keeps_its_praise() -> None:
