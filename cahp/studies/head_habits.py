@@ -40,8 +40,8 @@ MOSTLY = 0.4
 
 def mean_over_texts(values: NDArray[np.floating], unit: Unit = "number") -> Estimate:
     """Estimate the mean of one value per text; the interval assumes many independent texts."""
-    mean, n = float(values.mean()), len(values)
-    half = 1.96 * float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.inf
+    mean, n = float(values.mean(dtype=np.float64)), len(values)
+    half = 1.96 * float(values.std(ddof=1, dtype=np.float64)) / np.sqrt(n) if n > 1 else np.inf
     return Estimate(mean, (mean - half, mean + half), n, unit)
 
 
@@ -66,14 +66,11 @@ class HeadHabits:
 
     def of(self, head: int) -> dict[str, Estimate]:
         """Return the share of a head's attention (flat index) on each target."""
-        return {
-            kind: mean_over_texts(self.shares[:, head, place].astype(np.float64), "share")
-            for place, kind in enumerate(KINDS)
-        }
+        return {kind: mean_over_texts(self.shares[:, head, place], "share") for place, kind in enumerate(KINDS)}
 
     def breadth_of(self, head: int) -> Estimate:
         """Return the number of tokens that a head attends to."""
-        return mean_over_texts(self.breadth[:, head].astype(np.float64))
+        return mean_over_texts(self.breadth[:, head])
 
     @property
     def mostly(self) -> list[str]:
@@ -91,18 +88,17 @@ def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
 
 def head_habits(bench: Bench) -> HeadHabits:
     """Measure the attention targets of all heads of the full model on some evaluation texts."""
-    resources, found = bench.resources, kept_habits(bench)
-    if found is None:
-        texts = sample_of(bench.evaluation)
-        with resources.timed("habits"):
-            found = look(resources.model, texts, progress=resources.progress)
-        resources.keep(_key(bench), vars(found))
-    return found
+    resources, habits = bench.resources, kept_habits(bench)
+    if habits is None:
+        with resources.timed(STAGE):
+            habits = look(resources.model, sample_of(bench.evaluation), progress=resources.progress)
+        resources.keep(_key(bench), vars(habits))
+    return habits
 
 
 def kept_habits(bench: Bench) -> HeadHabits | None:
     """Return the result of ``head_habits`` from the store, or None; nothing is measured."""
-    return bench.resources.found("habits", _key(bench), lambda entry: HeadHabits(**entry.arrays))
+    return bench.resources.found(STAGE, _key(bench), lambda entry: HeadHabits(**entry.arrays))
 
 
 def _key(bench: Bench) -> str:
@@ -137,13 +133,10 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
                 rows(layer, weights)
                 maps = weights.float()
                 here = slice(layer * model.heads, (layer + 1) * model.heads)
-                told = torch.einsum("bhij,bkij->bhk", maps, counted)
-                shares[at, here] = told.cpu().numpy()
-                looking = counted.sum(dim=(1, 3))
-                entropy = -torch.special.xlogy(maps, maps).sum(-1)
-                breadth[at, here] = torch.einsum(
-                    "bhi,bi->bh", entropy.exp(), looking / looking.sum(1, keepdim=True)
-                ).cpu()
+                shares[at, here] = torch.einsum("bhij,bkij->bhk", maps, counted).cpu().numpy()
+                queries = counted.sum(dim=(1, 3))
+                attended = torch.special.entr(maps).sum(-1).exp()
+                breadth[at, here] = torch.einsum("bhi,bi->bh", attended, queries / queries.sum(1, keepdim=True)).cpu()
 
             model.logits(batch, probe=watch)
     means = patterns.result().mean.reshape(heads, pool, pool)
@@ -161,7 +154,7 @@ def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tenso
     size, where = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
     first = torch.nn.functional.one_hot(real.int().argmax(1), size).bool()
     apart = where[None, :] - where[:, None]
-    looked = [
+    targets = [
         first[:, None].expand(-1, size, -1),
         torch.isin(ids, special)[:, None].expand(-1, size, -1),
         *((apart == step).expand(len(ids), -1, -1) for step in (0, -1, 1)),
@@ -169,12 +162,11 @@ def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tenso
         torch.ones(len(ids), size, size, dtype=torch.bool, device=ids.device),
     ]
     left = (real[:, :, None] & real[:, None, :]).clone()
-    found = torch.zeros(len(ids), len(KINDS), size, size, device=ids.device)
-    for place, kind in enumerate(looked):
-        counts = kind & left
-        left &= ~counts
-        found[:, place] = counts.float()
-    return found / real.sum(1)[:, None, None, None]
+    assigned = torch.zeros(len(ids), len(KINDS), size, size, device=ids.device)
+    for place, target in enumerate(targets):
+        assigned[:, place] = (target & left).float()
+        left &= ~target
+    return assigned / real.sum(1)[:, None, None, None]
 
 
 # One head among all -----------------------------------------------------------------------------------------
@@ -205,8 +197,7 @@ class Removal:
 
     def strongest(self, count: int) -> list[int]:
         """Return the rows of the texts whose loss rises most without the head, highest first."""
-        order = np.argsort(-self.rise, kind="stable")[:count]
-        return [int(row) for row in order if self.rise[row] > 0]
+        return [int(row) for row in np.argsort(-self.rise, kind="stable")[:count] if self.rise[row] > 0]
 
 
 def remove_head(bench: Bench, head: int) -> Removal:
@@ -232,7 +223,7 @@ class LookAlikes:
         """Return the heads that attend most alike with their mean distances, nearest first."""
         order = np.argsort(self.distances.mean(axis=0), kind="stable")
         near = [int(other) for other in order if other != self.head][:count]
-        return [(other, mean_over_texts(self.distances[:, other].astype(np.float64))) for other in near]
+        return [(other, mean_over_texts(self.distances[:, other])) for other in near]
 
 
 def compare_head(bench: Bench, head: int) -> LookAlikes:
@@ -245,8 +236,8 @@ def compare_head(bench: Bench, head: int) -> LookAlikes:
 
     texts, resources = sample_of(bench.evaluation, ALIKE_TEXTS), bench.resources
     name = key("look-alikes", 1, bench.card.sha256, texts.sha256, head)
-    found = resources.found(ALIKE_STAGE, name, lambda entry: entry.arrays["distances"])
-    if found is None:
+    distances = resources.found(ALIKE_STAGE, name, lambda entry: entry.arrays["distances"])
+    if distances is None:
         model, rows = resources.model, []
         with resources.timed(ALIKE_STAGE):
             for done, text in enumerate(texts.inputs):
@@ -256,6 +247,6 @@ def compare_head(bench: Bench, head: int) -> LookAlikes:
                     rows.append(distances_from(attend(model, text).weights, head))
         if not rows:
             raise DataError("the evaluation texts are empty; choose other data")
-        found = np.stack(rows).astype(np.float32)
-        resources.keep(name, {"distances": found})
-    return LookAlikes(head, found)
+        distances = np.stack(rows).astype(np.float32)
+        resources.keep(name, {"distances": distances})
+    return LookAlikes(head, distances)

@@ -83,12 +83,12 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     from cahp.models.loading import special_ids
 
     entry, tokens, truncated = read_tokens(model, text)
-    looked = torch.zeros(len(tokens), dtype=torch.float64)
+    attention = torch.zeros(len(tokens), dtype=torch.float64)
 
     def watch(layer: int, weights: Tensor) -> None:
         maps, kept = weights[0].double().cpu(), mask.by_layer[layer]
         # A cut layer has only its kept heads.
-        looked.add_((maps[kept] if len(maps) == mask.heads else maps).mean(dim=1).sum(dim=0))
+        attention.add_((maps[kept] if len(maps) == mask.heads else maps).mean(dim=1).sum(dim=0))
 
     gates = model.gates(mask.keep) if masked and not mask.is_full else None
     with torch.inference_mode():
@@ -98,7 +98,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
         scores[0].double().softmax(-1).cpu().numpy(),
         tokens,
         np.array([token in special for token in entry["input_ids"]], dtype=np.bool_),
-        (looked / looked.sum()).numpy(),
+        (attention / attention.sum()).numpy(),
         truncated,
     )
 
@@ -120,9 +120,10 @@ def over_budgets(
     places = np.unique(np.linspace(0, len(masks) - 1, min(most, len(masks))).round().astype(np.int64))
     chosen = [masks[place] for place in places.tolist()]
     gates = torch.stack([model.gates(mask.keep) for mask in chosen])
-    found = np.zeros((len(chosen), len(model.card.labels)))
+    probabilities = np.zeros((len(chosen), len(model.card.labels)))
     with torch.inference_mode():
         for batch in report_progress(model.batches([entry] * len(chosen)), STAGE, progress):
             rows = torch.as_tensor(batch.rows, device=gates.device)
-            found[batch.rows] = model.logits(batch, gates=gates[rows]).double().softmax(-1).cpu().numpy()
-    return AnswersOverBudgets(tuple(mask.count for mask in chosen), found)
+            scores = model.logits(batch, gates=gates[rows])
+            probabilities[batch.rows] = scores.double().softmax(-1).cpu().numpy()
+    return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities)

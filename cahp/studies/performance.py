@@ -36,8 +36,6 @@ STAGE = "bench"
 #: Between these a file holds the last table.
 MARKS = ("<!-- bench -->", "<!-- /bench -->")
 _POOL = 32
-
-
 #: What each ratio may be.
 LIMITS = {"signatures_to_forward": ("at most", 1.05), "naive_to_selection": ("at least", 5.0)}
 
@@ -160,12 +158,12 @@ def naive_salience(model: HeadModel, texts: Texts) -> np.ndarray[Any, Any]:
     return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))
 
 
-def words(found: Mapping[str, Any]) -> Iterator[str]:
+def words(results: Mapping[str, Any]) -> Iterator[str]:
     """A benchmark as a person reads it."""
-    how = f"{found['threads']} threads, median of {found['rounds']} rounds in turn"
-    yield f"{found['model']}, {found['texts']} texts, {how}"
-    load = "" if found["load"] is None else f"; load {number(found['load'], 2)} before"
-    yield f"on {found['device']}{load}"
+    how = f"{results['threads']} threads, median of {results['rounds']} rounds in turn"
+    yield f"{results['model']}, {results['texts']} texts, {how}"
+    load = "" if results["load"] is None else f"; load {number(results['load'], 2)} before"
+    yield f"on {results['device']}{load}"
     contestants = {
         "forward": ("forward pass", None, ""),
         "signatures": ("signatures", "signatures_to_forward", "a forward pass"),
@@ -176,12 +174,12 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
         remark = ""
         if ratio is not None:
             side, limit = LIMITS[ratio]
-            missed = "" if found["kept"][ratio] else ", missed"
-            remark = f"{number(found['ratios'][ratio], 2)} x {other} ({side} {number(limit, 2)} x{missed})"
-        yield f"  {title:<18}{found['seconds'][name]:>7.2f} s   {remark}".rstrip()
-    if found["peak_memory"] is not None:
-        yield f"  peak memory       {size_of(found['peak_memory']):>9}"
-    yield f"  both keep {'the same heads' if found['same_heads'] else 'different heads (t-SNE amplifies rounding)'}"
+            missed = "" if results["kept"][ratio] else ", missed"
+            remark = f"{number(results['ratios'][ratio], 2)} x {other} ({side} {number(limit, 2)} x{missed})"
+        yield f"  {title:<18}{results['seconds'][name]:>7.2f} s   {remark}".rstrip()
+    if results["peak_memory"] is not None:
+        yield f"  peak memory       {size_of(results['peak_memory']):>9}"
+    yield f"  both keep {'the same heads' if results['same_heads'] else 'different heads (t-SNE amplifies rounding)'}"
 
 
 def placed(text: str, lines: Sequence[str]) -> str | None:

@@ -107,12 +107,12 @@ def _translate(a: Side, b: Bench) -> Evaluation | None:
 def _goals(a: Bench, b: Bench) -> NDArray[np.int64]:
     """Return A's class for each of B's, shape ``(C,)``."""
     alike = {_folded(name): name for name in a.card.labels}
-    found = {name: alike.get(_folded(name)) for name in b.card.labels}
+    counterparts = {name: alike.get(_folded(name)) for name in b.card.labels}
     # The labels of the data count more than class names: "LABEL_0" of two models need not be the same class.
-    said = {(ours, a.reading.get(label)) for label, ours in b.reading.items()}
-    found.update(said)
-    goals = [a.card.labels.index(name) for name in found.values() if name is not None]
-    if len(dict(said)) < len(said) or len(set(goals)) < len(b.card.labels):
+    by_label = {(name, a.reading.get(label)) for label, name in b.reading.items()}
+    counterparts.update(by_label)
+    goals = [a.card.labels.index(name) for name in counterparts.values() if name is not None]
+    if len(dict(by_label)) < len(by_label) or len(set(goals)) < len(b.card.labels):
         raise DataError(
             "the two models divide the labels of the data into different classes, so they cannot be compared; open "
             "both with label maps that agree"

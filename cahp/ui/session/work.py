@@ -105,10 +105,6 @@ def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     return _enter(board, evaluate_mask(board.bench, board.mask, recover=board.recover, on_part=show))
 
 
-def _distil(board: BoardState, _: Progress) -> Outcomes:
-    return _enter_distilled(board, board.bench.for_distillation().recoveries.distill(board.mask, watch=board.watch))
-
-
 def _enter_distilled(board: BoardState, distilled: Distilled) -> Outcomes:
     bench = board.bench
     measured = measure_recovered(bench, board.mask, distilled)
@@ -234,7 +230,9 @@ WARM: Kind[Bench, None] = Kind(
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
 #: Distil the mask on the board: minutes of training that let all other jobs pass.
 DISTIL: Kind[BoardState, Outcomes] = Kind(
-    _distil,
+    lambda board, _: _enter_distilled(
+        board, board.bench.for_distillation().recoveries.distill(board.mask, watch=board.watch)
+    ),
     lambda board: f"distil-{board}",
     Rank.BACKGROUND,
     expected=lambda board: recovery_seconds(board.bench, board.recover),
@@ -281,11 +279,6 @@ class Work:
         """Return the latest job of this kind (None: there is none, or it is about another subject)."""
         job = self._jobs.get(kind)
         return None if job is None or (subject is not None and job.key != kind.key(subject)) else job
-
-    def take(self, kind: Kind[S, T]) -> Job[T] | None:
-        """Return the job of this kind once it has ended, and forget it."""
-        job = self._jobs.get(kind)
-        return self._jobs.pop(kind) if job is not None and job.ended else None
 
     def drop(self, *kinds: Kind[Any, Any]) -> None:
         """Cancel the jobs of these kinds and forget them."""

@@ -27,6 +27,7 @@ from cahp.stages.similarity import (
     uncovered_communities,
 )
 from cahp.ui.parts import display
+from cahp.ui.parts.display import cache_with
 from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
@@ -47,14 +48,7 @@ class ComparedHeads:
 
     attention: Attention
     distances: NDArray[np.float64]
-    graphs: dict[float, HeadGraph] = field(default_factory=dict)
     number: int = field(default_factory=count().__next__)
-
-    def graph(self, threshold: float) -> HeadGraph:
-        """Return the graph of heads linked above a similarity."""
-        if threshold not in self.graphs:
-            self.graphs[threshold] = head_graph(self.distances, threshold=threshold)
-        return self.graphs[threshold]
 
 
 def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
@@ -121,7 +115,7 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
             help="A high threshold shows the strongest similarities, a low one the whole network. Communities follow "
             "from the links.",
         )
-        graph = compared.graph(threshold)
+        graph = cache_with(compared, threshold, lambda: head_graph(compared.distances, threshold=threshold))
     covered = _describe_coverage(explorer, graph)
     with panel:
         display.heading(
