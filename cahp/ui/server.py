@@ -22,14 +22,15 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 import streamlit as st
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from cahp import bundled, models
@@ -109,50 +110,30 @@ HISTORY_SCRIPT = """<script>
 </script>"""
 
 
-class AssetInjector:
+class AssetInjector(BaseHTTPMiddleware):
     """Middleware that adds the explorer's style sheet and ``HISTORY_SCRIPT`` to the head of the page.
 
     They are active before Streamlit's own scripts run, so the page does not jump when they arrive.
     """
 
     def __init__(self, app: ASGIApp, style: str) -> None:
-        self._app = app
+        super().__init__(app)
         self._head = f"{HISTORY_SCRIPT}<style>{style}</style></head>".encode()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Pass the request on, and add the assets to an answer that is an HTML page."""
-        if (
-            scope["type"] != "http"
-            or "text/html" not in Headers(scope=scope).get("accept", "")
-            or scope["path"].lstrip("/").partition("/")[0] in _NO_PAGES
-        ):
-            await self._app(scope, receive, send)
-            return
+        scope = request.scope
+        wants_page = "text/html" in request.headers.get("accept", "")
+        if not wants_page or scope["path"].lstrip("/").partition("/")[0] in _NO_PAGES:
+            return await call_next(request)
         # A compressed answer cannot be changed, and a copy in the browser's cache may lack the assets.
-        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in _CONDITIONS]}
-        start: Message = {}
-        body = bytearray()
-
-        async def inject(message: Message) -> None:
-            nonlocal start
-            if (
-                message["type"] == "http.response.start"
-                and message["status"] == 200
-                and Headers(raw=message["headers"]).get("content-type", "").startswith("text/html")
-            ):
-                start = message
-            elif not start:
-                await send(message)
-            else:
-                body.extend(message.get("body", b""))
-                if not message.get("more_body", False):
-                    page = bytes(body).replace(b"</head>", self._head, 1)
-                    headers = MutableHeaders(raw=list(start["headers"]))
-                    headers["content-length"] = str(len(page))
-                    await send({**start, "headers": headers.raw})
-                    await send({"type": "http.response.body", "body": page})
-
-        await self._app(scope, receive, inject)
+        scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _CONDITIONS]
+        answer: Any = await call_next(request)
+        if answer.status_code != 200 or not answer.headers.get("content-type", "").startswith("text/html"):
+            return cast(Response, answer)
+        page = b"".join([part async for part in answer.body_iterator]).replace(b"</head>", self._head, 1)
+        answer.headers["content-length"] = str(len(page))
+        return Response(page, headers=answer.headers)
 
 
 #: Headers of requests for a page that is compressed, cached or in part.
