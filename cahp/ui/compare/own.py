@@ -15,7 +15,6 @@ from cahp.comparison.plan import COMPARED, PRESETS, REFERENCE, Plan, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
-from cahp.models import BUILTINS
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.bench import Bench
@@ -217,19 +216,15 @@ def _plan(
 
 def command(plan: Plan) -> str:
     """Return the command line that measures the same."""
-    settings = plan.settings
+    settings, flags = plan.settings, {name: setting.flag for name, setting in describe().items()}
     words = ["cahp", "compare", "--model", settings.model]
-    builtin = BUILTINS.get(settings.model)
-    if settings.data is not None and (builtin is None or settings.data != builtin.data):
-        words += ["--data", settings.data]
+    words += command_line.to_arguments(settings, {name: flags[name] for name in ("data", *_SHARED)})
     words += ["--preset", _PRESET, "--methods", ",".join(plan.methods)]
     words += ["--budgets", ",".join(plan.budgets), "--seeds", str(len(plan.seeds))]
     # Without a number, the command uses the preset's.
     for name in ("limit", "eval_limit"):
-        words += [describe()[name].flag, command_line.to_text(getattr(settings, name))]
-    words += ["--recover", ",".join(plan.recoveries)]
-    words += command_line.to_arguments(settings, {name: describe()[name].flag for name in _SHARED})
-    return shlex.join(words)
+        words += [flags[name], command_line.to_text(getattr(settings, name))]
+    return shlex.join([*words, "--recover", ",".join(plan.recoveries)])
 
 
 def _draw_cost(
