@@ -128,11 +128,11 @@ def named_rows(names: Sequence[str]) -> dict[str, Any]:
     return ticks("", range(len(names)), (len(names) - 0.5, -0.5), names, automargin=True)
 
 
-def legend(shape: str, colours: Ink, names: Sequence[str] = ("kept", "pruned")) -> list[dict[str, Any]]:
+def legend(shape: str, colours: Ink) -> list[dict[str, Any]]:
     """Return traces that explain solid and hollow points, in a colour that belongs to no group."""
     return [
         points([None], [None], symbol, colours.text, outline=2, name=name)
-        for name, symbol in zip(names, (shape, f"{shape}-open"), strict=True)
+        for name, symbol in (("kept", shape), ("pruned", f"{shape}-open"))
     ]
 
 
