@@ -59,7 +59,9 @@ def knee_figure(result: Stability, column: str, *, dark: bool) -> Any:
         )
     ]
     y = {"title": "heads", "rangemode": "tozero"}
-    return draw(traces, x={"title": column, "type": "category"}, y=y, height=330, legend=LEGEND)
+    # The lines keep their width in the legend.
+    legend = {**LEGEND, "itemsizing": "trace"}
+    return draw(traces, x={"title": column, "type": "category"}, y=y, height=330, legend=legend)
 
 
 def overlap_figure(result: Stability, *, dark: bool) -> Any:

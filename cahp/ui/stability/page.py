@@ -14,7 +14,7 @@ from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.words import span
+from cahp.words import percent, span
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
             help="More resamples give narrower intervals: with 12, a head kept half of the time shows 25 to 75 %.",
         )
     with how_many:
-        knee, fixed = "as many as the knee suggests", f"always {explorer.board.budget}"
+        knee, fixed = "from the knee", f"always {explorer.board.budget}"
         heads = st.segmented_control(
             "Heads to keep",
             [knee, fixed],
@@ -226,7 +226,8 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
         )
     display.show(
         overlap_figure(result, dark=dark),
-        title=f"Two resamples share {result.overlap:.0%} of their heads; random choices share {result.chance:.0%}",
+        title=f"Two resamples share {percent(result.overlap, 0)} of their heads; random choices share "
+        f"{percent(result.chance, 0)}",
         help=f"Each point is a pair of resamples ({len(result.overlaps)} pairs of {found}, not independent); its "
         "height has no meaning. The dashed line is the expected overlap of two random sets of the same sizes, ignoring "
         "the minimum per layer.",
