@@ -98,8 +98,9 @@ def test_the_test_split_is_counted_each_time_it_is_opened(explorer: Explorer) ->
         job = explorer.start(CONFIRM)
         assert job.wait(PATIENCE)
         assert job.result is not None
-        assert job.result.outcomes["accuracy"].n == 40
-        opened.append(job.result.opened)
+        outcomes, times = job.result
+        assert outcomes["accuracy"].n == 40
+        opened.append(times)
     assert opened == [1, 2]
 
 
