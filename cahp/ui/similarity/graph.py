@@ -72,9 +72,8 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
 
     colours, fills = ink(dark=dark), COMMUNITIES.hues(graph.communities)
     kept, lines = mask.keep.ravel().tolist(), striped(graph.communities).tolist()
-    network = Network(
-        height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, font_color=colours.text, cdn_resources="in_line"
-    )
+    # With a ``font_color`` here, it would replace the fonts of the nodes.
+    network = Network(height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, cdn_resources="in_line")
     crowded = len(kept) > 150
     for head, (across, down) in enumerate(graph.positions.tolist()):
         group, state = int(graph.communities[head]), "kept" if kept[head] else "pruned"

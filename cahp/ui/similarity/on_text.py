@@ -152,7 +152,7 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
         )
         chosen.box(mask, graph)
         table = figures.communities_table(graph.communities, mask)
-        st.dataframe(table, hide_index=True, height=178, key="similarity-table")
+        st.dataframe(table, hide_index=True, key="similarity-table")
     return graph
 
 
