@@ -196,12 +196,9 @@ class Explorer:
 
     def collect(self) -> str | None:
         """Show the results of a run that has finished; return why it failed."""
-        job = self.work.job(RUN)
-        if job is None or not job.ended:
-            return None
-        self.work.drop(RUN)
-        if job.result is None:
-            return job.error
+        job = self.work.take(RUN)
+        if job is None or job.result is None:
+            return None if job is None else job.error
         run, clusters = job.result
         if same_evidence(run.document.settings, self.settings):
             self.results = Results(run.document, run.arrays)

@@ -280,6 +280,11 @@ class Work:
         job = self._jobs.get(kind)
         return None if job is None or (subject is not None and job.key != kind.key(subject)) else job
 
+    def take(self, kind: Kind[S, T]) -> Job[T] | None:
+        """Return the job of this kind once it has ended, and forget it."""
+        job = self._jobs.get(kind)
+        return self._jobs.pop(kind) if job is not None and job.ended else None
+
     def drop(self, *kinds: Kind[Any, Any]) -> None:
         """Cancel the jobs of these kinds and forget them."""
         for kind in kinds:
