@@ -9,7 +9,7 @@ the random masks that share a seed are averaged first.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -100,22 +100,6 @@ def holm_correction(ps: Sequence[float]) -> list[float]:
 # Means, areas and tests --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Masks:
-    """The masks of a method at a budget that were measured after a recovery, with the ``rows`` of each seed.
-
-    ``places`` are the places of the seeds in the document.
-    """
-
-    cells: Sequence[CellRecord]
-    places: tuple[int, ...]
-    rows: Sequence[Sequence[int]]
-
-    def average(self, table: NDArray[Any]) -> NDArray[np.float64]:
-        """The mean of the rows of each seed in ``table (R, n)``, ``(S, n)``."""
-        return np.array([table[list(rows)].mean(axis=0, dtype=np.float64) for rows in self.rows])
-
-
 #: The places of the seeds in the document, and the values ``(S, n)`` of their texts.
 Series = tuple[tuple[int, ...], NDArray[np.float64]]
 
@@ -145,82 +129,74 @@ def analyse(
     budgets, if fewer than two are as small). Only methods that were measured at each of them have an area. ``budgets``
     are all of the comparison; some recoveries are measured at a few of them.
     """
-    split, masks = document.data.of(part).split, _collect_masks(document, recovery)
+    split = document.data.of(part).split
+    masks: dict[tuple[str, int], list[CellRecord]] = {}
+    for cell in document.finished:
+        if recovery in cell.recoveries and cell.budget.attained is not None:
+            masks.setdefault((cell.method, cell.budget.attained), []).append(cell)
+    series: dict[str, dict[tuple[str, int | None], Series]] = {name: {} for name in tables}
+    for key, cells in masks.items():
+        by_seed = [[cell.recoveries[recovery].row for cell in cells if cell.seed == seed] for seed in document.seeds]
+        places = tuple(place for place, rows in enumerate(by_seed) if rows)
+        for name, table in tables.items():
+            averages = [table[by_seed[place]].mean(axis=0, dtype=np.float64) for place in places]
+            series[name][key] = places, np.array(averages)
+    means = [
+        _summarise_masks(
+            cells,
+            {name: by_key[key] for name, by_key in series.items()},
+            part,
+            split=split,
+            recovery=recovery,
+            budget=key[1],
+        )
+        for key, cells in masks.items()
+    ]
     measured = sorted({budget for _, budget in masks})
     small = [budget for budget in measured if budget <= _HEADLINE * document.model.layers * document.model.heads]
     covered = tuple(small if len(small) > 1 else measured)
-    series = {name: {key: one.average(table) for key, one in masks.items()} for name, table in tables.items()}
-    means = [
-        _summarise_masks(one, {name: rows[key] for name, rows in series.items()}, part, recovery, key, split)
-        for key, one in masks.items()
-    ]
     all_areas: list[Area] = []
     verdicts: list[Verdict] = []
     for outcome in [name for name in TESTED if name in tables]:
-        unit, values = OUTCOMES[outcome].unit, series[outcome]
+        by_budget = series[outcome]
         areas: dict[tuple[str, int | None], Series] = {}
         for method in dict.fromkeys(method for method, _ in masks) if len(covered) > 1 else ():
-            keys = [(method, budget) for budget in covered if (method, budget) in masks]
-            if len(keys) == len(covered) and len({masks[key].places for key in keys}) == 1:
-                area = np.tensordot(trapezoid_weights(covered), np.array([values[key] for key in keys]), axes=1)
-                areas[method, None] = masks[keys[0]].places, area
-                mean = _estimate(area, unit)
+            own = [by_budget[method, budget] for budget in covered if (method, budget) in masks]
+            if len(own) == len(covered) and len({places for places, _ in own}) == 1:
+                area = np.tensordot(trapezoid_weights(covered), np.array([values for _, values in own]), axes=1)
+                areas[method, None] = own[0][0], area
+                mean = _estimate(area, OUTCOMES[outcome].unit)
                 ends = (mean.low, mean.high)
                 all_areas.append(Area(split, recovery, method, mean.value, ends, covered, outcome))
-        by_budget: dict[tuple[str, int | None], Series] = {key: (one.places, values[key]) for key, one in masks.items()}
         test = partial(_test, split=split, recovery=recovery, against=against, outcome=outcome)
         verdicts += [*test(by_budget), *(AreaVerdict(**vars(one), budgets=covered) for one in test(areas))]
     return means, all_areas, [replace(one, words=verdict_sentence(one, budgets)) for one in verdicts]
 
 
-def _summarise_masks(
-    masks: Masks,
-    series: Mapping[str, NDArray[np.float64]],
-    part: str,
-    recovery: str,
-    key: tuple[str, int],
-    split: str,
-) -> Mean:
-    """The mean outcomes of a method at a budget: from texts where ``series`` has them, otherwise from its masks."""
-    results = [cell.recoveries[recovery] for cell in masks.cells]
+def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], part: str, **fields: Any) -> Mean:
+    """The mean outcomes of masks: from texts where ``series`` has them, otherwise from the outcomes of each mask."""
+    results = [cell.recoveries[fields["recovery"]] for cell in cells]
     by_cell = [result.measured[part] for result in results if part in result.measured]
-    n = next(iter(series.values())).shape[1]
+    by_seed = series["accuracy"][1].mean(axis=1)
     outcomes = {
-        name: Estimate(mean, None, n, row.unit)
+        name: Estimate(mean, None, series["accuracy"][1].shape[1], row.unit)
         for name, row in OUTCOMES.items()
         if (mean := mean_or_none(own[name].value for own in by_cell if name in own)) is not None
     }
-    outcomes |= finite({name: _estimate(values, OUTCOMES[name].unit) for name, values in series.items()})
+    outcomes |= finite({name: _estimate(values, OUTCOMES[name].unit) for name, (_, values) in series.items()})
     accuracies = [own["accuracy"].value for own in by_cell]
-    by_seed = series["accuracy"].mean(axis=1)
     judged = [result.accepted for result in results if result.accepted is not None]
     return Mean(
-        split=split,
-        recovery=recovery,
-        method=key[0],
-        budget=key[1],
+        **fields,
+        method=cells[0].method,
         outcomes={name: outcomes[name] for name in OUTCOMES if name in outcomes},
         lowest=min(accuracies),
         highest=max(accuracies),
         sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
         seeds=len(by_seed),
-        masks=len(masks.cells),
+        masks=len(cells),
         rejected=judged.count(False) if judged else None,
     )
-
-
-def _collect_masks(document: ComparisonDocument, recovery: str) -> dict[tuple[str, int], Masks]:
-    """The masks measured after a recovery, by method and budget in the document's order."""
-    groups: dict[tuple[str, int], list[CellRecord]] = {}
-    for cell in document.finished:
-        if recovery in cell.recoveries and cell.budget.attained is not None:
-            groups.setdefault((cell.method, cell.budget.attained), []).append(cell)
-    masks = {}
-    for key, cells in groups.items():
-        by_seed = [[cell.recoveries[recovery].row for cell in cells if cell.seed == seed] for seed in document.seeds]
-        places = tuple(place for place, rows in enumerate(by_seed) if rows)
-        masks[key] = Masks(cells, places, [by_seed[place] for place in places])
-    return masks
 
 
 def _test(

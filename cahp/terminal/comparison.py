@@ -67,7 +67,7 @@ def _table(results: SplitResults, recovery: str) -> Iterator[str]:
     titles += [f"area {covered[0]}-{covered[-1]} heads"] if covered else []
     titles += ["own overlap"]
     width = max(len(name) for name in results.methods)
-    yield f"    {'':<{width}}" + "".join(f"{title:>22}" for title in titles)
+    yield f"    {'':<{width}}" + "".join(f"{title:>25}" for title in titles)
     for name in results.methods:
         means = [results.means.get((recovery, name, budget)) for budget in budgets]
         estimates = [results.estimate(mean) if mean else None for mean in means]
@@ -75,8 +75,8 @@ def _table(results: SplitResults, recovery: str) -> Iterator[str]:
             area = results.areas.get((recovery, name))
             estimates.append(area.estimate if area else None)
         cells = [f"{estimate.text} {estimate.interval}" if estimate else "–" for estimate in estimates]
-        yield f"    {name:<{width}}" + "".join(f"{text:>22}" for text in (*cells, results.own_overlap(name)))
-    if rejected := results.rejections(recovery):
+        yield f"    {name:<{width}}" + "".join(f"{text:>25}" for text in (*cells, results.own_overlap(name)))
+    if results.outcome == results.outcomes[0] and (rejected := results.rejections(recovery)):
         yield f"    {rejected}"
 
 
