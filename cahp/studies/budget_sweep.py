@@ -90,7 +90,6 @@ class BudgetTable:
         self._speed: dict[int, Speed] = {}
         self._glimpses: dict[int, Outcomes] = {}
         self._lock = threading.Lock()
-        self._version = 0
 
     @classmethod
     def plan(
@@ -116,11 +115,6 @@ class BudgetTable:
         return mask.count >= self.budgets[0] and self.selection(mask.count).mask.sha256 == mask.sha256
 
     @property
-    def version(self) -> int:
-        """A number that grows with every measurement."""
-        return self._version
-
-    @property
     def full(self) -> Outcomes | None:
         """Outcomes of the full model (None: not measured)."""
         return self._outcomes.get(self.budgets[-1])
@@ -142,7 +136,6 @@ class BudgetTable:
                 self._glimpses.pop(budget, None)
             if speed is not None:
                 self._speed[budget] = speed
-            self._version += 1
         for measurement in (outcomes, speed):
             if measurement is not None and self._listener is not None:
                 self._listener(self.selection(budget).mask, measurement)

@@ -85,13 +85,6 @@ def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition
     assert (rows[8].ratio, rows[8].speed) == (1.0, None)
 
 
-def test_every_measurement_is_told_by_the_version() -> None:
-    filled = table()
-    before = filled.version
-    filled.add(3, outcomes=outcomes(0.5))
-    assert filled.version > before
-
-
 def test_whoever_listens_is_told_the_mask_and_what_was_found_of_it() -> None:
     told: list[tuple[HeadMask, Outcomes | Speed]] = []
     filled = BudgetTable(table().selections, listener=lambda mask, found: told.append((mask, found)))
@@ -148,10 +141,8 @@ def test_at_most_nine_budgets_are_glimpsed_at() -> None:
 def test_a_glimpse_is_an_estimate_until_all_texts_have_answered() -> None:
     filled = table()
     filled.add(8, outcomes=outcomes(0.9))
-    before = filled.version
     glimpse = {"accuracy": Estimate(0.6, None, 40, "share")}
     filled.add(4, glimpse=glimpse)
-    assert filled.version > before
     row = filled.row(4)
     assert (row.values["accuracy"], row.outcomes, row.glimpse) == (0.6, None, glimpse)
     # Between a glimpse and a measurement lies an estimate, as between two measurements.
