@@ -75,7 +75,7 @@ class MaskChoice:
 class Predictions:
     """Predictions of a recovered model on a split, with the seconds of its recovery and of the evaluation.
 
-    ``accepted`` tells whether the repair was kept (None: it is never rejected).
+    ``accepted`` tells whether the recovery was kept (None: it is never rejected).
     """
 
     evaluation: Evaluation
@@ -285,7 +285,7 @@ def _recover(
 ) -> tuple[Callable[[Texts], Evaluation], bool | None]:
     """Prune and recover on the calibration texts of the cell's seed.
 
-    Returns the model's prediction function, and whether the repair was kept (None: it is never rejected).
+    Returns the model's prediction function, and whether the recovery was kept (None: it is never rejected).
     """
     bench, row = workspace.bench(cell.seed), RECOVERIES[recovery]
     if recovery == "none" and mask.is_full:

@@ -82,7 +82,7 @@ class Participant:
 class RecoveryResult:
     """Outcomes of a mask after a recovery; ``row`` is its row in the arrays of ``compare.npz``.
 
-    ``accepted`` tells whether the repair was kept (None: it is never rejected, or an older file does not say).
+    ``accepted`` tells whether the recovery was kept (None: it is never rejected, or an older file does not say).
     """
 
     row: int
@@ -261,7 +261,7 @@ class Mean:
 
     Those that are means over texts have an interval; older files have that of the accuracy alone. ``lowest`` and
     ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed). ``rejected`` of the
-    ``masks`` kept their pruned weights, because the repair did not help (None: not applicable, or an older file).
+    ``masks`` kept their pruned weights, because the recovery did not help (None: not applicable, or an older file).
     """
 
     split: str

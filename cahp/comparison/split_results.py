@@ -141,7 +141,7 @@ class SplitResults:
         return " to ".join(dict.fromkeys(ends)) if indices else ""
 
     def rejections(self, recovery: str) -> str:
-        """How many repairs were rejected, by method; empty where that does not apply."""
+        """How many recoveries were rejected, by method; empty where that does not apply."""
         counts: dict[str, tuple[int, int]] = {}
         for (how, method, _), mean in self.means.items():
             if how == recovery and mean.rejected is not None:
@@ -151,7 +151,7 @@ class SplitResults:
             return ""
         total = f"{sum(one for one, _ in counts.values())} of {sum(masks for _, masks in counts.values())}"
         some = [f"{method} {one} of {masks}" for method, (one, masks) in counts.items() if one]
-        return f"repairs rejected on held-out texts: {total}" + (f" ({', '.join(some)})" if some else "")
+        return f"recoveries rejected on held-out texts: {total}" + (f" ({', '.join(some)})" if some else "")
 
     def seeds_of(self, method: str) -> int:
         """The number of seeds that a method was measured with."""

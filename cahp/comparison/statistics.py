@@ -185,7 +185,7 @@ def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], 
     }
     outcomes |= finite({name: _estimate(values, OUTCOMES[name].unit) for name, (_, values) in series.items()})
     accuracies = [own["accuracy"].value for own in by_cell]
-    judged = [result.accepted for result in results if result.accepted is not None]
+    decided = [result.accepted for result in results if result.accepted is not None]
     return Mean(
         **fields,
         method=cells[0].method,
@@ -195,7 +195,7 @@ def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], 
         sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
         seeds=len(by_seed),
         masks=len(cells),
-        rejected=judged.count(False) if judged else None,
+        rejected=decided.count(False) if decided else None,
     )
 
 

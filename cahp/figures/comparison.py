@@ -200,7 +200,7 @@ def _describe(results: SplitResults, mean: Mean) -> str:
         random = results.random_overlap[mean.budget]
         lines.append(f"overlap of its own masks {overlap:.2f} (Jaccard index; random selection {random:.2f})")
     if mean.rejected is not None:
-        lines.append(f"{mean.rejected} of {mean.masks} repairs rejected")
+        lines.append(f"{mean.rejected} of {mean.masks} recoveries rejected")
     return "<br>".join(lines)
 
 

@@ -90,7 +90,7 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
         data={name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()},
     )
     if rejected := results.rejections(view.recovery):
-        st.caption(f"{capital(plain(rejected))}. A rejected repair leaves the pruned model as it was.")
+        st.caption(f"{capital(plain(rejected))}. A rejected recovery leaves the pruned model as it was.")
 
 
 def _curve_title(results: SplitResults, view: ComparisonView) -> str:

@@ -72,7 +72,7 @@ def test_everybody_and_nobody_leave_chance_out() -> None:
     assert by_method == {"complementary": (1, 2), "gradient": (2, 1), "random": (1, 2)}
 
 
-def test_rejected_repairs_are_counted() -> None:
+def test_rejected_recoveries_are_counted() -> None:
     right, cells = np.ones(4, dtype=np.bool_), []
     for row, accepted in enumerate((True, False, False)):
         one = cell("complementary", row, KEPT["complementary"], right, seed=row + 1)
@@ -82,4 +82,4 @@ def test_rejected_repairs_are_counted() -> None:
     results = Comparison(told_document, {"eval": told(np.ones((4, 4)))}).results
     assert {key[0]: mean.rejected for key, mean in results.means.items()} == {"none": None, "refit": 2}
     assert results.rejections("none") == ""
-    assert results.rejections("refit") == "repairs rejected on held-out texts: 2 of 3 (complementary 2 of 3)"
+    assert results.rejections("refit") == "recoveries rejected on held-out texts: 2 of 3 (complementary 2 of 3)"
