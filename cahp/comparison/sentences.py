@@ -75,7 +75,7 @@ def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, label: Callabl
 
 
 def short_headline(results: SplitResults) -> str:
-    """The title of a comparison: how many methods the reference beats after the cheapest recovery."""
+    """The title of a comparison: which methods the reference beats after the cheapest recovery."""
     ours = method_label(results.against)
     tested = _tested_recoveries(results)
     if not tested:
@@ -85,18 +85,8 @@ def short_headline(results: SplitResults) -> str:
     recovery = tested[0]
     areas: list[Verdict] = [verdict for verdict in results.overall if verdict.recovery == recovery]
     tests = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
-    tests = [verdict for verdict in tests if verdict.tested]
-    methods = {verdict.method for verdict in tests}
-    ahead = {verdict.method for verdict in tests if verdict.better == results.against}
-    behind = {verdict.method for verdict in tests if verdict.better not in (None, results.against)}
-    total = _count(len(methods), "method")
-    counts = [f"{how} {len(names)}" for how, names in (("ahead of", ahead), ("behind", behind)) if names]
-    result = f"no difference of {ours} from {total} is resolved"
-    if counts:
-        result = f"{ours} is {counts[0]} of {total}" + "".join(f" and {count}" for count in counts[1:])
-    somewhere = not areas and len({verdict.budget for verdict in tests}) > 1 and bool(ahead | behind)
-    measure = "" if results.outcome == "accuracy" else f" in {name_outcome(results.outcome)}"
-    return f"{capital(after(recovery))}, {result}{measure}{' at some budgets' if somewhere else ''}"
+    measure = "" if results.outcome == "accuracy" else f"{name_outcome(results.outcome)}, "
+    return capital(f"{measure}{after(recovery)}: {ahead_and_behind(results.against, tests)}")
 
 
 def headline(results: SplitResults) -> str:

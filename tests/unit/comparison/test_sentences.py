@@ -60,7 +60,7 @@ def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Spli
         "Before recovery, CAHP is ahead of random and behind magnitude (at 6 heads); after refit, no difference of "
         "CAHP from any of the 2 others is resolved at this n."
     )
-    assert short_headline(found) == "Before recovery, CAHP is ahead of 1 of 2 methods and behind 1 at some budgets"
+    assert short_headline(found) == ("Before recovery: CAHP is ahead of random and behind magnitude (at 6 heads)")
 
 
 def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitResults) -> None:
@@ -75,7 +75,7 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitRes
         "Over all budgets, before recovery, CAHP is ahead of random (1 other not resolved at this n); at 4 "
         "heads after refit, no difference of CAHP from the other method is resolved at this n."
     )
-    assert short_headline(found) == "Before recovery, CAHP is ahead of 1 of 2 methods"
+    assert short_headline(found) == "Before recovery: CAHP is ahead of random (1 other not resolved at this n)"
     assert verdict_sentence(found.overall[0], found.budgets, label=method_label).startswith(
         "Over all budgets, before recovery: CAHP is better than random"
     )
