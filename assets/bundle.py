@@ -52,9 +52,9 @@ def write_run(place: Path, *, store: Store | None = None, day: date, progress: P
     for _ in fill(table, bench, progress):
         pass
     # Only what the explorer draws: signatures and features are large.
-    small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k")
+    small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k", "mss_null")
     arrays = {
-        **{name: run.arrays[name] for name in small},
+        **{name: run.arrays[name] for name in small if name in run.arrays},
         "salience": run.arrays["salience"],
         "salience_example": salience(evidence.gradients, how="example").ravel(),
     }

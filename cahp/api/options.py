@@ -65,6 +65,7 @@ class Options(ModelOptions, total=False):
 
     method: str
     budget: str | int
+    goal: str | None
     select_split: str
     pool_size: int
     poly_degree: int

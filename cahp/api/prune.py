@@ -52,7 +52,8 @@ class PruneResult(Run):
         document: The contents of ``run.json`` (``cahp.run/1``), typed.
         mask: The kept heads; ``mask.keep`` is ``(layers, heads)`` bool.
         arrays: The basis of the choice, with ``N = layers * heads``: ``embedding (N, 2)``, ``salience (N,)`` in
-            0..1, ``labels (N,)`` the cluster of each head, ``ks (K,)`` and ``mss (K,)`` the curve of the silhouette,
+            0..1, ``labels (N,)`` the cluster of each head, ``ks (K,)`` and ``mss (K,)`` the curve of the silhouette
+            (``mss_null (draws, K)`` of unstructured data, if the knee chose the budget),
             ``mean`` and ``var (N, C, D)`` the signatures.
         bench: The model and its data, for further measurements.
         table: The figures at all budgets (None: not measured; see ``sweep``).

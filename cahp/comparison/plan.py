@@ -162,7 +162,7 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The ``settings`` of ``compare.json``."""
-        unused = ("method", "budget", "recover", "seed", "latency", "representative")
+        unused = ("method", "budget", "goal", "recover", "seed", "latency", "representative")
         own = {name: value for name, value in vars(self).items() if name not in ("settings", "methods", "tries")}
         tries = {"asked": self.tries, "used": self.tries_used}
         return {**key_fields(self.settings, without=unused), **own, "tries": tries}

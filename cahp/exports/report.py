@@ -208,9 +208,9 @@ def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Ite
 
 def _number_of_heads(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
     knee = (
-        f"Its knee is at {curve.knee}: more clusters add little."
+        f"The published rule stops at its knee, {curve.knee}."
         if curve.knee
-        else "It has no knee, so it does not suggest a number of heads."
+        else "It has no knee, so the published rule does not stop."
     )
     budget = ""
     if run.settings.method == BY_HAND:

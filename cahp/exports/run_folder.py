@@ -198,6 +198,7 @@ def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
             if len(ks) and (ks[0] < 1 or np.any(np.diff(ks.astype(np.int64)) <= 0)):
                 raise ValueError("the numbers of clusters must ascend")  # noqa: TRY301
             read("mss", len(ks))
+            read("mss_null", -1, len(ks))
             read("salience", heads)
             read("embedding", heads, 2)
             read("distances", heads, heads)

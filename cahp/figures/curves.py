@@ -14,9 +14,17 @@ from cahp.studies.budget_sweep import Row
 from cahp.values import Estimate, Floats, Ints
 
 
-def silhouette(ks: Ints, mss: Floats, knee: int | None, *, dark: bool) -> Any:
-    """Draw the mean simplified silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, the knee marked."""
-    figure = _curve({"x": ks, "y": mss}, "clusters k", "mean simplified silhouette", dark=dark)
+def silhouette(ks: Ints, mss: Floats, knee: int | None, *, null: Floats | None = None, dark: bool) -> Any:
+    """Draw the mean simplified silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, the knee marked.
+
+    ``null (2, K)`` is the band of unstructured data (None: it is not drawn).
+    """
+    band: list[dict[str, Any]] = []
+    if null is not None:
+        shade = {"type": "scatter", "x": ks, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+        fill = {"fill": "tonexty", "fillcolor": palette.ink(dark=dark).faint}
+        band = [{**shade, "y": null[0]}, {**shade, "y": null[1], **fill}]
+    figure = _curve({"x": ks, "y": mss}, "clusters k", "mean simplified silhouette", under=band, dark=dark)
     if knee is not None:
         figure.add_vline(x=knee, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})
     return figure
@@ -55,6 +63,6 @@ def _by_budget(
     return {"x": budgets, "y": values, "error_y": bars, "hovertext": hover, "hoverinfo": "text"}
 
 
-def _curve(trace: dict[str, Any], x: str, y: str, *, dark: bool) -> Any:
+def _curve(trace: dict[str, Any], x: str, y: str, *, under: Sequence[dict[str, Any]] = (), dark: bool) -> Any:
     look = {"mode": "lines+markers", "line": {"color": palette.ink(dark=dark).accent}, "marker": {"size": 4}}
-    return draw([{"type": "scatter", **look, **trace}], x=x, y=y, height=260, left=60, bottom=50)
+    return draw([*under, {"type": "scatter", **look, **trace}], x=x, y=y, height=260, left=60, bottom=50)

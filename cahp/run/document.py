@@ -17,6 +17,7 @@ from typing import Any
 from cahp.cards import ModelCard
 from cahp.costs import Cost, Costs
 from cahp.files import plain_json
+from cahp.goals import ReachedGoal
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.knee_null import KneeNull
@@ -151,7 +152,7 @@ class RunDocument:
 
     ``machine`` describes the machine (None: unknown), ``precision`` the numbers that were computed with. ``steps`` are
     the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
-    the features without their structure (None: the budget was not left to it).
+    the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget.
     """
 
     model: ModelRecord
@@ -180,6 +181,7 @@ class RunDocument:
     machine: str | None = None
     steps: tuple[RecoveryStep, ...] = ()
     knee_null: KneeNull | None = None
+    goal: ReachedGoal | None = None
     precision: Precisions = field(default_factory=Precisions)
     schema: str = field(default=SCHEMA, kw_only=True)
 
@@ -202,15 +204,18 @@ class RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it."""
         report = self.report and replace(self.report, outcomes=_unrecovered(self.report.outcomes))
         settings = replace(self.settings, recover="none", recover_data=None, recover_time=None, labels=False)
-        timings = replace(self.timings, recovery_s=None)
+        if self.goal is not None:
+            # It was reached with the recovery; the number of heads stays.
+            settings = replace(settings, goal=None, budget=str(self.goal.heads))
         return replace(
             self,
             settings=settings,
+            goal=None,
             refit=None,
             distill=None,
             steps=(),
             report=report,
-            timings=timings,
+            timings=replace(self.timings, recovery_s=None),
             command=command(settings),
             outcomes=_unrecovered(self.outcomes),
         )

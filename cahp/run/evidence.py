@@ -7,7 +7,6 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.cards import ModelCard
 from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
-from cahp.run.knee_null import KneeNull, knee_null
+from cahp.run.knee_null import NullCurves, null_curves
 from cahp.run.resources import Resources
 from cahp.run.settings import Salience
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
@@ -197,19 +196,18 @@ class HeadEvidence:
         return made
 
     @cached_property
-    def knee_null(self) -> KneeNull | None:
-        """Where the published rule stops on the same features without structure."""
-        name = key("knee null", CLUSTERS_REVISION, self._space_key, self.seed, self._degree)
-        stored = self._resources.store.read(name, lambda entry: entry.meta["knees"])
-        if stored is None:
-            space = self.space
-            with self._resources.timed("knee null"):
-                null = parallel.from_first(
-                    lambda: knee_null(space, seed=self.seed, degree=self._degree, progress=self.progress)
-                )
-            stored = asdict(null) if null else {}
-            self._resources.keep(name, {}, {"knees": stored})
-        return KneeNull(**stored) if stored else None
+    def null_curves(self) -> NullCurves | None:
+        """The silhouette curves of the same features without structure (None: there are too few or many heads)."""
+        name = key("null curves", CLUSTERS_REVISION, self._space_key, self.seed)
+        found = self._resources.store.read(name, lambda entry: NullCurves(entry.arrays["ks"], entry.arrays["mss"]))
+        if found is not None:
+            return found
+        space = self.space
+        with self._resources.timed("unstructured"):
+            made = parallel.from_first(lambda: null_curves(space, seed=self.seed, progress=self.progress))
+        if made is not None:
+            self._resources.keep(name, {"ks": made.ks, "mss": made.mss})
+        return made
 
     @property
     def _precision(self) -> Precision:

@@ -1,43 +1,115 @@
-"""Where the published rule stops on unstructured data: the knees of the same heads with permuted features."""
+"""The silhouette curve on unstructured data: the heads' features, mixed at random, and where the published rule stops.
+
+Whatever the data, the curve rises with the number of clusters, and the polynomial places its knee. Only a curve above
+those of unstructured data shows structure. A random rotation across heads keeps the mean and the covariance of all
+features, and removes clusters. (Features permuted cell by cell would lose their covariance, too: nearby cells of an
+attention map are alike in any head, so the heads of a model with random weights would seem to form clusters.)
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cahp.head_statistics import Space
-from cahp.stages.clustering import COMPLETE, cluster
+from cahp.head_statistics import Clustering, Space
+from cahp.stages.clustering import COMPLETE, cluster, knee
 from cahp.stages.space import place
-from cahp.values import Progress, silent
+from cahp.values import Floats, KneeNotFoundError, Progress, silent
 
-#: Number of permutations, and of more heads than ``_MANY_HEADS``, where each takes several seconds.
+#: Number of draws, and of more heads than ``_MANY_HEADS``, where each takes several seconds.
 _DRAWS, _FEW_DRAWS = 20, 5
 _MANY_HEADS = 200
+#: Fewer heads have no curve.
+_FEWEST = 4
 
 
 @dataclass(frozen=True)
 class KneeNull:
-    """The lowest and the highest knee over ``draws`` permutations of the features."""
+    """The lowest and the highest knee over ``draws`` of unstructured data."""
 
     low: int
     high: int
     draws: int
 
+    def describe(self, knee: int) -> str:
+        """Return where the published rule stops on unstructured data, compared with ``knee`` (0: none) here."""
+        stops = f"{self.low}" if self.low == self.high else f"{self.low} to {self.high}"
+        too = " too" if self.low <= knee <= self.high else f", and {f'at {knee} here' if knee else 'nowhere here'}"
+        return f"the published rule would stop at {stops} on unstructured data{too} ({self.draws} draws)"
 
-def knee_null(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress = silent) -> KneeNull | None:
-    """Apply the published rule to permuted features (None: no permutation has a knee, or there are too many heads).
 
-    Each cell of the features is permuted across heads on its own. That keeps its values and removes all structure.
-    """
-    if len(space.features) > COMPLETE:
+@dataclass(frozen=True, eq=False)
+class NullCurves:
+    """Silhouette curves ``mss (draws, K)`` of unstructured data over the numbers of clusters ``ks (K,)``."""
+
+    ks: NDArray[np.int64]
+    mss: NDArray[np.float64]
+
+    def knee(self, degree: int) -> KneeNull | None:
+        """Return where the rule stops on the curves with a polynomial of ``degree`` (None: it stops on none)."""
+        knees = []
+        for curve in self.mss:
+            try:
+                knees.append(knee(self.ks, curve, degree=degree)[0])
+            except KneeNotFoundError:
+                continue
+        return KneeNull(min(knees), max(knees), len(self.mss)) if knees else None
+
+    @cached_property
+    def band(self) -> NDArray[np.float64]:
+        """The lowest and the highest curve, ``(2, K)``."""
+        return np.stack([self.mss.min(axis=0), self.mss.max(axis=0)])
+
+    def contains(self, curve: Floats) -> bool:
+        """Tell whether a curve is as near to the mean of the null curves as these are to each other.
+
+        The distance is the mean over the numbers of clusters, in standard deviations. With 20 curves, one in 21
+        curves of unstructured data is farther away than all others.
+        """
+        own = [self._height(curve, np.delete(self.mss, draw, axis=0)) for draw, curve in enumerate(self.mss)]
+        return self._height(curve, self.mss) <= max(own)
+
+    @staticmethod
+    def _height(curve: Floats, others: Floats) -> float:
+        spread = np.maximum(others.std(axis=0), 1e-6)
+        return float(np.mean((curve - others.mean(axis=0)) / spread))
+
+    def gap(self, curve: Floats) -> tuple[int, float]:
+        """Return the number of clusters at which a curve is farthest above the mean null curve, and how far."""
+        above = curve - self.mss.mean(axis=0)
+        return int(self.ks[above.argmax()]), float(above.max())
+
+    def describe(self, curve: Floats) -> str:
+        """Return whether a curve shows structure, as a sentence."""
+        if self.contains(curve):
+            return "The curve lies within the band of unstructured data: it shows no clusters of heads."
+        k, gap = self.gap(curve)
+        return (
+            f"The curve lies above the band of unstructured data, most at {k} clusters (by {gap:.2f}): heads do form "
+            "clusters."
+        )
+
+
+def null_curves(space: Space, *, seed: int = 42, progress: Progress = silent) -> NullCurves | None:
+    """Cluster features ``(N, F)`` that a random rotation mixes across heads (None: there are too few or many heads)."""
+    from scipy.linalg import helmert
+    from scipy.stats import ortho_group
+
+    heads = len(space.features)
+    if not _FEWEST <= heads <= COMPLETE:
         return None
-    random, knees = np.random.default_rng(seed), []
+    random, mean = np.random.default_rng(seed), space.features.mean(axis=0)
+    # Coordinates of the heads without their mean, which a rotation must not mix.
+    basis = helmert(heads)
+    coordinates = basis @ space.features
     draws = _FEW_DRAWS if len(space.features) > _MANY_HEADS else _DRAWS
+    made: list[Clustering] = []
     for draw in range(draws):
-        progress("clustering", draw, draws)
-        permuted = place(random.permuted(space.features, axis=0), space.projection, seed)
-        knees.append(cluster(permuted, seed=seed, degree=degree).knee)
-    progress("clustering", draws, draws)
-    knees = [knee for knee in knees if knee]
-    return KneeNull(min(knees), max(knees), draws) if knees else None
+        progress("unstructured", draw, draws)
+        mixed = mean + basis.T @ (ortho_group.rvs(heads - 1, random_state=random) @ coordinates)
+        made.append(cluster(place(mixed.astype(np.float32), space.projection, seed), seed=seed))
+    progress("unstructured", draws, draws)
+    return NullCurves(made[0].ks, np.stack([one.mss for one in made]))

@@ -32,6 +32,7 @@ from cahp.run.document import (
     versions,
 )
 from cahp.run.evidence import HeadEvidence
+from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.measurements import Measurements, timed_on
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields, parse_duration
@@ -142,7 +143,8 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
     if recovery.solves and not recovery.trains and bench.card.no_refit:
         raise OptionError(f"{bench.card.no_refit}; use --recover distill, finetune or none")
-    selection = choose(bench)
+    goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
+    selection = choose(bench, None if goal is None else goal.heads)
     mask = selection.mask
     if mask.empty_layers and recovery is not NONE:
         raise BudgetError(
@@ -156,6 +158,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         texts = bench.dataset.split(settings.report)
         outcomes = measure_outcomes(bench.measurements, texts, mask, recovered=recovered, seed=settings.seed)
         report = Report(**vars(SplitRecord.of(settings.report, texts)), outcomes=outcomes)
+        goal = None if goal is None else confirm(goal, outcomes)
     if costs is None and settings.latency and not mask.empty_layers:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
     arrays = _arrays(bench.evidence, selection)
@@ -164,7 +167,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         mask,
         settings=settings,
         selection=selection,
-        requested=_requested(bench),
+        requested=_requested(bench) if goal is None else goal.heads,
         clustering=bench.evidence.clustering,
         recovered=recovered,
         costs=costs,
@@ -173,9 +176,13 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         notices=labelling(bench.full, bench.reading),
         command=command,
     )
-    null = bench.evidence.knee_null if document.knee and document.budget.requested is None else None
+    null = None
+    if document.knee and document.budget.requested is None:
+        curves = bench.evidence.null_curves
+        if curves is not None:
+            null, arrays = curves.knee(settings.poly_degree), {**arrays, "mss_null": curves.mss}
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
-    document = replace(document, knee_null=null, timings=timings, cached=tuple(bench.resources.cached))
+    document = replace(document, knee_null=null, goal=goal, timings=timings, cached=tuple(bench.resources.cached))
     return Run(document, mask, arrays)
 
 
@@ -201,6 +208,7 @@ def measure_mask(
     settings = replace(
         bench.settings,
         budget=str(mask.count),
+        goal=None,
         recover=NONE.name if recovered is None else recover,
         method=BY_HAND if selection is None else bench.settings.method,
     )
@@ -295,14 +303,14 @@ def method_of(settings: Settings) -> Method:
     return methods.get(settings.method, **{option: getattr(settings, option) for option in own})
 
 
-def choose(bench: Bench) -> Selection:
-    """Choose the heads of the bench's method at its budget.
+def choose(bench: Bench, budget: int | None = None) -> Selection:
+    """Choose the heads of the bench's method at ``budget`` (None: at that of its settings).
 
     Raises:
         BudgetError, KneeNotFoundError: If the budget is impossible, or there is none and the curve has no knee.
     """
     settings = bench.settings
-    budget = _requested(bench)
+    budget = _requested(bench) if budget is None else budget
     method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cahp import models
 from cahp.cards import ModelCard
+from cahp.goals import Goal
 from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative, read_budget
@@ -43,7 +44,8 @@ class Setting:
         choices: The words that it may be (none: any).
         low: The lowest number.
         high: The highest number.
-        unit: ``heads`` and ``duration`` are texts that may also be given as a number, of heads or of seconds.
+        unit: ``heads`` and ``duration`` are texts that may also be given as a number, of heads or of seconds; ``goal``
+            is the text of a ``cahp.goals.Goal``.
         commands: The commands that take it.
         link: Whether it travels in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
     """
@@ -57,7 +59,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     low: int = 0
     high: int | None = None
-    unit: Literal["", "heads", "duration"] = ""
+    unit: Literal["", "heads", "duration", "goal"] = ""
     commands: frozenset[str] = frozenset()
     link: Literal["", "source", "choice"] = ""
 
@@ -84,7 +86,7 @@ class Setting:
             parse_duration(converted, self.flag)
         if self.unit == "heads":
             read_budget(converted)
-        return converted
+        return str(Goal.parse(converted)) if self.unit == "goal" else converted
 
     def _of_kind(self, value: object) -> Any:
         number = isinstance(value, Real) and not isinstance(value, bool)
@@ -187,6 +189,12 @@ class Settings:
         1000, "Number of evaluation texts.", "evaluate recover export", low=1, high=MOST, link="choice"
     )
     budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", unit="heads")
+    goal: str | None = option(
+        None,
+        "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05 or accuracy-loss=1; or the most that reach "
+        "time=-20%.",
+        unit="goal",
+    )
     min_per_layer: int = option(1, "Number of heads that every layer keeps at least.", "compare", link="choice")
     pool_size: int = option(32, "Side length to which attention maps are pooled.", low=2, high=128)
     poly_degree: int = option(

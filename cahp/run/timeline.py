@@ -45,6 +45,7 @@ STAGES = (
     Stage("habits", "Measuring attention targets", "measuring attention targets"),
     Stage("look-alikes", "Comparing with every head", "comparing with every head"),
     Stage("own text", "Evaluating the text", "evaluating the text"),
+    Stage("unstructured", "Clustering unstructured data", "clustering unstructured data"),
     Stage("resamples", "Resampling", "resampling"),
     Stage("table", "Measuring every budget", "measuring every budget"),
     Stage("write", "Writing", "writing"),

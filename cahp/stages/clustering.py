@@ -168,7 +168,7 @@ def mean_simplified_silhouette(distances: Floats, labels: Ints, medoids: Ints) -
 
 
 def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int = 6) -> tuple[int, str]:
-    """The knee of ``mss`` over ascending ``ks``, where more clusters gain little, and the rule that found it.
+    """The knee of ``mss`` over ascending ``ks``, where the published rule stops, and the rule that found it.
 
     Kneedle (Satopaa et al. 2011) on the curve smoothed by a polynomial of the given ``degree`` (rule
     ``"polynomial-6"``); without a result, of the next lower degree, down to 2; then, and at once for fewer than 8

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cahp.costs import Cost, Costs
+from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import HEADLINES, Outcomes, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
@@ -346,31 +347,13 @@ def time_mask(
 # Goals -------------------------------------------------------------------------------------------------------
 
 
-def within_loss(table: BudgetTable, pp: float) -> Row | None:
-    """Find the fewest heads whose measured accuracy is at most ``pp`` points below the full model's (None: none).
+def reach(table: BudgetTable, goal: Goal) -> ReachedGoal:
+    """Find the fewest heads (for time: the most) that are measured to reach a goal.
 
-    The budget is chosen on the texts that evaluate it, so its figures are optimistic.
+    Raises:
+        BudgetError: If none is, with the nearest.
     """
-    full = table.full
-    if full is None:
-        return None
-    # A rounding error must not turn "exactly x points" into "more".
-    enough = full["accuracy"].value - pp / 100 - 1e-9
-    return next(
-        (row for row in table.rows() if row.outcomes is not None and row.outcomes["accuracy"].value >= enough), None
-    )
-
-
-def faster_by(table: BudgetTable, share: float) -> Row | None:
-    """Find the most heads that save at least ``share`` (0..1) of the time (None: no budget saves that much).
-
-    A row between timed budgets has an estimated ratio and no ``speed``. Only measurable savings count, and estimates
-    beside them.
-    """
-    best, saves = None, False
-    for row in table.rows():
-        if row.speed is not None:
-            saves = row.speed.ratio.excludes(1)
-        if saves and row.ratio is not None and row.ratio <= 1 - share + 1e-9:
-            best = row
-    return best
+    rows = {
+        row.budget: goal.estimate(row.outcomes, None if row.speed is None else row.speed.ratio) for row in table.rows()
+    }
+    return goal.choose({budget: estimate for budget, estimate in rows.items() if estimate}, len(rows))

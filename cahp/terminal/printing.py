@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 from cahp.exports.footprint import lines
 from cahp.exports.formats import model_form
+from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
@@ -31,12 +32,12 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     model, total = run.model, run.model.layers * run.model.heads
     method = "" if run.settings.method == Settings.method else f" by {run.settings.method}"
     yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{method}{_reason(run)}"
+    if run.goal is not None:
+        yield from _goal_lines(run.goal)
     yield ""
     yield from grid_lines(run.mask, run.rescued)
-    null = run.knee_null
-    if null is not None:
-        stops = f"{null.low}" if null.low == null.high else f"{null.low} to {null.high}"
-        yield f"  the published rule would stop at {stops} on unstructured data too ({null.draws} permutations)"
+    if run.knee_null is not None:
+        yield f"  {run.knee_null.describe(run.knee or 0)}"
     yield ""
     yield from _outcomes(run.data.eval.split, run.outcomes)
     if run.report is not None:
@@ -55,9 +56,26 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     yield from list_notes(run.notices, run.test_opened)
 
 
+def _goal_lines(goal: ReachedGoal) -> Iterator[str]:
+    yield (
+        f"  {goal.goal} is reached at {goal.heads} heads: {goal.estimate}; {goal.measured} of {goal.budgets} budgets "
+        "were measured"
+    )
+    match goal.confirmed:
+        case None:
+            check = "" if Goal.parse(goal.goal).wants_most else "; --report test checks it on other texts"
+            yield f"  The number of heads was chosen on these texts, so its figures are optimistic{check}"
+        case True:
+            yield "  The test split confirms it: the limit of its interval reaches the goal, too"
+        case False:
+            yield "  The test split does not confirm it: the limit of its interval misses the goal"
+
+
 def _reason(run: RunDocument) -> str:
+    if run.goal is not None:
+        return f" ({'the most' if Goal.parse(run.goal.goal).wants_most else 'the fewest'} that reach the goal)"
     if run.budget.requested is not None:
-        return f" (as requested; the curve suggests {run.knee})" if run.knee else " (as requested)"
+        return f" (as requested; the published rule stops at {run.knee})" if run.knee else " (as requested)"
     name, _, degree = (run.knee_rule or "").partition("-")
     rule = f"smoothed by a polynomial of degree {degree}" if name == "polynomial" else "farthest from its chord"
     added = f"; {len(run.rescued)} more by the per-layer minimum" if run.rescued else ""

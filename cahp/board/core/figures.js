@@ -30,7 +30,7 @@ export function written([name, value, tag, lines]) {
 }
 
 function keptHeads(state, total) {
-  const why = { auto: "CAHP's choice", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
+  const why = { auto: "where the published rule stops", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
   return ["Heads kept", `${state.budget} of ${total}`, "", [`${percent(state.budget / total, 0)}, ${why}`]];
 }
 

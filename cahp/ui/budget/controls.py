@@ -9,17 +9,23 @@ import numpy as np
 import streamlit as st
 
 from cahp.exports.masks import read_mask
-from cahp.recoveries import RECOVERIES, name_of_result
+from cahp.goals import GOALS, Goal
+from cahp.recoveries import QUICK, RECOVERIES, name_of_result
 from cahp.stages.clustering import DEGREES
-from cahp.studies.budget_sweep import faster_by, within_loss
+from cahp.studies.budget_sweep import reach
 from cahp.ui.budget import notes, pinned
 from cahp.ui.frame.page import link
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.values import BudgetError, CahpError
+from cahp.values import CahpError
 
 #: Session keys: the kind of goal, and the number of goals so far.
 _GOAL, _GOALS = "budget-goal", "budget-goals-asked"
+#: The number of heads that is offered beside that of the published rule.
+_ENOUGH = Goal.parse("agreement=95%")
+_WHY = "The fewest heads that keep 95 % agreement with the full model after the refit, on these texts"
+#: The kind of goal that needs no measurement.
+_SHARE = "share"
 #: Settings of the method that have names for their values.
 _CHOICES = {
     "projection": ("Projection", {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}),
@@ -30,12 +36,24 @@ _CHOICES = {
 
 def draw(explorer: Explorer) -> None:
     """Draw the row of controls."""
+    enough = _enough_after_refit(explorer)
+
+    def keep_enough() -> None:
+        assert enough is not None
+        explorer.recover = QUICK.name
+        explorer.board.set_budget(enough)
+
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
         board, suggested = explorer.board, explorer.choices().suggested
-        choice = "No clear choice" if suggested is None else f"CAHP's choice: {suggested.mask.count}"
+        choice = "No knee" if suggested is None else f"Published rule: {suggested.mask.count}"
         knee = "The number of clusters at which the published rule stops: the knee of the silhouette curve"
         for label, key, disabled, act, about in (
             (choice, "board-auto", board.auto or suggested is None, partial(board.set_budget, None), knee),
+            *(
+                ()
+                if enough is None
+                else ((f"{_ENOUGH.amount:g} % agreement: {enough}", "board-enough", False, keep_enough, _WHY),)
+            ),
             ("Undo", "board-undo", not board.can_undo, board.undo, None),
             ("Reset", "board-reset", not board.by_hand, board.reset, "Restore the heads of the budget"),
         ):
@@ -44,13 +62,21 @@ def draw(explorer: Explorer) -> None:
                 act()
                 st.rerun()
         # A new key closes the panel; the answer appears under the headline.
-        with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
+        with st.popover("By a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)
         with st.popover("Load a mask", key="load-mask"):
             _draw_upload(explorer)
         _draw_recovery(explorer)
         pinned.draw_button(explorer)
         link("export", "Export →")
+
+
+def _enough_after_refit(explorer: Explorer) -> int | None:
+    """Return the fewest heads that keep the full model's predictions after a refit (None: not measured)."""
+    table = explorer.table(QUICK.name)
+    if table is None or table.measured()[0] < len(table.budgets):
+        return None
+    return reach(table, _ENOUGH).heads
 
 
 def _draw_recovery(explorer: Explorer) -> None:
@@ -90,44 +116,42 @@ def _draw_upload(explorer: Explorer) -> None:
 
 
 def _draw_goals(explorer: Explorer) -> None:
-    goal = st.radio("Keep", ("a share of the heads", "the accuracy", "the time"), key=_GOAL, horizontal=True)
-    if goal == "a share of the heads":
-        value = st.number_input("Keep at most, in % of the heads", 1, 100, 20, key="goal-share")
-    elif goal == "the accuracy":
-        value = st.number_input("Lose at most, in points of accuracy", 0.0, 50.0, 1.0, step=0.5, key="goal-loss")
-    else:
-        value = st.number_input("Save at least, in % of the time", 1, 90, 20, key="goal-speed")
+    labels = {_SHARE: "A share of the heads of at most (%)", **{name: kind.label for name, kind in GOALS.items()}}
+    name = st.radio("Keep or save", list(labels), key=_GOAL, format_func=lambda name: labels[name])
+    kind = GOALS.get(name)
+    default, highest, step = (20.0, 100.0, 1.0) if kind is None else (kind.default, kind.highest, kind.step)
+    # A goal of 0 would be reached by noise, or by nothing.
+    amount = st.number_input(labels[name], step, highest, default, step=step, key=f"goal-{name}")
     if st.button("Find the budget", key="goal-apply", type="primary"):
         st.session_state[_GOALS] = st.session_state.get(_GOALS, 0) + 1
         try:
-            notes.write(_reach_goal(explorer, goal, float(value)))
+            notes.write(_keep_share(explorer, amount) if kind is None else _reach_goal(explorer, Goal(kind, amount)))
         except CahpError as error:
             notes.write(error)
         st.rerun()
 
 
-def _reach_goal(explorer: Explorer, goal: str, value: float) -> str:
-    """Put the budget that meets a goal on the board, and return the answer in words."""
+def _keep_share(explorer: Explorer, percent: float) -> str:
+    table = explorer.table()
+    assert table is not None
+    budget = int(np.floor(percent / 100 * table.budgets[-1] + 0.5))
+    table.selection(budget)
+    explorer.board.set_budget(budget)
+    return ""
+
+
+def _reach_goal(explorer: Explorer, goal: Goal) -> str:
+    """Put the budget that reaches a goal on the board, and return the answer in words."""
     table = explorer.table(explorer.recover)
     assert table is not None
-    if goal == "a share of the heads":
-        budget = int(np.floor(value / 100 * table.budgets[-1] + 0.5))
-        table.selection(budget)
-        explorer.board.set_budget(budget)
-        return ""
-    row = within_loss(table, value) if goal == "the accuracy" else faster_by(table, value / 100)
-    if row is None:
-        raise BudgetError("No measured budget reaches this goal; measure more budgets.")
-    explorer.board.set_budget(row.budget)
-    if goal == "the accuracy":
-        return (
-            f"{row.budget} heads lose at most {value:.1f} points on these texts. The budget was chosen on them, so the "
-            "figure is optimistic; check it on the test split."
-        )
-    how = "estimated between two timed budgets"
-    if row.speed is not None:
-        how = f"timed: {row.speed.ratio.text}, 95 % interval {row.speed.ratio.span}"
-    return f"{row.budget} heads save at least {value:.0f} % of the time ({how})."
+    reached = reach(table, goal)
+    explorer.board.set_budget(reached.heads)
+    which = "the most" if goal.wants_most else "the fewest"
+    searched = f"{reached.measured} of {reached.budgets} budgets are measured"
+    return (
+        f"{reached.heads} heads are {which} that reach {goal}: {reached.estimate}; {searched}. The budget was chosen "
+        "on these texts, so the figure is optimistic; check it on the test split."
+    )
 
 
 def draw_method(explorer: Explorer) -> None:
@@ -158,6 +182,10 @@ def draw_method(explorer: Explorer) -> None:
     clusters = explorer.clusters
     if clusters is not None:
         knee, rule = clusters.clustering.knee, clusters.clustering.knee_rule
-        st.caption("The curve has no knee." if rule == "none" else f"The knee is at {knee} ({plain(rule)}).")
+        st.caption(
+            "The curve has no knee."
+            if rule == "none"
+            else f"The published rule stops at {knee}, the knee of the curve ({plain(rule)})."
+        )
     if explorer.results.run is None:
         st.caption("A change needs a run on this machine; cached results are reused.")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import streamlit as st
 
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import board, controls, details, measuring, own_text, pinned
-from cahp.ui.frame import address
+from cahp.ui.frame import address, knee
 from cahp.ui.frame.running import need_run
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.work import WARM
 
 #: What can be shown below the board.
-_DETAILS = {
+_DETAILS: Mapping[str, Callable[[Explorer], None]] = {
     "Where the heads lie": details.draw_space,
     "Replacement head": details.draw_replacement,
     "Changed answers": details.draw_flips,
+    "Published rule": partial(knee.draw, place="budget"),
     pinned.TAB: pinned.draw_texts,
 }
 

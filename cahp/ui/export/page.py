@@ -150,8 +150,8 @@ def _draw_silhouette_curve(explorer: Explorer) -> None:
     display.show(
         silhouette(clustering.ks, clustering.mss, clustering.knee or None, dark=display.is_dark()),
         title=f"The knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
-        help="Mean silhouette of k clusters of heads: higher means better separated. After the knee, more clusters add "
-        "little.",
+        help="Mean silhouette of k clusters of heads: higher means better separated. The "
+        "published rule stops at the knee.",
         name="silhouette",
         data={"k": clustering.ks.tolist(), "silhouette": clustering.mss.tolist()},
     )

@@ -17,10 +17,12 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import bundled, data, models
 from cahp.board.state import Choices
 from cahp.cards import ModelCard
+from cahp.goals import Goal
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.command_line import to_text
 from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
+from cahp.studies.budget_sweep import reach
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.values import CahpError, HeadMask, MaskError
@@ -40,7 +42,7 @@ _SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
 #: The pin, and with a prefix the fields that open its model, where that is not the model of the address.
 _PINNED_MODEL = ("model", *PROMPT, "label_map")
 _PINNED = ("pin", "pin-recover", *(f"pin-{name}" for name in _PINNED_MODEL))
-_BOARD = ("budget", "mask", "recover", *_PINNED)
+_BOARD = ("budget", "goal", "mask", "recover", *_PINNED)
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "answers": data.parse_answers,
@@ -152,7 +154,8 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
             table.selection(budget)
         explorer.board.set_budget(budget)
     else:
-        explorer.board.set_budget(None)
+        table = explorer.table(explorer.recover) if "goal" in fields else None
+        explorer.board.set_budget(None if table is None else reach(table, Goal.parse(fields["goal"])).heads)
     pin = {name: value for name, value in fields.items() if name in _PINNED}
     if pin == _describe_pin(explorer):
         # The pin may be of another model that is already looked up.

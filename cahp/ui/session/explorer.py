@@ -24,7 +24,7 @@ from cahp.ui.session import lifetime
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
-from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, BoardState, Kind, Work
+from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, NULL, RUN, SPEED, TABLE, BoardState, Kind, Work
 from cahp.values import HeadMask
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Explorer:
         if not same:
             self.results = Results.load(self.bench)
             # A run in progress would have the old settings.
-            self.work.drop(RUN, CLUSTERS, FIGURE, DISTIL, SPEED)
+            self.work.drop(RUN, CLUSTERS, NULL, FIGURE, DISTIL, SPEED)
         self.work.drop(TABLE)
 
     # Results for the board -----------------------------------------------------------------------------------

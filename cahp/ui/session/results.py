@@ -14,6 +14,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
+from cahp.run.knee_null import NullCurves
 from cahp.run.prune import read_run
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings, key_fields
@@ -25,7 +26,7 @@ from cahp.values import HeadMask
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(
     {
-        *("budget", "poly_degree", "min_per_layer", "salience", "representative", "latency", "device"),
+        *("budget", "goal", "poly_degree", "min_per_layer", "salience", "representative", "latency", "device"),
         *("recover", "recover_data", "recover_time", "labels"),
     }
 )
@@ -51,6 +52,8 @@ class Results:
         self.arrays: Mapping[str, NDArray[Any]] = arrays or {}
         #: The bundled run, if it is on screen: it was measured on another machine.
         self.bundle = bundle
+        #: The silhouette curves of unstructured data (None: not computed).
+        self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"]) if "mss_null" in self.arrays else None
         self.bundled = bundle is not None
         #: Whether a bundled run is hidden because the model or data installed here differ from those it was made with.
         self.outdated = outdated

@@ -17,6 +17,7 @@ from cahp.costs import Costs
 from cahp.outcomes import Outcomes, changed_rows
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.knee_null import NullCurves
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled, measure_steps
@@ -217,6 +218,10 @@ CLUSTERS: Kind[Bench, HeadClusters] = Kind(
     lambda bench, _: HeadClusters.of(bench.evidence),
     lambda bench: f"clusters-{bench.settings.salience}-{bench.settings.poly_degree}",
     awaited=False,
+)
+#: Cluster unstructured data, to see what the silhouette curve shows.
+NULL: Kind[Bench, NullCurves | None] = Kind(
+    lambda bench, _: bench.evidence.null_curves, lambda bench: f"null-{bench.calibration.sha256}", awaited=False
 )
 #: Load the model and compute the full model's predictions before they are needed.
 WARM: Kind[Bench, None] = Kind(

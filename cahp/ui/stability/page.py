@@ -10,6 +10,7 @@ import streamlit as st
 from cahp.figures.head_grid import places
 from cahp.figures.stability import frequency_figure, knee_figure, overlap_figure
 from cahp.studies.stability import Axis, Stability, cached, over_degrees, stability
+from cahp.ui.frame import knee
 from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
 from cahp.ui.session import jobs
@@ -63,6 +64,9 @@ def draw(explorer: Explorer) -> None:
     result = _resample(explorer, axis, resamples, budget)
     if result is not None:
         _draw_result(explorer, result, requested=resamples)
+    if explorer.clusters is not None:
+        st.subheader("Is the number of heads a property of the data?")
+        knee.draw(explorer, place="stability")
 
 
 def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
@@ -93,11 +97,11 @@ def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
             help="More resamples give narrower intervals: with 12, a head kept half of the time shows 25 to 75 %.",
         )
     with how_many:
-        knee, fixed = "from the knee", f"always {explorer.board.budget}"
+        by_rule, fixed = "published rule", f"always {explorer.board.budget}"
         heads = st.segmented_control(
             "Heads to keep",
-            [knee, fixed],
-            default=knee,
+            [by_rule, fixed],
+            default=by_rule,
             required=True,
             key=f"stability-budget-{explorer.board.budget}",
             disabled=axis == "degree",
@@ -179,7 +183,7 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
     moved.metric(
         "Clusters at the knee",
         f"{seen.min()} to {seen.max()}" if len(seen) else "no knee",
-        help="The number of clusters that the silhouette curve suggests.",
+        help="The number of clusters at which the published rule stops.",
     )
     if result.overlap_ci95 is not None:
         overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {found} resamples")
@@ -193,10 +197,10 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
     if explorer.results.run is not None:
         sure = int((frequency[mask.keep] == 1).sum())
         kept_always = f"Of the {mask.count} heads kept now, {sure} are kept in every resample"
-    knee = "No resample has a knee"
+    moves = "No resample has a knee"
     if len(seen):
         same = seen.min() == seen.max()
-        knee = f"The knee {f'stays at {seen[0]}' if same else f'moves between {seen.min()} and {seen.max()}'} clusters"
+        moves = f"The knee {f'stays at {seen[0]}' if same else f'moves between {seen.min()} and {seen.max()}'} clusters"
     left, right = st.columns([3, 2], gap="medium")
     with left:
         display.show(
@@ -214,9 +218,9 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
     with right:
         display.show(
             knee_figure(result, variation.column, dark=dark),
-            title=knee,
-            help="Beyond the knee of the silhouette curve, more clusters add little. Without a fixed budget, the knee "
-            "sets the number of clusters; heads added to empty layers come on top.",
+            title=moves,
+            help="The published rule stops at the knee of the silhouette curve. Without a fixed budget, that is the "
+            "number of clusters; heads added to empty layers come on top.",
             name=f"knees-{result.axis}",
             data={
                 variation.column: result.values.tolist(),

@@ -35,6 +35,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "eval_split": NAMED,
     "eval_limit": st.integers(1, 10_000_000),
     "budget": st.sampled_from(["auto", "7", "15%"]),
+    "goal": st.sampled_from(["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%"]),
     "min_per_layer": st.integers(0, 4),
     "pool_size": st.integers(2, 128),
     "poly_degree": st.integers(2, 10),

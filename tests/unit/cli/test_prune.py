@@ -303,6 +303,8 @@ def test_the_arrays_have_the_shapes_of_the_contract(folder: Path, run: dict[str,
         "distances": (heads, heads),
         "labels_of_k": (heads - 2, heads),
         "medoids_of_k": (sum(range(2, heads)),),
+        # The curves of unstructured data, where the published rule chose the number.
+        **({"mss_null": (run["knee_null"]["draws"], heads - 2)} if run["knee_null"] else {}),
     }
     assert {name: arrays[name].shape for name in arrays.files} == shapes
     assert arrays["class_counts"].tolist() == [60, 60]

@@ -199,8 +199,8 @@ def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin
 @pytest.mark.parametrize(
     ("knee", "words"),
     [
-        (5, "Its knee is at 5: more clusters add little. Here 3 heads were chosen by hand."),
-        (0, "It has no knee, so it does not suggest a number of heads. Here 3 heads were chosen by hand."),
+        (5, "The published rule stops at its knee, 5. Here 3 heads were chosen by hand."),
+        (0, "It has no knee, so the published rule does not stop. Here 3 heads were chosen by hand."),
     ],
 )
 def test_why_this_many_is_said_of_a_mask_made_by_hand_too(knee: int, words: str) -> None:

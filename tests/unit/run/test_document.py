@@ -70,7 +70,7 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     document = RunDocument.from_json({"a later version's": 1, **dict(reversed(run.items()))})
     said = json.loads(json_text(document.to_json()))
     measured = list(run).index("delta") + 1
-    later = ["clusters", "report", "notices", "distill", "machine", "steps", "knee_null", "precision"]
+    later = ["clusters", "report", "notices", "distill", "machine", "steps", "knee_null", "goal", "precision"]
     assert list(said) == [*list(run)[:measured], "outcomes", *list(run)[measured:], *later]
     assert list(said["model"]) == list(run["model"])
     assert RunDocument.from_json(said) == document
@@ -102,15 +102,17 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         "latency_time": "5s",
         "splits": {},
         "precision": "float32",
+        "goal": None,
     }
     assert json.loads(json_text(document.to_json())) == {
-        **said,
-        "outcomes": plain_json(outcome_records(document.outcomes)["outcomes"]),
-        "settings": {**said["settings"], **later},
-        "refit": {**said["refit"], **LATER_REFIT},
         "distill": None,
         "machine": None,
         "steps": [],
         "knee_null": None,
+        "goal": None,
         "precision": {"evaluation": "float32", "signatures": "float32"},
+        **said,
+        "outcomes": plain_json(outcome_records(document.outcomes)["outcomes"]),
+        "settings": {**later, **said["settings"]},
+        "refit": {**LATER_REFIT, **said["refit"]},
     }

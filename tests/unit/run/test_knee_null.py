@@ -1,26 +1,92 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import fakes
 import numpy as np
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from cahp.run import knee_null as module
-from cahp.run.knee_null import knee_null
+from cahp import models
+from cahp.run import knee_null
+from cahp.run.knee_null import KneeNull, NullCurves, null_curves
 from cahp.stages.clustering import cluster
 from cahp.stages.space import place
+from cahp.store import Store
 
 
-def test_permuted_features_have_the_knee_of_noise_whatever_structure_there_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_DRAWS", 20)
+def test_mixed_features_have_the_curve_of_noise_whatever_structure_there_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knee_null, "_DRAWS", 20)
     random = np.random.default_rng(0)
     groups = random.normal(size=(4, 50)).repeat(6, axis=0) + 0.01 * random.normal(size=(24, 50))
     noise = random.normal(size=(24, 50))
     structured, unstructured = (place(points.astype(np.float32), "pca", 42) for points in (groups, noise))
-    null = knee_null(structured)
+    null = null_curves(structured)
     assert null is not None
-    assert (null, null.draws) == (knee_null(structured), 20)
-    assert null.low <= cluster(unstructured).knee <= null.high
-    assert cluster(structured).mss[2] > cluster(place(random.permuted(groups, axis=0), "pca", 42)).mss[2]
+    assert null.mss.shape == (20, 22)
+    again = null_curves(structured)
+    assert again is not None
+    assert np.array_equal(null.mss, again.mss)
+    # There are four groups: their curve leaves the band.
+    curve = cluster(structured).mss
+    assert not null.contains(curve)
+    assert "lies above the band of unstructured data" in null.describe(curve)
+    # The curve of noise does not.
+    null, other = null_curves(unstructured), cluster(unstructured)
+    assert null is not None
+    assert null.contains(other.mss)
+    assert "it shows no clusters of heads" in null.describe(other.mss)
+    knees = null.knee(6)
+    assert knees is not None
+    assert knees.low <= other.knee <= knees.high
 
 
-def test_too_many_heads_are_left_out() -> None:
-    assert knee_null(place(np.random.default_rng(0).normal(size=(513, 3)).astype(np.float32), "pca", 42)) is None
+def test_a_rotation_keeps_means_and_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knee_null, "_DRAWS", 20)
+    points = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    mixed: list[np.ndarray] = []
+    monkeypatch.setattr(knee_null, "place", lambda *given: mixed.append(given[0]) or place(*given))
+    null_curves(place(points, "pca", 42))
+    assert len(mixed) == 20
+    for one in mixed:
+        assert np.allclose(one.mean(axis=0), points.mean(axis=0), atol=1e-5)
+        assert np.allclose(np.cov(one.T), np.cov(points.T), atol=1e-4)
+        assert not np.allclose(one, points, atol=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_random_weights_the_band_contains_the_curve_and_the_sentence_says_so(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knee_null, "_DRAWS", 20)
+    torch.manual_seed(seed)
+    shape = {"hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 6}
+    folder = fakes.save_model(tmp_path / "model", **shape)
+    config = AutoConfig.from_pretrained(folder)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    evidence = fakes.evidence(models.identify(str(folder)), fakes.sentences(80, seed=seed), Store(tmp_path / "store"))
+    null, curve = evidence.null_curves, evidence.clustering.mss
+    assert null is not None
+    assert null.contains(curve)
+    assert "within the band of unstructured data" in null.describe(curve)
+
+
+def test_the_band_and_the_gap_can_be_worked_out_by_hand() -> None:
+    null = NullCurves(np.array([2, 3, 4]), np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.5], [0.2, 0.2, 0.4]]))
+    assert null.band.tolist() == [[0.1, 0.2, 0.3], [0.3, 0.2, 0.5]]
+    k, gap = null.gap(np.array([0.2, 0.5, 0.4]))
+    assert (k, gap) == (3, pytest.approx(0.3))
+    assert null.knee(6) is None
+
+
+def test_the_sentence_says_too_only_where_the_knee_lies_in_between() -> None:
+    null = KneeNull(14, 14, 20)
+    assert null.describe(14) == "the published rule would stop at 14 on unstructured data too (20 draws)"
+    assert null.describe(36) == ("the published rule would stop at 14 on unstructured data, and at 36 here (20 draws)")
+    assert "nowhere here" in null.describe(0)
+
+
+@pytest.mark.parametrize("heads", [3, 513])
+def test_too_few_or_many_heads_are_left_out(heads: int) -> None:
+    assert null_curves(place(np.random.default_rng(0).normal(size=(heads, 3)).astype(np.float32), "pca", 42)) is None

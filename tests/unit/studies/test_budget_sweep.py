@@ -4,12 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from clusters import on_a_line, outcomes, ratio_of, speed
+from clusters import on_a_line, outcomes, speed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import bundled
 from cahp.files import json_text
+from cahp.goals import Goal
 from cahp.outcomes import Outcomes
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import (
@@ -18,8 +19,7 @@ from cahp.studies.budget_sweep import (
     BudgetTable,
     Speed,
     coarse_to_fine,
-    faster_by,
-    within_loss,
+    reach,
 )
 from cahp.values import BudgetError, Estimate, HeadMask, Selection
 
@@ -149,9 +149,7 @@ def test_a_glimpse_is_an_estimate_until_all_texts_have_answered() -> None:
     assert filled.row(6).values["accuracy"] == pytest.approx(0.75)
     assert filled.measured()[0] == 1
     assert filled.as_json()["outcomes"].keys() == {"8"}
-    found = within_loss(filled, 50)
-    assert found is not None
-    assert found.budget == 8
+    assert reach(filled, Goal.parse("accuracy-loss=50")).heads == 8
     filled.add(4, outcomes=outcomes(0.7))
     assert (filled.row(4).values["accuracy"], filled.row(4).glimpse) == (0.7, None)
 
@@ -188,53 +186,27 @@ def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
 # --- budgets by a goal
 
 
-def test_a_loss_is_answered_by_the_fewest_heads_that_keep_to_it() -> None:
+def test_a_goal_is_answered_by_the_fewest_heads_whose_interval_reaches_it() -> None:
     filled = table()
-    for budget, accuracy in ((2, 0.70), (4, 0.88), (5, 0.87), (8, 0.90)):
-        filled.add(budget, outcomes=outcomes(accuracy))
-    found = within_loss(filled, 2.0)
-    assert found is not None
-    assert found.budget == 4
-    # 0.90 - 0.88 is a little more than 0.02 in floating point; it is still "at most 2 points".
-    assert within_loss(filled, 1.0) == filled.row(8)
-
-
-def test_an_estimate_never_answers_for_an_accuracy() -> None:
-    filled = table()
-    filled.add(2, outcomes=outcomes(0.80))
-    filled.add(8, outcomes=outcomes(0.90))
-    found = within_loss(filled, 5.0)
-    assert found is not None
-    assert found.budget == 8
-
-
-def test_without_the_full_model_no_loss_is_known() -> None:
-    filled = table()
-    filled.add(2, outcomes=outcomes(0.8))
-    assert within_loss(filled, 50.0) is None
+    for budget, low in ((2, 0.90), (4, 0.96), (5, 0.94), (8, 1.0)):
+        filled.add(budget, outcomes={**outcomes(0.9), "agreement": Estimate(0.97, (low, 0.99), 100, "share")})
+    reached = reach(filled, Goal.parse("agreement=95%"))
+    assert (reached.heads, reached.estimate.low, reached.measured, reached.budgets) == (4, 0.96, 4, 7)
+    assert reach(filled, Goal.parse("agreement=97%")).heads == 8
 
 
 def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
     filled = table()
     filled.add(2, speed=speed(0.4))
-    filled.add(6, speed=speed(0.8))
-    found = faster_by(filled, 0.2)
-    assert found is not None
-    assert (found.budget, found.speed is not None) == (6, True)
-    between = faster_by(filled, 0.3)
-    assert between is not None
-    assert (between.budget, between.speed) == (5, None)
-    assert faster_by(filled, 0.7) is None
+    filled.add(6, speed=speed(0.79))
+    assert (reach(filled, Goal.parse("time=-20%")).heads, reach(filled, Goal.parse("time=-21%")).heads) == (6, 2)
+    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-70%; 2 heads come nearest: 0\.40 ×"):
+        reach(filled, Goal.parse("time=-70%"))
 
 
-def test_a_time_that_could_as_well_be_the_same_saves_nothing_nor_does_an_estimate_beside_it() -> None:
-    filled = table()
-    filled.add(2, speed=speed(0.8))
-    filled.add(4, speed=replace(speed(0.95), ratio=ratio_of(0.95, 0.85, 1.05)))
-    found = faster_by(filled, 0.01)
-    assert found is not None
-    # Between 2 and 4 heads the saving shrinks; between 4 and all there is none to shrink.
-    assert found.budget == 3
+def test_without_a_measurement_no_goal_is_reached() -> None:
+    with pytest.raises(BudgetError, match=r"kl=0\.05 is not measured at any budget"):
+        reach(table(), Goal.parse("kl=0.05"))
 
 
 # --- the table and its clusters

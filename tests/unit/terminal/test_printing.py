@@ -6,6 +6,7 @@ import documents
 
 from cahp.costs import Cost, Timing
 from cahp.exports.footprint import Footprint
+from cahp.goals import ReachedGoal
 from cahp.run.document import CostRecord, RunDocument
 from cahp.run.knee_null import KneeNull
 from cahp.terminal.printing import cost_lines, export_lines, run_lines
@@ -23,10 +24,26 @@ def test_a_time_that_could_as_well_be_the_same_is_said_first_to_be_no_change() -
 
 def test_a_run_says_where_the_rule_stops_on_unstructured_data() -> None:
     run = RunDocument.from_json(documents.run_json())
-    run = replace(run, knee_null=KneeNull(13, 15, 20), verified=replace(run.verified, difference=0.0))
-    said = "  the published rule would stop at 13 to 15 on unstructured data too (20 permutations)"
+    run = replace(run, knee=14, knee_null=KneeNull(13, 15, 20), verified=replace(run.verified, difference=0.0))
+    said = "  the published rule would stop at 13 to 15 on unstructured data too (20 draws)"
     assert said in run_lines(run)
+    elsewhere = "  the published rule would stop at 13 to 15 on unstructured data, and at 36 here (20 draws)"
+    assert elsewhere in run_lines(replace(run, knee=36))
     assert said not in run_lines(replace(run, knee_null=None))
+
+
+def test_a_run_says_how_its_goal_was_reached_and_whether_other_texts_confirm_it() -> None:
+    run = RunDocument.from_json(documents.run_json())
+    reached = ReachedGoal("agreement=95%", 31, Estimate(0.963, (0.951, 0.975), 1000, "share"), 12, 67)
+    run = replace(run, goal=reached, verified=replace(run.verified, difference=0.0))
+    title, found, note, *_ = run_lines(run)
+    assert title.endswith("(the fewest that reach the goal)")
+    assert found == (
+        "  agreement=95% is reached at 31 heads: 96.3 % [95.1, 97.5], n = 1,000; 12 of 67 budgets were measured"
+    )
+    assert "optimistic" in note
+    confirmed = [list(run_lines(replace(run, goal=replace(reached, confirmed=answer))))[2] for answer in (True, False)]
+    assert ["does not confirm" in line for line in confirmed] == [False, True]
 
 
 def test_so_it_is_with_another_runtime() -> None:

@@ -1,0 +1,130 @@
+"""Goals for a budget: one table of the properties that a pruned model is to keep, for options and screens.
+
+A budget reaches a goal if the limit of its 95 % interval does, not only the value. A new goal is one row of ``GOALS``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cahp.outcomes import Outcomes
+from cahp.values import BudgetError, Estimate, OptionError
+
+
+@dataclass(frozen=True)
+class GoalKind:
+    """One row: the ``name`` in options, the ``label`` on screen, and the bound ``start + scale * amount``.
+
+    ``outcome`` is the measured outcome (None: the time of the cut model against the full one). An amount is written
+    with ``sign`` before and ``unit`` behind it; ``default``, ``highest`` and ``step`` are amounts on screen. With
+    ``upper`` the upper limit of the interval must stay below the bound, else the lower one above it.
+    """
+
+    name: str
+    label: str
+    outcome: str | None
+    scale: float
+    default: float
+    highest: float
+    step: float
+    start: float = 0.0
+    sign: str = ""
+    unit: str = ""
+    upper: bool = False
+
+
+_AGREEMENT, _LOSS = "Agreement with the full model of at least (%)", "Accuracy lost of at most (points)"
+_KL, _TIME = "KL divergence from the full model of at most (nats)", "Time saved of at least (%)"
+
+#: All goals by name, in the order in which they are offered.
+GOALS: Mapping[str, GoalKind] = {
+    kind.name: kind
+    for kind in (
+        GoalKind("agreement", _AGREEMENT, "agreement", 0.01, default=95.0, highest=100.0, step=1.0, unit="%"),
+        GoalKind("kl", _KL, "kl", 1.0, default=0.05, highest=10.0, step=0.01, upper=True),
+        GoalKind("accuracy-loss", _LOSS, "accuracy_change", -1.0, default=1.0, highest=100.0, step=0.5),
+        GoalKind(
+            "time", _TIME, None, -0.01, default=20.0, highest=99.0, step=1.0, start=1.0, sign="-", unit="%", upper=True
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ReachedGoal:
+    """A goal as text, and the number of heads that reaches it, chosen among ``measured`` of ``budgets`` budgets.
+
+    ``estimate`` comes from the texts that chose the number, so it is optimistic. ``confirmed`` tells whether the test
+    split reaches the goal as well (None: it was not opened, or the goal is about time).
+    """
+
+    goal: str
+    heads: int
+    estimate: Estimate
+    measured: int
+    budgets: int
+    confirmed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A goal: a row of ``GOALS`` and an amount."""
+
+    kind: GoalKind
+    amount: float
+
+    @classmethod
+    def parse(cls, text: str) -> Goal:
+        """Read a goal such as ``agreement=95%``.
+
+        Raises:
+            OptionError: If it is none.
+        """
+        name, _, amount = (part.strip() for part in text.partition("="))
+        if name == "kv-cache":
+            raise OptionError("--goal kv-cache is not measured yet; choose another goal, such as kl=0.05")
+        kind = GOALS.get(name)
+        match = None
+        if kind is not None:
+            match = re.fullmatch(rf"{kind.sign}([0-9]{{1,4}}(?:\.[0-9]{{1,6}})?)\s*{kind.unit}", amount)
+        if kind is None or match is None or float(match[1]) > kind.highest:
+            examples = ", ".join(str(cls(kind, kind.default)) for kind in GOALS.values())
+            raise OptionError(f'--goal: cannot read "{text}"; write one of {examples}')
+        return cls(kind, float(match[1]))
+
+    def __str__(self) -> str:
+        return f"{self.kind.name}={self.kind.sign}{self.amount:g}{self.kind.unit}"
+
+    @property
+    def wants_most(self) -> bool:
+        """Whether the most heads are wanted: each pruned head saves time, and costs everything else."""
+        return self.kind.outcome is None
+
+    def estimate(self, outcomes: Outcomes | None, ratio: Estimate | None) -> Estimate | None:
+        """Return the estimate that the goal is about (None: not measured)."""
+        return ratio if self.kind.outcome is None else (outcomes or {}).get(self.kind.outcome)
+
+    def is_reached_by(self, estimate: Estimate) -> bool:
+        """Tell whether the limit of the interval keeps the bound; a rounding error does not decide."""
+        return self._beyond(estimate) <= 1e-9
+
+    def _beyond(self, estimate: Estimate) -> float:
+        bound = self.kind.start + self.kind.scale * self.amount
+        return estimate.high - bound if self.kind.upper else bound - estimate.low
+
+    def choose(self, estimates: Mapping[int, Estimate], budgets: int) -> ReachedGoal:
+        """Return the fewest heads (for time: the most) of which ``estimates`` reach the goal, of so many ``budgets``.
+
+        Raises:
+            BudgetError: If none does, with the nearest.
+        """
+        if not estimates:
+            raise BudgetError(f"{self} is not measured at any budget; measure more budgets, or choose another goal.")
+        reached = [heads for heads, estimate in estimates.items() if self.is_reached_by(estimate)]
+        if not reached:
+            nearest = min(estimates, key=lambda heads: self._beyond(estimates[heads]))
+            raise BudgetError(f"No measured budget reaches {self}; {nearest} heads come nearest: {estimates[nearest]}.")
+        heads = max(reached) if self.wants_most else min(reached)
+        return ReachedGoal(str(self), heads, estimates[heads], len(estimates), budgets)

@@ -1,0 +1,63 @@
+"""The silhouette curve with the band of unstructured data: where the published rule stops, and what that shows."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.figures.curves import silhouette
+from cahp.stages.clustering import COMPLETE
+from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.parts import display
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import NULL, pass_seconds
+from cahp.words import duration
+
+
+def draw(explorer: Explorer, *, place: str) -> None:
+    """Draw the curve, its band and what follows from both; without a band, the offer to compute it."""
+    if explorer.clusters is None:
+        return
+    curve, null = explorer.clusters.clustering, explorer.results.null
+    band = None if null is None else null.band
+    display.show(
+        silhouette(curve.ks, curve.mss, curve.knee or None, null=band, dark=display.is_dark()),
+        title=f"The published rule stops at {curve.knee} clusters"
+        if curve.knee
+        else "The published rule does not stop",
+        help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line is "
+        "its knee after smoothing with a polynomial, where the published rule stops. The grey band contains the curves "
+        "of unstructured data: features that a random rotation mixes across heads, which keeps their means and "
+        "covariances and removes clusters.",
+        name=f"knee-{place}",
+        data={
+            "k": curve.ks.tolist(),
+            "silhouette": curve.mss.tolist(),
+            **({} if band is None else {"lowest null": band[0].tolist(), "highest null": band[1].tolist()}),
+        },
+    )
+    if null is not None:
+        degree = explorer.settings.poly_degree
+        stops = display.cache_with(null, degree, lambda: null.knee(degree))
+        sentence = "" if stops is None else stops.describe(curve.knee)
+        st.markdown(f"{null.describe(curve.mss)} {sentence[:1].upper()}{sentence[1:]}.")
+    elif len(explorer.clusters.distances) > COMPLETE:
+        st.caption(f"A model of more than {COMPLETE} heads is not compared with unstructured data.")
+    else:
+        _offer(explorer, place)
+
+
+def _offer(explorer: Explorer, place: str) -> None:
+    job, bench = explorer.work.job(NULL), explorer.bench
+    if job is None:
+        if st.button("Compare with unstructured data", key=f"null-{place}"):
+            explorer.work.start(NULL, bench).wait(0.3)
+            st.rerun()
+        about = duration(pass_seconds(bench, calibration=1, evaluation=0))
+        st.caption(f"Clusters the heads anew. Without a run on this machine it reads the texts first (about {about}).")
+    elif not job.ended:
+        follow(job, place=f"null-{place}")
+    elif job.result is None:
+        offer_again(job, lambda: explorer.work.start(NULL, bench), key=f"null-again-{place}", stopped="Stopped.")
+    else:
+        explorer.results.null = job.result
+        st.rerun()

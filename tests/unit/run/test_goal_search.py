@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import fakes
+import pytest
+
+from cahp.run.document import RunDocument
+from cahp.run.goal_search import search
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import BudgetError, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    model = fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+    data = fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
+    return Settings(model=str(model), data=str(data), pool_size=8, projection="pca", latency=False, device="cpu")
+
+
+@pytest.mark.parametrize("least", [6, 7, 31, 72])
+def test_few_budgets_are_tried_until_the_least_that_reaches_the_goal_is_known(least: int) -> None:
+    budgets = range(6, 73)
+    assert _tried(budgets, least) <= 9 + 3
+
+
+def _tried(budgets: Sequence[int], least: int) -> int:
+    tried: list[int] = []
+
+    def reaches(budget: int) -> bool:
+        tried.append(budget)
+        return budget >= least
+
+    search(budgets, reaches)
+    assert min(budget for budget in tried if budget >= least) == least
+    assert len(set(tried)) == len(tried)
+    return len(tried)
+
+
+@pytest.mark.parametrize("recover", ["none", "refit"])
+def test_the_fewest_heads_that_keep_a_divergence_are_those_of_the_table(
+    settings: Settings, store: Store, recover: str
+) -> None:
+    settings = replace(settings, recover=recover)
+    state = "pruned" if recover == "none" else "recovered"
+    highs = {}
+    for budget in range(3, 13):
+        outcomes = prune(replace(settings, budget=str(budget)), store=store).document.outcomes
+        highs[budget] = outcomes.get(state, outcomes["pruned"])["kl"].high
+    amount = float(f"{sorted(highs.values())[5]:.6f}") + 1e-6
+    run = prune(replace(settings, goal=f"kl={amount:.6f}", report="test"), store=store)
+    document = run.document
+    assert document.goal is not None
+    fewest = min(budget for budget, high in highs.items() if high <= amount)
+    assert (document.goal.heads, run.mask.count, document.budget.requested) == (fewest, fewest, fewest)
+    assert document.goal.estimate == document.outcomes[state]["kl"]
+    assert document.report is not None
+    assert document.goal.confirmed is (document.report.outcomes[state]["kl"].high <= amount)
+    assert RunDocument.from_json(document.to_json()) == document
+    # The run without its recovery keeps the number of heads, not the goal.
+    pruned = document.as_pruned(command=lambda settings: f"{settings.budget} {settings.goal}")
+    assert (pruned.command, pruned.goal) == (f"{fewest} None", None)
+
+
+def test_a_goal_out_of_reach_or_that_cannot_be_searched_is_a_sentence(settings: Settings, store: Store) -> None:
+    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-99%; \d+ heads come nearest"):
+        prune(replace(settings, goal="time=-99%", latency_time="0.02s"), store=store)
+    with pytest.raises(OptionError, match="leave out --budget"):
+        prune(replace(settings, goal="kl=1", budget="5"), store=store)
+    with pytest.raises(OptionError, match="use one of none, mean, refit"):
+        prune(replace(settings, goal="kl=1", recover="distill"), store=store)
