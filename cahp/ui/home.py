@@ -86,6 +86,6 @@ def _picture(explorer: Explorer) -> None:
                 "cluster": [palette.letters(int(label)) for label in board.labels],
             },
         )
-        beside = None if recovered is None else (f"{QUICK.after}, without training:", recovered)
+        beside = None if recovered is None else (f"{QUICK.after}:", recovered)
         shown = Shown(mask, board.origin, outcomes, explorer.speed(), rescued=board.rescued, beside=beside)
         budget_board(table, clusters, shown, labels=board.labels, key="home-board")

@@ -1,4 +1,5 @@
-// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement) and time, as [name, value, tag, lines].
+// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement) and time, as [name, value, tag, lines,
+// title]; the title shows on hover.
 // Estimated values are tagged as such, and a dash stands for a value that is not measured.
 
 import { make } from "./elements.js";
@@ -15,13 +16,13 @@ export function figures(state, data, alone) {
   const total = data.layers * data.heads;
   const yet = alone ? "" : " yet";
   const quality = data.outcomes.map((outcome, index) => figure(outcome, state, data, total, yet, index === 0));
-  // The other outcomes stand below the last of these.
-  quality.at(-1)[3].push(...(state.others ?? []));
+  quality[0][4] = state.others?.join("\n");
   return [keptHeads(state, total), ...quality, time(state, total, yet)];
 }
 
-export function written([name, value, tag, lines]) {
+export function written([name, value, tag, lines, title]) {
   const block = make("div", "figure");
+  if (title) block.title = title;
   make("div", "name", block, name);
   const line = make("div", /^[a-z]/.test(value) ? "value words" : "value", block, value);
   if (tag) make("span", "tag", line, tag);
@@ -39,7 +40,7 @@ function figure(outcome, state, data, total, yet, first) {
   const [value, low, high, n] = state.values[outcome.name] ?? [];
   const beside = state.beside?.[outcome.name];
   // Where a recovery is named, the title tells that this figure is of the model without one.
-  const name = `${titled(outcome.label, data)}${!data.recovered && (state.note || beside) ? " as pruned" : ""}`;
+  const name = `${titled(outcome.label, data)}${first && !data.recovered && (state.note || beside) ? " as pruned" : ""}`;
   const status = first && data.status ? [data.status] : [];
   if (value == null) return [name, "–", "", first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
   const text = shown(value, outcome);
