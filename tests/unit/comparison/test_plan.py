@@ -144,6 +144,16 @@ def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed(
         make_plan(Settings(), preset="slow")
 
 
+def test_random_masks_are_drawn_and_recovered_as_often_as_asked() -> None:
+    twenty = make_plan(Settings(), preset="recovery", draws=20, methods="random", budgets="12", recover="refit")
+    cells = twenty.cells(layers=6, heads=12)
+    assert len([cell for cell in cells if "refit" in cell.recoveries]) == len(cells) == 20
+    few = make_plan(Settings(), preset="recovery", methods="random", budgets="12", recover="refit")
+    assert len([cell for cell in few.cells(layers=6, heads=12) if "refit" in cell.recoveries]) == 5
+    with pytest.raises(OptionError, match="--draws 0"):
+        make_plan(Settings(), draws=0)
+
+
 def test_lists_may_be_written_with_commas_or_be_lists() -> None:
     written = make_plan(Settings(), methods="random, magnitude", budgets="6,12", seeds="2", recover="refit")
     assert (
