@@ -261,7 +261,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing
         monkeypatch.setattr(home, name, counting)
 
     count(recovery, "refit", lambda model, mask, inputs, **_: (mask.sha256, digest(*inputs)))
-    count(measurements.Measurements, "evaluate_model", lambda bench, model, texts, mask=None: (id(model), texts.sha256))
+    count(measurements.Measurements, "evaluate_model", lambda _, model, texts, **__: (id(model), texts.sha256))
     asked = plan(settings, "complementary", "counted", "tossed", recoveries=("refit",))
 
     def stop_after(cells: int) -> Any:
