@@ -85,7 +85,7 @@ class NullCurves:
     def describe(self, curve: Floats) -> str:
         """Return whether a curve shows structure, as a sentence."""
         if self.contains(curve):
-            return "The curve lies within the band of unstructured data: it shows no clusters of heads."
+            return "The curve lies within the band of unstructured data: clusters of heads are not resolved."
         k, gap = self.gap(curve)
         return (
             f"The curve lies above the band of unstructured data, most at {k} clusters (by {gap:.2f}): heads do form "

@@ -36,7 +36,7 @@ def test_mixed_features_have_the_curve_of_noise_whatever_structure_there_was(mon
     null, other = null_curves(unstructured), cluster(unstructured)
     assert null is not None
     assert null.contains(other.mss)
-    assert "it shows no clusters of heads" in null.describe(other.mss)
+    assert "clusters of heads are not resolved" in null.describe(other.mss)
     knees = null.knee(6)
     assert knees is not None
     assert knees.low <= other.knee <= knees.high
