@@ -30,7 +30,7 @@ from cahp.studies.budget_sweep import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
 from cahp.terminal.printing import run_lines
-from cahp.values import CahpError, Input, OptionError, Progress, silent
+from cahp.values import CahpError, Estimate, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
@@ -66,6 +66,26 @@ class PruneResult(Run):
     def settings(self) -> Settings:
         """The settings of the run."""
         return self.document.settings
+
+    @property
+    def budget(self) -> int:
+        """The number of kept heads."""
+        return self.mask.count
+
+    @property
+    def kept(self) -> list[list[int]]:
+        """The kept heads of each layer, ascending; layers and heads count from 0."""
+        return self.mask.by_layer
+
+    @property
+    def knee(self) -> int | None:
+        """The number of clusters at which the published rule stops (None: the curve has no knee)."""
+        return self.document.knee
+
+    @property
+    def latency_ratio(self) -> Estimate | None:
+        """Time of a batch of the cut model divided by the full model's, with its ``ci95`` (None: not measured)."""
+        return self.document.latency_ratio
 
     @property
     def outcomes(self) -> StateOutcomes:
