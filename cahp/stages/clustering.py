@@ -1,4 +1,4 @@
-"""Clusters of heads for every number of clusters, and the number that their silhouette curve suggests."""
+"""Clusters of heads for every number of clusters, and the number at which the published rule stops."""
 
 from __future__ import annotations
 

@@ -348,3 +348,15 @@ def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its
     file.write_text(mask_json(mask, MaskOrigin("minilm-bbc", "hand", None, {})).decode())
     said = evaluate(Settings(), mask=file)["metrics"]["pruned"]["accuracy"]
     expect(page.locator(".cahp-board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")
+
+
+def test_the_rule_s_curve_is_shown_with_the_band_of_unstructured_data(app: AppTest) -> None:
+    app.run()
+    explorer_of(app).detail = "Published rule"
+    app.run()
+    assert not app.exception
+    null, clusters = explorer_of(app).results.null, explorer_of(app).clusters
+    assert null is not None
+    assert clusters is not None
+    sentence = null.describe(clusters.clustering.mss)
+    assert any(one.value.startswith(f"{sentence} The published rule would stop at") for one in app.markdown)
