@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -50,6 +50,8 @@ class Outcome:
 def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int = 42) -> dict[str, Estimate]:
     """Estimate all outcomes of an evaluation; without ``full`` (the full model's) those that need no comparison.
 
+    Of texts without labels only the outcomes that need none are estimated; ``full`` may be the evaluation itself.
+
     Raises:
         ValueError: If there are no texts, or ``full`` is of other texts.
     """
@@ -58,8 +60,14 @@ def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int
     return {
         name: row.estimate(evaluation, evaluation if full is None else full, seed)
         for name, row in OUTCOMES.items()
-        if full is not None or not row.difference
+        if (full is not None or not row.difference) and (evaluation.labelled or not row.needs_labels)
     }
+
+
+def main_outcome(outcomes: Outcomes) -> tuple[Outcome, Estimate]:
+    """Return the outcome that stands for all: the accuracy, or where there are no labels the agreement."""
+    row = OUTCOMES["accuracy" if "accuracy" in outcomes else "agreement"]
+    return row, outcomes[row.name]
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
@@ -108,6 +116,12 @@ def _mean(values: Floats, seed: int) -> Estimate:
         low, high = np.percentile(away, [2.5, 97.5])
         ends = mean + float(low), mean + float(high)
     return Estimate(mean, ends, len(values), "nats")
+
+
+def _agreement(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
+    same = _share(same_predictions(evaluation, full))
+    # A model agrees with itself on every text.
+    return replace(same, ci95=(1.0, 1.0)) if evaluation is full else same
 
 
 def _divergence(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
@@ -162,7 +176,7 @@ OUTCOMES: Mapping[str, Outcome] = {
             "agreement",
             "agreement with the full model",
             "share",
-            lambda found, full, seed: _share(same_predictions(found, full)),
+            _agreement,
             needs_labels=False,
             difference=True,
             headline=True,
@@ -206,9 +220,9 @@ def finite(outcomes: Outcomes) -> dict[str, Estimate]:
 
 def to_metrics(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as ``metrics`` of ``run.json`` holds them: values, ``n`` and the interval of the accuracy."""
-    accuracy, measured = outcomes["accuracy"], finite(outcomes)
+    accuracy, measured = outcomes.get("accuracy"), finite(outcomes)
     values = {field: measured[name].value if name in measured else None for field, name in _FIELDS.items()}
-    return {**values, "n": accuracy.n, "ci95": accuracy.ci95}
+    return {**values, "n": main_outcome(outcomes)[1].n, "ci95": accuracy and accuracy.ci95}
 
 
 def to_delta(outcomes: Outcomes) -> dict[str, Any] | None:
@@ -229,8 +243,9 @@ def from_metrics(metrics: Mapping[str, Any], delta: Mapping[str, Any] | None = N
         for field, name in _FIELDS.items()
         if metrics[field] is not None
     }
-    low, high = metrics["ci95"]
-    outcomes["accuracy"] = Estimate(metrics["accuracy"], (low, high), n, "share")
+    if metrics["accuracy"] is not None:
+        low, high = metrics["ci95"]
+        outcomes["accuracy"] = Estimate(metrics["accuracy"], (low, high), n, "share")
     if delta is not None:
         low, high = delta["ci95"]
         outcomes["accuracy_change"] = Estimate(delta["pp"], (low, high), n, "points")

@@ -6,12 +6,12 @@ A method is a file in ``cahp.methods`` with a decorated class. Other packages ad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 ENTRY_POINTS = "cahp.methods"
+#: How a method uses labels: never, as the classes of texts (the model's predictions serve as well), or only true ones.
+Labels = Literal["none", "or predictions", "needed"]
 
 
 class Evidence(Protocol):
@@ -39,7 +41,7 @@ class Evidence(Protocol):
 
     @property
     def texts(self) -> Texts:
-        """The calibration texts."""
+        """The calibration texts; where they have no labels, the model's predictions take their place."""
 
     @property
     def seed(self) -> int:
@@ -98,7 +100,8 @@ class Facts:
 
     ``options`` are the names of its keywords, and ``tries`` values of them to be tuned (the first entry is the
     default). ``draws`` is the number of masks in a comparison, more than one for random methods; ``learned`` says
-    whether it trains gates; ``expensive`` whether it takes as long as all other methods together.
+    whether it trains gates; ``expensive`` whether it takes as long as all other methods together; ``labels`` how it
+    uses labels.
     """
 
     options: tuple[str, ...]
@@ -106,6 +109,7 @@ class Facts:
     draws: int = 1
     learned: bool = False
     expensive: bool = False
+    labels: Labels = "or predictions"
 
 
 _methods: dict[str, Callable[..., Method]] = {}
@@ -146,9 +150,15 @@ def facts(name: str) -> Facts:
         OptionError: If there is none.
     """
     made = _find(name)
-    stated = {fact: getattr(made, fact) for fact in ("tries", "draws", "learned", "expensive") if hasattr(made, fact)}
+    own = ("tries", "draws", "learned", "expensive", "labels")
+    stated = {fact: getattr(made, fact) for fact in own if hasattr(made, fact)}
     parameters = signature(made).parameters.values()
     return Facts(tuple(one.name for one in parameters if one.kind is not Parameter.VAR_KEYWORD), **stated)
+
+
+def need_labels(names: Iterable[str]) -> list[str]:
+    """The methods among ``names`` that need labels."""
+    return [name for name in names if facts(name).labels == "needed"]
 
 
 def _find(name: str) -> Callable[..., Method]:

@@ -114,12 +114,16 @@ def digest(*parts: bytes | str) -> str:
     return sha.hexdigest()
 
 
+#: The label of every text where there are no labels.
+NO_LABEL = -1
+
+
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Labelled inputs of one split, in their original order.
+    """Inputs of one split, in their original order.
 
     ``first`` holds the texts, ``second`` the second text of each pair (None for single texts), and ``labels`` the class
-    index of each (int64, into ``classes``).
+    index of each (int64, into ``classes``), or -1 for all texts if there are no labels.
     """
 
     first: tuple[str, ...]
@@ -132,11 +136,16 @@ class Texts:
             raise ValueError(f"labels must be int64 of shape ({len(self.first)},), got {self.labels.shape}")
         if self.second is not None and len(self.second) != len(self.first):
             raise ValueError(f"{len(self.first)} first but {len(self.second)} second texts")
-        if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
+        if self.labelled and len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             raise ValueError(f"labels outside 0..{len(self.classes) - 1}")
 
     def __len__(self) -> int:
         return len(self.first)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the texts have labels."""
+        return not len(self) or bool((self.labels != NO_LABEL).any())
 
     @property
     def inputs(self) -> list[Input]:
@@ -147,8 +156,8 @@ class Texts:
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """Number of examples of each class, shape ``(C,)``."""
-        return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
+        """Number of examples of each class, shape ``(C,)``; all 0 if there are no labels."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).astype(np.int64)
 
     def take(self, rows: Sequence[int] | Ints) -> Texts:
         """Return the given rows, in the given order."""
@@ -251,7 +260,10 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The answers of a model: class scores (logits) ``(n, C)`` and true classes ``(n,)`` of each text."""
+    """The answers of a model: class scores (logits) ``(n, C)`` and true classes ``(n,)`` of each text.
+
+    Without labels every true class is -1, and ``losses`` and ``correct`` raise ``ValueError``.
+    """
 
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -263,6 +275,15 @@ class Evaluation:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the texts have labels."""
+        return bool((self.labels != NO_LABEL).any())
+
+    def _check_labels(self) -> None:
+        if not self.labelled:
+            raise ValueError("the texts have no labels")
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:
@@ -279,6 +300,7 @@ class Evaluation:
     @cached_property
     def losses(self) -> NDArray[np.float64]:
         """The cross-entropy of each text with its label, in nats."""
+        self._check_labels()
         losses: NDArray[np.float64] = -self.log_probabilities[np.arange(len(self)), self.labels]
         return losses
 
@@ -295,6 +317,7 @@ class Evaluation:
     @property
     def correct(self) -> Bools:
         """Whether the prediction of each example is correct."""
+        self._check_labels()
         return np.asarray(self.predictions == self.labels)
 
 

@@ -87,6 +87,8 @@ def fit(
         card = models.identify(settings.model)
         output = claimed(Output.of(out), card)
         dataset = data_sets.load(settings.data, **settings.columns)
+        if not dataset.labelled:
+            raise OptionError(f"{dataset.id} has no labels to learn from; name their column with --label-column")
         texts, notices = data_sets.sample(dataset.split("train"), limit, seed=settings.seed)
         validation = dataset.split("validation")
         how: dict[str, Any] = {"device": settings.device, "seed": settings.seed, "progress": reporter}

@@ -41,6 +41,7 @@ class DataOptions(TypedDict, total=False):
     pair_column: str | None
     label_column: str | None
     splits: Mapping[str, str]
+    documents: Literal["paragraph", "line"]
     label_map: Mapping[str, str]
     prompt: str | None
     answers: Sequence[str]

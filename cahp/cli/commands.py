@@ -162,7 +162,7 @@ def data(call: Call, name: str | None) -> None:
     splits = {
         split: {
             "examples": len(texts),
-            "class_counts": dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)),
+            "class_counts": dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)) or None,
         }
         for split, texts in dataset.splits.items()
     }

@@ -22,6 +22,7 @@ from cahp import methods
 from cahp.comparison.plan import FULL, Cell
 from cahp.comparison.workspace import Workspace
 from cahp.costs import SelectionCost
+from cahp.outcomes import same_predictions
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.registry import Evidence, Method
 from cahp.run.recovered import FineTuned, Recovered, cut_model
@@ -175,7 +176,8 @@ def _predictions_key(workspace: Workspace, cell: Cell, mask: HeadMask, recovery:
     """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
     # A recovery depends on the calibration texts, and on the seed that draws its held-out texts.
     calibration, row = workspace.bench(cell.seed).calibration, RECOVERIES[recovery]
-    recovered = (calibration.sha256, cell.seed) if row.solves or row.trains else None
+    inputs = workspace.bench(cell.seed).recoveries.inputs_sha256
+    recovered = (calibration.sha256, inputs, cell.seed) if row.solves or row.trains else None
     parts = (workspace.card.sha256, mask.sha256, recovery, recovered, texts.sha256)
     solved = refit_texts(len(calibration)) if row.solves else None
     settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
@@ -253,7 +255,10 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
             raise BudgetError(f"{cell.method} kept {mask.count} heads instead of {cell.budget}")
         masks.append(mask)
         if tuning_texts is not None and len(settings) > 1:
-            correct.append(int(bench.measurements.evaluate(tuning_texts, mask=mask).correct.sum()))
+            evaluation = bench.measurements.evaluate(tuning_texts, mask=mask)
+            full = None if evaluation.labelled else bench.measurements.evaluate(tuning_texts)
+            right = evaluation.correct if full is None else same_predictions(evaluation, full)
+            correct.append(int(right.sum()))
     # The first of equals, which is the default.
     best = int(np.argmax(correct)) if correct else 0
     seconds = perf_counter() - start
@@ -271,11 +276,11 @@ def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> Sele
     # Gates are trained for each setting; other methods reuse the same evidence.
     combine = sum if methods.facts(cell.method).learned else max
     forwards = combine(float(price.forwards) for price in prices)
-    labels = max(int(price.labels) for price in prices)
+    labels = max(int(price.labels) for price in prices) if workspace.dataset.labelled else 0
     if workspace.tuning_texts is None or len(settings) == 1:
         return SelectionCost(forwards, labels)
     tuning = len(workspace.tuning_texts)
-    return SelectionCost(forwards + len(settings) * tuning, labels + tuning)
+    return SelectionCost(forwards + len(settings) * tuning, labels + tuning if workspace.dataset.labelled else 0)
 
 
 class _Redrawn:

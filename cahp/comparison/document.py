@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
 from cahp.files import plain_json
-from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, to_delta, to_metrics
+from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, main_outcome, to_delta, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
 from cahp.values import Bools, Estimate, Unit
 from cahp.words import points, signed
@@ -260,8 +260,9 @@ class Mean:
     """Outcomes of a method at a budget: means over seeds and masks.
 
     Those that are means over texts have an interval; older files have that of the accuracy alone. ``lowest`` and
-    ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed). ``rejected`` of the
-    ``masks`` kept their pruned weights, because the recovery did not help (None: not applicable, or an older file).
+    ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed); without labels all three
+    are None. ``rejected`` of the ``masks`` kept their pruned weights, because the recovery did not help (None: not
+    applicable, or an older file).
     """
 
     split: str
@@ -269,8 +270,8 @@ class Mean:
     method: str
     budget: int
     outcomes: Outcomes
-    lowest: float
-    highest: float
+    lowest: float | None
+    highest: float | None
     sd: float | None
     seeds: int
     masks: int
@@ -290,7 +291,13 @@ class Mean:
             if name in TESTED:
                 low, high = (None, None) if estimate is None or estimate.ci95 is None else estimate.ci95
                 row |= {f"{prefix}low": low, f"{prefix}high": high}
-        return {**row, "n": self.accuracy.n, "seeds": self.seeds, "masks": self.masks, "rejected": self.rejected}
+        return {
+            **row,
+            "n": main_outcome(self.outcomes)[1].n,
+            "seeds": self.seeds,
+            "masks": self.masks,
+            "rejected": self.rejected,
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The mean as a comparison file holds it."""

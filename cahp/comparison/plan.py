@@ -191,6 +191,24 @@ def _random_seed(name: str, seed: int, draw: int) -> int:
     return int(np.random.SeedSequence([seed, draw, *name.encode()]).generate_state(1)[0])
 
 
+def without_labels(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan for text without labels, and a notice that names what was left out because it needs labels.
+
+    Raises:
+        OptionError: If no method is left.
+    """
+    needs = methods.need_labels(plan.methods)
+    trained = [name for name in plan.recoveries if RECOVERIES[name].needs_labels]
+    kept = tuple(name for name in plan.methods if name not in needs)
+    if not kept:
+        raise OptionError(f"{', '.join(needs)} need labels, and the texts have none; choose other methods")
+    if not needs and not trained:
+        return plan, ()
+    recoveries = tuple(name for name in plan.recoveries if name not in trained)
+    notice = f"left out, because they need labels: {', '.join((*needs, *trained))}."
+    return replace(plan, methods=kept, recoveries=recoveries), (notice,)
+
+
 # Presets -----------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cahp import methods
 from cahp.comparison.cells import MeasuredCell
@@ -90,12 +91,14 @@ def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answer
     """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
     most = np.finfo(np.float16).max
     kinds = np.min_scalar_type(len(full.classes) - 1)
-    return {
+    answers: dict[str, NDArray[Any]] = {
         "predictions": np.array([one.predictions for one in evaluations], dtype=kinds),
         "kl": np.minimum([one.divergences(full) for one in evaluations], most).astype(np.float16),
-        "nll": np.minimum([one.losses for one in evaluations], most).astype(np.float16),
-        "labels": full.labels.astype(kinds),
     }
+    if full.labelled:
+        answers["nll"] = np.minimum([one.losses for one in evaluations], most).astype(np.float16)
+        answers["labels"] = full.labels.astype(kinds)
+    return answers
 
 
 def _record_cell(
@@ -115,6 +118,8 @@ def _record_cell(
             rows[split].append(made.evaluation)
             is_full = cell.method == FULL and recovery == "none"
             compared = None if is_full else reference.predictions["none", split].evaluation
+            if not made.evaluation.labelled:
+                compared = compared or made.evaluation
             measures = measure(made.evaluation, full=compared)
             # The full model after the same recovery, if the recovery changes it.
             alike = full[cell.seed].predictions.get((recovery, split))

@@ -90,7 +90,7 @@ def compare(
     if dataset is not None and ((jobs or 1) > 1 or cluster):
         raise OptionError("uploaded texts stay in this process; use one job and no cluster")
     workspace = Workspace(plan, store=store or Store(), load=load, dataset=dataset)
-    card = workspace.card
+    plan, card = workspace.plan, workspace.card
     if card.no_refit and any(RECOVERIES[name].solves and not RECOVERIES[name].trains for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
     cells = plan.cells(layers=card.layers, heads=card.heads)

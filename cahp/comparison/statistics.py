@@ -177,22 +177,23 @@ def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], 
     """The mean outcomes of masks: from texts where ``series`` has them, otherwise from the outcomes of each mask."""
     results = [cell.recoveries[fields["recovery"]] for cell in cells]
     by_cell = [result.measured[part] for result in results if part in result.measured]
-    by_seed = series["accuracy"][1].mean(axis=1)
+    table = series["accuracy" if "accuracy" in series else "kl"][1]
+    by_seed = table.mean(axis=1)
     outcomes = {
-        name: Estimate(mean, None, series["accuracy"][1].shape[1], row.unit)
+        name: Estimate(mean, None, table.shape[1], row.unit)
         for name, row in OUTCOMES.items()
         if (mean := mean_or_none(own[name].value for own in by_cell if name in own)) is not None
     }
     outcomes |= finite({name: _estimate(values, OUTCOMES[name].unit) for name, (_, values) in series.items()})
-    accuracies = [own["accuracy"].value for own in by_cell]
+    accuracies = [own["accuracy"].value for own in by_cell if "accuracy" in own]
     decided = [result.accepted for result in results if result.accepted is not None]
     return Mean(
         **fields,
         method=cells[0].method,
         outcomes={name: outcomes[name] for name in OUTCOMES if name in outcomes},
-        lowest=min(accuracies),
-        highest=max(accuracies),
-        sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+        lowest=min(accuracies, default=None),
+        highest=max(accuracies, default=None),
+        sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 and accuracies else None,
         seeds=len(by_seed),
         masks=len(cells),
         rejected=decided.count(False) if decided else None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp import models
 from cahp.cards import ModelCard
-from cahp.comparison.plan import Plan
+from cahp.comparison.plan import Plan, without_labels
 from cahp.data import Dataset
 from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.resources import Loader
@@ -46,7 +46,10 @@ class Workspace:
         first = self._open(plan.settings)
         self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
-        tuning = plan.tries_used > 1
+        if not self.dataset.labelled:
+            self.plan, left_out = without_labels(plan)
+            self.notices += left_out
+        tuning = self.plan.tries_used > 1
         # Every other text of each class; every other text of all could separate the classes.
         by_class = np.argsort(first.evaluation.labels, kind="stable")
         halves = [first.evaluation.take(np.sort(by_class[start::2])) for start in (0, 1)] if tuning else []

@@ -1,6 +1,6 @@
-"""Labelled texts with deterministic splits, by the name of the data.
+"""Texts with deterministic splits, by the name of the data.
 
-``find`` opens the tables of a data set for a look, ``load`` reads it, ``read_inputs`` reads texts without labels,
+``find`` opens the tables of a data set for a look, ``load`` reads it, ``read_inputs`` reads the texts of a file alone,
 ``match`` puts the labels into the order of a model, and ``sample`` draws rows. Nothing here imports torch or
 transformers; pyarrow and datasets are imported only where they are needed.
 """

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.data.rows import UNLABELLED, RawSplit
+from cahp.data.rows import NO_LABELS, UNLABELLED, RawSplit
 from cahp.data.tables import join_quoted
-from cahp.values import DataError, Ints, OptionError, Texts, digest
+from cahp.values import NO_LABEL, DataError, Ints, OptionError, Texts, digest
 
 #: Other names of the three splits.
 ALIASES = {
@@ -29,22 +29,31 @@ SPLITS = ("train", "validation", "test")
 #: A column with more different labels holds something else.
 _MOST_CLASSES = 10_000
 
+#: Texts without labels that choose heads and hold one out for a refit, at least; and how many are enough of all that a
+#: hash divides: with 30, one file in 130 has no text to evaluate on.
+_LEAST_TRAIN, _ENOUGH_TEXTS = 5, 30
+
 #: The end of each split among the hundred buckets of the hash: 70/15/15.
 _ENDS = {"train": 70, "validation": 85, "test": 100}
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled texts by split, all with the same ``classes``; no split is empty.
+    """Texts by split, all with the same ``classes``; no split is empty.
 
-    ``classes`` are the label names of the data (integers by value, strings sorted) until ``match`` puts them into the
-    order of a model. ``notices`` are sentences that the user should read before trusting a result.
+    ``classes`` are the label names of the data (integers by value, strings sorted; none without labels) until ``match``
+    puts them into the order of a model. ``notices`` are sentences that the user should read before trusting a result.
     """
 
     id: str
     splits: Mapping[str, Texts]
     classes: tuple[str, ...]
     notices: tuple[str, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the texts have labels."""
+        return all(texts.labelled for texts in self.splits.values())
 
     @property
     def pairs(self) -> bool:
@@ -92,30 +101,41 @@ def divide(raw: RawSplit, place: str) -> dict[str, RawSplit]:
 def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = ()) -> Dataset:
     """Make a data set of splits: number the labels, set missing splits aside, and collect notices.
 
+    If no split has labels, the data have none.
+
     Raises:
-        DataError: If there are fewer than two classes, or pairs in some splits only.
+        DataError: If there is only one class, there are too few texts without labels, or pairs in some splits only.
     """
     # Splits of the same file have the same notices.
     all_notices = [*notices, *dict.fromkeys(notice for raw in raws.values() for notice in raw.notices)]
-    labelled = {split: raw for split, raw in raws.items() if set(raw.labels) - {UNLABELLED}}
+    labelled = {split: raw for split, raw in raws.items() if set(raw.labels) - {UNLABELLED}} or raws
     all_notices += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
     if len({raw.second is None for raw in labelled.values()}) > 1:
         raise DataError(f"Some splits of {name} hold pairs, others single texts; use the same columns in all splits.")
     labels_used = {label for raw in labelled.values() for label in raw.labels}
+    without = labels_used == {UNLABELLED}
     try:
-        classes = tuple(sorted(labels_used, key=lambda label: (int(label), label)))
+        classes = () if without else tuple(sorted(labels_used, key=lambda label: (int(label), label)))
     except ValueError:
         classes = tuple(sorted(labels_used))
-    if len(classes) < 2:
+    if len(classes) < 2 and not without:
         problem = f"every text has the label {join_quoted(classes)}" if classes else "no text has a label"
-        raise DataError(f"In {name}, {problem}; add texts of at least two classes.")
+        raise DataError(
+            f"In {name}, {problem}; add texts of at least two classes, or ignore labels with --label-column "
+            f'"{NO_LABELS}".'
+        )
     if len(classes) > _MOST_CLASSES:
         raise DataError(
             f"{name} has {len(classes):,} different labels, more than {_MOST_CLASSES:,}; name another column with "
             "--label-column."
         )
     parts, completed = _complete(labelled)
-    index = {label: position for position, label in enumerate(classes)}
+    if without and completed and (len(parts.get("train", ())) < _LEAST_TRAIN or "validation" not in parts):
+        raise DataError(
+            f"{name} has too few texts to choose heads on some and evaluate them on others "
+            f"({sum(map(len, parts.values()))}); use at least {_ENOUGH_TEXTS}."
+        )
+    index = {UNLABELLED: NO_LABEL} if without else {label: position for position, label in enumerate(classes)}
     splits = {}
     for split in sorted(parts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
         raw = parts[split]
@@ -159,13 +179,19 @@ def _leaks(splits: Mapping[str, Texts]) -> list[str]:
 
 
 def sample(
-    texts: Texts, limit: int | None, *, how: Literal["stratified", "head"] = "stratified", seed: int = 42
+    texts: Texts,
+    limit: int | None,
+    *,
+    how: Literal["stratified", "head"] = "stratified",
+    seed: int = 42,
+    by_label: bool = True,
 ) -> tuple[Texts, tuple[str, ...]]:
     """Draw at most ``limit`` rows (None: all); return them with notices for the user.
 
     ``"head"`` takes the first rows. ``"stratified"`` draws from each class in proportion (largest remainder, and at
     least one of every class if the limit allows) and keeps the order of the file. A file sorted by label is shuffled,
-    since batches of a single class would bias averages over batches.
+    since batches of a single class would bias averages over batches. Without labels, or unless ``by_label``, all texts
+    are of one class.
 
     Raises:
         OptionError: If the limit is below 1 or ``how`` is unknown.
@@ -177,15 +203,17 @@ def sample(
     size = len(texts) if limit is None else min(limit, len(texts))
     notices = []
     rows: Ints = np.arange(size)
+    labels = texts.labels if by_label and texts.labelled else np.zeros(len(texts), dtype=np.int64)
+    counts = np.bincount(labels)
     if how == "stratified":
         random = np.random.default_rng(seed)
         if size < len(texts):
-            quotas = enumerate(_quotas(texts.class_counts, size))
-            of_class = [random.permutation(np.flatnonzero(texts.labels == index))[:quota] for index, quota in quotas]
+            quotas = enumerate(_quotas(counts, size))
+            of_class = [random.permutation(np.flatnonzero(labels == index))[:quota] for index, quota in quotas]
             rows = np.sort(np.concatenate(of_class))
         # Sorted by label: each class is one block. Single rows of each class prove nothing.
-        blocks = 1 + np.count_nonzero(np.diff(texts.labels))
-        if 1 < len(np.unique(texts.labels)) == blocks < len(texts):
+        blocks = 1 + np.count_nonzero(np.diff(labels))
+        if 1 < len(np.unique(labels)) == blocks < len(texts):
             rows = random.permutation(rows)
             notices.append(f"the texts were sorted by label and are now shuffled (seed {seed}).")
     drawn = texts if np.array_equal(rows, np.arange(len(texts))) else texts.take(rows)
@@ -226,13 +254,19 @@ def match(
     name matches, integers are positions in ``labels``. ``label_map`` (data label to model label) has priority; several
     labels may map to one class. ``in_order`` is for ``labels`` that the user wrote for this data, the answers to a
     prompt: if nothing else matches, the first belongs to the first class of the data, and so on. Notices state how
-    labels were matched and which classes a split lacks.
+    labels were matched and which classes a split lacks. Data without labels get the classes of the model.
 
     Raises:
         DataError: If a label of the data has no class in the model.
         OptionError: If the map names a label that the data or the model does not have.
     """
     classes = tuple(labels)
+    if not dataset.labelled:
+        if label_map:
+            raise OptionError(f"--label-map maps labels, and {dataset.id} has none; leave it out.")
+        splits = {split: replace(texts, classes=classes) for split, texts in dataset.splits.items()}
+        notice = f"{dataset.id} has no labels: the full model's predictions serve as classes."
+        return replace(dataset, splits=splits, classes=classes, notices=(*dataset.notices, notice))
     targets = _targets(dataset.classes, classes, label_map or {})
     positions = [_position(targets.get(name, name), classes) for name in dataset.classes]
     how = "as --label-map says" if label_map else None

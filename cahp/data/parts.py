@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
-from cahp.data.rows import LABEL_COLUMN, Columns, default_columns, read_split
+from cahp.data.rows import LABEL_COLUMN, LABEL_NAMES, NO_LABELS, Columns, default_columns, read_split
 from cahp.data.tables import Table, join_quoted
 from cahp.values import DataError, OptionError
 
-#: Frequent names of label columns, the likeliest first.
-_LABELS = ("label", "labels", "class", "category", "target", "topic", "kind", "type", "sentiment", "intent", "tag", "y")
 #: The most parts whose splits a form asks for; a folder may hold any number of files.
 MOST_PARTS = 20
 
@@ -51,8 +49,9 @@ class Parts:
         pair_column: str | None = None,
         label_column: str | None = None,
         splits: Mapping[str, str] | None = None,
+        documents: str = "paragraph",
     ) -> Dataset:
-        """Read all rows, by the named columns and ``splits``.
+        """Read all rows, by the named columns and ``splits``; ``documents`` are the paragraphs or lines of text files.
 
         Raises:
             DataError: If a part cannot be read, or no split is known.
@@ -66,7 +65,8 @@ class Parts:
                     "leave out --splits."
                 )
             (table,) = self.tables.values()
-            return assemble(self.name, divide(read_split(table(), columns, assigned=True), self.place), self.notices)
+            raw = read_split(table(), columns, assigned=True, documents=documents)
+            return assemble(self.name, divide(raw, self.place), self.notices)
         if not splits and not self.splits:
             example = shlex.quote(f"{next(iter(self.tables))}=train")
             raise DataError(
@@ -90,7 +90,7 @@ class Parts:
                     "splits with --splits."
                 )
             chosen[split] = part
-        raws = {split: read_split(self.tables[part](), columns) for split, part in chosen.items()}
+        raws = {split: read_split(self.tables[part](), columns, documents=documents) for split, part in chosen.items()}
         return assemble(self.name, raws, self.notices if splits else (*self.notices, *self.split_notices))
 
 
@@ -118,16 +118,19 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]], class
     """Guess which columns hold texts and labels.
 
     Without default names, the label is the column all of whose values in ``rows`` are among ``classes``, or one with a
-    frequent name of label columns, or the last; the text is the longest of the others.
+    frequent name of label columns, or the last, or ``NO_LABELS`` if there is no other column than the text; the text is
+    the longest of the others.
     """
     columns = default_columns(names)
-    if columns is not None:
+    if columns is not None and columns.label is not None:
         return columns
     known, lower = {name.strip().casefold() for name in classes}, {name.lower(): name for name in reversed(names)}
     values = {name: {row.get(name, "").strip().casefold() for row in rows} for name in names}
     by_value = next((name for name in names if values[name] and values[name] <= known), None)
-    by_name = next((lower[label] for label in _LABELS if label in lower), names[-1])
-    label = lower.get(LABEL_COLUMN) or by_value or by_name
+    by_name = next((lower[label] for label in LABEL_NAMES if label in lower), names[-1])
+    if columns is not None and by_value is None:
+        return Columns(columns.text, columns.pair, NO_LABELS)
+    label = lower.get(LABEL_COLUMN) or by_value or (NO_LABELS if len(names) == 1 else by_name)
     columns = default_columns(names, Columns(label=label))
     if columns is not None:
         return columns

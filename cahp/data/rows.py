@@ -21,6 +21,13 @@ TEXT_COLUMNS: tuple[tuple[str, str | None], ...] = (
     ("sentence", None),
 )
 LABEL_COLUMN = "label"
+#: Frequent names of label columns, the likeliest first.
+LABEL_NAMES = (
+    *(LABEL_COLUMN, "labels", "class", "category", "target", "topic"),
+    *("kind", "type", "sentiment", "intent", "tag", "grade", "rating", "stars", "y"),
+)
+#: Stands for a label column where labels must not be read.
+NO_LABELS = "(none)"
 SPLIT_COLUMN = "split"
 
 #: The label of rows without one in published test splits.
@@ -72,17 +79,19 @@ class _UnusableCell(Exception):
     """A cell cannot be used; the caller adds its position."""
 
 
-def read_split(table: Table, columns: Columns, *, assigned: bool = False, labelled: bool = True) -> RawSplit:
+def read_split(table: Table, columns: Columns, *, assigned: bool = False, documents: str = "paragraph") -> RawSplit:
     """Read all rows of a table, with the split column if they may be ``assigned`` by one.
 
-    Without ``labelled`` no label column is needed or read, and all labels are ``UNLABELLED``. Rows without a text or
-    label are left out of published data, with a notice, since the user cannot correct them; elsewhere they are errors.
+    Without a label column all labels are ``UNLABELLED``; the column ``NO_LABELS`` is none. Rows without a text or label
+    are left out of published data, with a notice, since the user cannot correct them; elsewhere they are errors.
+    ``documents`` are the paragraphs of text files, or their lines (``"line"``).
 
     Raises:
         DataError: For unknown columns, and for the first row that cannot be used.
         OptionError: If a column is named twice.
     """
-    text, pair, label = _resolve(table, columns, labelled)
+    table = table.by_line() if documents == "line" else table
+    text, pair, label = _resolve(table, columns)
     wanted = [name for name in (text, pair, label) if name is not None]
     if len(set(wanted)) < len(wanted):
         raise OptionError(f"A column of {table.place} is used twice ({join_quoted(wanted)}); name different columns.")
@@ -111,7 +120,7 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, labell
             # A text or label that occurs again takes no further memory.
             column.append(shared.setdefault(cell, cell))
     if not number:
-        raise DataError(f"{table.place} has a header but no {table.unit}s of data; add labelled texts.")
+        raise DataError(f"{table.place} has a header but no {table.unit}s of data; add texts.")
     cells_of = {name: tuple(column) for name, column in zip(wanted, kept, strict=True)}
     notices = table.notices
     if left_out and cells_of[text]:
@@ -129,15 +138,19 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, labell
 def default_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
     """Complete ``columns`` by the default names, or return None if the table has no columns of these names."""
     try:
-        text, pair, label = _resolve(Table("", "row", tuple(names), lambda *_: iter(())), columns, labelled=True)
+        text, pair, label = _resolve(Table("", "row", tuple(names), lambda *_: iter(())), columns)
     except DataError:
         return None
     return Columns(text, pair, label)
 
 
-def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str | None, str | None]:
-    """Find the text, pair and label columns; the label is None if no labels are wanted."""
+def _resolve(table: Table, columns: Columns) -> tuple[str, str | None, str | None]:
+    """Find the text, pair and label columns; the label is None if there is none, or labels are not wanted.
+
+    A column whose name suggests labels is neither read nor ignored without being named.
+    """
     have = f"its columns are {join_quoted(table.columns)}"
+    labelled = columns.label != NO_LABELS
     label = columns.label if labelled else None
     for name, option in ((columns.text, "text"), (columns.pair, "pair"), (label, "label")):
         if name is not None and name not in table.columns:
@@ -151,11 +164,13 @@ def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str |
         if first in free and (columns.pair is not None or second is None or second in free):
             texts = free[first], columns.pair or (None if second is None else free[second])
             break
-    if labelled and label is None:
+    likely = [present[name] for name in LABEL_NAMES if name in present and present[name] not in (texts or ())]
+    if labelled and label is None and (likely or texts is None):
         # Everything that is missing at once, so that one correction is enough.
         also = "" if texts is not None else " and the texts with --text-column"
         raise DataError(
-            f"{table.place} has no column 'label'; {have}; name the label column with --label-column{also}."
+            f"{table.place} has no column 'label'; {have}; name the label column with --label-column{also} "
+            f'("{NO_LABELS}": there are no labels).'
         )
     if texts is None:
         raise DataError(

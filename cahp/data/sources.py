@@ -14,7 +14,7 @@ from typing import Any, Literal
 from cahp import hub
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
 from cahp.data.parts import Parts
-from cahp.data.rows import Columns, RawSplit, read_split
+from cahp.data.rows import NO_LABELS, Columns, RawSplit, read_split
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, Table, read_table
 from cahp.files import expanded, is_there
 from cahp.values import CahpError, DataError, Input, OptionError, digest
@@ -76,12 +76,15 @@ def load(
     pair_column: str | None = None,
     label_column: str | None = None,
     splits: Mapping[str, str] | None = None,
+    documents: str = "paragraph",
 ) -> Dataset:
     """Read a data set: a built-in, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 
     Data without a validation split gets one from ``train`` by a stable hash of the text (a single file is split
     70/15/15), unless it has a column ``split``. ``splits`` maps files of a folder, or published splits, to train,
     validation and test; other parts are left out. A folder with the name of a preset is read instead, with a notice.
+    Texts without a label column have no labels; the documents of a text file are its paragraphs, or its lines
+    (``documents="line"``).
 
     Raises:
         DataError: If no data has that name, it cannot be read, or a row is damaged (the message names the first).
@@ -93,7 +96,11 @@ def load(
                 raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave out their options.")
             return assemble(name, {"train": _bbc_news()})
         return find(name).read(
-            text_column=text_column, pair_column=pair_column, label_column=label_column, splits=splits
+            text_column=text_column,
+            pair_column=pair_column,
+            label_column=label_column,
+            splits=splits,
+            documents=documents,
         )
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
@@ -123,7 +130,9 @@ def find(name: str) -> Parts:
     )
 
 
-def read_inputs(name: str, *, text_column: str | None = None, pair_column: str | None = None) -> list[Input]:
+def read_inputs(
+    name: str, *, text_column: str | None = None, pair_column: str | None = None, documents: str = "paragraph"
+) -> list[Input]:
     """Read the texts, or pairs of texts, of a file in their order; labels are neither needed nor read.
 
     Raises:
@@ -132,9 +141,9 @@ def read_inputs(name: str, *, text_column: str | None = None, pair_column: str |
     """
     path = expanded(Path(name)) if name.startswith("~") else Path(name)
     if not is_there(path, Path.is_file):
-        raise DataError(f"There is no file named {name!r}; name a CSV, TSV, JSONL or Parquet file with a text column.")
+        raise DataError(f"There is no file named {name!r}; name a text file, or a table with a text column.")
     try:
-        raw = read_split(read_table(path), Columns(text_column, pair_column), labelled=False)
+        raw = read_split(read_table(path), Columns(text_column, pair_column, NO_LABELS), documents=documents)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
     return list(raw.first) if raw.second is None else list(zip(raw.first, raw.second, strict=True))

@@ -6,9 +6,10 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ Rows = Iterator[tuple[int, Mapping[str, object]]]
 #: The files of save_to_disk that list the splits, and the tables of one.
 LISTING, STATE = "dataset_dict.json", "state.json"
 _MOST_COLUMNS = 10_000
+#: The only column of a text file, and the unit of its rows.
+TEXT, _PARAGRAPH = "text", "paragraph"
 #: Characters of a value: a novel has fewer, and no model reads more than the first few thousand.
 LONGEST_VALUE = 1 << 22
 
@@ -80,6 +83,18 @@ class Table:
         unread = {name: f"({content})" for name, content in self.opaque.items()}
         rows = islice(self.rows(plain, count), count) if plain else iter(())
         return [{**unread, **{name: _as_text(row.get(name, "")) for name in plain}} for _, row in rows]
+
+    def by_line(self) -> Table:
+        """Make every line of a text file a document; other tables stay as they are."""
+        if self.unit != _PARAGRAPH:
+            return self
+
+        def rows(wanted: Sequence[str], most: int | None) -> Rows:
+            lines = (line for _, row in self.rows(wanted, None) for line in str(row[TEXT]).split("\n"))
+            numbered = enumerate((line.strip() for line in lines if line.strip()), start=1)
+            return ((number, {TEXT: line}) for number, line in islice(numbered, most))
+
+        return replace(self, unit="line", rows=rows)
 
     def row_error(self, number: int, problem: str) -> DataError:
         """Make the error for a row that cannot be used."""
@@ -143,7 +158,7 @@ def _decode(path: Path, place: str) -> str:
         raise DataError(f"{place}, line {line}: a NUL byte; save the file as UTF-8 text.")
     text = text.rstrip("\r\n")
     if not text.strip():
-        raise DataError(f"{place} is empty; it needs a text and a label column.")
+        raise DataError(f"{place} is empty; it needs texts.")
     return text
 
 
@@ -219,6 +234,18 @@ def _json_lines(path: Path, place: str) -> Table:
     return Table(place, "line", tuple(parsed(1, next(_lines(text)))), rows)
 
 
+def _text_file(path: Path, place: str) -> Table:
+    """A document per paragraph; blank lines separate paragraphs."""
+    text = _decode(path, place).replace("\r\n", "\n")
+
+    def rows(wanted: Sequence[str], most: int | None) -> Rows:
+        paragraphs = (one.strip() for one in re.split(r"\n[^\S\n]*(?=\n)", text) if one.strip())
+        for number, paragraph in islice(enumerate(paragraphs, start=1), most):
+            yield number, {TEXT: paragraph}
+
+    return Table(place, _PARAGRAPH, (TEXT,), rows)
+
+
 def _parquet(path: Path, place: str) -> Table:
     # Imported here because pyarrow takes long to import.
     from cahp.data.arrow import parquet_table
@@ -229,6 +256,7 @@ def _parquet(path: Path, place: str) -> Table:
 READERS: Mapping[str, Callable[[Path, str], Table]] = {
     ".csv": lambda path, place: _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL),
     ".tsv": _tsv,
+    ".txt": _text_file,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json_lines,

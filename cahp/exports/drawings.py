@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cahp.board.colours import hues, letters, striped
-from cahp.outcomes import Outcomes
+from cahp.outcomes import Outcomes, main_outcome
 from cahp.values import Estimate, Floats, HeadMask, Ints
 from cahp.words import capital, safe
 
@@ -84,8 +84,9 @@ _STRIPES = "M2,12L12,2M2,24L24,2M13,24L24,13"
 
 
 def intervals(states: Mapping[str, Outcomes]) -> str:
-    """Draw accuracies as dots with their intervals, on an axis that is no longer than they need."""
-    accuracies = {name: outcomes["accuracy"] for name, outcomes in states.items()}
+    """Draw accuracies (without labels agreements) as dots with intervals, on an axis no longer than they need."""
+    named = main_outcome(next(iter(states.values())))[0].name
+    accuracies = {name: outcomes[named] for name, outcomes in states.items()}
     left, width, row = 110, 460, 34
     bottom = 10 + row * len(accuracies)
     alt = "; ".join(f"{name} {one.text} {one.interval}" for name, one in accuracies.items())
@@ -96,13 +97,13 @@ def intervals(states: Mapping[str, Outcomes]) -> str:
 
     drawn = [
         f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" '
-        f'aria-label="Accuracy with 95 % intervals: {safe(alt)}">'
+        f'aria-label="{capital(named)} with 95 % intervals: {safe(alt)}">'
     ]
     for tick in np.arange(low, high + step / 2, step):
         x = across(tick / 100)
         drawn.append(f'<line class=rule x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom}"/>')
         drawn.append(f'<text x="{x:.1f}" y="{bottom + 16}">{tick:g}</text>')
-    drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">accuracy in %{_start_of(low)}</text>')
+    drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">{named} in %{_start_of(low)}</text>')
     for index, (name, one) in enumerate(accuracies.items()):
         y = 10 + row * index + row / 2
         drawn.append(f'<text class=side x="{left - 12}" y="{y + 4}">{safe(name)}</text>')

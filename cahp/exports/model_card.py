@@ -10,7 +10,7 @@ from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.exports.footprint import Footprint, markdown
 from cahp.exports.form import ModelForm
 from cahp.exports.formats import as_asked
-from cahp.outcomes import OUTCOMES
+from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_words
 from cahp.run.document import machine
@@ -122,7 +122,8 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list
         cells = [outcomes.get(row.name) for row in shown]
         rows.append(f"| {state} | {' | '.join('' if one is None else f'{one.text} {one.interval}' for one in cells)} |")
     if steps := outcome.get("steps"):
-        after = [f"{step.result} {step.outcomes['accuracy'].text}" for step in steps]
-        rows += ["", f"Accuracy after each step of the recovery: {', '.join(after)}."]
+        after = [f"{step.result} {main_outcome(step.outcomes)[1].text}" for step in steps]
+        name = main_outcome(steps[0].outcomes)[0].name.capitalize()
+        rows += ["", f"{name} after each step of the recovery: {', '.join(after)}."]
     split = "" if data is None else f" of the split `{data['split']}`"
-    return [f"On {states['full']['accuracy'].n:,} texts{split}, with 95 % intervals:", "", *rows]
+    return [f"On {main_outcome(states['full'])[1].n:,} texts{split}, with 95 % intervals:", "", *rows]

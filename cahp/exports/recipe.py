@@ -34,9 +34,9 @@ def recipe(settings: Settings) -> Recipe:
     if by_hand:
         command = ["cahp", verb, "--mask", MASK_FILE, *arguments]
         call = f"results = evaluate({to_python(settings, options)}, mask={MASK_FILE!r})"
-        shown = ['print(results["outcomes"]["pruned"]["accuracy"])']
+        shown = ['print(results["outcomes"]["pruned"]["agreement"])']
     else:
         command = ["cahp", verb, *arguments, "--out", RUN_FOLDER]
         call = f"run = prune({to_python(settings, options)})"
-        shown = ["print(run.mask.by_layer)", 'print(run.document.outcomes["pruned"]["accuracy"])']
+        shown = ["print(run.mask.by_layer)", 'print(run.document.outcomes["pruned"]["agreement"])']
     return Recipe(tuple(command), "\n".join([f"from cahp import Settings, {verb}", "", call, *shown]))

@@ -54,14 +54,15 @@ def verdict(run: RunDocument) -> str:
     """Summarize what pruning did in two or three sentences."""
     total = run.model.layers * run.model.heads
     state = "recovered" if "recovered" in run.outcomes else "pruned"
-    full, now = run.outcomes["full"]["accuracy"], run.outcomes[state]["accuracy"]
-    change = run.outcomes[state]["accuracy_change"]
-    if change.excludes(0):
-        lost = "lower" if change.value < 0 else "higher"
-        difference = f"{abs(change.value):.1f} points {lost} (95 % interval {change.interval})"
-    else:
+    outcomes, after = run.outcomes[state], " after recovery" if state == "recovered" else ""
+    accuracy = ""
+    if "accuracy" in outcomes:
+        full, now, change = run.outcomes["full"]["accuracy"], outcomes["accuracy"], outcomes["accuracy_change"]
         difference = f"no measurable change ({change.text}, 95 % interval {change.interval})"
-    after = " after recovery" if state == "recovered" else ""
+        if change.excludes(0):
+            lost = "lower" if change.value < 0 else "higher"
+            difference = f"{abs(change.value):.1f} points {lost} (95 % interval {change.interval})"
+        accuracy = f"Accuracy on {now.n:,} texts{after} is {now.text}; with all heads it is {full.text}: {difference}. "
     same = [row for row in HEADLINES if row.difference and row.name in run.outcomes[state]]
     against_full = "; ".join(f"{row.label} {run.outcomes[state][row.name]}" for row in same)
     against_full = f"{capital(against_full)}. " if same else ""
@@ -75,10 +76,7 @@ def verdict(run: RunDocument) -> str:
             f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
             f"(95 % interval {interval(ratio.low * 100, ratio.high * 100, 0)})."
         )
-    return (
-        f"{run.budget.attained} of {total} heads are kept. Accuracy on {now.n:,} texts{after} is {now.text}; with all "
-        f"heads it is {full.text}: {difference}. {against_full}{latency}"
-    )
+    return f"{run.budget.attained} of {total} heads are kept. {accuracy}{against_full}{latency}"
 
 
 def page(
@@ -106,7 +104,9 @@ def page(
     interactive = None if static else live
     sections = [
         _section("Kept heads", _kept_heads(run, labels, interactive)),
-        _section("Accuracy and latency", report_figures.figures(run)),
+        _section(
+            "Quality and latency" if not run.data.labelled else "Accuracy and latency", report_figures.figures(run)
+        ),
     ]
     compared = report_figures.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
@@ -223,14 +223,17 @@ def _number_of_heads(run: RunDocument, curve: Curve, on_board: bool) -> Iterator
 
 def _examples(examples: Sequence[Example]) -> Iterator[str]:
     yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
-    rows = [(text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…", names) for text, *names in examples]
-    yield table("Examples", ["label", "full model", "pruned model"], rows)
+    columns = ["label", "full model", "pruned model"]
+    start = 0 if any(label for _, label, *_ in examples) else 1  # texts without labels
+    rows = [(text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…", names[start:]) for text, *names in examples]
+    yield table("Examples", columns[start:], rows)
 
 
 def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     rows = []
     for role, part in (("selection", run.data.select), ("evaluation", run.data.eval)):
-        counts = ", ".join(f"{name}: {count}" for name, count in part.class_counts.items())
+        classes = part.class_counts
+        counts = "no labels" if classes is None else ", ".join(f"{name}: {count}" for name, count in classes.items())
         rows.append((role, [part.split, f"{part.examples:,}", counts]))
     yield table("Texts", ["split", "number", "per class"], rows)
     model = run.model

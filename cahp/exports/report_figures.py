@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from cahp.exports.drawings import by_budget, intervals, table
-from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.studies.budget_sweep import BudgetTable
@@ -31,7 +31,7 @@ def draw_outcomes(caption: str, states: StateOutcomes) -> Iterator[str]:
     """Draw the outcomes of the full, the pruned and the recovered model as a figure and a table."""
     named = {_NAMES[state]: outcomes for state, outcomes in states.items()}
     yield intervals(named)
-    texts = [f"{outcomes['accuracy'].n:,}" for outcomes in named.values()]
+    texts = [f"{main_outcome(outcomes)[1].n:,}" for outcomes in named.values()]
     yield table(caption, list(named), [*_rows(named.values()), ("Texts", texts)])
 
 
@@ -55,11 +55,11 @@ def by_recovery(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, O
 
 def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[str]:
     """Draw the same heads after each recovery, the share of the loss it regained, and the gain of each step."""
-    full = run.outcomes["full"]["accuracy"].value
+    row, full = main_outcome(run.outcomes["full"])
     pruned = compared.get(NONE.result)
-    lost = 0.0 if pruned is None else full - pruned["accuracy"].value
+    lost = 0.0 if pruned is None else full.value - pruned[row.name].value
     regained = [
-        "" if lost <= 0 or outcomes is pruned else percent(1 - (full - outcomes["accuracy"].value) / lost, 0)
+        "" if lost <= 0 or outcomes is pruned else percent(1 - (full.value - outcomes[row.name].value) / lost, 0)
         for outcomes in compared.values()
     ]
     rows = [*_rows(compared.values()), ("Share of the loss regained", regained)]
@@ -71,7 +71,7 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
             *_rows(step.outcomes for step in run.steps),
             ("Change from the previous step", ["" if one is None else one.text for one in gained]),
             ("95 % interval of this", ["" if one is None else one.interval for one in gained]),
-            ("Evaluation texts", [f"{step.outcomes['accuracy'].n:,}" for step in run.steps]),
+            ("Evaluation texts", [f"{step.outcomes[row.name].n:,}" for step in run.steps]),
             ("Training texts", ["" if step.examples is None else f"{step.examples:,}" for step in run.steps]),
             ("Time", ["" if step.seconds is None else duration(step.seconds) for step in run.steps]),
             ("Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in run.steps]),

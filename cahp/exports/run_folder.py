@@ -138,7 +138,8 @@ def read_run(place: Path) -> RunFiles:
         raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
     document = RunDocument.from_json(content)
     changes = [outcomes for state, outcomes in document.outcomes.items() if state != "full"]
-    if "pruned" not in document.outcomes or any("accuracy_change" not in outcomes for outcomes in changes):
+    needed = "accuracy_change" if document.data.labelled else "kl"
+    if "pruned" not in document.outcomes or any(needed not in outcomes for outcomes in changes):
         raise CahpError(f"The run in {folder} lacks the results of its heads; {_AGAIN}.")
     total = document.model.layers * document.model.heads
     arrays = _read_arrays(folder / "arrays.npz", total) if total <= MOST_HEADS else {}

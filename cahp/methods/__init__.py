@@ -6,9 +6,9 @@ A new method is a new file here with a class that ``cahp.registry.register`` dec
 from importlib import import_module
 from pkgutil import iter_modules
 
-from cahp.registry import facts, get, names
+from cahp.registry import facts, get, names, need_labels
 
-__all__ = ["facts", "get", "names"]
+__all__ = ["facts", "get", "names", "need_labels"]
 
 # By name, so that the order is the same on every machine. The package in it holds what methods share.
 for _module in sorted(iter_modules(__path__), key=lambda module: module.name):

@@ -29,7 +29,7 @@ class Ablation(Scored):
     those texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
-    name = "ablation"
+    name, labels = "ablation", "needed"
 
     def score(self, evidence: Evidence) -> Floats:
         """Rise of the mean loss in nats, shape ``(L, H)``."""
@@ -53,7 +53,7 @@ class GreedyAblation(Eliminating):
     and one before each. Labels: of those texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
-    name = "ablation-greedy"
+    name, labels = "ablation-greedy", "needed"
     expensive = True
     share = 0.05
 

@@ -34,7 +34,7 @@ class AttentionAttribution(Scored):
     texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
-    name = "attattr"
+    name, labels = "attattr", "needed"
     expensive = True
 
     def score(self, evidence: Evidence) -> Floats:

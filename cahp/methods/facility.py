@@ -28,7 +28,7 @@ class Facility(Scored):
     all calibration texts. Randomness: the evidence's seed says which texts and which of them share a batch.
     """
 
-    name = "facility"
+    name, labels = "facility", "or predictions"
 
     def score(self, evidence: Evidence) -> Floats:
         """How early each head is taken: from N for the first down to 1, shape ``(L, H)``."""

@@ -24,7 +24,7 @@ class Fisher(Budgeted):
     """
 
     name = "fisher"
-    passes, most, labelled = 3, MOST_BATCHED, True
+    labels, passes, most = "or predictions", 3, MOST_BATCHED
 
     def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
         """Keep as many heads of each layer as their information says, and rearrange them."""

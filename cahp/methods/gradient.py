@@ -20,7 +20,7 @@ class Gradient(Scored):
     """
 
     name = "gradient"
-    passes, labelled = 3, True
+    labels, passes = "or predictions", 3
 
     def score(self, evidence: Evidence) -> Floats:
         """Mean absolute gradients, relative to the layer, shape ``(L, H)``."""
@@ -37,7 +37,7 @@ class IteratedGradient(Eliminating):
     passes each. Labels: of all calibration texts. Randomness: none.
     """
 
-    name = "gradient-iterated"
+    name, labels = "gradient-iterated", "or predictions"
     share = 0.1
 
     def score_under(self, evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:

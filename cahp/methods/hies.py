@@ -28,7 +28,7 @@ class ImportanceEntropy(Scored):
     """
 
     name = "hies"
-    passes, labelled = 4, True
+    labels, passes = "or predictions", 4
     tries: Sequence[Mapping[str, Any]] = ({"alpha": 0.5}, {"alpha": 0.25}, {"alpha": 0.75})
 
     def __init__(self, *, alpha: float = 0.5) -> None:

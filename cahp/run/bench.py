@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cahp import data, models
+from cahp import data, methods, models
 from cahp.cards import ModelCard
+from cahp.goals import Goal
 from cahp.models.description import explain_missing_classes
-from cahp.outcomes import wilson
+from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs
 from cahp.run.evidence import HeadEvidence
@@ -121,6 +122,7 @@ def open_bench(
         raise ModelError(f"{card.id} is already pruned, and its heads cannot be chosen again; prune the original model")
     raw = load_data(settings, card) if dataset is None else dataset
     dataset = match_labels(raw, settings, card)
+    check_labels(settings, dataset)
     calibration, drawn = _draw_sample(dataset, "select-split", settings.limit, settings)
     evaluation, sampled = _draw_sample(dataset, "eval-split", settings.eval_limit, settings)
     drawn += _check_classes(dataset.split(settings.select_split), calibration, settings)
@@ -198,6 +200,26 @@ def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
 
 
+def check_labels(settings: Settings, dataset: data.Dataset) -> None:
+    """Check that nothing needs labels where there are none.
+
+    Raises:
+        OptionError: If the method or the recovery does.
+    """
+    if dataset.labelled:
+        return
+    needs = "--labels" if settings.labels else None
+    goal = None if settings.goal is None else Goal.parse(settings.goal).kind.outcome
+    if goal is not None and OUTCOMES[goal].needs_labels:
+        needs = f"--goal {settings.goal}"
+    if RECOVERIES[settings.recover].needs_labels:
+        needs = f"--recover {settings.recover}"
+    if settings.method in methods.names() and methods.need_labels([settings.method]):
+        needs = f"--method {settings.method}"
+    if needs is not None:
+        raise OptionError(f"{needs} needs labels, and {dataset.id} has none; leave it out, or use labelled data")
+
+
 def check_texts(raw: data.Dataset, card: ModelCard) -> None:
     """Check that the model's prompt, if any, fits the texts.
 
@@ -228,8 +250,10 @@ def prompt_notices(card: ModelCard) -> tuple[str, ...]:
 
 
 def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
-    """Return the model's class for each label as the data names it."""
+    """Return the model's class for each label as the data names it; empty without labels."""
     found: dict[str, str] = {}
+    if not raw.labelled:
+        return found
     for split, texts in raw.splits.items():
         labels, first = np.unique(texts.labels, return_index=True)
         goals = matched.splits[split].labels[first]
@@ -240,16 +264,24 @@ def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
 def _draw_sample(
     dataset: data.Dataset, option: Literal["select-split", "eval-split"], limit: int | None, settings: Settings
 ) -> tuple[Texts, tuple[str, ...]]:
-    split = settings.select_split if option == "select-split" else settings.eval_split
+    split, by_label = settings.eval_split, True
+    if option == "select-split":
+        # Labels that nothing reads must have no effect, not even on the sample.
+        split, recovery = settings.select_split, RECOVERIES[settings.recover]
+        known = settings.method in methods.names()
+        ignored = known and methods.facts(settings.method).labels == "none"
+        by_label = not ignored or settings.labels or recovery.needs_labels
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
-    texts, notices = data.sample(dataset.split(split), limit, how=settings.sample, seed=settings.seed)
+    texts, notices = data.sample(
+        dataset.split(split), limit, how=settings.sample, seed=settings.seed, by_label=by_label
+    )
     return texts, tuple(f"{split}: {notice}" for notice in notices)
 
 
 def _read_unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] | None, tuple[str, ...]]:
-    """Return the inputs of a recovery without labels (None: the calibration texts), and notices about them.
+    """Return the inputs of recoveries without labels (None: labels are read), and notices about them.
 
     They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts.
     Calibration texts are drawn by label, and here labels must not be read.
@@ -257,11 +289,13 @@ def _read_unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[In
     Raises:
         DataError: If the data are pairs and these are single texts, or the other way round.
     """
-    name, drawn_here = settings.recover_data, RECOVERIES[settings.recover].imitates and not settings.labels
+    name = settings.recover_data
     if name is None:
-        there = dataset.split(settings.select_split).inputs if drawn_here else None
-        return None if there is None else _draw_inputs(there, settings), ()
-    found = data.read_inputs(name, text_column=settings.text_column, pair_column=settings.pair_column)
+        there = dataset.split(settings.select_split).inputs
+        return None if settings.labels else _draw_inputs(there, settings), ()
+    found = data.read_inputs(
+        name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
+    )
     if found and isinstance(found[0], str) is dataset.pairs:
         kinds = ("pairs", "single texts") if dataset.pairs else ("single texts", "pairs")
         raise DataError(f"{name} holds {kinds[1]} and {dataset.id} {kinds[0]}; name a file of {kinds[0]}")
@@ -284,11 +318,13 @@ def _draw_inputs(inputs: list[Input], settings: Settings) -> list[Input]:
 
 
 def _check_classes(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
-    """Return notices about classes with too few texts.
+    """Return notices about classes with too few texts; none without labels.
 
     Raises:
         DataError: If there is only one class.
     """
+    if not split.labelled:
+        return ()
     counts = sample.class_counts
     if np.count_nonzero(counts) < 2:
         name = sample.classes[int(counts.argmax())]
@@ -311,6 +347,8 @@ def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
     """
     from cahp.stages.evaluation import better_labelling
 
+    if not full.labelled:
+        return []
     better = better_labelling(full)
     if better is None:
         return []

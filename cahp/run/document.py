@@ -56,24 +56,24 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """The texts of a split: their number, classes and digest."""
+    """The texts of a split: their number, classes (None: there are no labels) and digest."""
 
     split: str
     examples: int
-    class_counts: Mapping[str, int]
+    class_counts: Mapping[str, int] | None
     sha256: str
 
     @property
     def most_frequent(self) -> float | None:
-        """Accuracy of the majority-class baseline (None: there are no texts)."""
-        counts = list(self.class_counts.values())
+        """Accuracy of the majority-class baseline (None: there are no texts, or no labels)."""
+        counts = list((self.class_counts or {}).values())
         return max(counts) / sum(counts) if sum(counts) else None
 
     @classmethod
     def of(cls, split: str, texts: Texts) -> SplitRecord:
         """Describe a sample of a split."""
         counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
-        return cls(split, len(texts), counts, texts.sha256)
+        return cls(split, len(texts), counts if texts.labelled else None, texts.sha256)
 
     def with_id(self, name: str) -> dict[str, Any]:
         """Return the fields, after the ``id`` of the data ``name``, as documents of one split have them."""
@@ -82,12 +82,16 @@ class SplitRecord:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """The data: calibration texts (``select``), evaluation texts (``eval``), and the classes in the model's order."""
+    """The data: calibration texts (``select``), evaluation texts (``eval``), and the classes in the model's order.
+
+    Where the texts are not ``labelled``, the full model's predictions served as their classes.
+    """
 
     id: str
     select: SplitRecord
     eval: SplitRecord
     classes: tuple[str, ...] = ()
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -271,14 +275,15 @@ class RunDocument:
 def _missing_outcomes(document: RunDocument) -> Iterator[str]:
     """Yield the paths of outcomes that every reader of a run expects and that its file lacks."""
     sections = {"outcomes": document.outcomes}
+    needed = ("accuracy", "agreement") if document.data.labelled else ("agreement",)
     if document.report is not None:
         sections["report.outcomes"] = document.report.outcomes
     for section, states in sections.items():
         yield from (
-            f"{section}.{state}.accuracy" for state in ("full", *states) if "accuracy" not in states.get(state, {})
+            f"{section}.{state}.{needed[0]}" for state in ("full", *states) if needed[0] not in states.get(state, {})
         )
     for step in document.steps:
-        yield from (f"steps.outcomes.{name}" for name in ("accuracy", "agreement") if name not in step.outcomes)
+        yield from (f"steps.outcomes.{name}" for name in needed if name not in step.outcomes)
 
 
 def _unrecovered(outcomes: StateOutcomes) -> StateOutcomes:

@@ -7,6 +7,7 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from cahp.run.settings import Salience
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.space import Projection, space
 from cahp.store import Entry, key
-from cahp.values import Floats, Precision, Progress, Texts
+from cahp.values import DataError, Floats, Precision, Progress, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -45,10 +46,36 @@ class HeadEvidence:
         degree: int = 6,
         seed: int = 42,
     ) -> None:
-        self._resources, self.texts, self.seed = resources, texts, seed
+        self._resources, self._texts, self.seed = resources, texts, seed
         self._pool_size, self._projection, self._degree, self._salience = pool_size, projection, degree, salience
         self._signatures: Signatures | None = None
         self._gradients: GateGradients | None = None
+
+    @cached_property
+    def texts(self) -> Texts:
+        """The calibration texts; where they have no labels, the full model's predictions take their place.
+
+        Raises:
+            DataError: If all predictions are the same class.
+        """
+        if self._texts.labelled:
+            return self._texts
+        entry = key("predicted classes", 1, self.card.sha256, self._texts.sha256, self._precision)
+        labels = self._resources.found("evaluation", entry, lambda found: found.arrays["labels"].astype(np.int64))
+        if labels is None:
+            from cahp.stages.evaluation import evaluate
+
+            model = self.model
+            with self._resources.timed("evaluation"):
+                answers = evaluate(model, self._texts, precision=self._precision, progress=self.progress)
+            labels = parallel.from_first(lambda: answers.predictions)
+            self._resources.keep(entry, {"labels": labels})
+        if len(np.unique(labels)) < 2:
+            raise DataError(
+                f"{self.card.id} predicts {self._texts.classes[labels[0]]!r} for all {len(labels)} calibration texts; "
+                "add texts of other classes"
+            )
+        return replace(self._texts, labels=labels)
 
     @property
     def card(self) -> ModelCard:

@@ -258,6 +258,7 @@ def _document(
             SplitRecord.of(settings.select_split, bench.calibration),
             SplitRecord.of(settings.eval_split, bench.evaluation),
             bench.dataset.classes,
+            bench.dataset.labelled,
         ),
         settings=settings,
         knee=knee,
@@ -336,10 +337,11 @@ def measure_outcomes(
 ) -> dict[str, Outcomes]:
     """Measure the outcomes of the full model, of the pruned one under ``mask``, and of the ``recovered`` one.
 
-    Models that are not given are left out. ``seed`` draws the bootstrap.
+    Models that are not given are left out. ``seed`` draws the bootstrap. Without labels, the full model has only the
+    outcomes of its comparison with itself.
     """
     full = measurements.evaluate(texts)
-    outcomes: dict[str, Outcomes] = {"full": measure(full, seed=seed)}
+    outcomes: dict[str, Outcomes] = {"full": measure(full, full=None if full.labelled else full, seed=seed)}
     if mask is not None:
         outcomes["pruned"] = measure(measurements.evaluate(texts, mask=mask), full=full, seed=seed)
     if recovered is not None:

@@ -224,7 +224,7 @@ def measure_steps(
                 report.examples,
                 made.seconds,
                 measure(current, full=full, seed=seed),
-                accuracy_change(current, before, seed),
+                accuracy_change(current, before, seed) if texts.labelled else None,
             )
         )
     return tuple(steps)

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cahp import models
 from cahp.cards import ModelCard
+from cahp.data.rows import NO_LABELS
 from cahp.goals import Goal
 from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES
@@ -215,7 +216,7 @@ class Settings:
         "distill (minutes), auto (within --recover-time) or finetune.",
         choices=tuple(RECOVERIES),
     )
-    recover_data: str | None = option(None, "File of texts to recover on; a text column, no labels.", "recover export")
+    recover_data: str | None = option(None, "File of texts to recover on; labels are not read.", "recover export")
     recover_time: str | None = option(
         None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export", unit="duration"
     )
@@ -250,9 +251,14 @@ class Settings:
     pair_column: str | None = option(
         None, "Column of the second text of each pair.", f"{_TEXTS} fit data", link="source"
     )
-    label_column: str | None = option(None, "Column of the labels.", f"{_TEXTS} fit data", link="source")
+    label_column: str | None = option(
+        None, f'Column of the labels; "{NO_LABELS}" ignores them.', f"{_TEXTS} fit data", link="source"
+    )
     splits: Mapping[str, str] = option(
         {}, 'Files, or published splits, by split: "a.csv=train,b.csv=validation".', f"{_TEXTS} fit data", link="source"
+    )
+    documents: Literal["paragraph", "line"] = option(
+        "paragraph", "Documents of a text file: {choices}.", f"{_TEXTS} data", link="source"
     )
     label_map: Mapping[str, str] = option(
         {}, 'Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _TEXTS, link="source"
@@ -283,7 +289,7 @@ class Settings:
 
 
 #: The fields that say how the tables of the data are read, and how a language model is prompted.
-COLUMNS = ("text_column", "pair_column", "label_column", "splits")
+COLUMNS = ("text_column", "pair_column", "label_column", "splits", "documents")
 PROMPT = ("prompt", "answers")
 
 #: The fields whose whole effect is in the digests of the model and the texts: keys with these digests leave them out.

@@ -225,7 +225,7 @@ class BudgetTable:
         for budget, outcomes in msgspec.convert(
             content["outcomes"], dict[int, dict[str, Estimate]], strict=False
         ).items():
-            if not {"accuracy", "accuracy_change"} <= outcomes.keys():
+            if not {"accuracy", "accuracy_change"} <= outcomes.keys() and "kl" not in outcomes:
                 raise ValueError(f"budget {budget} has no accuracy")
             self.add(budget, outcomes=outcomes)
         for budget, speed in msgspec.convert(content["speed"], dict[int, Speed], strict=False).items():
@@ -293,9 +293,10 @@ def measure_part(bench: Bench, rows: Ints, answers: Evaluation) -> Outcomes:
     """
     full = bench.full
     outcomes = measure(answers, full=full.take(rows), seed=bench.settings.seed)
-    accuracy = float(full.correct.mean()) + outcomes["accuracy_change"].value / 100
-    outcomes["accuracy"] = Estimate(min(1.0, max(0.0, accuracy)), None, len(rows), "share")
-    return {row.name: outcomes[row.name] for row in HEADLINES}
+    if full.labelled:
+        accuracy = float(full.correct.mean()) + outcomes["accuracy_change"].value / 100
+        outcomes["accuracy"] = Estimate(min(1.0, max(0.0, accuracy)), None, len(rows), "share")
+    return {row.name: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
 
 
 def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None:

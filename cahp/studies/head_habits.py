@@ -178,12 +178,14 @@ class Removal:
 
     without: Evaluation
     full: Evaluation
-    change: Estimate
+    change: Estimate | None
 
     @property
     def rise(self) -> NDArray[np.float64]:
-        """Increase of each text's loss without the head, in nats ``(n,)``."""
-        return self.without.losses - self.full.losses
+        """Increase of each text's loss without the head, or without labels its KL divergence, in nats ``(n,)``."""
+        if self.full.labelled:
+            return self.without.losses - self.full.losses
+        return self.without.divergences(self.full)
 
     @property
     def mean_rise(self) -> Estimate:
@@ -204,7 +206,8 @@ def remove_head(bench: Bench, head: int) -> Removal:
     """Evaluate the model without one head (flat index)."""
     mask = HeadMask(~HeadMask.of([head], bench.card.layers, bench.card.heads).keep)
     full, without = bench.full, bench.measurements.evaluate(bench.evaluation, mask=mask)
-    return Removal(without, full, accuracy_change(without, full, bench.settings.seed))
+    change = accuracy_change(without, full, bench.settings.seed) if full.labelled else None
+    return Removal(without, full, change)
 
 
 @dataclass(frozen=True, eq=False)

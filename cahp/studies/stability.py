@@ -231,7 +231,7 @@ def _over_seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Itera
 def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[_Evidence]:
     from cahp.stages.salience import salience
 
-    settings, texts, gradients = bench.settings, bench.calibration, bench.evidence.gradients
+    settings, texts, gradients = bench.settings, bench.evidence.texts, bench.evidence.gradients
     part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
     count = min(SHARDS, _MEMORY // part_bytes)
     if count < 4:
@@ -269,7 +269,7 @@ def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
 
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
     """The statistics of one part, from disk if they were gathered before."""
-    card, store, texts = bench.card, bench.resources.store, bench.calibration
+    card, store, texts = bench.card, bench.resources.store, bench.evidence.texts
     name = key(
         "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
     )

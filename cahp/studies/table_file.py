@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from cahp.outcomes import Outcomes
+from cahp.outcomes import Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import RunDocument
 from cahp.studies.budget_sweep import BudgetTable, Speed
@@ -66,11 +66,10 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
 def enter_full(table: BudgetTable, run: RunDocument) -> None:
     """Enter the full model's outcomes, which agrees with itself on every text."""
     full = run.outcomes["full"]
-    n = full["accuracy"].n
-    same = {
-        "agreement": Estimate(1.0, (1.0, 1.0), n, "share"),
-        "accuracy_change": Estimate(0.0, (0.0, 0.0), n, "points"),
-    }
+    n = main_outcome(full)[1].n
+    same = {"agreement": Estimate(1.0, (1.0, 1.0), n, "share")}
+    if "accuracy" in full:
+        same["accuracy_change"] = Estimate(0.0, (0.0, 0.0), n, "points")
     if "kl" in run.outcomes.get("pruned", {}):
         same["kl"] = Estimate(0.0, (0.0, 0.0), n, "nats")
     table.add(table.budgets[-1], outcomes={**full, **same})

@@ -34,11 +34,14 @@ Side = tuple[Bench, Variant]
 
 @dataclass(frozen=True, eq=False)
 class Versus:
-    """The evaluations of two models on the same texts, and the paired ``change`` in accuracy from A to B."""
+    """The evaluations of two models on the same texts, and the paired ``change`` in accuracy from A to B.
+
+    Without labels there is no ``change``, and ``right_alone`` raises ``ValueError``.
+    """
 
     a: Evaluation
     b: Evaluation
-    change: Estimate
+    change: Estimate | None
 
     @property
     def apart(self) -> list[int]:
@@ -77,7 +80,8 @@ def versus(a: Side, b: Side) -> Versus | None:
     of_a = _evaluate(a, bench.evaluation) if a[0] is bench else _translate(a, bench)
     if of_a is None or of_b is None:
         return None
-    return Versus(of_a, of_b, accuracy_change(of_b, of_a, bench.settings.seed))
+    change = accuracy_change(of_b, of_a, bench.settings.seed) if of_b.labelled else None
+    return Versus(of_a, of_b, change)
 
 
 def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
@@ -98,7 +102,8 @@ def _translate(a: Side, b: Bench) -> Evaluation | None:
     if classes == texts.classes and (goals == np.arange(len(goals))).all():
         # The same texts and labels: an earlier evaluation of A's model is found in the store.
         return _evaluate(a, texts)
-    evaluation = _evaluate(a, Texts(texts.first, texts.second, goals[texts.labels], classes))
+    labels = goals[texts.labels] if texts.labelled else texts.labels
+    evaluation = _evaluate(a, Texts(texts.first, texts.second, labels, classes))
     if evaluation is None:
         return None
     return Evaluation(evaluation.scores[:, goals], texts.labels, texts.classes)

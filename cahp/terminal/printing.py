@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 from cahp.exports.footprint import lines
 from cahp.exports.formats import model_form
 from cahp.goals import Goal, ReachedGoal
-from cahp.outcomes import OUTCOMES
+from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
@@ -97,7 +97,7 @@ def grid_lines(mask: HeadMask, added: Collection[tuple[int, int]] = ()) -> Itera
 
 def _outcomes(split: str, states: Mapping[str, Outcomes]) -> Iterator[str]:
     """A table of outcomes, a column for each model; a row without any value is left out."""
-    title = f"on {split}, n = {states['full']['accuracy'].n:,}"
+    title = f"on {split}, n = {main_outcome(states['full'])[1].n:,}"
     wide = max(len(title), *(len(row.label) for row in OUTCOMES.values()))
 
     def line(name: str, cells: Iterable[str]) -> str:
@@ -181,10 +181,11 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
 def data_lines(document: Document) -> Iterator[str]:
     """The contents of a data set."""
     classes = next(iter(document["splits"].values()))["class_counts"]
-    yield f"{document['id']}: {'pairs of texts' if document['pairs'] else 'texts'}, {len(classes)} classes"
+    content = "no labels" if classes is None else f"{len(classes)} classes"
+    yield f"{document['id']}: {'pairs of texts' if document['pairs'] else 'texts'}, {content}"
     for split, contents in document["splits"].items():
-        counts = ", ".join(f"{name} {count:,}" for name, count in contents["class_counts"].items())
-        yield f"  {split:<12}{contents['examples']:>7,}   {counts}"
+        counts = ", ".join(f"{name} {count:,}" for name, count in (contents["class_counts"] or {}).items())
+        yield f"  {split:<12}{contents['examples']:>7,}   {counts}".rstrip()
     yield from list_notes(document["notices"])
 
 
@@ -275,10 +276,13 @@ def _describe_recovery(
         labels = "with labels" if distill.labels else "without labels"
         yield f"  distillation {verb} (taught by the full model on {distill.examples} texts {labels}): {distill.reason}"
     if steps:
-        yield f"  accuracy after each step, n = {steps[0].outcomes['accuracy'].n:,} (95 % intervals)"
+        outcome, first = main_outcome(steps[0].outcomes)
+        yield f"  {outcome.name} after each step, n = {first.n:,} (95 % intervals)"
     for one in steps:
-        accuracy, agreement = one.outcomes["accuracy"], one.outcomes["agreement"]
-        line = f"    {one.result:<10}{accuracy.text:>7} {accuracy.interval:<14}{agreement.text:>7} agreement"
+        outcome, value = main_outcome(one.outcomes)
+        line = f"    {one.result:<10}{value.text:>7} {value.interval:<14}"
+        if outcome.name != "agreement":
+            line += f"{one.outcomes['agreement'].text:>7} agreement"
         if "kl" in one.outcomes:
             line += f"   KL {one.outcomes['kl'].text} {one.outcomes['kl'].interval}"
         if one.gained is not None:

@@ -350,7 +350,13 @@ def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[acces
     assert not app.exception
     model, texts = app.selectbox(key="source-model"), app.selectbox(key="source-data-True")
     assert not any("older" in option or "ugging" in option for option in [*model.options, *texts.options])
-    assert texts.options == ["The model's own data", "My files (CSV, TSV, JSONL, Parquet)", "sst5", "mnli"]
+    assert texts.options == [
+        "The model's own data",
+        "My files (text, CSV, TSV, JSONL, Parquet)",
+        "My text, pasted here",
+        "sst5",
+        "mnli",
+    ]
     assert [field.label for field in app.text_input] == []
 
 

@@ -99,7 +99,7 @@ def bring(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
     """Bring these files in the dialog, which is open, and use them."""
     boxes = {box.label: box for box in app.selectbox}
     if not app.file_uploader:
-        boxes["Data"].set_value("My files (CSV, TSV, JSONL, Parquet)").run()
+        boxes["Data"].set_value("My files (text, CSV, TSV, JSONL, Parquet)").run()
     app.file_uploader(key="source-file").set_value([(name, content, "text/csv") for name, content in files]).run()
     assert not app.exception
     assert not app.error

@@ -21,7 +21,7 @@ from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as NotThere
 from streamlit.testing.v1 import AppTest
 
-FILE = "My files (CSV, TSV, JSONL, Parquet)"
+FILE = "My files (text, CSV, TSV, JSONL, Parquet)"
 
 TOPICS = {
     "sports": ("The striker scored twice in the cup final", "The runner broke the record in the last lap"),
@@ -121,6 +121,54 @@ def test_a_file_without_labels_leaves_no_trace_in_the_columns_of_the_next(app: A
     assert app.selectbox(key="column-text").value == "text"
     assert app.selectbox(key="column-label").value == "label"
     assert usable(app)
+
+
+def no_labels(app: AppTest) -> bool:
+    return any("No labels" in caption.value for caption in app.caption)
+
+
+def paragraphs() -> str:
+    """Texts of several lines on five topics, with blank lines between them."""
+    rows = [text for texts in TOPICS.values() for text in texts]
+    return "\n\n".join(f"Report {number}.\n{text}." for number in range(4) for text in rows)
+
+
+def test_a_text_file_has_a_document_per_paragraph_or_line_and_no_labels(app: AppTest) -> None:
+    bring(app, "notes.txt", paragraphs().encode())
+    assert no_labels(app)
+    assert usable(app)
+    app.segmented_control(key="source-documents").set_value("line").run()
+    assert usable(app)
+    app.button(key="use-source").click().run()
+    source = app.run().session_state["cahp_explorer"].source
+    assert source.settings.documents == "line"
+    assert sum(len(texts) for texts in source.raw.splits.values()) == 80
+    assert not source.raw.labelled
+
+
+def test_the_labels_of_a_table_can_be_ignored(app: AppTest) -> None:
+    bring(app, "mine.csv", table())
+    assert not usable(app)
+    app.selectbox(key="column-label").set_value("(none)").run()
+    assert no_labels(app)
+    assert usable(app)
+    app.button(key="use-source").click().run()
+    assert app.run().session_state["cahp_explorer"].settings.label_column == "(none)"
+
+
+def test_pasted_paragraphs_are_data_and_too_few_say_how_many_are_needed(app: AppTest) -> None:
+    (data,) = [box for box in app.selectbox if box.label == "Data"]
+    data.set_value("My text, pasted here").run()
+    assert not usable(app)
+    app.text_area(key="source-pasted").set_value("One paragraph.").run()
+    assert "at least 30" in errors(app)
+    app.text_area(key="source-pasted").set_value(paragraphs()).run()
+    assert usable(app)
+    app.button(key="use-source").click().run()
+    source = app.run().session_state["cahp_explorer"].source
+    assert source.uploaded
+    assert sum(len(texts) for texts in source.raw.splits.values()) == 40
+    assert "Report" not in str(dict(app.query_params))
 
 
 ODD = {

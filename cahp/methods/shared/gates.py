@@ -45,7 +45,7 @@ class Learned(Budgeted):
     methods have the same recovery from the same weights. A training has ``steps`` batches, or an epoch if that is more.
     """
 
-    learned = True
+    labels, learned = "needed", True
 
     def __init__(self, *, steps: int = 0, learning_rate: float) -> None:
         self._steps, self._learning_rate = steps, learning_rate

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.costs import SelectionCost
-from cahp.registry import Evidence
+from cahp.registry import Evidence, Labels
 from cahp.stages.selection import top
 from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, Texts, report_progress
 
@@ -33,7 +33,7 @@ class Budgeted(ABC):
     """A method that needs a budget.
 
     A choice costs ``passes`` forward passes of each of the calibration texts (a backward pass counts as two), or of
-    ``most`` of them; ``labelled`` says whether it reads their labels.
+    ``most`` of them; ``labels`` tells how it uses their labels.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Budgeted(ABC):
     tries: Sequence[Mapping[str, Any]] = ({},)
     passes: int = 0
     most: int | None = None
-    labelled: bool = False
+    labels: Labels = "none"
 
     @abstractmethod
     def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
@@ -50,7 +50,7 @@ class Budgeted(ABC):
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The cost of choosing ``budget`` heads when nothing was measured before."""
         texts = len(evidence.texts) if self.most is None else min(len(evidence.texts), self.most)
-        return SelectionCost(self.passes * texts, texts if self.labelled else 0)
+        return SelectionCost(self.passes * texts, 0 if self.labels == "none" else texts)
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads.

@@ -44,7 +44,7 @@ def draw(explorer: Explorer) -> None:
     table, clusters = explorer.table(explorer.recover), explorer.clusters
     assert table is not None
     assert clusters is not None
-    job = explorer.job(FIGURE)
+    job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
         _describe_change(explorer),
         help="A square is a head: solid heads stay, hollow ones are pruned; colour and letter name the cluster at this "
@@ -78,7 +78,7 @@ def draw(explorer: Explorer) -> None:
         on_event=lambda event: _handle(explorer, event),
         selected=explorer.selected,
         status="" if job is None or job.ended else describe_progress(job),
-        chance=float(explorer.bench.evaluation.class_counts.max()) / len(explorer.bench.evaluation),
+        chance=float(texts.class_counts.max()) / len(texts) if texts.labelled else None,
     )
     if job is not None and job.error:
         problem(job.error)

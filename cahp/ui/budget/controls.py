@@ -10,6 +10,7 @@ import streamlit as st
 
 from cahp.exports.masks import read_mask
 from cahp.goals import GOALS, Goal
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES, name_of_result
 from cahp.stages.clustering import DEGREES
 from cahp.studies.budget_sweep import reach
@@ -116,7 +117,12 @@ def _draw_upload(explorer: Explorer) -> None:
 
 
 def _draw_goals(explorer: Explorer) -> None:
-    labels = {_SHARE: "A share of the heads of at most (%)", **{name: kind.label for name, kind in GOALS.items()}}
+    offered = {
+        name: kind
+        for name, kind in GOALS.items()
+        if explorer.bench.evaluation.labelled or kind.outcome is None or not OUTCOMES[kind.outcome].needs_labels
+    }
+    labels = {_SHARE: "A share of the heads of at most (%)", **{name: kind.label for name, kind in offered.items()}}
     name = st.radio("Keep or save", list(labels), key=_GOAL, format_func=lambda name: labels[name])
     kind = GOALS.get(name)
     default, highest, step = (20.0, 100.0, 1.0) if kind is None else (kind.default, kind.highest, kind.step)

@@ -141,16 +141,16 @@ def draw_flips(explorer: Explorer) -> None:
         problem(job.error)
     else:
         flips = job.result or []
-        lost = sum(flip.full == flip.label for flip in flips)
-        won = sum(flip.pruned == flip.label for flip in flips)
-        st.markdown(
-            f"**{len(flips)} of {len(explorer.bench.evaluation)} predictions changed: {lost} became wrong, {won} "
-            f"became right, {len(flips) - lost - won} stayed wrong.**"
-        )
+        labelled, changed = explorer.bench.evaluation.labelled, ""
+        if labelled:
+            lost = sum(flip.full == flip.label for flip in flips)
+            won = sum(flip.pruned == flip.label for flip in flips)
+            changed = f": {lost} became wrong, {won} became right, {len(flips) - lost - won} stayed wrong"
+        st.markdown(f"**{len(flips)} of {len(explorer.bench.evaluation)} predictions changed{changed}.**")
         if flips:
             table = {
                 "text": [flip.text for flip in flips],
-                "label": [flip.label for flip in flips],
+                **({"label": [flip.label for flip in flips]} if labelled else {}),
                 "all heads": [flip.full for flip in flips],
                 "this mask": [flip.pruned for flip in flips],
             }

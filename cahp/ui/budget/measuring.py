@@ -63,9 +63,9 @@ def _draw_test_split(explorer: Explorer) -> None:
         st.caption("Evaluating on the test split…")
     elif job.result is not None:
         outcomes, opened = job.result
+        change = f"; {outcomes['accuracy_change'].text} against all heads" if "accuracy_change" in outcomes else ""
         st.markdown(
-            f"**Test split: {describe(outcomes)}; {outcomes['accuracy_change'].text} against all heads** · used "
-            f"{'once' if opened == 1 else f'{opened} times'} so far"
+            f"**Test split: {describe(outcomes)}{change}** · used {'once' if opened == 1 else f'{opened} times'} so far"
         )
     elif job.error:
         problem(job.error)

@@ -162,11 +162,14 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
         st.caption("One of them is not distilled yet.")
     else:
         change, n, differ = job.result.change, len(job.result.a), len(job.result.apart)
-        verdict = "" if change.excludes(0) else "; no measurable difference"
-        st.markdown(
-            f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
-            f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
-        )
+        if change is not None:
+            verdict = "" if change.excludes(0) else "; no measurable difference"
+            st.markdown(
+                f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
+                f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
+            )
+        else:
+            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} texts.**")
 
 
 def _draw_swap(explorer: Explorer, pin: Pin) -> None:
@@ -210,18 +213,19 @@ def draw_texts(explorer: Explorer) -> None:
         comparing = job is not None and not job.ended
         st.caption("Comparing predictions…" if comparing else "A and B are not compared yet.")
         return
-    a, b, rows, (right_a, right_b) = comparison.a, comparison.b, comparison.apart, comparison.right_alone
-    st.markdown(
-        f"**{len(rows):,} of {len(a):,} predictions differ: {right_a} are correct only in A, {right_b} only in B.**"
-    )
-    texts = explorer.bench.evaluation
+    a, b, rows, texts = comparison.a, comparison.b, comparison.apart, explorer.bench.evaluation
+    correct, labels = "", {}
+    if texts.labelled:
+        correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
+        labels = {"label": [texts.classes[texts.labels[row]] for row in rows]}
+    st.markdown(f"**{len(rows):,} of {len(a):,} predictions differ{correct}.**")
     inputs, classes = texts.inputs, texts.classes
     if rows:
         show_texts(
             {
                 "A says": [classes[a.predictions[row]] for row in rows],
                 "B says": [classes[b.predictions[row]] for row in rows],
-                "label": [classes[texts.labels[row]] for row in rows],
+                **labels,
                 "text": [side_by_side(inputs[row]) for row in rows],
             }
         )

@@ -12,7 +12,7 @@ from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.footprint import change, circumstances
 from cahp.exports.form import ModelForm
-from cahp.outcomes import describe
+from cahp.outcomes import describe, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.ui.export.view import View, chosen_by, name_of
@@ -116,7 +116,12 @@ def _draw_choices(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
     no_refit = explorer.card.no_refit
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
     key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
-    there = [how for how, row in RECOVERIES.items() if row.trains or not row.solves or not no_refit]
+    labelled = explorer.bench.dataset.labelled
+    there = [
+        how
+        for how, row in RECOVERIES.items()
+        if (row.trains or not row.solves or not no_refit) and (labelled or not row.needs_labels)
+    ]
     # The strongest recovery comes first.
     there.sort(key=lambda how: not RECOVERIES[how].timed)
     shown = st.session_state.get("export-recover")
@@ -157,7 +162,8 @@ def _draw_sizes(results: Mapping[str, Any]) -> None:
     files, runtime = results["files"], formats.model_form(results["form"]).runtime
     if not files or runtime is None:
         return
-    accuracy = {state: found["accuracy"] for state, found in results["outcomes"].items() if found is not None}
+    found = {state: main_outcome(outcomes) for state, outcomes in results["outcomes"].items() if outcomes is not None}
+    outcome, values = found["full"][0].name, {state: value for state, (_, value) in found.items()}
     st.table(
         {
             "model": [one.name for one in files],
@@ -168,10 +174,10 @@ def _draw_sizes(results: Mapping[str, Any]) -> None:
                 + ("" if one.ratio is None else f", {change(one.ratio)} ({one.ratio.span})")
                 for one in files
             ],
-            "accuracy": [f"{accuracy[one.name].text} ({accuracy[one.name].span} %)" for one in files],
+            outcome: [f"{values[one.name].text} ({values[one.name].span} %)" for one in files],
         }
     )
     st.caption(
-        f"Times {circumstances(files, runtime.name)}; accuracy on {accuracy['full'].n:,} texts. 95 % intervals in "
+        f"Times {circumstances(files, runtime.name)}; {outcome} on {values['full'].n:,} texts. 95 % intervals in "
         "brackets; for times, of the ratio."
     )

@@ -1,4 +1,4 @@
-"""Boxes for the data: built-in, uploaded files, a folder, or the hub; and the roles of files, columns and labels.
+"""Boxes for the data: built-in, pasted or uploaded texts, a folder, or the hub; and the roles of their parts.
 
 Splits, columns and labels are guessed where a wrong guess does no harm. A guess is always shown and can be changed.
 Choices for one data set are not applied to the next.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -18,25 +18,28 @@ from cahp.access import current
 from cahp.cards import ModelCard
 from cahp.data.dataset import SPLITS
 from cahp.data.parts import MOST_PARTS
-from cahp.data.rows import default_columns
+from cahp.data.rows import NO_LABELS, default_columns
 from cahp.data.sources import BBC_NEWS, PRESETS
+from cahp.data.tables import READERS, Table
 from cahp.files import is_there
 from cahp.run.bench import check_texts, label_reading, match_labels
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, describe
 from cahp.ui.frame.address import Wish
 from cahp.ui.parts.display import plain
 from cahp.ui.session.opening import Upload, permitted
 from cahp.values import CahpError, DataError, Input
 
 WITH_MODEL = "The model's own data"
-FILES = "My files (CSV, TSV, JSONL, Parquet)"
+FILES = "My files (text, CSV, TSV, JSONL, Parquet)"
+PASTED = "My text, pasted here"
 ELSEWHERE = "A folder, a preset or hub data…"
-_SUFFIXES = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet"]
+_SUFFIXES = [suffix.removeprefix(".") for suffix in READERS]
+#: The name of pasted text.
+_PASTED_FILE = "pasted.txt"
 #: Rows, columns and characters of a cell that are shown; and rows from which the columns' roles are guessed.
 _SHOWN_ROWS, _SHOWN_COLUMNS, _SHOWN_CHARACTERS, _GUESS_ROWS = 5, 50, 300, 50
 #: Characters that are shown from both ends of a long prompt.
 _SHOWN_PROMPT = 600
-_NONE = "(none)"
 _UNUSED = "not used"
 
 
@@ -76,11 +79,13 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     # Without access to the whole hub, presets are listed instead of a box for ids.
     presets = [] if current().opens_hub else list(PRESETS)
     others = [*presets, *([ELSEWHERE] if current().opens_folders else [])]
-    picked = st.selectbox("Data", [*own, FILES, *others], key=f"source-data-{bool(own)}", persist_state="session")
+    picked = st.selectbox(
+        "Data", [*own, FILES, PASTED, *others], key=f"source-data-{bool(own)}", persist_state="session"
+    )
     if picked == WITH_MODEL:
         return settings, None
-    if picked == FILES:
-        upload = _upload()
+    if picked in (FILES, PASTED):
+        upload = _upload() if picked == FILES else _paste()
         if upload is None:
             return None
         # As a command names them that is run beside the files.
@@ -121,10 +126,24 @@ def allow_network(name: str) -> bool:
     )
 
 
+def _paste() -> Upload | None:
+    """Draw the box for text, and return it as a file (None: it is empty)."""
+    text = st.text_area(
+        "Paragraphs with blank lines between them",
+        key="source-pasted",
+        height=200,
+        persist_state="session",
+        help="Heads are chosen on 70 % of the paragraphs and evaluated on others. Without labels, the model's own "
+        "predictions serve as classes, and agreement and KL divergence replace accuracy.",
+    )
+    st.caption("The text stays in this session: it is not stored on disk, logged, or put into a link.")
+    return Upload({_PASTED_FILE: text.encode(errors="replace")}) if text.strip() else None
+
+
 def _upload() -> Upload | None:
     """Draw the box for files and return them, or those that are being opened."""
     uploaded = st.file_uploader(
-        "One file with labelled texts, or separate files for train, validation and test",
+        "One file with texts, or separate files for train, validation and test",
         type=_SUFFIXES,
         accept_multiple_files=True,
         key="source-file",
@@ -159,10 +178,14 @@ def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Set
     if splits == {part: split for part, split in parts.splits.items() if split in SPLITS}:
         # The parts are split by default; other parts of the data stay available.
         splits = {}
-    columns = _columns(parts, train or next(iter(parts.tables)), card)
+    part = train or next(iter(parts.tables))
+    documents = _documents(part)
+    table = parts.tables[part]()
+    columns = _columns(table.by_line() if documents == "line" else table, part, card)
     settings = replace(
         settings,
         splits=splits,
+        documents=documents,
         text_column=columns.text,
         pair_column=columns.pair,
         label_column=columns.label,
@@ -189,28 +212,43 @@ def _splits(parts: data.Parts) -> dict[str, str]:
     return chosen
 
 
-def _columns(parts: data.Parts, part: str, card: ModelCard) -> data.Columns:
+def _documents(part: str) -> Literal["paragraph", "line"]:
+    """Draw a choice of the documents of a text file; other files have none."""
+    setting, linked = describe()["documents"], dialog_state().linked
+    if not part.lower().endswith(".txt"):
+        return "paragraph"
+    _reset_choices("source", part, {"documents": setting.default if linked is None else linked.documents})
+    chosen = st.segmented_control(
+        "Each document is a", setting.choices, key="source-documents", required=True, persist_state="session"
+    )
+    return "line" if chosen == "line" else "paragraph"
+
+
+def _columns(table: Table, part: str, card: ModelCard) -> data.Columns:
     """Show the first rows of a part with a choice of columns, and return it (None in each place: the default)."""
-    table = parts.tables[part]()
     names, rows = list(table.columns), table.preview(_GUESS_ROWS)
     if any(name != _encodable(name) for name in names):
         raise DataError(f"A column name in {part} is not valid Unicode. Rename the column.")
     first = rows[:_SHOWN_ROWS]
     shown = {name: [_encodable(row[name][:_SHOWN_CHARACTERS]) for row in first] for name in names[:_SHOWN_COLUMNS]}
     st.dataframe(shown, hide_index=True)
-    guess, linked = data.guess_columns(names, rows, card.labels), dialog_state().linked
-    if linked is not None and linked.text_column is not None and linked.label_column is not None:
-        # The columns that a link names, if the file has them.
-        columns = data.Columns(linked.text_column, linked.pair_column, linked.label_column)
-        if {columns.text, columns.label, columns.pair or columns.text} <= set(names):
-            guess = columns
-    _reset_choices("column", (part, names), {"text": guess.text, "pair": guess.pair or _NONE, "label": guess.label})
-    left, middle, right = st.columns(3)
-    text = left.selectbox("Text", names, key="column-text", persist_state="session")
-    second = middle.selectbox("Second text", [_NONE, *names], key="column-pair", persist_state="session")
-    label = right.selectbox("Label", names, key="column-label", persist_state="session")
-    chosen = data.Columns(text, None if second == _NONE else second, label)
-    return data.Columns() if chosen == default_columns(names) else chosen
+    chosen = data.Columns(names[0], None, NO_LABELS)
+    if len(names) > 1:
+        guess, linked = data.guess_columns(names, rows, card.labels), dialog_state().linked
+        if linked is not None and linked.text_column is not None and linked.label_column is not None:
+            # The columns that a link names, if the file has them.
+            columns = data.Columns(linked.text_column, linked.pair_column, linked.label_column)
+            if {columns.text, columns.label, columns.pair or columns.text} <= {*names, NO_LABELS}:
+                guess = columns
+        roles = {"text": guess.text, "pair": guess.pair or NO_LABELS, "label": guess.label or NO_LABELS}
+        _reset_choices("column", (part, names), roles)
+        left, middle, right = st.columns(3)
+        text = left.selectbox("Text", names, key="column-text", persist_state="session")
+        second = middle.selectbox("Second text", [NO_LABELS, *names], key="column-pair", persist_state="session")
+        label = right.selectbox("Label", [NO_LABELS, *names], key="column-label", persist_state="session")
+        chosen = data.Columns(text, None if second == NO_LABELS else second, label)
+    usual = default_columns(names)
+    return data.Columns() if usual and chosen == replace(usual, label=usual.label or NO_LABELS) else chosen
 
 
 def _encodable(text: str) -> str:
@@ -242,6 +280,9 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
         st.caption(plain(notice))
     check_texts(dataset, card)
     preview_prompt(card, next(iter(dataset.splits.values())).inputs[0])
+    if not dataset.labelled:
+        st.caption("No labels: the model's own predictions serve as classes, and accuracy is not measured.")
+        return settings
     try:
         matched = match_labels(dataset, settings, card)
     except CahpError as error:

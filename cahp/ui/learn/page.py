@@ -93,6 +93,11 @@ def draw(explorer: Explorer) -> None:
         return
     need_run(explorer)
     st.title("Learn in six guesses")
+    if not explorer.bench.dataset.labelled:
+        st.info(
+            "The guesses are about accuracy, and these texts have no labels: open labelled texts to learn with them."
+        )
+        return
     subject = _subject(explorer)
     if subject is None:
         st.info("The clusters of the heads are no longer stored: measure again in the sidebar.")

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 
 from cahp.files import csv_text
+from cahp.outcomes import main_outcome
 from cahp.run.recovered import RecoveryStep
 from cahp.words import capital, duration
 
@@ -215,16 +216,18 @@ def as_csv(data: Table) -> bytes:
 def show_steps(steps: Sequence[RecoveryStep]) -> None:
     """List the accuracy after each step of a recovery; draw nothing without steps."""
     if steps:
-        texts = steps[0].outcomes["accuracy"].n
-        st.markdown(f"**Accuracy after each step** ({texts:,} evaluation texts, 95 % intervals)")
+        row, first = main_outcome(steps[0].outcomes)
+        st.markdown(f"**{row.name.capitalize()} after each step** ({first.n:,} evaluation texts, 95 % intervals)")
         st.markdown("\n".join(f"- {line}" for line in describe_steps(steps)))
 
 
 def describe_steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
     """Describe each step in a line."""
     for step in steps:
-        accuracy, gained = step.outcomes["accuracy"], step.gained
-        line = f"{step.result}: {accuracy.text} ({accuracy.span}), agreement {step.outcomes['agreement'].text}"
+        (row, value), gained = main_outcome(step.outcomes), step.gained
+        line = f"{step.result}: {value.text} ({value.span})"
+        if row.name != "agreement":
+            line += f", agreement {step.outcomes['agreement'].text}"
         if step.accepted is False:
             line += "; rejected, so the model before it is kept"
         elif gained is not None:

@@ -158,7 +158,7 @@ class Source:
         if upload is not None:
             with upload.open() as parts:
                 raw = parts.read(**settings.columns)
-        elif any(settings.columns.values()) or data_name(settings, card) != BBC_NEWS:
+        elif settings.columns != Settings().columns or data_name(settings, card) != BBC_NEWS:
             raw = load_data(settings, card)
         else:
             with _builtin_lock:

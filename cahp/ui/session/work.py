@@ -65,7 +65,7 @@ class BoardState:
 
 
 class Flip(NamedTuple):
-    """A text with another prediction under the mask; it stays in its session."""
+    """A text with another prediction under the mask, and its label (empty: it has none); it stays in its session."""
 
     text: str
     label: str
@@ -141,11 +141,12 @@ def _flips(board: BoardState, _: Progress) -> list[Flip]:
     recovered = recovered_by(board.recover, bench, board.mask)
     full = measurements.evaluate(bench.evaluation)
     pruned = measurements.evaluate(bench.evaluation, mask=board.mask, recovered=recovered)
-    classes, inputs = bench.evaluation.classes, bench.evaluation.inputs
+    texts, classes, inputs = bench.evaluation, bench.evaluation.classes, bench.evaluation.inputs
     return [
         Flip(
             side_by_side(inputs[row]),
-            *(classes[labels[row]] for labels in (bench.evaluation.labels, full.predictions, pruned.predictions)),
+            classes[texts.labels[row]] if texts.labelled else "",
+            *(classes[predictions[row]] for predictions in (full.predictions, pruned.predictions)),
         )
         for row in changed_rows(pruned, full)
     ]

@@ -149,18 +149,31 @@ def _draw_habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
 
 def _draw_removal(removal: Removal, head: int, mask: HeadMask) -> None:
     change, rise, n = removal.change, removal.mean_rise, len(removal.full)
-    verdict = f"changes accuracy by {change.text}" if change.excludes(0) else "does not measurably change accuracy"
+    if change is None:
+        verdict = f"changes {removal.changed} of {n:,} predictions"
+    else:
+        verdict = f"changes accuracy by {change.text}" if change.excludes(0) else "does not measurably change accuracy"
     st.markdown(f"##### The cost of removing it alone\nRemoving {head_name(head, mask.heads)} alone {verdict}.")
-    accuracy, loss, answers = st.columns(3)
-    accuracy.metric(
-        "Change in accuracy",
-        change.text,
-        help="The same texts with and without the head, compared in pairs; interval by bootstrap.",
-    )
-    # Without any change, the bootstrap would give an interval without width.
-    sure = f"95 % interval {change.span}" if removal.changed else "no prediction changed"
-    accuracy.caption(f"{sure}, n = {n:,} texts")
-    loss.metric("Change in mean loss, in nats", signed(rise.value, 4), help="Cross-entropy; above 0 the head helps.")
+    columns = iter(st.columns(2 + (change is not None)))
+    if change is not None:
+        accuracy = next(columns)
+        accuracy.metric(
+            "Change in accuracy",
+            change.text,
+            help="The same texts with and without the head, compared in pairs; interval by bootstrap.",
+        )
+        # Without any change, the bootstrap would give an interval without width.
+        sure = f"95 % interval {change.span}" if removal.changed else "no prediction changed"
+        accuracy.caption(f"{sure}, n = {n:,} texts")
+    loss, answers = columns
+    if change is None:
+        loss.metric(
+            "KL divergence from the full model, in nats", number(rise.value, 4), help="0: the head does nothing."
+        )
+    else:
+        loss.metric(
+            "Change in mean loss, in nats", signed(rise.value, 4), help="Cross-entropy; above 0 the head helps."
+        )
     loss.caption(f"95 % interval {span(rise.low, rise.high, 4)}, n = {n:,} texts")
     answers.metric("Changed predictions", f"{removal.changed} of {n:,}")
     low, high = wilson(removal.changed, n)
@@ -203,14 +216,15 @@ def _draw_strongest(explorer: Explorer, removal: Removal, head: int) -> None:
     if not rows:
         st.caption("No text's loss rises without this head.")
         return
-    st.markdown("##### The texts it matters most for\nTheir loss rises most when this head alone is gone.")
     inputs, classes = texts.inputs, texts.classes
+    rises = "loss rises" if texts.labelled else "KL divergence rises"
+    st.markdown(f"##### The texts it matters most for\nTheir {rises} most when this head alone is gone.")
     display.show_texts(
         {
-            "label": [classes[texts.labels[row]] for row in rows],
+            **({"label": [classes[texts.labels[row]] for row in rows]} if texts.labelled else {}),
             "prediction with all heads": [classes[removal.full.predictions[row]] for row in rows],
             "without it": [classes[removal.without.predictions[row]] for row in rows],
-            "loss rises by (nats)": [round(float(removal.rise[row]), 4) for row in rows],
+            f"{rises} by (nats)": [round(float(removal.rise[row]), 4) for row in rows],
             "text": [side_by_side(inputs[row]) for row in rows],
         }
     )

@@ -55,6 +55,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "text_column": NAMED,
     "pair_column": NAMED,
     "label_column": NAMED,
+    "documents": st.sampled_from(["paragraph", "line"]),
     "label_map": st.dictionaries(LABELS, LABELS, max_size=3),
     "splits": st.dictionaries(LABELS, LABELS, max_size=3),
     # Where there is a prompt there are answers, so both are drawn.

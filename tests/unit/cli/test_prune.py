@@ -173,7 +173,8 @@ BROKEN = {
     "other-labels.csv": (b"text,label\n" + rows("pos neg").encode(), "--label-map"),
     "truncated.parquet": (b"PAR1\x15\x04", "not a whole Parquet file"),
     "ragged.csv": (b"text,label\ngood film,good\nbad\n", "line 3"),
-    "unlabelled.csv": (b"text\ngood film\n", "--label-column"),
+    "unlabelled.csv": (b"text\ngood film\n", "at least 30"),
+    "other-column.csv": (b"text,topic\ngood film,a\n", "--label-column"),
     "two-texts.csv": (b"text,label\ngood film,good\nbad film,bad\n", "no split 'validation'"),
     "pickled.pkl": (b"\x80\x04N.", "refused"),
 }

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cahp.data import Dataset, catalogue, load, match, parse_label_map, sample
+from cahp.data import Dataset, catalogue, load, match, parse_label_map, read_inputs, sample
 from cahp.data import sources as sources_module
 from cahp.data.dataset import bucket
 from cahp.hub import Repository
@@ -414,6 +414,58 @@ def test_a_split_without_labels_is_dropped_with_a_notice(write: Write) -> None:
     assert set(dataset.splits) == {"train", "validation"}
     assert dataset.classes == ("a", "b")
     assert any("test has no labels" in notice for notice in dataset.notices)
+
+
+# --- texts without labels --------------------------------------------------------------------------------------------
+
+
+def test_a_text_file_has_a_document_per_paragraph_or_per_line(write: Write) -> None:
+    words = [f"first {number}\nsecond {number}" for number in range(60)]
+    path = write("d.txt", "\n\n  \n".join(words) + "\n\n")
+    for documents, wanted in (("paragraph", words), ("line", [line for word in words for line in word.split("\n")])):
+        dataset = load(str(path), documents=documents)
+        assert sorted(text for texts in dataset.splits.values() for text in texts.first) == sorted(wanted)
+        assert not dataset.labelled
+        assert dataset.classes == ()
+        for split, texts in dataset.splits.items():
+            ends = {"train": (0, 70), "validation": (70, 85), "test": (85, 100)}[split]
+            assert all(bucket(text) in range(*ends) for text in texts.first)
+    assert read_inputs(str(path), documents="line")[:2] == ["first 0", "second 0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("d.csv", "id,text\n" + "".join(f"{number},film {number}\n" for number in range(60)), {}),
+        ("d.tsv", "body\n" + "".join(f"film {number}\n" for number in range(60)), {"text_column": "body"}),
+        (
+            "d.csv",
+            "text,label\n" + "".join(f"film {number},a\n" for number in range(60)),
+            {"label_column": "(none)"},
+        ),
+    ],
+)
+def test_a_table_without_a_label_column_has_no_labels(
+    write: Write, name: str, content: str, columns: dict[str, str]
+) -> None:
+    dataset = load(str(write(name, content)), **columns)  # type: ignore[arg-type]
+    assert not dataset.labelled
+    assert sum(len(texts) for texts in dataset.splits.values()) == 60
+    matched = match(dataset, ("neg", "pos"))
+    assert matched.classes == ("neg", "pos")
+    assert "no labels" in matched.notices[-1]
+    drawn, notices = sample(matched.splits["train"], 10)
+    rows = np.sort(np.random.default_rng(42).permutation(len(matched.splits["train"]))[:10])
+    assert drawn.first == matched.splits["train"].take(rows).first
+    assert notices == ()
+
+
+@pytest.mark.parametrize("name", ["topic", "Sentiment", "class"])
+def test_a_column_that_may_hold_labels_is_not_ignored_without_being_named(write: Write, name: str) -> None:
+    path = write("d.csv", f"text,{name}\n" + "".join(f"film {number},a\n" for number in range(60)))
+    with pytest.raises(DataError, match=r'--label-column \("\(none\)"'):
+        load(str(path))
+    assert not load(str(path), label_column="(none)").labelled
 
 
 # --- hub and saved data sets -----------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ ROW = {"id": "17", "question": "where does the river end", "kind": "place", "sco
         (ROW, ("3", "4"), Columns("question", None, "score")),
         ({"a": "a long text that says much", "b": "x"}, (), Columns("a", None, "b")),
         ({"sentence": "short", "notes": "a long remark on it", "grade": "x"}, (), Columns("sentence", None, "grade")),
-        ({"only": "one"}, (), Columns("only", None, "only")),
+        ({"only": "one"}, (), Columns("only", None, "(none)")),
     ],
 )
 def test_columns_are_guessed_by_names_classes_and_lengths(

@@ -148,8 +148,8 @@ def test_recipes_do_as_they_say_when_they_are_followed(
     assert written["metrics"]["pruned"] == plain_json(to_metrics(run.document.outcomes["pruned"]))
     capsys.readouterr()
     exec(made.python, {})
-    accuracy = run.document.outcomes["pruned"]["accuracy"]
-    assert capsys.readouterr().out.splitlines() == [str(run.mask.by_layer), str(accuracy)]
+    agreement = run.document.outcomes["pruned"]["agreement"]
+    assert capsys.readouterr().out.splitlines() == [str(run.mask.by_layer), str(agreement)]
 
 
 def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
@@ -163,4 +163,4 @@ def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
     assert cli.run([*recipe.command[1:], "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == plain_json(to_metrics(run.outcomes["pruned"]))
     exec(recipe.python, {})
-    assert capsys.readouterr().out.strip() == str(run.outcomes["pruned"]["accuracy"])
+    assert capsys.readouterr().out.strip() == str(run.outcomes["pruned"]["agreement"])

@@ -101,6 +101,7 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         "answers": [],
         "latency_time": "5s",
         "splits": {},
+        "documents": "paragraph",
         "precision": "float32",
         "goal": None,
     }
@@ -114,5 +115,6 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         **said,
         "outcomes": plain_json(outcome_records(document.outcomes)["outcomes"]),
         "settings": {**later, **said["settings"]},
+        "data": {"labelled": True, **said["data"]},
         "refit": {**LATER_REFIT, **said["refit"]},
     }

@@ -1,0 +1,80 @@
+"""Commands on text without labels: what needs labels is absent, not zero and not a dash."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fakes
+import pytest
+from terminal import call
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("notes") / "notes.txt"
+    path.write_text("\n\n".join(fakes.sentences(160, seed=3).first), encoding="utf-8")
+    return path
+
+
+def test_no_command_speaks_of_accuracy(model: Path, notes: Path, tmp_path: Path) -> None:
+    mine: list[object] = ["--model", model, "--data", notes, "--device", "cpu"]
+    quick: list[object] = ["--pool-size", 8, "--projection", "pca", "--latency-time", "0.05s"]
+    run, mask = tmp_path / "run", tmp_path / "run" / "head_mask.json"
+    answers = [
+        call("data", notes),
+        call("prune", *mine, *quick, "--budget", 5, "--recover", "refit", "--sweep", "--out", run),
+        call("report", run, "--static"),
+        call("evaluate", *mine, "--mask", mask),
+        call(
+            "recover",
+            *mine,
+            "--mask",
+            mask,
+            "--recover",
+            "distill",
+            "--epochs",
+            1,
+            "--quiet",
+            "--out",
+            tmp_path / "recovered",
+        ),
+        call("export", *mine, "--mask", mask, "--recover", "refit", "--out", tmp_path / "compact"),
+    ]
+    assert [answer.code for answer in answers] == [0] * len(answers)
+    written = [tmp_path / "run" / "report.html", tmp_path / "compact" / "README.md"]
+    for said in [*(answer.out for answer in answers), *(path.read_text(encoding="utf-8") for path in written)]:
+        for word in ("accuracy", "macro-f1", "cross-entropy", "calibration error"):
+            assert word not in said.lower()
+    assert "no labels" in answers[0].out
+    for answer in answers[1:2] + answers[3:]:
+        assert "KL divergence" in answer.out
+        assert "agreement" in answer.out
+    table = json.loads((run / "table.json").read_text())
+    assert len(table["rows"]["outcomes"]) == 10
+    assert all(outcomes.keys() == {"kl", "agreement"} for outcomes in table["rows"]["outcomes"].values())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--method", "dsp", "--budget", 5], "--method dsp needs labels"),
+        (["--recover", "finetune"], "--recover finetune needs labels"),
+        (["--recover", "distill", "--labels"], "--labels needs labels"),
+    ],
+)
+def test_what_needs_labels_is_refused(model: Path, notes: Path, options: list[object], named: str) -> None:
+    answer = call("prune", "--model", model, "--data", notes, *options)
+    assert answer.code == 2
+    assert named in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_a_classifier_is_not_fitted_without_labels(notes: Path, tmp_path: Path) -> None:
+    answer = call(
+        "fit", "--model", fakes.save_encoder(tmp_path / "encoder"), "--data", notes, "--out", tmp_path / "out"
+    )
+    assert answer.code == 2
+    assert "no labels to learn from" in answer.err

@@ -1,0 +1,138 @@
+"""Text without labels: the full model's predictions serve as classes, and no outcome needs a label."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from cahp import methods
+from cahp.files import json_text
+from cahp.outcomes import OUTCOMES
+from cahp.run.bench import Bench, open_bench
+from cahp.run.document import RunDocument
+from cahp.run.prune import choose, measure_run
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import DataError, HeadMask, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NEEDS_LABELS = {name for name, row in OUTCOMES.items() if row.needs_labels}
+TEXTS = fakes.sentences(160, seed=3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A run on a text file of one document per line."""
+    path = tmp_path_factory.mktemp("data") / "notes.txt"
+    path.write_text("\n".join(TEXTS.first), encoding="utf-8")
+    quick = {"pool_size": 8, "projection": "pca", "latency": False, "device": "cpu", "budget": "5"}
+    return Settings(model=str(model), data=str(path), documents="line", **quick)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def logits(model: Path, texts: tuple[str, ...], mask: HeadMask) -> NDArray[np.float64]:
+    """Logits of transformers' own model, with the output weights of pruned heads set to 0."""
+    network = AutoModelForSequenceClassification.from_pretrained(model).eval()
+    tokenizer, size = AutoTokenizer.from_pretrained(model), network.config.hidden_size // mask.heads
+    with torch.no_grad():
+        for layer, keep in zip(network.base_model.encoder.layer, mask.keep, strict=True):
+            for head in np.flatnonzero(~keep):
+                layer.attention.output.dense.weight[:, head * size : (head + 1) * size] = 0.0
+        rows = [network(**tokenizer(text, return_tensors="pt")).logits[0].double().numpy() for text in texts]
+    return np.array(rows)
+
+
+def test_a_run_measures_kl_and_agreement_as_transformers_alone_does(
+    settings: Settings, model: Path, store: Store
+) -> None:
+    run = measure_run(open_bench(replace(settings, recover="refit"), store=store))
+    texts = open_bench(settings, store=store).evaluation.first
+    full, pruned = (logits(model, texts, mask) for mask in (HeadMask.full(3, 4), run.mask))
+    p, q = (torch.log_softmax(torch.tensor(one), dim=1).numpy() for one in (full, pruned))
+    measured = run.document.outcomes["pruned"]
+    assert measured["kl"].value == pytest.approx((np.exp(p) * (p - q)).sum(axis=1).mean(), abs=1e-4)
+    assert measured["agreement"].value == (p.argmax(1) == q.argmax(1)).mean()
+    for outcomes in run.document.outcomes.values():
+        assert outcomes.keys() == OUTCOMES.keys() - NEEDS_LABELS
+    written = json.loads(json_text(run.document.to_json()))
+    assert written["data"]["labelled"] is False
+    assert written["data"]["select"]["class_counts"] is None
+    assert [written["metrics"]["pruned"][name] for name in ("accuracy", "macro_f1", "loss", "ci95")] == [None] * 4
+    assert written["metrics"]["pruned"]["n"] == written["data"]["eval"]["examples"] == len(texts)
+    assert written["delta"] == {"pruned": None, "recovered": None}
+    assert written["refit"]["kl_after"] < written["refit"]["kl_before"]
+    assert RunDocument.from_json(written) == run.document
+    assert any("no labels" in notice for notice in run.document.notices)
+
+
+def test_predictions_are_the_classes_of_the_signatures(settings: Settings, model: Path, store: Store) -> None:
+    bench = open_bench(settings, store=store)
+    predicted = logits(model, bench.calibration.first, HeadMask.full(3, 4)).argmax(axis=1)
+    assert bench.evidence.texts.labels.tolist() == predicted.tolist()
+    assert bench.evidence.signatures.counts.tolist() == np.bincount(predicted, minlength=2).tolist()
+
+
+@pytest.mark.parametrize("name", ["magnitude", "confidence", "random-even"])
+@pytest.mark.parametrize("recover", ["mean", "refit"])
+def test_poisoned_labels_change_neither_heads_nor_repair_nor_its_acceptance(
+    settings: Settings, tmp_path: Path, name: str, recover: str
+) -> None:
+    """The texts are more than ``--limit``, so that the sample could depend on labels too."""
+    path, rows = tmp_path / "poisoned.jsonl", []
+    # All of one class come first, as in a file sorted by label.
+    for number, text in enumerate(TEXTS.first):
+        rows.append(json.dumps({"text": text, "label": "good" if number < 130 else "bad"}))
+    path.write_text("\n".join(rows), encoding="utf-8")
+    ours = replace(settings, data=str(path), method=name, recover=recover, limit=60)
+    found = []
+    for number, label_column in enumerate(("(none)", None)):
+        bench = open_bench(replace(ours, label_column=label_column), store=Store(tmp_path / str(number)))
+        assert bench.dataset.labelled == (label_column is None)
+        found.append((choose(bench).mask, bench.recoveries.refit(choose(bench).mask, recover)))
+    (mask, repaired), (poisoned_mask, poisoned) = found
+    assert mask.sha256 == poisoned_mask.sha256
+    assert repaired.report == poisoned.report
+    assert repaired.sha256 == poisoned.sha256
+
+
+def test_methods_and_recoveries_that_need_labels_are_refused_by_name(settings: Settings, store: Store) -> None:
+    assert methods.need_labels(["complementary", "random", "magnitude", "gradient", "fisher"]) == []
+    for changes in ({"method": "dsp"}, {"method": "ablation"}, {"recover": "finetune"}):
+        (word,) = changes.values()
+        with pytest.raises(OptionError, match=f"{word} needs labels"):
+            open_bench(replace(settings, **changes), store=store)
+    with pytest.raises(OptionError, match="--label-map"):
+        open_bench(replace(settings, label_map={"a": "good"}), store=store)
+
+
+def test_too_few_texts_are_refused_with_the_number_needed(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "few.txt"
+    path.write_text("good film\n\nbad plot\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"too few texts.*\(2\).*at least 30"):
+        open_bench(replace(settings, data=str(path)), store=Store(tmp_path))
+
+
+def test_a_model_with_one_answer_is_named(settings: Settings, tmp_path: Path) -> None:
+    path = tmp_path / "same.txt"
+    path.write_text("\n".join([f"good film {number}" for number in range(60)]), encoding="utf-8")
+    bench: Bench = open_bench(replace(settings, data=str(path)), store=Store(tmp_path))
+    with pytest.raises(DataError, match=r"predicts '\w+' for all \d+ calibration texts"):
+        _ = bench.evidence.signatures
