@@ -36,19 +36,8 @@ _REVISION = 4
 #: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
 _NOT_SELECTING = (
     *IN_DIGESTS,
-    *(
-        "method",
-        "budget",
-        "goal",
-        "seed",
-        "representative",
-        "recover",
-        "recover_data",
-        "recover_time",
-        "labels",
-        "report",
-    ),
-    *("device", "precision", "latency", "latency_time"),
+    *("method", "budget", "goal", "seed", "representative", "recover", "recover_data", "recover_time", "labels"),
+    *("report", "device", "precision", "latency", "latency_time"),
 )
 #: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
 _NOT_PREDICTING = (
