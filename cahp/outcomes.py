@@ -46,6 +46,11 @@ class Outcome:
     lower_is_better: bool = False
     headline: bool = False
 
+    @property
+    def row_label(self) -> str:
+        """The label of a table's row, with the unit that its numbers do not show."""
+        return f"{self.label} (nats)" if self.unit == "nats" else self.label
+
 
 def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int = 42) -> dict[str, Estimate]:
     """Estimate all outcomes of an evaluation; without ``full`` (the full model's) those that need no comparison.

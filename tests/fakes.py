@@ -130,6 +130,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "xlm-roberta": {**_SMALL, "num_hidden_layers": 2},
 }
 
+#: Architectures that are tried in each run, for their shared layers, decoder, queries, keys and values in one matrix,
+#: key-value groups, and relative or rotary positions. The others are nightly.
+SAMPLE = ("albert", "bart", "bert", "deberta-v2", "gpt2", "llama", "modernbert")
+
 
 def tokenizer(*, type_ids: bool = True) -> PreTrainedTokenizerFast:
     """One word, one token; pairs as ``[CLS] a [SEP] b [SEP]``."""

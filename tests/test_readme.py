@@ -207,6 +207,7 @@ def test_a_language_model_is_pruned_as_its_page_shows(here: Path) -> None:
     assert names["run"].mask.count == 6
 
 
+@pytest.mark.nightly
 def test_the_method_of_the_contributing_page_can_be_used(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))
     run_snippets("assets/docs/contributing.md")

@@ -171,6 +171,15 @@ def _lines(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def _lines_with(text: str, part: str) -> Iterator[str]:
+    """Yield the lines that contain ``part``; the others cost no step of their own."""
+    end = 0
+    while (position := text.find(part, end)) >= 0:
+        start, end = text.rfind("\n", end, position) + 1 or end, text.find("\n", position)
+        end = len(text) if end < 0 else end
+        yield text[start:end]
+
+
 def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tuple[str, ...] = ()) -> Table:
     def read_records() -> Iterator[tuple[int, list[str]]]:
         """Yield records with the line on which each begins, since a quoted field may span several lines."""
@@ -200,9 +209,7 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tup
 def _tsv(path: Path, place: str) -> Table:
     # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
     text = _decode(path, place)
-    quoted = 0
-    if '""' in text:
-        quoted = sum(_looks_quoted(cell) for line in _lines(text) if '""' in line for cell in line.split("\t"))
+    quoted = sum(_looks_quoted(cell) for line in _lines_with(text, '""') for cell in line.split("\t"))
     notice = f"{place}: {quoted} fields look quoted, but in TSV quotes are part of the text; save the file as CSV."
     return _delimited(place, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
 

@@ -117,7 +117,7 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list
     if not states:
         return ["Not evaluated: no data were given."]
     shown = [row for row in OUTCOMES.values() if any(row.name in outcomes for outcomes in states.values())]
-    rows = [f"| model | {' | '.join(row.label for row in shown)} |", f"|---|{'---|' * len(shown)}"]
+    rows = [f"| model | {' | '.join(row.row_label for row in shown)} |", f"|---|{'---|' * len(shown)}"]
     for state, outcomes in states.items():
         cells = [outcomes.get(row.name) for row in shown]
         rows.append(f"| {state} | {' | '.join('' if one is None else f'{one.text} {one.interval}' for one in cells)} |")

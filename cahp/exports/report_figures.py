@@ -41,7 +41,7 @@ def _rows(columns: Iterable[Outcomes]) -> Iterator[tuple[str, list[str]]]:
     for name, row in OUTCOMES.items():
         estimates = [outcomes.get(name) for outcomes in columns]
         if any(estimates):
-            yield capital(row.label), ["" if one is None else one.text for one in estimates]
+            yield capital(row.row_label), ["" if one is None else one.text for one in estimates]
         if any(one is not None and one.ci95 for one in estimates):
             yield "95 % interval", ["" if one is None else one.interval for one in estimates]
 

@@ -98,7 +98,7 @@ def grid_lines(mask: HeadMask, added: Collection[tuple[int, int]] = ()) -> Itera
 def _outcomes(split: str, states: Mapping[str, Outcomes]) -> Iterator[str]:
     """A table of outcomes, a column for each model; a row without any value is left out."""
     title = f"on {split}, n = {main_outcome(states['full'])[1].n:,}"
-    wide = max(len(title), *(len(row.label) for row in OUTCOMES.values()))
+    wide = max(len(title), *(len(row.row_label) for row in OUTCOMES.values()))
 
     def line(name: str, cells: Iterable[str]) -> str:
         return f"  {name:<{wide}}" + "".join(f"{cell:>18}" for cell in cells)
@@ -107,7 +107,7 @@ def _outcomes(split: str, states: Mapping[str, Outcomes]) -> Iterator[str]:
     for name, row in OUTCOMES.items():
         estimates = [outcomes.get(name) for outcomes in states.values()]
         if any(estimates):
-            yield line(row.label, ["" if one is None else one.text for one in estimates])
+            yield line(row.row_label, ["" if one is None else one.text for one in estimates])
         if any(one is not None and one.ci95 for one in estimates):
             yield line("  95 % interval", ["" if one is None else one.interval for one in estimates])
 

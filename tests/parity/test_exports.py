@@ -46,6 +46,10 @@ def uneven(model: HeadModel) -> HeadMask:
     return HeadMask(keep)
 
 
+FAMILIES = [
+    kind if kind in fakes.SAMPLE else pytest.param(kind, marks=pytest.mark.nightly) for kind in sorted(fakes.SHAPES)
+]
+
 #: Reads every folder below the first argument as somebody would who has never heard of this package.
 READER = """
 import sys, numpy, torch
@@ -80,12 +84,15 @@ assert "cahp" not in sys.modules
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, HeadModel, HeadMask, np.ndarray]]:
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, HeadModel, HeadMask, np.ndarray]]:
     """For every family: its folder of exports, the model, the mask, and the masked model's logits."""
     root, made = tmp_path_factory.mktemp("exports"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving, "_in_new_process", fakes.in_this_process)
-        for family in sorted(fakes.SHAPES):
+        nightly = "nightly" in request.config.getoption("markexpr")
+        for family in sorted(fakes.SHAPES) if nightly else fakes.SAMPLE:
             model = models.load(str(fakes.save_model(root / family / "original", family)), device="cpu")
             mask = uneven(model)
             for form in forms_of(family):
@@ -107,7 +114,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
     return made
 
 
-@pytest.mark.parametrize("family", sorted(fakes.SHAPES))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, _, _, expected = exported[family]
     with np.load(folder / "logits.npz") as found:
@@ -119,7 +126,7 @@ def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported
                 assert others.sum() <= form.rounded.allowed(len(others)), form.key
 
 
-@pytest.mark.parametrize("family", sorted(fakes.SHAPES))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_was_exported_can_be_replaced_by_the_next_export(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, model, *_ = exported[family]
     for form in forms_of(family):
@@ -127,7 +134,7 @@ def test_what_was_exported_can_be_replaced_by_the_next_export(exported, family: 
         assert (folder / form.key / form.file).is_file()
 
 
-@pytest.mark.parametrize("family", sorted(fakes.SHAPES))
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_compact_model_is_smaller_by_what_was_removed_and_can_be_evaluated(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, model, mask, expected = exported[family]
     again = models.load(str(folder / "compact"), device="cpu")

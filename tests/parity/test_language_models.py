@@ -127,7 +127,7 @@ def test_masked_cut_and_reloaded_answer_alike_and_embeddings_stay_tied(
         assert tied == again.network.get_input_embeddings().weight.data_ptr()
 
 
-@pytest.mark.parametrize("form", ["compact", "drop-in", "onnx-int8"])
+@pytest.mark.parametrize("form", ["compact", "drop-in", pytest.param("onnx-int8", marks=pytest.mark.nightly)])
 def test_what_is_exported_is_a_language_model_again(
     run: Run,
     settings: Settings,

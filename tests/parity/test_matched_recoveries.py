@@ -28,7 +28,7 @@ TEXTS = fakes.sentences(60)
 QUICK = {"epochs": 1, "batch": 16, "learning_rate": 1e-3}
 
 
-@pytest.mark.parametrize("kind", ["esm", "gemma2", "mistral", "qwen3", "t5"])
+@pytest.mark.parametrize("kind", ["esm", "gemma2", "mistral", "qwen3", pytest.param("t5", marks=pytest.mark.nightly)])
 def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,6 +267,7 @@ def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pyte
 # In a browser -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 @pytest.mark.browser
 def test_a_deep_link_opens_the_recovery_and_switching_it_redraws_the_figure(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page], folder: Path, tmp_path: Path

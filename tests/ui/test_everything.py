@@ -186,6 +186,7 @@ def test_a_mask_that_is_refused_leaves_its_panel_open(
     expect(page.locator(".st-key-mask-file")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_picture_is_taken_home_and_the_panel_stays_open(open_page: Callable[[str], Page]) -> None:
     page = open_page("Budget?budget=20")
     expect(page.get_by_role("gridcell")).to_have_count(72)

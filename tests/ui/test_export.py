@@ -105,6 +105,7 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     assert asked == [path.as_uri()]
 
 
+@pytest.mark.nightly
 def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable[[str], Page]) -> None:
     # Heads 0, 12, 24, ...: the first of every layer.
     bits = np.zeros(72, dtype=np.bool_)

@@ -83,6 +83,7 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     expect(step.get_by_text("Bundled: measured on")).to_have_count(0)
 
 
+@pytest.mark.nightly
 def test_home_leads_to_six_guesses_that_end_in_a_card_and_no_answer_is_waited_for(
     open_page: Callable[[str], Page],
 ) -> None:

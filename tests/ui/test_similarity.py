@@ -145,6 +145,7 @@ def test_a_link_opens_the_head_it_names() -> None:
     assert other.selectbox(key="similarity-head").value == 17
 
 
+@pytest.mark.nightly
 def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     # However busy this machine is.
     monkeypatch.setattr(comparing, "_UNASKED_S", float("inf"))

@@ -53,9 +53,9 @@ def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_
     board = json.loads(found[1])
     assert board["recovered"]
     run_json = json.loads((tmp_path / "run.json").read_text())
-    assert board["rows"][5 - 3]["accuracy"] == run_json["metrics"]["recovered"]["accuracy"]
+    assert board["rows"][5 - 3]["values"]["accuracy"][0] == run_json["metrics"]["recovered"]["accuracy"]
     full = json.loads(call("evaluate", "--model", model, "--data", data, "--json").out)
-    assert board["rows"][-1]["accuracy"] == full["metrics"]["full"]["accuracy"]
+    assert board["rows"][-1]["values"]["accuracy"][0] == full["metrics"]["full"]["accuracy"]
 
 
 @pytest.mark.parametrize(

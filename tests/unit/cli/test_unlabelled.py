@@ -19,6 +19,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.nightly
 def test_no_command_speaks_of_accuracy(model: Path, notes: Path, tmp_path: Path) -> None:
     mine: list[object] = ["--model", model, "--data", notes, "--device", "cpu"]
     quick: list[object] = ["--pool-size", 8, "--projection", "pca", "--latency-time", "0.05s"]

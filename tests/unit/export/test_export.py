@@ -153,6 +153,7 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
     assert "nothing was recovered" in bare["card"]
 
 
+@pytest.mark.nightly
 def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(settings: Settings, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
     (tmp_path / "mask.npy").write_bytes(mask_array(MASK))

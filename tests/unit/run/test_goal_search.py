@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import fakes
 import pytest
+from fakes import prune
 
 from cahp.run.document import RunDocument
 from cahp.run.goal_search import search
-from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import BudgetError, OptionError

@@ -330,7 +330,9 @@ def stop_at(step: int) -> Any:
     return progress
 
 
-@pytest.mark.parametrize("step", [3, 10, 13])
+@pytest.mark.parametrize(
+    "step", [pytest.param(3, marks=pytest.mark.nightly), 10, pytest.param(13, marks=pytest.mark.nightly)]
+)
 def test_with_enough_time_one_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path, step: int
 ) -> None:

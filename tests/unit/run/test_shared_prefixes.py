@@ -76,7 +76,7 @@ class Alive:
         monkeypatch.setattr(HeadModel, "logits", watched)
 
 
-@pytest.mark.parametrize("layers", [0.0, 0.5, 1.5, 2.5])
+@pytest.mark.parametrize("layers", [0.5, 2.5])
 def test_states_never_take_more_than_their_room(
     model: HeadModel, layers: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         calibration=texts,
         resources=SimpleNamespace(store=Store(tmp_path)),
         evidence=SimpleNamespace(
+            texts=texts,
             signatures=signatures,
             salience=rng.random((2, 6)),
             gradients=GateGradients(rng.normal(size=(32, 2, 6)), 60),
@@ -136,6 +137,6 @@ def test_what_was_measured_is_found_again(bench: Any) -> None:
 
 
 def test_too_few_texts_to_draw_samples_from_are_refused(bench: Any) -> None:
-    bench.calibration = bench.calibration.take(range(12))
+    bench.evidence.texts = bench.evidence.texts.take(range(12))
     with pytest.raises(SpaceError, match="choose at least 20"):
         stability(bench, axis="sample")
