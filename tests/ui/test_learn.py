@@ -21,11 +21,11 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     step = page.locator(".st-key-learn-step")
     assert "Measured" not in step.inner_text()
     # A guess must be made first.
-    expect(step.get_by_role("button", name="See")).to_be_disabled()
+    expect(step.get_by_role("button", name="Check my guess")).to_be_disabled()
     page.get_by_role("slider").press("Home")
     page.get_by_role("slider").press("ArrowRight")
     expect(step).to_contain_text("1 answers")
-    step.get_by_role("button", name="See").click()
+    step.get_by_role("button", name="Check my guess").click()
     step.get_by_text("Measured", exact=True).wait_for()
     said = step.inner_text()
     assert re.search(r"Your guess\s+1 answers", said)

@@ -40,7 +40,8 @@ function figure(outcome, state, data, total, yet, first) {
   const [value, low, high, n] = state.values[outcome.name] ?? [];
   const beside = state.beside?.[outcome.name];
   // Where a recovery is named, the title tells that this figure is of the model without one.
-  const name = `${titled(outcome.label, data)}${first && !data.recovered && (state.note || beside) ? " as pruned" : ""}`;
+  const unit = outcome.unit === "share" ? "" : ` (${outcome.unit})`;
+  const name = `${titled(outcome.label, data)}${first && !data.recovered && (state.note || beside) ? " as pruned" : ""}${unit}`;
   const status = first && data.status ? [data.status] : [];
   if (value == null) return [name, "–", "", first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
   const text = shown(value, outcome);

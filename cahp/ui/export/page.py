@@ -94,7 +94,7 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
             change = outcomes["accuracy_change"]
             column.caption(f"{change.text} ({change.span}) against all heads")
         for row in others:
-            column.caption(f"{capital(row.label)}: {outcomes[row.name].text} ({outcomes[row.name].span})")
+            column.caption(f"{capital(row.row_label)}: {outcomes[row.name].text} ({outcomes[row.name].span})")
     if run.latency_ratio is not None:
         with columns[-1]:
             _draw_time(run, run.latency_ratio)

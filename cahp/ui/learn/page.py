@@ -225,7 +225,7 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
     if answer is None:
         moved = lesson.name in learner.moved
         with st.container(horizontal=True, vertical_alignment="center"):
-            pressed = st.button("See", key=f"learn-see-{step.name}", type="primary", disabled=not moved)
+            pressed = st.button("Check my guess", key=f"learn-see-{step.name}", type="primary", disabled=not moved)
             if not moved:
                 st.caption("Move the slider to your guess first.")
         if pressed:
