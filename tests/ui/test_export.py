@@ -126,7 +126,7 @@ def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable
 def test_a_compact_model_is_made_and_loads(open_page: Callable[[str], Page], tmp_path: Path) -> None:
     page = open_page("Export?budget=20")
     heads_on_screen(page)
-    page.get_by_text("As pruned: nothing recovered").click()
+    page.get_by_text("None: as pruned").click()
     page.locator(".st-key-export-model button").click()
     ready = page.get_by_role("button", name=re.compile(r"Model \(ZIP"))
     ready.wait_for(timeout=240_000)

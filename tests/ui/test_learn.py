@@ -68,7 +68,7 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     page.get_by_role("slider").press("Home")
     page.locator(".st-key-learn-see-random button").click()
     expect(step).to_contain_text("After a refit")
-    bundled = step.get_by_text("random selections are at least as accurate").inner_text()
+    bundled = step.get_by_text("random selections are at least as accurate. Accuracy").inner_text()
     page.locator(".st-key-learn-here-random button").click()
     page.get_by_role("button", name="Cancel").click()
     # What ships is still there.
