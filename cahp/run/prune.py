@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,9 +48,6 @@ from cahp.values import (
     Selection,
     Texts,
 )
-
-if TYPE_CHECKING:
-    pass
 
 #: Bump to invalidate cached runs.
 _REVISION = 4

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
@@ -82,13 +83,19 @@ def _suggest_head(explorer: Explorer) -> int:
 # One head ----------------------------------------------------------------------------------------------------
 
 
+def _choose_head(explorer: Explorer) -> tuple[int, DeltaGenerator]:
+    """Draw the box of heads; the chosen head, and the row of the box for what stands beside it."""
+    head = chosen.choose_head(explorer.mask, lambda: _suggest_head(explorer))
+    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    with row, st.container(width=320):
+        chosen.box(explorer.mask)
+    return head, row
+
+
 def draw_head(explorer: Explorer) -> None:
     """Draw the chosen head; a link to this view opens it again."""
-    mask = explorer.mask
-    head = chosen.choose_head(mask, lambda: _suggest_head(explorer))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        with st.container(width=320):
-            chosen.box(mask)
+    mask, head, row = explorer.mask, *_choose_head(explorer)
+    with row:
         link("budget", "Keep or remove it on the board →")
     st.caption("The address of this page is a link to this head.")
     subject, n = (explorer.bench, head), len(explorer.bench.evaluation)
@@ -235,11 +242,8 @@ def _draw_strongest(explorer: Explorer, removal: Removal, head: int) -> None:
 
 def draw_all(explorer: Explorer) -> None:
     """Draw the mean attention map of every head, layers by heads; a click on one opens its head."""
-    mask = explorer.mask
-    head = chosen.choose_head(mask, lambda: _suggest_head(explorer))
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        with st.container(width=320):
-            chosen.box(mask)
+    mask, head, row = explorer.mask, *_choose_head(explorer)
+    with row:
         st.button("More about this head", key="glance-open", on_click=chosen.open_head)
     habits = _measure_habits(explorer)
     if habits is None:
