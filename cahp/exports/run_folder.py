@@ -1,6 +1,6 @@
 """A run as a folder, written and read: ``run.json``, ``head_mask.json``, ``arrays.npz``, and ``table.json`` of a sweep.
 
-A folder may come from anybody, so sizes that it claims are checked before memory is allocated.
+Folders are untrusted input: the sizes in their headers are checked before memory is allocated.
 """
 
 from __future__ import annotations

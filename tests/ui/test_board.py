@@ -245,7 +245,7 @@ def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Ca
     clusters = on_a_line()
     page = bare(data_of(clusters, 3))
     buttons = page.get_by_role("group", name="Curve").get_by_role("button")
-    # Nobody measured a divergence: it is absent, not 0.
+    # The divergence was not measured: it is absent, not 0.
     assert buttons.all_inner_texts() == ["Accuracy", "Agreement"]
     assert "KL" not in page.locator(".cahp-board").inner_text()
     table = BudgetTable.plan(clusters, Settings())

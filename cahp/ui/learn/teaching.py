@@ -118,7 +118,7 @@ def _reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
         )
         st.markdown(f"{near} of {len(guesses)} guesses lie within the interval.{own}")
     else:
-        st.markdown(f"Nobody guessed. Measured: **{measured(step, answer)}**.")
+        st.markdown(f"There are no guesses. Measured: **{measured(step, answer)}**.")
     if answer.interval is not None:
         st.caption(f"95 % interval {span(*answer.interval)}, {counted(answer, step)}.")
     st.markdown(f"{answer.found} **{answer.meaning}**")
