@@ -1,4 +1,4 @@
-"""Figures of heads over many texts: the targets of a head, the heads most like it, and all mean patterns."""
+"""Figures of heads over many texts: the targets of a head, and all mean patterns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import LEGEND, by_state, draw, error_bars, heat_map, named_rows, points, shape, ticks
+from cahp.figures.marks import draw, error_bars, heat_map, points, shape, ticks
 from cahp.values import Estimate, HeadMask
 
 #: The targets of attention in words, and in the few letters that fit under a thumbnail.
@@ -80,39 +80,6 @@ def pattern_figure(pattern: NDArray[np.float32], *, dark: bool) -> Any:
     )
 
 
-def alike_figure(near: Sequence[tuple[int, Estimate]], mask: HeadMask, *, dark: bool) -> Any:
-    """Draw the heads most like one head, nearest on top, with the intervals of their distances; kept ones solid."""
-    colours = palette.ink(dark=dark)
-    names = [head_name(head, mask.heads) for head, _ in near]
-    traces = []
-    for shown, symbol, state in by_state(mask, "square"):
-        rows = [row for row, (head, _) in enumerate(near) if head in shown]
-        distances = [near[row][1] for row in rows]
-        values, ends = [one.value for one in distances], [(one.low, one.high) for one in distances]
-        traces.append(
-            points(
-                values,
-                rows,
-                symbol,
-                colours.accent,
-                size=12,
-                outline=2,
-                hover=[f"{names[row]}<br>distance {near[row][1].value:.3f}" for row in rows],
-                heads=[near[row][0] for row in rows],
-                name=state,
-                error_x=error_bars(values, ends, colours.text),
-            )
-        )
-    return draw(
-        traces,
-        x={"title": "distance (0 alike .. 1)", "rangemode": "tozero", "zeroline": False},
-        y=named_rows(names),
-        height=110 + 28 * len(near),
-        left=10,
-        legend=LEGEND,
-    )
-
-
 def glance_figure(
     patterns: NDArray[np.float32], mostly: Sequence[str], mask: HeadMask, *, selected: int, dark: bool
 ) -> Any:
@@ -156,7 +123,7 @@ def glance_figure(
     clicks = points(x, y, "square", "rgba(0,0,0,0)", size=max(10.0, 560 / heads), hover=hover, heads=every)
     frames = []
     framed = [(head, colours.text, 1.4) for head in mask.flat]
-    for head, colour, width in [*framed, (selected, palette.CLUSTER_COLOURS[1], 3.5)]:
+    for head, colour, width in [*framed, (selected, palette.CLUSTERS.colours[1], 3.5)]:
         left, above = columns[head] * wide - 1, rows[head] * high - 1
         frames.append(shape("rect", (left, left + size + 1), (above, above + size + 1), color=colour, width=width))
     return draw(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.colours import contrast
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name, places
 from cahp.figures.heads import called
@@ -17,7 +18,7 @@ from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 
 #: The colour of kept heads, visible on every shade of the scale.
-_KEPT = palette.CLUSTER_COLOURS[1]
+_KEPT = palette.CLUSTERS.colours[1]
 #: With more heads, their names in the graph would overlap.
 _NAMED = 150
 
@@ -129,7 +130,7 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
     named = mask.keep.size <= _NAMED
     for shown, symbol, state in by_state(mask, "circle"):
         fills = [hues[group] for group in communities[shown]]
-        text = [palette.contrast(fill) if state == "kept" else ink.text for fill in fills]
+        text = [contrast(fill) if state == "kept" else ink.text for fill in fills]
         names: dict[str, Any] = {}
         if named:
             texts = [called(head, mask.heads) for head in shown]
@@ -156,37 +157,6 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
     axis = {"visible": False, "range": [-1.12, 1.12]}
     traces += legend("circle", ink)
     return draw(traces, x=axis, y=axis, height=560, left=10, top=30, bottom=10, legend=LEGEND)
-
-
-def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) -> tuple[Any, str]:
-    """Draw every head's distance to the chosen one by layer, and name the layer most like it."""
-    heads, colours, apart = mask.heads, palette.ink(dark=dark), distances[chosen]
-    traces = []
-    for shown, symbol, state in by_state(mask, "square"):
-        others = shown[shown != chosen]
-        hover = [f"{head_name(head, heads)}<br>distance {apart[head]:.2f}" for head in others.tolist()]
-        x, y = apart[others], others // heads
-        traces.append(points(x, y, symbol, colours.accent, outline=1.5, hover=hover, heads=others, name=state))
-    hover = [head_name(chosen, heads)]
-    star = points([0], [chosen // heads], "star", colours.text, size=15, hover=hover, heads=[chosen], name="chosen")
-    figure = draw(
-        [*traces, star],
-        x={"title": "distance to it (0..1)", "range": [-0.04, 1.02], "zeroline": False},
-        y={
-            "title": "Layer (first on top)",
-            "range": [mask.layers - 0.5, -0.5],
-            "dtick": 1 if mask.layers <= 16 else 4,
-            "zeroline": False,
-        },
-        height=470,
-        legend=LEGEND,
-    )
-    every = np.arange(len(apart))
-    rest = [apart[(every // heads == layer) & (every != chosen)] for layer in range(mask.layers)]
-    means = [float(values.mean()) if len(values) else np.inf for values in rest]
-    closest = int(np.argmin(means))
-    where = "its own layer" if closest == chosen // heads else f"layer {closest}"
-    return figure, f"Most like the heads of {where}: mean distance {means[closest]:.2f}"
 
 
 def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) -> tuple[Any, str]:

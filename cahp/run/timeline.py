@@ -43,7 +43,6 @@ STAGES = (
     Stage("compare", "Comparing", "comparing"),
     Stage("distances", "Comparing the heads", "distances"),
     Stage("habits", "Measuring attention targets", "measuring attention targets"),
-    Stage("look-alikes", "Comparing with every head", "comparing with every head"),
     Stage("own text", "Evaluating the text", "evaluating the text"),
     Stage("unstructured", "Clustering unstructured data", "clustering unstructured data"),
     Stage("resamples", "Resampling", "resampling"),

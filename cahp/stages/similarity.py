@@ -89,7 +89,9 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
     divergence with base 2 of two heads' rows (a metric: Endres and Schindelin 2003), averaged over the ``S`` queries.
     ``progress`` is called after every head.
     """
-    maps = _normalised(weights)
+    maps = weights.reshape(-1, *weights.shape[-2:]).astype(np.float64)
+    # Rows of float32 do not sum to 1 exactly, which would give equal heads a distance.
+    maps /= maps.sum(axis=2, keepdims=True)
     # With f(x) = x log2 x, which is 0 at 0, the divergence of rows p and q is
     # 1 + (sum f(p) + sum f(q) - sum f(p + q)) / 2.
     own = _information(maps)
@@ -102,22 +104,6 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
         done += heads - 1 - head
         progress(STAGE, done, pairs)
     return result
-
-
-def distances_from(weights: Floats, head: int) -> NDArray[np.float64]:
-    """The distance of each head from one (flat index): its row of ``distances``, ``(N,)``."""
-    maps = _normalised(weights)
-    own = _information(maps)
-    result = _distances_to(maps, own, maps[head], own[head])
-    result[head] = 0.0
-    return result
-
-
-def _normalised(weights: Floats) -> NDArray[np.float64]:
-    """Maps ``(N, S, S)``: rows of float32 do not sum to 1 exactly, which would give equal heads a distance."""
-    maps = weights.reshape(-1, *weights.shape[-2:]).astype(np.float64)
-    maps /= maps.sum(axis=2, keepdims=True)
-    return maps
 
 
 def _distances_to(maps: Floats, own: Floats, other: Floats, of_other: Floats) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Heads over many texts: the targets of their attention, the cost of removing one, and the heads that attend alike.
+"""The targets of the attention of heads over many texts.
 
 Each attention weight counts for the first target that fits: the first token, a separator (any other special token), the
 token itself, the token before, the token after, punctuation, or any other word.
@@ -6,17 +6,15 @@ token itself, the token before, the token after, punctuation, or any other word.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.outcomes import accuracy_change
 from cahp.run.bench import Bench
 from cahp.store import key
-from cahp.values import DataError, Estimate, Evaluation, HeadMask, Ints, Progress, Texts, Unit, report_progress, silent
+from cahp.values import Estimate, Ints, Progress, Texts, Unit, report_progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +22,10 @@ if TYPE_CHECKING:
     from cahp.models.attention import Probe
     from cahp.models.head_model import Batch, HeadModel
 
-STAGE, ALIKE_STAGE = "habits", "look-alikes"
+STAGE = "habits"
 
 #: Number of texts: enough for an interval of a few points.
 TEXTS = 300
-#: Texts on which heads are compared; each costs a forward pass and a comparison with every head.
-ALIKE_TEXTS = 24
 #: Side length of a mean map.
 POOL = 32
 #: The targets of attention.
@@ -167,89 +163,3 @@ def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tenso
         assigned[:, place] = (target & left).float()
         left &= ~target
     return assigned / real.sum(1)[:, None, None, None]
-
-
-# One head among all -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Removal:
-    """Paired evaluations without one head and with all heads."""
-
-    without: Evaluation
-    full: Evaluation
-    change: Estimate | None
-
-    @property
-    def rise(self) -> NDArray[np.float64]:
-        """Increase of each text's loss without the head, or without labels its KL divergence, in nats ``(n,)``."""
-        if self.full.labelled:
-            return self.without.losses - self.full.losses
-        return self.without.divergences(self.full)
-
-    @property
-    def mean_rise(self) -> Estimate:
-        """Mean of ``rise`` over texts."""
-        return mean_over_texts(self.rise, "nats")
-
-    @property
-    def changed(self) -> int:
-        """Number of changed predictions."""
-        return int((self.without.predictions != self.full.predictions).sum())
-
-    def strongest(self, count: int) -> list[int]:
-        """Return the rows of the texts whose loss rises most without the head, highest first."""
-        return [int(row) for row in np.argsort(-self.rise, kind="stable")[:count] if self.rise[row] > 0]
-
-
-def remove_head(bench: Bench, head: int) -> Removal:
-    """Evaluate the model without one head (flat index)."""
-    mask = HeadMask(~HeadMask.of([head], bench.card.layers, bench.card.heads).keep)
-    full, without = bench.full, bench.measurements.evaluate(bench.evaluation, mask=mask)
-    change = accuracy_change(without, full, bench.settings.seed) if full.labelled else None
-    return Removal(without, full, change)
-
-
-@dataclass(frozen=True, eq=False)
-class LookAlikes:
-    """Distance of every head's attention from that of one head, ``distances (T, N)`` in 0..1 on each text."""
-
-    head: int
-    distances: NDArray[np.float32]
-
-    @property
-    def texts(self) -> int:
-        """Number of texts."""
-        return len(self.distances)
-
-    def nearest(self, count: int) -> list[tuple[int, Estimate]]:
-        """Return the heads that attend most alike with their mean distances, nearest first."""
-        order = np.argsort(self.distances.mean(axis=0), kind="stable")
-        near = [int(other) for other in order if other != self.head][:count]
-        return [(other, mean_over_texts(self.distances[:, other])) for other in near]
-
-
-def compare_head(bench: Bench, head: int) -> LookAlikes:
-    """Compare the attention of ``head`` (flat index) with that of every head on some evaluation texts.
-
-    Raises:
-        DataError: If all of these texts are empty.
-    """
-    from cahp.stages.similarity import attend, distances_from
-
-    texts, resources = sample_of(bench.evaluation, ALIKE_TEXTS), bench.resources
-    name = key("look-alikes", 1, bench.card.sha256, texts.sha256, head)
-    distances = resources.found(ALIKE_STAGE, name, lambda entry: entry.arrays["distances"])
-    if distances is None:
-        model, rows = resources.model, []
-        with resources.timed(ALIKE_STAGE):
-            for done, text in enumerate(texts.inputs):
-                resources.progress(ALIKE_STAGE, done, len(texts))
-                # Data may hold empty texts.
-                with suppress(DataError):
-                    rows.append(distances_from(attend(model, text).weights, head))
-        if not rows:
-            raise DataError("the evaluation texts are empty; choose other data")
-        distances = np.stack(rows).astype(np.float32)
-        resources.keep(name, {"distances": distances})
-    return LookAlikes(head, distances)

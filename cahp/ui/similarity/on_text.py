@@ -85,7 +85,7 @@ def draw(explorer: Explorer) -> None:
     apart = compared.distances + np.diag(np.full(len(compared.distances), np.inf))
     head = chosen.choose_head(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
     graph = _draw_graph(explorer, compared, head)
-    _draw_head(compared, graph, explorer.mask, head)
+    _draw_head(compared, explorer.mask, head)
     picture, finding = figures.matrix(compared.distances, graph.communities, explorer.mask, dark=display.is_dark())
     display.show(
         picture,
@@ -173,33 +173,20 @@ def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
     )
 
 
-def _draw_head(compared: ComparedHeads, graph: HeadGraph, mask: HeadMask, head: int) -> None:
-    """Draw the chosen head, the heads that attend alike, and their layers."""
+def _draw_head(compared: ComparedHeads, mask: HeadMask, head: int) -> None:
+    """Draw the chosen head and the heads that attend alike."""
     st.button("More about this head", key="open-head", on_click=chosen.open_head)
     attention, apart, heads, dark = compared.attention, compared.distances, mask.heads, display.is_dark()
     weights, name = attention.by_head[head], head_name(head, heads)
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        display.show(
-            figures.attention_figure(attention.tokens, weights, dark=dark, height=470),
-            title=f"{name.capitalize()} {figures.habit(weights)}",
-            help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches "
-            "weak attention so that it shows beside strong attention.",
-            name="attention",
-            data=lambda: figures.attention_table(attention.tokens, weights),
-            alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
-        )
-    with right:
-        picture, finding = figures.among_layers(apart, mask, head, dark=dark)
-        display.show(
-            picture,
-            title=finding,
-            help="Each square is a head in the row of its layer; the farther left, the more it attends like the chosen "
-            "head (star). Click a square to choose that head.",
-            name="among-layers",
-            data=lambda: {**figures.heads_table(graph.communities, mask), "distance": apart[head].tolist()},
-            on_pick=chosen.choose,
-        )
+    display.show(
+        figures.attention_figure(attention.tokens, weights, dark=dark, height=470),
+        title=f"{name.capitalize()} {figures.habit(weights)}",
+        help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
+        "attention so that it shows beside strong attention.",
+        name="attention",
+        data=lambda: figures.attention_table(attention.tokens, weights),
+        alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
+    )
     near = nearest_heads(apart, head, count=3)
     if near:
         state = "kept" if mask.keep.flat[near[0]] else "pruned"

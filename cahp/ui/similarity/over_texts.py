@@ -1,68 +1,32 @@
-"""Heads over the evaluation texts: one head, and all heads at a glance; computed by the worker, kept in the store.
-
-The texts for which a head matters most are shown on request, in the person's session only.
-"""
+"""Heads over the evaluation texts: one head, and all heads at a glance; computed by the worker, kept in the store."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import TypeVar
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
-from cahp.outcomes import wilson
 from cahp.run.bench import Bench
-from cahp.studies.head_habits import (
-    ALIKE_TEXTS,
-    MOSTLY,
-    TEXTS,
-    HeadHabits,
-    LookAlikes,
-    Removal,
-    compare_head,
-    head_habits,
-    kept_habits,
-    remove_head,
-)
+from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits, head_habits, kept_habits
 from cahp.ui.frame.page import link
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
-from cahp.ui.similarity.comparing import FORMULA, HOW, measure
-from cahp.values import HeadMask
-from cahp.words import number, percent, side_by_side, signed, span
-
-T = TypeVar("T")
-
-#: Number of heads shown as most alike, and of texts for which a head matters most.
-_NEAR, _STRONGEST = 8, 5
-
-
-def _name(bench: Bench) -> str:
-    return f"{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}"
-
-
-def _of_one_head(name: str, work: Callable[[Bench, int], T]) -> Kind[tuple[Bench, int], T]:
-    return Kind(
-        lambda subject, _: work(*subject),
-        lambda subject: f"{name}-{subject[1]}-{_name(subject[0])}",
-        awaited=False,
-        newest=True,
-    )
-
+from cahp.ui.similarity.comparing import measure
+from cahp.words import number, percent, span
 
 #: Attention targets of every head; shared by all sessions of a model and its texts.
 HABITS: Kind[Bench, HeadHabits] = Kind(
-    lambda bench, _: head_habits(bench), lambda bench: f"habits-{_name(bench)}", awaited=False, shared=True
+    lambda bench, _: head_habits(bench),
+    lambda bench: f"habits-{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}",
+    awaited=False,
+    shared=True,
 )
-#: The cost of removing one head, and the heads that attend like it.
-REMOVAL, ALIKE = _of_one_head("removal", remove_head), _of_one_head("alike", compare_head)
 
 
 def _measure_habits(explorer: Explorer) -> HeadHabits | None:
@@ -94,26 +58,14 @@ def _choose_head(explorer: Explorer) -> tuple[int, DeltaGenerator]:
 
 def draw_head(explorer: Explorer) -> None:
     """Draw the chosen head; a link to this view opens it again."""
-    mask, head, row = explorer.mask, *_choose_head(explorer)
+    head, row = _choose_head(explorer)
     with row:
         link("budget", "Keep or remove it on the board →")
     st.caption("The address of this page is a link to this head.")
-    subject, n = (explorer.bench, head), len(explorer.bench.evaluation)
     habits = _measure_habits(explorer)
-    if habits is not None:
-        _draw_habits(habits, head, mask)
-    removal = measure(explorer, REMOVAL, subject, name="removal", texts=n, title="Evaluate without this head")
-    if removal is not None:
-        _draw_removal(removal, head, mask)
-    alike = measure(explorer, ALIKE, subject, name="alike", texts=ALIKE_TEXTS, title="Compare with every other head")
-    if alike is not None:
-        _draw_alike(alike, mask)
-    if removal is not None:
-        _draw_strongest(explorer, removal, head)
-
-
-def _draw_habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
-    name, dark = head_name(head, mask.heads).capitalize(), display.is_dark()
+    if habits is None:
+        return
+    name, dark = head_name(head, explorer.mask.heads).capitalize(), display.is_dark()
     shares, breadth, mostly = habits.of(head), habits.breadth_of(head), habits.mostly[head]
     kind, verb = mostly, "attends mostly to"
     if mostly == "broad":
@@ -152,89 +104,6 @@ def _draw_habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
                 for column in range(habits.patterns.shape[2])
             },
         )
-
-
-def _draw_removal(removal: Removal, head: int, mask: HeadMask) -> None:
-    change, rise, n = removal.change, removal.mean_rise, len(removal.full)
-    if change is None:
-        verdict = f"changes {removal.changed} of {n:,} predictions"
-    else:
-        verdict = f"changes accuracy by {change.text}" if change.excludes(0) else "does not measurably change accuracy"
-    st.markdown(f"##### The cost of removing it alone\nRemoving {head_name(head, mask.heads)} alone {verdict}.")
-    columns = iter(st.columns(2 + (change is not None)))
-    if change is not None:
-        accuracy = next(columns)
-        accuracy.metric(
-            "Change in accuracy",
-            change.text,
-            help="The same texts with and without the head, compared in pairs; interval by bootstrap.",
-        )
-        # Without any change, the bootstrap would give an interval without width.
-        sure = f"95 % interval {change.span}" if removal.changed else "no prediction changed"
-        accuracy.caption(f"{sure}, n = {n:,} texts")
-    loss, answers = columns
-    if change is None:
-        loss.metric(
-            "KL divergence from the full model, in nats", number(rise.value, 4), help="0: the head does nothing."
-        )
-    else:
-        loss.metric(
-            "Change in mean loss, in nats", signed(rise.value, 4), help="Cross-entropy; above 0 the head helps."
-        )
-    loss.caption(f"95 % interval {span(rise.low, rise.high, 4)}, n = {n:,} texts")
-    answers.metric("Changed predictions", f"{removal.changed} of {n:,}")
-    low, high = wilson(removal.changed, n)
-    answers.caption(f"95 % interval {span(n * low, n * high)}, n = {n:,} texts")
-
-
-def _draw_alike(alike: LookAlikes, mask: HeadMask) -> None:
-    near = alike.nearest(_NEAR)
-    if not near:
-        return
-    (first, share), heads = near[0], mask.heads
-    state = "kept" if mask.keep.flat[first] else "pruned"
-    display.show(
-        figures.alike_figure(near, mask, dark=display.is_dark()),
-        title=f"{head_name(first, heads).capitalize()} ({state}) attends most alike: distance {number(share.value, 3)} "
-        f"({span(share.low, share.high, 3)}, n = {alike.texts} texts)",
-        help=f"The heads that attend most alike on {alike.texts} evaluation texts, with 95 % intervals of the mean. "
-        f"Solid squares are kept on the board, hollow ones pruned. Click one to choose it. {HOW}",
-        formula=FORMULA,
-        name="head-alike",
-        data={
-            "head": [head_name(other, heads) for other, _ in near],
-            "distance": [round(one.value, 5) for _, one in near],
-            "low": [round(one.low, 5) for _, one in near],
-            "high": [round(one.high, 5) for _, one in near],
-            "kept": [bool(mask.keep.flat[other]) for other, _ in near],
-        },
-        on_pick=chosen.choose,
-    )
-
-
-def _draw_strongest(explorer: Explorer, removal: Removal, head: int) -> None:
-    key = f"head-texts-{head}"
-    if not st.session_state.get(key):
-        if st.button("Show the texts it matters most for", key="show-head-texts"):
-            st.session_state[key] = True
-            st.rerun()
-        return
-    texts, rows = explorer.bench.evaluation, removal.strongest(_STRONGEST)
-    if not rows:
-        st.caption("No text's loss rises without this head.")
-        return
-    inputs, classes = texts.inputs, texts.classes
-    rises = "loss rises" if texts.labelled else "KL divergence rises"
-    st.markdown(f"##### The texts it matters most for\nTheir {rises} most when this head alone is gone.")
-    display.show_texts(
-        {
-            **({"label": [classes[texts.labels[row]] for row in rows]} if texts.labelled else {}),
-            "prediction with all heads": [classes[removal.full.predictions[row]] for row in rows],
-            "without it": [classes[removal.without.predictions[row]] for row in rows],
-            f"{rises} by (nats)": [round(float(removal.rise[row]), 4) for row in rows],
-            "text": [side_by_side(inputs[row]) for row in rows],
-        }
-    )
 
 
 # All heads ---------------------------------------------------------------------------------------------------

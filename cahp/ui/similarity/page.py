@@ -17,7 +17,7 @@ _VIEWS = {
     "head": (
         "One head",
         over_texts.draw_head,
-        "This is one of them over the evaluation texts: what it attends to, and what removing it costs.",
+        "This is one of them over the evaluation texts: what it attends to.",
     ),
     "all": (
         "All heads at a glance",

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.figures.heads import SHORT, WORDS, alike_figure, called, glance_figure, pattern_figure, shares_figure
+from cahp.figures.heads import SHORT, WORDS, called, glance_figure, pattern_figure, shares_figure
 from cahp.studies.head_habits import KINDS
 from cahp.values import Estimate, HeadMask
 
@@ -29,14 +29,6 @@ def test_shares_carry_their_intervals() -> None:
     figure = shares_figure(shares, dark=False)
     assert list(figure.data[0].x) == pytest.approx([50, 50])
     assert list(figure.data[0].error_x.array) == pytest.approx([10, 15])
-
-
-def test_look_alikes_stand_in_order_and_differ_in_shape_by_being_kept() -> None:
-    near = [(3, share(0.1, 0.05, 0.15)), (0, share(0.2, 0.1, 0.3)), (1, share(0.4, 0.3, 0.5))]
-    figure = alike_figure(near, HeadMask.of([0, 2], 2, 2), dark=True)
-    kept, pruned = figure.data
-    assert (list(kept.customdata), list(kept.y), kept.marker.symbol) == ([0], [1], "square")
-    assert (list(pruned.customdata), list(pruned.y), pruned.marker.symbol) == ([3, 1], [0, 2], "square-open")
 
 
 @pytest.mark.parametrize(("layers", "heads"), [(6, 12), (24, 16), (1, 1)])

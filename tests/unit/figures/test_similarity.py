@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.figures.similarity import among_layers, attention_figure, communities_table, habit, matrix
+from cahp.figures.similarity import attention_figure, communities_table, habit, matrix
 from cahp.values import HeadMask
 
 
@@ -24,13 +24,6 @@ def test_a_heads_habit_is_where_most_of_its_attention_goes() -> None:
     # Of four tokens three have one before them.
     assert habit(np.eye(4)[[3, 0, 1, 2]]) == "attends mostly to the token before (75% of its attention)"
     assert habit(np.full((4, 4), 0.25)) == "spreads its attention over the text"
-
-
-def test_the_layer_that_is_most_like_a_head_is_named_without_the_head_itself() -> None:
-    apart = np.array([[0, 0.9, 0.2, 0.3], [0.9, 0, 1, 1], [0.2, 1, 0, 1], [0.3, 1, 1, 0]], dtype=float)
-    figure, finding = among_layers(apart, HeadMask.of([2], 2, 2), 0, dark=False)
-    assert finding == "Most like the heads of layer 1: mean distance 0.25"
-    assert [list(trace.customdata) for trace in figure.data] == [[2], [1, 3], [0]]
 
 
 def test_the_matrix_is_ordered_by_community_and_marks_the_kept_heads() -> None:

@@ -13,7 +13,6 @@ from cahp.stages.similarity import (
     Attention,
     attend,
     distances,
-    distances_from,
     head_graph,
     nearest_heads,
     suggest_threshold,
@@ -98,13 +97,6 @@ def test_distances_agree_with_scipy_and_do_not_depend_on_blocks(monkeypatch: pyt
     assert np.array_equal(found, found.T)
     monkeypatch.setattr("cahp.stages.similarity._BLOCK", 1)
     assert distances(heads) == pytest.approx(found, abs=1e-12)
-
-
-def test_distances_from_one_head_are_its_row_of_all_distances(monkeypatch: pytest.MonkeyPatch) -> None:
-    heads = random_maps(7, 5)
-    assert distances_from(heads.reshape(1, 7, 5, 5), 3) == pytest.approx(distances(heads)[3], abs=1e-9)
-    monkeypatch.setattr("cahp.stages.similarity._BLOCK", 1)
-    assert distances_from(heads, 3) == pytest.approx(distances(heads)[3], abs=1e-9)
 
 
 def test_distances_report_all_pairs_and_stop_when_told_to() -> None:
