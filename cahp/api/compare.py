@@ -98,12 +98,12 @@ class CompareResult(Comparison):
         else:
             if at not in results.consensus:
                 raise OptionError(f"no consensus was measured at {at} heads; compare at least two methods")
-            figure = head_figures.consensus_figure(results.consensus[at], dark=dark)
+            figure = head_figures.consensus_figure(results, at, dark=dark)
             title = f"Number of methods that keep each head, at {at} heads"
         return add_title(figure, title, dark=dark)
 
     def save(self, folder: str | PathLike[str]) -> Path:
-        """Write ``compare.json``, ``comparison.csv`` and the figures into ``folder``, as ``cahp compare --out`` does.
+        """Write the files of ``cahp compare --out`` into ``folder``.
 
         Raises:
             CahpError: If the folder cannot be written to.

@@ -185,7 +185,7 @@ _LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in 
     *(_LIMIT.but(help=f"{_LIMIT.help[:-1]} (default: the preset's)."), _EVAL_LIMIT),
     Option("tries", "Settings of a method to choose among on tuning texts; 1: the defaults.", int, 1, low=1),
     Option("draws", "Masks of each random method, over all seeds, at most 20 (default: the preset's).", int, low=1),
-    *("jobs", "cluster", OPTIONS["out"].but(help="Folder for compare.json, a table and figures."), "force"),
+    *("jobs", "cluster", OPTIONS["out"].but(help="Folder for compare.json, a table and the answers."), "force"),
 )
 def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
     """Compare methods of choosing heads under one protocol; an interrupted comparison resumes where it stopped."""

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.comparison.document import SCHEMA, Answers, ComparisonDocument
-from cahp.comparison.figures import draw_figures
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
 from cahp.files import csv_text, finish_replacing, json_text, read_array, scratch
@@ -27,7 +26,7 @@ from cahp.output import Mark, Output
 from cahp.values import CahpError
 
 FILE, _TABLE, ARRAYS = "compare.json", "comparison.csv", "compare.npz"
-#: The files that every comparison writes besides its figures, and the mark of its folder.
+#: The files that a comparison writes, and the mark of its folder.
 FILES, MARK = (FILE, _TABLE, ARRAYS), Mark(FILE, "cahp.compare")
 #: A thousand cells take two megabytes; JSON in memory may be thirty times as large.
 _LARGEST_FILE = 32 << 20
@@ -116,11 +115,7 @@ class Comparison:
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The content of the files that ``write`` writes."""
-        part = self.document.parts[-1]
-        drawn = [draw_figures(self.results_on(part, outcome)) for outcome in self.results.outcomes]
-        figures = {name: drawing for figures in drawn for name, drawing in figures.items()}
-        files = {FILE: json_text(self.as_json()), _TABLE: _write_table(self.document), **figures}
-        contents = {name: text.encode() for name, text in files.items()}
+        contents = {FILE: json_text(self.as_json()).encode(), _TABLE: _write_table(self.document).encode()}
         if self.answers:
             out = io.BytesIO()
             arrays = {f"{part}_{name}": array for part, one in self.answers.items() for name, array in one.items()}

@@ -9,7 +9,6 @@ import numpy as np
 
 from cahp.comparison import SplitResults
 from cahp.comparison.split_results import mean_layer
-from cahp.comparison.summary import Consensus
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of
 from cahp.figures.head_grid import share_figure
@@ -44,7 +43,7 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
             # Between the rows, where they hide no number.
             [place + 0.38 for place in range(len(shown))],
             "triangle-up",
-            palette.CLUSTER_COLOURS[1],
+            palette.CLUSTERS.colours[1],
             outline=1,
             hover=[f"{name}<br>mean layer {depth:.2f}" for name, depth in zip(names, depths, strict=True)],
             name="mean layer of the kept heads",
@@ -121,8 +120,9 @@ def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *
     )
 
 
-def consensus_figure(consensus: Consensus, *, dark: bool) -> Any:
+def consensus_figure(results: SplitResults, budget: int, *, dark: bool) -> Any:
     """The share of methods that keep each head: framed if all do, crossed if none does."""
+    consensus = results.consensus[budget]
     return share_figure(
         np.array(consensus.share),
         framed=consensus.everybody,

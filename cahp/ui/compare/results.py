@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import product
 from typing import Any
 
@@ -53,27 +53,22 @@ _TEST_COLUMNS = (
 )
 
 
+def _draw_once(figure: Callable[..., Any], results: SplitResults, *choice: Hashable) -> Any:
+    """Return ``figure(results, *choice)`` for this theme; one figure serves all sessions."""
+    dark = display.is_dark()
+    return cache_with(results, (figure.__name__, *choice, dark), lambda: figure(results, *choice, dark=dark))
+
+
 def draw_curve(results: SplitResults, view: ComparisonView) -> None:
     """Draw the outcome by method and budget."""
-    dark = display.is_dark()
     keys = [(view.recovery, name, budget) for name in view.methods for budget in results.budgets]
     means = [results.means[key] for key in keys if key in results.means]
     if not means:
         st.info("None of these methods was measured after this recovery. Select others above.")
         return
-    figure = cache_with(
-        results,
-        ("curve", view.recovery, view.methods, dark),
-        lambda: curve_figure(
-            results,
-            view.recovery,
-            view.methods,
-            others=[name for name in results.methods if name not in view.methods],
-            dark=dark,
-        ),
-    )
+    others = tuple(name for name in results.methods if name not in view.methods)
     display.show(
-        figure,
+        _draw_once(curve_figure, results, view.recovery, view.methods, others),
         title=_curve_title(results, view),
         help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation texts. Each line is a method: "
         f"the mean over {len(results.document.seeds)} seeds, for random selection over many masks. **Bands** are 95 % "
@@ -150,18 +145,13 @@ def _rule(tests: Sequence[Verdict]) -> str:
 
 def draw_layers(results: SplitResults, view: ComparisonView) -> None:
     """Draw how many heads each method keeps in each layer."""
-    shown, dark = by_depth(results, view.budget, view.methods), display.is_dark()
+    shown = by_depth(results, view.budget, view.methods)
     if not shown:
         return
     layers = results.document.model.layers
     depths = {name: mean_layer(results.layers[name, view.budget]) for name in shown}
-    figure = cache_with(
-        results,
-        ("layers", view.budget, view.methods, dark),
-        lambda: layer_figure(results, view.budget, view.methods, dark=dark),
-    )
     display.show(
-        figure,
+        _draw_once(layer_figure, results, view.budget, view.methods),
         title=_depth_title(depths, even=(layers - 1) / 2),
         help="Heads that each method keeps in each layer, the mean over its masks. The triangle is their mean layer, "
         "the dashed line that of an even spread; methods nearest the output come first. A method with **proximity "
@@ -198,12 +188,12 @@ def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
     consensus = results.consensus.get(view.budget)
     if consensus is None:
         return
-    model, dark = results.document.model, display.is_dark()
+    model = results.document.model
     all_keep, none_keeps = set(consensus.everybody), set(consensus.nobody)
     count = len(all_keep)
     heads = "No head is" if not count else "1 head is" if count == 1 else f"{count} heads are"
     display.show(
-        cache_with(results, ("consensus", view.budget, dark), lambda: consensus_figure(consensus, dark=dark)),
+        _draw_once(consensus_figure, results, view.budget),
         title=f"{heads} kept by all {consensus.methods} methods, {len(none_keeps)} of {results.total} by none",
         help="Each cell is a head; its number is the share of methods that keep it, in per cent, over all their masks. "
         "**Framed**: every method keeps it with every seed. **×**: none ever does. Random selection is left out, "
@@ -227,18 +217,13 @@ def _list_heads(heads: Sequence[tuple[int, int]]) -> str:
 
 def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
     """Draw the overlap of every two methods."""
-    (methods, values), dark = overlap_table(results, view.budget, view.methods), display.is_dark()
+    methods, values = overlap_table(results, view.budget, view.methods)
     mean = mean_overlap(values)
     if mean is None:
         return
     random = results.random_overlap[view.budget]
-    figure = cache_with(
-        results,
-        ("overlaps", view.budget, view.methods, dark),
-        lambda: overlap_figure(results, view.budget, view.methods, dark=dark),
-    )
     display.show(
-        figure,
+        _draw_once(overlap_figure, results, view.budget, view.methods),
         title=f"Two methods share {percent(mean, 0)} of their heads on average; random selection {percent(random, 0)}",
         help="The Jaccard index: heads that both methods keep, divided by heads that at least one keeps, for masks of "
         f"the same seed, mean over seeds. At {view.budget} of {results.total} heads, two random masks share "
@@ -346,7 +331,7 @@ def draw_downloads(comparison: Comparison) -> None:
     files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
         ("Document (JSON)", "compare.json", "application/json", lambda: comparison.files["compare.json"]),
         ("Table (CSV)", "comparison.csv", "text/csv", lambda: comparison.files["comparison.csv"]),
-        ("All, with figures (ZIP)", "comparison.zip", "application/zip", lambda: comparison.archive),
+        ("All (ZIP)", "comparison.zip", "application/zip", lambda: comparison.archive),
     )
     with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
         st.markdown("**Download:**", width="content")
