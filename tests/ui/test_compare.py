@@ -23,6 +23,8 @@ from streamlit.testing.v1 import AppTest
 from assets import bundle
 from cahp import bundled, data
 from cahp.comparison import Comparison, Plan
+from cahp.comparison import plan as planning
+from cahp.comparison.plan import PRESETS
 from cahp.comparison.result import read_shown
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import headline, short_headline
@@ -183,8 +185,8 @@ def settled(app: AppTest, key: str) -> AppTest:
 def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_text(
     bare: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = compare_own._QUICK
-    monkeypatch.setattr(compare_own, "_QUICK", type(quick)(**{**vars(quick), "limit": 24, "eval_limit": 12}))
+    quick = replace(PRESETS["quick"], limit=24, eval_limit=12)
+    monkeypatch.setattr(planning, "PRESETS", {"quick": quick})
     app = page()
     app.multiselect(key="compare-own-methods").set_value(["magnitude", "magnitude-raw"])
     app.multiselect(key="compare-own-recover").set_value([])
@@ -193,9 +195,10 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     app.button(key="compare-own-ask").click().run()
     settled(app, "compare-own-start")
     assert "2 cells to measure" in said(app)
+    assert "on 24 calibration and 12 evaluation texts" in said(app)
     assert not charted(app)
     command = app.code[1].value
-    assert "--methods magnitude,magnitude-raw --budgets 12 --seeds 1 --limit 24 --eval-limit 12" in command
+    assert "--methods magnitude,magnitude-raw --budgets 12 --seeds 1 --recover none" in command
     app.button(key="compare-own-start").click().run()
     settled(app, "compare-which")
     assert not app.exception

@@ -11,14 +11,14 @@ import streamlit as st
 
 from cahp import registry
 from cahp.comparison import Comparison
-from cahp.comparison.plan import COMPARED, PRESETS, REFERENCE, Plan, make_plan
+from cahp.comparison.plan import COMPARED, REFERENCE, Plan, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.bench import Bench
-from cahp.run.settings import COLUMNS, MOST, PROMPT, Settings, describe
+from cahp.run.settings import COLUMNS, PROMPT, Settings, describe
 from cahp.terminal.comparison import announcement
 from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts.display import plain, problem
@@ -30,10 +30,10 @@ from cahp.values import CahpError, Cancelled, OptionError, Progress
 
 #: Selected at first: cheap methods of different kinds.
 _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
+#: Few texts and random masks, for a short wait.
 _PRESET = "quick"
-_QUICK = PRESETS[_PRESET]
-#: Fields of the board's settings that a comparison uses besides model and data; its command contains them.
-_SHARED = (*COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
+#: Fields of the board's settings that a comparison uses besides the model; its command contains them.
+_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,19 +129,18 @@ def is_active(explorer: Explorer) -> bool:
 def _draw_form(explorer: Explorer) -> Plan | None:
     """Draw the form and return its plan; None, with the error on screen, if it is invalid."""
     card, total = explorer.card, explorer.card.layers * explorer.card.heads
-    names = list(registry.names())
     few, many = max(card.layers, total // 6), max(card.layers, total // 2)
     with st.container(key="compare-form"):
         methods = st.multiselect(
             "Methods",
-            names,
-            [name for name in _FIRST if name in names],
+            registry.names(),
+            _FIRST,
             format_func=lambda name: method_label(name) + (" (trains gates)" if registry.facts(name).learned else ""),
             key="compare-own-methods",
             persist_state="session",
             help="Methods that train gates take much longer.",
         )
-        budgets, seeds, texts, recover = st.columns(4, gap="medium")
+        budgets, seeds, recover = st.columns(3, gap="medium")
         heads = budgets.text_input(
             f"Heads kept, of {total}",
             f"{few}, {many}" if few < many else str(few),
@@ -158,18 +157,6 @@ def _draw_form(explorer: Explorer) -> Plan | None:
             persist_state="session",
             help="A seed draws the calibration texts and the random masks.",
         )
-        sizes: dict[str, tuple[int | None, int | None]] = {
-            "few": (_QUICK.limit, _QUICK.eval_limit),
-            "as in the sidebar": (explorer.settings.limit, explorer.settings.eval_limit),
-        }
-        size = texts.selectbox(
-            "Calibration / evaluation texts",
-            list(sizes),
-            format_func=lambda name: f"{name}: " + " / ".join("all" if n is None else f"{n:,}" for n in sizes[name]),
-            key="compare-own-texts",
-            persist_state="session",
-            help="More texts show smaller differences, and take longer.",
-        )
         recoveries = recover.multiselect(
             "Also after",
             [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit],
@@ -180,35 +167,24 @@ def _draw_form(explorer: Explorer) -> Plan | None:
             help=f"{card.no_refit}." if card.no_refit else "The pruned model is always measured.",
         )
         try:
-            return _plan(explorer, methods, heads, int(count), sizes[size], recoveries)
+            return _plan(explorer, methods, heads, count, recoveries)
         except CahpError as error:
             problem(error)
             return None
 
 
-def _plan(
-    explorer: Explorer,
-    methods: list[str],
-    heads: str,
-    seeds: int,
-    texts: tuple[int | None, int | None],
-    recoveries: list[str],
-) -> Plan:
+def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recoveries: list[str]) -> Plan:
     if len(methods) < 2:
         raise OptionError("A comparison needs at least two methods; select another one.")
-    settings = explorer.settings
     plan = make_plan(
         # Fields that the command cannot contain keep their defaults: the command must measure the same.
-        Settings(model=settings.model, data=settings.data, **{name: getattr(settings, name) for name in _SHARED}),
-        # Few random masks, for a short wait.
+        Settings(**{name: getattr(explorer.settings, name) for name in ("model", *_SHARED)}),
         preset=_PRESET,
         # The reference comes first.
         methods=sorted(methods, key=lambda name: name != REFERENCE),
         budgets=heads,
         seeds=seeds,
         recover=("none", *recoveries),
-        limit=texts[0] or MOST,
-        eval_limit=texts[1] or MOST,
     )
     plan.heads(layers=explorer.card.layers, heads=explorer.card.heads)
     return plan
@@ -216,15 +192,11 @@ def _plan(
 
 def command(plan: Plan) -> str:
     """Return the command line that measures the same."""
-    settings, flags = plan.settings, {name: setting.flag for name, setting in describe().items()}
+    settings, described = plan.settings, describe()
     words = ["cahp", "compare", "--model", settings.model]
-    words += command_line.to_arguments(settings, {name: flags[name] for name in ("data", *_SHARED)})
-    words += ["--preset", _PRESET, "--methods", ",".join(plan.methods)]
-    words += ["--budgets", ",".join(plan.budgets), "--seeds", str(len(plan.seeds))]
-    # Without a number, the command uses the preset's.
-    for name in ("limit", "eval_limit"):
-        words += [flags[name], command_line.to_text(getattr(settings, name))]
-    return shlex.join([*words, "--recover", ",".join(plan.recoveries)])
+    words += command_line.to_arguments(settings, {name: described[name].flag for name in _SHARED})
+    words += ["--preset", _PRESET, "--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets)]
+    return shlex.join([*words, "--seeds", str(len(plan.seeds)), "--recover", ",".join(plan.recoveries)])
 
 
 def _draw_cost(
@@ -246,7 +218,8 @@ def _draw_cost(
         done(cost)
         st.rerun()
     else:
-        st.markdown(f"{announcement(cost)}. Finished results are kept if you stop.")
+        texts = f"{request.plan.settings.limit} calibration and {request.plan.settings.eval_limit} evaluation texts"
+        st.markdown(f"{announcement(cost)}, on {texts}. Finished results are kept if you stop.")
         st.code(command(request.plan), language="bash", wrap_lines=True)
         if st.button("Run the comparison", type="primary", key="compare-own-start"):
             explorer.work.start(MEASURE, replace(request, minutes=cost.minutes)).wait(1.0)

@@ -11,16 +11,16 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 from terminal import call
 
 from cahp.comparison.plan import Plan
-from cahp.run.settings import MOST, Settings
+from cahp.run.settings import Settings
 from cahp.ui.compare import own
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 
 
-def planned(settings: Settings, *, texts: tuple[int | None, int | None] = (60, 30), heads: str = "6, 25%") -> Plan:
+def planned(settings: Settings) -> Plan:
     """What a person with these settings asks for on the page."""
     explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4))
-    return own._plan(cast(Explorer, explorer), ["random", "complementary"], heads, 3, texts, ["refit"])
+    return own._plan(cast(Explorer, explorer), ["random", "complementary"], "6, 25%", 3, ["refit"])
 
 
 def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
@@ -57,9 +57,3 @@ def test_the_command_of_a_comparison_measures_the_same_as_the_page(
     assert (plan.methods, plan.seeds, plan.recoveries) == (("complementary", "random"), (42, 43, 44), ("none", "refit"))
     # As many masks of chance as the command draws, at each of two budgets.
     assert len([cell for cell in plan.cells(layers=3, heads=4) if cell.method == "random"]) == 2 * 6
-
-
-def test_all_texts_are_all_texts_in_the_command_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = planned(Settings(limit=None, eval_limit=None), texts=(None, None))
-    assert (plan.settings.limit, plan.settings.eval_limit) == (MOST, MOST)
-    assert typed(own.command(plan), monkeypatch) == plan
