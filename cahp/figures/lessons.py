@@ -11,51 +11,12 @@ from cahp.figures.marks import draw, error_bars, points
 from cahp.studies.answers import Answer
 
 
-def distance(guess: int, answer: Answer, *, unit: str, dark: bool) -> Any:
-    """Draw the guess (hollow diamond) and the measured answer (dot with its 95 % interval) on one axis."""
-    colours = palette.ink(dark=dark)
-    interval = answer.interval or (answer.value, answer.value)
-    ends = [guess, answer.value, *interval]
-    margin = max(1.0, 0.12 * (max(ends) - min(ends)))
-    line = {"color": colours.text, "width": 1, "dash": "dot"}
-    joined = {"type": "scatter", "x": [guess, answer.value], "y": [0, 0], "mode": "lines", "line": line}
-    traces = [
-        {**joined, "hoverinfo": "skip"},
-        points(
-            [answer.value],
-            [0],
-            "circle",
-            colours.accent,
-            size=12,
-            hover=[f"measured: {answer.value:.1f} {unit}"],
-            mode="markers+text",
-            text=["measured"],
-            textposition="top center",
-            error_x=error_bars([answer.value], interval, colours.accent, thickness=2),
-        ),
-        _guess(guess, unit, colours, mode="markers+text", text=["your guess"], textposition="bottom center"),
-    ]
-    return draw(
-        traces,
-        x={"title": unit, "range": [min(ends) - margin, max(ends) + margin], "zeroline": False},
-        y={"visible": False, "range": [-1, 1], "fixedrange": True},
-        height=150,
-        left=10,
-        bottom=45,
-    )
-
-
-def _guess(guess: int, unit: str, colours: palette.Ink, **trace: Any) -> dict[str, Any]:
-    hover = [f"your guess: {guess} {unit}"]
-    return points([guess], [0], "diamond-open", colours.text, size=13, outline=2, hover=hover, **trace)
-
-
-def guesses(values: Sequence[int], answer: Answer, *, unit: str, own: int | None, dark: bool) -> Any:
-    """Draw how often each guess was made, the measured answer (line, 95 % interval) and the own guess (diamond)."""
-    colours = palette.ink(dark=dark)
-    highest = max(*values, *(answer.interval or (answer.value,)), 5)
-    width = max(1, round(highest / 30))
-    counts = Counter(value // width * width for value in values)
+def guess_figure(answer: Answer, own: int | None, others: Sequence[int] = (), *, unit: str, dark: bool) -> Any:
+    """Draw the measured answer (line, 95 % interval), the own guess (diamond) and how often others made each guess."""
+    colours, own_guess = palette.ink(dark=dark), [] if own is None else [own]
+    ends = [0, 5, answer.value, *(answer.interval or ()), *own_guess, *others]
+    width = max(1, round(max(ends) / 30))
+    counts = Counter(value // width * width for value in others)
     bars = {
         "type": "bar",
         "x": [low + (width - 1) / 2 for low in counts],
@@ -65,13 +26,15 @@ def guesses(values: Sequence[int], answer: Answer, *, unit: str, own: int | None
         "customdata": [f"{low}" if width == 1 else f"{low} to {low + width - 1}" for low in counts],
         "hovertemplate": f"%{{y}} guessed %{{customdata}} {unit}<extra></extra>",
     }
-    own_guess = [] if own is None else [_guess(own, unit, colours, cliponaxis=False)]
-    margin = 0.04 * highest
+    hover = [f"your guess: {guess} {unit}" for guess in own_guess]
+    diamond = points(own_guess, [0], "diamond-open", colours.text, size=13, outline=2, hover=hover, cliponaxis=False)
+    margin = 0.04 * (max(ends) - min(ends)) + width / 2
+    alone = {"visible": False, "range": [-1, 1], "fixedrange": True}
     figure = draw(
-        [bars, *own_guess],
-        x={"title": unit, "range": [-margin - width / 2, highest + margin + width / 2], "zeroline": False},
-        y={"title": "guesses", "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)},
-        height=260,
+        [bars, diamond],
+        x={"title": unit, "range": [min(ends) - margin, max(ends) + margin], "zeroline": False},
+        y={"title": "guesses", "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)} if counts else alone,
+        height=260 if counts else 150,
         left=10,
         top=30,
         bottom=45,

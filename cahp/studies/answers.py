@@ -5,7 +5,7 @@ Every sentence is built from measurements, also where a model does not behave as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,7 +49,7 @@ def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answ
 def _one_head(subject: Subject, progress: Progress) -> Answer:
     layer, head = subject.strongest
     name = f"without layer {layer}, head {head}"
-    full, less = _answers(subject, [None, subject.without([layer * subject.mask.heads + head])], progress)
+    full, less = _evaluate(subject, [None, subject.without([layer * subject.mask.heads + head])], progress)
     changed = len(changed_rows(less, full))
     if changed <= 0.05 * len(full):
         meaning = "Even without the head of the largest gradient, the predictions hardly change."
@@ -61,7 +61,7 @@ def _one_head(subject: Subject, progress: Progress) -> Answer:
 def _one_cluster(subject: Subject, progress: Progress) -> Answer:
     members, representative = subject.largest_cluster
     gone = [head for head in members if head != representative]
-    full, less = _answers(subject, [None, subject.without(gone)], progress)
+    full, less = _evaluate(subject, [None, subject.without(gone)], progress)
     changed = len(changed_rows(less, full))
     if changed <= 0.1 * len(full):
         meaning = "Most of a cluster can go: with one of its heads left, the predictions hardly change."
@@ -80,7 +80,7 @@ def _representatives(subject: Subject, progress: Progress) -> Answer:
     size = min(len(kept), len(others))
     drawn = [np.random.default_rng(seed).choice(others, size=size, replace=False) for seed in range(CONTROLS)]
     masks = [None, subject.without(kept), *(subject.without(heads) for heads in drawn)]
-    full, less, *controls = _answers(subject, masks, progress)
+    full, less, *controls = _evaluate(subject, masks, progress)
     changed = len(changed_rows(less, full))
     beside = sorted(len(changed_rows(control, full)) for control in controls)
     bars = {"all heads": full, f"without the {len(kept)} representatives": less}
@@ -106,7 +106,7 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         ).mask
         for seed in range(DRAWS)
     ]
-    full, chosen, *drawn = _answers(subject, [None, subject.mask, *masks], progress)
+    full, chosen, *drawn = _evaluate(subject, [None, subject.mask, *masks], progress)
     bars = _accuracies({"all heads": full, f"with CAHP's {subject.mask.count} heads": chosen})
     everything, ours = bars.values()
     shares = _shares(drawn)
@@ -125,9 +125,9 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         meaning = (
             "Random selections are as accurate: with this many heads and texts, the choice makes no visible difference."
         )
-    refitted = _evaluate_refitted(subject, [subject.mask, *masks[:REFITTED_DRAWS]], progress)
-    if refitted:
-        best, *others = refitted
+    refitted = [subject.mask, *masks[:REFITTED_DRAWS]]
+    if subject.open_bench(progress).recoveries.no_refit is None and not any(mask.empty_layers for mask in refitted):
+        best, *others = _evaluate(subject, refitted, progress, refit=True)
         bars |= _accuracies({"CAHP's after refit": best})
         shares = draws[f"{REFITTED_DRAWS} of them after refit"] = _shares(others)
         lead = accuracy_change(chosen, _find_median(drawn[:REFITTED_DRAWS])).value
@@ -140,21 +140,6 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         )
         meaning += "a part of the lead is left." if left.low > 0 else "no measurable lead is left with these texts."
     return Answer(float(as_good), None, found, meaning, len(full), bars, draws)
-
-
-def _evaluate_refitted(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation]:
-    """Evaluate the model under each mask after a refit (none if no refit is possible, or a layer would be empty)."""
-    done = 0
-    # Progress counts whole models; batches only check for cancellation.
-    bench = subject.open_bench(lambda *_: progress("refit", done, len(masks)))
-    if bench.recoveries.no_refit or any(mask.empty_layers for mask in masks):
-        return []
-    found = []
-    for mask in masks:
-        progress("refit", done, len(masks))
-        found.append(bench.measurements.evaluate(subject.texts, mask=mask, recovered=bench.recoveries.refit(mask)))
-        done += 1
-    return found
 
 
 def _find_median(drawn: list[Evaluation]) -> Evaluation:
@@ -223,22 +208,17 @@ _MEASURES: Mapping[str, Callable[[Subject, Progress], Answer]] = {
 }
 
 
-def _answers(subject: Subject, masks: list[HeadMask | None], progress: Progress) -> list[Evaluation]:
-    """Evaluate the model under each mask (None: all heads)."""
-    finished = 0
-
-    def within(stage: str, done: int, total: int) -> None:
-        # Progress counts variants; batches only check for cancellation.
-        if stage == "evaluation":
-            stage, done, total = "variants", finished, len(masks)
-        progress(stage, done, total)
-
-    bench = subject.open_bench(within)
-    found = []
+def _evaluate(
+    subject: Subject, masks: Sequence[HeadMask | None], progress: Progress, *, refit: bool = False
+) -> list[Evaluation]:
+    """Evaluate the model under each mask (None: all heads), or after a refit, which must be possible."""
+    evaluations: list[Evaluation] = []
+    # Progress counts variants; batches only check for cancellation.
+    bench = subject.open_bench(lambda *_: progress("refit" if refit else "variants", len(evaluations), len(masks)))
     for mask in masks:
-        found.append(bench.measurements.evaluate(subject.texts, mask=mask))
-        finished += 1
-    return found
+        recovered = bench.recoveries.refit(mask) if refit and mask is not None else None
+        evaluations.append(bench.measurements.evaluate(subject.texts, mask=mask, recovered=recovered))
+    return evaluations
 
 
 def _changes(changed: int, full: Evaluation, variants: Mapping[str, Evaluation], meaning: str) -> Answer:

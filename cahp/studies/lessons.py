@@ -86,13 +86,8 @@ class Subject:
         return HeadMask(~HeadMask.of(heads, *self.mask.keep.shape).keep)
 
 
-def subject_of(
-    bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader, fresh_times: bool = False
-) -> Subject:
-    """Build the subject of a bench and a selection on some of the evaluation texts; ``load`` loads its model.
-
-    With ``fresh_times``, stored timings are ignored.
-    """
+def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader) -> Subject:
+    """Build the subject of a bench and a selection on some of the evaluation texts; ``load`` loads its model."""
 
     def open_bench(progress: Progress) -> Bench:
         store, device = bench.resources.store, bench.settings.device
@@ -102,7 +97,7 @@ def subject_of(
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
         with LatencyWorker.of(bench) as watch:
-            return time_mask(watch, bench, mask, progress, fresh=fresh_times)
+            return time_mask(watch, bench, mask, progress, fresh=True)
 
     texts, labels = sample_of(bench.evaluation, EXAMPLES), clusters.groups(selection.k)[0]
     return Subject(open_bench, costs, texts, selection.mask, labels, clusters.salience)

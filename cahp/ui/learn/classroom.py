@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
 
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
@@ -18,8 +17,6 @@ from cahp.values import CahpError
 
 #: Largest number of classes, and of people in one.
 _CLASSES, _PEOPLE = 32, 1000
-#: Seconds without a sign of life after which a person counts as gone.
-_GONE_S = 20.0
 
 
 class ClassError(CahpError):
@@ -36,18 +33,20 @@ class Moment:
 
 
 class Classroom:
-    """One class; thread-safe. ``about`` describes the model and the texts; ``leader`` is the session that leads."""
+    """One class; thread-safe.
 
-    def __init__(
-        self, steps: Sequence[Step], *, about: str, leader: str, clock: Callable[[], float] = monotonic
-    ) -> None:
+    ``about`` describes the model and the texts; ``leader`` is the session that leads; ``alive(session)`` says whether
+    a session is open.
+    """
+
+    def __init__(self, steps: Sequence[Step], *, about: str, leader: str, alive: Callable[[str], bool]) -> None:
         self.code = secrets.token_urlsafe(8)
         self.steps, self.about, self.leader = tuple(steps), about, leader
-        self._clock, self._lock = clock, Lock()
+        self._alive, self._lock = alive, Lock()
         self._at = self._turn = 0
         self._answers: dict[int, Answer] = {}
         self._guesses: list[dict[str, int]] = [{} for _ in steps]
-        self._seen: dict[str, float] = {}
+        self._people: set[str] = set()
 
     @property
     def moment(self) -> Moment:
@@ -75,25 +74,25 @@ class Classroom:
             return sorted(self._answers.items())
 
     def attend(self, who: str) -> None:
-        """Record that a person is present.
+        """Let a person in.
 
         Raises:
             ClassError: If the class is full.
         """
         with self._lock:
-            if who not in self._seen and len(self._seen) >= _PEOPLE:
+            if len(self._people | {who}) > _PEOPLE:
                 raise ClassError(f"this class is full: {_PEOPLE:,} people are in it")
-            self._seen[who] = self._clock()
+            self._people.add(who)
 
     def here(self) -> int:
         """Return the number of people present, without the leader."""
         with self._lock:
-            return sum(self._clock() - at < _GONE_S for at in self._seen.values())
+            return sum(map(self._alive, self._people))
 
     def guess(self, who: str, at: int, value: int) -> bool:
         """Record or replace a guess; False if the class has moved on or the answer was shown."""
         with self._lock:
-            if at != self._at or at in self._answers or who not in self._seen:
+            if at != self._at or at in self._answers or who not in self._people:
                 return False
             self._guesses[at][who] = min(max(int(value), 0), self.steps[at].highest)
             return True
@@ -124,7 +123,7 @@ class Classes:
             ClassError: If there are too many.
         """
         self.close(leader)
-        room = Classroom(steps, about=about, leader=leader)
+        room = Classroom(steps, about=about, leader=leader, alive=self._alive)
         with self._lock:
             if len(self._open) >= _CLASSES:
                 raise ClassError(f"{_CLASSES} classes are open on this explorer already; try again when one has ended")

@@ -10,7 +10,6 @@ import streamlit as st
 
 from cahp import bundled
 from cahp.bundled import BundledLessons
-from cahp.figures import lessons as figures
 from cahp.studies import answers, lessons
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step, Subject
@@ -18,12 +17,11 @@ from cahp.ui.frame import address
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import follow, need_run
 from cahp.ui.learn import teaching
-from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
-from cahp.words import side_by_side, span
+from cahp.words import side_by_side
 
 #: Characters of an example text.
 _EXCERPT = 240
@@ -75,12 +73,12 @@ class _Lesson:
         """The answer once there is a guess."""
         return None if self.guess is None else self.known
 
-    def measure(self, explorer: Explorer, subject: Subject | None = None) -> None:
+    def measure(self, explorer: Explorer) -> None:
         """Start measuring the answer."""
         self.learner.jobs[self.name] = jobs.submit(
             explorer.id,
             f"learn-{self.name}",
-            lambda progress: answers.measure(self.step.name, subject or self.subject, progress=progress),
+            lambda progress: answers.measure(self.step.name, self.subject, progress=progress),
             rank=jobs.Rank.QUICK,
         )
 
@@ -149,13 +147,13 @@ def draw(explorer: Explorer) -> None:
         teaching.invite(steps, about=f"Measured on {model}, and {measured_on}", leader=explorer.id)
 
 
-def _subject(explorer: Explorer, *, fresh_times: bool = False) -> Subject | None:
+def _subject(explorer: Explorer) -> Subject | None:
     clusters = explorer.clusters
     # Always the heads that CAHP suggests, whatever is on the board: the steps explain the method.
     selection = explorer.choices().of_budget(None)
     if clusters is None or selection is None:
         return None
-    return lessons.subject_of(explorer.bench, clusters, selection, load=shared_model, fresh_times=fresh_times)
+    return lessons.subject_of(explorer.bench, clusters, selection, load=shared_model)
 
 
 # Navigation ------------------------------------------------------------------------------------------------
@@ -235,7 +233,7 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
                 lesson.measure(explorer)
             st.rerun()
         return
-    _show(step, guess, answer)
+    teaching.show_answer(step, answer, guess)
     if job is None or job.result is None:
         assert lesson.shipped is not None
         made = lesson.shipped.made
@@ -245,62 +243,12 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
                 lesson.measure(explorer)
                 st.rerun()
     elif step.name == "time" and st.button("Measure latency again", key="learn-time-again", type="tertiary"):
-        lesson.measure(explorer, _subject(explorer, fresh_times=True))
+        lesson.measure(explorer)
         st.rerun()
 
 
-def _show(step: Step, guess: int, answer: Answer) -> None:
-    """Draw the answer beside the guess, on one axis, and the accuracy of the compared variants."""
-    words, picture = st.columns(2, gap="large") if answer.bars else (st.container(), None)
-    low, high = answer.interval or (answer.value, answer.value)
-    with words:
-        guessed, measured = st.columns(2)
-        guessed.metric("Your guess", f"{guess} {step.unit}")
-        measured.metric("Measured", teaching.measured(step, answer))
-        if answer.interval is not None:
-            measured.caption(
-                f"95 % interval {span(low, high)}",
-                help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
-                "contain the true one.",
-            )
-        display.show(
-            figures.distance(guess, answer, unit=step.unit, dark=display.is_dark()),
-            title=f"Your guess: {teaching.off(step, guess, answer)}",
-            help="Hollow diamond: guess. Dot: measured answer, with its 95 % interval.",
-            name=f"learn-distance-{step.name}",
-            data={
-                "what": ["guess", "measured"],
-                step.unit: [guess, answer.value],
-                "low": [None, low],
-                "high": [None, high],
-            },
-        )
-        st.markdown(f"{answer.found} ({teaching.counted(answer, step)})")
-        st.markdown(f"**{answer.meaning}**")
-    if picture is None:
-        return
-    (_, full), (variant, changed), *_ = answer.bars.items()
-    bars = answer.bars.values()
-    drawn = [(name, accuracy) for name, accuracies in answer.draws.items() for accuracy in accuracies]
-    with picture:
-        display.show(
-            figures.accuracy_figure(answer, dark=display.is_dark()),
-            title=f"Accuracy {changed.text} {variant}, {full.text} with all heads",
-            help="Dot: accuracy of one variant of the model; line: its 95 % interval (Wilson). If lines overlap "
-            "widely, the difference may be chance. Hollow dots: random choices of heads.",
-            formula=r"\hat p = \frac{\text{correct predictions}}{n}",
-            name=f"learn-{step.name}",
-            data={
-                "variant": [*answer.bars, *(name for name, _ in drawn)],
-                "accuracy": [*(bar.value for bar in bars), *(accuracy for _, accuracy in drawn)],
-                "low": [*(bar.low for bar in bars), *([None] * len(drawn))],
-                "high": [*(bar.high for bar in bars), *([None] * len(drawn))],
-            },
-        )
-
-
 def _show_scores(course: Sequence[_Lesson]) -> None:
-    """Draw all guesses with the measured answers after the last step, and a text to copy."""
+    """Draw all guesses with the measured answers after the last step."""
     seen = [
         (lesson.step, lesson.guess, answer)
         for lesson in course
@@ -309,13 +257,5 @@ def _show_scores(course: Sequence[_Lesson]) -> None:
     if len(seen) < len(course):
         return
     st.subheader("Your guesses and the measured answers")
-    table, subject = teaching.tabulate(seen), course[0].subject
     with st.container(key="learn-scores"):
-        st.table(table, hide_index=True)
-    heads = f"{subject.mask.layers} x {subject.mask.heads}"
-    card = f"Learn in six guesses: attention heads of {heads}, {len(subject.texts)} texts"
-    for number, (title, guess, measured, _) in enumerate(zip(*table.values(), strict=True), start=1):
-        card += f"\n{number}. {title}: guessed {guess}, measured {measured}"
-    st.caption("Your result:")
-    st.code(card, language=None, wrap_lines=True)
-    st.download_button("Save the result", card, "six-steps.txt", "text/plain", key="learn-save", on_click="ignore")
+        st.table(teaching.tabulate(seen), hide_index=True)

@@ -15,7 +15,7 @@ from cahp import access
 from cahp.figures import lessons as figures
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
-from cahp.ui.learn.classroom import ClassError, Classes, Classroom, Moment
+from cahp.ui.learn.classroom import ClassError, Classes, Classroom
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.lifetime import is_alive
@@ -93,35 +93,63 @@ def tabulate(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
     }
 
 
-def counted(answer: Answer, step: Step) -> str:
-    """Return the number of texts or rounds of an answer."""
-    return f"n = {answer.n} {'rounds' if step.name == 'time' else 'texts'}"
-
-
-def _reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
-    """Draw the guesses of the class with the measured answer; ``guess`` is the person's own."""
-    answer, step = moment.answer, room.steps[moment.at]
-    assert answer is not None
-    guesses = room.guesses(moment.at)
-    st.markdown(f"**{step.question}**")
-    own = "" if guess is None else f" You guessed {guess} {step.unit}: {off(step, guess, answer)}."
-    if guesses:
-        near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
+def show_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int] = ()) -> None:
+    """Draw the answer beside the own ``guess`` and the sorted ``guesses`` of a class, and the compared variants."""
+    words, picture = st.columns(2, gap="large") if answer.bars else (st.container(), None)
+    low, high = answer.interval or (answer.value, answer.value)
+    with words:
+        columns, own = iter(st.columns(2)), [] if guess is None else [guess]
+        unknown = [None] * (len(own) + len(guesses))
+        if guess is not None:
+            next(columns).metric("Your guess", f"{guess} {step.unit}")
+        column = next(columns)
+        column.metric("Measured", measured(step, answer))
+        if answer.interval is not None:
+            column.caption(
+                f"95 % interval {span(low, high)}",
+                help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
+                "contain the true one.",
+            )
+        title = f"Your guess: {off(step, guess, answer)}" if guess is not None else "There are no guesses"
+        if guesses:
+            near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
+            middle = guesses[len(guesses) // 2]
+            title = f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; {near} lie within the interval"
         display.show(
-            figures.guesses(guesses, answer, unit=step.unit, own=guess, dark=display.is_dark()),
-            title=f"Half of {len(guesses)} guesses were {guesses[len(guesses) // 2]} {step.unit} or less; measured: "
-            f"{measured(step, answer)}",
-            help="Bars: how many people gave this guess. Line: the measured answer; band: its 95 % interval. Hollow "
-            "diamond: your guess.",
-            name=f"class-{step.name}",
-            data={"guess": guesses},
+            figures.guess_figure(answer, guess, guesses, unit=step.unit, dark=display.is_dark()),
+            title=title,
+            help="Line: the measured answer; band: its 95 % interval. Hollow diamond: your guess. Bars: how many "
+            "people of a class gave this guess.",
+            name=f"learn-distance-{step.name}",
+            data={
+                "what": ["measured", *["your guess"] * len(own), *["a guess of the class"] * len(guesses)],
+                step.unit: [answer.value, *own, *guesses],
+                "low": [low, *unknown],
+                "high": [high, *unknown],
+            },
         )
-        st.markdown(f"{near} of {len(guesses)} guesses lie within the interval.{own}")
-    else:
-        st.markdown(f"There are no guesses. Measured: **{measured(step, answer)}**.")
-    if answer.interval is not None:
-        st.caption(f"95 % interval {span(*answer.interval)}, {counted(answer, step)}.")
-    st.markdown(f"{answer.found} **{answer.meaning}**")
+        st.markdown(f"{answer.found} (n = {answer.n} {'rounds' if step.name == 'time' else 'texts'})")
+        st.markdown(f"**{answer.meaning}**")
+    if picture is None:
+        return
+    (_, full), (variant, changed), *_ = answer.bars.items()
+    bars = answer.bars.values()
+    drawn = [(name, accuracy) for name, accuracies in answer.draws.items() for accuracy in accuracies]
+    with picture:
+        display.show(
+            figures.accuracy_figure(answer, dark=display.is_dark()),
+            title=f"Accuracy {changed.text} {variant}, {full.text} with all heads",
+            help="Dot: accuracy of one variant of the model; line: its 95 % interval (Wilson). If lines overlap "
+            "widely, the difference may be chance. Hollow dots: random choices of heads.",
+            formula=r"\hat p = \frac{\text{correct predictions}}{n}",
+            name=f"learn-{step.name}",
+            data={
+                "variant": [*answer.bars, *(name for name, _ in drawn)],
+                "accuracy": [*(bar.value for bar in bars), *(accuracy for _, accuracy in drawn)],
+                "low": [*(bar.low for bar in bars), *([None] * len(drawn))],
+                "high": [*(bar.high for bar in bars), *([None] * len(drawn))],
+            },
+        )
 
 
 # The leader ------------------------------------------------------------------------------------------------
@@ -195,11 +223,11 @@ def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[]
     room.go(at)
     if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
         room.show(at, known)
-    moment = room.moment
-    if moment.answer is not None:
-        _reveal(room, moment, guess=None)
+    answer, step = room.moment.answer, room.steps[at]
+    st.markdown(f"**{step.question}**")
+    if answer is not None:
+        show_answer(step, answer, None, room.guesses(at))
         return
-    st.markdown(f"**{room.steps[at].question}**")
     if st.button("Show the answer", key=f"class-show-{at}", type="primary"):
         if known is None:
             st.session_state[f"class-awaited-{at}"] = True
@@ -227,7 +255,8 @@ def attend(room: Classroom, who: str) -> None:
     with st.container(border=True, key="learn-step"):
         describe(step, number=at + 1, of=len(room.steps))
         if moment.answer is not None:
-            _reveal(room, moment, guess=guess)
+            st.markdown(f"**{step.question}**")
+            show_answer(step, moment.answer, guess, room.guesses(at))
         else:
             start = step.highest // 2 if guess is None else guess
             value = ask_guess(step, start, key=f"class-guess-{room.code}-{at}")
@@ -242,13 +271,12 @@ def attend(room: Classroom, who: str) -> None:
         st.subheader("Your guesses so far")
         with st.container(key="class-so-far"):
             st.table(tabulate(seen), hide_index=True)
-    st.fragment(_pulse, run_every=_PULSE_S)(room, who, moment.turn)
+    st.fragment(_pulse, run_every=_PULSE_S)(room, moment.turn)
 
 
-def _pulse(room: Classroom, who: str, turn: int) -> None:
+def _pulse(room: Classroom, turn: int) -> None:
     """Redraw the page if the class has moved on."""
     if CLASSES.find(room.code) is not room:
         st.rerun()
-    room.attend(who)
     if room.moment.turn != turn:
         st.rerun()

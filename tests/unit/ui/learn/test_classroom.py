@@ -16,13 +16,13 @@ ANSWER: Any = object()
 
 
 @pytest.fixture
-def now() -> list[float]:
-    return [0.0]
+def awake() -> set[str]:
+    return {"a", "b"}
 
 
 @pytest.fixture
-def room(now: list[float]) -> Classroom:
-    room = Classroom([step(), step(5)], about="", leader="teacher", clock=lambda: now[0])
+def room(awake: set[str]) -> Classroom:
+    room = Classroom([step(), step(5)], about="", leader="teacher", alive=awake.__contains__)
     for who in "ab":
         room.attend(who)
     return room
@@ -61,10 +61,10 @@ def test_every_page_learns_of_a_step_and_of_an_answer_once(room: Classroom) -> N
     assert room.moment.at == 1
 
 
-def test_who_does_not_show_up_any_more_is_not_counted_but_the_guess_is(room: Classroom, now: list[float]) -> None:
+def test_who_has_left_is_not_counted_but_the_guess_is(room: Classroom, awake: set[str]) -> None:
     room.guess("a", 0, 4)
-    now[0] = 30.0
-    room.attend("b")
+    assert room.here() == 2
+    awake.discard("a")
     assert room.here() == 1
     assert room.guesses(0) == [4]
 
@@ -96,7 +96,7 @@ def test_who_opens_another_class_ends_the_first_and_there_are_not_endlessly_many
 
 
 def test_a_full_class_says_so() -> None:
-    room = Classroom([step()], about="", leader="teacher")
+    room = Classroom([step()], about="", leader="teacher", alive=lambda _: True)
     for number in range(1000):
         room.attend(str(number))
     room.attend("0")
