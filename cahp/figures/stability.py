@@ -62,23 +62,3 @@ def knee_figure(result: Stability, column: str, *, dark: bool) -> Any:
     # The lines keep their width in the legend.
     legend = {**LEGEND, "itemsizing": "trace"}
     return draw(traces, x={"title": column, "type": "category"}, y=y, height=330, legend=legend)
-
-
-def overlap_figure(result: Stability, *, dark: bool) -> Any:
-    """Draw the overlap of every two resamples beside that of random selections."""
-    colours = palette.ink(dark=dark)
-    # Spread evenly upwards, so that equal overlaps do not hide each other; the height has no meaning.
-    height = np.argsort(np.argsort(result.overlaps, kind="stable")) * 0.618 % 1
-    hover = [f"two resamples share {overlap:.0%}" for overlap in result.overlaps]
-    figure = draw(
-        [points(result.overlaps, height, "circle", colours.accent, size=8, opacity=0.7, hover=hover)],
-        x={"title": "overlap of two resamples (Jaccard index, 0..1)", "range": [-0.02, 1.04]},
-        y={"visible": False, "range": [-0.1, 1.1]},
-        height=190,
-        left=20,
-        top=30,
-    )
-    for value, name, dash in ((result.chance, "random", "dash"), (result.overlap, "mean", "solid")):
-        note = {"text": f"{name} {value:.2f}", "font": {"color": colours.text}, "yanchor": "bottom", "y": 1}
-        figure.add_vline(x=value, line={"color": colours.text, "width": 1.5, "dash": dash}, annotation=note)
-    return figure

@@ -30,7 +30,7 @@ def test_the_degrees_are_there_at_once() -> None:
     app = AppTest.from_file(page_script("stability"), default_timeout=120).run()
     assert not app.exception
     assert [metric.label for metric in app.metric][:3] == ["Overlap of two resamples", "Always kept", "Never kept"]
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 3
 
 
 def test_other_seeds_are_tried_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:

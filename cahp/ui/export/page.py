@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.figures import palette
-from cahp.figures.curves import outcome_by_budget, silhouette
+from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
 from cahp.outcomes import HEADLINES, describe
 from cahp.recoveries import RECOVERIES, name_of_result
@@ -55,7 +55,6 @@ def draw(explorer: Explorer) -> None:
         _draw_grid(view)
     with right:
         _draw_outcome_curves(explorer)
-        _draw_silhouette_curve(explorer)
 
 
 def _offer_to_measure(explorer: Explorer) -> None:
@@ -131,7 +130,7 @@ def _draw_time(run: RunDocument, ratio: Estimate) -> None:
 def _draw_grid(view: View) -> None:
     """Draw the kept heads."""
     mask, labels = view.mask, view.labels
-    clusters = {} if labels is None else {"cluster": [palette.letters(int(label)) for label in labels]}
+    clusters = {} if labels is None else {"cluster": [palette.CLUSTERS.sign(int(label)) for label in labels]}
     display.show(
         grid_figure(mask, labels, dark=display.is_dark(), width=430),
         title=f"{mask.count} of {mask.keep.size} heads kept",
@@ -139,21 +138,6 @@ def _draw_grid(view: View) -> None:
         name="heads",
         data={**places(mask.layers, mask.heads), "kept": mask.keep.ravel().astype(int).tolist(), **clusters},
         alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(mask.by_layer)),
-    )
-
-
-def _draw_silhouette_curve(explorer: Explorer) -> None:
-    """Draw the silhouette by number of clusters."""
-    if explorer.clusters is None:
-        return
-    clustering = explorer.clusters.clustering
-    display.show(
-        silhouette(clustering.ks, clustering.mss, clustering.knee or None, dark=display.is_dark()),
-        title=f"The knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
-        help="Mean silhouette of k clusters of heads: higher means better separated. The "
-        "published rule stops at the knee.",
-        name="silhouette",
-        data={"k": clustering.ks.tolist(), "silhouette": clustering.mss.tolist()},
     )
 
 

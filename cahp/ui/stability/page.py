@@ -8,14 +8,14 @@ from typing import Any
 import streamlit as st
 
 from cahp.figures.head_grid import places
-from cahp.figures.stability import frequency_figure, knee_figure, overlap_figure
+from cahp.figures.stability import frequency_figure, knee_figure
 from cahp.studies.stability import Axis, Stability, cached, over_degrees, stability
 from cahp.ui.frame import knee
 from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.words import percent, span
+from cahp.words import span
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ VARIATIONS: dict[Axis, Variation] = {
         "number of the sample",
     ),
 }
-
-_OVERLAP = (
-    r"J(A,B)=\frac{|A\cap B|}{|A\cup B|},\qquad \mathbb{E}[J]=\sum_i P(i)\,\frac{i}{a+b-i},\quad "
-    r"P=\text{hypergeometric}(N,a,b)"
-)
 
 
 def draw(explorer: Explorer) -> None:
@@ -154,7 +149,7 @@ def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
 
 
 def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> None:
-    """Draw how often each head is kept, the knees, and the overlap of resamples."""
+    """Draw the overlap of resamples, how often each head is kept, and the knees."""
     mask, dark, variation = explorer.mask, display.is_dark(), VARIATIONS[result.axis]
     found = len(result.found)
     if found < 2:
@@ -228,17 +223,6 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
                 "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
             },
         )
-    display.show(
-        overlap_figure(result, dark=dark),
-        title=f"Two resamples share {percent(result.overlap, 0)} of their heads; random choices share "
-        f"{percent(result.chance, 0)}",
-        help=f"Each point is a pair of resamples ({len(result.overlaps)} pairs of {found}, not independent); its "
-        "height has no meaning. The dashed line is the expected overlap of two random sets of the same sizes, ignoring "
-        "the minimum per layer.",
-        formula=_OVERLAP,
-        name=f"overlap-{result.axis}",
-        data={"overlap (Jaccard index)": result.overlaps.round(4).tolist()},
-    )
 
 
 def describe_resamples(result: Stability, requested: int) -> str:
