@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cahp.board.colours import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.sentences import after, describe_p, method_label, name_outcome
@@ -39,14 +40,12 @@ def styles(results: SplitResults) -> dict[str, Style]:
     order = sorted(results.methods, key=lambda name: name != results.against)
     random = [name for name in order if results.methods[name].random]
     others = [name for name in order if not results.methods[name].random]
-    drawn = {
-        name: Style(palette.NEUTRAL, _RANDOM, f"{_SYMBOLS[at % len(_SYMBOLS)]}-open") for at, name in enumerate(random)
-    }
-    hues = palette.CLUSTER_COLOURS
+    drawn = {name: Style(NEUTRAL, _RANDOM, f"{_SYMBOLS[at % len(_SYMBOLS)]}-open") for at, name in enumerate(random)}
+    hues = palette.CLUSTERS.colours
     for at, name in enumerate(others):
         # The next dash follows once all symbols are used.
         dash = _DASHES[at // len(_SYMBOLS) % len(_DASHES)]
-        drawn[name] = Style(hues[at] if at < len(hues) else palette.NEUTRAL, dash, _SYMBOLS[at % len(_SYMBOLS)])
+        drawn[name] = Style(hues[at] if at < len(hues) else NEUTRAL, dash, _SYMBOLS[at % len(_SYMBOLS)])
     return drawn
 
 
@@ -59,7 +58,7 @@ def name_of(method: str) -> str:
 
 
 def curve_figure(
-    results: SplitResults, recovery: str, methods: Sequence[str], *, others: Sequence[str] = (), dark: bool
+    results: SplitResults, recovery: str, methods: Sequence[str], others: Sequence[str] = (), *, dark: bool
 ) -> Any:
     """The outcome of the results against the number of heads, a line per method with its interval as a band.
 

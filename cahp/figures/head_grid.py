@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cahp.board.colours import contrast
 from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols, ticks, written
-from cahp.figures.palette import CLUSTER_COLOURS, CLUSTERS, Grouping, contrast, ink
+from cahp.figures.palette import CLUSTERS, Grouping, ink
 from cahp.values import Floats, HeadMask, Ints
 
 #: Pixels: the default width of a grid, and its greatest height.
@@ -136,7 +137,7 @@ def share_figure(
         ]
         traces.append(written(texts, shares.tolist(), colours, size=10))
     frames = [
-        shape("rect", (head - 0.46, head + 0.46), (layer - 0.46, layer + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
+        shape("rect", (head - 0.46, head + 0.46), (layer - 0.46, layer + 0.46), color=CLUSTERS.colours[1], width=2.5)
         for layer, head in framed
     ]
     layout = _layout(layers, heads, width)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cahp.figures.palette import Ink, contrast, on_scale, striped
+from cahp.board.colours import contrast, striped
+from cahp.figures.palette import Ink, on_scale
 from cahp.values import HeadMask, Ints
 
 #: For traces that can be clicked. Plotly fades the points that were not clicked; here all stay as visible as before.

@@ -34,7 +34,7 @@ def probabilities_figure(models: Mapping[str, NDArray[np.float64]], classes: Seq
     shown = likeliest(list(models.values()))
     names = [label(classes[place]) for place in shown]
     percents = {name: [100 * float(row[place]) for place in shown] for name, row in models.items()}
-    hues = (colours.text, palette.CLUSTER_COLOURS[0], palette.CLUSTER_COLOURS[1])
+    hues = (colours.text, palette.CLUSTERS.colours[0], palette.CLUSTERS.colours[1])
     traces = [
         points(
             percents[name],
@@ -79,7 +79,7 @@ def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], curre
                 "y": (100 * curve.probabilities[:, row]).round(2),
                 "mode": "lines+markers",
                 "name": name,
-                "line": {"color": palette.CLUSTER_COLOURS[place], "width": 2, "dash": _DASHES[place]},
+                "line": {"color": palette.CLUSTERS.colours[place], "width": 2, "dash": _DASHES[place]},
                 "marker": {"symbol": _SYMBOLS[place], "size": sizes},
                 "hovertemplate": f"%{{x}} heads<br>{name}: %{{y:.1f}} %<extra></extra>",
             }
@@ -113,7 +113,7 @@ def looked_at_figure(full: TextReading, kept: TextReading, *, dark: bool) -> Any
         "x": along,
         "y": by_kept,
         "name": "kept heads",
-        "marker": {"color": palette.CLUSTER_COLOURS[0]},
+        "marker": {"color": palette.CLUSTERS.colours[0]},
         "hovertext": [
             f"{word}<br>kept heads: {some:.1f} %<br>all heads: {every:.1f} %"
             for word, some, every in zip(words, by_kept, by_all, strict=True)

@@ -7,23 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters, striped
+from cahp.board.colours import CLUSTER_COLOURS, hues, letters
 from cahp.values import Ints
-
-__all__ = [
-    "CLUSTERS",
-    "CLUSTER_COLOURS",
-    "COMMUNITIES",
-    "NEUTRAL",
-    "Grouping",
-    "Ink",
-    "contrast",
-    "hues",
-    "ink",
-    "letters",
-    "on_scale",
-    "striped",
-]
 
 
 @dataclass(frozen=True)
@@ -37,7 +22,7 @@ class Grouping:
     def hues(self, labels: Ints) -> list[str]:
         """A colour for every group of ``labels (N,)``: the eight largest, the next eight once more, else neutral.
 
-        See ``striped`` for what tells the second eight from the first.
+        See ``cahp.board.colours.striped`` for what tells the second eight from the first.
         """
         return hues(labels, self.colours)
 

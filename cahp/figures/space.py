@@ -30,8 +30,8 @@ def space_figure(
     ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point) and ``labels (N,)`` belong to the run of
     ``settings``. The heads of the cluster ``lit`` are framed.
     """
-    hues, ink = palette.hues(labels), palette.ink(dark=dark)
-    letters = [palette.letters(int(label)) for label in labels]
+    hues, ink = palette.CLUSTERS.hues(labels), palette.ink(dark=dark)
+    letters = [palette.CLUSTERS.sign(int(label)) for label in labels]
     x, y = embedding.T
     salience = salience.ravel()
     size = 9 + 15 * np.sqrt(salience)
@@ -60,7 +60,7 @@ def space_figure(
             )
         )
     if lit is not None:
-        alike, name = np.flatnonzero(labels == lit), f"cluster {palette.letters(lit)}"
+        alike, name = np.flatnonzero(labels == lit), f"cluster {palette.CLUSTERS.sign(lit)}"
         traces.append(
             points(x[alike], y[alike], "square-open", ink.accent, size=size[alike] + 11, outline=2, name=name)
         )

@@ -83,7 +83,7 @@ def _picture(explorer: Explorer) -> None:
             data=lambda: {
                 **places(mask.layers, mask.heads),
                 "kept": [int(kept) for kept in mask.keep.ravel()],
-                "cluster": [palette.letters(int(label)) for label in board.labels],
+                "cluster": [palette.CLUSTERS.sign(int(label)) for label in board.labels],
             },
         )
         beside = None if recovered is None else (f"{QUICK.after}:", recovered)

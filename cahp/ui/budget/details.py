@@ -55,7 +55,7 @@ def draw_space(explorer: Explorer) -> None:
             **places(clusters.layers, clusters.heads),
             "x": clusters.embedding[:, 0].tolist(),
             "y": clusters.embedding[:, 1].tolist(),
-            "cluster": [palette.letters(int(label)) for label in labels],
+            "cluster": [palette.CLUSTERS.sign(int(label)) for label in labels],
             "salience": clusters.salience.ravel().tolist(),
             "kept": mask.keep.ravel().astype(int).tolist(),
         },
@@ -84,12 +84,12 @@ def draw_replacement(explorer: Explorer) -> None:
         f"the nearest kept head of its cluster is **{replacement}**"
         if same
         else f"no other head of its cluster is kept, so the nearest kept head is **{replacement}** of cluster "
-        f"{palette.letters(int(labels[cover]))}"
+        f"{palette.CLUSTERS.sign(int(labels[cover]))}"
     )
     st.markdown(
         f"**{capital(name)}** is {'kept' if mask.keep.flat[head] else 'pruned'} and belongs to cluster "
-        f"{palette.letters(int(labels[head]))} ({others} other head{'s' * (others != 1)}); {nearest}, at a distance of "
-        f"{distance:.1f}. The median distance of two heads is {median:.1f}."
+        f"{palette.CLUSTERS.sign(int(labels[head]))} ({others} other head{'s' * (others != 1)}); {nearest}, at a "
+        f"distance of {distance:.1f}. The median distance of two heads is {median:.1f}."
     )
     link("similarity", f"More about {name} →", view="head", head=called(head, heads))
     texts = {example["name"]: example["text"] for example in load_examples("single")}

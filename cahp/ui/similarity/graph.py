@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from cahp.board.colours import contrast, striped
 from cahp.figures.head_grid import head_name
-from cahp.figures.palette import COMMUNITIES, Ink, contrast, ink, striped
+from cahp.figures.palette import COMMUNITIES, Ink, ink
 from cahp.stages.similarity import HeadGraph
 from cahp.ui.similarity import chosen
 from cahp.values import HeadMask

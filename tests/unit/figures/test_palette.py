@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.board.colours import contrast
+from cahp.board.colours import NEUTRAL, contrast
 from cahp.figures.head_grid import grid_figure
-from cahp.figures.palette import CLUSTERS, COMMUNITIES, NEUTRAL, ink
+from cahp.figures.palette import CLUSTERS, COMMUNITIES, ink
 from cahp.values import HeadMask
 
 
