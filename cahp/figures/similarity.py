@@ -215,16 +215,6 @@ def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
     }
 
 
-def communities_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
-    """Return a row for each community: its heads, and how many of them are kept."""
-    sizes = np.bincount(communities)
-    return {
-        "Community": [palette.COMMUNITIES.sign(group) for group in range(len(sizes))],
-        "Heads": sizes.tolist(),
-        "Kept": np.bincount(communities[mask.keep.ravel()], minlength=len(sizes)).tolist(),
-    }
-
-
 def attention_table(tokens: Sequence[str], weights: NDArray[np.float32]) -> dict[str, Sequence[Any]]:
     """Return a row for each pair of tokens."""
     rows, columns = np.indices(weights.shape).reshape(2, -1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from threading import Lock
 
 from cahp.studies.answers import Answer
@@ -23,15 +22,6 @@ class ClassError(CahpError):
     """A class cannot be opened or joined."""
 
 
-@dataclass(frozen=True)
-class Moment:
-    """The state of a class: its step, and the answer once it is shown. ``turn`` changes with every state."""
-
-    at: int
-    answer: Answer | None
-    turn: int
-
-
 class Classroom:
     """One class; thread-safe.
 
@@ -43,30 +33,27 @@ class Classroom:
         self.code = secrets.token_urlsafe(8)
         self.steps, self.about, self.leader = tuple(steps), about, leader
         self._alive, self._lock = alive, Lock()
-        self._at = self._turn = 0
+        self._at = 0
         self._answers: dict[int, Answer] = {}
         self._guesses: list[dict[str, int]] = [{} for _ in steps]
         self._people: set[str] = set()
 
     @property
-    def moment(self) -> Moment:
-        """The current state."""
+    def moment(self) -> tuple[int, Answer | None]:
+        """The current step, and its answer once it is shown."""
         with self._lock:
-            return Moment(self._at, self._answers.get(self._at), self._turn)
+            return self._at, self._answers.get(self._at)
 
     def go(self, at: int) -> None:
         """Move the class to step ``at``."""
         with self._lock:
-            if at != self._at and 0 <= at < len(self.steps):
+            if 0 <= at < len(self.steps):
                 self._at = at
-                self._turn += 1
 
     def show(self, at: int, answer: Answer) -> None:
         """Show the answer of a step, which ends its guesses."""
         with self._lock:
-            if at not in self._answers:
-                self._answers[at] = answer
-                self._turn += 1
+            self._answers.setdefault(at, answer)
 
     def shown(self) -> list[tuple[int, Answer]]:
         """Return the steps whose answers were shown, in order."""

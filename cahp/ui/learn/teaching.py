@@ -180,7 +180,7 @@ def invitation(room: Classroom) -> None:
     code = segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff")
     with st.container(border=True, key="class-door"):
         # Closed after the first step, when most people have joined.
-        with st.expander("Join this class", expanded=room.moment.turn == 0):
+        with st.expander("Join this class", expanded=room.moment == (0, None)):
             picture, words = st.columns([1, 3], gap="medium", vertical_alignment="center")
             with picture:
                 st.image(str(code), caption="Scan to join")
@@ -199,7 +199,7 @@ def invitation(room: Classroom) -> None:
 
 
 def _attendance(room: Classroom) -> None:
-    here, guesses = room.here(), len(room.guesses(room.moment.at))
+    here, guesses = room.here(), len(room.guesses(room.moment[0]))
     st.markdown(f"{here} joined, {guesses} guessed at this step." if here else "No participants yet.")
 
 
@@ -223,7 +223,7 @@ def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[]
     room.go(at)
     if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
         room.show(at, known)
-    answer, step = room.moment.answer, room.steps[at]
+    (_, answer), step = room.moment, room.steps[at]
     st.markdown(f"**{step.question}**")
     if answer is not None:
         show_answer(step, answer, None, room.guesses(at))
@@ -249,14 +249,13 @@ def attend(room: Classroom, who: str) -> None:
     except ClassError as error:
         problem(f"{error}. You can continue alone: open Learn in the menu.")
         return
-    moment = room.moment
-    at, step = moment.at, room.steps[moment.at]
-    guess = room.guess_of(who, at)
+    at, answer = moment = room.moment
+    step, guess = room.steps[at], room.guess_of(who, at)
     with st.container(border=True, key="learn-step"):
         describe(step, number=at + 1, of=len(room.steps))
-        if moment.answer is not None:
+        if answer is not None:
             st.markdown(f"**{step.question}**")
-            show_answer(step, moment.answer, guess, room.guesses(at))
+            show_answer(step, answer, guess, room.guesses(at))
         else:
             start = step.highest // 2 if guess is None else guess
             value = ask_guess(step, start, key=f"class-guess-{room.code}-{at}")
@@ -271,12 +270,10 @@ def attend(room: Classroom, who: str) -> None:
         st.subheader("Your guesses so far")
         with st.container(key="class-so-far"):
             st.table(tabulate(seen), hide_index=True)
-    st.fragment(_pulse, run_every=_PULSE_S)(room, moment.turn)
+    st.fragment(_pulse, run_every=_PULSE_S)(room, moment)
 
 
-def _pulse(room: Classroom, turn: int) -> None:
+def _pulse(room: Classroom, moment: tuple[int, Answer | None]) -> None:
     """Redraw the page if the class has moved on."""
-    if CLASSES.find(room.code) is not room:
-        st.rerun()
-    if room.moment.turn != turn:
+    if CLASSES.find(room.code) is not room or room.moment != moment:
         st.rerun()

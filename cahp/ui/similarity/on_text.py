@@ -151,8 +151,6 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
             alt=covered,
         )
         chosen.box(mask, graph)
-        table = figures.communities_table(graph.communities, mask)
-        st.dataframe(table, hide_index=True, key="similarity-table")
     return graph
 
 

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.figures.similarity import attention_figure, communities_table, habit, matrix
+from cahp.figures.similarity import attention_figure, habit, matrix
 from cahp.values import HeadMask
 
 
@@ -33,8 +33,3 @@ def test_the_matrix_is_ordered_by_community_and_marks_the_kept_heads() -> None:
     assert figure.data[0].z[0].tolist() == pytest.approx([0, 0.2, 0.8])
     assert list(figure.data[1].customdata) == [1]
     assert finding == "Mean distance 0.20 within communities, 0.70 between them"
-
-
-def test_communities_are_counted_with_what_is_kept_of_them() -> None:
-    table = communities_table(np.array([0, 0, 1, 2]), HeadMask.of([1, 3], 2, 2))
-    assert table == {"Community": ["1", "2", "3"], "Heads": [2, 1, 1], "Kept": [1, 0, 1]}
