@@ -35,9 +35,7 @@ from cahp.values import Progress, silent
 def write_lessons(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
     """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``."""
     bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
-    subject = six_steps.subject_of(
-        bench, HeadClusters.of(bench.evidence), choose(bench), load=lambda card, *, device: bench.model
-    )
+    subject = six_steps.subject_of(bench, HeadClusters.of(bench.evidence), choose(bench))
     answers = {step.name: measure_answer(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
     bundle = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
     write_whole(place, {LESSONS_FILE: json_text(asdict(bundle)).encode()})

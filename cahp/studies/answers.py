@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cahp.outcomes import OUTCOMES, accuracy_change, changed_rows, wilson
+from cahp.run.latency_worker import LatencyWorker
 from cahp.stages.selection import top
+from cahp.studies.budget_sweep import time_mask
 from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, Subject
 from cahp.values import Estimate, Evaluation, HeadMask, OptionError, Progress, silent
 from cahp.words import number, percent, signed
+
+#: The stage that progress names, which counts variants of the model.
+STAGE = "variants"
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Answer:
 
 
 def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answer:
-    """Measure the answer to a step; ``progress`` counts variants of the model.
+    """Measure the answer to a step; ``progress`` counts variants of the model, beside the progress of its bench.
 
     Raises:
         KeyError: If there is no such step.
@@ -126,7 +131,7 @@ def _random(subject: Subject, progress: Progress) -> Answer:
             "Random selections are as accurate: with this many heads and texts, the choice makes no visible difference."
         )
     refitted = [subject.mask, *masks[:REFITTED_DRAWS]]
-    if subject.open_bench(progress).recoveries.no_refit is None and not any(mask.empty_layers for mask in refitted):
+    if subject.bench.recoveries.no_refit is None and not any(mask.empty_layers for mask in refitted):
         best, *others = _evaluate(subject, refitted, progress, refit=True)
         bars |= _accuracies({"CAHP's after refit": best})
         shares = draws[f"{REFITTED_DRAWS} of them after refit"] = _shares(others)
@@ -147,7 +152,7 @@ def _find_median(drawn: list[Evaluation]) -> Evaluation:
 
 
 def _refit(subject: Subject, progress: Progress) -> Answer:
-    bench = subject.open_bench(progress)
+    bench = subject.bench
     if bench.recoveries.no_refit:
         raise OptionError(f"{bench.recoveries.no_refit}, so this step cannot be shown; continue with the next one")
     evaluate = bench.measurements.evaluate
@@ -178,7 +183,8 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     stay = max(1, heads // 2)
     # The time depends on the number of heads per layer, not on which.
     mask = HeadMask(np.tile(np.arange(heads) < stay, (layers, 1)))
-    costs = subject.costs(mask, progress)
+    with LatencyWorker.of(subject.bench) as worker:
+        costs = time_mask(worker, subject.bench, mask, progress, fresh=True)
     ratio, share = costs.ratio, costs.attention_share
     ceiling = share * (1 - stay / heads)
     saved, interval = (1 - ratio.value) * 100, ((1 - ratio.high) * 100, (1 - ratio.low) * 100)
@@ -213,9 +219,9 @@ def _evaluate(
 ) -> list[Evaluation]:
     """Evaluate the model under each mask (None: all heads), or after a refit, which must be possible."""
     evaluations: list[Evaluation] = []
-    # Progress counts variants; batches only check for cancellation.
-    bench = subject.open_bench(lambda *_: progress("refit" if refit else "variants", len(evaluations), len(masks)))
-    for mask in masks:
+    bench = subject.bench
+    for done, mask in enumerate(masks):
+        progress(STAGE, done, len(masks))
         recovered = bench.recoveries.refit(mask) if refit and mask is not None else None
         evaluations.append(bench.measurements.evaluate(subject.texts, mask=mask, recovered=recovered))
     return evaluations

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from cahp.costs import Costs
 from cahp.run.bench import Bench
-from cahp.run.latency_worker import LatencyWorker
-from cahp.run.measurements import Measurements
-from cahp.run.recoveries import Recoveries
-from cahp.run.resources import Loader, Resources
-from cahp.studies.budget_sweep import time_mask
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.head_habits import sample_of
-from cahp.values import Floats, HeadMask, Ints, Progress, Selection, Texts, digest
+from cahp.values import Floats, HeadMask, Ints, Selection, Texts, digest
 
 #: Number of texts of every step: quick to evaluate, and enough for an interval of a few points.
 EXAMPLES = 300
@@ -50,12 +44,10 @@ class Step:
 class Subject:
     """A finished selection of heads and evaluation texts, which all steps measure.
 
-    ``open_bench(progress)`` opens the model and its calibration texts, ``costs(mask, progress)`` times the cut model.
     ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` their salience.
     """
 
-    open_bench: Callable[[Progress], Bench]
-    costs: Callable[[HeadMask, Progress], Costs]
+    bench: Bench
     texts: Texts
     mask: HeadMask
     labels: Ints
@@ -86,21 +78,10 @@ class Subject:
         return HeadMask(~HeadMask.of(heads, *self.mask.keep.shape).keep)
 
 
-def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader) -> Subject:
-    """Build the subject of a bench and a selection on some of the evaluation texts; ``load`` loads its model."""
-
-    def open_bench(progress: Progress) -> Bench:
-        store, device = bench.resources.store, bench.settings.device
-        resources = Resources(bench.card, store=store, device=device, load=load, progress=progress)
-        recoveries = Recoveries(resources, bench.calibration, seed=bench.settings.seed)
-        return replace(bench, resources=resources, measurements=Measurements(resources), recoveries=recoveries)
-
-    def costs(mask: HeadMask, progress: Progress) -> Costs:
-        with LatencyWorker.of(bench) as watch:
-            return time_mask(watch, bench, mask, progress, fresh=True)
-
+def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Subject:
+    """Return the subject of a bench and a selection, on some of the evaluation texts."""
     texts, labels = sample_of(bench.evaluation, EXAMPLES), clusters.groups(selection.k)[0]
-    return Subject(open_bench, costs, texts, selection.mask, labels, clusters.salience)
+    return Subject(bench, texts, selection.mask, labels, clusters.salience)
 
 
 def steps(subject: Subject) -> list[Step]:

@@ -199,6 +199,6 @@ def test_the_bundled_answers_are_about_the_bundled_run() -> None:
     clusters = run.evidence()
     chosen = clusters.suggested(bundled.SETTINGS)
     assert chosen is not None
-    subject = lessons.subject_of(bench, clusters, chosen, load=lambda card, *, device: bench.model)
+    subject = lessons.subject_of(bench, clusters, chosen)
     assert shipped.subject == subject.sha256
     assert sorted(shipped.answers) == sorted(step.name for step in lessons.steps(subject))

@@ -20,7 +20,6 @@ from cahp.ui.learn import teaching
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import shared_model
 from cahp.words import side_by_side
 
 #: Characters of an example text.
@@ -80,6 +79,8 @@ class _Lesson:
             f"learn-{self.name}",
             lambda progress: answers.measure(self.step.name, self.subject, progress=progress),
             rank=jobs.Rank.QUICK,
+            # One bar over all variants, instead of one for each.
+            headline=None if self.step.name in ("refit", "time") else answers.STAGE,
         )
 
 
@@ -153,7 +154,7 @@ def _subject(explorer: Explorer) -> Subject | None:
     selection = explorer.choices().of_budget(None)
     if clusters is None or selection is None:
         return None
-    return lessons.subject_of(explorer.bench, clusters, selection, load=shared_model)
+    return lessons.subject_of(explorer.bench, clusters, selection)
 
 
 # Navigation ------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,7 +19,7 @@ from cahp.run.recovered import Refitted
 from cahp.studies.answers import Answer, measure
 from cahp.studies.head_habits import sample_of
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
-from cahp.values import Cancelled, Estimate, Evaluation, HeadMask, OptionError, Progress, Texts, silent
+from cahp.values import Cancelled, Evaluation, HeadMask, OptionError, Progress, Texts
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
@@ -36,12 +37,12 @@ class Bench:
     """Answers wrongly to as many texts as ``wrong`` says of the mask; remembers which masks it was asked about."""
 
     wrong: Any
-    progress: Progress = silent
     asked: list[HeadMask | None] = field(default_factory=list)
     recovered: int = 0
     accepted: bool = True
     keeps_lead: bool = False
     no_refit: str | None = None
+    slowest: float = 11.0
     refitted: list[HeadMask] = field(default_factory=list)
 
     @property
@@ -56,7 +57,6 @@ class Bench:
         self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
     ) -> Evaluation:
         self.asked.append(mask)
-        self.progress("evaluation", 0, len(evaluated))
         wrong = self.recovered if recovered is not None and recovered.report.accepted else self.wrong(mask)
         if self.keeps_lead and recovered is not None and mask is not MASK:
             wrong += 20
@@ -68,17 +68,22 @@ class Bench:
         return Refitted({}, RefitReport(self.accepted, "held-out texts say so", 80))
 
 
-def subject(bench: Bench, *, share: float = 0.4, ratio: Estimate | None = None, slowest: float = 11.0) -> Subject:
-    def open_bench(progress: Progress) -> Any:
-        bench.progress = progress
-        return bench
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are those of the bench."""
 
-    def costs(mask: HeadMask, progress: Progress) -> Costs:
+    def time(worker: object, bench: Bench, mask: HeadMask, progress: Progress, *, fresh: bool) -> Costs:
+        assert fresh
         bench.asked.append(mask)
-        timing = Timing(10.0, slowest, 8, 64, 30)
-        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or ratio_of(0.85, 0.8, 0.9), share)
+        timing = Timing(10.0, bench.slowest, 8, 64, 30)
+        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio_of(0.85, 0.8, 0.9), 0.4)
 
-    return Subject(open_bench, costs, texts(100), MASK, LABELS, SALIENCE)
+    monkeypatch.setattr(LatencyWorker, "of", lambda bench: nullcontext())
+    monkeypatch.setattr("cahp.studies.answers.time_mask", time)
+
+
+def subject(bench: Bench) -> Subject:
+    return Subject(cast(Any, bench), texts(100), MASK, LABELS, SALIENCE)
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -86,10 +91,11 @@ def gone(mask: HeadMask | None) -> list[int]:
     return [head for head in range(LAYERS * HEADS) if head not in mask.flat]
 
 
-def answer(name: str, bench: Bench, **options: Any) -> Answer:
-    return measure(name, subject(bench, **options))
+def answer(name: str, bench: Bench) -> Answer:
+    return measure(name, subject(bench))
 
 
+@pytest.mark.usefixtures("timed")
 def test_there_are_six_steps_and_each_can_be_measured() -> None:
     bench = Bench(lambda mask: 0)
     made = steps(subject(bench))
@@ -224,9 +230,10 @@ def test_a_rejected_refit_wins_nothing_and_says_why() -> None:
     assert "held-out texts say so" in found.meaning
 
 
+@pytest.mark.usefixtures("timed")
 def test_time_is_taken_of_half_of_the_heads_in_every_layer_and_held_against_amdahl() -> None:
     bench = Bench(lambda mask: 0)
-    found = answer("time", bench, share=0.4)
+    found = answer("time", bench)
     (mask,) = bench.asked
     assert mask is not None
     assert mask.by_layer == [[0, 1], [0, 1]]
@@ -235,10 +242,10 @@ def test_time_is_taken_of_half_of_the_heads_in_every_layer_and_held_against_amda
     assert "Attention takes 40 % of the time" in found.meaning
     assert "at most about 20 %" in found.meaning
     assert "busy" not in found.found
-    assert "the machine was busy" in answer("time", bench, slowest=20.0).found
+    assert "the machine was busy" in answer("time", replace(bench, slowest=20.0)).found
 
 
-def test_progress_counts_the_variants_and_can_stop_between_batches() -> None:
+def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
     seen: list[tuple[str, int, int]] = []
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -263,7 +270,8 @@ def test_a_step_times_for_as_long_as_the_settings_say(
     monkeypatch.setattr(LatencyWorker, "of", start)
     bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
     clusters = cast(Any, SimpleNamespace(groups=lambda _: (LABELS,), salience=SALIENCE))
-    mask = HeadMask.of([0, 4, 5, 8], 3, 4)
-    selection = cast(Any, SimpleNamespace(mask=mask, k=3))
-    subject_of(bench, clusters, selection, load=lambda card, *, device: bench.model).costs(mask, silent)
-    assert [(watch.asked, watch.seconds) for watch in started] == [([mask], [2.0])]
+    selection = cast(Any, SimpleNamespace(mask=HeadMask.of([0, 4, 5, 8], 3, 4), k=3))
+    measure("time", subject_of(bench, clusters, selection))
+    (worker,) = started
+    assert [mask.by_layer for mask in worker.asked] == [[[0, 1]] * 3]
+    assert worker.seconds == [2.0]
