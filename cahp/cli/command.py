@@ -66,7 +66,7 @@ class Option:
 
 
 def _of_setting(setting: Setting, flag: str) -> Option:
-    kind = setting.kind if setting.kind in (bool, int) else str
+    kind = setting.kind if setting.kind in (bool, int, float) else str
     both = f"{flag}/{flag.replace('--', '--no-', 1)}" if setting.default is True else flag
     return Option(
         setting.name,

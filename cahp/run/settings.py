@@ -37,7 +37,7 @@ class Setting:
 
     Attributes:
         name: The name of the field.
-        kind: ``bool``, ``int``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words).
+        kind: ``bool``, ``int``, ``float``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words).
         optional: Whether it may be None.
         default: Its default.
         help: One sentence for help texts; ``{choices}`` stands for the choices.
@@ -58,8 +58,8 @@ class Setting:
     help: str
     short: str = ""
     choices: tuple[str, ...] = ()
-    low: int = 0
-    high: int | None = None
+    low: float = 0
+    high: float | None = None
     unit: Literal["", "heads", "duration", "goal"] = ""
     commands: frozenset[str] = frozenset()
     link: Literal["", "source", "choice"] = ""
@@ -80,7 +80,7 @@ class Setting:
         converted = self._of_kind(value)
         if self.choices and converted not in self.choices:
             raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
-        if self.kind is int and not self.low <= converted <= (converted if self.high is None else self.high):
+        if self.kind in (int, float) and not self.low <= converted <= (converted if self.high is None else self.high):
             span = f"at least {self.low}" if self.high is None else f"in {self.low}..{self.high}"
             raise OptionError(f"{self.flag} {converted} is out of range; it must be {span}")
         if self.unit == "duration":
@@ -95,6 +95,8 @@ class Setting:
             return value
         if self.kind is int and number and isinstance(value, Integral):
             return int(value)
+        if self.kind is float and number:
+            return float(value)  # type: ignore[arg-type]
         if self.kind is str and isinstance(value, str | PathLike):
             return str(value)
         if self.unit == "heads" and number and isinstance(value, Integral):
@@ -114,6 +116,7 @@ class Setting:
 _KINDS: Mapping[type, str] = {
     bool: "True or False",
     int: "a whole number",
+    float: "a number",
     str: "text",
     Mapping: "a mapping from words to words",
     Sequence: "a list of words",

@@ -70,28 +70,33 @@ def test_every_field_is_described_and_an_option_of_prune() -> None:
 
 @dataclass(frozen=True)
 class More(Settings):
-    """The settings with one more option; nothing else is changed anywhere."""
+    """The settings with more options; nothing else is changed anywhere."""
 
     dropout: int = option(0, "Dropout in per cent.", high=90)
+    temperature: float = option(1.0, "Temperature of a softmax.", high=10)
 
 
 def test_a_new_option_is_one_new_field() -> None:
-    more = More(budget="5", dropout=10)
+    more = More(budget="5", dropout=10, temperature=np.float32(2.5))  # type: ignore[arg-type]
     # Validated.
     with pytest.raises(OptionError, match="--dropout 91 is out of range"):
         More(dropout=91)
+    with pytest.raises(OptionError, match=r"^--temperature 11\.0 is out of range; it must be in 0\.\.10$"):
+        More(temperature=11)
+    with pytest.raises(OptionError, match="--temperature must be a number, not 'hot'"):
+        More(temperature="hot")  # type: ignore[arg-type]
     # Written as a command line and as Python.
     options = flags("prune", More)
-    assert to_arguments(more, options) == ["--budget", "5", "--dropout", "10"]
-    assert to_python(more, options) == "Settings(budget='5', dropout=10)"
+    assert to_arguments(more, options) == ["--budget", "5", "--dropout", "10", "--temperature", "2.5"]
+    assert to_python(more, options) == "Settings(budget='5', dropout=10, temperature=2.5)"
     # Read from the command line.
     seen: list[dict[str, Any]] = []
     taken = command(*settings_of("prune", settings=More))(lambda call: None)
     app = typer.Typer()
     taken.add_to(app)
-    context = typer.main.get_command(app).make_context("x", ["--dropout", "10"])
+    context = typer.main.get_command(app).make_context("x", ["--dropout", "10", "--temperature", "2.5"])
     seen.append(context.params)
-    assert seen[0]["dropout"] == 10
+    assert (seen[0]["dropout"], seen[0]["temperature"]) == (10, 2.5)
     # Part of every key.
     assert key_fields(more, without=IN_DIGESTS)["dropout"] == 10
     assert key_fields(more) == asdict(more)
