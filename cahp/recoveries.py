@@ -1,6 +1,7 @@
 """The recoveries of a pruned model: one table for options, files, screens and cost estimates.
 
-A new recovery is one row here, one stage that computes it, and one entry where ``cahp.run.recoveries`` calls stages.
+A new recovery in closed form is one row here and its entry in ``CLOSED_FORMS`` of ``cahp.stages.recovery``. Any other
+is one row here, one stage that computes it, and its call in ``Recoveries.recover`` of ``cahp.run.recoveries``.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ class Recovery:
     ``name`` stands in options and files. ``result`` describes the recovered model ("refitted"), ``noun`` names the
     procedure ("refit"), ``choice`` is the label where a person chooses, ``card`` the clause of a model card.
 
-    ``solves`` tells that output projections are changed in closed form, ``averages`` that only their biases are,
-    ``imitates`` that the model is then trained to answer as the full model does, ``needs_labels`` that it is trained on
-    labels. A ``timed`` recovery stops when its time is over. ``on_board`` recoveries can be shown for the mask on the
-    board.
+    ``solves`` tells that output projections are changed in closed form, which costs ``solving_passes`` forward passes
+    per text; ``solving`` says in a report what was done on the texts. ``imitates`` tells that the model is then trained
+    to answer as the full model does, ``needs_labels`` that it is trained on labels. A ``timed`` recovery stops when its
+    time is over. ``on_board`` recoveries can be shown for the mask on the board.
     """
 
     name: str
@@ -51,7 +52,8 @@ class Recovery:
     choice: str
     card: str
     solves: bool = False
-    averages: bool = False
+    solving: str = "output projections solved on"
+    solving_passes: float = REFIT_PASSES
     imitates: bool = False
     needs_labels: bool = False
     timed: bool = False
@@ -81,7 +83,7 @@ class Recovery:
         """Estimate its forward passes of one text on ``texts`` calibration texts (timed: with unlimited time)."""
         total = 0.0
         if self.solves and can_refit:
-            total += refit_texts(texts) * (1 if self.averages else REFIT_PASSES)
+            total += refit_texts(texts) * self.solving_passes
             total += _HELD_OUT * texts * _ACCEPTANCE_PASSES
         if self.imitates:
             total += _TEACHER_PASSES * texts
@@ -107,7 +109,8 @@ RECOVERIES: Mapping[str, Recovery] = {
             choice="Mean ablation: each removed head becomes its mean output",
             card="; the mean output of each removed head was added to the bias of its layer's output projection",
             solves=True,
-            averages=True,
+            solving="means over",
+            solving_passes=1,
             on_board=True,
         ),
         Recovery(

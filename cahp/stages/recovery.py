@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -236,6 +237,24 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Input], *, pr
     return pruned
 
 
+@dataclass(frozen=True)
+class ClosedForm:
+    """A recovery without training: ``make`` takes model, mask, inputs and progress, and returns the recovered model.
+
+    With ``ridges`` it is called with one ``ridge`` after the other until held-out texts accept the result.
+    """
+
+    make: Callable[..., HeadModel]
+    ridges: tuple[float, ...] = ()
+
+
+#: The recoveries in closed form, by their names in ``cahp.recoveries``.
+CLOSED_FORMS: Mapping[str, ClosedForm] = {
+    "mean": ClosedForm(mean_ablate),
+    "refit": ClosedForm(solve, ridges=tuple(RIDGE * 10**power for power in range(4))),
+}
+
+
 def choose_inputs(inputs: Sequence[Input], *, seed: int = 42) -> list[Input]:
     """Choose the inputs of a refit, evenly spread over those that are not held out."""
     learned, _ = held_out_rows(len(inputs), seed)
@@ -252,7 +271,7 @@ def refit(
     seed: int = 42,
     progress: Progress = silent,
 ) -> tuple[HeadModel, RefitReport]:
-    """Refit or mean-ablate the model cut to ``mask``, and keep that only if it is nearer to ``model``; see the report.
+    """Recover the model cut to ``mask`` in closed form, and keep that only if it is nearer to ``model``.
 
     A fifth of ``inputs``, drawn with the ``seed``, is held out: the KL divergence from ``model`` must be lower there
     than that of the cut model. Otherwise a refit is solved again with ten times the ridge, up to three times.
@@ -276,12 +295,9 @@ def refit(
         return logits_of(one, tokens, progress=lambda *_: progress(STAGE, *at))
 
     wanted, answers = answer(model), answer(plain)
-    before, strengths = compare_answers(answers, wanted)[0], [RIDGE * 10**power for power in range(4)]
-    for strength in [None] if recovery.averages else strengths:
-        if strength is None:
-            refitted = mean_ablate(model, mask, learned, progress=watch)
-        else:
-            refitted = solve(model, mask, learned, ridge=strength, progress=watch)
+    before, form = compare_answers(answers, wanted)[0], CLOSED_FORMS[recovery.name]
+    for attempt in [{"ridge": ridge} for ridge in form.ridges] or [{}]:
+        refitted = form.make(model, mask, learned, progress=watch, **attempt)
         after = compare_answers(answer(refitted), wanted)[0]
         if accepted := after < before:
             break
@@ -289,7 +305,7 @@ def refit(
         f"KL divergence {after:.3f} nats on {len(tokens)} held-out texts after {recovery.noun}, {before:.3f} before"
         f"{'' if accepted else ': the old weights stay'}"
     )
-    report = RefitReport(accepted, reason, len(learned), strength, before, after, recovery.name)
+    report = RefitReport(accepted, reason, len(learned), attempt.get("ridge"), before, after, recovery.name)
     return refitted if accepted else plain, report
 
 

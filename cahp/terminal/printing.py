@@ -267,8 +267,7 @@ def _describe_recovery(
     if refit:
         verb = "accepted" if refit.accepted else "rejected"
         row = RECOVERIES.get(refit.recovery, QUICK)
-        how = "means over" if row.averages else "output projections solved on"
-        yield f"  {row.noun} {verb} ({how} {refit.examples} texts, no training): {refit.reason}"
+        yield f"  {row.noun} {verb} ({row.solving} {refit.examples} texts, no training): {refit.reason}"
     if distill:
         for epoch in distill.epochs:
             yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)

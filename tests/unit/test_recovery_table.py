@@ -7,6 +7,7 @@ from dataclasses import fields
 import pytest
 
 from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery, get_recovery, name_of_result, refit_texts
+from cahp.stages.recovery import CLOSED_FORMS
 from cahp.values import OptionError
 
 
@@ -14,7 +15,7 @@ from cahp.values import OptionError
 def test_every_recovery_has_all_words(row: Recovery) -> None:
     assert RECOVERIES[row.name] is row
     words = {field.name: getattr(row, field.name) for field in fields(row) if field.type == "str"}
-    assert set(words) == {"name", "result", "noun", "choice", "card"}
+    assert set(words) == {"name", "result", "noun", "choice", "card", "solving"}
     assert [name for name, word in words.items() if not word] == (["noun"] if row is NONE else [])
     assert row.after == ("" if row is NONE else f"after {row.noun}")
     assert name_of_result(row.name) == row.result
@@ -26,20 +27,28 @@ def test_no_two_recoveries_share_their_words(words: str) -> None:
     assert len({getattr(row, words) for row in RECOVERIES.values()}) == len(RECOVERIES)
 
 
+#: The traits that decide where a recovery is offered.
+TRAITS = ("trains", "solves", "needs_labels", "timed", "on_board", "swept", "compared")
+
+
 @pytest.mark.parametrize(
-    ("trait", "names"),
+    ("name", "traits"),
     [
-        ("trains", {"distill", "auto", "finetune"}),
-        ("solves", {"mean", "refit", "distill", "auto"}),
-        ("needs_labels", {"finetune"}),
-        ("timed", {"auto"}),
-        ("on_board", {"none", "mean", "refit", "distill"}),
-        ("swept", {"none", "mean", "refit"}),
-        ("compared", {"none", "mean", "refit", "distill", "finetune"}),
+        ("none", {"on_board", "swept", "compared"}),
+        ("mean", {"solves", "on_board", "swept", "compared"}),
+        ("refit", {"solves", "on_board", "swept", "compared"}),
+        ("distill", {"trains", "solves", "on_board", "compared"}),
+        ("auto", {"trains", "solves", "timed"}),
+        ("finetune", {"trains", "needs_labels", "compared"}),
     ],
 )
-def test_recoveries_are_offered_where_they_can_be_used(trait: str, names: set[str]) -> None:
-    assert {name for name, row in RECOVERIES.items() if getattr(row, trait)} == names
+def test_recoveries_are_offered_where_they_can_be_used(name: str, traits: set[str]) -> None:
+    assert {trait for trait in TRAITS if getattr(RECOVERIES[name], trait)} == traits
+
+
+def test_each_recovery_in_closed_form_has_its_function() -> None:
+    assert [name for name, row in RECOVERIES.items() if row.solves and not row.trains] == list(CLOSED_FORMS)
+    assert [name for name, row in RECOVERIES.items() if not row.solves and not row.trains] == ["none"]
 
 
 def test_boards_begin_without_a_recovery_and_with_the_one_of_seconds() -> None:
@@ -70,8 +79,9 @@ def test_a_refit_works_on_a_third_of_the_texts_within_bounds() -> None:
 
 def test_an_unknown_recovery_is_refused_with_those_offered() -> None:
     assert get_recovery("refit") is QUICK
-    with pytest.raises(OptionError, match="choose one of none, mean, refit, distill, auto, finetune"):
+    with pytest.raises(OptionError, match=f"choose one of {', '.join(RECOVERIES)}$"):
         get_recovery("pray")
-    with pytest.raises(OptionError, match="choose one of none, mean, refit, distill, finetune"):
+    compared = [name for name in RECOVERIES if name != "auto"]
+    with pytest.raises(OptionError, match=f"choose one of {', '.join(compared)}$"):
         get_recovery("auto", choices=lambda row: row.compared)
     assert name_of_result("pray") == "recovered"

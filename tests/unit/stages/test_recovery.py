@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,11 @@ def test_the_model_itself_is_not_changed_by_its_recovery(model: HeadModel, texts
     assert torch.equal(logits(model, texts), before)
 
 
+def make_refits_by(make: Callable[..., HeadModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``refit`` call ``make`` instead of ``solve``, with the same ridges."""
+    monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", replace(recovery.CLOSED_FORMS["refit"], make=make))  # type: ignore[arg-type]
+
+
 def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
     model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +116,7 @@ def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
             spoilt.projection(layer).weight.mul_(-3.0)
         return spoilt
 
-    monkeypatch.setattr(recovery, "solve", spoil)
+    make_refits_by(spoil, monkeypatch)
     kept = HeadMask(np.array([[True] * 4, [True] * 4, [True, True, True, False]]))
     found, report = refit(model, kept, texts.inputs)
     assert not report.accepted
@@ -134,15 +141,13 @@ def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Te
 def test_a_refit_that_does_not_help_is_solved_again_with_a_stronger_ridge(
     model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = recovery.solve
-
     def help_late(*given: Any, ridge: float, **options: Any) -> HeadModel:
-        return plain(*given, ridge=ridge, **options) if ridge >= 1 else cut(model, MASK)
+        return solve(*given, ridge=ridge, **options) if ridge >= 1 else cut(model, MASK)
 
-    monkeypatch.setattr(recovery, "solve", help_late)
+    make_refits_by(help_late, monkeypatch)
     found, report = refit(model, MASK, texts.inputs)
     assert (report.accepted, report.ridge) == (True, 1.0)
-    expected = plain(model, MASK, choose_inputs(texts.inputs), ridge=1.0)
+    expected = solve(model, MASK, choose_inputs(texts.inputs), ridge=1.0)
     assert torch.equal(logits(found, texts), logits(expected, texts))
 
 
