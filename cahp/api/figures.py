@@ -5,7 +5,7 @@ The HTML loads nothing and runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
 from cahp.words import capital, safe
 
+#: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
+RunFigure = Literal["heads", "space", "silhouette", "accuracy", "kl", "agreement", "latency", "similarity"]
 #: Pixels of a title.
 _TITLE = 34
 
@@ -83,23 +85,33 @@ def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
 # Of a run ----------------------------------------------------------------------------------------------------
 
 
-def draw_run(run: Run, name: Literal["heads", "space", "silhouette"], *, dark: bool) -> Any:
-    """A figure of what a run has measured.
+def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
+    """The kept heads, coloured and lettered by cluster."""
+    figure = grid_figure(run.mask, run.arrays["labels"], dark=dark)
+    return figure, f"{run.mask.count} of {run.mask.keep.size} heads kept"
 
-    ``heads`` are the kept heads, coloured and lettered by cluster; ``space`` the heads in the plane of the projection;
-    ``silhouette`` the mean silhouette of the heads in k clusters, by k.
-    """
-    labels, knee = run.arrays["labels"], run.document.knee
-    if name == "heads":
-        figure = grid_figure(run.mask, labels, dark=dark)
-        title = f"{run.mask.count} of {run.mask.keep.size} heads kept"
-    elif name == "space":
-        salience = run.arrays["salience"].reshape(run.mask.keep.shape)
-        figure = space_figure(run.arrays["embedding"], salience, labels, run.mask, run.document.settings, dark=dark)
-        title = f"{run.mask.count} kept heads in {len(np.unique(labels))} clusters"
-    else:
-        figure = curves.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
-        title = "The curve has no knee" if knee is None else f"The knee of the curve is at {knee} clusters"
+
+def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
+    """The heads in the plane of the projection."""
+    labels, salience = run.arrays["labels"], run.arrays["salience"].reshape(run.mask.keep.shape)
+    figure = space_figure(run.arrays["embedding"], salience, labels, run.mask, run.document.settings, dark=dark)
+    return figure, f"{run.mask.count} kept heads in {len(np.unique(labels))} clusters"
+
+
+def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:
+    """The mean silhouette of the heads in k clusters, by k."""
+    knee = run.document.knee
+    figure = curves.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
+    return figure, "The curve has no knee" if knee is None else f"The knee of the curve is at {knee} clusters"
+
+
+#: The figures that need no measurement beside the run, by name: each function returns a figure and its title.
+OF_RUN: Mapping[str, Callable[..., tuple[Any, str]]] = {"heads": _heads, "space": _space, "silhouette": _silhouette}
+
+
+def draw_run(run: Run, name: str, *, dark: bool) -> Any:
+    """Draw a figure of ``OF_RUN`` with its title."""
+    figure, title = OF_RUN[name](run, dark=dark)
     return add_title(figure, title, dark=dark)
 
 

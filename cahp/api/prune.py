@@ -11,7 +11,7 @@ from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from cahp import models
 from cahp import processes as parallel
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.notebook.widget import BudgetBoard
     from cahp.studies.budget_sweep import BudgetTable
-
-#: The figures of a run.
-RunFigure = Literal["heads", "space", "silhouette", "accuracy", "kl", "agreement", "latency", "similarity"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -152,7 +149,7 @@ class PruneResult(Run):
 
     def plot(
         self,
-        name: RunFigure = "heads",
+        name: figures.RunFigure = "heads",
         *,
         budgets: Sequence[int] | None = None,
         text: Input | None = None,
@@ -174,12 +171,12 @@ class PruneResult(Run):
         Raises:
             OptionError: If there is no such figure, or plotly is not installed.
         """
-        figures.check_figure(name, get_args(RunFigure))
+        figures.check_figure(name, get_args(figures.RunFigure))
         if name == "similarity":
             if text is None:
                 raise OptionError('similarity depends on a text; give one: plot("similarity", text="...")')
             return self.similarity(text, progress=progress).graph().plot(dark=dark)
-        if name == "heads" or name == "space" or name == "silhouette":
+        if name in figures.OF_RUN:
             return figures.draw_run(self, name, dark=dark)
         with self._progress_of_bench(progress) as reporter:
             return figures.by_budget(self, self.bench, name, budgets=budgets, progress=reporter, dark=dark)

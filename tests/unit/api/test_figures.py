@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 import cahp
+from cahp.api import figures
 from cahp.stages.similarity import head_graph, suggest_threshold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,6 +21,10 @@ TEXT = "w1 w2 w3 w4 w5"
 @pytest.fixture(scope="module")
 def seen(run: cahp.PruneResult) -> cahp.SimilarityResult:
     return run.similarity(TEXT)
+
+
+def test_each_figure_of_a_run_has_a_name_for_type_checkers() -> None:
+    assert set(figures.OF_RUN) < set(get_args(figures.RunFigure))
 
 
 @pytest.mark.parametrize("dark", [False, True])
