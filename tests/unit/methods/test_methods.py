@@ -18,6 +18,7 @@ import pytest
 from cahp import methods, models, registry
 from cahp.cards import ModelCard
 from cahp.costs import SelectionCost
+from cahp.methods.shared.scored import Budgeted
 from cahp.models.head_model import HeadModel
 from cahp.registry import Evidence
 from cahp.run.evidence import HeadEvidence
@@ -31,7 +32,14 @@ TOTAL = LAYERS * HEADS
 NAMES = registry.names()
 LEARNED = [name for name in NAMES if registry.facts(name).learned]
 POST_HOC = [name for name in NAMES if name not in LEARNED]
-FREE = ["magnitude", "magnitude-raw", "random", "random-even"]
+
+
+def takes_no_pass(name: str) -> bool:
+    made: Any = type(registry.get(name))
+    return getattr(made, "price", None) is Budgeted.price and made.passes == 0
+
+
+FREE = [name for name in POST_HOC if takes_no_pass(name)]
 
 
 def test_packages_are_searched_for_methods_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +133,10 @@ def test_the_methods_of_the_comparison_are_there() -> None:
         "ablation",
         "ablation-greedy",
     } <= set(NAMES)
+
+
+def test_methods_without_a_pass_are_known() -> None:
+    assert {"magnitude", "magnitude-raw", "random", "random-even"} <= set(FREE)
 
 
 def test_a_file_of_its_own_is_all_that_a_new_method_needs(tmp_path: Path) -> None:
