@@ -174,12 +174,24 @@ def write(page: str, start: str, text: str, end: str) -> None:
     (ROOT / page).write_text(f"{before}{start}{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
 
 
+def write_readme() -> None:
+    """Write the numbers of types and methods, and the forms of a mask, into the README."""
+    types = len(marked("assets/docs/models.md", "types").splitlines()) - 2
+    text = re.sub(r"\[\d+ types\]", f"[{types} types]", (ROOT / "README.md").read_text(encoding="utf-8"))
+    text = re.sub(r"\d+ methods exist", f"{len(methods.names())} methods exist", text)
+    forms = ", ".join(f"`{form.key}`" for form in formats.mask_forms())
+    text = re.sub(r"\| .+ \| the mask alone \|", f"| {forms} | the mask alone |", text)
+    (ROOT / "README.md").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
-    """Write the tables, and on request the types and the output, into their pages."""
+    """Write what comes from code, and on request the types and the output, into their pages."""
     for mark, (page, lines) in TABLES.items():
         write(page, f"<!-- {mark} -->\n", "\n".join(lines()), f"<!-- /{mark} -->")
     if "--types" in sys.argv:
         write("assets/docs/models.md", "<!-- types -->\n", "\n".join(_types()), "<!-- /types -->")
+        PAGES["assets/docs/models.md"] = (ROOT / "assets/docs/models.md").read_text(encoding="utf-8")
+    write_readme()
     if "--run" in sys.argv:
         (command,) = (words for page, words, _ in outputs() if page == "README.md")
         with TemporaryDirectory() as folder:

@@ -1,8 +1,9 @@
 """The heads of an architecture (module paths, sizes, special cases), and the architectures known by name.
 
 Most architectures have no row here: ``cahp.models.matching`` makes a ``Family`` from their structure. A row is for
-layers that are shared (ALBERT), or saves the time of the match (BERT and its kin). ``tests/parity`` runs every row and
-every matched type on a tiny random model.
+layers that are shared (ALBERT), or saves the time of the match (BERT and its kin). A row needs
+a ``config.json`` with BERT's names of sizes (``num_hidden_layers``, ``num_attention_heads``, ``hidden_size``).
+``tests/parity`` runs every row and every matched type on a tiny random model.
 """
 
 from __future__ import annotations
