@@ -36,16 +36,18 @@ class Prompt:
         places = _PLACE.findall(self.template)
         if unknown := [place for place in places if place not in ("text", "premise", "hypothesis", "mask")]:
             raise OptionError(
-                f"the prompt has the unknown place {{{unknown[0][:40]}}}; use {{text}}, {{premise}}, {{hypothesis}} "
-                "and {mask}"
+                f"the prompt has the unknown placeholder {{{unknown[0][:40]}}}; use {{text}}, {{premise}}, "
+                "{hypothesis} and {mask}"
             )
         if {"text"} != set(places) - {"mask"} != {"premise", "hypothesis"}:
             raise OptionError(
-                "the prompt has no place for the text; write {text} once, or {premise} and {hypothesis} for pairs, as "
-                'in "{text} It was"'
+                "the prompt has no placeholder for the text; write {text} once, or {premise} and {hypothesis} for "
+                'pairs, as in "{text} It was"'
             )
         if len(set(places)) < len(places):
-            raise OptionError("the prompt repeats a place; write {text}, {premise}, {hypothesis} and {mask} only once")
+            raise OptionError(
+                "the prompt repeats a placeholder; write {text}, {premise}, {hypothesis} and {mask} only once"
+            )
         if len(self.template) > _LONGEST_PROMPT or len(self.answers) > _MOST_ANSWERS:
             raise OptionError(
                 f"the prompt is too long; use at most {_LONGEST_PROMPT:,} characters and {_MOST_ANSWERS:,} answers"

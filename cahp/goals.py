@@ -125,6 +125,9 @@ class Goal:
         reached = [heads for heads, estimate in estimates.items() if self.is_reached_by(estimate)]
         if not reached:
             nearest = min(estimates, key=lambda heads: self._beyond(estimates[heads]))
-            raise BudgetError(f"No measured budget reaches {self}; {nearest} heads come nearest: {estimates[nearest]}.")
+            raise BudgetError(
+                f"No measured budget reaches {self}; nearest are {nearest} heads with {estimates[nearest]}. Choose a "
+                "weaker goal or another recovery."
+            )
         heads = max(reached) if self.wants_most else min(reached)
         return ReachedGoal(str(self), heads, estimates[heads], len(estimates), budgets)

@@ -110,7 +110,7 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
     of_call=("as_json",),
 )
 def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -> None:
-    """Write a run as one HTML file that opens offline, prints, and has a budget to drag."""
+    """Write a run as one HTML report with an interactive board; it works offline."""
     document = cahp.report(run, out, static=static, force=force)
     call.answer(document, printing.report_lines(document))
 
@@ -127,7 +127,7 @@ def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -
     OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),
 )
 def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
-    """Train a classifier on an encoder, with low-rank adapters or whole, and keep its best epoch on validation."""
+    """Train a classifier on an encoder (low-rank adapters or all weights); keep the best epoch on validation."""
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.fit_lines):
         document = cahp.fit(call.settings, out=output, save=save, **options, store=call.store, progress=progress)
     wrote = output.describe()
@@ -214,7 +214,7 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
 def reproduce(
     call: Call, out: Path, force: bool, jobs: int | None, cluster: str | None, estimate: bool, **options: Any
 ) -> None:
-    """Repeat the published experiment, and print its numbers beside ours; it resumes where it stopped."""
+    """Repeat the published experiment and compare the numbers; an interrupted call resumes where it stopped."""
     from cahp.api import reproduce as use_case
 
     options |= {"report": call.settings.report, "device": call.settings.device}

@@ -241,7 +241,9 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
         method = methods.get(cell.method, **setting)
         mask = method.choose(evidence, budget=cell.budget, min_per_layer=workspace.plan.settings.min_per_layer).mask
         if mask.count != cell.budget:
-            raise BudgetError(f"{cell.method} kept {mask.count} heads instead of {cell.budget}")
+            raise BudgetError(
+                f"{cell.method} kept {mask.count} heads instead of {cell.budget}; leave it out, or correct the method"
+            )
         masks.append(mask)
         if tuning_texts is not None and len(settings) > 1:
             evaluation = bench.measurements.evaluate(tuning_texts, mask=mask)

@@ -138,7 +138,7 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
         from distributed import Client
     except ImportError:
         raise OptionError(
-            "--cluster dask needs Dask, which is not installed; pip install 'cahp-explorer[cluster]'"
+            "--cluster dask needs Dask, which is not installed; run pip install 'cahp-explorer[cluster]'"
         ) from None
     address = address or dask.config.get("scheduler-address", None) or ""
     # Without a scheduler, start workers on this machine, without Dask's dashboard.

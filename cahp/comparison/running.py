@@ -134,7 +134,7 @@ def compare(
         if error := measured[cell].error:
             raise CahpError(f"the full model could not be measured ({error}); try `cahp evaluate` first")
     if all(measured[cell].error for cell in cells):
-        raise CahpError(f"every cell failed; the first error is: {measured[cells[0]].error}")
+        raise CahpError(f"every measurement failed; the first error is: {measured[cells[0]].error}")
     return record(
         workspace,
         measured,

@@ -58,7 +58,10 @@ class Workspace:
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
         if not len(self.splits["eval"]):
-            raise CahpError("one text cannot both tune settings and evaluate; raise --eval-limit, or use --tries 1")
+            raise CahpError(
+                "tuning and evaluation need different texts, and there is only one; raise --eval-limit, or use "
+                "--tries 1"
+            )
 
     @cached_property
     def content(self) -> str:

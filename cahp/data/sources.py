@@ -267,8 +267,8 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
             commit = Path(next(iter(before.values())).cache_files[0]["filename"]).parent.name
             if revision not in (None, commit):
                 raise DataError(
-                    f"the hub cannot be reached, and the version of {path} that was downloaded last is {commit}, which "
-                    f"may differ from {revision}; check the connection, or leave out @{revision}"
+                    f"the hub cannot be reached, so revision {revision} of {path} cannot be downloaded; check the "
+                    f"connection, or leave out @{revision} to use the last download (commit {commit})"
                 ) from None
             return before, [f"the hub cannot be reached, so {path} is the version downloaded last, commit {commit}."]
         # The library hides why it may not read them.

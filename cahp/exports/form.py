@@ -119,18 +119,20 @@ class ModelForm(Form):
         """
         if self.rounded is None:
             # Not `difference > tolerance`: NaN must fail too.
-            equal, reason = read.difference <= self.tolerance, f"logits differ by {read.difference:.1e}"
+            equal, reason = (
+                read.difference <= self.tolerance,
+                f"logits differ by {read.difference:.1e} from the model in memory",
+            )
             instead = "the mask instead, and tell us which model this is"
         else:
             texts = len(read.found)
             changed, allowed = round((1 - read.agreement) * texts), self.rounded.allowed(texts)
             equal = changed <= allowed
-            reason = f"predictions differ on {changed:,} of {texts:,} texts, at most {allowed:,} are allowed"
+            reason = f"predictions differ on {changed:,} of {texts:,} texts (allowed: {allowed:,})"
             instead = f"it as {self.rounded.exact}, which rounds nothing"
         if not equal:
             raise CahpError(
-                f"the {self.key} model, loaded again, does not give the results of the model in memory ({reason}), so "
-                f"it was not written; export {instead}"
+                f"the {self.key} model was not written: after loading it again, its {reason}; export {instead}"
             )
 
     def closeness(self, difference: float, agreement: float, tried: int) -> str:

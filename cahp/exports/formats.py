@@ -255,7 +255,8 @@ def model_form(key: str) -> ModelForm:
     """
     form = find(key)
     if not isinstance(form, ModelForm):
-        raise OptionError(f"{key} is a form of a mask, not of a model")
+        models = ", ".join(form.key for form in model_forms())
+        raise OptionError(f"{key} is a form of a mask, not of a model; choose one of {models}")
     return form
 
 

@@ -95,7 +95,7 @@ def read_mask(
     if "schema" in content or "keep" in content:
         return HeadMask(_keep_of_document(content)), content
     if layers is None or heads is None:
-        raise MaskError("A list of pruned heads does not say how many there were; name the model it is for.")
+        raise MaskError("A list of pruned heads does not contain the number of heads; name its model.")
     return HeadMask(_keep_of_pruned_heads(content, layers, heads)), {}
 
 
@@ -191,7 +191,7 @@ def _array_of_tensor(data: bytes) -> NDArray[Any]:
 
 def _check_shape(shape: tuple[int, ...], what: str) -> None:
     if len(shape) != 2 or 0 in shape:
-        raise MaskError(f"The {what} must be (layers, heads) but has the shape {str(shape)[:60]}; {_NEXT_STEP}.")
+        raise MaskError(f"The {what} must have the shape (layers, heads), not {str(shape)[:60]}; {_NEXT_STEP}.")
     if math.prod(shape) > _MOST_HEADS:
         raise MaskError(f"The {what} has {shape[0]} x {shape[1]} values, more than any model has heads; {_NEXT_STEP}.")
 
@@ -199,7 +199,7 @@ def _check_shape(shape: tuple[int, ...], what: str) -> None:
 def _checked(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
     _check_shape(array.shape, what)
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise MaskError(f"The {what} must hold nothing but 0 and 1; {_NEXT_STEP}.")
+        raise MaskError(f"The {what} may contain only 0 and 1; {_NEXT_STEP}.")
     return np.asarray(array == 1)
 
 
@@ -213,7 +213,7 @@ def _keep_of_document(content: Mapping[str, Any]) -> NDArray[np.bool_]:
         raise MaskError("Every row of `keep` must have `heads_per_layer` values; export the mask again.")
     # In Python True == 1 == 1.0, but the schema has 0 and 1.
     if not all(type(value) is int and value in (0, 1) for row in rows for value in row):
-        raise MaskError("`keep` must hold nothing but 0 and 1; export the mask again.")
+        raise MaskError("`keep` may contain only 0 and 1; export the mask again.")
     keep = np.array(rows, dtype=np.bool_)
     if content.get("sha256") != HeadMask(keep).sha256:
         raise MaskError("`keep` does not match `sha256`: it was changed by hand; export the mask again.")

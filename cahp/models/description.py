@@ -127,8 +127,8 @@ def _describe_known(folder: Path, config: dict[str, Any], family: Family) -> dic
     heads, hidden = _size(folder, config, "num_attention_heads"), _size(folder, config, "hidden_size")
     if hidden % heads:
         raise ModelError(
-            f"{folder / CONFIG} says {hidden} channels for {heads} heads, which does not divide; "
-            "correct it, or save the model again"
+            f"{folder / CONFIG} has {hidden} channels, which is no multiple of its {heads} heads; correct it, or save "
+            "the model again"
         )
     return {"layers": layers, "heads": heads, "head_size": hidden // heads, "hidden": hidden, "notes": notes}
 
@@ -148,8 +148,8 @@ def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> N
             values += [(entry, item) for item in value]
         elif type(value) is int and value > most and any(word in entry for word in _LISTED):
             raise ModelError(
-                f"{where} says more than {most:,} as {entry[:60]}, and the weights take only {weight_bytes:,} bytes: "
-                "they do not belong together; save the whole model again"
+                f"{where} does not fit the weights: {entry[:60]} is more than {most:,}, for {weight_bytes:,} bytes of "
+                "weights; save the whole model again"
             )
 
 
@@ -199,8 +199,8 @@ def check_attention(card: ModelCard, count: int) -> None:
     attention = 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
     if card.kept is None and attention > 4 * count + _SLACK:
         raise ModelError(
-            f"{Path(card.folder) / CONFIG} says {card.layers} layers of {card.hidden} channels, and the weights hold "
-            f"only {count:,} numbers: they do not belong together; save the whole model again"
+            f"{Path(card.folder) / CONFIG} does not fit the weights: {card.layers} layers of {card.hidden} channels "
+            f"need more than {count:,} numbers; save the whole model again"
         )
 
 
@@ -292,8 +292,8 @@ def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     else:
         return labels
     raise ModelError(
-        f"{name} {reason}, and the method compares classes of which every text has one; name a model that gives every "
-        "text one class, or train one on an encoder with `cahp fit`"
+        f"{name} {reason}, but CAHP needs one class per text; name a model that gives each text one class, or train "
+        "one on an encoder with `cahp fit`"
     )
 
 
@@ -331,7 +331,7 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
         )
     if card.language == "masked" and not prompt.masked:
         raise OptionError(
-            f"{card.id} is a masked language model and answers in a gap; put {{mask}} into the prompt, as in "
+            f"{card.id} is a masked language model, which answers at a mask; put {{mask}} into the prompt, as in "
             '"{text} It was {mask}."'
         )
     if card.language == "causal" and prompt.masked:

@@ -80,7 +80,8 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
     if broken:
         raise ModelError(
-            f"the weights of {card.id} are not all finite numbers ({broken[0]}); save it in float32 from a sound model"
+            f"the weights of {card.id} are not all finite numbers ({broken[0]}); save the model again in float32, or "
+            "name another model"
         )
     tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None)
     _fit_tokenizer(tokenizer, network, card)
@@ -90,7 +91,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         for index, (layer, kept) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
             mark(layer, model, torch.tensor(kept, device=where), channels=model.projection(index).weight.shape[1])
         if model.head_counts != tuple(map(len, card.kept)):
-            raise ModelError(f"the weights of {card.id} have other heads than its config.json says; export it again")
+            raise ModelError(
+                f"the weights of {card.id} do not have the heads that its config.json lists; export it again"
+            )
     return probe_family(model)
 
 
@@ -197,8 +200,8 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard) -> None:
     reads_end = getattr(network.config, "is_encoder_decoder", False) and hasattr(network, "classification_head")
     if reads_end and tokenizer("a")["input_ids"].count(network.config.eos_token_id) != 1:
         raise ModelError(
-            f"{card.id} classifies at the token {network.config.eos_token_id} that ends a text, and its tokenizer does "
-            "not end a text with it; save the model with its own tokenizer, or correct eos_token_id in config.json"
+            f"{card.id} classifies at its end token ({network.config.eos_token_id}), which its tokenizer does not add "
+            "to a text; save the model with its own tokenizer, or correct eos_token_id in config.json"
         )
     if network.config.pad_token_id is None and card.prompt is None:
         # Causal classifiers compute their answer at the last token before the padding.

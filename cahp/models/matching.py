@@ -177,8 +177,8 @@ def _match_network(name: str, network: Any) -> tuple[Family, dict[str, Any]]:
     queries = _count(first, _HEADS) or int(getattr(network.config.get_text_config(), "num_attention_heads", 0) or 0)
     if not queries or channels % queries:
         raise ModelError(
-            f"{name} has {channels} channels of attention output for {queries or 'an unknown number of'} heads, which "
-            "does not divide; name another model"
+            f"{name} has {channels} channels of attention output, which is no multiple of its "
+            f"{queries or 'unknown number of'} heads; name another model"
         )
     if any(width[1] != channels for width in widths):
         raise ModelError(f"{name} has layers of different widths, which is not supported; name another model")

@@ -178,7 +178,7 @@ class PromptReader:
         if self._mask_id is not None:
             if open_.count(self._mask_id) != 1:
                 raise OptionError(
-                    f"the tokenizer of {self._name} does not keep the mask apart; put spaces around {{mask}}"
+                    f"the tokenizer of {self._name} joins the mask with other text; put spaces around {{mask}}"
                 )
             before, after = rendered.split(self._mask)
             answered = f"{before}{word}{after}"
@@ -202,7 +202,9 @@ class PromptReader:
         shown = str(self._tokenizer.decode([token])).strip()
         # A space alone begins many answers.
         if token == self._tokenizer.unk_token_id or not shown:
-            raise OptionError(f"the tokenizer of {self._name} does not know the answer {word!r}; use a commoner word")
+            raise OptionError(
+                f"the tokenizer of {self._name} does not know the answer {word!r}; use a more common word"
+            )
         return AnswerToken(word, token, shown, len(closed) - first - tail == 1)
 
 

@@ -91,7 +91,7 @@ def _probe(model: HeadModel) -> HeadModel:
 def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
     """Compare the logits of a model that was not pruned with those by the library's own attention function."""
     if not bool(ours.isfinite().all()):
-        raise SelfTestError(f"the logits of {model.card.id} are not finite numbers; save it from a sound model")
+        raise SelfTestError(f"the logits of {model.card.id} are not finite numbers; check its weights in float32")
     if model.card.kept is not None:
         return
     model.network.set_attn_implementation("eager")
@@ -246,7 +246,10 @@ def verify(model: HeadModel) -> Verified:
         _repeated(batch, len(gates)), gates=gates.repeat_interleave(len(batch), dim=0), vocabulary=True
     ).chunk(len(gates))
     if torch.equal(full, shut):
-        raise SelfTestError(f"closing all gates of {model.card.id} does not change its logits, so no mask would work")
+        raise SelfTestError(
+            f"switching off all heads of {model.card.id} does not change its logits, so masks have no effect; name "
+            "another model"
+        )
     idle = _count_idle_heads(model)
     differences = [
         _compare_logits(model, logits, cut(model, mask).logits(batch, vocabulary=True))
@@ -384,8 +387,8 @@ def _compare_logits(model: HeadModel, masked: Tensor, pruned: Tensor) -> float:
     # Not `relative > allowed`: a difference that is not a number must fail too.
     if not relative <= allowed:
         raise SelfTestError(
-            f"the heads of {model.card.id} cannot be cut out truly: masked and pruned, its logits (up to "
-            f"{largest:.3g}) differ by {apart:.1e}, and rounding explains {allowed * max(1.0, largest):.0e}; "
-            "name another model"
+            f"cutting heads out of {model.card.id} changes its results: the logits (up to {largest:.3g}) of the masked "
+            f"and the cut model differ by {apart:.1e}, more than rounding ({allowed * max(1.0, largest):.0e}); name "
+            "another model"
         )
     return relative

@@ -228,7 +228,9 @@ def check_texts(raw: data.Dataset, card: ModelCard) -> None:
     """
     if card.prompt is not None and card.prompt.pairs != raw.pairs:
         holds, places = ("pairs", "{premise} and {hypothesis}") if raw.pairs else ("single texts", "{text}")
-        raise OptionError(f"{raw.id} holds {holds}, but the prompt has no place for them; write {places} into it")
+        raise OptionError(
+            f"{raw.id} holds {holds}, but the prompt has no placeholder for them; write {places} into the prompt"
+        )
 
 
 def check_classifier(settings: Settings, card: ModelCard) -> None:

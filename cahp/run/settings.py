@@ -395,5 +395,6 @@ def check_splits(settings: Settings) -> None:
         )
     if "test" in (settings.select_split, settings.eval_split):
         raise OptionError(
-            "the test split is opened only to report (--report test); choose on train and tune on validation"
+            "the test split may be used only for the final report (--report test); select heads on train and evaluate "
+            "on validation"
         )

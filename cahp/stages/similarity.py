@@ -76,7 +76,7 @@ def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tu
     (entry,) = model.tokenize([text])
     ids = entry["input_ids"]
     if len(ids) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
-        raise DataError("there is nothing to read in this text; type at least one word")
+        raise DataError("this text has no tokens; type at least one word")
     whole = len(model.tokenize([text], max_length=_ENDLESS)[0]["input_ids"])
     # Decoded one by one, since byte-level vocabularies have no readable words.
     return entry, tuple(model.tokenizer.decode([token]).strip() for token in ids), whole - len(ids)

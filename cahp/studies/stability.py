@@ -239,7 +239,7 @@ def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[
             "the statistics of this model's heads do not fit into memory in parts; choose a smaller pool size"
         )
     if len(texts) < 2 * count:
-        raise SpaceError(f"{len(texts)} texts are too few to draw other samples from; choose at least {2 * count}")
+        raise SpaceError(f"{len(texts)} texts are too few for resamples; use at least {2 * count}")
     shard_of = shards(texts.labels, count, seed=settings.seed)
     parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
     halves = list(combinations(range(count), count // 2))

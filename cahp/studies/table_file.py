@@ -47,7 +47,10 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
         recover = NONE.name
     table = BudgetTable.plan(clusters, run.settings, recover=recover)
     if not table.budgets:
-        raise CahpError(f"The run keeps {run.settings.min_per_layer} heads or more per layer, but its model has fewer.")
+        raise CahpError(
+            f"The run keeps at least {run.settings.min_per_layer} heads per layer, but its model has fewer. Prune the "
+            "model again."
+        )
     if content is not None:
         with _reading():
             ours = {str(selection.mask.count): selection.mask.sha256 for selection in table.selections}

@@ -22,9 +22,9 @@ def draw(explorer: Explorer) -> None:
     st.title("Which attention heads does this model need?")
     card = explorer.card
     st.markdown(
-        f"An **attention head** is a part of a layer that decides which words of a text look at which others. "
-        f"{plain(card.id)} has {card.layers * card.heads} heads, and many attend alike. CAHP groups similar heads, "
-        "keeps one per group, and prunes the rest."
+        f"An **attention head** is a part of a layer that decides which words attend to which. "
+        f"{plain(card.id)} has {card.layers * card.heads} heads, and many of them attend alike. CAHP groups similar "
+        "heads, keeps one of each group, and prunes the others."
     )
     need_run(explorer)
     _picture(explorer)
@@ -75,10 +75,10 @@ def _picture(explorer: Explorer) -> None:
         display.heading(
             finding,
             help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
-            "and letter name its cluster: heads that separate the classes in a similar way. Solid squares stay, hollow "
-            "ones are pruned. Outcomes are measured on texts that did not select the heads, with 95 % intervals: KL "
-            "divergence and agreement compare the answers with those of the full model. Time is measured on the model "
-            "whose heads are cut out.",
+            "and letter name its cluster: heads that separate the classes in a similar way. Solid squares are kept, "
+            "hollow ones are pruned. Outcomes are measured on texts that were not used to select the heads, with 95 % "
+            "intervals. KL divergence and agreement compare the predictions with those of the full model. Time is "
+            "measured after the pruned heads are cut out.",
             name="home-heads",
             data=lambda: {
                 **places(mask.layers, mask.heads),

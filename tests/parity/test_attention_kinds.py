@@ -193,7 +193,7 @@ def test_heads_that_cannot_be_cut_are_shut(made: Callable[..., HeadModel]) -> No
 
 def test_a_tokenizer_that_does_not_end_a_text_is_refused_where_the_answer_is_read_there(tmp_path: Path) -> None:
     folder = zoo.save(tmp_path / "model", "bart", eos_token_id=5)
-    with pytest.raises(ModelError, match="not end a text with it"):
+    with pytest.raises(ModelError, match="does not add to a text"):
         models.load(str(folder), device="cpu")
 
 

@@ -282,7 +282,7 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
     # The mask says otherwise than the weights: what the folder would say of itself is wrong.
     strict = replace(formats.model_form("compact"), tolerance=-1.0)
-    with pytest.raises(CahpError, match="does not give the results"):
+    with pytest.raises(CahpError, match="was not written: after loading it again"):
         write(strict, tmp_path / "out", model=model, pruned=other, mask=mask, inputs=TEXTS)
     assert not (tmp_path / "out").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]

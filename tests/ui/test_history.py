@@ -116,7 +116,7 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     link = dict(app.query_params)
     # Filled in, but for the files; the address stays the link's as long as they are missing.
     assert app.file_uploader(key="source-file")
-    assert any("only its files are missing" in caption.value for caption in app.caption)
+    assert any("Upload its files" in caption.value for caption in app.caption)
     assert dict(app.run().query_params) == link
     bring(app, ("mine.csv", texts("kind,question")))
     explorer = explorer_of(app)

@@ -98,7 +98,7 @@ def test_a_masked_model_is_asked_at_its_mask(app: AppTest, folders: dict[str, st
         ("causal", "great", None, "few different answers"),
         ("causal", "great, zebra", None, "does not know the answer 'zebra'"),
         ("causal", "great, great", None, "few different answers"),
-        ("causal", "awful, great", "pairs", "the prompt has no place for"),
+        ("causal", "awful, great", "pairs", "the prompt has no placeholder for"),
     ],
 )
 def test_what_cannot_be_asked_is_said(

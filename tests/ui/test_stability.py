@@ -58,7 +58,7 @@ def test_other_seeds_are_tried_when_asked(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> Stability:
-        raise SpaceError("12 texts are too few to draw other samples from; choose at least 20")
+        raise SpaceError("12 texts are too few for resamples; use at least 20")
 
     monkeypatch.setattr(stability_view, "stability", refuse)
     app = AppTest.from_file(page_script("stability"), default_timeout=120)
@@ -66,7 +66,7 @@ def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.Monk
     app.run()
     tried(app)
     assert not app.exception
-    assert "too few to draw other samples" in app.error[0].value.replace("\\", "")
+    assert "too few for resamples" in app.error[0].value.replace("\\", "")
     assert any(button.key == "stability-again" for button in app.button)
 
 

@@ -47,12 +47,12 @@ def draw(explorer: Explorer) -> None:
     job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
         _describe_change(explorer),
-        help="A square is a head: solid heads stay, hollow ones are pruned; colour and letter name the cluster at this "
-        "budget. A solid line joins measured budgets; hollow points on a dashed line are estimates, at first from a "
-        "third of the texts, later between measured budgets. KL divergence compares the distributions over classes of "
-        "the pruned and the full model, in nats per text; agreement is the share of texts with the same prediction. "
-        "Neither needs labels. Shares have Wilson's 95 % interval, KL divergence one of a bootstrap over texts; time "
-        "is the median ratio of the cut model to the full model, timed in turn. The silhouette measures how well the "
+        help="A square is a head: solid heads are kept, hollow ones are pruned. Colour and letter name the cluster at "
+        "this budget. A solid line joins measured budgets. Hollow points on a dashed line are estimates: from a "
+        "third of the texts, or between measured budgets. KL divergence (nats per text) compares the class "
+        "probabilities of the pruned and the full model; agreement is the share of texts with the same prediction. "
+        "Neither needs labels. Shares have Wilson's 95 % interval, KL divergence has a bootstrap interval over texts. "
+        "Time is the median ratio of the cut to the full model, timed in turn. The silhouette measures how well the "
         "clusters are separated; the published rule stops at the knee of its curve.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",

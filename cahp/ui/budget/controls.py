@@ -24,7 +24,7 @@ from cahp.values import CahpError
 _GOAL, _GOALS = "budget-goal", "budget-goals-asked"
 #: The number of heads that is offered beside that of the published rule.
 _ENOUGH = Goal.parse("agreement=95%")
-_WHY = "The fewest heads that keep 95 % agreement with the full model after the refit, on these texts"
+_WHY = "The fewest heads that keep 95 % agreement with the full model after a refit, on these texts"
 #: The kind of goal that needs no measurement.
 _SHARE = "share"
 #: Settings of the method that have names for their values.
@@ -94,9 +94,9 @@ def _draw_recovery(explorer: Explorer) -> None:
         format_func=name_of_result,
         on_change=change,
         disabled=bool(explorer.mask.empty_layers),
-        help="A refit solves each layer's output projection in closed form on a third of the calibration texts (at "
-        "least 512), without training. Distillation trains the refitted model for minutes, without labels. Each is "
-        "kept only if it improves the model on held-out texts.",
+        help="A refit computes the output projection of each layer again, in closed form, on a third of the "
+        "calibration texts (at least 512). Distillation then trains the refitted model for minutes, without labels. "
+        "Each result is kept only if it improves the model on held-out texts.",
         label_visibility="collapsed",
     )
 

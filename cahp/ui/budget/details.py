@@ -47,8 +47,11 @@ def draw_space(explorer: Explorer) -> None:
         help="Each point is a head. Heads that separate the classes in a similar way lie close together. Colour and "
         "letter: cluster. Size: salience. Solid: kept; hollow: pruned; ring: the most salient head of its cluster. "
         "Crossed: a cluster that shares its colour with a larger one. Framed: the cluster of the head clicked last. "
-        "Distances in this plane are clustered"
-        + (", except that here clustering uses all features." if settings.projection == "none" else "."),
+        + (
+            "The clusters are computed from all features, not from this plane."
+            if settings.projection == "none"
+            else "The clusters are computed from distances in this plane."
+        ),
         formula=r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})",
         name="space",
         data=lambda: {
@@ -71,7 +74,7 @@ def draw_replacement(explorer: Explorer) -> None:
     if head is None or head >= clusters.salience.size:
         # A plain click removes it.
         st.markdown(
-            "To see which head covers for another, set the switch below the slider to “show what covers for it” and "
+            "To see the replacement of a head, set the switch below the slider to “show its replacement head” and "
             "click the head. Shift-click or the key **i** does the same."
         )
         return

@@ -53,8 +53,8 @@ def _draw_test_split(explorer: Explorer) -> None:
     if job is None:
         with st.popover("Check on the test split", type="tertiary", key="ask-confirm"):
             st.markdown(
-                "The test split selected nothing, so it can confirm a figure. Every use makes that less true, so each "
-                "is **counted** across sessions, and the count appears beside the result."
+                "The test split was not used to select heads, so it can confirm a result. Each further use weakens "
+                "this: all uses are **counted** across sessions, and the count is shown beside the result."
             )
             if st.button("Use it once for this mask", key="confirm", type="primary"):
                 explorer.start(CONFIRM)
@@ -89,10 +89,7 @@ def draw_distillation(explorer: Explorer) -> None:
     if not RECOVERIES[explorer.recover].trains and (job is None or job.ended):
         return
     with st.container(border=True, key="distilling"):
-        st.caption(
-            "The full model is the teacher, the pruned model the student: starting from the refit, the student is "
-            "trained to reproduce the teacher's scores, without labels."
-        )
+        st.caption("The refitted model is trained to reproduce the scores of the full model, without labels.")
         if job is not None and not job.ended:
             title, training = on_screen(job.stage or "distill"), explorer.training
             if job.stage == "distill" and training is not None:

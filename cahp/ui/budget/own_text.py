@@ -213,8 +213,8 @@ def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full
         figures.probabilities_figure(rows, classes, dark=display.is_dark()),
         title=_describe_predictions(models, full, classes),
         help="Each mark is the probability of a class for this text: the circle with all heads, the square for the "
-        "pruned model on the board, the diamond for the recovered one, if any. Overlapping marks mean that this text "
-        "did not need the pruned heads.",
+        "pruned model on the board, the diamond for the recovered one, if any. If the marks overlap, pruning does not "
+        "change this prediction.",
         formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
         name="own-text-classes",
         data={"class": list(classes), **{name: reading.round(5).tolist() for name, reading in rows.items()}},

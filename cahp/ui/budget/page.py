@@ -36,8 +36,8 @@ def draw(explorer: Explorer) -> None:
         pinned.draw(explorer)
     need_run(explorer)
     st.markdown(
-        "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
-        "to remove or restore it; Shift-click, or the switch below the slider, shows which head covers for it."
+        "Each square is an **attention head**: solid heads are kept, hollow ones are pruned. Drag the budget. Click a "
+        "head to remove or restore it. Shift-click, or the switch below the slider, shows its replacement head."
     )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:

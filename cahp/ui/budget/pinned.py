@@ -69,8 +69,8 @@ def draw_button(explorer: Explorer) -> None:
     if st.button(
         "Pin for comparison",
         key="board-pin",
-        help="Keep this mask as A beside the next one, of this or another model of the same shape. The board marks "
-        "heads that only one of them keeps, and their predictions are compared",
+        help="Pin this mask as A, to compare it with the next mask on the board (B), also of another model of the same "
+        "shape. The board marks the heads that only A or only B keeps",
     ):
         notes.clear()
         explorer.pinned, explorer.pin_asked = Pin(_on_board(explorer), explorer.card, explorer.settings), {}
@@ -106,7 +106,10 @@ def draw(explorer: Explorer) -> None:
             _draw_comparison(explorer, pin)
         else:
             a, _ = _names(pin, explorer)
-            st.markdown(f"**A** is pinned: {pin.variant.mask.count} heads of {a}. A run adds **B** beside it.")
+            st.markdown(
+                f"**A** is pinned: {pin.variant.mask.count} heads of {a}. Run the model on screen to compare it as "
+                "**B**."
+            )
         with st.container(horizontal=True, gap="small"):
             if open_label is not None and st.button(open_label, key="pin-open"):
                 _start_look_up(explorer, permitted(address.pin_settings(explorer.pin_asked)))
@@ -138,7 +141,7 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
         "in B."
     )
     if one_model and str(a) == str(b):
-        st.caption("A and B are the same: move the budget, click heads, or choose another recovery or model.")
+        st.caption("A and B are the same. Move the budget, click heads, or choose another recovery or model.")
     else:
         _draw_verdict(explorer, _AgainstPinned(explorer.source, pin, b))
     if not one_model:
@@ -159,7 +162,7 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
             job, lambda: explorer.work.start(VERSUS, pair), key="pin-again", label="Compare them", stopped="Stopped."
         )
     elif job.result is None:
-        st.caption("One of them is not distilled yet.")
+        st.caption("A or B is not distilled yet. Distil its mask first.")
     else:
         change, n, differ = job.result.change, len(job.result.a), len(job.result.apart)
         if change is not None:
@@ -205,7 +208,7 @@ def draw_texts(explorer: Explorer) -> None:
     """Draw the texts on which A and B disagree, in the tab below the board."""
     pin = explorer.pinned
     if pin is None:
-        st.markdown("Pin the mask on the board as **A** (above), then change the board: the changed one is **B**.")
+        st.markdown("Pin the mask on the board as **A** (above), then change the board. The changed mask is **B**.")
         return
     job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
     comparison = None if job is None or pin.mismatch(explorer.card) else job.result

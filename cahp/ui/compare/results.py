@@ -72,11 +72,10 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
         title=_curve_title(results, view),
         help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation texts. Each line is a method: "
         f"the mean over {len(results.document.seeds)} seeds, for random selection over many masks. **Bands** are 95 % "
-        "intervals for other texts and seeds. They overlap more than the differences below, because all methods "
-        "are evaluated on the same texts. With more than eight methods, only the reference and one random method "
-        "have bands; the others show their interval in the tooltip, beside the overlap of a method's own masks over "
-        "seeds. Grey lines are random selection and methods beyond eight colours. Lines between budgets are "
-        "interpolated. Budgets of up to 20 % of the heads are shaded.",
+        "intervals for other texts and seeds. Bands can overlap although a difference below is significant, because "
+        "all methods are evaluated on the same texts. With more than eight methods, only the reference and one random "
+        "method have bands; the tooltip shows the intervals of the others. Grey lines are random selection and methods "
+        "beyond eight colours. Lines between budgets are interpolated. Budgets of up to 20 % of the heads are shaded.",
         formula=_INTERVAL,
         name="compare-accuracy",
         alt=" ".join(
@@ -261,9 +260,9 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
         display.heading(
             _cost_title(results, shown),
             help="A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "
-            "were cached: use it to compare methods. **Seconds** are what this comparison took for the costliest "
-            "budget, without evidence that another method had gathered before. They are means over **n** seeds or "
-            "masks, without an interval, and depend on the machine. **Labels** are the labelled texts that a "
+            "were cached: use it to compare methods. **Seconds** are the time for the costliest budget, without "
+            "measurements that another method had made before. They are means over **n** seeds or masks, without an "
+            "interval, and depend on the machine. **Labels** is the number of labelled texts that a "
             f"method needs. **{capital(name_outcome(results.outcome))}** is the mean {budgets} "
             f"{after(view.recovery)} (the area under the line of the first chart, divided by its width), with its 95 % "
             "interval, for methods measured at all of them. **Own overlap** is the Jaccard index of the masks that a "

@@ -65,8 +65,9 @@ def draw_report_files(explorer: Explorer, view: View) -> None:
             "application/zip",
         )
     st.caption(
-        "The report works offline, prints, and has an interactive board; the version without JavaScript is for mail. "
-        "The ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` rebuilds the report."
+        "The report works offline, can be printed, and has an interactive board; for mail, use the version without "
+        "JavaScript. The ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` rebuilds the "
+        "report."
     )
 
 

@@ -34,8 +34,8 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the pruned model."""
     st.subheader("The pruned model")
     st.markdown(
-        "Cut, saved, loaded again in a new process without this package, and compared with the masked model. Its "
-        "README explains how to load it."
+        "The pruned model is saved, loaded again in a new process without this package, and compared with the masked "
+        "model. Its README explains how to load it."
     )
     if view.mask.empty_layers:
         st.caption("One layer keeps no head, so the model cannot be cut.")

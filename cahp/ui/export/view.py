@@ -48,7 +48,7 @@ def on_board(explorer: Explorer) -> View:
     if run is not None and costs is not None and (costs.full, costs.pruned) != (run.cost.full, run.cost.pruned):
         run = run.timed(costs)
         if bundled:
-            here = f"the time was measured on {machine()}, the rest of the figures where it says below"
+            here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
     return View(mask, labels, run, arrays, bundled)
 

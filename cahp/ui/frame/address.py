@@ -281,5 +281,7 @@ def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
         bits = np.zeros(0, dtype=np.uint8)
     total = layers * heads
     if len(bits) != -(-total // 8) * 8 or bits[total:].any():
-        raise MaskError(f"The mask in this link does not fit this model of {layers} x {heads} heads. Open its own.")
+        raise MaskError(
+            f"The mask in this link does not fit this model of {layers} x {heads} heads. Open the model of the link."
+        )
     return HeadMask(bits[:total].astype(np.bool_).reshape(layers, heads))

@@ -174,7 +174,7 @@ def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Set
     splits = {} if parts.divided else _splits(parts)
     train = next((part for part, split in splits.items() if split == "train"), None)
     if train is None and not parts.divided:
-        raise DataError("No file is marked as train. Mark one: heads are chosen on it.")
+        raise DataError("No file is marked as train. Mark one; the heads are selected on it.")
     if splits == {part: split for part, split in parts.splits.items() if split in SPLITS}:
         # The parts are split by default; other parts of the data stay available.
         splits = {}
@@ -198,7 +198,7 @@ def _splits(parts: data.Parts) -> dict[str, str]:
     names = sorted(parts.tables, key=lambda part: part not in parts.splits)
     guess = data.guess_splits(parts)
     if len(names) > MOST_PARTS:
-        st.caption(f"There are {len(names):,} files; the first {MOST_PARTS} can be chosen here.")
+        st.caption(f"The first {MOST_PARTS} of {len(names):,} files are listed.")
         names = names[:MOST_PARTS]
     _reset_choices("split", names, {str(place): guess.get(part, _UNUSED) for place, part in enumerate(names)})
     chosen: dict[str, str] = {}
@@ -315,7 +315,7 @@ def _match_by_hand(labels: tuple[str, ...], classes: tuple[str, ...]) -> dict[st
         for position, label in enumerate(labels)
     }
     if None in chosen.values():
-        st.caption("Choose a class of the model for every label.")
+        st.caption("Choose a class of the model for each label.")
         return None
     return chosen
 

@@ -24,10 +24,10 @@ def draw(explorer: Explorer, *, place: str) -> None:
         title=f"The published rule stops at {curve.knee} clusters"
         if curve.knee
         else "The published rule does not stop",
-        help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line is "
-        "its knee after smoothing with a polynomial, where the published rule stops. The grey band contains the curves "
-        "of unstructured data: features that a random rotation mixes across heads, which keeps their means and "
-        "covariances and removes clusters.",
+        help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line "
+        "marks the knee of the curve, smoothed by a polynomial: the published rule stops there. The grey band contains "
+        "the curves of unstructured data. In these data a random rotation has mixed the features of the heads: means "
+        "and covariances stay, clusters disappear.",
         name=f"knee-{place}",
         data={
             "k": curve.ks.tolist(),
@@ -41,7 +41,7 @@ def draw(explorer: Explorer, *, place: str) -> None:
         sentence = "" if stops is None else stops.describe(curve.knee)
         st.markdown(f"{null.describe(curve.mss)} {sentence[:1].upper()}{sentence[1:]}.")
     elif len(explorer.clusters.distances) > COMPLETE:
-        st.caption(f"A model of more than {COMPLETE} heads is not compared with unstructured data.")
+        st.caption(f"Only models of up to {COMPLETE} heads are compared with unstructured data.")
     else:
         _offer(explorer, place)
 
@@ -53,7 +53,10 @@ def _offer(explorer: Explorer, place: str) -> None:
             explorer.work.start(NULL, bench).wait(0.3)
             st.rerun()
         about = duration(pass_seconds(bench, calibration=1, evaluation=0))
-        st.caption(f"Clusters the heads anew. Without a run on this machine it reads the texts first (about {about}).")
+        st.caption(
+            "Computes clusters of unstructured data. Without a run on this machine, the texts are read first (about "
+            f"{about})."
+        )
     elif not job.ended:
         follow(job, place=f"null-{place}")
     elif job.result is None:

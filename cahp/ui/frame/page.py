@@ -248,8 +248,9 @@ def _page_link(script: PageScript, label: str, **more: str) -> None:
 # The sidebar -------------------------------------------------------------------------------------------------
 
 _PROOF = (
-    "Switching off all heads changes the predictions, switching off each head changes its layer's output, and a masked "
-    "and a cut model give the same logits. Without this proof no result is shown."
+    "Three checks when the model is loaded: switching off all heads changes the predictions; switching off one head "
+    "changes the output of its layer; the masked and the cut model give the same logits. If a check fails, no result "
+    "is shown."
 )
 
 #: On a tablet or a phone the sidebar starts closed, and closes when a page or a model and data were chosen in it.

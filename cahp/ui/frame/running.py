@@ -60,8 +60,8 @@ def time_button(explorer: Explorer, *, place: str) -> bool:
         "Measure the time" if explorer.speed() is None else "Measure the time again",
         key=f"time-{place}",
         type="tertiary",
-        help="Runs both models in turns, in a process of their own, until their ratio is known within 2 % or 5 s are "
-        "over. Times of a busy machine are shown but not cached.",
+        help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is known "
+        "within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
     )
     if pressed:
         explorer.start(SPEED)

@@ -157,7 +157,7 @@ def choose(explorer: Explorer) -> None:
     fields: dict[str, Any] = {"limit": explorer.settings.limit, "eval_limit": explorer.settings.eval_limit}
     if wish is not None and wish.files is not None:
         fields = address.read_choices(wish.fields)
-        st.caption("Filled in from the link; only its files are missing.")
+        st.caption("These fields come from the link. Upload its files to open it.")
     try:
         name = _choose_model()
         card = _describe_model(name) if name else None
@@ -214,8 +214,8 @@ def _describe_model(name: str) -> ModelCard | None:
     card = state.model[1]
     if not card.labels and card.language is not None:
         st.caption(
-            f"A {card.language} language model without a classification head: it completes a prompt with a word per "
-            "class."
+            f"A {card.language} language model without a classification head. Give it a prompt, and one answer word "
+            "for each class."
         )
         template = st.text_area(
             "Prompt", _PROMPTS[card.language], key=f"prompt-{card.language}", height=68, help=_PROMPT_HELP
@@ -224,7 +224,7 @@ def _describe_model(name: str) -> ModelCard | None:
             "Answers",
             key="prompt-answers",
             placeholder="terrible, okay, great",
-            help="A word for each class, in the order of the data's classes, with commas between them.",
+            help="One word for each class, in the order of the data's classes, separated by commas.",
         )
         if not answers.strip():
             return None

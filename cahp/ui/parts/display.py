@@ -229,7 +229,7 @@ def describe_steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
         if row.name != "agreement":
             line += f", agreement {step.outcomes['agreement'].text}"
         if step.accepted is False:
-            line += "; rejected, so the model before it is kept"
+            line += "; rejected: the previous model is kept"
         elif gained is not None:
             line += f"; {gained.text} ({gained.span})"
         if step.seconds is not None:

@@ -31,18 +31,18 @@ class Variation:
 VARIATIONS: dict[Axis, Variation] = {
     "degree": Variation(
         "Curve smoothing",
-        "Only the degree of the polynomial that smooths the silhouette curve varies, and with it the knee.",
+        "Varies the degree of the polynomial that smooths the silhouette curve, and so the knee.",
         "degree of the polynomial",
     ),
     "seed": Variation(
         "Random seed",
-        "Only the random seed of the projection and the clustering varies.",
+        "Varies the random seed of the projection and the clustering.",
         "seed of the projection",
     ),
     "sample": Variation(
         "Text sample",
-        "Each resample uses a random half of the calibration texts, five of ten stratified parts whose statistics "
-        "merge exactly. Halves vary about as much as new samples of full size.",
+        "Varies the texts: each resample uses a random half of the calibration texts (five of ten stratified parts). "
+        "Halves vary about as much as new samples of full size.",
         "number of the sample",
     ),
 }

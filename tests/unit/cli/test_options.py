@@ -14,7 +14,7 @@ from cahp import cli, methods
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Command, Option, command
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import flags, to_arguments
-from cahp.run.settings import Salience, Settings
+from cahp.run.settings import Salience, Setting, Settings, describe
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 
@@ -24,8 +24,21 @@ FILLING = {name: [option for option in one.options if option.fills] for name, on
 NAMED = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 LABELS = NAMED.filter(lambda label: "=" not in label and label == label.strip())
 
-#: What each field of ``Settings`` that has an option can be.
+
+def values_of(setting: Setting) -> st.SearchStrategy[Any]:
+    """What a field can be by its description alone."""
+    if setting.choices:
+        return st.sampled_from(setting.choices)
+    if setting.kind is bool:
+        return st.booleans()
+    if setting.kind is int:
+        return st.integers(int(setting.low), None if setting.high is None else int(setting.high))
+    return st.floats(setting.low, setting.high, allow_nan=False) if setting.kind is float else NAMED
+
+
+#: What each field of ``Settings`` can be; those that are not listed are described well enough.
 VALUES: dict[str, st.SearchStrategy[Any]] = {
+    **{name: values_of(setting) for name, setting in describe().items()},
     "model": NAMED,
     "data": NAMED,
     "method": st.sampled_from(methods.names()),

@@ -136,4 +136,4 @@ def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
     named = [] if command == "models" else ["--model", folder]
     said = refused(call(command, *named, *more.get(command, data)))
     assert f"(problem_type {kind})" in said
-    assert "name a model that gives every text one class" in said
+    assert "name a model that gives each text one class" in said

@@ -216,7 +216,7 @@ def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Setti
 
 
 def test_a_comparison_in_which_all_fail_is_refused(settings: Settings, store: Store) -> None:
-    with pytest.raises(CahpError, match="every cell failed; the first error is: BudgetError"):
+    with pytest.raises(CahpError, match="every measurement failed; the first error is: BudgetError"):
         compare(plan(settings, "stingy"), store=store)
 
 

@@ -100,7 +100,7 @@ def test_the_older_list_of_pruned_heads_is_read_with_the_size_of_the_model() -> 
     mask, said = read_mask(b'{"0": [1], "1": [2, 0]}', layers=3, heads=3)
     np.testing.assert_array_equal(mask.keep, np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], dtype=bool))
     assert said == {}
-    with pytest.raises(MaskError, match="name the model"):
+    with pytest.raises(MaskError, match="name its model"):
         read_mask(b'{"0": [1]}')
 
 

@@ -228,7 +228,7 @@ def test_a_configuration_that_is_none_is_refused(folder: Path, content: bytes) -
         ({"num_hidden_layers": 2.5}, "num_hidden_layers"),
         ({"num_attention_heads": 0}, "num_attention_heads"),
         ({"hidden_size": -32}, "hidden_size"),
-        ({"hidden_size": 33}, "does not divide"),
+        ({"hidden_size": 33}, "no multiple of its"),
         ({"id2label": {"0": "bad", "2": "good"}}, "id2label"),
         ({"id2label": {"a": "bad", "b": "good"}}, "id2label"),
         ({"id2label": ["bad", "good"]}, "id2label"),

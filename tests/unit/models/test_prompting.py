@@ -243,7 +243,7 @@ def test_a_mask_token_inside_a_text_is_no_second_gap(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "why"),
     [
-        ({"prompt": "{text} it was"}, OptionError, "a masked language model and answers in a gap; put {mask}"),
+        ({"prompt": "{text} it was"}, OptionError, "a masked language model, which answers at a mask; put {mask}"),
         ({"answers": ["great", "zebra"]}, OptionError, "does not know the answer 'zebra'"),
     ],
 )

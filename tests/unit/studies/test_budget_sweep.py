@@ -200,7 +200,7 @@ def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
     filled.add(2, speed=speed(0.4))
     filled.add(6, speed=speed(0.79))
     assert (reach(filled, Goal.parse("time=-20%")).heads, reach(filled, Goal.parse("time=-21%")).heads) == (6, 2)
-    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-70%; 2 heads come nearest: 0\.40 ×"):
+    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-70%; nearest are 2 heads with 0\.40 ×"):
         reach(filled, Goal.parse("time=-70%"))
 
 

@@ -138,5 +138,5 @@ def test_what_was_measured_is_found_again(bench: Any) -> None:
 
 def test_too_few_texts_to_draw_samples_from_are_refused(bench: Any) -> None:
     bench.evidence.texts = bench.evidence.texts.take(range(12))
-    with pytest.raises(SpaceError, match="choose at least 20"):
+    with pytest.raises(SpaceError, match="use at least 20"):
         stability(bench, axis="sample")
