@@ -186,21 +186,23 @@ def _match_network(name: str, network: Any) -> tuple[Family, dict[str, Any]]:
     multi_query = groups == 1 < queries
     heads = _Heads(queries, channels, queries if multi_query else groups, multi_query)
     family, group = _describe_family(base, layers, first, found, heads), queries // heads.units
-    notes = [f"matched by its structure ({family.matched}), and proven when it is loaded"]
+    notes = [f"matched by its structure ({family.matched}), and verified when it is loaded"]
     if group > 1:
         notes.append(
-            f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
-            "here, is described by the mean of its attention maps, and stays or goes as a whole"
+            f"{group} query heads share one key-value group; each group counts as one head, is described by its mean "
+            "attention map, and is pruned as a whole"
         )
     some = len(layers) < len(listed)
     if some:
         notes.append(f"{len(layers)} of its {len(listed)} layers have attention heads, and only these are shown")
     if family.feed_out is None:
-        notes.append("a refit solves the attention's output projection alone")
+        notes.append("a refit solves only the output projection of the attention")
     if not family.edits:
-        notes.append("its attention maps can be read and not replaced, as methods that edit maps need")
+        notes.append("its attention maps can be read but not replaced, so methods that edit maps cannot be used")
     if family.no_cut is not None:
-        notes.append(f"cut: no; heads are masked, since {family.no_cut}, and it is exported as drop-in alone")
+        notes.append(
+            f"no cut: heads can only be masked, since {family.no_cut}; the only export of the model is drop-in"
+        )
     return family, {
         "layers": len(layers),
         "heads": heads.units,

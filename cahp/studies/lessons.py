@@ -104,7 +104,7 @@ def steps(subject: Subject) -> list[Step]:
             n,
             answer,
             {
-                "attention head": "a part of a layer that decides which words of a text look at which others",
+                "attention head": "a part of a layer that decides which words attend to which",
                 "gradient": "how much the model's error would change if the head's output were turned down a little",
             },
         ),

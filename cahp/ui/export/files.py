@@ -66,8 +66,8 @@ def draw_report_files(explorer: Explorer, view: View) -> None:
         )
     st.caption(
         "The report works offline, can be printed, and has an interactive board; for mail, use the version without "
-        "JavaScript. The ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` rebuilds the "
-        "report."
+        "JavaScript. The ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` rebuilds "
+        "the report."
     )
 
 

@@ -290,10 +290,10 @@ def _sidebar(explorer: Explorer) -> None:
     _sample_form(explorer)
     proof = ""
     if is_loaded(card, device=explorer.settings.device):
-        proof = "Proven on this machine when the model was loaded."
+        proof = "Verified on this machine when the model was loaded."
     elif run is not None and run.verified.mask_bites:
         proof = f"Recorded with {'the bundled run' if explorer.results.bundled else 'the run on screen'}."
-    label, color = ("✓ Masks proven", "green") if proof else ("Masks are proven at the first run", "gray")
+    label, color = ("✓ Masks verified", "green") if proof else ("Masks are verified at the first run", "gray")
     with st.container(key="badge"):
         st.badge(label, color=color, help=f"{_PROOF} {proof}".strip())
     job = explorer.work.job(RUN)

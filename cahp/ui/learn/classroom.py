@@ -68,7 +68,7 @@ class Classroom:
         """
         with self._lock:
             if len(self._people | {who}) > _PEOPLE:
-                raise ClassError(f"this class is full: {_PEOPLE:,} people are in it")
+                raise ClassError(f"this class is full ({_PEOPLE:,} people)")
             self._people.add(who)
 
     def here(self) -> int:

@@ -94,12 +94,13 @@ def draw(explorer: Explorer) -> None:
     st.title("Learn in six guesses")
     if not explorer.bench.dataset.labelled:
         st.info(
-            "The guesses are about accuracy, and these texts have no labels: open labelled texts to learn with them."
+            "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in the "
+            "sidebar."
         )
         return
     subject = _subject(explorer)
     if subject is None:
-        st.info("The clusters of the heads are no longer stored: measure again in the sidebar.")
+        st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
         return
     steps, texts = lessons.steps(subject), subject.texts
     measured_on = f"{len(texts)} texts that were not used to select heads."

@@ -159,7 +159,7 @@ def invite(steps: list[Step], *, about: str, leader: str) -> None:
     """Offer to lead a class."""
     with st.expander("With a class"):
         st.markdown(
-            "Everybody guesses on their own screen; then all guesses are shown with the measured answer. You choose "
+            "Each person guesses on their own screen. Then all guesses are shown with the measured answer. You choose "
             "the step and when to show its answer. Guesses are anonymous and deleted when you end the class or close "
             "this tab."
         )

@@ -112,8 +112,7 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
             round(suggest_threshold(compared.distances), 2),
             0.01,
             key=f"similarity-threshold-{compared.number}",
-            help="A high threshold shows the strongest similarities, a low one the whole network. Communities follow "
-            "from the links.",
+            help="A high threshold shows only the strongest similarities. Communities are computed from the links.",
         )
         graph = cache_with(compared, threshold, lambda: head_graph(compared.distances, threshold=threshold))
     covered = _describe_coverage(explorer, graph)
@@ -123,9 +122,10 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
             name="head-graph",
             help="Each node is a head (layer.head); filled nodes are kept, hollow ones pruned; large numbers name "
             f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker "
-            "where more similar; dashed links belong to a tree that connects the graph. Communities (Louvain) have "
-            f"more links inside than random links would give, modularity {graph.modularity:.2f}. Distances in the "
-            f"drawing are approximate. Hover to highlight a community, click a node to choose its head. {HOW}",
+            "where more similar; dashed links belong to a tree that connects the graph. Communities (by the "
+            f"Louvain method, modularity {graph.modularity:.2f}) have more links inside than random links would give. "
+            "Distances in the drawing are approximate. Hover to highlight a community, click a node to choose its "
+            f"head. {HOW}",
             formula=FORMULA,
             data=lambda: {
                 "first": [head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
@@ -143,8 +143,8 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
             ),
             title="Communities by layer",
             help="Each square is a head: solid ones are kept, hollow ones pruned. Colour and number name the community "
-            "on this text; the eight largest have a colour, the next eight the same colour crossed. The thick frame is "
-            "the chosen head, thin frames are its community; click another head to choose it.",
+            "on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. The "
+            "thick frame is the chosen head, thin frames are its community. Click another head to choose it.",
             name="communities",
             data=lambda: figures.heads_table(graph.communities, mask),
             on_pick=chosen.choose,

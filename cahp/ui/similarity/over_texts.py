@@ -95,7 +95,7 @@ def draw_head(explorer: Explorer) -> None:
             title=f"It attends to {number(breadth.value)} tokens at once ({breadth.span}), of "
             f"{number(float(habits.lengths.mean()), 0)} in a text",
             help="The mean attention map, each text resized to one size: rows are query tokens, columns their targets. "
-            "A diagonal line means that the head attends to neighbours, a column that it attends to one position. The "
+            "A diagonal line: the head attends to neighbours. A column: it attends to one position. The "
             "number of tokens is the exponential of the entropy of a token's attention: 1 for a single token.",
             formula=r"b=\frac{1}{S}\sum_{i=1}^{S}\exp\Bigl(-\sum_j A_{ij}\ln A_{ij}\Bigr)",
             name="head-pattern",

@@ -17,12 +17,12 @@ _VIEWS = {
     "head": (
         "One head",
         over_texts.draw_head,
-        "This is one of them over the evaluation texts: what it attends to.",
+        "This view shows the targets of one head, over the evaluation texts.",
     ),
     "all": (
         "All heads at a glance",
         over_texts.draw_all,
-        "These are all of them, each with its mean attention map over the evaluation texts.",
+        "This view shows the mean attention map of each head, over the evaluation texts.",
     ),
 }
 

@@ -61,7 +61,7 @@ def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, space, silhouette, accuracy"),
+        ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, space"),
         ("accuracy", {"budgets": [5, 13]}, "a budget of 13 heads is impossible; budgets lie in 3..12"),
         ("similarity", {}, "depends on a text; give one"),
     ],

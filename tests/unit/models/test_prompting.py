@@ -55,7 +55,7 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
         ("{text} {premise} {hypothesis}", ("bad", "good"), "write {text} once, or"),
         ("{text} {text}", ("bad", "good"), "repeats a place"),
         ("{text} {mask} {mask}", ("bad", "good"), "repeats a place"),
-        ("{txt} It was", ("bad", "good"), "unknown place {txt}"),
+        ("{txt} It was", ("bad", "good"), "unknown placeholder {txt}"),
         ("{text} It was", ("good",), "too few different answers"),
         ("{text} It was", ("good", "good "), "too few different answers"),
         ("{text} It was", ("good", " "), "too few different answers"),

@@ -99,5 +99,5 @@ def test_a_full_class_says_so() -> None:
     for number in range(1000):
         room.attend(str(number))
     room.attend("0")
-    with pytest.raises(ClassError, match="full: 1,000 people"):
+    with pytest.raises(ClassError, match=r"full \(1,000 people\)"):
         room.attend("one more")
