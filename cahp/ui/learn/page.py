@@ -98,10 +98,13 @@ def draw(explorer: Explorer) -> None:
             "sidebar."
         )
         return
-    subject = _subject(explorer)
-    if subject is None:
+    clusters = explorer.clusters
+    # Always the heads that CAHP suggests, whatever is on the board: the steps explain the method.
+    selection = explorer.choices().of_budget(None)
+    if clusters is None or selection is None:
         st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
         return
+    subject = lessons.subject_of(explorer.bench, clusters, selection)
     steps, texts = lessons.steps(subject), subject.texts
     measured_on = f"{len(texts)} texts that were not used to select heads."
     st.markdown(
@@ -147,15 +150,6 @@ def draw(explorer: Explorer) -> None:
         _show_scores(course)
         model = f"{explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads"
         teaching.invite(steps, about=f"Measured on {model}, and {measured_on}", leader=explorer.id)
-
-
-def _subject(explorer: Explorer) -> Subject | None:
-    clusters = explorer.clusters
-    # Always the heads that CAHP suggests, whatever is on the board: the steps explain the method.
-    selection = explorer.choices().of_budget(None)
-    if clusters is None or selection is None:
-        return None
-    return lessons.subject_of(explorer.bench, clusters, selection)
 
 
 # Navigation ------------------------------------------------------------------------------------------------

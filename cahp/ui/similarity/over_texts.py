@@ -37,19 +37,15 @@ def _measure_habits(explorer: Explorer) -> HeadHabits | None:
     )
 
 
-def _suggest_head(explorer: Explorer) -> int:
-    """Return the head that was clicked on the board, or else the most salient one."""
-    if explorer.selected is not None:
-        return explorer.selected
-    return 0 if explorer.clusters is None else int(explorer.clusters.salience.argmax())
-
-
 # One head ----------------------------------------------------------------------------------------------------
 
 
 def _choose_head(explorer: Explorer) -> tuple[int, DeltaGenerator]:
     """Draw the box of heads; the chosen head, and the row of the box for what stands beside it."""
-    head = chosen.choose_head(explorer.mask, lambda: _suggest_head(explorer))
+    # At first the head that was clicked on the board, or else the most salient one.
+    salient = 0 if explorer.clusters is None else int(explorer.clusters.salience.argmax())
+    clicked = explorer.selected
+    head = chosen.choose_head(explorer.mask, lambda: salient if clicked is None else clicked)
     row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     with row, st.container(width=320):
         chosen.box(explorer.mask)
