@@ -1,7 +1,6 @@
 """Compare the pinned mask, A, with the one on the board, B: heads, accuracy, and the texts on which they differ.
 
-A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data. A link
-may pin a mask of a model that is not on the board: the page then identifies that model first.
+A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data.
 """
 
 from __future__ import annotations
@@ -10,25 +9,21 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from cahp import hub, models
-from cahp.cards import ModelCard
 from cahp.recoveries import RECOVERIES
-from cahp.run.settings import Settings
 from cahp.studies.versus import Variant, Versus, only, versus
 from cahp.ui.budget import notes
-from cahp.ui.frame import address
 from cahp.ui.frame.running import offer_again, show_in_row
-from cahp.ui.parts.display import plain, problem, show_texts
+from cahp.ui.parts.display import plain, show_texts
 from cahp.ui.session.explorer import Explorer, Pin
-from cahp.ui.session.opening import Source, look_up, permitted
+from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
-from cahp.values import CahpError, HeadMask, Progress
+from cahp.values import HeadMask, Progress
 from cahp.words import side_by_side
 
 #: The tab below the board that shows the texts.
 TAB = "Compare A and B"
-#: Seconds that a page waits for the comparison, and for a model that a link names.
-_COMPARED_S, _LOOKED_UP_S = 0.05, 0.3
+#: Seconds that a page waits for the comparison.
+_COMPARED_S = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +45,8 @@ def _compare(pair: _AgainstPinned, _: Progress) -> Versus | None:
     return versus((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b))
 
 
-def _look_up(settings: Settings, progress: Progress) -> tuple[Settings, ModelCard]:
-    # Large downloads need the dialog, which shows their size.
-    with hub.consent_from(lambda *_: False), hub.progress_to(progress):
-        return look_up(settings)
-
-
 #: Compare the two. A comparison of a mask that has left the board is dropped.
 VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(_compare, lambda pair: f"versus-{pair}", newest=True)
-#: Identify the model of a link's pin; its weights are loaded when it is compared.
-LOOK_UP: Kind[Settings, tuple[Settings, ModelCard]] = Kind(
-    _look_up, lambda settings: f"pinned-{settings.model}-{settings.prompt}-{settings.answers}", io=True
-)
 
 
 def draw_button(explorer: Explorer) -> None:
@@ -73,7 +58,7 @@ def draw_button(explorer: Explorer) -> None:
         "shape. The board marks the heads that only A or only B keeps",
     ):
         notes.clear()
-        explorer.pinned, explorer.pin_asked = Pin(_on_board(explorer), explorer.card, explorer.settings), {}
+        explorer.pinned = Pin(_on_board(explorer), explorer.card, explorer.settings)
         explorer.detail = TAB
         st.rerun()
 
@@ -86,17 +71,11 @@ def comparable_mask(explorer: Explorer) -> HeadMask | None:
 
 def draw(explorer: Explorer) -> None:
     """Draw what A and B share and how their predictions differ, above the board; before a run, whether they can be."""
-    take_link(explorer)
     pin, measured = explorer.pinned, explorer.results.run is not None
-    if pin is None and not (measured and explorer.pin_asked):
-        return
-    if pin is not None and not measured and pin.is_of(explorer.card):
+    if pin is None or (not measured and pin.is_of(explorer.card)):
         return
     with st.container(border=True, key="pinned"):
-        open_label = None
-        if pin is None:
-            open_label = _draw_link(explorer)
-        elif why := pin.mismatch(explorer.card):
+        if why := pin.mismatch(explorer.card):
             a, b = _names(pin, explorer)
             st.markdown(
                 f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be compared: {plain(why)}. "
@@ -111,13 +90,10 @@ def draw(explorer: Explorer) -> None:
                 "**B**."
             )
         with st.container(horizontal=True, gap="small"):
-            if open_label is not None and st.button(open_label, key="pin-open"):
-                _start_look_up(explorer, permitted(address.pin_settings(explorer.pin_asked)))
-                st.rerun()
-            if measured and comparable_mask(explorer) is not None and pin is not None:
+            if measured and comparable_mask(explorer) is not None:
                 _draw_swap(explorer, pin)
             if st.button("Unpin", key="pin-forget"):
-                explorer.pinned, explorer.pin_asked = None, {}
+                explorer.pinned = None
                 if explorer.detail == TAB:
                     explorer.detail = "Where the heads lie"
                 st.rerun()
@@ -232,60 +208,3 @@ def draw_texts(explorer: Explorer) -> None:
                 "text": [side_by_side(inputs[row]) for row in rows],
             }
         )
-
-
-# The pin of a link -------------------------------------------------------------------------------------------
-
-
-def take_link(explorer: Explorer) -> None:
-    """Pin the mask of a link once its model is identified, or is the one on the board."""
-    fields, here = explorer.pin_asked, explorer.settings
-    if not fields:
-        return
-    try:
-        settings = permitted(address.pin_settings(fields))
-    except CahpError:
-        # It stays in the address, and ``draw`` shows why it waits.
-        return
-    job = explorer.work.job(LOOK_UP, settings)
-    if (here.model, here.prompt, here.answers) == (settings.model, settings.prompt, settings.answers):
-        opened = here, explorer.card
-    elif job is not None and job.result is not None:
-        opened = job.result
-    else:
-        return
-    explorer.pin_asked = {}
-    try:
-        explorer.pinned = address.read_pin(fields, *opened)
-    except CahpError as error:
-        notes.write(error)
-
-
-def _draw_link(explorer: Explorer) -> str | None:
-    """Draw the pin of the link, and return the label of the button that identifies its model (None: no button)."""
-    settings = address.pin_settings(explorer.pin_asked)
-    pins = f"This link pins a mask of **{plain(settings.model[:200])}** as **A**"
-    try:
-        settings = permitted(settings)
-    except CahpError as error:
-        st.markdown(f"{pins}, but {plain(str(error))}.")
-        return None
-    if settings.model in models.BUILTINS and explorer.work.job(LOOK_UP, settings) is None:
-        _start_look_up(explorer, settings)
-    job = explorer.work.job(LOOK_UP, settings)
-    if job is None or job.state == "cancelled":
-        st.markdown(f"{pins}. To compare it with the board, that model is read from a folder or the network.")
-        return "Open it"
-    if not job.ended:
-        show_in_row(job, "Identifying the pinned model", key="pin-open-cancel")
-    elif job.error is not None:
-        problem(job.error)
-        st.markdown(f"{pins}. Open that model (*Change model or data*), or try again.")
-        return "Try again"
-    # Once it is identified, the next run of the page uses it.
-    return None
-
-
-def _start_look_up(explorer: Explorer, settings: Settings) -> None:
-    if explorer.work.start(LOOK_UP, settings).wait(_LOOKED_UP_S):
-        st.rerun()

@@ -15,8 +15,6 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, data, models
-from cahp.board.state import Choices
-from cahp.cards import ModelCard
 from cahp.goals import Goal
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.command_line import to_text
@@ -39,9 +37,7 @@ _LONGEST_NAME, _LONGEST = 200, 4_000
 _COLUMNS = tuple(name for name, setting in describe_settings().items() if setting.link == "source")
 _CHOICES = tuple(name for name, setting in describe_settings().items() if setting.link == "choice")
 _SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
-#: The pin, and with a prefix the fields that open its model, where that is not the model of the address.
-_PINNED_MODEL = ("model", *PROMPT, "label_map")
-_PINNED = ("pin", "pin-recover", *(f"pin-{name}" for name in _PINNED_MODEL))
+_PINNED = ("pin", "pin-recover")
 _BOARD = ("budget", "goal", "mask", "recover", *_PINNED)
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
@@ -69,7 +65,7 @@ class Wish:
         Raises:
             OptionError: If a field is invalid.
         """
-        return _settings_of(self.fields)
+        return replace(bundled.SETTINGS, **{"data": None, **_parse(self.fields)})
 
 
 # Reading an address ------------------------------------------------------------------------------------------
@@ -104,10 +100,6 @@ def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
 
 def _pick(params: Mapping[str, str], names: tuple[str, ...], *, longest: int = _LONGEST) -> dict[str, str]:
     return {name: params[name][:longest] for name in names if name in params}
-
-
-def _settings_of(fields: Mapping[str, str]) -> Settings:
-    return replace(bundled.SETTINGS, **{"data": None, **_parse(fields)})
 
 
 def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -158,39 +150,14 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         explorer.board.set_budget(None if table is None else reach(table, Goal.parse(fields["goal"])).heads)
     pin = {name: value for name, value in fields.items() if name in _PINNED}
     if pin == _describe_pin(explorer):
-        # The pin may be of another model that is already looked up.
+        # A pin of another model is in no link, and stays.
         return
-    explorer.pinned, explorer.pin_asked = None, {}
-    if "pin" in pin and "pin-model" in pin:
-        pin_settings(pin)
-        explorer.pin_asked = pin
-    elif "pin" in pin:
-        explorer.pinned = read_pin(pin, explorer.settings, explorer.card)
-
-
-def pin_settings(fields: Mapping[str, str]) -> Settings:
-    """Return the settings that open the model of a link's pin.
-
-    Raises:
-        CahpError: If a field is invalid.
-    """
-    if any(len(text) > _LONGEST for text in fields.values()):
-        raise CahpError(f"The pin in this link has a field of more than {_LONGEST:,} characters. Pin the mask again.")
-    pinned = {name: fields[f"pin-{name}"] for name in _PINNED_MODEL if f"pin-{name}" in fields}
-    # A pinned mask is only compared, so it may empty a layer.
-    return _settings_of({**pinned, "min_per_layer": "0"})
-
-
-def read_pin(fields: Mapping[str, str], settings: Settings, card: ModelCard) -> Pin:
-    """Return the pin in a link, of the model of ``card``.
-
-    Raises:
-        MaskError: If its mask does not fit this model.
-    """
-    mask = mask_from_hex(fields["pin"], card.layers, card.heads)
-    Choices(card, settings).check(mask)
-    recover = NONE.name if mask.empty_layers else _parse_recovery(fields.get("pin-recover"))
-    return Pin(Variant(mask, recover), card, settings)
+    explorer.pinned = None
+    if "pin" in pin:
+        mask = mask_from_hex(pin["pin"], explorer.card.layers, explorer.card.heads)
+        explorer.choices().check(mask)
+        recover = NONE.name if mask.empty_layers else _parse_recovery(pin.get("pin-recover"))
+        explorer.pinned = Pin(Variant(mask, recover), explorer.card, explorer.settings)
 
 
 # Writing an address ------------------------------------------------------------------------------------------
@@ -222,18 +189,12 @@ def describe(explorer: Explorer) -> dict[str, str]:
 
 
 def _describe_pin(explorer: Explorer) -> dict[str, str]:
-    """Return the fields of the pin; none if they are too long, and then only the session keeps it."""
+    """Return the fields of the pin; none if it is of another model, and then only the session keeps it."""
     pin = explorer.pinned
-    if pin is None:
-        return dict(explorer.pin_asked)
-    fields = {"pin": mask_to_hex(pin.variant.mask)}
-    if pin.variant.recover != NONE.name:
-        fields["pin-recover"] = pin.variant.recover
-    if pin.is_of(explorer.card):
-        return fields
-    values = {name: getattr(pin.settings, name) for name in _PINNED_MODEL}
-    model = {f"pin-{name}": to_text(value) for name, value in values.items() if value}
-    return {} if max(map(len, model.values())) > _LONGEST else fields | model
+    if pin is None or not pin.is_of(explorer.card):
+        return {}
+    recovery = {} if pin.variant.recover == NONE.name else {"pin-recover": pin.variant.recover}
+    return {"pin": mask_to_hex(pin.variant.mask), **recovery}
 
 
 def write(explorer: Explorer) -> None:

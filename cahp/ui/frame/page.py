@@ -177,7 +177,7 @@ def _replace(explorer: Explorer, source: Source) -> Explorer:
     explorer.close()
     st.session_state[_EXPLORER] = new = Explorer(explorer.id, source)
     # A pin is compared with the other model too, or waits until its own model is back.
-    new.pinned, new.pin_asked = explorer.pinned, explorer.pin_asked
+    new.pinned = explorer.pinned
     return new
 
 

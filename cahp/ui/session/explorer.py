@@ -6,7 +6,6 @@ belongs to one session and cannot be reached from another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -86,8 +85,6 @@ class Explorer:
         self.recover = NONE.name
         #: A pruned model to compare with the board, if one is pinned.
         self.pinned: Pin | None = None
-        #: Address fields of a pin whose model is not looked up yet.
-        self.pin_asked: Mapping[str, str] = {}
         #: Progress of the latest distillation, once it trains.
         self.training: Training | None = None
         #: The head that was clicked last, as a flat index.

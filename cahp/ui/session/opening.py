@@ -112,16 +112,6 @@ class Upload:
             yield replace(parts, divided=True) if len(tables) == 1 else parts
 
 
-def look_up(settings: Settings) -> tuple[Settings, ModelCard]:
-    """Find a model without its data: return the settings as permitted here, and its card.
-
-    Raises:
-        CahpError: If there is no such model, or access to it is not permitted.
-    """
-    settings = permitted(settings)
-    return settings, _card(settings)
-
-
 def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
     """Check access to the model and data, and return the settings with their resolved names.
 
