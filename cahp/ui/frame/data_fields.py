@@ -50,13 +50,9 @@ class DialogState:
     is_open: bool = False
     #: Why the last choice failed to open.
     failure: str | None = None
-    #: The link that the dialog was filled in for, and its settings until files are chosen.
-    filled: Wish | None = None
-    linked: Settings | None = None
-    #: The link that is being opened, and whether its model and data were chosen in the dialog.
+    #: The link that is being opened (None: a choice in the dialog).
     opening: Wish | None = None
-    chosen: bool = False
-    #: Uploaded files that are being opened, which the boxes of a closed dialog do not keep.
+    #: Uploaded files that are being opened, which boxes that are not drawn do not keep.
     upload: Upload | None = None
     #: The model, and the hub data, that were looked up last, with their names.
     model: tuple[str, ModelCard] | None = None
@@ -85,13 +81,11 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     if picked == WITH_MODEL:
         return settings, None
     if picked in (FILES, PASTED):
-        upload = _upload() if picked == FILES else _paste()
+        upload = draw_upload("source-file") if picked == FILES else _paste()
         if upload is None:
             return None
-        # As a command names them that is run beside the files.
-        place = upload.name if len(upload.files) == 1 else "."
         with upload.open() as parts:
-            matched = _assign_roles(parts, card, replace(settings, data=place))
+            matched = _assign_roles(parts, card, settings)
         return None if matched is None else (matched, upload)
     name = str(picked)
     if picked == ELSEWHERE:
@@ -140,13 +134,17 @@ def _paste() -> Upload | None:
     return Upload({_PASTED_FILE: text.encode(errors="replace")}) if text.strip() else None
 
 
-def _upload() -> Upload | None:
-    """Draw the box for files and return them, or those that are being opened."""
+def draw_upload(key: str) -> Upload | None:
+    """Draw the box for files and return them, or those that failed to open (None: no files yet).
+
+    Raises:
+        DataError: If there are too many files.
+    """
     uploaded = st.file_uploader(
         "One file with texts, or separate files for train, validation and test",
         type=_SUFFIXES,
         accept_multiple_files=True,
-        key="source-file",
+        key=key,
     )
     upload = dialog_state().upload
     if uploaded:
@@ -214,10 +212,10 @@ def _splits(parts: data.Parts) -> dict[str, str]:
 
 def _documents(part: str) -> Literal["paragraph", "line"]:
     """Draw a choice of the documents of a text file; other files have none."""
-    setting, linked = describe()["documents"], dialog_state().linked
+    setting = describe()["documents"]
     if not part.lower().endswith(".txt"):
         return "paragraph"
-    _reset_choices("source", part, {"documents": setting.default if linked is None else linked.documents})
+    _reset_choices("source", part, {"documents": setting.default})
     chosen = st.segmented_control(
         "Each document is a", setting.choices, key="source-documents", required=True, persist_state="session"
     )
@@ -234,12 +232,7 @@ def _columns(table: Table, part: str, card: ModelCard) -> data.Columns:
     st.dataframe(shown, hide_index=True)
     chosen = data.Columns(names[0], None, NO_LABELS)
     if len(names) > 1:
-        guess, linked = data.guess_columns(names, rows, card.labels), dialog_state().linked
-        if linked is not None and linked.text_column is not None and linked.label_column is not None:
-            # The columns that a link names, if the file has them.
-            columns = data.Columns(linked.text_column, linked.pair_column, linked.label_column)
-            if {columns.text, columns.label, columns.pair or columns.text} <= {*names, NO_LABELS}:
-                guess = columns
+        guess = data.guess_columns(names, rows, card.labels)
         roles = {"text": guess.text, "pair": guess.pair or NO_LABELS, "label": guess.label or NO_LABELS}
         _reset_choices("column", (part, names), roles)
         left, middle, right = st.columns(3)
@@ -299,9 +292,7 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
 
 def _match_by_hand(labels: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, str] | None:
     alike = {name.strip().casefold(): name for name in classes}
-    settings = dialog_state().linked
-    linked = {} if settings is None else {label: name for label, name in settings.label_map.items() if name in classes}
-    defaults = {str(at): linked.get(label, alike.get(label.strip().casefold())) for at, label in enumerate(labels)}
+    defaults = {str(position): alike.get(label.strip().casefold()) for position, label in enumerate(labels)}
     _reset_choices("map", (labels, classes), defaults)
     chosen = {
         label: st.selectbox(

@@ -14,9 +14,8 @@ from cahp.api.preflight import default_seconds
 from cahp.cards import ModelCard
 from cahp.files import expanded, is_there
 from cahp.models.description import add_prompt, explain_missing_classes
-from cahp.run.command_line import to_text
 from cahp.run.settings import Settings
-from cahp.ui.frame import address, data_fields
+from cahp.ui.frame import data_fields
 from cahp.ui.frame.address import OPENING, WISH, Wish
 from cahp.ui.frame.data_fields import dialog_state
 from cahp.ui.frame.running import follow
@@ -38,10 +37,7 @@ _PROMPT_HELP = (
 
 
 def offer(explorer: Explorer) -> None:
-    """Show on the page that a link waits for consent, or how far it is with opening.
-
-    Draw it before ``change_button``, whose dialog it may open.
-    """
+    """Show on the page that a link waits for consent, or how far it is with opening."""
     wish = st.session_state.get(WISH)
     if wish is not None:
         with st.container(key="wish"):
@@ -73,7 +69,7 @@ def finish(job: Job[Source]) -> Wish | None:
         return wish
     if wish is not None:
         st.session_state[WISH] = wish
-    if state.chosen and job.error:
+    elif job.error:
         state.is_open, state.failure = True, job.error
     return None
 
@@ -86,64 +82,55 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
         linked += f" on {wish.fields['data'] if wish.files is None else 'uploaded files'}"
     if "prompt" in wish.fields:
         linked += f" with the prompt “{wish.fields['prompt'][:200]}”"
-    settings: Settings | None = None
+    ready: tuple[Settings, Upload | None] | None = None
     reason = ". Opening it reads from a folder or the network."
     if wish.files is not None:
-        reason = ", which no link contains. Upload them to see its view."
+        reason = ", which no link contains. Upload them here to see its view."
     try:
         permitted(wish.settings)
-        settings = wish.settings
+        ready = wish.settings, None
     except CahpError as error:
         reason = f", but {plain(str(error))}."
     st.info(f"This link is for {plain(linked)}{reason} {instead}")
+    if ready is not None and wish.files is not None:
+        ready = _draw_files(wish.settings)
     with st.container(horizontal=True, gap="small"):
-        if settings is not None and wish.files is not None:
-            state = dialog_state()
-            if st.button("Upload files", key="bring-files", type="primary") or state.filled != wish:
-                state.filled, state.linked, state.is_open = wish, settings, True
-                _fill_in(wish.fields["model"], settings)
-        elif settings is not None and st.button("Open it", key="open-wish", type="primary"):
-            _open(explorer, settings, None, wish=wish)
+        if ready is not None and st.button("Open it", key="open-wish", type="primary"):
+            _open(explorer, *ready, wish=wish)
         if st.button("Dismiss", key="leave-wish", type="tertiary"):
-            dialog_state().linked = None
-            _close()
             del st.session_state[WISH]
             st.rerun()
 
 
-def _fill_in(model: str, linked: Settings) -> None:
-    """Fill in the dialog from a link to uploaded files; only the files are missing."""
-    builtin = model in models.BUILTINS
-    st.session_state["source-model"] = model if builtin else _OTHER_MODEL
-    if not builtin:
-        st.session_state["source-model-name"] = model
-    for own in (True, False):
-        st.session_state[f"source-data-{own}"] = data_fields.FILES
-    if linked.prompt is not None:
-        for language in _PROMPTS:
-            st.session_state[f"prompt-{language}"] = linked.prompt
-        st.session_state["prompt-answers"] = to_text(tuple(linked.answers))
-    for kind in ("column", "map"):
-        st.session_state.pop(f"source-{kind}-of", None)
+def _draw_files(linked: Settings) -> tuple[Settings, Upload] | None:
+    """Draw the box for the files of a link; return its settings and the files (None: none that can be used yet)."""
+    try:
+        upload = data_fields.draw_upload("wish-file")
+        if upload is None:
+            return None
+        # The names of files are in no link, so neither are their splits.
+        with upload.open() as parts:
+            return replace(linked, splits={} if parts.divided else data.guess_splits(parts)), upload
+    except CahpError as error:
+        problem(error)
+        return None
 
 
-def _open(
-    explorer: Explorer, settings: Settings, upload: Upload | None, *, chosen: bool = False, wish: Wish | None = None
-) -> None:
+def _open(explorer: Explorer, settings: Settings, upload: Upload | None, *, wish: Wish | None = None) -> None:
     """Open a model and data in the background (they may have to be downloaded) and show them when they are ready.
 
-    ``chosen``: in the dialog, whose button is the consent to a download.
+    They are those of the link ``wish``, or were chosen in the dialog, whose button is the consent to a download.
     """
 
     def open_source(progress: Progress) -> Source:
-        with hub.consent_from(lambda *_: chosen), hub.progress_to(progress):
+        with hub.consent_from(lambda *_: wish is None), hub.progress_to(progress):
             return Source.open(settings, upload)
 
     job = jobs.submit(explorer.id, "open", open_source, rank=jobs.Rank.QUICK, io=True)
     st.session_state[OPENING] = job
     st.session_state.pop(WISH, None)
     state = dialog_state()
-    state.opening, state.chosen, state.linked, state.upload = wish, chosen, None, upload
+    state.opening, state.upload = wish, upload
     _close()
     job.wait(3.0)
     st.rerun()
@@ -153,11 +140,7 @@ def choose(explorer: Explorer) -> None:
     """Draw the dialog: choose a model and data, check them, and open them."""
     if dialog_state().failure is not None:
         problem(dialog_state().failure)
-    wish = st.session_state.get(WISH)
     fields: dict[str, Any] = {"limit": explorer.settings.limit, "eval_limit": explorer.settings.eval_limit}
-    if wish is not None and wish.files is not None:
-        fields = address.read_choices(wish.fields)
-        st.caption("These fields come from the link. Upload its files to open it.")
     try:
         name = _choose_model()
         card = _describe_model(name) if name else None
@@ -173,8 +156,7 @@ def choose(explorer: Explorer) -> None:
         # The label tells the size of the download: pressing it is the consent.
         label = f"Download {size_of(missing)} and use this model and data" if missing else "Use this model and data"
         if st.button(label, type="primary", key="use-source"):
-            linked = wish is not None and wish.files is not None and upload is not None
-            _open(explorer, settings, upload, chosen=True, wish=wish if linked else None)
+            _open(explorer, settings, upload)
     except CahpError as error:
         problem(error)
 

@@ -146,6 +146,8 @@ class Source:
         settings = permitted(settings, upload)
         card = _card(settings)
         if upload is not None:
+            # As a command names them that is run beside the files.
+            settings = replace(settings, data=upload.name if len(upload.files) == 1 else ".")
             with upload.open() as parts:
                 raw = parts.read(**settings.columns)
         elif settings.columns != Settings().columns or data_name(settings, card) != BBC_NEWS:
