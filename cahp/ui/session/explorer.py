@@ -19,7 +19,6 @@ from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.versus import Variant, mismatch
-from cahp.ui.session import lifetime
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
@@ -91,7 +90,6 @@ class Explorer:
         self.selected: int | None = None
         #: The tab that is open below the board.
         self.detail = "Where the heads lie"
-        lifetime.register(self)
 
     # Model and data ------------------------------------------------------------------------------------------
 

@@ -6,8 +6,6 @@ import gc
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import Any
-from weakref import WeakSet
 
 from streamlit.runtime import Runtime
 
@@ -25,9 +23,6 @@ _DRAWING = "ScriptRunner.scriptThread"
 
 #: When each session was last seen, on the clock of ``monotonic``.
 _seen: dict[str, float] = {}
-#: Objects that live as long as their session, whose ``id`` they have.
-_sessions: WeakSet[Any] = WeakSet()
-_lock = threading.Lock()
 _last_drawn = 0.0
 
 
@@ -50,12 +45,6 @@ def is_served(session_id: str) -> bool:
     return Runtime.exists() and Runtime.instance().is_active_session(session_id) is True
 
 
-def register(session: Any) -> None:
-    """Remember an object with the ``id`` of its session, weakly: it is freed when the session is closed."""
-    with _lock:
-        _sessions.add(session)
-
-
 def page_drawn() -> None:
     """Note that a page, or a part of one, is being drawn."""
     global _last_drawn
@@ -69,27 +58,18 @@ def is_quiet() -> bool:
     return not drawing and monotonic() - _last_drawn > _QUIET_S
 
 
-def free_closed() -> bool:
-    """Collect garbage if a session was closed; return whether one was.
+def start_cleaning(cancel_abandoned: Callable[[], None]) -> None:
+    """Start a thread that cancels jobs of closed sessions and frees their memory, as long as the process lives.
 
     The objects of a session refer to each other, and Python would keep them until enough other garbage came together.
     Streamlit itself keeps up to 128 sessions for two minutes after their connection broke, in case it comes back.
     """
-    with _lock:
-        closed = Runtime.exists() and not all(Runtime.instance().is_active_session(open_.id) for open_ in _sessions)
-    if closed:
-        gc.collect()
-    return closed
-
-
-def start_cleaning(cancel_abandoned: Callable[[], None]) -> None:
-    """Start a thread that cancels jobs of closed sessions and frees their memory, as long as the process lives."""
 
     def clean() -> None:
         while True:
             sleep(_CHECK_S)
             cancel_abandoned()
             if is_quiet():
-                free_closed()
+                gc.collect()
 
     threading.Thread(target=clean, name="cahp-memory", daemon=True).start()
