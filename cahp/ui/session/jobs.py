@@ -34,8 +34,6 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 _log = logging.getLogger(__name__)
 #: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
 _EXIT_S = 30.0
-#: Sessions whose last turn is remembered, also while they have nothing in the queue.
-_REMEMBERED = 1000
 
 
 class Rank(IntEnum):
@@ -55,7 +53,7 @@ class Place:
 
 
 class Job(Generic[T]):
-    """Work of one session, or of several that share it; ``state`` and ``result`` change when it ends.
+    """Work of one session; ``state`` and ``result`` change when it ends.
 
     Args:
         worker: The queue that it waits in, with its threads.
@@ -66,7 +64,6 @@ class Job(Generic[T]):
         rank: Its priority.
         expected: Seconds that it may take.
         headline: The only stage whose progress is shown (None: all stages).
-        shared: Whether all sessions share one job with this key, which goes on as long as one of them is open.
     """
 
     _ids = itertools.count(1)
@@ -81,14 +78,11 @@ class Job(Generic[T]):
         rank: Rank = Rank.RUN,
         expected: float | None = None,
         headline: str | None = None,
-        shared: bool = False,
     ):
         self.id = next(self._ids)
-        self.session_id, self.key, self.rank, self.shared = session_id, key, rank, shared
+        self.session_id, self.key, self.rank = session_id, key, rank
         #: Jobs of a kind take about the same time.
         self.kind = key.partition("-")[0]
-        #: The sessions that wait for it.
-        self.sessions = {session_id}
         self.state: State = "queued"
         self.stage, self.done, self.total = "", 0, 0
         self.result: T | None = None
@@ -110,26 +104,12 @@ class Job(Generic[T]):
         return self._end.wait(seconds)
 
     def is_wanted(self) -> bool:
-        """Return whether any session that waits for it is still open."""
-        return any(is_alive(session_id) for session_id in self.sessions.copy())
+        """Return whether the session that waits for it is still open."""
+        return is_alive(self.session_id)
 
-    def join(self, session_id: str) -> bool:
-        """Return whether this session waits for it; a shared job lets it join until the end."""
-        with self._ending:
-            if self.shared and not self.ended and not self._stop.is_set():
-                self.sessions.add(session_id)
-        return session_id in self.sessions
-
-    def cancel(self, session_id: str | None = None) -> None:
-        """End the job at once; work that has started stops at its next batch, and its result is dropped.
-
-        A shared job ends when its last session cancels it; with ``session_id`` only this one leaves it.
-        """
-        with self._ending:
-            self.sessions.discard(session_id or "")
-            if session_id is not None and self.sessions:
-                return
-            self._stop.set()
+    def cancel(self) -> None:
+        """End the job at once; work that has started stops at its next batch, and its result is dropped."""
+        self._stop.set()
         self._worker.drop(self)
         # Loading a model reports nothing for seconds: cancelling does not wait for it.
         self._finish("cancelled")
@@ -227,7 +207,7 @@ class Turns:
     def __init__(self) -> None:
         #: The jobs in any order: one that was interrupted is the oldest of its session again.
         self.waiting: list[Job[Any]] = []
-        #: The number of each session's last turn, the oldest first.
+        #: The number of each session's last turn; forgotten when the queue is empty.
         self.served: dict[str, int] = {}
         self._turn = 0
 
@@ -238,10 +218,7 @@ class Turns:
         if job is not None:
             self.waiting.remove(job)
             self._turn += 1
-            self.served.pop(job.session_id, None)
             self.served[job.session_id] = self._turn
-            if len(self.served) > _REMEMBERED:
-                del self.served[next(iter(self.served))]
         return job
 
     def order(self) -> list[Job[Any]]:
@@ -265,11 +242,11 @@ class Worker:
         self._closing = False
 
     def submit(self, job: Job[Any]) -> Job[Any]:
-        """Queue a job and return it; if an unfinished one has the same key, return that instead."""
+        """Queue a job and return it; if an unfinished one of its session has the same key, return that instead."""
         with self._change:
             unfinished = self.unfinished()
             for other in unfinished:
-                if (other.key, other.shared) == (job.key, job.shared) and other.join(job.session_id):
+                if (other.key, other.session_id) == (job.key, job.session_id):
                     return other
             turns = self._turns[job.rank]
             if not any(other.rank == job.rank for other in unfinished):
@@ -389,7 +366,7 @@ def submit(
 
 def unfinished(session_id: str) -> list[Job[Any]]:
     """Return a session's jobs that are queued or running."""
-    return [job for worker in (_worker, _io_worker) for job in worker.unfinished() if session_id in job.sessions]
+    return [job for worker in (_worker, _io_worker) for job in worker.unfinished() if job.session_id == session_id]
 
 
 def cancel_abandoned() -> None:

@@ -197,8 +197,7 @@ class Kind(Generic[S, T]):
     """A kind of job on a subject ``S`` with a result ``T``.
 
     ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one. With a
-    ``headline`` only the progress of that stage is shown. ``shared``: sessions share a job with the same key. ``io``:
-    it waits for a disk or the network. ``expected`` estimates its seconds.
+    ``headline`` only the progress of that stage is shown. ``expected`` estimates its seconds.
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -206,8 +205,6 @@ class Kind(Generic[S, T]):
     rank: Rank = Rank.QUICK
     awaited: bool = True
     newest: bool = False
-    shared: bool = False
-    io: bool = False
     headline: str | None = None
     expected: Callable[[S], float | None] = lambda _: None
 
@@ -230,7 +227,6 @@ WARM: Kind[Bench, None] = Kind(
     lambda bench: f"warm-{bench.card.sha256}-{bench.evaluation.sha256}-{bench.settings.device}",
     Rank.BACKGROUND,
     awaited=False,
-    shared=True,
 )
 #: Evaluate the mask on the board.
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
@@ -266,7 +262,7 @@ class Work:
         """Start a job of this kind; if the same one is in progress, return that."""
         key, earlier = kind.key(subject), self._jobs.get(kind)
         if kind.newest and earlier is not None and earlier.key != key:
-            earlier.cancel(self._session_id)
+            earlier.cancel()
         work: Any = partial(kind.work, subject)
         job: Job[T] = jobs.submit(
             self._session_id,
@@ -275,8 +271,6 @@ class Work:
             rank=kind.rank,
             expected=kind.expected(subject),
             headline=kind.headline,
-            shared=kind.shared,
-            io=kind.io,
         )
         self._jobs[kind] = job
         return job
@@ -296,7 +290,7 @@ class Work:
         for kind in kinds:
             job = self._jobs.pop(kind, None)
             if job is not None:
-                job.cancel(self._session_id)
+                job.cancel()
 
     def pending(self) -> bool:
         """Return whether a job is in progress whose result a page will show."""
@@ -305,4 +299,4 @@ class Work:
     def close(self) -> None:
         """Cancel all jobs of this session."""
         for job in jobs.unfinished(self._session_id):
-            job.cancel(self._session_id)
+            job.cancel()

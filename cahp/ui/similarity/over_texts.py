@@ -20,12 +20,11 @@ from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import measure
 from cahp.words import number, percent, span
 
-#: Attention targets of every head; shared by all sessions of a model and its texts.
+#: Attention targets of every head.
 HABITS: Kind[Bench, HeadHabits] = Kind(
     lambda bench, _: head_habits(bench),
     lambda bench: f"habits-{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}",
     awaited=False,
-    shared=True,
 )
 
 
