@@ -1,6 +1,6 @@
 """Access rules of the explorer: its hosts, its token, and which files and hub ids may be opened.
 
-``cahp explore`` passes them to the server in environment variables, which the server reads once.
+``cahp explore`` passes them to the server in an environment variable, which the server reads once.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import urlencode
 
+import msgspec
+
 from cahp.files import is_there
 from cahp.values import CahpError
 
 #: The query parameter with the token.
 TOKEN = "token"  # noqa: S105 - its name
-_PREFIX = "CAHP_EXPLORE_"
+#: The environment variable with the rules, as JSON.
+_VARIABLE = "CAHP_EXPLORE_ACCESS"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: A Host header: a name or an address (IPv6 in brackets), with or without a port.
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
@@ -60,22 +63,14 @@ class Access:
             object.__setattr__(self, "data_root", root)
 
     def environment(self) -> dict[str, str]:
-        """Return these rules as environment variables for another process; defaults are empty."""
-        values = {
-            "HOSTS": " ".join(self.hosts),
-            "TOKEN": self.token,
-            "PUBLIC": "1" if self.public else "",
-            "DATA_ROOT": "" if self.data_root is None else str(self.data_root),
-        }
-        return {_PREFIX + name: value for name, value in values.items()}
+        """Return these rules as an environment variable for another process."""
+        return {_VARIABLE: msgspec.json.encode(self, enc_hook=str).decode()}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Access:
-        """Read what ``environment()`` wrote; empty and missing variables are defaults."""
-        hosts, token, public, root = (
-            environment.get(_PREFIX + name, "") for name in ("HOSTS", "TOKEN", "PUBLIC", "DATA_ROOT")
-        )
-        return cls(tuple(hosts.split()), token, bool(public), Path(root) if root else None)
+        """Read what ``environment()`` wrote; without it, the rules are the defaults."""
+        rules = environment.get(_VARIABLE, "{}")
+        return msgspec.json.decode(rules, type=cls, dec_hook=lambda kind, value: kind(value))
 
     # Requests ----------------------------------------------------------------------------------------------------
 
