@@ -6,10 +6,8 @@ has their paths.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -34,8 +32,6 @@ from cahp.values import CahpError
 _EXPLORER, _NOTE = "cahp_explorer", "cahp_note"
 #: Session key: earlier models and data by their fields in the address; and how many are kept.
 _SOURCES, _REMEMBERED = "cahp_sources", 2
-#: A page's file: a number, which orders it, and its name, as Streamlit reads them.
-_FILE = re.compile(r"(\d+)_(\w+)")
 
 
 def page(title: str) -> Explorer:
@@ -59,8 +55,8 @@ def page(title: str) -> Explorer:
     source_dialog.offer(explorer)
     with st.sidebar:
         with st.container(key="pages", gap=None):
-            for script in _app_pages():
-                _page_link(script, script.label)
+            for label in _app_pages():
+                link(label, label)
         _sidebar(explorer)
     if note := st.session_state.pop(_NOTE, None):
         problem(note)
@@ -202,47 +198,27 @@ def _session_id() -> str:
 # Links to pages ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PageScript:
-    """A page of the app: its label in the navigation, and its script's path for Streamlit's links."""
-
-    label: str
-    path: str
-
-    @property
-    def key(self) -> str:
-        """Its name in calls of ``link``."""
-        return self.label.lower().replace(" ", "-")
-
-
 @cache
-def find_pages(folder: Path) -> tuple[PageScript, ...]:
-    """Return the pages of the app in ``folder``: home, then the scripts in ``pages/`` in the order of their numbers.
+def find_pages(folder: Path) -> dict[str, str]:
+    """Return the pages of the app in ``folder``, Home first, as scripts by label: ``{"Learn": "pages/6_Learn.py"}``.
 
     The folder is read once, as pages do not change while a server runs.
     """
-    home = [PageScript("Home", "app.py")] if (folder / "app.py").is_file() else []
-    named = [(path.name, match) for path in folder.glob("pages/*.py") if (match := _FILE.fullmatch(path.stem))]
-    named.sort(key=lambda pair: int(pair[1][1]))
-    return (*home, *(PageScript(match[2].replace("_", " "), f"pages/{name}") for name, match in named))
+    scripts = sorted(folder.glob("pages/[0-9]_*.py"))
+    return {"Home": "app.py", **{path.stem[2:]: f"pages/{path.name}" for path in scripts}}
 
 
 def link(key: str, label: str, **more: str) -> None:
-    """Draw a link to another page with the same view and ``more`` fields in its address."""
-    for script in _app_pages():
-        if script.key == key:
-            _page_link(script, label, **more)
-
-
-def _app_pages() -> tuple[PageScript, ...]:
-    context = get_script_run_ctx()
-    return () if context is None else find_pages(Path(context.main_script_path).parent)
-
-
-def _page_link(script: PageScript, label: str, **more: str) -> None:
+    """Draw a link to the page ``key``, its label in lower case, with the same view and ``more`` address fields."""
     # Where a page was started on its own, there is no other.
     with suppress(StreamlitAPIException, KeyError):
-        st.page_link(script.path, label=label, query_params={**st.query_params.to_dict(), **more})
+        script = _app_pages()[key.capitalize()]
+        st.page_link(script, label=label, query_params={**st.query_params.to_dict(), **more})
+
+
+def _app_pages() -> dict[str, str]:
+    context = get_script_run_ctx()
+    return {} if context is None else find_pages(Path(context.main_script_path).parent)
 
 
 # The sidebar -------------------------------------------------------------------------------------------------
