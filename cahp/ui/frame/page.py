@@ -60,11 +60,6 @@ def page(title: str) -> Explorer:
         _sidebar(explorer)
     if note := st.session_state.pop(_NOTE, None):
         problem(note)
-    if explorer.results.outdated and explorer.results.run is None:
-        st.info(
-            "The bundled run was made with another version of this model or data, so it is not shown. Measure on this "
-            "machine to see current results."
-        )
     return explorer
 
 

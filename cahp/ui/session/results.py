@@ -44,7 +44,6 @@ class Results:
         arrays: Mapping[str, NDArray[Any]] | None = None,
         *,
         bundle: Bundle | None = None,
-        outdated: bool = False,
     ) -> None:
         #: The document of the run on screen (``cahp.run/1``) with its settings, or None before the first run.
         self.run = run
@@ -55,8 +54,6 @@ class Results:
         #: The silhouette curves of unstructured data (None: not computed).
         self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"]) if "mss_null" in self.arrays else None
         self.bundled = bundle is not None
-        #: Whether a bundled run is hidden because the model or data installed here differ from those it was made with.
-        self.outdated = outdated
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
@@ -93,9 +90,8 @@ class Results:
         if not same_evidence(settings, run.settings, ignored=("data", "label_map")):
             return cls()
         digests = (run.model.sha256, run.data.select.sha256, run.data.eval.sha256)
-        if digests != (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256):
-            return cls(outdated=True)
-        return cls(run, shipped.arrays, bundle=shipped)
+        same_inputs = digests == (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256)
+        return cls(run, shipped.arrays, bundle=shipped) if same_inputs else cls()
 
     # Clusters and tables -------------------------------------------------------------------------------------
 
