@@ -23,7 +23,7 @@ from cahp.ui.frame import address, source_dialog
 from cahp.ui.frame.running import follow, run_button
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.lifetime import is_served, page_drawn
+from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.work import RUN
 from cahp.values import CahpError
@@ -44,7 +44,7 @@ def page(title: str) -> Explorer:
         initial_sidebar_state="auto",
     )
     st.html(models.assets() / "explorer.css")
-    if is_served(_session_id()) and not enforced.is_set():
+    if not enforced.is_set():
         # Streamlit was started with this script alone, so nothing checks the token or the host.
         problem("A page cannot be opened alone. Start the explorer with cahp explore and choose the page there")
         st.stop()

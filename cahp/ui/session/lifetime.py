@@ -39,12 +39,6 @@ def is_alive(session_id: str) -> bool:
     return recent
 
 
-def is_served(session_id: str) -> bool:
-    """Return whether a server of this process shows this session to a browser; tests run pages without a server."""
-    # Streamlit's own tests replace the runtime by an object whose methods return a mock for every session.
-    return Runtime.exists() and Runtime.instance().is_active_session(session_id) is True
-
-
 def page_drawn() -> None:
     """Note that a page, or a part of one, is being drawn."""
     global _last_drawn
