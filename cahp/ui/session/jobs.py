@@ -16,7 +16,7 @@ import logging
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from copy import copy
@@ -87,12 +87,12 @@ class Job(Generic[T]):
         self.stage, self.done, self.total = "", 0, 0
         self.result: T | None = None
         self.error: str | None = None
-        self._worker, self._work, self._expected, self._headline = worker, work, expected, headline
-        self._steps: Generator[None, None, T] | None = None
+        self._worker, self._expected, self._headline = worker, expected, headline
+        self._steps: Iterator[None] = self._run(work)
         self._started: float | None = None
         #: When the current stage began, and how much of it was done then.
         self._stage_began, self._stage_base = monotonic(), 0
-        self._stop, self._end, self._ending = threading.Event(), threading.Event(), threading.Lock()
+        self._end, self._ending = threading.Event(), threading.Lock()
 
     @property
     def ended(self) -> bool:
@@ -103,13 +103,8 @@ class Job(Generic[T]):
         """Wait at most ``seconds`` for the end; return whether it has ended."""
         return self._end.wait(seconds)
 
-    def is_wanted(self) -> bool:
-        """Return whether the session that waits for it is still open."""
-        return is_alive(self.session_id)
-
     def cancel(self) -> None:
         """End the job at once; work that has started stops at its next batch, and its result is dropped."""
-        self._stop.set()
         self._worker.drop(self)
         # Loading a model reports nothing for seconds: cancelling does not wait for it.
         self._finish("cancelled")
@@ -142,8 +137,12 @@ class Job(Generic[T]):
             self._raise_if_unwanted()
 
     def _raise_if_unwanted(self) -> None:
-        if self._stop.is_set() or not self.is_wanted():
+        if self.ended or not is_alive(self.session_id):
             raise Cancelled
+
+    def _run(self, work: Callable[[Progress], Any]) -> Generator[None, None, T]:
+        result = work(self._report)
+        return (yield from result) if isinstance(result, Generator) else result
 
     def advance(self) -> bool:
         """Work until the end or the next pause; return whether there is more to do."""
@@ -152,20 +151,10 @@ class Job(Generic[T]):
                 return False
             if self._started is None:
                 self._started, self.state = monotonic(), "running"
-            work, steps = self._work, self._steps
+            steps = self._steps
         token = _progress.set(self._report)
         try:
-            if steps is None:
-                result = work(self._report)
-                if not isinstance(result, Generator):
-                    self._finish("done", result=result)
-                    return False
-                steps = result
             next(steps)
-            with self._ending:
-                if not self.ended:
-                    self._steps = steps
-                return not self.ended
         except StopIteration as stop:
             self._finish("done", result=stop.value)
         except Cancelled:
@@ -177,6 +166,8 @@ class Job(Generic[T]):
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("job %d failed: %s\n%s", self.id, type(error).__name__, frames)
             self._finish("failed", error=f"Unexpected error ({type(error).__name__}); see the server's log.")
+        else:
+            return not self.ended
         finally:
             _progress.reset(token)
         return False
@@ -188,7 +179,7 @@ class Job(Generic[T]):
                 return
             self.state, self.result, self.error = state, result, error
             # The work refers to texts and a model, which must not live as long as a page remembers the job.
-            self._work, self._steps = lambda _: None, None
+            self._steps = iter(())
             self._end.set()
 
 
@@ -323,7 +314,7 @@ class Worker:
                     if (job.rank == rank and not job.ended) or working[job.session_id] > 1
                 }
                 while rank < below and (job := turns.take(busy=busy)) is not None:
-                    if job.is_wanted():
+                    if is_alive(job.session_id):
                         self._working.append(job)
                         return job
                     job.cancel()
@@ -373,5 +364,5 @@ def cancel_abandoned() -> None:
     """Cancel the jobs of closed sessions, so that their texts are freed."""
     for worker in (_worker, _io_worker):
         for job in worker.unfinished():
-            if not job.is_wanted():
+            if not is_alive(job.session_id):
                 job.cancel()
