@@ -39,15 +39,12 @@ from cahp.ui.session import jobs, lifetime
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
 from cahp.ui.session.work import run_seconds
-from cahp.values import CahpError
 
 #: No cache stores the answer, and pages that it links to do not learn its address.
 _DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 _WRONG_HOST = "The explorer does not serve this address. Open the address that cahp explore printed."
 _NO_TOKEN = "A token is missing. Open the address that cahp explore printed in its terminal: it has the token."  # noqa: S105 - a sentence
 _PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>CAHP explorer</title>{}</html>'
-#: Seconds after which the file that opens the explorer in a browser is deleted.
-_FILE_S = 60.0
 
 
 class Guard:
@@ -183,11 +180,8 @@ def prepare() -> None:
         bench = Source.open(bundled.SETTINGS).bench
         Results.load(bench).table(bundled.SETTINGS)
         run_seconds(bench)
-    except CahpError:
-        # The page that needs the missing part shows the error.
-        pass
     except Exception as error:
-        # A page that fails shows its error; the other pages work.
+        # The page that needs the missing part shows the error; the other pages work.
         logging.getLogger(__name__).warning("the preparation failed: %s", type(error).__name__)
     # Garbage collection skips what is loaded by now, which stays for good. Doing this again later would keep the memory
     # of sessions for good, too.
@@ -202,20 +196,15 @@ def prepare() -> None:
 def _open_browser(url: str, *, hidden: bool, stack: ExitStack) -> None:
     """Open a browser at ``url``; if ``hidden``, the address is not visible in the list of processes.
 
-    The browser then opens a private file that redirects to the address and is deleted after a minute, as in Jupyter, or
-    with ``stack``. A browser of Windows cannot read such a file in its Linux subsystem, which belongs to one person
-    anyway.
+    The browser then opens a private file that redirects to the address, as in Jupyter; it is deleted with ``stack``. A
+    browser of Windows cannot read such a file in its Linux subsystem, which belongs to one person anyway.
     """
     if hidden and "microsoft" not in platform.release().lower():
         # Browsers from snaps read the home folder only.
         place = Path.home() if Path("/snap/bin").is_dir() else None
         folder = TemporaryDirectory(prefix="cahp-explorer-", dir=place, ignore_cleanup_errors=True)
-        page = Path(stack.enter_context(folder)) / "open.html"
+        page = Path(stack.enter_context(folder), "open.html")
         page.write_text(_PAGE.format(f'<meta http-equiv="refresh" content="0; url={url}">'), encoding="utf-8")
         url = page.as_uri()
-        cleanup = threading.Timer(_FILE_S, folder.cleanup)
-        cleanup.daemon = True
-        cleanup.start()
-        stack.callback(cleanup.cancel)
     # In a thread, because a browser in the terminal returns only when it is closed.
     threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
