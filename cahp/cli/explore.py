@@ -71,17 +71,6 @@ def home() -> Path:
     return installed if (installed / "app.py").is_file() else package.parent
 
 
-def check_installed() -> None:
-    """Check that the packages of the explorer are installed.
-
-    Raises:
-        CahpError: If one is missing.
-    """
-    missing = [name for name in ("streamlit", "plotly", "pyvis") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CahpError(f"the explorer needs {', '.join(missing)}; run `pip install 'cahp-explorer[ui,demo]'`")
-
-
 def command_line(port: int) -> list[str]:
     """The command that runs the explorer on this port in the folder ``home``."""
     return [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"]
@@ -91,10 +80,12 @@ def start(access: Access, *, port: int, browser: bool) -> int:
     """Run the explorer on the first of the hosts until it is stopped, and return its exit code.
 
     Raises:
-        CahpError: If Streamlit is not installed.
+        CahpError: If a package of the explorer is not installed.
         OptionError: If the first host is no address of this machine.
     """
-    check_installed()
+    missing = [name for name in ("streamlit", "plotly", "pyvis") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CahpError(f"the explorer needs {', '.join(missing)}; run `pip install 'cahp-explorer[ui,demo]'`")
     command = command_line(port)
     if access.hosts:
         host = access.hosts[0]
@@ -105,7 +96,7 @@ def start(access: Access, *, port: int, browser: bool) -> int:
             raise OptionError(
                 f"--host {host} is no address of this machine; use 0.0.0.0 for all its addresses"
             ) from None
-        command.append(f"--server.address={access.hosts[0]}")
+        command.append(f"--server.address={host}")
     if access.public:
         command += _PUBLIC_LIMITS
     if not browser:
