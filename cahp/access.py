@@ -104,11 +104,6 @@ class Access:
         """Whether files of this machine can be opened by their path."""
         return not self.public or self.data_root is not None
 
-    @property
-    def opens_hub(self) -> bool:
-        """Whether ids on the hub can be opened."""
-        return not self.public
-
     def source(self, name: str, *, known: Collection[str]) -> str:
         """Return the name under which a model or data may be opened: the real path below ``data_root``, or as given.
 
@@ -125,9 +120,9 @@ class Access:
                 path = (self.data_root / name).resolve(strict=True)
                 if _stays(path, self.data_root):
                     return str(path)
-        if self.opens_hub and _HUB.fullmatch(name) and not is_there(Path(name), Path.exists):
+        if not self.public and _HUB.fullmatch(name) and not is_there(Path(name), Path.exists):
             return name
-        allowed = ["built-in models and data", *(["the hub"] if self.opens_hub else [])]
+        allowed = ["built-in models and data", *([] if self.public else ["the hub"])]
         allowed += [] if self.data_root is None else ["its data folder"]
         raise AccessError(f"this explorer opens only {', '.join(allowed)} and uploaded files; choose one of these")
 

@@ -73,7 +73,7 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     builtin = models.BUILTINS.get(settings.model)
     own = [WITH_MODEL] if builtin is not None and builtin.data == BBC_NEWS else []
     # Without access to the whole hub, presets are listed instead of a box for ids.
-    presets = [] if current().opens_hub else list(PRESETS)
+    presets = list(PRESETS) if current().public else []
     others = [*presets, *([ELSEWHERE] if current().opens_folders else [])]
     picked = st.selectbox(
         "Data", [*own, FILES, PASTED, *others], key=f"source-data-{bool(own)}", persist_state="session"
@@ -90,10 +90,10 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     name = str(picked)
     if picked == ELSEWHERE:
         name = st.text_input(
-            "Folder, file, preset or hub data" if current().opens_hub else "Folder or file",
+            "Folder or file" if current().public else "Folder, file, preset or hub data",
             key="source-data-name",
             persist_state="session",
-            placeholder="/path/to/folder, sst5, mnli, or hub:org/name" if current().opens_hub else "texts.csv",
+            placeholder="texts.csv" if current().public else "/path/to/folder, sst5, mnli, or hub:org/name",
         ).strip()
         if not name:
             return None

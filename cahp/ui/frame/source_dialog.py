@@ -175,7 +175,7 @@ def _choose_model() -> str:
     if picked == _OTHER_MODEL:
         help = "A folder with config.json, safetensors weights and a tokenizer"
         label, example = "Folder", None
-        if current().opens_hub:
+        if not current().public:
             help += ", or org/name[@revision] on the hub. Pickled weights and remote code are refused"
             label, example = "Folder or id", "org/name, or /path/to/model"
         name = st.text_input(
