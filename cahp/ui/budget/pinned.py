@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cahp.recoveries import RECOVERIES
-from cahp.studies.versus import Variant, Versus, only, versus
+from cahp.studies.versus import Variant, Versus, mismatch, only, versus
 from cahp.ui.budget import notes
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts.display import plain, show_texts
@@ -66,7 +66,7 @@ def draw_button(explorer: Explorer) -> None:
 def comparable_mask(explorer: Explorer) -> HeadMask | None:
     """Return the mask that the board shows beside its own."""
     pin = explorer.pinned
-    return None if pin is None or pin.mismatch(explorer.card) else pin.variant.mask
+    return None if pin is None or mismatch(pin.card, explorer.card) else pin.variant.mask
 
 
 def draw(explorer: Explorer) -> None:
@@ -75,7 +75,7 @@ def draw(explorer: Explorer) -> None:
     if pin is None or (not measured and pin.is_of(explorer.card)):
         return
     with st.container(border=True, key="pinned"):
-        if why := pin.mismatch(explorer.card):
+        if why := mismatch(pin.card, explorer.card):
             a, b = _names(pin, explorer)
             st.markdown(
                 f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be compared: {plain(why)}. "
@@ -187,7 +187,7 @@ def draw_texts(explorer: Explorer) -> None:
         st.markdown("Pin the mask on the board as **A** (above), then change the board. The changed mask is **B**.")
         return
     job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
-    comparison = None if job is None or pin.mismatch(explorer.card) else job.result
+    comparison = None if job is None or mismatch(pin.card, explorer.card) else job.result
     if comparison is None:
         comparing = job is not None and not job.ended
         st.caption("Comparing predictions…" if comparing else "A and B are not compared yet.")

@@ -18,7 +18,7 @@ from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.versus import Variant, mismatch
+from cahp.studies.versus import Variant
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
@@ -48,10 +48,6 @@ class Pin:
     def is_of(self, card: ModelCard) -> bool:
         """Return whether it is a pruned version of this model."""
         return self.card.sha256 == card.sha256
-
-    def mismatch(self, card: ModelCard) -> str:
-        """Return why it cannot be compared with pruned models of ``card``, as a clause; empty if it can."""
-        return mismatch(self.card, card)
 
     def bench(self, source: Source) -> Bench:
         """Return its model on the data of ``source``, sampled in the same way; a stage loads it when needed.
