@@ -122,7 +122,7 @@ def contents(
         "colours": COLOURS,
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
-        "names": [letters(cluster) for cluster in range(int(labels.max()) + 1)],
+        "names": [letters(cluster) for cluster in range(labels.size if alone else int(labels.max()) + 1)],
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
             {
@@ -163,7 +163,6 @@ def contents(
     if shown.pinned is not None:
         data["pinned"] = _packed(shown.pinned)
     if alone:
-        data["names"] = [letters(cluster) for cluster in range(labels.size)]
         # Each budget's clusters, colours and replacement heads.
         data["readings"] = []
         for selection in table.selections:
