@@ -34,14 +34,17 @@ def tints(labels: Ints) -> NDArray[np.int64]:
 
     The eight largest clusters have plain hues and the next eight striped ones; others and single heads are neutral.
     """
+    tinted: NDArray[np.int64] = _cluster_tints(labels)[labels]
+    return tinted
+
+
+def _cluster_tints(labels: Ints) -> NDArray[np.int64]:
     sizes, hued = np.bincount(labels), len(CLUSTER_COLOURS)
     of_cluster = np.full(len(sizes), hued)
-    largest = np.argsort(-sizes, kind="stable")[: 2 * hued]
-    for place, cluster in enumerate(largest):
+    for place, cluster in enumerate(np.argsort(-sizes, kind="stable")[: 2 * hued]):
         if sizes[cluster] > 1:
             of_cluster[cluster] = place if place < hued else STRIPED + place - hued
-    tinted: NDArray[np.int64] = of_cluster[labels]
-    return tinted
+    return of_cluster
 
 
 def striped(labels: Ints) -> NDArray[np.bool_]:
@@ -51,10 +54,7 @@ def striped(labels: Ints) -> NDArray[np.bool_]:
 
 def hues(labels: Ints, colours: Sequence[str] = CLUSTER_COLOURS) -> list[str]:
     """Return a colour for each cluster of ``labels (N,)``, as ``tints`` has them; ``colours`` are eight."""
-    of_cluster, palette = [NEUTRAL] * (int(labels.max()) + 1), (*colours, NEUTRAL, *colours)
-    for cluster, tint in zip(labels.tolist(), tints(labels).tolist(), strict=True):
-        of_cluster[cluster] = palette[tint]
-    return of_cluster
+    return [(*colours, NEUTRAL, *colours)[tint] for tint in _cluster_tints(labels)]
 
 
 def contrast(colour: str) -> str:
