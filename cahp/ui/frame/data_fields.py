@@ -6,10 +6,10 @@ Choices for one data set are not applied to the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
@@ -28,6 +28,8 @@ from cahp.ui.frame.address import Wish
 from cahp.ui.parts.display import plain
 from cahp.ui.session.opening import Upload, permitted
 from cahp.values import CahpError, DataError, Input
+
+T = TypeVar("T")
 
 WITH_MODEL = "The model's own data"
 FILES = "My files (text, CSV, TSV, JSONL, Parquet)"
@@ -54,9 +56,8 @@ class DialogState:
     opening: Wish | None = None
     #: Uploaded files that are being opened, which boxes that are not drawn do not keep.
     upload: Upload | None = None
-    #: The model, and the hub data, that were looked up last, with their names.
-    model: tuple[str, ModelCard] | None = None
-    parts: tuple[str, data.Parts] | None = None
+    #: What was looked up on the hub, by its kind and name.
+    found: dict[tuple[str, str], Any] = field(default_factory=dict)
 
 
 def dialog_state() -> DialogState:
@@ -101,23 +102,24 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     name = str(settings.data)
     if name == BBC_NEWS:
         matched = _match_labels(data.load(name), card, settings)
-        return None if matched is None else (matched, None)
-    online = name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir))
-    if online and not allow_network(name):
-        return None
-    # The hub is asked once while the dialog names the same data; a file may have changed in the meantime.
-    last = dialog_state().parts
-    parts = last[1] if online and last is not None and last[0] == name else data.find(name)
-    dialog_state().parts = (name, parts) if online else None
-    matched = _assign_roles(parts, card, settings)
+    else:
+        online = name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir))
+        found = look_up_on_hub("data", name, data.find) if online else data.find(name)
+        matched = None if found is None else _assign_roles(found, card, settings)
     return None if matched is None else (matched, None)
 
 
-def allow_network(name: str) -> bool:
-    """Draw the box that allows a look-up on the hub; return whether it is checked."""
-    return bool(
-        st.checkbox("Look it up on the hub (uses the network unless it was downloaded before)", key=f"hub-{name}")
-    )
+def look_up_on_hub(kind: str, name: str, find: Callable[[str], T]) -> T | None:
+    """Draw the box that allows a look-up on the hub, and return what is there (None: not allowed yet).
+
+    The hub is asked once in a session.
+    """
+    if not st.checkbox("Look it up on the hub (uses the network unless it was downloaded before)", key=f"hub-{name}"):
+        return None
+    found = dialog_state().found
+    if (kind, name) not in found:
+        found[kind, name] = find(name)
+    return found[kind, name]  # type: ignore[no-any-return]
 
 
 def _paste() -> Upload | None:

@@ -187,13 +187,10 @@ def _choose_model() -> str:
 
 def _describe_model(name: str) -> ModelCard | None:
     """Look up a model without its weights and show what it is; a language model gets its prompt."""
-    if "/" in name and not is_there(expanded(Path(name)), Path.is_dir) and not data_fields.allow_network(name):
+    online = "/" in name and not is_there(expanded(Path(name)), Path.is_dir)
+    card = data_fields.look_up_on_hub("model", name, models.preview) if online else models.preview(name)
+    if card is None:
         return None
-    # A model of the hub is looked up once while the dialog names it.
-    state = dialog_state()
-    if state.model is None or state.model[0] != name or state.model[1].revision is None:
-        state.model = (name, models.preview(name))
-    card = state.model[1]
     if not card.labels and card.language is not None:
         st.caption(
             f"A {card.language} language model without a classification head. Give it a prompt, and one answer word "
