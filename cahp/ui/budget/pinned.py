@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from cahp.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.studies.versus import Variant, Versus, mismatch, only, versus
 from cahp.ui.budget import notes
@@ -76,19 +77,15 @@ def draw(explorer: Explorer) -> None:
         return
     with st.container(border=True, key="pinned"):
         if why := mismatch(pin.card, explorer.card):
-            a, b = _names(pin, explorer)
             st.markdown(
-                f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be compared: {plain(why)}. "
-                "**A** stays pinned until you open its model again."
+                f"**A** (pinned) is of {_name(pin.card)}, and **B** (on the board) of {_name(explorer.card)}. They "
+                f"cannot be compared: {plain(why)}. **A** stays pinned until you open its model again."
             )
         elif measured:
             _draw_comparison(explorer, pin)
         else:
-            a, _ = _names(pin, explorer)
-            st.markdown(
-                f"**A** is pinned: {pin.variant.mask.count} heads of {a}. Run the model on screen to compare it as "
-                "**B**."
-            )
+            kept = f"{pin.variant.mask.count} heads of {_name(pin.card)}"
+            st.markdown(f"**A** is pinned: {kept}. Run the model on screen to compare it as **B**.")
         with st.container(horizontal=True, gap="small"):
             if measured and comparable_mask(explorer) is not None:
                 _draw_swap(explorer, pin)
@@ -109,7 +106,7 @@ def _on_board(explorer: Explorer) -> Variant:
 def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
     a, b = pin.variant, _on_board(explorer)
     one_model = pin.is_of(explorer.card)
-    of_a, of_b = ("", "") if one_model else (f", of {name}" for name in _names(pin, explorer))
+    of_a, of_b = ("", "") if one_model else (f", of {_name(card)}" for card in (pin.card, explorer.card))
     both, only_a, only_b = only(a.mask, b.mask)
     st.markdown(
         f"**A** (pinned{of_a}) keeps {a.mask.count} heads, {RECOVERIES[a.recover].result}; **B** (on the board{of_b}) "
@@ -170,14 +167,10 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
         st.rerun()
 
 
-def _names(pin: Pin, explorer: Explorer) -> tuple[str, str]:
-    """Return the names of the two models, as long as needed to tell them apart."""
-    a, b = pin.card, explorer.card
-    names = (a.id, b.id) if a.id != b.id else (pin.settings.model, explorer.settings.model)
-    if names[0] == names[1]:
-        prompts = (f" with prompt “{card.prompt.template[:80]}”" if card.prompt else "" for card in (a, b))
-        names = (a.id + next(prompts), b.id + next(prompts))
-    return f"**{plain(names[0])}**", f"**{plain(names[1])}**"
+def _name(card: ModelCard) -> str:
+    """Return the name of a model, with the prompt of a language model."""
+    prompt = "" if card.prompt is None else f" with prompt “{card.prompt.template[:80]}”"
+    return f"**{plain(card.id + prompt)}**"
 
 
 def draw_texts(explorer: Explorer) -> None:
