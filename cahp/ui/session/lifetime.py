@@ -31,7 +31,6 @@ def is_alive(session_id: str) -> bool:
     now = monotonic()
     if not Runtime.exists() or Runtime.instance().is_active_session(session_id):
         _seen[session_id] = now
-        return True
     recent = now - _seen.setdefault(session_id, now) < _GRACE_S
     if len(_seen) > _REMEMBERED:
         for closed in [other for other, at in _seen.copy().items() if now - at > 2 * _GRACE_S]:
