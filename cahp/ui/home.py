@@ -9,12 +9,12 @@ from cahp.figures.head_grid import places
 from cahp.outcomes import HEADLINES
 from cahp.recoveries import QUICK
 from cahp.ui.frame.page import link, provenance
-from cahp.ui.frame.running import follow, need_run, run_button, time_button
+from cahp.ui.frame.running import draw_timing, need_run, run_button
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import RUN, SPEED
+from cahp.ui.session.work import RUN
 
 
 def draw(explorer: Explorer) -> None:
@@ -38,14 +38,7 @@ def draw(explorer: Explorer) -> None:
         link("learn", "Learn in six guesses")
         link("export", "Export")
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
-        timing_job = explorer.job(SPEED)
-        if timing_job is not None and not timing_job.ended:
-            follow(timing_job, place="home-time", title="Timing")
-        else:
-            if timing_job is not None and timing_job.error:
-                problem(timing_job.error)
-            if time_button(explorer, place="home"):
-                st.rerun()
+        draw_timing(explorer, place="home")
         evaluated = f"Evaluated on {len(explorer.bench.evaluation):,} texts; the heads were selected on others."
         refitted: tuple[str, ...] = () if explorer.outcomes(QUICK.name) is None else (QUICK.name,)
         st.caption(f"{provenance(explorer, 'none', *refitted)} {evaluated}")

@@ -8,10 +8,10 @@ from cahp.outcomes import describe
 from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame.page import provenance
-from cahp.ui.frame.running import show_in_row, time_button
+from cahp.ui.frame.running import draw_timing, show_in_row
 from cahp.ui.parts.display import problem, show_steps
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, SPEED, TABLE, recovery_seconds
+from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, TABLE, recovery_seconds
 from cahp.words import duration
 
 
@@ -20,11 +20,7 @@ def draw(explorer: Explorer) -> None:
     _draw_table_progress(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _draw_test_split(explorer)
-        job = explorer.job(SPEED)
-        if job is not None and not job.ended:
-            st.caption("Measuring the time…")
-        elif time_button(explorer, place="budget"):
-            st.rerun()
+        draw_timing(explorer, place="budget", polled=True)
         st.caption(provenance(explorer, explorer.recover))
 
 
@@ -32,9 +28,8 @@ def _draw_table_progress(explorer: Explorer) -> None:
     table, job = explorer.table(explorer.recover), explorer.work.job(TABLE)
     assert table is not None
     done, total = table.measured()
-    for failed in (job, explorer.job(SPEED)):
-        if failed is not None and failed.error:
-            problem(failed.error)
+    if job is not None and job.error:
+        problem(job.error)
     if job is not None and not job.ended:
         show_in_row(job, f"Measuring every budget, {done} of {total}", key="stop-table")
     elif table.missing() is not None:

@@ -15,11 +15,11 @@ from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_file
 from cahp.ui.export.model import draw_model_files
 from cahp.ui.export.view import View, measure, measuring, on_board
 from cahp.ui.frame.page import of_bundle
-from cahp.ui.frame.running import follow, need_run, time_button
+from cahp.ui.frame.running import draw_timing, follow, need_run
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import SPEED, recovery_seconds
+from cahp.ui.session.work import recovery_seconds
 from cahp.values import Estimate
 from cahp.words import capital, duration
 
@@ -105,11 +105,7 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     if view.mask.empty_layers:
         where += " One layer keeps no head, so the model cannot be cut, timed or refitted with this mask."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
-        job = explorer.job(SPEED)
-        if job is not None and not job.ended:
-            follow(job, place="export-time", title="Measure latency")
-        elif time_button(explorer, place="export"):
-            st.rerun()
+        draw_timing(explorer, place="export")
         st.caption(where)
 
 

@@ -51,21 +51,31 @@ def need_run(explorer: Explorer) -> None:
     st.stop()
 
 
-def time_button(explorer: Explorer, *, place: str) -> bool:
-    """Draw the button that times the mask on the board, unless it cannot be cut out; return whether it was pressed."""
-    total = explorer.card.layers * explorer.card.heads
-    if explorer.mask.empty_layers or explorer.mask.count == total:
-        return False
-    pressed = st.button(
+def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None:
+    """Draw the button that times the mask on the board, unless it cannot be cut out; or how far the timing is.
+
+    ``polled``: the page redraws itself until the timing has ended.
+    """
+    job, mask = explorer.job(SPEED), explorer.mask
+    if job is not None and not job.ended:
+        if polled:
+            st.caption("Measuring the time…")
+        else:
+            follow(job, place=f"{place}-time", title="Measuring the time")
+        return
+    if job is not None and job.error:
+        problem(job.error)
+    if mask.empty_layers or mask.is_full:
+        return
+    if st.button(
         "Measure the time" if explorer.speed() is None else "Measure the time again",
         key=f"time-{place}",
         type="tertiary",
         help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is known "
         "within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
-    )
-    if pressed:
+    ):
         explorer.start(SPEED)
-    return bool(pressed)
+        st.rerun()
 
 
 # Progress ----------------------------------------------------------------------------------------------------
