@@ -300,9 +300,6 @@ def _sample_form(explorer: Explorer) -> None:
                 "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
             )
             if st.form_submit_button("Apply"):
-                try:
+                with _note_errors():
                     explorer.change(**{name: int(limit) for name, limit in limits.items()}, device=device)
-                except CahpError as error:
-                    st.error(plain(str(error)))
-                else:
-                    st.rerun()
+                st.rerun()
