@@ -264,15 +264,8 @@ class Work:
         if kind.newest and earlier is not None and earlier.key != key:
             earlier.cancel()
         work: Any = partial(kind.work, subject)
-        job: Job[T] = jobs.submit(
-            self._session_id,
-            key,
-            work,
-            rank=kind.rank,
-            expected=kind.expected(subject),
-            headline=kind.headline,
-        )
-        self._jobs[kind] = job
+        options: dict[str, Any] = {"expected": kind.expected(subject), "headline": kind.headline}
+        self._jobs[kind] = job = jobs.submit(self._session_id, key, work, rank=kind.rank, **options)
         return job
 
     def job(self, kind: Kind[S, T], subject: S | None = None) -> Job[T] | None:
