@@ -58,7 +58,7 @@ class Job(Generic[T]):
     Args:
         worker: The queue that it waits in, with its threads.
         session_id: The session that waits for it.
-        key: Identifies the work; its first word, up to "-", is its kind.
+        key: Identifies the work.
         work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
             every ``yield``, and jobs of other sessions take turns with it.
         rank: Its priority.
@@ -81,8 +81,6 @@ class Job(Generic[T]):
     ):
         self.id = next(self._ids)
         self.session_id, self.key, self.rank = session_id, key, rank
-        #: Jobs of a kind take about the same time.
-        self.kind = key.partition("-")[0]
         self.state: State = "queued"
         self.stage, self.done, self.total = "", 0, 0
         self.result: T | None = None
@@ -118,7 +116,7 @@ class Job(Generic[T]):
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end, from the expected time and the pace of this stage (None: unknown)."""
         if self._started is None:
-            return self._expected if self._expected is not None else self._worker.typical_seconds.get(self.kind)
+            return self._expected
         estimates = [] if self._expected is None else [self._expected - (monotonic() - self._started)]
         spent = monotonic() - self._stage_began
         if self.done > self._stage_base and spent > 0.5:
@@ -226,8 +224,6 @@ class Worker:
         self._name, self._most = name, threads
         self._turns: dict[Rank, Turns] = {rank: Turns() for rank in Rank}
         self._working: list[Job[Any]] = []
-        #: About how many seconds recent jobs of each kind took.
-        self.typical_seconds: dict[str, float] = {}
         self._change = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._closing = False
@@ -321,16 +317,12 @@ class Worker:
         return None
 
     def _advance(self, job: Job[Any]) -> None:
-        started = monotonic()
         more = job.advance()
         with self._change:
             self._working.remove(job)
             if more:
                 # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
                 self._turns[job.rank].waiting.append(job)
-            elif job.state == "done":
-                seconds = monotonic() - started
-                self.typical_seconds[job.kind] = (seconds + self.typical_seconds.get(job.kind, seconds)) / 2
             # Another thread may have skipped this session's next job.
             self._change.notify()
 
