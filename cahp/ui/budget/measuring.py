@@ -86,12 +86,9 @@ def draw_distillation(explorer: Explorer) -> None:
     with st.container(border=True, key="distilling"):
         st.caption("The refitted model is trained to reproduce the scores of the full model, without labels.")
         if job is not None and not job.ended:
-            title, training = on_screen(job.stage or "distill"), explorer.training
-            if job.stage == "distill" and training is not None:
-                title += f", epoch {len(training.epochs) + 1}: mean loss {training.loss:.3f} nats"
             # The progress may be that of another mask than the one on screen.
             other = "" if explorer.job(DISTIL) is job else " (the mask that was on the board before)"
-            show_in_row(job, title + other, key="cancel-distil")
+            show_in_row(job, on_screen(job.stage or "distill") + other, key="cancel-distil")
         elif explorer.awaits_distillation:
             failed, search = explorer.job(DISTIL), explorer.job(FIGURE)
             if failed is not None and failed.error:
@@ -101,7 +98,6 @@ def draw_distillation(explorer: Explorer) -> None:
                 return
             about = duration(recovery_seconds(explorer.bench, explorer.recover))
             if st.button(f"Distil this mask (about {about})", key="distil", type="primary"):
-                explorer.training = None
                 explorer.start(DISTIL)
                 st.rerun()
         else:

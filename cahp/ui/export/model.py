@@ -50,10 +50,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job = written.get(name)
     if job is not None and not job.ended:
-        trains = RECOVERIES[recover].trains
-        if trains:
-            st.fragment(_draw_training, run_every=1.0)(explorer)
-        follow(job, place="export-model", title="" if trains else "Write the model")
+        follow(job, place="export-model", title="" if RECOVERIES[recover].trains else "Write the model")
         return
     if job is not None and job.error:
         problem(job.error)
@@ -61,7 +58,6 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         if st.button("Write the model", key="export-model"):
             # A model is large: only the newest is kept.
             written.clear()
-            explorer.training = None
             bench = explorer.bench.for_distillation() if RECOVERIES[recover].imitates else explorer.bench
             write = partial(
                 checkpoint,
@@ -72,7 +68,6 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
                 recover=recover,
                 epochs=epochs,
                 allowed=allowed or None,
-                watch=partial(setattr, explorer, "training"),
             )
             # Minutes of training step aside for work that somebody waits for.
             written[name] = jobs.submit(
@@ -103,12 +98,6 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         f"{capital(RECOVERIES[recover].result)}{rounded}: {describe(last)}. Loaded again in a new process: {close}."
     )
     _draw_sizes(results)
-
-
-def _draw_training(explorer: Explorer) -> None:
-    training = explorer.training
-    if training is not None:
-        st.caption(f"Batch {training.step:,}, mean loss of this epoch {training.loss:.3f} nats")
 
 
 def _draw_choices(explorer: Explorer) -> tuple[ModelForm, str, int, float]:

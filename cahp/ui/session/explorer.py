@@ -7,8 +7,7 @@ belongs to one session and cannot be reached from another.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from cahp.board.state import Board, Choices
 from cahp.cards import ModelCard
@@ -24,9 +23,6 @@ from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, NULL, RUN, SPEED, TABLE, BoardState, Kind, Work
 from cahp.values import HeadMask
-
-if TYPE_CHECKING:
-    from cahp.models.training import Training
 
 T = TypeVar("T")
 
@@ -80,8 +76,6 @@ class Explorer:
         self.recover = NONE.name
         #: A pruned model to compare with the board, if one is pinned.
         self.pinned: Pin | None = None
-        #: Progress of the latest distillation, once it trains.
-        self.training: Training | None = None
         #: The head that was clicked last, as a flat index.
         self.selected: int | None = None
         #: The tab that is open below the board.
@@ -180,10 +174,7 @@ class Explorer:
 
     def board_state(self) -> BoardState:
         """Return the current board as the subject of a job."""
-        table = self.table(self.recover)
-        return BoardState(
-            self.bench, self.results, self.mask, self.recover, table, watch=partial(setattr, self, "training")
-        )
+        return BoardState(self.bench, self.results, self.mask, self.recover, self.table(self.recover))
 
     def collect(self) -> str | None:
         """Show the results of a run that has finished; return why it failed."""

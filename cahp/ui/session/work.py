@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from cahp.api.preflight import estimate_seconds
@@ -32,9 +32,6 @@ from cahp.ui.session.results import Results, heads_of_layers
 from cahp.values import HeadMask, Progress, Texts
 from cahp.words import side_by_side
 
-if TYPE_CHECKING:
-    from cahp.models.training import Watch
-
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -47,17 +44,13 @@ _OVERHEAD_S = 15.0
 
 @dataclass(frozen=True, eq=False)
 class BoardState:
-    """The subject of a job: the mask on the board and its recovery, with the table and results that its figures enter.
-
-    ``watch`` receives the progress of a training.
-    """
+    """The subject of a job: the mask on the board and its recovery, with the table and results for its figures."""
 
     bench: Bench
     results: Results
     mask: HeadMask
     recover: str = "none"
     table: BudgetTable | None = None
-    watch: Watch | None = None
 
     def __str__(self) -> str:
         bench = self.bench
@@ -232,9 +225,7 @@ WARM: Kind[Bench, None] = Kind(
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
 #: Distil the mask on the board: minutes of training that let all other jobs pass.
 DISTIL: Kind[BoardState, Outcomes] = Kind(
-    lambda board, _: _enter_distilled(
-        board, board.bench.for_distillation().recoveries.distill(board.mask, watch=board.watch)
-    ),
+    lambda board, _: _enter_distilled(board, board.bench.for_distillation().recoveries.distill(board.mask)),
     lambda board: f"distil-{board}",
     Rank.BACKGROUND,
     expected=lambda board: recovery_seconds(board.bench, board.recover),
