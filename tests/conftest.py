@@ -41,6 +41,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_guard() -> None:
+    """Pages are drawn without a server here, so no guard can be active."""
+    from cahp.access import enforced
+
+    enforced.set()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _few_permutations() -> Iterator[None]:
     """Few null curves: every run that leaves the budget to the curve computes them, a second or two for tiny models."""
     from cahp.run import knee_null
@@ -92,7 +100,7 @@ def page_script(key: str) -> str:
     from cahp.ui.frame.page import find_pages
 
     root = Path(__file__).parents[1]
-    (script,) = (root / page.path for page in find_pages(root) if page.key == key)
+    script = root / find_pages(root)[key.capitalize()]
     return str(script)
 
 

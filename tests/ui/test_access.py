@@ -285,7 +285,6 @@ def test_another_browser_sees_one_sentence(server: Server, page: Page) -> None:
 def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from cahp.ui.frame import page as shell
 
-    monkeypatch.setattr(shell, "is_served", lambda _: True)
     monkeypatch.setattr(shell, "enforced", threading.Event())
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception

@@ -111,14 +111,25 @@ def bring(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
     return app
 
 
+def bring_again(app: AppTest, *files: tuple[str, bytes]) -> None:
+    """Upload the files of a link, and open it."""
+    app.file_uploader(key="wish-file").set_value([(name, content, "text/csv") for name, content in files]).run()
+    assert not app.exception
+    assert not app.error
+    app.button(key="open-wish").click().run()
+    if "cahp_opening" in app.session_state:
+        assert app.session_state["cahp_opening"].wait(60)
+        app.run()
+    assert not app.exception
+
+
 def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None:
     app = opened(files="00000000", text_column="kind", label_column="question", budget="17", limit="77")
     link = dict(app.query_params)
-    # Filled in, but for the files; the address stays the link's as long as they are missing.
-    assert app.file_uploader(key="source-file")
-    assert any("Upload its files" in caption.value for caption in app.caption)
+    # The address stays the link's as long as its files are missing.
+    assert "open-wish" not in [button.key for button in app.button]
     assert dict(app.run().query_params) == link
-    bring(app, ("mine.csv", texts("kind,question")))
+    bring_again(app, ("mine.csv", texts("kind,question")))
     explorer = explorer_of(app)
     assert explorer.source.uploaded
     assert (explorer.settings.text_column, explorer.settings.label_column) == ("kind", "question")
@@ -126,8 +137,24 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     assert app.query_params["budget"] == "17"
     assert any("not the files that the link was made with" in error.value for error in app.error)
     again = opened(**{name: str(value) for name, value in app.query_params.items()})
-    bring(again, ("renamed.csv", texts("kind,question")))
+    bring_again(again, ("renamed.csv", texts("kind,question")))
     assert not again.error
+
+
+def test_the_splits_of_a_link_s_files_are_told_by_their_names() -> None:
+    app = opened(files="00000000", text_column="question", label_column="kind")
+    bring_again(app, ("reviews-train.csv", texts()), ("reviews-dev.csv", texts()))
+    explorer = explorer_of(app)
+    assert explorer.settings.splits == {"reviews-train.csv": "train", "reviews-dev.csv": "validation"}
+    assert "splits" not in app.query_params
+
+
+def test_a_link_s_files_that_cannot_be_opened_are_not_lost() -> None:
+    app = opened(files="00000000", text_column="kind", label_column="missing")
+    bring_again(app, ("mine.csv", texts()))
+    assert any("missing" in error.value for error in app.error)
+    assert not explorer_of(app).source.uploaded
+    assert app.button(key="open-wish")
 
 
 def test_files_that_cannot_be_opened_are_not_lost() -> None:

@@ -121,7 +121,7 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
     monkeypatch.setattr(bundled, "read_run", lambda: replace(shipped, document=document))
     app = opened()
     assert explorer_of(app).results.run is None
-    assert any("another version" in info.value for info in app.info)
+    assert any("Nothing has been measured yet" in heading.value for heading in app.subheader)
     assert any(button.label == "Measure on this machine" for button in app.button)
 
 

@@ -195,7 +195,7 @@ def _session_id() -> str:
 
 @cache
 def find_pages(folder: Path) -> dict[str, str]:
-    """Return the pages of the app in ``folder``, Home first, as scripts by label: ``{"Learn": "pages/6_Learn.py"}``.
+    """Return the pages of the app in ``folder``, Home first: the paths of their scripts by label, in order.
 
     The folder is read once, as pages do not change while a server runs.
     """

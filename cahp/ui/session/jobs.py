@@ -138,7 +138,7 @@ class Job(Generic[T]):
         if self.ended or not is_alive(self.session_id):
             raise Cancelled
 
-    def _run(self, work: Callable[[Progress], Any]) -> Generator[None, None, T]:
+    def _run(self, work: Callable[[Progress], Any]) -> Generator[None, None, Any]:
         result = work(self._report)
         return (yield from result) if isinstance(result, Generator) else result
 

@@ -83,7 +83,7 @@ def test_who_ends_the_command_ends_the_server(tmp_path: Path) -> None:
 import sys
 from cahp.access import Access
 from cahp.cli import explore
-explore.check_installed = lambda: None
+explore.importlib.util.find_spec = lambda _: True
 explore.home = lambda: {str(tmp_path)!r}
 explore.command_line = lambda port: [sys.executable, "-c", {server!r}]
 sys.exit(explore.start(Access(), port=8765, browser=True))

@@ -220,7 +220,6 @@ def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None
 def nobody_waits() -> None:
     """What earlier tests had is gone, and so is what they took."""
     until(lambda: not jobs._worker._working and not any(turns.waiting for turns in jobs._worker._turns.values()))
-    jobs._worker.typical_seconds.clear()
 
 
 @pytest.mark.usefixtures("nobody_waits")
@@ -256,12 +255,6 @@ def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threa
     assert places[1].seconds == pytest.approx(120.0, abs=PATIENCE)
     assert places[2] is not None
     assert places[2].seconds is None
-    # What was done once tells how long its kind takes.
-    assert jobs.submit("anybody", "compare-cost", lambda _: None, rank=jobs.Rank.QUICK).wait(PATIENCE)
-    until(lambda: "compare" in jobs._worker.typical_seconds)
-    place = last.place
-    assert place is not None
-    assert place.seconds == pytest.approx(120.0, abs=PATIENCE)
 
 
 def test_what_one_cancels_frees_the_worker_at_its_next_batch_for_others(gate: threading.Event) -> None:
@@ -339,38 +332,6 @@ def test_what_waits_for_a_session_that_is_gone_never_begins(
     assert there.wait(PATIENCE)
     assert gone.wait(PATIENCE)
     assert (begun, gone.state) == (["there"], "cancelled")
-
-
-@pytest.mark.usefixtures("nobody_waits")
-def test_shared_work_is_done_once_for_all_and_goes_on_for_whoever_is_left(gate: threading.Event) -> None:
-    def ask(who: str) -> jobs.Job[str]:
-        return jobs.submit(who, "warm", holding(gate), rank=jobs.Rank.BACKGROUND, shared=True)
-
-    mine, theirs = ask(SESSION), ask(OTHER)
-    assert mine is theirs
-    until(lambda: mine.state == "running")
-    mine.cancel(SESSION)
-    assert not theirs.ended
-    assert jobs.unfinished(SESSION) == []
-    assert jobs.unfinished(OTHER) == [theirs]
-    gate.set()
-    assert theirs.wait(PATIENCE)
-    assert (theirs.state, theirs.result) == ("done", "held")
-
-
-@pytest.mark.usefixtures("nobody_waits")
-def test_shared_work_ends_when_the_last_who_wanted_it_has_gone(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    there = {SESSION, OTHER}
-    monkeypatch.setattr(jobs, "is_alive", there.__contains__)
-    for who in (SESSION, OTHER):
-        shared = jobs.submit(who, "warm-model", holding(gate), rank=jobs.Rank.BACKGROUND, shared=True)
-    there.discard(SESSION)
-    assert not shared.wait(0.1)
-    shared.cancel(OTHER)
-    assert shared.wait(PATIENCE)
-    assert shared.state == "cancelled"
 
 
 @pytest.mark.usefixtures("nobody_waits")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 import weakref
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,34 +19,29 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 
 
-@pytest.fixture
-def there(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The sessions that somebody is connected to."""
-    active = {"here", "gone"}
-    instance = SimpleNamespace(is_active_session=active.__contains__)
-    runtime = SimpleNamespace(exists=lambda: True, instance=lambda: instance)
-    monkeypatch.setattr(lifetime, "Runtime", runtime)
-    monkeypatch.setattr(lifetime, "_sessions", weakref.WeakSet())
-    return active
-
-
-def test_a_session_that_is_gone_gives_back_what_it_had_and_others_keep_theirs(there: set[str]) -> None:
+def test_what_a_session_had_is_freed_once_the_server_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifetime, "_CHECK_S", 0.01)
+    monkeypatch.setattr(lifetime, "_last_drawn", -1e6)
+    here, gone = (Explorer(name, Source.open(bundled.SETTINGS)) for name in ("here", "gone"))
+    for explorer in (here, gone):
+        assert explorer.table() is not None
+    had, checked = weakref.ref(gone.results), threading.Event()
     # Automatic collection must not do the work that is tested.
     gc.disable()
     try:
-        here, gone = (Explorer(name, Source.open(bundled.SETTINGS)) for name in ("here", "gone"))
-        for explorer in (here, gone):
-            assert explorer.table() is not None
-        had = weakref.ref(gone.results)
-        assert not lifetime.free_closed()
-        there.discard("gone")
         del gone, explorer
-        assert lifetime.free_closed()
+        assert had() is not None
+        lifetime.start_cleaning(checked.set)
+        assert checked.wait(10)
+        deadline = time.monotonic() + 10
+        while had() is not None and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert had() is None
-        assert not lifetime.free_closed()
         assert here.table() is not None
     finally:
         gc.enable()
+        # The thread lives as long as the process.
+        monkeypatch.setattr(lifetime, "_CHECK_S", 3600.0)
 
 
 def test_a_page_is_waited_for_until_a_moment_after_it_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 pytest.importorskip("streamlit")
 
-from cahp.ui.session import jobs as module
 from cahp.ui.session.jobs import Turns
 
 
@@ -91,13 +90,6 @@ def test_what_is_removed_is_not_taken() -> None:
     turns = waiting("aab")
     turns.waiting.remove(Wish(0, "a"))
     assert turns.take() == Wish(1, "a")
-
-
-def test_only_so_many_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_REMEMBERED", 3)
-    turns = waiting("abcdefg")
-    assert taken(turns) == "abcdefg"
-    assert len(turns.served) == 3
 
 
 @given(st.text("abcd", max_size=12), st.integers(0, 6))

@@ -221,7 +221,7 @@ class Distilling:
     def read_distilled(self, mask: HeadMask) -> Any:
         return self.known
 
-    def distill(self, mask: HeadMask, *, watch: Any) -> Any:
+    def distill(self, mask: HeadMask) -> Any:
         self.trained += 1
         self.known = SimpleNamespace(report=REPORT)
         return self.known
@@ -271,7 +271,7 @@ def test_a_run_reads_the_calibration_texts_once_and_the_evaluation_texts_twice(m
     assert asked == [int(1.3 * 90) + 4 * 30]
 
 
-def test_a_model_is_read_ahead_once_for_all_and_not_while_pages_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     class Opened:
@@ -288,15 +288,9 @@ def test_a_model_is_read_ahead_once_for_all_and_not_while_pages_are_drawn(monkey
 
     quiet = [False]
     monkeypatch.setattr(work, "is_quiet", lambda: quiet[0])
-    people = [Work(f"person {number}") for number in range(5)]
-    jobs = {id(person.start(WARM, cast(Bench, Opened()))) for person in people}
-    job = people[0].job(WARM)
-    assert job is not None
-    assert jobs == {id(job)}
+    job = mine.start(WARM, cast(Bench, Opened()))
     assert not job.wait(0.3)
     assert read == []
-    # Who asked first leaves; the others still want it.
-    people[0].close()
     quiet[0] = True
     assert job.wait(PATIENCE)
     assert job.state == "done"
