@@ -78,14 +78,6 @@ def _of_setting(setting: Setting, flag: str) -> Option:
     )
 
 
-def settings_of(command: str, *, without: Iterable[str] = (), settings: type[Settings] = Settings) -> list[Option]:
-    """The options of a command that fill a field of ``Settings``, in the order of the fields."""
-    described = describe(settings)
-    return [
-        _of_setting(described[name], flag) for name, flag in flags(command, settings).items() if name not in without
-    ]
-
-
 #: Options that fill a setting or that more than one command takes, by name. The others are defined with their command.
 OPTIONS: Mapping[str, Option] = {
     option.name: option
@@ -174,12 +166,9 @@ class Command:
             OptionError: If they are invalid.
         """
         values = {option.name: given[option.name] for option in self.options if option.fills}
-        for name in ("label_map", "splits", "answers"):
-            if values.get(name):
-                parsers = {"label_map": parse_label_map, "splits": parse_splits, "answers": parse_answers}
-                values[name] = parsers[name](values[name])
-            elif name in values:
-                values[name] = () if name == "answers" else {}
+        parsers = {"label_map": parse_label_map, "splits": parse_splits, "answers": parse_answers}
+        for name in values.keys() & parsers.keys():
+            values[name] = parsers[name](values[name]) if values[name] else {}
         return Settings(**values)
 
     def add_to(self, app: typer.Typer) -> None:
@@ -210,7 +199,10 @@ def command(*own: Option | str, of_call: Iterable[str] = _OF_CALL) -> Callable[[
     def make(do: Callable[..., None]) -> Command:
         first = [option for option in chosen if option.argument or option.default is REQUIRED]
         rest = [option for option in chosen if option not in first]
-        settings = settings_of(do.__name__, without=[option.name for option in chosen])
+        named = {option.name for option in chosen}
+        settings = [
+            _of_setting(describe()[name], flag) for name, flag in flags(do.__name__).items() if name not in named
+        ]
         return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do)
 
     return make

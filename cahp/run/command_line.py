@@ -16,11 +16,11 @@ from cahp.run.settings import MOST, Settings, describe
 _SHORTER = {("evaluate", "eval_split"): "--split", ("evaluate", "eval_limit"): "--limit"}
 
 
-def flags(command: str, settings: type[Settings] | None = None) -> dict[str, str]:
+def flags(command: str) -> dict[str, str]:
     """The options of ``cahp COMMAND`` that fill a field of ``Settings``, by field."""
     return {
         name: _SHORTER.get((command, name), setting.flag)
-        for name, setting in describe(settings).items()
+        for name, setting in describe().items()
         if command in setting.commands
     }
 
@@ -42,10 +42,9 @@ def to_python(settings: Settings, names: Iterable[str]) -> str:
 
 
 def _changed(settings: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    defaults = describe(type(settings))
     for name in names:
         value = getattr(settings, name)
-        if value != defaults[name].default:
+        if value != describe()[name].default:
             yield name, value
 
 

@@ -35,20 +35,11 @@ RECOVER_TIME = "2m"
 class Setting:
     """The description of one field of ``Settings``.
 
-    Attributes:
-        name: The name of the field.
-        kind: ``bool``, ``int``, ``float``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words).
-        optional: Whether it may be None.
-        default: Its default.
-        help: One sentence for help texts; ``{choices}`` stands for the choices.
-        short: A short flag such as ``-m``.
-        choices: The words that it may be (none: any).
-        low: The lowest number.
-        high: The highest number.
-        unit: ``heads`` and ``duration`` are texts that may also be given as a number, of heads or of seconds; ``goal``
-            is the text of a ``cahp.goals.Goal``.
-        commands: The commands that take it.
-        link: Whether it travels in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
+    ``kind`` is ``bool``, ``int``, ``float``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words); with
+    ``optional`` the value may be None. ``help`` is one sentence, in which ``{choices}`` stands for the words that it
+    may be. ``low`` and ``high`` bound a number. The ``unit`` ``heads`` or ``duration`` is a text that may also be given as a number, of
+    heads or of seconds; ``goal`` is the text of a ``cahp.goals.Goal``. ``commands`` take it. With ``link`` it travels
+    in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
     """
 
     name: str
@@ -281,7 +272,7 @@ class Settings:
         # ``models`` explains in more detail what is wrong with answers.
         if isinstance(self.answers, str):
             models.make_prompt(self.prompt, self.answers)
-        for name, setting in describe(type(self)).items():
+        for name, setting in describe().items():
             object.__setattr__(self, name, setting.convert(getattr(self, name)))
         models.make_prompt(self.prompt, self.answers)
 
@@ -302,16 +293,11 @@ IN_DIGESTS = (
 )
 
 
-def describe(settings: type[Settings] | None = None) -> Mapping[str, Setting]:
-    """The fields of ``Settings`` (or of a class derived from it) by name, in the order of the help."""
-    described: type = settings or Settings
-    return _describe(described)
-
-
 @cache
-def _describe(settings: type) -> Mapping[str, Setting]:
-    hints, described = get_type_hints(settings), {}
-    for one in fields(settings):
+def describe() -> Mapping[str, Setting]:
+    """The fields of ``Settings`` by name, in the order of the help."""
+    hints, described = get_type_hints(Settings), {}
+    for one in fields(Settings):
         hint = hints[one.name]
         optional = type(None) in get_args(hint)
         if optional:
@@ -332,7 +318,7 @@ def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, 
 
     New fields are in every key from the start: a forgotten field may cost time, and never gives a stale result.
     """
-    names = describe(type(settings)).keys() - set(without)
+    names = describe().keys() - set(without)
     return {name: getattr(settings, name) for name in sorted(names)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import typer
 
-from cahp.cli.command import Call, command, settings_of
+from cahp.cli.command import Call, command
 from cahp.run.command_line import flags, to_arguments, to_python
 from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields, option
 from cahp.values import CahpError, OptionError
@@ -76,6 +77,15 @@ class More(Settings):
     temperature: float = option(1.0, "Temperature of a softmax.", high=10)
 
 
+@pytest.fixture
+def more_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("cahp.run.settings.Settings", More)
+    describe.cache_clear()
+    yield
+    describe.cache_clear()
+
+
+@pytest.mark.usefixtures("more_settings")
 def test_a_new_option_is_one_new_field() -> None:
     more = More(budget="5", dropout=10, temperature=np.float32(2.5))  # type: ignore[arg-type]
     # Validated.
@@ -86,12 +96,15 @@ def test_a_new_option_is_one_new_field() -> None:
     with pytest.raises(OptionError, match="--temperature must be a number, not 'hot'"):
         More(temperature="hot")  # type: ignore[arg-type]
     # Written as a command line and as Python.
-    options = flags("prune", More)
+    options = flags("prune")
     assert to_arguments(more, options) == ["--budget", "5", "--dropout", "10", "--temperature", "2.5"]
     assert to_python(more, options) == "Settings(budget='5', dropout=10, temperature=2.5)"
     # Read from the command line.
     seen: list[dict[str, Any]] = []
-    taken = command(*settings_of("prune", settings=More))(lambda call: None)
+
+    def prune(call: Call) -> None: ...
+
+    taken = command()(prune)
     app = typer.Typer()
     taken.add_to(app)
     context = typer.main.get_command(app).make_context("x", ["--dropout", "10", "--temperature", "2.5"])
