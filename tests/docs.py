@@ -1,8 +1,8 @@
 """The README and the pages of ``assets/docs``: their commands and snippets, and the tables that come from code.
 
 ``.venv/bin/python tests/docs.py`` writes the tables into the pages again; ``tests/test_readme.py`` compares them. With
-``--run`` it also runs the first command of the README and writes its output there. With ``--types`` it also loads a
-tiny model of each type and writes the table of types.
+``--run`` it also runs the first command of the README and writes its output there, with ``--bench`` the benchmark. With
+``--types`` it also loads a tiny model of each type and writes the table of types.
 """
 
 from __future__ import annotations
@@ -184,8 +184,14 @@ def write_readme() -> None:
     (ROOT / "README.md").write_text(text, encoding="utf-8")
 
 
+def _output(*words: str) -> str:
+    with TemporaryDirectory() as folder:
+        line = [sys.executable, "-m", "cahp", *words, "--quiet"]
+        return run(line, cwd=folder, check=True, capture_output=True, text=True).stdout.rstrip()
+
+
 def main() -> None:
-    """Write what comes from code, and on request the types and the output, into their pages."""
+    """Write what comes from code, and on request the types and the outputs, into their pages."""
     for mark, (page, lines) in TABLES.items():
         write(page, f"<!-- {mark} -->\n", "\n".join(lines()), f"<!-- /{mark} -->")
     if "--types" in sys.argv:
@@ -194,10 +200,9 @@ def main() -> None:
     write_readme()
     if "--run" in sys.argv:
         (command,) = (words for page, words, _ in outputs() if page == "README.md")
-        with TemporaryDirectory() as folder:
-            line = [sys.executable, "-m", "cahp", *command, "--quiet", "--no-cache"]
-            output = run(line, cwd=folder, check=True, capture_output=True, text=True).stdout
-        write("README.md", "```text\n", output.rstrip(), "```")
+        write("README.md", "```text\n", _output(*command, "--no-cache"), "```")
+    if "--bench" in sys.argv:
+        write("assets/docs/performance.md", "<!-- bench -->\n```\n", _output("bench"), "```\n<!-- /bench -->")
 
 
 if __name__ == "__main__":

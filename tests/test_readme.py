@@ -24,7 +24,7 @@ README = docs.PAGES["README.md"]
 COMMANDS = [(page, words) for page in docs.PAGES for words in docs.commands(page)]
 #: Commands that a test cannot run: they serve until stopped, start other processes, or read what is not on the machine.
 NOT_RUN = {"explore", "reproduce"}
-ELSEWHERE = ("sst5", "path/to/sst5", "mnli", "minilm-mnli", "assets/docs/performance.md", "assets/adapters/bbc-news")
+ELSEWHERE = ("sst5", "path/to/sst5", "mnli", "minilm-mnli", "assets/adapters/bbc-news")
 
 
 def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None:
@@ -79,7 +79,7 @@ def test_a_command_that_is_shown_can_be_parsed(document: str, words: list[str]) 
 @pytest.mark.parametrize("document", docs.PAGES)
 def test_commands_and_options_in_the_text_of_a_page_exist(document: str) -> None:
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", docs.PAGES[document])
-    known = {"--help", "--run", "--types"}.union(*(docs.options(name) for name in docs.GROUP.commands))
+    known = {"--bench", "--help", "--run", "--types"}.union(*(docs.options(name) for name in docs.GROUP.commands))
     for span in spans:
         words = span.split()
         if words[0] == "cahp" and len(words) > 1:

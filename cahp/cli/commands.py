@@ -16,7 +16,6 @@ from cahp import data as data_sets
 from cahp import processes as parallel
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
-from cahp.files import write_whole
 from cahp.models import make_prompt, preview
 from cahp.output import UnwrittenError
 from cahp.run.command_line import to_arguments
@@ -243,25 +242,12 @@ def reproduce(
 @command(
     OPTIONS["limit"].but(default=640, low=32, fills=False, help="Number of texts."),
     Option("rounds", "Number of rounds; each contestant runs once per round.", int, 3, low=1, high=100),
-    Option("into", "Write the table into this file, between the marks <!-- bench --> and <!-- /bench -->.", Path),
     of_call=("as_json", "yes", "quiet"),
 )
-def bench(call: Call, limit: int, rounds: int, into: Path | None) -> None:
+def bench(call: Call, **options: Any) -> None:
     """Measure the speed of this package against a plain forward pass and a naive implementation."""
     from cahp.studies import performance
 
-    try:
-        text = "" if into is None else into.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        raise OptionError(f"{into} cannot be read; name a text file with marks for the table") from None
-    if into is not None and performance.placed(text, []) is None:
-        raise OptionError(f"{into} has no marks {' and '.join(performance.MARKS)}; write them where the table goes")
     with call.bars() as progress:
-        document = performance.measure(call.settings, limit=limit, rounds=rounds, progress=progress)
-    lines = list(performance.words(document))
-    call.answer(document, lines)
-    if into is not None:
-        try:
-            write_whole(into.parent, {into.name: str(performance.placed(text, lines)).encode()})
-        except OSError as error:
-            raise OptionError(f"{into} cannot be written ({error.strerror}); name another file") from None
+        document = performance.measure(call.settings, **options, progress=progress)
+    call.answer(document, performance.words(document))

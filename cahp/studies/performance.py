@@ -8,7 +8,7 @@ for the signatures and once for the salience.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -33,8 +33,6 @@ from cahp.values import HeadMask, Progress, Texts, silent
 from cahp.words import number, size_of
 
 STAGE = "bench"
-#: Between these a file holds the last table.
-MARKS = ("<!-- bench -->", "<!-- /bench -->")
 _POOL = 32
 #: What each ratio may be.
 LIMITS = {"signatures_to_forward": ("at most", 1.05), "naive_to_selection": ("at least", 5.0)}
@@ -180,12 +178,3 @@ def words(results: Mapping[str, Any]) -> Iterator[str]:
     if results["peak_memory"] is not None:
         yield f"  peak memory       {size_of(results['peak_memory']):>9}"
     yield f"  both keep {'the same heads' if results['same_heads'] else 'different heads (t-SNE amplifies rounding)'}"
-
-
-def placed(text: str, lines: Sequence[str]) -> str | None:
-    """``text`` with the table in the place of the one between its marks (None: it has no marks)."""
-    before, opened, rest = text.partition(MARKS[0])
-    _, closed, after = rest.partition(MARKS[1])
-    if not opened or not closed:
-        return None
-    return "\n".join([f"{before}{MARKS[0]}", "```", *lines, "```", f"{MARKS[1]}{after}"])

@@ -17,7 +17,7 @@ from cahp.stages.salience import gate_gradients, salience
 from cahp.stages.signatures import collect
 from cahp.stages.space import space
 from cahp.studies import performance
-from cahp.studies.performance import placed, words
+from cahp.studies.performance import words
 
 
 def test_the_table_says_where_and_under_which_load_and_which_limits_are_not_kept() -> None:
@@ -40,15 +40,6 @@ def test_the_table_says_where_and_under_which_load_and_which_limits_are_not_kept
     assert any(line.endswith("4.00 x the whole selection (at least 5.00 x, missed)") for line in lines)
     assert any(line.endswith("1.5 GB") for line in lines)
     assert "peak" not in "".join(words({**found, "peak_memory": None}))
-
-
-def test_the_table_takes_the_place_of_the_last_one() -> None:
-    before = "# A\n<!-- bench -->\nold\n<!-- /bench -->\nend\n"
-    once = placed(before, ["one", "two"])
-    assert once == "# A\n<!-- bench -->\n```\none\ntwo\n```\n<!-- /bench -->\nend\n"
-    assert placed(once, ["three"]) == "# A\n<!-- bench -->\n```\nthree\n```\n<!-- /bench -->\nend\n"
-    assert placed("no marks", ["one"]) is None
-    assert placed("<!-- bench --> alone", ["one"]) is None
 
 
 @pytest.fixture(scope="module")
