@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from cahp import data as data_sets
 from cahp import models
 from cahp import processes as parallel
 from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
-from cahp.cards import ModelCard
 from cahp.exports.checkpoints import claimed
 from cahp.outcomes import measure, to_metrics
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
 from cahp.run.settings import Settings
 from cahp.store import Store, StoredTraining, key
-from cahp.values import CahpError, ModelError, OptionError, SelfTestError, Texts
-
-if TYPE_CHECKING:
-    from cahp.models.training import Schedule
+from cahp.values import CahpError, ModelError, OptionError, SelfTestError
 
 
 def fit(
@@ -94,7 +90,8 @@ def fit(
         how: dict[str, Any] = {"device": settings.device, "seed": settings.seed, "progress": reporter}
         fitted, history, name = None, None, ""
         if whole:
-            name = training_key(card, texts, validation=validation, schedule=schedule, seed=settings.seed)
+            digests = (card.sha256, texts.sha256, validation.sha256)
+            name = key("fit", 1, *digests, asdict(schedule), settings.seed)
             history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
             how["checkpoint"] = StoredTraining(store, name)
         if history is None:
@@ -141,11 +138,6 @@ def fit(
         }
     metrics = {split: to_metrics(measured_outcomes) for split, measured_outcomes in outcomes.items()}
     return {**document, "metrics": metrics, "outcomes": outcomes}
-
-
-def training_key(card: ModelCard, texts: Texts, *, validation: Texts, schedule: Schedule, seed: int) -> str:
-    """The key of a training of all weights."""
-    return key("fit", 1, card.sha256, texts.sha256, validation.sha256, asdict(schedule), seed)
 
 
 def _read_epochs(output: Output, name: str) -> list[dict[str, Any]] | None:

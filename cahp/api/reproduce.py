@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 from cahp import data, models
-from cahp.api.fit import fit, training_key
+from cahp.api.fit import fit
 from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.api.preflight import estimate_seconds, preflight
 from cahp.comparison.plan import COMPARED, REFERENCE, ListOption, Plan, SeedsOption, read_items, read_seeds
 from cahp.comparison.running import compare
 from cahp.comparison.split_results import SplitResults
 from cahp.data.sources import PRESETS
-from cahp.files import json_text, write_whole
+from cahp.files import json_text
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import OptionError, Progress
+from cahp.values import OptionError
 from cahp.words import duration, interval, percent, size_of
 
 SCHEMA = "cahp.reproduction/1"
@@ -85,61 +84,7 @@ class ExpectedCost:
     memory_bytes: int
 
 
-@dataclass(frozen=True)
-class Experiments:
-    """The experiments to do and their options; ``limit`` and ``eval_limit`` None stand for all texts."""
-
-    experiments: tuple[str, ...] = tuple(experiment.name for experiment in PUBLISHED)
-    methods: tuple[str, ...] = (REFERENCE, "random")
-    recoveries: tuple[str, ...] = COMPARED
-    #: The paper reports one seed as far as we know; three show how much the seed matters.
-    seeds: tuple[int, ...] = (42, 43, 44)
-    limit: int | None = None
-    eval_limit: int | None = None
-    report: str | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        known = [experiment.name for experiment in PUBLISHED]
-        for name in self.experiments:
-            if name not in known:
-                raise OptionError(f"--experiments {name} is unknown; choose among {', '.join(known)}")
-        for experiment in self.chosen:
-            # Refuses invalid methods, seeds and recoveries before anything is fetched.
-            self.comparison_plan(experiment, Path(experiment.name))
-
-    @property
-    def chosen(self) -> list[Published]:
-        """The experiments in the order of the paper."""
-        return [experiment for experiment in PUBLISHED if experiment.name in self.experiments]
-
-    def report_split(self, experiment: Published) -> str | None:
-        """The split to report on (None for MNLI, whose published test split has no labels)."""
-        return self.report if "test" in PRESETS[experiment.data].splits else None
-
-    def comparison_plan(self, experiment: Published, classifier: Path) -> Plan:
-        """The comparison of one experiment."""
-        settings = Settings(
-            model=str(classifier),
-            data=experiment.data,
-            limit=self.limit,
-            eval_limit=self.eval_limit,
-            pool_size=experiment.pool_size,
-            device=self.device,
-            report=self.report_split(experiment),
-        )
-        return Plan(
-            settings,
-            methods=self.methods,
-            budgets=(str(experiment.kept),),
-            seeds=self.seeds,
-            recoveries=self.recoveries,
-            # One random mask per seed, so that each method is recovered equally often.
-            draws=len(self.seeds),
-        )
-
-
-def estimate_costs(plan: Experiments) -> list[ExpectedCost]:
+def estimate_costs(plans: Mapping[Published, Plan]) -> list[ExpectedCost]:
     """Estimate the cost of each experiment from its encoder's configuration and its data; no weights are fetched.
 
     Raises:
@@ -147,13 +92,14 @@ def estimate_costs(plan: Experiments) -> list[ExpectedCost]:
     """
     from cahp.models.sketch import operations
 
-    cards = {name: models.preview(name) for name in {experiment.hub for experiment in plan.chosen}}
+    cards = {name: models.preview(name) for name in {experiment.hub for experiment in plans}}
     costs = []
-    for experiment in plan.chosen:
-        card, sizes = cards[experiment.hub], PRESETS[experiment.data].splits
-        texts = sizes["train"] if plan.limit is None else min(plan.limit, sizes["train"])
-        evaluated = sizes["validation"] if plan.eval_limit is None else min(plan.eval_limit, sizes["validation"])
-        if plan.report_split(experiment):
+    for experiment, plan in plans.items():
+        card, sizes, settings = cards[experiment.hub], PRESETS[experiment.data].splits, plan.settings
+        texts = sizes["train"] if settings.limit is None else min(settings.limit, sizes["train"])
+        most = sizes["validation"]
+        evaluated = most if settings.eval_limit is None else min(settings.eval_limit, most)
+        if settings.report:
             evaluated += sizes["test"]
         seeds, masks = len(plan.seeds), len(plan.methods) * len(plan.seeds)
         by_recovery = {name: row.passes(texts, can_refit=card.no_refit is None) for name, row in RECOVERIES.items()}
@@ -207,24 +153,34 @@ def reproduce(
         CahpError: If an experiment cannot be done; one line with the next step.
         UnwrittenError: If the table cannot be written; the error carries the document.
     """
-    plan = plan_experiments(**options)
+    plans = plan_experiments(**options)
     output, store = Output.of(out), store or open_store()
     output.check_files((FILE, _TABLE), _MARK)
     with show_progress(progress, yes=yes) as reporter:
-        reporter.say("\n".join(announcement(estimate_costs(plan))))
-        for experiment in plan.chosen:
+        reporter.say("\n".join(announcement(estimate_costs(plans))))
+        for experiment in plans:
             # Fetched here, so that a person is asked once, before hours of work.
             models.identify(experiment.hub)
             data.load(experiment.data)
         rows: list[dict[str, Any]] = []
-        for experiment in plan.chosen:
+        for experiment, plan in plans.items():
             folder = output.folder.resolve()
-            classifier = _train_classifier(experiment, plan, folder / "classifiers", store, reporter)
-            asked = plan.comparison_plan(experiment, classifier)
-            comparison = compare(asked, store=store, jobs=jobs, cluster=cluster, command=command, progress=reporter)
+            classifier = folder / "classifiers" / experiment.name
+            how: dict[str, Any] = {"store": store, "progress": reporter}
+            # The folder of an earlier call is found again. The test split is opened only on request.
+            fit(plan.settings, out=classifier, whole=True, limit=plan.settings.limit, measured=(), **how)
+            asked = replace(plan, settings=replace(plan.settings, model=str(classifier)))
+            comparison = compare(asked, jobs=jobs, cluster=cluster, command=command, **how)
             comparison.write(folder / experiment.name)
             rows += _list_rows(experiment, comparison.results_on(comparison.document.parts[-1], "accuracy"))
-    document = {"schema": SCHEMA, "source": _SOURCE, "asked": asdict(plan), "rows": rows, "command": command}
+    plan = next(iter(plans.values()))
+    asked_for = {
+        "experiments": [experiment.name for experiment in plans],
+        **{name: getattr(plan, name) for name in ("methods", "recoveries", "seeds")},
+        **{name: options.get(name) for name in ("limit", "eval_limit", "report")},
+        "device": plan.settings.device,
+    }
+    document = {"schema": SCHEMA, "source": _SOURCE, "asked": asked_for, "rows": rows, "command": command}
     with UnwrittenError.carrying(document):
         output.write({FILE: json_text(document).encode(), _TABLE: ("\n".join(table(rows)) + "\n").encode()})
     return document
@@ -254,40 +210,46 @@ class ExperimentOptions(TypedDict, total=False):
     device: str
 
 
-def plan_experiments(**options: Unpack[ExperimentOptions]) -> Experiments:
-    """The experiments with their options; None stands for the default.
+def plan_experiments(**options: Unpack[ExperimentOptions]) -> dict[Published, Plan]:
+    """Return the comparison of each experiment, of its encoder until that is fine-tuned; None stands for the default.
 
     Raises:
         OptionError: If a name is unknown or an option invalid.
     """
-    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    given |= {name: read_items(given[name]) for name in ("experiments", "methods", "recover") if name in given}
-    if "recover" in given:
-        given["recoveries"] = given.pop("recover")
-    if "seeds" in given:
-        given["seeds"] = read_seeds(given["seeds"])
-    return Experiments(**given)
+    known = [experiment.name for experiment in PUBLISHED]
+    names = read_items(options.get("experiments") or known)
+    for name in names:
+        if name not in known:
+            raise OptionError(f"--experiments {name} is unknown; choose among {', '.join(known)}")
+    # The paper reports one seed as far as we know; three show how much the seed matters.
+    wanted = options.get("seeds")
+    seeds = read_seeds(3 if wanted is None else wanted)
+    plans = {}
+    for experiment in PUBLISHED:
+        if experiment.name in names:
+            settings = Settings(
+                model=experiment.hub,
+                data=experiment.data,
+                limit=options.get("limit"),
+                eval_limit=options.get("eval_limit"),
+                pool_size=experiment.pool_size,
+                device=options.get("device", "auto"),
+                # The published test split of MNLI has no labels.
+                report=options.get("report") if "test" in PRESETS[experiment.data].splits else None,
+            )
+            plans[experiment] = Plan(
+                settings,
+                methods=read_items(options.get("methods") or (REFERENCE, "random")),
+                budgets=(str(experiment.kept),),
+                seeds=seeds,
+                recoveries=read_items(options.get("recover") or COMPARED),
+                # One random mask per seed, so that each method is recovered equally often.
+                draws=len(seeds),
+            )
+    return plans
 
 
 _SOURCE = "published numbers: arXiv 2606.19150, from secondary sources, of one seed as far as known"
-
-
-def _train_classifier(experiment: Published, plan: Experiments, place: Path, store: Store, progress: Progress) -> Path:
-    """The folder of an experiment's fine-tuned classifier, which is trained unless it exists."""
-    from cahp.models.fitting import PAPER_SCHEDULE
-
-    folder, note = place / experiment.name, place / f"{experiment.name}.json"
-    settings = Settings(model=experiment.hub, data=experiment.data, device=plan.device)
-    card, texts = models.identify(experiment.hub), data.load(experiment.data)
-    sample, _ = data.sample(texts.split("train"), plan.limit, seed=settings.seed)
-    validation = texts.split("validation")
-    name = training_key(card, sample, validation=validation, schedule=PAPER_SCHEDULE, seed=settings.seed)
-    if store.fresh or not note.is_file() or name not in note.read_text() or not folder.is_dir():
-        # The test split is opened only on request.
-        options: dict[str, Any] = {"whole": True, "measured": ("validation",), "store": store, "progress": progress}
-        document = fit(settings, out=folder, limit=plan.limit, **options)
-        write_whole(place, {note.name: json_text({"key": name, **document}).encode()})
-    return folder
 
 
 def _list_rows(experiment: Published, results: SplitResults) -> list[dict[str, Any]]:

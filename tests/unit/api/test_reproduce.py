@@ -17,9 +17,11 @@ from cahp import data
 from cahp.api import reproduce as task
 from cahp.api.fit import fit
 from cahp.comparison.result import read_upload
+from cahp.models import fitting
 from cahp.models.training import Schedule
+from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import CahpError, silent
+from cahp.values import CahpError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -121,7 +123,7 @@ def test_what_was_done_is_found_again_and_nothing_unneeded_was_fetched(
 ) -> None:
     before = files_in(out / "classifiers")
     rows = json.loads((out / task.FILE).read_text())["rows"]
-    monkeypatch.setattr(task, "fit", lambda *_, **__: pytest.fail("fitted again"))
+    monkeypatch.setattr("cahp.models.fitting.fit", lambda *_, **__: pytest.fail("fitted again"))
     monkeypatch.setattr("cahp.comparison.running.measure_cell", lambda *_: pytest.fail("measured again"))
     hub.requests.clear()
     again = call("reproduce", "--out", out, "--experiments", "bert-base-cased-sst5", "--report", "test", *SHORT)
@@ -170,18 +172,19 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_fetched(
 def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = task.Experiments(limit=40, device="cpu")
+    settings, store = Settings(model=task.PUBLISHED[0].hub, data="sst5", device="cpu"), Store(tmp_path / "cache")
     fits: list[int] = []
 
     def fitted(*given: Any, **options: Any) -> Any:
-        found = fit(*given, **options)
-        fits.append(len(found["epochs"]))
+        found = train(*given, **options)
+        fits.append(len(found.history))
         return found
 
     def made() -> None:
-        task._train_classifier(task.PUBLISHED[0], asked, tmp_path, Store(tmp_path / "cache"), silent)
+        fit(settings, out=tmp_path / "out", whole=True, limit=40, measured=(), store=store)
 
-    monkeypatch.setattr(task, "fit", fitted)
+    train = fitting.fit
+    monkeypatch.setattr(fitting, "fit", fitted)
     made()
     made()
     assert fits == [3]
@@ -222,4 +225,4 @@ def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Pa
     assert min(seen) == 3
     assert done["rows"]
     with pytest.raises(CahpError, match="unknown"):
-        task.Experiments(experiments=("nothing",))
+        task.plan_experiments(experiments=["nothing"])
