@@ -8,14 +8,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
-from cahp.api.figures import add_title, check_figure, comparison_html
+from cahp.api.figures import add_title, check_figure
 from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.plan import ListOption, Plan, SeedsOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, method_label, name_outcome, over
 from cahp.figures import comparison as figures
-from cahp.figures import comparison_heads as head_figures
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.comparison import announcement, comparison_lines
@@ -23,14 +22,14 @@ from cahp.values import OptionError
 from cahp.words import capital
 
 #: The figures of a comparison.
-ComparisonFigure = Literal["curve", "accuracy", "differences", "layers", "overlap", "consensus"]
+ComparisonFigure = Literal["curve", "accuracy", "differences"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompareResult(Comparison):
     """A finished comparison, as ``cahp.compare`` returns it.
 
-    It shows itself as a table in a notebook and as text in a terminal. ``document`` is the contents of
+    It shows itself as text; ``table`` is for ``pandas``. ``document`` is the contents of
     ``compare.json``, ``summary`` its means, areas and tests, ``results`` both by method, budget and recovery.
     """
 
@@ -56,13 +55,11 @@ class CompareResult(Comparison):
         """A figure of the explorer's Compare page, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``curve`` (an outcome by budget; ``accuracy`` is that of the accuracy), ``differences`` (with the
-                tests), or of the kept heads at a budget: ``layers``, ``overlap`` (Jaccard index of each pair of
-                methods), ``consensus`` (of all methods).
+            name: ``curve`` (an outcome by budget; ``accuracy`` is that of the accuracy), or ``differences`` (with the
+                tests).
             outcome: ``kl``, ``agreement`` or ``accuracy`` (None: the first that was measured).
             recovery: Name of the recovery (None: the first, before any recovery).
-            budget: Number of kept heads (None: the fewest; ``differences`` then shows the area over budgets, if
-                there is one).
+            budget: Number of kept heads of ``differences`` (None: the area over budgets, or else the fewest).
             methods: The methods to draw (None: all).
             dark: Draw for a dark page.
 
@@ -80,7 +77,7 @@ class CompareResult(Comparison):
         if name in ("curve", "accuracy"):
             figure = figures.curve_figure(results, stage, shown, dark=dark)
             title = f"{capital(name_outcome(results.outcome))} on {results.split}, {when}"
-        elif name == "differences":
+        else:
             tests = [test for test in results.verdicts if (test.recovery, test.budget) == (stage, at)]
             where = f"at {at} heads"
             areas = [test for test in results.overall if test.recovery == stage and test.method in shown]
@@ -89,17 +86,6 @@ class CompareResult(Comparison):
             tests = [test for test in tests if test.method in shown]
             figure = figures.difference_figure(results.against, tests, dark=dark)
             title = f"{method_label(results.against)} against the others {where}, {when}"
-        elif name == "layers":
-            figure = head_figures.layer_figure(results, at, shown, dark=dark)
-            title = f"The {at} kept heads by layer"
-        elif name == "overlap":
-            figure = head_figures.overlap_figure(results, at, shown, dark=dark)
-            title = f"Heads in common at {at} heads"
-        else:
-            if at not in results.consensus:
-                raise OptionError(f"no consensus was measured at {at} heads; compare at least two methods")
-            figure = head_figures.consensus_figure(results, at, dark=dark)
-            title = f"Number of methods that keep each head, at {at} heads"
         return add_title(figure, title, dark=dark)
 
     def save(self, folder: str | PathLike[str]) -> Path:
@@ -113,9 +99,6 @@ class CompareResult(Comparison):
 
     def __repr__(self) -> str:
         return "\n".join(comparison_lines(self))
-
-    def _repr_html_(self) -> str:
-        return comparison_html(self.results)
 
 
 def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:

@@ -11,10 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cahp.comparison import SplitResults
-from cahp.comparison.document import Mean
-from cahp.comparison.sentences import after, method_label
-from cahp.exports.drawings import STYLE, grid, table
+from cahp.exports.drawings import STYLE, grid
 from cahp.exports.report import verdict
 from cahp.exports.report_figures import draw_outcomes
 from cahp.figures import curves
@@ -24,7 +21,7 @@ from cahp.figures.space import space_figure
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.prune import Run, method_of
+from cahp.run.prune import Run, choose
 from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
 from cahp.words import capital, safe
@@ -145,11 +142,8 @@ def by_budget(
     measured, rows = {}, []
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
-        if budget == total:
-            mask = HeadMask.full(run.mask.layers, run.mask.heads)
-        else:
-            method = method_of(settings)
-            mask = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer).mask
+        everything = HeadMask.full(run.mask.layers, run.mask.heads)
+        mask = everything if budget == total else choose(bench, budget).mask
         if what in OUTCOMES:
             measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
         elif not mask.empty_layers and budget < total:
@@ -173,39 +167,13 @@ _STYLE = (
 )
 
 
-def cell(*parts: str) -> str:
-    """Parts of HTML as the output of a cell."""
-    return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'
-
-
 def run_html(run: Run) -> str:
     """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
     document = run.document
-    return cell(
+    parts = (
         f"<p>{safe(verdict(document))}</p>",
         grid(run.mask, run.arrays["labels"]),
         *draw_outcomes(f"On {document.data.eval.split}", document.outcomes),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )
-
-
-def comparison_html(results: SplitResults) -> str:
-    """A comparison: its outcome for every method at every budget, after each recovery."""
-
-    def format_mean(mean: Mean | None) -> str:
-        return "–" if mean is None else f"{(one := results.estimate(mean)).text} {one.interval}"
-
-    parts = []
-    for recovery in results.recoveries:
-        budgets = results.budgets_after(recovery)
-        rows = [
-            (method_label(name), [format_mean(results.means.get((recovery, name, at))) for at in budgets])
-            for name in results.methods
-        ]
-        caption = (
-            f"{capital(OUTCOMES[results.outcome].label)} on {results.split} {after(recovery)}, n = {results.n:,}, "
-            f"all heads {results.full_text()}; with 95 % intervals"
-        )
-        parts.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
-    notes = (results.rule, *results.document.notices)
-    return cell(f"<p>{safe(results.title)}</p>", *parts, *(f"<p class=note>{safe(note)}</p>" for note in notes))
+    return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'

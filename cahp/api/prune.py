@@ -30,7 +30,7 @@ from cahp.studies.budget_sweep import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
 from cahp.terminal.printing import run_lines
-from cahp.values import CahpError, Estimate, Input, OptionError, Progress, silent
+from cahp.values import CahpError, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
@@ -47,7 +47,7 @@ class PruneResult(Run):
 
     Attributes:
         document: The contents of ``run.json`` (``cahp.run/1``), typed.
-        mask: The kept heads; ``mask.keep`` is ``(layers, heads)`` bool.
+        mask: The kept heads; ``mask.keep`` is ``(layers, heads)`` bool, ``mask.by_layer`` lists them.
         arrays: The basis of the choice, with ``N = layers * heads``: ``embedding (N, 2)``, ``salience (N,)`` in
             0..1, ``labels (N,)`` the cluster of each head, ``ks (K,)`` and ``mss (K,)`` the curve of the silhouette
             (``mss_null (draws, K)`` of unstructured data, if the knee chose the budget),
@@ -63,26 +63,6 @@ class PruneResult(Run):
     def settings(self) -> Settings:
         """The settings of the run."""
         return self.document.settings
-
-    @property
-    def budget(self) -> int:
-        """The number of kept heads."""
-        return self.mask.count
-
-    @property
-    def kept(self) -> list[list[int]]:
-        """The kept heads of each layer, ascending; layers and heads count from 0."""
-        return self.mask.by_layer
-
-    @property
-    def knee(self) -> int | None:
-        """The number of clusters at which the published rule stops (None: the curve has no knee)."""
-        return self.document.knee
-
-    @property
-    def latency_ratio(self) -> Estimate | None:
-        """Time of a batch of the cut model divided by the full model's, with its ``ci95`` (None: not measured)."""
-        return self.document.latency_ratio
 
     @property
     def outcomes(self) -> StateOutcomes:
@@ -111,10 +91,7 @@ class PruneResult(Run):
                 f"the board shows the budgets of {Settings.method} only, and this run chose heads by "
                 f"{self.settings.method}; draw it with plot()"
             )
-        cached = "labels_of_k" in self.arrays
-        clusters = (
-            HeadClusters.of_arrays(self.arrays, self.document) if cached else HeadClusters.of(self.bench.evidence)
-        )
+        clusters = HeadClusters.of_arrays(self.arrays, self.document)
         return BudgetBoard(self.document, self.bench, clusters, self.table or table_of(self.document, clusters))
 
     # Files ---------------------------------------------------------------------------------------------------

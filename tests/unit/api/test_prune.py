@@ -141,12 +141,9 @@ def test_settings_and_options_are_not_mixed() -> None:
 
 def test_a_run_says_what_it_found(run: cahp.PruneResult) -> None:
     assert run.mask.count == 5
-    assert run.mask.by_layer == run.document.by_layer
+    assert run.mask.by_layer == run.document.mask.by_layer
     assert run.outcomes["pruned"] is run.document.outcomes["pruned"]
     assert "accuracy_change" in run.outcomes["recovered"]
-    assert run.budget == run.mask.count == 5
-    assert run.kept == run.document.by_layer
-    assert (run.latency_ratio, run.knee) == (None, run.document.knee)
     assert isinstance(run, cahp.Run)
     assert run.arrays["embedding"].shape == (12, 2)
 
