@@ -288,7 +288,8 @@ _OF_RESOURCES = ("device", "precisions", "model", "load", "progress", "watch", "
 def evidence(card: ModelCard, texts: Texts, store: Store, **options: Any) -> HeadEvidence:
     """Evidence that is quick to gather; ``options`` are those of evidence and of resources."""
     ours = {name: options.pop(name) for name in _OF_RESOURCES if name in options}
-    return HeadEvidence(resources(card, store, **ours), texts, **{"pool_size": 8, "projection": "pca", **options})
+    settings = Settings(**{"pool_size": 8, "projection": "pca", **options})
+    return HeadEvidence(resources(card, store, **ours), texts, settings)
 
 
 class Opened(NamedTuple):
@@ -307,7 +308,8 @@ class Opened(NamedTuple):
 def opened(card: ModelCard, texts: Texts, store: Store, *, seed: int = 42, **options: Any) -> Opened:
     """Evidence and measurements side by side, as on a bench."""
     shared = resources(card, store, **{name: options.pop(name) for name in _OF_RESOURCES if name in options})
-    gathered = HeadEvidence(shared, texts, seed=seed, **{"pool_size": 8, "projection": "pca", **options})
+    settings = Settings(seed=seed, **{"pool_size": 8, "projection": "pca", **options})
+    gathered = HeadEvidence(shared, texts, settings)
     return Opened(shared, gathered, Measurements(shared), Recoveries(shared, texts, seed=seed))
 
 
@@ -339,18 +341,10 @@ class LatencyWorkerHere:
     def __exit__(self, *_: object) -> None:
         self.left += 1
 
-    def costs(
-        self,
-        mask: HeadMask,
-        *,
-        length: int,
-        seconds: float = 5.0,
-        fresh: bool = False,
-        progress: Progress = silent,
-    ) -> Costs:
+    def costs(self, mask: HeadMask, *, fresh: bool = False, progress: Progress = silent) -> Costs:
         self.asked.append(mask)
-        self.seconds.append(seconds)
-        return self._bench.measurements.costs(mask, length=length, fresh=fresh, **self.QUICK)
+        self.seconds.append(self._bench.latency_seconds)
+        return self._bench.measurements.costs(mask, length=self._bench.length, fresh=fresh, **self.QUICK)
 
 
 class WorkClock:
@@ -397,4 +391,6 @@ def in_this_process(code: str, folder: Path, *paths: Path) -> None:
 def prune(settings: Settings, *, command: str = "", clock: Callable[[], float] = perf_counter, **given: Any) -> Run:
     """The run of these settings; ``given`` are options of ``open_bench``."""
     start = clock()
-    return measure_run(open_bench(settings, clock=clock, **given), command, start)
+    bench = open_bench(settings, **given)
+    bench.resources.clock = clock
+    return measure_run(bench, command, start)

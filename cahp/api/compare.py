@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, check_figure
@@ -29,7 +27,7 @@ ComparisonFigure = Literal["curve", "accuracy", "differences"]
 class CompareResult(Comparison):
     """A finished comparison, as ``cahp.compare`` returns it.
 
-    It shows itself as text; ``table`` is for ``pandas``. ``document`` is the contents of
+    It shows itself as text; ``table`` is for ``pandas``, ``write`` saves it. ``document`` is the contents of
     ``compare.json``, ``summary`` its means, areas and tests, ``results`` both by method, budget and recovery.
     """
 
@@ -87,15 +85,6 @@ class CompareResult(Comparison):
             figure = figures.difference_figure(results.against, tests, dark=dark)
             title = f"{method_label(results.against)} against the others {where}, {when}"
         return add_title(figure, title, dark=dark)
-
-    def save(self, folder: str | PathLike[str]) -> Path:
-        """Write the files of ``cahp compare --out`` into ``folder``.
-
-        Raises:
-            CahpError: If the folder cannot be written to.
-        """
-        self.write(Path(folder))
-        return Path(folder)
 
     def __repr__(self) -> str:
         return "\n".join(comparison_lines(self))

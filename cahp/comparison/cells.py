@@ -25,7 +25,7 @@ from cahp.costs import SelectionCost
 from cahp.outcomes import same_predictions
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.registry import Evidence, Method
-from cahp.run.recovered import FineTuned, Recovered, cut_model
+from cahp.run.recovered import Distilled, Refitted, cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.store import Entry, Store, key
@@ -294,20 +294,14 @@ def _recover(
 
     Returns the model's prediction function, and whether the recovery was kept (None: it is never rejected).
     """
-    bench, row = workspace.bench(cell.seed), RECOVERIES[recovery]
+    bench = workspace.bench(cell.seed)
     if recovery == "none" and mask.is_full:
         # Measured even if the predictions are known: its time serves to estimate the comparison's.
         return lambda texts: bench.measurements.evaluate_model(bench.model, texts), None
     if recovery == "none":
         return lambda texts: bench.measurements.evaluate(texts, mask=mask), None
     # Weights are not stored: those of hundreds of masks would displace everything else.
-    recovered: Recovered
-    if row.imitates:
-        recovered = bench.recoveries.distill(mask, keep=False)
-    elif row.needs_labels:
-        recovered = bench.recoveries.finetune(mask, keep=False)
-    else:
-        recovered = bench.recoveries.refit(mask, recovery, keep=False)
+    recovered = bench.recoveries.recover(mask, recovery, keep=False)
     model = cut_model(bench.model, mask, recovered)
-    accepted = None if isinstance(recovered, FineTuned) else recovered.report.accepted
+    accepted = recovered.report.accepted if isinstance(recovered, Refitted | Distilled) else None
     return lambda texts: bench.measurements.evaluate_model(model, texts), accepted

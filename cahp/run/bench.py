@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -72,13 +71,6 @@ class Bench:
         """Seconds that a timing may take."""
         return parse_duration(self.settings.latency_time, "--latency-time")
 
-    def for_distillation(self) -> Bench:
-        """Return the bench of a run with ``--recover distill``, whose texts are drawn without reading labels."""
-        settings = replace(self.settings, recover="distill", recover_time=None, labels=False)
-        unlabelled, _ = _read_unlabelled(settings, self.dataset)
-        recoveries = Recoveries(self.resources, self.calibration, seed=settings.seed, unlabelled=unlabelled)
-        return replace(self, settings=settings, recoveries=recoveries)
-
     @cached_property
     def length(self) -> int:
         """Length in tokens at which latency is measured: 95th percentile of the evaluation texts, a multiple of 8."""
@@ -103,7 +95,6 @@ def open_bench(
     load: Loader = models.load,
     progress: Progress = silent,
     watch: Watch | None = None,
-    clock: Callable[[], float] = perf_counter,
 ) -> Bench:
     """Identify the model, read and match the data, and draw the samples, without loading weights.
 
@@ -135,19 +126,8 @@ def open_bench(
         load=load,
         progress=progress,
         watch=watch,
-        clock=clock,
-    )
-    evidence = HeadEvidence(
-        resources,
-        calibration,
-        pool_size=settings.pool_size,
-        projection=settings.projection,
-        salience=settings.salience,
-        degree=settings.poly_degree,
-        seed=settings.seed,
     )
     unlabelled, left_out = _read_unlabelled(settings, dataset)
-    recoveries = Recoveries(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
@@ -162,9 +142,9 @@ def open_bench(
         card,
         dataset,
         resources,
-        evidence,
+        HeadEvidence(resources, calibration, settings),
         Measurements(resources),
-        recoveries,
+        Recoveries(resources, calibration, seed=settings.seed, unlabelled=unlabelled),
         calibration,
         evaluation,
         notices,

@@ -192,17 +192,9 @@ class RunDocument:
     @property
     def mask(self) -> HeadMask:
         """The heads kept."""
-        kept = [layer * self.model.heads + head for layer in range(self.model.layers) for head in self.by_layer[layer]]
-        return HeadMask.of(kept, self.model.layers, self.model.heads)
-
-    @property
-    def by_layer(self) -> list[list[int]]:
-        """Kept heads of each layer, ascending."""
-        return [list(self.kept[str(layer)]) for layer in range(self.model.layers)]
-
-    def is_of(self, mask: HeadMask) -> bool:
-        """Whether this is the run's mask."""
-        return self.by_layer == mask.by_layer
+        layers, heads = self.model.layers, self.model.heads
+        kept = [int(layer) * heads + head for layer, row in self.kept.items() for head in row]
+        return HeadMask.of(kept, layers, heads)
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it."""

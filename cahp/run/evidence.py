@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.cards import ModelCard
 from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
 from cahp.run.knee_null import NullCurves, null_curves
 from cahp.run.resources import Resources
-from cahp.run.settings import Salience
+from cahp.run.settings import Settings
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
-from cahp.stages.space import Projection, space
+from cahp.stages.space import space
 from cahp.store import Entry, key
 from cahp.values import DataError, Floats, Precision, Progress, Texts
 
@@ -39,16 +38,10 @@ class HeadEvidence:
         self,
         resources: Resources,
         texts: Texts,
-        *,
-        pool_size: int = 32,
-        projection: Projection = "tsne",
-        salience: Salience = "batch",
-        degree: int = 6,
-        seed: int = 42,
+        settings: Settings,
     ) -> None:
-        self._resources, self._texts, self.seed = resources, texts, seed
-        self._pool_size, self._projection, self._degree, self._salience = pool_size, projection, degree, salience
-        self._signatures: Signatures | None = None
+        self._resources, self._texts, self._settings = resources, texts, settings
+        self.card, self.seed = resources.card, settings.seed
         self._gradients: GateGradients | None = None
 
     @cached_property
@@ -78,11 +71,6 @@ class HeadEvidence:
         return replace(self._texts, labels=labels)
 
     @property
-    def card(self) -> ModelCard:
-        """The model's card, known without loading weights."""
-        return self._resources.card
-
-    @property
     def model(self) -> HeadModel:
         """The model, loaded on first use. It is shared and must not be changed."""
         return self._resources.model
@@ -106,18 +94,14 @@ class HeadEvidence:
         self._resources.keep(entry, {"values": values})
         return values
 
-    @property
+    @cached_property
     def signatures(self) -> Signatures:
         """Statistics of each head's attention maps, per class."""
-        if self._signatures is None:
-            self._signatures = self._resources.found("signatures", self._signatures_key, self._signatures_of)
-        if self._signatures is None:
-            self._signatures = self._observe()
-        return self._signatures
-
-    def _signatures_of(self, entry: Entry) -> Signatures:
-        arrays, card = entry.arrays, self.card
-        return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
+        layers, heads = self.card.layers, self.card.heads
+        found = self._resources.found(
+            "signatures", self._signatures_key, lambda entry: Signatures(**entry.arrays, layers=layers, heads=heads)
+        )
+        return self._observe() if found is None else found
 
     @property
     def gradients(self) -> GateGradients:
@@ -148,7 +132,7 @@ class HeadEvidence:
         from cahp.stages.signatures import Collector, collect
 
         model, texts, seen = self.model, self.texts, 0
-        collector = Collector(model, classes=len(texts.classes), pool_size=self._pool_size)
+        collector = Collector(model, classes=len(texts.classes), pool_size=self._settings.pool_size)
         if self._precision == "float32":
             seen = examples_used(len(texts))
             self._gradients = self._gradients or self._stored_gradients()
@@ -171,13 +155,13 @@ class HeadEvidence:
         """Salience ``(L, H)`` in 0..1."""
         from cahp.stages.salience import salience
 
-        return salience(self.gradients, how=self._salience)
+        return salience(self.gradients, how=self._settings.salience)
 
     @cached_property
     def space(self) -> Space:
         """Features, embedding and distances of the heads."""
         found = self._resources.found(
-            "space", self._space_key, lambda entry: Space(**entry.arrays, projection=self._projection)
+            "space", self._space_key, lambda entry: Space(**entry.arrays, projection=self._settings.projection)
         )
         if found is not None:
             return found
@@ -192,7 +176,7 @@ class HeadEvidence:
 
         # Processes that work together must agree on every digit, so one of them computes it.
         made = parallel.from_first(
-            lambda: space(signatures, projection=self._projection, seed=self.seed, progress=watch)
+            lambda: space(signatures, projection=self._settings.projection, seed=self.seed, progress=watch)
         )
         timings = self._resources.timings
         timings["features"], timings["projection"] = turn - start, self._resources.clock() - turn
@@ -204,7 +188,7 @@ class HeadEvidence:
         arrays = entry.arrays
         medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
         known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **entry.meta)
-        return with_degree(known, degree=self._degree)
+        return with_degree(known, degree=self._settings.poly_degree)
 
     @cached_property
     def clustering(self) -> Clustering:
@@ -216,7 +200,7 @@ class HeadEvidence:
         space = self.space
         with self._resources.timed("clustering"):
             made = parallel.from_first(
-                lambda: cluster(space, seed=self.seed, degree=self._degree, progress=self.progress)
+                lambda: cluster(space, seed=self.seed, degree=self._settings.poly_degree, progress=self.progress)
             )
         arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
         self._resources.keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
@@ -242,7 +226,7 @@ class HeadEvidence:
 
     @cached_property
     def _signatures_key(self) -> str:
-        name = key("signatures", 2, self.card.sha256, self.texts.sha256, self._pool_size)
+        name = key("signatures", 2, self.card.sha256, self.texts.sha256, self._settings.pool_size)
         return name if self._precision == "float32" else key("computed in", name, self._precision)
 
     @cached_property
@@ -251,4 +235,4 @@ class HeadEvidence:
 
     @cached_property
     def _space_key(self) -> str:
-        return key("space", 3, self._signatures_key, self._projection, self.seed)
+        return key("space", 3, self._signatures_key, self._settings.projection, self.seed)

@@ -51,8 +51,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
         if goal.wants_most:
             ratio = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds).ratio
         else:
-            if recovery is not NONE and not mask.is_full:
-                recovered = bench.recoveries.refit(mask, recovery.name)
+            if not mask.is_full:
+                recovered = bench.recoveries.recover(mask, recovery.name)
             answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
             outcomes = measure(answers, full=bench.full, seed=settings.seed)
         estimate = goal.estimate(outcomes, ratio)

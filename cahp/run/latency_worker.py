@@ -18,7 +18,7 @@ import numpy as np
 
 from cahp import models
 from cahp.cards import Prompt
-from cahp.costs import LATENCY_SECONDS, Costs
+from cahp.costs import Costs
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store
@@ -33,19 +33,15 @@ _POLL_S = 0.1
 
 
 class LatencyWorker:
-    """A process that times one model cut to masks; it starts with the first request and ends with the block."""
+    """A process that times a bench's model cut to masks; it starts with the first request and ends with the block."""
 
-    def __init__(self, model: str, *, device: str, store: Store, prompt: Prompt | None = None) -> None:
+    def __init__(self, bench: Bench) -> None:
+        settings, prompt, cache = bench.settings, bench.card.prompt, str(bench.resources.store.folder.parent)
         prompt_json = json.dumps(None if prompt is None else asdict(prompt))
-        self._command = [sys.executable, "-m", __name__, model, device, str(store.folder.parent), prompt_json]
+        self._bench = bench
+        self._command = [sys.executable, "-m", __name__, settings.model, settings.device, cache, prompt_json]
         self._process: subprocess.Popen[str] | None = None
         self._reader = ThreadPoolExecutor(1)
-
-    @classmethod
-    def of(cls, bench: Bench) -> LatencyWorker:
-        """A worker for the model of a bench, with the same store."""
-        settings = bench.settings
-        return cls(settings.model, device=settings.device, store=bench.resources.store, prompt=bench.card.prompt)
 
     def __enter__(self) -> LatencyWorker:
         return self
@@ -58,16 +54,8 @@ class LatencyWorker:
             self._reader.shutdown()
             process.communicate()
 
-    def costs(
-        self,
-        mask: HeadMask,
-        *,
-        length: int,
-        seconds: float = LATENCY_SECONDS,
-        fresh: bool = False,
-        progress: Progress = silent,
-    ) -> Costs:
-        """Do what ``Measurements.costs`` does, in the other process.
+    def costs(self, mask: HeadMask, *, fresh: bool = False, progress: Progress = silent) -> Costs:
+        """Do what ``Measurements.costs`` does, in the other process, with the bench's length and time limit.
 
         Raises:
             CahpError: If the process cannot measure it, or has ended.
@@ -79,7 +67,8 @@ class LatencyWorker:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        request = {"keep": mask.keep.astype(int).tolist(), "length": length, "seconds": seconds, "fresh": fresh}
+        size = {"length": self._bench.length, "seconds": self._bench.latency_seconds}
+        request = {"keep": mask.keep.astype(int).tolist(), "fresh": fresh, **size}
         line = ""
         with contextlib.suppress(OSError):
             process.stdin.write(json.dumps(request) + "\n")

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cahp import processes as parallel
-from cahp.cards import ModelCard
 from cahp.costs import LATENCY_SECONDS, Cost, Costs
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
@@ -35,14 +34,9 @@ class Measurements:
     """
 
     def __init__(self, resources: Resources) -> None:
-        self._resources = resources
+        self._resources, self.card = resources, resources.card
         self._full: dict[str, Evaluation] = {}
         self._sharing: _Sharing | None = None
-
-    @property
-    def card(self) -> ModelCard:
-        """The model's card."""
-        return self._resources.card
 
     @property
     def model(self) -> HeadModel:

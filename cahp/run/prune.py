@@ -207,6 +207,7 @@ def measure_mask(
         budget=str(mask.count),
         goal=None,
         recover=NONE.name if recovered is None else recover,
+        labels=False,
         method=BY_HAND if selection is None else bench.settings.method,
     )
     return _document(
@@ -218,9 +219,7 @@ def measure_mask(
         clustering=clustering,
         recovered=recovered,
         costs=costs(mask) if can_cut else None,
-        report=None,
         start=start,
-        notices=(),
         command=command(settings),
     )
 
@@ -235,10 +234,10 @@ def _document(
     clustering: Clustering | None,
     recovered: Recovered | None,
     costs: Costs | None,
-    report: Report | None,
     start: float,
-    notices: Iterable[str],
     command: str,
+    report: Report | None = None,
+    notices: Iterable[str] = (),
 ) -> RunDocument:
     """Measure what is still missing of a mask, and return all of it as a document without timings of stages."""
     knee = None if clustering is None else clustering.knee or None

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cahp.outcomes import Outcomes, accuracy_change, measure
@@ -16,80 +15,16 @@ from cahp.store import Entry
 from cahp.values import Estimate, HeadMask, Texts, digest
 
 if TYPE_CHECKING:
-    from cahp.models.families import Site
     from cahp.models.head_model import HeadModel
     from cahp.run.measurements import Measurements
 
-#: The projections that a refit may solve.
-_SITES: tuple[Site, ...] = ("output", "feed_out")
 #: Names of the projections of a refit, beside the weights of the distillation that began with it.
 _START = "refit:"
 
 
 @dataclass(frozen=True, eq=False)
-class Refitted:
-    """New output projections of a pruned model (refitted or mean-ablated): weight and bias by layer and site."""
-
-    projections: Mapping[tuple[int, Site], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
-    report: RefitReport
-    #: Seconds that it took (None: unknown).
-    seconds: float | None = None
-
-    @classmethod
-    def of(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Refitted:
-        """Take the projections of a refitted model."""
-        linears = {
-            (layer, site): model.projection(layer, site)
-            for layer in range(model.layers)
-            for site in model.family.refits
-        }
-        projections = {
-            place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
-            for place, linear in linears.items()
-        }
-        return cls(projections, report, seconds)
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Refitted:
-        """Build it from ``arrays`` and ``meta`` of a stored one."""
-        places = [
-            (int(layer), site)
-            for site, layer, part in (name.rsplit("-", 2) for name in arrays)
-            if part == "weight" and site in _SITES
-        ]
-        return cls(
-            {
-                (layer, site): (arrays[f"{site}-{layer}-weight"], arrays.get(f"{site}-{layer}-bias"))
-                for layer, site in sorted(places, key=lambda place: (place[0], _SITES.index(place[1])))
-            },
-            RefitReport(**meta["report"]),
-            meta["seconds"],
-        )
-
-    @property
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """The projections by name."""
-        return {
-            f"{site}-{layer}-{part}": values
-            for (layer, site), pair in self.projections.items()
-            for part, values in zip(("weight", "bias"), pair, strict=True)
-            if values is not None
-        }
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Everything but the projections, as JSON."""
-        return {"report": asdict(self.report), "seconds": self.seconds}
-
-    @cached_property
-    def sha256(self) -> str:
-        """Digest of the projections."""
-        return digest(*(b"" if part is None else part.tobytes() for pair in self.projections.values() for part in pair))
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """All weights of a pruned model by name, after training."""
+class Recovered:
+    """A model that was recovered after pruning: the weights that changed, by name."""
 
     weights: Mapping[str, NDArray[Any]]
 
@@ -100,15 +35,46 @@ class Trained:
 
 
 @dataclass(frozen=True, eq=False)
-class FineTuned(Trained):
-    """A fine-tuned model, and the epochs of its training as JSON."""
+class Refitted(Recovered):
+    """A refitted or mean-ablated model: its new output projections, such as ``output-3-weight`` of layer 3."""
+
+    report: RefitReport
+    #: Seconds that it took (None: unknown).
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Refitted:
+        """Take the projections of a refitted model."""
+        tensors = {
+            f"{site}-{layer}-{part}": getattr(model.projection(layer, site), part)
+            for layer in range(model.layers)
+            for site in model.family.refits
+            for part in ("weight", "bias")
+        }
+        weights = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
+        return cls(weights, report, seconds)
+
+    @classmethod
+    def from_stored(cls, weights: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Refitted:
+        """Build it from ``weights`` and ``meta`` of a stored one."""
+        return cls(weights, RefitReport(**meta["report"]), meta["seconds"])
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Everything but the projections, as JSON."""
+        return {"report": asdict(self.report), "seconds": self.seconds}
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned(Recovered):
+    """A fine-tuned model with all its weights, and the epochs of its training as JSON."""
 
     epochs: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Distilled(Trained):
-    """A distilled model, or its starting point where that agrees better with the full model.
+class Distilled(Recovered):
+    """A distilled model with all its weights, or its starting point where that agrees better with the full model.
 
     ``start`` is the refit that it began with (None: there was none). ``seconds`` are those of the training with the
     teacher's answers (None: it was interrupted in between).
@@ -126,12 +92,12 @@ class Distilled(Trained):
         weights, start = dict(entry.arrays), entry.meta["start"]
         refit = {name.removeprefix(_START): weights.pop(name) for name in entry.arrays if name.startswith(_START)}
         report = msgspec.convert(entry.meta["distill"], DistillReport)
-        return cls(weights, report, start and Refitted.from_arrays(refit, start), entry.meta["seconds"])
+        return cls(weights, report, start and Refitted.from_stored(refit, start), entry.meta["seconds"])
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All weights by name, and the projections of the refit that it began with."""
-        refit = {} if self.start is None else self.start.arrays
+        refit = {} if self.start is None else self.start.weights
         return {**self.weights, **{f"{_START}{name}": array for name, array in refit.items()}}
 
     @property
@@ -140,24 +106,22 @@ class Distilled(Trained):
         return {"distill": asdict(self.report), "start": self.start and self.start.meta, "seconds": self.seconds}
 
 
-#: A model that was recovered after pruning.
-Recovered = Refitted | FineTuned | Distilled
-
-
 def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
     """Return the model without the heads that ``mask`` drops, with the recovered weights."""
     import torch
 
     from cahp.models.surgery import cut, with_weights
 
-    if isinstance(recovered, Trained):
-        return with_weights(cut(model, mask), recovered.weights)
-    if recovered is None or not recovered.report.accepted:
+    if not isinstance(recovered, Refitted):
+        pruned = cut(model, mask)
+        return pruned if recovered is None else with_weights(pruned, recovered.weights)
+    if not recovered.report.accepted:
         return cut(model, mask)
-    where = model.device
+    tensors = {name: torch.tensor(array, device=model.device) for name, array in recovered.weights.items()}
     projections = {
-        place: (torch.tensor(weight, device=where), None if bias is None else torch.tensor(bias, device=where))
-        for place, (weight, bias) in recovered.projections.items()
+        (layer, site): (tensors[f"{site}-{layer}-weight"], tensors.get(f"{site}-{layer}-bias"))
+        for layer in range(model.layers)
+        for site in model.family.refits
     }
     return cut(model, mask, projections=projections)
 
@@ -169,8 +133,8 @@ def weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
 
 def refit_report(recovered: Recovered | None) -> RefitReport | None:
     """Return the report of the refit (or mean ablation), alone or at the start of a distillation."""
-    refitted = recovered.start if isinstance(recovered, Distilled) else recovered
-    return refitted.report if isinstance(refitted, Refitted) else None
+    made = recovered.start if isinstance(recovered, Distilled) else recovered
+    return made.report if isinstance(made, Refitted) else None
 
 
 def distill_report(recovered: Recovered | None) -> DistillReport | None:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.cards import ModelCard
 from cahp.recoveries import QUICK, RECOVERIES, Recovery, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
@@ -47,14 +46,10 @@ class Recoveries:
         seed: int = 42,
         unlabelled: Sequence[Input] | None = None,
     ) -> None:
-        self._resources, self.calibration, self._seed, self._unlabelled = resources, calibration, seed, unlabelled
+        self._resources, self.card, self.calibration = resources, resources.card, calibration
+        self._seed, self._unlabelled = seed, unlabelled
         #: The latest refit or mean ablation, by its key.
         self._latest: dict[str, Refitted] = {}
-
-    @property
-    def card(self) -> ModelCard:
-        """The model's card."""
-        return self._resources.card
 
     @property
     def inputs(self) -> list[Input]:
@@ -83,10 +78,12 @@ class Recoveries:
         seconds: float | None = None,
         schedule: Mapping[str, Any] | None = None,
         watch: Watch | None = None,
+        keep: bool = True,
     ) -> Recovered | None:
         """Recover the pruned model (None for ``none``); a timed recovery takes at most ``seconds``.
 
-        A training changes fields of its usual ``Schedule`` by ``schedule`` and reports its loss to ``watch``.
+        A training changes fields of its usual ``Schedule`` by ``schedule`` and reports its loss to ``watch``. The
+        result is stored if ``keep`` is set.
 
         Raises:
             CahpError: If this model cannot be recovered so, or there are too few texts.
@@ -96,14 +93,14 @@ class Recoveries:
             from cahp.stages.distillation import SCHEDULE
 
             limit, changed = seconds if row.timed else None, replace(SCHEDULE, **schedule or {})
-            return self.distill(mask, labels=labels, seconds=limit, schedule=changed, watch=watch)
+            return self.distill(mask, labels=labels, seconds=limit, schedule=changed, watch=watch, keep=keep)
         if row.solves:
-            return self.refit(mask, name)
+            return self.refit(mask, name, keep=keep)
         if not row.needs_labels:
             return None
         from cahp.models.training import Schedule
 
-        return self.finetune(mask, schedule=Schedule(**schedule or {}), watch=watch)
+        return self.finetune(mask, schedule=Schedule(**schedule or {}), watch=watch, keep=keep)
 
     # Refit and mean ablation -----------------------------------------------------------------------------------
 
@@ -146,7 +143,7 @@ class Recoveries:
             with self._resources.timed("recovery"):
                 refitted = parallel.from_first(make)
             if keep:
-                self._resources.keep(entry, refitted.arrays, refitted.meta)
+                self._resources.keep(entry, refitted.weights, refitted.meta)
         self._latest = {entry: refitted}
         return refitted
 
@@ -159,7 +156,7 @@ class Recoveries:
         return key("refit", 4, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
 
     def _read_refit(self, entry: str) -> Refitted | None:
-        return self._resources.found("recovery", entry, lambda found: Refitted.from_arrays(found.arrays, found.meta))
+        return self._resources.found("recovery", entry, lambda found: Refitted.from_stored(found.arrays, found.meta))
 
     # Training ------------------------------------------------------------------------------------------------
 
@@ -308,8 +305,8 @@ class TimedTraining(StoredTraining):
     clock: Callable[[], float]
 
     def __post_init__(self) -> None:
-        self._plan = key("plan of", self.name)
-        plan = self.store.read(self._plan, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
+        # An interrupted attempt has stored them with its state.
+        plan = self.store.read(self.name, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
         self._texts: int | None
         self._texts, self._spent = plan if plan is not None else (None, 0.0)
         self._start = self.clock()
@@ -331,16 +328,8 @@ class TimedTraining(StoredTraining):
         return spread(len(inputs), self._texts)
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Replace the stored state and the time used."""
-        super().save(arrays, meta)
-        # Time counts only for a state that can be resumed.
-        if not self._unsaved:
-            self.store.save(self._plan, meta={"texts": self._texts, "used": self.used})
-
-    def remove(self) -> None:
-        """Remove the stored state and the plan."""
-        super().remove()
-        self.store.remove(self._plan)
+        """Replace the stored state, with the number of texts and the time used."""
+        super().save(arrays, {**meta, "texts": self._texts, "used": self.used})
 
 
 def texts_in_time(model: HeadModel, inputs: Sequence[Input], left: Left, recovery: Recovery) -> int:

@@ -37,9 +37,9 @@ class Setting:
 
     ``kind`` is ``bool``, ``int``, ``float``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words); with
     ``optional`` the value may be None. ``help`` is one sentence, in which ``{choices}`` stands for the words that it
-    may be. ``low`` and ``high`` bound a number. The ``unit`` ``heads`` or ``duration`` is a text that may also be given as a number, of
-    heads or of seconds; ``goal`` is the text of a ``cahp.goals.Goal``. ``commands`` take it. With ``link`` it travels
-    in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
+    may be. ``low`` and ``high`` bound a number. The ``unit`` ``heads`` or ``duration`` is a text that may also be given
+    as a number, of heads or of seconds; ``goal`` is the text of a ``cahp.goals.Goal``. ``commands`` take it. With
+    ``link`` it travels in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
     """
 
     name: str

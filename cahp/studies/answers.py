@@ -13,7 +13,6 @@ import numpy as np
 from cahp.outcomes import OUTCOMES, accuracy_change, changed_rows, wilson
 from cahp.run.latency_worker import LatencyWorker
 from cahp.stages.selection import top
-from cahp.studies.budget_sweep import time_mask
 from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, Subject
 from cahp.values import Estimate, Evaluation, HeadMask, OptionError, Progress, silent
 from cahp.words import number, percent, signed
@@ -183,8 +182,8 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     stay = max(1, heads // 2)
     # The time depends on the number of heads per layer, not on which.
     mask = HeadMask(np.tile(np.arange(heads) < stay, (layers, 1)))
-    with LatencyWorker.of(subject.bench) as worker:
-        costs = time_mask(worker, subject.bench, mask, progress, fresh=True)
+    with LatencyWorker(subject.bench) as worker:
+        costs = worker.costs(mask, fresh=True, progress=progress)
     ratio, share = costs.ratio, costs.attention_share
     ceiling = share * (1 - stay / heads)
     saved, interval = (1 - ratio.value) * 100, ((1 - ratio.high) * 100, (1 - ratio.low) * 100)

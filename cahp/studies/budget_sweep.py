@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cahp.costs import Cost, Costs
+from cahp.costs import Cost
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import HEADLINES, Outcomes, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
@@ -304,12 +304,7 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
 
     A distillation is read from the store or trained.
     """
-    recovery = RECOVERIES[recover]
-    if recovery is NONE or mask.is_full:
-        return None
-    if recovery.imitates:
-        return bench.for_distillation().recoveries.distill(mask)
-    return bench.recoveries.refit(mask, recover)
+    return None if mask.is_full else bench.recoveries.recover(mask, recover)
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
@@ -319,7 +314,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
     ``progress`` may raise ``Cancelled``.
     """
     masks = [selection.mask for selection in table.selections]
-    with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker.of(bench) as worker:
+    with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker(bench) as worker:
         while (task := table.missing()) is not None:
             kind, budget = task
             done, total = table.measured()
@@ -332,17 +327,10 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             elif kind != "speed":
                 table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover))
             else:
-                costs = time_mask(worker, bench, mask, progress)
+                costs = worker.costs(mask, progress=progress)
                 table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
             yield
     return table
-
-
-def time_mask(
-    worker: LatencyWorker, bench: Bench, mask: HeadMask, progress: Progress = silent, *, fresh: bool = False
-) -> Costs:
-    """Measure the costs of the model cut to ``mask`` in the other process; ``fresh`` ignores a stored result."""
-    return worker.costs(mask, length=bench.length, seconds=bench.latency_seconds, fresh=fresh, progress=progress)
 
 
 # Goals -------------------------------------------------------------------------------------------------------

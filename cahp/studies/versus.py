@@ -90,7 +90,7 @@ def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
     if variant.mask.is_full or not RECOVERIES[variant.recover].imitates:
         recovered = recovered_by(variant.recover, bench, variant.mask)
     else:
-        recovered = bench.for_distillation().recoveries.read_distilled(variant.mask)
+        recovered = bench.recoveries.read_distilled(variant.mask)
         if recovered is None:
             return None
     return bench.measurements.evaluate(texts, mask=variant.mask, recovered=recovered)

@@ -21,7 +21,6 @@ from cahp.bundled import Bundle
 from cahp.comparison.result import read_shown
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
-from cahp.run.latency_worker import LatencyWorker
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies import answers as measured
@@ -92,7 +91,8 @@ def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundled, "SETTINGS", settings)
-        patch.setattr(LatencyWorker, "of", lambda _: fakes.LatencyWorkerHere(open_bench(settings, store=store)))
+        here = fakes.LatencyWorkerHere(open_bench(settings, store=store))
+        patch.setattr("cahp.studies.budget_sweep.LatencyWorker", lambda _: here)
         bundle.write_run(folder, store=store, day=date(2026, 1, 31))
     return folder
 

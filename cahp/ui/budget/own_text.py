@@ -89,14 +89,14 @@ class TextOnBoard:
     def _name(self, mask: HeadMask, how: str) -> tuple[object, ...]:
         if how == "none":
             return mask.sha256, how
-        texts = self._distilled_on if RECOVERIES[how].trains else self.board.bench.calibration.sha256
         # A missing recovered model may exist once it is wanted on the board or measured.
-        return mask.sha256, how, texts, self.board.recover == how, self.board.results.outcomes(mask, how) is not None
+        measured = self.board.results.outcomes(mask, how) is not None
+        return mask.sha256, how, self._recovered_on, self.board.recover == how, measured
 
     @cached_property
-    def _distilled_on(self) -> str:
-        """Digest of the texts of a distillation; cached, because it takes a while."""
-        return self.board.bench.for_distillation().recoveries.inputs_sha256
+    def _recovered_on(self) -> str:
+        """Digest of the texts of recoveries; cached, because it takes a while."""
+        return self.board.bench.recoveries.inputs_sha256
 
     def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
         """Run the text, with a recovered model if there is one: it is never trained here."""
@@ -106,7 +106,7 @@ class TextOnBoard:
             reading: TextReading | None = read_text(model, self.known.text, mask)
         else:
             if RECOVERIES[how].trains:
-                recovered: Recovered | None = bench.for_distillation().recoveries.read_distilled(mask)
+                recovered: Recovered | None = bench.recoveries.read_distilled(mask)
             else:
                 # Only a refit that the board shows is computed.
                 recovered = bench.recoveries.refit(mask, how) if shown else bench.recoveries.read_refit(mask, how)

@@ -58,10 +58,9 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         if st.button("Write the model", key="export-model"):
             # A model is large: only the newest is kept.
             written.clear()
-            bench = explorer.bench.for_distillation() if RECOVERIES[recover].imitates else explorer.bench
             write = partial(
                 checkpoint,
-                bench,
+                explorer.bench,
                 view.mask,
                 form=form,
                 method=chosen_by(explorer),

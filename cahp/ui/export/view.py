@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from cahp.costs import Costs
 from cahp.exports import recipe as takeaway
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import measure_mask
-from cahp.studies.budget_sweep import time_mask
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask, Ints, Progress
@@ -56,7 +55,7 @@ def on_board(explorer: Explorer) -> View:
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
     """Return the run on screen if it measured this mask with the recovery of the board, without other recoveries."""
     run = explorer.results.run
-    if run is None or explorer.board.by_hand or not run.is_of(explorer.mask):
+    if run is None or explorer.board.by_hand or run.mask.sha256 != explorer.mask.sha256:
         return None
     if explorer.recover == NONE.name:
         # Otherwise the report would describe a model that is neither on the board nor exported.
@@ -89,15 +88,13 @@ def measure(explorer: Explorer) -> None:
     """Start to measure the mask on the board as a run does."""
     bench, mask, selection, recover = explorer.bench, explorer.mask, explorer.board.selection, explorer.recover
     results, clusters = explorer.results, explorer.clusters
-    if RECOVERIES[recover].trains:
-        bench = bench.for_distillation()
 
     def work(progress: Progress) -> RunDocument:
         def time(mask: HeadMask) -> Costs:
             known = results.costs(mask)
             if known is None:
-                with LatencyWorker.of(bench) as worker:
-                    known = time_mask(worker, bench, mask, progress)
+                with LatencyWorker(bench) as worker:
+                    known = worker.costs(mask, progress=progress)
                 results.add_costs(mask, known)
             return known
 

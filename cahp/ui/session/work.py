@@ -22,7 +22,7 @@ from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.test_split_log import TestSplitLog
-from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered, recovered_by, time_mask
+from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered, recovered_by
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
@@ -74,8 +74,8 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
     selection, costs = choose(bench), None
     if bench.settings.latency and not selection.mask.empty_layers:
         # In a process of its own.
-        with LatencyWorker.of(bench) as watch:
-            costs = time_mask(watch, bench, selection.mask, progress)
+        with LatencyWorker(bench) as worker:
+            costs = worker.costs(selection.mask, progress=progress)
     return measure_run(bench, costs=costs), HeadClusters.of(bench.evidence)
 
 
@@ -93,7 +93,7 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
 def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     """Evaluate the mask; None where it would have to be trained first, which a person has to start."""
     if RECOVERIES[board.recover].trains and not board.mask.is_full:
-        earlier = board.bench.for_distillation().recoveries.read_distilled(board.mask)
+        earlier = board.bench.recoveries.read_distilled(board.mask)
         return None if earlier is None else _enter_distilled(board, earlier)
     show = partial(board.results.glimpses.__setitem__, (board.mask.sha256, board.recover))
     return _enter(board, evaluate_mask(board.bench, board.mask, recover=board.recover, on_part=show))
@@ -118,8 +118,8 @@ def _enter(board: BoardState, measured: Outcomes) -> Outcomes:
 def _speed(board: BoardState, progress: Progress) -> Costs:
     """Time the mask; a time that is already shown is measured again."""
     again = board.results.speed(board.mask) is not None
-    with LatencyWorker.of(board.bench) as watch:
-        costs = time_mask(watch, board.bench, board.mask, progress, fresh=again)
+    with LatencyWorker(board.bench) as worker:
+        costs = worker.costs(board.mask, fresh=again, progress=progress)
     board.results.add_costs(board.mask, costs)
     return costs
 
@@ -225,7 +225,7 @@ WARM: Kind[Bench, None] = Kind(
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
 #: Distil the mask on the board: minutes of training that let all other jobs pass.
 DISTIL: Kind[BoardState, Outcomes] = Kind(
-    lambda board, _: _enter_distilled(board, board.bench.for_distillation().recoveries.distill(board.mask)),
+    lambda board, _: _enter_distilled(board, board.bench.recoveries.distill(board.mask)),
     lambda board: f"distil-{board}",
     Rank.BACKGROUND,
     expected=lambda board: recovery_seconds(board.bench, board.recover),

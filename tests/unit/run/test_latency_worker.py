@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -10,15 +11,13 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cahp import models
-from cahp.run.bench import open_bench
+from cahp.run.bench import Bench, open_bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import CahpError, Cancelled, HeadMask
 
 MASK = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
-LENGTH = 8
 
 
 @pytest.fixture(scope="module")
@@ -32,66 +31,69 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def watch(model: str, store: Store) -> Iterator[LatencyWorker]:
+def bench(model: str, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    data = fakes.write_data(tmp_path_factory.mktemp("data"))
+    return open_bench(Settings(model=model, data=str(data), device="cpu"), store=store)
+
+
+@pytest.fixture(scope="module")
+def watch(bench: Bench) -> Iterator[LatencyWorker]:
     """One process for all tests: it takes seconds to start."""
-    with LatencyWorker(model, device="cpu", store=store) as started:
+    with LatencyWorker(bench) as started:
         yield started
 
 
-def test_a_mask_is_timed_in_another_process_and_found_again_here(
-    watch: LatencyWorker, model: str, store: Store
-) -> None:
-    costs = watch.costs(MASK, length=LENGTH)
+def test_a_mask_is_timed_in_another_process_and_found_again_here(watch: LatencyWorker, bench: Bench) -> None:
+    costs = watch.costs(MASK)
     assert watch._process is not None
     assert watch._process.pid != os.getpid()
     assert costs.full.parameters > costs.pruned.parameters > 0
-    assert (costs.full.latency_ms.length, costs.full.latency_ms.batch) == (LENGTH, costs.pruned.latency_ms.batch)
+    assert (costs.full.latency_ms.length, costs.full.latency_ms.batch) == (bench.length, costs.pruned.latency_ms.batch)
     assert costs.full.latency_ms.median > 0
     assert costs.ratio.ci95[0] <= costs.ratio.value <= costs.ratio.ci95[1]
 
 
 @pytest.mark.usefixtures("quiet_machine")
-def test_what_was_timed_here_is_found_there(watch: LatencyWorker, model: str, store: Store) -> None:
+def test_what_was_timed_here_is_found_there(watch: LatencyWorker, bench: Bench) -> None:
     # The same figures to the last digit: nothing is timed a second time, unless it is asked for.
-    here = fakes.measurements(models.identify(model), store)
     other = HeadMask.of([0, 1, 5, 6, 11], 3, 4)
-    costs = here.costs(other, length=LENGTH)
-    assert watch.costs(other, length=LENGTH) == costs
-    assert watch.costs(other, length=LENGTH, fresh=True) != costs
+    costs = bench.measurements.costs(other, length=bench.length, seconds=bench.latency_seconds)
+    assert watch.costs(other) == costs
+    assert watch.costs(other, fresh=True) != costs
 
 
-def test_what_cannot_be_timed_is_a_sentence_and_the_process_goes_on(watch: LatencyWorker) -> None:
-    watch.costs(MASK, length=LENGTH)
+def test_what_cannot_be_timed_is_a_sentence_and_the_process_goes_on(watch: LatencyWorker, bench: Bench) -> None:
+    watch.costs(MASK)
     process = watch._process
     with pytest.raises(CahpError, match="2 x 2 heads"):
-        watch.costs(HeadMask.full(2, 2), length=LENGTH)
-    assert watch.costs(MASK, length=LENGTH).full.latency_ms.length == LENGTH
+        watch.costs(HeadMask.full(2, 2))
+    assert watch.costs(MASK).full.latency_ms.length == bench.length
     assert watch._process is process
 
 
-def test_waiting_for_an_answer_can_be_stopped_and_ends_the_process(store: Store) -> None:
+def test_waiting_for_an_answer_can_be_stopped_and_ends_the_process(bench: Bench) -> None:
     def stop(name: str, done: int, total: int) -> None:
         assert (name, done, total) == ("latency", 0, 1)
         raise Cancelled
 
-    with LatencyWorker("anything", device="cpu", store=store) as watch:
+    with LatencyWorker(bench) as watch:
         # In place of a process that takes its time: one that never answers.
         watch._command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
         with pytest.raises(Cancelled):
-            watch.costs(MASK, length=LENGTH, progress=stop)
+            watch.costs(MASK, progress=stop)
         process = watch._process
         assert process is not None
         assert process.poll() is None
     assert process.returncode is not None
 
 
-def test_a_process_that_has_ended_is_a_sentence_and_nothing_is_left_of_it(store: Store) -> None:
-    with LatencyWorker("anything", device="cpu", store=store) as watch:
+def test_a_process_that_has_ended_is_a_sentence_and_nothing_is_left_of_it(bench: Bench) -> None:
+    with LatencyWorker(bench) as watch:
         # In place of a process that crashes: one that ends without a word.
         watch._command = [sys.executable, "-c", ""]
         for _ in range(2):
             with pytest.raises(CahpError, match="has ended"):
-                watch.costs(MASK, length=LENGTH)
+                watch.costs(MASK)
         process = watch._process
     assert process is not None
     assert process.returncode is not None
@@ -105,8 +107,6 @@ def test_a_bench_is_timed_by_its_own_model_device_store_and_prompt(store: Store,
         model=str(model), data=str(data), device="cpu", prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS
     )
     bench = open_bench(settings, store=store)
-    with (
-        LatencyWorker.of(bench) as ours,
-        LatencyWorker(str(model), device="cpu", store=store, prompt=bench.card.prompt) as same,
-    ):
-        assert ours._command == same._command
+    with LatencyWorker(bench) as worker:
+        prompt = json.dumps({"template": fakes.PROMPTS["causal"], "answers": list(fakes.ANSWERS)})
+        assert worker._command[3:] == [str(model), "cpu", str(store.folder.parent), prompt]

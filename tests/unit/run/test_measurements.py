@@ -145,7 +145,7 @@ def test_a_second_bench_finds_everything_and_reads_no_model(model: HeadModel, te
             np.concatenate(made.evidence.clustering.medoids),
             np.array(made.evidence.clustering.knee),
             *(array for answer in answers for array in (answer.predictions, answer.losses)),
-            *(array for pair in refitted.projections.values() for array in pair),
+            *refitted.weights.values(),
         ]
 
     first = everything(bench(model, texts, store))
@@ -172,7 +172,7 @@ def test_what_a_bench_kept_itself_is_no_finding(model: HeadModel, texts: Texts, 
         ("pool_size", 6, "gradients", "signatures"),
         ("projection", "none", "signatures", "space"),
         ("seed", 7, "signatures", "space"),
-        ("degree", 2, "clustering", None),
+        ("poly_degree", 2, "clustering", None),
         ("salience", "example", "gradients", None),
     ],
 )

@@ -477,18 +477,17 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     # All texts would be the same however they are drawn.
     drawn = replace(settings, limit=50)
     bench = open_bench(replace(drawn, recover="refit"), store=store)
-    mine = bench.for_distillation()
     # No repair reads labels, not even to draw its texts.
-    assert mine.recoveries.inputs == bench.recoveries.inputs != bench.calibration.inputs
-    assert mine.recoveries.read_distilled(choose(bench).mask) is None
+    assert bench.recoveries.inputs != bench.calibration.inputs
+    assert bench.recoveries.read_distilled(choose(bench).mask) is None
     run = prune(replace(drawn, recover="distill"), store=store)
-    found = mine.recoveries.read_distilled(run.mask)
+    found = bench.recoveries.read_distilled(run.mask)
     assert found is not None
     assert found.report == run.document.distill
     monkeypatch.setattr(distillation, "distill", None)
     assert budget_sweep.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
     said = measure_mask(
-        mine,
+        bench,
         run.mask,
         costs=lambda mask: cast(Any, None),
         command=lambda asked: asked.recover,

@@ -13,7 +13,6 @@ from scipy.special import log_softmax
 
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
-from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
@@ -46,7 +45,7 @@ def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) 
         started.append(fakes.LatencyWorkerHere(asked))
         return started[-1]
 
-    monkeypatch.setattr(LatencyWorker, "of", start)
+    monkeypatch.setattr(budget_sweep, "LatencyWorker", start)
     return started
 
 
@@ -71,7 +70,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
 ) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
     bench = open_bench(settings, store=Store(tmp_path))
-    monkeypatch.setattr(LatencyWorker, "of", fakes.LatencyWorkerHere)
+    monkeypatch.setattr(budget_sweep, "LatencyWorker", fakes.LatencyWorkerHere)
     table, told = planned(bench), []
     steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
     seen: list[tuple[int, Outcomes | None]] = []

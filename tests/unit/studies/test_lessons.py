@@ -14,7 +14,6 @@ from documents import answers
 from cahp.costs import Cost, Costs, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
-from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Refitted
 from cahp.studies.answers import Answer, measure
 from cahp.studies.head_habits import sample_of
@@ -72,14 +71,16 @@ class Bench:
 def timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Times are those of the bench."""
 
-    def time(worker: object, bench: Bench, mask: HeadMask, progress: Progress, *, fresh: bool) -> Costs:
-        assert fresh
-        bench.asked.append(mask)
-        timing = Timing(10.0, bench.slowest, 8, 64, 30)
-        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio_of(0.85, 0.8, 0.9), 0.4)
+    def worker(bench: Bench) -> Any:
+        def costs(mask: HeadMask, *, fresh: bool, progress: Progress) -> Costs:
+            assert fresh
+            bench.asked.append(mask)
+            timing = Timing(10.0, bench.slowest, 8, 64, 30)
+            return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio_of(0.85, 0.8, 0.9), 0.4)
 
-    monkeypatch.setattr(LatencyWorker, "of", lambda bench: nullcontext())
-    monkeypatch.setattr("cahp.studies.answers.time_mask", time)
+        return nullcontext(SimpleNamespace(costs=costs))
+
+    monkeypatch.setattr("cahp.studies.answers.LatencyWorker", worker)
 
 
 def subject(bench: Bench) -> Subject:
@@ -267,7 +268,7 @@ def test_a_step_times_for_as_long_as_the_settings_say(
         started.append(fakes.LatencyWorkerHere(asked))
         return started[-1]
 
-    monkeypatch.setattr(LatencyWorker, "of", start)
+    monkeypatch.setattr("cahp.studies.answers.LatencyWorker", start)
     bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
     clusters = cast(Any, SimpleNamespace(groups=lambda _: (LABELS,), salience=SALIENCE))
     selection = cast(Any, SimpleNamespace(mask=HeadMask.of([0, 4, 5, 8], 3, 4), k=3))

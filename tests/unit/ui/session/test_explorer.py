@@ -52,7 +52,7 @@ def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> Non
     assert run is not None
     assert found is not None
     assert explorer.board.auto
-    assert run.is_of(explorer.mask)
+    assert run.mask.sha256 == explorer.mask.sha256
     assert found == run.outcomes["pruned"]
     assert is_loaded(explorer.card, device=explorer.settings.device)
     assert explorer.settings == run.settings

@@ -215,9 +215,6 @@ class Distilling:
         self.calibration, self.evaluation, self.settings = TEXTS.calibration, TEXTS.evaluation, Settings()
         self.known: Any = None
 
-    def for_distillation(self) -> Distilling:
-        return self
-
     def read_distilled(self, mask: HeadMask) -> Any:
         return self.known
 
