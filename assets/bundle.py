@@ -1,7 +1,8 @@
 """Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
 
 ``python assets/bundle.py`` measures the run, ``python assets/bundle.py lessons`` the answers of the six steps of Learn
-on its heads, and ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
+on its heads, and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of the premise;
+``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from cahp import bundled
+from cahp.api.premise import premise
 from cahp.bundled import LESSONS_FILE, MADE_FILE, BundledLessons, comparisons_folder, run_folder
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.files import json_text, write_whole
+from cahp.models import assets
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.prune import choose, measure_run
@@ -68,6 +72,14 @@ def write_run(place: Path, *, store: Store | None = None, day: date, progress: P
     )
 
 
+def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
+    """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``."""
+    document = premise(model, data, **options) | {"made": {"machine": machine(), "date": day.isoformat()}}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder, {f"{document['model']}.json": json_text(document).encode()})
+    return folder / f"{document['model']}.json"
+
+
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
     """Bundle the comparison in ``source`` as ``place``, with the machine and day of its measurement.
 
@@ -103,9 +115,12 @@ if __name__ == "__main__":
         case ["lessons"]:
             with TemporaryDirectory() as scratch:
                 write_lessons(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
+        case ["premise", model, data, pairs]:
+            # The user's store: an interrupted test resumes.
+            print(write_premise(assets() / "premise", model, data, pairs=int(pairs), day=date.today(), progress=show))
         case []:
             # A store of its own: what an earlier run left would hide how long the stages take.
             with TemporaryDirectory() as scratch:
                 write_run(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
         case _:
-            sys.exit("Usage: python assets/bundle.py [lessons | compare DIR]")
+            sys.exit("Usage: python assets/bundle.py [lessons | compare DIR | premise MODEL DATA PAIRS]")

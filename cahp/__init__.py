@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cahp.api.export import export as export
     from cahp.api.export import recover as recover
     from cahp.api.fit import fit as fit
+    from cahp.api.premise import premise as premise
     from cahp.api.prune import PruneResult as PruneResult
     from cahp.api.prune import prune as prune
     from cahp.api.report import report as report
@@ -43,6 +44,7 @@ _HOMES = {
         "api.evaluate": ("evaluate", "latency"),
         "api.export": ("export", "recover"),
         "api.fit": ("fit",),
+        "api.premise": ("premise",),
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),
         "api.reproduce": ("reproduce",),

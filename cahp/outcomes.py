@@ -113,14 +113,14 @@ def _resamples(texts: int, seed: int) -> NDArray[np.uint8]:
     return counts
 
 
-def _mean(values: Floats, seed: int) -> Estimate:
-    """Estimate the mean of nats over texts; the interval is a paired bootstrap over texts."""
+def estimate_mean(values: Floats, seed: int, unit: Unit = "nats") -> Estimate:
+    """Estimate a mean over texts (or heads); its interval is a bootstrap, paired for all values of one ``seed``."""
     mean, ends = float(values.mean()), None
     if math.isfinite(mean):
         away = _resamples(len(values), seed) @ (values - mean).astype(np.float32) / len(values)
         low, high = np.percentile(away, [2.5, 97.5])
         ends = mean + float(low), mean + float(high)
-    return Estimate(mean, ends, len(values), "nats")
+    return Estimate(mean, ends, len(values), unit)
 
 
 def _agreement(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
@@ -131,7 +131,7 @@ def _agreement(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
 
 def _divergence(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
     same_predictions(evaluation, full)
-    return _mean(evaluation.divergences(full), seed)
+    return estimate_mean(evaluation.divergences(full), seed)
 
 
 def _calibration_error(evaluation: Evaluation) -> Estimate:
@@ -190,7 +190,11 @@ OUTCOMES: Mapping[str, Outcome] = {
         Outcome("accuracy_change", "change in accuracy", "points", accuracy_change, difference=True),
         Outcome("macro_f1", "macro-F1 (mean over classes)", "share", lambda found, full, seed: _macro_f1(found)),
         Outcome(
-            "nll", "cross-entropy", "nats", lambda found, full, seed: _mean(found.losses, seed), lower_is_better=True
+            "nll",
+            "cross-entropy",
+            "nats",
+            lambda found, full, seed: estimate_mean(found.losses, seed),
+            lower_is_better=True,
         ),
         Outcome(
             "ece",

@@ -27,6 +27,7 @@ COMMANDS = (
     commands.models,
     commands.data,
     commands.compare,
+    commands.premise,
     commands.reproduce,
     doctor.doctor,
     commands.bench,

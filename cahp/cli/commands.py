@@ -202,6 +202,19 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
 
 
 @command(
+    OPTIONS["eval_limit"].but(default=100),
+    Option("pairs", "Pairs of heads to remove (default: all within clusters, and as many between).", int, low=2),
+)
+def premise(call: Call, pairs: int | None) -> None:
+    """Test whether heads of one cluster are redundant, by removing pairs of heads."""
+    from cahp.studies.premise import describe as describe_premise
+
+    with call.bars() as progress:
+        document = cahp.premise(call.settings, pairs=pairs, store=call.store, progress=progress)
+    call.answer(document, describe_premise(document))
+
+
+@command(
     *(_MUST_OUT.but(help="Folder for the classifiers, comparisons and the table."), "force"),
     Option("experiments", "With commas (default: bert-base-cased and bert-large-cased, each with sst5 and mnli)."),
     _METHODS.but(help="Names with commas (default: complementary and random)."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +11,12 @@ from numpy.typing import NDArray
 from cahp.costs import SelectionCost
 from cahp.methods.shared.scored import STAGE, Eliminating, Scored, draw_texts, part_progress, round_sizes
 from cahp.registry import Evidence, register
-from cahp.values import Floats, HeadMask, Progress, Texts
+from cahp.values import Floats, HeadMask, Ints, Progress, Texts
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
+    from torch import Tensor
+
+    from cahp.models.head_model import Batch, HeadModel
 
 MOST = 256
 #: The greedy variant measures in every round.
@@ -84,38 +87,48 @@ def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Pr
     import torch
     from torch.nn.functional import cross_entropy
 
-    from cahp.models.surgery import tail
-
     labels = torch.as_tensor(texts.labels, device=model.device)
-    tails = [tail(model, layer) for layer in range(model.layers)]
+    tails, kept = divide(model), np.flatnonzero(mask.keep)
     losses = np.zeros(1 + mask.keep.size)
-    done, total = 0, len(texts) * mask.keep.size
+    done, total = 0, len(texts) * len(kept)
     with torch.inference_mode():
         gates = model.gates(mask.keep)
         for batch in model.batches(model.tokenize(texts.inputs)):
             answers = labels[batch.rows]
             losses[0] += float(cross_entropy(model.logits(batch, gates=gates), answers, reduction="sum"))
-            state = model.enter(batch) if tails[0] else None
-            for layer, rest in enumerate(tails):
-                for head in range(model.heads):
-                    progress(STAGE, done, total)
-                    done += len(batch)
-                    if not mask.keep[layer, head]:
-                        continue
-                    without = gates.clone()
-                    without[layer, head] = 0.0
-                    # The layers below are the same for all heads of the layer.
-                    logits = (
-                        model.logits(batch, gates=without)
-                        if rest is None or state is None
-                        else rest.logits(batch, gates=without, start=state.hidden)
-                    )
-                    loss = cross_entropy(logits, answers, reduction="sum")
-                    losses[1 + layer * model.heads + head] += float(loss)
-                if state is not None:
-                    state = model.step(state, gates=gates)
+            for head, logits in logits_without(model, tails, batch, gates, kept):
+                progress(STAGE, done, total)
+                done += len(batch)
+                losses[1 + head] += float(cross_entropy(logits, answers, reduction="sum"))
     progress(STAGE, total, total)
     losses /= len(texts)
     gone = np.flatnonzero(~mask.keep)
     losses[1 + gone] = losses[0]
     return losses
+
+
+def divide(model: HeadModel) -> list[HeadModel | None]:
+    """The model without the layers before each layer; see ``cahp.models.surgery.tail``."""
+    from cahp.models.surgery import tail
+
+    return [tail(model, layer) for layer in range(model.layers)]
+
+
+def logits_without(
+    model: HeadModel, tails: Sequence[HeadModel | None], batch: Batch, gates: Tensor, heads: Ints
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield each of ``heads`` (ascending flat indices), and the logits of a batch under ``gates`` without it.
+
+    ``tails`` are those of ``divide``. The layers below are the same for all heads of a layer, so they run once.
+    """
+    state = None if tails[0] is None else model.enter(batch)
+    for head in heads.tolist():
+        layer = head // model.heads
+        while state is not None and state.layer < layer:
+            state = model.step(state, gates=gates)
+        without, rest = gates.clone(), tails[layer]
+        without[layer, head % model.heads] = 0.0
+        if rest is None or state is None:
+            yield head, model.logits(batch, gates=without)
+        else:
+            yield head, rest.logits(batch, gates=without, start=state.hidden)

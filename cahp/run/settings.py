@@ -146,8 +146,8 @@ def parse_duration(text: str, flag: str = "--recover-time") -> float:
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare bench"
-_TEXTS = "evaluate recover export compare"
+_EVERYWHERE = "evaluate latency recover export compare premise bench"
+_TEXTS = "evaluate recover export compare premise"
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Settings:
     limit: int | None = option(
         2000,
         "Number of calibration texts, on which heads are chosen.",
-        "recover export",
+        "recover export premise",
         low=2,
         high=MOST,
         link="choice",
@@ -179,11 +179,11 @@ class Settings:
         "stratified", "Sampling of texts: stratified by class, or head, the first rows.", _TEXTS
     )
     select_split: str = option("train", "Split of the calibration texts.")
-    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare")
+    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare premise")
     eval_limit: int | None = option(
-        1000, "Number of evaluation texts.", "evaluate recover export", low=1, high=MOST, link="choice"
+        1000, "Number of evaluation texts.", "evaluate recover export premise", low=1, high=MOST, link="choice"
     )
-    budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", unit="heads")
+    budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", "premise", unit="heads")
     goal: str | None = option(
         None,
         "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05 or accuracy-loss=1; or the most that reach "
@@ -221,7 +221,7 @@ class Settings:
     seed: int = option(
         42,
         "Seed of sampling, projection, clustering and training.",
-        "evaluate recover export fit",
+        "evaluate recover export premise fit",
         low=0,
         high=2**32 - 1,
     )

@@ -46,6 +46,7 @@ STAGES = (
     Stage("own text", "Evaluating the text", "evaluating the text"),
     Stage("unstructured", "Clustering unstructured data", "clustering unstructured data"),
     Stage("resamples", "Resampling", "resampling"),
+    Stage("pairs", "Removing pairs of heads", "removing pairs of heads"),
     Stage("table", "Measuring every budget", "measuring every budget"),
     Stage("write", "Writing", "writing"),
 )

@@ -96,7 +96,7 @@ def test_settings_come_back_from_the_command_line_that_spells_them(name: str, dr
     asked = Settings(**{field: drawn.draw(VALUES[field], label=field) for field in spelled})
     line = to_arguments(asked, spelled)
     # What is not said is the command's own default, which is the usual one except where a command must differ.
-    line += [word for field in own_defaults(name) for word in (spelled[field], getattr(asked, field))]
+    line += [word for field in own_defaults(name) for word in (spelled[field], str(getattr(asked, field)))]
     assert typed(name, [*must_be_given(name), *line]) == asked
 
 
@@ -105,8 +105,9 @@ def own_defaults(name: str) -> list[str]:
     return [option.name for option in FILLING[name] if option.default != OPTIONS[option.name].default]
 
 
-def test_only_fit_differs_from_the_usual_settings() -> None:
-    assert {name: own for name in COMMANDS if (own := own_defaults(name))} == {"fit": ["data", "model"]}
+def test_only_fit_and_premise_differ_from_the_usual_settings() -> None:
+    own = {name: own_defaults(name) for name in COMMANDS if own_defaults(name)}
+    assert own == {"fit": ["data", "model"], "premise": ["eval_limit"]}
     assert typed("prune", []) == typed("evaluate", []) == typed("export", must_be_given("export")) == Settings()
 
 
@@ -128,7 +129,7 @@ def test_the_settings_of_a_command_are_those_whose_fields_name_it(name: str) -> 
 
 def test_every_command_that_measures_can_measure_again() -> None:
     cached = {name for name, one in COMMANDS.items() if "no_cache" in {option.name for option in one.options}}
-    assert cached == {"prune", "evaluate", "latency", "recover", "export", "fit", "compare", "reproduce"}
+    assert cached == {"prune", "evaluate", "latency", "recover", "export", "fit", "compare", "reproduce", "premise"}
 
 
 def test_all_texts_can_be_asked_for() -> None:

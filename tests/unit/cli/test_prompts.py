@@ -124,7 +124,7 @@ def test_a_classifier_needs_no_prompt(asked: list[object]) -> None:
 
 @pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
 @pytest.mark.parametrize(
-    "command", ["prune", "evaluate", "compare", "bench", "models", "fit", "latency", "recover", "export"]
+    "command", ["prune", "evaluate", "compare", "premise", "bench", "models", "fit", "latency", "recover", "export"]
 )
 def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
     command: str, kind: str, data: list[object], mask: list[object], tmp_path: Path

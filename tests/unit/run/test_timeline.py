@@ -9,11 +9,11 @@ from cahp.methods.shared import gates, scored
 from cahp.run.document import Timings
 from cahp.run.timeline import STAGES, in_terminal, on_screen
 from cahp.stages import latency, recovery, salience, signatures, similarity
-from cahp.studies import stability
+from cahp.studies import premise, stability
 
 
 @pytest.mark.parametrize(
-    "module", [checkpoints, gates, latency, recovery, salience, scored, signatures, similarity, stability]
+    "module", [checkpoints, gates, latency, premise, recovery, salience, scored, signatures, similarity, stability]
 )
 def test_what_reports_progress_under_a_name_of_its_own_is_in_the_table(module: object) -> None:
     assert getattr(module, "STAGE") in {stage.name for stage in STAGES}  # noqa: B009

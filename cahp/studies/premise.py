@@ -1,0 +1,277 @@
+"""The premise of CAHP: are heads of one cluster redundant?
+
+Heads are redundant if each covers for the other, so that removing both costs more than the sum of removing each alone.
+The interaction of a pair is ``KL(-A-B) - KL(-A) - KL(-B)``, with the KL divergence from the full model in nats per
+text. It is positive for redundant heads, zero for heads whose costs add up, and negative where one removal makes up for
+the other. Small divergences grow with the square of a change, so two copies cost four times as much as one, and any two
+heads that push the same way interact positively. Only the comparison tests the premise: pairs within clusters against
+pairs between clusters. Second, a pruned head is redundant if its representative's output predicts its output (R²).
+Heads that share keys and values are one unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.methods.ablation import divide, logits_without
+from cahp.outcomes import estimate_mean
+from cahp.run.bench import Bench
+from cahp.run.prune import choose
+from cahp.stages.selection import Ranking, representatives
+from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
+from cahp.words import number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEMA = "cahp.premise/1"
+STAGE = "pairs"
+#: Number of evaluation texts, and the largest number of pairs, where none is given.
+TEXTS, _MOST_PAIRS = 100, 3000
+_RESAMPLES, _PERMUTATIONS = 2000, 10_000
+#: Number of tokens whose outputs are compared, and the smallest singular value of a predictor, relative to its largest.
+_TOKENS, _SMALLEST = 4096, 1e-3
+#: The verdicts, in words.
+VERDICTS = {
+    "redundant": "heads of one cluster are more redundant than heads of different clusters",
+    "less redundant": "heads of one cluster are less redundant than heads of different clusters",
+    "not resolved": "not resolved at this n",
+}
+
+
+def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
+    """Test the premise on the clusters of a run and its evaluation texts; return a document of schema ``SCHEMA``.
+
+    ``pairs`` of heads are removed, see ``draw_pairs``. Each removal is stored, so an interrupted test resumes.
+
+    Raises:
+        OptionError: If there is only one text or cluster, or no cluster with two heads.
+    """
+    texts, seed = bench.evaluation, bench.settings.seed
+    if len(texts) < 2:
+        raise OptionError("redundancy cannot be tested on one text; raise --eval-limit")
+    selection, clustering = choose(bench), bench.evidence.clustering
+    labels, medoids = clustering.at(selection.k or clustering.nearest(selection.mask.count))
+    first, second = draw_pairs(labels, pairs, seed)
+    removals = [(None, np.arange(len(labels))), *((int(head), second[first == head]) for head in np.unique(first))]
+    alone, *rows = removal_divergences(bench, removals)
+    values = np.concatenate(rows) - alone[first] - alone[second]
+    interaction = compare_pairs(values, first, second, labels, seed=seed)
+    kept = representatives(labels, medoids, Ranking.of(bench.evidence.salience), bench.settings.representative)
+    representative = np.arange(len(labels))
+    for head in kept:
+        representative[labels == labels[head]] = head
+    layers = np.arange(len(labels)) // bench.card.heads
+    r2 = bench.evidence.remembered(f"outputs of {texts.sha256} explained", partial(explain_outputs, bench))
+    return {
+        "schema": SCHEMA,
+        "model": bench.card.id,
+        "data": bench.dataset.id,
+        "split": bench.settings.eval_split,
+        "texts": len(texts),
+        "heads": len(labels),
+        "clusters": len(np.unique(labels)),
+        "pairs": {name: interaction[name]["n"] for name in ("within", "between")},
+        "interaction": interaction,
+        "r2": compare_predictors(r2, representative, layers, seed=seed),
+        "verdict": _conclude(interaction["difference"]),
+        "notices": list(bench.notices),
+    }
+
+
+def describe(document: Mapping[str, Any]) -> Iterator[str]:
+    """Describe a document of ``measure`` in lines for people."""
+
+    def estimate(part: str, name: str) -> Estimate:
+        fields = document[part][name]
+        return Estimate(fields["value"], fields["ci95"], fields["n"], fields["unit"])
+
+    def cost(name: str) -> str:
+        one = estimate("interaction", name)
+        return f"{one.text} nats per text (95 % interval {one.span}, n = {one.n:,} pairs)"
+
+    yield (
+        f"{document['model']} on {document['data']}: {document['heads']} heads in {document['clusters']} clusters, "
+        f"n = {document['texts']:,} texts of {document['split']}"
+    )
+    difference, r2 = document["interaction"]["difference"], estimate("r2", "difference")
+    floor = 1 / (1 + difference["permutations"])
+    p = f"{'<=' if difference['p'] <= floor else '='} {number(difference['p'], 4)}"
+    yield f"  extra cost of removing two heads of one cluster: {cost('within')}, beyond the sum of each alone"
+    yield f"  of two heads of different clusters: {cost('between')}"
+    yield f"  difference: {cost('difference')}, p {p} ({difference['permutations']:,} permutations of the labels)"
+    yield f"  verdict: {VERDICTS[document['verdict']]}"
+    yield f"  output of a pruned head, predicted from another head's output (R² on held-out texts, n = {r2.n:,} heads):"
+    names = {"representative": "its representative", "random": "a random head", "same_layer": "one of its layer"}
+    means = {words: estimate("r2", name) for name, words in names.items()}
+    yield f"  {'; '.join(f'from {words} {one.text} ({one.span})' for words, one in means.items())}"
+    resolved = "" if r2.excludes(0) else f", {VERDICTS['not resolved']}"
+    yield f"  representative against random head: {number(100 * r2.value)} points ({r2.span}){resolved}"
+    yield from (f"  note: {notice}" for notice in document["notices"])
+
+
+def _conclude(difference: Mapping[str, Any]) -> str:
+    low, high = difference["ci95"]
+    if difference["p"] > 0.05 or low <= 0 <= high:
+        return "not resolved"
+    return "redundant" if low > 0 else "less redundant"
+
+
+# Pairs -----------------------------------------------------------------------------------------------------------
+
+
+def draw_pairs(labels: Ints, count: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw ``count`` pairs of heads, half within and half between clusters as far as there are; return their heads.
+
+    None: all pairs within clusters and as many between, at most 3,000. All pairs have the most power: a permuted label
+    finds few pairs within clusters among drawn ones.
+
+    Raises:
+        OptionError: If all pairs are of one kind.
+    """
+    first, second = np.triu_indices(len(labels), 1)
+    same = labels[first] == labels[second]
+    inside, outside = np.flatnonzero(same), np.flatnonzero(~same)
+    if not len(inside) or not len(outside):
+        raise OptionError("this needs two clusters, one of them with two heads; choose another --budget")
+    count = min(2 * len(inside), _MOST_PAIRS) if count is None else count
+    most = min(len(inside), max(count // 2, count - len(outside)))
+    random = np.random.default_rng(seed)
+    chosen = np.sort(np.concatenate([random.permutation(inside)[:most], random.permutation(outside)[: count - most]]))
+    return first[chosen], second[chosen]
+
+
+def compare_pairs(values: Floats, first: Ints, second: Ints, labels: Ints, *, seed: int = 42) -> dict[str, Any]:
+    """Compare interactions ``values (P, n)`` of pairs on texts, within clusters against between clusters.
+
+    Intervals come from a bootstrap over heads and texts, because pairs share heads. The two-sided ``p`` of the
+    difference comes from permuting the cluster ``labels (N,)`` over heads.
+    """
+    random, (heads, texts) = np.random.default_rng(seed), (len(labels), values.shape[1])
+    within, by_pair, equal = labels[first] == labels[second], values.mean(axis=1), np.ones(len(first))
+    means, draws = _means(by_pair, within, equal), np.empty((_RESAMPLES, 3))
+    for draw in draws:
+        weights = random.multinomial(heads, np.full(heads, 1 / heads))
+        by_text = random.multinomial(texts, np.full(texts, 1 / texts)) / texts
+        draw[:] = _means(values @ by_text, within, weights[first] * weights[second])
+    low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0).tolist()
+    extreme, smallest = 1, abs(means[2]) - 1e-12
+    for _ in range(_PERMUTATIONS):
+        permuted = random.permutation(labels)
+        # Not a number, where no pair is within a cluster, counts as extreme.
+        extreme += not abs(_means(by_pair, permuted[first] == permuted[second], equal)[2]) < smallest
+    sizes = (int(within.sum()), int((~within).sum()), len(within))
+    names = ("within", "between", "difference")
+    estimates = zip(names, means.tolist(), zip(low, high, strict=True), sizes, strict=True)
+    result = {name: asdict(Estimate(mean, ends, n, "nats")) for name, mean, ends, n in estimates}
+    result["difference"] |= {"p": extreme / (1 + _PERMUTATIONS), "permutations": _PERMUTATIONS}
+    return result
+
+
+def _means(values: Floats, within: Bools, weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Weighted means within and between clusters, and their difference."""
+    with np.errstate(invalid="ignore"):
+        inside, outside = (part @ values / part.sum() for part in (weights * within, weights * ~within))
+    return np.array([inside, outside, inside - outside])
+
+
+def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]]) -> list[NDArray[np.float64]]:
+    """KL divergences ``(len(others), n)`` of texts without ``first`` and each of ``others``, for each removal."""
+    import torch
+
+    texts, full, progress = bench.evaluation, bench.full, bench.evidence.progress
+    done, total = 0, len(texts) * sum(len(others) for _, others in removals)
+
+    @cache
+    def prepare() -> tuple[Any, ...]:
+        model = bench.model
+        return model, divide(model), model.batches(model.tokenize(texts.inputs))
+
+    def remove(first: int | None, others: Ints) -> NDArray[np.float64]:
+        (model, tails, batches), at = prepare(), done
+        keep = np.arange(model.layers * model.heads).reshape(model.layers, model.heads) != first
+        scores = np.zeros((len(others), *full.scores.shape), dtype=np.float32)
+        with torch.inference_mode():
+            for batch in batches:
+                for place, (_, logits) in enumerate(logits_without(model, tails, batch, model.gates(keep), others)):
+                    progress(STAGE, at, total)
+                    at += len(batch)
+                    scores[place, batch.rows] = logits.float().cpu().numpy()
+        return np.stack([replace(full, scores=one).divergences(full) for one in scores])
+
+    tables = []
+    for first, others in removals:
+        name = f"KL divergence of {texts.sha256} without {first} and each of {others.tolist()}"
+        tables.append(bench.evidence.remembered(name, partial(remove, first, others)))
+        done += tables[-1].size
+    progress(STAGE, total, total)
+    return tables
+
+
+# Outputs ---------------------------------------------------------------------------------------------------------
+
+
+def compare_predictors(r2: Floats, representative: Ints, layers: Ints, *, seed: int = 42) -> dict[str, Any]:
+    """Compare predictors of pruned heads by ``r2 (N, N)``: the representative ``(N,)``, and the mean of other heads.
+
+    Intervals come from a bootstrap over pruned heads, those that are not their own representative.
+    """
+    heads = np.arange(len(r2))
+    pruned = np.flatnonzero(representative != heads)
+    others = heads != heads[:, None]
+    near = others & (layers == layers[:, None])
+    random, same_layer = ((r2 * among).sum(axis=1) / np.maximum(among.sum(axis=1), 1) for among in (others, near))
+    parts = {"representative": r2[heads, representative], "random": random, "same_layer": same_layer}
+    parts["difference"] = parts["representative"] - random
+    return {name: asdict(estimate_mean(values[pruned], seed, "share")) for name, values in parts.items()}
+
+
+def explain_outputs(bench: Bench) -> NDArray[np.float64]:
+    """``explained_shares`` of the heads' context vectors on the evaluation texts.
+
+    At most about 4,096 tokens are drawn with the seed; those of every other text are learned from.
+    """
+    import torch
+
+    model, draw, progress = bench.model, torch.Generator().manual_seed(bench.settings.seed), bench.evidence.progress
+    batches = model.batches(model.tokenize(bench.evaluation.inputs))
+    share = _TOKENS / sum(int(batch.lengths.sum()) for batch in batches)
+    contexts, rows = [], []
+    for batch in report_progress(batches, STAGE, progress):
+        real, seen = batch.tensors["attention_mask"].bool(), dict[int, torch.Tensor]()
+        real = real & (torch.rand(real.shape, generator=draw) < share).to(real.device)
+
+        def watch(site: str, layer: int, entering: Tensor, real: Tensor = real, seen: dict[int, Tensor] = seen) -> None:
+            if site == "output":
+                seen[layer] = entering.reshape(*real.shape, -1)[real].float().cpu()
+
+        with torch.inference_mode():
+            model.logits(batch, tap=watch)
+        contexts.append(torch.stack([seen[layer] for layer in range(model.layers)]))
+        rows.append(batch.rows[real.nonzero()[:, 0].cpu().numpy()])
+    whole = torch.cat(contexts, dim=1)
+    by_head = whole.reshape(*whole.shape[:2], model.heads, -1).transpose(1, 2).flatten(0, 1).numpy()
+    return explained_shares(by_head, np.concatenate(rows) % 2 == 0, progress=progress)
+
+
+def explained_shares(outputs: Floats, learned: Bools, *, progress: Progress = silent) -> NDArray[np.float64]:
+    """R² ``(N, N)``: the share of the variance of the row head's output that the column head's output explains.
+
+    ``outputs (N, tokens, width)``. Least squares with an intercept on the ``learned`` tokens, R² on the others.
+    Directions in which the predictor hardly varies are left out; a prediction that is worse than the mean counts as 0.
+    """
+    outputs = outputs - outputs[:, learned].mean(axis=1, keepdims=True)
+    known, held_out = outputs[:, learned], outputs[:, ~learned]
+    variance, r2 = np.square(held_out).sum(axis=(1, 2)), np.empty((len(outputs), len(outputs)))
+    for head, (own, new) in enumerate(zip(known, held_out, strict=True)):
+        progress(STAGE, head, len(outputs))
+        left = held_out - new @ (np.linalg.pinv(own, rcond=_SMALLEST) @ known)
+        r2[:, head] = np.maximum(0, 1 - np.square(left).sum(axis=(1, 2)) / np.maximum(variance, 1e-30))
+    progress(STAGE, len(outputs), len(outputs))
+    return r2
