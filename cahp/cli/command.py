@@ -90,7 +90,7 @@ OPTIONS: Mapping[str, Option] = {
         Option("epochs", "Epochs of training.", int, low=1, high=1000),
         Option("learning_rate", "Highest learning rate.", float, low=1e-7, high=1.0),
         Option("jobs", "Processes on this machine (default: one, or one per GPU).", int, low=1, high=1024),
-        Option("cluster", "dask, or dask:ADDRESS of a scheduler."),
+        Option("cluster", "Run on a cluster: dask, or dask:ADDRESS of a scheduler."),
         Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",)),
         Option("yes", "Download large files from the hub without asking.", bool, False, ("--yes", "-y")),
         Option("quiet", "Show no progress.", bool, False, ("--quiet", "-q")),

@@ -30,7 +30,7 @@ _HOW = Option(
     "texts, at least 512), distill (minutes) or finetune.",
     default="auto",
 )
-_SWEEP = Option("sweep", "Measure all other budgets, too, for a report that shows them (needs --out).", bool, False)
+_SWEEP = Option("sweep", "Measure all other budgets as well, to show them in a report (needs --out).", bool, False)
 
 
 @command(_SWEEP, OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."), "force")
@@ -169,21 +169,26 @@ def data(call: Call, name: str | None) -> None:
     call.answer(document, printing.data_lines(document))
 
 
-_METHODS = Option("methods", "Names with commas (default: those of the preset).")
-_SEEDS = Option("seeds", "How many (5), or which (42,43).")
+_METHODS = Option("methods", "Methods, separated by commas (default: those of the preset).")
+_SEEDS = Option("seeds", "Number of seeds (5), or the seeds themselves (42,43).")
 _RECOVERIES = OPTIONS["recover"].but(
-    default=None, fills=False, help="Names with commas: none, mean, refit, distill, finetune."
+    default=None, fills=False, help="Recoveries, separated by commas: none, mean, refit, distill, finetune."
 )
 #: Numbers of texts whose default belongs to the command.
 _LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in ("limit", "eval_limit"))
 
 
 @command(
-    *(_METHODS, Option("budgets", "Heads to keep, with commas: 6,12,20 or 10%,20%."), _SEEDS, _RECOVERIES),
+    *(_METHODS, Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."), _SEEDS, _RECOVERIES),
     Option("preset", "quick (the default), posthoc, full or recovery."),
     *(_LIMIT.but(help=f"{_LIMIT.help[:-1]} (default: the preset's)."), _EVAL_LIMIT),
-    Option("tries", "Settings of a method to choose among on tuning texts; 1: the defaults.", int, 1, low=1),
-    Option("draws", "Masks of each random method, over all seeds, at most 20 (default: the preset's).", int, low=1),
+    Option("tries", "Number of settings to try of each method, on tuning texts (1: the defaults).", int, 1, low=1),
+    Option(
+        "draws",
+        "Masks of each random method over all seeds, at most 20 (default: the preset's).",
+        int,
+        low=1,
+    ),
     *("jobs", "cluster", OPTIONS["out"].but(help="Folder for compare.json, a table and the answers."), "force"),
 )
 def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
@@ -216,9 +221,9 @@ def premise(call: Call, pairs: int | None) -> None:
 
 @command(
     *(_MUST_OUT.but(help="Folder for the classifiers, comparisons and the table."), "force"),
-    Option("experiments", "With commas (default: bert-base-cased and bert-large-cased, each with sst5 and mnli)."),
-    _METHODS.but(help="Names with commas (default: complementary and random)."),
-    *(_RECOVERIES, _SEEDS.but(help="How many (3), or which (42,43).")),
+    Option("experiments", "Experiments (default: bert-base-cased and bert-large-cased, each with sst5 and mnli)."),
+    _METHODS.but(help="Methods, separated by commas (default: complementary and random)."),
+    *(_RECOVERIES, _SEEDS.but(help="Number of seeds (3), or the seeds themselves (42,43).")),
     _LIMIT.but(help="Number of training and calibration texts (default: all)."),
     _EVAL_LIMIT.but(help="Number of evaluation texts (default: all)."),
     *("jobs", "cluster", Option("estimate", "Print the expected cost and stop.", bool, False, ("--estimate",))),

@@ -41,7 +41,7 @@ _ENDING = 10.0
         False,
         ("--public",),
     ),
-    Option("data_root", "The only folder below which models and data may be opened, also with --public.", Path),
+    Option("data_root", "The only folder from which models and data may be opened, also with --public.", Path),
     Option("browser", "Open a browser window.", bool, True),
     of_call=(),
 )

@@ -46,7 +46,7 @@ def straight_through_top(scores: Tensor, *, k: int) -> Tensor:
 
 @register
 class Dsp(Learned):
-    """Keep the heads of the highest parameters after an epoch that trains gates, relaxed, on frozen weights.
+    """Train a relaxed gate for each head for one epoch, with frozen weights, and keep the heads with the highest gates.
 
     Gates: ``relaxed_top`` of parameters plus Gumbel noise; the temperature falls geometrically over the first
     ``cool_down`` of the steps and stays at its end. Source: Li et al. 2021, pipelined. Cost: a forward and a backward
@@ -93,7 +93,7 @@ class Dsp(Learned):
 
 @register
 class JointDsp(Dsp):
-    """Keep the heads of the highest parameters after three epochs that train gates, relaxed, and weights together.
+    """Train relaxed gates and all weights together for three epochs, and keep the heads with the highest gates.
 
     As ``dsp``, but the weights of a copy are trained too; they are thrown away and the mask alone is kept, since what
     is compared is which heads a method finds: all meet the same recovery from the same weights. Source: Li et al. 2021,
@@ -109,7 +109,7 @@ class JointDsp(Dsp):
 
 @register
 class StraightThroughDsp(Dsp):
-    """Keep the heads of the highest parameters after an epoch whose gates are hard going forward.
+    """Train gates for one epoch that are 0 or 1 in the forward pass, and keep the heads with the highest gates.
 
     As ``dsp``, but the gates are the indicator of the top parameters, without noise or temperature, and the gradient
     passes to all parameters as if the gates were these. Source: Li et al. 2021. Cost: as ``dsp``. Labels: all.

@@ -16,7 +16,7 @@ REACH = 0.5
 
 @register
 class Facility(Scored):
-    """Keep heads that are near all heads, weighted by how much the loss depends on those.
+    """Keep heads that are close to all other heads, weighted by how much the loss depends on the others.
 
     Heads are taken one by one, each the one that raises ``sum_i w_i max_{j taken} exp(-d_ij^2 / 2 r^2)`` most: facility
     location, whose greedy set reaches at least 1 - 1/e of the best. ``d`` is the distance of two heads' signatures in

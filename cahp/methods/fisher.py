@@ -12,7 +12,7 @@ from cahp.values import Bools, Floats, HeadMask, Selection
 
 @register
 class Fisher(Budgeted):
-    """Keep the heads whose gates carry most Fisher information, then swap heads inside each layer.
+    """Keep the heads whose gates carry the most Fisher information, then improve the choice by swaps in each layer.
 
     Score: ``F_h = sum_b (dL_b/dg_h)^2`` over batches of 32 texts at open gates, ``L_b`` the summed loss of a batch; the
     highest of all layers stay. Then, in each layer and with as many heads as that gave it, the pruned set starts as

@@ -12,7 +12,7 @@ from cahp.values import Floats, HeadMask, Progress
 
 @register
 class Gradient(Scored):
-    """Keep the heads whose gates the loss depends on most.
+    """Keep the heads whose gates have the largest gradient of the loss.
 
     Score: ``I_h = mean_x |dL_x/dg_h|`` at open gates, one absolute value per text, then divided by the layer's L2 norm.
     Source: Michel et al. 2019. Cost: a forward and a backward pass of every text, 3 forward passes each. Labels: of all

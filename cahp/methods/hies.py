@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @register
 class ImportanceEntropy(Scored):
-    """Keep the heads on which the loss depends and that attend to few tokens.
+    """Keep the heads that affect the loss most and attend to few tokens.
 
     Score: ``alpha * minmax(I) + (1 - alpha) * (1 - minmax(E))`` with ``I`` the score of the method ``gradient`` and
     ``E`` the mean over all real query tokens of ``-sum_t a_t ln a_t / ln n``, ``n`` the real tokens of the text (0

@@ -25,7 +25,7 @@ def expected_open(parameters: Tensor) -> Tensor:
 
 @register
 class L0(Learned):
-    """Keep the heads whose hard concrete gates stay open longest under a penalty on open gates, with frozen weights.
+    """Train hard concrete gates under a penalty on open gates, with frozen weights, and keep the most open ones.
 
     Penalty: ``strength * sum sigmoid(a + 0.791)``; the strength is bisected, on a logarithmic scale, until about as
     many gates are open as the budget. Heads are ranked by ``a``, since many clamped gates are equal. Source: Voita et

@@ -68,7 +68,7 @@ def reopen(parameters: Tensor, chance: Tensor, uniform: Tensor) -> Tensor:
 
 @register
 class Pass(Learned):
-    """Keep the heads of hard concrete gates that end open, pressed to be sure and as many as the budget says.
+    """Train hard concrete gates under a penalty for unsure gates and a wrong number of heads, and keep the open ones.
 
     Penalty: see ``Pressure``. Published trainings are long, with 1,000 missing steps for a thousandfold pressure; here
     ``rise``, a share of the steps, takes their place. At three points closed gates reopen, the likelier the more

@@ -214,9 +214,9 @@ class Settings:
     recover_time: str | None = option(
         None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export", unit="duration"
     )
-    labels: bool = option(False, "Distill from the labels of the calibration texts, too.", "recover export")
+    labels: bool = option(False, "Distill also from the labels of the calibration texts.", "recover export")
     report: str | None = option(
-        None, "test: open the test split and evaluate on it, too.", "compare reproduce", choices=("test",)
+        None, "test: open the test split and also evaluate on it.", "compare reproduce", choices=("test",)
     )
     seed: int = option(
         42,
@@ -230,7 +230,7 @@ class Settings:
     )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "float32",
-        "Numbers to compute in: float32; bfloat16 for answers and signatures; auto: bfloat16 for answers where "
+        "Number format: float32; bfloat16 for predictions and signatures; auto: bfloat16 for predictions where "
         "that is fast.",
         "evaluate",
     )
@@ -252,7 +252,7 @@ class Settings:
         {}, 'Files, or published splits, by split: "a.csv=train,b.csv=validation".', f"{_TEXTS} fit data", link="source"
     )
     documents: Literal["paragraph", "line"] = option(
-        "paragraph", "Documents of a text file: {choices}.", f"{_TEXTS} data", link="source"
+        "paragraph", "A document of a text file is a paragraph or a line.", f"{_TEXTS} data", link="source"
     )
     label_map: Mapping[str, str] = option(
         {}, 'Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _TEXTS, link="source"
