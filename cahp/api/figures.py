@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cahp.exports.drawings import STYLE, grid
+from cahp.exports.drawings import STYLE, draw_outcomes, grid
 from cahp.exports.report import verdict
-from cahp.exports.report_figures import draw_outcomes
 from cahp.figures import curves
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.marks import label

@@ -17,8 +17,7 @@ from cahp import models
 from cahp import processes as parallel
 from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
-from cahp.exports.recipe import recipe
-from cahp.exports.report import run_report, write_report
+from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench

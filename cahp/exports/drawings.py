@@ -1,29 +1,23 @@
-"""Parts of a report: HTML tables, SVG figures and the style sheet. They need no script and load nothing."""
+"""Parts of a report: HTML tables, SVG figures, results and the style sheet. They need no script and load nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from cahp.board.colours import hues, letters, striped
-from cahp.outcomes import Outcomes, main_outcome
-from cahp.values import Estimate, Floats, HeadMask, Ints
-from cahp.words import capital, safe
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
+from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
+from cahp.run.document import RunDocument, StateOutcomes
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.values import Estimate, HeadMask, Ints
+from cahp.words import capital, duration, percent, safe
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
 #: Most characters of a word in a narrow column.
 _LONGEST_WORD = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """The silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, and its knee (0: none)."""
-
-    ks: Ints
-    mss: Floats
-    knee: int
+_NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -83,37 +77,6 @@ def grid(mask: HeadMask, labels: Ints | None) -> str:
 _STRIPES = "M2,12L12,2M2,24L24,2M13,24L24,13"
 
 
-def intervals(states: Mapping[str, Outcomes]) -> str:
-    """Draw accuracies (without labels agreements) as dots with intervals, on an axis no longer than they need."""
-    named = main_outcome(next(iter(states.values())))[0].name
-    accuracies = {name: outcomes[named] for name, outcomes in states.items()}
-    left, width, row = 110, 460, 34
-    bottom = 10 + row * len(accuracies)
-    alt = "; ".join(f"{name} {one.text} {one.interval}" for name, one in accuracies.items())
-    low, high, step = axis([100 * end for one in accuracies.values() for end in (one.low, one.high)])
-
-    def across(share: float) -> float:
-        return left + width * (100 * share - low) / (high - low)
-
-    drawn = [
-        f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" '
-        f'aria-label="{capital(named)} with 95 % intervals: {safe(alt)}">'
-    ]
-    for tick in np.arange(low, high + step / 2, step):
-        x = across(tick / 100)
-        drawn.append(f'<line class=rule x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom}"/>')
-        drawn.append(f'<text x="{x:.1f}" y="{bottom + 16}">{tick:g}</text>')
-    drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">{named} in %{_start_of(low)}</text>')
-    for index, (name, one) in enumerate(accuracies.items()):
-        y = 10 + row * index + row / 2
-        drawn.append(f'<text class=side x="{left - 12}" y="{y + 4}">{safe(name)}</text>')
-        drawn.append(
-            f'<line class=whisker x1="{across(one.low):.1f}" x2="{across(one.high):.1f}" y1="{y}" y2="{y}"/>'
-            f'<circle cx="{across(one.value):.1f}" cy="{y}" r="6"/>'
-        )
-    return "".join(drawn) + "</svg>"
-
-
 def axis(values: Sequence[float], *, most: float = 100.0) -> tuple[float, float, float]:
     """Return the ends of an axis of ``values`` in 0..``most``, at round numbers, and its step; it has two at least."""
     known = [value for value in values if np.isfinite(value)] or [0, most]
@@ -124,95 +87,173 @@ def axis(values: Sequence[float], *, most: float = 100.0) -> tuple[float, float,
     return float(start), float(end), float(step)
 
 
-def _start_of(low: float) -> str:
-    """Return where an axis begins unless at 0, because without its zero it makes differences look large."""
-    return "" if low == 0 else f", from {low:g}"
-
-
 def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[str, Estimate], at: int) -> str:
     """Draw an outcome by budget with intervals, and named levels; ``at`` is the budget of the report."""
-    measured = {budget: one for budget, one in estimates.items() if np.isfinite(one.value)}
+    points = {budget: one for budget, one in estimates.items() if np.isfinite(one.value)}
     share = next(iter(levels.values())).unit == "share"
     scale, unit = (100, "%") if share else (1, "nats")
-    ends = [(scale * one.low, scale * one.high) for one in measured.values()]
-    drawn = {f"{name} {level.text}": scale * level.value for name, level in levels.items()}
-    values = [*(end for pair in ends for end in pair), *drawn.values()]
-    lowest, highest = (pick(measured, key=lambda budget: measured[budget].value) for pick in (min, max))
-    return _line_chart(
-        {budget: scale * one.value for budget, one in measured.items()},
-        alt=f"{capital(label)} at {len(measured)} budgets from {min(measured)} to {max(measured)} heads: "
-        f"lowest {measured[lowest].text} at {lowest} heads, highest {measured[highest].text} at {highest} heads; "
-        + ", ".join(drawn),
-        names=("heads kept", f"{label} in {unit}"),
-        scale=axis(values, most=100.0 if share else 10 ** float(np.ceil(np.log10(max(*values, 1e-3))))),
-        ends=ends,
-        levels=drawn,
-        mark=at,
-    )
-
-
-def silhouette(curve: Curve) -> str:
-    """Draw the silhouette over the numbers of clusters, its knee marked."""
-    low, high = float(np.min(curve.mss)), float(np.max(curve.mss))
-    knee = f"its knee is at {curve.knee} clusters" if curve.knee else "it has no knee"
-    return _line_chart(
-        dict(zip(curve.ks.tolist(), curve.mss.tolist(), strict=True)),
-        alt=f"Silhouette from {low:.2f} at its lowest to {high:.2f}; {knee}",
-        names=("number of clusters k", "mean silhouette"),
-        scale=axis([low, high], most=1.0),
-        mark=curve.knee or None,
-    )
-
-
-def _line_chart(
-    points: Mapping[int, float],
-    *,
-    alt: str,
-    names: tuple[str, str],
-    scale: tuple[float, float, float],
-    ends: Sequence[tuple[float, float]] = (),
-    levels: Mapping[str, float] = {},
-    mark: int | None,
-) -> str:
-    """Draw a line through ``points`` (y by x), a band between their ``ends``, named levels, and a mark at one x.
-
-    ``names`` are those of both axes; ``scale`` is the start, the end and the step of the vertical one.
-    """
+    named = {f"{name} {level.text}": scale * level.value for name, level in levels.items()}
+    values = [scale * end for one in points.values() for end in (one.low, one.high)] + list(named.values())
+    most = 100.0 if share else 10 ** float(np.ceil(np.log10(max(*values, 1e-3))))
+    lowest, highest = (pick(points, key=lambda budget: points[budget].value) for pick in (min, max))
     left, width, top, height = 60, 520, 14, 200
     bottom, right = top + height, left + width
-    (low, high, step), first, last = scale, min(points), max(points)
+    (low, high, step), first, last = axis(values, most=most), min(points), max(points)
 
-    def across(x: float) -> float:
-        return left + width * (x - first) / max(1, last - first)
+    def across(budget: int) -> float:
+        return left + width * (budget - first) / max(1, last - first)
 
-    def down(y: float) -> float:
-        return top + height * (high - y) / (high - low)
+    def down(value: float) -> float:
+        return top + height * (high - value) / (high - low)
 
-    def joined(pairs: Iterable[tuple[float, float]]) -> str:
-        return " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in pairs)
+    def joined(pairs: Iterable[tuple[int, float]]) -> str:
+        return " ".join(f"{across(budget):.1f},{down(scale * value):.1f}" for budget, value in pairs)
 
+    alt = (
+        f"{capital(label)} at {len(points)} budgets from {first} to {last} heads: lowest {points[lowest].text} at "
+        f"{lowest} heads, highest {points[highest].text} at {highest} heads; {', '.join(named)}"
+    )
     drawn = [f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" aria-label="{safe(alt)}">']
-    if ends:
-        upper = [(x, end) for x, (_, end) in zip(points, ends, strict=True)]
-        lower = [(x, start) for x, (start, _) in zip(points, ends, strict=True)]
-        drawn.append(f'<polygon class=band points="{joined([*upper, *reversed(lower)])}"/>')
+    upper = [(budget, one.high) for budget, one in points.items()]
+    lower = [(budget, one.low) for budget, one in points.items()]
+    drawn.append(f'<polygon class=band points="{joined([*upper, *reversed(lower)])}"/>')
     for tick in np.arange(low, high + step / 2, step):
         y = down(tick)
         drawn.append(f'<line class=rule x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(f'<text class=side x="{left - 8}" y="{y + 4:.1f}">{tick:g}</text>')
-    for name, level in levels.items():
+    for name, level in named.items():
         y = down(level)
-        drawn.append(f'<line class=knee x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        drawn.append(f'<line class=level x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(f'<text class=side x="{right}" y="{y - 5:.1f}">{safe(name)}</text>')
-    drawn.append(f'<polyline points="{joined(points.items())}"/>')
-    if mark is not None:
-        drawn.append(f'<line class=mark x1="{across(mark):.1f}" x2="{across(mark):.1f}" y1="{top}" y2="{bottom}"/>')
-    ticks = {first, last} if mark is None else {first, mark, last}
-    drawn += [f'<text x="{across(tick):.1f}" y="{bottom + 18}">{tick}</text>' for tick in sorted(ticks)]
-    drawn.append(
-        f'<text x="{left + width / 2}" y="{bottom + 38}">{names[0]} (left: {names[1]}{_start_of(low)})</text></svg>'
-    )
+    drawn.append(f'<polyline points="{joined((budget, one.value) for budget, one in points.items())}"/>')
+    drawn.append(f'<line class=mark x1="{across(at):.1f}" x2="{across(at):.1f}" y1="{top}" y2="{bottom}"/>')
+    drawn += [f'<text x="{across(k):.1f}" y="{bottom + 18}">{k}</text>' for k in sorted({first, at, last})]
+    # An axis without its zero makes differences look large.
+    start = "" if low == 0 else f", from {low:g}"
+    x = left + width / 2
+    drawn.append(f'<text x="{x}" y="{bottom + 38}">heads kept (left: {label} in {unit}{start})</text></svg>')
     return "".join(drawn)
+
+
+# Results -----------------------------------------------------------------------------------------------------------
+
+
+def figures(run: RunDocument) -> Iterator[str]:
+    """Draw the outcomes on every split that was opened, and the cost."""
+    yield from draw_outcomes("Quality", run.outcomes)
+    if run.report is not None:
+        yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes)
+    if run.refit is not None:
+        taken = "was accepted" if run.refit.accepted else "was rejected, so nothing changed"
+        noun = RECOVERIES.get(run.refit.recovery, QUICK).noun
+        yield f"<p class=note>The {noun} {taken}: {safe(run.refit.reason)}.</p>"
+    yield from _cost(run)
+
+
+def draw_outcomes(caption: str, states: StateOutcomes) -> Iterator[str]:
+    """Draw the outcomes of the full, the pruned and the recovered model as a table."""
+    named = {_NAMES[state]: outcomes for state, outcomes in states.items()}
+    texts = [f"{main_outcome(outcomes)[1].n:,}" for outcomes in named.values()]
+    yield table(caption, list(named), [*_rows(named.values()), ("Texts", texts)])
+
+
+def _rows(columns: Iterable[Outcomes]) -> Iterator[tuple[str, list[str]]]:
+    """A row for each outcome that was measured, with its interval where it has one."""
+    columns = list(columns)
+    for name, row in OUTCOMES.items():
+        estimates = [outcomes.get(name) for outcomes in columns]
+        if any(estimates):
+            yield capital(row.row_label), ["" if one is None else one.text for one in estimates]
+        if any(one is not None and one.ci95 for one in estimates):
+            yield "95 % interval", ["" if one is None else one.interval for one in estimates]
+
+
+def by_recovery(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
+    """Return the outcomes of the run's mask as pruned and after each recovery that was measured."""
+    own = {"pruned": NONE.result, "recovered": name_of_result(run.settings.recover)}
+    measured = {own[state]: outcomes for state, outcomes in run.outcomes.items() if state in own}
+    return {**measured, **{name: outcomes for name, outcomes in others.items() if name not in measured}}
+
+
+def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[str]:
+    """Draw the same heads after each recovery, the share of the loss it regained, and the gain of each step."""
+    row, full = main_outcome(run.outcomes["full"])
+    pruned = compared.get(NONE.result)
+    lost = 0.0 if pruned is None else full.value - pruned[row.name].value
+    regained = [
+        "" if lost <= 0 or outcomes is pruned else percent(1 - (full.value - outcomes[row.name].value) / lost, 0)
+        for outcomes in compared.values()
+    ]
+    rows = [*_rows(compared.values()), ("Share of the loss regained", regained)]
+    if len(compared) > 1:
+        yield table("The same heads after each recovery, on the same texts", list(compared), rows)
+    if run.steps:
+        gained = [step.gained for step in run.steps]
+        rows = [
+            *_rows(step.outcomes for step in run.steps),
+            ("Change from the previous step", ["" if one is None else one.text for one in gained]),
+            ("95 % interval of this", ["" if one is None else one.interval for one in gained]),
+            ("Evaluation texts", [f"{step.outcomes[row.name].n:,}" for step in run.steps]),
+            ("Training texts", ["" if step.examples is None else f"{step.examples:,}" for step in run.steps]),
+            ("Time", ["" if step.seconds is None else duration(step.seconds) for step in run.steps]),
+            ("Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in run.steps]),
+        ]
+        yield table("Recovery step by step", [step.result for step in run.steps], rows)
+    if run.distill is not None:
+        distill = run.distill
+        taken = "was accepted" if distill.accepted else "was rejected; nothing changed"
+        agreement = (
+            f" Agreement with the full model on {distill.held_out:,} held-out texts: "
+            f"{percent(distill.agreement_before)} before, {percent(distill.held_out_agreement)} after."
+        )
+        yield (
+            f"<p class=note>Distillation on {distill.examples:,} texts {taken}: {safe(distill.reason)}."
+            f"{'' if distill.agreement_before is None else agreement}</p>"
+        )
+
+
+def _cost(run: RunDocument) -> Iterator[str]:
+    ratio, full, pruned = run.latency_ratio, run.cost.full, run.cost.pruned
+    before, after = full.latency_ms, pruned.latency_ms
+    if ratio is None or before is None or after is None:
+        yield "<p>Time and size were not measured.</p>"
+        return
+    against = ratio.text if ratio.excludes(1) else "no measurable change"
+    rows = [
+        ("Time relative to all heads", ["1 ×", against]),
+        ("95 % interval of this", ["", f"{ratio.interval}, n = {before.repeats} rounds"]),
+        ("Time per batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
+        ("95th percentile", [f"{one.p95:.1f} ms" for one in (before, after)]),
+        ("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (full, pruned)]),
+        ("Operations per text", [f"{(one.flops or 0) / 1e9:.2f} G" for one in (full, pruned)]),
+    ]
+    yield table("Cost", ["all heads", "pruned"], rows)
+    share = "" if run.attention_share is None else percent(run.attention_share, 0)
+    yield (
+        f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
+        f"alternating the models: {ratio.text} {ratio.interval}. Attention takes "
+        f"{share} of the full model's time, which bounds what pruning heads can save.</p>"
+    )
+
+
+def budgets(run: RunDocument, swept: BudgetTable) -> Iterator[str]:
+    """Draw each headline outcome at every measured budget, with levels of the full model and of the majority class."""
+    full, majority = swept.full or {}, run.data.eval.most_frequent
+    for head in HEADLINES:
+        measured = swept.estimates(head.name)
+        if len(measured) < 2 or head.name not in full:
+            continue
+        levels = {"all heads": full[head.name]}
+        baseline = ""
+        if head.needs_labels and majority is not None:
+            levels["majority-class baseline"] = Estimate(majority, None, full[head.name].n, head.unit)
+            baseline = f" Accuracy of the majority-class baseline: {percent(majority)}."
+        yield (
+            f"<p>{capital(head.label)} {RECOVERIES[swept.recover].after or NONE.result}, at "
+            f"{len(measured)} of {len(swept.budgets)} budgets, with 95 % intervals (n = {full[head.name].n:,})."
+            f"{baseline}</p>"
+        )
+        yield by_budget(head.label, measured, levels=levels, at=run.budget.attained)
 
 
 STYLE = """
@@ -235,10 +276,8 @@ svg text.side{text-anchor:end}
 svg text.on{fill:#fff;font-weight:700;paint-order:stroke;stroke:#0006;stroke-width:2px}
 svg text.off{fill:var(--faint)}
 svg .rule{stroke:var(--rule)}
-svg .whisker{stroke:var(--accent);stroke-width:3;stroke-linecap:round;opacity:.6}
-svg circle{fill:var(--accent)}
 svg polyline{fill:none;stroke:var(--accent);stroke-width:2}
-svg .knee{stroke:var(--ink);stroke-dasharray:4 4}
+svg .level{stroke:var(--ink);stroke-dasharray:4 4}
 svg .mark{stroke:var(--ink)}
 svg .band{fill:var(--accent);opacity:.16}
 svg .stripe{stroke:#fff8;stroke-width:2;fill:none}

@@ -1,17 +1,18 @@
-"""A form of export: a file with a mask, or a folder with a pruned model that is compared with the model in memory."""
+"""A form of export (a file with a mask, or a folder with a pruned model), and the size and latency of its files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cahp.costs import Timing
 from cahp.exports.masks import MaskOrigin
-from cahp.values import CahpError, HeadMask, Input, OptionError
-from cahp.words import percent
+from cahp.values import CahpError, Estimate, HeadMask, Input, OptionError
+from cahp.words import percent, size_of
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -32,18 +33,6 @@ class Pruned:
     mask: HeadMask
     inputs: Sequence[Input]
     exact: Path | None = None
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """The library that runs a form instead of transformers.
-
-    ``times`` times files of a model in turn for so many seconds; the first is the full model's, and the result has the
-    times of each other file beside it.
-    """
-
-    name: str
-    times: Callable[[HeadModel, Sequence[Path], float], list[Times]]
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,9 @@ class ModelForm(Form):
     They may differ by ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded``,
     the share of equal predictions counts instead. ``card`` describes in Markdown how to load the folder. Writing needs
     the packages ``needs``, installed by the ``extra`` of this package. ``bars`` are the fields of a model's card that
-    give a reason why the model cannot have this form.
+    give a reason why the model cannot have this form. ``runtime`` is the library that runs the form instead of
+    transformers, and ``times`` times files of a model with it, in turn for so many seconds: the first is the full
+    model's, and the result has the times of each other file beside it.
     """
 
     write: Callable[[Path, Pruned], None]
@@ -106,7 +97,8 @@ class ModelForm(Form):
     gist: str = ""
     needs: tuple[str, ...] = ()
     extra: str = ""
-    runtime: Runtime | None = None
+    runtime: str = ""
+    times: Callable[[HeadModel, Sequence[Path], float], list[Times]] | None = None
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()
     media: str = "application/zip"
@@ -153,3 +145,57 @@ class ModelForm(Form):
                 f"writing {self.title} needs {' and '.join(missing)}; install it with "
                 f"`pip install 'cahp-explorer[{self.extra}]'`"
             )
+
+
+# Sizes and latencies -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """A file of a model: ``name`` is ``full``, or what was done to the model, ``bytes`` its size.
+
+    ``latency_ms`` is the time of one batch, and ``ratio`` that time over the full model's (None for the full model).
+    """
+
+    name: str
+    bytes: int
+    latency_ms: Timing
+    ratio: Estimate | None
+
+
+def change(ratio: Estimate) -> str:
+    """Describe a latency ratio."""
+    return f"{ratio.value:.2f} of the full model's time" if ratio.excludes(1) else "no measurable change"
+
+
+def circumstances(files: Sequence[Footprint], runtime: str) -> str:
+    """Describe how the files were timed with ``runtime``."""
+    full = files[0].latency_ms
+    busy = "; other processes kept the machine busy" if any(file.latency_ms.noisy for file in files) else ""
+    return (
+        f"with {runtime}, a batch of {full.batch} texts of {full.length} tokens, median of {full.repeats} rounds "
+        f"in turn{busy}"
+    )
+
+
+def lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
+    """Yield the sizes and latencies for a terminal."""
+    yield f"  latency   {circumstances(files, runtime)}:"
+    for file in files:
+        compared = ""
+        if (ratio := file.ratio) is not None:
+            first = "" if ratio.excludes(1) else f"{change(ratio)}: "
+            rounds = f"n = {file.latency_ms.repeats} rounds"
+            compared = f"   {first}{file.name} / full {ratio.value:.2f} {ratio.interval}, {rounds}"
+        yield f"            {file.name:<10}{size_of(file.bytes):>8}{file.latency_ms.median:>10.1f} ms{compared}"
+
+
+def markdown(files: Sequence[Footprint], runtime: str, machine: str) -> Iterator[str]:
+    """Yield the sizes and latencies as a table, after a sentence that describes it."""
+    yield f"Latency {circumstances(files, f'{runtime} on {machine}')}:"
+    yield ""
+    yield "| model | file | time of a batch | change | 95 % interval of the ratio |"
+    yield "|---|---|---|---|---|"
+    for file in files:
+        compared = "| |" if file.ratio is None else f"{change(file.ratio)} | {file.ratio.span} |"
+        yield f"| {file.name} | {size_of(file.bytes)} | {file.latency_ms.median:.1f} ms | {compared}"

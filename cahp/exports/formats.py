@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cahp.cards import ModelCard, Prompt
-from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
+from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
 from cahp.values import OptionError
 
@@ -86,7 +86,8 @@ _ONNX = ModelForm(
     write=lambda folder, pruned: _saving().save_onnx(folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs),
     reads=_ONNX_READS,
     tolerance=1e-4,
-    runtime=Runtime("onnxruntime", _onnx_times),
+    runtime="onnxruntime",
+    times=_onnx_times,
     card=f"`{_ONNX_FILE}` holds the smaller model. {_ONNX_CARD}",
 )
 

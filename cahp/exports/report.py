@@ -7,6 +7,7 @@ A content-security policy forbids it to load anything and to run any script but 
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from cahp.board import style
+from cahp.exports import drawings
 from cahp.exports import live as live_board
-from cahp.exports import report_figures
-from cahp.exports.drawings import STYLE, Curve, grid, silhouette, table
+from cahp.exports.drawings import STYLE, grid, table
+from cahp.exports.formats import MASK_FILE
 from cahp.exports.live import Live, live_of
-from cahp.exports.recipe import Recipe, recipe
-from cahp.exports.run_folder import RunFiles
+from cahp.exports.run_folder import RUN_FOLDER, RunFiles
 from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
+from cahp.run.command_line import flags, to_arguments, to_python
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
 from cahp.values import Ints, OptionError
@@ -38,6 +40,19 @@ Example = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """The arguments of a command that repeats a run, and the same in Python."""
+
+    command: tuple[str, ...]
+    python: str
+
+    @property
+    def shell(self) -> str:
+        """Return the command quoted for a shell."""
+        return shlex.join(self.command)
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where the numbers were measured and how to repeat the run.
 
@@ -48,6 +63,23 @@ class Origin:
     date: str
     recipe: Recipe
     bundled: bool = False
+
+
+def recipe(settings: Settings) -> Recipe:
+    """Return how to repeat a run with ``settings``; a mask made by hand is read from ``head_mask.json``."""
+    by_hand = settings.method == BY_HAND
+    verb = "evaluate" if by_hand else "prune"
+    options = flags(verb)
+    arguments = to_arguments(settings, options)
+    if by_hand:
+        command = ["cahp", verb, "--mask", MASK_FILE, *arguments]
+        call = f"results = evaluate({to_python(settings, options)}, mask={MASK_FILE!r})"
+        shown = ['print(results["outcomes"]["pruned"]["agreement"])']
+    else:
+        command = ["cahp", verb, *arguments, "--out", RUN_FOLDER]
+        call = f"run = prune({to_python(settings, options)})"
+        shown = ["print(run.mask.by_layer)", 'print(run.document.outcomes["pruned"]["agreement"])']
+    return Recipe(tuple(command), "\n".join([f"from cahp import Settings, {verb}", "", call, *shown]))
 
 
 def verdict(run: RunDocument) -> str:
@@ -84,7 +116,6 @@ def page(
     *,
     origin: Origin,
     labels: Ints | None = None,
-    curve: Curve | None = None,
     live: Live | None = None,
     static: bool = False,
     recoveries: Mapping[str, Outcomes] | None = None,
@@ -92,33 +123,27 @@ def page(
 ) -> str:
     """Return the report as an HTML document.
 
-    ``labels (N,)`` are the clusters of the heads, ``curve`` the silhouette; both are part of ``live``, which makes the
-    board interactive. ``static`` leaves out every script. ``recoveries`` are results of the same mask after other
-    recoveries, by name of the result ("refitted"). ``examples`` are texts of the data that the user allowed.
+    ``labels (N,)`` are the clusters of the heads, and part of ``live``, which makes the board interactive. ``static``
+    leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by name of the result
+    ("refitted"). ``examples`` are texts of the data that the user allowed.
     """
     mask = run.mask
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
-    if live is not None:
-        clustering = live.clusters.clustering
-        labels, curve = live.labels, Curve(clustering.ks, clustering.mss, clustering.knee)
+    labels = labels if live is None else live.labels
     interactive = None if static else live
     sections = [
         _section("Kept heads", _kept_heads(run, labels, interactive)),
-        _section(
-            "Quality and latency" if not run.data.labelled else "Accuracy and latency", report_figures.figures(run)
-        ),
+        _section("Quality and latency" if not run.data.labelled else "Accuracy and latency", drawings.figures(run)),
     ]
-    compared = report_figures.by_recovery(run, recoveries or {})
+    compared = drawings.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
-        sections.append(_section("Effect of recovery", report_figures.recoveries(run, compared)))
+        sections.append(_section("Effect of recovery", drawings.recoveries(run, compared)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
-        sections.append(_section("Outcomes by budget", report_figures.budgets(run, live.table)))
+        sections.append(_section("Outcomes by budget", drawings.budgets(run, live.table)))
     if examples:
         sections.append(_section("Changed predictions", _examples(examples)))
     if live is not None:
         sections.append(_section("Replacement heads", live_board.covers(mask, live.clusters, live.labels)))
-    if curve is not None:
-        sections.append(_section("The number of heads", _number_of_heads(run, curve, interactive is not None)))
     sections += [
         _section("What was measured", _measured(run, origin)),
         _section("Checks and limits", _checks(run, origin)),
@@ -147,12 +172,9 @@ def run_report(files: RunFiles, *, day: datetime.date, static: bool = False) -> 
     Its board is interactive if the folder contains the masks of other budgets.
     """
     run, arrays = files.document, files.arrays
-    curve = None
-    if run.knee is not None and {"ks", "mss"} <= arrays.keys():
-        curve = Curve(arrays["ks"], arrays["mss"], run.knee)
     labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
     origin = Origin(run.machine or "not recorded", day.isoformat(), recipe(run.settings))
-    return page(run, origin=origin, labels=labels, curve=curve, live=live_of(files), static=static)
+    return page(run, origin=origin, labels=labels, live=live_of(files), static=static)
 
 
 def write_report(text: str, file: Path, *, force: bool = False) -> Path:
@@ -206,21 +228,6 @@ def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Ite
     )
 
 
-def _number_of_heads(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
-    knee = (
-        f"The published rule stops at its knee, {curve.knee}."
-        if curve.knee
-        else "It has no knee, so the published rule does not stop."
-    )
-    budget = ""
-    if run.settings.method == BY_HAND:
-        budget = f" Here {run.budget.attained} heads were chosen by hand."
-    elif run.budget.requested is not None:
-        budget = f" The budget of this run is {run.budget.requested} heads."
-    yield f"<p>The curve shows how well k clusters separate the heads. {knee}{budget}</p>"
-    yield f"<noscript>{silhouette(curve)}</noscript>" if on_board else silhouette(curve)
-
-
 def _examples(examples: Sequence[Example]) -> Iterator[str]:
     yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
     columns = ["label", "full model", "pruned model"]
@@ -245,6 +252,7 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
         "Measured" if origin.bundled else "Report of": origin.date,
         "Method": run.settings.method,
         "Seed": run.settings.seed,
+        **({} if run.knee is None else {"Published rule": f"stops at {run.knee} heads"}),
         "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     }
     yield table("Facts", [""], [(name, [str(value)]) for name, value in facts.items()])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cahp.run.recovered import RecoveryStep
     from cahp.values import HeadMask
 
-from cahp.exports.footprint import lines
+from cahp.exports.form import lines
 from cahp.exports.formats import model_form
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
@@ -173,8 +173,8 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
         "  verified  read back in a fresh process, "
         + form.closeness(document["difference"], document["agreement"], document["tried"])
     )
-    if document["files"] and form.runtime is not None:
-        yield from lines(document["files"], form.runtime.name)
+    if document["files"]:
+        yield from lines(document["files"], form.runtime)
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
 
 

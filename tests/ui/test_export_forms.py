@@ -105,7 +105,7 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
         from clusters import ratio_of
 
         from cahp.costs import Timing
-        from cahp.exports.footprint import Footprint
+        from cahp.exports.form import Footprint
         from cahp.ui.export.model import _draw_sizes
         from cahp.values import Estimate
 

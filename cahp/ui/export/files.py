@@ -10,7 +10,6 @@ from functools import partial
 import streamlit as st
 
 from cahp.exports import formats, report
-from cahp.exports import recipe as takeaway
 from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
@@ -139,6 +138,6 @@ def draw_command(explorer: Explorer, view: View) -> None:
     st.code(recipe.python, language="python", wrap_lines=True)
 
 
-def _recipe(explorer: Explorer, settings: Settings) -> takeaway.Recipe:
+def _recipe(explorer: Explorer, settings: Settings) -> report.Recipe:
     # Uploaded files have the names that they had when they were uploaded.
-    return takeaway.recipe(replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings)
+    return report.recipe(replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings)

@@ -10,8 +10,7 @@ import streamlit as st
 
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
-from cahp.exports.footprint import change, circumstances
-from cahp.exports.form import ModelForm
+from cahp.exports.form import ModelForm, change, circumstances
 from cahp.outcomes import describe, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.settings import RECOVER_TIME, parse_duration
@@ -148,7 +147,7 @@ def _draw_choices(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
 def _draw_sizes(results: Mapping[str, Any]) -> None:
     """Draw a table of file size, latency and accuracy of the full, the pruned and a quantized model."""
     files, runtime = results["files"], formats.model_form(results["form"]).runtime
-    if not files or runtime is None:
+    if not files:
         return
     found = {state: main_outcome(outcomes) for state, outcomes in results["outcomes"].items() if outcomes is not None}
     outcome, values = found["full"][0].name, {state: value for state, (_, value) in found.items()}
@@ -166,6 +165,6 @@ def _draw_sizes(results: Mapping[str, Any]) -> None:
         }
     )
     st.caption(
-        f"Times {circumstances(files, runtime.name)}; {outcome} on {values['full'].n:,} texts. 95 % intervals in "
+        f"Times {circumstances(files, runtime)}; {outcome} on {values['full'].n:,} texts. 95 % intervals in "
         "brackets; for times, of the ratio."
     )

@@ -10,7 +10,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cahp.costs import Costs
-from cahp.exports import recipe as takeaway
+from cahp.exports.report import recipe
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.latency_worker import LatencyWorker
@@ -59,7 +59,7 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
         return None
     if explorer.recover == NONE.name:
         # Otherwise the report would describe a model that is neither on the board nor exported.
-        return run.as_pruned(command=lambda settings: takeaway.recipe(settings).shell)
+        return run.as_pruned(command=lambda settings: recipe(settings).shell)
     return run if run.settings.recover == explorer.recover and "recovered" in run.outcomes else None
 
 
@@ -102,7 +102,7 @@ def measure(explorer: Explorer) -> None:
             bench,
             mask,
             costs=time,
-            command=lambda settings: takeaway.recipe(settings).shell,
+            command=lambda settings: recipe(settings).shell,
             recover=recover,
             selection=selection,
             clustering=None if selection is None or clusters is None else clusters.clustering,

@@ -19,7 +19,7 @@ from terminal import call, refused
 from cahp import methods
 from cahp.data import parse_label_map
 from cahp.exports.masks import check_fits, read_mask
-from cahp.exports.recipe import recipe
+from cahp.exports.report import recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.stages.selection import parse_budget

@@ -19,7 +19,7 @@ import cahp
 from cahp.api.export import export
 from cahp.exports import checkpoints
 from cahp.exports.checkpoints import checkpoint
-from cahp.exports.footprint import change
+from cahp.exports.form import change
 from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
 from cahp.models.training import Schedule

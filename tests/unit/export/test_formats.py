@@ -19,7 +19,7 @@ from cahp import cli
 from cahp.api.export import export
 from cahp.costs import Timing
 from cahp.exports import formats
-from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
+from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.models import saving
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
@@ -107,7 +107,7 @@ def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_say
         assert len({file.read_bytes() for file in files}) == len(files) == 2
         return [Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), ratio_of(0.8, 0.78, 0.82))]
 
-    monkeypatch.setattr(formats, "FORMS", (replace(TOY, runtime=Runtime("toys", times)),))
+    monkeypatch.setattr(formats, "FORMS", (replace(TOY, runtime="toys", times=times),))
     asked = {"mask": mask, "format": "toy", "store": Store(tmp_path / "store"), "recover": "none"}
     found = export(Settings(model=settings.model, device="cpu"), out=tmp_path / "timed", **asked)
     assert [(one.name, one.latency_ms.median) for one in found["files"]] == [("full", 50.0), ("pruned", 40.0)]

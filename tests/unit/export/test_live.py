@@ -14,8 +14,7 @@ import pytest
 from clusters import in_a_row, outcomes, speed
 
 from cahp.exports.live import Live
-from cahp.exports.recipe import recipe
-from cahp.exports.report import Origin, page
+from cahp.exports.report import Origin, page, recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable

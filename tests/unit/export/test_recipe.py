@@ -14,7 +14,7 @@ import pytest
 from cahp import cli
 from cahp.api.evaluate import evaluate
 from cahp.costs import Costs
-from cahp.exports import recipe as takeaway
+from cahp.exports import report as takeaway
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.formats import model_form
 from cahp.exports.run_folder import run_archive

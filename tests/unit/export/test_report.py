@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.exports.drawings import Curve, axis, grid
-from cahp.exports.recipe import Recipe
-from cahp.exports.report import Origin, page, verdict
+from cahp.exports.drawings import axis, grid
+from cahp.exports.report import Origin, Recipe, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask
@@ -64,7 +63,7 @@ def report(document: dict[str, Any] | None = None, **options: Any) -> Outline:
 
 
 def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
-    outline = report(labels=LABELS, curve=Curve(np.arange(2, 6), np.array([0.5, 0.8, 0.9, 0.95]), 3))
+    outline = report(labels=LABELS)
     names = {tag for tag, _ in outline.tags}
     assert names.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "form", "a", "base", "image", "use"})
     attributes = {name for _, attrs in outline.tags for name in attrs}
@@ -193,21 +192,14 @@ def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin
     assert axis([95.0, 95.0]) == (95.0, 97.0, 1.0)
     assert axis([float("nan")]) == (0.0, 100.0, 25.0)
     assert axis([0.52, 0.95], most=1.0) == pytest.approx((0.5, 1.0, 0.1))
-    assert "accuracy in %, from 88" in report().text
 
 
-@pytest.mark.parametrize(
-    ("knee", "words"),
-    [
-        (5, "The published rule stops at its knee, 5. Here 3 heads were chosen by hand."),
-        (0, "It has no knee, so the published rule does not stop. Here 3 heads were chosen by hand."),
-    ],
-)
-def test_why_this_many_is_said_of_a_mask_made_by_hand_too(knee: int, words: str) -> None:
+def test_where_the_published_rule_stops_is_said_where_it_was_asked() -> None:
     document = run()
-    document["settings"]["method"], document["knee"] = BY_HAND, None
-    text = report(document, curve=Curve(np.arange(2, 6), np.array([0.5, 0.8, 0.9, 0.95]), knee)).text
-    assert words in text
+    document["knee"] = 5
+    assert "Published rule stops at 5 heads" in report(document).text
+    document["knee"] = None
+    assert "Published rule" not in report(document).text
 
 
 def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:

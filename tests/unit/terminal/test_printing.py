@@ -5,7 +5,7 @@ from dataclasses import replace
 import documents
 
 from cahp.costs import Cost, Timing
-from cahp.exports.footprint import Footprint
+from cahp.exports.form import Footprint
 from cahp.goals import ReachedGoal
 from cahp.run.document import CostRecord, RunDocument
 from cahp.run.knee_null import KneeNull
