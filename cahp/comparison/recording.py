@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +23,7 @@ from cahp.comparison.document import (
     RecoveryResult,
     SeedSample,
 )
-from cahp.comparison.plan import FULL, REFERENCE, Cell, Plan
+from cahp.comparison.plan import FULL, REFERENCE, Cell
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
@@ -163,8 +162,6 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Ite
         yield f"{REFERENCE}: {grid}"
     if plan.tries_used < plan.tries:
         yield f"settings were chosen among {plan.tries_used}, not {plan.tries}: all methods get equally many tries."
-    if plan.recovered_draws is not None or plan.draws is not None:
-        yield from _count_random_masks(plan, [one.cell for one in measured])
     few = [name for name in plan.methods if name in plan.few_seeds]
     if few and len(plan.seeds) > 1:
         yield f"{', '.join(few)}: measured with one seed only, because of the time they take."
@@ -172,17 +169,3 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Ite
     if failed:
         names = ", ".join(dict.fromkeys(one.cell.method for one in failed))
         yield f"{len(failed)} cells failed ({names}): {failed[0].error}"
-
-
-def _count_random_masks(plan: Plan, cells: Sequence[Cell]) -> Iterator[str]:
-    """Tell how many random masks there are. Each seed recovers equally many, which may exceed the plan's number."""
-
-    def most(random: Sequence[Cell]) -> str:
-        counts = Counter((cell.method, cell.budget) for cell in random).values()
-        return f"{'at most ' if len(set(counts)) > 1 else ''}{max(counts, default=0)}"
-
-    random = [cell for cell in cells if cell.method != FULL and methods.facts(cell.method).draws > 1]
-    if random:
-        recovered = most([cell for cell in random if len(cell.recoveries) > 1])
-        of_them = "" if plan.recoveries == ("none",) else f", {recovered} of them recovered"
-        yield f"random masks per method and budget, over all seeds: {most(random)} drawn{of_them}."

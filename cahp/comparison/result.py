@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cahp.comparison.document import SCHEMA, Answers, ComparisonDocument
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
-from cahp.files import csv_text, finish_replacing, json_text, read_array, scratch
+from cahp.files import csv_text, finish_replacing, json_text, read_array
 from cahp.outcomes import to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
@@ -85,18 +85,10 @@ class Comparison:
         try:
             with file.open("rb") as open_file:
                 content = open_file.read(_LARGEST_FILE + 1)
-            if len(content) > _LARGEST_FILE:
-                raise CahpError(f"{file} is too large for a comparison; {_WRITE_ONE}")
-            data = json.loads(content.decode())
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
             raise CahpError(f"{file} cannot be read ({error}); {_WRITE_ONE}") from error
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise CahpError(f"{file} is not of the schema {SCHEMA}; {_WRITE_ONE}")
-        try:
-            document = ComparisonDocument.from_json(data)
-        except ValueError as error:
-            raise CahpError(f"{file} is broken ({error}); {_WRITE_ONE}") from None
-        return cls(document, _read_arrays(file.with_name(ARRAYS), document), data.get("summary"))
+        document, summary = _parse(content, str(file))
+        return cls(document, _read_arrays(file.with_name(ARRAYS), document), summary)
 
     def write(self, folder: str | PathLike[str] | Output) -> list[str]:
         """Write all files of the comparison and return their names; after an error, none of them has changed.
@@ -140,6 +132,19 @@ class Comparison:
         cells = document.pop("cells")
         summary = self.summary.to_json() if self.written is None else self.written
         return {**document, "summary": summary, "cells": cells}
+
+
+def _parse(content: bytes, file: str) -> tuple[ComparisonDocument, Any]:
+    """Read the document and the summary in a ``compare.json``; messages call it ``file``."""
+    if len(content) > _LARGEST_FILE:
+        raise CahpError(f"{file} is too large for a comparison; {_WRITE_ONE}")
+    try:
+        data = json.loads(content.decode())
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise CahpError(f"{file} is not of the schema {SCHEMA}; {_WRITE_ONE}")
+        return ComparisonDocument.from_json(data), data.get("summary")
+    except (ValueError, RecursionError) as error:
+        raise CahpError(f"{file} is broken ({error}); {_WRITE_ONE}") from error
 
 
 def _read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str, NDArray[Any]]]:
@@ -190,11 +195,8 @@ def read_shown(path: Path) -> Comparison:
     Raises:
         CahpError: If there is none, or it is broken.
     """
-    try:
-        comparison = Comparison.read(path)
-        _ = comparison.results
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError):
-        raise CahpError(f"{path.name} has missing or broken parts; {_WRITE_ONE}") from None
+    comparison = Comparison.read(path)
+    _check_parts(lambda: comparison.results, path.name)
     return comparison
 
 
@@ -204,19 +206,22 @@ def read_upload(name: str, content: bytes) -> Comparison:
     Raises:
         CahpError: If it is no comparison; the message contains ``name``.
     """
-    with scratch() as folder:
-        path = folder / FILE
-        path.write_bytes(content)
-        try:
-            comparison = read_shown(path)
-            # Writing it visits every part of it.
-            _ = comparison.files
-        except CahpError as error:
-            message = str(error).replace(str(path), f"the file {name}").replace(f"{FILE} has", f"the file {name} has")
-            raise CahpError(message if name in message else f"the file {name}: {message}") from None
-        except Exception:
-            raise CahpError(f"the file {name} is broken; {_WRITE_ONE}") from None
+    file = f"the file {name}"
+    document, summary = _parse(content, file)
+    comparison = Comparison(document, written=summary)
+    # Writing it visits every part of it.
+    _check_parts(lambda: comparison.files, file)
     return comparison
+
+
+def _check_parts(visit: Callable[[], object], file: str) -> None:
+    try:
+        visit()
+    except CahpError as error:
+        raise CahpError(f"{file}: {error}") from None
+    except Exception:
+        # A file from elsewhere may hold anything anywhere.
+        raise CahpError(f"{file} has missing or broken parts; {_WRITE_ONE}") from None
 
 
 # The table ---------------------------------------------------------------------------------------------------

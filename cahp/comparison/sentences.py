@@ -100,25 +100,18 @@ def headline(results: SplitResults) -> str:
     if _all_tie(results):
         recoveries = _join([after(recovery) for recovery in tested], "or")
         return f"No difference from {ours} is resolved at this n, {recoveries}."
-    # Recoveries measured at all budgets come first, those at a single budget last.
-    everywhere, somewhere, single = [], [], []
+    clauses = []
     for recovery in tested:
         areas = [test for test in results.overall if test.recovery == recovery]
         tests = [verdict for verdict in results.verdicts if verdict.recovery == recovery]
-        result = f"{after(recovery)}, {ahead_and_behind(results.against, areas or tests)}"
-        heads = over(areas[0].budgets, results.budgets) if areas else ""
-        if not areas:
-            single.append((_join(list(dict.fromkeys(str(verdict.budget) for verdict in tests))), result))
-        elif heads == over((), ()):
-            everywhere.append(result)
-        else:
-            somewhere.append(f"{heads} {result}")
-    parts = everywhere + somewhere
-    parts += [f"at {budgets} heads {result}" if parts else result for budgets, result in single]
-    sentence = "; ".join(parts)
-    measure = "" if results.outcome == "accuracy" else f"{capital(name_outcome(results.outcome))}: "
-    sentence = f"over all budgets, {sentence}" if everywhere else sentence
-    return f"{measure}{sentence}." if measure else f"{capital(sentence)}."
+        heads = ""
+        if areas:
+            heads = f"{over(areas[0].budgets, results.budgets)} "
+        elif results.overall:
+            heads = f"at {_join(list(dict.fromkeys(str(verdict.budget) for verdict in tests)))} heads "
+        clauses.append(f"{heads}{after(recovery)}, {ahead_and_behind(results.against, areas or tests)}")
+    sentence = f"{'; '.join(clauses)}."
+    return capital(sentence if results.outcome == "accuracy" else f"{name_outcome(results.outcome)}: {sentence}")
 
 
 def _tested_recoveries(results: SplitResults) -> list[str]:

@@ -62,8 +62,10 @@ class SplitResults:
         Raises:
             ValueError: If parts contradict each other.
         """
-        texts, overlaps = document.data.of(part), summary.overlap
+        texts = document.data.of(part)
         split = texts.split
+        own = [((row.method, row.method), row) for row in summary.overlap.seeds]
+        overlaps = [*((row.methods, row) for row in summary.overlap.methods), *own]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
         # Older files have intervals and tests of the accuracy alone.
         outcomes = tuple(
@@ -102,14 +104,8 @@ class SplitResults:
             verdicts=tuple(one for one in summary.verdicts if (one.split, one.outcome) == (split, shown)),
             overall=tuple(one for one in summary.area_verdicts if (one.split, one.outcome) == (split, shown)),
             layers={(row.method, row.budget): row.mean for row in summary.layers},
-            overlap={
-                **{(min(row.methods), max(row.methods), row.budget): row.jaccard for row in overlaps.methods},
-                **{(row.method, row.method, row.budget): row.jaccard for row in overlaps.seeds},
-            },
-            random_overlap={
-                **{row.budget: row.chance for row in overlaps.methods},
-                **{row.budget: row.chance for row in overlaps.seeds},
-            },
+            overlap={(min(pair), max(pair), row.budget): row.jaccard for pair, row in overlaps},
+            random_overlap={row.budget: row.chance for _, row in overlaps},
             consensus={row.budget: row for row in summary.consensus},
             cost={row.method: row for row in summary.cost},
             full={recovery: float(np.mean(values)) for recovery, values in full.items()},

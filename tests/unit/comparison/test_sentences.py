@@ -72,7 +72,7 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitRes
         verdict("random", 4, None, "refit"),
     )
     assert headline(found) == (
-        "Over all budgets, before recovery, CAHP is ahead of random (1 other not resolved at this n); at 4 "
+        "Over all budgets before recovery, CAHP is ahead of random (1 other not resolved at this n); at 4 "
         "heads after refit, no difference of CAHP from the other method is resolved at this n."
     )
     assert short_headline(found) == "Before recovery: CAHP is ahead of random (1 other not resolved at this n)"
@@ -91,7 +91,7 @@ def test_over_some_budgets_alone_the_sentences_say_which(reading: SplitResults) 
         verdict("random", 4, None, "finetune"),
     )
     assert headline(found) == (
-        "Over all budgets, before recovery, CAHP is ahead of random; over 4 and 6 heads after refit, no difference "
+        "Over all budgets before recovery, CAHP is ahead of random; over 4 and 6 heads after refit, no difference "
         "of CAHP from the other method is resolved at this n; at 4 heads after fine-tuning, no difference of CAHP from "
         "the other method is resolved at this n."
     )
