@@ -43,10 +43,10 @@ class Times:
     attention_share: float = math.nan
 
 
-def sample_batch(model: HeadModel, *, batch: int, length: int, seed: int = 0) -> Batch:
+def sample_batch(model: HeadModel, *, batch: int, length: int) -> Batch:
     """``batch`` inputs of ``length`` random tokens without padding; time does not depend on the tokens."""
     config, pad = model.network.config, model.tokenizer.pad_token_id
-    ids = np.random.default_rng(seed).integers(config.vocab_size, size=(batch, length))
+    ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch, length))
     if pad is not None:
         # Padding tokens inside would shift positions in families that count them from the padding index.
         ids[ids == pad] = (pad + 1) % config.vocab_size
@@ -69,7 +69,6 @@ def measure(
     length: int = 64,
     seconds: float = LATENCY_SECONDS,
     repeats: int | None = None,
-    seed: int = 0,
     progress: Progress = silent,
     clock: Callable[[], float] = perf_counter,
 ) -> Times:
@@ -81,11 +80,11 @@ def measure(
     little too narrow: it contained the true ratio of simulated timings in 89 to 95 %. ``pruned`` is a model whose heads
     were cut out (a masked model computes all its heads and saves nothing).
     """
-    inputs = sample_batch(full, batch=batch, length=length, seed=seed)
+    inputs = sample_batch(full, batch=batch, length=length)
     calls = [partial(_timed, model, inputs, clock) for model in (full, pruned)]
-    times = _in_turn(calls, repeats, seconds * (1 - _SHARING), seed, progress, clock)
+    times = _in_turn(calls, repeats, seconds * (1 - _SHARING), progress, clock)
     share = attention_share(full, inputs, seconds=None if repeats is not None else seconds * _SHARING)
-    return replace(_summarise(times, batch, length, seed), attention_share=share)
+    return replace(_summarise(times, batch, length), attention_share=share)
 
 
 def measure_onnx(
@@ -115,15 +114,14 @@ def measure_onnx(
         session.run(["logits"], inputs)
         return perf_counter() - start
 
-    times = _in_turn([partial(timed, session) for session in sessions], None, seconds, 0, silent, perf_counter)
-    return [_summarise(times[:, [0, column]], _BATCH, length, 0) for column in range(1, len(files))]
+    times = _in_turn([partial(timed, session) for session in sessions], None, seconds, silent, perf_counter)
+    return [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
 
 
 def _in_turn(
     calls: Sequence[Callable[[], float]],
     repeats: int | None,
     seconds: float,
-    seed: int,
     progress: Progress,
     clock: Callable[[], float],
 ) -> np.ndarray[Any, Any]:
@@ -144,7 +142,7 @@ def _in_turn(
             break
         if repeats is None and len(times) == look:
             first, *others = np.array(times).T
-            ratios = [ratio(column / first, seed=seed) for column in others]
+            ratios = [ratio(column / first) for column in others]
             if all(found.high - found.low < PRECISE * found.value for found in ratios):
                 break
             # A check after every round would find a narrow interval by chance.
@@ -159,15 +157,15 @@ def _in_turn(
     return np.array(times)
 
 
-def _summarise(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:
+def _summarise(times: np.ndarray[Any, Any], batch: int, length: int) -> Times:
     full, pruned = (
         Timing(float(np.median(column)), float(np.percentile(column, 95)), batch, length, len(times))
         for column in times.T * 1e3
     )
-    return Times(full, pruned, ratio(times[:, 1] / times[:, 0], seed=seed))
+    return Times(full, pruned, ratio(times[:, 1] / times[:, 0]))
 
 
-def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Estimate:
+def ratio(values: np.ndarray[Any, Any]) -> Estimate:
     """Median of paired ratios with a 95 % interval: a bootstrap over the pairs, or Student's for fewer than ten.
 
     A bootstrap of three pairs stays within their range, which contains the median in only three of four cases;
@@ -182,7 +180,7 @@ def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Estimate:
         centre = float(logs.mean())
         low, high = min(middle, float(np.exp(centre - reach))), max(middle, float(np.exp(centre + reach)))
         return Estimate(middle, (low, high), len(values), "ratio")
-    draws = np.random.default_rng(seed).choice(values, size=(_DRAWS, len(values)))
+    draws = np.random.default_rng(0).choice(values, size=(_DRAWS, len(values)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
     return Estimate(middle, (float(low), float(high)), len(values), "ratio")
 

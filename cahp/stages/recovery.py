@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from cahp.models.devices import float64_device
@@ -147,8 +148,8 @@ class _Equations:
         self._projection = pruned.projection(layer, site)
         out, self._channels = self._projection.weight.shape
         width = self._channels + (self._projection.bias is not None)
-        #: ``X'X``, which is symmetric: its diagonal and the values below.
         self._where = float64_device(pruned.device)
+        #: ``X'X``, which is symmetric: its diagonal and the values below.
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
         self._cross = self._gram.new_zeros(width, out)
 
@@ -156,7 +157,13 @@ class _Equations:
         wanted = target[real].to(self._where).double()
         design = wanted.new_ones(len(wanted), len(self._gram))
         design[:, : self._channels] = entering[real].to(self._where)
-        self._gram = _with_gram(self._gram, design)
+        if self._where.type == "cpu":
+            # BLAS computes half of this product, in place, which takes most of a refit's time. Seen from Fortran both
+            # are transposed, so that nothing is copied.
+            gram = dsyrk(1.0, design.numpy().T, beta=1.0, c=self._gram.numpy().T, overwrite_c=True)
+            self._gram = torch.from_numpy(gram.T)
+        else:
+            self._gram.addmm_(design.T, design)
         self._cross.addmm_(design.T, wanted)
 
     def solve(self, ridge: float) -> None:
@@ -173,19 +180,6 @@ class _Equations:
             (weight.double() + change[:channels].T).float().to(device),
             None if bias is None else (bias.double() + change[-1]).float().to(device),
         )
-
-
-def _with_gram(gram: Tensor, design: Tensor) -> Tensor:
-    """Add ``design' design`` to ``gram``, on and below its diagonal; the values above are ignored.
-
-    On a CPU BLAS computes only that half, in place: this product takes most of a refit's time.
-    """
-    if gram.device.type != "cpu":
-        return gram.addmm_(design.T, design)
-    from scipy.linalg.blas import dsyrk
-
-    # Seen from Fortran both are transposed, so that nothing is copied.
-    return torch.from_numpy(dsyrk(1.0, design.numpy().T, beta=1.0, c=gram.numpy().T, overwrite_c=True).T)
 
 
 def _run_layer(

@@ -158,20 +158,15 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
     from scipy.sparse.csgraph import minimum_spanning_tree
 
     heads = len(distances)
-    above = np.argwhere(np.triu(1 - distances >= threshold, 1))
-    joined = {(int(a), int(b)): False for a, b in above}
+    above = np.triu(1 - distances >= threshold, 1)
     # Plus 1, because a distance of 0 would be no edge.
-    tree = minimum_spanning_tree(np.triu(distances + 1.0, 1)).tocoo()
-    for pair in zip(tree.row.tolist(), tree.col.tolist(), strict=True):
-        joined.setdefault(pair, True)
-    edges = np.array(sorted(joined), dtype=np.int64).reshape(-1, 2)
+    tree = minimum_spanning_tree(np.triu(distances + 1.0, 1)).toarray() > 0
+    edges = np.argwhere(above | tree)
     strength = 1 - np.asarray(distances[edges[:, 0], edges[:, 1]], dtype=np.float64)
     graph = nx.Graph()
     graph.add_nodes_from(range(heads))
     # An edge of weight 0 would not connect its heads in the layout.
-    graph.add_weighted_edges_from(
-        (int(a), int(b), max(float(weight), 1e-6)) for (a, b), weight in zip(edges, strength, strict=True)
-    )
+    graph.add_weighted_edges_from(zip(*edges.T.tolist(), np.maximum(strength, 1e-6).tolist(), strict=True))
     louvain = nx.community.louvain_communities(graph, weight="weight", seed=seed)
     groups = sorted((sorted(group) for group in louvain), key=lambda group: (-len(group), group[0]))
     communities = np.empty(heads, dtype=np.int64)
@@ -180,7 +175,7 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
     return HeadGraph(
         edges,
         strength,
-        np.array([joined[a, b] for a, b in edges.tolist()], dtype=np.bool_),
+        ~above[edges[:, 0], edges[:, 1]],
         communities,
         _layout(graph, distances, seed),
         float(nx.community.modularity(graph, groups, weight="weight")),

@@ -151,7 +151,7 @@ def test_more_than_two_are_timed_in_turn_until_every_ratio_is_known() -> None:
         return took
 
     calls = [partial(call, number) for number in times]
-    found = _in_turn(calls, None, 1e6, 0, lambda *_: None, lambda: now[0])
+    found = _in_turn(calls, None, 1e6, lambda *_: None, lambda: now[0])
     assert found.shape[1] == 3
     assert len(found) > 5
     warm = 3 * 3
