@@ -41,9 +41,8 @@ _NOT_SELECTING = (
     *("method", "budget", "goal", "recover", "recover_data", "recover_time", "labels", "report"),
     *("device", "latency", "latency_time"),
 )
-#: What the parts' statistics may take in memory, and what one of them may take on disk.
+#: What the parts' statistics may take in memory.
 _MEMORY = 1 << 30
-_LARGEST_ENTRY = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,18 +203,13 @@ def _select_again(
     )
 
 
-#: Where, in per cent of a resample, a stage begins and ends; about as long as they take.
-_SHARES = {"features": (0, 20), "projection": (20, 50), "clustering": (50, 100)}
-
-
 def _cluster_again(
     bench: Bench, signatures: Signatures, seed: int, place: int, resamples: int, progress: Progress
 ) -> Clustering:
-    """Cluster the heads for the resample ``place``, whose progress is a part of that of all ``resamples``."""
+    """Cluster the heads for the resample ``place`` of so many."""
 
     def report(stage: str, done: int, total: int) -> None:
-        start, end = _SHARES[stage]
-        progress(STAGE, 100 * place + start + (end - start) * done // max(total, 1), 100 * resamples)
+        progress(STAGE, place + (stage == "clustering" and done == total), resamples)
 
     placed = space(signatures, projection=bench.settings.projection, seed=seed, progress=report)
     return cluster(placed, seed=seed, degree=bench.settings.poly_degree, progress=report)
@@ -269,29 +263,24 @@ def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
 
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
     """The statistics of one part, from disk if they were gathered before."""
-    card, store, texts = bench.card, bench.resources.store, bench.evidence.texts
+    card, texts = bench.card, bench.evidence.texts
     name = key(
         "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
     )
-
-    def collected(entry: Entry) -> Signatures:
-        arrays = entry.arrays
-        return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
-
-    found = store.read(name, collected)
+    found = bench.resources.store.read(
+        name, lambda entry: Signatures(**entry.arrays, layers=card.layers, heads=card.heads)
+    )
     if found is not None:
         return found
     from cahp.stages.signatures import collect
 
-    rows = np.flatnonzero(shard_of == shard)
     before = int((shard_of < shard).sum())
     made = collect(
         bench.model,
         texts,
         pool_size=bench.settings.pool_size,
-        rows=rows,
+        rows=np.flatnonzero(shard_of == shard),
         progress=lambda stage, done, total: progress(stage, before + done, len(texts)),
     )
-    if made.mean.nbytes + made.m2.nbytes <= _LARGEST_ENTRY:
-        store.save(name, arrays={"counts": made.counts, "mean": made.mean, "m2": made.m2})
+    bench.resources.keep(name, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
     return made

@@ -114,7 +114,7 @@ def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
     result = stability(bench, axis="sample", resamples=4, progress=lambda *state: said.append(state))
     assert result.values.tolist() == [1, 2, 3, 4]
     assert result.overlap < 1
-    assert said[-1] == (module.STAGE, 400, 400)
+    assert said[-1] == (module.STAGE, 4, 4)
     assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
 
 
