@@ -90,7 +90,7 @@ def contents(
             budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
         chance: The share of the most frequent class of the evaluation texts.
     """
-    rows, full, mask, smooth = table.rows(), table.full, shown.mask, clusters.smoothed
+    rows, full, mask = table.rows(), table.full, shown.mask
     at = mask.count - table.budgets[0]
     row = rows[at] if 0 <= at < len(rows) else None
     # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
@@ -115,7 +115,6 @@ def contents(
         ],
         "ks": clusters.clustering.ks.tolist(),
         "mss": [round(float(value), 4) for value in clusters.clustering.mss],
-        "smooth": None if smooth is None else {"degree": smooth[0], "values": [round(float(y), 4) for y in smooth[1]]},
         "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
         "tints": tints(labels).tolist(),

@@ -197,19 +197,6 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
     raise KneeNotFoundError(f"the silhouette curve of {len(x)} points has no knee; pass a budget")
 
 
-def smooth_curve(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | None:
-    """The polynomial of the knee: its degree, and its values at ``ks``; None for other rules.
-
-    The least-squares fit that Kneedle makes (``kneed``'s ``interp_method="polynomial"``).
-    """
-    name, _, degree = clustering.knee_rule.partition("-")
-    # The rule may come from an untrusted file.
-    if name != "polynomial" or not clustering.knee or degree not in map(str, DEGREES):
-        return None
-    fit = np.polynomial.Polynomial.fit(*_interpolate_curve(clustering), int(degree))
-    return int(degree), np.asarray(fit(clustering.ks.astype(np.float64)))
-
-
 def _check_degree(degree: int) -> None:
     if degree not in DEGREES:
         raise OptionError(f"the polynomial degree must be {DEGREES.start} to {DEGREES.stop - 1}, got {degree}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from cahp.models.training import (
     logits_of,
     optimise,
 )
-from cahp.models.training_state import Epoch, Left, TimeIsUp, until
+from cahp.models.training_state import Left, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
 from cahp.store import StoredTraining
 from cahp.values import Input, Ints, Progress, silent
@@ -63,23 +64,9 @@ def distill(
     # Most words do not occur in the few texts.
     network.get_input_embeddings().requires_grad_(False)
     bounded = progress if checkpoint is not None and checkpoint.exists else until(progress, left)
-    no_time = f"no time was left for it: {called} stays"
-
-    def report(
-        reason: str,
-        before: Sequence[float] | None,
-        after: Sequence[float] | None,
-        *,
-        accepted: bool = False,
-        epochs: Sequence[Epoch] = (),
-    ) -> DistillReport:
-        (was, agreed), (now, agrees) = (
-            (None, None) if scores is None else (-scores[0], scores[1]) for scores in (before, after)
-        )
-        shown = tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in epochs)
-        texts = len(learned), labels is not None, len(held_out)
-        return DistillReport(accepted, reason, *texts, agreed, agrees, shown, was, now)
-
+    no_time = "no time was left for it"
+    texts = len(learned), labels is not None, len(held_out)
+    unmeasured = DistillReport(False, f"{no_time}: {called} stays", *texts, None, None, ())
     try:
         wanted = logits_of(model, tokens, stage=TEACHER, progress=bounded)
 
@@ -92,7 +79,7 @@ def distill(
         ready = 0.0 if left is None else left()
         before = score(None)
     except TimeIsUp:
-        return start, report(no_time, None, None)
+        return start, unmeasured
     scoring = 0.0 if left is None else ready - left()
     softened = (wanted[learned] / TEMPERATURE).log_softmax(-1)
     known = None if labels is None else torch.as_tensor(labels[learned], device=model.device)
@@ -120,14 +107,14 @@ def distill(
         # A pass back takes twice as long as one forward.
         each=3 * scoring * schedule.batch / len(held_out),
     )
-    if not made.epochs:
-        return start, report(no_time, before, before)
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     after = made.best if sound and made.best is not None else before
     accepted = after[0] > before[0]
     # Each process takes a batch at a time.
     whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
-    if not sound:
+    if not made.epochs:
+        reason = no_time
+    elif not sound:
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
         reason = (
@@ -136,7 +123,14 @@ def distill(
         if made.step < whole:
             done = schedule.epochs * made.step / whole
             reason += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
-    reason = reason if accepted else f"{reason}: {called} stays"
-    return start.around(network) if accepted else start, report(
-        reason, before, after, accepted=accepted, epochs=made.epochs
+    report = replace(
+        unmeasured,
+        accepted=accepted,
+        reason=reason if accepted else f"{reason}: {called} stays",
+        agreement_before=before[1],
+        held_out_agreement=after[1],
+        epochs=tuple(DistillEpoch(one.epoch, one.loss, one.accuracy or 0.0) for one in made.epochs),
+        kl_before=-before[0],
+        kl_after=-after[0],
     )
+    return start.around(network) if accepted else start, report

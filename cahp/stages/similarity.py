@@ -19,8 +19,6 @@ STAGE = "distances"
 _BLOCK = 1 << 16
 #: More tokens than any text has.
 _ENDLESS = 10**7
-#: Number of heads above which a spring model, in which all pairs repel each other, would take a minute.
-_MANY = 1024
 #: Mean number of edges per head that keeps a graph readable.
 _EDGES_A_HEAD = 3
 
@@ -152,7 +150,7 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
 
     The tree of the strongest similarities (a maximum spanning tree) is always kept, so that no head is isolated.
     Communities are Louvain's (Blondel et al. 2008) on the edges weighted by similarity; the layout is a seeded spring
-    model (Fruchterman and Reingold 1991), for more than 1,024 heads t-SNE of the distances.
+    model (Fruchterman and Reingold 1991).
     """
     import networkx as nx
     from scipy.sparse.csgraph import minimum_spanning_tree
@@ -177,36 +175,28 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
         strength,
         ~above[edges[:, 0], edges[:, 1]],
         communities,
-        _layout(graph, distances, seed),
+        _layout(graph, seed),
         float(nx.community.modularity(graph, groups, weight="weight")),
     )
 
 
-def _layout(graph: Any, distances: Floats, seed: int) -> NDArray[np.float64]:
+def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
     import networkx as nx
 
     heads = len(graph)
     if heads == 1:
         return np.zeros((1, 2))
-    if heads <= _MANY:
-        # Wider than networkx's default, which places communities on top of each other; fewer steps for many heads.
-        placed = nx.spring_layout(
-            graph,
-            k=2.2 / np.sqrt(heads),
-            weight="weight",
-            seed=seed,
-            method="force",
-            iterations=int(np.clip(24_000 // heads, 20, 120)),
-        )
-        positions = np.array([placed[head] for head in range(heads)], dtype=np.float64)
-    else:
-        from sklearn.manifold import TSNE
-        from threadpoolctl import threadpool_limits
-
-        # On busy cores, OpenMP threads wait for each other.
-        with threadpool_limits(limits=1, user_api="openmp"):
-            positions = TSNE(metric="precomputed", init="random", random_state=seed).fit_transform(distances)
-    # Both leave most of the frame to a few outliers. Half way to the ranks, heads fill it.
+    # Wider than networkx's default, which places communities on top of each other; fewer steps for many heads.
+    placed = nx.spring_layout(
+        graph,
+        k=2.2 / np.sqrt(heads),
+        weight="weight",
+        seed=seed,
+        method="force",
+        iterations=int(np.clip(24_000 // heads, 20, 120)),
+    )
+    positions = np.array([placed[head] for head in range(heads)], dtype=np.float64)
+    # It leaves most of the frame to a few outliers. Half way to the ranks, heads fill it.
     ranks = positions.argsort(axis=0).argsort(axis=0) / (heads - 1)
     return _to_frame(_apart((_to_frame(positions) + _to_frame(ranks)) / 2, gap=0.9 / np.sqrt(heads)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from cahp.head_statistics import Clustering
 from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
-from cahp.stages.clustering import smooth_curve, with_degree
+from cahp.stages.clustering import with_degree
 from cahp.stages.selection import table
 from cahp.values import HeadMask, Ints, Selection
 
@@ -86,11 +85,6 @@ class HeadClusters:
             )
             self._selected[key] = selections[0] if knee else None, tuple(selections[len(knee) :])
         return self._selected[key]
-
-    @cached_property
-    def smoothed(self) -> tuple[int, NDArray[np.float64]] | None:
-        """Degree and values at every k of the polynomial that gave the knee (None: no polynomial)."""
-        return smooth_curve(self.clustering)
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return labels ``(N,)`` and medoids of ``k`` clusters, or of the nearest number that was clustered."""

@@ -15,7 +15,7 @@ export class Curves {
 
   draw(data) {
     this.data = data;
-    const { budgets, rows, ks, mss, smooth, knee } = data;
+    const { budgets, rows, ks, mss, knee } = data;
     const width = Math.max(320, this.plots.clientWidth || 800);
     const total = budgets.at(-1);
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
@@ -39,8 +39,8 @@ export class Curves {
       },
       {
         title: "Silhouette of the clusters (−1 to 1)", about: knee ? `knee at ${knee} clusters` : "no knee found", height: 110,
-        xs: ks, scale: (value) => value.toFixed(1), least: 0, most: 1, within: [...mss, ...(smooth?.values ?? [])],
-        values: mss, low: [], high: [], sure: mss.map(() => true), smooth, knee, bottom: true,
+        xs: ks, scale: (value) => value.toFixed(1), least: 0, most: 1, within: mss,
+        values: mss, low: [], high: [], sure: mss.map(() => true), knee, bottom: true,
       },
     ];
     for (const panel of panels) {
@@ -97,8 +97,7 @@ export class Curves {
     const unsure = known.filter((index) => !sure[index]);
     // Where points would touch, the estimated ones are left to the dashed line.
     const dense = (width - 74) / xs.length < 7;
-    let note = unsure.length ? (dense ? "dashed: estimated" : "hollow, dashed: estimated") : "";
-    if (panel.smooth) note = `dotted: the polynomial of degree ${panel.smooth.degree} whose knee it is`;
+    const note = unsure.length ? (dense ? "dashed: estimated" : "hollow, dashed: estimated") : "";
     // One line of words, or one below the other where there is no room.
     const narrow = width < 760;
     const lines = narrow ? [panel.title, panel.about, panel.guess, note] : [`${panel.title}, ${panel.about}`, panel.guess];
@@ -164,10 +163,6 @@ export class Curves {
       draw("path", { d: known.filter((index) => sure[index]).map(dot).join(""), class: "dots" }, svg);
     }
     if (!known.length) draw("text", { x: (width + 56) / 2, y: height / 2 + 12, class: "tick middle" }, svg, "not measured");
-    if (panel.smooth) {
-      const line = panel.smooth.values.map((value, index) => (inside[index] ? at(index, value) : null)).filter(Boolean);
-      draw("path", { d: `M${line.join("L")}`, class: "smooth" }, svg);
-    }
     if (panel.knee) {
       const x = this.x(Math.max(panel.knee, this.data.budgets[0]));
       draw("line", { x1: x, x2: x, y1: top, y2: height - foot, class: "knee" }, svg);

@@ -127,12 +127,6 @@ def train_gates(
         noise = torch.rand(model.layers, model.heads, generator=generator, dtype=torch.float64)
         return noise.clamp(tiny, 1 - tiny)
 
-    class Linear(Schedule):
-        """A rate that falls from the first step on."""
-
-        def rate(self, done: float, total: int) -> float:
-            return 1 - done / total
-
     start = (2 * uniform() - 1) * math.sqrt(6 / (model.layers + model.heads))
     parameters = nn.Parameter(start.float())
     # Cold gates of two heads that are all but equal have infinite gradients.
@@ -168,7 +162,7 @@ def train_gates(
             model,
             texts.inputs,
             loss=loss,
-            schedule=Linear(batch=BATCH, clip=CLIP, weight_decay=0.0),
+            schedule=Schedule(batch=BATCH, clip=CLIP, weight_decay=0.0, warmup=0.0),
             steps=steps,
             groups=groups,
             shared=False,

@@ -19,7 +19,6 @@ from cahp.stages.clustering import (
     grid_notice,
     knee,
     mean_simplified_silhouette,
-    smooth_curve,
     with_degree,
 )
 from cahp.values import Cancelled, KneeNotFoundError, OptionError
@@ -150,9 +149,6 @@ def test_the_grid_finds_the_knee_the_clusters_and_the_loss_of_the_complete_sweep
         assert len(set(medoids.tolist())) == len(medoids)
         assert labels[medoids].tolist() == list(range(len(medoids)))
     assert np.array_equal(grid.labels, cluster(space).labels)
-    fitted = smooth_curve(grid)
-    assert fitted is not None
-    assert np.abs(fitted[1] - grid.mss).max() < 0.3
 
 
 def test_more_heads_than_places_are_split_and_none_is_a_medoid_twice() -> None:
@@ -287,20 +283,3 @@ def test_a_degree_out_of_range_is_refused_before_any_work(degree: int) -> None:
         cluster(blobs(2, 5), degree=degree, progress=never)
     with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
         knee(range(2, 72), SATURATING, degree=degree)
-
-
-def test_the_smoothing_polynomial_is_the_one_whose_bend_kneedle_found() -> None:
-    from kneed import KneeLocator
-
-    ks = np.arange(2, 2 + len(SATURATING))
-    labels = np.zeros((len(ks), 3), dtype=np.int64)
-    medoids = tuple(np.zeros(1, dtype=np.int64) for _ in ks)
-    suggested, rule = knee(ks, SATURATING, degree=6)
-    made = smooth_curve(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, rule))
-    located = KneeLocator(
-        ks, SATURATING, curve="concave", direction="increasing", interp_method="polynomial", polynomial_degree=6
-    )
-    assert made is not None
-    assert made[0] == 6
-    assert np.allclose(made[1], located.Ds_y, atol=1e-6)
-    assert smooth_curve(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, "chord")) is None

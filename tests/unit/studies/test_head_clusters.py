@@ -3,13 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from clusters import on_a_line
 
-from cahp.board import Shown, contents
 from cahp.run.settings import Settings
-from cahp.studies import head_clusters
-from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import HeadMask
 
 
@@ -49,16 +45,3 @@ def test_another_degree_moves_the_knee_and_nothing_else() -> None:
     assert moved.clustering.knee_rule != before.clustering.knee_rule
     assert np.array_equal(moved.clustering.labels, before.clustering.labels)
     assert moved.salience is before.salience
-
-
-def test_the_curve_that_every_board_draws_is_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    fitted: list[object] = []
-    monkeypatch.setattr(
-        head_clusters, "smooth_curve", lambda clustering: fitted.append(clustering) or (2, clustering.mss)
-    )
-    clusters, mask = on_a_line(), HeadMask.full(2, 3)
-    table = BudgetTable.plan(clusters, Settings())
-    for _ in range(2):
-        made = contents(table, clusters, Shown(mask, "budget", None, None), labels=clusters.groups(3)[0])
-        assert made["smooth"] == {"degree": 2, "values": [0.5, 0.9]}
-    assert len(fitted) == 1
