@@ -50,7 +50,7 @@ def write_run(place: Path, *, store: Store | None = None, day: date, progress: P
     bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
     run = measure_run(bench, command="cahp prune --recover refit")
     evidence = bench.evidence
-    table = BudgetTable.plan(HeadClusters.of(evidence), bundled.SETTINGS)
+    table = BudgetTable(HeadClusters.of(evidence).selections(bundled.SETTINGS))
     for _ in fill(table, bench, progress):
         pass
     # Only what the explorer draws: signatures and features are large.

@@ -1,11 +1,10 @@
-"""What is known of heads before some are chosen: signatures, gradients, positions and clusters.
+"""What is known of heads before some are chosen: signatures, positions and clusters.
 
 Symbols as in ``cahp.values``.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,11 +33,6 @@ class Signatures:
             raise ValueError(f"{shape} does not fit {self.layers} x {self.heads} heads, {self.counts.shape} counts")
 
     @property
-    def pool_size(self) -> int:
-        """Side ``B`` of the pooled map."""
-        return math.isqrt(self.mean.shape[2])
-
-    @property
     def variance(self) -> NDArray[np.float64]:
         """Variance with ``n - 1``, shape ``(N, C, D)``; 1e-6 where a class has fewer than two examples."""
         counts = self.counts[None, :, None]
@@ -58,22 +52,6 @@ class Signatures:
         mean = self.mean + delta * weight[None, :, None]
         m2 = self.m2 + other.m2 + delta**2 * (self.counts * weight)[None, :, None]
         return Signatures(counts, mean, m2, self.layers, self.heads)
-
-
-@dataclass(frozen=True, eq=False)
-class GateGradients:
-    """Signed gradients of the loss of each example with respect to the head gates at 1.
-
-    ``values (M, L, H)`` float64, in the order of the data; ``total`` is the number of examples in the sample, of which
-    these are the first ``M``.
-    """
-
-    values: NDArray[np.float64]
-    total: int
-
-    def __post_init__(self) -> None:
-        if self.values.ndim != 3 or len(self.values) > self.total:
-            raise ValueError(f"values must be (examples, layers, heads), got {self.values.shape} of {self.total}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.cards import ModelCard
-from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
+from cahp.head_statistics import Clustering, Signatures, Space
 from cahp.values import Floats, OptionError, Progress, Selection, Texts
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class Evidence(Protocol):
         """Attention statistics of each head, per class."""
 
     @property
-    def gradients(self) -> GateGradients:
-        """Signed per-example gradients of the loss at open gates."""
+    def gradients(self) -> NDArray[np.float64]:
+        """Signed gradients ``(M, L, H)`` of each example's loss at open gates, for the first quarter of the texts."""
 
     @property
     def salience(self) -> NDArray[np.float64]:

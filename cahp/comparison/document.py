@@ -215,12 +215,10 @@ class ComparisonDocument:
 
 def to_quality(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
-    metrics = to_metrics(outcomes)
-    agreement = metrics.pop("agreement")
     alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
-    quality = {**metrics, "agreement": agreement, "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
     further = {name: outcomes[name].value if name in outcomes else None for name in _FURTHER}
-    return dict(plain_json(quality | further))
+    changes = {"delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
+    return dict(plain_json({**to_metrics(outcomes), **changes, **further}))
 
 
 def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
@@ -301,16 +299,11 @@ class Mean:
 
     def to_json(self) -> dict[str, Any]:
         """The mean as a comparison file holds it."""
-        metrics = to_metrics(self.outcomes)
-        first = {name: metrics.pop(name) for name in ("accuracy", "ci95")}
-        n, change = metrics.pop("n"), self.outcomes.get("accuracy_change")
+        change = self.outcomes.get("accuracy_change")
         return {
-            **{name: getattr(self, name) for name in ("split", "recovery", "method", "budget")},
-            **first,
-            **{name: getattr(self, name) for name in ("lowest", "highest", "sd")},
-            **metrics,
-            **{"delta_pp": change and change.value, "n": n, "seeds": self.seeds, "masks": self.masks},
-            "rejected": self.rejected,
+            **vars(self),
+            **to_metrics(self.outcomes),
+            "delta_pp": change and change.value,
             "outcomes": {name: one for name, one in self.outcomes.items() if one.ci95 and name != "accuracy"},
         }
 

@@ -115,16 +115,6 @@ class Comparison:
             contents[ARRAYS] = out.getvalue()
         return contents
 
-    @property
-    def archive(self) -> bytes:
-        """All files in a ZIP archive."""
-        out = io.BytesIO()
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in self.files.items():
-                # A fixed date: the same comparison gives the same archive.
-                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-        return out.getvalue()
-
     def as_json(self) -> dict[str, Any]:
         """The content of ``compare.json``."""
         document = self.document.to_json()

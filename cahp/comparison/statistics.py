@@ -201,7 +201,7 @@ def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], 
 
 
 def _test(
-    series: Mapping[tuple[str, int | None], Series], *, split: str, recovery: str, against: str, outcome: str
+    series: Mapping[tuple[str, int | None], Series], *, against: str, outcome: str, **fields: Any
 ) -> list[Verdict]:
     """Test a family of methods, each against ``against`` on the seeds that both have, corrected for its size."""
     changes: list[tuple[str, int | None, NDArray[np.float64]]] = []
@@ -224,8 +224,7 @@ def _test(
         better = None if p_holm is None or p_holm > LEVEL else against if mean.mean > 0 else method
         verdicts.append(
             Verdict(
-                split=split,
-                recovery=recovery,
+                **fields,
                 budget=budget,
                 method=method,
                 against=against,

@@ -95,9 +95,8 @@ def verdict(run: RunDocument) -> str:
             lost = "lower" if change.value < 0 else "higher"
             difference = f"{abs(change.value):.1f} points {lost} (95 % interval {change.interval})"
         accuracy = f"Accuracy on {now.n:,} texts{after} is {now.text}; with all heads it is {full.text}: {difference}. "
-    same = [row for row in HEADLINES if row.difference and row.name in run.outcomes[state]]
-    against_full = "; ".join(f"{row.label} {run.outcomes[state][row.name]}" for row in same)
-    against_full = f"{capital(against_full)}. " if same else ""
+    same = [row for row in HEADLINES if row.difference and row.name in outcomes]
+    against_full = "".join(f"{capital(row.label)} {outcomes[row.name]}. " for row in same)
     ratio = run.latency_ratio
     if ratio is None:
         latency = "Time was not measured."

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
+from cahp.head_statistics import Clustering, Signatures, Space
 from cahp.run.knee_null import NullCurves, null_curves
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
@@ -42,7 +42,7 @@ class HeadEvidence:
     ) -> None:
         self._resources, self._texts, self._settings = resources, texts, settings
         self.card, self.seed = resources.card, settings.seed
-        self._gradients: GateGradients | None = None
+        self._gradients: NDArray[np.float64] | None = None
 
     @cached_property
     def texts(self) -> Texts:
@@ -104,8 +104,8 @@ class HeadEvidence:
         return self._observe() if found is None else found
 
     @property
-    def gradients(self) -> GateGradients:
-        """Signed per-example gradients of the loss at open gates."""
+    def gradients(self) -> NDArray[np.float64]:
+        """Signed gradients ``(M, L, H)`` of each example's loss at open gates, for the first quarter of the texts."""
         if self._gradients is None:
             self._gradients = self._stored_gradients()
         if self._gradients is None:
@@ -114,13 +114,11 @@ class HeadEvidence:
             model = self.model
             with self._resources.timed("salience"):
                 self._gradients = gate_gradients(model, self.texts, progress=self.progress)
-            self._resources.keep(self._gradients_key, {"values": self._gradients.values})
+            self._resources.keep(self._gradients_key, {"values": self._gradients})
         return self._gradients
 
-    def _stored_gradients(self) -> GateGradients | None:
-        return self._resources.found(
-            "salience", self._gradients_key, lambda entry: GateGradients(entry.arrays["values"], len(self.texts))
-        )
+    def _stored_gradients(self) -> NDArray[np.float64] | None:
+        return self._resources.found("salience", self._gradients_key, lambda entry: entry.arrays["values"])
 
     def _observe(self) -> Signatures:
         """Compute signatures from one forward pass per text, which in float32 also gives the gradients.
@@ -135,11 +133,12 @@ class HeadEvidence:
         collector = Collector(model, classes=len(texts.classes), pool_size=self._settings.pool_size)
         if self._precision == "float32":
             seen = examples_used(len(texts))
-            self._gradients = self._gradients or self._stored_gradients()
+            if self._gradients is None:
+                self._gradients = self._stored_gradients()
             if self._gradients is None:
                 with self._resources.timed("salience"):
                     self._gradients = gate_gradients(model, texts, watch=collector.watch, progress=self.progress)
-                self._resources.keep(self._gradients_key, {"values": self._gradients.values})
+                self._resources.keep(self._gradients_key, {"values": self._gradients})
             else:
                 with self._resources.timed("signatures"):
                     ahead, size = np.arange(seen), backward_tokens(model)

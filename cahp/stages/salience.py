@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp import processes as parallel
-from cahp.head_statistics import GateGradients
 from cahp.models.attention import Probe
 from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.head_model import Batch, HeadModel
-from cahp.values import HeadMask, Ints, Progress, Texts, report_progress, silent
+from cahp.values import Floats, HeadMask, Ints, Progress, Texts, report_progress, silent
 
 STAGE = "salience"
 #: Batch size of the reference definition; it only groups the gradients, the model runs other batches.
@@ -34,14 +33,14 @@ def gate_gradients(
     *,
     watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: lambda layer, weights: None,
     progress: Progress = silent,
-) -> GateGradients:
-    """Signed gradients of each example's loss at gates of 1, for the first quarter of ``texts``.
+) -> NDArray[np.float64]:
+    """Signed gradients ``(M, L, H)`` of each example's loss at gates of 1, for the first quarter of ``texts``.
 
     ``watch`` lets a signature collector use the same forward pass. Without one, attention is computed step by step too,
     so that the gradients are equal to the last digit.
     """
     first = texts.take(range(examples_used(len(texts))))
-    return GateGradients(example_gradients(model, first, watch=watch, progress=progress), len(texts))
+    return example_gradients(model, first, watch=watch, progress=progress)
 
 
 def example_gradients(
@@ -84,16 +83,16 @@ def backward_tokens(model: HeadModel) -> int:
     return max(1, min(fastest, activation_bytes(model.device) // (model.layers * model.card.hidden * 48)))
 
 
-def salience(gradients: GateGradients, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:
-    """Salience of every head ``(L, H)``, scaled to 0..1 (all 1 where it is constant).
+def salience(gradients: Floats, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:
+    """Salience of every head ``(L, H)`` from gradients ``(M, L, H)``, scaled to 0..1 (all 1 where it is constant).
 
     ``batch`` is the reference's: the absolute gradient of each batch's mean loss, averaged over batches of 32 in the
     order of the data. ``example`` takes the absolute value per example, which does not depend on a batch size.
     """
-    values = gradients.values
     if how == "batch":
-        values = np.stack([values[start : start + BATCH].mean(0) for start in range(0, len(values), BATCH)])
-    scores = np.abs(values).mean(0)
+        starts = range(0, len(gradients), BATCH)
+        gradients = np.stack([gradients[start : start + BATCH].mean(0) for start in starts])
+    scores = np.abs(gradients).mean(0)
     low, high = scores.min(), scores.max()
     if high <= low:
         return np.ones_like(scores)

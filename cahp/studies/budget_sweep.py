@@ -20,8 +20,6 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
-from cahp.run.settings import Settings
-from cahp.studies.head_clusters import HeadClusters
 from cahp.values import BudgetError, Estimate, Evaluation, HeadMask, Ints, Progress, Selection, silent
 
 #: Number of budgets at which latency is measured; in between it is nearly a straight line.
@@ -91,13 +89,6 @@ class BudgetTable:
         self._speed: dict[int, Speed] = {}
         self._glimpses: dict[int, Outcomes] = {}
         self._lock = threading.Lock()
-
-    @classmethod
-    def plan(
-        cls, clusters: HeadClusters, settings: Settings, *, recover: str = "none", listener: Listener | None = None
-    ) -> BudgetTable:
-        """Return an empty table of all budgets that ``settings`` allow."""
-        return cls(clusters.selections(settings), recover=recover, listener=listener)
 
     def selection(self, budget: int) -> Selection:
         """Return the selection of a budget.

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Clustering, GateGradients, Signatures
+from cahp.head_statistics import Clustering, Signatures
 from cahp.outcomes import wilson
 from cahp.run.bench import Bench
 from cahp.run.settings import IN_DIGESTS, Settings, key_fields
@@ -242,10 +242,9 @@ def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[
         members = halves[half]
         merged = reduce(Signatures.merge, (parts[shard] for shard in members))
         # The gradients are those of the first quarter of the texts, in which every part has its share.
-        rows = np.isin(shard_of[: len(gradients.values)], members)
-        seen = GateGradients(gradients.values[rows], int(np.isin(shard_of, members).sum())) if rows.any() else gradients
+        rows = np.isin(shard_of[: len(gradients)], members)
         clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn), progress)
-        yield clustering, salience(seen, how=settings.salience)
+        yield clustering, salience(gradients[rows] if rows.any() else gradients, how=settings.salience)
 
 
 def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:

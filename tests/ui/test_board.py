@@ -65,7 +65,7 @@ def on_a_line() -> HeadClusters:
 
 def data_of(clusters: HeadClusters, budget: int, **options: Any) -> dict[str, Any]:
     """What a board of these clusters is given, all budgets but a few estimated."""
-    table = BudgetTable.plan(clusters, Settings())
+    table = BudgetTable(clusters.selections(Settings()))
     total = table.budgets[-1]
     table.add(total, outcomes=outcomes(0.9))
     table.add(table.budgets[0], outcomes=outcomes(0.5), speed=speed(0.6))
@@ -103,10 +103,10 @@ def drag(page: Page, share: float) -> None:
 
 def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(6, 12)
-    selection = BudgetTable.plan(clusters, Settings()).selection(30)
+    selection = BudgetTable(clusters.selections(Settings())).selection(30)
     ratio = Estimate(0.96, (0.9, 1.02), 40, "ratio")
     for text, measured in (("no measurable change", ratio), ("0.96 ×", replace(ratio, ci95=(0.94, 0.98)))):
-        table = BudgetTable.plan(clusters, Settings())
+        table = BudgetTable(clusters.selections(Settings()))
         shown = Shown(selection.mask, "budget", None, Speed(measured, 10.0, 9.6, busy=True), rescued=())
         page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
         assert figures(page)[-1] == text
@@ -117,10 +117,10 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
 
 def test_rows_of_a_hybrid_bear_the_index_of_their_layer_in_the_model(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(3, 4)
-    selection = BudgetTable.plan(clusters, Settings()).selection(6)
+    selection = BudgetTable(clusters.selections(Settings())).selection(6)
     shown = Shown(selection.mask, "budget", None, None, places=(3, 7, 11))
     page = bare(
-        contents(BudgetTable.plan(clusters, Settings()), clusters, shown, labels=clusters.groups(selection.k)[0])
+        contents(BudgetTable(clusters.selections(Settings())), clusters, shown, labels=clusters.groups(selection.k)[0])
     )
     cells = page.get_by_role("gridcell")
     assert (cells.nth(4).get_attribute("aria-label") or "").startswith("Layer 7, head 0")
@@ -177,7 +177,7 @@ def test_arrow_keys_move_the_budget_and_only_where_they_stop_is_told(bare: Calla
 
 def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
-    table = BudgetTable.plan(clusters, Settings())
+    table = BudgetTable(clusters.selections(Settings()))
     table.add(6, outcomes=outcomes(0.9))
     table.add(2, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
     selection = table.selection(6)
@@ -195,7 +195,7 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
     bare: Callable[..., Page],
 ) -> None:
     clusters = on_a_line()
-    table = BudgetTable.plan(clusters, Settings())
+    table = BudgetTable(clusters.selections(Settings()))
     table.add(6, outcomes=outcomes(0.9))
     table.add(3, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
     selection = table.selection(3)
@@ -248,7 +248,7 @@ def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Ca
     # The divergence was not measured: it is absent, not 0.
     assert buttons.all_inner_texts() == ["Accuracy", "Agreement"]
     assert "KL" not in page.locator(".cahp-board").inner_text()
-    table = BudgetTable.plan(clusters, Settings())
+    table = BudgetTable(clusters.selections(Settings()))
     for budget, kl in ((2, 0.3), (6, 0.0)):
         more = {"kl": Estimate(kl, (kl / 2, 2 * kl), 100, "nats")}
         table.add(budget, outcomes={**outcomes(0.9 if budget == 6 else 0.5), **more})
@@ -280,7 +280,7 @@ def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Ca
 
 def test_a_mask_that_is_being_measured_has_its_divergence_so_far_with_its_interval(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
-    table = BudgetTable.plan(clusters, Settings())
+    table = BudgetTable(clusters.selections(Settings()))
     table.add(6, outcomes={**outcomes(0.9), "kl": Estimate(0.0, (0.0, 0.0), 100, "nats")})
     other = HeadMask.of([0, 2, 4], 2, 3)
     part = {"kl": Estimate(0.004, (0.001, 0.008), 30, "nats"), "accuracy": Estimate(0.7, None, 30, "share")}
@@ -413,7 +413,7 @@ def test_heads_that_only_one_of_two_masks_keeps_are_marked_while_dragging_in_wor
     data = data_of(clusters, 3)
     pinned = HeadMask.of([0, 1, 4], 2, 3)
     data["pinned"] = contents(
-        BudgetTable.plan(clusters, Settings()),
+        BudgetTable(clusters.selections(Settings())),
         clusters,
         Shown(pinned, "hand", None, None, pinned=pinned),
         labels=clusters.groups(3)[0],

@@ -133,7 +133,7 @@ def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, setting
 
 
 def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, settings: Settings) -> None:
-    table = BudgetTable.plan(written.evidence(), settings)
+    table = BudgetTable(written.evidence().selections(settings))
     table.fill_from(written.rows)
     assert table.missing() is None
     assert table.measured() == (10, 10)

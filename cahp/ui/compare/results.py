@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -327,14 +328,15 @@ def _cost_title(results: SplitResults, shown: Sequence[str]) -> str:
 
 def draw_downloads(comparison: Comparison) -> None:
     """Draw the buttons that download the comparison, and its command."""
-    files: tuple[tuple[str, str, str, Callable[[], bytes]], ...] = (
-        ("Document (JSON)", "compare.json", "application/json", lambda: comparison.files["compare.json"]),
-        ("Table (CSV)", "comparison.csv", "text/csv", lambda: comparison.files["comparison.csv"]),
-        ("All (ZIP)", "comparison.zip", "application/zip", lambda: comparison.archive),
-    )
+    files = [
+        ("Document (JSON)", "compare.json", "application/json"),
+        ("Table (CSV)", "comparison.csv", "text/csv"),
+        *([("Answers (NPZ)", "compare.npz", "application/octet-stream")] if comparison.answers else []),
+    ]
     with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
         st.markdown("**Download:**", width="content")
-        for label, file, media, write in files:
+        for label, file, media in files:
+            write = partial(lambda name: comparison.files[name], file)
             display.download(label, write, file, media, key=f"compare-get-{file}")
     command = comparison.document.command
     if command:

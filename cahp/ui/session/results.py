@@ -113,8 +113,10 @@ class Results:
             return None
         key = (settings.salience, settings.min_per_layer, settings.representative, recover)
         if key not in self._tables:
-            table = BudgetTable.plan(
-                clusters, settings, recover=recover, listener=lambda mask, measured: self.add(mask, recover, measured)
+            table = BudgetTable(
+                clusters.selections(settings),
+                recover=recover,
+                listener=lambda mask, measured: self.add(mask, recover, measured),
             )
             if self.bundle is not None and self.ships_table(settings, recover):
                 table.fill_from(self.bundle.rows)

@@ -14,7 +14,7 @@ from cahp.values import HeadMask, MaskError
 
 def choices(**settings: int) -> Choices:
     asked = Settings(**settings)  # type: ignore[arg-type]
-    return Choices(CARD, asked, on_a_line(), BudgetTable.plan(on_a_line(), asked))
+    return Choices(CARD, asked, on_a_line(), BudgetTable(on_a_line().selections(asked)))
 
 
 @pytest.fixture

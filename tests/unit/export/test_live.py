@@ -24,7 +24,7 @@ from cahp.values import HeadMask
 def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDocument, HeadMask, Live]:
     """A run of a model of any size, with every budget measured."""
     clusters = in_a_row(layers, heads)
-    table = BudgetTable.plan(clusters, Settings())
+    table = BudgetTable(clusters.selections(Settings()))
     for row in table.budgets:
         table.add(row, outcomes=outcomes(0.5 + 0.4 * row / (layers * heads)), speed=speed(0.9))
     selection = table.selection(budget)

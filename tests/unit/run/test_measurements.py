@@ -100,7 +100,7 @@ def test_one_forward_pass_serves_signatures_and_salience(model: HeadModel, texts
     assert np.allclose(made.evidence.signatures.mean, apart.mean, atol=1e-9)
     assert np.allclose(made.evidence.signatures.m2, apart.m2, atol=1e-6)
     assert made.evidence.signatures.counts.tolist() == [75, 75]
-    assert np.allclose(made.evidence.gradients.values, gradients.values, atol=1e-5)
+    assert np.allclose(made.evidence.gradients, gradients, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", get_args(Precision))
@@ -120,7 +120,7 @@ def test_which_is_asked_first_changes_no_digit(
     _ = made.evidence.signatures, other.evidence.gradients
     assert np.array_equal(made.evidence.signatures.mean, other.evidence.signatures.mean)
     assert np.array_equal(made.evidence.signatures.m2, other.evidence.signatures.m2)
-    assert np.array_equal(made.evidence.gradients.values, other.evidence.gradients.values)
+    assert np.array_equal(made.evidence.gradients, other.evidence.gradients)
     if precision == "bfloat16":
         alone = collect(model, texts, pool_size=8, precision=precision)
         assert np.array_equal(made.evidence.signatures.mean, alone.mean)
@@ -137,7 +137,7 @@ def test_a_second_bench_finds_everything_and_reads_no_model(model: HeadModel, te
         return [
             made.evidence.signatures.mean,
             made.evidence.signatures.m2,
-            made.evidence.gradients.values,
+            made.evidence.gradients,
             made.evidence.space.embedding,
             made.evidence.space.distances,
             made.evidence.clustering.mss,

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from cahp import models
-from cahp.head_statistics import GateGradients
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
 
@@ -26,7 +25,7 @@ def test_a_quarter_of_the_batches_is_used_and_at_least_one(total: int, used: int
 
 def test_gradients_are_those_of_finite_differences(model: HeadModel) -> None:
     texts = fakes.sentences(6)
-    found = gate_gradients(model, texts).values
+    found = gate_gradients(model, texts)
     step = 1e-2
 
     def loss(gates: torch.Tensor) -> np.ndarray:
@@ -64,13 +63,13 @@ def test_batch_salience_is_the_gradient_of_each_batch_s_mean_loss(model: HeadMod
 def test_signed_gradients_may_cancel_in_a_batch_but_not_per_example() -> None:
     values = np.zeros((2, 1, 3))
     values[:, 0] = [[1.0, 0.5, 0.0], [-1.0, 0.5, 0.0]]
-    gradients = GateGradients(values, 2)
+    gradients = values
     assert salience(gradients, how="batch").tolist() == [[0.0, 1.0, 0.0]]
     assert salience(gradients, how="example").tolist() == [[1.0, 0.5, 0.0]]
 
 
 def test_constant_salience_is_all_ones() -> None:
-    assert salience(GateGradients(np.ones((4, 2, 2)), 4)).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert salience(np.ones((4, 2, 2))).tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
 def test_a_salience_pass_lets_a_collector_ride_along(model: HeadModel) -> None:
@@ -79,11 +78,11 @@ def test_a_salience_pass_lets_a_collector_ride_along(model: HeadModel) -> None:
     texts = fakes.sentences(40)
     collector = Collector(model, classes=2, pool_size=8)
     gradients = gate_gradients(model, texts, watch=collector.watch)
-    shared = collect(model, texts, rows=range(len(gradients.values), 40), into=collector)
+    shared = collect(model, texts, rows=range(len(gradients), 40), into=collector)
     alone = collect(model, texts, pool_size=8)
     assert np.allclose(shared.mean, alone.mean, atol=1e-6)
     assert np.allclose(shared.variance, alone.variance, atol=1e-6)
-    assert np.allclose(gradients.values, gate_gradients(model, texts).values, atol=1e-6)
+    assert np.allclose(gradients, gate_gradients(model, texts), atol=1e-6)
 
 
 def test_progress_can_stop_the_work(model: HeadModel) -> None:

@@ -213,7 +213,7 @@ def test_without_a_measurement_no_goal_is_reached() -> None:
 
 
 def test_the_plan_holds_every_budget_from_the_floor_to_all_heads() -> None:
-    planned = BudgetTable.plan(on_a_line(), Settings(min_per_layer=1))
+    planned = BudgetTable(on_a_line().selections(Settings(min_per_layer=1)))
     assert planned.budgets == (2, 3, 4, 5, 6)
     assert [selection.mask.count for selection in planned.selections] == [2, 3, 4, 5, 6]
     assert planned.selection(6).mask.keep.all()
@@ -221,11 +221,11 @@ def test_the_plan_holds_every_budget_from_the_floor_to_all_heads() -> None:
 
 def test_a_budget_outside_the_plan_is_refused_with_the_bounds() -> None:
     with pytest.raises(BudgetError, match="2 to 6"):
-        BudgetTable.plan(on_a_line(), Settings()).selection(7)
+        BudgetTable(on_a_line().selections(Settings())).selection(7)
 
 
 def test_a_floor_of_0_still_keeps_one_head() -> None:
-    assert BudgetTable.plan(on_a_line(), Settings(min_per_layer=0)).budgets[0] == 1
+    assert BudgetTable(on_a_line().selections(Settings(min_per_layer=0))).budgets[0] == 1
 
 
 def test_measurements_survive_a_file() -> None:
@@ -268,7 +268,7 @@ def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundled.Bu
 
 
 def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundled.Bundle) -> None:
-    filled = BudgetTable.plan(shipped.evidence(), bundled.SETTINGS)
+    filled = BudgetTable(shipped.evidence().selections(bundled.SETTINGS))
     filled.fill_from(shipped.rows)
     assert filled.missing() is None
     assert filled.measured() == (67, 67)

@@ -50,7 +50,7 @@ def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) 
 
 
 def planned(bench: Bench, **options: str) -> BudgetTable:
-    return BudgetTable.plan(HeadClusters.of(bench.evidence), bench.settings, **options)  # type: ignore[arg-type]
+    return BudgetTable(HeadClusters.of(bench.evidence).selections(bench.settings), **options)  # type: ignore[arg-type]
 
 
 def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: list[fakes.LatencyWorkerHere]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cahp.cards import ModelCard
-from cahp.head_statistics import GateGradients, Signatures
+from cahp.head_statistics import Signatures
 from cahp.run.settings import Settings
 from cahp.stages.clustering import cluster
 from cahp.stages.space import space
@@ -51,7 +51,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             texts=texts,
             signatures=signatures,
             salience=rng.random((2, 6)),
-            gradients=GateGradients(rng.normal(size=(32, 2, 6)), 60),
+            gradients=rng.normal(size=(32, 2, 6)),
             clustering=cluster(space(signatures, projection="pca", seed=5), seed=5, degree=6),
         ),
     )

@@ -193,7 +193,7 @@ def test_a_figure_ends_up_in_the_results_under_its_mask(
 def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     measured(monkeypatch)
     results, told = Results(), list[tuple[HeadMask, Any]]()
-    table = BudgetTable.plan(on_a_line(), Settings(), listener=lambda mask, found: told.append((mask, found)))
+    table = BudgetTable(on_a_line().selections(Settings()), listener=lambda mask, found: told.append((mask, found)))
     own = table.selection(3).mask
     by_hand = HeadMask.of([0, 2, 4], 2, 3)
     for mask in (own, by_hand):
@@ -230,7 +230,7 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     monkeypatch.setattr(work, "measure_recovered", lambda bench, mask, recovered: outcomes(0.6))
     monkeypatch.setattr(work, "measure_steps", lambda measurements, texts, mask, made, *, seed: STEPS)
     monkeypatch.setattr(work, "recovery_seconds", lambda bench, recover: 90.0)
-    bench, table = Distilling(), BudgetTable.plan(on_a_line(), Settings(), recover="distill")
+    bench, table = Distilling(), BudgetTable(on_a_line().selections(Settings()), recover="distill")
     mask = table.selection(3).mask
     subject = BoardState(cast(Bench, bench), Results(), mask, "distill", table)
     look = mine.start(FIGURE, subject)
