@@ -199,8 +199,8 @@ def read_upload(name: str, content: bytes) -> Comparison:
     file = f"the file {name}"
     document, summary = _parse(content, file)
     comparison = Comparison(document, written=summary)
-    # Writing it visits every part of it.
-    _check_parts(lambda: comparison.files, file)
+    # Writing it visits every part of the document.
+    _check_parts(lambda: (comparison.results, comparison.files), file)
     return comparison
 
 

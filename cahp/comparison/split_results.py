@@ -25,7 +25,7 @@ _NAME = re.compile("(?=.{1,60}$)[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 class SplitResults:
     """The results of a comparison on one split, in one ``outcome`` of the ``outcomes`` that were measured.
 
-    ``split`` has ``n`` texts; ``calibration`` is the number of calibration texts. ``recoveries`` are in the order of
+    ``split`` has ``n`` texts. ``recoveries`` are in the order of
     the plan. ``means`` are by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests
     of areas. ``layers`` (heads kept in each layer) are by method and budget. ``overlap`` is by two methods in the order
     of their names, or one method twice (its own masks), and budget; ``random_overlap`` by budget. ``full`` is the
@@ -37,7 +37,6 @@ class SplitResults:
     outcomes: tuple[str, ...]
     split: str
     n: int
-    calibration: int
     methods: Mapping[str, Participant]
     recoveries: tuple[str, ...]
     against: str
@@ -90,7 +89,6 @@ class SplitResults:
             outcomes=outcomes,
             split=split,
             n=texts.examples,
-            calibration=max(sample.examples for sample in document.data.select),
             methods=document.methods,
             recoveries=tuple(name for name in document.recoveries if name in RECOVERIES),
             against=summary.against,

@@ -202,14 +202,7 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
     if run.distill is not None:
         distill = run.distill
         taken = "was accepted" if distill.accepted else "was rejected; nothing changed"
-        agreement = (
-            f" Agreement with the full model on {distill.held_out:,} held-out texts: "
-            f"{percent(distill.agreement_before)} before, {percent(distill.held_out_agreement)} after."
-        )
-        yield (
-            f"<p class=note>Distillation on {distill.examples:,} texts {taken}: {safe(distill.reason)}."
-            f"{'' if distill.agreement_before is None else agreement}</p>"
-        )
+        yield f"<p class=note>Distillation on {distill.examples:,} texts {taken}: {safe(distill.reason)}.</p>"
 
 
 def _cost(run: RunDocument) -> Iterator[str]:

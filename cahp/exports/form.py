@@ -57,7 +57,7 @@ class Form:
     """The description of a form.
 
     ``key`` is the word of ``--format``, ``title`` its name on screen, ``file`` the file that holds the mask or the
-    weights, ``words`` a line that describes it, ``loads`` how to load it, and ``media`` the type of a download.
+    weights, ``words`` a line that describes it, and ``loads`` how to load it.
     """
 
     key: str
@@ -65,7 +65,6 @@ class Form:
     file: str
     words: str
     loads: str
-    media: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,6 @@ class ModelForm(Form):
     times: Callable[[HeadModel, Sequence[Path], float], list[Times]] | None = None
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()
-    media: str = "application/zip"
 
     def check(self, read: ReadBack) -> None:
         """Check that the written model, read back, gives the results of the model in memory.

@@ -176,7 +176,6 @@ _MASK_FORMS = (
         words="the mask alone: kept heads, model, method and results",
         loads="cahp.read_mask, and --mask of every command",
         file="head_mask.json",
-        media="application/json",
         write=mask_json,
     ),
     MaskForm(
@@ -185,7 +184,6 @@ _MASK_FORMS = (
         words="the mask alone: layers by heads, True for a kept head",
         loads="numpy.load, cahp.read_mask and --mask",
         file="head_mask.npy",
-        media="application/octet-stream",
         write=lambda mask, _: mask_array(mask),
     ),
     MaskForm(
@@ -194,7 +192,6 @@ _MASK_FORMS = (
         words="the mask alone: layers by heads, True for a kept head",
         loads="torch.load, cahp.read_mask and --mask",
         file="head_mask.pt",
-        media="application/octet-stream",
         write=lambda mask, _: mask_tensor(mask),
     ),
     MaskForm(
@@ -203,7 +200,6 @@ _MASK_FORMS = (
         words="the mask alone: one row per head",
         loads="any spreadsheet",
         file="head_mask.csv",
-        media="text/csv",
         write=lambda mask, origin: mask_csv(mask, origin.labels),
     ),
     MaskForm(
@@ -212,7 +208,6 @@ _MASK_FORMS = (
         words="the pruned heads of each layer, as older releases of transformers expect them",
         loads="cahp.read_mask and --mask",
         file="heads_to_prune.json",
-        media="application/json",
         write=lambda mask, _: heads_to_prune_json(mask),
         # The page says that 1 is a kept head in every file; this one lists the pruned heads.
         button=False,

@@ -60,16 +60,12 @@ def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTa
     document = run.document
     if document.mask.sha256 != run.mask.sha256:
         raise ValueError(f"the run says {document.mask.by_layer} were kept, the mask {run.mask.by_layer}")
-    arrays: dict[str, Any] = dict(run.arrays)
-    for name, array in arrays.items():
-        if array.dtype.hasobject:
-            raise ValueError(f"the array {name!r} holds Python objects")
     metrics = outcome_records(document.outcomes)["metrics"]
     origin = MaskOrigin(document.model.id, document.settings.method, document.budget, metrics)
     contents: dict[str, Content] = {
         "run.json": json_text(document.to_json()).encode(),
         "head_mask.json": mask_json(run.mask, origin),
-        "arrays.npz": lambda file: np.savez(file, **arrays),
+        "arrays.npz": lambda file: np.savez(file, allow_pickle=False, **run.arrays),
     }
     if table is not None:
         contents[TABLE_FILE] = json_text(table_json(table, document)).encode()

@@ -71,10 +71,7 @@ def select(
     on top. A budget is met exactly; see ``table``.
 
     Raises:
-        BudgetError: If the budget is outside ``min_per_layer * L .. N``.
-        KneeNotFoundError: If there is no budget, and no knee to stand in for it.
-        OptionError: If ``min_per_layer`` does not fit a layer, or ``representative`` is unknown.
-        CahpError: If a salience is not a number.
+        BudgetError, KneeNotFoundError, OptionError, CahpError: As ``table``.
     """
     (selection,) = table(
         clustering, salience, budgets=[budget], min_per_layer=min_per_layer, representative=representative
@@ -97,7 +94,10 @@ def table(
     only salience decides, as in ``top``. Selections of different budgets need not be nested.
 
     Raises:
-        BudgetError, OptionError, CahpError: As ``select``.
+        BudgetError: If a budget is outside ``min_per_layer * L .. N``.
+        KneeNotFoundError: If there is no budget, and no knee to stand in for it.
+        OptionError: If ``min_per_layer`` does not fit a layer, or ``representative`` is unknown.
+        CahpError: If a salience is not a number.
     """
     layers, heads = salience.shape
     if clustering.labels.shape[1] != salience.size:

@@ -93,24 +93,16 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
     # With f(x) = x log2 x, which is 0 at 0, the divergence of rows p and q is
     # 1 + (sum f(p) + sum f(q) - sum f(p + q)) / 2.
     own = _information(maps)
-    heads = len(maps)
+    heads, block = len(maps), max(1, _BLOCK // maps[0].size)
     result = np.zeros((heads, heads))
     done, pairs = 0, heads * (heads - 1) // 2
     for head in range(heads - 1):
-        others = slice(head + 1, heads)
-        result[head, others] = result[others, head] = _distances_to(maps[others], own[others], maps[head], own[head])
+        for start in range(head + 1, heads, block):
+            others = slice(start, start + block)
+            divergence = 1 + (own[head] + own[others] - _information(maps[others] + maps[head])) / 2
+            result[head, others] = result[others, head] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
         done += heads - 1 - head
         progress(STAGE, done, pairs)
-    return result
-
-
-def _distances_to(maps: Floats, own: Floats, other: Floats, of_other: Floats) -> NDArray[np.float64]:
-    """Distances of ``maps``, whose information is ``own``, from one ``other`` map, block by block."""
-    result, rows = np.empty(len(maps)), max(1, _BLOCK // other.size)
-    for start in range(0, len(maps), rows):
-        block = slice(start, start + rows)
-        divergence = 1 + (of_other + own[block] - _information(maps[block] + other)) / 2
-        result[block] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
     return result
 
 

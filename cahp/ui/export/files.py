@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from mimetypes import guess_type
 
 import streamlit as st
 
@@ -38,7 +39,8 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             if form.button:
-                download(form.title, partial(form.write, mask, origin), form.file, form.media)
+                media = guess_type(form.file)[0] or "application/octet-stream"
+                download(form.title, partial(form.write, mask, origin), form.file, media)
     st.caption("One row per layer, one column per head; 1 or True is kept. The Budget page reads the JSON file.")
 
 

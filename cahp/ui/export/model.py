@@ -89,7 +89,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     show_steps(results.get("steps", ()))
     *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
     size = len(content) / 1e6
-    download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", form.media)
+    download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", "application/zip")
     rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
     close = form.closeness(results["difference"], results["agreement"], results["tried"])
     st.caption(
