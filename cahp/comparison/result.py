@@ -186,7 +186,7 @@ def read_shown(path: Path) -> Comparison:
         CahpError: If there is none, or it is broken.
     """
     comparison = Comparison.read(path)
-    _check_parts(lambda: comparison.results, path.name)
+    _check_parts(lambda: _views(comparison), path.name)
     return comparison
 
 
@@ -200,8 +200,12 @@ def read_upload(name: str, content: bytes) -> Comparison:
     document, summary = _parse(content, file)
     comparison = Comparison(document, written=summary)
     # Writing it visits every part of the document.
-    _check_parts(lambda: (comparison.results, comparison.files), file)
+    _check_parts(lambda: (_views(comparison), comparison.files), file)
     return comparison
+
+
+def _views(comparison: Comparison) -> list[SplitResults]:
+    return [comparison.results_on(comparison.document.parts[-1], name) for name in comparison.results.outcomes]
 
 
 def _check_parts(visit: Callable[[], object], file: str) -> None:

@@ -131,19 +131,16 @@ def with_degree(clustering: Clustering, *, degree: int) -> Clustering:
     Raises:
         OptionError: If the degree is not one of ``DEGREES``.
     """
+    ks, mss = clustering.ks, clustering.mss
+    if len(ks):
+        # At every k, since a polynomial weighs all points equally.
+        ks = np.arange(clustering.ks[0], clustering.ks[-1] + 1)
+        mss = np.interp(ks, clustering.ks, clustering.mss)
     try:
-        suggested, rule = knee(*_interpolate_curve(clustering), degree=degree)
+        suggested, rule = knee(ks, mss, degree=degree)
     except KneeNotFoundError:
         return dataclasses.replace(clustering, knee=0, knee_rule=NO_KNEE)
     return dataclasses.replace(clustering, knee=clustering.nearest(suggested), knee_rule=rule)
-
-
-def _interpolate_curve(clustering: Clustering) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The curve at every ``k``, interpolated linearly, since a polynomial weighs all points equally."""
-    if not len(clustering.ks):
-        return clustering.ks, clustering.mss
-    ks = np.arange(clustering.ks[0], clustering.ks[-1] + 1)
-    return ks, np.interp(ks, clustering.ks, clustering.mss)
 
 
 def mean_simplified_silhouette(distances: Floats, labels: Ints, medoids: Ints) -> float:

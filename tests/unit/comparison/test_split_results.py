@@ -40,7 +40,7 @@ def test_a_reading_says_what_the_file_says(folder: Path) -> None:
     assert reading.budgets == (3, 5)
     # Heads that a method keeps sum to its budget.
     assert sum(reading.layers["gradient", 3]) == pytest.approx(3)
-    assert (reading.split, reading.n, reading.calibration, reading.total) == ("validation", 60, 60, 6)
+    assert (reading.split, reading.n, reading.total) == ("validation", 60, 6)
     assert reading.title == "tiny on reviews, 3 methods"
     assert [reading.methods[name].random for name in ("random", "gradient")] == [True, False]
     # Two methods in the order of their names; one twice is itself with another seed.
