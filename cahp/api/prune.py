@@ -236,7 +236,7 @@ def prune(
         raise OptionError("--sweep works in one process; start it without accelerate")
     with show_progress(progress, yes=yes) as reporter:
         bench = open_bench(settings, store=store, model=loaded, progress=reporter, watch=reporter.watch)
-        run = measure_run(bench, recipe(settings).shell if command is None else command, start)
+        run = measure_run(bench, recipe(settings) if command is None else command, start)
         table = None
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))

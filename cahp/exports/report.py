@@ -24,7 +24,7 @@ from cahp.exports.run_folder import RUN_FOLDER, RunFiles
 from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
-from cahp.run.command_line import flags, to_arguments, to_python
+from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
 from cahp.values import Ints, OptionError
@@ -40,19 +40,6 @@ Example = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The arguments of a command that repeats a run, and the same in Python."""
-
-    command: tuple[str, ...]
-    python: str
-
-    @property
-    def shell(self) -> str:
-        """Return the command quoted for a shell."""
-        return shlex.join(self.command)
-
-
-@dataclass(frozen=True)
 class Origin:
     """Where the numbers were measured and how to repeat the run.
 
@@ -61,25 +48,17 @@ class Origin:
 
     machine: str
     date: str
-    recipe: Recipe
+    recipe: str
     bundled: bool = False
 
 
-def recipe(settings: Settings) -> Recipe:
-    """Return how to repeat a run with ``settings``; a mask made by hand is read from ``head_mask.json``."""
-    by_hand = settings.method == BY_HAND
-    verb = "evaluate" if by_hand else "prune"
-    options = flags(verb)
-    arguments = to_arguments(settings, options)
-    if by_hand:
-        command = ["cahp", verb, "--mask", MASK_FILE, *arguments]
-        call = f"results = evaluate({to_python(settings, options)}, mask={MASK_FILE!r})"
-        shown = ['print(results["outcomes"]["pruned"]["agreement"])']
+def recipe(settings: Settings) -> str:
+    """Return the command that repeats a run with ``settings``; a mask made by hand is read from ``head_mask.json``."""
+    if settings.method == BY_HAND:
+        command = ["evaluate", "--mask", MASK_FILE, *to_arguments(settings, flags("evaluate"))]
     else:
-        command = ["cahp", verb, *arguments, "--out", RUN_FOLDER]
-        call = f"run = prune({to_python(settings, options)})"
-        shown = ["print(run.mask.by_layer)", 'print(run.document.outcomes["pruned"]["agreement"])']
-    return Recipe(tuple(command), "\n".join([f"from cahp import Settings, {verb}", "", call, *shown]))
+        command = ["prune", *to_arguments(settings, flags("prune")), "--out", RUN_FOLDER]
+    return shlex.join(["cahp", *command])
 
 
 def verdict(run: RunDocument) -> str:
@@ -279,5 +258,4 @@ def _checks(run: RunDocument, origin: Origin) -> Iterator[str]:
 def _repeat(run: RunDocument, origin: Origin) -> Iterator[str]:
     if run.settings.method == BY_HAND:
         yield "<p>The heads were chosen by hand: save the mask as <code>head_mask.json</code> first.</p>"
-    yield f"<p>In a terminal:</p><pre>{safe(origin.recipe.shell)}</pre>"
-    yield f"<p>In Python:</p><pre>{safe(origin.recipe.python)}</pre>"
+    yield f"<p>In a terminal:</p><pre>{safe(origin.recipe)}</pre>"

@@ -1,4 +1,4 @@
-"""Settings as the options of a command, and as a line of Python.
+"""Settings as the options of a command.
 
 The command line takes its options from here, so it reads what is written.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from cahp.run.settings import MOST, Settings, describe
 
@@ -28,24 +27,15 @@ def flags(command: str) -> dict[str, str]:
 def to_arguments(settings: Settings, options: Mapping[str, str]) -> list[str]:
     """The arguments that give these settings by ``options`` (option by field); defaults are omitted."""
     arguments: list[str] = []
-    for name, value in _changed(settings, options):
-        if value is False:
-            arguments.append(options[name].replace("--", "--no-", 1))
-        else:
-            arguments += [options[name]] if value is True else [options[name], to_text(value)]
-    return arguments
-
-
-def to_python(settings: Settings, names: Iterable[str]) -> str:
-    """The same in Python: ``Settings(budget='5')``."""
-    return f"Settings({', '.join(f'{name}={value!r}' for name, value in _changed(settings, names))})"
-
-
-def _changed(settings: Settings, names: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    for name in names:
+    for name, option in options.items():
         value = getattr(settings, name)
-        if value != describe()[name].default:
-            yield name, value
+        if value == describe()[name].default:
+            continue
+        if value is False:
+            arguments.append(option.replace("--", "--no-", 1))
+        else:
+            arguments += [option] if value is True else [option, to_text(value)]
+    return arguments
 
 
 def to_text(value: object) -> str:

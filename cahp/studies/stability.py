@@ -102,9 +102,7 @@ class Stability:
 
     def share_ci95(self, times: int) -> tuple[float, float] | None:
         """Wilson's 95 % interval of the share of resamples that keep a head which ``times`` of those here did."""
-        if not self.drawn:
-            return None
-        return wilson(times, len(self.found))
+        return wilson(times, len(self.found)) if self.drawn else None
 
     @cached_property
     def chance(self) -> float:
@@ -193,11 +191,10 @@ def _select_again(
                 representative=settings.representative,
             )
         except KneeNotFoundError:
-            knees.append(0)
             keep.append(np.zeros(salience.shape, dtype=np.bool_))
         else:
-            knees.append(clustering.knee)
             keep.append(chosen.mask.keep)
+        knees.append(clustering.knee)
     return Stability(
         axis, np.array(values[: len(knees)], dtype=np.int64), np.array(knees, dtype=np.int64), np.stack(keep)
     )

@@ -132,14 +132,13 @@ def draw_command(explorer: Explorer, view: View) -> None:
     else:
         settings = run.settings
     recipe = _recipe(explorer, settings)
-    by_file = formats.MASK_FILE in recipe.command
-    st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:" if by_file else "In a terminal, or in Python:")
+    by_file = formats.MASK_FILE in recipe
+    st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:" if by_file else "In a terminal:")
     if explorer.source.uploaded:
         st.caption("Run it in the folder that contains your files.")
-    st.code(recipe.shell, language="bash", wrap_lines=True)
-    st.code(recipe.python, language="python", wrap_lines=True)
+    st.code(recipe, language="bash", wrap_lines=True)
 
 
-def _recipe(explorer: Explorer, settings: Settings) -> report.Recipe:
+def _recipe(explorer: Explorer, settings: Settings) -> str:
     # Uploaded files have the names that they had when they were uploaded.
     return report.recipe(replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings)

@@ -59,7 +59,7 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
         return None
     if explorer.recover == NONE.name:
         # Otherwise the report would describe a model that is neither on the board nor exported.
-        return run.as_pruned(command=lambda settings: recipe(settings).shell)
+        return run.as_pruned(command=recipe)
     return run if run.settings.recover == explorer.recover and "recovered" in run.outcomes else None
 
 
@@ -102,7 +102,7 @@ def measure(explorer: Explorer) -> None:
             bench,
             mask,
             costs=time,
-            command=lambda settings: recipe(settings).shell,
+            command=recipe,
             recover=recover,
             selection=selection,
             clustering=None if selection is None or clusters is None else clusters.clustering,

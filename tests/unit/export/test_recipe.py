@@ -41,7 +41,7 @@ def costs_of(bench: Bench, seen: list[HeadMask]) -> Any:
 
 
 def measured(bench: Bench, mask: HeadMask, **options: Any) -> RunDocument:
-    return measure_mask(bench, mask, command=lambda settings: takeaway.recipe(settings).shell, **options)
+    return measure_mask(bench, mask, command=takeaway.recipe, **options)
 
 
 def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Bench, tmp_path: Path) -> None:
@@ -113,10 +113,10 @@ def test_a_mask_with_an_empty_layer_is_answered_but_neither_cut_nor_timed(bench:
 
 
 def test_a_recipe_names_what_differs_from_the_default_and_nothing_else() -> None:
-    assert takeaway.recipe(Settings()).shell == "cahp prune --out cahp-run"
+    assert takeaway.recipe(Settings()) == "cahp prune --out cahp-run"
     settings = Settings(model="my model", budget="15%", min_per_layer=0, label_map={"neg": "bad", "pos": "good"})
     recipe = takeaway.recipe(settings)
-    assert shlex.split(recipe.shell)[2:-2] == [
+    assert shlex.split(recipe)[2:-2] == [
         "--model",
         "my model",
         "--budget",
@@ -136,20 +136,14 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_recipes_do_as_they_say_when_they_are_followed(
-    bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_recipes_do_as_they_say_when_they_are_followed(bench: Bench, elsewhere: Path) -> None:
     asked = replace(bench.settings, budget="5", latency=False)
     run = measure_run(open_bench(asked, store=bench.resources.store))
     made = takeaway.recipe(asked)
-    assert cli.run([*made.command[1:], "--quiet"]) == 0
+    assert cli.run([*shlex.split(made)[1:], "--quiet"]) == 0
     written = json.loads((elsewhere / "cahp-run" / "run.json").read_text())
     assert written["kept"] == run.mask.kept
     assert written["metrics"]["pruned"] == plain_json(to_metrics(run.document.outcomes["pruned"]))
-    capsys.readouterr()
-    exec(made.python, {})
-    agreement = run.document.outcomes["pruned"]["agreement"]
-    assert capsys.readouterr().out.splitlines() == [str(run.mask.by_layer), str(agreement)]
 
 
 def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
@@ -157,10 +151,8 @@ def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
 ) -> None:
     run = measured(bench, MASK, costs=costs_of(bench, []))
     recipe = takeaway.recipe(run.settings)
-    assert recipe.command[:4] == ("cahp", "evaluate", "--mask", "head_mask.json")
+    assert recipe.startswith("cahp evaluate --mask head_mask.json ")
     archive = zipfile.ZipFile(io.BytesIO(run_archive(Run(run, MASK, {}))))
     (elsewhere / "head_mask.json").write_bytes(archive.read("cahp-run/head_mask.json"))
-    assert cli.run([*recipe.command[1:], "--json", "--quiet"]) == 0
+    assert cli.run([*shlex.split(recipe)[1:], "--json", "--quiet"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == plain_json(to_metrics(run.outcomes["pruned"]))
-    exec(recipe.python, {})
-    assert capsys.readouterr().out.strip() == str(run.outcomes["pruned"]["agreement"])

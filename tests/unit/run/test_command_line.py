@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.data import parse_label_map
-from cahp.run.command_line import flags, join_pairs, to_arguments, to_python, to_text
+from cahp.run.command_line import flags, join_pairs, to_arguments, to_text
 from cahp.run.settings import MOST, Settings
 
 PRUNE, EVALUATE = flags("prune"), flags("evaluate")
@@ -18,17 +18,14 @@ AWKWARD = st.sampled_from(['"', '"a', 'a"', "a,b", "a b", "'", "\\", "a\nb", "a\
 
 def test_what_is_as_usual_goes_without_saying() -> None:
     assert to_arguments(Settings(), PRUNE) == []
-    assert to_python(Settings(), PRUNE) == "Settings()"
     asked = Settings(budget="5", pool_size=8, eval_limit=20)
     assert to_arguments(asked, PRUNE) == ["--eval-limit", "20", "--budget", "5", "--pool-size", "8"]
     # An evaluation has no budget, and one purpose for its texts.
     assert to_arguments(asked, EVALUATE) == ["--limit", "20"]
-    assert to_python(asked, EVALUATE) == "Settings(eval_limit=20)"
 
 
 def test_all_texts_are_more_than_there_can_be() -> None:
     assert to_arguments(Settings(limit=None), PRUNE) == ["--limit", str(MOST)]
-    assert to_python(Settings(limit=None), PRUNE) == "Settings(limit=None)"
     assert Settings(limit=MOST).limit == MOST
 
 
@@ -49,18 +46,3 @@ def test_a_label_map_is_read_as_it_was_meant(pairs: dict[str, str]) -> None:
 )
 def test_a_label_map_is_written_plainly_and_quoted_where_it_must_be(pairs: dict[str, str], line: str) -> None:
     assert join_pairs(pairs) == line
-
-
-@given(
-    budget=st.sampled_from(["auto", "7", "15%"]),
-    seed=st.integers(0, 2**32 - 1),
-    data=st.none() | st.text(max_size=8),
-    pairs=st.dictionaries(LABELS | AWKWARD, LABELS | AWKWARD, max_size=2),
-)
-def test_a_line_of_python_makes_the_same_settings(
-    budget: str, seed: int, data: str | None, pairs: dict[str, str]
-) -> None:
-    asked = Settings(budget=budget, seed=seed, data=data, label_map=pairs)
-    names: dict[str, object] = {"Settings": Settings}
-    exec(f"made = {to_python(asked, PRUNE)}", names)
-    assert names["made"] == asked

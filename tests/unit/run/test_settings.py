@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from cahp.cli.command import Call, command
-from cahp.run.command_line import flags, to_arguments, to_python
+from cahp.run.command_line import flags, to_arguments
 from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields, option
 from cahp.values import CahpError, OptionError
 
@@ -95,10 +95,9 @@ def test_a_new_option_is_one_new_field() -> None:
         More(temperature=11)
     with pytest.raises(OptionError, match="--temperature must be a number, not 'hot'"):
         More(temperature="hot")  # type: ignore[arg-type]
-    # Written as a command line and as Python.
-    options = flags("prune")
+from cahp.cli.command import Call, command
+from cahp.run.command_line import flags, to_arguments
     assert to_arguments(more, options) == ["--budget", "5", "--dropout", "10", "--temperature", "2.5"]
-    assert to_python(more, options) == "Settings(budget='5', dropout=10, temperature=2.5)"
     # Read from the command line.
     seen: list[dict[str, Any]] = []
 
