@@ -95,8 +95,8 @@ def test_a_new_option_is_one_new_field() -> None:
         More(temperature=11)
     with pytest.raises(OptionError, match="--temperature must be a number, not 'hot'"):
         More(temperature="hot")  # type: ignore[arg-type]
-from cahp.cli.command import Call, command
-from cahp.run.command_line import flags, to_arguments
+    # Written as a command line.
+    options = flags("prune")
     assert to_arguments(more, options) == ["--budget", "5", "--dropout", "10", "--temperature", "2.5"]
     # Read from the command line.
     seen: list[dict[str, Any]] = []
