@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Participant, Verdict
-from cahp.comparison.summary import Consensus, MethodCost, Summary
+from cahp.comparison.summary import Consensus, MethodCost, MethodOverlap, SeedOverlap, Summary
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.values import Estimate
@@ -63,8 +63,10 @@ class SplitResults:
         """
         texts = document.data.of(part)
         split = texts.split
-        own = [((row.method, row.method), row) for row in summary.overlap.seeds]
-        overlaps = [*((row.methods, row) for row in summary.overlap.methods), *own]
+        overlaps: list[tuple[tuple[str, str], MethodOverlap | SeedOverlap]] = [
+            *((row.methods, row) for row in summary.overlap.methods),
+            *(((row.method, row.method), row) for row in summary.overlap.seeds),
+        ]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
         # Older files have intervals and tests of the accuracy alone.
         outcomes = tuple(
