@@ -69,10 +69,9 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskForm(Form):
-    """A file that holds a mask alone; ``button`` tells whether the Export page offers it."""
+    """A file that holds a mask alone."""
 
     write: Callable[[HeadMask, MaskOrigin], bytes]
-    button: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -200,7 +200,7 @@ _MASK_FORMS = (
         words="the mask alone: one row per head",
         loads="any spreadsheet",
         file="head_mask.csv",
-        write=lambda mask, origin: mask_csv(mask, origin.labels),
+        write=lambda mask, _: mask_csv(mask),
     ),
     MaskForm(
         key="heads-to-prune",
@@ -209,8 +209,6 @@ _MASK_FORMS = (
         loads="cahp.read_mask and --mask",
         file="heads_to_prune.json",
         write=lambda mask, _: heads_to_prune_json(mask),
-        # The page says that 1 is a kept head in every file; this one lists the pruned heads.
-        button=False,
     ),
 )
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import array_header, csv_text, json_text
-from cahp.values import HeadMask, Ints, MaskError
+from cahp.values import HeadMask, MaskError
 
 MASK_SCHEMA = "cahp.mask/1"
 
@@ -34,13 +34,12 @@ _LARGEST_MASK_FILE = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class MaskOrigin:
-    """The origin of a mask: its model, the method that chose it, its budget and results, and its clusters ``(N,)``."""
+    """The origin of a mask: its model, the method that chose it, its budget and its results."""
 
     model: str
     method: str
     budget: object
     metrics: object = field(default_factory=dict)
-    labels: Ints | None = None
 
 
 def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
@@ -110,13 +109,11 @@ def heads_to_prune_json(mask: HeadMask) -> bytes:
     return json_text({layer: heads for layer, heads in removed.items() if heads}).encode()
 
 
-def mask_csv(mask: HeadMask, labels: Ints | None = None) -> bytes:
-    """Return one row per head: layer, head, kept (0 or 1) and, with ``labels (N,)``, its cluster."""
+def mask_csv(mask: HeadMask) -> bytes:
+    """Return one row per head: layer, head, and kept (0 or 1)."""
     layers, heads = np.indices(mask.keep.shape).reshape(2, -1)
-    columns = {"layer": layers, "head": heads, "kept": mask.keep.ravel().astype(int)}
-    if labels is not None:
-        columns["cluster"] = np.asarray(labels)
-    return csv_text(columns, zip(*columns.values(), strict=True)).encode()
+    rows = zip(layers, heads, mask.keep.ravel().astype(int), strict=True)
+    return csv_text(("layer", "head", "kept"), rows).encode()
 
 
 def mask_tensor(mask: HeadMask) -> bytes:

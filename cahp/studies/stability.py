@@ -146,10 +146,9 @@ def stability(
     """Repeat CAHP's selection ``resamples`` times, changing ``axis`` alone; found on disk if it was done before.
 
     ``"seed"``: other seeds of the projection and the clustering, the run's own first. ``"sample"``: random halves of
-    the calibration texts, put together from stratified parts whose statistics merge exactly; the seed stays. Half a
-    sample varies about as much as samples of the full size drawn anew would (the delete-half jackknife, Shao and
-    Wu 1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``resamples`` says. ``budget`` None leaves the number
-    of heads to the knee; degrees do nothing else, so there it is not used.
+    the calibration texts, put together from stratified parts whose statistics merge exactly; they vary about as much as
+    new samples of the full size (the delete-half jackknife, Shao and Wu 1989). ``"degree"``: the polynomial's
+    ``DEGREES``, whatever ``resamples`` and ``budget`` are. ``budget`` None leaves the number of heads to the knee.
 
     Raises:
         BudgetError: If the budget is impossible.

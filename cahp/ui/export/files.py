@@ -32,16 +32,18 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
     mask, run, model = view.mask, view.document, explorer.card.id
     if run is None:
         budget = {"requested": None if explorer.board.by_hand else mask.count, "attained": mask.count}
-        origin = MaskOrigin(model, chosen_by(explorer), budget, labels=view.labels)
+        origin = MaskOrigin(model, chosen_by(explorer), budget)
     else:
         metrics = outcome_records(run.outcomes)["metrics"]
-        origin = MaskOrigin(model, run.settings.method, run.budget, metrics, view.labels)
+        origin = MaskOrigin(model, run.settings.method, run.budget, metrics)
     with st.container(horizontal=True):
         for form in formats.mask_forms():
-            if form.button:
-                media = guess_type(form.file)[0] or "application/octet-stream"
-                download(form.title, partial(form.write, mask, origin), form.file, media)
-    st.caption("One row per layer, one column per head; 1 or True is kept. The Budget page reads the JSON file.")
+            media = guess_type(form.file)[0] or "application/octet-stream"
+            download(form.title, partial(form.write, mask, origin), form.file, media)
+    st.caption(
+        "One row per layer, one column per head; 1 or True is kept. heads_to_prune lists the pruned heads instead. The "
+        "Budget page reads the JSON file."
+    )
 
 
 def draw_report_files(explorer: Explorer, view: View) -> None:
