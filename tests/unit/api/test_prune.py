@@ -160,7 +160,7 @@ def test_a_report_is_one_file_of_the_run(run: cahp.PruneResult, tmp_path: Path) 
     path = run.report(tmp_path / "new" / "report.html")
     said = path.read_text(encoding="utf-8")
     assert "5 of 12 attention heads kept" in said
-    assert "budget=" in said
+    assert "--budget 5" in said
     with pytest.raises(cahp.CahpError, match="Cannot write"):
         run.report(path / "report.html")
 

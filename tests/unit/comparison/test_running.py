@@ -206,7 +206,7 @@ def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Setti
     assert errors["counted", 4] is None
     assert errors["failing", 6] is None
     assert errors["failing", 4] == "ZeroDivisionError: no such budget"
-    assert errors["stingy", 6] == "BudgetError: stingy kept 5 heads instead of 6"
+    assert errors["stingy", 6].startswith("BudgetError: stingy kept 5 heads instead of 6")
     assert any("6 cells failed (failing, stingy)" in notice for notice in written(found)["notices"])
     assert {one.method for one in found.summary.means} == {"counted", "failing"}
 
