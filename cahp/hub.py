@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal
 
 import huggingface_hub as client  # loads its parts when they are first used
@@ -24,7 +23,6 @@ STAGE = "download"
 #: Downloads of at most this many bytes need no consent.
 FREE = 1_000_000_000
 _TIMEOUT_S = 10.0
-_MOST_FILES = 10_000
 _SET_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, or run `hf auth login`"  # noqa: S105
 
 Kind = Literal["model", "dataset"]
@@ -94,19 +92,12 @@ class Repository:
         info: Any = client.HfApi().repo_info(
             repository, repo_type=kind, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
         )
-        files = info.siblings or []
-        if len(files) > _MOST_FILES:
-            raise ValueError(f"more than {_MOST_FILES:,} files")
-        sizes = {file.rfilename: int(file.size or 0) for file in files}
+        sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or []}
         return cls(kind, repository, revision or "main", str(info.sha), sizes)
-
-    def local_path(self, file: str) -> Path | None:
-        """Return the path of a file of this commit, or None if it was not downloaded."""
-        return cached_file(self.kind, self.id, file, self.commit)
 
     def missing_bytes(self, files: Sequence[str]) -> int:
         """Count the bytes of ``files`` that are still to be downloaded."""
-        return sum(self.sizes[file] for file in files if self.local_path(file) is None)
+        return sum(self.sizes[file] for file in files if not cached_file(self.kind, self.id, file, self.commit))
 
     def fetch(self, files: Sequence[str], *, progress: Progress | None = None) -> Path:
         """Download the ``files`` that are missing, in this order, and return their folder."""
@@ -123,11 +114,11 @@ class Repository:
         for file in sorted(self.sizes)[:1]:
             client.get_hf_file_metadata(client.hf_hub_url(self.id, file, repo_type=self.kind, revision=self.commit))
 
-    def tensors(self, file: str) -> dict[str, dict[str, Any]]:
-        """Read the header of a safetensors file without its weights: type, shape and offsets by name of tensor."""
+    def shapes(self, file: str) -> dict[str, tuple[int, ...]]:
+        """Read the shape of each tensor from the header of a safetensors file, without its weights."""
         api = client.HfApi()
         header = api.parse_safetensors_file_metadata(self.id, file, repo_type=self.kind, revision=self.commit)
-        return {name: vars(tensor) for name, tensor in header.tensors.items()}
+        return {name: tuple(tensor.shape) for name, tensor in header.tensors.items()}
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -163,23 +154,6 @@ def _counting_bar(total: int, report: Progress) -> Any:
         set_transfer_postfix_str = update_transfer
 
     return ByteBar
-
-
-#: Held while the client is offline, which it is for the whole process: threads that overlap could leave it so.
-_offline = Lock()
-
-
-@contextmanager
-def offline() -> Iterator[None]:
-    """Stop the client from contacting the hub inside the block; it would retry for half a minute."""
-    from huggingface_hub import constants
-
-    with _offline:
-        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-        try:
-            yield
-        finally:
-            constants.HF_HUB_OFFLINE = before
 
 
 # Failures ----------------------------------------------------------------------------------------------------------
@@ -227,28 +201,24 @@ def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
     page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repository}"
     causes = _causes(failure)
     status = next((code for cause in causes if (code := _status(cause)) is not None), None)
-
-    def has(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(cause, kinds) for cause in causes)
-
-    if has(errors.HFValidationError):
-        return f"{repository!r} is neither a folder nor a hub id; write org/name or org/name@revision"
-    if has(errors.GatedRepoError):
-        token = "with the account of your token" if client.get_token() else f"and {_SET_TOKEN}"
-        return f"{repository} is gated; accept its terms at {page} {token}"
-    if has(errors.DisabledRepoError):
-        return f"{repository} is disabled on the hub; choose another {noun}"
-    if has(errors.RevisionNotFoundError):
-        return f"{repository} has no revision {revision!r}; {page}/tree/main lists its branches and tags"
-    if has(errors.RepositoryNotFoundError):
-        return (
-            f"the hub has no {noun} {repository}, or it is private; check the name or, for a private repository, "
-            f"{_SET_TOKEN}"
-        )
-    if has(errors.EntryNotFoundError) and not has(errors.LocalEntryNotFoundError):
-        return f"a file of {repository} is missing on the hub; try again, or name a revision"
-    if has(errors.SafetensorsParsingError):
-        return f"{repository} has a file that is not a whole safetensors file; choose another {noun} or revision"
+    token = "with the account of your token" if client.get_token() else f"and {_SET_TOKEN}"
+    # In this order: a gated repository is also one that was not found.
+    sentences: dict[type[BaseException], str] = {
+        errors.HFValidationError: f"{repository!r} is neither a folder nor a hub id; write org/name or "
+        "org/name@revision",
+        errors.GatedRepoError: f"{repository} is gated; accept its terms at {page} {token}",
+        errors.DisabledRepoError: f"{repository} is disabled on the hub; choose another {noun}",
+        errors.RevisionNotFoundError: f"{repository} has no revision {revision!r}; {page}/tree/main lists its branches "
+        "and tags",
+        errors.RepositoryNotFoundError: f"the hub has no {noun} {repository}, or it is private; check the name or, for "
+        f"a private repository, {_SET_TOKEN}",
+        errors.RemoteEntryNotFoundError: f"a file of {repository} is missing on the hub; try again, or name a revision",
+        errors.SafetensorsParsingError: f"{repository} has a file that is not a whole safetensors file; choose another "
+        f"{noun} or revision",
+    }
+    for kind_of_error, sentence in sentences.items():
+        if any(isinstance(cause, kind_of_error) for cause in causes):
+            return sentence
     if status == 401:
         return f"the hub rejects the token that was sent for {repository}; renew it: {_SET_TOKEN}"
     if status == 403:

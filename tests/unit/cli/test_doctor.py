@@ -13,6 +13,7 @@ import pytest
 from cahp import cli
 from cahp.cli import doctor
 from cahp.cli.doctor import Check
+from cahp.models import identity
 from cahp.values import CahpError, ModelError
 
 
@@ -82,7 +83,7 @@ def test_without_metadata_it_says_how_to_install(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("quick")
 def test_a_changed_encoder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cahp.models.identity.ENCODER_SHA256", "0" * 64)
+    monkeypatch.setitem(identity.ENCODER_FILES, "model.safetensors", "0" * 64)
     (check,) = [check for check in doctor.examine() if not check.passed]
     assert check.name == "embedded model"
     assert "digest" in check.found
