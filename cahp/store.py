@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import logging
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -44,31 +43,13 @@ def key(stage: str, *parts: object) -> str:
     """Make the key of a result: SHA-256 of the stage and of everything its result depends on, as 64 hex digits.
 
     ``parts`` may hold None, booleans, integers, finite floats, strings, and lists, tuples and string-keyed dicts of
-    them. The order of a dict's keys does not matter; 1, 1.0 and True differ. Add a revision number to ``parts`` when a
-    bug fix changes the numbers of a stage.
+    them. The order of a dict's keys does not matter; 1, 1.0 and True differ. Add a revision number for changed numbers.
 
     Raises:
         TypeError: For a value of another type; pass a digest instead.
-        ValueError: For a float that is not finite.
+        ValueError: For a float that is not finite; pass None instead.
     """
-    _check_canonical(parts)
-    return digest(stage, json.dumps(parts, sort_keys=True, separators=(",", ":")))
-
-
-def _check_canonical(value: object) -> None:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            # json.dumps would turn the keys 1 and "1" into one.
-            if not isinstance(name, str):
-                raise TypeError(f"a dict with the key {name!r} cannot be part of a key; use strings")
-            _check_canonical(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _check_canonical(item)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} cannot be part of a key; use None")
-    elif value is not None and not isinstance(value, (bool, int, float, str)):
-        raise TypeError(f"{type(value).__name__} cannot be part of a key; pass a digest or a plain number")
+    return digest(stage, json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +76,6 @@ class Store:
         named = folder or (expanded(Path(os.environ["CAHP_CACHE"])) if os.environ.get("CAHP_CACHE") else None)
         # A subfolder, so that removing old entries never touches files of others.
         self.folder = (named or platformdirs.user_cache_path("cahp", appauthor=False)) / "results"
-        # A folder that the user named may be open to others on purpose.
-        self._always_private = named is None
         self.trouble: str | None = None
         self.limit_bytes = limit_bytes
         self.fresh = fresh
@@ -170,7 +149,9 @@ class Store:
             size = len(head) + sum(np.asarray(array).nbytes for array in arrays.values())
             if size <= self.limit_bytes:
                 try:
-                    self._make_folder()
+                    self.folder.parent.mkdir(parents=True, exist_ok=True)
+                    # Results tell about their owner's texts.
+                    self.folder.mkdir(mode=_PRIVATE, exist_ok=True)
                     write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays)})
                     kept = True
                     self._evict()
@@ -192,17 +173,6 @@ class Store:
         if not re.fullmatch("[0-9a-f]{64}", key):
             raise ValueError(f"{key!r} is not a key; make one with cahp.store.key")
         return self.folder / f"{key}{_SUFFIX}"
-
-    def _make_folder(self) -> None:
-        """Make the folder, readable by its owner only, since results tell about the owner's texts."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self.folder.mkdir(mode=_PRIVATE)
-        except FileExistsError:
-            if self._always_private and self.folder.stat().st_mode & 0o077:
-                # The folder of another user cannot be changed.
-                with contextlib.suppress(OSError):
-                    self.folder.chmod(_PRIVATE)
 
     def _evict(self) -> None:
         """Remove the least recently used entries until the rest fits the limit."""
