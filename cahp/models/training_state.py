@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,24 +77,20 @@ class TrainingState:
     def state_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The state as arrays and JSON."""
         random = _random(self._device) if self._random is None else self._random
-        arrays = {"order": self._drawing.numpy(), "random": np.stack(parallel.gather(random))}
-        steps: list[float | None] = []
-        for index, parameter in enumerate(self._trained):
-            tensors: dict[str, Tensor] = {"weight": parameter}
-            if self._kept is not None:
-                tensors["best"] = self._kept[index]
-            moments = self._optimizer.state.get(parameter)
-            steps.append(float(moments["step"]) if moments else None)
-            if moments:
-                tensors |= {"mean": moments["exp_avg"], "square": moments["exp_avg_sq"]}
-            arrays |= {f"{name}-{index}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        optimizer = self._optimizer.state_dict()
+        tensors = {f"weight-{index}": weight.detach() for index, weight in enumerate(self._trained)}
+        tensors |= {f"best-{index}": weight for index, weight in enumerate(self._kept or [])}
+        for index, moments in optimizer["state"].items():
+            tensors |= {f"{name}-{index}": moment for name, moment in moments.items()}
+        arrays = {name: tensor.cpu().numpy() for name, tensor in {**tensors, "order": self._drawing}.items()}
+        arrays["random"] = np.stack(parallel.gather(random))
         meta = {
             "epoch": self.epoch,
             "batches": self.batches,
             "losses": self.losses,
             "history": [asdict(epoch) for epoch in self.history],
             "best": None if self._kept is None else list(self._best),
-            "steps": steps,
+            "groups": optimizer["param_groups"],
             "rate": self._rate.last_epoch,
         }
         return arrays, meta
@@ -109,17 +106,13 @@ class TrainingState:
         self._set_weights(stored("weight"))
         if meta["best"] is not None:
             self._best, self._kept = tuple(np.atleast_1d(meta["best"]).tolist()), stored("best")
-        for index, (parameter, step) in enumerate(zip(self._trained, meta["steps"], strict=True)):
-            if step is not None:
-                self._optimizer.state[parameter] = {
-                    "step": torch.tensor(step, dtype=torch.float32),
-                    "exp_avg": torch.tensor(arrays[f"mean-{index}"], device=self._device),
-                    "exp_avg_sq": torch.tensor(arrays[f"square-{index}"], device=self._device),
-                }
+        moments = defaultdict[int, dict[str, Tensor]](dict)
+        for place, array in arrays.items():
+            name, _, index = place.rpartition("-")
+            if name not in ("", "weight", "best"):
+                moments[int(index)][name] = torch.tensor(array)
+        self._optimizer.load_state_dict({"state": moments, "param_groups": meta["groups"]})
         self._rate.last_epoch = meta["rate"]
-        factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
-        for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
-            group["lr"] = highest * factor
         self._drawing = torch.tensor(arrays["order"])
         self._order.set_state(self._drawing)
         self._random = arrays["random"][parallel.rank()]

@@ -193,7 +193,7 @@ class Recoveries:
                 seed=self._seed,
                 progress=resources.progress,
                 watch=watch or resources.watch,
-                checkpoint=StoredTraining(resources.store, key("tuning", 3, *parts, model.device.type)),
+                checkpoint=StoredTraining(resources.store, key("tuning", 4, *parts, model.device.type)),
             )
         tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
         if keep:
@@ -235,7 +235,7 @@ class Recoveries:
             if distilled is not None:
                 return distilled
         model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
-        store, state = self._resources.store, key("distilling", 3, *parts, seconds, model.device.type)
+        store, state = self._resources.store, key("distilling", 4, *parts, seconds, model.device.type)
         training, inputs, left, rows = StoredTraining(store, state), self.inputs, None, None
         if seconds is not None:
             training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
