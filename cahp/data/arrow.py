@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -180,48 +181,36 @@ _UNPACKED, _PACKED = 2, 3
 
 
 def _page_sizes(path: Path, metadata: Any, columns: Collection[str], groups: Iterable[int]) -> Iterator[int]:
-    """Yield the unpacked bytes of each page of these columns in these row groups.
-
-    Raises:
-        ValueError: If a header is damaged, or there are far too many pages.
-    """
+    """Yield the unpacked bytes of each page of these columns in these row groups; ``ValueError`` if one is damaged."""
     count = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for group in groups:
             row_group = metadata.row_group(group)
-            for index in range(row_group.num_columns):
-                chunk = row_group.column(index)
+            for chunk in map(row_group.column, range(row_group.num_columns)):
                 if chunk.path_in_schema.partition(".")[0] not in columns and chunk.path_in_schema not in columns:
                     continue
-                at = chunk.data_page_offset
-                if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < at:
-                    at = chunk.dictionary_page_offset
-                end = at + chunk.total_compressed_size
-                while at < end:
+                start = chunk.data_page_offset
+                if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < start:
+                    start = chunk.dictionary_page_offset
+                data.seek(start)
+                while data.tell() < start + chunk.total_compressed_size:
                     count += 1
                     if count > _MOST_PAGES:
                         raise ValueError(f"more than {_MOST_PAGES:,} pages")
-                    header, at = _read_page_header(data, at)
+                    header = _read_page_header(data)
                     if min(header.get(_UNPACKED, -1), header.get(_PACKED, -1)) < 0:
                         raise ValueError("a page without a size")
                     yield header[_UNPACKED]
-                    at += header[_PACKED]
+                    data.seek(header[_PACKED], os.SEEK_CUR)
 
 
-def _read_page_header(data: mmap.mmap, at: int) -> tuple[dict[int, int], int]:
-    """Return the integers of the header that begins at ``at``, by the number of their field, and where it ends."""
-
-    def read_byte() -> int:
-        nonlocal at
-        if not 0 <= at < len(data):
-            raise ValueError("a page outside the file")
-        at += 1
-        return data[at - 1]
+def _read_page_header(data: mmap.mmap) -> dict[int, int]:
+    """Read the header that begins at the position of ``data``; return its integers by the number of their field."""
 
     def read_number() -> int:
         value = 0
         for shift in range(0, 64, 7):
-            byte = read_byte()
+            byte = data.read_byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
@@ -233,7 +222,7 @@ def _read_page_header(data: mmap.mmap, at: int) -> tuple[dict[int, int], int]:
 
     integers: dict[int, int] = {}
     field = depth = 0
-    while (head := read_byte()) or depth:
+    while (head := data.read_byte()) or depth:
         if not head:  # the end of an inner structure, whose fields are passed over
             depth -= 1
             continue
@@ -244,19 +233,14 @@ def _read_page_header(data: mmap.mmap, at: int) -> tuple[dict[int, int], int]:
             value = read_signed()
             if not depth:
                 integers[field] = value
-        elif kind == _BYTE:
-            at += 1
-        elif kind == _DOUBLE:
-            at += 8
-        elif kind == _BINARY:
-            length = read_number()  # moves ``at`` itself
-            at += length
+        elif kind in (_BYTE, _DOUBLE, _BINARY):
+            data.seek({_BYTE: 1, _DOUBLE: 8}.get(kind) or read_number(), os.SEEK_CUR)
         elif kind == _STRUCT:
             depth += 1
         elif kind not in (_TRUE, _FALSE):
             # Page headers have no lists or maps; skipping a huge empty one would take forever.
             raise ValueError("a page header of an unknown form")
-    return integers, at
+    return integers
 
 
 # Folders of save_to_disk -----------------------------------------------------------------------------------------
