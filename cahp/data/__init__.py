@@ -1,8 +1,7 @@
 """Texts with deterministic splits, by the name of the data.
 
 ``find`` opens the tables of a data set for a look, ``load`` reads it, ``read_inputs`` reads the texts of a file alone,
-``match`` puts the labels into the order of a model, and ``sample`` draws rows. Nothing here imports torch or
-transformers; pyarrow and datasets are imported only where they are needed.
+``match`` puts the labels into the order of a model, and ``sample`` draws rows. No function imports torch.
 """
 
 from cahp.data.dataset import Dataset, match, parse_answers, parse_label_map, parse_splits, sample

@@ -95,7 +95,7 @@ def divide(raw: RawSplit, place: str) -> dict[str, RawSplit]:
     if unknown:
         raise DataError(f"The split column of {place} holds {join_quoted(unknown)}; it may hold {join_quoted(SPLITS)}.")
     rows = {split: [row for row, name in enumerate(assigned) if name == split] for split in SPLITS}
-    return {split: raw.take(chosen) for split, chosen in rows.items() if chosen}
+    return {split: RawSplit(raw.texts.take(chosen), notices=raw.notices) for split, chosen in rows.items() if chosen}
 
 
 def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = ()) -> Dataset:
@@ -108,11 +108,13 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     """
     # Splits of the same file have the same notices.
     all_notices = [*notices, *dict.fromkeys(notice for raw in raws.values() for notice in raw.notices)]
-    labelled = {split: raw for split, raw in raws.items() if set(raw.labels) - {UNLABELLED}} or raws
+    used = {split: {raw.texts.classes[label] for label in np.unique(raw.texts.labels)} for split, raw in raws.items()}
+    texts_of = {split: raw.texts for split, raw in raws.items()}
+    labelled = {split: texts for split, texts in texts_of.items() if used[split] - {UNLABELLED}} or texts_of
     all_notices += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
-    if len({raw.second is None for raw in labelled.values()}) > 1:
+    if len({texts.second is None for texts in labelled.values()}) > 1:
         raise DataError(f"Some splits of {name} hold pairs, others single texts; use the same columns in all splits.")
-    labels_used = {label for raw in labelled.values() for label in raw.labels}
+    labels_used = set[str]().union(*(used[split] for split in labelled))
     without = labels_used == {UNLABELLED}
     try:
         classes = () if without else tuple(sorted(labels_used, key=lambda label: (int(label), label)))
@@ -138,25 +140,27 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     index = {UNLABELLED: NO_LABEL} if without else {label: position for position, label in enumerate(classes)}
     splits = {}
     for split in sorted(parts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
-        raw = parts[split]
-        labels = np.fromiter((index[label] for label in raw.labels), dtype=np.int64, count=len(raw))
-        splits[split] = Texts(raw.first, raw.second, labels, classes)
+        texts = parts[split]
+        # Classes that only other splits have are not used.
+        numbers = np.array([index.get(label, NO_LABEL) for label in texts.classes], dtype=np.int64)
+        splits[split] = Texts(texts.first, texts.second, numbers[texts.labels], classes)
     return Dataset(name, splits, classes, (*all_notices, *completed, *_leaks(splits)))
 
 
-def _complete(raws: Mapping[str, RawSplit]) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
+def _complete(given: Mapping[str, Texts]) -> tuple[dict[str, Texts], tuple[str, ...]]:
     """Set a validation split aside from ``train`` if there is none, and a test split if that is missing too."""
-    if "train" not in raws or "validation" in raws:
-        return dict(raws), ()
-    made = [split for split in SPLITS if split not in raws or split == "train"]
+    if "train" not in given or "validation" in given:
+        return dict(given), ()
+    made = [split for split in SPLITS if split not in given or split == "train"]
     rows: dict[str, list[int]] = {split: [] for split in made}
-    for row, texts in enumerate(raws["train"].inputs):
-        split = next(split for split, end in _ENDS.items() if bucket(*texts) < end)
+    for row, one in enumerate(given["train"].inputs):
+        number = bucket(*((one,) if isinstance(one, str) else one))
+        split = next(split for split, end in _ENDS.items() if number < end)
         rows[split if split in rows else "train"].append(row)
-    parts = {split: raws["train"].take(chosen) for split, chosen in rows.items() if chosen}
+    parts = {split: given["train"].take(chosen) for split, chosen in rows.items() if chosen}
     sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in rows.items())
     how = "the texts were split 70/15/15" if "test" in made else "validation was set aside from train"
-    others = {split: raw for split, raw in raws.items() if split != "train"}
+    others = {split: texts for split, texts in given.items() if split != "train"}
     return {**others, **parts}, (f"{how} by a stable hash of the text ({sizes}).",)
 
 
@@ -165,13 +169,12 @@ def _leaks(splits: Mapping[str, Texts]) -> list[str]:
     notices = []
     seen: dict[str, set[object]] = {}
     for split, texts in splits.items():
-        inputs = texts.inputs
         for earlier, known in seen.items():
-            if shared := sum(item in known for item in inputs):
+            if shared := sum(item in known for item in texts.inputs):
                 notices.append(
                     f"{shared} of {len(texts)} {split} texts also occur in {earlier}; results may be too good."
                 )
-        seen[split] = set(inputs)
+        seen[split] = set(texts.inputs)
     return notices
 
 

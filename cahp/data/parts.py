@@ -51,7 +51,10 @@ class Parts:
         splits: Mapping[str, str] | None = None,
         documents: str = "paragraph",
     ) -> Dataset:
-        """Read all rows, by the named columns and ``splits``; ``documents`` are the paragraphs or lines of text files.
+        """Read all rows by the named columns; other columns are found by the names in ``cahp.data.rows``.
+
+        ``splits`` maps files of a folder, or published splits, to train, validation and test; other parts are left out.
+        The documents of a text file are its paragraphs, or its lines (``documents="line"``).
 
         Raises:
             DataError: If a part cannot be read, or no split is known.

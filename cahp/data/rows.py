@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from cahp.data.tables import Table, join_quoted
-from cahp.values import DataError, OptionError
+import numpy as np
+
+from cahp.data.tables import Table, join_quoted, row_error
+from cahp.values import DataError, OptionError, Texts
 
 #: Names of text columns that need no option, in the order in which they are tried: a text and its pair, or a text.
 TEXT_COLUMNS: tuple[tuple[str, str | None], ...] = (
@@ -47,32 +50,21 @@ class Columns:
     label: str | None = None
 
 
-@dataclass(frozen=True)
-class RawSplit:
-    """Checked rows of one split, with the labels of the file (``"1.0"`` and 1 become ``"1"``).
+class RawSplit(NamedTuple):
+    """Checked rows of one split, whose classes are the labels of the file (``"1.0"`` and 1 become ``"1"``).
 
-    ``second`` is None for single texts; ``assigned`` is the split that the file assigns to each row, if it does.
+    ``assigned`` is the split that the file assigns to each row, if it does.
     """
 
-    first: tuple[str, ...]
-    second: tuple[str, ...] | None
-    labels: tuple[str, ...]
+    texts: Texts
     assigned: tuple[str, ...] | None = None
     notices: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self.first)
 
-    @property
-    def inputs(self) -> Iterator[tuple[str, ...]]:
-        """The text, or text and pair, of each row."""
-        return zip(self.first, strict=True) if self.second is None else zip(self.first, self.second, strict=True)
-
-    def take(self, rows: Sequence[int]) -> RawSplit:
-        """Return the given rows, in the given order, without their assigned splits."""
-        second = None if self.second is None else tuple(self.second[row] for row in rows)
-        first, labels = tuple(self.first[row] for row in rows), tuple(self.labels[row] for row in rows)
-        return RawSplit(first, second, labels, notices=self.notices)
+def make_texts(first: tuple[str, ...], second: tuple[str, ...] | None, labels: Sequence[str]) -> Texts:
+    """Make texts whose classes are the different ``labels``, in the order in which they first occur."""
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return Texts(first, second, np.array([numbers[label] for label in labels], dtype=np.int64), tuple(numbers))
 
 
 class _UnusableCell(Exception):
@@ -111,28 +103,24 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, docume
             left_out.append(number)
             continue
         if missing:
-            raise table.row_error(number, f"no {join_quoted(missing)}")
+            raise row_error(table.place, table.unit, number, f"no {join_quoted(missing)}")
         try:
             cells = [_label(row[name], names) if name == label else _text(row[name], name) for name in wanted]
         except _UnusableCell as error:
-            raise table.row_error(number, str(error)) from error
+            raise row_error(table.place, table.unit, number, str(error)) from error
         for column, cell in zip(kept, cells, strict=True):
             # A text or label that occurs again takes no further memory.
             column.append(shared.setdefault(cell, cell))
     if not number:
         raise DataError(f"{table.place} has a header but no {table.unit}s of data; add texts.")
     cells_of = {name: tuple(column) for name, column in zip(wanted, kept, strict=True)}
-    notices = table.notices
+    notices: tuple[str, ...] = ()
     if left_out and cells_of[text]:
         lost = f"{len(left_out)} rows without text or label were left out, row {left_out[0]} first"
-        notices += (f"{table.place}: {lost}.",)
-    return RawSplit(
-        cells_of[text],
-        None if pair is None else cells_of[pair],
-        (UNLABELLED,) * len(cells_of[text]) if label is None else cells_of[label],
-        None if split is None else cells_of[split],
-        notices,
-    )
+        notices = (f"{table.place}: {lost}.",)
+    labels = (UNLABELLED,) * len(cells_of[text]) if label is None else cells_of[label]
+    texts = make_texts(cells_of[text], None if pair is None else cells_of[pair], labels)
+    return RawSplit(texts, None if split is None else cells_of[split], notices)
 
 
 def default_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:

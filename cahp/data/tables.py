@@ -48,7 +48,6 @@ class Table:
     columns: tuple[str, ...]
     rows: Callable[[Sequence[str], int | None], Rows]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    notices: tuple[str, ...] = ()
     published: bool = False
     opaque: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,15 +89,10 @@ class Table:
             return self
 
         def rows(wanted: Sequence[str], most: int | None) -> Rows:
-            lines = (line for _, row in self.rows(wanted, None) for line in str(row[TEXT]).split("\n"))
-            numbered = enumerate((line.strip() for line in lines if line.strip()), start=1)
-            return ((number, {TEXT: line}) for number, line in islice(numbered, most))
+            lines = (line.strip() for _, row in self.rows(wanted, None) for line in str(row[TEXT]).split("\n"))
+            return ((number, {TEXT: line}) for number, line in islice(enumerate(filter(None, lines), start=1), most))
 
         return replace(self, unit="line", rows=rows)
-
-    def row_error(self, number: int, problem: str) -> DataError:
-        """Make the error for a row that cannot be used."""
-        return row_error(self.place, self.unit, number, problem)
 
 
 def _as_text(value: object) -> str:
@@ -162,25 +156,7 @@ def _decode(path: Path, place: str) -> str:
     return text
 
 
-def _lines(text: str) -> Iterator[str]:
-    """Yield the lines of a text one by one: a list of short lines would take many times the memory of the text."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
-
-
-def _lines_with(text: str, part: str) -> Iterator[str]:
-    """Yield the lines that contain ``part``; the others cost no step of their own."""
-    end = 0
-    while (position := text.find(part, end)) >= 0:
-        start, end = text.rfind("\n", end, position) + 1 or end, text.find("\n", position)
-        end = len(text) if end < 0 else end
-        yield text[start:end]
-
-
-def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tuple[str, ...] = ()) -> Table:
+def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> Table:
     def read_records() -> Iterator[tuple[int, list[str]]]:
         """Yield records with the line on which each begins, since a quoted field may span several lines."""
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
@@ -203,21 +179,7 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tup
                 raise row_error(place, "line", line, fields)
             yield line, dict(zip(columns, cells, strict=True))
 
-    return Table(place, "line", columns, rows, notices=notices)
-
-
-def _tsv(path: Path, place: str) -> Table:
-    # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
-    text = _decode(path, place)
-    quoted = sum(_looks_quoted(cell) for line in _lines_with(text, '""') for cell in line.split("\t"))
-    notice = f"{place}: {quoted} fields look quoted, but in TSV quotes are part of the text; save the file as CSV."
-    return _delimited(place, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
-
-
-def _looks_quoted(cell: str) -> bool:
-    """Tell whether a field is quoted as in CSV; a regular expression would try every way to pair up its quotes."""
-    inside = cell.removesuffix("\r")
-    return len(inside) > 3 and inside[0] == inside[-1] == '"' and '""' in inside[1:-1]
+    return Table(place, "line", columns, rows)
 
 
 def _json_lines(path: Path, place: str) -> Table:
@@ -235,10 +197,12 @@ def _json_lines(path: Path, place: str) -> Table:
         return row
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
-        for number, line in enumerate(islice(_lines(text), most), start=1):
-            yield number, parsed(number, line)
+        # One by one: a list of short lines would take many times the memory of the text.
+        lines = re.finditer("^.*", text, re.MULTILINE)
+        for number, line in enumerate(islice(lines, most), start=1):
+            yield number, parsed(number, line[0])
 
-    return Table(place, "line", tuple(parsed(1, next(_lines(text)))), rows)
+    return Table(place, "line", tuple(parsed(1, text.partition("\n")[0])), rows)
 
 
 def _text_file(path: Path, place: str) -> Table:
@@ -262,7 +226,8 @@ def _parquet(path: Path, place: str) -> Table:
 
 READERS: Mapping[str, Callable[[Path, str], Table]] = {
     ".csv": lambda path, place: _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL),
-    ".tsv": _tsv,
+    # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
+    ".tsv": lambda path, place: _delimited(place, _decode(path, place), "\t", csv.QUOTE_NONE),
     ".txt": _text_file,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,

@@ -5,15 +5,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hub import Hub, asked_here, serving
-from huggingface_hub import is_offline_mode
 
 from cahp import data
 from cahp import hub as hub_client
@@ -124,24 +121,3 @@ def test_without_a_connection_no_other_commit_than_the_one_named_is_used(tmp_pat
     with asked_here(hub, tmp_path / "hf"):
         assert data.load("hub:org/name").splits["train"].first[0].startswith("new")
         assert old in why_not(f"hub:org/name@{old}")
-
-
-def test_threads_that_go_offline_together_leave_the_client_connected_to_the_hub(hub: Hub) -> None:
-    first_is_in, second_waits = Event(), Event()
-
-    def first() -> None:
-        with hub_client.offline():
-            first_is_in.set()
-            second_waits.wait(10)
-
-    def second() -> bool:
-        first_is_in.wait(10)
-        second_waits.set()
-        with hub_client.offline():
-            return is_offline_mode()
-
-    with ThreadPoolExecutor() as threads:
-        one, two = threads.submit(first), threads.submit(second)
-        one.result(20)
-        assert two.result(20)
-    assert not is_offline_mode()
