@@ -28,12 +28,10 @@ from cahp.models.families import Family, Site
 Probe = Callable[[int, Tensor], None]
 #: Called with a layer's index and the attention weights of every query head; returns their replacement.
 Edit = Callable[[int, Tensor], Tensor]
-#: Called with the site, the layer's index, and the vectors ``(batch, tokens, width)``.
+#: Called with the site, the layer's index, and the input ``(batch, tokens, width)`` of the projection, after all hooks.
 Tap = Callable[[Site, int, Tensor], None]
 #: Called with the output of each layer, ``(batch, tokens, hidden)``, in order; returns its replacement or None.
 Leaving = Callable[[Tensor], Tensor | None]
-#: Called with a layer's index and the input of its output projection, ``(batch, tokens, width)``, after all hooks.
-Taken = Callable[[int, Tensor], None]
 #: The positional and named arguments of a layer, its hidden states first.
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -50,14 +48,13 @@ class ForwardCall:
     edit: Edit | None = None
     tap: Tap | None = None
     leaving: Leaving | None = None
-    taken: Taken | None = None
     #: Stop before the first layer with heads.
     stop: bool = False
     #: The first hidden states of a network without its first layers.
     start: Tensor | None = None
     #: Collects the arguments of every layer.
     record: list[Arguments] | None = None
-    #: Collects the outputs of the network, with attention weights.
+    #: Collects the outputs of the network.
     answers: list[Any] | None = None
 
 
@@ -151,32 +148,23 @@ def _before_weights(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor
 def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     call = _current.get()
     open_channels: Tensor | None = getattr(module, "cahp_open", None)
-    if call.gates is None and call.tap is None and open_channels is None:
+    if call.gates is None and open_channels is None:
         return None
     context: Tensor = args[0]
     if open_channels is not None:
         context = context * open_channels
-    layer: int = module.cahp_layer  # type: ignore[assignment]
     if call.gates is not None:
-        gates = call.gates[..., layer, :]
+        gates = call.gates[..., module.cahp_layer, :]
         kept: Tensor | None = getattr(module, "cahp_kept", None)
         if kept is not None:
             gates = gates[..., kept]
         # (heads) or (batch, heads) -> one factor for every channel of a head, the same for all tokens.
         factors = gates.repeat_interleave(context.shape[-1] // gates.shape[-1], dim=-1)
         context = context * (factors if factors.ndim == 1 else factors[:, None])
-    if call.tap is not None:
-        call.tap("output", layer, context)
     return (context, *args[1:])
 
 
-def _after_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-    taken = _current.get().taken
-    if taken is not None:
-        taken(module.cahp_layer, args[0])  # type: ignore[arg-type]
-
-
-def _before_feed(site: Site, module: nn.Module, args: tuple[Any, ...]) -> None:
+def _after_projection(site: Site, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     tap = _current.get().tap
     if tap is not None:
         tap(site, module.cahp_layer, args[0])  # type: ignore[arg-type]
@@ -202,10 +190,6 @@ def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     return instead if instead is None or whole else (instead, *output[1:])
 
 
-def _before_network(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-    return None if _current.get().answers is None else (args, {**kwargs, "output_attentions": True})
-
-
 def _after_network(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     answers = _current.get().answers
     if answers is not None:
@@ -219,7 +203,6 @@ def attach(
 
     ``layers`` have heads, whose keys and values are shared by ``group`` query heads; ``stack`` are all layers.
     """
-    network.register_forward_pre_hook(_before_network, with_kwargs=True)
     network.register_forward_hook(_after_network)
     for layer in stack:
         layer.register_forward_pre_hook(_before_layer, with_kwargs=True)
@@ -236,13 +219,11 @@ def attach(
             attention.cahp_own = own_function(attention)
             # Whether fused kernels compute the same.
             attention.cahp_fused = bool(getattr(network, "_supports_sdpa", True))  # type: ignore[assignment]
-        output = layer.get_submodule(family.output)
-        output.register_forward_pre_hook(_before_output)
-        output.register_forward_hook(_after_output)
-        output.cahp_layer = index  # type: ignore[assignment]
-        feeds: tuple[tuple[Site, str | None], ...] = ("feed_out", family.feed_out), ("feed_in", family.feed_in)
-        for site, path in feeds:
+        layer.get_submodule(family.output).register_forward_pre_hook(_before_output)
+        sites: tuple[Site, ...] = ("output", "feed_out", "feed_in")
+        for site in sites:
+            path = getattr(family, site)
             if path is not None:
                 projection = layer.get_submodule(path)
-                projection.register_forward_pre_hook(partial(_before_feed, site))
+                projection.register_forward_hook(partial(_after_projection, site))
                 projection.cahp_layer = index  # type: ignore[assignment]

@@ -21,7 +21,6 @@ from cahp.models.attention import (
     ForwardCall,
     Leaving,
     Probe,
-    Taken,
     Tap,
     attach,
     calling,
@@ -82,9 +81,7 @@ Tokens = list[dict[str, list[int]]]
 
 
 class HeadModel:
-    """A classifier whose attention heads can be gated, watched and cut.
-
-    It has a classification head, or is a language model that answers a ``prompt``.
+    """A classifier, or a language model that answers a ``prompt``, whose heads can be gated, watched and cut.
 
     The network is in eval mode with frozen weights and is never changed, so one ``HeadModel`` may serve many threads.
     It has ``layers`` with ``heads`` each before pruning; ``head_counts[layer]`` is the current number of heads (uneven
@@ -260,7 +257,6 @@ class HeadModel:
         edit: Edit | None = None,
         tap: Tap | None = None,
         leaving: Leaving | None = None,
-        taken: Taken | None = None,
         record: list[Arguments] | None = None,
         start: Tensor | None = None,
         precision: Precision = "float32",
@@ -270,9 +266,9 @@ class HeadModel:
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` with gates for each example, multiply each head's context
         vector before the output projection. ``probe`` gets the attention weights of every layer, ``edit`` replaces
-        them, ``tap`` gets the inputs of its projections, ``taken`` those of its output projection after all hooks, and
-        ``leaving`` the output of the layer, which it may replace. ``record`` gets the arguments of every layer.
-        ``start`` are the hidden states at the start of a ``tail``. Matrix products are computed in ``precision``.
+        them, ``tap`` gets the inputs of its projections, and ``leaving`` the output of the layer, which it may replace.
+        ``record`` gets the arguments of every layer. ``start`` are the hidden states at the start of a ``tail``. Matrix
+        products are computed in ``precision``.
         """
         if edit is not None and not self.family.edits:
             raise OptionError(
@@ -280,6 +276,7 @@ class HeadModel:
                 "edit maps"
             )
         answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
+        inputs: dict[str, Any] = batch.tensors if answers is None else {**batch.tensors, "output_attentions": True}
         # Layers that are used in many passes: a probe gets the mean of their weights.
         sums, counts = dict[int, Tensor](), Counter[int]()
 
@@ -293,16 +290,16 @@ class HeadModel:
                     probe(layer, weights)
 
         seeing = see if probe is not None and answers is None else None
-        call = ForwardCall(gates, seeing, edit, tap, leaving, taken, start=start, record=record, answers=answers)
+        call = ForwardCall(gates, seeing, edit, tap, leaving, start=start, record=record, answers=answers)
         # Weights stay in float32. In bfloat16 matrix products use numbers with 8 binary digits instead of 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).
         half = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
         with calling(call), half:
             if vocabulary and self.prompt is not None:
-                logits = self.prompt.logits(self.network, batch.tensors)
+                logits = self.prompt.logits(self.network, inputs)
             else:
-                logits = self.scores(batch.tensors)
+                logits = self.scores(inputs)
         if probe is not None:
             for layer, total in sorted(sums.items()):
                 probe(layer, total / counts[layer])

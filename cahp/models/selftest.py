@@ -2,15 +2,13 @@
 
 A trial run first completes the family of a model that was matched by its structure: architectures of one shape differ
 in how attention weights can be read, whether layers can be run one by one, and which sums a layer computes. Then every
-gate must close its head alone, and cutting heads must equal masking them: transformers has silently ignored head masks
-before, and results of a mask that does nothing would mislead.
+gate must close its head alone, and cutting heads must equal masking them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -134,35 +132,31 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
     )
 
 
-#: The state before a layer, and the inputs of its projections.
-Step = tuple[LayerState, dict[Site, Tensor]]
+#: The states before the first layer and after each, and the inputs of each layer's projections.
+Steps = tuple[list[LayerState], list[dict[Site, Tensor]]]
 
 
-def _run_layers(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step] | None:
-    """Run the layers one by one; return their steps, and at last the state after them.
+def _run_layers(model: HeadModel, batch: Batch, left: list[Tensor]) -> Steps | None:
+    """Run the layers one by one; None if their outputs are not those of a whole pass (``left``)."""
+    seen = [dict[Site, Tensor]() for _ in range(model.layers)]
 
-    None if their outputs are not those of a whole pass (``left``).
-    """
+    def watch(site: Site, layer: int, entering: Tensor) -> None:
+        # OPT joins the tokens of all texts in its feed-forward block.
+        joined = entering.ndim == 2 and len(entering) == batch.tensors["input_ids"].numel()
+        seen[layer][site] = entering.reshape(*batch.tensors["input_ids"].shape, -1) if joined else entering
+
     try:
-        state, steps = model.enter(batch), []
+        states = [model.enter(batch)]
         for layer in range(model.layers):
-            before, seen = state, dict[Site, Tensor]()
-
-            def watch(site: Site, _: int, entering: Tensor, seen: dict[Site, Tensor] = seen) -> None:
-                # OPT joins the tokens of all texts in its feed-forward block.
-                joined = entering.ndim == 2 and len(entering) == batch.tensors["input_ids"].numel()
-                seen[site] = entering.reshape(*batch.tensors["input_ids"].shape, -1) if joined else entering
-
-            state = model.step(state, tap=watch)
-            steps.append((before, seen))
+            states.append(model.step(states[-1], tap=watch))
             # Outputs of layers without heads are compared after the next layer with heads.
-            if len(model.stack) == model.layers and not _close(state.hidden, left[layer]):
+            if len(model.stack) == model.layers and not _close(states[-1].hidden, left[layer]):
                 return None
     except Exception:  # layers that cannot be called one by one raise anything
         return None
-    if len(left) != model.layers or (len(model.stack) <= model.layers and not _close(state.hidden, left[-1])):
+    if len(left) != model.layers or (len(model.stack) <= model.layers and not _close(states[-1].hidden, left[-1])):
         return None
-    return [*steps, (state, {})]
+    return states, seen
 
 
 def _same(left: object, right: object) -> bool:
@@ -173,13 +167,15 @@ def _same(left: object, right: object) -> bool:
     return left is right or (isinstance(left, float | int | str) and left == right)
 
 
-def _find_sums(model: HeadModel, steps: list[Step], family: Family) -> Family:
+def _find_sums(model: HeadModel, steps: Steps, family: Family) -> Family:
     """The family with the place of its normalisation, or without a feed-forward block where that is not known."""
     without_feed = replace(family, feed_out=None, feed_in=None)
     if family.feed_out is None or len(model.stack) > model.layers:
         return without_feed
     pre, post = True, family.feed_in is not None
-    for layer, ((state, seen), (after, _)) in enumerate(pairwise(steps)):
+    states, inputs = steps
+    for layer, seen in enumerate(inputs):
+        state, after = states[layer : layer + 2]
         if seen.keys() < {"output", "feed_out"}:
             return without_feed
         attended = model.projection(layer)(seen["output"])
@@ -276,14 +272,14 @@ def _count_idle_heads(model: HeadModel) -> int:
     rows = torch.cat([open_, 1 - torch.eye(heads, device=model.device), open_])
     gates = rows[:, None].expand(-1, model.layers, -1)
     trial, calls = _Trial(model, range(model.layers)), list[Arguments]()
-    model.logits(many, gates=gates, taken=trial.take, leaving=trial.leave, record=calls)
+    model.logits(many, gates=gates, tap=trial.take, leaving=trial.leave, record=calls)
     if not all(_same_rows(call, len(many)) for call in calls):
         # Something besides hidden states passes from layer to layer and would carry the effect of gates: one at a time.
         trial = _Trial(model, ())
         for layer in range(model.layers):
             trial.layers, alone = (layer,), torch.ones_like(gates)
             alone[:, layer] = rows
-            model.logits(many, gates=alone, taken=trial.take, leaving=trial.leave)
+            model.logits(many, gates=alone, tap=trial.take, leaving=trial.leave)
     for layer in range(model.layers):
         present = _heads_of(model, layer)
         nothing = torch.zeros(len(present), dtype=torch.bool, device=model.device)
@@ -324,10 +320,11 @@ class _Trial:
         #: The layer whose output projection ran last.
         self._layer: int | None = None
 
-    def take(self, layer: int, context: Tensor) -> None:
+    def take(self, site: Site, layer: int, context: Tensor) -> None:
         """Check the input of an output projection: one head's channels are 0, all others as in the open row."""
-        self._layer = layer
-        if layer not in self.layers:
+        if site == "output":
+            self._layer = layer
+        if site != "output" or layer not in self.layers:
             return
         present = _heads_of(self._model, layer)
         parts = context.reshape(*context.shape[:-1], len(present), -1).transpose(0, -2)
