@@ -1,9 +1,8 @@
 """The heads of an architecture (module paths, sizes, special cases), and the architectures known by name.
 
 Most architectures have no row here: ``cahp.models.matching`` makes a ``Family`` from their structure. A row is for
-layers that are shared (ALBERT), or saves the time of the match (BERT and its kin). A row needs
-a ``config.json`` with BERT's names of sizes (``num_hidden_layers``, ``num_attention_heads``, ``hidden_size``).
-``tests/parity`` runs every row and every matched type on a tiny random model.
+layers that are shared (ALBERT), or saves the time of the match (BERT and its kin). It needs a ``config.json`` with
+BERT's names of sizes (``num_hidden_layers``, ``num_attention_heads``, ``hidden_size``).
 """
 
 from __future__ import annotations
@@ -127,12 +126,6 @@ FAMILIES: dict[str, Family] = {
 _APPROXIMATES = "approximates attention without weights between tokens, which are needed to compare heads"
 #: Architectures that cannot be used, and why.
 REFUSED: dict[str, str] = {
-    **dict.fromkeys(
-        ("beit", "clip", "convnext", "deit", "dinov2", "swin", "vit"),
-        "reads images, and heads are compared on texts",
-    ),
-    **dict.fromkeys(("hubert", "wav2vec2", "whisper"), "reads sound, and heads are compared on texts"),
-    **dict.fromkeys(("mamba", "mamba2", "rwkv"), "has no attention heads"),
     "canine": "reads characters and attends over groups of four of them, so its maps are not between tokens of a text",
     "convbert": "combines each head with a convolution, so the two cannot be told apart",
     "diffllama": "subtracts the maps of paired heads from each other, so no head works alone",
@@ -141,7 +134,6 @@ REFUSED: dict[str, str] = {
     "funnel": "shortens the text from block to block, so maps of its layers cannot be compared",
     "ibert": "computes in integers by special projections, whose heads cannot be cut out",
     "jetmoe": "selects the heads of every token among experts, so no head belongs to a layer",
-    "led": "attends within windows and has no whole maps between tokens",
     "longformer": "attends within windows and has no whole maps between tokens",
     "mra": _APPROXIMATES,
     "nystromformer": _APPROXIMATES,

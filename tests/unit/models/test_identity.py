@@ -113,7 +113,7 @@ def test_every_built_in_is_there_with_its_classes(name: str) -> None:
 
 
 def test_an_encoder_that_is_not_the_expected_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "ENCODER_SHA256", "0" * 64)
+    monkeypatch.setitem(identity.ENCODER_FILES, "model.safetensors", "0" * 64)
     assert "--force-reinstall" in why_not("minilm-bbc")
 
 
@@ -217,8 +217,8 @@ def test_a_configuration_that_is_none_is_refused(folder: Path, content: bytes) -
     ("changes", "named"),
     [
         ({"model_type": "fnet"}, "Fourier"),
-        ({"model_type": "vit"}, "images"),
-        ({"model_type": "mamba"}, "no attention heads"),
+        ({"model_type": "vit"}, "no text classifier"),
+        ({"model_type": "mamba"}, "no text classifier"),
         ({"model_type": None}, "no text classifier"),
         ({"model_type": ["bert"]}, "no text classifier"),
         ({"is_decoder": True}, "decoder"),

@@ -142,7 +142,7 @@ def test_a_revision_is_honoured_and_its_commit_recorded(hub: Hub, sound: Path, r
 @pytest.mark.parametrize(
     ("entries", "named"),
     [
-        ({"model_type": "vit"}, "images"),
+        ({"model_type": "vit"}, "no text classifier"),
         ({"model_type": "no-such-type"}, "no-such-type"),
         ({"quantization_config": {}, "is_decoder": True}, "decoder"),
         ({"problem_type": "regression", "id2label": {"0": "score"}}, "problem_type regression"),
