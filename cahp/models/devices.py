@@ -7,18 +7,14 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
 from cahp.values import OptionError
 
-#: The file of Linux with the free memory, and the folder with the limit and use of a container.
-_MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-#: In that folder, by version of the interface: the file with the limit, and the entry of a file with the use.
-_LIMITS = (
-    ("memory.max", "memory.stat", "anon"),
-    ("memory/memory.limit_in_bytes", "memory/memory.stat", "rss"),
-)
+#: The folder of Linux with the limit and use of a container.
+_CONTAINER = Path("/sys/fs/cgroup")
 
 
 def find_device(name: str) -> torch.device:
@@ -110,22 +106,12 @@ def free_bytes(where: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(where)[0])
     if where.type != "cpu":
         return None
-    left = _read_sizes(_MEMORY, "MemAvailable:", unit=1 << 10)
+    left = int(psutil.virtual_memory().available)
     # A container may have less than the machine, or "max". Its cached files do not count: they are freed on demand.
-    for limit, statistics, entry in _LIMITS:
-        with suppress(OSError, ValueError):
-            most = int((_CONTAINER / limit).read_text(encoding="ascii"))
-            left.append(most - sum(_read_sizes(_CONTAINER / statistics, entry, unit=1)))
-    return max(0, min(left)) if left else None
-
-
-def _read_sizes(file: Path, name: str, *, unit: int) -> list[int]:
-    """The sizes of the entry ``name`` in a file of such entries; none if it cannot be read."""
-    try:
-        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
-        return [int(line[1]) * unit for line in lines if line[:1] == [name]]
-    except (OSError, ValueError, IndexError):
-        return []
+    with suppress(OSError, ValueError, KeyError):
+        used = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text(encoding="ascii").splitlines())
+        left = min(left, int((_CONTAINER / "memory.max").read_text(encoding="ascii")) - int(used["anon"]))
+    return max(0, left)
 
 
 def visible_gpus() -> list[str]:
