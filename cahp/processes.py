@@ -1,7 +1,6 @@
 """Several processes that run one command together, as ``accelerate launch`` and ``torchrun`` start them.
 
-Every process runs the same code; work is shared here, and each process gets the whole result. With one process these
-functions do nothing, and import nothing.
+Every process runs the same code; work is shared here, and each gets the whole result. One process imports nothing.
 """
 
 from __future__ import annotations
@@ -73,12 +72,11 @@ def gather(value: T) -> list[T]:
     """The ``value`` of every process, in the order of their ranks; all must call this."""
     if world() == 1:
         return [value]
-    import torch.distributed
+    from accelerate.utils import gather_object
 
     _begin()
-    values: list[T | None] = [None] * world()
-    torch.distributed.all_gather_object(values, value)
-    return values  # type: ignore[return-value]
+    values: list[T] = gather_object([value])
+    return values
 
 
 def total(part: NDArray[Number]) -> NDArray[Number]:
@@ -93,24 +91,20 @@ def from_first(make: Callable[[], T]) -> T:
     global _alone
     if world() == 1:
         return make()
-    import torch.distributed
-
-    _begin()
-    outcome: list[T | Exception | bool | None] = [None, False]
+    value: T | None = None
+    failure: Exception | None = None
     if first():
         _alone += 1
         try:
-            outcome = [make(), False]
+            value = make()
         except Exception as error:
             # The others must raise it too, or they would wait for ever.
-            outcome = [error, True]
+            failure = error
         finally:
             _alone -= 1
-    torch.distributed.broadcast_object_list(outcome, src=0)
-    value, failed = outcome
-    if failed:
-        assert isinstance(value, Exception)
-        raise value
+    value, failure = gather((value, failure))[0]
+    if failure is not None:
+        raise failure
     return value  # type: ignore[return-value]
 
 
