@@ -376,7 +376,7 @@ class WorkClock:
         return self.now
 
 
-def in_this_process(code: str, folder: Path, *paths: Path) -> None:
+def in_this_process(code: str, folder: Path, *paths: Path, failure: str = "") -> None:
     """What ``saving`` runs in a fresh process, without the seconds that it takes to start one."""
     argv, path = sys.argv[:], sys.path[:]
     try:

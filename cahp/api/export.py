@@ -65,7 +65,7 @@ def recover(
         CahpError: If model, mask and data do not fit together; one line with the next step.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    from cahp.models.fitting import save_network
+    from cahp.models.saving import save_network
     from cahp.models.surgery import restore_shapes
 
     settings = replace(read_settings("recover", model, data, options), recover=recover)

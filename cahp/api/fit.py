@@ -63,7 +63,7 @@ def fit(
         CahpError: If model and data do not fit together, or the training diverges.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    from cahp.models import fitting
+    from cahp.models import saving, training
     from cahp.stages.evaluation import evaluate
 
     settings, store = read_settings("fit", model, data, options), store or Store()
@@ -76,7 +76,7 @@ def fit(
         raise OptionError("no training texts are given; name them with --data")
     changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = replace(
-        fitting.PAPER_SCHEDULE if whole else fitting.LORA_SCHEDULE,
+        training.PAPER_SCHEDULE if whole else training.LORA_SCHEDULE,
         **{name: value for name, value in changes.items() if value is not None},
     )
     with show_progress(progress, yes=yes) as reporter:
@@ -93,10 +93,10 @@ def fit(
             digests = (card.sha256, texts.sha256, validation.sha256)
             name = key("fit", 1, *digests, asdict(schedule), settings.seed)
             history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
-            how["checkpoint"] = StoredTraining(store, name)
+            how["checkpoint"] = StoredTraining(store, key("fitting", name))
         if history is None:
             used = None if whole else rank
-            fitted = fitting.fit(card, texts, validation=validation, schedule=schedule, rank=used, **how)
+            fitted = training.fit(card, texts, validation=validation, schedule=schedule, rank=used, **how)
             history = [asdict(epoch) for epoch in fitted.history]
         if fitted and not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
             raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
@@ -113,17 +113,17 @@ def fit(
                 folder = output.folder
             elif whole:
                 # Saved with the weights, so that an interruption after this point does not lose the training.
-                folder = fitting.save_network(
+                folder = saving.save_network(
                     fitted.network,
                     fitted.model.tokenizer,
                     output,
                     made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": history},
                 )
             elif save == "adapter":
-                folder = fitting.save_adapter(fitted, output)
+                folder = saving.save_adapter(fitted, output)
             else:
                 merged = fitted.network.merge_and_unload()
-                folder = fitting.save_network(merged, fitted.model.tokenizer, output)
+                folder = saving.save_network(merged, fitted.model.tokenizer, output)
         try:
             adapted = replace(card, labels=texts.classes, adapter=str(folder))
             classifier = models.load(adapted if save == "adapter" else str(folder.resolve()), device=settings.device)

@@ -77,14 +77,14 @@ def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample |
         OptionError: If two answers begin with the same token, or one is not known to the tokenizer.
         ModelError: If the tokenizer cannot be used.
     """
-    if card.prompt is None:
+    if card.prompt is None or card.language is None:
         return None
     if not any(Path(card.folder, file).is_file() for file in TOKENIZER_FILES):
         # A model on the hub that is only looked at.
         return PromptExample(card.prompt.render(EXAMPLE if one is None else one), ())
     from cahp.models.loading import prompt_reader
 
-    return prompt_reader(card).preview(one)
+    return prompt_reader(card.folder, card.sha256, card.prompt, card.language, card.id).preview(one)
 
 
 def make_prompt(prompt: str | None, answers: Sequence[str]) -> Prompt | None:

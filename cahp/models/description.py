@@ -272,11 +272,7 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
 def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     """Class names, or none for a model without a sequence-classification head.
 
-    Other kinds of labels are refused: a head is described by how attention maps differ between classes, and all
-    outcomes (accuracy, paired differences, KL divergence) are of one class per text.
-
-    Raises:
-        ModelError: If it gives a text a number or several labels at once, with its ``problem_type``.
+    Numbers and several labels at once are refused: heads are described by how attention maps differ between classes.
     """
     written = config.get("architectures")
     heads = written if isinstance(written, list) else [written]

@@ -98,19 +98,13 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
 
 
 @lru_cache(maxsize=8)
-def _reader(folder: str, sha256: str, prompt: Prompt, language: Language, name: str) -> PromptReader:
-    return PromptReader(load_tokenizer(folder, name, prompted=True), prompt, language, name)
-
-
-def prompt_reader(card: ModelCard) -> PromptReader:
-    """The prompt of ``card`` with its tokenizer; no weights are loaded.
+def prompt_reader(folder: str, sha256: str, prompt: Prompt, language: Language, name: str) -> PromptReader:
+    """A prompt with the tokenizer of the model ``name`` of this digest; no weights are loaded.
 
     Raises:
         OptionError: If its answers cannot be told apart; ModelError: if the tokenizer cannot be used.
     """
-    assert card.prompt is not None
-    assert card.language is not None
-    return _reader(card.folder, card.sha256, card.prompt, card.language, card.id)
+    return PromptReader(load_tokenizer(folder, name, prompted=True), prompt, language, name)
 
 
 def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, attention: str, new_head: bool) -> Any:

@@ -1,9 +1,8 @@
 """Match a model type by the structure of its attention, not by its name.
 
 The network is built without weights (on the ``meta`` device), and its attention modules are compared with the table
-``SHAPES``. A row is a way to write attention, not a model: most model types of transformers fit one of them. A module
-must have these names and consistent sizes. The result is a ``Family`` like those in ``cahp.models.families``; the
-loaded model proves it (``cahp.models.selftest``).
+``SHAPES``: a module must have these names and consistent sizes. The loaded model proves the result
+(``cahp.models.selftest``).
 """
 
 from __future__ import annotations

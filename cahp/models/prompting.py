@@ -227,8 +227,5 @@ def _shares(lengths: Sequence[int], room: int) -> list[int]:
     """Number of tokens that each text may keep of ``room``: the longer text is cut first."""
     if len(lengths) == 1:
         return [room]
-    first, second = lengths
-    short = min(lengths)
-    if short > room // 2:
-        return [room - room // 2, room // 2]
-    return [short, room - short] if first <= second else [room - short, short]
+    first = min(lengths[0], max(room - lengths[1], room - room // 2))
+    return [first, room - first]

@@ -1,8 +1,7 @@
-"""Write pruned networks to folders that other programs load, and check such a folder in a fresh process.
+"""Write trained and pruned networks to folders that other programs load, and check these in a fresh process.
 
 A *compact* folder has smaller layers and the file that loads them. A *drop-in* folder has the shapes of the original,
 with zeros for pruned heads. *ONNX* is the compact network for other runtimes, in float32 or with 8-bit weights.
-``cahp.exports.formats`` describes these formats to users.
 """
 
 from __future__ import annotations
@@ -12,22 +11,26 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save_model
+from safetensors.torch import load_file, save_file, save_model
 
+from cahp import processes as parallel
 from cahp.files import scratch
 from cahp.models import compact, to_onnx
 from cahp.models.description import output_head
 from cahp.models.head_model import Batch, HeadModel
+from cahp.models.identity import BUILTINS
 from cahp.models.sketch import quiet
 from cahp.models.surgery import restore_shapes, separate, sizes
-from cahp.models.weights import CONFIG, WEIGHTS
+from cahp.models.training import Fitted
+from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
+from cahp.output import Output
 from cahp.values import CahpError, HeadMask, Input
 
 #: The file that loads a compact model where this package is not installed.
@@ -41,6 +44,51 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         backend.no_truncation()
         backend.no_padding()
     tokenizer.save_pretrained(folder)
+
+
+def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
+    """Write the adapter in float16, and the class names; return the folder."""
+
+    def write() -> Path:
+        output, card = Output.of(out), fitted.model.card
+        with output.whole() as part, quiet():
+            fitted.network.save_pretrained(part)
+            weights = part / ADAPTER
+            save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
+            config = json.loads((part / ADAPTER_CONFIG).read_text())
+            # Never a path of this machine.
+            config["base_model_name_or_path"] = (
+                "sentence-transformers/all-MiniLM-L6-v2" if card.id in BUILTINS else card.id
+            )
+            # PEFT writes a set here, in another order each time.
+            config["target_modules"] = sorted(config["target_modules"])
+            (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+            names = fitted.model.network.config.id2label
+            (part / CONFIG).write_text(json.dumps({"id2label": names}, indent=2) + "\n")
+            (part / "README.md").unlink(missing_ok=True)
+        return output.folder
+
+    # By one process; the others wait, since they may read it next.
+    return parallel.from_first(write)
+
+
+def save_network(
+    network: Any,
+    tokenizer: Any,
+    out: Path | Output,
+    *,
+    made: Callable[[Path], Mapping[str, Any]] | None = None,
+) -> Path:
+    """Write network and tokenizer, as safetensors, whole or not at all; return the folder. See ``Output.whole``."""
+
+    def write() -> Path:
+        output = Output.of(out)
+        with output.whole(made) as part, quiet():
+            network.save_pretrained(part)
+            save_tokenizer(tokenizer, part)
+        return output.folder
+
+    return parallel.from_first(write)
 
 
 def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
@@ -108,12 +156,13 @@ def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[In
     batches = pruned.batches([tokens[0], tokens[-1]], size=2 * len(tokens[-1]["input_ids"]))
     source = Path(to_onnx.__file__).read_text(encoding="utf-8")
     with scratch() as temporary:
-        try:
-            _in_new_process(f"{source}\nmain()\n", file.parent, _save_batches(temporary, batches), file)
-        except _FailedError as error:
-            raise CahpError(
-                f"the ONNX exporter cannot write {pruned.card.id} ({error.reason}); export it as compact or drop-in"
-            ) from error
+        _in_new_process(
+            f"{source}\nmain()\n",
+            file.parent,
+            _save_batches(temporary, batches),
+            file,
+            failure=f"the ONNX exporter cannot write {pruned.card.id} ({{}}); export it as compact or drop-in",
+        )
     for name in (WEIGHTS, _LOADER):
         (file.parent / name).unlink()
 
@@ -155,8 +204,7 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
     """Load the model in ``folder`` in a fresh process, and compare its logits of ``inputs`` with those of ``pruned``.
 
     The Python code ``reads`` defines a function ``answer`` from the path ``folder``. The function takes a batch (arrays
-    by name) and returns the logits, of a language model for every token. The fresh process cannot import this package,
-    which is also missing on the machines where people load the model.
+    by name) and returns the logits, of a language model for every token. It cannot import this package.
 
     Raises:
         CahpError: If the folder cannot be read.
@@ -222,20 +270,18 @@ def _save_batches(folder: Path, batches: Sequence[Batch]) -> Path:
     return folder / "inputs.npz"
 
 
-class _FailedError(CahpError):
-    """The code in the fresh process failed, with this ``reason``."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"the exported model cannot be read in a fresh process ({reason}), so it was not written")
-
-
-def _in_new_process(code: str, folder: Path, *paths: Path) -> None:
+def _in_new_process(
+    code: str,
+    folder: Path,
+    *paths: Path,
+    failure: str = "the exported model cannot be read in a fresh process ({}), so it was not written",
+) -> None:
+    """Run Python code; if it fails, raise a ``CahpError`` with the sentence ``failure``, with the reason for ``{}``."""
     # Isolated mode: neither the current folder nor environment variables change what is imported.
     command = [sys.executable, "-I", "-B", "-c", code, str(folder), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
-        raise _FailedError(_reason(done.stderr))
+        raise CahpError(failure.replace("{}", _reason(done.stderr)))
 
 
 def _reason(printed: str) -> str:

@@ -5,6 +5,7 @@ It needs a network of its own: unlike everything else in this package, training 
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 import threading
@@ -22,7 +23,10 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.models.head_model import HeadModel, Tokens
+from cahp.models.loading import load_model
+from cahp.models.sketch import quiet
 from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
 from cahp.store import StoredTraining
 from cahp.values import Cancelled, Input, Ints, Progress, Texts, report_progress, silent
@@ -52,6 +56,12 @@ class Schedule:
         return self.floor + (1 - self.floor) * falling
 
 
+#: Low-rank adapters need a far higher rate than whole weights.
+LORA_SCHEDULE = Schedule(epochs=4, learning_rate=5e-4)
+#: Three epochs of AdamW at 2e-5 in batches of 32.
+PAPER_SCHEDULE = Schedule()
+
+
 @dataclass(frozen=True)
 class Training:
     """The progress of a training after ``step`` of ``total`` batches (with a time limit: an estimate).
@@ -75,6 +85,63 @@ Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
 #: Scores of the network on held-out texts, higher being better and later ones deciding ties; the last is the accuracy
 #: (or agreement) that an epoch shows. Its argument, if any, is called between batches.
 Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained classifier: its ``network`` (an encoder with an adapter, or with its own weights), and its epochs."""
+
+    model: HeadModel
+    network: Any
+    history: list[Epoch]
+
+
+def fit(
+    card: ModelCard,
+    texts: Texts,
+    *,
+    validation: Texts,
+    schedule: Schedule,
+    rank: int | None = None,
+    device: str = "auto",
+    seed: int = 42,
+    progress: Progress = silent,
+    checkpoint: StoredTraining | None = None,
+) -> Fitted:
+    """Train a classifier on an encoder, and keep the epoch with the highest accuracy on ``validation``.
+
+    ``rank`` is that of low-rank adapters on all its linear layers (LoRA, Hu et al. 2021); None trains all weights with
+    a new head, as the paper does. With a ``checkpoint`` an interrupted training is resumed; see ``optimise``.
+    """
+    torch.manual_seed(seed)
+    model = load_model(card, device_name=device, labels=texts.classes)
+    if rank is None:
+        network = copy.deepcopy(model.network).requires_grad_(True)
+    else:
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(
+            task_type="SEQ_CLS",
+            r=rank,
+            lora_alpha=2 * rank,
+            lora_dropout=0.05,
+            target_modules="all-linear",
+            bias="none",
+        )
+        with quiet():
+            network = get_peft_model(model.network, config)
+    history = train(
+        network,
+        model,
+        texts,
+        validation=validation,
+        schedule=schedule,
+        seed=seed,
+        stage="fit",
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+    return Fitted(model, network, history)
 
 
 def train(
@@ -133,13 +200,12 @@ def optimise(
 
     ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
     the end of a batch. With a ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit
-    for bit, as without the interruption (on the same machine, with as many threads). With seconds ``left`` the training
-    has as many batches as fit; ``scoring`` and ``each`` estimate the seconds of a score and of a batch. See
-    ``TimeBudget``.
+    for bit, as without the interruption (on the same machine, with as many threads). For ``left``, ``scoring`` and
+    ``each`` see ``TimeBudget``.
 
-    ``steps`` ends the training after so many batches. ``groups`` are groups of parameters, as AdamW takes them, with
-    rates of their own. Without ``shared`` every process does the whole training. ``after`` is called with the number
-    of finished batches after each of them.
+    ``steps`` ends the training after so many batches. ``groups`` are groups of parameters with rates of their own, as
+    AdamW takes them. Without ``shared`` every process does the whole training. ``after`` gets the number of batches
+    after each of them.
     """
     torch.manual_seed(seed + (parallel.rank() if shared else 0))
     accelerator = Accelerator(cpu=model.device.type == "cpu")

@@ -14,8 +14,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from cahp import models
-from cahp.models.fitting import save_network
 from cahp.models.head_model import HeadModel
+from cahp.models.saving import save_network
 from cahp.models.surgery import cut, restore_shapes, tail
 from cahp.run.settings import Settings
 from cahp.stages.signatures import collect

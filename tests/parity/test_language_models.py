@@ -19,7 +19,7 @@ from cahp.api.export import export
 from cahp.cards import Prompt
 from cahp.models import saving
 from cahp.models.compact import load_pruned
-from cahp.models.fitting import save_network
+from cahp.models.saving import save_network
 from cahp.models.surgery import cut, restore_shapes
 from cahp.run.prune import Run
 from cahp.run.settings import Settings

@@ -17,7 +17,7 @@ from cahp import data
 from cahp.api import reproduce as task
 from cahp.api.fit import fit
 from cahp.comparison.result import read_upload
-from cahp.models import fitting
+from cahp.models import training
 from cahp.models.training import Schedule
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -123,7 +123,7 @@ def test_what_was_done_is_found_again_and_nothing_unneeded_was_fetched(
 ) -> None:
     before = files_in(out / "classifiers")
     rows = json.loads((out / task.FILE).read_text())["rows"]
-    monkeypatch.setattr("cahp.models.fitting.fit", lambda *_, **__: pytest.fail("fitted again"))
+    monkeypatch.setattr("cahp.models.training.fit", lambda *_, **__: pytest.fail("fitted again"))
     monkeypatch.setattr("cahp.comparison.running.measure_cell", lambda *_: pytest.fail("measured again"))
     hub.requests.clear()
     again = call("reproduce", "--out", out, "--experiments", "bert-base-cased-sst5", "--report", "test", *SHORT)
@@ -183,12 +183,12 @@ def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_t
     def made() -> None:
         fit(settings, out=tmp_path / "out", whole=True, limit=40, measured=(), store=store)
 
-    train = fitting.fit
-    monkeypatch.setattr(fitting, "fit", fitted)
+    train = training.fit
+    monkeypatch.setattr(training, "fit", fitted)
     made()
     made()
     assert fits == [3]
-    monkeypatch.setattr("cahp.models.fitting.PAPER_SCHEDULE", Schedule(epochs=2))
+    monkeypatch.setattr("cahp.models.training.PAPER_SCHEDULE", Schedule(epochs=2))
     made()
     assert fits == [3, 2]
     load = data.load
