@@ -350,7 +350,7 @@ def logits_of(
     scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
     for batch in report_progress(batches, stage, progress):
         with torch.no_grad():
-            logits = model.logits(batch) if network is None else model.scores(batch.tensors, network)
+            logits = model.scores(batch.tensors, network)
         scores[batch.rows] = logits.float().cpu().numpy()
     # A text has scores from one process, and 0 from the others.
     return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)

@@ -51,7 +51,10 @@ class TrainingState:
             next(batches)
         if self._random is not None:
             # Only now: the loader has drawn from the same numbers.
-            _set_random(self._random, self._device)
+            here = len(torch.get_rng_state())
+            torch.set_rng_state(torch.tensor(self._random[:here]))
+            if self._device.type != "cpu":
+                getattr(torch, self._device.type).set_rng_state(torch.tensor(self._random[here:]))
             self._random = None
         yield from batches
 
@@ -76,7 +79,11 @@ class TrainingState:
 
     def state_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The state as arrays and JSON."""
-        random = _random(self._device) if self._random is None else self._random
+        # The random numbers that dropout uses: the processor's, then the device's.
+        generators = [torch.get_rng_state()]
+        if self._device.type != "cpu":
+            generators.append(getattr(torch, self._device.type).get_rng_state())
+        random = torch.cat(generators).numpy() if self._random is None else self._random
         optimizer = self._optimizer.state_dict()
         tensors = {f"weight-{index}": weight.detach() for index, weight in enumerate(self._trained)}
         tensors |= {f"best-{index}": weight for index, weight in enumerate(self._kept or [])}
@@ -105,7 +112,7 @@ class TrainingState:
         self.history = [Epoch(**epoch) for epoch in meta["history"]]
         self._set_weights(stored("weight"))
         if meta["best"] is not None:
-            self._best, self._kept = tuple(np.atleast_1d(meta["best"]).tolist()), stored("best")
+            self._best, self._kept = tuple(meta["best"]), stored("best")
         moments = defaultdict[int, dict[str, Tensor]](dict)
         for place, array in arrays.items():
             name, _, index = place.rpartition("-")
@@ -121,21 +128,6 @@ class TrainingState:
         with torch.no_grad():
             for parameter, value in zip(self._trained, values, strict=True):
                 parameter.copy_(value)
-
-
-def _random(device: torch.device) -> NDArray[np.uint8]:
-    """The states of the random number generators that dropout uses: the processor's, then the device's."""
-    states = [torch.get_rng_state()]
-    if device.type != "cpu":
-        states.append(getattr(torch, device.type).get_rng_state())
-    return torch.cat(states).numpy()
-
-
-def _set_random(state: NDArray[np.uint8], device: torch.device) -> None:
-    here = len(torch.get_rng_state())
-    torch.set_rng_state(torch.tensor(state[:here]))
-    if device.type != "cpu":
-        getattr(torch, device.type).set_rng_state(torch.tensor(state[here:]))
 
 
 # Time --------------------------------------------------------------------------------------------------------------
