@@ -154,7 +154,7 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
     if open_channels is not None:
         context = context * open_channels
     if call.gates is not None:
-        gates = call.gates[..., module.cahp_layer, :]
+        gates = call.gates[..., module.cahp_layer, :]  # type: ignore[index]
         kept: Tensor | None = getattr(module, "cahp_kept", None)
         if kept is not None:
             gates = gates[..., kept]
