@@ -24,7 +24,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.files import expanded, read_array, write_whole
+from cahp.files import UNFINISHED, expanded, read_array, sweep, write_whole
 from cahp.values import CahpError, digest
 
 T = TypeVar("T")
@@ -32,7 +32,6 @@ T = TypeVar("T")
 #: Part of the checksum: bump it with the layout of an entry, and older entries count as absent.
 _FORMAT = b"cahp.store/1"
 _SUFFIX = ".entry"
-_HOUR_NS = 3600 * 10**9
 _PRIVATE = 0o700
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 #: What a reader raises when an entry lacks something or holds something else. Other errors say nothing about the entry.
@@ -175,22 +174,17 @@ class Store:
         return self.folder / f"{key}{_SUFFIX}"
 
     def _evict(self) -> None:
-        """Remove the least recently used entries until the rest fits the limit."""
+        """Remove what killed processes left, and the least recently used entries until the rest fits the limit."""
+        sweep(self.folder, UNFINISHED)
         files = []
-        for path in self.folder.glob(f"*{_SUFFIX}"):
+        for path in self.folder.glob(f"[!.]*{_SUFFIX}"):
             # Another process may remove any of them at any time.
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 files.append((status.st_mtime_ns, status.st_size, path))
-        # A temporary file belongs to a process at work or, after an hour, to one that was killed. The entry just
-        # written tells the time, which may differ from this machine's on a network drive.
-        stale = max((used for used, _, _ in files), default=0) - _HOUR_NS
-        excess = sum(size for _, size, path in files if not path.name.startswith(".")) - self.limit_bytes
-        for used, size, path in sorted(files):
-            if path.name.startswith("."):
-                if used < stale:
-                    path.unlink(missing_ok=True)
-            elif excess > 0:
+        excess = sum(size for _, size, _ in files) - self.limit_bytes
+        for _, size, path in sorted(files):
+            if excess > 0:
                 path.unlink(missing_ok=True)
                 excess -= size
 
