@@ -6,7 +6,7 @@
 
 from cahp.data.dataset import Dataset, match, parse_answers, parse_label_map, parse_splits, sample
 from cahp.data.parts import Parts, guess_columns, guess_splits
-from cahp.data.rows import Columns, RawSplit
+from cahp.data.rows import Columns
 from cahp.data.sources import CatalogueEntry, catalogue, find, known, load, read_inputs
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Columns",
     "Dataset",
     "Parts",
-    "RawSplit",
     "catalogue",
     "find",
     "guess_columns",

@@ -18,11 +18,7 @@ from cahp.values import NO_LABEL, DataError, Ints, OptionError, Texts, digest
 #: Other names of the three splits.
 ALIASES = {
     "training": "train",
-    "dev": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "validation_matched": "validation",
-    "dev_matched": "validation",
+    **dict.fromkeys(("dev", "val", "valid", "validation_matched", "dev_matched"), "validation"),
 }
 SPLITS = ("train", "validation", "test")
 

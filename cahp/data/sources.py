@@ -188,7 +188,6 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
         from cahp.data.arrow import check_saved
 
         check_saved(path)
-
         try:
             loaded = datasets.load_from_disk(str(path))
         except Exception as error:  # damaged files raise errors of any type

@@ -229,9 +229,7 @@ READERS: Mapping[str, Callable[[Path, str], Table]] = {
     # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
     ".tsv": lambda path, place: _delimited(place, _decode(path, place), "\t", csv.QUOTE_NONE),
     ".txt": _text_file,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_lines,
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_lines),
     ".parquet": _parquet,
 }
 

@@ -17,6 +17,7 @@ from cahp.models.description import (
     TOKENIZER_FILES,
     TOKENIZER_SETTINGS,
     add_prompt,
+    check_attention,
     class_names,
     describe,
     describe_config,
@@ -186,6 +187,7 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
             from cahp.models.matching import choose_sketch_head
             from cahp.models.sketch import check_fit
 
+            check_attention(card, count)
             head = choose_sketch_head(read_json(folder / CONFIG)) or "classification"
             check_fit(card, stored, names=card.labels or None, own_head=bool(card.labels), head=head)
             hub.require_consent(model, missing, error=ModelError)

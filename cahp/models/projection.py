@@ -31,11 +31,6 @@ class Projection:
         if not isinstance(self.module, nn.Linear | Conv1D):
             raise TypeError(f"a {type(self.module).__name__} is no linear projection")
 
-    def __call__(self, entering: Tensor) -> Tensor:
-        """What leaves the projection."""
-        leaving: Tensor = self.module(entering)
-        return leaving
-
     @property
     def weight(self) -> Tensor:
         """The weights ``(out, in)``."""

@@ -178,8 +178,8 @@ def _find_sums(model: HeadModel, steps: Steps, family: Family) -> Family:
         state, after = states[layer : layer + 2]
         if seen.keys() < {"output", "feed_out"}:
             return without_feed
-        attended = model.projection(layer)(seen["output"])
-        fed = model.projection(layer, "feed_out")(seen["feed_out"])
+        attended = model.projection(layer).module(seen["output"])
+        fed = model.projection(layer, "feed_out").module(seen["feed_out"])
         real = state.real
         pre &= _close((state.hidden + attended + fed)[real], after.hidden[real])
         post &= (

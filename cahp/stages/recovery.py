@@ -79,9 +79,9 @@ def solve(
             tick()
             before = full_states[index]
             seen, full_states[index] = _run_layer(model, before)
-            whole = before.hidden + model.projection(layer)(seen["output"])
+            whole = before.hidden + model.projection(layer).module(seen["output"])
             residual = seen["feed_in"] if model.family.residual == "post" else whole
-            sums.append(residual + model.projection(layer, "feed_out")(seen["feed_out"]))
+            sums.append(residual + model.projection(layer, "feed_out").module(seen["feed_out"]))
             seen, _ = _run_layer(pruned, behind, until="output")
             attention.add(seen["output"], whole - behind.hidden, behind.real)
         attention.solve(ridge)
@@ -91,7 +91,7 @@ def solve(
             if model.family.residual == "post":
                 residual = seen["feed_in"]
             else:
-                residual = behind.hidden + pruned.projection(layer)(seen["output"])
+                residual = behind.hidden + pruned.projection(layer).module(seen["output"])
             feed.add(seen["feed_out"], whole - residual, behind.real)
         feed.solve(ridge)
         for index, behind in enumerate(pruned_states):
@@ -119,7 +119,7 @@ def _solve_outputs(
                 wanted, entering = seen["output"], _run_layer(pruned, behind[index], until="output")[0]["output"]
             else:
                 wanted, entering = _entering(model, batch, layer), _entering(pruned, batch, layer)
-            equations.add(entering, model.projection(layer)(wanted), batch.tensors["attention_mask"].bool())
+            equations.add(entering, model.projection(layer).module(wanted), batch.tensors["attention_mask"].bool())
         equations.solve(ridge)
         if walks and layer + 1 < model.layers:
             behind = [pruned.step(state) for state in behind]

@@ -63,7 +63,7 @@ def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(mode
         state = model.enter(batch)
         model.step(state, tap=lambda site, _, x, seen=seen: seen.append(x) if site == "output" else None)
         rows.append(seen[0][state.real].double())
-        targets.append(model.projection(0)(seen[0])[state.real].double())
+        targets.append(model.projection(0).module(seen[0])[state.real].double())
     context, y = torch.cat(rows)[:, kept], torch.cat(targets)
     design = torch.cat([context, torch.ones(len(context), 1, dtype=torch.float64)], 1)
     start = torch.cat([model.projection(0).weight[:, kept].T, model.projection(0).bias[None]]).double()
