@@ -161,9 +161,9 @@ def export(
         raise OptionError(f"--recover {recover} needs texts to recover the model on; name some with --data")
     with show_progress(progress, yes=yes) as reporter:
         if has_data:
-            bench = open_bench(settings, store=store, card=card, progress=reporter)
+            bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
             measurements = bench.measurements
-            outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover, watch=reporter.watch)
+            outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
             inputs, full = bench.evaluation.inputs, measurements.evaluate(bench.evaluation)
             data_record = SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
             notices = list(bench.notices)

@@ -31,7 +31,6 @@ from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, sile
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.saving import ReadBack
-    from cahp.models.training import Watch
 
 STAGE = "write"
 #: ``metrics``, ``delta`` and ``outcomes`` of a model that was not evaluated.
@@ -70,12 +69,11 @@ def recovered(
     recover: str,
     schedule: Mapping[str, Any] | None = None,
     allowed: float | None = None,
-    watch: Watch | None = None,
 ) -> tuple[dict[str, Any], Recovered | None]:
     """Recover the model under ``mask``; return its outcomes with the record of the recovery, and the recovery.
 
-    ``schedule`` changes that of a training, ``allowed`` are the seconds of a timed recovery (None: those of the
-    settings), and ``watch`` gets the loss of a training.
+    ``schedule`` changes that of a training, and ``allowed`` are the seconds of a timed recovery (None: those of the
+    settings).
     """
     settings, measurements = bench.settings, bench.measurements
     recovery = bench.recoveries.recover(
@@ -84,7 +82,6 @@ def recovered(
         labels=settings.labels,
         seconds=allowed or parse_duration(settings.recover_time or RECOVER_TIME),
         schedule=schedule,
-        watch=watch,
     )
     states = measure_outcomes(measurements, bench.evaluation, mask, recovered=recovery, seed=settings.seed)
     record = recovery_record(measurements, bench.evaluation, mask, recovery, seed=settings.seed)
@@ -100,7 +97,6 @@ def checkpoint(
     recover: str = "refit",
     epochs: int = 3,
     allowed: float | None = None,
-    watch: Watch | None = None,
     progress: Progress = silent,
 ) -> tuple[bytes, dict[str, Any]]:
     """Cut the model to ``mask``, recover it, and write it; return the folder as a ZIP file, and its results.
@@ -113,7 +109,7 @@ def checkpoint(
     """
     formats.check_card(form, bench.card)
     schedule = {"epochs": epochs} if get_recovery(recover).needs_labels else None
-    outcome, recovery = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed, watch=watch)
+    outcome, recovery = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
         results = write(

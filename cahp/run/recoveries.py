@@ -19,7 +19,7 @@ from cahp.values import DataError, HeadMask, Input, Ints, OptionError, Progress,
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-    from cahp.models.training import Schedule, Watch
+    from cahp.models.training import Schedule
     from cahp.models.training_state import Left
 
 #: With fewer texts none can be held out.
@@ -77,13 +77,11 @@ class Recoveries:
         labels: bool = False,
         seconds: float | None = None,
         schedule: Mapping[str, Any] | None = None,
-        watch: Watch | None = None,
         keep: bool = True,
     ) -> Recovered | None:
         """Recover the pruned model (None for ``none``); a timed recovery takes at most ``seconds``.
 
-        A training changes fields of its usual ``Schedule`` by ``schedule`` and reports its loss to ``watch``. The
-        result is stored if ``keep`` is set.
+        A training changes fields of its usual ``Schedule`` by ``schedule``. The result is stored if ``keep`` is set.
 
         Raises:
             CahpError: If this model cannot be recovered so, or there are too few texts.
@@ -93,14 +91,14 @@ class Recoveries:
             from cahp.stages.distillation import SCHEDULE
 
             limit, changed = seconds if row.timed else None, replace(SCHEDULE, **schedule or {})
-            return self.distill(mask, labels=labels, seconds=limit, schedule=changed, watch=watch, keep=keep)
+            return self.distill(mask, labels=labels, seconds=limit, schedule=changed, keep=keep)
         if row.solves:
             return self.refit(mask, name, keep=keep)
         if not row.needs_labels:
             return None
         from cahp.models.training import Schedule
 
-        return self.finetune(mask, schedule=Schedule(**schedule or {}), watch=watch, keep=keep)
+        return self.finetune(mask, schedule=Schedule(**schedule or {}), keep=keep)
 
     # Refit and mean ablation -----------------------------------------------------------------------------------
 
@@ -160,9 +158,7 @@ class Recoveries:
 
     # Training ------------------------------------------------------------------------------------------------
 
-    def finetune(
-        self, mask: HeadMask, *, schedule: Schedule | None = None, watch: Watch | None = None, keep: bool = True
-    ) -> FineTuned:
+    def finetune(self, mask: HeadMask, *, schedule: Schedule | None = None, keep: bool = True) -> FineTuned:
         """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
 
         An interrupted training is resumed. The result is stored if ``keep`` is set.
@@ -192,7 +188,7 @@ class Recoveries:
                 schedule=schedule,
                 seed=self._seed,
                 progress=resources.progress,
-                watch=watch or resources.watch,
+                watch=resources.watch,
                 checkpoint=StoredTraining(resources.store, key("tuning", 4, *parts, model.device.type)),
             )
         tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
@@ -207,7 +203,6 @@ class Recoveries:
         labels: bool = False,
         seconds: float | None = None,
         schedule: Schedule | None = None,
-        watch: Watch | None = None,
         keep: bool = True,
     ) -> Distilled:
         """Refit the pruned model where possible, then distil it; see ``cahp.stages.distillation.distill``.
@@ -260,7 +255,7 @@ class Recoveries:
                 called="the refit" if refitted is not None and refitted.report.accepted else "the cut model",
                 seed=self._seed,
                 progress=progress,
-                watch=watch or self._resources.watch,
+                watch=self._resources.watch,
                 checkpoint=training,
                 left=left,
             )

@@ -81,16 +81,12 @@ def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_pat
         torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
 
 
-def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(bench: Bench, tmp_path: Path) -> None:
+def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[float] = []
-    content, results = checkpoint(
-        bench,
-        MASK,
-        form=model_form("compact"),
-        recover="finetune",
-        epochs=1,
-        watch=lambda training: seen.append(training.loss),
-    )
+    monkeypatch.setattr(bench.resources, "watch", lambda training: seen.append(training.loss))
+    content, results = checkpoint(bench, MASK, form=model_form("compact"), recover="finetune", epochs=1)
     assert len(results["epochs"]) == 1
     assert seen[-1] == pytest.approx(results["epochs"][0]["loss"])
     zipfile.ZipFile(io.BytesIO(content)).extractall(tmp_path)
