@@ -86,7 +86,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
             "<code>cahp prune --sweep</code> measures all."
         )
     clusters = (
-        "Click a head to see which head covers for it."
+        "Click a head to see its replacement head."
         if all_clusters
         else f"Colours are those of the clusters at {mask.count} heads."
     )
@@ -128,11 +128,11 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
         yield "<p>No head was pruned.</p>"
         return
     yield (
-        "<p>Each pruned head is covered for by the nearest kept head of its cluster or, if its cluster keeps none, by "
+        "<p>The replacement of a pruned head is the nearest kept head of its cluster or, if its cluster keeps none, "
         "the nearest kept head of all.</p>"
     )
     yield table(
-        "Layer.head of each kept head (cluster) and of the heads it covers for",
+        "Layer.head of each kept head (cluster) and of the heads that it replaces",
         ["same cluster", "other clusters"],
         rows,
     )
