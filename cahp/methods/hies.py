@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.scored import Scored, average_rows, mean_sensitivity
 from cahp.registry import Evidence, register
-from cahp.values import Floats, OptionError
+from cahp.values import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +32,6 @@ class ImportanceEntropy(Scored):
     tries: Sequence[Mapping[str, Any]] = ({"alpha": 0.5}, {"alpha": 0.25}, {"alpha": 0.75})
 
     def __init__(self, *, alpha: float = 0.5) -> None:
-        if not 0 <= alpha <= 1:
-            raise OptionError(f"alpha must be between 0 and 1, and is {alpha}")
         self._alpha = alpha
 
     def score(self, evidence: Evidence) -> Floats:

@@ -149,12 +149,7 @@ def mean_simplified_silhouette(distances: Floats, labels: Ints, medoids: Ints) -
     ``distances (N, N)`` symmetric, ``labels (N,)`` indices into ``medoids (k,)``, ``k >= 2``. With ``a`` the
     distance of a point to its own medoid and ``b`` its mean distance to all other medoids: the mean of ``(b -
     a) / max(a, b)`` over the points with ``a > 0``, or 1 if there are none (arXiv 2606.19150).
-
-    Raises:
-        ValueError: If there are fewer than two medoids.
     """
-    if len(medoids) < 2:
-        raise ValueError("one cluster has no other medoid to compare with")
     own = distances[np.arange(len(labels)), medoids[labels]].astype(np.float64)
     others = (distances[medoids].sum(axis=0, dtype=np.float64) - own) / (len(medoids) - 1)
     off_medoid = own > 0

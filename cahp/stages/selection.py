@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def table(
     Raises:
         BudgetError: If a budget is outside ``min_per_layer * L .. N``.
         KneeNotFoundError: If there is no budget, and no knee to stand in for it.
-        OptionError: If ``min_per_layer`` does not fit a layer, or ``representative`` is unknown.
+        OptionError: If ``min_per_layer`` does not fit a layer.
         CahpError: If a salience is not a number.
     """
     layers, heads = salience.shape
@@ -205,12 +205,7 @@ def representatives(labels: Ints, medoids: Ints, ranking: Ranking, how: Represen
 
     ``labels (N,)`` and ``medoids (k,)`` of one clustering. ``"salience"`` takes the member that ranks highest,
     ``"medoid"`` the medoid. If medoids coincide, a cluster may have no members and, by salience, no representative.
-
-    Raises:
-        OptionError: If ``how`` is unknown.
     """
-    if how not in get_args(Representative):
-        raise OptionError(f"unknown representative {how!r}; choose one of {', '.join(get_args(Representative))}")
     if how == "medoid":
         return medoids
     none = len(labels)

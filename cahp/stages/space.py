@@ -9,13 +9,13 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.head_statistics import Signatures, Space
-from cahp.values import OptionError, Progress, SpaceError, silent
+from cahp.values import Progress, SpaceError, silent
 
 Projection = Literal["tsne", "umap", "pca", "none"]
 
@@ -70,10 +70,7 @@ def space(
     Raises:
         SpaceError: If the heads cannot be told apart: fewer than three heads, fewer than two classes with
             examples, attention maps that are not finite, or features that are the same for all heads.
-        OptionError: If the projection is unknown.
     """
-    if projection not in get_args(Projection):
-        raise OptionError(f"unknown projection {projection!r}; choose one of {', '.join(get_args(Projection))}")
     _check(signatures)
     heads, classes, cells = signatures.mean.shape
     size = heads * math.comb(classes, 2) * cells * np.dtype(np.float32).itemsize

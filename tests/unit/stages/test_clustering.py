@@ -69,11 +69,6 @@ def test_the_silhouette_is_one_if_every_point_lies_on_its_medoid() -> None:
     assert mean_simplified_silhouette(line(5, 5, 7), np.array([0, 0, 1]), np.array([0, 2])) == 1.0
 
 
-def test_a_single_medoid_has_no_silhouette() -> None:
-    with pytest.raises(ValueError, match="no other medoid"):
-        mean_simplified_silhouette(line(0, 1), np.array([0, 0]), np.array([0]))
-
-
 def test_three_groups_are_found_again() -> None:
     labels, medoids = cluster(blobs(3, 6)).at(3)
     assert [set(labels[i : i + 6]) for i in (0, 6, 12)] == [{labels[0]}, {labels[6]}, {labels[12]}]
