@@ -23,7 +23,7 @@ from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
-from cahp.store import Entry, key
+from cahp.store import key
 from cahp.values import Bools, Ints, KneeNotFoundError, Progress, SpaceError, silent
 
 Axis = Literal["seed", "sample", "degree"]
@@ -34,7 +34,7 @@ DEGREES = range(2, 9)
 #: Equal parts of the calibration texts, from which other samples are put together.
 SHARDS = 10
 
-_REVISION = 3
+_REVISION = 4
 #: Settings that do not change a selection by the published method.
 _NOT_SELECTING = (
     *IN_DIGESTS,
@@ -117,12 +117,8 @@ class Stability:
 
 def cached(bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None) -> Stability | None:
     """Return an earlier result of ``stability`` with the same arguments from disk, or None."""
-
-    def read(entry: Entry) -> Stability:
-        arrays = entry.arrays
-        return Stability(axis, arrays["values"], arrays["knees"], arrays["keep"].astype(np.bool_))
-
-    return bench.resources.store.read(_key(bench, axis, resamples, budget), read)
+    name = _key(bench, axis, resamples, budget)
+    return bench.resources.store.read(name, lambda entry: Stability(axis, **entry.arrays))
 
 
 def _key(bench: Bench, axis: Axis, resamples: int, budget: int | None) -> str:
@@ -165,10 +161,8 @@ def stability(
             else (range(1, resamples + 1), _over_samples(bench, resamples, progress))
         )
         result = _select_again(axis, values, evidence, budget, bench.settings)
-        bench.resources.store.save(
-            _key(bench, axis, resamples, budget),
-            arrays={"values": result.values, "knees": result.knees, "keep": result.keep.astype(np.uint8)},
-        )
+        arrays = {"values": result.values, "knees": result.knees, "keep": result.keep}
+        bench.resources.store.save(_key(bench, axis, resamples, budget), arrays=arrays)
     return result
 
 
