@@ -90,7 +90,8 @@ def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Pr
     labels = torch.as_tensor(texts.labels, device=model.device)
     tails, kept = divide(model), np.flatnonzero(mask.keep)
     losses = np.zeros(1 + mask.keep.size)
-    done, total = 0, len(texts) * len(kept)
+    # Of all heads, so that every round counts up to the same number.
+    done, total = 0, len(texts) * mask.keep.size
     with torch.inference_mode():
         gates = model.gates(mask.keep)
         for batch in model.batches(model.tokenize(texts.inputs)):

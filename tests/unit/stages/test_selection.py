@@ -218,11 +218,6 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
         select(BY_HAND, broken, budget=4)
 
 
-def test_an_unknown_representative_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"'mean'.*salience, medoid"):
-        select(BY_HAND, SALIENCE, budget=4, representative="mean")  # type: ignore[arg-type]
-
-
 def test_salience_of_other_heads_than_those_clustered_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="does not fit 8 clustered heads"):
         select(BY_HAND, np.ones((2, 5)), budget=4)

@@ -9,7 +9,7 @@ from sklearn.metrics import pairwise_distances
 
 from cahp.head_statistics import Signatures
 from cahp.stages.space import Projection, features, space
-from cahp.values import Cancelled, OptionError, SpaceError
+from cahp.values import Cancelled, SpaceError
 
 #: UMAP compiles for ten seconds first.
 PROJECTIONS = [
@@ -220,11 +220,6 @@ def test_attention_that_is_not_finite_is_refused() -> None:
 def test_a_single_feature_is_refused() -> None:
     with pytest.raises(SpaceError, match="larger pool size"):
         space(scattered(12, classes=2, cells=1))
-
-
-def test_an_unknown_projection_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(OptionError, match=r"'mds'.*tsne, umap, pca, none"):
-        space(scattered(12), projection="mds")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size_limit", [0, 1 << 29])
