@@ -9,14 +9,13 @@ from typing import Any
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp.costs import Costs
 from cahp.exports.report import recipe
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
-from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import measure_mask
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import measure_costs
 from cahp.values import HeadMask, Ints, Progress
 
 
@@ -90,18 +89,10 @@ def measure(explorer: Explorer) -> None:
     results, clusters = explorer.results, explorer.clusters
 
     def work(progress: Progress) -> RunDocument:
-        def time(mask: HeadMask) -> Costs:
-            known = results.costs(mask)
-            if known is None:
-                with LatencyWorker(bench) as worker:
-                    known = worker.costs(mask, progress=progress)
-                results.add_costs(mask, known)
-            return known
-
         return measure_mask(
             bench,
             mask,
-            costs=time,
+            costs=lambda mask: results.costs(mask) or measure_costs(bench, results, mask, progress),
             command=recipe,
             recover=recover,
             selection=selection,

@@ -115,12 +115,11 @@ def _enter(board: BoardState, measured: Outcomes) -> Outcomes:
     return measured
 
 
-def _speed(board: BoardState, progress: Progress) -> Costs:
-    """Time the mask; a time that is already shown is measured again."""
-    again = board.results.speed(board.mask) is not None
-    with LatencyWorker(board.bench) as worker:
-        costs = worker.costs(board.mask, fresh=again, progress=progress)
-    board.results.add_costs(board.mask, costs)
+def measure_costs(bench: Bench, results: Results, mask: HeadMask, progress: Progress, *, fresh: bool = False) -> Costs:
+    """Time the mask in a process of its own, anew if ``fresh``, and enter its costs."""
+    with LatencyWorker(bench) as worker:
+        costs = worker.costs(mask, fresh=fresh, progress=progress)
+    results.add_costs(mask, costs)
     return costs
 
 
@@ -230,8 +229,14 @@ DISTIL: Kind[BoardState, Outcomes] = Kind(
     Rank.BACKGROUND,
     expected=lambda board: recovery_seconds(board.bench, board.recover),
 )
-#: Time the mask on the board in a process of its own.
-SPEED: Kind[BoardState, Costs] = Kind(_speed, lambda board: f"speed-{heads_of_layers(board.mask)}", Rank.RUN)
+#: Time the mask on the board; a time that is already shown is measured again.
+SPEED: Kind[BoardState, Costs] = Kind(
+    lambda board, progress: measure_costs(
+        board.bench, board.results, board.mask, progress, fresh=board.results.speed(board.mask) is not None
+    ),
+    lambda board: f"speed-{heads_of_layers(board.mask)}",
+    Rank.RUN,
+)
 #: Measure all budgets in the background.
 TABLE: Kind[BoardState, BudgetTable] = Kind(
     _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table"
