@@ -85,6 +85,7 @@ def file(
         "notices": [],
         "versions": {},
         "command": "cahp compare",
+        "criticality": None,
         "cells": cells,
     }
 

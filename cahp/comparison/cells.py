@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
-from cahp.comparison.plan import FULL, Cell
+from cahp.comparison.plan import FULL, WITHOUT, Cell
 from cahp.comparison.workspace import Workspace
 from cahp.costs import SelectionCost
 from cahp.outcomes import same_predictions
@@ -128,15 +128,17 @@ def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
 
 
 def _read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
-    if cell.method == FULL:
-        return MaskChoice(HeadMask.full(workspace.card.layers, workspace.card.heads), {}, None, 0.0)
+    if cell.method in (FULL, WITHOUT):
+        keep = np.ones((workspace.card.layers, workspace.card.heads), dtype=np.bool_)
+        keep.flat[[cell.draw] if cell.method == WITHOUT else []] = False
+        return MaskChoice(HeadMask(keep), {}, None, 0.0)
     return workspace.store.read(_choice_key(workspace, cell), MaskChoice.from_entry)
 
 
 def _read_predictions(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> dict[str, Predictions]:
     """The stored predictions by split; they may be those of another cell with the same mask."""
     stored = {}
-    for split, texts in workspace.splits.items():
+    for split, texts in workspace.splits_of(cell).items():
         name = _predictions_key(workspace, cell, mask, recovery, texts)
         predictions = workspace.store.read(name, partial(Predictions.from_entry, texts=texts))
         if predictions is not None:
@@ -208,7 +210,7 @@ def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], 
         for recovery in cell.recoveries:
             stored = _read_predictions(workspace, cell, choice.mask, recovery)
             predictions |= {(recovery, split): known for split, known in stored.items()}
-            missing = {split: texts for split, texts in workspace.splits.items() if split not in stored}
+            missing = {split: texts for split, texts in workspace.splits_of(cell).items() if split not in stored}
             if not missing:
                 continue
             # Load the model before the clock starts.

@@ -136,7 +136,10 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class ComparisonDocument:
-    """Plan and results of a comparison: ``full`` are cells of the full model by seed, ``cells`` those of methods."""
+    """Plan and results of a comparison: ``full`` are cells of the full model by seed, ``cells`` those of methods.
+
+    ``criticality (L, H)`` is the KL divergence on the evaluation texts without each head alone (None: not measured).
+    """
 
     schema: str
     model: ModelRecord
@@ -151,6 +154,7 @@ class ComparisonDocument:
     versions: Mapping[str, str]
     command: str | None
     cells: tuple[CellRecord, ...]
+    criticality: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -289,13 +293,8 @@ class Mean:
             if name in TESTED:
                 low, high = (None, None) if estimate is None or estimate.ci95 is None else estimate.ci95
                 row |= {f"{prefix}low": low, f"{prefix}high": high}
-        return {
-            **row,
-            "n": main_outcome(self.outcomes)[1].n,
-            "seeds": self.seeds,
-            "masks": self.masks,
-            "rejected": self.rejected,
-        }
+        counts = {name: getattr(self, name) for name in ("seeds", "masks", "rejected")}
+        return {**row, "n": main_outcome(self.outcomes)[1].n, **counts}
 
     def to_json(self) -> dict[str, Any]:
         """The mean as a comparison file holds it."""

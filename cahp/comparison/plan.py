@@ -17,8 +17,8 @@ from cahp.values import BudgetError, OptionError
 
 #: The method that the others are compared with, if it takes part.
 REFERENCE = Complementary.name
-#: The full model, in the place of a method's name.
-FULL = "full"
+#: The full model, and the full model without one head, in the place of a method's name.
+FULL, WITHOUT = "full", "without"
 _FIVE_SEEDS = (42, 43, 44, 45, 46)
 
 #: Recoveries that can be compared; the cheapest first.
@@ -144,6 +144,11 @@ class Plan:
         """The cells of the full model, one per seed; only training on labels changes its weights."""
         recoveries = tuple(name for name in self.recoveries if name == "none" or RECOVERIES[name].needs_labels)
         return [Cell(FULL, layers * heads, seed, seed, recoveries=recoveries) for seed in self.seeds]
+
+    def single_cells(self, *, layers: int, heads: int) -> list[Cell]:
+        """The cells of the full model without each head alone, whose flat index is their ``draw``."""
+        seed, total = self.seeds[0], layers * heads
+        return [Cell(WITHOUT, total - 1, seed, seed, head) for head in range(total)]
 
     def settings_to_try(self, name: str) -> Sequence[Mapping[str, Any]]:
         """The settings of a method that the tuning texts choose among; without tuning, the default alone."""

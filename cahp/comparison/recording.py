@@ -38,18 +38,20 @@ def record(
     measured: Mapping[Cell, MeasuredCell],
     cells: Sequence[Cell],
     full_cells: Sequence[Cell],
+    single_cells: Sequence[Cell],
     *,
     estimate: Mapping[str, Any],
     test_opened: int,
     command: str,
     seconds: float,
 ) -> Comparison:
-    """Record measured cells: ``cells`` of methods, and ``full_cells`` of the full model, one per seed."""
+    """Record measured cells: ``cells`` of methods, ``full_cells`` of the full model, and those without a head."""
     plan, settings = workspace.plan, workspace.plan.settings
     splits, tuning = workspace.splits, workspace.tuning_texts
     samples = {seed: SplitRecord.of(settings.select_split, workspace.bench(seed).calibration) for seed in plan.seeds}
     facts = {name: methods.facts(name) for name in plan.methods}
     full = {cell.seed: measured[cell] for cell in full_cells}
+    reference = next(iter(full.values()))
     rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
     document = ComparisonDocument(
         schema=SCHEMA,
@@ -75,8 +77,8 @@ def record(
         versions=versions(),
         command=command,
         cells=tuple(_record_cell(measured[cell], full, rows) for cell in cells),
+        criticality=_measure_criticality([measured[cell] for cell in single_cells], reference, workspace.card.layers),
     )
-    reference = next(iter(full.values()))
     return Comparison(
         document,
         {
@@ -84,6 +86,17 @@ def record(
             for split, evaluations in rows.items()
         },
     )
+
+
+def _measure_criticality(
+    singles: Sequence[MeasuredCell], full: MeasuredCell, layers: int
+) -> tuple[tuple[float, ...], ...] | None:
+    """The mean KL divergence of the model without each head, ``(L, H)``; None if one was not measured."""
+    if any(single.error for single in singles):
+        return None
+    reference = full.predictions["none", "eval"].evaluation
+    apart = [single.predictions["none", "eval"].evaluation.divergences(reference).mean() for single in singles]
+    return tuple(map(tuple, np.reshape(apart, (layers, -1)).tolist()))
 
 
 def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from cahp import hub, models
 from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, save_entry, selection_cost
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
-from cahp.comparison.plan import FULL, Cell, Plan
+from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
 from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
@@ -36,7 +36,8 @@ class ComparisonCost:
     """The estimated cost of a comparison, before it begins: counted in forward passes, timed with one of them.
 
     ``cells`` are all masks, of which ``cached`` are in the store. ``forwards`` are forward passes of one text through
-    the full model for the others, ``choosing`` those of them that select heads (methods that state no cost count as 0).
+    the full model for the others and for the criticality of heads, ``choosing`` those of them that select heads
+    (methods that state no cost count as 0).
     ``minutes`` follow from the measured time of a pass, ``forward_ms``.
     """
 
@@ -95,16 +96,17 @@ def compare(
         raise OptionError(f"{card.no_refit}; choose another recovery")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     full_cells = plan.full_cells(layers=card.layers, heads=card.heads)
+    single_cells = plan.single_cells(layers=card.layers, heads=card.heads)
     measured: dict[Cell, MeasuredCell] = {}
 
     def read_stored(wanted: Sequence[Cell]) -> list[Cell]:
         """Add stored cells to those measured, and return the others."""
         stored = [read_cell(workspace, cell) for cell in wanted]
-        measured.update({one.cell: one for one in stored if not one.lacks(workspace.splits)})
+        measured.update({one.cell: one for one in stored if not one.lacks(workspace.splits_of(one.cell))})
         return [cell for cell in wanted if cell not in measured]
 
-    missing = read_stored((*full_cells, *cells))
-    test_opened = _open_test_split(workspace, bool(missing))
+    missing = read_stored((*full_cells, *cells, *single_cells))
+    test_opened = _open_test_split(workspace, any(cell.method != WITHOUT for cell in missing))
     cost = ComparisonCost(len(cells), len(cells), 0.0, 0.0, 0.0, 0.0)
     if missing:
         jobs = jobs or (1 if dataset is not None or cluster else default_jobs(plan.settings.device))
@@ -140,6 +142,7 @@ def compare(
         measured,
         cells,
         full_cells,
+        single_cells,
         estimate=cost.as_json(),
         test_opened=test_opened,
         command=command,
@@ -177,13 +180,13 @@ def _estimate_cost(
         passes[cell] = max(0.0, choosing - before) + sum(
             RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
             + sum(len(workspace.splits[split]) for split in splits)
-            for recovery, splits in stored.lacks(workspace.splits).items()
+            for recovery, splits in stored.lacks(workspace.splits_of(cell)).items()
         )
     total = sum(passes.values())
     return (
         ComparisonCost(
             cells=cells,
-            cached=cells - sum(cell.method != FULL for cell in missing),
+            cached=cells - sum(cell.method not in (FULL, WITHOUT) for cell in missing),
             forwards=total,
             choosing=total_choosing,
             forward_ms=seconds * 1000,

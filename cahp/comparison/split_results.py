@@ -205,6 +205,11 @@ def _check(results: SplitResults) -> None:
         raise ValueError("an unknown recovery")
     if not results.recoveries or not methods <= set(results.methods) or not results.means or "none" not in results.full:
         raise ValueError("methods that did not take part, or no means")
+    critical = results.document.criticality
+    if critical is not None and (
+        np.shape(critical) != (model.layers, model.heads) or not 0 <= np.min(critical) <= np.max(critical) < np.inf
+    ):
+        raise ValueError("criticality that is negative, or of heads that the model does not have")
     if any(not 0 < budget <= results.total for budget in results.budgets):
         raise ValueError("an impossible budget")
     shapes: set[tuple[int, ...]] = {np.shape(mean) for mean in results.layers.values()}

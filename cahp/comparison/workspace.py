@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp import models
 from cahp.cards import ModelCard
-from cahp.comparison.plan import Plan, without_labels
+from cahp.comparison.plan import WITHOUT, Cell, Plan, without_labels
 from cahp.data import Dataset
 from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.resources import Loader
@@ -75,6 +75,10 @@ class Workspace:
         if seed not in self._benches:
             self._benches[seed] = self._open(replace(self.plan.settings, seed=seed))
         return self._benches[seed]
+
+    def splits_of(self, cell: Cell) -> dict[str, Texts]:
+        """The texts to evaluate a cell on: the criticality of heads is measured on evaluation texts alone."""
+        return {"eval": self.splits["eval"]} if cell.method == WITHOUT else self.splits
 
     def _open(self, settings: Settings) -> Bench:
         return open_bench(

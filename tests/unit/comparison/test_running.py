@@ -427,11 +427,33 @@ def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings
     assert (estimate.cells, estimate.cached) == (4, 0)
     # 60 texts, and gradients of a first batch of 32, which has them all; 60 for the other. Scores count once a seed.
     assert estimate.choosing == (60 + 2 * 32) + 60
-    # The full model and four masks answer 30 texts each; the first of them is measured before.
-    assert estimate.forwards == estimate.choosing + 4 * 30
+    # The full model, four masks and the model without each of 12 heads answer 30 texts each; the first one before.
+    assert estimate.forwards == estimate.choosing + (4 + 12) * 30
     assert estimate.forward_ms > 0
     assert seen[-1] == (round(estimate.forwards), round(estimate.forwards))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_the_criticality_of_a_head_is_the_divergence_without_it_and_is_measured_once(
+    settings: Settings, store: Store
+) -> None:
+    asked = plan(replace(settings, report="test"), "counted", budgets=("4",), seeds=(42,))
+    found = compare(asked, store=store).document
+    bench = open_bench(settings, store=store)
+    keep = np.ones((3, 4), dtype=np.bool_)
+    keep[1, 2] = False
+    without = bench.measurements.evaluate(bench.evaluation, mask=HeadMask(keep))
+    assert found.criticality is not None
+    assert np.shape(found.criticality) == (3, 4)
+    assert found.criticality[1][2] == pytest.approx(without.divergences(bench.full).mean())
+    assert len({value for row in found.criticality for value in row}) == 12
+    said: list[ComparisonCost] = []
+    # Another budget and seed need no criticality again.
+    again = compare(replace(asked, budgets=("5",), seeds=(43,)), store=store, announce=said.append).document
+    assert again.criticality == found.criticality
+    # One mask on 30 evaluation texts and 40 of the test split; the full model is known.
+    assert said[0].forwards - said[0].choosing == 30 + 40
+    assert said[0].cells == 1
 
 
 def test_a_pass_is_timed_also_where_its_answers_are_known(
