@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _MOST_NAMES = 4
 #: The smallest p of a bootstrap of 10,000 draws, as older files have it, and the smallest p that is written out.
 _BOOTSTRAP_FLOOR, _SMALLEST_P = 2 / 10_001, 1e-4
+#: Smaller differences do not matter, by unit, in words and as a number: methods within them are equivalent.
+_MARGINS = {"points": ("1 point", 1.0), "nats": ("0.01 nats", 0.01)}
 
 
 def method_label(method: str) -> str:
@@ -35,7 +37,7 @@ def over(budgets: Sequence[int], all_budgets: Sequence[int]) -> str:
     """The budgets of an area, such as "over all budgets"; ``all_budgets`` are those of the comparison."""
     # Some recoveries are measured at a few budgets; a file from elsewhere may not tell which.
     every = not budgets or set(budgets) == set(all_budgets)
-    return "over all budgets" if every else f"over {_join(list(map(str, budgets)))} heads"
+    return "over all budgets" if every else f"over {join(list(map(str, budgets)))} heads"
 
 
 def describe_test(verdict: Verdict, budgets: Sequence[int]) -> str:
@@ -58,12 +60,32 @@ def describe_p(verdict: Verdict) -> str:
     return f"p < {_SMALLEST_P:.4f}" if verdict.p_holm < _SMALLEST_P else f"p = {verdict.p_holm:.2g}"
 
 
+def is_equivalent(verdict: Verdict) -> bool:
+    """Tell whether two one-sided tests at 5 % show that a difference is smaller than the margin of its unit."""
+    # Answers that never differ have no error, and so show nothing about other texts.
+    if not verdict.tested or verdict.ci95[0] == verdict.ci95[1]:
+        return False
+    from scipy.special import stdtrit
+
+    # They do where the 90 % interval lies within the margin. A bootstrap has no degrees of freedom: take the normal's.
+    one_sided, two_sided = stdtrit(verdict.df or 1e9, [0.95, 0.975])
+    ends = [verdict.pp + (end - verdict.pp) * one_sided / two_sided for end in verdict.ci95]
+    return bool(max(map(abs, ends)) < _MARGINS[verdict.unit][1])
+
+
+def describe_tie(verdict: Verdict) -> str:
+    """The result of a test that is not significant: "equivalent within 1 point", or "not resolved at this n"."""
+    return f"equivalent within {_MARGINS[verdict.unit][0]}" if is_equivalent(verdict) else "not resolved at this n"
+
+
 def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, label: Callable[[str], str] = str) -> str:
     """A test and its statistics in a sentence; ``label`` names methods."""
     ours, other = label(verdict.against), label(verdict.method)
     measure = "" if verdict.outcome == "accuracy" else f" in {name_outcome(verdict.outcome)}"
     if verdict.tie:
         result = f"the difference{measure} between {ours} and {other} is not resolved at this n"
+        if is_equivalent(verdict):
+            result = f"{ours} and {other} are {describe_tie(verdict)}{measure}"
     else:
         better, worse = (ours, other) if verdict.better == verdict.against else (other, ours)
         result = f"{better} is better than {worse}{measure}"
@@ -98,7 +120,7 @@ def headline(results: SplitResults) -> str:
     if not tested:
         return f"Only {ours} was measured, so there is no comparison."
     if _all_tie(results):
-        recoveries = _join([after(recovery) for recovery in tested], "or")
+        recoveries = join([after(recovery) for recovery in tested], "or")
         return f"No difference from {ours} is resolved at this n, {recoveries}."
     clauses = []
     for recovery in tested:
@@ -108,7 +130,7 @@ def headline(results: SplitResults) -> str:
         if areas:
             heads = f"{over(areas[0].budgets, results.budgets)} "
         elif results.overall:
-            heads = f"at {_join(list(dict.fromkeys(str(verdict.budget) for verdict in tests)))} heads "
+            heads = f"at {join(list(dict.fromkeys(str(verdict.budget) for verdict in tests)))} heads "
         clauses.append(f"{heads}{after(recovery)}, {ahead_and_behind(results.against, areas or tests)}")
     sentence = f"{'; '.join(clauses)}."
     return capital(sentence if results.outcome == "accuracy" else f"{name_outcome(results.outcome)}: {sentence}")
@@ -149,8 +171,11 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
     else:
         result = f"{ours} is {' and '.join(parts)}"
         ties = sum(not ahead[name] and not behind[name] for name in tests)
+    same = [describe_tie(own[0]) for own in tests.values() if all(one.tie and is_equivalent(one) for one in own)]
+    ties -= len(same) if ties else 0
     notes = [f"{_count(ties, 'other')} not resolved at this n"] if ties else []
-    notes += [f"one seed, no verdict: {_join(once)}"] if once else []
+    notes += [f"{_count(len(same), 'other')} {same[0]}"] if same else []
+    notes += [f"one seed, no verdict: {join(once)}"] if once else []
     return f"{result} ({'; '.join(notes)})" if notes else result
 
 
@@ -165,13 +190,14 @@ def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[
     labels = []
     for name in names:
         budgets = [str(verdict.budget) for verdict in passed[name]]
-        labels.append(method_label(name) + ("" if name in everywhere else f" (at {_join(budgets)} heads)"))
-    return _join(labels)
+        labels.append(method_label(name) + ("" if name in everywhere else f" (at {join(budgets)} heads)"))
+    return join(labels)
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _join(names: Sequence[str], word: str = "and") -> str:
+def join(names: Sequence[str], word: str = "and") -> str:
+    """Join names for a sentence: "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

@@ -33,7 +33,7 @@ from cahp.values import Estimate, Floats, Unit
 #: Above this corrected p, a test is a tie.
 LEVEL = 0.05
 #: The area is over budgets of up to this share of the heads, where at least two were measured.
-_HEADLINE = 0.2
+HEADLINE = 0.2
 
 
 class CrossedMean(NamedTuple):
@@ -153,7 +153,7 @@ def analyse(
         for key, cells in masks.items()
     ]
     measured = sorted({budget for _, budget in masks})
-    small = [budget for budget in measured if budget <= _HEADLINE * document.model.layers * document.model.heads]
+    small = [budget for budget in measured if budget <= HEADLINE * document.model.layers * document.model.heads]
     covered = tuple(small if len(small) > 1 else measured)
     all_areas: list[Area] = []
     verdicts: list[Verdict] = []

@@ -9,7 +9,7 @@ from typing import Any
 from cahp.board.colours import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.comparison.document import Mean, Verdict
-from cahp.comparison.sentences import after, describe_p, method_label, name_outcome
+from cahp.comparison.sentences import after, describe_p, describe_tie, method_label, name_outcome
 from cahp.figures import marks, palette
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
@@ -211,8 +211,11 @@ def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> 
     ink, traces = palette.ink(dark=dark), []
     measure, unit = (name_outcome(tests[0].outcome), tests[0].unit) if tests else ("accuracy", "points")
     order = sorted(tests, key=lambda test: test.pp)
-    for tie, symbol, name in ((False, "circle", "significant"), (True, "circle-open", "not resolved at this n")):
-        places = [place for place, test in enumerate(order) if test.tie == tie]
+    results = [describe_tie(test) if test.tie else "significant" for test in order]
+    for name in sorted(set(results), reverse=True):
+        tie = name != "significant"
+        symbol = "circle-open" if name.startswith("not") else "diamond-open" if tie else "circle"
+        places = [place for place, result in enumerate(results) if result == name]
         shown = [order[place] for place in places]
         values, ends = [test.pp for test in shown], [test.ci95 for test in shown]
         hover = [

@@ -118,7 +118,8 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
         title=f"At {view.budget} heads, {when}, {ahead_and_behind(results.against, all_tests)}",
         help=f"Points are the lead of {ours} in {name_outcome(results.outcome)} over the other method on the same "
         "texts; lines are 95 % intervals. **Solid** points are significant, **hollow** points are not resolved at this "
-        "n: more texts or seeds might show a difference. One seed allows no verdict. " + _rule(tests),
+        "n: more texts or seeds might show a difference. Hollow **diamonds** are equivalent: two one-sided tests show "
+        "a difference below 1 point, or 0.01 nats. One seed allows no verdict. " + _rule(tests),
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(verdict_sentence(test, results.budgets, label=method_label) for test in tests[:30]),
