@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.comparison.claims import Finding, judge_claims
 from cahp.comparison.document import SCHEMA, Answers, ComparisonDocument
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
-from cahp.files import csv_text, finish_replacing, json_text, read_array
+from cahp.files import csv_text, finish_replacing, json_text, plain_json, read_array
 from cahp.outcomes import to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
@@ -72,6 +73,11 @@ class Comparison:
         """The results on the test split if the comparison reports on it, otherwise on its evaluation texts."""
         return self.results_on(self.document.parts[-1])
 
+    @cached_property
+    def claims(self) -> tuple[Finding, ...]:
+        """What ``results`` say about the paper's claims."""
+        return judge_claims(self.results)
+
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Comparison:
         """Read the comparison in a folder, or in its ``compare.json``.
@@ -121,7 +127,7 @@ class Comparison:
         # The long list last, for people who look at the file.
         cells = document.pop("cells")
         summary = self.summary.to_json() if self.written is None else self.written
-        return {**document, "summary": summary, "cells": cells}
+        return {**document, "claims": plain_json(self.claims), "summary": summary, "cells": cells}
 
 
 def _parse(content: bytes, file: str) -> tuple[ComparisonDocument, Any]:

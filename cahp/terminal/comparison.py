@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cahp.comparison.sentences import after, describe_test, name_outcome, verdict_sentence
+from cahp.comparison.sentences import after, describe_test, describe_tie, is_equivalent, name_outcome, verdict_sentence
 from cahp.outcomes import OUTCOMES
 from cahp.terminal.printing import list_notes
 from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison, SplitResults
+    from cahp.comparison.document import Verdict
     from cahp.comparison.running import ComparisonCost
 
 
@@ -41,6 +42,12 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     yield f"  {summary.rule}"
     for one in shown:
         yield from _verdicts(one)
+    yield ""
+    yield "  the paper's claims on these texts:"
+    for finding in comparison.claims:
+        yield f"    {finding.claim}: {finding.status}. {finding.words}"
+    yield "    Finds the number by itself: `cahp prune --budget auto` compares with unstructured data."
+    yield ""
     for row in summary.consensus:
         yield (
             f"  heads     at {row.budget}: {len(row.everybody)} kept by all {row.methods} methods with every seed, "
@@ -80,6 +87,12 @@ def _table(results: SplitResults, recovery: str) -> Iterator[str]:
         yield f"    {rejected}"
 
 
+def _note(test: Verdict) -> str:
+    if not test.tested:
+        return ", one seed: no verdict"
+    return f", {describe_tie(test)}" if is_equivalent(test) else ""
+
+
 def _verdicts(result: SplitResults) -> Iterator[str]:
     tests, place = (*result.overall, *result.verdicts), f"{result.split}, {name_outcome(result.outcome)}"
     for test in tests:
@@ -87,10 +100,10 @@ def _verdicts(result: SplitResults) -> Iterator[str]:
             yield f"    {result.split}: {verdict_sentence(test, result.budgets)}"
     ties = [test for test in tests if test.tie]
     if ties:
-        yield f"    {place}: not resolved at this n in {len(ties)} of {len(tests)} tests:"
+        yield f"    {place}: no difference is resolved at this n in {len(ties)} of {len(tests)} tests:"
         where: dict[str, list[str]] = {}
         for test in ties:
             group = where.setdefault(describe_test(test, result.budgets), [])
-            group.append(f"{test.method} ({test.lead}{'' if test.tested else ', one seed: no verdict'})")
+            group.append(f"{test.method} ({test.lead}{_note(test)})")
         for place, methods in where.items():
             yield f"      {place}: {result.against} and {', '.join(methods)}"

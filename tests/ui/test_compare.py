@@ -24,12 +24,14 @@ from assets import bundle
 from cahp import bundled, data
 from cahp.comparison import Comparison, Plan
 from cahp.comparison import plan as planning
+from cahp.comparison.claims import judge_compression, judge_critical_heads
 from cahp.comparison.plan import PRESETS
 from cahp.comparison.result import read_shown
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import headline, short_headline
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.ui.compare import claims
 from cahp.ui.compare import own as compare_own
 from cahp.values import CahpError, Cancelled, Progress
 
@@ -73,6 +75,12 @@ def charted(app: AppTest) -> list[dict[str, Any]]:
     return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
 
 
+def chart(app: AppTest, name: str) -> dict[str, Any]:
+    return next(
+        json.loads(one.proto.spec) for one in app.get("plotly_chart") if one.proto.id.endswith(f"-chart-{name}")
+    )
+
+
 def said(app: AppTest) -> str:
     return "\n".join(one.value for one in (*app.markdown, *app.caption, *app.subheader)).replace("\\", "")
 
@@ -88,7 +96,7 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert app.subheader[0].value == short_headline(found)
     assert f"**{found.document.model.id} on {found.document.data.id}.** {headline(found)}" in said(app)
     assert "measured on An abacus, 20" in said(app)
-    assert len(charted(app)) == 5
+    assert len(charted(app)) == 7
     assert "bundled" in app.selectbox(key="compare-which").options[0]
 
 
@@ -117,13 +125,13 @@ def test_a_bundled_comparison_that_is_broken_is_named_and_the_others_are_shown(s
     app = page()
     assert not app.exception
     assert "The bundled comparison other cannot be shown" in app.error[0].value.replace("\\", "")
-    assert len(charted(app)) == 5
+    assert len(charted(app)) == 7
 
 
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
     assert not app.exception
-    curve = charted(app)[0]
+    curve = chart(app, "compare-accuracy")
     assert curve["layout"]["yaxis"]["title"]["text"] == "agreement on validation (%)"
     lines = [trace for trace in curve["data"] if trace["mode"] == "lines+markers"]
     # The one that was not chosen stays behind, faint and not in the legend.
@@ -134,18 +142,62 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     assert "methods" not in app.query_params
     assert app.query_params["recovery"] == "refit"
     assert app.query_params["at"] == "6"
-    assert len([trace for trace in charted(app)[0]["data"] if trace["mode"] == "lines+markers"]) == 3
+    assert len([trace for trace in chart(app, "compare-accuracy")["data"] if trace["mode"] == "lines+markers"]) == 3
     assert app.query_params["outcome"] == "agreement"
     app.segmented_control(key="compare-outcome").set_value("kl").run()
     assert "outcome" not in app.query_params
-    assert charted(app)[0]["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
+    assert chart(app, "compare-accuracy")["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
+
+
+def test_the_claims_of_the_paper_are_judged_at_the_chosen_budget_and_recovery(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "premise_folder", lambda: tmp_path / "premise")
+    app = page(recovery="refit", at="4")
+    assert not app.exception
+    comparison = read_shown(shipped / "tiny")
+    first, second = judge_compression(comparison.results, "refit"), judge_critical_heads(comparison.results, 4)
+    assert f"1. Better at high compression: {first.status}" in said(app)
+    assert f"2. Keeps critical intermediate heads: {second.status}" in said(app)
+    assert first.words in said(app)
+    assert second.words in said(app)
+    kept = chart(app, "claim-criticality")["data"]
+    assert [trace["name"] for trace in kept] == ["random, 95 %", "CAHP", "magnitude", "random"]
+    assert [word.rsplit(", ", 1)[1].split(":")[0] for word in kept[1]["hovertext"]][-2:] == ["layer 2", "all layers"]
+    upper, lower = (
+        [trace["name"] for trace in chart(app, "claim-compression")["data"] if trace.get("yaxis", "y") == axis]
+        for axis in ("y", "y2")
+    )
+    assert set(lower) == {"magnitude", "random"} < set(upper)
+    model = comparison.document.model.id
+    assert f"The Stability page compares the published rule with unstructured data, once {model}" in said(app)
+    assert any(f"cahp premise --model {model}" in block.value for block in app.code)
+    # What ``cahp premise`` measured is shown once it is bundled.
+    (tmp_path / "premise").mkdir()
+    (tmp_path / "premise" / "tiny.json").write_text(json.dumps(premise(model)))
+    app.run()
+    assert "Heads of one cluster are redundant: supported" in said(app)
+    assert "costs 0.020 nats (0.000 to 0.030) beyond the sum of both" in said(app)
+    assert "p = 0.01 (999 permutations), n = 12 and 54 pairs, 100 texts." in said(app)
+    assert "predicts 50.0 % of its output (40.0 to 60.0), a random head 50.0 % (40.0 to 60.0)." in said(app)
+    assert [*chart(app, "claim-premise")["data"][0]["x"]] == [0.02, 0.001]
+
+
+def premise(model: str) -> dict[str, Any]:
+    """What ``cahp premise`` writes about a model."""
+    pair = {"ci95": [0.0, 0.03], "unit": "nats", "n": 12}
+    difference = {"value": 0.019, "ci95": [0.01, 0.03], "p": 0.01, "permutations": 999}
+    interaction = {"within": {"value": 0.02, **pair}, "between": {"value": 0.001, **pair}, "difference": difference}
+    r2 = {name: {"value": 0.5, "ci95": [0.4, 0.6], "n": 8} for name in ("representative", "random", "difference")}
+    shared = {"schema": "cahp.premise/1", "model": model, "data": "reviews", "texts": 100}
+    return {**shared, "pairs": {"within": 12, "between": 54}, "interaction": interaction, "r2": r2}
 
 
 def test_an_address_that_names_what_is_not_there_shows_everything(shipped: Path) -> None:
     app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
     assert not app.exception
     assert not {"recovery", "at", "methods", "outcome"} & set(app.query_params)
-    assert len(charted(app)) == 5
+    assert len(charted(app)) == 7
 
 
 def test_without_a_bundled_comparison_the_page_says_how_to_make_one(bare: None) -> None:
@@ -165,7 +217,7 @@ def test_a_file_of_one_s_own_is_shown_or_refused(bare: None, folder: Path) -> No
     assert not app.exception
     assert not app.error
     assert "From your file" in said(app)
-    assert len(charted(app)) == 5
+    assert len(charted(app)) == 7
 
 
 # One's own --------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.result import read_upload
 from cahp.comparison.sentences import headline, method_label, short_headline
 from cahp.run.document import machine
-from cahp.ui.compare import own, results
+from cahp.ui.compare import claims, own, results
 from cahp.ui.compare.view import draw_filters
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
@@ -68,6 +68,7 @@ def draw(explorer: Explorer) -> None:
     )
     _draw_notes(shown)
     view = draw_filters(shown)
+    claims.draw(explorer, shown, view)
     shown = choice.comparison.results_on(shown.document.parts[-1], view.outcome)
     results.draw_curve(shown, view)
     results.draw_differences(shown, view)

@@ -13,7 +13,7 @@ from cahp.ui.session.work import NULL, pass_seconds
 from cahp.words import duration
 
 
-def draw(explorer: Explorer, *, place: str) -> None:
+def draw(explorer: Explorer, *, place: str, title: str | None = None) -> None:
     """Draw the curve, its band and what follows from both; without a band, the offer to compute it."""
     if explorer.clusters is None:
         return
@@ -21,9 +21,8 @@ def draw(explorer: Explorer, *, place: str) -> None:
     band = None if null is None else null.band
     display.show(
         silhouette(curve.ks, curve.mss, curve.knee or None, null=band, dark=display.is_dark()),
-        title=f"The published rule stops at {curve.knee} clusters"
-        if curve.knee
-        else "The published rule does not stop",
+        title=title
+        or (f"The published rule stops at {curve.knee} clusters" if curve.knee else "The published rule does not stop"),
         help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line "
         "marks the knee of the curve, smoothed by a polynomial: the published rule stops there. The grey band contains "
         "the curves of unstructured data. In these data a random rotation has mixed the features of the heads: means "

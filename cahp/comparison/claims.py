@@ -1,0 +1,200 @@
+"""The paper's claims, tested on a finished comparison: each with a verdict and its n, in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.comparison.document import AreaVerdict, CellRecord, ComparisonDocument, Verdict
+from cahp.comparison.sentences import after, ahead_and_behind, join, method_label, name_outcome
+from cahp.comparison.split_results import SplitResults
+from cahp.comparison.statistics import HEADLINE, crossed_mean
+from cahp.outcomes import OUTCOMES
+from cahp.values import Estimate
+from cahp.words import capital
+
+COMPRESSION, CRITICAL = "Better at high compression", "Keeps critical intermediate heads"
+#: The baseline of the second claim.
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a comparison says about a claim after a recovery (None: before any) at a budget (None: several).
+
+    ``status`` is the verdict in two or three words, ``words`` the sentence with its numbers.
+    """
+
+    claim: str
+    status: str
+    words: str
+    recovery: str | None = None
+    budget: int | None = None
+
+
+def judge_claims(results: SplitResults) -> tuple[Finding, ...]:
+    """Judge the first claim after every recovery, and the second one at every budget."""
+    budgets = results.budgets if results.document.criticality is not None else results.budgets[:1]
+    return (
+        *(judge_compression(results, recovery) for recovery in results.by_cost),
+        *(judge_critical_heads(results, budget) for budget in budgets),
+    )
+
+
+# Better at high compression ------------------------------------------------------------------------------------
+
+
+def small_budgets(results: SplitResults) -> tuple[int, ...]:
+    """The budgets of up to 20 % of the heads."""
+    return tuple(budget for budget in results.budgets if budget <= HEADLINE * results.total)
+
+
+def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
+    """The tests of the area up to 20 % of the heads; without one (older files), of each budget up to there."""
+    small = small_budgets(results)
+    areas: list[Verdict] = [
+        area for area in results.overall if area.recovery == recovery and set(area.budgets) <= set(small)
+    ]
+    return areas or [test for test in results.verdicts if test.recovery == recovery and test.budget in small]
+
+
+def best_rivals(results: SplitResults, recovery: str, count: int = 3) -> list[str]:
+    """The methods with the best mean outcome at up to 20 % of the heads, except random ones.
+
+    Only those count that were measured at the same budgets and with as many seeds as CAHP.
+    """
+    budgets = set(small_budgets(results)) & set(results.budgets_after(recovery)) or results.budgets_after(recovery)
+    means: dict[str, float] = {}
+    for method, participant in results.methods.items():
+        pairs = [
+            (results.means.get((recovery, results.against, budget)), results.means.get((recovery, method, budget)))
+            for budget in budgets
+        ]
+        own = [mean for ours, mean in pairs if ours and mean and mean.seeds == ours.seeds]
+        if method != results.against and not participant.random and len(own) == len(pairs):
+            means[method] = float(np.mean([results.estimate(mean).value for mean in own]))
+    return sorted(means, key=lambda name: means[name], reverse=not OUTCOMES[results.outcome].lower_is_better)[:count]
+
+
+def judge_compression(results: SplitResults, recovery: str) -> Finding:
+    """Judge whether CAHP is better than the other methods at up to 20 % of the heads."""
+    tests, measure = compression_tests(results, recovery), name_outcome(results.outcome)
+    tested = [test for test in tests if test.tested]
+    ahead = {test.method for test in tested if test.better == results.against}
+    behind = {test.method for test in tested if test.better == test.method}
+    if not tests:
+        words = f"{capital(after(recovery))}, nothing was tested at up to 20 % of the heads."
+        return Finding(COMPRESSION, "not tested", words, recovery)
+    if not tested:
+        status = "no verdict from one seed"
+    elif not ahead and not behind:
+        status = "not resolved at this n"
+    elif not behind:
+        status = "supported" if ahead == {test.method for test in tested} else "partly supported"
+    else:
+        status = "mixed" if ahead else "not supported"
+    budgets = f"at {join(list(dict.fromkeys(str(test.budget) for test in tests)))}"
+    if isinstance(tests[0], AreaVerdict):
+        budgets = f"over {join(list(map(str, tests[0].budgets)))}"
+    seeds = max(test.seeds for test in tests)
+    words = (
+        f"{capital(measure)}, {after(recovery)}, {budgets} of {results.total} heads: "
+        f"{ahead_and_behind(results.against, tests)}; n = {tests[0].n:,} texts, {seeds} seed{'s' * (seeds > 1)}."
+    )
+    if results.outcome != "kl":
+        words += f" This comparison has no KL divergence, so {measure} stands for it."
+    return Finding(COMPRESSION, status, words, recovery)
+
+
+# Keeps critical intermediate heads -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class KeptShares:
+    """Shares of criticality that the masks of a method keep, with the ``seeds (M,)`` of the masks.
+
+    ``shares (M, L + 2)`` are those of each layer, of the middle third of the layers, and of all layers.
+    """
+
+    seeds: NDArray[np.int64]
+    shares: NDArray[np.float64]
+
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """The mean over masks, ``(L + 2,)``."""
+        return np.asarray(self.shares.mean(axis=0))
+
+    def middle_by_seed(self) -> dict[int, float]:
+        """The share of the middle third by seed, the mean over masks."""
+        return {int(seed): float(self.shares[self.seeds == seed, -2].mean()) for seed in np.unique(self.seeds)}
+
+
+def middle_third(layers: int) -> slice:
+    """The layers in the middle third; both of two."""
+    return slice(layers // 3, layers - layers // 3)
+
+
+def kept_shares(document: ComparisonDocument, budget: int) -> dict[str, KeptShares]:
+    """The shares of criticality that each method keeps at a budget; none where criticality was not measured."""
+    if document.criticality is None:
+        return {}
+    criticality, layers = np.array(document.criticality), document.model.layers
+    groups = np.vstack([np.eye(layers), np.zeros(layers), np.ones(layers)])
+    groups[-2, middle_third(layers)] = 1
+    whole = groups @ criticality.sum(axis=1)
+    masks: dict[str, list[CellRecord]] = {}
+    for cell in document.finished:
+        if cell.budget.attained == budget:
+            masks.setdefault(cell.method, []).append(cell)
+    shares = {}
+    for method, cells in masks.items():
+        kept = (np.array([document.mask(cell) for cell in cells]) * criticality).sum(axis=2) @ groups.T
+        # Nothing is a share of layers without criticality.
+        share = np.divide(kept, whole, out=np.full(kept.shape, np.nan), where=whole > 0)
+        shares[method] = KeptShares(np.array([cell.seed for cell in cells]), share)
+    return shares
+
+
+def compare_shares(shares: Mapping[str, KeptShares], against: str) -> Estimate | None:
+    """The lead of CAHP over random selection in the middle third, in points, paired by seed.
+
+    Its interval is Student's over seeds, and its ``n`` their number; None with fewer than two seeds.
+    """
+    if against not in shares or RANDOM not in shares:
+        return None
+    ours, random = shares[against].middle_by_seed(), shares[RANDOM].middle_by_seed()
+    leads = [100 * (ours[seed] - random[seed]) for seed in ours if seed in random]
+    if len(leads) < 2 or not np.all(np.isfinite(leads)):
+        return None
+    mean = crossed_mean(np.array(leads)[:, None])
+    return Estimate(mean.mean, (mean.low, mean.high), len(leads), "points")
+
+
+def judge_critical_heads(results: SplitResults, budget: int) -> Finding:
+    """Judge whether CAHP keeps more of the criticality of the middle third of the layers than random selection."""
+    document = results.document
+    if document.criticality is None:
+        return Finding(CRITICAL, "not measured", "The criticality of heads was not measured in this comparison.")
+    shares, layers = kept_shares(document, budget), range(document.model.layers)[middle_third(document.model.layers)]
+    where = f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
+    parts = [
+        f"{words} keeps {Estimate(float(shares[name].means[-2]), None, 1, 'share').text}"
+        for name, words in {results.against: method_label(results.against), RANDOM: "random selection"}.items()
+        if name in shares and np.isfinite(shares[name].means[-2])
+    ]
+    words = f"Of the criticality of the middle third ({where}), at {budget} of {results.total} heads, "
+    words += join(parts) if parts else "nothing was measured"
+    lead, status = compare_shares(shares, results.against), "no verdict"
+    if lead is None:
+        words += "; a verdict needs random selection and two seeds"
+    else:
+        words += f": {lead.text} ({lead.span}) for {method_label(results.against)}, {lead.n} seeds"
+        status = "not resolved at this n"
+        if lead.excludes(0):
+            status = "supported" if lead.value > 0 else "not supported"
+    texts = document.data.eval
+    words += f"; every head removed alone on n = {texts.examples:,} texts of {texts.split}."
+    return Finding(CRITICAL, status, words, budget=budget)

@@ -1,0 +1,224 @@
+"""The paper's claims, judged on comparisons whose numbers can be worked out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from comparisons import KEPT, LAYERS, cell, document, file, made, told, varied, verdict
+from scipy import stats
+
+from cahp.comparison import Comparison, SplitResults
+from cahp.comparison.claims import (
+    CRITICAL,
+    best_rivals,
+    compare_shares,
+    judge_claims,
+    judge_compression,
+    judge_critical_heads,
+    kept_shares,
+    middle_third,
+)
+from cahp.comparison.document import ComparisonDocument, Verdict
+from cahp.comparison.sentences import ahead_and_behind, is_equivalent, verdict_sentence
+from cahp.comparison.statistics import crossed_mean
+from cahp.values import Unit
+
+#: By layer 6 and 10 nats in all.
+CRITICALITY = ((3.0, 2.0, 1.0), (4.0, 0.0, 6.0))
+#: Another random mask, which keeps 2 and 4 nats.
+OTHER = {"0": [1], "1": [0, 1]}
+
+
+def measured(*, other: dict[str, list[int]]) -> Comparison:
+    """CAHP and random selection with two seeds and criticality; ``other`` is the random mask of the second seed."""
+    right = np.arange(8) % 2 == 0
+    kept = [
+        *(("complementary", seed, KEPT["complementary"]) for seed in (1, 2)),
+        *(("random", seed, one) for seed, one in ((1, KEPT["random"]), (2, other))),
+    ]
+    cells = [cell(name, row, heads, right, seed=seed) for row, (name, seed, heads) in enumerate(kept)]
+    shown = replace(document(cells, seeds=(1, 2)), criticality=CRITICALITY)
+    return Comparison(shown, {"eval": told([right] * 5)})
+
+
+# Keeps critical intermediate heads
+
+
+def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
+    shares = kept_shares(measured(other=OTHER).document, 3)
+    # 3 of 6 and 0 + 6 of 10; then 9 of 16 in the middle third, which is both layers, and of all layers.
+    assert shares["complementary"].means == pytest.approx([0.5, 0.6, 9 / 16, 9 / 16])
+    assert shares["random"].shares == pytest.approx(
+        np.array([[1 / 6, 0.4, 5 / 16, 5 / 16], [2 / 6, 0.4, 6 / 16, 6 / 16]])
+    )
+
+
+@pytest.mark.parametrize(
+    ("layers", "middle"), [(1, [0]), (2, [0, 1]), (3, [1]), (4, [1, 2]), (6, [2, 3]), (12, [4, 5, 6, 7])]
+)
+def test_the_middle_third_lies_in_the_middle(layers: int, middle: list[int]) -> None:
+    assert list(range(layers))[middle_third(layers)] == middle
+
+
+def test_the_lead_over_random_selection_is_paired_by_seed_with_student_s_interval() -> None:
+    shares = kept_shares(measured(other=OTHER).document, 3)
+    lead = compare_shares(shares, "complementary")
+    assert lead is not None
+    # 100 * (9 - 5) / 16 and 100 * (9 - 6) / 16.
+    assert (lead.value, lead.n) == (pytest.approx(21.875), 2)
+    reach = stats.t.ppf(0.975, 1) * np.std([25, 18.75], ddof=1) / np.sqrt(2)
+    assert (lead.low, lead.high) == pytest.approx((21.875 - reach, 21.875 + reach))
+
+
+def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
+    unclear, clear = (measured(other=other).results for other in (OTHER, KEPT["random"]))
+    assert judge_critical_heads(unclear, 3).status == "not resolved at this n"
+    finding = judge_critical_heads(clear, 3)
+    assert finding.status == "supported"
+    assert (
+        "CAHP keeps 56.2 % and random selection keeps 31.2 %: +25.0 pp (25.0 to 25.0) for CAHP, 2 seeds"
+        in finding.words
+    )
+    assert "n = 8 texts" in finding.words
+    swapped = judge_critical_heads(replace(clear, against="random", document=clear.document), 3)
+    assert swapped.status == "not resolved at this n"
+
+
+def test_one_seed_and_older_comparisons_allow_no_verdict_on_critical_heads() -> None:
+    right = np.ones(8, dtype=np.bool_)
+    once = made({name: [right] for name in KEPT})
+    assert judge_critical_heads(once.results, 3).status == "not measured"
+    once = Comparison(replace(once.document, criticality=CRITICALITY), once.answers)
+    assert judge_critical_heads(once.results, 3).status == "no verdict"
+    assert [one.status for one in judge_claims(once.results) if one.claim == CRITICAL] == ["no verdict"]
+
+
+def test_layers_without_criticality_keep_no_share_of_it() -> None:
+    shown = replace(measured(other=OTHER).document, criticality=((0.0, 0.0, 0.0), CRITICALITY[1]))
+    means = kept_shares(shown, 3)["complementary"].means
+    assert np.isnan(means[0])
+    assert means[1:] == pytest.approx([0.6, 0.6, 0.6])
+
+
+@pytest.mark.parametrize(
+    "criticality", [[[0.1] * 3] * (LAYERS + 1), [[-0.1] * 3] * LAYERS, [[float("nan")] * 3] * LAYERS]
+)
+def test_a_file_with_impossible_criticality_is_refused(criticality: list[list[float]]) -> None:
+    right = np.ones(8, dtype=np.bool_)
+    content = file([cell("complementary", 0, KEPT["complementary"], right)]) | {"criticality": criticality}
+    with pytest.raises(ValueError, match="criticality"):
+        _ = Comparison(ComparisonDocument.from_json(content), {"eval": told([right, right])}).results
+
+
+# Better at high compression
+
+
+@pytest.fixture(scope="module")
+def results() -> SplitResults:
+    """A model of 72 heads, of which 3 and 5 are kept."""
+    found = varied(divergences=True).results
+    model = replace(found.document.model, layers=6, heads=12)
+    return replace(found, document=replace(found.document, model=model), verdicts=(), overall=())
+
+
+def status(results: SplitResults, *tests: Verdict) -> str:
+    return judge_compression(replace(results, verdicts=tests), "none").status
+
+
+def test_the_first_claim_holds_where_cahp_is_ahead_of_every_other_method(results: SplitResults) -> None:
+    ahead, behind = verdict("random", 3, "complementary"), verdict("gradient", 3, "gradient")
+    tie = verdict("gradient", 3, None)
+    assert status(results, ahead) == "supported"
+    assert status(results, ahead, tie) == "partly supported"
+    assert status(results, ahead, behind) == "mixed"
+    assert status(results, behind) == "not supported"
+    assert status(results, tie) == "not resolved at this n"
+    assert status(results, replace(ahead, seeds=1)) == "no verdict from one seed"
+    # More than 20 % of the heads.
+    assert status(results, replace(ahead, budget=36)) == "not tested"
+
+
+def test_the_area_up_to_20_per_cent_decides_where_it_was_tested(results: SplitResults) -> None:
+    small = verdict("random", None, "complementary", budgets=(3, 5))
+    wide = verdict("random", None, "random", budgets=(3, 36))
+    at = verdict("random", 3, "random")
+    found = judge_compression(replace(results, overall=(wide, small), verdicts=(at,)), "none")
+    assert (found.status, found.recovery) == ("supported", "none")
+    assert found.words.startswith(
+        "KL divergence, before recovery, over 3 and 5 of 72 heads: CAHP is ahead of random; n ="
+    )
+    found = judge_compression(replace(results, overall=(wide,), verdicts=(at,), outcome="accuracy"), "none")
+    assert found.status == "not supported"
+    assert found.words.endswith("This comparison has no KL divergence, so accuracy stands for it.")
+
+
+def test_the_best_rivals_have_the_lowest_divergence_and_are_not_random(results: SplitResults) -> None:
+    assert best_rivals(results, "none") == ["gradient"]
+
+    def add(**values: float) -> SplitResults:
+        """Add methods that are measured as gradient is, with these divergences."""
+        means = {
+            (recovery, name, budget): replace(
+                mean, method=name, outcomes={"kl": replace(results.estimate(mean), value=value)}
+            )
+            for name, value in values.items()
+            for (recovery, method, budget), mean in results.means.items()
+            if method == "gradient"
+        }
+        methods = dict.fromkeys(values, results.methods["gradient"])
+        return replace(results, methods={**results.methods, **methods}, means={**results.means, **means})
+
+    more = add(best=0.0, worst=9.0, second=1e-3)
+    assert best_rivals(more, "none") == ["best", "second", "gradient"]
+    assert best_rivals(more, "none", 1) == ["best"]
+    # Less compression, or fewer seeds, would be no fair comparison.
+    del more.means["none", "best", 3]  # type: ignore[attr-defined]
+    more.means["none", "second", 5] = replace(more.means["none", "second", 5], seeds=1)  # type: ignore[index]
+    assert best_rivals(more, "none") == ["gradient", "worst"]
+
+
+# Equivalence
+
+
+def no_difference(pp: float, reach: float, *, unit: Unit = "points", df: float | None = 10.0) -> Verdict:
+    return replace(verdict("random", 4, None), pp=pp, ci95=(pp - reach, pp + reach), df=df, unit=unit)
+
+
+def test_methods_are_equivalent_where_two_one_sided_tests_pass() -> None:
+    # t(10) is 1.812 one-sided and 2.228 two-sided: the 90 % interval reaches 0.81 times as far.
+    assert is_equivalent(no_difference(0.2, 0.98))
+    assert not is_equivalent(no_difference(0.2, 0.99))
+    assert not is_equivalent(no_difference(-0.2, 0.99))
+    assert is_equivalent(no_difference(0.0, 0.0115, unit="nats", df=None))
+    assert not is_equivalent(no_difference(0.0, 0.0125, unit="nats", df=None))
+    assert not is_equivalent(replace(no_difference(0.0, 0.1), seeds=1))
+    assert not is_equivalent(no_difference(0.0, 0.0))
+
+
+def test_they_pass_as_the_tests_of_a_library_do() -> None:
+    random, passed = np.random.default_rng(0), 0
+    for _ in range(60):
+        values = random.normal(0.3, 1.2, (1, 12))
+        mean = crossed_mean(values)
+        found = is_equivalent(replace(no_difference(mean.mean, 0.0), ci95=(mean.low, mean.high), df=mean.df))
+        below, above = (
+            stats.ttest_1samp(values[0], end, alternative=side) for end, side in ((1, "less"), (-1, "greater"))
+        )
+        assert found == (max(below.pvalue, above.pvalue) < 0.05)
+        passed += found
+    assert 0 < passed < 60
+
+
+def test_sameness_is_stated_only_where_it_was_shown() -> None:
+    same, unclear = no_difference(0.1, 0.5), replace(no_difference(0.1, 3.0), method="gradient")
+    assert "complementary and random are equivalent within 1 point (+0.1 pp" in verdict_sentence(same, (4, 6))
+    assert "is not resolved at this n" in verdict_sentence(unclear, (4, 6))
+    ahead = replace(verdict("magnitude", 4, "complementary"))
+    assert ahead_and_behind("complementary", [same, unclear, ahead]) == (
+        "CAHP is ahead of magnitude (1 other not resolved at this n; 1 other equivalent within 1 point)"
+    )
+    assert ahead_and_behind("complementary", [same]) == (
+        "no difference of CAHP from the other method is resolved at this n (1 other equivalent within 1 point)"
+    )
