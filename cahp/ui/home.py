@@ -80,5 +80,5 @@ def _picture(explorer: Explorer) -> None:
             },
         )
         beside = None if recovered is None else (f"{QUICK.after}:", recovered)
-        shown = Shown(mask, board.origin, outcomes, explorer.speed(), rescued=board.rescued, beside=beside)
+        shown = Shown(mask, board.origin, outcomes, explorer.results.speed(mask), rescued=board.rescued, beside=beside)
         budget_board(table, clusters, shown, labels=board.labels, key="home-board")

@@ -100,7 +100,7 @@ def test_a_mask_that_empties_a_layer_is_refused_and_with_the_floor_at_0_it_is_a_
     explorer.change(min_per_layer=0)
     explorer.board.set_mask(HeadMask(keep))
     assert explorer.mask.empty_layers == (2,)
-    assert explorer.speed() is None
+    assert explorer.results.speed(explorer.mask) is None
 
 
 def test_a_mask_of_another_model_is_refused(explorer: Explorer) -> None:
@@ -174,7 +174,7 @@ def test_a_saving_of_time_is_a_timed_one(app: AppTest) -> None:
     app.number_input(key="goal-time").set_value(10.0).run()
     press(app, "goal-apply")
     explorer = explorer_of(app)
-    timed = explorer.speed()
+    timed = explorer.results.speed(explorer.mask)
     assert timed is not None
     assert timed.ratio.high <= 0.9
     assert any("the most that reach time=-10%" in info.value for info in app.info)

@@ -137,7 +137,7 @@ def test_every_way_out_says_the_same_of_a_mask(
     assert words in [metric.value for metric in app.metric] or any(words in text.value for text in app.markdown)
     assert f"<td>{words}</td>" in report
     assert f"<td>{words}</td>" in by_command
-    speed = explorer.speed()
+    speed = explorer.results.speed(explorer.mask)
     assert speed is not None
     assert speed.ratio == ratio
 

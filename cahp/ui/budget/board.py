@@ -66,7 +66,7 @@ def draw(explorer: Explorer) -> None:
             explorer.mask,
             explorer.board.origin,
             explorer.outcomes(explorer.recover),
-            explorer.speed(),
+            explorer.results.speed(explorer.mask),
             note=measuring.describe_distillation(explorer),
             rescued=explorer.board.rescued,
             places=explorer.card.places,
@@ -86,7 +86,7 @@ def draw(explorer: Explorer) -> None:
 
 def _describe_change(explorer: Explorer) -> str:
     total, kept = explorer.card.layers * explorer.card.heads, explorer.board.budget
-    quality, speed = explorer.outcomes(explorer.recover), explorer.speed()
+    quality, speed = explorer.outcomes(explorer.recover), explorer.results.speed(explorer.mask)
     if quality is None and explorer.awaits_distillation:
         return f"{kept} of {total} heads: not {RECOVERIES[explorer.recover].result} yet"
     if quality is None:

@@ -68,7 +68,7 @@ def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None
     if mask.empty_layers or mask.is_full:
         return
     if st.button(
-        "Measure the time" if explorer.speed() is None else "Measure the time again",
+        "Measure the time" if explorer.results.speed(explorer.mask) is None else "Measure the time again",
         key=f"time-{place}",
         type="tertiary",
         help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is known "

@@ -15,7 +15,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Speed
+from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.versus import Variant
 from cahp.ui.session.jobs import Job
@@ -157,10 +157,6 @@ class Explorer:
     def swept(self) -> str:
         """The recovery of the table that a run fills: a table of distilled models has a few rows only."""
         return self.recover if RECOVERIES[self.recover].swept else NONE.name
-
-    def speed(self) -> Speed | None:
-        """Return the latency of the mask on the board, if it was timed."""
-        return self.results.speed(self.mask)
 
     # Work on the board ---------------------------------------------------------------------------------------
 
