@@ -70,11 +70,6 @@ class Recovery:
         return self.on_board and not self.trains
 
     @property
-    def compared(self) -> bool:
-        """Whether comparisons offer it: its result must not depend on the speed of the machine."""
-        return not self.timed
-
-    @property
     def after(self) -> str:
         """The clause that figures after it carry, such as "after refit"; empty without a recovery."""
         return f"after {self.noun}" if self.noun else ""

@@ -28,18 +28,18 @@ def test_no_two_recoveries_share_their_words(words: str) -> None:
 
 
 #: The traits that decide where a recovery is offered.
-TRAITS = ("trains", "solves", "needs_labels", "timed", "on_board", "swept", "compared")
+TRAITS = ("trains", "solves", "needs_labels", "timed", "on_board", "swept")
 
 
 @pytest.mark.parametrize(
     ("name", "traits"),
     [
-        ("none", {"on_board", "swept", "compared"}),
-        ("mean", {"solves", "on_board", "swept", "compared"}),
-        ("refit", {"solves", "on_board", "swept", "compared"}),
-        ("distill", {"trains", "solves", "on_board", "compared"}),
+        ("none", {"on_board", "swept"}),
+        ("mean", {"solves", "on_board", "swept"}),
+        ("refit", {"solves", "on_board", "swept"}),
+        ("distill", {"trains", "solves", "on_board"}),
         ("auto", {"trains", "solves", "timed"}),
-        ("finetune", {"trains", "needs_labels", "compared"}),
+        ("finetune", {"trains", "needs_labels"}),
     ],
 )
 def test_recoveries_are_offered_where_they_can_be_used(name: str, traits: set[str]) -> None:
@@ -83,5 +83,5 @@ def test_an_unknown_recovery_is_refused_with_those_offered() -> None:
         get_recovery("pray")
     compared = [name for name in RECOVERIES if name != "auto"]
     with pytest.raises(OptionError, match=f"choose one of {', '.join(compared)}$"):
-        get_recovery("auto", choices=lambda row: row.compared)
+        get_recovery("auto", choices=lambda row: not row.timed)
     assert name_of_result("pray") == "recovered"

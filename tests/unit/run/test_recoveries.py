@@ -443,7 +443,7 @@ def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(
     whole = RECOVERIES["distill"].passes(200, epochs=1)
     for time, expected in ((2 * whole, 200), (whole / 2, 80), (10, 40)):
         began = clock.now
-        training = TimedTraining(Store(tmp_path), str(time), RECOVERIES["auto"], time, clock)
+        training = TimedTraining(Store(tmp_path), key("training", time), RECOVERIES["auto"], time, clock)
         found = texts_in_time(model, TEXTS.inputs, training.left, RECOVERIES["auto"])
         assert found == pytest.approx(expected, rel=0.1)
         # To find that out is cheap.
