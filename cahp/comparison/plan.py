@@ -82,10 +82,9 @@ class Plan:
         object.__setattr__(self, "recoveries", tuple(dict.fromkeys(("none", *self.recoveries))))
         for seed in self.seeds:
             replace(self.settings, seed=seed)
-        if self.tries < 1:
-            raise OptionError(f"--tries {self.tries} is impossible; give 1 (the defaults) or more")
-        if self.draws is not None and self.draws < 1:
-            raise OptionError(f"--draws {self.draws} is impossible; give 1 or more")
+        for name, number in (("tries", self.tries), ("draws", self.draws)):
+            if number is not None and number < 1:
+                raise OptionError(f"--{name} {number} is impossible; give 1 or more")
 
     def heads(self, *, layers: int, heads: int) -> dict[str, int]:
         """The number of heads of each budget.

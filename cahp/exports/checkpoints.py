@@ -170,8 +170,7 @@ def write(
     card = model.card
     formats.check_card(form, card)
     timed = form.times is not None and latency
-    total = 2 if timed else 1
-    progress(STAGE, 0, total)
+    progress(STAGE, 0, 2)
     # Without data, the texts may still have to be pairs.
     texts = model.examples(_SENTENCES) if inputs is None else list(inputs)
     tried = texts if form.rounded else texts[:TRIED]
@@ -182,7 +181,7 @@ def write(
             _fill(formats.model_form(form.rounded.exact), exact, replace(whole, inputs=tried[:TRIED]))
             whole = replace(whole, exact=exact)
         read = _fill(form, part, whole)
-        progress(STAGE, 1, total)
+        progress(STAGE, 1, 2)
         results = dict(outcome or UNMEASURED)
         if form.rounded is not None and full is not None:
             evaluation = Evaluation(read.found.astype(np.float32), full.labels, full.classes)
@@ -221,7 +220,7 @@ def write(
         for path in part.iterdir():
             # Weights are written for their owner alone; here they get the permissions of the configuration.
             path.chmod((part / "config.json").stat().st_mode)
-    progress(STAGE, total, total)
+    progress(STAGE, 2, 2)
     return results
 
 

@@ -74,8 +74,7 @@ class Dsp(Learned):
 
     def temperature(self, behind: float) -> float:
         """The temperature when that share of the training lies behind."""
-        cooled: float = (self._tau_end / TAU_START) ** min(1.0, behind / COOL_DOWN)
-        return TAU_START * cooled
+        return float(TAU_START * (self._tau_end / TAU_START) ** min(1.0, behind / COOL_DOWN))
 
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)``."""
