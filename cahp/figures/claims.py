@@ -24,17 +24,19 @@ def compression_figure(results: SplitResults, recovery: str, methods: Sequence[s
         trace for trace in figure.data if trace.fill is None or any(str(trace.name).startswith(name) for name in banded)
     ]
     tests = [test for test in results.verdicts if test.recovery == recovery and test.method in methods]
-    # Intervals side by side, or they would hide each other.
-    width = 0.006 * (max(results.budgets) - min(results.budgets))
-    rivals = [name for name in methods if name != results.against]
-    for place, name in enumerate(rivals):
+    measured = [
+        name for name in methods if any((recovery, name, budget) in results.means for budget in results.budgets)
+    ]
+    # With one budget, the axis has the methods instead. Intervals stand side by side, or they would hide each other.
+    single, width = len({test.budget for test in tests}) < 2, 0.006 * (max(results.budgets) - min(results.budgets))
+    for place, name in enumerate(measured):
         own = sorted((test for test in tests if test.method == name), key=lambda test: test.budget or 0)
         if not own:
             continue
-        shift, style = width * (place - (len(rivals) - 1) / 2), drawn[name]
+        shift, style = width * (place - len(measured) / 2), drawn[name]
         figure.add_trace(
             marks.points(
-                [(test.budget or 0) + shift for test in own],
+                [place if single else (test.budget or 0) + shift for test in own],
                 [test.pp for test in own],
                 style.symbol,
                 style.colour,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,7 +176,8 @@ def _draw_premise(results: SplitResults) -> None:
     document = read_premise(model)
     if document is None:
         st.markdown(f"**The premise: {_PREMISE.lower()}.** Not measured for {plain(model)}; this command measures it:")
-        st.code(f"cahp premise --model {model[:200]}", language="bash")
+        command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
+        st.code(shlex.join(command), language="bash", wrap_lines=True)
         return
     (status, words), interaction = judge_premise(document), document["interaction"]
     rows = [(name, interaction[name]["value"], *interaction[name]["ci95"]) for name in ("within", "between")]

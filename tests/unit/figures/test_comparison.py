@@ -11,6 +11,7 @@ from comparisons import varied, verdict
 from cahp.comparison import SplitResults
 from cahp.comparison.document import ComparisonDocument
 from cahp.figures import comparison_heads, palette
+from cahp.figures.claims import compression_figure
 from cahp.figures.comparison import curve_figure, difference_figure, styles
 from cahp.figures.marks import written
 
@@ -67,6 +68,26 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
         "significant": "circle",
         "not resolved at this n": "circle-open",
     }
+
+
+def test_the_figure_of_a_claim_has_the_leads_below_the_curves_and_bands_of_two() -> None:
+    results = varied(divergences=True).results
+    figure = compression_figure(results, "refit", METHODS, dark=False)
+    assert {trace.name for trace in figure.data if trace.fill} == {"CAHP, 95 % interval", "random, 95 % interval"}
+    leads = {trace.name: trace for trace in figure.data if trace.yaxis == "y2"}
+    assert set(leads) == {"gradient", "random"}
+    wanted = [test.pp for test in results.verdicts if (test.recovery, test.method) == ("refit", "random")]
+    assert sorted(leads["random"].y) == pytest.approx(sorted(wanted))
+    assert [round(x) for x in leads["random"].x] == [3, 5]
+    # With a single budget the methods stand side by side, in both panels.
+    once = replace(
+        results,
+        means={key: mean for key, mean in results.means.items() if key[2] == 3},
+        verdicts=tuple(test for test in results.verdicts if test.budget == 3),
+    )
+    figure = compression_figure(once, "refit", METHODS, dark=False)
+    places = {axis: [(trace.name, *trace.x) for trace in figure.data if trace.yaxis == axis] for axis in (None, "y2")}
+    assert set(places["y2"]) == {("gradient", 1), ("random", 2)} < set(places[None])
 
 
 def test_the_overlap_matrix_is_symmetric_and_marks_less_than_random_selection(reading: SplitResults) -> None:
