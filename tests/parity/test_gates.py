@@ -193,7 +193,8 @@ def test_rounding_is_relative_to_the_largest_logit_of_the_vocabulary(
 
     monkeypatch.setattr(selftest, "cut", Apart)
     if allowed:
-        assert verify(model).difference == pytest.approx(apart / 18, rel=0.5)
+        # Rounding at logits of 18 adds up to as much again, which depends on the number of threads.
+        assert verify(model).difference == pytest.approx(apart / 18, rel=0.9)
         mask = HeadMask.full(model.layers, model.heads)
         assert selftest.compare_masked_and_cut(model, mask, [batch]) == pytest.approx(apart / 18, rel=0.1)
     else:
