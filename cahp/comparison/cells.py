@@ -28,7 +28,7 @@ from cahp.registry import Evidence, Method
 from cahp.run.recovered import Distilled, Refitted, cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
-from cahp.store import Entry, Store, key
+from cahp.store import Entry, key
 from cahp.values import BudgetError, Cancelled, Evaluation, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
@@ -146,11 +146,6 @@ def _read_predictions(workspace: Workspace, cell: Cell, mask: HeadMask, recovery
     return stored
 
 
-def save_entry(store: Store, name: str, entry: Entry) -> None:
-    """Store a result under its key."""
-    store.save(name, arrays=entry.arrays, meta=entry.meta)
-
-
 def _choice_key(workspace: Workspace, cell: Cell) -> str:
     settings, tries = workspace.plan.settings, [dict(one) for one in workspace.plan.settings_to_try(cell.method)]
     tuning = workspace.tuning_texts.sha256 if workspace.tuning_texts is not None and len(tries) > 1 else None
@@ -195,7 +190,7 @@ def _source_digest(method: Method) -> str:
 # Measuring ---------------------------------------------------------------------------------------------------
 
 
-def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], None]) -> MeasuredCell:
+def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], object]) -> MeasuredCell:
     """Read what the store has of a cell and measure the rest; ``save`` gets each new result with its key at once.
 
     An error of a method or a recovery ends the cell, not the comparison.

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
 from cahp import hub, models
-from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, save_entry, selection_cost
+from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, selection_cost
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
 from cahp.comparison.recording import record
@@ -223,7 +222,7 @@ def measure_cells(
     store = workspace.store
     if executor is None:
         for cell in cells:
-            yield measure_cell(workspace, cell, partial(save_entry, store))
+            yield measure_cell(workspace, cell, lambda name, entry: store.save(name, **vars(entry)))
         return
     # A worker of a cluster has a store of its own.
     folder = store.folder.parent if cluster is None else None
@@ -232,7 +231,7 @@ def measure_cells(
     for future in as_completed([executor.submit(measure_in_worker, task) for task in tasks]):
         measured, entries = wait_for(future)
         for name, entry in entries.items():
-            save_entry(store, name, entry)
+            store.save(name, **vars(entry))
         yield measured
 
 
@@ -282,5 +281,7 @@ def measure_in_worker(task: CellTask) -> tuple[MeasuredCell, dict[str, Entry]]:
             _workspaces[name] = opened
         workspace = _workspaces[name]
         entries: dict[str, Entry] = {}
-        save = entries.__setitem__ if task.folder is None else partial(save_entry, workspace.store)
-        return measure_cell(workspace, task.cell, save), entries
+        if task.folder is None:
+            return measure_cell(workspace, task.cell, entries.__setitem__), entries
+        save = workspace.store.save
+        return measure_cell(workspace, task.cell, lambda name, entry: save(name, **vars(entry))), entries
