@@ -34,12 +34,7 @@ class HeadEvidence:
     It is a ``cahp.registry.Evidence``.
     """
 
-    def __init__(
-        self,
-        resources: Resources,
-        texts: Texts,
-        settings: Settings,
-    ) -> None:
+    def __init__(self, resources: Resources, texts: Texts, settings: Settings) -> None:
         self._resources, self._texts, self._settings = resources, texts, settings
         self.card, self.seed = resources.card, settings.seed
         self._gradients: NDArray[np.float64] | None = None

@@ -269,9 +269,6 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        # ``models`` explains in more detail what is wrong with answers.
-        if isinstance(self.answers, str):
-            models.make_prompt(self.prompt, self.answers)
         for name, setting in describe().items():
             object.__setattr__(self, name, setting.convert(getattr(self, name)))
         models.make_prompt(self.prompt, self.answers)
