@@ -17,7 +17,6 @@ from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord, outcome_records
-from cahp.run.measurements import Measurements
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
@@ -162,22 +161,21 @@ def export(
     with show_progress(progress, yes=yes) as reporter:
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-            measurements = bench.measurements
+            resources = bench.resources
             outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
-            inputs, full = bench.evaluation.inputs, measurements.evaluate(bench.evaluation)
+            inputs, full = bench.evaluation.inputs, bench.full
             data_record = SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
             notices = list(bench.notices)
         else:
             resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
-            measurements = Measurements(resources)
             outcome, recovered, inputs, full, data_record, notices = {}, None, None, None, None, []
-        pruned = cut_model(measurements.model, keep, recovered)
+        pruned = cut_model(resources.model, keep, recovered)
         document = {
             "model": card.id,
             "data": data_record,
             "kept": kept_heads(keep),
             **(outcome or checkpoints.UNMEASURED),
-            "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
+            "parameters": {"full": resources.model.parameters, "pruned": pruned.parameters},
             "form": form.key,
             # Known once the model is written.
             **dict.fromkeys(("bytes", "difference", "agreement", "tried", "onnx_latency_ms", "files")),
@@ -188,7 +186,7 @@ def export(
             results = checkpoints.write(
                 form,
                 output,
-                model=measurements.model,
+                model=resources.model,
                 pruned=pruned,
                 mask=keep,
                 inputs=inputs,

@@ -38,11 +38,6 @@ class Measurements:
         self._full: dict[str, Evaluation] = {}
         self._sharing: _Sharing | None = None
 
-    @property
-    def model(self) -> HeadModel:
-        """The model, loaded and proven on first use."""
-        return self._resources.model
-
     def evaluate(
         self,
         texts: Texts,
@@ -66,14 +61,14 @@ class Measurements:
         sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
             if mask is not None and mask.empty_layers:
-                evaluation = self.evaluate_model(self.model, texts, mask=mask, on_part=on_part)
+                evaluation = self.evaluate_model(self._resources.model, texts, mask=mask, on_part=on_part)
             elif sharing is not None:
                 with self._resources.timed("evaluation"):
-                    prefixes = sharing.prefixes(self.model, self._precision)
+                    prefixes = sharing.prefixes(self._resources.model, self._precision)
                     progress = self._resources.progress
                     evaluation = prefixes.evaluate(mask or self._whole, progress=progress, on_part=on_part)
             else:
-                model = self.model if mask is None else cut_model(self.model, mask, recovered)
+                model = self._resources.model if mask is None else cut_model(self._resources.model, mask, recovered)
                 evaluation = self.evaluate_model(model, texts, on_part=on_part)
             self._resources.keep(name, {"scores": evaluation.scores})
         elif sharing is not None:
@@ -92,8 +87,9 @@ class Measurements:
             return None
         if self._read_evaluation(self._evaluation_key(texts, mask, None), texts) is not None:
             return None
-        with self._resources.timed("evaluation"):
-            return sharing.prefixes(self.model, self._precision).glimpse(mask, progress=self._resources.progress)
+        resources = self._resources
+        with resources.timed("evaluation"):
+            return sharing.prefixes(resources.model, self._precision).glimpse(mask, progress=resources.progress)
 
     def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
         digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
@@ -148,7 +144,7 @@ class Measurements:
             return None
         from cahp.models.selftest import compare_masked_and_cut
 
-        model = self.model
+        model = self._resources.model
         return compare_masked_and_cut(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED_TEXTS])))
 
     def costs(
@@ -175,7 +171,7 @@ class Measurements:
             return stored
         from cahp.stages.latency import flops, measure
 
-        full, progress = self.model, self._resources.progress
+        full, progress = self._resources.model, self._resources.progress
         if length > full.max_length:
             raise OptionError(f"{self.card.id} takes at most {full.max_length} tokens, not {length}; lower --length")
         pruned = cut_model(full, mask)

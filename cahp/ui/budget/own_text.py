@@ -101,7 +101,7 @@ class TextOnBoard:
     def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
         """Run the text, with a recovered model if there is one: it is never trained here."""
         bench, shown = self.board.bench, self.board.recover == how
-        model = bench.measurements.model
+        model = bench.model
         if how == "none":
             reading: TextReading | None = read_text(model, self.known.text, mask)
         else:

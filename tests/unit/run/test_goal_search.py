@@ -73,7 +73,7 @@ def test_the_fewest_heads_that_keep_a_divergence_are_those_of_the_table(
 
 
 def test_a_goal_out_of_reach_or_that_cannot_be_searched_is_a_sentence(settings: Settings, store: Store) -> None:
-    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-99%; \d+ heads come nearest"):
+    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-99%; nearest are \d+ heads"):
         prune(replace(settings, goal="time=-99%", latency_time="0.02s"), store=store)
     with pytest.raises(OptionError, match="leave out --budget"):
         prune(replace(settings, goal="kl=1", budget="5"), store=store)
