@@ -46,7 +46,7 @@ def test_it_names_no_place_and_neither_pytorch_nor_what_only_its_builds_need() -
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
-def test_it_holds_what_is_asked_for_once(python: str, system: str) -> None:
+def test_the_lock_lists_each_requirement_once(python: str, system: str) -> None:
     here = {
         "python_version": python,
         "python_full_version": f"{python}.0",

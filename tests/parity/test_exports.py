@@ -115,7 +115,7 @@ def exported(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported, family: str) -> None:  # type: ignore[no-untyped-def]
+def test_each_form_gives_the_logits_of_the_masked_model_in_a_new_process(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, _, _, expected = exported[family]
     with np.load(folder / "logits.npz") as found:
         for form in forms_of(family):
@@ -170,7 +170,7 @@ def test_plain_transformers_refuses_a_compact_model_instead_of_making_weights_up
         AutoModelForSequenceClassification.from_pretrained(folder / "compact")
 
 
-def test_the_folder_says_what_it_is(exported) -> None:  # type: ignore[no-untyped-def]
+def test_an_exported_folder_describes_its_model(exported) -> None:  # type: ignore[no-untyped-def]
     folder, model, mask, _ = exported[AS_ONNX]
     for form in (form.key for form in forms_of(AS_ONNX)):
         card = (folder / form / "README.md").read_text()

@@ -134,7 +134,7 @@ def test_signatures_are_those_of_one_text_at_a_time(model: HeadModel) -> None:
         assert np.allclose(found.variance[:, label], np.var(each, axis=0, ddof=1), atol=1e-6)
 
 
-def test_a_whole_run_keeps_what_it_was_asked_to(model: HeadModel, tmp_path: Path) -> None:
+def test_a_run_keeps_the_requested_number_of_heads(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data", train=60, validation=20, test=5)
     settings = Settings(
         model=model.card.folder,

@@ -88,7 +88,7 @@ def unheard(module: torch.nn.Module, args: tuple[torch.Tensor], output: torch.Te
 
 @pytest.mark.parametrize("layer", [0, 2, 4])
 @pytest.mark.parametrize("wrong", ["deaf", "the next head's", "not quite shut", "unheard", "only the second head"])
-def test_a_wrong_gate_in_one_layer_is_found_wherever_it_is(tmp_path: Path, layer: int, wrong: str) -> None:
+def test_a_wrong_gate_is_detected_in_every_layer(tmp_path: Path, layer: int, wrong: str) -> None:
     broken = load_model(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
     module = broken.projection(layer).module
     size, head = broken.card.head_size, 0
@@ -118,7 +118,7 @@ def test_a_wrong_gate_in_one_layer_is_found_wherever_it_is(tmp_path: Path, layer
 
 
 @pytest.mark.parametrize("layer", [0, 2, 4])
-def test_a_layer_that_is_cut_elsewhere_than_it_is_gated_is_found(
+def test_a_cut_of_other_heads_than_the_mask_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int
 ) -> None:
     from cahp.models import selftest
@@ -212,7 +212,7 @@ def test_a_head_that_was_zeroed_before_does_not_fail_the_self_test(model: HeadMo
     assert (found.gates, found.idle) == (zeroed.layers * zeroed.heads - 1, 1)
 
 
-def test_a_loaded_model_keeps_what_its_self_test_found_and_what_is_made_of_it_does_not(model: HeadModel) -> None:
+def test_a_loaded_model_keeps_its_self_test_and_a_cut_one_does_not(model: HeadModel) -> None:
     assert model.verified == verify(model)
     assert (model.verified.gates, model.verified.idle, model.verified.masks) == (model.layers * model.heads, 0, 2)
     assert model.verified.difference is not None

@@ -225,7 +225,7 @@ _FAMILIES = {
 @pytest.mark.parametrize(
     ("kind", "family"), [(kind, family) for kind, families in _FAMILIES.items() for family in families]
 )
-def test_every_family_with_a_language_model_is_asked_cut_and_goes_on(kind: str, family: str, tmp_path: Path) -> None:
+def test_each_language_model_is_prompted_cut_and_generates(kind: str, family: str, tmp_path: Path) -> None:
     """Scores as the library's own, masked as cut, compact as cut, and the compact one writes on as its logits say."""
     folder = fakes.save_language_model(tmp_path / "lm", kind, family)
     model = models.load(str(folder), device="cpu", prompt=fakes.PROMPTS[kind], answers=fakes.ANSWERS)

@@ -130,7 +130,7 @@ def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp
 
 
 @pytest.mark.parametrize("kind", sorted(set(zoo.TYPES) & set(REFUSED)))
-def test_a_type_that_cannot_be_used_is_refused_for_a_reason_of_its_own(kind: str, tmp_path: Path) -> None:
+def test_an_unsupported_type_is_refused_with_its_reason(kind: str, tmp_path: Path) -> None:
     logging.disable_progress_bar()
     zoo.configuration(kind).save_pretrained(tmp_path)
     with pytest.raises(ModelError) as refused:
@@ -193,7 +193,7 @@ def test_the_table_says_which_can_be_exported_as_onnx(
     check_onnx(kind, tmp_path, monkeypatch)
 
 
-def test_what_cannot_be_exported_as_onnx_says_so_before_it_is_used(tmp_path: Path) -> None:
+def test_preflight_names_models_without_onnx_export(tmp_path: Path) -> None:
     card = models.identify(str(zoo.save(tmp_path / "model", "qwen3_next")))
     said = list(preflight_lines(preflight(card)))
     assert "  exports   compact, drop-in" in said

@@ -135,7 +135,7 @@ def said_address(process: subprocess.Popen[str]) -> str:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_without_the_token_nothing_is_told_but_where_to_find_it(server: Server, path: str) -> None:
+def test_without_the_token_the_server_shows_only_where_to_find_it(server: Server, path: str) -> None:
     wrong = f"cahp-explorer-{server.port}={server.token[:-1]}"
     for cookie in ("", wrong, f"cahp-explorer-1={server.token}", f"cahp-explorer-{server.port}="):
         status, said = server.say(path, Cookie=cookie)
@@ -408,7 +408,7 @@ def test_a_forged_state_of_the_session_opens_nothing(picked: str, told: Callable
     assert not any(button.key == "open-wish" for button in app.button)
 
 
-def test_below_the_data_root_a_file_is_found_in_public_and_no_link_leads_out_of_it(
+def test_a_public_explorer_opens_only_files_below_the_data_root(
     told: Callable[[access.Access], None], root: Path
 ) -> None:
     told(access.Access(public=True, data_root=root))

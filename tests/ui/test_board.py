@@ -127,7 +127,7 @@ def test_rows_of_a_hybrid_bear_the_index_of_their_layer_in_the_model(bare: Calla
     assert page.locator(".grid .row .axis").all_inner_texts()[-3:] == ["3", "7", "11"]
 
 
-def test_dragging_answers_from_the_table_and_a_release_is_told(bare: Callable[..., Page]) -> None:
+def test_dragging_shows_the_table_and_a_release_sends_the_budget(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 72))
     drag(page, 1.0)
     page.mouse.down()
@@ -141,7 +141,7 @@ def test_dragging_answers_from_the_table_and_a_release_is_told(bare: Callable[..
     assert page.evaluate("told") == [{"kind": "budget", "budget": 39}]
 
 
-def test_a_head_is_pressed_and_asked_about_by_mouse_and_by_keyboard(bare: Callable[..., Page]) -> None:
+def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 72))
     cells = page.get_by_role("gridcell")
     cells.nth(3).click()
@@ -165,7 +165,7 @@ def test_a_head_is_pressed_and_asked_about_by_mouse_and_by_keyboard(bare: Callab
     ]
 
 
-def test_arrow_keys_move_the_budget_and_only_where_they_stop_is_told(bare: Callable[..., Page]) -> None:
+def test_arrow_keys_move_the_budget_and_send_only_the_last_value(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 2))
     page.locator("input.slider").focus()
     for _ in range(3):
@@ -210,7 +210,7 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
         expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
 
 
-def test_other_data_are_taken_by_the_same_board_which_goes_when_it_is_told_to(bare: Callable[..., Page]) -> None:
+def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3))
     kept = page.get_by_role("gridcell", selected=True)
     before = kept.first.element_handle()
@@ -306,7 +306,7 @@ def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_the
     assert above["y"] + above["height"] <= below["y"] + 1
 
 
-def test_without_anybody_to_ask_it_goes_on_by_itself_and_says_who_covers(bare: Callable[..., Page]) -> None:
+def test_a_board_without_a_server_works_and_names_replacement_heads(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3, alone=True), answers=False)
     page.get_by_role("gridcell").nth(2).click()
     # Heads 2 and 3 lie at 10 and 11.
@@ -323,7 +323,7 @@ def test_without_anybody_to_ask_it_goes_on_by_itself_and_says_who_covers(bare: C
     assert page.get_by_role("gridcell", selected=True).count() == 3
 
 
-def test_a_head_that_is_pointed_at_lights_its_cluster_and_one_asked_about_has_its_cover_beside_it(
+def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_replacement(
     bare: Callable[..., Page],
 ) -> None:
     page = bare(data_of(on_a_line(), 3, selected=2))

@@ -100,7 +100,7 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert "bundled" in app.selectbox(key="compare-which").options[0]
 
 
-def test_of_several_bundled_comparisons_the_one_that_says_most_opens(shipped: Path, folder: Path) -> None:
+def test_the_largest_bundled_comparison_opens_first(shipped: Path, folder: Path) -> None:
     small = Comparison.read(folder)
     document = replace(
         small.document,
@@ -193,7 +193,7 @@ def premise(model: str) -> dict[str, Any]:
     return {**shared, "pairs": {"within": 12, "between": 54}, "interaction": interaction, "r2": r2}
 
 
-def test_an_address_that_names_what_is_not_there_shows_everything(shipped: Path) -> None:
+def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:
     app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
     assert not app.exception
     assert not {"recovery", "at", "methods", "outcome"} & set(app.query_params)
@@ -208,7 +208,7 @@ def test_without_a_bundled_comparison_the_page_says_how_to_make_one(bare: None) 
     assert any(button.key == "compare-own-ask" for button in app.button)
 
 
-def test_a_file_of_one_s_own_is_shown_or_refused(bare: None, folder: Path) -> None:
+def test_an_uploaded_comparison_is_shown_or_refused(bare: None, folder: Path) -> None:
     app = page()
     app.file_uploader(key="compare-file").upload("mine.json", b"{}").run()
     assert not app.exception
@@ -279,7 +279,7 @@ def test_texts_that_only_this_session_has_are_compared_without_being_read_again(
         compare(plan, store=Store(tmp_path), dataset=brought, jobs=2)
 
 
-def test_what_cannot_be_compared_is_said_before_anything_is_measured(bare: None) -> None:
+def test_an_impossible_comparison_is_refused_before_it_is_measured(bare: None) -> None:
     app = page()
     for heads, words in (("3", "6"), ("12, 12", "budget"), ("many", "many")):
         app.text_input(key="compare-own-budgets-72").set_value(heads).run()

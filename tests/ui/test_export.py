@@ -104,7 +104,7 @@ def test_the_run_and_the_report_say_what_the_screen_says(
 
 
 @pytest.mark.nightly
-def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable[[str], Page]) -> None:
+def test_a_mask_made_by_hand_is_labelled_and_can_be_measured(open_page: Callable[[str], Page]) -> None:
     # Heads 0, 12, 24, ...: the first of every layer.
     bits = np.zeros(72, dtype=np.bool_)
     bits[::12] = True

@@ -49,7 +49,7 @@ def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
 # Without a browser --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_gone_back_to_is_what_is_on_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_back_restores_the_budget_and_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened(budget="20")
     first = dict(app.query_params)
     explorer_of(app).board.set_budget(30)

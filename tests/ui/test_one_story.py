@@ -81,7 +81,7 @@ def card_table(readme: str) -> list[str]:
 
 
 @pytest.mark.parametrize("recover", ["none", "refit"])
-def test_every_way_out_says_the_same_of_a_mask(
+def test_every_export_shows_the_same_figures_of_a_mask(
     explorer: Explorer, recover: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)

@@ -56,14 +56,14 @@ def test_the_panel_is_closed_at_first_and_then_reads_nothing() -> None:
     assert "own-text-memory" not in app.session_state
 
 
-def test_the_text_is_answered_before_and_after_and_it_says_that_one_text_has_no_interval(app: AppTest) -> None:
+def test_a_text_shows_predictions_before_and_after_pruning_without_interval(app: AppTest) -> None:
     assert "all 72 heads" in shown(app)
     assert "12 as pruned" in shown(app)
     assert "kept heads attend most to" in shown(app)
     assert any("has no interval" in caption.value and "311 texts" in caption.value for caption in app.caption)
 
 
-def test_another_budget_reads_the_text_anew_and_one_that_was_read_before_does_not(app: AppTest) -> None:
+def test_each_budget_evaluates_the_text_once(app: AppTest) -> None:
     explorer: Explorer = app.session_state["cahp_explorer"]
     first = explorer.work.job(OWN_TEXT)
     explorer.board.set_budget(30)

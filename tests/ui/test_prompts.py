@@ -71,7 +71,7 @@ def ask(app: AppTest, folder: str, answers: str, data: str | None = None) -> App
     return app
 
 
-def test_a_language_model_is_asked_and_shows_how_a_text_reads(app: AppTest, folders: dict[str, str]) -> None:
+def test_a_language_model_is_prompted_and_shows_a_prompted_text(app: AppTest, folders: dict[str, str]) -> None:
     app.text_input(key="source-model-name").set_value(folders["causal"]).run()
     assert "A causal language model without a classification head" in captions(app)
     assert not app.error
@@ -84,7 +84,7 @@ def test_a_language_model_is_asked_and_shows_how_a_text_reads(app: AppTest, fold
     assert usable(app)
 
 
-def test_a_masked_model_is_asked_at_its_mask(app: AppTest, folders: dict[str, str]) -> None:
+def test_a_masked_model_answers_at_its_mask(app: AppTest, folders: dict[str, str]) -> None:
     ask(app, folders["masked"], "awful, great")
     assert shown(app)[-1] == "A warm and funny film. It was [MASK]."
     app.text_area(key="prompt-masked").set_value("{text} it was").run()
@@ -101,7 +101,7 @@ def test_a_masked_model_is_asked_at_its_mask(app: AppTest, folders: dict[str, st
         ("causal", "awful, great", "pairs", "the prompt has no placeholder for"),
     ],
 )
-def test_what_cannot_be_asked_is_said(
+def test_an_invalid_prompt_is_refused_with_a_reason(
     app: AppTest, folders: dict[str, str], model: str, answers: str, data: str | None, why: str
 ) -> None:
     ask(app, folders[model], answers, None if data is None else folders[data])
@@ -118,7 +118,7 @@ def test_more_classes_than_answers_are_matched_by_hand(app: AppTest, folders: di
     assert usable(app)
 
 
-def test_a_link_asks_the_same_once_somebody_agrees(app: AppTest, folders: dict[str, str]) -> None:
+def test_a_link_restores_the_prompt_after_consent(app: AppTest, folders: dict[str, str]) -> None:
     wanted = {
         "model": folders["causal"],
         "data": folders["texts"],

@@ -103,7 +103,7 @@ def test_a_label_that_the_model_does_not_have_is_matched_by_hand_and_never_guess
     assert usable(app)
 
 
-def test_what_was_chosen_for_one_file_is_not_said_of_the_next(app: AppTest) -> None:
+def test_choices_for_one_file_do_not_apply_to_the_next(app: AppTest) -> None:
     bring(app, "mine.csv", table())
     app.selectbox(key="map-2").set_value("entertainment").run()
     assert usable(app)
@@ -404,7 +404,7 @@ def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest
 @pytest.mark.browser
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_a_file_of_one_s_own_runs_through(
+def test_an_uploaded_file_gives_a_complete_run(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page], tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.csv"

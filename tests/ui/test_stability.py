@@ -33,7 +33,7 @@ def test_the_degrees_are_there_at_once() -> None:
     assert len(app.get("plotly_chart")) == 3
 
 
-def test_other_seeds_are_tried_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, int, int | None]] = []
 
     def quick(bench: Bench, *, axis: Axis, resamples: int, budget: int | None, progress: Progress) -> Stability:

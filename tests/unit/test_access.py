@@ -91,7 +91,7 @@ def test_what_one_process_says_another_reads(root: Path) -> None:
     assert Access.from_environment({}) == Access.from_environment(Access().environment()) == Access()
 
 
-def test_saying_nothing_takes_back_what_was_said_before(root: Path) -> None:
+def test_default_access_resets_the_environment(root: Path) -> None:
     before = Access(hosts=("lab",), token="old", public=True, data_root=root).environment()
     assert Access.from_environment({**before, **Access().environment()}) == Access()
 

@@ -282,7 +282,7 @@ def test_a_folder_that_somebody_named_stays_open_to_those_they_opened_it_to(tmp_
     assert store.folder.stat().st_mode & 0o777 == 0o770
 
 
-def test_a_home_of_nobody_is_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_home_is_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CAHP_CACHE", "~nobody-of-this-name/x")
     assert Store().load(KEY) is None

@@ -103,7 +103,7 @@ def test_a_cluster_finds_what_this_process_does(answer: Answer, hub: Hub, out: P
 
 
 @pytest.mark.nightly
-def test_what_it_takes_is_said_first(answer: Answer) -> None:
+def test_the_expected_cost_is_printed_first(answer: Answer) -> None:
     first = answer.err.splitlines()[0]
     assert "2 experiments" in first
     assert "on this machine" in first
@@ -118,7 +118,7 @@ def test_every_experiment_is_a_folder_that_the_compare_page_opens(answer: Answer
 
 
 @pytest.mark.nightly
-def test_what_was_done_is_found_again_and_nothing_unneeded_was_fetched(
+def test_a_second_call_measures_and_downloads_nothing(
     answer: Answer, hub: Hub, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = files_in(out / "classifiers")
@@ -159,7 +159,7 @@ def test_an_estimate_fetches_no_weight_and_writes_nothing(tmp_path: Path) -> Non
         (("--seeds", "0"), "seeds"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_before_anything_is_fetched(
+def test_invalid_requests_are_refused_before_any_download(
     hub: Hub, options: tuple[str, ...], named: str, tmp_path: Path
 ) -> None:
     hub.requests.clear()

@@ -34,7 +34,7 @@ def test_a_person_at_a_terminal_is_asked_and_told_the_size(monkeypatch: pytest.M
             asked()
 
 
-def test_yes_answers_and_nobody_there_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yes_consents_to_a_download_and_no_terminal_refuses_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     asked(yes=True)
     with pytest.raises(CahpError, match="--yes"):

@@ -25,7 +25,7 @@ def test_evaluate_with_the_mask_of_a_run_finds_the_run_s_own_figures(
     assert "5 of 12 heads" in call(*asked).out
 
 
-def test_latency_says_what_a_run_says(model: Path, folder: Path) -> None:
+def test_latency_prints_the_ratio_of_both_models(model: Path, folder: Path) -> None:
     asked = ["latency", "--model", model, "--mask", folder / "head_mask.json", "--repeats", 5, "--device", "cpu"]
     answer = call(*asked, "--json")
     assert (answer.code, answer.err) == (0, "")
@@ -65,7 +65,7 @@ def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:
     assert "built-in" in refused(call("models", "no-such-model"))
 
 
-def test_data_lists_what_has_a_name_and_says_what_is_in_one(data: Path) -> None:
+def test_data_lists_the_data_sets_and_describes_one(data: Path) -> None:
     assert [one["name"] for one in call("data", "--json").document] == ["bbc-news", "sst5", "mnli"]
     # This data set comes from the hub, so it needs no package.
     assert "(not installed)" not in call("data").out.splitlines()[1]

@@ -131,7 +131,7 @@ def test_what_the_options_say_reaches_the_server(
     ]
 
 
-def test_what_an_earlier_start_said_is_not_said_again(
+def test_options_of_an_earlier_start_do_not_apply_to_the_next(
     started: list[tuple[list[str], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in Access(hosts=("lab",), token="old", public=True).environment().items():

@@ -86,7 +86,7 @@ def test_a_run_with_a_full_disk_and_no_folder_ends_well(words: list[object], cac
     assert sum(map(len, answer.document["kept"].values())) == 5
 
 
-def test_what_a_cache_that_may_only_be_read_holds_is_found_and_the_rest_is_measured(
+def test_a_read_only_cache_is_read_and_the_rest_is_measured(
     words: list[object], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = call(*words, "--budget", 5, "--json").document
@@ -104,7 +104,7 @@ def test_what_a_cache_that_may_only_be_read_holds_is_found_and_the_rest_is_measu
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
 @pytest.mark.parametrize("words", [["--help"], ["data", "--json"]])
-def test_an_answer_that_nobody_can_take_is_one_sentence(words: list[str]) -> None:
+def test_a_closed_output_gives_one_sentence(words: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "cahp", *words],

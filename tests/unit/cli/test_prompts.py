@@ -43,7 +43,7 @@ def test_a_model_is_looked_at_with_its_prompt(asked: list[object]) -> None:
     assert [one["word"] for one in found["prompt"]["answers"]] == list(fakes.ANSWERS)
 
 
-def test_a_run_says_what_was_asked_and_its_line_asks_it_again(
+def test_a_run_records_its_prompt_and_its_command_repeats_it(
     asked: list[object], data: list[object], tmp_path: Path
 ) -> None:
     line = ["prune", *asked, *data, "--budget", 6, "--pool-size", 8, "--recover", "refit", "--device", "cpu"]
@@ -112,7 +112,7 @@ def test_other_commands_ask_the_same(
         ([], "let it answer a prompt with --prompt"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(
+def test_an_invalid_prompt_gives_one_sentence(
     asked: list[object], data: list[object], more: list[object], why: str
 ) -> None:
     assert why in refused(call("evaluate", *asked[:2], *data, *more))

@@ -78,7 +78,7 @@ def parsed(parse: Callable[[], Any]) -> tuple[Any, str]:
 
 @settings(max_examples=50)
 @given(st.text(max_size=12) | st.from_regex(r"-?[0-9]{0,5}\.?[0-9]{0,3} ?%?", fullmatch=True))
-def test_any_budget_typed_is_what_the_library_makes_of_it(words: list[object], text: str) -> None:
+def test_any_typed_budget_is_read_as_by_the_library(words: list[object], text: str) -> None:
     answer = call(*words, f"--budget={text}", "--json")
     budget, sentence = parsed(lambda: parse_budget(text, total=LAYERS * HEADS, layers=LAYERS))
     if sentence:
@@ -90,7 +90,7 @@ def test_any_budget_typed_is_what_the_library_makes_of_it(words: list[object], t
 
 @settings(max_examples=50)
 @given(st.text(max_size=20) | st.text(alphabet='ab=," \n\t\\', max_size=20))
-def test_any_label_map_typed_is_what_the_library_makes_of_it(words: list[object], text: str) -> None:
+def test_any_typed_label_map_is_read_as_by_the_library(words: list[object], text: str) -> None:
     # The data have no label of such a name, so the next sentence is about the labels, or without a map the budget.
     said = refused(call(*words, "--budget=1", f"--label-map={text}"))
     pairs, sentence = parsed(lambda: parse_label_map(text) if text else {})

@@ -156,7 +156,7 @@ def test_the_same_run_again_needs_no_torch_no_time_and_no_unicode(words: list[ob
     assert r"\u25cf" in done.stdout
 
 
-def test_what_comes_from_the_store_is_said(words: list[object], run: dict[str, Any]) -> None:
+def test_cached_steps_are_printed(words: list[object], run: dict[str, Any]) -> None:
     again = call(*words, "--budget", 5, "--recover", "refit", "--json").document
     assert set(again["cached"]) == {
         "signatures",
@@ -172,7 +172,7 @@ def test_what_comes_from_the_store_is_said(words: list[object], run: dict[str, A
     assert "--no-cache" in call(*words, "--budget", 5, "--recover", "refit").out
 
 
-def test_no_cache_measures_anew_and_finds_the_same(words: list[object], run: dict[str, Any]) -> None:
+def test_no_cache_measures_again_with_the_same_result(words: list[object], run: dict[str, Any]) -> None:
     again = call(*words, "--budget", 5, "--recover", "refit", "--no-cache", "--json").document
     assert again["cached"] == []
     assert again["timings"]["signatures_s"] > 0

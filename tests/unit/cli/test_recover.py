@@ -11,7 +11,7 @@ from terminal import call
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_recovered_model_is_written_and_said_to_be(model: Path, data: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_recovered_model_is_written_and_reported(model: Path, data: Path, folder: Path, tmp_path: Path) -> None:
     asked = [
         "recover",
         "--model",

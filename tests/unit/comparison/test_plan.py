@@ -19,7 +19,7 @@ from cahp.values import BudgetError, OptionError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_cells_are_every_method_budget_and_seed_and_chance_is_drawn_in_all_as_often_as_it_says(
+def test_cells_cross_methods_budgets_and_seeds_with_the_stated_draws(
     settings: Settings,
 ) -> None:
     cells = plan(settings, "counted", "tossed").cells(layers=LAYERS, heads=HEADS)

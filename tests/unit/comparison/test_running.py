@@ -107,7 +107,7 @@ def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_evaluated_on_the_s
     assert found["eval"]["sha256"] == evaluation.sha256
 
 
-def test_seeds_that_draw_the_same_texts_are_told(settings: Settings, store: Store) -> None:
+def test_seeds_with_the_same_texts_give_a_notice(settings: Settings, store: Store) -> None:
     found = compare(plan(replace(settings, limit=500), "counted"), store=store)
     assert any("every seed selects heads on the same" in notice for notice in written(found)["notices"])
 

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_reading_says_what_the_file_says(folder: Path) -> None:
+def test_results_equal_those_of_the_file(folder: Path) -> None:
     document = json.loads((folder / "compare.json").read_text())
     one = next(
         one
@@ -114,7 +114,7 @@ def test_what_is_no_comparison_is_refused_in_a_sentence(folder: Path) -> None:
         assert "cahp compare" in str(refused.value), name
 
 
-def test_a_file_that_somebody_brought_is_read_without_who_was_right(folder: Path) -> None:
+def test_an_uploaded_file_is_read_without_its_answers(folder: Path) -> None:
     found = read_upload("mine.json", (folder / "compare.json").read_bytes())
     assert set(found.files) == {path.name for path in folder.iterdir()} - {"compare.npz"}
     assert found.files["comparison.csv"] == (folder / "comparison.csv").read_bytes()

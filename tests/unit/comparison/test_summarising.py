@@ -59,7 +59,7 @@ def test_overlap_is_measured_between_methods_and_between_seeds() -> None:
     assert between.chance == pytest.approx(expected_jaccard(3, 3, 6))
 
 
-def test_everybody_and_nobody_leave_chance_out() -> None:
+def test_consensus_leaves_random_selection_out() -> None:
     right = np.ones(4, dtype=np.bool_)
     summary = made({name: [right, right] for name in KEPT}).summary
     (found,) = summary.consensus

@@ -97,7 +97,7 @@ def test_a_report_is_small_enough_to_be_mailed(layers: int, heads: int, most: fl
     assert len(html(*of_size(layers, heads, layers * heads // 4)).encode()) < most
 
 
-def test_who_covers_for_whom_is_told_of_every_pruned_head() -> None:
+def test_the_report_names_the_replacement_of_each_pruned_head() -> None:
     run, mask, live = of_size(2, 6, 5)
     text = html(run, mask, live)
     section = text[text.index("Replacement heads") :].partition("</section>")[0]

@@ -145,7 +145,7 @@ def test_what_was_not_measured_is_said_and_not_invented() -> None:
         (BY_HAND, "The kept heads were chosen by hand."),
     ],
 )
-def test_who_chose_the_heads_is_said(method: str, words: str) -> None:
+def test_the_report_names_the_method_that_chose_the_heads(method: str, words: str) -> None:
     document = run()
     document["settings"]["method"] = method
     text = report(document, labels=LABELS).text

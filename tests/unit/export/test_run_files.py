@@ -89,7 +89,7 @@ def test_a_folder_of_an_earlier_version_has_a_still_report(folder: Path) -> None
     assert f"stops at {files.document.knee} heads" in text or files.document.knee is None
 
 
-def test_what_other_methods_keep_at_other_budgets_is_not_told(run: Run) -> None:
+def test_other_methods_have_no_interactive_board(run: Run) -> None:
     other = replace(run.document, settings=replace(run.document.settings, method="random"))
     assert live_of(RunFiles.of(Run(other, run.mask, run.arrays))) is None
 
@@ -148,7 +148,7 @@ def test_a_run_without_its_figures_is_refused(folder: Path) -> None:
             read_run(folder)
 
 
-def test_where_no_run_is_it_is_said_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_run_gives_the_command_that_makes_one(tmp_path: Path) -> None:
     with pytest.raises(CahpError, match="make one with `cahp prune --out"):
         read_run(tmp_path / "nothing")
     (tmp_path / "notes.txt").write_text("")

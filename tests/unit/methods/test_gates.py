@@ -228,7 +228,7 @@ def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
 # --- what a training finds
 
 
-def test_the_tiny_model_is_what_it_is_said_to_be(model: HeadModel, texts: Texts) -> None:
+def test_the_tiny_model_depends_on_its_useful_heads_only(model: HeadModel, texts: Texts) -> None:
     full = evaluate(model, texts).losses.mean()
     for layer, head in np.ndindex(LAYERS, HEADS):
         keep = np.ones((LAYERS, HEADS), dtype=np.bool_)

@@ -162,7 +162,7 @@ def test_an_unknown_name_is_answered_with_all_there_are() -> None:
             asked("best")
 
 
-def test_facts_are_what_a_class_says_of_itself_and_else_what_most_are() -> None:
+def test_facts_are_class_attributes_with_defaults() -> None:
     class Plain:
         name, needs_budget = "plain", True
 

@@ -111,7 +111,7 @@ def test_answers_that_begin_alike_are_refused() -> None:
         reader("{text} it was", "very good", "very bad")
 
 
-def test_an_answer_of_several_tokens_is_told_by_its_first_and_said() -> None:
+def test_an_answer_of_several_tokens_is_scored_by_its_first_with_a_notice() -> None:
     read = reader("{text} it was", "great", "goodness").preview("a film")
     assert [one.whole for one in read.answers] == [True, False]
     assert read.notice is not None

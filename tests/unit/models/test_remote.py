@@ -224,9 +224,7 @@ def test_what_is_large_is_fetched_with_consent_alone(hub: Hub, sound: Path, monk
     assert asked[0][1] == sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
 
 
-def test_what_is_fetched_is_reported_in_bytes_and_drawn_by_nobody_else(
-    hub: Hub, sound: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_downloads_report_bytes_and_print_nothing(hub: Hub, sound: Path, capfd: pytest.CaptureFixture[str]) -> None:
     hub.add("org/name", sound)
     seen: list[tuple[str, int, int]] = []
     with hub_client.progress_to(lambda *one: seen.append(one)):

@@ -37,7 +37,7 @@ def test_what_is_stopped_ends_at_its_next_step_and_is_no_failure() -> None:
     assert len(steps) < 10**9
 
 
-def test_what_is_asked_for_last_is_done_and_the_one_before_it_is_stopped() -> None:
+def test_a_new_request_stops_the_one_before() -> None:
     told: list[dict[str, Any]] = []
     begun, done = threading.Event(), []
 

@@ -111,7 +111,7 @@ def test_a_mask_of_a_cell_has_its_first_figures_before_all_texts_are_evaluated(
     assert "glimpsed" not in seen[-1]
 
 
-def test_a_head_that_is_pressed_goes_or_comes_back_and_one_asked_about_stays(board: BudgetBoard) -> None:
+def test_a_toggled_head_is_removed_or_restored_and_a_selected_one_stays(board: BudgetBoard) -> None:
     before = board.mask
     head = next(head for head in range(12) if not before.keep.flat[head])
     press(board, kind="toggle", head=head)

@@ -78,7 +78,7 @@ def bench(model: HeadModel, texts: Texts, store: Store, **options: Any) -> fakes
     return fakes.opened(model.card, texts, store, **{"load": Loader(model), **options})
 
 
-def test_nothing_is_done_before_it_is_asked_and_nothing_twice(model: HeadModel, texts: Texts, store: Store) -> None:
+def test_evidence_is_measured_once_and_on_demand(model: HeadModel, texts: Texts, store: Store) -> None:
     loader = Loader(model)
     made = bench(model, texts, store, load=loader)
     assert (loader.count, made.resources.timings, made.resources.cached) == (0, {}, [])
@@ -104,7 +104,7 @@ def test_one_forward_pass_serves_signatures_and_salience(model: HeadModel, texts
 
 
 @pytest.mark.parametrize("precision", get_args(Precision))
-def test_which_is_asked_first_changes_no_digit(
+def test_the_order_of_requests_changes_no_result(
     model: HeadModel,
     texts: Texts,
     store: Store,
@@ -207,7 +207,7 @@ def test_where_nothing_is_found_the_full_model_still_answers_once(
     assert made.measurements.evaluate(texts.take(range(10))) is not made.measurements.evaluate(texts)
 
 
-def test_what_weighs_too_much_is_computed_anew(
+def test_entries_that_are_too_large_are_computed_again(
     model: HeadModel, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resources, "_LARGEST_ENTRY", 100)
@@ -424,7 +424,7 @@ def test_costs_are_found_again_for_every_mask_of_the_same_counts(model: HeadMode
     assert _weights(again.costs(HeadMask(uneven), length=8, repeats=5)) > _weights(first)
 
 
-def test_what_a_busy_machine_took_is_given_and_kept_for_nobody(
+def test_times_of_a_busy_machine_are_returned_but_not_cached(
     model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = fakes.measurements(model.card, store, model=model)

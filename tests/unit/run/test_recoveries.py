@@ -221,7 +221,7 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
         ({"recover": "distill", "recover_time": "2m"}, "--recover auto"),
     ],
 )
-def test_what_the_recovery_asked_for_has_no_use_for_is_refused(asked: dict[str, Any], next_step: str) -> None:
+def test_options_that_a_recovery_does_not_use_are_refused(asked: dict[str, Any], next_step: str) -> None:
     with pytest.raises(OptionError, match=next_step):
         check_recovery(Settings(**asked))
 
@@ -296,9 +296,7 @@ def test_what_was_done_in_haste_is_no_whole_and_the_whole_serves_those_in_haste(
     assert hurried(model, store, clock, 1400, card=model.card).sha256 == whole.sha256
 
 
-def test_what_was_made_in_a_time_is_found_again_with_its_steps(
-    model: HeadModel, store: Store, clock: fakes.WorkClock
-) -> None:
+def test_a_timed_recovery_is_cached_with_its_steps(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
     made = hurried(model, store, clock, 1500, card=model.card)
     took = clock.now
 
@@ -345,7 +343,7 @@ def test_with_enough_time_one_that_was_stopped_ends_with_the_same_weights_bit_fo
 
 
 @pytest.mark.parametrize(("allowed", "step"), [(1700, 11), (1800, 13)])
-def test_what_was_learned_before_it_was_stopped_is_not_lost_to_what_is_made_again(
+def test_a_resumed_training_keeps_the_epochs_before_the_stop(
     model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path, allowed: float, step: int
 ) -> None:
     # An epoch is over, and less time is left than the teacher takes to read all texts once more.
@@ -361,7 +359,7 @@ def test_what_was_learned_before_it_was_stopped_is_not_lost_to_what_is_made_agai
     assert len(list(store.folder.iterdir())) == len(list((tmp_path / "whole" / "results").iterdir()))
 
 
-def test_in_haste_one_that_was_stopped_goes_on_in_what_is_left_of_its_time(
+def test_a_stopped_timed_recovery_resumes_in_the_time_left(
     model: HeadModel, store: Store, clock: fakes.WorkClock
 ) -> None:
     with pytest.raises(Cancelled):
@@ -385,7 +383,7 @@ def test_in_haste_one_that_was_stopped_goes_on_in_what_is_left_of_its_time(
     assert len(list(store.folder.iterdir())) == entries == 2
 
 
-def test_where_there_is_no_room_for_what_it_learned_its_time_is_not_held_against_it(
+def test_a_stop_without_a_cached_state_does_not_use_up_the_time(
     model: HeadModel, clock: fakes.WorkClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store(tmp_path / "small", limit_bytes=10_000)

@@ -85,7 +85,7 @@ def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition
     assert (rows[8].ratio, rows[8].speed) == (1.0, None)
 
 
-def test_whoever_listens_is_told_the_mask_and_what_was_found_of_it() -> None:
+def test_the_listener_gets_each_mask_with_its_results() -> None:
     told: list[tuple[HeadMask, Outcomes | Speed]] = []
     filled = BudgetTable(table().selections, listener=lambda mask, found: told.append((mask, found)))
     filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))

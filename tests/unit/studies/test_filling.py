@@ -133,7 +133,7 @@ def test_a_recovered_row_says_what_a_run_with_a_refit_says(bench: Bench) -> None
     assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
 
 
-def test_a_budget_that_somebody_turns_to_meanwhile_is_next(bench: Bench) -> None:
+def test_the_current_budget_is_measured_next(bench: Bench) -> None:
     table = planned(bench)
     filling = fill(table, bench)
     next(filling)

@@ -28,7 +28,7 @@ def test_the_nearest_kept_head_of_the_same_cluster_covers() -> None:
     assert on_a_line().nearest_kept(HeadMask.of([1, 3, 5], 2, 3), 2, labels) == (3, 1.0, True)
 
 
-def test_where_a_cluster_keeps_none_the_nearest_of_all_covers_and_it_is_told() -> None:
+def test_a_cluster_without_a_kept_head_uses_the_nearest_of_all_kept_heads() -> None:
     labels = on_a_line().groups(3)[0]
     assert on_a_line().nearest_kept(HeadMask.of([1, 5], 2, 3), 2, labels) == (1, 9.0, False)
 

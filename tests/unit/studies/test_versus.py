@@ -48,7 +48,7 @@ def test_all_heads_are_the_full_model_however_it_is_to_be_recovered(small_bench:
     assert np.array_equal(found.a.losses, small_bench.full.losses)
 
 
-def test_what_nobody_distilled_is_not_distilled_to_compare_it(small_bench: Bench) -> None:
+def test_a_comparison_does_not_start_a_distillation(small_bench: Bench) -> None:
     assert held(small_bench, Variant(A), Variant(B, "distill")) is None
 
 
@@ -103,7 +103,7 @@ def test_each_model_is_recovered_on_its_own_bench(small_bench: Bench, tmp_path: 
     ],
     ids=str,
 )
-def test_what_a_answers_is_said_in_the_classes_of_b(
+def test_answers_of_a_are_expressed_in_the_classes_of_b(
     small_bench: Bench, tmp_path: Path, labels: tuple[str, ...], label_map: dict[str, str]
 ) -> None:
     theirs = ("LABEL_0", "LABEL_1") if label_map else ("bad", "good")

@@ -59,7 +59,7 @@ class Thing:
     """Something that can be drawn."""
 
 
-def test_fifty_who_ask_at_once_get_the_same_drawing_which_is_made_once() -> None:
+def test_fifty_concurrent_calls_draw_once() -> None:
     thing, made, together = Thing(), list[object](), threading.Barrier(50)
 
     def draw() -> object:

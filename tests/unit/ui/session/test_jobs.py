@@ -307,7 +307,7 @@ def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event
     assert download.result is True
 
 
-def test_one_who_cancels_downloads_that_hang_keeps_two_threads_at_most(gate: threading.Event) -> None:
+def test_cancelled_downloads_that_hang_keep_at_most_two_threads(gate: threading.Event) -> None:
     for number in range(6):
         hanging = jobs.submit(SESSION, f"open-{number}", lambda _: gate.wait(PATIENCE), io=True)
         if number < 2:
@@ -335,9 +335,7 @@ def test_what_waits_for_a_session_that_is_gone_never_begins(
 
 
 @pytest.mark.usefixtures("nobody_waits")
-def test_what_waits_for_those_who_are_gone_is_forgotten_at_once(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_queued_jobs_of_closed_sessions_are_cancelled(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     front = jobs.submit(SESSION, "in front", holding(gate))
     until(lambda: front.state == "running")
     gone, stays = (jobs.submit(who, "run", lambda _: None) for who in ("gone", OTHER))

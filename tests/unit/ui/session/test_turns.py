@@ -42,7 +42,7 @@ def test_sessions_take_turns(came: str, goes: str) -> None:
     assert taken(waiting(came)) == goes
 
 
-def test_who_comes_while_somebody_has_a_turn_goes_before_their_next_wish() -> None:
+def test_a_new_session_goes_before_the_next_wish_of_another() -> None:
     turns = waiting("aaa")
     assert turns.take() == Wish(0, "a")
     turns.waiting.append(Wish(9, "b"))
@@ -77,7 +77,7 @@ def test_a_busy_session_waits_and_keeps_its_turn() -> None:
     assert turns.take() == Wish(0, "a")
 
 
-def test_where_nobody_waits_nobody_is_owed_a_turn() -> None:
+def test_without_waiting_sessions_the_order_of_arrival_counts() -> None:
     turns = waiting("ab")
     assert taken(turns) == "ab"
     turns.served.clear()

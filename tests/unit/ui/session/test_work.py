@@ -224,9 +224,7 @@ class Distilling:
         return self.known
 
 
-def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
-    mine: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_an_explicit_request_distils_and_its_result_is_cached(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "measure_recovered", lambda bench, mask, recovered: outcomes(0.6))
     monkeypatch.setattr(work, "measure_steps", lambda measurements, texts, mask, made, *, seed: STEPS)
     monkeypatch.setattr(work, "recovery_seconds", lambda bench, recover: 90.0)
