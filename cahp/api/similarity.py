@@ -180,7 +180,10 @@ def similarity(
             reporter("load", 1, 1)
         shape = (model.card.layers, model.card.heads)
         if mask is not None and mask.keep.shape != shape:
-            raise OptionError(f"the mask has {mask.layers} x {mask.heads} heads, the model has {shape[0]} x {shape[1]}")
+            raise OptionError(
+                f"the mask has {mask.layers} x {mask.heads} heads but the model has {shape[0]} x {shape[1]}; choose a "
+                "mask of this model"
+            )
         seen = attend(model, text)
         between = distances(seen.weights, progress=reporter)
     return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask or HeadMask.full(*shape), seen.cut)

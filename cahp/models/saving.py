@@ -274,7 +274,7 @@ def _in_new_process(
     code: str,
     folder: Path,
     *paths: Path,
-    failure: str = "the exported model cannot be read in a fresh process ({}), so it was not written",
+    failure: str = "the exported model cannot be read in a fresh process ({}) and was not written; export another form",
 ) -> None:
     """Run Python code; if it fails, raise a ``CahpError`` with the sentence ``failure``, with the reason for ``{}``."""
     # Isolated mode: neither the current folder nor environment variables change what is imported.
