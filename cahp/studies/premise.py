@@ -78,6 +78,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         "heads": len(labels),
         "clusters": len(np.unique(labels)),
         "pairs": {name: interaction[name]["n"] for name in ("within", "between")},
+        "alone": asdict(estimate_mean(alone.mean(axis=1), seed)),
         "interaction": interaction,
         "r2": compare_predictors(r2, representative, layers, seed=seed),
         "verdict": _conclude(interaction["difference"]),
@@ -88,8 +89,8 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
 def describe(document: Mapping[str, Any]) -> Iterator[str]:
     """Describe a document of ``measure`` in lines for people."""
 
-    def estimate(part: str, name: str) -> Estimate:
-        fields = document[part][name]
+    def estimate(part: str, name: str = "") -> Estimate:
+        fields = document[part][name] if name else document[part]
         return Estimate(fields["value"], fields["ci95"], fields["n"], fields["unit"])
 
     def cost(name: str) -> str:
@@ -103,6 +104,7 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
     difference, r2 = document["interaction"]["difference"], estimate("r2", "difference")
     floor = 1 / (1 + difference["permutations"])
     p = f"{'<=' if difference['p'] <= floor else '='} {number(difference['p'], 4)}"
+    yield f"  cost of removing one head: KL divergence {estimate('alone').text} nats per text on average"
     yield f"  extra cost of removing two heads of one cluster: {cost('within')}, beyond the sum of each alone"
     yield f"  of two heads of different clusters: {cost('between')}"
     yield f"  difference: {cost('difference')}, p {p} ({difference['permutations']:,} permutations of the labels)"

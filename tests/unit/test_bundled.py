@@ -19,12 +19,13 @@ from assets import bundle
 from cahp import bundled
 from cahp.bundled import Bundle
 from cahp.comparison.result import read_shown
+from cahp.models import assets
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies import answers as measured
-from cahp.studies import budget_sweep, lessons
+from cahp.studies import budget_sweep, lessons, premise
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import CahpError, Estimate
 
@@ -68,6 +69,26 @@ def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -
     assert {one.name for one in found} >= {"minilm-sst5", "minilm-mnli"}
     assert all(one.made["machine"] and one.made["date"] for one in found)
     assert all("CAHP" not in one.comparison.results.methods for one in found)
+
+
+# --- the tests of the premise
+
+
+def test_a_test_of_the_premise_is_bundled_with_machine_and_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "premise", lambda model, data, pairs: {"model": model, "data": data, "pairs": pairs})
+    file = bundle.write_premise(tmp_path / "premise", "one", "texts", day=date(2020, 1, 1), pairs=4)
+    assert (file, json.loads(file.read_text())) == (
+        tmp_path / "premise" / "one.json",
+        {"model": "one", "data": "texts", "pairs": 4, "made": {"machine": machine(), "date": "2020-01-01"}},
+    )
+
+
+@pytest.mark.parametrize("model", ["minilm-bbc", "minilm-sst5"])
+def test_the_bundled_tests_of_the_premise_give_a_verdict_on_100_texts(model: str) -> None:
+    document = json.loads((assets() / "premise" / f"{model}.json").read_text(encoding="utf-8"))
+    assert (document["schema"], document["model"], document["texts"]) == (premise.SCHEMA, model, premise.TEXTS)
+    assert f"verdict: {premise.VERDICTS[document['verdict']]}" in "\n".join(premise.describe(document))
+    assert document["made"].keys() == {"machine", "date"}
 
 
 # --- the bundled run

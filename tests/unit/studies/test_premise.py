@@ -184,7 +184,9 @@ def test_representatives_are_compared_with_the_mean_of_other_heads() -> None:
 def test_a_floor_of_p_is_said_to_be_one(bench: Bench) -> None:
     document = measure(bench, pairs=66)
     document["interaction"]["difference"] |= {"p": 1 / 10_001, "value": 0.00123, "ci95": (0.001, 0.002)}
+    document["alone"]["value"] = 0.25
     lines = "\n".join(describe(document))
+    assert "cost of removing one head: KL divergence 0.250 nats" in lines
     assert "p <= 0.0001 (10,000 permutations" in lines
     assert "0.0012 nats per text (95 % interval 0.0010 to 0.0020, n = 66 pairs)" in lines
     document["interaction"]["difference"]["p"] = 0.04
