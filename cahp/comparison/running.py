@@ -127,10 +127,14 @@ def compare(
             if executor is None:
                 workspace.progress = report
             report()
-            for one in measure_cells(workspace, missing, executor, cluster):
-                measured[one.cell] = one
-                passed += passes[one.cell]
-                report()
+            # Models without one head have all lower layers in common.
+            singles = [read_cell(workspace, cell).choice for cell in missing if cell.method == WITHOUT]
+            masks = [choice.mask for choice in singles if choice is not None]
+            with workspace.bench(plan.seeds[0]).measurements.sharing(workspace.splits["eval"], masks):
+                for one in measure_cells(workspace, missing, executor, cluster):
+                    measured[one.cell] = one
+                    passed += passes[one.cell]
+                    report()
     for cell in full_cells:
         if error := measured[cell].error:
             raise CahpError(f"the full model could not be measured ({error}); try `cahp evaluate` first")
