@@ -177,9 +177,9 @@ def test_the_claims_of_the_paper_are_judged_at_the_chosen_budget_and_recovery(
     (tmp_path / "premise" / "tiny.json").write_text(json.dumps(premise(model)))
     app.run()
     assert "Heads of one cluster are redundant: supported" in said(app)
-    assert "costs 0.020 nats (0.000 to 0.030) beyond the sum of both" in said(app)
+    assert "costs 0.020 (0.000 to 0.030) nats beyond the sum of both" in said(app)
     assert "p = 0.01 (999 permutations), n = 12 and 54 pairs, 100 texts." in said(app)
-    assert "predicts 50.0 % of its output (40.0 to 60.0), a random head 50.0 % (40.0 to 60.0)." in said(app)
+    assert "50.0 % (40.0 to 60.0) from its representative, 50.0 % (40.0 to 60.0) from a random head." in said(app)
     assert [*chart(app, "claim-premise")["data"][0]["x"]] == [0.02, 0.001]
 
 
@@ -189,7 +189,7 @@ def premise(model: str) -> dict[str, Any]:
     difference = {"value": 0.019, "ci95": [0.01, 0.03], "p": 0.01, "permutations": 999}
     interaction = {"within": {"value": 0.02, **pair}, "between": {"value": 0.001, **pair}, "difference": difference}
     r2 = {name: {"value": 0.5, "ci95": [0.4, 0.6], "n": 8} for name in ("representative", "random", "difference")}
-    shared = {"schema": "cahp.premise/1", "model": model, "data": "reviews", "texts": 100}
+    shared = {"schema": "cahp.premise/1", "model": model, "data": "reviews", "texts": 100, "verdict": "redundant"}
     return {**shared, "pairs": {"within": 12, "between": 54}, "interaction": interaction, "r2": r2}
 
 

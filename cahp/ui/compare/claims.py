@@ -140,35 +140,25 @@ def read_premise(model: str) -> dict[str, Any] | None:
     return None
 
 
-def judge_premise(document: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the verdict on the premise in a few words, and the sentence with its numbers.
+def describe_premise(document: Mapping[str, Any]) -> str:
+    """Return the sentences with the numbers of the verdict on the premise."""
 
-    Two redundant heads cover for each other: without both, a model loses more than without either added up.
-    """
-
-    def read(part: str, name: str) -> Estimate:
+    def read(part: str, name: str) -> str:
         fields = document[part][name]
-        return Estimate(fields["value"], tuple(fields["ci95"]), fields.get("n", 0), fields.get("unit", "share"))
+        one = Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields.get("unit", "share"))
+        return f"{one.text} ({one.span})"
 
-    within, between = (read("interaction", name) for name in ("within", "between"))
-    difference, status = document["interaction"]["difference"], "not resolved at this n"
-    low, high = difference["ci95"]
-    if difference["p"] <= 0.05 and not low <= 0 <= high:
-        status = "supported" if low > 0 else "not supported"
+    difference, pairs, r2 = document["interaction"]["difference"], document["pairs"], document.get("r2") or {}
     bound = "≤" if difference["p"] <= 1 / (1 + difference["permutations"]) else "="
     words = (
-        f"Removing two heads of one cluster costs {within.text} nats ({within.span}) beyond the sum of both, two heads "
-        f"of different clusters {between.text} ({between.span}); p {bound} {difference['p']:.2g} "
-        f"({difference['permutations']:,} permutations), n = {document['pairs']['within']:,} and "
-        f"{document['pairs']['between']:,} pairs, {document['texts']:,} texts."
+        f"Removing two heads of one cluster costs {read('interaction', 'within')} nats beyond the sum of both, two "
+        f"heads of different clusters {read('interaction', 'between')}; p {bound} {difference['p']:.2g} "
+        f"({difference['permutations']:,} permutations), n = {pairs['within']:,} and {pairs['between']:,} pairs, "
+        f"{document['texts']:,} texts."
     )
-    if document.get("r2"):
-        ours, random = (read("r2", name) for name in ("representative", "random"))
-        words += (
-            f" The representative of a head predicts {ours.text} of its output ({ours.span}), a random head "
-            f"{random.text} ({random.span})."
-        )
-    return status, words
+    others = {"representative": "its representative", "same_layer": "a head of its layer", "random": "a random head"}
+    parts = [f"{read('r2', name)} from {other}" for name, other in others.items() if name in r2]
+    return words + (f" R² of a pruned head's output: {', '.join(parts)}." if parts else "")
 
 
 def _draw_premise(results: SplitResults) -> None:
@@ -179,7 +169,10 @@ def _draw_premise(results: SplitResults) -> None:
         command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
         st.code(shlex.join(command), language="bash", wrap_lines=True)
         return
-    (status, words), interaction = judge_premise(document), document["interaction"]
+    words, interaction = describe_premise(document), document["interaction"]
+    # Two redundant heads cover for each other: without both, a model loses more than without either added up.
+    statuses = {"redundant": "supported", "less redundant": "not supported"}
+    status = statuses.get(document.get("verdict", ""), "not resolved at this n")
     rows = [(name, interaction[name]["value"], *interaction[name]["ci95"]) for name in ("within", "between")]
     display.show(
         premise_figure(interaction, dark=display.is_dark()),
