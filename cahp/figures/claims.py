@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,14 @@ from cahp.figures.comparison import curve_figure, name_of, styles
 from cahp.outcomes import OUTCOMES
 
 
+def _only(results: SplitResults, methods: Sequence[str]) -> SplitResults:
+    """The results of ``methods`` alone, so that each of these few has a hue."""
+    return replace(results, methods={name: results.methods[name] for name in methods})
+
+
 def compression_figure(results: SplitResults, recovery: str, methods: Sequence[str], *, dark: bool) -> Any:
     """The outcome by budget, and below it the lead of the reference over each of the other ``methods``."""
+    results = _only(results, methods)
     figure, drawn, ink = curve_figure(results, recovery, methods, dark=dark), styles(results), palette.ink(dark=dark)
     # The lower panel has the intervals of rivals.
     banded = [f"{name_of(name)}, " for name in methods if name in (results.against, RANDOM)]
@@ -67,7 +74,7 @@ def criticality_figure(
     results: SplitResults, shares: Mapping[str, KeptShares], methods: Sequence[str], *, dark: bool
 ) -> Any:
     """The share of each layer's criticality that ``methods`` keep, and the band of random masks."""
-    drawn, ink, layers = styles(results), palette.ink(dark=dark), results.document.model.layers
+    drawn, ink, layers = styles(_only(results, methods)), palette.ink(dark=dark), results.document.model.layers
     # The middle third has no place of its own on the axis.
     columns, places = [*range(layers), layers + 1], [*range(layers), layers + 0.5]
     traces: list[dict[str, Any]] = []
