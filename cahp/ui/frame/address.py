@@ -39,6 +39,12 @@ _CHOICES = tuple(name for name, setting in describe_settings().items() if settin
 _SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
 _PINNED = ("pin", "pin-recover")
 _BOARD = ("budget", "goal", "mask", "recover", *_PINNED)
+#: The fields that only one page has, by its title.
+_OF_PAGE: Mapping[str, tuple[str, ...]] = {
+    "Similarity": ("view", "head"),
+    "Compare": ("outcome", "recovery", "at", "methods"),
+    "Learn": ("step", "guesses"),
+}
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
     "answers": data.parse_answers,
@@ -195,6 +201,18 @@ def _describe_pin(explorer: Explorer) -> dict[str, str]:
         return {}
     recovery = {} if pin.variant.recover == NONE.name else {"pin-recover": pin.variant.recover}
     return {"pin": mask_to_hex(pin.variant.mask), **recovery}
+
+
+def drop_other_pages(title: str) -> None:
+    """Remove the fields of other pages from the address of the page ``title``.
+
+    A page that is being left may write its fields after the browser has gone back, into the address that is shown then.
+    """
+    for name in {name for page, names in _OF_PAGE.items() for name in names if page != title}:
+        st.query_params.pop(name, None)
+    if is_history_navigation():
+        # Streamlit sends the address only when it changes here, and the browser's may be another one.
+        st.query_params.from_dict(st.query_params.to_dict())
 
 
 def write(explorer: Explorer) -> None:

@@ -51,6 +51,7 @@ def page(title: str) -> Explorer:
     explorer = _explorer()
     if failure := explorer.collect():
         st.session_state[_NOTE] = failure
+    address.drop_other_pages(title)
     address.write(explorer)
     source_dialog.offer(explorer)
     with st.sidebar:
