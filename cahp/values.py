@@ -232,6 +232,18 @@ class HeadMask:
         """Kept heads by layer, in the form of files."""
         return {str(layer): heads for layer, heads in enumerate(self.by_layer)}
 
+    def check_fits(self, layers: int, heads: int, model: str) -> None:
+        """Check that the mask is for a model of ``layers`` x ``heads`` heads; ``model`` names it.
+
+        Raises:
+            MaskError: If not.
+        """
+        if self.keep.shape != (layers, heads):
+            raise MaskError(
+                f"The mask is for {self.layers} x {self.heads} heads (layers x heads) but {model} has {layers} x "
+                f"{heads}; choose a mask that was made for this model."
+            )
+
     @cached_property
     def empty_layers(self) -> tuple[int, ...]:
         """Layers without a kept head."""

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypedDict
 
 from cahp import hub
 from cahp.cards import ModelCard
-from cahp.exports.masks import check_fits, read_mask
+from cahp.exports.masks import read_mask
 from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
 from cahp.stages.selection import Representative
@@ -106,7 +106,7 @@ def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Map
     contents: Mapping[str, Any] = {}
     if not isinstance(mask, HeadMask):
         mask, contents = read_mask(Path(mask), layers=card.layers, heads=card.heads)
-    check_fits(mask, card.layers, card.heads, card.id)
+    mask.check_fits(card.layers, card.heads, card.id)
     if contents.get("model", card.id) != card.id:
         made_for = contents["model"]
         logging.getLogger(__name__).warning("the mask was made for %s and is used on %s", made_for, card.id)

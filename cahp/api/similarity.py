@@ -179,11 +179,8 @@ def similarity(
             model = models.load(str(model), device=device)
             reporter("load", 1, 1)
         shape = (model.card.layers, model.card.heads)
-        if mask is not None and mask.keep.shape != shape:
-            raise OptionError(
-                f"the mask has {mask.layers} x {mask.heads} heads but the model has {shape[0]} x {shape[1]}; choose a "
-                "mask of this model"
-            )
+        if mask is not None:
+            mask.check_fits(*shape, model.card.id)
         seen = attend(model, text)
         between = distances(seen.weights, progress=reporter)
     return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask or HeadMask.full(*shape), seen.cut)

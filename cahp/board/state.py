@@ -48,12 +48,7 @@ class Choices:
         Raises:
             MaskError: If its shape differs from the model's, or a layer is empty and the per-layer minimum is above 0.
         """
-        card = self.card
-        if (mask.layers, mask.heads) != (card.layers, card.heads):
-            raise MaskError(
-                f"The mask is for {mask.layers} x {mask.heads} heads, but {card.id} has {card.layers} x "
-                f"{card.heads}. Choose a mask of this model."
-            )
+        mask.check_fits(self.card.layers, self.card.heads, self.card.id)
         if mask.empty_layers and self.settings.min_per_layer > 0:
             raise MaskError(
                 f"Layer {mask.empty_layers[0]} would keep no head, and such a layer cannot be cut out. Keep one head, "

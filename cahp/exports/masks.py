@@ -68,7 +68,7 @@ def read_mask(
     ``layers`` and ``heads``, the numbers of the model.
 
     Raises:
-        MaskError: If the file cannot be read or is malformed. ``check_fits`` checks whether it fits a model.
+        MaskError: If the file cannot be read or is malformed. ``HeadMask.check_fits`` checks whether it fits a model.
     """
     if isinstance(source, bytes):
         data = source
@@ -130,19 +130,6 @@ def mask_array(mask: HeadMask) -> bytes:
     file = io.BytesIO()
     np.save(file, mask.keep, allow_pickle=False)
     return file.getvalue()
-
-
-def check_fits(mask: HeadMask, layers: int, heads: int, model_id: str) -> None:
-    """Check that ``mask`` is for a model of ``layers`` x ``heads`` heads.
-
-    Raises:
-        MaskError: If not.
-    """
-    if mask.keep.shape != (layers, heads):
-        raise MaskError(
-            f"The mask is for {mask.layers} x {mask.heads} heads (layers x heads) but {model_id} has "
-            f"{layers} x {heads}; choose a mask that was made for this model."
-        )
 
 
 def _keep_of_array(data: bytes) -> NDArray[np.bool_]:

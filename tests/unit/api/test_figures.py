@@ -125,7 +125,7 @@ def test_a_text_of_a_users_own_never_becomes_markup(run: cahp.PruneResult) -> No
 
 def test_a_mask_of_another_model_and_an_empty_text_are_refused(model: Any) -> None:
     loaded = cahp.load(str(model), device="cpu")
-    with pytest.raises(cahp.CahpError, match="the mask has 2 x 2 heads"):
+    with pytest.raises(cahp.CahpError, match="The mask is for 2 x 2 heads"):
         cahp.similarity(loaded, TEXT, mask=cahp.HeadMask.full(2, 2))
     with pytest.raises(cahp.CahpError, match="has no tokens"):
         cahp.similarity(loaded, "  ")

@@ -141,7 +141,7 @@ def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(board: Boa
 
 
 def test_a_mask_of_another_model_is_refused_with_both_shapes(board: Board) -> None:
-    with pytest.raises(MaskError, match="is for 6 x 12 heads, but by-hand has 2 x 3"):
+    with pytest.raises(MaskError, match=r"is for 6 x 12 heads \(layers x heads\) but by-hand has 2 x 3"):
         board.set_mask(HeadMask.full(6, 12))
 
 

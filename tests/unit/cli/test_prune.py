@@ -19,7 +19,7 @@ from terminal import call, refused
 
 from cahp import methods
 from cahp.data import parse_label_map
-from cahp.exports.masks import check_fits, read_mask
+from cahp.exports.masks import read_mask
 from cahp.exports.report import recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
@@ -281,7 +281,7 @@ def test_what_was_not_measured_is_null(words: list[object]) -> None:
 
 def test_the_mask_file_holds_the_heads_of_the_run(folder: Path, run: dict[str, Any]) -> None:
     mask, said = read_mask(folder / "head_mask.json")
-    check_fits(mask, LAYERS, HEADS, "tiny")
+    mask.check_fits(LAYERS, HEADS, "tiny")
     assert {str(layer): heads for layer, heads in enumerate(mask.by_layer)} == run["kept"]
     assert (said["schema"], said["sha256"]) == ("cahp.mask/1", mask.sha256)
     assert said["metrics"] == run["metrics"]

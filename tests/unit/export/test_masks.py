@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.exports.masks import MaskOrigin, check_fits, mask_array, mask_csv, mask_json, mask_tensor, read_mask
+from cahp.exports.masks import MaskOrigin, mask_array, mask_csv, mask_json, mask_tensor, read_mask
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 
@@ -233,9 +233,9 @@ def test_whatever_json_stands_in_a_field_it_is_the_same_mask_or_a_mask_error(nam
 
 
 def test_a_mask_must_have_the_shape_of_the_model_it_is_used_for() -> None:
-    check_fits(MASK, 2, 3, "minilm-bbc")
+    MASK.check_fits(2, 3, "minilm-bbc")
     with pytest.raises(MaskError, match=r"2 x 3 .* gpt2 has 12 x 12"):
-        check_fits(MASK, 12, 12, "gpt2")
+        MASK.check_fits(12, 12, "gpt2")
 
 
 def test_a_mask_goes_through_every_file_unchanged() -> None:
