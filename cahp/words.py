@@ -54,12 +54,6 @@ def side_by_side(text: str | Sequence[str]) -> str:
     return text if isinstance(text, str) else " ⸱ ".join(text)
 
 
-def ordinal(place: int) -> str:
-    """Format a position: ``1st``."""
-    ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
-    return f"{place}{ending}"
-
-
 def duration(seconds: float) -> str:
     """Format seconds in seconds, minutes or hours."""
     if seconds < 90:

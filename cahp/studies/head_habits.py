@@ -64,10 +64,6 @@ class HeadHabits:
         """Return the share of a head's attention (flat index) on each target."""
         return {kind: mean_over_texts(self.shares[:, head, place], "share") for place, kind in enumerate(KINDS)}
 
-    def breadth_of(self, head: int) -> Estimate:
-        """Return the number of tokens that a head attends to."""
-        return mean_over_texts(self.breadth[:, head])
-
     @property
     def mostly(self) -> list[str]:
         """Main target of each head: one of ``KINDS``, or "broad" where no target gets much."""

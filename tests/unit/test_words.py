@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.words import duration, interval, number, ordinal, percent, points, signed, size_of, span
+from cahp.words import duration, interval, number, percent, points, signed, size_of, span
 
 
 def test_a_share_is_said_in_per_cent_with_a_space_before_the_sign() -> None:
@@ -48,10 +48,3 @@ def test_an_interval_is_written_in_brackets_and_said_with_to() -> None:
 )
 def test_a_duration_is_said_as_a_person_would(seconds: float, said: str) -> None:
     assert duration(seconds) == said
-
-
-@pytest.mark.parametrize(
-    ("place", "said"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd"), (113, "113th")]
-)
-def test_a_place_in_a_line(place: int, said: str) -> None:
-    assert ordinal(place) == said

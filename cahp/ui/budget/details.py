@@ -13,7 +13,7 @@ from cahp.figures.space import space_figure
 from cahp.run.bench import Bench
 from cahp.stages.similarity import Attention, attend
 from cahp.ui.frame.page import link
-from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.frame.running import measure
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain, problem
 from cahp.ui.parts.inputs import load_examples
@@ -98,18 +98,11 @@ def draw_replacement(explorer: Explorer) -> None:
     texts = {example["name"]: example["text"] for example in load_examples("single")}
     text = texts[st.selectbox("Sentence", list(texts), key="cover-sentence")]
     st.caption(plain(text))
-    subject = explorer.bench, text
-    job = explorer.work.job(ATTENTION, subject)
-    if job is None:
-        job = explorer.work.start(ATTENTION, subject)
-        job.wait(0.3)
-    if not job.ended:
-        show_in_row(job, "Running the sentence", key="cancel-attention")
+    subject, title = (explorer.bench, text), "Running the sentence"
+    attention = measure(explorer, ATTENTION, subject, name="attention", title=title, polled=True)
+    if attention is None:
         return
-    if job.result is None:
-        offer_again(job, lambda: explorer.work.start(ATTENTION, subject), key="again-attention", stopped="Stopped.")
-        return
-    tokens, maps = job.result.tokens, job.result.by_head
+    tokens, maps = attention.tokens, attention.by_head
     top = float(max(maps[head].max(), maps[cover].max()))
     for column, which, role in zip(st.columns(2), (head, cover), ("chosen", "replacement"), strict=True):
         with column:

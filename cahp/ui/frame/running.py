@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -11,8 +11,14 @@ from cahp.run.timeline import on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.work import RUN, SPEED, run_seconds
-from cahp.words import duration, ordinal
+from cahp.ui.session.work import RUN, SPEED, Kind, pass_seconds, run_seconds
+from cahp.words import duration
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+#: Seconds that a page waits before it shows progress, and up to which work starts without a question.
+_PATIENCE_S, _UNASKED_S = 0.7, 60.0
 
 
 def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine") -> None:
@@ -85,7 +91,7 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     """Describe a job's place in the queue, or ``title`` or else its stage, and the time left if it is known."""
     place = job.place
     if place is not None:
-        words = f"{title or 'Waiting'}: {'next' if place.number == 1 else ordinal(place.number)} in line"
+        words = f"{title or 'Waiting'}: {'next' if place.number == 1 else f'number {place.number}'} in line"
         wait = place.seconds or 0
         return words if wait < 1 else f"{words}, starts in about {duration(wait)}"
     words = title or (on_screen(job.stage) if job.stage else "Starting")
@@ -135,3 +141,37 @@ def offer_again(
     if st.button(label, key=key):
         start()
         st.rerun()
+
+
+def measure(
+    explorer: Explorer,
+    kind: Kind[S, T],
+    subject: S,
+    *,
+    name: str,
+    title: str,
+    texts: int = 1,
+    kept: Callable[[], bool] = lambda: False,
+    polled: bool = False,
+) -> T | None:
+    """Return the result of the worker (None: running, stopped or failed).
+
+    It starts by itself unless running ``texts`` evaluation texts takes long and the result is not ``kept`` from before;
+    then a person starts it. ``name`` distinguishes its buttons, ``title`` stands beside its progress. ``polled``: the
+    page redraws itself until the work has ended.
+    """
+    job = explorer.work.job(kind, subject)
+    if job is None:
+        seconds = pass_seconds(explorer.bench, evaluation=min(1.0, texts / len(explorer.bench.evaluation)))
+        ask = seconds > _UNASKED_S and not kept()
+        if ask and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}"):
+            return None
+        job = explorer.work.start(kind, subject)
+        job.wait(_PATIENCE_S)
+    if not job.ended and polled:
+        show_in_row(job, title, key=f"cancel-{name}")
+    elif not job.ended:
+        follow(job, place=name, title=title)
+    elif job.result is None:
+        offer_again(job, lambda: explorer.work.start(kind, subject), key=f"again-{name}", label="Measure again")
+    return job.result

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures import similarity as figures
-from cahp.figures.head_grid import grid_figure, head_name
+from cahp.figures.head_grid import grid_figure, head_name, places
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
@@ -26,20 +26,26 @@ from cahp.stages.similarity import (
     suggest_threshold,
     uncovered_communities,
 )
+from cahp.ui.frame.running import measure
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
-from cahp.ui.similarity.comparing import FORMULA, HOW, measure
-from cahp.ui.similarity.graph import show_graph
 from cahp.values import HeadMask, Input, Progress
 
 #: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
 _GRID = 370
 #: Session key: whether the box is for a pair of texts.
 _PAIRS = "similarity-pairs"
+#: The distance of two heads, as a formula and in words.
+_FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
+_HOW = (
+    "Each head gives every token a row of attention weights that sum to 1. Two heads are compared row by row with the "
+    "square root of the Jensen-Shannon divergence (base 2), averaged over the tokens: 0 means the same attention, 1 "
+    "means they never attend to the same token. Similarity is 1 minus that distance."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +92,19 @@ def draw(explorer: Explorer) -> None:
     head = chosen.choose_head(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
     graph = _draw_graph(explorer, compared, head)
     _draw_head(compared, explorer.mask, head)
+    names = [head_name(other, explorer.mask.heads) for other in range(len(compared.distances))]
     picture, finding = figures.matrix(compared.distances, graph.communities, explorer.mask, dark=display.is_dark())
     display.show(
         picture,
         title=finding,
         help="Each cell is a pair of heads; framed blocks along the diagonal are the communities. Orange squares on "
-        f"the diagonal mark kept heads; click one to choose it. {HOW}",
-        formula=FORMULA,
+        f"the diagonal mark kept heads; click one to choose it. {_HOW}",
+        formula=_FORMULA,
         name="distances",
-        data=lambda: figures.distance_table(compared.distances, explorer.mask.heads),
+        data=lambda: {
+            "distance": names,
+            **{name: compared.distances[:, place].round(4).tolist() for place, name in enumerate(names)},
+        },
         on_pick=chosen.choose,
     )
 
@@ -117,24 +127,25 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
         graph = cache_with(compared, threshold, lambda: head_graph(compared.distances, threshold=threshold))
     covered = _describe_coverage(explorer, graph)
     with panel:
-        display.heading(
-            covered,
+        display.show(
+            figures.graph_figure(graph, mask, selected=head, dark=dark),
+            title=covered,
             name="head-graph",
             help="Each node is a head (layer.head); filled nodes are kept, hollow ones pruned; large numbers name "
-            f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker "
-            "where more similar; dashed links belong to a tree that connects the graph. Communities (by the "
-            f"Louvain method, modularity {graph.modularity:.2f}) have more links inside than random links would give. "
-            "Distances in the drawing are approximate. Hover to highlight a community, click a node to choose its "
-            f"head. {HOW}",
-            formula=FORMULA,
+            f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold; dotted links "
+            "belong to a tree that connects the graph. Communities (by the Louvain method, modularity "
+            f"{graph.modularity:.2f}) have more links inside than random links would give. Distances in the drawing "
+            "are approximate. The thick frame is the chosen head, thin frames are its community. Click another head to "
+            f"choose it. {_HOW}",
+            formula=_FORMULA,
             data=lambda: {
                 "first": [head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
                 "second": [head_name(head, mask.heads) for head in graph.edges[:, 1].tolist()],
                 "similarity": graph.similarity.round(4).tolist(),
                 "above threshold": (~graph.backbone).tolist(),
             },
+            on_pick=chosen.choose,
         )
-        show_graph(graph, mask, head, dark=dark, alt=covered)
     with right:
         lit = int(graph.communities[head])
         display.show(
@@ -146,7 +157,11 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
             "on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. The "
             "thick frame is the chosen head, thin frames are its community. Click another head to choose it.",
             name="communities",
-            data=lambda: figures.heads_table(graph.communities, mask),
+            data=lambda: {
+                **places(mask.layers, mask.heads),
+                "community": [palette.COMMUNITIES.sign(int(group)) for group in graph.communities],
+                "kept": mask.keep.ravel().tolist(),
+            },
             on_pick=chosen.choose,
             alt=covered,
         )
@@ -193,8 +208,8 @@ def _draw_head(compared: ComparedHeads, mask: HeadMask, head: int) -> None:
             title=f"{head_name(near[0], heads).capitalize()} ({state}) attends most alike: "
             f"distance {apart[head, near[0]]:.2f} of at most 1",
             help="The attention maps of the chosen head and of the three heads that attend most alike on this text, "
-            f"with one colour scale. {HOW}",
-            formula=FORMULA,
+            f"with one colour scale. {_HOW}",
+            formula=_FORMULA,
             name="nearest",
             data={
                 "head": [head_name(other, heads) for other in near],

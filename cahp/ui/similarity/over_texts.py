@@ -10,14 +10,14 @@ from streamlit.delta_generator import DeltaGenerator
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
 from cahp.run.bench import Bench
-from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits, head_habits, kept_habits
+from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits, head_habits, kept_habits, mean_over_texts
 from cahp.ui.frame.page import link
+from cahp.ui.frame.running import measure
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
-from cahp.ui.similarity.comparing import measure
 from cahp.words import number, percent, span
 
 #: Attention targets of every head.
@@ -61,7 +61,7 @@ def draw_head(explorer: Explorer) -> None:
     if habits is None:
         return
     name, dark = head_name(head, explorer.mask.heads).capitalize(), display.is_dark()
-    shares, breadth, mostly = habits.of(head), habits.breadth_of(head), habits.mostly[head]
+    shares, breadth, mostly = habits.of(head), mean_over_texts(habits.breadth[:, head]), habits.mostly[head]
     kind, verb = mostly, "attends mostly to"
     if mostly == "broad":
         kind, verb = max(shares, key=lambda kind: shares[kind].value), "has no main target; most attention goes to"
