@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cahp.figures import palette
 from cahp.figures.head_grid import share_figure
-from cahp.figures.marks import LEGEND, draw, points
+from cahp.figures.marks import LEGEND, draw, error_bars, points
 from cahp.studies.stability import Stability
-from cahp.values import HeadMask
+from cahp.values import Estimate, HeadMask
 from cahp.words import span
 
 
@@ -62,3 +63,14 @@ def knee_figure(result: Stability, column: str, *, dark: bool) -> Any:
     # The lines keep their width in the legend.
     legend = {**LEGEND, "itemsizing": "trace"}
     return draw(traces, x={"title": column, "type": "category"}, y=y, height=330, legend=legend)
+
+
+def divergence_figure(places: Sequence[Any], divergences: Sequence[Estimate], column: str, *, dark: bool) -> Any:
+    """Draw the KL divergence of the choice of each resample, with its interval."""
+    accent, values = palette.ink(dark=dark).accent, [one.value for one in divergences]
+    names = [str(place) for place in places]
+    bars = error_bars(values, [(one.low, one.high) for one in divergences], accent, width=4)
+    hover = [f"{name}<br>{one.text} nats ({one.span})" for name, one in zip(names, divergences, strict=True)]
+    y = {"title": "KL divergence (nats)", "rangemode": "tozero"}
+    traces = [points(names, values, "circle", accent, size=10, hover=hover, error_y=bars)]
+    return draw(traces, x={"title": column, "type": "category"}, y=y, height=330)

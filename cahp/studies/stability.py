@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.head_statistics import Clustering, Signatures
-from cahp.outcomes import wilson
+from cahp.outcomes import measure, wilson
 from cahp.run.bench import Bench
 from cahp.run.settings import IN_DIGESTS, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
@@ -24,7 +24,7 @@ from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
 from cahp.store import key
-from cahp.values import Bools, Ints, KneeNotFoundError, Progress, SpaceError, silent
+from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, SpaceError, silent
 
 Axis = Literal["seed", "sample", "degree"]
 
@@ -164,6 +164,20 @@ def stability(
         arrays = {"values": result.values, "knees": result.knees, "keep": result.keep}
         bench.resources.store.save(_key(bench, axis, resamples, budget), arrays=arrays)
     return result
+
+
+def measure_choices(bench: Bench, result: Stability, *, progress: Progress = silent) -> list[dict[str, Estimate]]:
+    """Measure the outcomes of each mask in ``result.found`` on the evaluation texts; each is stored.
+
+    Intervals of all masks come from the same resamples of texts.
+    """
+    outcomes = []
+    for place, keep in enumerate(result.found):
+        progress(STAGE, place, len(result.found))
+        evaluation = bench.measurements.evaluate(bench.evaluation, mask=HeadMask(keep))
+        outcomes.append(measure(evaluation, full=bench.full, seed=bench.settings.seed))
+    progress(STAGE, len(outcomes), len(outcomes))
+    return outcomes
 
 
 #: Clusters and salience of one resample.

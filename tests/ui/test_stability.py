@@ -18,10 +18,10 @@ from cahp.ui.stability import page as stability_view
 from cahp.values import Progress, SpaceError
 
 
-def tried(app: AppTest) -> AppTest:
+def tried(app: AppTest, key: str = "stability") -> AppTest:
     """Start what the page offers and wait for it: the worker may be busy with what tests before asked of it."""
-    app.button(key="stability-start").click().run()
-    for job in app.session_state["stability-memory"].values():
+    app.button(key=f"{key}-start").click().run()
+    for job in app.session_state[f"{key}-memory"].values():
         assert job.wait(120)
     return app.run()
 
@@ -81,3 +81,10 @@ def test_the_page_shows_a_verdict_and_can_be_cancelled(open_page: Callable[[str]
     expect(page.get_by_text("Stopped.")).to_be_visible(timeout=60_000)
     main = page.locator("[data-testid=stMain]")
     assert main.evaluate("element => element.scrollWidth <= element.clientWidth")
+
+
+def test_choices_are_evaluated_when_asked_for() -> None:
+    app = tried(AppTest.from_file(page_script("stability"), default_timeout=120).run(), "stability-choices")
+    assert not app.exception
+    assert any(" choices cost " in heading.value for heading in app.subheader)
+    assert len(app.get("plotly_chart")) == 4

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
 from cahp.figures.head_grid import places
-from cahp.figures.stability import frequency_figure, knee_figure
-from cahp.studies.stability import Axis, Stability, cached, over_degrees, stability
+from cahp.figures.stability import divergence_figure, frequency_figure, knee_figure
+from cahp.outcomes import OUTCOMES
+from cahp.studies.stability import Axis, Stability, cached, measure_choices, over_degrees, stability
 from cahp.ui.frame import knee
 from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.words import span
+from cahp.ui.session.work import pass_seconds
+from cahp.values import Estimate, Progress
+from cahp.words import duration, span
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ def draw(explorer: Explorer) -> None:
     result = _resample(explorer, axis, resamples, budget)
     if result is not None:
         _draw_result(explorer, result, requested=resamples)
+        if len(result.found) > 1:
+            _draw_choices(explorer, result)
     if explorer.clusters is not None:
         st.subheader("Is the number of heads a property of the data?")
         knee.draw(explorer, place="stability")
@@ -110,28 +118,42 @@ def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None
     bench, settings = explorer.bench, explorer.settings
     if axis == "degree" and explorer.clusters is not None:
         return over_degrees(explorer.clusters.clustering, explorer.clusters.salience, settings)
-    name = (bench.card.sha256, bench.calibration.sha256, str(settings), axis, resamples, budget)
-    memory: dict[tuple[Any, ...], jobs.Job[Stability]] = st.session_state.setdefault("stability-memory", {})
+    before = cached(bench, axis=axis, resamples=resamples, budget=budget)
+    return before or _compute(
+        explorer,
+        (bench.card.sha256, bench.calibration.sha256, str(settings), axis, resamples, budget),
+        lambda progress: stability(bench, axis=axis, resamples=resamples, budget=budget, progress=progress),
+        key="stability",
+        button="Resample",
+        cost=_describe_cost(explorer, axis, resamples),
+    )
+
+
+def _compute(
+    explorer: Explorer,
+    name: tuple[Any, ...],
+    work: Callable[[Progress], T],
+    *,
+    key: str,
+    button: str,
+    cost: str,
+    main: bool = True,
+) -> T | None:
+    """Return the result of ``work``, called ``name``; None until it is asked for and computed."""
+    memory: dict[tuple[Any, ...], jobs.Job[T]] = st.session_state.setdefault(f"{key}-memory", {})
     job = memory.get(name)
     if job is None:
-        before = cached(bench, axis=axis, resamples=resamples, budget=budget)
-        if before is not None:
-            return before
-        if st.button("Resample", type="primary", key="stability-start"):
-            memory[name] = jobs.submit(
-                explorer.id,
-                f"stability-{axis}-{resamples}-{budget}-{hash(name)}",
-                lambda progress: stability(bench, axis=axis, resamples=resamples, budget=budget, progress=progress),
-            )
+        if st.button(button, type="primary" if main else "secondary", key=f"{key}-start"):
+            memory[name] = jobs.submit(explorer.id, f"{key}-{hash(name)}", work)
             memory[name].wait(0.7)
             st.rerun()
-        st.caption(_describe_cost(explorer, axis, resamples))
+        st.caption(cost)
         return None
     if not job.ended:
-        follow(job, place="stability")
+        follow(job, place=key)
     elif job.result is None:
-        stopped = "Stopped. Statistics of the texts are kept, so the next run is faster."
-        offer_again(job, lambda: memory.pop(name), key="stability-again", stopped=stopped)
+        stopped = "Stopped. What was computed is kept, so the next run is faster."
+        offer_again(job, lambda: memory.pop(name), key=f"{key}-again", stopped=stopped)
     return job.result
 
 
@@ -223,6 +245,52 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
                 "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
             },
         )
+
+
+def _draw_choices(explorer: Explorer, result: Stability) -> None:
+    """Draw what the choice of each resample changes in the predictions, once it is measured."""
+    bench, column = explorer.bench, VARIATIONS[result.axis].column
+    st.subheader("Do the different choices change the predictions alike?")
+    seconds = pass_seconds(bench, evaluation=len(result.found))
+    outcomes = _compute(
+        explorer,
+        (bench.card.sha256, bench.evaluation.sha256, result.found.tobytes()),
+        lambda progress: measure_choices(bench, result, progress=progress),
+        key="stability-choices",
+        button="Evaluate each choice",
+        cost=f"Evaluates {len(result.found)} choices, without recovery, on {len(bench.evaluation):,} texts: about "
+        f"{duration(seconds)}. Results are stored on this machine and reused.",
+        main=False,
+    )
+    if outcomes is None:
+        return
+    divergences = [one["kl"] for one in outcomes]
+    places = result.values[result.keep.any(axis=(1, 2))].tolist()
+    display.show(
+        divergence_figure(places, divergences, column, dark=display.is_dark()),
+        title=describe_choices(divergences),
+        help="Each point is the KL divergence from the full model where only the heads of one resample are kept, "
+        "without recovery, with its 95 % interval over texts. Different choices that cost alike are equally good.",
+        name=f"choices-{result.axis}",
+        data={
+            column: places,
+            **{
+                OUTCOMES[name].row_label: [one[name].value for one in outcomes]
+                for name in outcomes[0]
+                if not OUTCOMES[name].difference or name in ("kl", "agreement")
+            },
+        },
+    )
+
+
+def describe_choices(divergences: list[Estimate]) -> str:
+    """Return the range of the KL divergences of choices, each measured on the same texts."""
+    best, worst = (pick(divergences, key=lambda one: one.value) for pick in (min, max))
+    alike = "their intervals overlap" if worst.low <= best.high else "their intervals do not overlap"
+    return (
+        f"{len(divergences)} choices cost {best.text} ({best.span}) to {worst.text} nats ({worst.span}): {alike}, "
+        f"n = {best.n:,} texts"
+    )
 
 
 def describe_resamples(result: Stability, requested: int) -> str:

@@ -14,8 +14,8 @@ from cahp.stages.clustering import cluster
 from cahp.stages.space import space
 from cahp.store import Store
 from cahp.studies import stability as module
-from cahp.studies.stability import Stability, shards, stability
-from cahp.values import SpaceError, Texts
+from cahp.studies.stability import Stability, measure_choices, shards, stability
+from cahp.values import Evaluation, HeadMask, SpaceError, Texts
 
 
 def resampled(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:
@@ -140,3 +140,26 @@ def test_too_few_texts_to_draw_samples_from_are_refused(bench: Any) -> None:
     bench.evidence.texts = bench.evidence.texts.take(range(12))
     with pytest.raises(SpaceError, match="use at least 20"):
         stability(bench, axis="sample")
+
+
+def test_each_choice_is_measured_against_the_full_model() -> None:
+    labels = np.array([0, 1])
+
+    def answers(*, mask: HeadMask | None = None) -> Evaluation:
+        # Without head 0 both texts get even scores.
+        scores = np.zeros((2, 2)) if mask is not None and not mask.keep[0, 0] else np.log([[0.8, 0.2], [0.2, 0.8]])
+        return Evaluation(scores.astype(np.float32), labels, ("a", "b"))
+
+    bench: Any = SimpleNamespace(
+        settings=Settings(),
+        evaluation=None,
+        full=answers(),
+        measurements=SimpleNamespace(evaluate=lambda texts, *, mask: answers(mask=mask)),
+    )
+    steps: list[tuple[int, int]] = []
+    outcomes = measure_choices(
+        bench, resampled([0, 1], [], [1, 2]), progress=lambda stage, done, total: steps.append((done, total))
+    )
+    lost = 0.8 * np.log(0.8 / 0.5) + 0.2 * np.log(0.2 / 0.5)
+    assert [one["kl"].value for one in outcomes] == pytest.approx([0, lost], abs=1e-6)
+    assert steps == [(0, 2), (1, 2), (2, 2)]

@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp.studies.stability import Stability
-from cahp.ui.stability.page import describe_resamples, state_verdict
+from cahp.ui.stability.page import describe_choices, describe_resamples, state_verdict
+from cahp.values import Estimate
 
 
 def resampled(*kept: list[int], heads: int = 72) -> Stability:
@@ -50,3 +51,11 @@ def test_the_overlap_s_interval_is_the_jackknife_s_over_resamples() -> None:
     low, high = many.overlap_ci95 or (0.0, 0.0)
     assert low < many.overlap < high < 1
     assert many.share_ci95(12) == pytest.approx((0.7575, 1.0), abs=1e-3)
+
+
+def test_the_range_of_choices_tells_whether_their_intervals_overlap() -> None:
+    low, middle, high = (Estimate(value, (value - 0.05, value + 0.05), 40, "nats") for value in (0.1, 0.19, 0.3))
+    assert describe_choices([middle, low]).endswith("their intervals overlap, n = 40 texts")
+    words = describe_choices([high, low, middle])
+    assert words.startswith("3 choices cost 0.100 (0.050 to 0.150) to 0.300 nats (0.250 to 0.350)")
+    assert words.endswith("their intervals do not overlap, n = 40 texts")
