@@ -228,15 +228,3 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         return figure, "Distances between all heads on this text"
     inside, outside = float(values[same].mean()), float(values[~same].mean())
     return figure, f"Mean distance {inside:.2f} within communities, {outside:.2f} between them"
-
-
-def attention_table(tokens: Sequence[str], weights: NDArray[np.float32]) -> dict[str, Sequence[Any]]:
-    """Return a row for each pair of tokens."""
-    rows, columns = np.indices(weights.shape).reshape(2, -1)
-    return {
-        "place": rows.tolist(),
-        "token": [tokens[row] for row in rows],
-        "looks at place": columns.tolist(),
-        "looks at token": [tokens[column] for column in columns],
-        "attention": weights.ravel().round(5).tolist(),
-    }

@@ -15,6 +15,7 @@ from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.studies.budget_sweep import recovered_by
 from cahp.values import DataError, Estimate, Evaluation, HeadMask, Texts
+from cahp.words import side_by_side
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,17 @@ class Versus:
         """Number of texts that only A predicts correctly, and that only B does."""
         a, b = self.a.correct, self.b.correct
         return int((a & ~b).sum()), int((b & ~a).sum())
+
+    def table(self, texts: Texts, a: str, b: str) -> dict[str, list[str]]:
+        """Return the ``texts`` that are ``apart``, their labels if there are any, and the predictions, as columns.
+
+        ``a`` and ``b`` name those of the predictions.
+        """
+        rows, classes = self.apart, texts.classes
+        labels = {"label": texts.labels} if texts.labelled else {}
+        answers = {**labels, a: self.a.predictions, b: self.b.predictions}
+        columns = {name: [classes[column[row]] for row in rows] for name, column in answers.items()}
+        return {"text": [side_by_side(texts.inputs[row]) for row in rows], **columns}
 
 
 def mismatch(a: ModelCard, b: ModelCard) -> str:

@@ -135,20 +135,13 @@ def draw_flips(explorer: Explorer) -> None:
         st.caption("Comparing predictions…")
     elif job.error:
         problem(job.error)
-    else:
-        flips = job.result or []
-        labelled, changed = explorer.bench.evaluation.labelled, ""
-        if labelled:
-            lost = sum(flip.full == flip.label for flip in flips)
-            won = sum(flip.pruned == flip.label for flip in flips)
-            changed = f": {lost} became wrong, {won} became right, {len(flips) - lost - won} stayed wrong"
-        st.markdown(f"**{len(flips)} of {len(explorer.bench.evaluation)} predictions changed{changed}.**")
-        if flips:
-            table = {
-                "text": [flip.text for flip in flips],
-                **({"label": [flip.label for flip in flips]} if labelled else {}),
-                "all heads": [flip.full for flip in flips],
-                "this mask": [flip.pruned for flip in flips],
-            }
+    elif job.result is not None:
+        texts, differ, changed = explorer.bench.evaluation, len(job.result.apart), ""
+        if texts.labelled:
+            lost, won = job.result.right_alone
+            changed = f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
+        st.markdown(f"**{differ} of {len(texts)} predictions changed{changed}.**")
+        if differ:
+            table = job.result.table(texts, "all heads", "this mask")
             display.show_texts(table, key="flips")
             display.download_csv(table, "flips", file="changed-answers.csv")

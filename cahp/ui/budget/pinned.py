@@ -19,7 +19,6 @@ from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
 from cahp.values import HeadMask, Progress
-from cahp.words import side_by_side
 
 #: The tab below the board that shows the texts.
 TAB = "Compare A and B"
@@ -185,19 +184,9 @@ def draw_texts(explorer: Explorer) -> None:
         comparing = job is not None and not job.ended
         st.caption("Comparing predictions…" if comparing else "A and B are not compared yet.")
         return
-    a, b, rows, texts = comparison.a, comparison.b, comparison.apart, explorer.bench.evaluation
-    correct, labels = "", {}
+    texts, differ, correct = explorer.bench.evaluation, len(comparison.apart), ""
     if texts.labelled:
         correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
-        labels = {"label": [texts.classes[texts.labels[row]] for row in rows]}
-    st.markdown(f"**{len(rows):,} of {len(a):,} predictions differ{correct}.**")
-    inputs, classes = texts.inputs, texts.classes
-    if rows:
-        show_texts(
-            {
-                "A says": [classes[a.predictions[row]] for row in rows],
-                "B says": [classes[b.predictions[row]] for row in rows],
-                **labels,
-                "text": [side_by_side(inputs[row]) for row in rows],
-            }
-        )
+    st.markdown(f"**{differ:,} of {len(texts):,} predictions differ{correct}.**")
+    if differ:
+        show_texts(comparison.table(texts, "A says", "B says"))

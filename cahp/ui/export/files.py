@@ -119,9 +119,13 @@ def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
         follow(job, place="export-examples", title="Compare predictions")
     elif job.error:
         problem(job.error)
+    if job.result is None:
+        return []
+    table = job.result.table(explorer.bench.evaluation, "full", "pruned")
+    labels = table.get("label", [""] * len(table["text"]))
+    flips = zip(table["text"], labels, table["full"], table["pruned"], strict=True)
     # Those that became wrong come first.
-    flips = sorted(job.result or [], key=lambda flip: (flip.full != flip.label, flip.pruned != flip.label))
-    return flips[:3]
+    return sorted(flips, key=lambda flip: (flip[2] != flip[1], flip[3] != flip[1]))[:3]
 
 
 def draw_command(explorer: Explorer, view: View) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from cahp.api.preflight import estimate_seconds
 from cahp.costs import Costs
-from cahp.outcomes import Outcomes, changed_rows
+from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.knee_null import NullCurves
@@ -22,15 +22,15 @@ from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.test_split_log import TestSplitLog
-from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered, recovered_by
+from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.versus import Variant, Versus, versus
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.lifetime import is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, heads_of_layers
 from cahp.values import HeadMask, Progress, Texts
-from cahp.words import side_by_side
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -55,15 +55,6 @@ class BoardState:
     def __str__(self) -> str:
         bench = self.bench
         return f"{self.mask.sha256}-{self.recover}-{bench.calibration.sha256}-{bench.evaluation.sha256}"
-
-
-class Flip(NamedTuple):
-    """A text with another prediction under the mask, and its label (empty: it has none); it stays in its session."""
-
-    text: str
-    label: str
-    full: str
-    pruned: str
 
 
 # The functions -----------------------------------------------------------------------------------------------
@@ -128,20 +119,9 @@ def _table(board: BoardState, progress: Progress) -> Generator[None, None, Budge
     return fill(board.table, board.bench, progress)
 
 
-def _flips(board: BoardState, _: Progress) -> list[Flip]:
-    bench, measurements = board.bench, board.bench.measurements
-    recovered = recovered_by(board.recover, bench, board.mask)
-    full = measurements.evaluate(bench.evaluation)
-    pruned = measurements.evaluate(bench.evaluation, mask=board.mask, recovered=recovered)
-    texts, classes, inputs = bench.evaluation, bench.evaluation.classes, bench.evaluation.inputs
-    return [
-        Flip(
-            side_by_side(inputs[row]),
-            classes[texts.labels[row]] if texts.labelled else "",
-            *(classes[predictions[row]] for predictions in (full.predictions, pruned.predictions)),
-        )
-        for row in changed_rows(pruned, full)
-    ]
+def _flips(board: BoardState, _: Progress) -> Versus | None:
+    everything = Variant(HeadMask.full(board.mask.layers, board.mask.heads))
+    return versus((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
 
 
 def _confirm(board: BoardState, _: Progress) -> tuple[Outcomes, int]:
@@ -241,8 +221,8 @@ SPEED: Kind[BoardState, Costs] = Kind(
 TABLE: Kind[BoardState, BudgetTable] = Kind(
     _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table"
 )
-#: Find the texts whose prediction the mask on the board changes.
-FLIPS: Kind[BoardState, list[Flip]] = Kind(_flips, lambda board: f"flips-{board}")
+#: Compare the full model with the mask on the board (None: it is not distilled yet).
+FLIPS: Kind[BoardState, Versus | None] = Kind(_flips, lambda board: f"flips-{board}")
 #: Evaluate the mask on the board on the test split.
 CONFIRM: Kind[BoardState, tuple[Outcomes, int]] = Kind(_confirm, lambda board: f"confirm-{board}")
 

@@ -191,13 +191,20 @@ def _draw_head(compared: ComparedHeads, mask: HeadMask, head: int) -> None:
     st.button("More about this head", key="open-head", on_click=chosen.open_head)
     attention, apart, heads, dark = compared.attention, compared.distances, mask.heads, display.is_dark()
     weights, name = attention.by_head[head], head_name(head, heads)
+    rows, columns = np.indices(weights.shape).reshape(2, -1)
     display.show(
         figures.attention_figure(attention.tokens, weights, dark=dark, height=470),
         title=f"{name.capitalize()} {figures.habit(weights)}",
         help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
         "attention so that it shows beside strong attention.",
         name="attention",
-        data=lambda: figures.attention_table(attention.tokens, weights),
+        data=lambda: {
+            "place": rows.tolist(),
+            "token": [attention.tokens[row] for row in rows],
+            "looks at place": columns.tolist(),
+            "looks at token": [attention.tokens[column] for column in columns],
+            "attention": weights.ravel().round(5).tolist(),
+        },
         alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
     )
     near = nearest_heads(apart, head, count=3)

@@ -13,7 +13,7 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.studies.versus import Variant, Versus, mismatch, only, versus
-from cahp.values import DataError, Estimate, HeadMask
+from cahp.values import DataError, Estimate, HeadMask, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,6 +57,16 @@ def test_texts_that_differ_are_counted_by_who_is_right() -> None:
     found = Versus(answers([0, 1, 0, 1], labels), answers([1, 1, 1, 1], labels), Estimate(0.0, (0.0, 0.0), 4, "points"))
     assert found.apart == [0, 2]
     assert found.right_alone == (1, 1)
+    names, given = found.a.classes, found.a.labels
+    texts = Texts(("one", "two", "three", "four"), None, given, names)
+    assert found.table(texts, "A says", "B says") == {
+        "text": ["one", "three"],
+        "label": [names[0], names[1]],
+        "A says": [names[0], names[0]],
+        "B says": [names[1], names[1]],
+    }
+    unlabelled = Texts(texts.first, None, np.full(4, -1), names)
+    assert list(found.table(unlabelled, "A says", "B says")) == ["text", "A says", "B says"]
 
 
 # Two models ---------------------------------------------------------------------------------------------------------
