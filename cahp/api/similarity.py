@@ -178,9 +178,8 @@ def similarity(
             reporter("load", 0, 1)
             model = models.load(str(model), device=device)
             reporter("load", 1, 1)
-        shape = (model.card.layers, model.card.heads)
-        if mask is not None:
-            mask.check_fits(*shape, model.card.id)
+        mask = mask or HeadMask.full(model.card.layers, model.card.heads)
+        mask.check_fits(model.card.layers, model.card.heads, model.card.id)
         seen = attend(model, text)
         between = distances(seen.weights, progress=reporter)
-    return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask or HeadMask.full(*shape), seen.cut)
+    return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask, seen.cut)

@@ -47,11 +47,6 @@ class TextReading:
         """The predicted class."""
         return int(self.probabilities.argmax())
 
-    @property
-    def on_special(self) -> float:
-        """The share of attention on special tokens."""
-        return float(self.attention[self.special].sum())
-
 
 @dataclass(frozen=True, eq=False)
 class AnswersOverBudgets:

@@ -247,11 +247,12 @@ def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> Non
     if not shown:
         return
     best = max(shown, key=lambda place: float(kept.attention[place]))
+    special = float(kept.attention[kept.special].sum())
     some = "" if len(shown) == words else f" The {len(shown)} of {words} words with most attention are drawn."
     display.show(
         figures.looked_at_figure(full, kept, dark=display.is_dark()),
         title=f"The {mask.count} kept heads attend most to “{kept.tokens[best][:24]}” "
-        f"({percent(float(kept.attention[best]))}); {percent(kept.on_special, 0)} goes to special tokens",
+        f"({percent(float(kept.attention[best]))}); {percent(special, 0)} goes to special tokens",
         help="The share of attention on each word, averaged over heads and query tokens. Bars: the kept heads in the "
         "pruned model. Circles: all heads in the full model. Special tokens such as [CLS] and [SEP] get the rest; the "
         f"table lists all tokens.{some}",

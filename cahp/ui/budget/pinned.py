@@ -18,7 +18,7 @@ from cahp.ui.parts.display import plain, show_texts
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
-from cahp.values import HeadMask, Progress
+from cahp.values import HeadMask
 
 #: The tab below the board that shows the texts.
 TAB = "Compare A and B"
@@ -40,13 +40,13 @@ class _AgainstPinned:
         return "-".join((*digests, str(a.variant), str(self.b)))
 
 
-def _compare(pair: _AgainstPinned, _: Progress) -> Versus | None:
-    # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
-    return versus((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b))
-
-
 #: Compare the two. A comparison of a mask that has left the board is dropped.
-VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(_compare, lambda pair: f"versus-{pair}", newest=True)
+VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(
+    # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
+    lambda pair, _: versus((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b)),
+    lambda pair: f"versus-{pair}",
+    newest=True,
+)
 
 
 def draw_button(explorer: Explorer) -> None:

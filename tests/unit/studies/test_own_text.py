@@ -38,7 +38,6 @@ def test_what_a_token_gets_is_the_mean_over_heads_and_over_the_tokens_that_look(
     found = read_text(model, TEXT, FULL)
     assert found.attention == pytest.approx(attend(model, TEXT).weights.mean(axis=(0, 1, 2)), abs=1e-6)
     assert found.attention.sum() == pytest.approx(1)
-    assert found.on_special == pytest.approx(found.attention[[0, 8]].sum())
 
 
 def test_the_masked_and_the_cut_model_read_a_text_alike_and_pruned_heads_look_at_nothing(model: HeadModel) -> None:
