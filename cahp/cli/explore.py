@@ -83,7 +83,7 @@ def start(access: Access, *, port: int, browser: bool) -> int:
         CahpError: If a package of the explorer is not installed.
         OptionError: If the first host is no address of this machine.
     """
-    missing = [name for name in ("streamlit", "plotly") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("streamlit", "plotly", "pyvis") if importlib.util.find_spec(name) is None]
     if missing:
         raise CahpError(f"the explorer needs {', '.join(missing)}; run `pip install 'cahp-explorer[ui,demo]'`")
     command = command_line(port)

@@ -35,12 +35,12 @@ class Finding:
     budget: int | None = None
 
 
-def judge_claims(results: SplitResults) -> tuple[Finding, ...]:
-    """Judge the first claim after every recovery, and the second one at every budget."""
+def assess_claims(results: SplitResults) -> tuple[Finding, ...]:
+    """Assess the first claim after every recovery, and the second one at every budget."""
     budgets = results.budgets if results.document.criticality is not None else results.budgets[:1]
     return (
-        *(judge_compression(results, recovery) for recovery in results.by_cost),
-        *(judge_critical_heads(results, budget) for budget in budgets),
+        *(assess_compression(results, recovery) for recovery in results.by_cost),
+        *(assess_critical_heads(results, budget) for budget in budgets),
     )
 
 
@@ -80,8 +80,8 @@ def best_rivals(results: SplitResults, recovery: str, count: int = 3) -> list[st
     return sorted(means, key=lambda name: means[name], reverse=not OUTCOMES[results.outcome].lower_is_better)[:count]
 
 
-def judge_compression(results: SplitResults, recovery: str) -> Finding:
-    """Judge whether CAHP is better than the other methods at up to 20 % of the heads."""
+def assess_compression(results: SplitResults, recovery: str) -> Finding:
+    """Assess whether CAHP is better than the other methods at up to 20 % of the heads."""
     tests, measure = compression_tests(results, recovery), name_outcome(results.outcome)
     tested = [test for test in tests if test.tested]
     ahead = {test.method for test in tested if test.better == results.against}
@@ -174,8 +174,8 @@ def compare_shares(shares: Mapping[str, KeptShares], against: str) -> Estimate |
     return Estimate(mean.mean, (mean.low, mean.high), len(leads), "points")
 
 
-def judge_critical_heads(results: SplitResults, budget: int) -> Finding:
-    """Judge whether CAHP keeps more of the criticality of the middle third of the layers than random selection."""
+def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
+    """Assess whether CAHP keeps more of the criticality of the middle third of the layers than random selection."""
     document = results.document
     if document.criticality is None:
         return Finding(CRITICAL, "not measured", "The criticality of heads was not measured in this comparison.")

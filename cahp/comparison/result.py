@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.claims import Finding, judge_claims
+from cahp.comparison.claims import Finding, assess_claims
 from cahp.comparison.document import SCHEMA, Answers, ComparisonDocument
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
@@ -76,7 +76,7 @@ class Comparison:
     @cached_property
     def claims(self) -> tuple[Finding, ...]:
         """What ``results`` say about the paper's claims."""
-        return judge_claims(self.results)
+        return assess_claims(self.results)
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Comparison:

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board.colours import contrast
 from cahp.figures import palette
@@ -21,8 +20,6 @@ from cahp.values import Floats, HeadMask, Ints
 _KEPT = palette.CLUSTERS.colours[1]
 #: With more heads, their names in the graph would overlap.
 _NAMED = 150
-#: From a head to the number of its community.
-_BESIDE = 0.09
 
 
 # Attention maps ------------------------------------------------------------------------------------------------
@@ -113,12 +110,10 @@ def beside(attention: Attention, distances: Floats, shown: Sequence[int], *, hea
 # Heads that attend alike ---------------------------------------------------------------------------------------
 
 
-def graph_figure(graph: HeadGraph, mask: HeadMask, *, selected: int | None = None, dark: bool) -> Any:
+def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
     """Draw heads as nodes, coloured by community: kept ones solid, pruned ones hollow; similar heads are joined.
 
-    Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph. A number
-    names each community. ``selected`` gets a thick frame, the other heads of its community thin ones. Every point's
-    ``customdata`` is the head's flat index.
+    Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph.
     """
     ink, hues, communities = palette.ink(dark=dark), palette.COMMUNITIES.hues(graph.communities), graph.communities
     x, y = graph.positions[:, 0], -graph.positions[:, 1]
@@ -132,7 +127,6 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, selected: int | None = Non
             edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
             traces.append({**edge, "x": ends[0], "y": ends[1]})
     named = mask.keep.size <= _NAMED
-    size = 24 if named else 11
     for shown, symbol, state in by_state(mask, "circle"):
         fills = [hues[group] for group in communities[shown]]
         text = [contrast(fill) if state == "kept" else ink.text for fill in fills]
@@ -150,7 +144,7 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, selected: int | None = Non
                 y[shown],
                 symbols(symbol, communities, shown),
                 fills,
-                size=size,
+                size=24 if named else 11,
                 outline=2,
                 hover=hover,
                 heads=shown,
@@ -159,31 +153,9 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, selected: int | None = Non
                 **names,
             )
         )
-    if selected is not None:
-        alike = np.flatnonzero(communities == communities[selected])
-        for framed, reach, outline in ((alike, 4, 1.2), (np.array([selected]), 8, 3)):
-            frame = points(
-                x[framed], y[framed], "circle-open", ink.accent, size=size + reach, outline=outline, heads=framed
-            )
-            traces.append({**frame, "showlegend": False})
-    across, down = _beside(graph).T
-    signs = [palette.COMMUNITIES.sign(group) for group in range(len(across))]
-    numbers = {"mode": "text", "text": signs, "textfont": {"size": 17, "weight": 700, "color": ink.text}}
-    traces.append({"type": "scatter", "x": across, "y": -down, **numbers, "hoverinfo": "skip", "showlegend": False})
     axis = {"visible": False, "range": [-1.12, 1.12]}
     traces += legend("circle", ink)
     return draw(traces, x=axis, y=axis, height=560, left=10, top=30, bottom=10, legend=LEGEND)
-
-
-def _beside(graph: HeadGraph) -> NDArray[np.float64]:
-    """Place the number of each community ``(C, 2)`` beside one of its heads, where there is most room."""
-    taken = np.asarray(graph.positions, dtype=np.float64)
-    for group in range(int(graph.communities.max()) + 1):
-        members = graph.positions[graph.communities == group]
-        around = (members[:, None] + [(0, -_BESIDE), (0, _BESIDE), (-_BESIDE, 0), (_BESIDE, 0)]).reshape(-1, 2)
-        room = np.linalg.norm(around[:, None] - taken, axis=2).min(axis=1)
-        taken = np.vstack([taken, around[int(np.argmax(room))]])
-    return taken[len(graph.positions) :]
 
 
 def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) -> tuple[Any, str]:

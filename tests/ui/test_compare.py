@@ -24,7 +24,7 @@ from assets import bundle
 from cahp import bundled, data
 from cahp.comparison import Comparison, Plan
 from cahp.comparison import plan as planning
-from cahp.comparison.claims import judge_compression, judge_critical_heads
+from cahp.comparison.claims import assess_compression, assess_critical_heads
 from cahp.comparison.plan import PRESETS
 from cahp.comparison.result import read_shown
 from cahp.comparison.running import ComparisonCost, compare
@@ -149,14 +149,14 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     assert chart(app, "compare-accuracy")["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
 
 
-def test_the_claims_of_the_paper_are_judged_at_the_chosen_budget_and_recovery(
+def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "premise_folder", lambda: tmp_path / "premise")
     app = page(recovery="refit", at="4")
     assert not app.exception
     comparison = read_shown(shipped / "tiny")
-    first, second = judge_compression(comparison.results, "refit"), judge_critical_heads(comparison.results, 4)
+    first, second = assess_compression(comparison.results, "refit"), assess_critical_heads(comparison.results, 4)
     assert f"1. Better at high compression: {first.status}" in said(app)
     assert f"2. Keeps critical intermediate heads: {second.status}" in said(app)
     assert first.words in said(app)

@@ -16,9 +16,9 @@ from cahp.comparison.claims import (
     COMPRESSION,
     CRITICAL,
     RANDOM,
+    assess_compression,
+    assess_critical_heads,
     best_rivals,
-    judge_compression,
-    judge_critical_heads,
     kept_shares,
 )
 from cahp.comparison.sentences import method_label
@@ -56,7 +56,7 @@ def draw(explorer: Explorer, results: SplitResults, view: ComparisonView) -> Non
 
 
 def _draw_compression(results: SplitResults, recovery: str, methods: tuple[str, ...]) -> None:
-    finding, dark = judge_compression(results, recovery), display.is_dark()
+    finding, dark = assess_compression(results, recovery), display.is_dark()
     if all(key[0] != recovery for key in results.means):
         st.markdown(f"**1. {COMPRESSION}: {finding.status}.** {finding.words}")
         return
@@ -81,7 +81,7 @@ def _draw_compression(results: SplitResults, recovery: str, methods: tuple[str, 
 
 
 def _draw_critical_heads(results: SplitResults, budget: int, methods: tuple[str, ...]) -> None:
-    finding, dark = judge_critical_heads(results, budget), display.is_dark()
+    finding, dark = assess_critical_heads(results, budget), display.is_dark()
     shares = kept_shares(results.document, budget)
     if not shares:
         st.markdown(f"**2. {CRITICAL}: {finding.status}.** {finding.words} A new `cahp compare` measures it.")

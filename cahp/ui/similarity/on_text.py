@@ -33,6 +33,7 @@ from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
+from cahp.ui.similarity.graph import show_graph
 from cahp.values import HeadMask, Input, Progress
 
 #: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
@@ -127,16 +128,15 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
         graph = cache_with(compared, threshold, lambda: head_graph(compared.distances, threshold=threshold))
     covered = _describe_coverage(explorer, graph)
     with panel:
-        display.show(
-            figures.graph_figure(graph, mask, selected=head, dark=dark),
-            title=covered,
+        display.heading(
+            covered,
             name="head-graph",
             help="Each node is a head (layer.head); filled nodes are kept, hollow ones pruned; large numbers name "
-            f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold; dotted links "
-            "belong to a tree that connects the graph. Communities (by the Louvain method, modularity "
-            f"{graph.modularity:.2f}) have more links inside than random links would give. Distances in the drawing "
-            "are approximate. The thick frame is the chosen head, thin frames are its community. Click another head to "
-            f"choose it. {_HOW}",
+            f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker "
+            "where more similar; dashed links belong to a tree that connects the graph. Communities (by the "
+            f"Louvain method, modularity {graph.modularity:.2f}) have more links inside than random links would give. "
+            "Distances in the drawing are approximate. Hover to highlight a community, click a node to choose its "
+            f"head. {_HOW}",
             formula=_FORMULA,
             data=lambda: {
                 "first": [head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
@@ -144,8 +144,8 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
                 "similarity": graph.similarity.round(4).tolist(),
                 "above threshold": (~graph.backbone).tolist(),
             },
-            on_pick=chosen.choose,
         )
+        show_graph(graph, mask, head, dark=dark, alt=covered)
     with right:
         lit = int(graph.communities[head])
         display.show(

@@ -159,5 +159,5 @@ def test_a_data_root_that_is_none_is_refused(tmp_path: Path, started: list[tuple
 
 
 def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explore.importlib.util, "find_spec", lambda name: None if name == "plotly" else True)
-    assert refused(call("explore")) == "the explorer needs plotly; run `pip install 'cahp-explorer[ui,demo]'`"
+    monkeypatch.setattr(explore.importlib.util, "find_spec", lambda name: None if name == "pyvis" else True)
+    assert refused(call("explore")) == "the explorer needs pyvis; run `pip install 'cahp-explorer[ui,demo]'`"

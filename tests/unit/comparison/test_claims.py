@@ -1,4 +1,4 @@
-"""The paper's claims, judged on comparisons whose numbers can be worked out."""
+"""The paper's claims, assessed on comparisons whose numbers can be worked out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scipy import stats
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.claims import (
     CRITICAL,
+    assess_claims,
+    assess_compression,
+    assess_critical_heads,
     best_rivals,
     compare_shares,
-    judge_claims,
-    judge_compression,
-    judge_critical_heads,
     kept_shares,
     middle_third,
 )
@@ -74,25 +74,25 @@ def test_the_lead_over_random_selection_is_paired_by_seed_with_student_s_interva
 
 def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
     unclear, clear = (measured(other=other).results for other in (OTHER, KEPT["random"]))
-    assert judge_critical_heads(unclear, 3).status == "not resolved at this n"
-    finding = judge_critical_heads(clear, 3)
+    assert assess_critical_heads(unclear, 3).status == "not resolved at this n"
+    finding = assess_critical_heads(clear, 3)
     assert finding.status == "supported"
     assert (
         "CAHP keeps 56.2 % and random selection keeps 31.2 %: +25.0 pp (25.0 to 25.0) for CAHP, 2 seeds"
         in finding.words
     )
     assert "n = 8 texts" in finding.words
-    swapped = judge_critical_heads(replace(clear, against="random", document=clear.document), 3)
+    swapped = assess_critical_heads(replace(clear, against="random", document=clear.document), 3)
     assert swapped.status == "not resolved at this n"
 
 
 def test_one_seed_and_older_comparisons_allow_no_verdict_on_critical_heads() -> None:
     right = np.ones(8, dtype=np.bool_)
     once = made({name: [right] for name in KEPT})
-    assert judge_critical_heads(once.results, 3).status == "not measured"
+    assert assess_critical_heads(once.results, 3).status == "not measured"
     once = Comparison(replace(once.document, criticality=CRITICALITY), once.answers)
-    assert judge_critical_heads(once.results, 3).status == "no verdict"
-    assert [one.status for one in judge_claims(once.results) if one.claim == CRITICAL] == ["no verdict"]
+    assert assess_critical_heads(once.results, 3).status == "no verdict"
+    assert [one.status for one in assess_claims(once.results) if one.claim == CRITICAL] == ["no verdict"]
 
 
 def test_layers_without_criticality_keep_no_share_of_it() -> None:
@@ -124,7 +124,7 @@ def results() -> SplitResults:
 
 
 def status(results: SplitResults, *tests: Verdict) -> str:
-    return judge_compression(replace(results, verdicts=tests), "none").status
+    return assess_compression(replace(results, verdicts=tests), "none").status
 
 
 def test_the_first_claim_holds_where_cahp_is_ahead_of_every_other_method(results: SplitResults) -> None:
@@ -144,12 +144,12 @@ def test_the_area_up_to_20_per_cent_decides_where_it_was_tested(results: SplitRe
     small = verdict("random", None, "complementary", budgets=(3, 5))
     wide = verdict("random", None, "random", budgets=(3, 36))
     at = verdict("random", 3, "random")
-    found = judge_compression(replace(results, overall=(wide, small), verdicts=(at,)), "none")
+    found = assess_compression(replace(results, overall=(wide, small), verdicts=(at,)), "none")
     assert (found.status, found.recovery) == ("supported", "none")
     assert found.words.startswith(
         "KL divergence, before recovery, over 3 and 5 of 72 heads: CAHP is ahead of random; n ="
     )
-    found = judge_compression(replace(results, overall=(wide,), verdicts=(at,), outcome="accuracy"), "none")
+    found = assess_compression(replace(results, overall=(wide,), verdicts=(at,), outcome="accuracy"), "none")
     assert found.status == "not supported"
     assert found.words.endswith("This comparison has no KL divergence, so accuracy stands for it.")
 

@@ -1,0 +1,141 @@
+"""The graph of heads, drawn by pyvis in a frame that can load and send nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from cahp.board.colours import contrast, striped
+from cahp.figures.head_grid import head_name
+from cahp.figures.palette import COMMUNITIES, Ink, ink
+from cahp.stages.similarity import HeadGraph
+from cahp.ui.similarity import chosen
+from cahp.values import HeadMask
+
+#: Where the layout's -1..1 lies on the canvas.
+_ACROSS, _DOWN = 360, 340
+_HEIGHT = 520
+#: From a head to the number of its community.
+_BESIDE = 28
+
+_FRAME, _LISTEN = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("frame.js", "listen.js"))
+
+# Nothing may be loaded, sent or opened; the scripts are those of this very document.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+
+_OUTSIDE = re.compile(
+    r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>|//# sourceMappingURL=[^\s<]*", re.DOTALL
+)
+
+
+def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
+    """Write the graph as an HTML document: kept heads are filled, pruned ones hollow, colours are communities.
+
+    It contains numbers of heads only, no word of the text, and loads nothing.
+    """
+    from pyvis.network import Network
+
+    colours, fills = ink(dark=dark), COMMUNITIES.hues(graph.communities)
+    kept, lines = mask.keep.ravel().tolist(), striped(graph.communities).tolist()
+    # With a ``font_color`` here, it would replace the fonts of the nodes.
+    network = Network(height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, cdn_resources="in_line")
+    crowded = len(kept) > 150
+    for head, (across, down) in enumerate(graph.positions.tolist()):
+        group, state = int(graph.communities[head]), "kept" if kept[head] else "pruned"
+        fill = fills[group]
+        look: dict[str, Any] = {
+            "background": fill if kept[head] else colours.ground,
+            "border": colours.text if kept[head] else fill,
+        }
+        network.add_node(
+            head,
+            label=" " if crowded else f"{head // mask.heads}.{head % mask.heads}",
+            title=f"{head_name(head, mask.heads)}, community {COMMUNITIES.sign(group)}, {state}",
+            x=round(across * _ACROSS),
+            y=round(down * _DOWN),
+            shape="dot" if crowded else "circle",
+            size=9,
+            color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
+            borderWidth=3 if kept[head] else 2,
+            borderWidthSelected=8,
+            # What the frame's own script lights together.
+            community=group,
+            # The second eight communities have the hues of the first eight, and broken outlines.
+            shapeProperties={"borderDashes": [4, 3] if lines[head] else False},
+            # One size for all, wide enough for the longest name.
+            widthConstraint=26,
+            font={"size": 13, "color": contrast(fill) if kept[head] else colours.text},
+        )
+    low, high = float(graph.similarity.min(initial=1)), float(graph.similarity.max(initial=0))
+    for (first, second), similarity, backbone in zip(
+        graph.edges.tolist(), graph.similarity.tolist(), graph.backbone.tolist(), strict=True
+    ):
+        share = (similarity - low) / (high - low) if high > low else 1.0
+        inside = graph.communities[first] == graph.communities[second]
+        network.add_edge(
+            first,
+            second,
+            width=0.6 + 3.4 * share,
+            color=fills[int(graph.communities[first])] if inside else colours.faint,
+            dashes=backbone,
+            title=f"similarity {similarity:.2f}",
+        )
+    network.toggle_physics(False)
+    network.options.edges.smooth.enabled = False
+    # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
+    network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
+    signs = [(COMMUNITIES.sign(group), *place) for group, place in enumerate(_place_signs(graph))]
+    script = f"<script>const SIGNS = {json.dumps(signs)};\n{_FRAME}</script>"
+    return _confine(network.generate_html(notebook=False), script, colours)
+
+
+def _place_signs(graph: HeadGraph) -> list[tuple[int, int]]:
+    """Place the number of each community on the canvas: beside one of its heads, where there is most room."""
+    nodes = graph.positions * [_ACROSS, _DOWN]
+    taken, places = nodes, []
+    for group in range(int(graph.communities.max()) + 1):
+        members = nodes[graph.communities == group]
+        around = (members[:, None] + [(0, -_BESIDE), (0, _BESIDE), (-_BESIDE, 0), (_BESIDE, 0)]).reshape(-1, 2)
+        room = np.linalg.norm(around[:, None] - taken, axis=2).min(axis=1)
+        place = around[int(np.argmax(room))]
+        taken = np.vstack([taken, place])
+        places.append((round(float(place[0])), round(float(place[1]))))
+    return places
+
+
+def _confine(document: str, script: str, colours: Ink) -> str:
+    """Remove what a pyvis document loads: pyvis links style sheets and scripts even when told not to."""
+    inner = _OUTSIDE.sub("", document)
+    # What is left are names of licences and namespaces in vis-network's own text.
+    inner = re.sub(r"\bhttps?://", "", inner)
+    head = (
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<style>html, body {{ margin: 0; overflow: hidden; background: {colours.ground}; }}"
+        f" body {{ color: {colours.text}; }}"
+        " center { display: none; } #mynetwork { border: 0 !important; }"
+        " .vis-tooltip { font-family: system-ui !important; }</style>"
+    )
+    inner = inner.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{head}', 1)
+    # The last one: vis-network's own text has such a tag in a string.
+    before, tag, after = inner.rpartition("</body>")
+    return before + script + tag + after
+
+
+def show_graph(graph: HeadGraph, mask: HeadMask, head: int, *, dark: bool, alt: str) -> None:
+    """Draw the graph with ``head`` marked; a click on a node chooses its head, then the page runs."""
+    heads = len(graph.communities)
+    with st.container(key="head-graph", gap=None):
+        st.iframe(graph_html(graph, mask, dark=dark), height=_HEIGHT, alt=alt)
+
+    def choose() -> None:
+        clicked = st.session_state["head-graph-ear"].head
+        if clicked is not None and 0 <= int(clicked) < heads:
+            chosen.choose(int(clicked))
+
+    listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
+    listen(key="head-graph-ear", data={"chosen": head, "heads": heads}, on_head_change=choose, height="content")

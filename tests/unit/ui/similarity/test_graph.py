@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+
+from cahp.stages.similarity import head_graph
+from cahp.ui.similarity.graph import graph_html
+from cahp.values import HeadMask
+
+
+@pytest.fixture(scope="module")
+def document() -> str:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(12, 2))
+    apart = np.linalg.norm(points[:, None] - points, axis=2)
+    return graph_html(head_graph(apart / apart.max(), threshold=0.7), HeadMask.of([0, 1, 7], 2, 6), dark=True)
+
+
+def test_the_graph_names_no_address(document: str) -> None:
+    assert "http" not in document.lower().replace("http-equiv", "")
+    assert "<link" not in document
+    assert "src=" not in document.partition("<script")[0]
+
+
+def test_the_graph_may_load_nothing(document: str) -> None:
+    policy = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+    assert f'content="{policy}"' in document
+    assert document.index(policy) < document.index("<script")
+
+
+def test_the_graphs_nodes_are_numbers_with_fixed_places(document: str) -> None:
+    start = document.index("nodes = new vis.DataSet(") + len("nodes = new vis.DataSet(")
+    nodes = json.JSONDecoder().raw_decode(document[start:])[0]
+    assert [node["id"] for node in nodes] == list(range(12))
+    assert all({"x", "y"} <= set(node) for node in nodes)
+    assert nodes[7]["title"].startswith("layer 1, head 1, community ")
+    assert nodes[7]["title"].endswith(", kept")
+    assert '"physics": {\n        "enabled": false' in document
+
+
+def test_every_community_has_its_number_beside_one_of_its_heads_where_no_head_is(document: str) -> None:
+    def told(before: str) -> Any:
+        return json.JSONDecoder().raw_decode(document[document.index(before) + len(before) :])[0]
+
+    nodes = told("nodes = new vis.DataSet(")
+    signs = told("const SIGNS = ")
+    places = np.array([[node["x"], node["y"]] for node in nodes], dtype=float)
+    communities = [node["community"] for node in nodes]
+    assert [sign[0] for sign in signs] == [str(one + 1) for one in sorted(set(communities))]
+    for group, sign in enumerate(signs):
+        apart = np.linalg.norm(places - sign[1:], axis=1)
+        assert communities[int(np.argmin(apart))] == group
+        assert apart.min() > 20
