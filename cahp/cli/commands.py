@@ -263,7 +263,7 @@ def reproduce(
     of_call=("as_json", "yes", "quiet"),
 )
 def bench(call: Call, **options: Any) -> None:
-    """Measure the speed of this package against a plain forward pass and a naive implementation."""
+    """Measure the speed of choosing heads against a plain forward pass."""
     from cahp.studies import performance
 
     with call.bars() as progress:

@@ -12,18 +12,14 @@ from cahp.studies import performance
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_bench_prints_ratios_and_a_table_and_says_whether_the_heads_agree(
-    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = ["bench", "--model", model, "--data", data, "--limit", 32, "--rounds", 1, "--device", "cpu", "--quiet"]
-    answer = call(*asked, "--json")
+def test_bench_prints_ratios_and_a_table(model: Path, data: Path) -> None:
+    options = ["--model", model, "--data", data, "--limit", 32, "--rounds", 1, "--device", "cpu", "--quiet"]
+    answer = call("bench", *options, "--json")
     assert (answer.code, answer.err) == (0, "")
-    found = answer.document
-    assert set(found["ratios"]) == {"signatures_to_forward", "naive_to_selection"}
-    assert all(ratio > 0 for ratio in found["ratios"].values())
-    assert found["texts"] == 32
-    assert found["kept"].keys() == found["ratios"].keys() == performance.LIMITS.keys()
-    assert found["peak_memory"] > 0
-    for agree, said in ((True, "the same heads"), (False, "different heads")):
-        monkeypatch.setattr(performance, "measure", lambda *_, **__: {**found, "same_heads": agree})  # noqa: B023
-        assert f"both keep {said}" in call(*asked).out.splitlines()[-1]
+    document = answer.document
+    assert document["ratios"].keys() == {"signatures", "selection"}
+    assert document["kept"] == (document["ratios"]["signatures"] <= performance.LIMIT)
+    assert all(ratio > 0 for ratio in document["ratios"].values())
+    assert document["texts"] == 32
+    assert document["peak_memory"] > 0
+    assert list(performance.words(document))[2].startswith("  forward pass")
