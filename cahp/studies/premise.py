@@ -88,34 +88,39 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
 
 def describe(document: Mapping[str, Any]) -> Iterator[str]:
     """Describe a document of ``measure`` in lines for people."""
-
-    def estimate(part: str, name: str = "") -> Estimate:
-        fields = document[part][name] if name else document[part]
-        return Estimate(fields["value"], fields["ci95"], fields["n"], fields["unit"])
-
-    def cost(name: str) -> str:
-        one = estimate("interaction", name)
-        return f"{one.text} nats per text (95 % interval {one.span}, n = {one.n:,} pairs)"
-
     yield (
         f"{document['model']} on {document['data']}: {document['heads']} heads in {document['clusters']} clusters, "
         f"n = {document['texts']:,} texts of {document['split']}"
     )
-    difference, r2 = document["interaction"]["difference"], estimate("r2", "difference")
-    floor = 1 / (1 + difference["permutations"])
-    p = f"{'<=' if difference['p'] <= floor else '='} {number(difference['p'], 4)}"
-    yield f"  cost of removing one head: KL divergence {estimate('alone').text} nats per text on average"
-    yield f"  extra cost of removing two heads of one cluster: {cost('within')}, beyond the sum of each alone"
-    yield f"  of two heads of different clusters: {cost('between')}"
-    yield f"  difference: {cost('difference')}, p {p} ({difference['permutations']:,} permutations of the labels)"
+    yield from (f"  {sentence}" for sentence in describe_result(document))
     yield f"  verdict: {VERDICTS[document['verdict']]}"
-    yield f"  output of a pruned head, predicted from another head's output (R² on held-out texts, n = {r2.n:,} heads):"
-    names = {"representative": "its representative", "random": "a random head", "same_layer": "one of its layer"}
-    means = {words: estimate("r2", name) for name, words in names.items()}
-    yield f"  {'; '.join(f'from {words} {one.text} ({one.span})' for words, one in means.items())}"
-    resolved = "" if r2.excludes(0) else f", {VERDICTS['not resolved']}"
-    yield f"  representative against random head: {number(100 * r2.value)} points ({r2.span}){resolved}"
     yield from (f"  note: {notice}" for notice in document["notices"])
+
+
+def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Describe what was measured in sentences with the n of each number; intervals are in brackets."""
+
+    def read(part: str, name: str) -> str:
+        fields = document[part][name]
+        one = Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
+        return f"{one.text} ({one.span})"
+
+    difference, pairs = document["interaction"]["difference"], document["pairs"]
+    bound = "≤" if difference["p"] <= 1 / (1 + difference["permutations"]) else "="
+    predictors = {
+        "representative": "its representative",
+        "same_layer": "a head of its layer",
+        "random": "a random head",
+    }
+    explained = ", ".join(f"{read('r2', name)} from {words}" for name, words in predictors.items())
+    return (
+        f"Removing one head costs {number(document['alone']['value'], 4)} nats per text on average. Removing two heads "
+        f"of one cluster costs {read('interaction', 'within')} beyond the sum of both, two heads of different clusters "
+        f"{read('interaction', 'between')}: n = {pairs['within']:,} and {pairs['between']:,} pairs.",
+        f"Their difference is {read('interaction', 'difference')}; p {bound} {number(difference['p'], 4)} "
+        f"({difference['permutations']:,} permutations of the clusters).",
+        f"R² of a pruned head's output on held-out texts: {explained}; n = {document['r2']['random']['n']:,} heads.",
+    )
 
 
 def _conclude(difference: Mapping[str, Any]) -> str:

@@ -177,20 +177,27 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     (tmp_path / "premise" / "tiny.json").write_text(json.dumps(premise(model)))
     app.run()
     assert "Heads of one cluster are redundant: supported" in said(app)
-    assert "costs 0.020 (0.000 to 0.030) nats beyond the sum of both" in said(app)
-    assert "p = 0.01 (999 permutations), n = 12 and 54 pairs, 100 texts." in said(app)
-    assert "50.0 % (40.0 to 60.0) from its representative, 50.0 % (40.0 to 60.0) from a random head." in said(app)
+    assert "costs 0.020 (0.000 to 0.030) beyond the sum of both" in said(app)
+    assert "n = 12 and 54 pairs. Their difference is 0.019 (0.010 to 0.030); p = 0.0100 (999 permut" in said(app)
+    assert "50.0 % (40.0 to 60.0) from a random head; n = 8 heads. 100 texts." in said(app)
     assert [*chart(app, "claim-premise")["data"][0]["x"]] == [0.02, 0.001]
 
 
 def premise(model: str) -> dict[str, Any]:
     """What ``cahp premise`` writes about a model."""
     pair = {"ci95": [0.0, 0.03], "unit": "nats", "n": 12}
-    difference = {"value": 0.019, "ci95": [0.01, 0.03], "p": 0.01, "permutations": 999}
+    difference = {"value": 0.019, **pair, "ci95": [0.01, 0.03], "p": 0.01, "permutations": 999}
     interaction = {"within": {"value": 0.02, **pair}, "between": {"value": 0.001, **pair}, "difference": difference}
-    r2 = {name: {"value": 0.5, "ci95": [0.4, 0.6], "n": 8} for name in ("representative", "random", "difference")}
+    share = {"value": 0.5, "ci95": [0.4, 0.6], "n": 8, "unit": "share"}
+    r2 = dict.fromkeys(("representative", "same_layer", "random", "difference"), share)
     shared = {"schema": "cahp.premise/1", "model": model, "data": "reviews", "texts": 100, "verdict": "redundant"}
-    return {**shared, "pairs": {"within": 12, "between": 54}, "interaction": interaction, "r2": r2}
+    return {
+        **shared,
+        "alone": {"value": 0.01, **pair},
+        "pairs": {"within": 12, "between": 54},
+        "interaction": interaction,
+        "r2": r2,
+    }
 
 
 def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from cahp.comparison.claims import (
 )
 from cahp.comparison.sentences import method_label
 from cahp.figures.claims import compression_figure, criticality_figure, premise_figure
+from cahp.studies.premise import describe_result
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
 from cahp.ui.session.explorer import Explorer
-from cahp.values import Estimate
 
 _NUMBER, _PREMISE = "Finds the number by itself", "Heads of one cluster are redundant"
 _SHARE = r"\frac{\sum_{h\in\ell,\ h\text{ kept}}c_h}{\sum_{h\in\ell}c_h},\qquad c_h=\mathrm{KL}(p\,\|\,p_{-h})"
@@ -140,27 +139,6 @@ def read_premise(model: str) -> dict[str, Any] | None:
     return None
 
 
-def describe_premise(document: Mapping[str, Any]) -> str:
-    """Return the sentences with the numbers of the verdict on the premise."""
-
-    def read(part: str, name: str) -> str:
-        fields = document[part][name]
-        one = Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields.get("unit", "share"))
-        return f"{one.text} ({one.span})"
-
-    difference, pairs, r2 = document["interaction"]["difference"], document["pairs"], document.get("r2") or {}
-    bound = "≤" if difference["p"] <= 1 / (1 + difference["permutations"]) else "="
-    words = (
-        f"Removing two heads of one cluster costs {read('interaction', 'within')} nats beyond the sum of both, two "
-        f"heads of different clusters {read('interaction', 'between')}; p {bound} {difference['p']:.2g} "
-        f"({difference['permutations']:,} permutations), n = {pairs['within']:,} and {pairs['between']:,} pairs, "
-        f"{document['texts']:,} texts."
-    )
-    others = {"representative": "its representative", "same_layer": "a head of its layer", "random": "a random head"}
-    parts = [f"{read('r2', name)} from {other}" for name, other in others.items() if name in r2]
-    return words + (f" R² of a pruned head's output: {', '.join(parts)}." if parts else "")
-
-
 def _draw_premise(results: SplitResults) -> None:
     model = results.document.model.id
     document = read_premise(model)
@@ -169,7 +147,8 @@ def _draw_premise(results: SplitResults) -> None:
         command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
         st.code(shlex.join(command), language="bash", wrap_lines=True)
         return
-    words, interaction = describe_premise(document), document["interaction"]
+    words = f"{' '.join(describe_result(document))} {document['texts']:,} texts."
+    interaction = document["interaction"]
     # Two redundant heads cover for each other: without both, a model loses more than without either added up.
     statuses = {"redundant": "supported", "less redundant": "not supported"}
     status = statuses.get(document.get("verdict", ""), "not resolved at this n")

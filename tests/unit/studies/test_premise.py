@@ -186,9 +186,8 @@ def test_a_floor_of_p_is_said_to_be_one(bench: Bench) -> None:
     document["interaction"]["difference"] |= {"p": 1 / 10_001, "value": 0.00123, "ci95": (0.001, 0.002)}
     document["alone"]["value"] = 0.25
     lines = "\n".join(describe(document))
-    assert "cost of removing one head: KL divergence 0.250 nats" in lines
-    assert "p <= 0.0001 (10,000 permutations" in lines
-    assert "0.0012 nats per text (95 % interval 0.0010 to 0.0020, n = 66 pairs)" in lines
+    assert "Removing one head costs 0.2500 nats per text on average" in lines
+    assert "Their difference is 0.0012 (0.0010 to 0.0020); p ≤ 0.0001 (10,000 permutations" in lines
     document["interaction"]["difference"]["p"] = 0.04
     assert "p = 0.0400" in "\n".join(describe(document))
 
