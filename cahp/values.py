@@ -313,14 +313,12 @@ class Evaluation:
     def losses(self) -> NDArray[np.float64]:
         """The cross-entropy of each text with its label, in nats."""
         self._check_labels()
-        losses: NDArray[np.float64] = -self.log_probabilities[np.arange(len(self)), self.labels]
-        return losses
+        return np.asarray(-self.log_probabilities[np.arange(len(self)), self.labels])
 
     def divergences(self, full: Evaluation) -> NDArray[np.float64]:
         """KL divergence of each text's distribution from that of the ``full`` model, in nats."""
         wanted = full.log_probabilities
-        apart: NDArray[np.float64] = (np.exp(wanted) * (wanted - self.log_probabilities)).sum(axis=1)
-        return apart.clip(min=0.0)
+        return np.asarray((np.exp(wanted) * (wanted - self.log_probabilities)).sum(axis=1).clip(min=0.0))
 
     def take(self, rows: Ints) -> Evaluation:
         """Return the answers to the texts in ``rows``."""
