@@ -148,6 +148,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 (f"the {lines[grade]} film, scene {n}", grades.get(grade, grade)) for n in range(150) for grade in lines
             ]
             csv.writer(file).writerows([(text, label), *rows])
+    notes = [f"the {word} film, scene {n}" for n in range(150) for word in lines.values()]
+    (tmp_path / "notes.txt").write_text("\n\n".join(notes))
     fakes.save_language_model(tmp_path / "my-lm")
     return tmp_path
 

@@ -79,6 +79,6 @@ def _picture(explorer: Explorer) -> None:
                 "cluster": [palette.CLUSTERS.sign(int(label)) for label in board.labels],
             },
         )
-        beside = None if recovered is None else (f"{QUICK.after}:", recovered)
+        beside = None if recovered is None or mask.is_full else (f"{QUICK.after}:", recovered)
         shown = Shown(mask, board.origin, outcomes, explorer.results.speed(mask), rescued=board.rescued, beside=beside)
         budget_board(table, clusters, shown, labels=board.labels, key="home-board")
