@@ -54,7 +54,7 @@ def test_one_shared_pass_gives_the_reference_s_features_and_salience(
 ) -> None:
     collector = Collector(model, classes=5)
     gradients = gate_gradients(model, texts, watch=collector.watch)
-    signatures = collect(model, texts, rows=range(len(gradients.values), 256), into=collector)
+    signatures = collect(model, texts, rows=range(len(gradients), 256), into=collector)
     assert np.array_equal(signatures.counts, golden["class_counts"])
     assert np.abs(features(signatures) - golden["features"]).max() < 1e-3
     assert np.abs(salience(gradients).ravel() - golden["salience"]).max() < 1e-3

@@ -252,7 +252,7 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
     app.run()
     assert not app.exception
     assert re.fullmatch(r"Distil this mask \(about .+\)", app.button(key="distil").label)
-    assert any("teacher" in caption.value and "student" in caption.value for caption in app.caption)
+    assert any("trained to reproduce the scores of the full model" in caption.value for caption in app.caption)
     assert explorer.work.job(work.TABLE) is None
     assert not trained
     press(app, "distil")

@@ -32,7 +32,7 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     assert offered == [f"{form.title}: {form.words}" for form in formats.model_forms()]
     assert offered[-1] == "Toy: to play with"
     buttons = [button.proto.label for button in app.get("download_button")]
-    assert buttons[:5] == ["JSON", "NumPy", "PyTorch", "CSV", "Bits"]
+    assert buttons[:6] == ["JSON", "NumPy", "PyTorch", "CSV", "heads_to_prune", "Bits"]
 
 
 def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
@@ -79,8 +79,6 @@ def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_
     assert not app.exception
     (given,) = asked
     assert (given["recover"], given["allowed"]) == ("auto", 600.0)
-    # The texts are those of a distillation: drawn without their labels.
-    assert given["bench"].settings.recover == "distill"
     app.radio(key="export-recover").set_value("refit").run()
     assert "export-allowed" not in [one.key for one in app.number_input]
     app.button(key="export-model").click().run()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from terminal import Answer, call
 
-from cahp.store import Store
+from cahp import store
 
 ROOT = Path(__file__).parents[3]
 pytestmark = [
@@ -95,7 +95,7 @@ def test_a_read_only_cache_is_read_and_the_rest_is_measured(
         raise OSError(30, "Read-only file system")
 
     # Root may write to whatever folder.
-    monkeypatch.setattr(Store, "_make_folder", refuse)
+    monkeypatch.setattr(store, "write_whole", refuse)
     again = call(*words, "--budget", 6, "--json")
     assert again.code == 0
     assert again.document["cached"]
