@@ -10,7 +10,7 @@ import streamlit as st
 
 from cahp.figures.head_grid import places
 from cahp.figures.stability import divergence_figure, frequency_figure, knee_figure
-from cahp.outcomes import OUTCOMES
+from cahp.outcomes import HEADLINES
 from cahp.studies.stability import Axis, Stability, cached, measure_choices, over_degrees, stability
 from cahp.ui.frame import knee
 from cahp.ui.frame.running import follow, offer_again
@@ -65,8 +65,6 @@ def draw(explorer: Explorer) -> None:
     result = _resample(explorer, axis, resamples, budget)
     if result is not None:
         _draw_result(explorer, result, requested=resamples)
-        if len(result.found) > 1:
-            _draw_choices(explorer, result)
     if explorer.clusters is not None:
         st.subheader("Is the number of heads a property of the data?")
         knee.draw(explorer, place="stability")
@@ -118,11 +116,11 @@ def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None
     bench, settings = explorer.bench, explorer.settings
     if axis == "degree" and explorer.clusters is not None:
         return over_degrees(explorer.clusters.clustering, explorer.clusters.salience, settings)
-    before = cached(bench, axis=axis, resamples=resamples, budget=budget)
-    return before or _compute(
+    return _compute(
         explorer,
         (bench.card.sha256, bench.calibration.sha256, str(settings), axis, resamples, budget),
         lambda progress: stability(bench, axis=axis, resamples=resamples, budget=budget, progress=progress),
+        stored=lambda: cached(bench, axis=axis, resamples=resamples, budget=budget),
         key="stability",
         button="Resample",
         cost=_describe_cost(explorer, axis, resamples),
@@ -134,15 +132,19 @@ def _compute(
     name: tuple[Any, ...],
     work: Callable[[Progress], T],
     *,
+    stored: Callable[[], T | None] = lambda: None,
     key: str,
     button: str,
     cost: str,
     main: bool = True,
 ) -> T | None:
-    """Return the result of ``work``, called ``name``; None until it is asked for and computed."""
+    """Return the ``stored`` result of ``work``, called ``name``, or a new one; None until that is computed."""
     memory: dict[tuple[Any, ...], jobs.Job[T]] = st.session_state.setdefault(f"{key}-memory", {})
     job = memory.get(name)
     if job is None:
+        before = stored()
+        if before is not None:
+            return before
         if st.button(button, type="primary" if main else "secondary", key=f"{key}-start"):
             memory[name] = jobs.submit(explorer.id, f"{key}-{hash(name)}", work)
             memory[name].wait(0.7)
@@ -245,6 +247,7 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
                 "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
             },
         )
+    _draw_choices(explorer, result)
 
 
 def _draw_choices(explorer: Explorer, result: Stability) -> None:
@@ -264,7 +267,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     )
     if outcomes is None:
         return
-    divergences = [one["kl"] for one in outcomes]
+    divergences, shown = [one["kl"] for one in outcomes], [row for row in HEADLINES if row.name in outcomes[0]]
     places = result.values[result.keep.any(axis=(1, 2))].tolist()
     display.show(
         divergence_figure(places, divergences, column, dark=display.is_dark()),
@@ -274,11 +277,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
         name=f"choices-{result.axis}",
         data={
             column: places,
-            **{
-                OUTCOMES[name].row_label: [one[name].value for one in outcomes]
-                for name in outcomes[0]
-                if not OUTCOMES[name].difference or name in ("kl", "agreement")
-            },
+            **{row.row_label: [one[row.name].value for one in outcomes] for row in shown},
         },
     )
 
