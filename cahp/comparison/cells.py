@@ -116,7 +116,7 @@ class MeasuredCell:
 
 def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
     """Read what the store has of a cell. Measures nothing and reads no weights."""
-    choice = _read_choice(workspace, cell)
+    choice = read_choice(workspace, cell)
     if choice is None:
         return MeasuredCell(cell)
     stored = {
@@ -127,7 +127,8 @@ def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
     return MeasuredCell(cell, choice, stored)
 
 
-def _read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
+def read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
+    """The mask of a cell, unless it is not selected yet."""
     if cell.method in (FULL, WITHOUT):
         keep = np.ones((workspace.card.layers, workspace.card.heads), dtype=np.bool_)
         keep.flat[[cell.draw] if cell.method == WITHOUT else []] = False
@@ -198,7 +199,7 @@ def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], 
     choice: MaskChoice | None = None
     predictions: dict[tuple[str, str], Predictions] = {}
     try:
-        choice = _read_choice(workspace, cell)
+        choice = read_choice(workspace, cell)
         if choice is None:
             choice = _select_mask(workspace, cell)
             save(_choice_key(workspace, cell), choice.to_entry())

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, cast
 
 from cahp import hub, models
-from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, selection_cost
+from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, read_choice, selection_cost
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
 from cahp.comparison.recording import record
@@ -128,7 +128,7 @@ def compare(
                 workspace.progress = report
             report()
             # Models without one head have all lower layers in common.
-            singles = [read_cell(workspace, cell).choice for cell in missing if cell.method == WITHOUT]
+            singles = [read_choice(workspace, cell) for cell in missing if cell.method == WITHOUT]
             masks = [choice.mask for choice in singles if choice is not None]
             with workspace.bench(plan.seeds[0]).measurements.sharing(workspace.splits["eval"], masks):
                 for one in measure_cells(workspace, missing, executor, cluster):

@@ -113,7 +113,8 @@ def _draw_number(explorer: Explorer, results: SplitResults) -> None:
         return
     status, null = "not tested yet", explorer.results.null
     if null is not None:
-        stops = null.knee(explorer.settings.poly_degree)
+        degree = explorer.settings.poly_degree
+        stops = cache_with(null, degree, lambda: null.knee(degree))
         same = stops is not None and stops.low <= explorer.clusters.clustering.knee <= stops.high
         status = "not supported" if same else "supported"
     knee.draw(explorer, place="compare", title=f"3. {_NUMBER}: {status}")
