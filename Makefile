@@ -64,8 +64,8 @@ nightly: setup chromium
 # Versions that are locked stay, as long as pyproject.toml admits them; `make lock UPGRADE=--upgrade` takes the newest.
 lock:
 	$(BIN)/python -m pip install --quiet 'uv>=0.9,<1'
-	$(BIN)/python -m uv pip compile pyproject.toml --extra ui --extra demo --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-package torch --no-header --no-annotate --quiet $(UPGRADE) --output-file $(LOCK)
+	$(BIN)/python -m uv pip compile pyproject.toml --extra ui --extra demo --extra dev --group models \
+		--universal --python-version 3.11 --generate-hashes --no-emit-package torch --no-header --no-annotate --quiet $(UPGRADE) --output-file $(LOCK)
 	@awk '/^[a-z]/ { drop = /^(nvidia|cuda|triton)-?/ } /^#/ { exit } !drop' $(LOCK) > $(LOCK).new
 	@mv $(LOCK).new $(LOCK)
 
