@@ -114,7 +114,8 @@ class ModelCard:
     model was pruned before. ``no_refit``, ``no_cut`` and ``no_onnx`` are the reasons, if any, why projections cannot be
     refitted, heads can be masked but not cut, and the model cannot be exported as ONNX. ``places`` are the indices of
     the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
-    answers of its ``prompt``, which is then part of ``sha256``.
+    answers of its ``prompt``, which is then part of ``sha256``. ``source`` is the GGUF file that is converted into
+    ``folder``, if any; ``sha256`` is then made from its digest.
     """
 
     id: str
@@ -138,3 +139,4 @@ class ModelCard:
     no_cut: str | None = None
     no_onnx: str | None = None
     places: tuple[int, ...] | None = None
+    source: str | None = None

@@ -39,8 +39,13 @@ def consent_from(ask: Ask) -> AbstractContextManager[None]:
 
 
 def progress_to(progress: Progress) -> AbstractContextManager[None]:
-    """Report downloads inside the block to ``progress``, in bytes."""
+    """Report downloads inside the block to ``progress``, in bytes, and the conversion of models."""
     return _set(_report, progress)
+
+
+def report(stage: str, done: int, total: int) -> None:
+    """Report ``done`` of ``total`` units of ``stage`` to the callback of the enclosing ``progress_to``, if any."""
+    _report.get()(stage, done, total)
 
 
 @contextmanager

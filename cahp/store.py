@@ -51,6 +51,12 @@ def key(stage: str, *parts: object) -> str:
     return digest(stage, json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False))
 
 
+def cache_folder() -> Path:
+    """Return the folder of all that is cached: the environment's ``CAHP_CACHE``, else in the user's cache folder."""
+    named = os.environ.get("CAHP_CACHE")
+    return expanded(Path(named)) if named else platformdirs.user_cache_path("cahp", appauthor=False)
+
+
 @dataclass(frozen=True, eq=False)
 class Entry:
     """A stored result: named arrays, and metadata as JSON."""
@@ -72,9 +78,8 @@ class Store:
     """
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False) -> None:
-        named = folder or (expanded(Path(os.environ["CAHP_CACHE"])) if os.environ.get("CAHP_CACHE") else None)
         # A subfolder, so that removing old entries never touches files of others.
-        self.folder = (named or platformdirs.user_cache_path("cahp", appauthor=False)) / "results"
+        self.folder = (folder or cache_folder()) / "results"
         self.trouble: str | None = None
         self.limit_bytes = limit_bytes
         self.fresh = fresh

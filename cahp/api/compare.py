@@ -126,7 +126,8 @@ def compare(
     ``cahp compare`` with these options.
 
     Args:
-        model: A built-in, a hub id or a folder; or a ``Settings``, or a ``cahp.comparison.Plan`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``, or a ``cahp.comparison.Plan`` with
+            all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``.
         methods: Names of methods, as a list or with commas (None: those of the preset).

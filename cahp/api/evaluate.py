@@ -32,7 +32,7 @@ def evaluate(
     """Evaluate a model on ``eval_split``, with all heads and under a mask.
 
     Args:
-        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file (None: evaluate the full model only).
         progress, yes, store: See ``cahp.prune``.
@@ -92,7 +92,7 @@ def latency(
     """Time a model cut to a mask against the full model, alternating, until the ratio is known within 2 %.
 
     Args:
-        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         mask: A head mask or its file.
         batch: Number of texts per batch.
         length: Number of tokens per text.

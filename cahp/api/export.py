@@ -45,7 +45,7 @@ def recover(
     The output weights of pruned heads are zero, so any tool that loads the original model loads this one.
 
     Args:
-        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file.
         out: The folder to write to.
@@ -124,7 +124,7 @@ def export(
     """Write a pruned model in a format for other tools, and compare it with the model in memory; or convert a mask.
 
     Args:
-        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: The file of a head mask.
         out: The folder to write to.

@@ -37,7 +37,7 @@ def builtins() -> list[dict[str, Any]]:
     entries = []
     for name, builtin in models.BUILTINS.items():
         try:
-            models.identify(name)
+            models.check_builtin(name)
             available = True
         except CahpError:
             available = False
@@ -98,7 +98,7 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     Raises:
         ModelError: If the configuration describes no network.
     """
-    if card.id in models.BUILTINS:
+    if card.id in models.BUILTINS and card.family == "bert":
         # Exact for BERT, and pages need it before torch is loaded.
         operations = float(2 * 12 * card.layers * card.hidden**2)
     else:

@@ -25,7 +25,7 @@ def premise(
     """Test whether heads of one cluster are redundant, by removing pairs of heads; see ``cahp.studies.premise``.
 
     Args:
-        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         pairs: Number of pairs (None: all within clusters, and as many between clusters).
         progress, yes, store: See ``cahp.prune``.

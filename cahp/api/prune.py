@@ -208,7 +208,8 @@ def prune(
     second call finds the results of the first in the cache.
 
     Args:
-        model: A built-in, a hub id, a folder, a model loaded by ``cahp.load``, or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder, a GGUF file, a model loaded by ``cahp.load``, or a ``Settings`` with
+            all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         sweep: Measure all other budgets, too, so that a report shows figures at each of them.
         command: The command line to record in the document (None: the shortest one that repeats the run).

@@ -164,7 +164,7 @@ def similarity(
     ``cahp.similarity("minilm-bbc", "any text").graph()`` is the graph of the explorer's Similarity page.
 
     Args:
-        model: A built-in, a hub id, a folder, or a model loaded by ``cahp.load``.
+        model: A built-in, a hub id, a folder, a GGUF file, or a model loaded by ``cahp.load``.
         text: A text, or a pair of texts as a tuple.
         mask: The heads to show as kept (None: all).
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.

@@ -146,7 +146,8 @@ def models(call: Call, name: str | None) -> None:
         entries = builtins()
         call.answer(entries, printing.catalogue_lines(entries))
     else:
-        document = preflight(preview(name, prompt=make_prompt(call.settings.prompt, call.settings.answers)))
+        with call.bars():
+            document = preflight(preview(name, prompt=make_prompt(call.settings.prompt, call.settings.answers)))
         call.answer(document, printing.preflight_lines(document))
 
 

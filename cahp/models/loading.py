@@ -16,6 +16,7 @@ from cahp.models.compact import HEADS, load_pruned
 from cahp.models.description import explain_missing_classes, output_head
 from cahp.models.devices import find_device, free_bytes
 from cahp.models.families import FAMILIES, Family
+from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
 from cahp.models.matching import match_folder
 from cahp.models.prompting import PromptReader
@@ -53,6 +54,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     new_head = labels is not None or card.adapter is not None
     if card.kept is not None and new_head:
         raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
+    convert_weights(card)
     folder = Path(card.folder)
     family = FAMILIES.get(card.family)
     if family is None:

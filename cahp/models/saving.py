@@ -58,7 +58,7 @@ def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
             config = json.loads((part / ADAPTER_CONFIG).read_text())
             # Never a path of this machine.
             config["base_model_name_or_path"] = (
-                "sentence-transformers/all-MiniLM-L6-v2" if card.id in BUILTINS else card.id
+                "sentence-transformers/all-MiniLM-L6-v2" if card.id in BUILTINS and card.source is None else card.id
             )
             # PEFT writes a set here, in another order each time.
             config["target_modules"] = sorted(config["target_modules"])

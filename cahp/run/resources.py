@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
-from cahp import models
+from cahp import hub, models
 from cahp.cards import ModelCard
 from cahp.store import Entry, Store
 from cahp.values import Precisions, Progress, silent
@@ -61,7 +61,8 @@ class Resources:
         """The model, loaded and proven on first use."""
         with self._lock:
             if self._model is None:
-                with self.timed("load"):
+                # Loading may convert the model first.
+                with self.timed("load"), hub.progress_to(self.progress):
                     self.progress("load", 0, 1)
                     self._model = self._load(self.card, device=self.device)
                     self.progress("load", 1, 1)

@@ -159,7 +159,10 @@ class Settings:
     """
 
     model: str = option(
-        "minilm-bbc", "A built-in (see `cahp models`), a hub id, or a folder.", f"{_EVERYWHERE} fit", short="-m"
+        "minilm-bbc",
+        "A built-in (see `cahp models`), a hub id, a folder, or a GGUF file.",
+        f"{_EVERYWHERE} fit",
+        short="-m",
     )
     data: str | None = option(
         None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit bench", short="-d"

@@ -23,6 +23,7 @@ class Stage:
 #: The stages of a run in their order, then those of other commands and pages.
 STAGES = (
     Stage("download", "Downloading from the hub", "downloading"),
+    Stage("convert", "Converting the GGUF file", "converting the GGUF file"),
     Stage("load", "Loading and verifying the model", "loading the model"),
     Stage("signatures", "Collecting attention maps", "collecting attention maps", "signatures_s", "signatures"),
     Stage("features", "Computing the heads' features", "computing features", "features_s"),

@@ -56,7 +56,8 @@ def test_an_unsupported_model_is_refused_with_the_reason(tmp_path: Path) -> None
 
 def test_the_built_ins_are_listed_whether_or_not_their_package_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(one["available"] for one in preflight.builtins())
-    monkeypatch.setattr("cahp.models.identity.ENCODER_PACKAGE", "no_such_package")
+    for package in ("ENCODER_PACKAGE", "LANGUAGE_PACKAGE"):
+        monkeypatch.setattr(f"cahp.models.identity.{package}", "no_such_package")
     assert [one["available"] for one in preflight.builtins()] == [False] * len(models.BUILTINS)
 
 

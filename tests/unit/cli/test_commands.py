@@ -9,6 +9,8 @@ import fakes
 import pytest
 from terminal import call, refused
 
+from cahp.models import BUILTINS
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -57,7 +59,7 @@ def test_a_fitted_classifier_is_pruned_like_any_other(data: Path, tmp_path: Path
 
 
 def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:
-    assert [one["name"] for one in call("models", "--json").document] == ["minilm-bbc", "minilm-sst5", "minilm"]
+    assert [one["name"] for one in call("models", "--json").document] == [*BUILTINS]
     assert "minilm-bbc" in call("models").out
     found = call("models", model, "--json").document
     assert (found["layers"], found["heads"], found["labels"]) == (3, 4, ["bad", "good"])

