@@ -389,7 +389,7 @@ def test_what_was_not_offered_is_refused_where_it_would_be_opened(
         Source.open(Settings(**{"model": bundled.SETTINGS.model, **forged}))
 
 
-@pytest.mark.parametrize("picked", ["A folder or a Hugging Face id…", "/etc"])
+@pytest.mark.parametrize("picked", ["A folder, a GGUF file or a Hugging Face id…", "/etc"])
 def test_a_forged_state_of_the_session_opens_nothing(picked: str, told: Callable[[access.Access], None]) -> None:
     told(access.Access(public=True))
     app = AppTest.from_function(chooser, default_timeout=120)

