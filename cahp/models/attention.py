@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers.masking_utils import sdpa_mask
 
 from cahp.models.compact import own_function, selected
 from cahp.models.families import Family, Site
+from cahp.models.pooling import PooledProbe
 
 #: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``; heads that share keys and
 #: values are one, with the mean of their weights.
@@ -56,6 +57,8 @@ class ForwardCall:
     record: list[Arguments] | None = None
     #: Collects the outputs of the network.
     answers: list[Any] | None = None
+    #: The probe, if it needs pooled maps only and no map is replaced: fused attention then makes no maps.
+    pooled: PooledProbe | None = None
 
 
 _current: ContextVar[ForwardCall] = ContextVar("cahp_call", default=ForwardCall())  # noqa: B039 - frozen
@@ -90,6 +93,12 @@ def _attention(
     query, key, kwargs = selected(module, query, key, value, kwargs)
     # A decoder beside the encoder has attention too, but its heads are not used here.
     own = getattr(module, "cahp_own", None)
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", False) if causal is None else causal
+    pooled = call.pooled if own is not None and module.cahp_fused and kwargs.get("position_bias") is None else None
+    if pooled is not None and pooled.serves(query, key):
+        pooled.pool(module, query, key, attention_mask, causal=causal, scaling=scaling)
+        call = replace(call, probe=None)
     watched = own is not None and (call.probe is not None or call.edit is not None)
     if own is None or (module.cahp_fused and not watched):
         out: tuple[Tensor, None] = sdpa_attention_forward(
@@ -101,8 +110,7 @@ def _attention(
     precision = query.dtype
     if watched:
         query, key, value = query.float(), key.float(), value.float()
-    causal = kwargs.get("is_causal")
-    if attention_mask is None and (getattr(module, "is_causal", False) if causal is None else causal):
+    if attention_mask is None and causal:
         # Without padding there is no mask, since fused kernels are told that attention is causal.
         shape = query.shape[2], key.shape[2]
         attention_mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()[None, None]

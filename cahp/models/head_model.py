@@ -27,6 +27,7 @@ from cahp.models.attention import (
 )
 from cahp.models.devices import batch_size, move_to
 from cahp.models.families import Family, Site
+from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
 from cahp.models.prompting import MAX_LENGTH, ROOM, PromptReader, attach_head
 from cahp.values import DataError, Input, Ints, OptionError, Precision
@@ -265,8 +266,9 @@ class HeadModel:
         """Class scores ``(b, C)`` of a batch; with ``vocabulary``, a language model's logits ``(b, V)`` of all tokens.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` with gates for each example, multiply each head's context
-        vector before the output projection. ``probe`` gets the attention weights of every layer, ``edit`` replaces
-        them, ``tap`` gets the inputs of its projections, and ``leaving`` the output of the layer, which it may replace.
+        vector before the output projection. ``probe`` gets the attention weights of every layer (a ``PooledProbe``
+        their pooled maps), ``edit`` replaces them, ``tap`` gets the inputs of its projections, and ``leaving`` the
+        output of the layer, which it may replace.
         ``record`` gets the arguments of every layer. ``start`` are the hidden states at the start of a ``tail``. Matrix
         products are computed in ``precision``.
         """
@@ -290,7 +292,12 @@ class HeadModel:
                     probe(layer, weights)
 
         seeing = see if probe is not None and answers is None else None
-        call = ForwardCall(gates, seeing, edit, tap, leaving, start=start, record=record, answers=answers)
+        # A layer that is used in many passes gives the mean of whole maps.
+        pools = self.family.pools and not self.family.shared and edit is None
+        pooled = probe if pools and isinstance(probe, PooledProbe) else None
+        call = ForwardCall(
+            gates, seeing, edit, tap, leaving, start=start, record=record, answers=answers, pooled=pooled
+        )
         # Weights stay in float32. In bfloat16 matrix products use numbers with 8 binary digits instead of 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).

@@ -19,6 +19,7 @@ from cahp.models.devices import tolerance
 from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState, Verified
 from cahp.models.matching import names_in_forward
+from cahp.models.pooling import pools_alike
 from cahp.models.surgery import cut
 from cahp.values import CahpError, HeadMask, ModelError, SelfTestError
 from cahp.words import first_line
@@ -125,7 +126,10 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
             and float(maps.sum(-1).max()) < 1 + _CLOSE
             for _, maps in seen
         ):
-            return family
+            real = batch.tensors["attention_mask"].cpu().bool()
+            fused = family.interface and getattr(model.network, "_supports_sdpa", True)
+            pools = fused and pools_alike(lambda probe: trial.logits(batch, probe=probe), dict(seen), real)  # noqa: B023
+            return replace(family, pools=pools)
     raise ModelError(
         f"{model.card.id} has no attention weights between the tokens of a text, which are needed to compare its "
         "heads; name another model"

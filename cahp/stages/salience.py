@@ -14,6 +14,7 @@ from cahp import processes as parallel
 from cahp.models.attention import Probe
 from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.head_model import Batch, HeadModel
+from cahp.models.pooling import PooledProbe
 from cahp.values import Floats, HeadMask, Ints, Progress, Texts, report_progress, silent
 
 STAGE = "salience"
@@ -31,12 +32,12 @@ def gate_gradients(
     model: HeadModel,
     texts: Texts,
     *,
-    watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: lambda layer, weights: None,
+    watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: PooledProbe(None, lambda layer, maps: None),
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
     """Signed gradients ``(M, L, H)`` of each example's loss at gates of 1, for the first quarter of ``texts``.
 
-    ``watch`` lets a signature collector use the same forward pass. Without one, attention is computed step by step too,
+    ``watch`` lets a signature collector use the same forward pass. Without one, attention is computed in the same way,
     so that the gradients are equal to the last digit.
     """
     first = texts.take(range(examples_used(len(texts))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 
 import numpy as np
 import torch
@@ -11,22 +11,12 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.head_statistics import Signatures
-from cahp.models.attention import Probe
 from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
+from cahp.models.pooling import PooledProbe
 from cahp.values import Ints, Precision, Progress, Texts, report_progress, silent
 
 STAGE = "signatures"
-
-
-@lru_cache(maxsize=1024)
-def resizing(length: int, pool: int) -> Tensor:
-    """The matrix ``(pool, length)`` that resizes a vector bilinearly, with half-pixel centres and no antialiasing.
-
-    Resizing a map is separable, ``R A R^T``, and depends on its length alone.
-    """
-    columns = nn.functional.interpolate(torch.eye(length)[None], size=pool, mode="linear", align_corners=False)
-    return columns[0].T.contiguous()
 
 
 class Collector:
@@ -44,25 +34,17 @@ class Collector:
             torch.zeros(size, dtype=torch.float64, device=self._where) for size in (shape[:2], shape, shape)
         )
 
-    def watch(self, batch: Batch, labels: Ints) -> Probe:
+    def watch(self, batch: Batch, labels: Ints) -> PooledProbe:
         """The probe of a forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
         device = batch.lengths.device
         real = batch.tensors["attention_mask"].cpu().bool() if batch.here is None else batch.here
-        resize = torch.zeros(len(batch), self._pool, real.shape[1])
-        for row, mask in enumerate(real):
-            # Padding becomes a zero column, on whichever side the tokenizer puts it.
-            resize[row, :, mask] = resizing(int(mask.sum()), self._pool)
-        # One matrix per head, made once a batch: broadcasting would copy it in every layer.
-        left = move_to(resize, device).repeat_interleave(self._heads, dim=0)
-        right = left.transpose(1, 2).contiguous()
         present, group = np.unique(labels, return_inverse=True)
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
         present_rows = move_to(torch.as_tensor(present), self._where)
 
-        def probe(layer: int, weights: Tensor) -> None:
-            maps = weights.float().flatten(0, 1)
-            cells = torch.bmm(torch.bmm(left, maps), right).reshape(len(batch), -1)
+        def take(layer: int, pooled: Tensor) -> None:
+            cells = pooled.reshape(len(batch), -1)
             mean = members @ cells / counts
             # Each example minus the mean of its class, in place, since cells take most memory and time.
             m2 = members @ cells.addmm_(members.T, mean, alpha=-1).square_()
@@ -75,7 +57,7 @@ class Collector:
             self._mean[layer, present_rows] += delta * (more / total)
             self._counts[layer, present_rows] = total[:, 0]
 
-        return probe
+        return PooledProbe.of(real, self._pool, device, take)
 
     def result(self) -> Signatures:
         """The statistics of all examples so far."""
