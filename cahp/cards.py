@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cahp.costs import CacheShape
 from cahp.values import Input, OptionError
 
 #: The kind of a language model: it continues a text (``causal``) or fills a gap in it (``masked``).
@@ -115,7 +116,8 @@ class ModelCard:
     refitted, heads can be masked but not cut, and the model cannot be exported as ONNX. ``places`` are the indices of
     the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
     answers of its ``prompt``, which is then part of ``sha256``. ``source`` is the GGUF file that is converted into
-    ``folder``, if any; ``sha256`` is then made from its digest.
+    ``folder``, if any; ``sha256`` is then made from its digest. ``cache`` is the size of the keys and values that a
+    causal language model caches (None: another model, or the size is not known).
     """
 
     id: str
@@ -140,3 +142,11 @@ class ModelCard:
     no_onnx: str | None = None
     places: tuple[int, ...] | None = None
     source: str | None = None
+    cache: CacheShape | None = None
+
+    @property
+    def attention_weights(self) -> float | None:
+        """Share of the weights in the projections of attention: the most that pruning heads can remove."""
+        details = self.details or {}
+        attention, every = details.get("attention"), details.get("parameters")
+        return attention / every if attention and every and self.kept is None else None

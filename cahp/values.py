@@ -340,7 +340,10 @@ Unit = Literal["share", "points", "nats", "ratio", "number"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured value with its 95 % interval ``ci95`` (None: it has none) over ``n`` independent measurements."""
+    """A measured value with its 95 % interval ``ci95`` (None: it has none) over ``n`` independent measurements.
+
+    A value that was counted has no interval, and ``n`` is 0.
+    """
 
     value: float
     ci95: tuple[float, float] | None
@@ -385,7 +388,8 @@ class Estimate:
         return "" if self.ci95 is None else words.span(*self._scaled, self._digits)
 
     def __str__(self) -> str:
-        return f"{self.text}{'' if self.ci95 is None else f' {self.interval}'}, n = {self.n:,}"
+        interval = "" if self.ci95 is None else f" {self.interval}"
+        return f"{self.text}{interval}{f', n = {self.n:,}' if self.n else ''}"
 
     @property
     def _scaled(self) -> tuple[float, float]:

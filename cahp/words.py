@@ -39,6 +39,11 @@ def times(ratio: float) -> str:
     return f"{number(ratio, 2)} ×"
 
 
+def rate(per_second: float) -> str:
+    """Format tokens per second: ``17.3``, ``1,204``."""
+    return f"{per_second:,.1f}" if per_second < 100 else f"{per_second:,.0f}"
+
+
 def interval(low: float, high: float, digits: int = 1) -> str:
     """Format an interval for a table: ``[0.1, 0.2]``."""
     return f"[{number(low, digits)}, {number(high, digits)}]"

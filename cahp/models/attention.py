@@ -112,8 +112,10 @@ def _attention(
         query, key, value = query.float(), key.float(), value.float()
     if attention_mask is None and causal:
         # Without padding there is no mask, since fused kernels are told that attention is causal.
-        shape = query.shape[2], key.shape[2]
-        attention_mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()[None, None]
+        queries, keys = query.shape[2], key.shape[2]
+        # With a cache of earlier tokens, the last query is still the last key.
+        every = torch.ones((queries, keys), dtype=torch.bool, device=query.device)
+        attention_mask = every.tril(keys - queries)[None, None]
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         lowest = torch.finfo(query.dtype).min
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(~attention_mask, lowest)

@@ -56,8 +56,9 @@ def describe_config(
 ) -> ModelCard:
     """Make the card of the model ``name`` from the ``config.json`` in ``folder`` alone; it has no digest.
 
-    Its ``details`` hold the number of ``passes`` of a text through layers with heads. ``labels`` are its classes if an
-    adapter has them; ``weight_bytes`` are the bytes of its weights if these are in another place.
+    Its ``details`` hold the number of ``passes`` of a text through layers with heads, and of weights in ``attention``
+    (None: not counted). ``labels`` are its classes if an adapter has them; ``weight_bytes`` are the bytes of its
+    weights if these are in another place.
 
     Raises:
         ModelError: If it cannot be used, whatever its weights are.
@@ -99,7 +100,10 @@ def describe_config(
         labels=_classifier_labels(name, config) if labels is None else labels,
         sha256="",
         folder=str(folder),
-        details={"passes": _size(folder, config, "num_hidden_layers") if family.shared else shape["layers"]},
+        details={
+            "passes": _size(folder, config, "num_hidden_layers") if family.shared else shape["layers"],
+            "attention": shape.pop("attention", None),
+        },
         kept=_kept(folder, config, shape["layers"], shape["heads"]),
         no_refit=no_refit,
         no_onnx=NO_ONNX.get(kind),

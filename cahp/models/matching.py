@@ -17,6 +17,7 @@ from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from cahp.models.caching import describe_cache
 from cahp.models.description import Head, language_of
 from cahp.models.families import Family, Rows, Size
 from cahp.models.projection import Projection, find_module, is_linear
@@ -126,7 +127,7 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
         )
     network = sketch_network(name, folder, None, head, weight_bytes=weight_bytes)
     try:
-        return _match_network(name, network)
+        return _match_network(name, network, causal=language_of(config) == "causal")
     except ModelError:
         raise
     except Exception as error:  # an unknown network raises anything
@@ -164,13 +165,14 @@ class _Heads(NamedTuple):
     multi_query: bool
 
 
-def _match_network(name: str, network: Any) -> tuple[Family, dict[str, Any]]:
+def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, dict[str, Any]]:
     base: nn.Module = network.base_model
     found, places = _find_layers(name, network)
     listed = base.get_submodule(found.layers)
     assert isinstance(listed, nn.ModuleList)
     layers = [listed[place] for place in places]
-    first = layers[0].get_submodule(found.attention)
+    modules = [layer.get_submodule(found.attention) for layer in layers]
+    first = modules[0]
     widths = [Projection(layer.get_submodule(found.output)).weight.shape for layer in layers]
     hidden, channels = widths[0]
     queries = _count(first, _HEADS) or int(getattr(network.config.get_text_config(), "num_attention_heads", 0) or 0)
@@ -191,6 +193,22 @@ def _match_network(name: str, network: Any) -> tuple[Family, dict[str, Any]]:
             f"{group} query heads share one key-value group; each group counts as one head, is described by its mean "
             "attention map, and is pruned as a whole"
         )
+    cache = None
+    # The head of an encoder may be called causal, too.
+    decodes = all(getattr(module, name, True) for module in (first, layers[0]) for name in ("is_causal", "is_decoder"))
+    if causal and decodes and family.caches:
+        cache = describe_cache(
+            network.config,
+            modules,
+            places,
+            names=(found.shape.key, found.shape.value),
+            fused=None if found.shape.order is None else groups * (channels // queries),
+            cut=() if multi_query or family.no_cut else {path.rpartition(".")[2] for path in family.inputs},
+            units=heads.units,
+            offset=family.offset_positions,
+        )
+    owned = (find_module(module, name) for module in modules for name in (*found.shape.names, *_BESIDE, *_SHARED))
+    projections = [*owned, *(layer.get_submodule(found.output) for layer in layers)]
     some = len(layers) < len(listed)
     if some:
         notes.append(f"{len(layers)} of its {len(listed)} layers have attention heads, and only these are shown")
@@ -211,6 +229,8 @@ def _match_network(name: str, network: Any) -> tuple[Family, dict[str, Any]]:
         "notes": tuple(notes),
         "no_cut": family.no_cut,
         "places": places if some else None,
+        "cache": cache,
+        "attention": sum(weight.numel() for module in projections if module for weight in module.parameters()),
     }
 
 

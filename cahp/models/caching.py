@@ -1,0 +1,102 @@
+"""The cache of keys and values of a causal language model: its size, and steps of generation that use it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from cahp.costs import CacheShape
+from cahp.models.projection import Projection
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+#: The projection to a compressed vector, of which latent attention computes the keys and values of all heads. It is
+#: cached in their place, so pruning heads does not shrink the cache.
+_COMPRESSED = "kv_a_proj_with_mqa"
+#: The only kinds of layers whose cache is counted here; the first one stores nothing.
+_NONE, _KNOWN = "DummyLayer", ("DynamicLayer", "DynamicSlidingWindowLayer")
+_HYBRID = ("LinearAttentionAndFullAttentionLayer", "LinearAttentionAndSlidingWindowAttentionLayer")
+
+
+def describe_cache(
+    config: Any,
+    modules: Sequence[nn.Module],
+    places: Sequence[int],
+    *,
+    names: tuple[str, str],
+    fused: int | None,
+    cut: Collection[str],
+    units: int,
+    offset: bool,
+) -> CacheShape | None:
+    """Count the cache of a network from its attention ``modules``, which lie in the layers ``places``.
+
+    ``names`` are the projections of keys and values, and ``cut`` those whose channels leave with one of the ``units``
+    of a layer. A ``fused`` projection has so many channels of keys, and as many of values. With ``offset`` positions
+    are counted from the padding token's index. None: the layers differ, or cache something else.
+    """
+    sizes = {_count(module, names, fused, cut) for module in modules}
+    with suppress(Exception):  # an unknown configuration raises anything
+        layers = DynamicCache(config=config).layers
+        kinds = [type(layers[place]).__name__ for place in places]
+        if len(sizes) == 1 and set(kinds) <= {_NONE, *_KNOWN, *_HYBRID}:
+            own, shared = sizes.pop()
+            windows = {index: 0 for index, kind in enumerate(kinds) if kind == _NONE}
+            # A step adds its own token to those in the window.
+            windows |= {
+                index: layers[place].sliding_window - 1
+                for index, place in enumerate(places)
+                if layers[place].is_sliding
+            }
+            positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+            if positions is not None and offset:
+                positions -= (config.pad_token_id or 0) + 1
+            width = torch.finfo(torch.float32).bits // 8
+            if own % units == 0:
+                return CacheShape(width * own // units, width * shared, tuple(windows.items()), positions, width)
+    return None
+
+
+def _count(attention: nn.Module, names: tuple[str, str], fused: int | None, cut: Collection[str]) -> tuple[int, int]:
+    """Numbers per token: of all units of a layer, and of those that stay as long as the layer has a unit."""
+    compressed = getattr(attention, _COMPRESSED, None)
+    if compressed is not None:
+        return 0, len(Projection(compressed).weight)
+    rows = [fused or len(Projection(attention.get_submodule(name)).weight) for name in names]
+    own = sum(count for name, count in zip(names, rows, strict=True) if name in cut)
+    return own, sum(rows) - own
+
+
+def fill_cache(model: HeadModel, tokens: Tensor, *, context: int) -> Any:
+    """A cache of ``context`` tokens for the batch ``tokens (b, 1)``; all but the first have random keys and values.
+
+    The time of a step does not depend on the values.
+    """
+    out = model.network(input_ids=tokens, use_cache=True)
+    cache = getattr(out, _argument(model))
+    for layer in cache.layers:
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if keys is not None and keys.ndim == 4 and context > 1:
+            layer.update(*(torch.rand_like(one[:, :, :1].expand(-1, -1, context - 1, -1)) for one in (keys, values)))
+    return cache
+
+
+def decode_step(model: HeadModel, tokens: Tensor, cache: Any) -> None:
+    """Compute the logits of the token after ``tokens (b, 1)`` in the context of ``cache``, which stays as it is."""
+    step = copy.copy(cache)
+    # A step replaces the tensors of a layer, and does not change them.
+    step.layers = [copy.copy(layer) for layer in cache.layers]
+    model.network(input_ids=tokens, use_cache=True, **{_argument(model): step})
+
+
+def _argument(model: HeadModel) -> str:
+    """The name of the cache among a network's arguments and results, which transformers changed."""
+    return "cache" if "cache" in inspect.signature(model.network.forward).parameters else "past_key_values"
