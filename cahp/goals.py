@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from cahp.outcomes import Outcomes
 from cahp.values import BudgetError, Estimate, OptionError
@@ -17,9 +18,10 @@ from cahp.values import BudgetError, Estimate, OptionError
 class GoalKind:
     """One row: the ``name`` in options, the ``label`` on screen, and the bound ``start + scale * amount``.
 
-    ``outcome`` is the measured outcome (None: the time of the cut model against the full one). An amount is written
-    with ``sign`` before and ``unit`` behind it; ``default``, ``highest`` and ``step`` are amounts on screen. With
-    ``upper`` the upper limit of the interval must stay below the bound, else the lower one above it.
+    ``outcome`` is the measured outcome (None: what the cut model ``saves`` against the full one, of time or of its
+    cache of keys and values). An amount is written with ``sign`` before and ``unit`` behind it; ``default``,
+    ``highest`` and ``step`` are amounts on screen. With ``upper`` the upper limit of the interval must stay below the
+    bound, else the lower one above it.
     """
 
     name: str
@@ -33,10 +35,14 @@ class GoalKind:
     sign: str = ""
     unit: str = ""
     upper: bool = False
+    saves: Literal["", "time", "cache"] = ""
 
 
 _AGREEMENT, _LOSS = "Agreement with the full model of at least (%)", "Accuracy lost of at most (points)"
 _KL, _TIME = "KL divergence from the full model of at most (nats)", "Time saved of at least (%)"
+_CACHE = "Memory of the KV cache saved of at least (%)"
+#: What all savings have in common.
+_SAVED: dict[str, Any] = {"outcome": None, "scale": -0.01, "step": 1.0, "start": 1.0, "sign": "-", "unit": "%"}
 
 #: All goals by name, in the order in which they are offered.
 GOALS: Mapping[str, GoalKind] = {
@@ -45,9 +51,8 @@ GOALS: Mapping[str, GoalKind] = {
         GoalKind("agreement", _AGREEMENT, "agreement", 0.01, default=95.0, highest=100.0, step=1.0, unit="%"),
         GoalKind("kl", _KL, "kl", 1.0, default=0.05, highest=10.0, step=0.01, upper=True),
         GoalKind("accuracy-loss", _LOSS, "accuracy_change", -1.0, default=1.0, highest=100.0, step=0.5),
-        GoalKind(
-            "time", _TIME, None, -0.01, default=20.0, highest=99.0, step=1.0, start=1.0, sign="-", unit="%", upper=True
-        ),
+        GoalKind("time", _TIME, **_SAVED, default=20.0, highest=99.0, upper=True, saves="time"),
+        GoalKind("kv-cache", _CACHE, **_SAVED, default=30.0, highest=99.0, upper=True, saves="cache"),
     )
 }
 
@@ -57,7 +62,7 @@ class ReachedGoal:
     """A goal as text, and the number of heads that reaches it, chosen among ``measured`` of ``budgets`` budgets.
 
     ``estimate`` comes from the texts that chose the number, so it is optimistic. ``confirmed`` tells whether the test
-    split reaches the goal as well (None: it was not opened, or the goal is about time).
+    split reaches the goal as well (None: it was not opened, or the goal is about savings).
     """
 
     goal: str
@@ -83,8 +88,6 @@ class Goal:
             OptionError: If it is none.
         """
         name, _, amount = (part.strip() for part in text.partition("="))
-        if name == "kv-cache":
-            raise OptionError("--goal kv-cache is not measured yet; choose another goal, such as kl=0.05")
         kind = GOALS.get(name)
         match = None
         if kind is not None:
@@ -99,12 +102,24 @@ class Goal:
 
     @property
     def wants_most(self) -> bool:
-        """Whether the most heads are wanted: each pruned head saves time, and costs everything else."""
+        """Whether the most heads are wanted: each pruned head saves time and memory, and costs everything else."""
         return self.kind.outcome is None
 
-    def estimate(self, outcomes: Outcomes | None, ratio: Estimate | None) -> Estimate | None:
-        """Return the estimate that the goal is about (None: not measured)."""
-        return ratio if self.kind.outcome is None else (outcomes or {}).get(self.kind.outcome)
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is about memory, which is counted: it holds for all texts, and needs no measurement."""
+        return self.kind.saves == "cache"
+
+    def estimate(
+        self, outcomes: Outcomes | None, *, time: Estimate | None = None, cache: Estimate | None = None
+    ) -> Estimate | None:
+        """Return the estimate that the goal is about (None: not measured), of outcomes or of a ratio to the full model.
+
+        ``time`` is the ratio of times, and ``cache`` that of the bytes in a cache.
+        """
+        if self.kind.outcome is None:
+            return cache if self.is_counted else time
+        return (outcomes or {}).get(self.kind.outcome)
 
     def is_reached_by(self, estimate: Estimate) -> bool:
         """Tell whether the limit of the interval keeps the bound; a rounding error does not decide."""
@@ -115,7 +130,7 @@ class Goal:
         return estimate.high - bound if self.kind.upper else bound - estimate.low
 
     def choose(self, estimates: Mapping[int, Estimate], budgets: int) -> ReachedGoal:
-        """Return the fewest heads (for time: the most) of which ``estimates`` reach the goal, of so many ``budgets``.
+        """Return the fewest heads (for savings: the most) whose ``estimates`` reach the goal, of so many ``budgets``.
 
         Raises:
             BudgetError: If none does, with the nearest.

@@ -22,7 +22,7 @@ _COARSE = 9
 def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
     """Measure budgets, with the run's recovery, until the goal of the settings is reached by the fewest heads.
 
-    ``choose`` selects the heads of a budget. For time, the most heads are wanted.
+    ``choose`` selects the heads of a budget. For savings, the most heads are wanted.
 
     Raises:
         OptionError: If the run's options do not allow a search.
@@ -40,22 +40,27 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
         )
     if parallel.world() > 1:
         raise OptionError("--goal works in one process; start it without accelerate")
+    shape = bench.card.cache
+    if goal.is_counted and shape is None:
+        raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
     total, estimates = bench.card.layers * bench.card.heads, dict[int, Estimate]()
     budgets = range(max(1, settings.min_per_layer * bench.card.layers), total + 1)
 
     def reaches(budget: int) -> bool:
-        mask, recovered, outcomes, ratio = choose(budget).mask, None, None, None
-        if mask.empty_layers and (goal.wants_most or recovery is not NONE):
+        mask, recovered, outcomes, time, cache = choose(budget).mask, None, None, None, None
+        if mask.empty_layers and (goal.kind.saves == "time" or recovery is not NONE):
             # Such a model can be neither cut nor recovered.
             return False
-        if goal.wants_most:
-            ratio = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds).ratio
+        if goal.is_counted and shape is not None:
+            cache = shape.ratio(mask)
+        elif goal.kind.saves == "time":
+            time = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds).ratio
         else:
             if not mask.is_full:
                 recovered = bench.recoveries.recover(mask, recovery.name)
             answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
             outcomes = measure(answers, full=bench.full, seed=settings.seed)
-        estimate = goal.estimate(outcomes, ratio)
+        estimate = goal.estimate(outcomes, time=time, cache=cache)
         if estimate is not None:
             estimates[budget] = estimate
         return estimate is not None and goal.is_reached_by(estimate)
@@ -67,7 +72,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
 def confirm(goal: ReachedGoal, outcomes: Mapping[str, Outcomes]) -> ReachedGoal:
     """Tell whether the outcomes of each model on the test split reach a goal, too."""
     wanted = Goal.parse(goal.goal)
-    estimate = wanted.estimate(outcomes.get("recovered", outcomes["pruned"]), None)
+    estimate = wanted.estimate(outcomes.get("recovered", outcomes["pruned"]))
     return goal if estimate is None else replace(goal, confirmed=wanted.is_reached_by(estimate))
 
 

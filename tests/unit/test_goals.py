@@ -6,7 +6,9 @@ from cahp.goals import GOALS, Goal
 from cahp.values import BudgetError, Estimate, OptionError
 
 
-@pytest.mark.parametrize("text", ["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%", "agreement=99.5%"])
+@pytest.mark.parametrize(
+    "text", ["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%", "kv-cache=-30%", "agreement=99.5%"]
+)
 def test_a_goal_is_the_text_that_it_is_read_from(text: str) -> None:
     assert str(Goal.parse(text)) == str(Goal.parse(f" {text.replace('%', ' %')}")) == text
 
@@ -15,13 +17,17 @@ def test_a_goal_is_the_text_that_it_is_read_from(text: str) -> None:
     "text", ["", "agreement", "agreement=95", "agreement=101%", "kl=-1", "kl=5%", "time=20%", "x=1"]
 )
 def test_what_is_no_goal_is_refused_with_all_that_are(text: str) -> None:
-    with pytest.raises(OptionError, match=r"write one of agreement=95%, kl=0\.05, accuracy-loss=1, time=-20%$"):
+    with pytest.raises(OptionError, match=r"write one of agreement=95%, .*, time=-20%, kv-cache=-30%$"):
         Goal.parse(text)
 
 
-def test_the_cache_of_a_language_model_is_not_a_goal_yet() -> None:
-    with pytest.raises(OptionError, match="kv-cache is not measured yet"):
-        Goal.parse("kv-cache=-30%")
+def test_what_is_counted_reaches_its_goal_exactly() -> None:
+    goal, time = Goal.parse("kv-cache=-30%"), Estimate(0.1, (0.1, 0.1), 9, "ratio")
+    counted = {heads: Estimate(heads / 10, None, 0, "ratio") for heads in range(1, 11)}
+    assert goal.estimate({}, time=time, cache=counted[7]) is counted[7]
+    assert Goal.parse("time=-20%").estimate({}, time=time, cache=counted[7]) is time
+    assert goal.choose(counted, 10).heads == 7
+    assert str(goal.choose(counted, 10).estimate) == "0.70 ×"
 
 
 @pytest.mark.parametrize(
