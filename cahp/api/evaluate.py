@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from cahp import data as data_sets
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
+from cahp.costs import KvCache
 from cahp.exports.masks import kept_heads
 from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
@@ -81,8 +82,8 @@ def latency(
     model: Name | Settings = Settings.model,
     *,
     mask: HeadMask | Name,
-    batch: int = 8,
-    length: int = 64,
+    batch: int | None = None,
+    length: int | None = None,
     repeats: int | None = None,
     progress: ShowProgress = None,
     yes: bool = False,
@@ -91,17 +92,21 @@ def latency(
 ) -> dict[str, Any]:
     """Time a model cut to a mask against the full model, alternating, until the ratio is known within 2 %.
 
+    The document of a causal language model tells also how large its cache of keys and values is, and how fast it reads
+    a context and writes a token.
+
     Args:
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         mask: A head mask or its file.
-        batch: Number of texts per batch.
-        length: Number of tokens per text.
+        batch: Number of texts per batch (None: 8; a causal language model: 1).
+        length: Number of tokens per text (None: 64; a causal language model: 128, 1,024 and 4,096, as far as the time
+            allows).
         repeats: Number of rounds (None: until the ratio is known or ``latency_time`` is over).
         progress, yes, store: See ``cahp.prune``.
         **options: ``device``, ``latency_time``, ``prompt`` and ``answers``.
 
     Returns:
-        The document that ``cahp latency --json`` prints; ``cost`` and ``latency_ratio`` are those of ``run.json``.
+        The document that ``cahp latency --json`` prints; its fields are those of ``run.json``.
 
     Raises:
         CahpError: If model and mask do not fit together; one line with the next step.
@@ -120,5 +125,8 @@ def latency(
         "cost": cost,
         "latency_ratio": ratio_record(ratio),
         "attention_share": share,
+        "kv_cache": KvCache.of(card.cache, keep),
+        "speed": costs.speed,
+        "attention_weights": None if card.cache is None else card.attention_weights,
         "notices": list(costs.notices),
     }

@@ -13,7 +13,7 @@ import numpy as np
 from cahp import models
 from cahp.cards import ModelCard
 from cahp.exports import formats
-from cahp.values import CahpError
+from cahp.values import CahpError, HeadMask
 
 #: Texts of the default run: calibration, and evaluation of the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000
@@ -67,6 +67,8 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "language": card.language,
         "prompt": None if reading is None else asdict(reading),
         "parameters": (card.details or {}).get("parameters"),
+        "kv_cache": None if card.cache is None else card.cache.per_token(HeadMask.full(card.layers, card.heads)),
+        "attention_weights": card.attention_weights,
         "memory_bytes": None if size is None else _memory(card, size),
         "expected_s": default_seconds(card),
         "pruned_before": card.kept is not None,

@@ -62,12 +62,18 @@ def evaluate(call: Call, mask: Path | None) -> None:
 
 @command(
     "mask",
-    OPTIONS["batch"].but(default=8),
-    Option("length", "Tokens per text.", int, 64, low=2, high=128),
+    OPTIONS["batch"].but(default=None, help="Texts per batch (default: 8; a causal language model: 1)."),
+    Option(
+        "length",
+        "Tokens per text (default: 64; a causal language model: 128, 1,024 and 4,096, as the time allows).",
+        int,
+        low=2,
+        high=1 << 20,
+    ),
     Option("repeats", "Number of rounds (default: until the ratio is known).", int, None, low=5, high=10_000),
 )
 def latency(call: Call, **options: Any) -> None:
-    """Time the cut model against the full one, alternating, until the ratio is known within 2 %."""
+    """Time the cut model against the full one, alternating; of a language model, also count its KV cache."""
     with call.bars() as progress:
         document = cahp.latency(call.settings, **options, store=call.store, progress=progress)
     call.answer(document, printing.latency_lines(document))

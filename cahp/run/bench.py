@@ -72,8 +72,13 @@ class Bench:
         return parse_duration(self.settings.latency_time, "--latency-time")
 
     @cached_property
-    def length(self) -> int:
-        """Length in tokens at which latency is measured: 95th percentile of the evaluation texts, a multiple of 8."""
+    def length(self) -> int | None:
+        """Length in tokens at which latency is measured: 95th percentile of the evaluation texts, a multiple of 8.
+
+        None: a causal language model, which is timed at several lengths.
+        """
+        if self.card.cache is not None:
+            return None
         name = key("length", 1, self.card.sha256, self.evaluation.sha256)
         found = self.resources.store.read(name, lambda entry: int(entry.meta["tokens"]))
         if found is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp.cards import ModelCard
-from cahp.costs import Cost, Costs
+from cahp.costs import Cost, Costs, GenerationSpeed, KvCache
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
@@ -157,6 +157,8 @@ class RunDocument:
     ``machine`` describes the machine (None: unknown), ``precision`` the numbers that were computed with. ``steps`` are
     the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
     the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget.
+    Causal language models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``,
+    the share of attention in their weights.
     """
 
     model: ModelRecord
@@ -187,6 +189,9 @@ class RunDocument:
     knee_null: KneeNull | None = None
     goal: ReachedGoal | None = None
     precision: Precisions = field(default_factory=Precisions)
+    kv_cache: KvCache | None = None
+    speed: GenerationSpeed | None = None
+    attention_weights: float | None = None
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property
@@ -223,7 +228,8 @@ class RunDocument:
             old = Costs(self.cost.full, self.cost.pruned, self.latency_ratio, self.attention_share or 0.0).notices
         cost, ratio, share = cost_record(costs)
         notices = (*(notice for notice in self.notices if notice not in old), *costs.notices)
-        return replace(self, cost=cost, latency_ratio=ratio, attention_share=share, notices=notices)
+        run = replace(self, cost=cost, latency_ratio=ratio, attention_share=share, speed=costs.speed)
+        return replace(run, notices=notices)
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as ``run.json`` holds it."""

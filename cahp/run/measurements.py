@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cahp import processes as parallel
-from cahp.costs import LATENCY_SECONDS, Cost, Costs
+from cahp.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Texts on which a masked model is compared with the cut one.
 _COMPARED_TEXTS = 8
-#: Texts in a timed batch.
-_BATCH = 8
+#: Texts in a timed batch, and their tokens.
+_BATCH, _LENGTH = 8, 64
 
 
 class Measurements:
@@ -151,16 +151,18 @@ class Measurements:
         self,
         mask: HeadMask,
         *,
-        batch: int = _BATCH,
-        length: int = 64,
+        batch: int | None = None,
+        length: int | None = None,
         seconds: float = LATENCY_SECONDS,
         repeats: int | None = None,
         fresh: bool = False,
     ) -> Costs:
         """Measure weights, operations and time of the full and the cut model; see ``cahp.stages.latency.measure``.
 
-        They depend on the number of heads in each layer, not on which heads. ``fresh`` ignores a stored result. A
-        result from a busy machine is returned but not stored.
+        They depend on the number of heads in each layer, not on which heads. A batch is by default 8 texts of 64
+        tokens. Of a causal language model, the speed of generation is measured in contexts of ``length`` tokens, by
+        default several (``cahp.costs.CONTEXTS``), for a text at a time. ``fresh`` ignores a stored result. A result
+        from a busy machine is returned but not stored.
 
         Raises:
             OptionError: If the model does not take texts of ``length`` tokens.
@@ -169,22 +171,29 @@ class Measurements:
         stored = None if fresh else self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
         if stored is not None:
             return stored
-        from cahp.stages.latency import flops, measure
+        from cahp.stages.latency import flops, measure, measure_generation
 
-        full, progress = self._resources.model, self._resources.progress
-        if length > full.max_length:
-            raise OptionError(f"{self.card.id} takes at most {full.max_length} tokens, not {length}; lower --length")
-        pruned = cut_model(full, mask)
+        full, cache = self._resources.model, self.card.cache
+        longest = full.max_length if cache is None else cache.positions
+        if length is not None and longest is not None and length > longest:
+            raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {length:,}; lower --length")
+        size, lengths = self._timed_sizes(batch, length)
+        pruned, shortest = cut_model(full, mask), min(lengths)
+        options: dict[str, Any] = {"batch": size, "seconds": seconds, "repeats": repeats}
+        options["progress"] = self._resources.progress
 
         def measure_costs() -> Costs:
-            latency = measure(
-                full, pruned, batch=batch, length=length, seconds=seconds, repeats=repeats, progress=progress
-            )
+            speed = None
+            if cache is None:
+                latency = measure(full, pruned, length=shortest, **options)
+            else:
+                latency, speed = measure_generation(full, pruned, contexts=lengths, **options)
             return Costs(
-                Cost(full.parameters, flops(full, length=length), latency.full),
-                Cost(pruned.parameters, flops(pruned, length=length), latency.pruned),
+                Cost(full.parameters, flops(full, length=shortest), latency.full),
+                Cost(pruned.parameters, flops(pruned, length=shortest), latency.pruned),
                 latency.ratio,
                 latency.attention_share,
+                speed,
             )
 
         with self._resources.timed("latency"):
@@ -194,17 +203,30 @@ class Measurements:
             self._resources.keep(name, {}, asdict(costs))
         return costs
 
-    def read_costs(self, mask: HeadMask, *, length: int, seconds: float) -> Costs | None:
+    def read_costs(self, mask: HeadMask, *, length: int | None, seconds: float) -> Costs | None:
         """Return the result of ``costs`` from the store, or None; nothing is timed."""
-        name = self._costs_key(mask, batch=_BATCH, length=length, seconds=seconds, repeats=None)
+        name = self._costs_key(mask, batch=None, length=length, seconds=seconds, repeats=None)
         return self._resources.store.read(name, lambda entry: costs_from_json(entry.meta))
 
-    def _costs_key(self, mask: HeadMask, *, batch: int, length: int, seconds: float, repeats: int | None) -> str:
+    def _timed_sizes(self, batch: int | None, length: int | None) -> tuple[int, Sequence[int]]:
+        """The texts of a timed batch, and the lengths at which it is timed."""
+        cache = self.card.cache
+        if cache is None:
+            return batch or _BATCH, (length or _LENGTH,)
+        if length is not None:
+            return batch or 1, (length,)
+        longest = max(CONTEXTS) if cache.positions is None else cache.positions
+        return batch or 1, tuple(sorted({min(context, longest) for context in CONTEXTS}))
+
+    def _costs_key(
+        self, mask: HeadMask, *, batch: int | None, length: int | None, seconds: float, repeats: int | None
+    ) -> str:
+        generates, (size, lengths) = self.card.cache is not None, self._timed_sizes(batch, length)
+        # The time decides at which lengths generation is timed, even if the number of rounds is given.
+        limit = seconds if repeats is None or generates else None
+        sizes = (size, lengths if generates else lengths[0])
         heads = [len(layer) for layer in mask.by_layer]
-        limit = seconds if repeats is None else None
-        return key(
-            "costs", 5, self.card.sha256, heads, batch, length, limit, repeats, *timed_on(self._resources.device)
-        )
+        return key("costs", 5, self.card.sha256, heads, *sizes, limit, repeats, *timed_on(self._resources.device))
 
 
 def timed_on(device: str) -> tuple[str | int | None, ...]:

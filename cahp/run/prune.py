@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp import processes as parallel
-from cahp.costs import Costs
+from cahp.costs import Costs, KvCache
 from cahp.head_statistics import Clustering
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
@@ -100,7 +100,8 @@ def read_run(bench: Bench) -> Run | None:
     timing = document.cost.pruned.latency_ms
     if timing is not None:
         # The mask may have been timed again since.
-        costs = bench.measurements.read_costs(mask, length=timing.length, seconds=bench.latency_seconds)
+        length = timing.length if bench.card.cache is None else None
+        costs = bench.measurements.read_costs(mask, length=length, seconds=bench.latency_seconds)
         document = document if costs is None else document.timed(costs)
     return Run(document, mask, arrays)
 
@@ -287,6 +288,9 @@ def _document(
         command=command,
         machine=machine(),
         precision=bench.resources.precisions,
+        kv_cache=KvCache.of(bench.card.cache, mask),
+        speed=None if costs is None else costs.speed,
+        attention_weights=None if bench.card.cache is None else bench.card.attention_weights,
     )
 
 

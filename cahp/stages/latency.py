@@ -1,4 +1,4 @@
-"""Savings of pruning: operations, and time measured on the model that was cut."""
+"""Savings of pruning: operations, and times measured on the model that was cut."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cahp.costs import LATENCY_SECONDS, Timing
-from cahp.models.devices import synchronise
+from cahp.costs import CONTEXTS, LATENCY_SECONDS, GenerationSpeed, Throughput, Timing
+from cahp.models.caching import decode_step, fill_cache
+from cahp.models.devices import free_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
 from cahp.values import Estimate, HeadMask, Progress, silent
+from cahp.words import duration, size_of
 
 STAGE = "latency"
 #: A ratio is precise if its 95 % interval is narrower than this share of it.
@@ -28,6 +30,10 @@ _WARMUP, _BATCH = 3, 8
 _FEWEST, _FIRST_LOOK = 3, 5
 #: Shares of the time for the warm-up, and for the measurement of attention's share.
 _WARMING, _SHARING = 0.1, 0.2
+#: Share of the time of generation for the prefill of the shortest context.
+_SHORTEST = 0.5
+#: Caches are filled in memory of which they may take this share; while a step runs, there are three of them at most.
+_CACHES, _MEMORY = 3, 0.5
 _DRAWS = 2_000
 #: Smallest number of rounds for a bootstrap.
 _ENOUGH_TO_DRAW = 10
@@ -81,10 +87,95 @@ def measure(
     were cut out (a masked model computes all its heads and saves nothing).
     """
     inputs = sample_batch(full, batch=batch, length=length)
-    calls = [partial(_timed, model, inputs, clock) for model in (full, pruned)]
+    calls = [partial(_timed, full.device, partial(model.logits, inputs), clock) for model in (full, pruned)]
     times = _in_turn(calls, repeats, seconds * (1 - _SHARING), progress, clock)
     share = attention_share(full, inputs, seconds=None if repeats is not None else seconds * _SHARING)
     return replace(_summarise(times, batch, length), attention_share=share)
+
+
+def measure_generation(
+    full: HeadModel,
+    pruned: HeadModel,
+    *,
+    contexts: Sequence[int] = CONTEXTS,
+    batch: int = 1,
+    seconds: float = LATENCY_SECONDS,
+    repeats: int | None = None,
+    progress: Progress = silent,
+    clock: Callable[[], float] = perf_counter,
+) -> tuple[Times, GenerationSpeed]:
+    """Time how two causal language models read ``contexts`` of so many tokens, and write the next token.
+
+    A prefill is a forward pass of ``batch`` contexts. A decode step computes the last token of a context, with a cache
+    of random keys and values of the others. Both models run in turn, as in ``measure``.
+
+    The prefill of the shortest context comes first, in three rounds at least; its times are returned as well. Then
+    follow the decode steps, and longer contexts: each only if three rounds of it are expected to fit in what is left of
+    ``seconds``, and its cache in memory. After that time no further pass begins.
+    """
+    start, (first, *longer) = clock(), sorted(set(contexts))
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, min(99, int(100 * (clock() - start) / seconds)), 100)
+
+    options: dict[str, Any] = {"repeats": repeats, "progress": report, "clock": clock}
+    times = measure(full, pruned, batch=batch, length=first, seconds=_SHORTEST * seconds, **options)
+    prefill, decode, left_out = [_throughput(times, first, batch * first)], list[Throughput](), list[str]()
+    #: Seconds of a step; it is not known before the first one.
+    step = 0.0
+
+    def needed(kind: str, context: int) -> float:
+        # Three rounds and a warm-up of both models; twice the context takes at least twice the time.
+        once = step if kind == "decode" else times.full.median / 1e3 * context / first
+        return 2 * ((repeats or _FEWEST) + 1) * once
+
+    waiting = [*(("decode", context) for context in (first, *longer)), *(("prefill", context) for context in longer)]
+    for index, (kind, context) in enumerate(waiting):
+        room, name = seconds - (clock() - start), f"{kind} at {context:,} tokens"
+        memory = _CACHES * batch * _cache_bytes(full, context) if kind == "decode" else 0
+        free = free_bytes(full.device)
+        if free is not None and memory > _MEMORY * free:
+            left_out.append(f"{name} ({size_of(memory)} of memory)")
+            continue
+        share = room / max(1, sum(needed(*other) <= room for other in waiting[index:]))
+        measured: list[Any] | np.ndarray[Any, Any] = []
+        if needed(kind, context) <= room:
+            runs = [_decoding(model, context, batch) for model in (full, pruned)]
+            if kind == "prefill":
+                inputs = sample_batch(full, batch=batch, length=context)
+                runs = [partial(model.logits, inputs) for model in (full, pruned)]
+            calls = [partial(_timed, full.device, run, clock) for run in runs]
+            allowed = max(share, needed(kind, context))
+            measured = _in_turn(calls, repeats, allowed, report, clock, last=start + seconds)
+        if len(measured) < _FEWEST:
+            about = needed(kind, context)
+            left_out.append(
+                f"{name} (about {duration(about)})" if about > max(0.0, room) else f"{name} (more than the time left)"
+            )
+            continue
+        found = _summarise(np.array(measured), batch, context)
+        if kind == "decode":
+            step = found.full.median / 1e3
+            decode.append(_throughput(found, context, batch))
+        else:
+            prefill.append(_throughput(found, context, batch * context))
+    progress(STAGE, 100, 100)
+    return times, GenerationSpeed(tuple(prefill), tuple(decode), tuple(left_out), batch)
+
+
+def _throughput(times: Times, context: int, tokens: int) -> Throughput:
+    return Throughput(context, *(1e3 * tokens / one.median for one in (times.full, times.pruned)), times.ratio)
+
+
+def _cache_bytes(model: HeadModel, context: int) -> int:
+    shape = model.card.cache
+    return 0 if shape is None else shape.of_context(HeadMask.full(model.layers, model.heads), context)
+
+
+def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], None]:
+    """A step that computes the last token of a context."""
+    tokens = sample_batch(model, batch=batch, length=2).tensors["input_ids"][:, :1]
+    return partial(decode_step, model, tokens, fill_cache(model, tokens, context=max(1, context - 1)))
 
 
 def measure_onnx(
@@ -124,11 +215,15 @@ def _in_turn(
     seconds: float,
     progress: Progress,
     clock: Callable[[], float],
+    *,
+    last: float = math.inf,
 ) -> np.ndarray[Any, Any]:
-    """Seconds ``(rounds, len(calls))`` of each call, after a warm-up."""
+    """Seconds ``(rounds, len(calls))`` of each call, after a warm-up; no call begins after the time ``last``."""
     start = clock()
     for call in calls:
         for _ in range(_WARMUP):
+            if clock() >= last:
+                break
             call()
             # A large model is warm after one call.
             if repeats is None and clock() - start > _WARMING * seconds:
@@ -151,6 +246,8 @@ def _in_turn(
         seconds_of_calls = [0.0] * len(calls)
         columns = range(len(calls))
         for column in columns if len(times) % 2 else reversed(columns):
+            if clock() >= last:
+                return np.array(times)
             seconds_of_calls[column] = calls[column]()
         times.append(seconds_of_calls)
     progress(STAGE, 100, 100)
@@ -185,11 +282,11 @@ def ratio(values: np.ndarray[Any, Any]) -> Estimate:
     return Estimate(middle, (float(low), float(high)), len(values), "ratio")
 
 
-def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float:
-    synchronise(model.device)
+def _timed(device: torch.device, run: Callable[[], object], clock: Callable[[], float]) -> float:
+    synchronise(device)
     start = clock()
-    model.logits(inputs)
-    synchronise(model.device)
+    run()
+    synchronise(device)
     return clock() - start
 
 
@@ -218,7 +315,7 @@ def attention_share(model: HeadModel, inputs: Batch, *, seconds: float | None = 
     start = perf_counter()
     while len(shares) < 5 and (not shares or seconds is None or perf_counter() - start < seconds):
         inside[0] = 0.0
-        whole = _timed(copy, inputs, perf_counter)
+        whole = _timed(copy.device, partial(copy.logits, inputs), perf_counter)
         shares.append(inside[0] / whole)
     return float(np.median(shares))
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cahp.costs import GenerationSpeed, KvCache
     from cahp.outcomes import Outcomes
     from cahp.output import Output
     from cahp.recoveries import DistillReport, RefitReport
@@ -20,7 +21,7 @@ from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
-from cahp.words import duration, percent, size_of
+from cahp.words import duration, percent, rate, size_of
 
 Document = Mapping[str, Any]
 
@@ -45,7 +46,10 @@ def run_lines(run: RunDocument) -> Iterator[str]:
         yield from _outcomes(run.report.split, run.report.outcomes)
     yield from _describe_recovery(run.refit, run.distill, run.steps)
     yield ""
-    yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
+    if run.kv_cache is None:
+        yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
+    else:
+        yield from generation_lines(run.cost, run.kv_cache, run.speed, run.attention_share, run.attention_weights)
     yield "  verified  switching off any head changes its layer; " + (
         f"the cut model gives the answers of the masked one (within {run.verified.difference:.0e})"
         if run.verified.mask_equals_surgery
@@ -57,6 +61,9 @@ def run_lines(run: RunDocument) -> Iterator[str]:
 
 
 def _goal_lines(goal: ReachedGoal) -> Iterator[str]:
+    if Goal.parse(goal.goal).is_counted:
+        yield f"  {goal.goal} is reached at {goal.heads} heads: {goal.estimate} the full model's bytes, counted"
+        return
     yield (
         f"  {goal.goal} is reached at {goal.heads} heads: {goal.estimate}; {goal.measured} of {goal.budgets} budgets "
         "were measured"
@@ -119,14 +126,8 @@ def cost_lines(cost: CostRecord, ratio: Estimate | None, attention_share: float 
     if ratio is None or before is None or after is None:
         yield "  time and size were not measured"
         return
-    weights, smaller = full.parameters or 0, pruned.parameters or 0
-    flops, fewer = full.flops or 0, pruned.flops or 0
-    yield (
-        f"  size      {weights / 1e6:.1f} M weights -> {smaller / 1e6:.1f} M "
-        f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
-    )
-    speed = f"{1 / ratio.value:.2f} x as fast" if ratio.excludes(1) else "no measurable change"
-    yield f"  latency   {speed}: pruned / full {ratio.value:.2f} {ratio.interval}, n = {before.repeats} rounds"
+    yield _describe_size(cost)
+    yield f"  latency   {_compare(ratio, before.repeats)}"
     yield (
         f"            {before.median:.1f} ms -> {after.median:.1f} ms per batch of {before.batch} texts of "
         f"{before.length} tokens (median; 95th percentile {before.p95:.1f} -> {after.p95:.1f})"
@@ -135,6 +136,65 @@ def cost_lines(cost: CostRecord, ratio: Estimate | None, attention_share: float 
         f"            attention takes {percent(attention_share, 0)} of the full forward pass, which is the most that "
         "pruning heads can save"
     )
+
+
+def _describe_size(cost: CostRecord) -> str:
+    weights, smaller = cost.full.parameters or 0, cost.pruned.parameters or 0
+    flops, fewer = cost.full.flops or 0, cost.pruned.flops or 0
+    return (
+        f"  size      {weights / 1e6:.1f} M weights -> {smaller / 1e6:.1f} M "
+        f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
+    )
+
+
+def _compare(ratio: Estimate, rounds: int) -> str:
+    speed = f"{1 / ratio.value:.2f} x as fast" if ratio.excludes(1) else "no measurable change"
+    return f"{speed}: pruned / full {ratio.value:.2f} {ratio.interval}, n = {rounds} rounds"
+
+
+def generation_lines(
+    cost: CostRecord,
+    cache: KvCache,
+    speed: GenerationSpeed | None,
+    attention_share: float | None,
+    attention_weights: float | None,
+) -> Iterator[str]:
+    """The cost of a causal language model: the most that pruning can save, its cache, and the speed of generation."""
+    if cost.full.parameters:
+        yield _describe_size(cost)
+    shares = [
+        *([] if attention_weights is None else [f"{percent(attention_weights)} of the weights"]),
+        *([] if attention_share is None else [f"{percent(attention_share, 0)} of the time of a prefill"]),
+    ]
+    shrinks = "shrinks with the heads" if cache.shape.head else "does not shrink: all heads share what is cached"
+    if shares:
+        most = "the most that pruning heads can save"
+        yield f"  ceiling   attention is {' and '.join(shares)}, {most}; the cache {shrinks}"
+    yield (
+        f"  cache     keys and values take {cache.full:,} bytes per token -> {cache.pruned:,} "
+        f"({percent(1 - cache.share)} fewer), in {cache.shape.width}-byte numbers"
+    )
+    before, after = (
+        "any context" if tokens is None else f"{tokens:,} tokens"
+        for tokens in (cache.longest_full, cache.longest_pruned)
+    )
+    most = "" if cache.shape.positions is None else f"; the model reads at most {cache.shape.positions:,}"
+    yield f"            {cache.memory / 2**30:g} GiB holds {before} -> {after}{most}"
+    windows = sorted({window for _, window in cache.shape.windows if window})
+    if windows:
+        latest = " or ".join(f"{window:,}" for window in windows)
+        yield f"            {len(cache.shape.windows)} layers cache only the latest {latest} tokens"
+    if speed is None:
+        yield "  speed     not measured"
+        return
+    for name, points in (("prefill", speed.prefill), ("decode", speed.decode)):
+        for index, one in enumerate(points):
+            yield (
+                f"  {'' if index else name:<10}{one.context:>5,} tokens: {rate(one.full)} -> {rate(one.pruned)} tokens "
+                f"per second, {_compare(one.ratio, one.ratio.n)}"
+            )
+    if speed.left_out:
+        yield f"            not timed, for lack of time or memory: {', '.join(speed.left_out)}"
 
 
 def evaluation_lines(document: Document) -> Iterator[str]:
@@ -203,7 +263,11 @@ def latency_lines(document: Document) -> Iterator[str]:
     """The result of ``cahp latency``."""
     ratio, rounds = document["latency_ratio"], document["cost"].full.latency_ms.repeats
     estimate = Estimate(ratio["median"], ratio["ci95"], rounds, "ratio")
-    yield from cost_lines(document["cost"], estimate, document["attention_share"])
+    cache, share = document["kv_cache"], document["attention_share"]
+    if cache is None:
+        yield from cost_lines(document["cost"], estimate, share)
+    else:
+        yield from generation_lines(document["cost"], cache, document["speed"], share, document["attention_weights"])
     yield from list_notes(document["notices"])
 
 
@@ -242,6 +306,10 @@ def preflight_lines(document: Document) -> Iterator[str]:
         yield f"  weights   {document['parameters'] / 1e6:.1f} M"
     if document["to_fetch_bytes"]:
         yield f"  download  {size_of(document['to_fetch_bytes'])} from the hub, at commit {document['revision'][:12]}"
+    if document["kv_cache"]:
+        share = document["attention_weights"]
+        ceiling = "" if share is None else f"; attention is {percent(share)} of the weights"
+        yield f"  cache     keys and values take {document['kv_cache']:,} bytes per token{ceiling}"
     if document["memory_bytes"]:
         yield f"  memory    about {document['memory_bytes'] / 2**30:.1f} GiB for the default run"
     if document["expected_s"]:

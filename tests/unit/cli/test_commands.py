@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import numpy as np
 import pytest
 from terminal import call, refused
 
@@ -45,6 +46,26 @@ def test_latency_takes_no_longer_than_it_may(model: Path, folder: Path) -> None:
     refused = call(*asked, "--latency-time", "soon")
     assert (refused.code, refused.out) == (2, "")
     assert "--latency-time: invalid duration" in refused.err
+
+
+def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_path: Path) -> None:
+    model = fakes.save_language_model(tmp_path / "lm", "causal", "llama")
+    np.save(tmp_path / "mask.npy", np.arange(4) < np.array([1, 2, 4])[:, None])
+    asked = ["latency", "--model", model, "--mask", tmp_path / "mask.npy", "--device", "cpu", "--latency-time", "1s"]
+    asked += ["--prompt", fakes.PROMPTS["causal"], "--answers", ",".join(fakes.ANSWERS)]
+    found = call(*asked, "--json").document
+    # 12 groups, of which 7 stay, with keys and values of 4 channels and 4 bytes; the model reads 80 tokens.
+    assert (found["kv_cache"]["full"], found["kv_cache"]["pruned"]) == (12 * 32, 7 * 32)
+    assert (found["kv_cache"]["longest_full"], found["kv_cache"]["longest_pruned"]) == (80, 80)
+    assert [[one["context"] for one in found["speed"][name]] for name in ("prefill", "decode")] == [[80], [80]]
+    assert (found["cost"]["full"]["latency_ms"]["batch"], found["cost"]["full"]["latency_ms"]["length"]) == (1, 80)
+    said = call(*asked).out
+    assert "  ceiling   attention is " in said
+    assert "  cache     keys and values take 384 bytes per token -> 224 (41.7 % fewer), in 4-byte numbers" in said
+    assert "            1 GiB holds 80 tokens -> 80 tokens; the model reads at most 80" in said
+    assert "  decode       80 tokens: " in said
+    assert "at most 80 tokens" in refused(call(*asked, "--length", 81))
+    assert "384 bytes per token; attention is" in call("models", model).out
 
 
 def test_a_fitted_classifier_is_pruned_like_any_other(data: Path, tmp_path: Path) -> None:

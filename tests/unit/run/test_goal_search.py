@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import fakes
 import pytest
@@ -11,6 +12,7 @@ from cahp.run.document import RunDocument
 from cahp.run.goal_search import search
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.terminal.printing import run_lines
 from cahp.values import BudgetError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,6 +72,26 @@ def test_the_fewest_heads_that_keep_a_divergence_are_those_of_the_table(
     # The run without its recovery keeps the number of heads, not the goal.
     pruned = document.as_pruned(command=lambda settings: f"{settings.budget} {settings.goal}")
     assert (pruned.command, pruned.goal) == (f"{fewest} None", None)
+
+
+def test_the_most_heads_that_save_memory_of_the_cache_are_counted(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    model = fakes.save_language_model(tmp_path, "causal", "llama")
+    asked = replace(settings, model=str(model), prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS)
+    document = prune(replace(asked, goal="kv-cache=-30%"), store=store).document
+    # 3 layers of 4 groups: 8 of 12 are the most that are at most 70 %.
+    assert (document.budget.attained, document.goal and document.goal.heads) == (8, 8)
+    assert document.kv_cache is not None
+    # Keys and values of 4 channels, 4 bytes each.
+    assert (document.kv_cache.full, document.kv_cache.pruned) == (12 * 2 * 4 * 4, 8 * 2 * 4 * 4)
+    assert RunDocument.from_json(document.to_json()) == document
+    lines = list(run_lines(document))
+    assert "  kv-cache=-30% is reached at 8 heads: 0.67 × the full model's bytes, counted" in lines
+    assert "  cache     keys and values take 384 bytes per token -> 256 (33.3 % fewer), in 4-byte numbers" in lines
+    assert "  speed     not measured" in lines
+    with pytest.raises(OptionError, match="needs a causal language model"):
+        prune(replace(settings, goal="kv-cache=-30%"), store=store)
 
 
 def test_a_goal_out_of_reach_or_that_cannot_be_searched_is_a_sentence(settings: Settings, store: Store) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.stages.latency import PRECISE, _in_turn, flops, measure, ratio, sample_batch
+from cahp.stages import latency
+from cahp.stages.latency import PRECISE, _in_turn, flops, measure, measure_generation, ratio, sample_batch
 from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, False, False]] * 3))
@@ -157,3 +160,68 @@ def test_more_than_two_are_timed_in_turn_until_every_ratio_is_known() -> None:
     warm = 3 * 3
     assert order[warm : warm + 6] == [2, 1, 0, 0, 1, 2]
     assert [order.count(number) for number in times] == [3 + len(found)] * 3
+
+
+# --- generation
+
+
+@pytest.fixture
+def writers(tmp_path: Path) -> tuple[HeadModel, HeadModel]:
+    """A language model of our own and a cut one, with uneven layers."""
+    folder = fakes.save_language_model(tmp_path, "causal", "llama", max_position_embeddings=8192)
+    model = models.load(str(folder), device="cpu", prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS)
+    keep = np.arange(4) < np.array([1, 2, 4])[:, None]
+    return cut(model, HeadMask.full(3, 4)), cut(model, HeadMask(keep))
+
+
+class Generator:
+    """A clock that moves only while a model runs, by what ``cost`` says of a call with so many tokens."""
+
+    def __init__(self, pair: tuple[HeadModel, HeadModel], cost: Callable[[int], float]) -> None:
+        self.now = 0.0
+        for which, factor in zip(pair, (1.0, 0.8), strict=True):
+
+            def ran(*run: Any, factor: float = factor) -> None:
+                self.now += factor * cost(run[2]["input_ids"].shape[1])
+
+            which.network.register_forward_hook(ran, with_kwargs=True)
+
+    def clock(self) -> float:
+        return self.now
+
+
+def test_reading_and_writing_are_timed_apart_as_far_as_the_time_allows(writers: tuple[HeadModel, HeadModel]) -> None:
+    machine = Generator(writers, lambda tokens: 0.001 * tokens if tokens > 1 else 0.01)
+    times, speed = measure_generation(*writers, seconds=5.0, clock=machine.clock)
+    assert machine.now <= 5.0
+    assert (times.full.batch, times.full.length) == (1, 128)
+    (prefill,) = speed.prefill
+    assert (prefill.context, prefill.full, prefill.pruned) == pytest.approx((128, 1000.0, 1250.0))
+    assert [one.context for one in speed.decode] == [128, 1024, 4096]
+    assert [(one.full, one.pruned) for one in speed.decode] == [pytest.approx((100.0, 125.0))] * 3
+    assert all(one.ratio.value == pytest.approx(0.8) for one in (prefill, *speed.decode))
+    # A warm-up and three rounds of two models: 8 times a second.
+    assert speed.left_out == ("prefill at 1,024 tokens (about 8 s)", "prefill at 4,096 tokens (about 33 s)")
+    _, longer = measure_generation(*writers, seconds=60.0, clock=machine.clock)
+    assert ([one.context for one in longer.prefill], longer.left_out) == ([128, 1024, 4096], ())
+
+
+def test_a_longer_context_that_takes_more_than_expected_ends_with_the_pass_that_runs(
+    writers: tuple[HeadModel, HeadModel],
+) -> None:
+    machine = Generator(writers, lambda tokens: 2.0 if tokens > 128 else 0.01)
+    _, speed = measure_generation(*writers, contexts=(128, 1024), seconds=10.0, clock=machine.clock)
+    assert 8.0 < machine.now <= 10.0 + 2.0
+    assert [one.context for one in speed.prefill] == [128]
+    assert speed.left_out == ("prefill at 1,024 tokens (more than the time left)",)
+
+
+def test_a_cache_without_room_in_memory_is_left_out(
+    writers: tuple[HeadModel, HeadModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 12 groups with keys and values of 4 channels and 4 bytes; there may be three caches in half of the memory.
+    monkeypatch.setattr(latency, "free_bytes", lambda _: 2 * 3 * 384 * 1000)
+    _, speed = measure_generation(*writers, contexts=(100, 1200), repeats=3, batch=2)
+    assert [one.context for one in speed.decode] == [100]
+    assert speed.left_out == ("decode at 1,200 tokens (3 MB of memory)",)
+    assert [one.ratio.n for one in (*speed.prefill, *speed.decode)] == [3, 3, 3]
