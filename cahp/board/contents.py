@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
+from cahp.costs import CacheShape
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.studies.budget_sweep import BudgetTable, Row, Speed
@@ -75,6 +76,7 @@ def contents(
     still: bool = False,
     alone: bool = False,
     chance: float | None = None,
+    cache: CacheShape | None = None,
 ) -> dict[str, Any]:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
 
@@ -89,6 +91,7 @@ def contents(
         alone: Whether it has no host to measure: the data then contain the clusters and replacement heads of every
             budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
         chance: The share of the most frequent class of the evaluation texts.
+        cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
     """
     rows, full, mask = table.rows(), table.full, shown.mask
     at = mask.count - table.budgets[0]
@@ -157,6 +160,11 @@ def contents(
             name: f"{recovery} {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
             for name, estimate in after.items()
         }
+    if cache is not None:
+        data["cache"] = cache.per_token(HeadMask.full(clusters.layers, clusters.heads))
+        data["current"]["cache"] = cache.per_token(mask)
+        for one, selection in zip(data["rows"], table.selections, strict=True):
+            one["cache"] = cache.per_token(selection.mask)
     if shown.places is not None:
         data["places"] = list(shown.places)
     if shown.pinned is not None:

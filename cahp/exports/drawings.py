@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from cahp.board.colours import hues, letters, striped
+from cahp.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import Estimate, HeadMask, Ints
-from cahp.words import capital, duration, percent, safe
+from cahp.words import capital, duration, percent, rate, safe, times
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
 #: Most characters of a word in a narrow column.
@@ -206,6 +207,9 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
 
 
 def _cost(run: RunDocument) -> Iterator[str]:
+    if run.kv_cache is not None:
+        yield from _generation(run, run.kv_cache)
+        return
     ratio, full, pruned = run.latency_ratio, run.cost.full, run.cost.pruned
     before, after = full.latency_ms, pruned.latency_ms
     if ratio is None or before is None or after is None:
@@ -226,6 +230,51 @@ def _cost(run: RunDocument) -> Iterator[str]:
         f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
         f"alternating the models: {ratio.text} {ratio.interval}. Attention takes "
         f"{share} of the full model's time, which bounds what pruning heads can save.</p>"
+    )
+
+
+def _generation(run: RunDocument, cache: KvCache) -> Iterator[str]:
+    """The cost of a causal language model: the memory of its cache, which is counted, and the speed of generation."""
+    contexts = ("any" if tokens is None else f"{tokens:,}" for tokens in (cache.longest_full, cache.longest_pruned))
+    yield table(
+        "Cost",
+        ["all heads", "pruned"],
+        [
+            ("KV cache per token", [f"{count:,} bytes" for count in (cache.full, cache.pruned)]),
+            ("Relative to all heads", ["1 ×", times(cache.share)]),
+            (f"Longest context in {cache.memory / 2**30:g} GiB, tokens", list(contexts)),
+            *(
+                [("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (run.cost.full, run.cost.pruned)])]
+                if run.cost.full.parameters
+                else []
+            ),
+        ],
+    )
+    most = "" if cache.shape.positions is None else f" The model reads at most {cache.shape.positions:,} tokens."
+    share = "" if run.attention_weights is None else f" Attention is {percent(run.attention_weights)} of the weights"
+    took = "" if run.attention_share is None else f" and {percent(run.attention_share, 0)} of the time of a prefill"
+    bound = f"{share}{took}: pruning heads saves no more of either." if share else ""
+    yield (
+        f"<p class=note>The cache holds keys and values in {cache.shape.width}-byte numbers. Its size is counted, not "
+        f"measured.{most}{bound}</p>"
+    )
+    if run.speed is None:
+        yield "<p>The speed of generation was not measured.</p>"
+        return
+    rows = [
+        (
+            f"{name} at {one.context:,} tokens",
+            [rate(one.full), rate(one.pruned), f"{one.ratio.text} {one.ratio.interval}, n = {one.ratio.n} rounds"],
+        )
+        for name, points in (("Prefill", run.speed.prefill), ("Decode", run.speed.decode))
+        for one in points
+    ]
+    yield table("Tokens per second", ["all heads", "pruned", "ratio of times"], rows)
+    missing = ", ".join(run.speed.left_out)
+    left_out = f" Not timed, for lack of time or memory: {missing}." if missing else ""
+    yield (
+        "<p class=note>Prefill reads a whole context; decode writes one token after it. The models were timed in turn; "
+        f"intervals are of 95 %.{safe(left_out)}</p>"
     )
 
 

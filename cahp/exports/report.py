@@ -77,7 +77,9 @@ def verdict(run: RunDocument) -> str:
     same = [row for row in HEADLINES if row.difference and row.name in outcomes]
     against_full = "".join(f"{capital(row.label)} {outcomes[row.name]}. " for row in same)
     ratio = run.latency_ratio
-    if ratio is None:
+    if run.kv_cache is not None:
+        latency = f"Its KV cache takes {percent(run.kv_cache.share, 0)} of the full model's memory per token."
+    elif ratio is None:
         latency = "Time was not measured."
     elif not ratio.excludes(1):
         latency = "Its latency does not change measurably."

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cahp.costs import Cost
+from cahp.costs import CacheShape, Cost
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import HEADLINES, Outcomes, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
@@ -73,14 +73,19 @@ Listener = Callable[[HeadMask, Outcomes | Speed], None]
 class BudgetTable:
     """The rows of all budgets, from the fewest heads to all heads. Many threads may read while one fills it.
 
-    ``listener`` is called for every measurement.
+    ``listener`` is called for every measurement. ``timed`` tables miss the latency of some budgets, others never do.
     """
 
     def __init__(
-        self, selections: Sequence[Selection], *, recover: str = "none", listener: Listener | None = None
+        self,
+        selections: Sequence[Selection],
+        *,
+        recover: str = "none",
+        listener: Listener | None = None,
+        timed: bool = True,
     ) -> None:
         self.selections = tuple(selections)
-        self._listener = listener
+        self._listener, self._timed = listener, timed
         self.recover: str = recover
         self.budgets = tuple(selection.mask.count for selection in selections)
         #: The budget on the board, which is measured first.
@@ -192,7 +197,7 @@ class BudgetTable:
         cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
         places = np.linspace(0, len(cuttable) - 2, min(TIMED, len(cuttable) - 1)).round().astype(int)
         late = [cuttable[place] for place in dict.fromkeys(places.tolist()) if cuttable[place] not in self._speed]
-        if late and (rough or not order):
+        if self._timed and late and (rough or not order):
             return "speed", late[0]
         return ("outcomes", order[0]) if order else None
 
@@ -327,13 +332,18 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
 # Goals -------------------------------------------------------------------------------------------------------
 
 
-def reach(table: BudgetTable, goal: Goal) -> ReachedGoal:
-    """Find the fewest heads (for time: the most) that are measured to reach a goal.
+def reach(table: BudgetTable, goal: Goal, cache: CacheShape | None = None) -> ReachedGoal:
+    """Find the fewest heads (for savings: the most) that are measured, or of a ``cache`` counted, to reach a goal.
 
     Raises:
         BudgetError: If none is, with the nearest.
     """
     rows = {
-        row.budget: goal.estimate(row.outcomes, None if row.speed is None else row.speed.ratio) for row in table.rows()
+        row.budget: goal.estimate(
+            row.outcomes,
+            time=None if row.speed is None else row.speed.ratio,
+            cache=None if cache is None else cache.ratio(selection.mask),
+        )
+        for row, selection in zip(table.rows(), table.selections, strict=True)
     }
     return goal.choose({budget: estimate for budget, estimate in rows.items() if estimate}, len(rows))

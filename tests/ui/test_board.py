@@ -16,6 +16,7 @@ from clusters import on_a_line as two_numbers
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.board import Shown, contents, script, style
+from cahp.costs import CacheShape
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
@@ -113,6 +114,18 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
         expect(page.locator(".figure").last).to_contain_text(
             re.compile(f"95 % interval {measured.low:.2f} to .*, n = 40 rounds.*the machine was busy")
         )
+
+
+def test_a_language_model_shows_its_cache_in_place_of_the_time(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 18, cache=CacheShape(head=512)))
+    assert figures(page)[-1] == "9,216 bytes"
+    expect(page.locator(".figure").last).to_contain_text("0.25 × the full model's 36,864 bytes")
+    expect(page.get_by_text("KV cache per token (× the full model's)")).to_be_visible()
+    expect(page.get_by_text("Time per batch")).to_have_count(0)
+    drag(page, 1.0)
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.locator(".figure").last).to_contain_text("full model")
 
 
 def test_rows_of_a_hybrid_bear_the_index_of_their_layer_in_the_model(bare: Callable[..., Page]) -> None:

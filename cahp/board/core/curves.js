@@ -1,4 +1,4 @@
-// An outcome, time and the clusters' silhouette over all budgets: solid lines join measured values, dashed ones estimates.
+// An outcome, time (or the cache) and the clusters' silhouette over all budgets: solid lines join measured values, dashed ones estimates.
 // Buttons choose the outcome among those that were measured.
 
 import { SVG, choose, draw, make } from "./elements.js";
@@ -32,7 +32,11 @@ export class Curves {
         read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
         line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: naming,
       },
-      {
+      data.cache ? {
+        title: "KV cache per token (× the full model's)", about: "counted", height: 110,
+        xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 1, within: [0.9, 1],
+        read: ({ cache }) => [cache / data.cache, cache / data.cache, cache / data.cache], line: 1, lineName: "",
+      } : {
         title: "Time per batch (× the full model's)", about: "with 95 % interval", height: 110,
         xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 2, within: [0.9, 1],
         read: ({ ratio, ratioLow, ratioHigh }) => [ratio, ratioLow, ratioHigh], line: 1, lineName: "",

@@ -1,5 +1,5 @@
-// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement) and time, as [name, value, tag, lines,
-// title]; the title shows on hover.
+// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement), and time or the size of the cache, as
+// [name, value, tag, lines, title]; the title shows on hover.
 // Estimated values are tagged as such, and a dash stands for a value that is not measured.
 
 import { make } from "./elements.js";
@@ -17,7 +17,7 @@ export function figures(state, data, alone) {
   const yet = alone ? "" : " yet";
   const quality = data.outcomes.map((outcome, index) => figure(outcome, state, data, total, yet, index === 0));
   quality[0][4] = state.others?.join("\n");
-  return [keptHeads(state, total), ...quality, time(state, total, yet)];
+  return [keptHeads(state, total), ...quality, data.cache ? cache(state, data, total) : time(state, total, yet)];
 }
 
 export function written([name, value, tag, lines, title]) {
@@ -62,6 +62,13 @@ function figure(outcome, state, data, total, yet, first) {
   if (beside) lines.push(beside);
   if (first && state.note) lines.push(state.note);
   return [name, text, "", lines];
+}
+
+// The cache of a causal language model is counted, so it has no interval and is never estimated.
+function cache(state, data, total) {
+  const bytes = (count) => `${count.toLocaleString("en")} bytes`;
+  const against = `${(state.cache / data.cache).toFixed(2)} × the full model's ${bytes(data.cache)}`;
+  return ["KV cache per token", bytes(state.cache), "", [state.budget === total ? "full model" : against]];
 }
 
 function time(state, total, yet) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cahp.costs import CacheShape
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.studies.budget_sweep import BudgetTable
@@ -15,7 +16,7 @@ from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FIGURE, TABLE
 from cahp.values import CahpError
-from cahp.words import span
+from cahp.words import percent, span
 
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
@@ -52,11 +53,12 @@ def draw(explorer: Explorer) -> None:
         "third of the texts, or between measured budgets. KL divergence (nats per text) compares the class "
         "probabilities of the pruned and the full model; agreement is the share of texts with the same prediction. "
         "Neither needs labels. Shares have Wilson's 95 % interval, KL divergence has a bootstrap interval over texts. "
-        "Time is the median ratio of the cut to the full model, timed in turn. The silhouette measures how well the "
+        "Time is the median ratio of the cut to the full model, timed in turn. The KV cache of a language model is "
+        "counted: the bytes of the keys and values of a token. The silhouette measures how well the "
         "clusters are separated; the published rule stops at the knee of its curve.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",
-        data=lambda: _as_table(table),
+        data=lambda: _as_table(table, explorer.card.cache),
     )
     notes.draw()
     budget_board(
@@ -79,6 +81,7 @@ def draw(explorer: Explorer) -> None:
         selected=explorer.selected,
         status="" if job is None or job.ended else describe_progress(job),
         chance=float(texts.class_counts.max()) / len(texts) if texts.labelled else None,
+        cache=explorer.card.cache,
     )
     if job is not None and job.error:
         problem(job.error)
@@ -101,13 +104,16 @@ def _describe_change(explorer: Explorer) -> str:
             findings[0] += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
     if agreement is not None:
         findings.append(f"{agreement.text} agreement ({agreement.span}, n = {agreement.n:,})")
-    if speed is not None and speed.ratio.excludes(1):
+    if explorer.card.cache is not None:
+        saved = 1 - explorer.card.cache.ratio(explorer.mask).value
+        findings.append(f"{percent(saved, 0)} of the KV cache saved")
+    elif speed is not None and speed.ratio.excludes(1):
         ratio = speed.ratio.value
         findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {'saved' if ratio < 1 else 'added'}")
     return f"{kept} of {total} heads: {', '.join(findings)}"
 
 
-def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
+def _as_table(table: BudgetTable, cache: CacheShape | None) -> dict[str, list[Any]]:
     rows = table.rows()
     columns: dict[str, list[Any]] = {"heads kept": [row.budget for row in rows]}
     for head in OUTCOMES.values():
@@ -117,9 +123,11 @@ def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
             columns[head.label] = values
         if any(one is not None and one.ci95 for one in found):
             columns |= {f"{head.label} {end}": [one and getattr(one, end) for one in found] for end in ("low", "high")}
+    columns["outcomes are"] = ["measured" if row.outcomes else "estimated" for row in rows]
+    if cache is not None:
+        return {**columns, "KV cache, bytes per token": [cache.per_token(one.mask) for one in table.selections]}
     return {
         **columns,
-        "outcomes are": ["measured" if row.outcomes else "estimated" for row in rows],
         "time ratio": [row.ratio for row in rows],
         "time ratio low": [row.speed and row.speed.ratio.low for row in rows],
         "time ratio high": [row.speed and row.speed.ratio.high for row in rows],

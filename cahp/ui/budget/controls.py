@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.exports.masks import read_mask
-from cahp.goals import GOALS, Goal
+from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES, name_of_result
 from cahp.stages.clustering import DEGREES
@@ -117,11 +117,7 @@ def _draw_upload(explorer: Explorer) -> None:
 
 
 def _draw_goals(explorer: Explorer) -> None:
-    offered = {
-        name: kind
-        for name, kind in GOALS.items()
-        if explorer.bench.evaluation.labelled or kind.outcome is None or not OUTCOMES[kind.outcome].needs_labels
-    }
+    offered = {name: kind for name, kind in GOALS.items() if _can_reach(explorer, kind)}
     labels = {_SHARE: "A share of the heads of at most (%)", **{name: kind.label for name, kind in offered.items()}}
     name = st.radio("Keep or save", list(labels), key=_GOAL, format_func=lambda name: labels[name])
     kind = GOALS.get(name)
@@ -137,6 +133,13 @@ def _draw_goals(explorer: Explorer) -> None:
         st.rerun()
 
 
+def _can_reach(explorer: Explorer, kind: GoalKind) -> bool:
+    """Whether a goal is about something that this model's table of budgets has."""
+    if kind.outcome is None:
+        return kind.saves == ("time" if explorer.card.cache is None else "cache")
+    return explorer.bench.evaluation.labelled or not OUTCOMES[kind.outcome].needs_labels
+
+
 def _keep_share(explorer: Explorer, percent: float) -> str:
     table = explorer.table()
     assert table is not None
@@ -150,8 +153,10 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     """Put the budget that reaches a goal on the board, and return the answer in words."""
     table = explorer.table(explorer.recover)
     assert table is not None
-    reached = reach(table, goal)
+    reached = reach(table, goal, explorer.card.cache)
     explorer.board.set_budget(reached.heads)
+    if goal.is_counted:
+        return f"{reached.heads} heads are the most that reach {goal}: {reached.estimate} the full model's bytes."
     which = "the most" if goal.wants_most else "the fewest"
     searched = f"{reached.measured} of {reached.budgets} budgets are measured"
     return (

@@ -20,7 +20,8 @@ def draw(explorer: Explorer) -> None:
     _draw_table_progress(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _draw_test_split(explorer)
-        draw_timing(explorer, place="budget", polled=True)
+        if explorer.card.cache is None:
+            draw_timing(explorer, place="budget", polled=True)
         st.caption(provenance(explorer, explorer.recover))
 
 

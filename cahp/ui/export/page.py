@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.costs import GenerationSpeed, KvCache
 from cahp.figures import palette
 from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
@@ -21,7 +22,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
 from cahp.values import Estimate
-from cahp.words import capital, duration
+from cahp.words import capital, duration, rate, times
 
 #: The cards of the page, in rows, by the end of their test ids.
 _CARDS = (
@@ -83,7 +84,8 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     names = {"full": "all heads", "pruned": "pruned", "recovered": name_of_result(run.settings.recover)}
     states = {name: words for name, words in names.items() if name in run.outcomes}
     with st.container(key="export-figures"):
-        columns = st.columns(len(states) + (run.latency_ratio is not None), gap="medium")
+        costs = run.kv_cache is not None or run.latency_ratio is not None
+        columns = st.columns(len(states) + costs, gap="medium")
     for column, (name, words) in zip(columns, states.items(), strict=False):
         outcomes = run.outcomes[name]
         first, *others = [row for row in HEADLINES if row.name in outcomes]
@@ -94,7 +96,10 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
             column.caption(f"{change.text} ({change.span}) against all heads")
         for row in others:
             column.caption(f"{capital(row.row_label)}: {outcomes[row.name].text} ({outcomes[row.name].span})")
-    if run.latency_ratio is not None:
+    if run.kv_cache is not None:
+        with columns[-1]:
+            _draw_cache(run.kv_cache, run.speed)
+    elif run.latency_ratio is not None:
         with columns[-1]:
             _draw_time(run, run.latency_ratio)
     bundle = explorer.results.bundle
@@ -107,6 +112,20 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)
+
+
+def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:
+    """Draw the size of a language model's cache of keys and values, and its speed of generation."""
+    st.metric("KV cache per token", times(cache.share), help="Counted: the bytes of the keys and values of a token.")
+    st.caption(f"{cache.pruned:,} instead of {cache.full:,} bytes, in {cache.shape.width}-byte numbers")
+    if speed is None:
+        return
+    for name, points in (("Prefill", speed.prefill), ("Decode", speed.decode)):
+        for one in points:
+            st.caption(
+                f"{name} at {one.context:,} tokens: {rate(one.pruned)} instead of {rate(one.full)} tokens per second "
+                f"({one.ratio})"
+            )
 
 
 def _draw_time(run: RunDocument, ratio: Estimate) -> None:

@@ -117,6 +117,7 @@ class Results:
                 clusters.selections(settings),
                 recover=recover,
                 listener=lambda mask, measured: self.add(mask, recover, measured),
+                timed=self.run is None or self.run.kv_cache is None,
             )
             if self.bundle is not None and self.ships_table(settings, recover):
                 table.fill_from(self.bundle.rows)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import bundled
+from cahp.costs import CacheShape
 from cahp.files import json_text
 from cahp.goals import Goal
 from cahp.outcomes import Outcomes
@@ -249,6 +250,18 @@ def test_a_loss_without_bounds_is_not_in_a_file() -> None:
     row = again.row(3)
     assert row.outcomes is not None
     assert row.outcomes.keys() == outcomes(0.5).keys() - {"nll"}
+
+
+def test_the_cache_of_all_budgets_is_known_without_measuring_and_no_time_is_missed() -> None:
+    shape, goal = CacheShape(head=8), Goal.parse("kv-cache=-30%")
+    reached = reach(table(), goal, shape)
+    # Of 8 heads, 5 are the most that are at most 70 %.
+    assert (reached.heads, reached.measured) == (5, 7)
+    filled = BudgetTable(table().selections, timed=False)
+    for budget in filled.budgets:
+        assert filled.missing() is not None
+        filled.add(budget, outcomes=outcomes(0.6))
+    assert filled.missing() is None
 
 
 # --- the bundled run
