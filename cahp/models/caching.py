@@ -83,9 +83,11 @@ def fill_cache(model: HeadModel, tokens: Tensor, *, context: int) -> Any:
     out = model.network(input_ids=tokens, use_cache=True)
     cache = getattr(out, _argument(model))
     for layer in cache.layers:
-        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        keys: Tensor | None = getattr(layer, "keys", None)
         if keys is not None and keys.ndim == 4 and context > 1:
-            layer.update(*(torch.rand_like(one[:, :, :1].expand(-1, -1, context - 1, -1)) for one in (keys, values)))
+            layer.update(
+                *(torch.rand_like(one[:, :, :1].expand(-1, -1, context - 1, -1)) for one in (keys, layer.values))
+            )
     return cache
 
 

@@ -140,7 +140,7 @@ def measure_generation(
         share = room / max(1, sum(needed(*other) <= room for other in waiting[index:]))
         measured: list[Any] | np.ndarray[Any, Any] = []
         if needed(kind, context) <= room:
-            runs = [_decoding(model, context, batch) for model in (full, pruned)]
+            runs: list[Callable[[], object]] = [_decoding(model, context, batch) for model in (full, pruned)]
             if kind == "prefill":
                 inputs = sample_batch(full, batch=batch, length=context)
                 runs = [partial(model.logits, inputs) for model in (full, pruned)]
@@ -164,7 +164,8 @@ def measure_generation(
 
 
 def _throughput(times: Times, context: int, tokens: int) -> Throughput:
-    return Throughput(context, *(1e3 * tokens / one.median for one in (times.full, times.pruned)), times.ratio)
+    full, pruned = (1e3 * tokens / one.median for one in (times.full, times.pruned))
+    return Throughput(context, full, pruned, times.ratio)
 
 
 def _cache_bytes(model: HeadModel, context: int) -> int:
