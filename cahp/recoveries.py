@@ -43,7 +43,8 @@ class Recovery:
     ``solves`` tells that output projections are changed in closed form, which costs ``solving_passes`` forward passes
     per text; ``solving`` says in a report what was done on the texts. ``imitates`` tells that the model is then trained
     to answer as the full model does, ``needs_labels`` that it is trained on labels. A ``timed`` recovery stops when its
-    time is over. ``on_board`` recoveries can be shown for the mask on the board.
+    time is over. ``on_board`` recoveries can be shown for the mask on the board. A ``baseline`` is applied even if the
+    KL divergence on held-out texts is no lower with it. Each of the learning ``rates`` is tried for an epoch.
     """
 
     name: str
@@ -58,6 +59,8 @@ class Recovery:
     needs_labels: bool = False
     timed: bool = False
     on_board: bool = False
+    baseline: bool = False
+    rates: tuple[float, ...] = ()
 
     @property
     def trains(self) -> bool:
@@ -82,7 +85,7 @@ class Recovery:
             total += _HELD_OUT * texts * _ACCEPTANCE_PASSES
         if self.imitates:
             total += _TEACHER_PASSES * texts
-        return total + (epochs * _EPOCH_PASSES * texts if self.trains else 0.0)
+        return total + ((epochs + len(self.rates)) * _EPOCH_PASSES * texts if self.trains else 0.0)
 
 
 #: All recoveries by name, the cheapest first.
@@ -107,6 +110,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             solving="means over",
             solving_passes=1,
             on_board=True,
+            baseline=True,
         ),
         Recovery(
             "refit",
@@ -145,6 +149,16 @@ RECOVERIES: Mapping[str, Recovery] = {
             card="; it was then fine-tuned with labels",
             needs_labels=True,
         ),
+        Recovery(
+            "refit-finetune",
+            result="refitted and fine-tuned",
+            noun="refit and fine-tuning",
+            choice="Refit, then fine-tune with labels, at a learning rate that held-out texts choose",
+            card="; it was then refitted, and fine-tuned with labels at a learning rate that held-out texts chose",
+            solves=True,
+            needs_labels=True,
+            rates=(2e-5, 6e-5, 2e-4),
+        ),
     )
 }
 
@@ -176,7 +190,7 @@ class RefitReport:
 
     ``kl_before`` and ``kl_after`` are KL divergences (nats) from the full model on held-out texts, before and after the
     last attempt; ``ridge`` is its strength (None: it has none). Files of earlier versions have none of them.
-    ``recovery`` is its name.
+    ``recovery`` is its name. A baseline counts as accepted.
     """
 
     accepted: bool
@@ -186,6 +200,16 @@ class RefitReport:
     kl_before: float | None = None
     kl_after: float | None = None
     recovery: str = "refit"
+
+    @property
+    def row(self) -> Recovery:
+        """The row of its recovery."""
+        return RECOVERIES.get(self.recovery, QUICK)
+
+    @property
+    def verdict(self) -> str:
+        """Whether it was accepted, in a word."""
+        return "applied" if self.row.baseline else "accepted" if self.accepted else "rejected"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from cahp import data, models
 from cahp.api.fit import fit
 from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.api.preflight import estimate_seconds, preflight
-from cahp.comparison.plan import COMPARED, REFERENCE, ListOption, Plan, SeedsOption, read_items, read_seeds
+from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, ListOption, Plan, SeedsOption, read_items, read_seeds
 from cahp.comparison.running import compare
 from cahp.comparison.split_results import SplitResults
 from cahp.data.sources import PRESETS
@@ -195,7 +195,7 @@ class ExperimentOptions(TypedDict, total=False):
     """The options of ``reproduce``, each a list or a text with commas where several are meant.
 
     ``experiments`` are names such as ``bert-base-cased-sst5`` (default: all four). By default ``methods`` are
-    complementary and random, ``recover`` all recoveries that can be compared, and ``seeds`` three. ``limit`` is the
+    complementary and random, ``recover`` all recoveries but ``refit-finetune``, and ``seeds`` three. ``limit`` is the
     number of training and calibration texts, ``eval_limit`` that of evaluation texts (default: all). ``report="test"``
     opens the test split and evaluates on it, too.
     """
@@ -242,7 +242,7 @@ def plan_experiments(**options: Unpack[ExperimentOptions]) -> dict[Published, Pl
                 methods=read_items(options.get("methods") or (REFERENCE, "random")),
                 budgets=(str(experiment.kept),),
                 seeds=seeds,
-                recoveries=read_items(options.get("recover") or COMPARED),
+                recoveries=read_items(options.get("recover") or TRAINED_ONCE),
                 # One random mask per seed, so that each method is recovered equally often.
                 draws=len(seeds),
             )

@@ -27,7 +27,7 @@ _MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
 _HOW = Option(
     "recover",
     "Recovery: auto (refit, then distillation within --recover-time), refit (seconds: on a third of the calibration "
-    "texts, at least 512), distill (minutes) or finetune.",
+    "texts, at least 512), distill (minutes), finetune or refit-finetune.",
     default="auto",
 )
 _SWEEP = Option("sweep", "Measure all other budgets as well, to show them in a report (needs --out).", bool, False)
@@ -179,7 +179,9 @@ def data(call: Call, name: str | None) -> None:
 _METHODS = Option("methods", "Methods, separated by commas (default: those of the preset).")
 _SEEDS = Option("seeds", "Number of seeds (5), or the seeds themselves (42,43).")
 _RECOVERIES = OPTIONS["recover"].but(
-    default=None, fills=False, help="Recoveries, separated by commas: none, mean, refit, distill, finetune."
+    default=None,
+    fills=False,
+    help="Recoveries, separated by commas: none, mean, refit, distill, finetune, refit-finetune.",
 )
 #: Numbers of texts whose default belongs to the command.
 _LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in ("limit", "eval_limit"))

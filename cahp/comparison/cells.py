@@ -32,7 +32,7 @@ from cahp.store import Entry, key
 from cahp.values import BudgetError, Cancelled, Evaluation, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
-_REVISION = 4
+_REVISION = 5
 #: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
 _NOT_SELECTING = (
     *IN_DIGESTS,
@@ -301,5 +301,7 @@ def _recover(
     # Weights are not stored: those of hundreds of masks would displace everything else.
     recovered = bench.recoveries.recover(mask, recovery, keep=False)
     model = cut_model(bench.model, mask, recovered)
-    accepted = recovered.report.accepted if isinstance(recovered, Refitted | Distilled) else None
+    accepted = None
+    if isinstance(recovered, Refitted | Distilled) and not RECOVERIES[recovery].baseline:
+        accepted = recovered.report.accepted
     return lambda texts: bench.measurements.evaluate_model(model, texts), accepted

@@ -23,6 +23,8 @@ _FIVE_SEEDS = (42, 43, 44, 45, 46)
 
 #: Recoveries that can be compared, the cheapest first: the result of a timed one depends on the speed of the machine.
 COMPARED = tuple(name for name, row in RECOVERIES.items() if not row.timed)
+#: Those of them that train a model at most once.
+TRAINED_ONCE = tuple(name for name in COMPARED if not RECOVERIES[name].rates)
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,9 @@ class Plan:
         return cells
 
     def full_cells(self, *, layers: int, heads: int) -> list[Cell]:
-        """The cells of the full model, one per seed; only training on labels changes its weights."""
-        recoveries = tuple(name for name in self.recoveries if name == "none" or RECOVERIES[name].needs_labels)
+        """The cells of the full model, one per seed; only training on labels changes its weights, once for all."""
+        labelled = [name for name in self.recoveries if RECOVERIES[name].needs_labels and not RECOVERIES[name].solves]
+        recoveries = ("none", *labelled)
         return [Cell(FULL, layers * heads, seed, seed, recoveries=recoveries) for seed in self.seeds]
 
     def single_cells(self, *, layers: int, heads: int) -> list[Cell]:
@@ -294,7 +297,7 @@ PRESETS: Mapping[str, Preset] = {
         draws=10,
         distilled_budgets=("12", "20"),
         finetuned_budgets=("12",),
-        recoveries=COMPARED,
+        recoveries=TRAINED_ONCE,
     ),
 }
 

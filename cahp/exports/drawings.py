@@ -9,7 +9,7 @@ import numpy as np
 from cahp.board.colours import hues, letters, striped
 from cahp.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
-from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
+from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import Estimate, HeadMask, Ints
@@ -145,9 +145,8 @@ def figures(run: RunDocument) -> Iterator[str]:
     if run.report is not None:
         yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes)
     if run.refit is not None:
-        taken = "was accepted" if run.refit.accepted else "was rejected, so nothing changed"
-        noun = RECOVERIES.get(run.refit.recovery, QUICK).noun
-        yield f"<p class=note>The {noun} {taken}: {safe(run.refit.reason)}.</p>"
+        verdict = run.refit.verdict + ("" if run.refit.accepted else ", so nothing changed")
+        yield f"<p class=note>The {run.refit.row.noun} was {verdict}: {safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
 

@@ -50,7 +50,7 @@ from cahp.values import (
 )
 
 #: Bump to invalidate cached runs.
-_REVISION = 4
+_REVISION = 5
 
 
 @dataclass(frozen=True, eq=False)

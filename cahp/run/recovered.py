@@ -67,7 +67,10 @@ class Refitted(Recovered):
 
 @dataclass(frozen=True, eq=False)
 class FineTuned(Recovered):
-    """A fine-tuned model with all its weights, and the epochs of its training as JSON."""
+    """A fine-tuned model with all its weights, and the epochs of its training as JSON.
+
+    An epoch has the ``learning_rate`` if held-out texts chose it.
+    """
 
     epochs: tuple[Mapping[str, Any], ...]
 

@@ -15,7 +15,7 @@ from cahp.recoveries import QUICK, RECOVERIES, Recovery, get_recovery, refit_tex
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.store import StoredTraining, key
-from cahp.values import DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
+from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -92,13 +92,13 @@ class Recoveries:
 
             limit, changed = seconds if row.timed else None, replace(SCHEDULE, **schedule or {})
             return self.distill(mask, labels=labels, seconds=limit, schedule=changed, keep=keep)
-        if row.solves:
-            return self.refit(mask, name, keep=keep)
-        if not row.needs_labels:
-            return None
-        from cahp.models.training import Schedule
+        if row.needs_labels:
+            from cahp.models.training import Schedule
 
-        return self.finetune(mask, schedule=Schedule(**schedule or {}), keep=keep)
+            changed = Schedule(**schedule or {})
+            rates = () if "learning_rate" in (schedule or {}) else row.rates
+            return self.finetune(mask, schedule=changed, refitted=row.solves, rates=rates, keep=keep)
+        return self.refit(mask, name, keep=keep) if row.solves else None
 
     # Refit and mean ablation -----------------------------------------------------------------------------------
 
@@ -151,17 +151,27 @@ class Recoveries:
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Input]) -> str:
         texts = refit_texts(len(inputs))
-        return key("refit", 4, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
+        return key("refit", 5, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
 
     def _read_refit(self, entry: str) -> Refitted | None:
         return self._resources.found("recovery", entry, lambda found: Refitted.from_stored(found.arrays, found.meta))
 
     # Training ------------------------------------------------------------------------------------------------
 
-    def finetune(self, mask: HeadMask, *, schedule: Schedule | None = None, keep: bool = True) -> FineTuned:
+    def finetune(
+        self,
+        mask: HeadMask,
+        *,
+        schedule: Schedule | None = None,
+        refitted: bool = False,
+        rates: Sequence[float] = (),
+        keep: bool = True,
+    ) -> FineTuned:
         """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
 
-        An interrupted training is resumed. The result is stored if ``keep`` is set.
+        It starts from the refit if ``refitted`` (and possible). Each of the learning ``rates`` trains for an epoch; the
+        one with the highest accuracy on held-out texts then replaces that of the ``schedule``. An interrupted training
+        is resumed. The result is stored if ``keep`` is set.
 
         Raises:
             CahpError: If there are too few texts to hold one out, or the training diverges.
@@ -170,9 +180,11 @@ class Recoveries:
         from cahp.stages import recovery
 
         _check_texts(len(self.calibration), "fine-tuning")
-        schedule = schedule or Schedule()
+        schedule, refitted = schedule or Schedule(), refitted and not self.card.no_refit
         # Several processes take one batch each per step, which is another training.
         parts = (self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
+        if refitted or rates:
+            parts += (self.inputs_sha256 if refitted else None, list(rates))
         name = key("tuned", 3, *parts)
         stored = self._resources.found(
             "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
@@ -180,21 +192,40 @@ class Recoveries:
         if stored is not None:
             return stored
         resources, model = self._resources, self._resources.model
+        start = self.refit(mask, keep=keep) if refitted else None
+        chosen = {}
+        if rates:
+            chosen = {"learning_rate": self._choose_rate(mask, schedule, rates, refitted=refitted)}
+            schedule = replace(schedule, **chosen)
         with resources.timed("recovery"):
             made, history = recovery.finetune(
                 model,
                 mask,
                 self.calibration,
+                start=start and cut_model(model, mask, start),
                 schedule=schedule,
                 seed=self._seed,
                 progress=resources.progress,
                 watch=resources.watch,
                 checkpoint=StoredTraining(resources.store, key("tuning", 4, *parts, model.device.type)),
             )
-        tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
+        tuned = FineTuned(weights_of(made), tuple({**asdict(epoch), **chosen} for epoch in history))
         if keep:
             resources.keep(name, tuned.weights, {"epochs": tuned.epochs}, trained=True)
         return tuned
+
+    def _choose_rate(self, mask: HeadMask, schedule: Schedule, rates: Sequence[float], *, refitted: bool) -> float:
+        """Return the learning rate with the highest accuracy on held-out texts after one epoch, the first of equals."""
+        accuracies = []
+        for rate in rates:
+            once = replace(schedule, epochs=1, learning_rate=rate)
+            try:
+                tried = self.finetune(mask, schedule=once, refitted=refitted, keep=False)
+                accuracies.append(tried.epochs[-1]["accuracy"])
+            except CahpError:
+                # It diverged.
+                accuracies.append(0.0)
+        return rates[int(np.argmax(accuracies))]
 
     def distill(
         self,

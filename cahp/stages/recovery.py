@@ -268,7 +268,8 @@ def refit(
     """Recover the model cut to ``mask`` in closed form, and keep that only if it is nearer to ``model``.
 
     A fifth of ``inputs``, drawn with the ``seed``, is held out: the KL divergence from ``model`` must be lower there
-    than that of the cut model. Otherwise a refit is solved again with ten times the ridge, up to three times.
+    than that of the cut model. Otherwise a refit is solved again with ten times the ridge, up to three times. A
+    baseline is kept in any case.
 
     Raises:
         OptionError: If the model cannot be refitted.
@@ -293,7 +294,7 @@ def refit(
     for attempt in [{"ridge": ridge} for ridge in form.ridges] or [{}]:
         refitted = form.make(model, mask, learned, progress=watch, **attempt)
         after = compare_answers(answer(refitted), wanted)[0]
-        if accepted := after < before:
+        if accepted := recovery.baseline or after < before:
             break
     reason = (
         f"KL divergence {after:.3f} nats on {len(tokens)} held-out texts after {recovery.noun}, {before:.3f} before"
@@ -308,6 +309,7 @@ def finetune(
     mask: HeadMask,
     texts: Texts,
     *,
+    start: HeadModel | None = None,
     schedule: Schedule = Schedule(),  # noqa: B008 - frozen
     seed: int = 42,
     progress: Progress = silent,
@@ -316,14 +318,15 @@ def finetune(
 ) -> tuple[HeadModel, list[Epoch]]:
     """Train all weights of the pruned model on ``texts`` (the paper's recovery); return it and its epochs.
 
-    A fifth of the texts is held out, and the epoch with the highest accuracy there is kept. With a ``checkpoint`` an
-    interrupted training is resumed; see ``cahp.models.training.optimise``.
+    ``start`` is the pruned model with other weights, such as those of a refit (None: those of ``model``). A fifth of
+    the texts is held out, and the epoch with the highest accuracy there is kept. With a ``checkpoint`` an interrupted
+    training is resumed; see ``cahp.models.training.optimise``.
 
     Raises:
         CahpError: If the training diverges.
     """
     calibration, held_out = (texts.take(rows) for rows in held_out_rows(len(texts), seed))
-    pruned = cut(model, mask)
+    pruned = cut(model, mask) if start is None else start
     network = separate(pruned).network.requires_grad_(True)
     history = train(
         network,

@@ -18,7 +18,6 @@ from cahp.exports.form import lines
 from cahp.exports.formats import model_form
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
-from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
 from cahp.words import duration, percent, rate, size_of
@@ -321,11 +320,14 @@ def preflight_lines(document: Document) -> Iterator[str]:
     yield from list_notes(document["notes"])
 
 
-def epoch_line(epoch: int, loss: float, accuracy: float | None, *, taught: bool = False) -> str:
-    """An epoch of a training on labels, or ``taught`` by the full model."""
+def epoch_line(
+    epoch: int, loss: float, accuracy: float | None, *, learning_rate: float | None = None, taught: bool = False
+) -> str:
+    """An epoch of a training on labels, or ``taught`` by the full model; with its rate if held-out texts chose it."""
     outcome = "agreement" if taught else "accuracy"
     held_out = "" if accuracy is None else f", {outcome} {percent(accuracy)} on held-out texts"
-    return f"  epoch {epoch:>2}  loss {loss:.3f}{held_out}"
+    rate = "" if learning_rate is None else f", learning rate {learning_rate:g}"
+    return f"  epoch {epoch:>2}  loss {loss:.3f}{held_out}{rate}"
 
 
 def _describe_recovery(
@@ -333,9 +335,8 @@ def _describe_recovery(
 ) -> Iterator[str]:
     """What a recovery did, and the accuracy, agreement and KL divergence after each of its steps."""
     if refit:
-        verb = "accepted" if refit.accepted else "rejected"
-        row = RECOVERIES.get(refit.recovery, QUICK)
-        yield f"  {row.noun} {verb} ({row.solving} {refit.examples} texts, no training): {refit.reason}"
+        row = refit.row
+        yield f"  {row.noun} {refit.verdict} ({row.solving} {refit.examples} texts, no training): {refit.reason}"
     if distill:
         for epoch in distill.epochs:
             yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)

@@ -40,6 +40,7 @@ TRAITS = ("trains", "solves", "needs_labels", "timed", "on_board", "swept")
         ("distill", {"trains", "solves", "on_board"}),
         ("auto", {"trains", "solves", "timed"}),
         ("finetune", {"trains", "needs_labels"}),
+        ("refit-finetune", {"trains", "solves", "needs_labels"}),
     ],
 )
 def test_recoveries_are_offered_where_they_can_be_used(name: str, traits: set[str]) -> None:
@@ -67,6 +68,8 @@ def test_boards_begin_without_a_recovery_and_with_the_one_of_seconds() -> None:
         ("distill", {"can_refit": False}, 2000 * (1.2 + 3 * 2.6)),
         ("distill", {}, 666 * 4.1 + 1200 + 2000 * (1.2 + 3 * 2.6)),
         ("finetune", {"epochs": 1}, 2000 * 2.6),
+        # Each of three rates is tried for an epoch.
+        ("refit-finetune", {"can_refit": False, "epochs": 1}, 2000 * 2.6 * 4),
     ],
 )
 def test_passes_are_counted(name: str, options: dict[str, int], passes: float) -> None:

@@ -339,6 +339,29 @@ def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, stor
     assert (loader.count, set(again.resources.cached)) == (0, {"recovery", "evaluation"})
 
 
+def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_out_texts_choose(
+    model: HeadModel, texts: Texts, store: Store
+) -> None:
+    made, rates = bench(model, texts, store).recoveries, (1e-5, 1e30, 1e-2)
+    tuned = made.finetune(MASK, schedule=QUICK, refitted=True, rates=rates)
+    start = cut_model(model, MASK, made.refit(MASK))
+    tried = {
+        rate: finetune(model, MASK, texts, start=start, schedule=replace(QUICK, epochs=1, learning_rate=rate))[1]
+        for rate in (1e-5, 1e-2)
+    }
+    # The second rate diverges.
+    best = max(tried, key=lambda rate: tried[rate][-1].accuracy or 0)
+    assert {epoch["learning_rate"] for epoch in tuned.epochs} == {best}
+    whole, history = finetune(model, MASK, texts, start=start, schedule=replace(QUICK, learning_rate=best))
+    assert [epoch["loss"] for epoch in tuned.epochs] == [epoch.loss for epoch in history]
+    again = bench(model, texts, store)
+    assert again.recoveries.finetune(MASK, schedule=QUICK, refitted=True, rates=rates).sha256 == tuned.sha256
+    found = again.measurements.evaluate(texts, mask=MASK, recovered=tuned)
+    assert np.array_equal(found.losses, evaluate(whole, texts).losses)
+    # Neither the rates nor the start is the same as those of fine-tuning as in the paper.
+    assert again.recoveries.finetune(MASK, schedule=replace(QUICK, learning_rate=best)).sha256 != tuned.sha256
+
+
 @pytest.mark.parametrize("difference", ["schedule", "seed", "mask", "texts"])
 def test_another_training_is_another_result(model: HeadModel, texts: Texts, store: Store, difference: str) -> None:
     bench(model, texts, store).recoveries.finetune(MASK, schedule=QUICK)

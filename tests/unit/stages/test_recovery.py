@@ -174,6 +174,23 @@ def test_mean_ablation_replaces_the_output_of_a_removed_head_by_its_mean(family:
         assert ours is theirs is None or torch.equal(ours, theirs)
 
 
+def test_mean_ablation_is_a_baseline_that_held_out_texts_cannot_reject(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: HeadModel, mask: HeadMask, inputs: object, **options: object) -> HeadModel:
+        spoilt = cut(model, mask)
+        spoilt.projection(2).weight.mul_(-3.0)
+        return spoilt
+
+    monkeypatch.setitem(recovery.CLOSED_FORMS, "mean", replace(recovery.CLOSED_FORMS["mean"], make=spoil))  # type: ignore[arg-type]
+    kept = HeadMask(np.array([[True] * 4, [True] * 4, [True, True, True, False]]))
+    found, report = refit(model, kept, texts.inputs, recovery=RECOVERIES["mean"])
+    assert (report.kl_before or 0) < (report.kl_after or 0)
+    assert (report.accepted, report.verdict) == (True, "applied")
+    assert report.reason.endswith(" before")
+    assert torch.equal(logits(found, texts), logits(spoil(model, kept, texts.inputs), texts))
+
+
 def test_mean_ablation_lies_between_no_recovery_and_a_refit(model: HeadModel, texts: Texts) -> None:
     found, report = refit(model, MASK, texts.inputs, recovery=RECOVERIES["mean"])
     assert (report.accepted, report.ridge, report.recovery) == (True, None, "mean")
