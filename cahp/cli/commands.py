@@ -176,7 +176,11 @@ def data(call: Call, name: str | None) -> None:
     call.answer(document, printing.data_lines(document))
 
 
-_METHODS = Option("methods", "Methods, separated by commas (default: those of the preset).")
+_METHODS = Option(
+    "methods",
+    "Methods, separated by commas (default: those of the preset); gradient-min-0 is gradient without a per-layer "
+    "minimum.",
+)
 _SEEDS = Option("seeds", "Number of seeds (5), or the seeds themselves (42,43).")
 _RECOVERIES = OPTIONS["recover"].but(
     default=None,

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
-from cahp.comparison.plan import FULL, WITHOUT, Cell
+from cahp.comparison.plan import FULL, WITHOUT, Cell, facts_of, split_minimum
 from cahp.comparison.workspace import Workspace
 from cahp.costs import SelectionCost
 from cahp.outcomes import same_predictions
@@ -154,7 +154,7 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
         "compare-choice",
         *(_REVISION, CLUSTERS_REVISION),
         *(workspace.card.sha256, workspace.bench(cell.seed).calibration.sha256),
-        *(cell.method, _source_digest(methods.get(cell.method)), tries, tuning),
+        *(cell.method, _source_digest(_make_method(cell)), tries, tuning),
         *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_NOT_SELECTING)),
     )
 
@@ -169,6 +169,10 @@ def _predictions_key(workspace: Workspace, cell: Cell, mask: HeadMask, recovery:
     solved = refit_texts(len(calibration)) if row.solves else None
     settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
     return key("compare-answers", _REVISION, *parts, settings, solved)
+
+
+def _make_method(cell: Cell, **setting: Any) -> Method:
+    return methods.get(split_minimum(cell.method)[0], **setting)
 
 
 def _source_digest(method: Method) -> str:
@@ -233,11 +237,12 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
     redrawn = cell.noise != cell.seed
     evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
     start = perf_counter()
-    settings = workspace.plan.settings_to_try(cell.method)
+    settings, minimum = workspace.plan.settings_to_try(cell.method), split_minimum(cell.method)[1]
     masks, correct = [], []
     for setting in settings:
-        method = methods.get(cell.method, **setting)
-        mask = method.choose(evidence, budget=cell.budget, min_per_layer=workspace.plan.settings.min_per_layer).mask
+        method = _make_method(cell, **setting)
+        least = workspace.plan.settings.min_per_layer if minimum is None else minimum
+        mask = method.choose(evidence, budget=cell.budget, min_per_layer=least).mask
         if mask.count != cell.budget:
             raise BudgetError(
                 f"{cell.method} kept {mask.count} heads instead of {cell.budget}; leave it out, or correct the method"
@@ -258,12 +263,12 @@ def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> Sele
     """The cost of selecting a cell's mask, with all settings to try and their tuning; None if the method has none."""
     settings, prices = workspace.plan.settings_to_try(cell.method), []
     for setting in settings:
-        price: Callable[..., SelectionCost] | None = getattr(methods.get(cell.method, **setting), "price", None)
+        price: Callable[..., SelectionCost] | None = getattr(_make_method(cell, **setting), "price", None)
         if price is None:
             return None
         prices.append(price(evidence, budget=cell.budget))
     # Gates are trained for each setting; other methods reuse the same evidence.
-    combine = sum if methods.facts(cell.method).learned else max
+    combine = sum if facts_of(cell.method).learned else max
     forwards = combine(float(price.forwards) for price in prices)
     labels = max(int(price.labels) for price in prices) if workspace.dataset.labelled else 0
     if workspace.tuning_texts is None or len(settings) == 1:

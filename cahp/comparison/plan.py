@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 from cahp import methods
 from cahp.methods.complementary import Complementary
 from cahp.recoveries import RECOVERIES
+from cahp.registry import Facts
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
@@ -20,6 +22,7 @@ REFERENCE = Complementary.name
 #: The full model, and the full model without one head, in the place of a method's name.
 FULL, WITHOUT = "full", "without"
 _FIVE_SEEDS = (42, 43, 44, 45, 46)
+_OTHER_MINIMUM = re.compile(r"(?P<method>.+)-min-(?P<heads>[0-9]{1,3})")
 
 #: Recoveries that can be compared, the cheapest first: the result of a timed one depends on the speed of the machine.
 COMPARED = tuple(name for name, row in RECOVERIES.items() if not row.timed)
@@ -33,7 +36,7 @@ class Plan:
 
     Args:
         settings: Model, data and samples; their method, budget, recovery and seed are ignored.
-        methods: Names of methods.
+        methods: Names of methods; see ``split_minimum``.
         budgets: Numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them.
         seeds: Each draws its own calibration texts and random masks.
         recoveries: Recoveries to measure besides the pruned model, which is always measured.
@@ -76,7 +79,7 @@ class Plan:
                 twice = next(value for value in given if given.count(value) > 1)
                 raise OptionError(f"--{name} contains {twice} twice; leave one out")
         for method in self.methods:
-            methods.get(method)
+            methods.get(split_minimum(method)[0])
         for recovery in self.recoveries:
             if recovery not in COMPARED:
                 reason = "depends on the speed of the machine" if recovery in RECOVERIES else "is unknown"
@@ -95,9 +98,10 @@ class Plan:
             BudgetError: If a budget is impossible, or two are the same.
         """
         counts: dict[str, int] = {}
+        minima = (self.settings.min_per_layer, *(split_minimum(name)[1] or 0 for name in self.methods))
         some = (*(self.learned_budgets or ()), *(self.distilled_budgets or ()), *(self.finetuned_budgets or ()))
         for budget in dict.fromkeys((*self.budgets, *some)):
-            count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=self.settings.min_per_layer)
+            count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=max(minima))
             if count is None:
                 raise BudgetError(
                     "a comparison needs the same number of heads for every method; give --budgets numbers"
@@ -110,14 +114,14 @@ class Plan:
     @property
     def tries_used(self) -> int:
         """Settings per method that the tuning texts choose among: equally many for every method that has several."""
-        counts = [count for name in self.methods if (count := len(methods.facts(name).tries)) > 1]
+        counts = [count for name in self.methods if (count := len(facts_of(name).tries)) > 1]
         return min([self.tries, *counts])
 
     def cells(self, *, layers: int, heads: int) -> list[Cell]:
         """All cells in the order of measuring. Seeds alternate fastest, so that workers start with different ones."""
         counts, cells = self.heads(layers=layers, heads=heads), []
         for name in self.methods:
-            facts = methods.facts(name)
+            facts = facts_of(name)
             budgets = self.learned_budgets if facts.learned and self.learned_budgets is not None else self.budgets
             # A random method spreads its masks evenly over the seeds; each seed draws at least one.
             total = facts.draws if self.draws is None else min(facts.draws, self.draws)
@@ -154,17 +158,19 @@ class Plan:
 
     def settings_to_try(self, name: str) -> Sequence[Mapping[str, Any]]:
         """The settings of a method that the tuning texts choose among; without tuning, the default alone."""
-        return methods.facts(name).tries[: self.tries_used]
+        return facts_of(name).tries[: self.tries_used]
 
     def _recoveries(self, name: str, budget: str, draw: int) -> Iterator[str]:
         """The recoveries to measure for a method's mask, the pruned model first."""
-        count = methods.facts(name).draws if self.recovered_draws is None else self.recovered_draws
+        count = facts_of(name).draws if self.recovered_draws is None else self.recovered_draws
         per_seed = -(-count // len(self.seeds))
         for recovery in self.recoveries:
             row = RECOVERIES[recovery]
             budgets = self.distilled_budgets if row.imitates else self.finetuned_budgets
             trained = (budgets is None or budget in budgets) and (self.trained is None or name in self.trained)
-            if recovery == "none" or ((not draw or draw < per_seed) and (trained or not row.trains)):
+            # A layer without heads cannot be cut and recovered.
+            recovered = (not draw or draw < per_seed) and split_minimum(name)[1] != 0
+            if recovery == "none" or (recovered and (trained or not row.trains)):
                 yield recovery
 
     def as_json(self) -> dict[str, Any]:
@@ -190,12 +196,26 @@ class Cell:
     recoveries: tuple[str, ...] = ("none",)
 
 
+def split_minimum(name: str) -> tuple[str, int | None]:
+    """Return the method of a participant, and the per-layer minimum that its name ends with (None: the settings').
+
+    ``gradient-min-0`` is ``gradient`` without a per-layer minimum.
+    """
+    other = None if name in methods.names() else _OTHER_MINIMUM.fullmatch(name)
+    return (name, None) if other is None else (other["method"], int(other["heads"]))
+
+
+def facts_of(name: str) -> Facts:
+    """The properties of a participant's method."""
+    return methods.facts(split_minimum(name)[0])
+
+
 def _random_seed(name: str, seed: int, draw: int) -> int:
-    """The seed of a random method's draw, another one for each method.
+    """The seed of a random method's draw: another one for each method, the same with each per-layer minimum.
 
     Two random methods with the same numbers would share more heads than independent masks do.
     """
-    return int(np.random.SeedSequence([seed, draw, *name.encode()]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, draw, *split_minimum(name)[0].encode()]).generate_state(1)[0])
 
 
 def without_labels(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
@@ -204,7 +224,7 @@ def without_labels(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
     Raises:
         OptionError: If no method is left.
     """
-    needs = methods.need_labels(plan.methods)
+    needs = [name for name in plan.methods if facts_of(name).labels == "needed"]
     trained = [name for name in plan.recoveries if RECOVERIES[name].needs_labels]
     kept = tuple(name for name in plan.methods if name not in needs)
     if not kept:

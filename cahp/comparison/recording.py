@@ -23,7 +23,7 @@ from cahp.comparison.document import (
     RecoveryResult,
     SeedSample,
 )
-from cahp.comparison.plan import FULL, REFERENCE, Cell
+from cahp.comparison.plan import FULL, REFERENCE, Cell, facts_of, split_minimum
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
@@ -49,7 +49,6 @@ def record(
     plan, settings = workspace.plan, workspace.plan.settings
     splits, tuning = workspace.splits, workspace.tuning_texts
     samples = {seed: SplitRecord.of(settings.select_split, workspace.bench(seed).calibration) for seed in plan.seeds}
-    facts = {name: methods.facts(name) for name in plan.methods}
     full = {cell.seed: measured[cell] for cell in full_cells}
     reference = next(iter(full.values()))
     rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
@@ -65,10 +64,7 @@ def record(
             report=SplitRecord.of("test", splits["report"]) if "report" in splits else None,
         ),
         settings=plan.as_json(),
-        methods={
-            name: Participant((type(methods.get(name)).__doc__ or "").strip().split("\n")[0], one.draws, one.learned)
-            for name, one in facts.items()
-        },
+        methods={name: _describe_participant(name) for name in plan.methods},
         full=tuple(_record_cell(measured[cell], full, rows) for cell in full_cells),
         estimate=estimate,
         timings={"total_s": seconds},
@@ -86,6 +82,14 @@ def record(
             for split, evaluations in rows.items()
         },
     )
+
+
+def _describe_participant(name: str) -> Participant:
+    (method, minimum), facts = split_minimum(name), facts_of(name)
+    about = (type(methods.get(method)).__doc__ or "").strip().split("\n")[0]
+    if minimum is not None:
+        about += f" Each layer keeps at least {minimum}."
+    return Participant(about, facts.draws, facts.learned)
 
 
 def _measure_criticality(

@@ -49,6 +49,20 @@ def test_only_so_many_random_masks_are_recovered(settings: Settings) -> None:
     assert Counter(cell.draw for cell in cells if "refit" in cell.recoveries and cell.method == "tossed") == {0: 4}
 
 
+def test_a_method_takes_part_with_other_per_layer_minima_and_the_same_draws(settings: Settings) -> None:
+    asked = plan(settings, "tossed", "tossed-min-0", "tossed-min-2", budgets=("6",), recoveries=("refit",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    noise = {name: [cell.noise for cell in cells if cell.method == name] for name in asked.methods}
+    assert len(noise["tossed"]) == 5
+    assert noise["tossed"] == noise["tossed-min-0"] == noise["tossed-min-2"]
+    # A layer may be without heads, which nothing recovers.
+    assert {cell.method for cell in cells if "refit" in cell.recoveries} == {"tossed", "tossed-min-2"}
+    with pytest.raises(BudgetError):
+        plan(settings, "tossed-min-2", budgets=("4",)).cells(layers=LAYERS, heads=HEADS)
+    with pytest.raises(OptionError, match="no method named 'nobody'"):
+        plan(settings, "nobody-min-0")
+
+
 def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Counted, "learned", True, raising=False)
     monkeypatch.setattr(Tuned, "learned", False)

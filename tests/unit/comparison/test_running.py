@@ -112,6 +112,17 @@ def test_seeds_with_the_same_texts_give_a_notice(settings: Settings, store: Stor
     assert any("every seed selects heads on the same" in notice for notice in written(found)["notices"])
 
 
+def test_a_method_without_a_per_layer_minimum_may_empty_a_layer_in_the_same_comparison(
+    settings: Settings, store: Store
+) -> None:
+    names = ("counted", "counted-min-0")
+    found = compare(plan(settings, *names, budgets=("4",), seeds=(42,), recoveries=("refit",)), store=store)
+    assert kept(found) == [{"0": [0, 1], "1": [0], "2": [0]}, {"0": [0, 1, 2, 3], "1": [], "2": []}]
+    assert [set(cell["recoveries"]) for cell in written(found)["cells"]] == [{"none", "refit"}, {"none"}]
+    assert written(found)["methods"]["counted-min-0"]["about"].endswith(" Each layer keeps at least 0.")
+    assert set(found.results.methods) == set(names)
+
+
 def test_a_method_of_chance_draws_another_mask_every_time(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "tossed", budgets=("6",)), store=store)
     assert len({json.dumps(mask) for mask in kept(found)}) == 5
