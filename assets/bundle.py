@@ -1,13 +1,14 @@
 """Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
 
-``python assets/bundle.py`` measures the run, ``python assets/bundle.py lessons`` the answers of the six steps of Learn
-on its heads, and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of the premise;
-``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
+``python assets/bundle.py`` measures the run, ``python assets/bundle.py lessons [STEP ...]`` the answers of the six
+steps of Learn on its heads (or of some of them), and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of
+the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -36,12 +37,31 @@ from cahp.studies.table_file import table_json
 from cahp.values import Progress, silent
 
 
-def write_lessons(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
-    """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``."""
+def write_lessons(
+    place: Path,
+    *,
+    store: Store | None = None,
+    day: date,
+    only: Collection[str] = (),
+    progress: Progress = silent,
+) -> None:
+    """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``.
+
+    With ``only`` some steps, the other answers stay, as do the machine and the day, which matter to the timing.
+    """
     bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
     subject = six_steps.subject_of(bench, HeadClusters.of(bench.evidence), choose(bench))
-    answers = {step.name: measure_answer(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
-    bundle = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
+    shipped = bundled.read_lessons() if only else None
+    bundle = BundledLessons(
+        subject.sha256,
+        {
+            step.name: shipped.answers[step.name]
+            if shipped is not None and step.name not in only
+            else measure_answer(step.name, subject, progress=progress)
+            for step in six_steps.steps(subject)
+        },
+        {"machine": machine(), "date": day.isoformat()} if shipped is None else shipped.made,
+    )
     write_whole(place, {LESSONS_FILE: json_text(asdict(bundle)).encode()})
 
 
@@ -112,9 +132,9 @@ if __name__ == "__main__":
         case ["compare", given]:
             source = Path(given)
             print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
-        case ["lessons"]:
+        case ["lessons", *only]:
             with TemporaryDirectory() as scratch:
-                write_lessons(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
+                write_lessons(run_folder(), store=Store(Path(scratch)), day=date.today(), only=only, progress=show)
         case ["premise", model, data, pairs]:
             # The user's store: an interrupted test resumes.
             print(write_premise(assets() / "premise", model, data, pairs=int(pairs), day=date.today(), progress=show))
@@ -123,4 +143,4 @@ if __name__ == "__main__":
             with TemporaryDirectory() as scratch:
                 write_run(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
         case _:
-            sys.exit("Usage: python assets/bundle.py [lessons | compare DIR | premise MODEL DATA PAIRS]")
+            sys.exit("Usage: python assets/bundle.py [lessons [STEP ...] | compare DIR | premise MODEL DATA PAIRS]")

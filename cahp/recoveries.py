@@ -145,7 +145,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             "finetune",
             result="fine-tuned",
             noun="fine-tuning",
-            choice="Fine-tune: minutes of training with labels, as in the paper",
+            choice="Fine-tune: minutes of training with labels, by the published schedule",
             card="; it was then fine-tuned with labels",
             needs_labels=True,
         ),

@@ -182,9 +182,10 @@ class Recoveries:
         _check_texts(len(self.calibration), "fine-tuning")
         schedule, refitted = schedule or Schedule(), refitted and not self.card.no_refit
         # Several processes take one batch each per step, which is another training.
-        parts = (self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
+        parts: list[Any] = [self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed]
+        parts.append(parallel.world())
         if refitted or rates:
-            parts += (self.inputs_sha256 if refitted else None, list(rates))
+            parts += [self.inputs_sha256 if refitted else None, list(rates)]
         name = key("tuned", 3, *parts)
         stored = self._resources.found(
             "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
@@ -193,7 +194,7 @@ class Recoveries:
             return stored
         resources, model = self._resources, self._resources.model
         start = self.refit(mask, keep=keep) if refitted else None
-        chosen = {}
+        chosen: dict[str, Any] = {}
         if rates:
             chosen = {"learning_rate": self._choose_rate(mask, schedule, rates, refitted=refitted)}
             schedule = replace(schedule, **chosen)
@@ -202,7 +203,7 @@ class Recoveries:
                 model,
                 mask,
                 self.calibration,
-                start=start and cut_model(model, mask, start),
+                start=None if start is None else cut_model(model, mask, start),
                 schedule=schedule,
                 seed=self._seed,
                 progress=resources.progress,
