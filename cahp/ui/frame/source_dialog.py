@@ -188,7 +188,9 @@ def _choose_model() -> str:
 def _describe_model(name: str) -> ModelCard | None:
     """Look up a model without its weights and show what it is; a language model gets its prompt."""
     online = "/" in name and not is_there(expanded(Path(name)), Path.exists)
-    card = data_fields.look_up_on_hub("model", name, models.preview) if online else models.preview(name)
+    # The first look at a GGUF file takes seconds.
+    with st.spinner("Reading the model's description…"):
+        card = data_fields.look_up_on_hub("model", name, models.preview) if online else models.preview(name)
     if card is None:
         return None
     if not card.labels and card.language is not None:
