@@ -17,6 +17,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 #: Two answers of one token each, as the byte-level tokenizer spells them after a space.
 ANSWERS = ("a", "b")
 _MERGES = ("Ġ a", "Ġ b")
+_LETTERS = [chr(code) for code in range(33, 127)]
 _TOKENS = [*bytes_to_unicode().values(), *(merge.replace(" ", "") for merge in _MERGES), "<|end|>"]
 
 _NAMES = {
@@ -32,6 +33,17 @@ _NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+}
+#: The words of a tokenizer as Gemma has one, whose merges follow from them.
+_PIECES = ["<pad>", "<eos>", "<bos>", "<unk>", "▁", *_LETTERS, "▁a", "▁b"]
+_PIECES += [f"<unused{number}>" for number in range(len(_TOKENS) - len(_PIECES))]
+#: Gemma 3 has two more norms in a layer, and other names for one.
+_GEMMA = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
 }
 _SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32}
 
@@ -62,14 +74,18 @@ def write(
     *,
     architecture: str | None = None,
     without: Sequence[str] = (),
+    byte_level: bool = False,
     **more: int,
 ) -> Path:
     """Write a network as a GGUF file, its matrices in numbers of a ``kind``.
 
-    ``without`` names tensors to leave out; ``more`` are entries of metadata to add or change.
+    ``without`` names tensors to leave out; ``byte_level`` gives Gemma a tokenizer of another kind; ``more`` are entries
+    of metadata to add or change.
     """
     config = made.config
-    architecture = architecture or config.model_type
+    is_gemma = config.model_type == "gemma3_text"
+    architecture = architecture or ("gemma3" if is_gemma else config.model_type)
+    names = {**_NAMES, **(_GEMMA if is_gemma else {})}
     writer = gguf.GGUFWriter(path, architecture)
     sizes = {
         "block_count": config.num_hidden_layers,
@@ -83,22 +99,19 @@ def write(
     for name, value in sizes.items():
         writer.add_uint32(f"{architecture}.{name}", value)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(_TOKENS)
-    writer.add_token_types([gguf.TokenType.NORMAL] * (len(_TOKENS) - 1) + [gguf.TokenType.CONTROL])
-    writer.add_token_merges(list(_MERGES))
-    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
-        add(len(_TOKENS) - 1)
+    rope = config.rope_parameters
+    writer.add_rope_freq_base((rope["full_attention"] if is_gemma else rope)["rope_theta"])
+    _add_tokenizer(writer, is_gemma=is_gemma and not byte_level)
     for name, weight in made.state_dict().items():
         stem, _, end = name.rpartition(".")
         if stem == "lm_head" and config.tie_word_embeddings:
             continue
         block = stem.split(".")
-        short = _NAMES.get(stem) or f"blk.{block[2]}.{_NAMES['.'.join(block[3:])]}"
+        short = names.get(stem) or f"blk.{block[2]}.{names['.'.join(block[3:])]}"
         if short in without:
             continue
-        array = weight.numpy()
+        # Norms of Gemma are stored with the one that it adds to them.
+        array = weight.numpy() + np.float32(is_gemma and "norm" in short)
         if architecture == "llama" and short.endswith(("attn_q", "attn_k")):
             # llama.cpp rotates neighbouring channels, transformers both halves.
             heads = config.num_attention_heads if short.endswith("q") else config.num_key_value_heads
@@ -111,6 +124,26 @@ def write(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, *, is_gemma: bool) -> None:
+    normal, control = gguf.TokenType.NORMAL, gguf.TokenType.CONTROL
+    if is_gemma:
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list(_PIECES)
+        writer.add_token_scores([float(-index) for index in range(len(_PIECES))])
+        writer.add_token_types([control] * 4 + [normal] * (len(_PIECES) - 4))
+        pad, eos, bos = 0, 1, 2
+        writer.add_unk_token_id(3)
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_list(_TOKENS)
+        writer.add_token_types([normal] * (len(_TOKENS) - 1) + [control])
+        writer.add_token_merges(list(_MERGES))
+        pad = eos = bos = len(_TOKENS) - 1
+    writer.add_pad_token_id(pad)
+    writer.add_eos_token_id(eos)
+    writer.add_bos_token_id(bos)
 
 
 def text(value: str | bytes) -> bytes:

@@ -28,6 +28,8 @@ _ORIGIN = ("quantization_config", "_name_or_path", "_model_name_or_path", "name_
 #: Bytes of memory for each number while weights are converted (measured: 4.7), and in the file of weights.
 _BYTES_PER_NUMBER, _FLOAT32 = 6, 4
 _LINK = "model.gguf"
+#: A text by which tokenizers are compared.
+_SAMPLE = "The film wasn't bad: 42 of 100 liked it!\n\n  Élan, naïveté & 日本 in <2024>."
 _OPTIONS: dict[str, Any] = {"gguf_file": _LINK, "trust_remote_code": False, "local_files_only": True}
 
 
@@ -37,22 +39,27 @@ def write_description(name: str, path: Path, folder: Path, header: Header, progr
     Raises:
         ModelError: If transformers cannot read them; OSError: if they cannot be written.
     """
-    with quiet():
-        with _read(name, path, header) as place:
-            progress(STAGE, 0, 2)
-            config = AutoConfig.from_pretrained(place, **_OPTIONS)
-            network = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
-            if not isinstance(network, str):
-                raise ModelError(
-                    f"{name} is of the architecture {header.architecture}, of which transformers has no causal "
-                    "language model; name another model"
-                )
-            entries = {key: value for key, value in config.to_dict().items() if key not in _ORIGIN}
-            config = type(config)(**{**entries, "architectures": [network], "dtype": "float32"})
-            progress(STAGE, 1, 2)
-            tokenizer = AutoTokenizer.from_pretrained(place, **_OPTIONS)
+    with quiet(), _read(name, path, header) as place:
+        progress(STAGE, 0, 2)
+        config = AutoConfig.from_pretrained(place, **_OPTIONS)
+        network = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+        if not isinstance(network, str):
+            raise ModelError(
+                f"{name} is of the architecture {header.architecture}, of which transformers has no causal "
+                "language model; name another model"
+            )
+        entries = {key: value for key, value in config.to_dict().items() if key not in _ORIGIN}
+        config = type(config)(**{**entries, "architectures": [network], "dtype": "float32"})
+        progress(STAGE, 1, 2)
+        tokenizer = AutoTokenizer.from_pretrained(place, **_OPTIONS)
         config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        saved = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if saved(_SAMPLE)["input_ids"] != tokenizer(_SAMPLE)["input_ids"]:
+            raise ModelError(
+                f"the tokenizer of {name} splits texts in another way once it is saved; name a folder with safetensors "
+                "weights and the model's own tokenizer"
+            )
         progress(STAGE, 2, 2)
     rope = getattr(config, "rope_parameters", None) or {}
     if header.scales_positions and rope.get("rope_type", "default") == "default":
@@ -126,6 +133,8 @@ def _read(name: str, path: Path, header: Header) -> Iterator[str]:
             raise
         except BaseException as error:  # damaged files raise anything, also a panic in Rust, which is no Exception
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            if isinstance(error, OSError) and error.errno is not None:
                 raise
             if "is not supported yet" in str(error):
                 raise ModelError(

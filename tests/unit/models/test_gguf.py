@@ -52,7 +52,9 @@ def why_not(path: Path) -> str:
 # --- models
 
 
-@pytest.mark.parametrize(("family", "tied"), [("llama", True), ("llama", False), ("qwen2", True)])
+@pytest.mark.parametrize(
+    ("family", "tied"), [("llama", True), ("llama", False), ("qwen2", True), ("qwen3", True), ("gemma3_text", True)]
+)
 def test_a_gguf_file_answers_as_the_network_it_was_written_from(family: str, tied: bool, tmp_path: Path) -> None:
     network = gguf_files.network(family, tied=tied)
     path = gguf_files.write(tmp_path / "own.gguf", network)
@@ -216,6 +218,11 @@ def test_a_run_names_the_file_as_its_model(file: Path, tmp_path: Path) -> None:
     assert run.document.model.id == "model.gguf"
     assert run.mask.count == 3
     assert any("changed" not in note and "heads share" in note for note in run.document.notices)
+
+
+def test_a_tokenizer_that_does_not_work_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = gguf_files.write(tmp_path / "model.gguf", gguf_files.network("gemma3_text"), byte_level=True)
+    assert "cannot be read" in why_not(path)
 
 
 # --- names
