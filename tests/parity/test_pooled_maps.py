@@ -74,14 +74,15 @@ def pooled_by(model: HeadModel, batch: Batch, *, whole: bool, precision: Precisi
 
 
 class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
+    """Notes all operations and the largest tensor that any of them makes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.numbers = 0
+        self.numbers, self.operations = 0, set[str]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
+        self.operations.add(str(func))
         for made in out if isinstance(out, tuple | list) else (out,):
             if isinstance(made, torch.Tensor):
                 self.numbers = max(self.numbers, made.untyped_storage().nbytes() // made.element_size())
@@ -169,6 +170,8 @@ def test_memory_grows_with_the_length_and_not_with_its_square(name: str, load: C
                 seeing = (lambda layer, maps, probe=probe: probe(layer, maps)) if whole else probe
                 model.logits(batch, probe=seeing, gates=gates).sum().backward()
             largest[whole, tokens] = seen.numbers
+            # Fused kernels have no softmax of their own.
+            assert any("softmax" in name for name in seen.operations) is whole
     heads = model.heads * model.card.group
     assert largest[True, 512] >= heads * 512**2
     assert largest[False, 512] < heads * 512**2 / 2
