@@ -12,6 +12,7 @@ import numpy as np
 
 from cahp import models
 from cahp.cards import ModelCard
+from cahp.costs import CONTEXTS
 from cahp.exports import formats
 from cahp.values import CahpError, HeadMask
 
@@ -22,6 +23,8 @@ _TOKENS = 32
 _GRADIENTS = 1.25
 #: Tokens of the timing: about 70 passes each of the full and the pruned model, of 8 texts of double length.
 _TIMED = 70 * 8 * 2 * _TOKENS
+#: Of a causal language model: 8 passes each, of the shortest context.
+_GENERATED = 2 * 8 * min(CONTEXTS)
 #: Tokens of the self-test: a pass of some short texts, and more for each head of a layer.
 _PROOF_TOKENS, _PROOF_TOKENS_PER_HEAD = 300, 12
 #: Seconds to start, to read the data, and to project and cluster the heads; bytes of weights that are read, hashed and
@@ -67,7 +70,7 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "language": card.language,
         "prompt": None if reading is None else asdict(reading),
         "parameters": (card.details or {}).get("parameters"),
-        "kv_cache": None if card.cache is None else card.cache.per_token(HeadMask.full(card.layers, card.heads)),
+        "kv_cache": None if card.cache is None else card.cache.per_token(_kept(card)),
         "attention_weights": card.attention_weights,
         "memory_bytes": None if size is None else _memory(card, size),
         "expected_s": default_seconds(card),
@@ -82,6 +85,13 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "to_fetch_bytes": (card.details or {}).get("missing", 0),
         "sha256": card.sha256 or None,
     }
+
+
+def _kept(card: ModelCard) -> HeadMask:
+    """The heads that the model has: all, unless it was pruned before."""
+    kept = card.kept or [range(card.heads)] * card.layers
+    flat = [layer * card.heads + head for layer, heads in enumerate(kept) for head in heads]
+    return HeadMask.of(flat, card.layers, card.heads)
 
 
 def _memory(card: ModelCard, size: int) -> int:
@@ -116,7 +126,8 @@ def default_seconds(card: ModelCard) -> float:
     Raises:
         ModelError: If the configuration describes no network.
     """
-    without_gradients = _TIMED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
+    timed = _TIMED if card.cache is None else _GENERATED
+    without_gradients = timed + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
     return _START_S + reading + estimate_seconds(card, tokens=_TEXTS * _TOKENS + without_gradients / _GRADIENTS)
 

@@ -251,8 +251,16 @@ def _generation(run: RunDocument, cache: KvCache) -> Iterator[str]:
     )
     most = "" if cache.shape.positions is None else f" The model reads at most {cache.shape.positions:,} tokens."
     share = "" if run.attention_weights is None else f" Attention is {percent(run.attention_weights)} of the weights"
-    took = "" if run.attention_share is None else f" and {percent(run.attention_share, 0)} of the time of a prefill"
-    bound = f"{share}{took}: pruning heads saves no more of either." if share else ""
+    took = ""
+    if run.attention_share is not None and run.speed is not None:
+        took = (
+            f" and {percent(run.attention_share, 0)} of the time of a prefill of {run.speed.prefill[0].context} tokens"
+        )
+    bound = (
+        f"{share}{took}: pruning heads saves no more of either. It takes more of the time of longer contexts."
+        if share
+        else ""
+    )
     yield (
         f"<p class=note>The cache holds keys and values in {cache.shape.width}-byte numbers. Its size is counted, not "
         f"measured.{most}{bound}</p>"

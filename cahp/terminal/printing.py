@@ -161,14 +161,14 @@ def generation_lines(
     """The cost of a causal language model: the most that pruning can save, its cache, and the speed of generation."""
     if cost.full.parameters:
         yield _describe_size(cost)
-    shares = [
-        *([] if attention_weights is None else [f"{percent(attention_weights)} of the weights"]),
-        *([] if attention_share is None else [f"{percent(attention_share, 0)} of the time of a prefill"]),
-    ]
+    shares = [] if attention_weights is None else [f"{percent(attention_weights)} of the weights"]
+    if attention_share is not None and speed is not None:
+        timed = f"{percent(attention_share, 0)} of the time of a prefill of {speed.prefill[0].context:,} tokens"
+        shares.append(f"{timed} (more of longer contexts)")
     shrinks = "shrinks with the heads" if cache.shape.head else "does not shrink: all heads share what is cached"
     if shares:
-        most = "the most that pruning heads can save"
-        yield f"  ceiling   attention is {' and '.join(shares)}, {most}; the cache {shrinks}"
+        yield f"  ceiling   attention is {' and '.join(shares)}:"
+        yield f"            pruning heads saves no more of either; the cache {shrinks}"
     yield (
         f"  cache     keys and values take {cache.full:,} bytes per token -> {cache.pruned:,} "
         f"({percent(1 - cache.share)} fewer), in {cache.shape.width}-byte numbers"
