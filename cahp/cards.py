@@ -115,7 +115,8 @@ class ModelCard:
     model was pruned before. ``no_refit``, ``no_cut`` and ``no_onnx`` are the reasons, if any, why projections cannot be
     refitted, heads can be masked but not cut, and the model cannot be exported as ONNX. ``places`` are the indices of
     the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
-    answers of its ``prompt``, which is then part of ``sha256``. ``source`` is the GGUF file that is converted into
+    answers of its ``prompt``, which is then part of ``sha256``; without one a causal model ``predicts_tokens``.
+    ``source`` is the GGUF file that is converted into
     ``folder``, if any; ``sha256`` is then made from its digest. ``cache`` is the size of the keys and values that a
     causal language model caches (None: another model, or the size is not known).
     """
@@ -150,3 +151,8 @@ class ModelCard:
         details = self.details or {}
         attention, every = details.get("attention"), details.get("parameters")
         return attention / every if attention and every and self.kept is None else None
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether it is a causal language model that is measured on the next tokens of texts, without a prompt."""
+        return self.language == "causal" and not self.labels

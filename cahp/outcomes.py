@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools, Estimate, Evaluation, Floats, Ints, Unit
+from cahp.answers import Evaluation, TokenEvaluation
+from cahp.values import Bools, Estimate, Floats, Ints, Unit
 
 #: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.
 STATES = ("full", "pruned", "recovered")
@@ -23,6 +24,8 @@ Outcomes = Mapping[str, Estimate]
 
 #: Resamples of a change in accuracy, and of a mean over texts.
 _RESAMPLES, _MEAN_RESAMPLES = 10_000, 2_000
+#: Above this loss a perplexity is no finite number.
+_LARGEST_LOSS = 700.0
 #: Bins of the confidence, for the calibration error.
 _BINS = 15
 
@@ -32,30 +35,35 @@ class Outcome:
     """One row: a name for files, words for people, and the function that estimates it.
 
     ``label`` names it on screen and in the terminal, ``difference`` tells that it compares with the full model's
-    answers on the same texts, ``lower_is_better`` its direction. A ``headline`` has its own figure and curve on the
-    board. ``estimate`` takes the evaluation, the full model's evaluation (itself where ``difference`` is False) and the
-    seed of the bootstrap.
+    answers on the same texts, ``lower_is_better`` its direction. ``needs`` tells what answers must have
+    (``Evaluation.has``; empty: nothing). A ``headline`` has its own figure and curve on the board. ``estimate`` takes
+    the evaluation, the full model's evaluation (itself where ``difference`` is False) and the seed of the bootstrap.
     """
 
     name: str
     label: str
     unit: Unit
     estimate: Callable[[Evaluation, Evaluation, int], Estimate]
-    needs_labels: bool = True
+    needs: Literal["", "labels", "losses", "tokens"] = "labels"
     difference: bool = False
     lower_is_better: bool = False
     headline: bool = False
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether it needs labelled texts."""
+        return self.needs == "labels"
+
+    @property
     def row_label(self) -> str:
         """The label of a table's row, with the unit that its numbers do not show."""
-        return f"{self.label} (nats)" if self.unit == "nats" else self.label
+        return f"{self.label} ({self.unit})" if self.unit in ("nats", "bits") else self.label
 
 
 def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int = 42) -> dict[str, Estimate]:
     """Estimate all outcomes of an evaluation; without ``full`` (the full model's) those that need no comparison.
 
-    Of texts without labels only the outcomes that need none are estimated; ``full`` may be the evaluation itself.
+    Only those are estimated for which the answers have what they need; ``full`` may be the evaluation itself.
 
     Raises:
         ValueError: If there are no texts, or ``full`` is of other texts.
@@ -65,12 +73,12 @@ def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int
     return {
         name: row.estimate(evaluation, evaluation if full is None else full, seed)
         for name, row in OUTCOMES.items()
-        if (full is not None or not row.difference) and (evaluation.labelled or not row.needs_labels)
+        if (full is not None or not row.difference) and (not row.needs or row.needs in evaluation.has)
     }
 
 
 def main_outcome(outcomes: Outcomes) -> tuple[Outcome, Estimate]:
-    """Return the outcome that stands for all: the accuracy, or where there are no labels the agreement."""
+    """Return the outcome that stands for all: the accuracy, or where there is none the agreement."""
     row = OUTCOMES["accuracy" if "accuracy" in outcomes else "agreement"]
     return row, outcomes[row.name]
 
@@ -84,12 +92,12 @@ def wilson(count: int, total: int) -> tuple[float, float]:
 
 
 def same_predictions(evaluation: Evaluation, full: Evaluation) -> Bools:
-    """Tell for each text whether both models predict the same class.
+    """Tell for each text, or each token of a language model, whether both models predict the same.
 
     Raises:
         ValueError: If the two evaluations are of different texts.
     """
-    if not np.array_equal(evaluation.labels, full.labels):
+    if not np.array_equal(evaluation.labels, full.labels) or len(evaluation.predictions) != len(full.predictions):
         raise ValueError("the two evaluations are of different texts")
     return np.asarray(evaluation.predictions == full.predictions)
 
@@ -105,33 +113,74 @@ def _share(values: Bools) -> Estimate:
 
 
 @lru_cache(maxsize=2)
-def _resamples(texts: int, seed: int) -> NDArray[np.uint8]:
-    """How often each resample holds each text, ``(resamples, texts)``; the same for every mask and every outcome."""
-    rng, counts = np.random.default_rng(seed), np.empty((_MEAN_RESAMPLES, texts), dtype=np.uint8)
+def _resamples(units: int, seed: int) -> NDArray[np.uint8]:
+    """How often each resample holds each text, ``(resamples, units)``; the same for every mask and every outcome."""
+    rng, counts = np.random.default_rng(seed), np.empty((_MEAN_RESAMPLES, units), dtype=np.uint8)
     for row in counts:
-        row[:] = np.bincount(rng.integers(texts, size=texts), minlength=texts)
+        row[:] = np.bincount(rng.integers(units, size=units), minlength=units)
     return counts
 
 
-def estimate_mean(values: Floats, seed: int, unit: Unit = "nats") -> Estimate:
-    """Estimate a mean over texts (or heads); its interval is a bootstrap, paired for all values of one ``seed``."""
-    mean, ends = float(values.mean()), None
+def estimate_mean(values: Floats, seed: int, unit: Unit = "nats", *, units: Ints | None = None) -> Estimate:
+    """Estimate a mean over texts (or heads); its interval is a bootstrap, paired for all values of one ``seed``.
+
+    ``units`` are the numbers of the independent units that the values belong to, if these are not independent: whole
+    units are then drawn.
+    """
+    return _ratio(values, np.ones(len(values)), seed, unit, units)
+
+
+def _ratio(values: Floats, sizes: Floats, seed: int, unit: Unit, units: Ints | None) -> Estimate:
+    """Estimate the sum of ``values`` divided by the sum of ``sizes``; see ``estimate_mean``."""
+    mean, ends = float(values.sum() / sizes.sum()), None
+    count = len(values) if units is None else len(np.unique(units))
     if math.isfinite(mean):
-        away = _resamples(len(values), seed) @ (values - mean).astype(np.float32) / len(values)
-        low, high = np.percentile(away, [2.5, 97.5])
+        away: Floats = values - mean * sizes
+        if units is not None:
+            _, member = np.unique(units, return_inverse=True)
+            away, sizes = (np.bincount(member, weights=part).astype(np.float64) for part in (away, sizes))
+        draws = _resamples(count, seed)
+        moved = draws @ away.astype(np.float32) / (draws @ sizes.astype(np.float32))
+        low, high = np.percentile(moved, [2.5, 97.5])
         ends = mean + float(low), mean + float(high)
-    return Estimate(mean, ends, len(values), unit)
+    return Estimate(mean, ends, count, unit)
 
 
 def _agreement(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
-    same = _share(same_predictions(evaluation, full))
+    matches = same_predictions(evaluation, full)
+    if evaluation.units is None:
+        same = _share(matches)
+    else:
+        same = estimate_mean(matches.astype(np.float64), seed, "share", units=evaluation.units)
     # A model agrees with itself on every text.
     return replace(same, ci95=(1.0, 1.0)) if evaluation is full else same
 
 
+def _loss(evaluation: Evaluation, seed: int) -> Estimate:
+    return estimate_mean(evaluation.losses, seed, units=evaluation.units)
+
+
+def _perplexity(evaluation: Evaluation, seed: int) -> Estimate:
+    loss = _loss(evaluation, seed)
+    low, value, high = np.exp(np.minimum([loss.low, loss.value, loss.high], _LARGEST_LOSS))
+    return Estimate(float(value), None if loss.ci95 is None else (float(low), float(high)), loss.n, "number")
+
+
+def _bits_per_byte(evaluation: Evaluation, seed: int) -> Estimate:
+    assert isinstance(evaluation, TokenEvaluation)
+    bits = evaluation.losses / math.log(2)
+    return _ratio(bits, evaluation.sizes.astype(np.float64), seed, "bits", evaluation.units)
+
+
+def _copying(evaluation: Evaluation, seed: int) -> Estimate:
+    assert isinstance(evaluation, TokenEvaluation)
+    losses, units = evaluation.copying
+    return estimate_mean(losses, seed, units=units) if len(losses) else Estimate(math.nan, None, 0, "nats")
+
+
 def _divergence(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
     same_predictions(evaluation, full)
-    return estimate_mean(evaluation.divergences(full), seed)
+    return estimate_mean(evaluation.divergences(full), seed, units=evaluation.units)
 
 
 def _calibration_error(evaluation: Evaluation) -> Estimate:
@@ -172,7 +221,7 @@ OUTCOMES: Mapping[str, Outcome] = {
             "KL divergence from the full model",
             "nats",
             _divergence,
-            needs_labels=False,
+            needs="",
             difference=True,
             lower_is_better=True,
             headline=True,
@@ -182,7 +231,7 @@ OUTCOMES: Mapping[str, Outcome] = {
             "agreement with the full model",
             "share",
             _agreement,
-            needs_labels=False,
+            needs="",
             difference=True,
             headline=True,
         ),
@@ -190,10 +239,36 @@ OUTCOMES: Mapping[str, Outcome] = {
         Outcome("accuracy_change", "change in accuracy", "points", accuracy_change, difference=True),
         Outcome("macro_f1", "macro-F1 (mean over classes)", "share", lambda found, full, seed: _macro_f1(found)),
         Outcome(
+            "perplexity",
+            "perplexity",
+            "number",
+            lambda found, full, seed: _perplexity(found, seed),
+            needs="tokens",
+            lower_is_better=True,
+            headline=True,
+        ),
+        Outcome(
+            "bits_per_byte",
+            "bits per byte",
+            "bits",
+            lambda found, full, seed: _bits_per_byte(found, seed),
+            needs="tokens",
+            lower_is_better=True,
+        ),
+        Outcome(
+            "copying",
+            "loss on repeated random tokens",
+            "nats",
+            lambda found, full, seed: _copying(found, seed),
+            needs="tokens",
+            lower_is_better=True,
+        ),
+        Outcome(
             "nll",
             "cross-entropy",
             "nats",
-            lambda found, full, seed: estimate_mean(found.losses, seed),
+            lambda found, full, seed: _loss(found, seed),
+            needs="losses",
             lower_is_better=True,
         ),
         Outcome(

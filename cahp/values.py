@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
@@ -114,6 +114,58 @@ def digest(*parts: bytes | str) -> str:
     return sha.hexdigest()
 
 
+class Window(str):
+    """A window of consecutive tokens, on which a causal language model is measured; as a string, its text.
+
+    ``ids`` are the tokens, the first of which is only context. The last ``scored`` of them are predicted and measured:
+    ``units (scored,)`` are the numbers of the documents that hold them, over which intervals are drawn, and
+    ``sizes (scored,)`` their lengths in bytes. ``copying`` marks a sequence of random tokens whose second half repeats
+    the first: only the loss on that half is measured.
+    """
+
+    ids: NDArray[np.int64]
+    units: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    copying: bool
+
+    def __new__(cls, text: str, ids: Ints, units: Ints, sizes: Ints, *, copying: bool = False) -> Window:
+        """Make a window of its text and tokens."""
+        window = super().__new__(cls, text)
+        window.ids, window.units, window.sizes = (np.asarray(part, dtype=np.int64) for part in (ids, units, sizes))
+        if not len(units) == len(sizes) < len(ids):
+            raise ValueError(f"{len(ids)} tokens cannot predict {len(units)}, of {len(sizes)} sizes")
+        window.copying = copying
+        return window
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str, Ints, Ints, Ints], dict[str, bool]]:
+        return (str(self), self.ids, self.units, self.sizes), {"copying": self.copying}
+
+    @property
+    def scored(self) -> int:
+        """Number of tokens that are predicted and measured, the last ones."""
+        return len(self.units)
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """Everything that a measurement on it depends on."""
+        return self.ids.tobytes(), self.units.tobytes(), self.sizes.tobytes(), bytes([self.copying])
+
+
+@dataclass(frozen=True)
+class WindowProtocol:
+    """How a language model is measured, on which its perplexity depends.
+
+    ``window`` and ``stride`` in tokens, the token ``bos`` before the first, and the number of predicted ``tokens`` of
+    ``documents``.
+    """
+
+    window: int
+    stride: int
+    bos: str
+    tokens: int
+    documents: int
+
+
 #: The label of every text where there are no labels.
 NO_LABEL = -1
 
@@ -169,7 +221,18 @@ class Texts:
     def sha256(self) -> str:
         """Digest of texts, labels and class names."""
         second = () if self.second is None else self.second
-        return digest(*self.first, "\0second", *second, self.labels.tobytes(), "\0classes", *self.classes)
+        windows = [part for window in self.windows for part in window.parts]
+        return digest(*self.first, "\0second", *second, self.labels.tobytes(), "\0classes", *self.classes, *windows)
+
+    @property
+    def count(self) -> int:
+        """Number of texts, without windows that are made for the loss on repeated tokens."""
+        return len(self) - sum(window.copying for window in self.windows)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The inputs of a language model that is measured on windows; none for other texts."""
+        return tuple(one for one in self.first if isinstance(one, Window))
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,72 +333,8 @@ class Selection:
     filled: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The answers of a model: class scores (logits) ``(n, C)`` and true classes ``(n,)`` of each text.
-
-    Without labels every true class is -1, and ``losses`` and ``correct`` raise ``ValueError``.
-    """
-
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
-    classes: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if self.scores.shape != (len(self.labels), len(self.classes)):
-            raise ValueError("scores must be of shape (texts, classes)")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the texts have labels."""
-        return bool((self.labels != NO_LABEL).any())
-
-    def _check_labels(self) -> None:
-        if not self.labelled:
-            raise ValueError("the texts have no labels")
-
-    @cached_property
-    def predictions(self) -> NDArray[np.int64]:
-        """The predicted class of each text."""
-        return np.asarray(self.scores.argmax(axis=1), dtype=np.int64)
-
-    @cached_property
-    def log_probabilities(self) -> NDArray[np.float64]:
-        """The logarithm of the probability of each class, ``(n, C)``."""
-        from scipy.special import log_softmax
-
-        return np.asarray(log_softmax(self.scores.astype(np.float64), axis=1))
-
-    @cached_property
-    def losses(self) -> NDArray[np.float64]:
-        """The cross-entropy of each text with its label, in nats."""
-        self._check_labels()
-        return np.asarray(-self.log_probabilities[np.arange(len(self)), self.labels])
-
-    def divergences(self, full: Evaluation) -> NDArray[np.float64]:
-        """KL divergence of each text's distribution from that of the ``full`` model, in nats."""
-        wanted = full.log_probabilities
-        return np.asarray((np.exp(wanted) * (wanted - self.log_probabilities)).sum(axis=1).clip(min=0.0))
-
-    def take(self, rows: Ints) -> Evaluation:
-        """Return the answers to the texts in ``rows``."""
-        return Evaluation(self.scores[rows], self.labels[rows], self.classes)
-
-    @property
-    def correct(self) -> Bools:
-        """Whether the prediction of each example is correct."""
-        self._check_labels()
-        return np.asarray(self.predictions == self.labels)
-
-
-#: Called with the rows and the answers of the texts so far, while the other texts are evaluated.
-PartListener = Callable[[Ints, Evaluation], None]
-
-#: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, a ratio, or a plain number.
-Unit = Literal["share", "points", "nats", "ratio", "number"]
+#: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, bits, a ratio, or a number.
+Unit = Literal["share", "points", "nats", "bits", "ratio", "number"]
 
 
 @dataclass(frozen=True)
@@ -401,4 +400,4 @@ class Estimate:
         if self.unit == "nats" and 0 < abs(self.value) < 0.01:
             # A small divergence keeps two significant digits.
             return min(9, 1 - math.floor(math.log10(abs(self.value))))
-        return {"share": 1, "points": 1, "ratio": 2, "nats": 3, "number": 1}[self.unit]
+        return {"share": 1, "points": 1, "ratio": 2, "nats": 3, "bits": 3, "number": 1}[self.unit]

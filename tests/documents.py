@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cahp.answers import Evaluation
 from cahp.run.recovered import RecoveryStep
-from cahp.values import Estimate, Evaluation
+from cahp.values import Estimate
 
 
 def answers(predictions: Sequence[int], labels: Sequence[int], *, classes: Sequence[str] = ("a", "b")) -> Evaluation:

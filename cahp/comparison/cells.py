@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
+from cahp.answers import Evaluation, read_answers
 from cahp.comparison.plan import FULL, WITHOUT, Cell, facts_of, split_minimum
 from cahp.comparison.workspace import Workspace
 from cahp.costs import SelectionCost
@@ -29,7 +30,7 @@ from cahp.run.recovered import Distilled, Refitted, cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.store import Entry, key
-from cahp.values import BudgetError, Cancelled, Evaluation, Floats, HeadMask, Texts, digest
+from cahp.values import BudgetError, Cancelled, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
 _REVISION = 5
@@ -92,7 +93,7 @@ class Predictions:
     @classmethod
     def from_entry(cls, entry: Entry, texts: Texts) -> Predictions:
         """Read the predictions on ``texts`` from the store."""
-        evaluation = Evaluation(entry.arrays["scores"], texts.labels, texts.classes)
+        evaluation = read_answers(entry.arrays["scores"], texts)
         return cls(evaluation, entry.meta["recovery"], entry.meta["seconds"], entry.meta["accepted"])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
+from cahp.answers import Evaluation
 from cahp.comparison.cells import MeasuredCell
 from cahp.comparison.document import (
     CHANGE_ALIKE,
@@ -30,7 +31,6 @@ from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
 from cahp.stages.clustering import grid_notice
-from cahp.values import Evaluation
 
 
 def record(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cahp.answers import Evaluation
 from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.costs import LATENCY_SECONDS
 from cahp.exports import formats
@@ -26,7 +27,7 @@ from cahp.run.document import BY_HAND, SplitRecord, machine, outcome_records, ra
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME, parse_duration
-from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
+from cahp.values import HeadMask, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

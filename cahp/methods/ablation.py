@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +85,8 @@ def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, mo
 
 def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Progress) -> Floats:
     import torch
-    from torch.nn.functional import cross_entropy
+
+    from cahp.models.reading import losses as losses_of
 
     labels = torch.as_tensor(texts.labels, device=model.device)
     tails, kept = divide(model), np.flatnonzero(mask.keep)
@@ -96,11 +97,11 @@ def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Pr
         gates = model.gates(mask.keep)
         for batch in model.batches(model.tokenize(texts.inputs)):
             answers = labels[batch.rows]
-            losses[0] += float(cross_entropy(model.logits(batch, gates=gates), answers, reduction="sum"))
-            for head, logits in logits_without(model, tails, batch, gates, kept):
+            losses[0] += float(losses_of(model, batch, answers, gates=gates).sum())
+            for head, rest, call in calls_without(model, tails, batch, gates, kept):
                 progress(STAGE, done, total)
                 done += len(batch)
-                losses[1 + head] += float(cross_entropy(logits, answers, reduction="sum"))
+                losses[1 + head] += float(losses_of(rest, batch, answers, **call).sum())
     progress(STAGE, total, total)
     losses /= len(texts)
     gone = np.flatnonzero(~mask.keep)
@@ -115,12 +116,13 @@ def divide(model: HeadModel) -> list[HeadModel | None]:
     return [tail(model, layer) for layer in range(model.layers)]
 
 
-def logits_without(
+def calls_without(
     model: HeadModel, tails: Sequence[HeadModel | None], batch: Batch, gates: Tensor, heads: Ints
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield each of ``heads`` (ascending flat indices), and the logits of a batch under ``gates`` without it.
+) -> Iterator[tuple[int, HeadModel, dict[str, Any]]]:
+    """Yield for each of ``heads`` (ascending flat indices) the model and the options that run a batch without it.
 
-    ``tails`` are those of ``divide``. The layers below are the same for all heads of a layer, so they run once.
+    The other heads have the ``gates``. ``tails`` are those of ``divide``. The layers below are the same for all heads
+    of a layer, so they run once.
     """
     state = None if tails[0] is None else model.enter(batch)
     for head in heads.tolist():
@@ -130,6 +132,6 @@ def logits_without(
         without, rest = gates.clone(), tails[layer]
         without[layer, head % model.heads] = 0.0
         if rest is None or state is None:
-            yield head, model.logits(batch, gates=without)
+            yield head, model, {"gates": without}
         else:
-            yield head, rest.logits(batch, gates=without, start=state.hidden)
+            yield head, rest, {"gates": without, "start": state.hidden}

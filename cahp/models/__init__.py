@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.models.description import EXAMPLE, TOKENIZER_FILES
@@ -21,7 +21,7 @@ from cahp.models.identity import (
     name_of,
     preview,
 )
-from cahp.values import Input, OptionError, Precision
+from cahp.values import Input, OptionError, Precision, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -32,6 +32,7 @@ __all__ = [
     "assets",
     "check_builtin",
     "choose_precision",
+    "cut_windows",
     "has_package",
     "identify",
     "load",
@@ -39,6 +40,7 @@ __all__ = [
     "name_of",
     "preview",
     "preview_prompt",
+    "start_token",
     "verify_model",
 ]
 
@@ -77,6 +79,24 @@ def choose_precision(asked: str, device: str) -> Precision:
     from cahp.models import devices
 
     return "bfloat16" if devices.has_bfloat16(devices.find_device(device)) else "float32"
+
+
+def cut_windows(card: ModelCard, texts: Texts, **options: Any) -> Texts:
+    """Cut texts into windows of a language model's tokens; see ``cahp.models.windows.cut_windows``."""
+    from cahp.models import windows
+
+    return windows.cut_windows(card, texts, **options)
+
+
+def start_token(card: ModelCard) -> str:
+    """The token that stands before the first of a text in windows.
+
+    Raises:
+        ModelError: If the model has none.
+    """
+    from cahp.models import windows
+
+    return windows.start_token(card)[1]
 
 
 def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample | None:

@@ -343,7 +343,9 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
 
 def output_head(card: ModelCard) -> Head:
     """The head of a card's network."""
-    return "classification" if card.prompt is None or card.language is None else card.language
+    if card.prompt is not None and card.language is not None:
+        return card.language
+    return "causal" if card.predicts_tokens else "classification"
 
 
 def explain_missing_classes(card: ModelCard, name: str) -> str:

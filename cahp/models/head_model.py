@@ -29,8 +29,9 @@ from cahp.models.devices import batch_size, move_to
 from cahp.models.families import Family, Site
 from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
-from cahp.models.prompting import MAX_LENGTH, ROOM, PromptReader, attach_head
-from cahp.values import DataError, Input, Ints, OptionError, Precision
+from cahp.models.prompting import MAX_LENGTH, ROOM, PromptReader
+from cahp.models.vocabulary import attach_head, hidden_states, logits_at
+from cahp.values import DataError, Input, Ints, OptionError, Precision, Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,9 @@ Tokens = list[dict[str, list[int]]]
 
 
 class HeadModel:
-    """A classifier, or a language model that answers a ``prompt``, whose heads can be gated, watched and cut.
+    """A classifier, or a language model, whose heads can be gated, watched and cut.
+
+    A language model answers a ``prompt``, or ``predicts_tokens`` of windows of text.
 
     The network is in eval mode with frozen weights and is never changed, so one ``HeadModel`` may serve many threads.
     It has ``layers`` with ``heads`` each before pruning; ``head_counts[layer]`` is the current number of heads (uneven
@@ -90,13 +93,19 @@ class HeadModel:
     for models made by surgery or training.
     """
 
-    def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family, predicts_tokens: bool = False
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.tokenizer, self.card, self.family = tokenizer, card, family
         self.layers, self.heads = card.layers, card.heads
         self.verified: Verified | None = None
         #: Makes prompts of texts (None: the model reads the texts themselves).
         self.prompt: PromptReader | None = None
+        #: Whether it is measured on the next tokens of windows of text.
+        self.predicts_tokens = predicts_tokens
+        if predicts_tokens:
+            attach_head(network)
         attach(network, self.layer_modules, family, group=card.group, stack=self.stack)
         if card.prompt is not None and card.language is not None:
             self.prompt = PromptReader(tokenizer, card.prompt, card.language, card.id)
@@ -189,13 +198,17 @@ class HeadModel:
     def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
         """Token ids of each text or pair, in its prompt if there is one, truncated, without padding.
 
-        ``max_length`` limits the text; a prompt comes on top, and is never truncated.
+        ``max_length`` limits the text; a prompt comes on top, and is never truncated. Of a window the last token is
+        left out, which is only predicted.
 
         Raises:
             DataError: If a text has no tokens at all.
         """
         if not inputs:
             return []
+        if any(isinstance(one, Window) for one in inputs):
+            rows = [one.ids[:-1].tolist() for one in inputs if isinstance(one, Window)]
+            return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
         first = [text if isinstance(text, str) else text[0] for text in inputs]
         if self.prompt is not None:
             limit = self.max_length if max_length is None else min(self.max_length, max_length + self.prompt.length)
@@ -262,8 +275,12 @@ class HeadModel:
         start: Tensor | None = None,
         precision: Precision = "float32",
         vocabulary: bool = False,
+        states: bool = False,
     ) -> Tensor:
-        """Class scores ``(b, C)`` of a batch; with ``vocabulary``, a language model's logits ``(b, V)`` of all tokens.
+        """Class scores ``(b, C)`` of a batch; of a language model that predicts tokens, logits ``(b, V)`` of the next.
+
+        With ``vocabulary`` a language model with a prompt gives its logits ``(b, V)`` of all tokens, with ``states``
+        the hidden states ``(b, tokens, hidden)`` before its head.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` with gates for each example, multiply each head's context
         vector before the output projection. ``probe`` gets the attention weights of every layer (a ``PooledProbe``
@@ -303,7 +320,9 @@ class HeadModel:
         # families that write it out (DeBERTa and ESM).
         half = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
         with calling(call), half:
-            if vocabulary and self.prompt is not None:
+            if states:
+                logits = hidden_states(self.network, inputs)
+            elif vocabulary and self.prompt is not None:
                 logits = self.prompt.logits(self.network, inputs)
             else:
                 logits = self.scores(inputs)
@@ -324,6 +343,8 @@ class HeadModel:
         network = self.network if network is None else network
         if self.prompt is not None:
             return self.prompt.scores(network, inputs)
+        if self.predicts_tokens:
+            return logits_at(network, inputs, inputs["attention_mask"].sum(1) - 1, use_cache=False)
         logits: Tensor = network(**inputs).logits
         return logits
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from cahp.cards import Language, ModelCard, Prompt
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
-from cahp.models.description import explain_missing_classes, output_head
+from cahp.models.description import Head, explain_missing_classes, output_head
 from cahp.models.devices import find_device, free_bytes
 from cahp.models.families import FAMILIES, Family
 from cahp.models.gguf import convert_weights
@@ -37,7 +37,8 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         ModelError: If the weights are broken, or there is no trained head and no ``labels``.
     """
     names = labels if labels is not None else card.labels
-    if not names:
+    predicts_tokens = card.predicts_tokens and labels is None
+    if not names and not predicts_tokens:
         raise ModelError(explain_missing_classes(card, card.id))
     where = find_device(device_name)
     needed = 4 * ((card.details or {}).get("parameters") or 0)
@@ -63,13 +64,14 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         with quiet():
             own_head = card.kept is None and not new_head
             stored = read_shapes(weight_files(card.id, folder))
-            wanted = names if card.kept is None else None
-            check_fit(card, stored, names=wanted, own_head=own_head, head=output_head(card))
+            wanted = names or None if card.kept is None else None
+            head = output_head(card) if labels is None else "classification"
+            check_fit(card, stored, names=wanted, own_head=own_head, head=head)
             attention = IMPLEMENTATION if family.interface else "eager"
             if card.kept is not None:
                 network = load_pruned(card.folder, attn_implementation=attention)
             else:
-                network = _load_network(card, names, family, attention, new_head)
+                network = _load_network(card, names, family, attention, new_head, head)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
 
@@ -85,9 +87,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save the model again in float32, or "
             "name another model"
         )
-    tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None)
+    tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None or predicts_tokens)
     _fit_tokenizer(tokenizer, network, card)
-    model = HeadModel(network.to(where), tokenizer, card, family=family)
+    model = HeadModel(network.to(where), tokenizer, card, family=family, predicts_tokens=predicts_tokens)
     if card.kept is not None:
         # Heads are numbered as in the full model.
         for index, (layer, kept) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
@@ -109,24 +111,26 @@ def prompt_reader(folder: str, sha256: str, prompt: Prompt, language: Language, 
     return PromptReader(load_tokenizer(folder, name, prompted=True), prompt, language, name)
 
 
-def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, attention: str, new_head: bool) -> Any:
+def _load_network(
+    card: ModelCard, names: tuple[str, ...], family: Family, attention: str, new_head: bool, head: Head
+) -> Any:
     classes = {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "single_label_classification",
     }
-    network, report = HEADS[output_head(card)].from_pretrained(
+    network, report = HEADS[head].from_pretrained(
         card.folder,
         use_safetensors=True,
         trust_remote_code=False,
         attn_implementation=attention,
         dtype=torch.float32,
-        **(classes if card.prompt is None else {}),
+        **(classes if head == "classification" else {}),
         # A configuration may set these, and a forward pass here must not do them.
         return_dict=True,
         output_attentions=False,
         output_hidden_states=False,
-        **({"use_cache": False} if family.caches and card.prompt is None else {}),
+        **({"use_cache": False} if family.caches and head == "classification" else {}),
         **family.settings,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
@@ -199,7 +203,7 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard) -> None:
             f"{card.id} classifies at its end token ({network.config.eos_token_id}), which its tokenizer does not add "
             "to a text; save the model with its own tokenizer, or correct eos_token_id in config.json"
         )
-    if network.config.pad_token_id is None and card.prompt is None:
+    if network.config.pad_token_id is None and card.prompt is None and not card.predicts_tokens:
         # Causal classifiers compute their answer at the last token before the padding.
         network.config.pad_token_id = tokenizer.pad_token_id
 

@@ -1,26 +1,22 @@
 """A language model as a classifier: texts become prompts, and class scores are logits of the answers' first tokens.
 
-The logits are those at the last token of a prompt, or at its mask. A hook lets the language-model head see only that
-token of each text, since logits of the whole vocabulary for every token would take more memory than the model.
+The logits are those at the last token of a prompt, or at its mask.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any
 from unicodedata import east_asian_width
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cahp.cards import AnswerToken, Language, Prompt, PromptExample
 from cahp.models.description import EXAMPLE
+from cahp.models.vocabulary import logits_at
 from cahp.values import Input, ModelError, OptionError
-
-#: The positions at which the texts of the current call are answered ``(b,)`` (None: not a prompt).
-_at: ContextVar[Tensor | None] = ContextVar("cahp_at", default=None)
 
 #: Characters after which an answer follows without a space.
 _OPENING = "\n\t([{<\"'“‘«„"
@@ -121,16 +117,9 @@ class PromptReader:
 
     def logits(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
         """Logits ``(b, V)`` of the whole vocabulary where each text is answered."""
-        at = self.positions(tensors)
-        token = _at.set(at)
-        try:
-            # Here no next token follows; the exported model still caches keys and values.
-            options = {} if self._mask_id is not None else {"use_cache": False}
-            logits: Tensor = network(**tensors, **options).logits
-        finally:
-            _at.reset(token)
-        # A head without the hook has logits for every token.
-        return logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(len(at), device=at.device), at]
+        # Here no next token follows; the exported model still caches keys and values.
+        options = {} if self._mask_id is not None else {"use_cache": False}
+        return logits_at(network, tensors, self.positions(tensors), **options)
 
     @property
     def scores_code(self) -> str:
@@ -206,21 +195,6 @@ class PromptReader:
                 f"the tokenizer of {self._name} does not know the answer {word!r}; use a more common word"
             )
         return AnswerToken(word, token, shown, len(closed) - first - tail == 1)
-
-
-def attach_head(network: nn.Module) -> None:
-    """Let a language-model head see only the tokens at which texts are answered, in calls that name them."""
-
-    def choose_tokens(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        at = _at.get()
-        if at is None or not args or args[0].ndim != 3:
-            return None
-        hidden: Tensor = args[0]
-        return (hidden[torch.arange(len(at), device=hidden.device), at][:, None], *args[1:])
-
-    head: nn.Module | None = network.get_output_embeddings()  # type: ignore[operator]
-    if head is not None:
-        head.register_forward_pre_hook(choose_tokens)
 
 
 def _shares(lengths: Sequence[int], room: int) -> list[int]:

@@ -24,12 +24,13 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
-from cahp.models.head_model import HeadModel, Tokens
+from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
+from cahp.models.reading import training_losses
 from cahp.models.sketch import quiet
 from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
 from cahp.store import StoredTraining
-from cahp.values import Cancelled, Input, Ints, Progress, Texts, report_progress, silent
+from cahp.values import Cancelled, Input, Ints, Progress, Texts, silent
 
 
 @dataclass(frozen=True)
@@ -149,24 +150,30 @@ def train(
 ) -> list[Epoch]:
     """``optimise`` on the labels of ``texts``, and keep the epoch with the highest accuracy on ``validation``.
 
+    A language model that predicts tokens is trained on the texts themselves; the epoch with the lowest loss is kept.
+
     ``options`` are those of ``optimise``.
     """
     labels = torch.as_tensor(texts.labels, device=model.device)
     held_out = [] if validation is None else model.tokenize(validation.inputs)
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(model.scores(inputs, network), labels[rows])
+        return training_losses(model, network, inputs, labels[rows]).mean()
 
     @torch.no_grad()
     def score(pause: Callable[[], None] | None) -> tuple[float]:
         assert validation is not None
-        right = 0
+        best = 0.0
         for batch in parallel.share(model.batches(held_out)):
             if pause is not None:
                 pause()
+            if model.predicts_tokens:
+                # Without labels, the lowest loss is the best.
+                best -= float(training_losses(model, network, batch.tensors, labels).sum())
+                continue
             predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
-            right += int((predictions == validation.labels[batch.rows]).sum())
-        return (sum(parallel.gather(right)) / len(held_out),)
+            best += int((predictions == validation.labels[batch.rows]).sum())
+        return (sum(parallel.gather(best)) / len(held_out),)
 
     best = None if validation is None else score
     return list(optimise(network, model, texts.inputs, loss=loss, score=best, **options).epochs)
@@ -325,35 +332,6 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     finally:
         if postponed:
             signal.signal(signal.SIGINT, default)
-
-
-def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:
-    """Return the mean KL divergence (nats) of ``logits (n, C)`` from the teacher's, and the share of same answers."""
-    mine, wanted = logits.float().log_softmax(-1), teacher.float().log_softmax(-1)
-    divergence = nn.functional.kl_div(mine, wanted, reduction="batchmean", log_target=True)
-    return float(divergence), float((logits.argmax(-1) == teacher.argmax(-1)).float().mean())
-
-
-def logits_of(
-    model: HeadModel,
-    tokens: Tokens,
-    *,
-    network: Any = None,
-    stage: str = "evaluation",
-    progress: Progress = silent,
-) -> Tensor:
-    """Class scores ``(n, C)`` of each text, in the order of ``tokens``; processes share the work.
-
-    ``network`` replaces the model's own network.
-    """
-    batches = parallel.share(model.batches(tokens))
-    scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
-    for batch in report_progress(batches, stage, progress):
-        with torch.no_grad():
-            logits = model.scores(batch.tensors, network)
-        scores[batch.rows] = logits.float().cpu().numpy()
-    # A text has scores from one process, and 0 from the others.
-    return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)
 
 
 def held_out_rows(count: int, seed: int = 42) -> tuple[Ints, Ints]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from cahp import data, methods, models
+from cahp.answers import Evaluation
 from cahp.cards import ModelCard
 from cahp.goals import Goal
 from cahp.models.description import explain_missing_classes
@@ -32,11 +33,15 @@ from cahp.run.settings import (
     precision_notices,
 )
 from cahp.store import Store, key
-from cahp.values import DataError, Evaluation, Input, ModelError, OptionError, Progress, Texts, silent
+from cahp.values import NO_LABEL, DataError, Input, ModelError, OptionError, Progress, Texts, WindowProtocol, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.training import Watch
+
+
+#: The one class of all windows of a language model.
+ALL = ("all texts",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,11 @@ class Bench:
     def latency_seconds(self) -> float:
         """Seconds that a timing may take."""
         return parse_duration(self.settings.latency_time, "--latency-time")
+
+    @property
+    def protocol(self) -> WindowProtocol | None:
+        """How the evaluation windows of a language model were cut (None: there are none)."""
+        return window_protocol(self.settings, self.card, self.evaluation)
 
     @cached_property
     def length(self) -> int | None:
@@ -132,7 +142,7 @@ def open_bench(
         progress=progress,
         watch=watch,
     )
-    unlabelled, left_out = _read_unlabelled(settings, dataset)
+    unlabelled, left_out = _read_unlabelled(settings, dataset, card)
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
@@ -181,8 +191,36 @@ def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     Raises:
         DataError, OptionError: If labels do not match, or the prompt is not for such texts.
     """
+    if card.predicts_tokens:
+        return _cut_windows(raw, settings, card)
     check_texts(raw, card)
     return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
+
+
+def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> WindowProtocol | None:
+    """Return how windows were cut (None: these are no windows)."""
+    windows = [window for window in texts.windows if not window.copying]
+    if not windows:
+        return None
+    documents = len(np.unique(np.concatenate([window.units for window in windows])))
+    tokens = sum(window.scored for window in windows)
+    stride = settings.stride or settings.window
+    return WindowProtocol(settings.window, stride, models.start_token(card), tokens, documents)
+
+
+def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
+    """Cut the texts of every split into windows; see ``cahp.models.windows.cut_windows``."""
+    if settings.label_map:
+        raise OptionError("--label-map maps labels, which a language model without --answers does not read")
+    if settings.stride is not None and settings.stride > settings.window:
+        raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
+    cut = {"window": settings.window, "stride": settings.stride, "seed": settings.seed}
+    splits = {}
+    for name, texts in raw.splits.items():
+        selects = name == settings.select_split
+        tokens = settings.tokens if selects else settings.eval_tokens
+        splits[name] = replace(models.cut_windows(card, texts, tokens=tokens, copies=not selects, **cut), classes=ALL)
+    return replace(raw, splits=splits, classes=ALL)
 
 
 def check_labels(settings: Settings, dataset: data.Dataset) -> None:
@@ -193,13 +231,14 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     """
     if dataset.labelled:
         return
-    needs = "--labels" if settings.labels else None
+    needs, reads_tokens = "--labels" if settings.labels else None, any(one.windows for one in dataset.splits.values())
     goal = None if settings.goal is None else Goal.parse(settings.goal).kind.outcome
     if goal is not None and OUTCOMES[goal].needs_labels:
         needs = f"--goal {settings.goal}"
-    if RECOVERIES[settings.recover].needs_labels:
+    # The next token serves as the label of a language model.
+    if RECOVERIES[settings.recover].needs_labels and not reads_tokens:
         needs = f"--recover {settings.recover}"
-    if settings.method in methods.names() and methods.need_labels([settings.method]):
+    if settings.method in methods.names() and methods.need_labels([settings.method]) and not reads_tokens:
         needs = f"--method {settings.method}"
     if needs is not None:
         raise OptionError(f"{needs} needs labels, and {dataset.id} has none; leave it out, or use labelled data")
@@ -225,7 +264,7 @@ def check_classifier(settings: Settings, card: ModelCard) -> None:
         ModelError: If it is a plain encoder, or a language model without a prompt.
         OptionError: If two answers of a language model begin with the same token.
     """
-    if not card.labels:
+    if not card.labels and not card.predicts_tokens:
         raise ModelError(explain_missing_classes(card, settings.model))
     models.preview_prompt(card)
 
@@ -239,7 +278,7 @@ def prompt_notices(card: ModelCard) -> tuple[str, ...]:
 def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
     """Return the model's class for each label as the data names it; empty without labels."""
     found: dict[str, str] = {}
-    if not raw.labelled:
+    if not matched.labelled:
         return found
     for split, texts in raw.splits.items():
         labels, first = np.unique(texts.labels, return_index=True)
@@ -267,7 +306,9 @@ def _draw_sample(
     return texts, tuple(f"{split}: {notice}" for notice in notices)
 
 
-def _read_unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] | None, tuple[str, ...]]:
+def _read_unlabelled(
+    settings: Settings, dataset: data.Dataset, card: ModelCard
+) -> tuple[list[Input] | None, tuple[str, ...]]:
     """Return the inputs of recoveries without labels (None: labels are read), and notices about them.
 
     They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts.
@@ -278,14 +319,17 @@ def _read_unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[In
     """
     name = settings.recover_data
     if name is None:
-        there = dataset.split(settings.select_split).inputs
-        return None if settings.labels else _draw_inputs(there, settings), ()
+        texts = dataset.split(settings.select_split)
+        # Windows are drawn already.
+        return None if settings.labels or texts.windows else _draw_inputs(texts.inputs, settings), ()
     found = data.read_inputs(
         name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
     )
     if found and isinstance(found[0], str) is dataset.pairs:
         kinds = ("pairs", "single texts") if dataset.pairs else ("single texts", "pairs")
         raise DataError(f"{name} holds {kinds[1]} and {dataset.id} {kinds[0]}; name a file of {kinds[0]}")
+    if card.predicts_tokens:
+        return _cut_unlabelled(found, dataset, settings, card)
     closed = {one for split, texts in dataset.splits.items() if split != settings.select_split for one in texts.inputs}
     there = [one for one in found if one not in closed]
     taken, lost = _draw_inputs(there, settings), len(found) - len(there)
@@ -293,6 +337,15 @@ def _read_unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[In
     if lost:
         notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)
+
+
+def _cut_unlabelled(
+    found: Sequence[Input], dataset: data.Dataset, settings: Settings, card: ModelCard
+) -> tuple[list[Input], tuple[str, ...]]:
+    texts = Texts(tuple(map(str, found)), None, np.full(len(found), NO_LABEL, dtype=np.int64), ALL)
+    cut = {"window": settings.window, "stride": settings.stride, "seed": settings.seed}
+    taken = models.cut_windows(card, texts, tokens=settings.tokens, **cut).inputs
+    return taken, (f"recovered on {len(taken):,} windows of {settings.recover_data}",)
 
 
 def _draw_inputs(inputs: list[Input], settings: Settings) -> list[Input]:

@@ -24,7 +24,7 @@ from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
-from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts
+from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts, WindowProtocol
 
 SCHEMA = "cahp.run/1"
 
@@ -73,7 +73,7 @@ class SplitRecord:
     def of(cls, split: str, texts: Texts) -> SplitRecord:
         """Describe a sample of a split."""
         counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
-        return cls(split, len(texts), counts if texts.labelled else None, texts.sha256)
+        return cls(split, texts.count, counts if texts.labelled else None, texts.sha256)
 
     def with_id(self, name: str) -> dict[str, Any]:
         """Return the fields, after the ``id`` of the data ``name``, as documents of one split have them."""
@@ -156,7 +156,8 @@ class RunDocument:
 
     ``machine`` describes the machine (None: unknown), ``precision`` the numbers that were computed with. ``steps`` are
     the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
-    the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget.
+    the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget,
+    and ``protocol`` how a language model was measured.
     Causal language models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``,
     the share of attention in their weights.
     """
@@ -188,6 +189,7 @@ class RunDocument:
     steps: tuple[RecoveryStep, ...] = ()
     knee_null: KneeNull | None = None
     goal: ReachedGoal | None = None
+    protocol: WindowProtocol | None = None
     precision: Precisions = field(default_factory=Precisions)
     kv_cache: KvCache | None = None
     speed: GenerationSpeed | None = None

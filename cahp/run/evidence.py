@@ -48,6 +48,9 @@ class HeadEvidence:
         """
         if self._texts.labelled:
             return self._texts
+        if self._texts.windows:
+            # They are all of one class.
+            return replace(self._texts, labels=np.zeros(len(self._texts), dtype=np.int64))
         entry = key("predicted classes", 1, self.card.sha256, self._texts.sha256, self._precision)
         labels = self._resources.found("evaluation", entry, lambda found: found.arrays["labels"].astype(np.int64))
         if labels is None:

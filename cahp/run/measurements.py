@@ -11,14 +11,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cahp import processes as parallel
+from cahp.answers import Evaluation, PartListener, read_answers
 from cahp.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
-from cahp.values import Evaluation, HeadMask, Ints, OptionError, PartListener, Precision, Texts
+from cahp.values import HeadMask, Ints, OptionError, Precision, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
+    from cahp.models.reading import Reader
     from cahp.run.shared_prefixes import SharedPrefixes
 
 #: Texts on which a masked model is compared with the cut one.
@@ -37,6 +39,7 @@ class Measurements:
         self._resources, self.card = resources, resources.card
         self._full: dict[str, Evaluation] = {}
         self._sharing: _Sharing | None = None
+        self._readers: dict[str, Reader] = {}
 
     def evaluate(
         self,
@@ -60,11 +63,13 @@ class Measurements:
         evaluation = self._read_evaluation(name, texts)
         sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
-            if mask is not None and mask.empty_layers:
+            if texts.windows and mask is None and recovered is None:
+                evaluation = self._evaluate_full_windows(texts)
+            elif mask is not None and mask.empty_layers:
                 evaluation = self.evaluate_model(self._resources.model, texts, mask=mask, on_part=on_part)
             elif sharing is not None:
                 with self._resources.timed("evaluation"):
-                    prefixes = sharing.prefixes(self._resources.model, self._precision)
+                    prefixes = sharing.prefixes(self._resources.model, self._precision, self.reader(texts))
                     progress = self._resources.progress
                     evaluation = prefixes.evaluate(mask or self._whole, progress=progress, on_part=on_part)
             else:
@@ -89,16 +94,15 @@ class Measurements:
             return None
         resources = self._resources
         with resources.timed("evaluation"):
-            return sharing.prefixes(resources.model, self._precision).glimpse(mask, progress=resources.progress)
+            prefixes = sharing.prefixes(resources.model, self._precision, self.reader(texts))
+            return prefixes.glimpse(mask, progress=resources.progress)
 
     def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
         digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
         return key("evaluation", 3, *digests, self._precision)
 
     def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
-        return self._resources.found(
-            "evaluation", name, lambda entry: Evaluation(entry.arrays["scores"], texts.labels, texts.classes)
-        )
+        return self._resources.found("evaluation", name, lambda entry: read_answers(entry.arrays["scores"], texts))
 
     @property
     def _whole(self) -> HeadMask:
@@ -130,7 +134,34 @@ class Measurements:
 
         options: dict[str, Any] = {"precision": self._precision, "progress": self._resources.progress}
         with self._resources.timed("evaluation"):
-            return evaluate(model, texts, mask=mask, on_part=on_part, **options)
+            return evaluate(model, texts, mask=mask, on_part=on_part, reader=self.reader(texts), **options)
+
+    def reader(self, texts: Texts) -> Reader:
+        """Return what reads answers to ``texts``, for windows with the final states of the full model."""
+        from cahp.models.reading import Reader, final_states
+
+        if not texts.windows:
+            return Reader(texts)
+        if texts.sha256 not in self._readers:
+            model, name = self._resources.model, key("states", 1, self.card.sha256, texts.sha256, self._precision)
+            states = self._resources.found("evaluation", name, lambda entry: entry.arrays["states"])
+            if states is None:
+                tokens, progress = model.tokenize(texts.inputs), self._resources.progress
+                states = final_states(model, tokens, precision=self._precision, progress=progress)
+                self._resources.keep(name, {"states": states})
+            # They take some memory, and only one set of texts is compared at a time.
+            self._readers = {texts.sha256: Reader(texts, full=model, states=states)}
+        return self._readers[texts.sha256]
+
+    def _evaluate_full_windows(self, texts: Texts) -> Evaluation:
+        from cahp.stages.evaluation import evaluate_batches
+
+        model = self._resources.model
+        with self._resources.timed("evaluation"):
+            reader, batches = self.reader(texts), model.batches(model.tokenize(texts.inputs))
+            return evaluate_batches(
+                batches, lambda number: reader.full_answers(batches[number], precision=self._precision), texts
+            )
 
     def difference(self, mask: HeadMask, texts: Texts) -> float | None:
         """Return the largest difference between the logits of the masked and the cut model on a few texts.
@@ -145,7 +176,9 @@ class Measurements:
         from cahp.models.selftest import compare_masked_and_cut
 
         model = self._resources.model
-        return compare_masked_and_cut(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED_TEXTS])))
+        # A window has as many tokens as many texts.
+        compared = texts.inputs[: 1 if texts.windows else _COMPARED_TEXTS]
+        return compare_masked_and_cut(model, mask, model.batches(model.tokenize(compared)))
 
     def costs(
         self,
@@ -253,12 +286,13 @@ class _Sharing:
             if self._prefixes is not None:
                 self._prefixes.forget(mask)
 
-    def prefixes(self, model: HeadModel, precision: Precision) -> SharedPrefixes:
+    def prefixes(self, model: HeadModel, precision: Precision, reader: Reader) -> SharedPrefixes:
         from cahp.run.shared_prefixes import SharedPrefixes
 
         with self._lock:
             if self._prefixes is None:
-                self._prefixes = SharedPrefixes(model, self.texts, self._masks.values(), precision=precision)
+                masks = self._masks.values()
+                self._prefixes = SharedPrefixes(model, self.texts, masks, precision=precision, reader=reader)
             return self._prefixes
 
 

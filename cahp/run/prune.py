@@ -291,6 +291,7 @@ def _document(
         kv_cache=KvCache.of(bench.card.cache, mask),
         speed=None if costs is None else costs.speed,
         attention_weights=None if bench.card.cache is None else bench.card.attention_weights,
+        protocol=bench.protocol,
     )
 
 

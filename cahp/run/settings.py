@@ -186,6 +186,16 @@ class Settings:
     eval_limit: int | None = option(
         1000, "Number of evaluation texts.", "evaluate recover export premise", low=1, high=MOST, link="choice"
     )
+    window: int = option(
+        256, "Tokens of a window, on which a language model without --answers is measured.", _TEXTS, low=8, high=1 << 20
+    )
+    stride: int | None = option(
+        None, "Tokens between the starts of two windows; the default is the window, without overlap.", _TEXTS, low=1
+    )
+    tokens: int = option(
+        8192, "Number of calibration tokens of a language model.", "recover export compare premise", low=16, high=MOST
+    )
+    eval_tokens: int = option(4096, "Number of evaluation tokens of a language model.", _TEXTS, low=16, high=MOST)
     budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", "premise", unit="heads")
     goal: str | None = option(
         None,
@@ -290,6 +300,7 @@ PROMPT = ("prompt", "answers")
 IN_DIGESTS = (
     *("model", "data", "limit", "sample", "select_split", "eval_split", "eval_limit"),
     *(*COLUMNS, "label_map", *PROMPT),
+    *("window", "stride", "tokens", "eval_tokens"),
 )
 
 

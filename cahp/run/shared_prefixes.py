@@ -9,10 +9,12 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
+from cahp.answers import Evaluation, PartListener, read_answers
 from cahp.models.head_model import Batch, HeadModel
+from cahp.models.reading import Reader
 from cahp.models.surgery import cut, tail
 from cahp.stages.evaluation import evaluate_batches
-from cahp.values import Evaluation, HeadMask, Ints, PartListener, Precision, Progress, Texts, silent
+from cahp.values import HeadMask, Ints, Precision, Progress, Texts, silent
 
 #: Memory for hidden states, in bytes.
 ROOM = 512 << 20
@@ -46,15 +48,17 @@ class SharedPrefixes:
         *,
         precision: Precision = "float32",
         room: int = ROOM,
+        reader: Reader | None = None,
     ) -> None:
-        masks = list(masks)
+        masks, reader = list(masks), reader or Reader(texts)
         others = model.batches(model.tokenize(texts.inputs))
         some = others[1::_GLIMPSED] if len(others) >= _FEWEST_BATCHES else []
         if some:
             del others[1::_GLIMPSED]
         self._model, self._texts = model, texts
         self._some, self._others = (
-            _Part(texts, part, masks, precision, room * sum(map(len, part)) // len(texts)) for part in (some, others)
+            _Part(texts, part, masks, precision, room * sum(map(len, part)) // len(texts), reader)
+            for part in (some, others)
         )
         self._glimpses: dict[str, Evaluation] = {}
 
@@ -78,7 +82,7 @@ class SharedPrefixes:
         others = self._others.answers(mask, pruned, lambda stage, done, _: progress(stage, before + done, total))
         self._glimpses.pop(mask.sha256, None)
         # Each text is evaluated in one part, and is 0 in the other.
-        return Evaluation(some.scores + others.scores, some.labels, some.classes)
+        return read_answers(some.scores + others.scores, self._texts)
 
     def forget(self, mask: HeadMask) -> None:
         """Forget a mask that was evaluated elsewhere."""
@@ -97,8 +101,15 @@ class _Part:
     """Evaluates the texts of some batches; all other texts are 0."""
 
     def __init__(
-        self, texts: Texts, batches: Sequence[Batch], masks: Iterable[HeadMask], precision: Precision, room: int
+        self,
+        texts: Texts,
+        batches: Sequence[Batch],
+        masks: Iterable[HeadMask],
+        precision: Precision,
+        room: int,
+        reader: Reader,
     ) -> None:
+        self._read = reader.read
         self._texts, self._batches, self._precision, self._room = texts, batches, precision, room
         self.rows: Ints = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
         self._places: dict[tuple[int, bytes], int] = {}
@@ -125,7 +136,8 @@ class _Part:
 
         def scores(number: int) -> Tensor:
             places = iter(path[depth:])
-            return rest.logits(
+            return self._read(
+                rest,
                 self._batches[number],
                 start=states.popleft() if states else None,
                 leaving=(lambda hidden: self._keep(left, next(places), hidden)) if left else None,

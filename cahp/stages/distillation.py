@@ -11,15 +11,9 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.models.head_model import HeadModel
+from cahp.models.reading import Teacher
 from cahp.models.surgery import separate
-from cahp.models.training import (
-    Schedule,
-    Watch,
-    compare_answers,
-    held_out_rows,
-    logits_of,
-    optimise,
-)
+from cahp.models.training import Schedule, Watch, held_out_rows, optimise
 from cahp.models.training_state import Left, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
 from cahp.store import StoredTraining
@@ -59,7 +53,6 @@ def distill(
     """
     learned, held_out = held_out_rows(len(inputs), seed)
     tokens = model.tokenize(inputs)
-    kept_back = [tokens[row] for row in held_out]
     network = separate(start).network.requires_grad_(True)
     # Most words do not occur in the few texts.
     network.get_input_embeddings().requires_grad_(False)
@@ -68,12 +61,11 @@ def distill(
     texts = len(learned), labels is not None, len(held_out)
     unmeasured = DistillReport(False, f"{no_time}: {called} stays", *texts, None, None, ())
     try:
-        wanted = logits_of(model, tokens, stage=TEACHER, progress=bounded)
+        teacher = Teacher(model, tokens, stage=TEACHER, progress=bounded)
 
         def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
             between: Progress = bounded if pause is None else lambda *_: pause()
-            answers = logits_of(start, kept_back, network=network, progress=between)
-            divergence, same = compare_answers(answers, wanted[held_out])
+            divergence, same = teacher.compare(start, held_out, network=network, progress=between)
             return -divergence, same
 
         ready = 0.0 if left is None else left()
@@ -81,14 +73,12 @@ def distill(
     except TimeIsUp:
         return start, unmeasured
     scoring = 0.0 if left is None else ready - left()
-    softened = (wanted[learned] / TEMPERATURE).log_softmax(-1)
     known = None if labels is None else torch.as_tensor(labels[learned], device=model.device)
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        logits = model.scores(inputs, network)
-        mine = (logits / TEMPERATURE).log_softmax(-1)
-        total = TEMPERATURE**2 * nn.functional.kl_div(mine, softened[rows], reduction="batchmean", log_target=True)
-        return total if known is None else total + nn.functional.cross_entropy(logits, known[rows])
+        numbers = rows.cpu().numpy()
+        given = None if known is None else known[rows]
+        return teacher.loss(network, inputs, learned[numbers], temperature=TEMPERATURE, labels=given)
 
     made = optimise(
         network,

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.values import Evaluation, HeadMask, PartListener, Precision, Progress, Texts, silent
+from cahp.answers import Evaluation, PartListener, answer_shape, read_answers
+from cahp.values import HeadMask, Precision, Progress, Texts, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cahp.models.head_model import Batch, HeadModel
+    from cahp.models.reading import Reader
 
 #: Smallest gain in accuracy by permuted labels that is worth a warning.
 _SUSPICIOUS = 0.15
@@ -27,57 +29,62 @@ def evaluate(
     precision: Precision = "float32",
     progress: Progress = silent,
     on_part: PartListener | None = None,
+    reader: Reader | None = None,
 ) -> Evaluation:
     """Predictions of ``model`` on ``texts``, without the heads that ``mask`` drops.
+
+    A language model is compared with the full model of the ``reader`` (None: it is the full model).
 
     Progress counts examples; the callback may stop the work between batches. ``on_part`` receives the predictions so
     far. Several processes share the batches, and each gets all predictions.
     """
-    gates = None if mask is None else model.gates(mask.keep)
+    from cahp.models.reading import Reader
+
+    gates, read = None if mask is None else model.gates(mask.keep), (reader or Reader(texts)).read
     batches = parallel.share(model.batches(model.tokenize(texts.inputs)))
     if on_part is not None:
         # Batches are ordered by length, but every part should have texts of all lengths.
         batches = [batches[number] for number in np.random.default_rng(0).permutation(len(batches))]
     part = evaluate_batches(
         batches,
-        lambda number: model.logits(batches[number], gates=gates, precision=precision),
+        lambda number: read(model, batches[number], gates=gates, precision=precision),
         texts,
         progress=progress,
         on_part=on_part,
     )
     # A text has scores from one process, and 0 from the others.
-    return Evaluation(parallel.total(part.scores), texts.labels, texts.classes)
+    return read_answers(parallel.total(part.scores), texts)
 
 
 def evaluate_batches(
     batches: Sequence[Batch],
-    logits_of: Callable[[int], Tensor],
+    read: Callable[[int], Tensor],
     texts: Texts,
     *,
     progress: Progress = silent,
     on_part: PartListener | None = None,
 ) -> Evaluation:
-    """Predictions on ``texts`` from the class scores ``(b, C)`` that ``logits_of`` returns for a batch's number.
+    """Predictions on ``texts`` from what a ``Reader`` returns for a batch, which ``read`` takes by its number.
 
     ``on_part`` is called after the first batch and whenever the texts so far have grown by half.
     """
-    scores = np.zeros((len(texts), len(texts.classes)), dtype=np.float32)
+    scores = np.zeros((len(texts), *answer_shape(texts)), dtype=np.float32)
     total, done, reported = sum(map(len, batches)), 0, 0
-    logits_of_batches: list[Tensor] = []
+    answers: list[Tensor] = []
     for number, batch in enumerate(batches):
         progress("evaluation", done, total)
-        logits_of_batches.append(logits_of(number).float())
+        answers.append(read(number))
         done += len(batch)
         if on_part is not None and 1.5 * reported <= done < total:
             reported = done
             rows = np.concatenate([one.rows for one in batches[: number + 1]])
-            part = np.concatenate([logits.cpu().numpy() for logits in logits_of_batches])
-            on_part(rows, Evaluation(part, texts.labels[rows], texts.classes))
+            part = np.concatenate([answer.cpu().numpy() for answer in answers])
+            on_part(rows, read_answers(part, texts.take(rows)))
     # Copied at the end, so that a device does not wait for the processor between batches.
-    for batch, logits in zip(batches, logits_of_batches, strict=True):
-        scores[batch.rows] = logits.cpu().numpy()
+    for batch, answer in zip(batches, answers, strict=True):
+        scores[batch.rows] = answer.cpu().numpy()
     progress("evaluation", done, total)
-    return Evaluation(scores, texts.labels, texts.classes)
+    return read_answers(scores, texts)
 
 
 def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | None:

@@ -14,13 +14,12 @@ from torch import Tensor
 from cahp.models.devices import float64_device
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
+from cahp.models.reading import Teacher
 from cahp.models.surgery import cut, separate
 from cahp.models.training import (
     Schedule,
     Watch,
-    compare_answers,
     held_out_rows,
-    logits_of,
     train,
 )
 from cahp.models.training_state import Epoch
@@ -277,7 +276,7 @@ def refit(
     if model.card.no_refit:
         raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     learned = choose_inputs(inputs, seed=seed)
-    tokens = model.tokenize([inputs[row] for row in held_out_rows(len(inputs), seed)[1]])
+    held_out = [inputs[row] for row in held_out_rows(len(inputs), seed)[1]]
     plain, at = cut(model, mask), (0, 1)
 
     def watch(stage: str, done: int, total: int) -> None:
@@ -285,19 +284,20 @@ def refit(
         at = done, total
         progress(stage, done, total)
 
-    def answer(one: HeadModel) -> Tensor:
-        # It may be stopped here too, and the progress does not go back.
-        return logits_of(one, tokens, progress=lambda *_: progress(STAGE, *at))
+    # It may be stopped in a comparison too, and the progress does not go back.
+    def pause(stage: str, done: int, total: int) -> None:
+        progress(STAGE, *at)
 
-    wanted, answers = answer(model), answer(plain)
-    before, form = compare_answers(answers, wanted)[0], CLOSED_FORMS[recovery.name]
+    teacher = Teacher(model, model.tokenize(held_out), progress=pause)
+    before, form = teacher.compare(plain, progress=pause)[0], CLOSED_FORMS[recovery.name]
     for attempt in [{"ridge": ridge} for ridge in form.ridges] or [{}]:
         refitted = form.make(model, mask, learned, progress=watch, **attempt)
-        after = compare_answers(answer(refitted), wanted)[0]
+        after = teacher.compare(refitted, progress=pause)[0]
         if accepted := recovery.baseline or after < before:
             break
+    words = "windows" if model.predicts_tokens else "texts"
     reason = (
-        f"KL divergence {after:.3f} nats on {len(tokens)} held-out texts after {recovery.noun}, {before:.3f} before"
+        f"KL divergence {after:.3f} nats on {len(held_out)} held-out {words} after {recovery.noun}, {before:.3f} before"
         f"{'' if accepted else ': the old weights stay'}"
     )
     report = RefitReport(accepted, reason, len(learned), attempt.get("ridge"), before, after, recovery.name)

@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from cahp import processes as parallel
 from cahp.models.attention import Probe
 from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.pooling import PooledProbe
+from cahp.models.reading import losses
 from cahp.values import Floats, HeadMask, Ints, Progress, Texts, report_progress, silent
 
 STAGE = "salience"
@@ -65,10 +66,9 @@ def example_gradients(
     for batch in report_progress(batches, STAGE, progress):
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
         probe = watch(batch, texts.labels[batch.rows]) if watch else None
-        logits = model.logits(batch, gates=gates, probe=probe)
         # In the sum, the loss of each example depends only on its own gates.
         rows = move_to(torch.as_tensor(batch.rows), model.device)
-        loss = nn.functional.cross_entropy(logits, labels[rows], reduction="sum")
+        loss = losses(model, batch, labels[rows], gates=gates, probe=probe).sum()
         (gradient,) = torch.autograd.grad(loss, gates)
         found.append(gradient)
     # Copied at the end, so that a device does not wait for the processor between batches.

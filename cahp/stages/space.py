@@ -42,8 +42,13 @@ def features(signatures: Signatures, *, progress: Progress = silent) -> NDArray[
     univariate normal distributions, with ``BD`` their Bhattacharyya distance (arXiv 2606.19150, section
     "feature space"). Pairs with a class that has no examples are zero. ``progress`` is called
     after every pair.
+
+    Texts of one class, such as those of a language model, have nothing to separate: the features are then the square
+    roots of the mean map, ``(N, D)``, whose distances are Hellinger's. This extends the method.
     """
     heads, classes, cells = signatures.mean.shape
+    if classes == 1:
+        return np.sqrt(signatures.mean[:, 0]).astype(np.float32)
     matrix = np.zeros((heads, math.comb(classes, 2) * cells), dtype=np.float32)
     for pair, separation in _separations(signatures, progress):
         matrix[:, pair * cells : (pair + 1) * cells] = separation
@@ -73,7 +78,7 @@ def space(
     """
     _check(signatures)
     heads, classes, cells = signatures.mean.shape
-    size = heads * math.comb(classes, 2) * cells * np.dtype(np.float32).itemsize
+    size = heads * max(1, math.comb(classes, 2)) * cells * np.dtype(np.float32).itemsize
     build = features if size <= size_limit else _isometric
     points = build(signatures, progress=progress)
     # t-SNE divides by the spread of the points: without any, it can take the whole process down.
@@ -104,12 +109,12 @@ def _check(signatures: Signatures) -> None:
     seen = int((signatures.counts > 0).sum())
     if heads < 3:
         raise SpaceError(f"{heads} heads cannot be clustered, which takes 3; choose a method that scores heads")
-    if seen < 2:
+    if seen < min(2, classes):
         raise SpaceError(
             f"{seen} of {classes} classes have examples, which is not enough to compare heads; "
             "give examples of at least two classes"
         )
-    if cells * math.comb(seen, 2) < 2:
+    if cells * max(1, math.comb(seen, 2)) < 2:
         raise SpaceError("one feature per head does not span a plane; choose a larger pool size")
     if not (np.isfinite(signatures.mean).all() and np.isfinite(signatures.m2).all()):
         raise SpaceError("the attention maps are not finite; load the model in float32 and check its weights")

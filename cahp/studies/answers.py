@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cahp.answers import Evaluation
 from cahp.outcomes import OUTCOMES, accuracy_change, changed_rows, wilson
 from cahp.run.latency_worker import LatencyWorker
 from cahp.stages.selection import top
 from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, Subject
-from cahp.values import Estimate, Evaluation, HeadMask, OptionError, Progress, silent
+from cahp.values import Estimate, HeadMask, OptionError, Progress, silent
 from cahp.words import number, percent, signed
 
 #: The stage that progress names, which counts variants of the model.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cahp.answers import Evaluation
 from cahp.costs import CacheShape, Cost
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import HEADLINES, Outcomes, finite, measure
@@ -20,7 +21,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
-from cahp.values import BudgetError, Estimate, Evaluation, HeadMask, Ints, Progress, Selection, silent
+from cahp.values import BudgetError, Estimate, HeadMask, Ints, Progress, Selection, silent
 
 #: Number of budgets at which latency is measured; in between it is nearly a straight line.
 TIMED = 8

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.methods.ablation import divide, logits_without
+from cahp.methods.ablation import calls_without, divide
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
 from cahp.run.prune import choose
@@ -201,15 +201,16 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
         return model, divide(model), model.batches(model.tokenize(texts.inputs))
 
     def remove(first: int | None, others: Ints) -> NDArray[np.float64]:
-        (model, tails, batches), at = prepare(), done
+        (model, tails, batches), at, reader = prepare(), done, bench.measurements.reader(texts)
         keep = np.arange(model.layers * model.heads).reshape(model.layers, model.heads) != first
         scores = np.zeros((len(others), *full.scores.shape), dtype=np.float32)
         with torch.inference_mode():
             for batch in batches:
-                for place, (_, logits) in enumerate(logits_without(model, tails, batch, model.gates(keep), others)):
+                calls = calls_without(model, tails, batch, model.gates(keep), others)
+                for place, (_, rest, call) in enumerate(calls):
                     progress(STAGE, at, total)
                     at += len(batch)
-                    scores[place, batch.rows] = logits.float().cpu().numpy()
+                    scores[place, batch.rows] = reader.read(rest, batch, **call).cpu().numpy()
         return np.stack([replace(full, scores=one).divergences(full) for one in scores])
 
     tables = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.answers import Evaluation
 from cahp.cards import ModelCard
 from cahp.data.tables import join_quoted
 from cahp.outcomes import accuracy_change
@@ -14,7 +15,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.studies.budget_sweep import recovered_by
-from cahp.values import DataError, Estimate, Evaluation, HeadMask, Texts
+from cahp.values import DataError, Estimate, HeadMask, Texts
 from cahp.words import side_by_side
 
 

@@ -13,9 +13,10 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cahp import models
+from cahp.answers import Evaluation
 from cahp.outcomes import measure
 from cahp.stages.evaluation import evaluate
-from cahp.values import Evaluation, HeadMask
+from cahp.values import HeadMask
 
 TEXTS = fakes.sentences(60)
 #: The module path of each layer's output projection.

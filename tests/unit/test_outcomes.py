@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from documents import answers
 
+from cahp.answers import Evaluation, TokenEvaluation
 from cahp.files import json_text
 from cahp.outcomes import (
     OUTCOMES,
@@ -24,12 +25,12 @@ from cahp.outcomes import (
     wilson,
 )
 from cahp.run.document import RunDocument
-from cahp.values import CahpError, Estimate, Evaluation, Unit
+from cahp.values import CahpError, Estimate, Unit, Window
 
 # --- the table
 
 
-@pytest.mark.parametrize("name", OUTCOMES)
+@pytest.mark.parametrize("name", [name for name, row in OUTCOMES.items() if row.needs != "tokens"])
 def test_every_outcome_has_a_label_and_estimates_in_its_unit(name: str) -> None:
     row = OUTCOMES[name]
     full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 0, 1, 1], [0, 0, 1, 1])
@@ -43,9 +44,44 @@ def test_every_outcome_has_a_label_and_estimates_in_its_unit(name: str) -> None:
 
 def test_without_the_full_model_only_outcomes_that_need_no_comparison_are_measured() -> None:
     full, pruned = answers([0, 1], [0, 0]), answers([0, 0], [0, 0])
-    assert list(measure(pruned, full=full)) == list(OUTCOMES)
-    assert list(measure(pruned)) == [name for name, row in OUTCOMES.items() if not row.difference]
+    rows = {name: row for name, row in OUTCOMES.items() if row.needs != "tokens"}
+    assert list(measure(pruned, full=full)) == list(rows)
+    assert list(measure(pruned)) == [name for name, row in rows.items() if not row.difference]
     assert set(measure(pruned, full=full)) - set(measure(pruned)) == {"kl", "agreement", "accuracy_change"}
+
+
+def windows(*lengths: int) -> tuple[Window, ...]:
+    """Windows of so many tokens, of a document each, and one of repeated random tokens."""
+    texts = [
+        Window("", np.arange(length + 1), np.full(length, number), np.full(length, 4))
+        for number, length in enumerate(lengths)
+    ]
+    return (*texts, Window("", np.arange(5), np.zeros(2), np.zeros(2), copying=True))
+
+
+def test_a_language_model_has_outcomes_over_tokens_and_intervals_over_documents() -> None:
+    cut, rng = windows(3, 1, 2, 2, 3, 1, 2, 2), np.random.default_rng(0)
+    scores = rng.random((9, 3, 3)).astype(np.float32)
+    scores[..., 2] = rng.integers(5, size=(9, 3))
+    found = TokenEvaluation(scores, np.full(9, -1), ("all texts",), cut)
+    full = replace(found, scores=np.where([False, False, True], np.float32(1), scores))
+    outcomes, rows = measure(found, full=full), [(row, 3 - one.scored) for row, one in enumerate(cut[:-1])]
+    assert list(outcomes) == ["kl", "agreement", "perplexity", "bits_per_byte", "copying", "nll"]
+    of_tokens = np.concatenate([scores[row, begin:] for row, begin in rows])
+    assert len(of_tokens) == 16
+    assert outcomes["kl"].value == pytest.approx(of_tokens[:, 0].mean(), rel=1e-6)
+    assert outcomes["agreement"].value == pytest.approx((of_tokens[:, 2] == 1).mean())
+    assert outcomes["perplexity"].value == pytest.approx(np.exp(of_tokens[:, 1].mean()), rel=1e-6)
+    assert outcomes["bits_per_byte"].value == pytest.approx(of_tokens[:, 1].sum() / (16 * 4) / np.log(2), rel=1e-6)
+    assert outcomes["copying"].value == pytest.approx(scores[8, 1:, 1].mean(), rel=1e-6)
+    assert {one.n for name, one in outcomes.items() if name != "copying"} == {8}
+    assert all(one.low <= one.value <= one.high for one in outcomes.values())
+
+
+def test_tokens_of_few_documents_have_intervals_over_windows() -> None:
+    one = Window("", np.arange(4), np.zeros(3), np.ones(3))
+    found = TokenEvaluation(np.ones((4, 3, 3), dtype=np.float32), np.full(4, -1), (), (one,) * 4)
+    assert measure(found)["nll"].n == 4
 
 
 # --- measuring

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cahp.answers import Evaluation
 from cahp.head_statistics import Clustering, Signatures
-from cahp.values import Estimate, Evaluation, HeadMask, Texts, digest, report_progress
+from cahp.values import Estimate, HeadMask, Texts, digest, report_progress
 
 
 def statistics(values: np.ndarray, labels: np.ndarray, classes: int) -> Signatures:

@@ -117,6 +117,7 @@ def train_gates(
     from torch import nn
 
     from cahp.models.head_model import Batch
+    from cahp.models.reading import losses
     from cahp.models.surgery import separate
     from cahp.models.training import Schedule, optimise
 
@@ -147,7 +148,7 @@ def train_gates(
         tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         batch = Batch(rows.numpy(), tensors["attention_mask"].sum(1), tensors)
         gates = draw(parameters.double(), uniform(), next(finished) / steps).float().to(model.device)
-        total = nn.functional.cross_entropy(model.logits(batch, gates=gates), labels[rows].to(model.device))
+        total = losses(model, batch, labels[rows].to(model.device), gates=gates).mean()
         return total if penalty is None else total + penalty(parameters.double()).float().to(model.device)
 
     def after(step: int) -> None:

@@ -32,7 +32,7 @@ def test_premise_prints_costs_a_verdict_and_its_document(
     assert {kind: interaction[kind]["n"] for kind in ("within", "between")} == document["pairs"]
     assert 0 < interaction["difference"]["p"] <= 1
     assert document["verdict"] in premise.VERDICTS
-    monkeypatch.setattr(premise, "logits_without", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(premise, "calls_without", lambda *_: pytest.fail("measured again"))
     lines = call(*words).out.splitlines()
     assert lines[0].endswith("clusters, n = 20 texts of validation")
     assert f"verdict: {premise.VERDICTS[document['verdict']]}" in "\n".join(lines)

@@ -257,8 +257,9 @@ def test_what_cannot_be_asked_says_why(tmp_path: Path) -> None:
     causal = fakes.save_language_model(tmp_path / "causal")
     with pytest.raises(OptionError, match=r"answers after the prompt; leave {mask} out"):
         cahp.load(str(causal), prompt=fakes.PROMPTS["masked"], answers=fakes.ANSWERS)
-    with pytest.raises(ModelError, match=r'a causal language model without a classification head; .* --prompt "{text}'):
-        cahp.load(str(causal))
+    gap = fakes.save_language_model(tmp_path / "gap", "masked")
+    with pytest.raises(ModelError, match=r'a masked language model without a classification head; .* --prompt "{text}'):
+        cahp.load(str(gap))
     classifier, asked = fakes.save_model(tmp_path / "classifier"), Prompt("{text} it was", fakes.ANSWERS)
     with pytest.raises(OptionError, match=r"is a classifier \(bad, good\) and needs no prompt"):
         identify(str(classifier), prompt=asked)

@@ -71,8 +71,8 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     document = RunDocument.from_json({"a later version's": 1, **dict(reversed(run.items()))})
     said = json.loads(json_text(document.to_json()))
     measured = list(run).index("delta") + 1
-    later = ["clusters", "report", "notices", "distill", "machine", "steps", "knee_null", "goal", "precision"]
-    later += ["kv_cache", "speed", "attention_weights"]
+    later = ["clusters", "report", "notices", "distill", "machine", "steps", "knee_null", "goal"]
+    later += ["protocol", "precision", "kv_cache", "speed", "attention_weights"]
     assert list(said) == [*list(run)[:measured], "outcomes", *list(run)[measured:], *later]
     assert list(said["model"]) == list(run["model"])
     assert RunDocument.from_json(said) == document
@@ -102,6 +102,7 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         "steps": [],
         "knee_null": None,
         "goal": None,
+        "protocol": None,
         "precision": {"evaluation": "float32", "signatures": "float32"},
         "kv_cache": None,
         "speed": None,

@@ -14,6 +14,7 @@ import pytest
 from clusters import ratio_of
 
 from cahp import costs, models
+from cahp.answers import Evaluation
 from cahp.cards import ModelCard
 from cahp.costs import Cost, Costs, Timing
 from cahp.models.head_model import HeadModel
@@ -29,18 +30,7 @@ from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store, key
-from cahp.values import (
-    CahpError,
-    Cancelled,
-    DataError,
-    Evaluation,
-    HeadMask,
-    Ints,
-    OptionError,
-    Precision,
-    Precisions,
-    Texts,
-)
+from cahp.values import CahpError, Cancelled, DataError, HeadMask, Ints, OptionError, Precision, Precisions, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -25,7 +25,7 @@ from cahp.values import DataError, HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-NEEDS_LABELS = {name for name, row in OUTCOMES.items() if row.needs_labels}
+NEEDS_MORE = {name for name, row in OUTCOMES.items() if row.needs}
 TEXTS = fakes.sentences(160, seed=3)
 
 
@@ -71,7 +71,7 @@ def test_a_run_measures_kl_and_agreement_as_transformers_alone_does(
     assert measured["kl"].value == pytest.approx((np.exp(p) * (p - q)).sum(axis=1).mean(), abs=1e-4)
     assert measured["agreement"].value == (p.argmax(1) == q.argmax(1)).mean()
     for outcomes in run.document.outcomes.values():
-        assert outcomes.keys() == OUTCOMES.keys() - NEEDS_LABELS
+        assert outcomes.keys() == OUTCOMES.keys() - NEEDS_MORE
     written = json.loads(json_text(run.document.to_json()))
     assert written["data"]["labelled"] is False
     assert written["data"]["select"]["class_counts"] is None

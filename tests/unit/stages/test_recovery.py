@@ -12,8 +12,9 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.reading import compare_answers
 from cahp.models.surgery import cut
-from cahp.models.training import Schedule, compare_answers, held_out_rows
+from cahp.models.training import Schedule, held_out_rows
 from cahp.recoveries import QUICK, RECOVERIES, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate

@@ -11,6 +11,7 @@ import pytest
 from clusters import ratio_of
 from documents import answers
 
+from cahp.answers import Evaluation
 from cahp.costs import Cost, Costs, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
@@ -18,7 +19,7 @@ from cahp.run.recovered import Refitted
 from cahp.studies.answers import Answer, measure
 from cahp.studies.head_habits import sample_of
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
-from cahp.values import Cancelled, Evaluation, HeadMask, OptionError, Progress, Texts
+from cahp.values import Cancelled, HeadMask, OptionError, Progress, Texts
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.

@@ -99,7 +99,7 @@ def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.Monke
     calls.clear()
     document = measure(bench, pairs=30)
     assert 0 < calls[0][1] <= calls[0][2] / 2
-    monkeypatch.setattr(module, "logits_without", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(module, "calls_without", lambda *_: pytest.fail("measured again"))
     assert measure(bench, pairs=30) == document
     assert document["pairs"]["within"] + document["pairs"]["between"] == 30
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cahp.answers import Evaluation
 from cahp.cards import ModelCard
 from cahp.head_statistics import Signatures
 from cahp.run.settings import Settings
@@ -15,7 +16,7 @@ from cahp.stages.space import space
 from cahp.store import Store
 from cahp.studies import stability as module
 from cahp.studies.stability import Stability, measure_choices, shards, stability
-from cahp.values import Evaluation, HeadMask, SpaceError, Texts
+from cahp.values import HeadMask, SpaceError, Texts
 
 
 def resampled(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:

@@ -1,0 +1,242 @@
+"""Read the answers of models: class scores, or at each token of a window what a language model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cahp import processes as parallel
+from cahp.answers import DIVERGENCE, PREDICTION
+from cahp.models.devices import move_to
+from cahp.models.head_model import Batch, HeadModel, Tokens
+from cahp.models.vocabulary import (
+    Reference,
+    has_linear_logits,
+    hidden_states,
+    linearise,
+    read_tokens,
+    same_head,
+    token_losses,
+)
+from cahp.values import Ints, Precision, Progress, Texts, report_progress, silent
+
+
+def final_states(
+    model: HeadModel,
+    tokens: Tokens,
+    *,
+    precision: Precision = "float32",
+    stage: str = "evaluation",
+    progress: Progress = silent,
+) -> NDArray[np.float32]:
+    """The hidden states ``(n, tokens, hidden)`` before the head of a language model; processes share the work."""
+    longest = max((len(entry["input_ids"]) for entry in tokens), default=0)
+    states = np.zeros((len(tokens), longest, model.card.hidden), dtype=np.float32)
+    for batch in report_progress(parallel.share(model.batches(tokens)), stage, progress):
+        with torch.no_grad():
+            hidden = model.logits(batch, states=True, precision=precision).float().cpu().numpy()
+        states[batch.rows, : hidden.shape[1]] = hidden
+    # A text has states from one process, and 0 from the others.
+    return parallel.total(states)
+
+
+class Reader:
+    """Reads what an ``Evaluation`` of ``texts`` holds: class scores ``(b, C)``, or of windows ``(b, tokens, 3)``.
+
+    Models are compared with the ``full`` model by its ``final_states`` of the windows, where there are any.
+    """
+
+    def __init__(
+        self, texts: Texts, *, full: HeadModel | None = None, states: NDArray[np.float32] | None = None
+    ) -> None:
+        self._windows, self._full, self._states = texts.windows, full, states
+        self._longest = max((window.scored for window in self._windows), default=0)
+        self._linear = False
+        if full is not None and states is not None:
+            self._linear = has_linear_logits(full.network, torch.as_tensor(states[0, :2], device=full.device))
+        #: What ``linearise`` returned for the scored tokens of each window.
+        self._slopes: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def read(self, model: HeadModel, batch: Batch, *, precision: Precision = "float32", **call: Any) -> Tensor:
+        """The answers of ``model`` to a batch; ``call`` holds options of ``HeadModel.logits``."""
+        if not self._windows:
+            return model.logits(batch, precision=precision, **call).float()
+        with torch.no_grad():
+            states = model.logits(batch, states=True, precision=precision, **call)
+            chosen = self._scored(batch, states.shape[1])
+            reference = self._reference(batch, model) if self._full is not None else None
+            return self._answers(model, batch, states[chosen], reference, precision)
+
+    def full_answers(self, batch: Batch, *, precision: Precision = "float32") -> Tensor:
+        """The answers of the full model to a batch, from its final states."""
+        assert self._full is not None
+        return self._answers(self._full, batch, self._states_of(batch), None, precision)
+
+    def _scored(self, batch: Batch, length: int) -> Tensor:
+        """Which tokens of a batch are scored ``(b, length)``: the last of each window."""
+        device = batch.lengths.device
+        scored = torch.tensor([self._windows[row].scored for row in batch.rows], device=device)[:, None]
+        places, ends = torch.arange(length, device=device)[None], batch.lengths[:, None]
+        return (places >= ends - scored) & (places < ends)
+
+    def _states_of(self, batch: Batch) -> Tensor:
+        """The full model's states ``(n, hidden)`` at the scored tokens of a batch."""
+        assert self._states is not None
+        length = batch.tensors["input_ids"].shape[1]
+        states = torch.as_tensor(self._states[batch.rows, :length])
+        return move_to(states[self._scored(batch, length).cpu()], batch.lengths.device)
+
+    def _reference(self, batch: Batch, model: HeadModel) -> Reference:
+        assert self._full is not None
+        states, network = self._states_of(batch), self._full.network
+        if not self._linear or not same_head(model.network, network):
+            return Reference(network, states)
+        lengths = [self._windows[row].scored for row in batch.rows]
+        for row, part in zip(batch.rows.tolist(), states.split(lengths), strict=True):
+            if row not in self._slopes:
+                self._slopes[row] = linearise(network, part)
+        slopes, shifts = (torch.cat([self._slopes[row][part] for row in batch.rows.tolist()]) for part in (0, 1))
+        return Reference(network, states, slopes, shifts)
+
+    def _answers(
+        self, model: HeadModel, batch: Batch, states: Tensor, reference: Reference | None, precision: Precision
+    ) -> Tensor:
+        windows, device = [self._windows[row] for row in batch.rows], states.device
+        targets = torch.as_tensor(np.concatenate([window.ids[-window.scored :] for window in windows]), device=device)
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            found = read_tokens(model.network, states, targets, reference=reference)
+        # At the end of each row, whatever the window's length.
+        answers = torch.zeros(len(windows), self._longest, found.shape[1], device=device)
+        scored = torch.tensor([window.scored for window in windows], device=device)[:, None]
+        answers[torch.arange(self._longest, device=device)[None] >= self._longest - scored] = found
+        return answers
+
+
+def losses(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tensor:
+    """The loss ``(b,)`` of each text of a batch, which can be differentiated.
+
+    The cross-entropy with its class ``labels (b,)``, or of a model that predicts tokens the mean loss over the tokens
+    of a window, whose classes do not count. ``call`` holds options of ``HeadModel.logits``.
+    """
+    return _losses(
+        model, model.network, batch.tensors, labels, model.logits(batch, states=model.predicts_tokens, **call)
+    )
+
+
+def training_losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    """The ``losses`` of another network than that of the ``model``, such as one that is trained."""
+    found = hidden_states(network, tensors) if model.predicts_tokens else model.scores(tensors, network)
+    return _losses(model, network, tensors, labels, found)
+
+
+def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor, found: Tensor) -> Tensor:
+    if not model.predicts_tokens:
+        return nn.functional.cross_entropy(found, labels, reduction="none")
+    ids = tensors["input_ids"]
+    # Every token that is read but the first is predicted.
+    predicted = tensors["attention_mask"][:, 1:].bool()
+    lost = token_losses(network, found[:, :-1][predicted], ids[:, 1:][predicted])
+    rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(predicted)[predicted]
+    return torch.zeros(len(ids), device=ids.device).index_add(0, rows, lost) / predicted.sum(1)
+
+
+class Teacher:
+    """The full model's answers to ``inputs``, with which those of pruned models are compared, and which they learn."""
+
+    def __init__(
+        self, model: HeadModel, tokens: Tokens, *, stage: str = "evaluation", progress: Progress = silent
+    ) -> None:
+        self._model, self._tokens = model, tokens
+        if model.predicts_tokens:
+            self._states = torch.as_tensor(final_states(model, tokens, stage=stage, progress=progress))
+        else:
+            self._logits = logits_of(model, tokens, stage=stage, progress=progress)
+
+    def compare(
+        self,
+        model: HeadModel,
+        rows: Ints | None = None,
+        *,
+        network: Any = None,
+        progress: Progress = silent,
+    ) -> tuple[float, float]:
+        """Return the mean KL divergence (nats) of a model from the teacher, and the share of same answers.
+
+        The means are over the texts in ``rows`` (None: all), or over their tokens. ``network`` replaces the model's.
+        """
+        tokens = self._tokens if rows is None else [self._tokens[row] for row in rows]
+        rows = np.arange(len(tokens)) if rows is None else rows
+        if not self._model.predicts_tokens:
+            return compare_answers(logits_of(model, tokens, network=network, progress=progress), self._logits[rows])
+        network, sums = model.network if network is None else network, np.zeros(3)
+        for batch in report_progress(parallel.share(model.batches(tokens)), "evaluation", progress):
+            real = batch.tensors["attention_mask"].bool()
+            with torch.no_grad():
+                states = hidden_states(network, batch.tensors)[real]
+                wanted = self._wanted(rows[batch.rows], real)
+                # The next tokens are not asked for here.
+                none = torch.zeros(len(states), dtype=torch.long, device=states.device)
+                mine = read_tokens(network, states, none, reference=Reference(self._model.network, wanted))
+                theirs = read_tokens(self._model.network, wanted, none)
+            same = (mine[:, PREDICTION] == theirs[:, PREDICTION]).sum()
+            sums += float(mine[:, DIVERGENCE].double().sum()), float(same), len(states)
+        divergence, same_total, count = parallel.total(sums)
+        return float(divergence / count), float(same_total / count)
+
+    def loss(
+        self,
+        network: nn.Module,
+        tensors: Mapping[str, Tensor],
+        rows: Ints,
+        *,
+        temperature: float,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """The mean of ``T^2 KL(teacher, student)`` over the texts of a batch, of scores softened by ``T``.
+
+        The cross-entropy with any ``labels (b,)`` is added to it.
+        """
+        if not self._model.predicts_tokens:
+            logits = self._model.scores(tensors, network)
+            mine = (logits / temperature).log_softmax(-1)
+            softened = (self._logits[rows] / temperature).log_softmax(-1)
+            total = temperature**2 * nn.functional.kl_div(mine, softened, reduction="batchmean", log_target=True)
+            return total if labels is None else total + nn.functional.cross_entropy(logits, labels)
+        real = tensors["attention_mask"].bool()
+        states = hidden_states(network, tensors)[real]
+        wanted, full = self._wanted(rows, real), self._model.network
+        return token_losses(network, states, full=full, wanted=wanted, temperature=temperature).mean()
+
+    def _wanted(self, rows: Ints, real: Tensor) -> Tensor:
+        return move_to(self._states[rows, : real.shape[1]][real.cpu()], self._model.device)
+
+
+def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:
+    """Return the mean KL divergence (nats) of ``logits (n, C)`` from the teacher's, and the share of same answers."""
+    mine, wanted = logits.float().log_softmax(-1), teacher.float().log_softmax(-1)
+    divergence = nn.functional.kl_div(mine, wanted, reduction="batchmean", log_target=True)
+    return float(divergence), float((logits.argmax(-1) == teacher.argmax(-1)).float().mean())
+
+
+def logits_of(
+    model: HeadModel,
+    tokens: Tokens,
+    *,
+    network: Any = None,
+    stage: str = "evaluation",
+    progress: Progress = silent,
+) -> Tensor:
+    """Class scores ``(n, C)`` of each text, in the order of ``tokens``; processes share the work."""
+    batches = parallel.share(model.batches(tokens))
+    scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
+    for batch in report_progress(batches, stage, progress):
+        with torch.no_grad():
+            logits = model.scores(batch.tensors, network)
+        scores[batch.rows] = logits.float().cpu().numpy()
+    # A text has scores from one process, and 0 from the others.
+    return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)

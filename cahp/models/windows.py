@@ -1,0 +1,128 @@
+"""Cut texts into the windows of tokens on which a causal language model is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from cahp.cards import ModelCard
+from cahp.models.loading import load_tokenizer
+from cahp.values import NO_LABEL, DataError, Ints, ModelError, Texts, Window
+
+#: What stands between two documents.
+_BETWEEN = "\n\n"
+#: No tokenizer known makes tokens of more characters on average.
+_CHARACTERS_PER_TOKEN = 16
+#: Documents that are tokenized at once, to see how many are needed.
+_AT_ONCE = 64
+#: Sequences of random tokens for the loss on repeated tokens, and the length of the part that is repeated.
+_COPIES, _COPIED = 8, 32
+
+
+@lru_cache(maxsize=4)
+def _tokenizer_of(folder: str, sha256: str, name: str) -> Any:
+    tokenizer = load_tokenizer(folder, name, prompted=True)
+    if not tokenizer.is_fast:
+        raise ModelError(f"the tokenizer of {name} does not tell where its tokens lie; save it as tokenizer.json")
+    return tokenizer
+
+
+def start_token(card: ModelCard) -> tuple[int, str]:
+    """The token before the first of a text: that of the beginning, or another special one where the model has none.
+
+    Raises:
+        ModelError: If it has no special token.
+    """
+    tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
+    for role in ("bos", "eos", "cls", "sep", "pad"):
+        token = getattr(tokenizer, f"{role}_token_id", None)
+        if token is not None:
+            return token, str(tokenizer.convert_ids_to_tokens(token))
+    raise ModelError(f"the tokenizer of {card.id} has no token that begins or ends a text; set its bos_token")
+
+
+def cut_windows(
+    card: ModelCard,
+    texts: Texts,
+    *,
+    window: int,
+    stride: int | None = None,
+    tokens: int,
+    seed: int = 42,
+    copies: bool = False,
+) -> Texts:
+    """Cut texts into windows of ``window`` tokens, about ``tokens`` in all, without labels.
+
+    Documents are drawn with the ``seed`` until they have enough tokens, joined by empty lines in their order, and cut;
+    each window predicts ``stride`` further tokens (None: ``window``, so that none overlap). Before the first token
+    stands the model's ``start_token``. Each token is predicted once, in the windows of lm-evaluation-harness'
+    ``loglikelihood_rolling``; where there are more tokens than asked for, the last window is whole. With ``copies``
+    windows for the loss on repeated random tokens follow.
+
+    Raises:
+        DataError: If there is no token.
+        ModelError: If its tokenizer cannot be used.
+    """
+    tokenizer, (start, _) = _tokenizer_of(card.folder, card.sha256, card.id), start_token(card)
+    pairs = texts.second or [""] * len(texts)
+    documents = ["\n".join(filter(None, pair)) for pair in zip(texts.first, pairs, strict=True)]
+    chosen = _draw(tokenizer, documents, tokens, seed)
+    if not chosen:
+        raise DataError("the texts have no token; add some")
+    joined = _BETWEEN.join(chosen)
+    found = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, ends = np.array(found["input_ids"], dtype=np.int64), np.array(found["offset_mapping"])[:, 1]
+    # Tokens that share a character have the same end.
+    ends = np.maximum.accumulate(ends)
+    borders = np.cumsum([len(one) + len(_BETWEEN) for one in chosen])
+    owners, starts = np.searchsorted(borders, ends), np.concatenate([[0], ends[:-1]])
+    sizes = np.array([len(joined[a:b].encode()) for a, b in zip(starts, ends, strict=True)], dtype=np.int64)
+    total = len(ids) if len(ids) <= tokens else max(window, tokens // window * window)
+    ids, made = np.concatenate([[start], ids]), list[str]()
+    for begin, first, end in _spans(min(total, len(ids) - 1), window, stride or window):
+        text = joined[starts[max(0, begin)] : ends[end - 1]]
+        made.append(Window(text, ids[begin + 1 : end + 1], owners[first:end], sizes[first:end]))
+    if copies:
+        made += _copies(tokenizer, start)
+    return replace(texts, first=tuple(made), second=None, labels=np.full(len(made), NO_LABEL, dtype=np.int64))
+
+
+def _spans(total: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
+    """Yield for each window its first token, which is context (-1: before the text), its first scored one, its end."""
+    done = 0
+    while done < total:
+        end = min(done + (window if not done else stride), total)
+        yield max(-1, end - window - 1), done, end
+        done = end
+
+
+def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int) -> list[str]:
+    """Draw documents until they have so many tokens; return them in their order, none much longer than needed."""
+    order = [row for row in np.random.default_rng(seed).permutation(len(documents)) if documents[row].strip()]
+    rows, count = list[int](), 0
+    for begin in range(0, len(order), _AT_ONCE):
+        some = order[begin : begin + _AT_ONCE]
+        shortened = [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in some]
+        lengths = map(len, tokenizer(shortened, add_special_tokens=False, verbose=False)["input_ids"])
+        for row, length in zip(some, lengths, strict=True):
+            if count > tokens:
+                break
+            rows.append(int(row))
+            count += length
+    return [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in sorted(rows)]
+
+
+def _copies(tokenizer: Any, start: int) -> list[Window]:
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    usual: Ints = np.array(sorted(set(tokenizer.get_vocab().values()) - special))
+    draws = np.random.default_rng(0).choice(usual, size=(_COPIES, _COPIED))
+    return [
+        Window(
+            "", np.concatenate([[start], row, row]), np.full(_COPIED, number), np.zeros(_COPIED, np.int64), copying=True
+        )
+        for number, row in enumerate(draws)
+    ]

@@ -1,0 +1,130 @@
+"""Causal language models on windows of text, against plain transformers and independent masking."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from fakes import prune
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cahp import models
+from cahp.run.bench import Bench, open_bench
+from cahp.run.prune import Run
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import HeadMask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model with grouped queries that has learned which words follow each other."""
+    return fakes.teach(fakes.save_language_model(tmp_path_factory.mktemp("lm"), family="llama"))
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    text = tmp_path_factory.mktemp("texts") / "texts.txt"
+    text.write_text("\n\n".join(fakes.sentences(160).first))
+    return Settings(
+        model=str(folder), data=str(text), window=16, tokens=320, eval_tokens=128, budget="4", recover="refit"
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def run(settings: Settings, store: Store) -> Run:
+    return prune(settings, store=store)
+
+
+@pytest.fixture(scope="module")
+def bench(settings: Settings, store: Store) -> Bench:
+    return open_bench(settings, store=store)
+
+
+def log_probabilities(folder: Path, bench: Bench, mask: HeadMask | None) -> torch.Tensor:
+    """Of all scored tokens ``(T, V)``, by transformers, with zeros as output weights of pruned groups."""
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    if mask is not None:
+        for layer, row in zip(network.model.layers, mask.keep, strict=True):
+            weight = layer.self_attn.o_proj.weight
+            with torch.no_grad():
+                weight.view(len(weight), len(row), -1)[:, ~row] = 0.0
+    found = []
+    for window in bench.evaluation.windows:
+        if not window.copying:
+            logits = network(torch.tensor(window.ids[None, :-1])).logits[0, -window.scored :]
+            found.append(logits.detach().double().log_softmax(-1))
+    return torch.cat(found)
+
+
+def test_kl_agreement_and_perplexity_are_those_of_an_independent_masking(folder: Path, run: Run, bench: Bench) -> None:
+    outcomes, windows = run.document.outcomes, [one for one in bench.evaluation.windows if not one.copying]
+    full, pruned = (log_probabilities(folder, bench, mask) for mask in (None, run.mask))
+    targets = torch.tensor(np.concatenate([window.ids[-window.scored :] for window in windows]))
+    kl = (full.exp() * (full - pruned)).sum(-1).mean()
+    assert outcomes["pruned"]["kl"].value == pytest.approx(float(kl), abs=1e-5)
+    same = (full.argmax(-1) == pruned.argmax(-1)).float().mean()
+    assert outcomes["pruned"]["agreement"].value == pytest.approx(float(same))
+    for state, found in (("full", full), ("pruned", pruned)):
+        loss = float(-found.gather(1, targets[:, None]).mean())
+        assert outcomes[state]["perplexity"].value == pytest.approx(math.exp(loss), rel=1e-5)
+        size = sum(int(window.sizes.sum()) for window in windows)
+        bits = loss * len(targets) / math.log(2) / size
+        assert outcomes[state]["bits_per_byte"].value == pytest.approx(bits, rel=1e-5)
+    assert outcomes["full"]["kl"].value == 0.0
+    assert "accuracy" not in outcomes["pruned"]
+
+
+def test_a_refit_is_accepted_by_its_divergence_and_lowers_it(run: Run) -> None:
+    refit = run.document.refit
+    assert refit is not None
+    assert refit.accepted
+    assert refit.kl_after < refit.kl_before  # type: ignore[operator]
+    assert run.document.outcomes["recovered"]["kl"].value < run.document.outcomes["pruned"]["kl"].value
+
+
+def test_the_protocol_is_stored(run: Run, settings: Settings) -> None:
+    protocol = run.document.protocol
+    assert protocol is not None
+    assert (protocol.window, protocol.stride, protocol.tokens) == (16, 16, 128)
+    assert protocol.documents > 8
+
+
+@pytest.mark.parametrize("recover", ["mean", "distill", "finetune"])
+def test_every_recovery_works_without_labels(settings: Settings, store: Store, recover: str) -> None:
+    from dataclasses import replace
+
+    found = prune(replace(settings, recover=recover, latency=False), store=store).document
+    assert found.outcomes["recovered"]["kl"].value <= found.outcomes["pruned"]["kl"].value + 0.05
+
+
+def test_windows_are_those_of_a_rolling_log_likelihood(folder: Path) -> None:
+    """Every token is predicted once, from at most a window before it; the last window reaches back."""
+    card, words = models.identify(str(folder)), AutoTokenizer.from_pretrained(folder)
+    texts = fakes.sentences(20)
+    joined = "\n\n".join(texts.first)
+    windows = models.cut_windows(card, texts, window=8, tokens=10**6).windows
+    ids = words(joined, add_special_tokens=False)["input_ids"]
+    assert [token for window in windows for token in window.ids[-window.scored :]] == ids
+    assert sum(int(window.sizes.sum()) for window in windows) == len(joined.encode())
+    assert {len(window.ids) for window in windows} == {9}
+    assert windows[-1].scored == len(ids) % 8 or windows[-1].scored == 8
+
+
+def test_without_room_for_all_tokens_the_last_window_is_whole(folder: Path) -> None:
+    card = models.identify(str(folder))
+    windows = models.cut_windows(card, fakes.sentences(50), window=8, tokens=50).windows
+    assert [window.scored for window in windows] == [8] * 6
+    overlapping = models.cut_windows(card, fakes.sentences(50), window=8, stride=4, tokens=48).windows
+    assert [window.scored for window in overlapping] == [8, *[4] * 10]
