@@ -97,7 +97,7 @@ class Reader:
         if not self._linear or not same_head(model.network, network):
             return Reference(network, states)
         lengths = [self._windows[row].scored for row in batch.rows]
-        for row, part in zip(batch.rows.tolist(), states.split(lengths), strict=True):
+        for row, part in zip(batch.rows.tolist(), torch.split(states, lengths), strict=True):
             if row not in self._slopes:
                 self._slopes[row] = linearise(network, part)
         slopes, shifts = (torch.cat([self._slopes[row][part] for row in batch.rows.tolist()]) for part in (0, 1))

@@ -122,9 +122,10 @@ class Reference:
         if self.slopes is not None and self.shifts is not None:
             # In float64, since large numbers of equal size are subtracted.
             away = torch.linalg.vecdot(self.slopes.double(), hidden.double()) + self.shifts.double()
-            return (sums.double() - away).clamp_min(0).float()
+            apart: Tensor = (sums.double() - away).clamp_min(0).float()
+            return apart
         theirs = vocabulary_logits(self.network, self.states).log_softmax(-1)
-        return torch.linalg.vecdot(theirs.exp(), theirs - logits) + sums
+        return sums + torch.linalg.vecdot(theirs.exp(), theirs - logits)
 
 
 def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:
