@@ -125,7 +125,8 @@ class Reference:
             apart: Tensor = (sums.double() - away).clamp_min(0).float()
             return apart
         theirs = vocabulary_logits(self.network, self.states).log_softmax(-1)
-        return sums + torch.linalg.vecdot(theirs.exp(), theirs - logits)
+        differences: Tensor = torch.linalg.vecdot(theirs.exp(), theirs - logits)
+        return sums + differences
 
 
 def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:
