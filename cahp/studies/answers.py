@@ -191,8 +191,9 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     latency, after = costs.full.latency_ms, costs.pruned.latency_ms
     assert latency is not None
     assert after is not None
+    texts = "a text" if latency.batch == 1 else f"{latency.batch} texts"
     found = (
-        f"{latency.median:.1f} ms before, {after.median:.1f} ms after, for {latency.batch} texts of "
+        f"{latency.median:.1f} ms before, {after.median:.1f} ms after, for {texts} of "
         f"{latency.length} tokens: {f'{number(saved, 0)} % saved' if ratio.excludes(1) else 'no measurable change'}."
     )
     if costs.noisy:

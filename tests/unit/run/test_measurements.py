@@ -297,6 +297,19 @@ def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, texts: Tex
     )
 
 
+@pytest.mark.usefixtures("quiet_machine")
+def test_the_speed_of_generation_is_measured_once(tmp_path: Path, store: Store) -> None:
+    folder = fakes.save_language_model(tmp_path / "model", "causal", "llama", max_position_embeddings=256)
+    writer = models.load(str(folder), device="cpu", prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS)
+    made = bench(writer, fakes.sentences(20), store).measurements
+    costs = made.costs(MASK, seconds=2.0)
+    assert costs.speed is not None
+    assert [[one.context for one in points] for points in (costs.speed.prefill, costs.speed.decode)] == [[128, 256]] * 2
+    assert costs_from_json(json.loads(json.dumps(asdict(costs)))) == costs
+    assert made.costs(MASK, seconds=2.0) == made.read_costs(MASK, length=None, seconds=2.0) == costs
+    assert made.read_costs(MASK, length=64, seconds=2.0) is None
+
+
 def test_too_few_texts_cannot_evaluate_a_refit(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(DataError, match="only 4"):
         bench(model, texts.take(range(4)), store).recoveries.refit(MASK)
