@@ -13,6 +13,9 @@ from cahp.values import Input, OptionError
 #: The kind of a language model: it continues a text (``causal``) or fills a gap in it (``masked``).
 Language = Literal["causal", "masked"]
 
+#: How weights are kept in memory: in float32, as their file stores them, or rounded to bfloat16.
+Dtype = Literal["float32", "auto", "bfloat16"]
+
 _PLACE = re.compile(r"\{([A-Za-z_]+)\}")
 _LONGEST_PROMPT = 20_000
 _MOST_ANSWERS = 1_000
@@ -118,7 +121,8 @@ class ModelCard:
     answers of its ``prompt``, which is then part of ``sha256``; without one a causal model ``predicts_tokens``.
     ``source`` is the GGUF file that is converted into
     ``folder``, if any; ``sha256`` is then made from its digest. ``cache`` is the size of the keys and values that a
-    causal language model caches (None: another model, or the size is not known).
+    causal language model caches (None: another model, or the size is not known). ``dtype`` says how weights
+    are kept; where it changes numbers, ``sha256`` includes it.
     """
 
     id: str
@@ -144,6 +148,7 @@ class ModelCard:
     places: tuple[int, ...] | None = None
     source: str | None = None
     cache: CacheShape | None = None
+    dtype: Dtype = "float32"
 
     @property
     def attention_weights(self) -> float | None:

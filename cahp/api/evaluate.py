@@ -57,9 +57,8 @@ def evaluate(
         )
         log = TestSplitLog(card, dataset, store)
         numbers = choose_precisions(settings)
-        measurements = Measurements(
-            Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
-        )
+        resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
+        measurements = Measurements(resources)
         outcomes = measure_outcomes(measurements, texts, keep, seed=settings.seed)
         return {
             "model": card.id,
@@ -70,6 +69,7 @@ def evaluate(
             "test_opened": log.add() if settings.eval_split == "test" else log.count,
             "notices": [
                 *precision_notices(replace(numbers, signatures="float32")),
+                *resources.storage_notices,
                 *prompt_notices(card),
                 *dataset.notices,
                 *notices,
@@ -128,5 +128,5 @@ def latency(
         "kv_cache": KvCache.of(card.cache, keep),
         "speed": costs.speed,
         "attention_weights": None if card.cache is None else card.attention_weights,
-        "notices": list(costs.notices),
+        "notices": [*resources.storage_notices, *costs.notices],
     }

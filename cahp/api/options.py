@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from cahp import hub
-from cahp.cards import ModelCard
+from cahp.cards import Dtype, ModelCard
 from cahp.exports.masks import read_mask
 from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
@@ -37,6 +37,7 @@ class DataOptions(TypedDict, total=False):
     min_per_layer: int
     report: str | None
     device: str
+    dtype: Dtype
     text_column: str | None
     pair_column: str | None
     label_column: str | None

@@ -272,12 +272,18 @@ def _read_settings(
 
     card, prompt, where = model.card, model.card.prompt, model.device.type
     own = {} if prompt is None else {"prompt": prompt.template, "answers": prompt.answers}
+    own |= {"dtype": card.dtype} if card.dtype != "float32" else {}
     missing = {name: value for name, value in own.items() if not options.get(name)}
     settings = read_settings("prune", models.name_of(card), data, {**options, **missing})
     if models.make_prompt(settings.prompt, settings.answers) != prompt:
         raise OptionError(
             f"{card.id} was loaded with {'no' if prompt is None else 'another'} prompt; give prompt and answers to "
             "cahp.load, or the model by its name"
+        )
+    if settings.dtype != card.dtype:
+        raise OptionError(
+            f"{card.id} was loaded with dtype {card.dtype} and not {settings.dtype}; leave dtype out, or give it to "
+            "cahp.load"
         )
     if settings.device not in ("auto", where):
         raise OptionError(

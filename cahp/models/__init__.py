@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp.cards import ModelCard, Prompt, PromptExample
-from cahp.models.description import EXAMPLE, TOKENIZER_FILES
+from cahp.cards import Dtype, ModelCard, Prompt, PromptExample
+from cahp.models.description import EXAMPLE, TOKENIZER_FILES, set_dtype
 from cahp.models.identity import (
     BUILTINS,
     INSTALL_SMOLLM2,
@@ -40,18 +40,28 @@ __all__ = [
     "name_of",
     "preview",
     "preview_prompt",
+    "set_dtype",
     "start_token",
     "verify_model",
 ]
 
 
 def load(
-    name: str | ModelCard, *, device: str = "auto", prompt: str | None = None, answers: Sequence[str] = ()
+    name: str | ModelCard,
+    *,
+    device: str = "auto",
+    prompt: str | None = None,
+    answers: Sequence[str] = (),
+    dtype: Dtype = "float32",
 ) -> HeadModel:
     """Load a model by name or card, and prove that its heads can be gated and cut.
 
     A language model without a classification head answers by words: ``prompt`` says how a text is put to it, such as
     ``"{text} It was"``, and ``answers`` are its classes, in the order of their scores.
+
+    ``dtype`` says how weights are kept in memory. Results are computed in float32 and are the same with ``float32`` and
+    ``auto``, the type of the file; ``bfloat16`` rounds the weights. Weights that have no room in float32 are kept as in
+    the file, and on the disk if need be.
 
     Raises:
         ModelError: If it cannot be loaded; ``SelfTestError`` if its masks would not be true.
@@ -60,9 +70,12 @@ def load(
     from cahp.models.loading import load_model
 
     if isinstance(name, str):
-        name = identify(name, prompt=make_prompt(prompt, answers))
-    elif prompt is not None or answers:
-        raise OptionError("a card holds its prompt already; give prompt and answers to cahp.models.identify")
+        name = set_dtype(identify(name, prompt=make_prompt(prompt, answers)), dtype)
+    elif prompt is not None or answers or dtype != "float32":
+        raise OptionError(
+            "a card holds its prompt and its dtype already; give prompt and answers to cahp.models.identify, and dtype "
+            "to cahp.models.set_dtype"
+        )
     return verify_model(load_model(name, device_name=device))
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cahp.cards import Language, ModelCard, Prompt
+from cahp.cards import Dtype, Language, ModelCard, Prompt
 from cahp.models import weights
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_weights, read_json, read_shapes, sha256
@@ -189,7 +189,8 @@ def describe(
     if beside:
         # With their names: the same bytes have another meaning in another of these files.
         parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
-    details = {**(card.details or {}), "bytes": sum(path.stat().st_size for path in files), "parameters": count}
+    sizes = {"bytes": sum(path.stat().st_size for path in files), "types": weights.count_types(files)}
+    details = {**(card.details or {}), **sizes, "parameters": count}
     return replace(card, revision=revision, sha256=digest(*parts, extra, *card.labels), details=details)
 
 
@@ -199,13 +200,16 @@ def check_attention(card: ModelCard, count: int) -> None:
     Raises:
         ModelError: If the configuration has far more weights.
     """
-    # Query, key, value and output of each layer, which every architecture has; a pruned model has fewer.
-    attention = 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
-    if card.kept is None and attention > 4 * count + _SLACK:
+    if card.kept is None and count_attention(card) > 4 * count + _SLACK:
         raise ModelError(
             f"{Path(card.folder) / CONFIG} does not fit the weights: {card.layers} layers of {card.hidden} channels "
             f"need more than {count:,} numbers; save the whole model again"
         )
+
+
+def count_attention(card: ModelCard) -> int:
+    """The number of weights of query, key, value and output of all layers, as every architecture has them."""
+    return 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
 
 
 def _check_adapter(name: str, folder: Path) -> None:
@@ -339,6 +343,20 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
     # The card of a preview has no digest.
     sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers) if card.sha256 else ""
     return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256)
+
+
+def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
+    """The card of a model whose weights are kept in ``dtype``; its digest includes a rounding that changes numbers.
+
+    Raises:
+        OptionError: If the model's weights are made when it is loaded, and so cannot be rounded.
+    """
+    if dtype == "bfloat16" and (card.kept is not None or card.adapter is not None):
+        made = "was pruned" if card.kept is not None else "is made from an encoder and an adapter"
+        raise OptionError(f"{card.id} {made}, and its weights are used in float32; leave --dtype out")
+    rounded = dtype == "bfloat16" and (card.details or {}).get("types", {}).keys() != {"BF16"}
+    # The card of a preview has no digest.
+    return replace(card, dtype=dtype, sha256=digest(card.sha256, dtype) if rounded and card.sha256 else card.sha256)
 
 
 def output_head(card: ModelCard) -> Head:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from cahp.values import OptionError
 
 #: The folder of Linux with the limit and use of a container.
 _CONTAINER = Path("/sys/fs/cgroup")
+_SIZE = re.compile("([0-9]+(?:[.][0-9]+)?) ?([MG])B", re.IGNORECASE)
 
 
 def find_device(name: str) -> torch.device:
@@ -101,7 +103,22 @@ def peak_bytes(where: torch.device) -> int | None:
 
 
 def free_bytes(where: torch.device) -> int | None:
-    """Free bytes of a device's memory (None: unknown)."""
+    """Free bytes of a device's memory, at most ``CAHP_MEMORY`` of the environment, such as ``8GB`` (None: unknown).
+
+    Raises:
+        OptionError: If ``CAHP_MEMORY`` is no size.
+    """
+    free, limit = _free_bytes(where), os.environ.get("CAHP_MEMORY")
+    if not limit:
+        return free
+    size = _SIZE.fullmatch(limit.strip())
+    if size is None:
+        raise OptionError(f"CAHP_MEMORY={limit[:40]} is no size; write a number of MB or GB, such as 8GB")
+    most = int(float(size[1]) * (1e6 if size[2].upper() == "M" else 1e9))
+    return most if free is None else min(most, free)
+
+
+def _free_bytes(where: torch.device) -> int | None:
     if where.type == "cuda":
         return int(torch.cuda.mem_get_info(where)[0])
     if where.type != "cpu":

@@ -100,6 +100,8 @@ class HeadModel:
         self.tokenizer, self.card, self.family = tokenizer, card, family
         self.layers, self.heads = card.layers, card.heads
         self.verified: Verified | None = None
+        #: Where its weights are, if they are not kept in float32.
+        self.notice: str | None = None
         #: Makes prompts of texts (None: the model reads the texts themselves).
         self.prompt: PromptReader | None = None
         #: Whether it is measured on the next tokens of windows of text.
@@ -315,7 +317,7 @@ class HeadModel:
         call = ForwardCall(
             gates, seeing, edit, tap, leaving, start=start, record=record, answers=answers, pooled=pooled
         )
-        # Weights stay in float32. In bfloat16 matrix products use numbers with 8 binary digits instead of 24;
+        # To each operation weights are float32. In bfloat16 matrix products use numbers of 8 binary digits, not 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).
         half = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

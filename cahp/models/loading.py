@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from shutil import disk_usage
+from tempfile import gettempdir
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
 
 from cahp.cards import Language, ModelCard, Prompt
+from cahp.files import scratch
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
-from cahp.models.description import Head, explain_missing_classes, output_head
-from cahp.models.devices import find_device, free_bytes
+from cahp.models.description import Head, count_attention, explain_missing_classes, output_head
+from cahp.models.devices import batch_size, find_device, free_bytes
 from cahp.models.families import FAMILIES, Family
 from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
 from cahp.models.matching import match_folder
 from cahp.models.prompting import PromptReader
 from cahp.models.selftest import probe_family
-from cahp.models.sketch import check_fit, lost_weights, quiet
+from cahp.models.sketch import check_fit, lost_weights, quiet, sketch_network
+from cahp.models.stored import Room, as_kept, take_weights
 from cahp.models.surgery import mark
 from cahp.models.weights import read_shapes, weight_bytes, weight_files
 from cahp.values import ModelError
 from cahp.words import first_line, size_of
+
+#: Types of numbers by their names in safetensors files.
+_TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+#: Vectors of a pass in memory at once, for each token, each as wide as the hidden states.
+_VECTORS = 16
 
 
 def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] | None = None) -> HeadModel:
@@ -41,18 +51,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     if not names and not predicts_tokens:
         raise ModelError(explain_missing_classes(card, card.id))
     where = find_device(device_name)
-    needed = 4 * ((card.details or {}).get("parameters") or 0)
-    # Before the machine swaps or kills the process. It is loaded into the processor's memory first, wherever it goes.
-    for place in dict.fromkeys((torch.device("cpu"), where)):
-        room = free_bytes(place)
-        if room is not None and needed > room:
-            elsewhere = "a machine with more memory" if place.type == "cpu" else "--device cpu, or a larger GPU"
-            raise ModelError(
-                f"the weights of {card.id} take {size_of(needed)} in float32, and {place.type} has {size_of(room)} "
-                f"free; a model must fit on one device, so use {elsewhere}"
-            )
     # The head may be new where `labels` or an adapter brings one.
     new_head = labels is not None or card.adapter is not None
+    room = _find_room(card, where, made_here=new_head or card.kept is not None)
     if card.kept is not None and new_head:
         raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
     convert_weights(card)
@@ -71,7 +72,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
             if card.kept is not None:
                 network = load_pruned(card.folder, attn_implementation=attention)
             else:
-                network = _load_network(card, names, family, attention, new_head, head)
+                network = _load_network(card, names, family, attention, new_head, head, room, where)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
 
@@ -81,7 +82,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     except Exception as error:  # damaged files raise anything
         advice = "save or download the model again" if card.kept is None else "export it again"
         raise ModelError(f"{card.id} cannot be read ({first_line(error)}); {advice}") from None
-    broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
+    broken = [name for name, weight in network.named_parameters() if not bool(as_kept(weight).isfinite().all())]
     if broken:
         raise ModelError(
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save the model again in float32, or "
@@ -89,7 +90,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         )
     tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None or predicts_tokens)
     _fit_tokenizer(tokenizer, network, card)
-    model = HeadModel(network.to(where), tokenizer, card, family=family, predicts_tokens=predicts_tokens)
+    network = network if room is not None else network.to(where)
+    model = HeadModel(network, tokenizer, card, family=family, predicts_tokens=predicts_tokens)
+    model.notice = None if room is None else room.notice
     if card.kept is not None:
         # Heads are numbered as in the full model.
         for index, (layer, kept) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
@@ -111,8 +114,84 @@ def prompt_reader(folder: str, sha256: str, prompt: Prompt, language: Language, 
     return PromptReader(load_tokenizer(folder, name, prompted=True), prompt, language, name)
 
 
+def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room | None:
+    """The room for weights that are kept as their file stores them; None for float32 weights, where these have room.
+
+    Weights that are ``made_here``, by an adapter or with a new head, are always float32.
+
+    Raises:
+        ModelError: If there is too little room even for weights on the disk.
+    """
+    processor, details = torch.device("cpu"), card.details or {}
+    count = details.get("parameters") or 0
+    free = {place: free_bytes(place) for place in dict.fromkeys((processor, where))}
+    # Before the machine swaps or kills the process. It is loaded into the processor's memory first, wherever it goes.
+    small = next((place for place, room in free.items() if room is not None and 4 * count > room), None)
+    if small is None and (made_here or card.dtype == "float32"):
+        return None
+    reason, elsewhere = "", "a machine with more memory"
+    if small is not None:
+        elsewhere = elsewhere if small.type == "cpu" else "--device cpu, or a larger GPU"
+        reason = f"take {size_of(4 * count)} in float32, and {small.type} has {size_of(free[small] or 0)} free"
+    if made_here:
+        raise ModelError(f"the weights of {card.id} {reason}; they must fit on one device, so use {elsewhere}")
+    types = details.get("types") or {}
+    own = _TYPES.get(next(iter(types))) if len(types) == 1 else None
+    dtype = torch.bfloat16 if card.dtype == "bfloat16" else own
+    sketch = sketch_network(card.id, card.folder, None, output_head(card), weight_bytes=details.get("bytes") or 0)
+    sizes = [weight.numel() for weight in sketch.parameters()]
+    # A cut model copies what it keeps of the attention; a pass converts the largest weight, and has activations.
+    copied = count_attention(card) * (dtype or torch.float32).itemsize
+    converted = 0 if where == processor and dtype == torch.float32 else 4 * max(sizes, default=0)
+    passing = converted + _VECTORS * 4 * card.hidden * batch_size(where)[0]
+    used = {processor: copied, where: copied + passing}
+    left = {place: None if room is None else room - used[place] for place, room in free.items()}
+    for place, room in left.items():
+        if small is not None and room is not None and room < 0:
+            raise ModelError(
+                f"the weights of {card.id} {reason}; they can stay on the disk, but a pass through a cut model needs "
+                f"{size_of(used[place])} and {place.type} has {size_of(free[place] or 0)}, so use {elsewhere}"
+            )
+    # Weights that transformers makes of several are written anew.
+    written = 4 * sum(weight.numel() for weight in sketch.parameters() if weight.ndim > 2)
+    temporary = gettempdir()
+    if written > (available := disk_usage(temporary).free):
+        raise ModelError(
+            f"the experts of {card.id} take {size_of(written)} on the disk while they are joined, and {temporary} has "
+            f"{size_of(available)} free; set TMPDIR to a folder on a larger disk"
+        )
+    if small is not None:
+        reason = f"the weights {reason}, so "
+    return Room(left[where], left[processor], dtype, reason)
+
+
 def _load_network(
-    card: ModelCard, names: tuple[str, ...], family: Family, attention: str, new_head: bool, head: Head
+    card: ModelCard,
+    names: tuple[str, ...],
+    family: Family,
+    attention: str,
+    new_head: bool,
+    head: Head,
+    room: Room | None,
+    where: torch.device,
+) -> Any:
+    with scratch() as folder:
+        # On the disk, weights take no memory yet; those that transformers makes of several are written to the folder.
+        place = {} if room is None else {"device_map": {"": "disk"}, "offload_folder": str(folder)}
+        network = _read_network(card, names, family, attention, new_head, head, place)
+        if room is not None:
+            take_weights(network, room, where)
+    return network
+
+
+def _read_network(
+    card: ModelCard,
+    names: tuple[str, ...],
+    family: Family,
+    attention: str,
+    new_head: bool,
+    head: Head,
+    place: Mapping[str, Any],
 ) -> Any:
     classes = {
         "id2label": dict(enumerate(names)),
@@ -132,6 +211,7 @@ def _load_network(
         output_hidden_states=False,
         **({"use_cache": False} if family.caches and head == "classification" else {}),
         **family.settings,
+        **place,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )

@@ -27,6 +27,7 @@ from cahp.models.description import output_head
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.identity import BUILTINS
 from cahp.models.sketch import quiet
+from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.training import Fitted
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
@@ -84,7 +85,7 @@ def save_network(
     def write() -> Path:
         output = Output.of(out)
         with output.whole(made) as part, quiet():
-            network.save_pretrained(part)
+            in_float32(network).save_pretrained(part)
             save_tokenizer(tokenizer, part)
         return output.folder
 
@@ -128,18 +129,19 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if card.language == "causal" and pruned.prompt is not None:
         pruned.network.generation_config.save_pretrained(folder)
-    for parameter in pruned.network.parameters():
+    network = in_float32(pruned.network)
+    for parameter in network.parameters():
         # Some libraries keep two projections in one storage, and safetensors cannot save a part of a storage.
         if parameter.untyped_storage().nbytes() > parameter.nbytes:
             parameter.data = parameter.data.clone()
-    save_model(pruned.network, str(folder / WEIGHTS), metadata={"format": "pt"})
+    save_model(network, str(folder / WEIGHTS), metadata={"format": "pt"})
     shutil.copyfile(compact.__file__, folder / _LOADER)
 
 
 def save_drop_in(folder: Path, model: HeadModel, pruned: HeadModel, mask: HeadMask) -> None:
     """Save ``pruned`` (``model`` cut to ``mask``) in the shapes of ``model``, with zeros for pruned heads."""
     with quiet():
-        restore_shapes(model, pruned, mask).save_pretrained(folder)
+        in_float32(restore_shapes(model, pruned, mask)).save_pretrained(folder)
 
 
 def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Input]) -> None:

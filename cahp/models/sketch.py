@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -167,6 +168,10 @@ def lost_weights(name: str, weights: list[str], problem: str) -> str:
 def quiet() -> Iterator[None]:
     """Silence the libraries' progress bars, reports and deprecations inside the block."""
     verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    # It warns of weights that stay on the disk.
+    placing = logging.getLogger("accelerate.big_modeling")
+    level = placing.level
+    placing.setLevel(logging.ERROR)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
@@ -175,6 +180,7 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+        placing.setLevel(level)
         # A block inside another must not switch bars on again.
         if drawn:
             transformers_logging.enable_progress_bar()

@@ -15,6 +15,7 @@ from cahp.models.compact import cut_planes, set_size
 from cahp.models.families import Family, Rows, Site
 from cahp.models.head_model import HeadModel
 from cahp.models.projection import Projection
+from cahp.models.stored import check_memory
 from cahp.values import HeadMask, MaskError, OptionError
 
 _BY_HEAD = Rows()
@@ -127,7 +128,13 @@ def _copy(model: HeadModel) -> HeadModel:
 
 
 def separate(pruned: HeadModel) -> HeadModel:
-    """A copy that shares no weights, to be trained."""
+    """A copy that shares no weights, with float32 weights to be trained.
+
+    Raises:
+        ModelError: If weights that are kept otherwise have no room in float32.
+    """
+    # With their gradients and the two averages of the optimiser.
+    check_memory(pruned.network, "a training", copies=4)
     return pruned.around(copy.deepcopy(pruned.network))
 
 

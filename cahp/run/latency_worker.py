@@ -37,9 +37,9 @@ class LatencyWorker:
 
     def __init__(self, bench: Bench) -> None:
         settings, prompt, cache = bench.settings, bench.card.prompt, str(bench.resources.store.folder.parent)
-        prompt_json = json.dumps(None if prompt is None else asdict(prompt))
+        prompt_json, dtype = json.dumps(None if prompt is None else asdict(prompt)), bench.card.dtype
         self._bench = bench
-        self._command = [sys.executable, "-m", __name__, settings.model, settings.device, cache, prompt_json]
+        self._command = [sys.executable, "-m", __name__, settings.model, settings.device, cache, prompt_json, dtype]
         self._process: subprocess.Popen[str] | None = None
         self._reader = ThreadPoolExecutor(1)
 
@@ -85,7 +85,9 @@ class LatencyWorker:
         return costs_from_json(content)
 
 
-def _serve(model: str, device: str, cache: str, prompt_json: str, requests: IO[str], responses: IO[str]) -> None:
+def _serve(
+    model: str, device: str, cache: str, prompt_json: str, dtype: str, requests: IO[str], responses: IO[str]
+) -> None:
     measurements: Measurements | None = None
     content = json.loads(prompt_json)
     for line in requests:
@@ -93,6 +95,7 @@ def _serve(model: str, device: str, cache: str, prompt_json: str, requests: IO[s
         try:
             if measurements is None:
                 card = models.identify(model, prompt=None if content is None else Prompt(**content))
+                card = models.set_dtype(card, dtype)  # type: ignore[arg-type]
                 measurements = Measurements(Resources(card, store=Store(Path(cache)), device=device))
             mask = HeadMask(np.array(request.pop("keep"), dtype=np.bool_))
             response = asdict(measurements.costs(mask, **request))
@@ -103,4 +106,4 @@ def _serve(model: str, device: str, cache: str, prompt_json: str, requests: IO[s
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.stdin, sys.stdout)
+    _serve(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5], sys.stdin, sys.stdout)

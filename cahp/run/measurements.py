@@ -232,7 +232,8 @@ class Measurements:
         with self._resources.timed("latency"):
             # By one process alone: others at work would slow it.
             costs = parallel.from_first(measure_costs)
-        if not costs.noisy:
+        # Where weights had no room, another day's timing may be another.
+        if not costs.noisy and (self.card.dtype != "float32" or full.notice is None):
             self._resources.keep(name, {}, asdict(costs))
         return costs
 
@@ -259,7 +260,10 @@ class Measurements:
         limit = seconds if repeats is None or generates else None
         sizes = (size, lengths if generates else lengths[0])
         heads = [len(layer) for layer in mask.by_layer]
-        return key("costs", 5, self.card.sha256, heads, *sizes, limit, repeats, *timed_on(self._resources.device))
+        # Weights that are converted at each use take time.
+        kept = () if self.card.dtype == "float32" else (self.card.dtype,)
+        where = (*timed_on(self._resources.device), *kept)
+        return key("costs", 5, self.card.sha256, heads, *sizes, limit, repeats, *where)
 
 
 def timed_on(device: str) -> tuple[str | int | None, ...]:

@@ -278,6 +278,7 @@ def _document(
         test_opened=log.count if report is None else log.add(),
         notices=(
             *bench.notices,
+            *bench.resources.storage_notices,
             *notices,
             *(() if searched is None else (searched,)),
             *(() if costs is None else costs.notices),

@@ -74,6 +74,11 @@ class Resources:
         """The result of the model's self-test (None: the model was not loaded, because everything was cached)."""
         return None if self._model is None else self._model.verified
 
+    @property
+    def storage_notices(self) -> tuple[str, ...]:
+        """Notices about a loaded model whose weights are not kept in float32."""
+        return () if self._model is None or self._model.notice is None else (self._model.notice,)
+
     def found(self, stage: str, name: str, read: Callable[[Entry], T]) -> T | None:
         """Return what ``read`` makes of the stored result of ``stage`` under the key ``name``, or None."""
         result = self.store.read(name, read)

@@ -15,7 +15,7 @@ from os import PathLike
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cahp import models
-from cahp.cards import ModelCard
+from cahp.cards import Dtype, ModelCard
 from cahp.data.rows import NO_LABELS
 from cahp.goals import Goal
 from cahp.recoveries import RECOVERIES
@@ -247,6 +247,11 @@ class Settings:
         "that is fast.",
         "evaluate",
     )
+    dtype: Dtype = option(
+        "float32",
+        "Weights in memory: float32; auto: as the file stores them, with the same results; bfloat16: rounded.",
+        _EVERYWHERE,
+    )
     latency: bool = option(True, "Time the full and the cut model.", "export")
     latency_time: str = option(
         "5s",
@@ -299,7 +304,7 @@ PROMPT = ("prompt", "answers")
 #: The fields whose whole effect is in the digests of the model and the texts: keys with these digests leave them out.
 IN_DIGESTS = (
     *("model", "data", "limit", "sample", "select_split", "eval_split", "eval_limit"),
-    *(*COLUMNS, "label_map", *PROMPT),
+    *(*COLUMNS, "label_map", *PROMPT, "dtype"),
     *("window", "stride", "tokens", "eval_tokens"),
 )
 
@@ -337,8 +342,9 @@ def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, 
 
 
 def identify_model(settings: Settings) -> ModelCard:
-    """The card of the settings' model with their prompt, if any; see ``cahp.models.identify``."""
-    return models.identify(settings.model, prompt=models.make_prompt(settings.prompt, settings.answers))
+    """The card of the settings' model with their prompt and dtype; see ``cahp.models.identify``."""
+    card = models.identify(settings.model, prompt=models.make_prompt(settings.prompt, settings.answers))
+    return models.set_dtype(card, settings.dtype)
 
 
 def choose_precisions(settings: Settings) -> Precisions:

@@ -11,7 +11,7 @@ import torch
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
-from cahp.models.devices import float64_device
+from cahp.models.devices import float64_device, free_bytes
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.reading import Teacher
@@ -25,7 +25,8 @@ from cahp.models.training import (
 from cahp.models.training_state import Epoch
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.store import StoredTraining
-from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, report_progress, silent
+from cahp.values import CahpError, HeadMask, Input, ModelError, OptionError, Progress, Texts, report_progress, silent
+from cahp.words import size_of
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
@@ -181,6 +182,25 @@ class _Equations:
         )
 
 
+def _check_memory(model: HeadModel) -> None:
+    """Check that a refit has room, for a model whose weights are not kept in float32.
+
+    Raises:
+        ModelError: If it has not.
+    """
+    solved = [
+        model.projection(layer, site).weight.shape for layer in range(model.layers) for site in model.family.refits
+    ]
+    # All solutions in float32, and the equations of one projection in float64 with their factor.
+    needed = 4 * sum(rows * columns for rows, columns in solved) + 24 * max(columns**2 for _, columns in solved)
+    room = free_bytes(model.device)
+    if room is not None and needed > room:
+        raise ModelError(
+            f"a refit of {model.card.id} needs {size_of(needed)}, and {model.device.type} has {size_of(room)} free; "
+            "use --recover mean or none, or a machine with more memory"
+        )
+
+
 def _run_layer(
     model: HeadModel, state: LayerState, *, until: Site | None = None
 ) -> tuple[dict[Site, Tensor], LayerState]:
@@ -275,6 +295,8 @@ def refit(
     """
     if model.card.no_refit:
         raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
+    if model.notice is not None and recovery.name == QUICK.name:
+        _check_memory(model)
     learned = choose_inputs(inputs, seed=seed)
     held_out = [inputs[row] for row in held_out_rows(len(inputs), seed)[1]]
     plain, at = cut(model, mask), (0, 1)

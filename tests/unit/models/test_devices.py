@@ -110,16 +110,29 @@ def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
     assert devices.free_bytes(torch.device("mps")) is None
 
 
+def test_the_memory_that_models_may_use_is_limited_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "_free_bytes", lambda where: 5_000_000_000)
+    for limit, expected in (("", 5_000_000_000), ("300MB", 300_000_000), ("1.5 GB", 1_500_000_000)):
+        monkeypatch.setenv("CAHP_MEMORY", limit)
+        assert devices.free_bytes(CPU) == expected
+    monkeypatch.setenv("CAHP_MEMORY", "8GB")
+    assert devices.free_bytes(CPU) == 5_000_000_000
+    monkeypatch.setenv("CAHP_MEMORY", "much")
+    with pytest.raises(OptionError, match="CAHP_MEMORY=much is no size"):
+        devices.free_bytes(CPU)
+
+
 def test_a_model_larger_than_its_device_is_refused_with_both_sizes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = models.identify(str(fakes.save_model(tmp_path)))
-    monkeypatch.setattr(loading, "_load_network", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(loading, "_load_network", lambda *_, **__: pytest.fail("it was read"))
     monkeypatch.setattr(loading, "free_bytes", lambda place: 50_000)
     with pytest.raises(ModelError) as refused:
         models.load(card, device="cpu")
     size = 4 * card.details["parameters"]
     assert f"take {size / 1e3:.0f} kB in float32, and cpu has 50 kB free" in str(refused.value)
+    assert "they can stay on the disk, but a pass through a cut model needs" in str(refused.value)
     assert str(refused.value).endswith("use a machine with more memory")
     monkeypatch.setattr(loading, "find_device", lambda name: GPU)
     monkeypatch.setattr(loading, "free_bytes", lambda place: None if place.type == "cpu" else 50_000)

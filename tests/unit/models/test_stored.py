@@ -1,0 +1,261 @@
+"""Weights that are not kept in float32: the numbers are those of float32 weights, and what has no room is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+import zoo
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cahp import models
+from cahp.models import loading, saving, stored, surgery
+from cahp.models.compact import load_pruned
+from cahp.models.head_model import HeadModel
+from cahp.models.stored import StoredWeight, as_kept
+from cahp.models.surgery import cut, restore_shapes, separate, tail
+from cahp.run.recovered import Refitted, cut_model
+from cahp.run.settings import Settings
+from cahp.stages import recovery
+from cahp.stages.evaluation import evaluate
+from cahp.stages.latency import flops
+from cahp.stages.salience import gate_gradients
+from cahp.stages.signatures import collect
+from cahp.store import Store
+from cahp.values import HeadMask, ModelError, OptionError
+
+TEXTS = fakes.sentences(24)
+#: Layers whose weights are read in different ways: by their own kind of module, as three dimensions, with a scale.
+KINDS = ("bert", "deberta-v2", "gpt2", "gemma3_text", "mixtral")
+#: The least free memory that is too little for float32 weights and enough for a pass, found by the test's own limit.
+DISK = "disk"
+
+
+def in_bfloat16(folder: Path) -> Path:
+    """The model in ``folder`` with its weights rounded to bfloat16, as many are published."""
+    file = folder / "model.safetensors"
+    save_file({name: weight.bfloat16() for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return in_bfloat16(zoo.save(tmp_path_factory.mktemp(request.param), request.param, seed=3))
+
+
+def short_of(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Only ``room`` bytes are free, and the activations of a pass take next to none of them."""
+    monkeypatch.setattr(loading, "free_bytes", lambda where: room)
+    monkeypatch.setattr(loading, "batch_size", lambda where: (1, 1))
+
+
+def load_from_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, share: float = 0.75) -> HeadModel:
+    card = models.identify(str(folder))
+    assert card.details is not None
+    short_of(monkeypatch, int(share * 4 * card.details["parameters"]))
+    return models.load(card, device="cpu")
+
+
+def mask_of(model: HeadModel) -> HeadMask:
+    return HeadMask(np.arange(model.layers * model.heads).reshape(model.layers, -1) % model.heads != 1)
+
+
+def kept(model: HeadModel) -> list[Tensor]:
+    return [as_kept(weight) for weight in model.network.parameters() if isinstance(weight, StoredWeight)]
+
+
+@pytest.mark.parametrize("way", ["auto", DISK])
+def test_every_number_is_that_of_float32_weights(folder: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = models.load(str(folder), device="cpu")
+    model = load_from_disk(folder, monkeypatch) if way == DISK else models.load(str(folder), device="cpu", dtype="auto")
+    monkeypatch.undo()
+    assert plain.notice is None
+    assert model.card.sha256 == plain.card.sha256
+    # transformers makes one weight of those of all experts, and writes it anew if it stays on the disk.
+    types = {weight.dtype for weight in kept(model) if weight.ndim < 3 or way == "auto"}
+    assert types == {torch.bfloat16}
+    assert sum(weight.numel() for weight in kept(model)) > 0.9 * model.parameters
+    assert ("on the disk" in str(model.notice)) is (way == DISK)
+    mask = mask_of(model)
+    seen: list[list[Any]] = []
+    for one in (plain, model):
+        pruned, rest = cut(one, mask), tail(one, 1)
+        (batch,) = one.batches(one.tokenize(TEXTS.inputs), size=4096)
+        left: list[Tensor] = []
+        whole = one.logits(batch, leaving=left.append)
+        signatures = collect(one, TEXTS, pool_size=8)
+        seen.append(
+            [
+                *(whole, one.logits(batch, gates=one.gates(mask.keep)), pruned.logits(batch)),
+                *(one.logits(batch, precision="bfloat16"), None if rest is None else rest.logits(batch, start=left[0])),
+                *(gate_gradients(one, TEXTS), signatures.mean, signatures.m2, *one.head_weights(1)),
+                *(flops(one, length=8), pruned.parameters, one.verified),
+            ]
+        )
+    for first, second in zip(*seen, strict=True):
+        same = torch.equal(first, second) if isinstance(first, Tensor) else np.array_equal(first, second)  # type: ignore[arg-type]
+        assert same
+    # What a cut model keeps of a layer is kept in the same bytes.
+    assert as_kept(cut(model, mask).projection(0).weight).dtype is torch.bfloat16
+
+
+def test_a_refit_solves_in_float32_and_equals_that_of_float32_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, model = models.load(str(folder), device="cpu"), load_from_disk(folder, monkeypatch)
+    mask, results = mask_of(model), []
+    for one in (plain, model):
+        made, report = recovery.refit(one, mask, TEXTS.inputs)
+        again = cut_model(one, mask, Refitted.of(made, report))
+        results.append((report, evaluate(made, TEXTS).scores))
+        assert np.array_equal(evaluate(again, TEXTS).scores, results[-1][1])
+    assert results[0][0] == results[1][0]
+    assert np.array_equal(results[0][1], results[1][1])
+    monkeypatch.setattr(recovery, "free_bytes", lambda where: 1000)
+    with pytest.raises(ModelError, match=r"a refit of .* needs \d+ kB, and cpu has 1 kB free"):
+        recovery.refit(model, mask, TEXTS.inputs)
+    recovery.refit(plain, mask, TEXTS.inputs)
+
+
+def test_what_is_exported_and_trained_has_float32_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.load(str(folder), device="cpu", dtype="auto")
+    mask = mask_of(model)
+    pruned = cut(model, mask)
+    (batch,) = model.batches(model.tokenize(TEXTS.inputs), size=4096)
+    expected = pruned.logits(batch)
+    saving.save_network(restore_shapes(model, pruned, mask), model.tokenizer, tmp_path / "drop-in")
+    again = models.load(str(tmp_path / "drop-in"), device="cpu")
+    assert torch.allclose(again.logits(batch), expected, atol=1e-5)
+    saving.save_compact(tmp_path, pruned, mask)
+    with torch.no_grad():
+        assert torch.allclose(load_pruned(tmp_path)(**batch.tensors).logits, expected, atol=1e-5)
+    copy = separate(pruned)
+    assert {type(weight) for weight in copy.network.parameters()} == {torch.nn.Parameter}
+    assert torch.equal(copy.logits(batch), expected)
+    monkeypatch.setattr(stored, "free_bytes", lambda where: 1000)
+    for refused in (lambda: separate(pruned), lambda: saving.save_compact(tmp_path, pruned, mask)):
+        with pytest.raises(ModelError, match=r"needs \d+ kB for all weights in float32, and cpu has 1 kB free"):
+            refused()
+
+
+@pytest.fixture(scope="module")
+def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose file has float32 weights."""
+    return fakes.save_language_model(tmp_path_factory.mktemp("exact"), "causal", "llama")
+
+
+def test_bfloat16_rounds_the_weights_and_is_another_model(exact: Path, tmp_path: Path) -> None:
+    prompt = models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS)
+    card = models.identify(str(exact), prompt=prompt)
+    rounded = models.load(models.set_dtype(card, "bfloat16"), device="cpu")
+    assert rounded.card.sha256 != card.sha256 == models.set_dtype(card, "auto").sha256
+    assert {weight.dtype for weight in kept(rounded)} == {torch.bfloat16}
+    # Embeddings that are the head's stay so.
+    network = rounded.network
+    assert network.get_output_embeddings().weight is network.get_input_embeddings().weight
+    for path in exact.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    same = models.load(models.identify(str(in_bfloat16(tmp_path)), prompt=prompt), device="cpu")
+    (batch,) = same.batches(same.tokenize(TEXTS.inputs), size=4096)
+    assert torch.equal(rounded.logits(batch), same.logits(batch))
+    assert not torch.equal(rounded.logits(batch), models.load(card, device="cpu").logits(batch))
+    # Nothing is rounded there, so it is the same model.
+    assert models.set_dtype(same.card, "bfloat16").sha256 == same.card.sha256
+
+
+def test_weights_take_the_room_that_there_is(exact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some in memory and the others on the disk, with the same answers; nothing is said where all have room."""
+    prompt = models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS)
+    card = models.identify(str(exact), prompt=prompt)
+    assert card.details is not None
+    (batch,) = (plain := models.load(card, device="cpu")).batches(plain.tokenize(TEXTS.inputs), size=4096)
+    size = 4 * card.details["parameters"]
+    short_of(monkeypatch, size - 1)
+    model = models.load(card, device="cpu")
+    notice = str(model.notice)
+    assert notice.startswith(f"the weights take {size / 1e3:.0f} kB in float32, and cpu has {size / 1e3:.0f} kB free")
+    assert "in memory and" in notice
+    assert torch.equal(model.logits(batch), plain.logits(batch))
+    assert {weight.dtype for weight in kept(model)} == {torch.float32}
+
+
+def test_what_has_no_room_even_on_the_disk_is_refused_before_it_is_read(
+    exact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_read_network", lambda *_, **__: pytest.fail("it was read"))
+    short_of(monkeypatch, 5_000)
+    card = models.identify(str(exact), prompt=models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS))
+    needs = r"float32, and cpu has 5 kB free; they can stay on the disk, but .* needs \d+ kB and cpu has 5 kB, so use a"
+    with pytest.raises(ModelError, match=needs):
+        models.load(card, device="cpu")
+
+
+@pytest.mark.parametrize("option", ["adapter", "kept"])
+def test_weights_that_are_made_here_are_float32_alone(
+    exact: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = models.identify(str(exact), prompt=models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS))
+    card = replace(card, **{option: ((0,),) if option == "kept" else "somewhere"})  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="leave --dtype out"):
+        models.set_dtype(card, "bfloat16")
+    short_of(monkeypatch, 5_000)
+    with pytest.raises(ModelError, match="they must fit on one device"):
+        models.load(models.set_dtype(card, "auto"), device="cpu")
+
+
+def test_a_run_says_where_the_weights_are_and_keeps_timings_apart(exact: Path, tmp_path: Path) -> None:
+    settings = Settings(
+        model=str(exact),
+        data=str(fakes.write_data(tmp_path, train=60, validation=20, test=5)),
+        prompt=fakes.PROMPTS["causal"],
+        answers=fakes.ANSWERS,
+        budget="3",
+        pool_size=8,
+        projection="pca",
+        recover="refit",
+        device="cpu",
+        latency=False,
+    )
+    store, documents = Store(tmp_path / "store"), {}
+    for dtype in ("float32", "auto", "bfloat16"):
+        documents[dtype] = fakes.prune(replace(settings, dtype=dtype), store=store).document
+    plain, auto, rounded = documents.values()
+    assert auto.outcomes == plain.outcomes != rounded.outcomes
+    # Results are shared where they are the same.
+    assert "signatures" in auto.cached
+    assert "signatures" not in rounded.cached
+    assert any("weights are kept in fewer bytes" in notice for notice in rounded.notices)
+    assert not any("weights are kept" in notice for notice in plain.notices)
+    keys = {
+        dtype: fakes.measurements(models.set_dtype(models.identify(str(exact)), dtype), store)._costs_key(
+            HeadMask.full(2, 4), batch=8, length=8, seconds=1.0, repeats=None
+        )
+        for dtype in ("float32", "auto", "bfloat16")
+    }
+    assert len(set(keys.values())) == 3
+
+
+def test_a_weight_on_another_device_is_moved_for_each_operation() -> None:
+    """A device without memory stands for one: what leaves the weight is there, and the weight itself is not."""
+    there = torch.device("meta")
+    weight = StoredWeight(torch.randn(6, 4).bfloat16(), there)
+    calls: list[Callable[[], Tensor]] = [
+        lambda: torch.nn.functional.linear(torch.empty(2, 4, device=there), weight),
+        lambda: torch.nn.functional.embedding(torch.zeros(3, dtype=torch.long, device="cpu"), weight),
+        lambda: weight + 1,
+        lambda: weight.double(),
+    ]
+    for call in calls:
+        assert call().device == there
+    assert as_kept(weight.T).device.type == "cpu"
+    assert weight.read().dtype is torch.float32
+    assert surgery.separate is separate
