@@ -33,7 +33,7 @@ _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 #: Few texts and random masks, for a short wait.
 _PRESET = "quick"
 #: Fields of the board's settings that a comparison uses besides the model; its command contains them.
-_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
+_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)

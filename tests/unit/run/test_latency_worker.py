@@ -109,4 +109,4 @@ def test_a_bench_is_timed_by_its_own_model_device_store_and_prompt(store: Store,
     bench = open_bench(settings, store=store)
     with LatencyWorker(bench) as worker:
         prompt = json.dumps({"template": fakes.PROMPTS["causal"], "answers": list(fakes.ANSWERS)})
-        assert worker._command[3:] == [str(model), "cpu", str(store.folder.parent), prompt]
+        assert worker._command[3:] == [str(model), "cpu", str(store.folder.parent), prompt, "float32"]
