@@ -35,6 +35,8 @@ EXAMPLE = "A warm and funny film."
 Head = Literal["classification", "causal", "masked"]
 #: Endings of the class names of causal and of masked language models.
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
+#: The ending of a model that reads text and something else, where its configuration holds one for the text.
+_SEVERAL = "ForConditionalGeneration"
 _MASKED = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 
 #: Parts of the names of entries whose numbers become lists of so many items before a network is sketched.
@@ -66,7 +68,7 @@ def describe_config(
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
     if kind in REFUSED:
-        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another text classifier")
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
     if not kind and (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{name} holds an adapter and not the model it belongs to; save the whole model with "
@@ -75,6 +77,11 @@ def describe_config(
     if config.get("quantization_config"):
         raise ModelError(
             f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
+        )
+    if isinstance(config.get("text_config"), dict) and str(config.get("architectures")).endswith(f"{_SEVERAL}']"):
+        raise ModelError(
+            f"{name} joins a language model with parts for other inputs ({kind}), which a prompt of text does not use; "
+            "save the language model alone, or name a model that reads only text"
         )
     weight_bytes = weights.weight_bytes(folder) if weight_bytes is None else weight_bytes
     _check_lists(folder / CONFIG, config, weight_bytes)

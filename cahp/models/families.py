@@ -129,6 +129,7 @@ _APPROXIMATES = "approximates attention without weights between tokens, which ar
 #: Architectures that cannot be used, and why.
 REFUSED: dict[str, str] = {
     "canine": "reads characters and attends over groups of four of them, so its maps are not between tokens of a text",
+    "codegen": "orders the channels of queries, keys and values by the four devices of its training, not by heads",
     "convbert": "combines each head with a convolution, so the two cannot be told apart",
     "diffllama": "subtracts the maps of paired heads from each other, so no head works alone",
     "falcon": "computes queries, keys and values by special projections, in an order that depends on its configuration",

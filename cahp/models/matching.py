@@ -107,6 +107,8 @@ _FEEDS: tuple[tuple[str, str | None], ...] = (
 )
 #: Parts of a network whose heads are not used: for other inputs than text, for decoding, or without attention weights.
 _ELSEWHERE = re.compile("mamba|linear_attn|vision|visual|encoder_attn|cross_attn|crossattention|EncDecAttention")
+#: Attributes of mixers that have projections like attention, and carry a state from token to token instead.
+_RECURRENT = ("A_log", "igate_preact")
 
 
 def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
@@ -120,10 +122,12 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
     config = read_json(Path(folder) / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
     head = choose_sketch_head(config)
-    if head is None or kind not in CONFIG_MAPPING_NAMES:
+    known = kind in CONFIG_MAPPING_NAMES
+    if head is None or not known:
         raise ModelError(
-            f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier; "
-            "name a model whose head is a ForSequenceClassification"
+            f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier"
+            f"{' and no language model' if known else ', and whose own code is not run'}; name a model whose head is a "
+            "ForSequenceClassification, ForCausalLM or ForMaskedLM"
         )
     network = sketch_network(name, folder, None, head, weight_bytes=weight_bytes)
     try:
@@ -133,7 +137,7 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
     except Exception as error:  # an unknown network raises anything
         raise ModelError(
             f"{name} is of the architecture {kind}, whose attention is not supported "
-            f"({type(error).__name__}: {str(error)[:100]}); name another text classifier"
+            f"({type(error).__name__}: {str(error)[:100]}); name another model"
         ) from None
 
 
@@ -241,7 +245,7 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
     for path, module in modules.items():
         # The path of the outermost list that it lies in, and the index there.
         listed = re.match(r"(.*?)\.(\d+)(?:\.|$)", path)
-        if listed is None or _ELSEWHERE.search(path):
+        if listed is None or _ELSEWHERE.search(path) or any(hasattr(module, name) for name in _RECURRENT):
             continue
         shape = next((one for one in SHAPES if all(is_linear(getattr(module, name, None)) for name in one.names)), None)
         parent = path.rpartition(".")[0]
@@ -266,8 +270,8 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
             "heads to prune; name a model with softmax attention"
         )
     if len(chosen) > 1:
-        lists = ", ".join(sorted({one.layers for one in chosen}))
-        raise ModelError(f"{name} has attention of several kinds ({lists}), which is not supported; name another model")
+        kinds = ", ".join(sorted(f"{one.layers}.*.{one.attention}" for one in chosen))
+        raise ModelError(f"{name} has attention of several kinds ({kinds}), which is not supported; name another model")
     return chosen[0], tuple(found[chosen[0]])
 
 
