@@ -99,7 +99,7 @@ def describe_gguf(name: str, path: Path) -> ModelCard:
         sha256=digest(_REVISION, content),
         source=str(path.resolve()),
         notes=(*facts["notes"], *card.notes),
-        details={**(card.details or {}), "bytes": 4 * numbers, "parameters": numbers},
+        details={**(card.details or {}), "bytes": 4 * numbers, "parameters": numbers, "types": {"F32": numbers}},
     )
 
 
