@@ -256,11 +256,8 @@ def _generation(run: RunDocument, cache: KvCache) -> Iterator[str]:
         took = (
             f" and {percent(run.attention_share, 0)} of the time of a prefill of {run.speed.prefill[0].context} tokens"
         )
-    bound = (
-        f"{share}{took}: pruning heads saves no more of either. It takes more of the time of longer contexts."
-        if share
-        else ""
-    )
+    more = " of either. It takes more of the time of longer contexts" if took else ""
+    bound = f"{share}{took}: pruning heads saves no more{more}." if share else ""
     yield (
         f"<p class=note>The cache holds keys and values in {cache.shape.width}-byte numbers. Its size is counted, not "
         f"measured.{most}{bound}</p>"

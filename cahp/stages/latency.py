@@ -30,8 +30,8 @@ _WARMUP, _BATCH = 3, 8
 _FEWEST, _FIRST_LOOK = 3, 5
 #: Shares of the time for the warm-up, and for the measurement of attention's share.
 _WARMING, _SHARING = 0.1, 0.2
-#: Share of the time of generation for the prefill of the shortest context.
-_SHORTEST = 0.5
+#: Shares of the time of generation for decode and prefill at the shortest context.
+_DECODE, _PREFILL = 0.3, 0.4
 #: Caches are filled in memory of which they may take this share; while a step runs, there are three of them at most.
 _CACHES, _MEMORY = 3, 0.5
 _DRAWS = 2_000
@@ -109,8 +109,8 @@ def measure_generation(
     A prefill is a forward pass of ``batch`` contexts. A decode step computes the last token of a context, with a cache
     of random keys and values of the others. Both models run in turn, as in ``measure``.
 
-    The prefill of the shortest context comes first, in three rounds at least; its times are returned as well. Then
-    follow the decode steps, and longer contexts: each only if three rounds of it are expected to fit in what is left of
+    At the shortest context, decode and prefill are timed first, the prefill in three rounds at least; its times are
+    returned as well. Longer contexts follow, each only if three rounds of it are expected to fit in what is left of
     ``seconds``, and its cache in memory. After that time no further pass begins.
     """
     start, (first, *longer) = clock(), sorted(set(contexts))
@@ -119,48 +119,52 @@ def measure_generation(
         progress(stage, min(99, int(100 * (clock() - start) / seconds)), 100)
 
     options: dict[str, Any] = {"repeats": repeats, "progress": report, "clock": clock}
-    times = measure(full, pruned, batch=batch, length=first, seconds=_SHORTEST * seconds, **options)
-    prefill, decode, left_out = [_throughput(times, first, batch * first)], list[Throughput](), list[str]()
-    #: Seconds of a step; it is not known before the first one.
-    step = 0.0
+    rounds, speeds, left_out = repeats or _FEWEST, dict[tuple[str, int], Throughput](), list[str]()
+    #: Seconds of a step of the full model, and for each token of its prefill; 0 before the first one.
+    step = token = 0.0
+    waiting = [("decode", first), ("prefill", first)]
+    waiting += [(kind, context) for kind in ("decode", "prefill") for context in longer]
 
     def needed(kind: str, context: int) -> float:
-        # Three rounds and a warm-up of both models; twice the context takes at least twice the time.
-        once = step if kind == "decode" else times.full.median / 1e3 * context / first
-        return 2 * ((repeats or _FEWEST) + 1) * once
+        # Of both models, with a warm-up; twice the context takes at least twice the time.
+        return 2 * (rounds + 1) * (step if kind == "decode" else token * context)
 
-    waiting = [*(("decode", context) for context in (first, *longer)), *(("prefill", context) for context in longer)]
     for index, (kind, context) in enumerate(waiting):
+        if (kind, context) == ("prefill", first):
+            times = measure(full, pruned, batch=batch, length=first, seconds=_PREFILL * seconds, **options)
+            speeds[kind, context], token = _throughput(times, first, batch * first), times.full.median / 1e3 / first
+            continue
         room, name = seconds - (clock() - start), f"{kind} at {context:,} tokens"
         memory = _CACHES * batch * _cache_bytes(full, context) if kind == "decode" else 0
         free = free_bytes(full.device)
         if free is not None and memory > _MEMORY * free:
             left_out.append(f"{name} ({size_of(memory)} of memory)")
             continue
-        share = room / max(1, sum(needed(*other) <= room for other in waiting[index:]))
-        measured: list[Any] | np.ndarray[Any, Any] = []
-        if needed(kind, context) <= room:
-            runs: list[Callable[[], object]] = [_decoding(model, context, batch) for model in (full, pruned)]
+        expected, measured = needed(kind, context), np.zeros((0, 2))
+        if index == 0:
+            room = allowed = _DECODE * seconds
+        else:
+            allowed = max(expected, room / max(1, sum(needed(*other) <= room for other in waiting[index:])))
+        last = clock() + room
+        if expected <= room:
+            runs = [_decoding(model, context, batch) for model in (full, pruned)]
             if kind == "prefill":
                 inputs = sample_batch(full, batch=batch, length=context)
                 runs = [partial(model.logits, inputs) for model in (full, pruned)]
             calls = [partial(_timed, full.device, run, clock) for run in runs]
-            allowed = max(share, needed(kind, context))
-            measured = _in_turn(calls, repeats, allowed, report, clock, last=start + seconds)
+            measured = _in_turn(calls, repeats, allowed, report, clock, last=last)
         if len(measured) < _FEWEST:
-            about = needed(kind, context)
-            left_out.append(
-                f"{name} (about {duration(about)})" if about > max(0.0, room) else f"{name} (more than the time left)"
-            )
+            about = f"about {duration(max(1.0, expected))}" if expected > room else "more than the time left"
+            left_out.append(f"{name} ({about})")
             continue
-        found = _summarise(np.array(measured), batch, context)
-        if kind == "decode":
-            step = found.full.median / 1e3
-            decode.append(_throughput(found, context, batch))
-        else:
-            prefill.append(_throughput(found, context, batch * context))
+        found = _summarise(measured, batch, context)
+        speeds[kind, context] = _throughput(found, context, batch * (1 if kind == "decode" else context))
+        step = found.full.median / 1e3 if kind == "decode" else step
     progress(STAGE, 100, 100)
-    return times, GenerationSpeed(tuple(prefill), tuple(decode), tuple(left_out), batch)
+    prefill, decode = (
+        tuple(speeds[kind, one] for one in (first, *longer) if (kind, one) in speeds) for kind in ("prefill", "decode")
+    )
+    return times, GenerationSpeed(prefill, decode, tuple(left_out), batch)
 
 
 def _throughput(times: Times, context: int, tokens: int) -> Throughput:
@@ -173,7 +177,7 @@ def _cache_bytes(model: HeadModel, context: int) -> int:
     return 0 if shape is None else shape.of_context(HeadMask.full(model.layers, model.heads), context)
 
 
-def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], None]:
+def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object]:
     """A step that computes the last token of a context."""
     tokens = sample_batch(model, batch=batch, length=2).tensors["input_ids"][:, :1]
     return partial(decode_step, model, tokens, fill_cache(model, tokens, context=max(1, context - 1)))

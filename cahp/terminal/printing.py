@@ -168,7 +168,7 @@ def generation_lines(
     shrinks = "shrinks with the heads" if cache.shape.head else "does not shrink: all heads share what is cached"
     if shares:
         yield f"  ceiling   attention is {' and '.join(shares)}:"
-        yield f"            pruning heads saves no more of either; the cache {shrinks}"
+        yield f"            pruning heads saves no more{' of either' if shares[1:] else ''}; the cache {shrinks}"
     yield (
         f"  cache     keys and values take {cache.full:,} bytes per token -> {cache.pruned:,} "
         f"({percent(1 - cache.share)} fewer), in {cache.shape.width}-byte numbers"
