@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from cahp.words import size_of
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
 RIDGE = 0.1
+#: Memory for the inputs of a layer's last projection, in bytes.
+_ROOM = 512 << 20
 #: The projections of a layer that a refit solves where the sums inside the layer are known.
 _ALL: set[Site] = {"output", "feed_out"}
 
@@ -54,7 +56,8 @@ def solve(
     ``Y = full residual + full output - pruned residual``, so that errors of lower layers are corrected too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, with ``m`` the mean square of ``X``'s channels. The intercept is
     not penalised, and left out of projections that have none. The full and the pruned model go through the layers in
-    step, so no layer runs twice, and only three hidden states per batch are kept.
+    step, so no layer of the full model runs twice, and only three hidden states per batch are kept. Where a layer ends
+    with a sum, the inputs of its last projection are kept too, if there is room: the layer then need not run again.
 
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
     output, whatever the residual is).
@@ -65,7 +68,9 @@ def solve(
     full_states = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
     # Both models share the inputs of the first layer.
     pruned_states = list(full_states)
-    total, done = model.layers * len(pruned_states) * 3, 0
+    total, done, ends_with_sum = model.layers * len(pruned_states) * 3, 0, model.family.residual == "pre"
+    width = model.card.hidden + model.projection(0, "feed_out").weight.shape[1]
+    keeps = ends_with_sum and 4 * width * sum(state.real.numel() for state in pruned_states) <= _ROOM
 
     def tick() -> None:
         nonlocal done
@@ -80,23 +85,34 @@ def solve(
             before = full_states[index]
             seen, full_states[index] = _run_layer(model, before)
             whole = before.hidden + model.projection(layer).module(seen["output"])
-            residual = seen["feed_in"] if model.family.residual == "post" else whole
-            sums.append(residual + model.projection(layer, "feed_out").module(seen["feed_out"]))
+            if ends_with_sum:
+                sums.append(full_states[index].hidden)
+            else:
+                sums.append(seen["feed_in"] + model.projection(layer, "feed_out").module(seen["feed_out"]))
             seen, _ = _run_layer(pruned, behind, until="output")
             attention.add(seen["output"], whole - behind.hidden, behind.real)
         attention.solve(ridge)
+        kept: list[tuple[Tensor, Tensor]] = []
         for behind, whole in zip(pruned_states, sums, strict=True):
             tick()
             seen, _ = _run_layer(pruned, behind, until="feed_out")
-            if model.family.residual == "post":
-                residual = seen["feed_in"]
-            else:
+            if ends_with_sum:
                 residual = behind.hidden + pruned.projection(layer).module(seen["output"])
+            else:
+                residual = seen["feed_in"]
             feed.add(seen["feed_out"], whole - residual, behind.real)
+            if keeps:
+                kept.append((residual, seen["feed_out"]))
         feed.solve(ridge)
         for index, behind in enumerate(pruned_states):
             tick()
-            if layer + 1 < model.layers:
+            if layer + 1 == model.layers:
+                continue
+            if keeps:
+                residual, entering = kept[index]
+                after = residual + pruned.projection(layer, "feed_out").module(entering)
+                pruned_states[index] = replace(behind, layer=layer + 1, hidden=after)
+            else:
                 pruned_states[index] = pruned.step(behind)
     progress(STAGE, total, total)
     return pruned
