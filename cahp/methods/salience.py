@@ -27,5 +27,5 @@ class Salience(Scored):
         """A forward and a backward pass of a quarter of the texts."""
         from cahp.stages.salience import examples_used
 
-        texts = examples_used(len(evidence.texts))
+        texts = examples_used(evidence.texts)
         return SelectionCost(3 * texts, texts)

@@ -130,7 +130,7 @@ class HeadEvidence:
         model, texts, seen = self.model, self.texts, 0
         collector = Collector(model, classes=len(texts.classes), pool_size=self._settings.pool_size)
         if self._precision == "float32":
-            seen = examples_used(len(texts))
+            seen = examples_used(texts)
             if self._gradients is None:
                 self._gradients = self._stored_gradients()
             if self._gradients is None:
@@ -152,7 +152,8 @@ class HeadEvidence:
         """Salience ``(L, H)`` in 0..1."""
         from cahp.stages.salience import salience
 
-        return salience(self.gradients, how=self._settings.salience)
+        # The mean over a batch of windows is that over a single one.
+        return salience(self.gradients, how="example" if self.texts.windows else self._settings.salience)
 
     @cached_property
     def space(self) -> Space:

@@ -23,10 +23,16 @@ STAGE = "salience"
 BATCH = 32
 
 
-def examples_used(total: int) -> int:
+def texts_per_batch(texts: Texts) -> int:
+    """Texts in a batch of the reference; a window of a language model has the tokens of a whole batch."""
+    return 1 if texts.windows else BATCH
+
+
+def examples_used(texts: Texts) -> int:
     """Number of examples in the reference's quarter of the batches, at least one batch."""
-    batches = -(-total // BATCH)
-    return min(total, max(1, batches // 4) * BATCH)
+    size = texts_per_batch(texts)
+    batches = -(-len(texts) // size)
+    return min(len(texts), max(1, batches // 4) * size)
 
 
 def gate_gradients(
@@ -41,7 +47,7 @@ def gate_gradients(
     ``watch`` lets a signature collector use the same forward pass. Without one, attention is computed in the same way,
     so that the gradients are equal to the last digit.
     """
-    first = texts.take(range(examples_used(len(texts))))
+    first = texts.take(range(examples_used(texts)))
     return example_gradients(model, first, watch=watch, progress=progress)
 
 

@@ -47,7 +47,7 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
     def choose() -> None:
         collector = Collector(model, classes=len(texts.classes))
         gradients = gate_gradients(model, texts, watch=collector.watch)
-        rest = np.arange(examples_used(len(texts)), len(texts))
+        rest = np.arange(examples_used(texts), len(texts))
         signatures = collect(model, texts, rows=rest, into=collector)
         select(cluster(space(signatures)), salience(gradients), budget=None)
 

@@ -248,7 +248,8 @@ def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[
         # The gradients are those of the first quarter of the texts, in which every part has its share.
         rows = np.isin(shard_of[: len(gradients)], members)
         clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn), progress)
-        yield clustering, salience(gradients[rows] if rows.any() else gradients, how=settings.salience)
+        how = "example" if texts.windows else settings.salience
+        yield clustering, salience(gradients[rows] if rows.any() else gradients, how=how)
 
 
 def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 #: The stage under which methods report their progress.
 STAGE = "scores"
-#: Texts in a batch of ``batch_gradients``, and texts that batches are made of, at most.
-BATCH = 32
+#: Texts that the batches of ``batch_gradients`` are made of, at most.
 MOST_BATCHED = 2048
 
 #: A statistic of attention rows: from weights ``(b, H, tokens, tokens)`` and which tokens count ``(b, tokens)`` to a
@@ -145,11 +144,14 @@ def mean_sensitivity(evidence: Evidence) -> NDArray[np.float64]:
 def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
     """Gradients ``(batches, L, H)`` of the summed loss of batches of 32 at open gates, of at most 2,048 texts.
 
-    Sums and not means, so that a last batch of few texts does not weigh more than its texts.
+    Sums and not means, so that a last batch of few texts does not weigh more than its texts. A window of a language
+    model is a batch.
     """
+    from cahp.stages.salience import texts_per_batch
+
     gradients = gate_gradients(evidence, most=MOST_BATCHED)
     shuffled = np.random.default_rng(evidence.seed).permutation(len(gradients))
-    starts = np.arange(0, len(gradients), BATCH)
+    starts = np.arange(0, len(gradients), texts_per_batch(evidence.texts))
     return np.asarray(np.add.reduceat(gradients[shuffled], starts, axis=0))
 
 
@@ -204,4 +206,4 @@ def evidence_cost(texts: Texts) -> SelectionCost:
     """The cost of signatures and salience: a forward pass of every text, a backward pass of a quarter of them."""
     from cahp.stages.salience import examples_used
 
-    return SelectionCost(len(texts) + 2 * examples_used(len(texts)), len(texts))
+    return SelectionCost(len(texts) + 2 * examples_used(texts), len(texts))

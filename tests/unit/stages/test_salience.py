@@ -11,6 +11,7 @@ from torch import nn
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
+from cahp.values import Texts, Window
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
 
 @pytest.mark.parametrize(("total", "used"), [(1, 1), (31, 31), (33, 32), (256, 64), (640, 160), (2000, 480), (129, 32)])
 def test_a_quarter_of_the_batches_is_used_and_at_least_one(total: int, used: int) -> None:
-    assert examples_used(total) == used
+    texts = fakes.sentences(1)
+    assert examples_used(texts.take([0] * total)) == used
+
+
+def test_a_window_counts_as_a_batch() -> None:
+    window = Window("", np.arange(3), np.zeros(2), np.ones(2))
+    texts = Texts((window,) * 32, None, np.zeros(32, dtype=np.int64), ("all",))
+    assert examples_used(texts) == 8
 
 
 def test_gradients_are_those_of_finite_differences(model: HeadModel) -> None:

@@ -63,7 +63,7 @@ def naive_signatures(model: HeadModel, texts: Texts) -> Signatures:
 def naive_salience(model: HeadModel, texts: Texts) -> np.ndarray[Any, Any]:
     """Salience by one backward pass of each padded batch's mean loss."""
     gradients = []
-    for batch in padded(model, texts.take(range(examples_used(len(texts))))):
+    for batch in padded(model, texts.take(range(examples_used(texts)))):
         gates = torch.ones(model.layers, model.heads, device=model.device, requires_grad=True)
         labels = torch.tensor(texts.labels[batch.rows], device=model.device)
         loss = nn.functional.cross_entropy(model.logits(batch, gates=gates), labels)
