@@ -38,6 +38,10 @@ class DataOptions(TypedDict, total=False):
     report: str | None
     device: str
     dtype: Dtype
+    window: int
+    stride: int | None
+    tokens: int
+    eval_tokens: int
     text_column: str | None
     pair_column: str | None
     label_column: str | None

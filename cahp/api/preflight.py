@@ -70,6 +70,7 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "language": card.language,
         "prompt": None if reading is None else asdict(reading),
         "parameters": (card.details or {}).get("parameters"),
+        "types": (card.details or {}).get("types"),
         "kv_cache": None if card.cache is None else card.cache.per_token(_kept(card)),
         "attention_weights": card.attention_weights,
         "memory_bytes": None if size is None else _memory(card, size),

@@ -18,7 +18,7 @@ from cahp.files import scratch
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.description import Head, count_attention, explain_missing_classes, output_head
-from cahp.models.devices import batch_size, find_device, free_bytes
+from cahp.models.devices import batch_size, find_device, free_bytes, mappable_bytes
 from cahp.models.families import FAMILIES, Family
 from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
@@ -152,6 +152,13 @@ def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room
                 f"the weights of {card.id} {reason}; they can stay on the disk, but a pass through a cut model needs "
                 f"{size_of(used[place])} and {place.type} has {size_of(free[place] or 0)}, so use {elsewhere}"
             )
+    most = mappable_bytes()
+    for file in Path(card.folder).glob("*.safetensors"):
+        if most is not None and (size := file.stat().st_size) > most:
+            raise ModelError(
+                f"{file.name} of {card.id} takes {size_of(size)}, and no file of more than {size_of(most)} can stay on "
+                'the disk here; save the model in smaller files with `save_pretrained(folder, max_shard_size="5GB")`'
+            )
     # Weights that transformers makes of several are written anew.
     written = 4 * sum(weight.numel() for weight in sketch.parameters() if weight.ndim > 2)
     temporary = gettempdir()
@@ -162,7 +169,8 @@ def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room
         )
     if small is not None:
         reason = f"the weights {reason}, so "
-    return Room(left[where], left[processor], dtype, reason)
+    form = "rounded to bfloat16" if card.dtype == "bfloat16" and own != dtype else Room.form
+    return Room(left[where], left[processor], dtype, reason, form)
 
 
 def _load_network(

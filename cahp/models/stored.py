@@ -97,13 +97,14 @@ class Room:
     """Free bytes for weights, on the device and in the processor's memory (None: unknown, so unlimited).
 
     Numbers are those of the type ``dtype`` (None: each weight has its own). ``reason`` says why weights are not kept in
-    float32.
+    float32, and ``form`` how they are.
     """
 
     device: int | None
     memory: int | None
     dtype: torch.dtype | None = None
     reason: str = ""
+    form: str = "as their file stores them"
     in_memory: int = 0
     on_disk: int = 0
 
@@ -135,8 +136,7 @@ class Room:
         places += " and " if self.in_memory and self.on_disk else ""
         places += f"{size_of(self.on_disk)} on the disk" if self.on_disk else ""
         return (
-            f"{self.reason}weights are kept in fewer bytes ({places}) and read as float32 at each use, which times "
-            "include"
+            f"{self.reason}weights are kept {self.form} ({places}) and read as float32 at each use, which times include"
         )
 
 
@@ -145,10 +145,10 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
 
     Vectors, and tables that are no weights, become plain tensors on the device ``where``.
     """
-    places: dict[str, Mapping[str, Any]] = {}
-    for _, module in network.named_modules():
-        weights = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
-        places |= {} if weights is None else weights.dataset.index
+    # All modules have the same one.
+    hooks = (getattr(module, "_hf_hook", None) for module in network.modules())
+    weights = next((hook.weights_map for hook in hooks if getattr(hook, "weights_map", None) is not None), None)
+    places: Mapping[str, Mapping[str, Any]] = {} if weights is None else weights.dataset.index
     remove_hook_from_module(network, recurse=True)
     # By this, saving would look for weights on the disk.
     del network.hf_device_map

@@ -286,6 +286,10 @@ def catalogue_lines(entries: Iterable[Document]) -> Iterator[str]:
         yield f"{entry['name']:<14}{entry['description']}{'' if entry['available'] else missing}"
 
 
+#: Types of 16 bits, by their names in files of weights.
+_HALVES = {"BF16": "bfloat16", "F16": "float16"}
+
+
 def preflight_lines(document: Document) -> Iterator[str]:
     """The facts about a model before it is used; see ``cahp.api.preflight``."""
     yield f"{document['id']}: supported ({document['family']})"
@@ -302,7 +306,9 @@ def preflight_lines(document: Document) -> Iterator[str]:
     else:
         yield "  classes   none: an encoder; train a classifier on it with `cahp fit`"
     if document["parameters"]:
-        yield f"  weights   {document['parameters'] / 1e6:.1f} M"
+        halves = [_HALVES[name] for name in document["types"] or () if name in _HALVES]
+        stored = f", stored in {' and '.join(halves)} (--dtype auto keeps them so)" if halves else ""
+        yield f"  weights   {document['parameters'] / 1e6:.1f} M{stored}"
     if document["to_fetch_bytes"]:
         yield f"  download  {size_of(document['to_fetch_bytes'])} from the hub, at commit {document['revision'][:12]}"
     if document["kv_cache"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fakes
 import pytest
+from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_limits
 from transformers import AutoConfig
 
@@ -42,6 +43,16 @@ def test_a_supported_model_is_described_without_reading_its_weights(
     assert "tiny: supported (bert)" in said
     assert "3 layers x 4 = 12" in said
     assert "bad, good" in said
+
+
+def test_the_type_of_weights_is_named_where_they_have_16_bits(tmp_path: Path) -> None:
+    file = fakes.save_model(tmp_path) / "model.safetensors"
+    whole = preflight.preflight(models.preview(str(tmp_path)))
+    save_file({name: weight.bfloat16() for name, weight in load_file(file).items()}, file, {"format": "pt"})
+    halves = preflight.preflight(models.preview(str(tmp_path)))
+    assert (whole["types"], halves["types"]) == ({"F32": whole["parameters"]}, {"BF16": whole["parameters"]})
+    lines = ["\n".join(preflight_lines(one)) for one in (whole, halves)]
+    assert ["stored in bfloat16 (--dtype auto" in one for one in lines] == [False, True]
 
 
 def test_the_cache_of_a_language_model_is_that_of_the_heads_that_it_has(tmp_path: Path) -> None:

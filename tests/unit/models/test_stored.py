@@ -199,6 +199,14 @@ def test_what_has_no_room_even_on_the_disk_is_refused_before_it_is_read(
         models.load(card, device="cpu")
 
 
+def test_a_file_that_cannot_be_mapped_is_to_be_saved_in_parts(exact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_read_network", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(loading, "mappable_bytes", lambda: 7_000)
+    card = models.identify(str(exact), prompt=models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS))
+    with pytest.raises(ModelError, match=r"takes \d+ kB, and no file of more than 7 kB .* in smaller files"):
+        models.load(models.set_dtype(card, "auto"), device="cpu")
+
+
 @pytest.mark.parametrize("option", ["adapter", "kept"])
 def test_weights_that_are_made_here_are_float32_alone(
     exact: Path, option: str, monkeypatch: pytest.MonkeyPatch
@@ -233,7 +241,7 @@ def test_a_run_says_where_the_weights_are_and_keeps_timings_apart(exact: Path, t
     # Results are shared where they are the same.
     assert "signatures" in auto.cached
     assert "signatures" not in rounded.cached
-    assert any("weights are kept in fewer bytes" in notice for notice in rounded.notices)
+    assert any("weights are kept rounded to bfloat16 (" in notice for notice in rounded.notices)
     assert not any("weights are kept" in notice for notice in plain.notices)
     keys = {
         dtype: fakes.measurements(models.set_dtype(models.identify(str(exact)), dtype), store)._costs_key(
