@@ -146,8 +146,8 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
     Vectors, and tables that are no weights, become plain tensors on the device ``where``.
     """
     # All modules have the same one.
-    hooks = (getattr(module, "_hf_hook", None) for module in network.modules())
-    weights = next((hook.weights_map for hook in hooks if getattr(hook, "weights_map", None) is not None), None)
+    maps = (getattr(getattr(module, "_hf_hook", None), "weights_map", None) for module in network.modules())
+    weights = next((weights for weights in maps if weights is not None), None)
     places: Mapping[str, Mapping[str, Any]] = {} if weights is None else weights.dataset.index
     remove_hook_from_module(network, recurse=True)
     # By this, saving would look for weights on the disk.
