@@ -21,6 +21,8 @@ from cahp.models.compact import load_pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.stored import StoredWeight, as_kept
 from cahp.models.surgery import cut, restore_shapes, separate, tail
+from cahp.run.bench import open_bench
+from cahp.run.prune import read_run
 from cahp.run.recovered import Refitted, cut_model
 from cahp.run.settings import Settings
 from cahp.stages import recovery
@@ -250,6 +252,36 @@ def test_a_run_says_where_the_weights_are_and_keeps_timings_apart(exact: Path, t
         for dtype in ("float32", "auto", "bfloat16")
     }
     assert len(set(keys.values())) == 3
+
+
+def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_are_not_kept(
+    exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        model=str(exact),
+        data=str(fakes.write_data(tmp_path, train=60, validation=20, test=5)),
+        window=16,
+        tokens=256,
+        eval_tokens=128,
+        budget="3",
+        pool_size=8,
+        projection="pca",
+        recover="refit",
+        device="cpu",
+        latency_time="0.05s",
+    )
+    stores, documents = (Store(tmp_path / "short"), Store(tmp_path / "roomy")), []
+    parameters = (models.identify(str(exact)).details or {})["parameters"]
+    for store in stores:
+        with monkeypatch.context() as patched:
+            if store is stores[0]:
+                short_of(patched, 3 * parameters)
+            documents.append(fakes.prune(settings, store=store).document)
+    short, roomy = documents
+    assert short.outcomes == roomy.outcomes
+    assert ["on the disk" in " ".join(one.notices) for one in documents] == [True, False]
+    kept = [read_run(open_bench(settings, store=store)) for store in stores]
+    assert [run is not None for run in kept] == [False, True]
 
 
 def test_a_weight_on_another_device_is_moved_for_each_operation() -> None:
