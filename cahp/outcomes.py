@@ -57,7 +57,7 @@ class Outcome:
     @property
     def row_label(self) -> str:
         """The label of a table's row, with the unit that its numbers do not show."""
-        return f"{self.label} ({self.unit})" if self.unit in ("nats", "bits") else self.label
+        return f"{self.label} ({self.unit})" if self.unit == "nats" else self.label
 
 
 def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int = 42) -> dict[str, Estimate]:

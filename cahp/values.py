@@ -165,6 +165,17 @@ class WindowProtocol:
     tokens: int
     documents: int
 
+    def __str__(self) -> str:
+        overlap = "without overlap" if self.stride == self.window else f"each {self.stride:,} after the last"
+        return (
+            f"{self.tokens:,} tokens of {self.documents:,} documents in windows of {self.window:,} tokens, {overlap}, "
+            f"after {self.bos}"
+        )
+
+    def unit(self, n: int) -> str:
+        """The word for the ``n`` independent units of an interval, which are documents where there are enough."""
+        return "documents" if n == self.documents else "windows"
+
 
 #: The label of every text where there are no labels.
 NO_LABEL = -1

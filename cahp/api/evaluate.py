@@ -5,11 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Unpack
 
-from cahp import data as data_sets
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.costs import KvCache
 from cahp.exports.masks import kept_heads
-from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
+from cahp.run.bench import (
+    check_classifier,
+    draw_sample,
+    label_reading,
+    labelling,
+    load_data,
+    match_labels,
+    prompt_notices,
+    window_protocol,
+)
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
 from cahp.run.prune import measure_outcomes
@@ -52,9 +60,7 @@ def evaluate(
         keep = None if mask is None else read_mask_for(card, mask)[0]
         raw = load_data(settings, card)
         dataset = match_labels(raw, settings, card)
-        texts, notices = data_sets.sample(
-            dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
-        )
+        texts, notices = draw_sample(dataset, "eval-split", settings.eval_limit, settings)
         log = TestSplitLog(card, dataset, store)
         numbers = choose_precisions(settings)
         resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
@@ -63,6 +69,7 @@ def evaluate(
         return {
             "model": card.id,
             "data": SplitRecord.of(settings.eval_split, texts).with_id(dataset.id),
+            "protocol": window_protocol(settings, card, texts),
             "kept": kept_heads(keep),
             **outcome_records(outcomes),
             "precision": numbers.evaluation,

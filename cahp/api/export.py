@@ -98,6 +98,7 @@ def recover(
         document = {
             "model": card.id,
             "data": SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
+            "protocol": bench.protocol,
             "kept": kept_heads(keep),
             **results,
             "notices": list(bench.notices),
@@ -165,21 +166,22 @@ def export(
             outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
             inputs, full = bench.evaluation.inputs, bench.full
             data_record = SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
-            notices = list(bench.notices)
+            protocol, notices = bench.protocol, list(bench.notices)
         else:
             resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
-            outcome, recovered, inputs, full, data_record, notices = {}, None, None, None, None, []
+            outcome, recovered, inputs, full, data_record, protocol, notices = {}, None, None, None, None, None, []
         pruned = cut_model(resources.model, keep, recovered)
         document = {
             "model": card.id,
             "data": data_record,
+            "protocol": protocol,
             "kept": kept_heads(keep),
             **(outcome or checkpoints.UNMEASURED),
             "parameters": {"full": resources.model.parameters, "pruned": pruned.parameters},
             "form": form.key,
             # Known once the model is written.
             **dict.fromkeys(("bytes", "difference", "agreement", "tried", "onnx_latency_ms", "files")),
-            "loads": formats.as_asked(form.loads, card.prompt),
+            "loads": formats.as_asked(form.loads, card),
             "notices": notices,
         }
         with UnwrittenError.carrying(document):
@@ -194,6 +196,7 @@ def export(
                 outcome=outcome or None,
                 method=str(content.get("method", BY_HAND)),
                 data=data_record,
+                protocol=protocol,
                 recovery=settings.recover,
                 command=command,
                 latency=settings.latency,

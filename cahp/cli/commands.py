@@ -89,7 +89,7 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.evaluation_lines):
         document = cahp.recover(call.settings, out=output, **options, store=call.store, progress=progress)
-    loads = as_asked(model_form("drop-in").loads, identify_model(call.settings).prompt)
+    loads = as_asked(model_form("drop-in").loads, identify_model(call.settings))
     call.answer(document, [*printing.evaluation_lines(document), f"{output.describe()}: {loads}"])
 
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from cahp.answers import Evaluation
 from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.costs import LATENCY_SECONDS
@@ -18,6 +16,7 @@ from cahp.exports.form import Footprint, ModelForm, Pruned, markdown
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.run_folder import zipped
 from cahp.files import json_text, scratch
+from cahp.models.description import output_head
 from cahp.outcomes import OUTCOMES, main_outcome, measure
 from cahp.output import Output
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
@@ -27,7 +26,7 @@ from cahp.run.document import BY_HAND, SplitRecord, machine, outcome_records, ra
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME, parse_duration
-from cahp.values import HeadMask, Input, OptionError, Progress, silent
+from cahp.values import HeadMask, Input, OptionError, Progress, WindowProtocol, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 STAGE = "write"
 #: ``metrics``, ``delta`` and ``outcomes`` of a model that was not evaluated.
 UNMEASURED: Mapping[str, None] = {"metrics": None, "delta": None, "outcomes": None}
-_TASKS = {None: "text-classification", "causal": "text-generation", "masked": "fill-mask"}
+_TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 #: Number of texts on which a written model is tried.
 TRIED = 64
 #: The texts if there are no data.
@@ -124,6 +123,7 @@ def checkpoint(
             outcome=outcome,
             method=method or bench.settings.method,
             data=SplitRecord.of(bench.settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
+            protocol=bench.protocol,
             recovery=recover,
             seed=bench.settings.seed,
             progress=progress,
@@ -143,6 +143,7 @@ def write(
     outcome: Mapping[str, Any] | None = None,
     method: str = BY_HAND,
     data: Mapping[str, Any] | None = None,
+    protocol: WindowProtocol | None = None,
     recovery: str = NONE.name,
     command: str = "",
     latency: bool = True,
@@ -155,9 +156,9 @@ def write(
     Beside weights and tokenizer it holds ``head_mask.json``, ``metrics.json``, and a ``README.md`` with instructions,
     results and origin. It is read back in a new process without this package, and its results for ``inputs`` (None: a
     few sentences) must be those in memory: the same logits, or enough equal predictions if the form rounds. ``outcome``
-    has the ``metrics`` and ``delta`` of a run, ``data`` describes its texts, and ``full`` is the full model's
-    evaluation of ``inputs``; each None if nothing was measured. With ``latency``, a form with its own runtime is timed
-    for at most ``seconds``.
+    has the ``metrics`` and ``delta`` of a run, ``data`` describes its texts, ``protocol`` the windows of a language
+    model, and ``full`` is the full model's evaluation of ``inputs``; each None if nothing was measured. With
+    ``latency``, a form with its own runtime is timed for at most ``seconds``.
 
     Returns:
         ``outcome``, with the outcomes of a rounded model added, and more fields of ``metrics.json``: the ``form``, the
@@ -185,7 +186,7 @@ def write(
         progress(STAGE, 1, 2)
         results = dict(outcome or UNMEASURED)
         if form.rounded is not None and full is not None:
-            evaluation = Evaluation(read.found.astype(np.float32), full.labels, full.classes)
+            evaluation = replace(full, scores=read.scores)
             states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
             states[form.rounded.state] = measure(evaluation, full=full, seed=seed)
             results |= outcome_records(states)
@@ -198,12 +199,13 @@ def write(
             "bytes": _size_of_weights(form, part),
             "difference": read.difference,
             "agreement": read.agreement,
-            "tried": len(tried),
+            "tried": len(read.found),
             "onnx_latency_ms": timings,
             "files": files or None,
         }
         prompt = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
         source = {
+            "protocol": protocol,
             "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **prompt},
             "data": data,
             "recovery": recovery,
@@ -236,7 +238,10 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     folder.mkdir(exist_ok=True)
     save_tokenizer(pruned.cut.tokenizer, folder)
     form.write(folder, pruned)
-    read = read_back(folder, formats.as_asked(form.reads, pruned.cut.card.prompt), pruned.cut, pruned.inputs)
+    # What a rounded language model predicts is measured at every token.
+    full = pruned.whole if form.rounded is not None else None
+    reads = formats.as_asked(form.reads, pruned.cut.card)
+    read = read_back(folder, reads, pruned.cut, pruned.inputs, full=full)
     form.check(read)
     return read
 
@@ -292,7 +297,7 @@ def model_card(
     lines = [
         "---",
         "library_name: transformers",
-        f"pipeline_tag: {_TASKS[None if card.prompt is None else card.language]}",
+        f"pipeline_tag: {_TASKS[output_head(card)]}",
         "tags: [attention-head-pruning, cahp]",
         "---",
         "",
@@ -303,9 +308,10 @@ def model_card(
         "",
         "## Load the model",
         "",
-        formats.as_asked(form.card, card.prompt).rstrip(),
+        formats.as_asked(form.card, card).rstrip(),
         "",
         *([] if card.prompt is None or example is None else _prompting(form, card.prompt, example)),
+        *(_generating() if card.predicts_tokens and not form.runtime else []),
         "## Kept heads",
         "",
         "| layer | heads (numbered as in the original) |",
@@ -314,7 +320,7 @@ def model_card(
         "",
         "## Results",
         "",
-        *_results(outcome, data),
+        *_results(outcome, data, source["protocol"]),
         "",
         *([*markdown(files, form.runtime, machine()), ""] if files else []),
         "## Origin",
@@ -366,7 +372,20 @@ def _prompting(form: ModelForm, prompt: Prompt, example: PromptExample) -> list[
     ]
 
 
-def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str]:
+def _generating() -> list[str]:
+    """Return a section that shows how to generate text with a language model."""
+    return [
+        "## Generate text",
+        "",
+        "```python",
+        'inputs = tokenizer("Once upon a time", return_tensors="pt")',
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]))",
+        "```",
+        "",
+    ]
+
+
+def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protocol: WindowProtocol | None) -> list[str]:
     states = {state: outcomes for state, outcomes in (outcome["outcomes"] or {}).items() if outcomes is not None}
     if not states:
         return ["Not evaluated: no data were given."]
@@ -380,4 +399,7 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list
         name = main_outcome(steps[0].outcomes)[0].name.capitalize()
         rows += ["", f"{name} after each step of the recovery: {', '.join(after)}."]
     split = "" if data is None else f" of the split `{data['split']}`"
-    return [f"On {main_outcome(states['full'])[1].n:,} texts{split}, with 95 % intervals:", "", *rows]
+    n = main_outcome(states["full"])[1].n
+    if protocol is not None:
+        return [f"On {protocol}{split}, with 95 % intervals over {protocol.unit(n)}:", "", *rows]
+    return [f"On {n:,} texts{split}, with 95 % intervals:", "", *rows]

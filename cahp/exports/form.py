@@ -40,16 +40,18 @@ class Rounded:
     """A form with rounded weights, whose logits differ from those in memory.
 
     ``state`` names its results beside those of the full and the pruned model. At least a share ``agreement`` of its
-    predictions must equal those in memory. ``exact`` is the form of the same model in full precision.
+    predictions must equal those in memory, or ``of_tokens`` of the next tokens, among which many are nearly equal.
+    ``exact`` is the form of the same model in full precision.
     """
 
     state: str
     agreement: float
     exact: str
+    of_tokens: float = 0.0
 
-    def allowed(self, texts: int) -> int:
-        """Return on how many of so many texts the prediction may differ, rounded up."""
-        return math.ceil((1 - self.agreement) * texts - 1e-9)
+    def allowed(self, count: int, *, tokens: bool = False) -> int:
+        """Return on how many of so many texts, or ``tokens``, the prediction may differ, rounded up."""
+        return math.ceil((1 - (self.of_tokens if tokens else self.agreement)) * count - 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,21 +116,25 @@ class ModelForm(Form):
             )
             instead = "the mask instead, and tell us which model this is"
         else:
-            texts = len(read.found)
-            changed, allowed = round((1 - read.agreement) * texts), self.rounded.allowed(texts)
+            count, tokens = len(read.found), read.found.ndim == 1
+            changed, allowed = round((1 - read.agreement) * count), self.rounded.allowed(count, tokens=tokens)
             equal = changed <= allowed
-            reason = f"predictions differ on {changed:,} of {texts:,} texts (allowed: {allowed:,})"
+            words = "tokens" if tokens else "texts"
+            reason = f"predictions differ on {changed:,} of {count:,} {words} (allowed: {allowed:,})"
             instead = f"it as {self.rounded.exact}, which rounds nothing"
         if not equal:
             raise CahpError(
                 f"the {self.key} model was not written: after loading it again, its {reason}; export {instead}"
             )
 
-    def closeness(self, difference: float, agreement: float, tried: int) -> str:
-        """Describe, as a clause, how close the model that was read back is to the model in memory."""
+    def closeness(self, difference: float, agreement: float, tried: int, *, words: str = "texts") -> str:
+        """Describe, as a clause, how close the model that was read back is to the model in memory.
+
+        It was tried on ``tried`` texts, or other ``words``.
+        """
         if self.rounded is None:
             return f"its logits differ by at most {difference:.0e}"
-        return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} texts"
+        return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} {words}"
 
     def check_installed(self) -> None:
         """Check that the packages needed for writing are installed.

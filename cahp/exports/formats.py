@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from cahp.cards import ModelCard, Prompt
+from cahp.cards import ModelCard
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
 from cahp.values import OptionError
@@ -160,7 +160,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
         words="the same with 8-bit weights; size, latency and accuracy compared with both models in float32",
         write=_write_int8,
         tolerance=math.inf,
-        rounded=Rounded("int8", agreement=0.95, exact="onnx"),
+        rounded=Rounded("int8", agreement=0.95, of_tokens=0.8, exact="onnx"),
         card=f"""\
 `{_ONNX_FILE}` holds the smaller model with 8-bit weights (dynamic quantisation). {_ONNX_CARD}
 Activations are rounded while it runs, with steps chosen for each batch: the logits of a text depend a little on the
@@ -270,11 +270,11 @@ def check_card(form: ModelForm, card: ModelCard) -> None:
         raise OptionError(f"{card.id} cannot be exported as {form.key}, since {reason}; export it as {others}")
 
 
-def as_asked(text: str, prompt: Prompt | None) -> str:
-    """Return code or words of a form for a model with this ``prompt``: language models have other classes."""
-    if prompt is None:
+def as_asked(text: str, card: ModelCard) -> str:
+    """Return code or words of a form for a model of this ``card``: language models have other classes."""
+    if card.prompt is None and not card.predicts_tokens:
         return text
-    return text.replace("ForSequenceClassification", "ForMaskedLM" if prompt.masked else "ForCausalLM")
+    return text.replace("ForSequenceClassification", "ForMaskedLM" if card.language == "masked" else "ForCausalLM")
 
 
 def option_help() -> str:

@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file, save_model
+from torch import Tensor
 
 from cahp import processes as parallel
+from cahp.answers import PREDICTION
 from cahp.files import scratch
 from cahp.models import compact, to_onnx
 from cahp.models.description import output_head
@@ -30,9 +33,10 @@ from cahp.models.sketch import quiet
 from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.training import Fitted
+from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
 from cahp.output import Output
-from cahp.values import CahpError, HeadMask, Input
+from cahp.values import CahpError, HeadMask, Input, Window
 
 #: The file that loads a compact model where this package is not installed.
 _LOADER = "load_pruned.py"
@@ -127,7 +131,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         "selects": selects,
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    if card.language == "causal" and pruned.prompt is not None:
+    if output_head(card) == "causal":
         pruned.network.generation_config.save_pretrained(folder)
     network = in_float32(pruned.network)
     for parameter in network.parameters():
@@ -153,9 +157,12 @@ def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[In
         CahpError: If the network cannot be traced.
     """
     save_compact(file.parent, pruned, mask)
-    # Two texts of different length, so that the traced batch contains padding.
+    # Two texts of different length, so that the traced batch contains padding; windows have one length.
     tokens = sorted(pruned.tokenize(inputs), key=lambda entry: len(entry["input_ids"]))
-    batches = pruned.batches([tokens[0], tokens[-1]], size=2 * len(tokens[-1]["input_ids"]))
+    short, long = tokens[0], tokens[-1]
+    if len(short["input_ids"]) == len(long["input_ids"]):
+        short = {name: values[: max(1, len(values) // 2)] for name, values in short.items()}
+    batches = pruned.batches([short, long], size=2 * len(long["input_ids"]))
     source = Path(to_onnx.__file__).read_text(encoding="utf-8")
     with scratch() as temporary:
         _in_new_process(
@@ -184,12 +191,17 @@ def save_onnx_int8(file: Path, exact: Path) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ReadBack:
-    """Scores ``(n, C)`` of the same texts: ``found`` by the saved model, ``expected`` by the model in memory."""
+    """Scores ``(n, C)`` of the same texts: ``found`` by the saved model, ``expected`` by the model in memory.
+
+    Of a language model they are predicted tokens ``(n,)``, of the next token of each text, or of all tokens that are
+    measured; ``answers`` are then what an ``Evaluation`` holds of the saved model (None: of classifiers, ``found``).
+    """
 
     found: NDArray[np.float64]
     expected: NDArray[np.float64]
     #: The largest difference of logits in each batch, relative to the batch's largest logit where that is above 1.
     differences: tuple[float, ...]
+    answers: NDArray[np.float32] | None = None
 
     @property
     def difference(self) -> float:
@@ -198,12 +210,23 @@ class ReadBack:
 
     @property
     def agreement(self) -> float:
-        """The share of texts with the same prediction."""
-        return float((self.found.argmax(axis=1) == self.expected.argmax(axis=1)).mean())
+        """The share of texts, or tokens, with the same prediction."""
+        found, expected = (one if one.ndim == 1 else one.argmax(axis=1) for one in (self.found, self.expected))
+        return float((found == expected).mean())
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """The scores of an ``Evaluation`` of the saved model."""
+        return self.found.astype(np.float32) if self.answers is None else self.answers
 
 
-def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Input]) -> ReadBack:
+def read_back(
+    folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Input], *, full: HeadModel | None = None
+) -> ReadBack:
     """Load the model in ``folder`` in a fresh process, and compare its logits of ``inputs`` with those of ``pruned``.
+
+    A language model without a prompt is compared by its logits of the next token of each text; with the ``full`` model
+    and windows by the measured tokens, and the result has ``answers``.
 
     The Python code ``reads`` defines a function ``answer`` from the path ``folder``. The function takes a batch (arrays
     by name) and returns the logits, of a language model for every token. It cannot import this package.
@@ -215,6 +238,8 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
         # The fresh process computes on the processor, and another device sums products in another order.
         pruned = pruned.around(separate(pruned).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
+    if pruned.predicts_tokens:
+        return _read_back_tokens(folder, reads, pruned, inputs, batches, full)
     scores = _SCORES if pruned.prompt is None else pruned.prompt.scores_code
     # Predictions come from the logits of the classes, differences from those of the whole vocabulary.
     classes = slice(None) if pruned.prompt is None else [answer.token for answer in pruned.prompt.answers]
@@ -228,8 +253,66 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
             for index, batch in enumerate(batches):
                 theirs, ours = loaded[str(index)], pruned.logits(batch, vocabulary=True).detach().cpu().numpy()
                 found[batch.rows], expected[batch.rows] = theirs[:, classes], ours[:, classes]
-                differences.append(float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max())))
+                differences.append(_difference(ours, theirs))
     return ReadBack(found, expected, tuple(differences))
+
+
+def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
+
+
+def _read_back_tokens(
+    folder: Path,
+    reads: str,
+    pruned: HeadModel,
+    inputs: Sequence[Input],
+    batches: Sequence[Batch],
+    full: HeadModel | None,
+) -> ReadBack:
+    windows = [one for one in inputs if isinstance(one, Window)]
+    measured = full is not None and len(windows) == len(inputs)
+    longest, differences = max((window.scored for window in windows), default=0), list[float]()
+    found, expected = (np.zeros(len(inputs)) for _ in range(2))
+    answers = np.zeros((len(inputs), longest, 3), dtype=np.float32)
+    mine = np.zeros((len(inputs), longest))
+    with scratch() as temporary:
+        logits = temporary / "logits.npz"
+        code = f"{_READ}{reads}{_SCORES if measured else _NEXT}{_ANSWER}"
+        _in_new_process(code, folder, _save_batches(temporary, batches), logits)
+        # One batch at a time, since logits of a whole vocabulary take much memory.
+        with np.load(logits) as loaded, torch.no_grad():
+            for index, batch in enumerate(batches):
+                theirs = torch.from_numpy(loaded[str(index)])
+                if not measured:
+                    ours = pruned.logits(batch)
+                    found[batch.rows], expected[batch.rows] = theirs.argmax(-1), ours.argmax(-1)
+                    differences.append(_difference(ours.numpy(), theirs.numpy()))
+                    continue
+                assert full is not None
+                states = [model.logits(batch, states=True) for model in (full, pruned)]
+                for place, row in enumerate(batch.rows.tolist()):
+                    count, length = windows[row].scored, int(batch.lengths[place])
+                    at = slice(length - count, length)
+                    whole, ours = (
+                        vocabulary_logits(model.network, one[place, at])
+                        for model, one in zip((full, pruned), states, strict=True)
+                    )
+                    targets = torch.from_numpy(windows[row].ids[-count:])
+                    answers[row, longest - count :] = _token_answers(theirs[place, at], whole, targets)
+                    mine[row, longest - count :] = ours.argmax(-1)
+                    differences.append(_difference(ours.numpy(), theirs[place, at].numpy()))
+    if not measured:
+        return ReadBack(found, expected, tuple(differences))
+    counted = np.arange(longest) >= longest - np.array([window.scored for window in windows])[:, None]
+    return ReadBack(answers[..., PREDICTION][counted].astype(np.float64), mine[counted], tuple(differences), answers)
+
+
+def _token_answers(logits: Tensor, whole: Tensor, targets: Tensor) -> NDArray[np.float32]:
+    """What an ``Evaluation`` holds of logits ``(n, V)`` at tokens, beside those of the ``whole`` model."""
+    mine, wanted = logits.log_softmax(-1), whole.log_softmax(-1)
+    divergences = (wanted.exp() * (wanted - mine)).sum(-1)
+    losses = -mine.gather(1, targets[:, None])[:, 0]
+    return torch.stack([divergences, losses, mine.argmax(-1).float()], dim=1).numpy()
 
 
 # The fresh process ---------------------------------------------------------------------------------------------------
@@ -249,8 +332,18 @@ _SCORES = """
 def scores(batch, logits):
     return logits
 """
+_NEXT = """
+def scores(batch, logits):
+    at = batch["attention_mask"].sum(1) - 1
+    return logits[range(len(at)), at]
+"""
 _ANSWER = """
-numpy.savez(rest[0], **{index: scores(batch, answer(batch)) for index, batch in batches.items()})
+import zipfile
+# As numpy.savez does, but one batch at a time.
+with zipfile.ZipFile(rest[0], "w") as archive:
+    for index, batch in batches.items():
+        with archive.open(index + ".npy", "w", force_zip64=True) as file:
+            numpy.lib.format.write_array(file, numpy.asarray(scores(batch, answer(batch))))
 """
 #: Reads a file with float32 weights and writes one with 8-bit weights.
 _TO_INT8 = """

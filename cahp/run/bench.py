@@ -129,8 +129,8 @@ def open_bench(
     raw = load_data(settings, card) if dataset is None else dataset
     dataset = match_labels(raw, settings, card)
     check_labels(settings, dataset)
-    calibration, drawn = _draw_sample(dataset, "select-split", settings.limit, settings)
-    evaluation, sampled = _draw_sample(dataset, "eval-split", settings.eval_limit, settings)
+    calibration, drawn = draw_sample(dataset, "select-split", settings.limit, settings)
+    evaluation, sampled = draw_sample(dataset, "eval-split", settings.eval_limit, settings)
     drawn += _check_classes(dataset.split(settings.select_split), calibration, settings)
     resources = Resources(
         card,
@@ -212,6 +212,11 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     """Cut the texts of every split into windows; see ``cahp.models.windows.cut_windows``."""
     if settings.label_map:
         raise OptionError("--label-map maps labels, which a language model without --answers does not read")
+    longest = None if card.cache is None else card.cache.positions
+    if longest is not None and settings.window > longest:
+        raise OptionError(
+            f"--window {settings.window:,} is more than the {longest:,} tokens that {card.id} reads; lower it"
+        )
     if settings.stride is not None and settings.stride > settings.window:
         raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
     cut = {"window": settings.window, "stride": settings.stride, "seed": settings.seed}
@@ -240,6 +245,11 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
         needs = f"--recover {settings.recover}"
     if settings.method in methods.names() and methods.need_labels([settings.method]) and not reads_tokens:
         needs = f"--method {settings.method}"
+    if needs is not None and reads_tokens:
+        raise OptionError(
+            f"{needs} needs labels, which a language model reads only with --prompt and --answers; leave it out, or "
+            "give them"
+        )
     if needs is not None:
         raise OptionError(f"{needs} needs labels, and {dataset.id} has none; leave it out, or use labelled data")
 
@@ -287,9 +297,16 @@ def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
     return found
 
 
-def _draw_sample(
+def draw_sample(
     dataset: data.Dataset, option: Literal["select-split", "eval-split"], limit: int | None, settings: Settings
 ) -> tuple[Texts, tuple[str, ...]]:
+    """Draw the calibration or the evaluation texts, at most ``limit``; also return notices about them.
+
+    The windows of a language model were drawn when they were cut.
+
+    Raises:
+        DataError: If there is no such split.
+    """
     split, by_label = settings.eval_split, True
     if option == "select-split":
         # Labels that nothing reads must have no effect, not even on the sample.
@@ -300,6 +317,12 @@ def _draw_sample(
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
+    if windows := dataset.split(split).windows:
+        flag = "--tokens" if option == "select-split" else "--eval-tokens"
+        notice = (
+            f"{split}: a number of texts does not limit the {len(windows)} windows of a language model; {flag} does"
+        )
+        return dataset.split(split), (notice,) if limit is not None and limit < len(windows) else ()
     texts, notices = data.sample(
         dataset.split(split), limit, how=settings.sample, seed=settings.seed, by_label=by_label
     )

@@ -15,7 +15,7 @@ from cahp.recoveries import QUICK, RECOVERIES, Recovery, get_recovery, refit_tex
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.store import StoredTraining, key
-from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
+from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, Window, digest
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -124,7 +124,7 @@ class Recoveries:
         row, used = RECOVERIES[name], self.inputs if inputs is None else inputs
         if self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
-        _check_texts(len(used), f"a {row.noun}")
+        _check_texts(used, f"a {row.noun}")
         entry = self._refit_key(mask, name, used)
         if entry in self._latest:
             return self._latest[entry]
@@ -179,7 +179,7 @@ class Recoveries:
         from cahp.models.training import Schedule
         from cahp.stages import recovery
 
-        _check_texts(len(self.calibration), "fine-tuning")
+        _check_texts(self.calibration.inputs, "fine-tuning")
         schedule, refitted = schedule or Schedule(), refitted and not self.card.no_refit
         # Several processes take one batch each per step, which is another training.
         parts: list[Any] = [self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed]
@@ -252,7 +252,7 @@ class Recoveries:
 
         if labels and self._unlabelled is not None:
             raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")
-        _check_texts(len(self.inputs), "a distillation")
+        _check_texts(self.inputs, "a distillation")
         schedule = schedule or SCHEDULE
         parts = self._distill_parts(mask, schedule, labels=labels)
         untimed, name = key("distilled", 3, *parts, None), key("distilled", 3, *parts, seconds)
@@ -311,9 +311,11 @@ class Recoveries:
         )
 
 
-def _check_texts(texts: int, recovery: str) -> None:
-    if texts < _MIN_TEXTS:
-        raise DataError(f"{recovery} holds out a fifth of the texts, and there are only {texts}; raise --limit")
+def _check_texts(inputs: Sequence[Input], recovery: str) -> None:
+    if len(inputs) < _MIN_TEXTS:
+        windows = any(isinstance(one, Window) for one in inputs)
+        noun, advice = ("windows", "raise --tokens or lower --window") if windows else ("texts", "raise --limit")
+        raise DataError(f"{recovery} holds out a fifth of the {noun}, and there are only {len(inputs)}; {advice}")
 
 
 def _digest_inputs(inputs: Sequence[Input]) -> str:

@@ -108,7 +108,8 @@ def distill(
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
         reason = (
-            f"KL divergence {-after[0]:.3f} nats on {len(held_out)} held-out texts after it, {-before[0]:.3f} before"
+            f"KL divergence {-after[0]:.3f} nats on {len(held_out)} held-out "
+            f"{'windows' if model.predicts_tokens else 'texts'} after it, {-before[0]:.3f} before"
         )
         if made.step < whole:
             done = schedule.epochs * made.step / whole

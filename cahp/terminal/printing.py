@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cahp.recoveries import DistillReport, RefitReport
     from cahp.run.document import CostRecord, RunDocument
     from cahp.run.recovered import RecoveryStep
-    from cahp.values import HeadMask
+    from cahp.values import HeadMask, WindowProtocol
 
 from cahp.exports.form import lines
 from cahp.exports.formats import model_form
@@ -39,11 +39,11 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     if run.knee_null is not None:
         yield f"  {run.knee_null.describe(run.knee or 0)}"
     yield ""
-    yield from _outcomes(run.data.eval.split, run.outcomes)
+    yield from _outcomes(run.data.eval.split, run.outcomes, run.protocol)
     if run.report is not None:
         yield ""
         yield from _outcomes(run.report.split, run.report.outcomes)
-    yield from _describe_recovery(run.refit, run.distill, run.steps)
+    yield from _describe_recovery(run.refit, run.distill, run.steps, run.protocol)
     yield ""
     if run.kv_cache is None:
         yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
@@ -101,9 +101,13 @@ def grid_lines(mask: HeadMask, added: Collection[tuple[int, int]] = ()) -> Itera
     yield f"  {KEPT} kept   {PRUNED} pruned" + (f"   {ADDED} added by the per-layer minimum" if added else "")
 
 
-def _outcomes(split: str, states: Mapping[str, Outcomes]) -> Iterator[str]:
+def _outcomes(split: str, states: Mapping[str, Outcomes], protocol: WindowProtocol | None = None) -> Iterator[str]:
     """A table of outcomes, a column for each model; a row without any value is left out."""
-    title = f"on {split}, n = {main_outcome(states['full'])[1].n:,}"
+    n = main_outcome(states["full"])[1].n
+    title = f"on {split}, n = {n:,}"
+    if protocol is not None:
+        yield f"  measured on {protocol}"
+        title += f" {protocol.unit(n)}"
     wide = max(len(title), *(len(row.row_label) for row in OUTCOMES.values()))
 
     def line(name: str, cells: Iterable[str]) -> str:
@@ -203,8 +207,9 @@ def evaluation_lines(document: Document) -> Iterator[str]:
     yield f"{document['model']} on {document['data']['id']}: {heads}"
     yield ""
     measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
-    yield from _outcomes(document["data"]["split"], measured)
-    yield from _describe_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()))
+    protocol = document.get("protocol")
+    yield from _outcomes(document["data"]["split"], measured, protocol)
+    yield from _describe_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()), protocol)
     for epoch in document.get("epochs", []):
         yield epoch_line(**epoch)
     yield from list_notes(document["notices"], document.get("test_opened"))
@@ -230,7 +235,12 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
     yield f"  size      {full:,} weights -> {pruned:,}; {document['bytes'] / 1e6:.1f} MB on disk"
     yield (
         "  verified  read back in a fresh process, "
-        + form.closeness(document["difference"], document["agreement"], document["tried"])
+        + form.closeness(
+            document["difference"],
+            document["agreement"],
+            document["tried"],
+            words="texts" if document.get("protocol") is None else "tokens",
+        )
     )
     if document["files"]:
         yield from lines(document["files"], form.runtime)
@@ -301,6 +311,8 @@ def preflight_lines(document: Document) -> Iterator[str]:
         yield f"  prompt    {document['prompt']['prompted']}"
     elif document["labels"]:
         yield f"  classes   {', '.join(document['labels'])}"
+    elif document["language"] == "causal":
+        yield "  classes   none: a language model, measured on its next tokens (or give it --prompt and --answers)"
     elif document["language"]:
         yield f"  classes   none: a {document['language']} language model; give it --prompt and --answers"
     else:
@@ -337,18 +349,23 @@ def epoch_line(
 
 
 def _describe_recovery(
-    refit: RefitReport | None, distill: DistillReport | None, steps: Sequence[RecoveryStep]
+    refit: RefitReport | None,
+    distill: DistillReport | None,
+    steps: Sequence[RecoveryStep],
+    protocol: WindowProtocol | None = None,
 ) -> Iterator[str]:
     """What a recovery did, and the accuracy, agreement and KL divergence after each of its steps."""
+    texts = "texts" if protocol is None else "windows"
     if refit:
         row = refit.row
-        yield f"  {row.noun} {refit.verdict} ({row.solving} {refit.examples} texts, no training): {refit.reason}"
+        yield f"  {row.noun} {refit.verdict} ({row.solving} {refit.examples} {texts}, no training): {refit.reason}"
     if distill:
         for epoch in distill.epochs:
             yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)
         verb = "accepted" if distill.accepted else "rejected"
-        labels = "with labels" if distill.labels else "without labels"
-        yield f"  distillation {verb} (taught by the full model on {distill.examples} texts {labels}): {distill.reason}"
+        labels = " with labels" if distill.labels else " without labels" if protocol is None else ""
+        taught = f"taught by the full model on {distill.examples} {texts}{labels}"
+        yield f"  distillation {verb} ({taught}): {distill.reason}"
     if steps:
         outcome, first = main_outcome(steps[0].outcomes)
         yield f"  {outcome.name} after each step, n = {first.n:,} (95 % intervals)"

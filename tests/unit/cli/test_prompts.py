@@ -38,7 +38,9 @@ def test_a_model_is_looked_at_with_its_prompt(asked: list[object]) -> None:
     assert answer.code == 0, answer.err
     assert "answers   awful (token " in answer.out
     assert "prompt    A warm and funny film. it was" in answer.out
-    assert "a causal language model; give it --prompt and --answers" in call("models", name).out
+    assert (
+        "a language model, measured on its next tokens (or give it --prompt and --answers)" in call("models", name).out
+    )
     found = json.loads(call("models", name, *said, "--json").out)
     assert [one["word"] for one in found["prompt"]["answers"]] == list(fakes.ANSWERS)
 
@@ -109,7 +111,7 @@ def test_other_commands_ask_the_same(
             "holds single texts, but the prompt has no",
         ),
         (["--prompt", "{text} {mask}", "--answers", "bad,good"], "leave {mask} out"),
-        ([], "let it answer a prompt with --prompt"),
+        ([], "is more than the 80 tokens that"),
     ],
 )
 def test_an_invalid_prompt_gives_one_sentence(

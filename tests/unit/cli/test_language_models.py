@@ -1,0 +1,157 @@
+"""A causal language model without answers on the command line: prune, evaluate, recover and export it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+import torch
+from terminal import call, refused
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import cahp
+from cahp.models import saving
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TOKENS = ("--window", 16, "--tokens", 320, "--eval-tokens", 128)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """The options that name a language model with grouped queries, and its texts."""
+    root = tmp_path_factory.mktemp("language")
+    model = fakes.teach(fakes.save_language_model(root / "lm", family="llama"))
+    (root / "texts.txt").write_text("\n\n".join(fakes.sentences(160).first))
+    return ["--model", model, "--data", root / "texts.txt", *TOKENS, "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def pruned(source: list[object], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a run with a refit, and what the command printed."""
+    out = tmp_path_factory.mktemp("runs") / "out"
+    answer = call(
+        *("prune", *source, "--pool-size", 8, "--projection", "pca", "--latency-time", "0.05s"),
+        *("--budget", 6, "--recover", "refit", "--out", out),
+    )
+    assert (answer.code, answer.err) == (0, "")
+    return out, answer.out
+
+
+@pytest.fixture(scope="module")
+def run(pruned: tuple[Path, str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((pruned[0] / "run.json").read_text())
+    return found
+
+
+def perplexity(document: dict[str, Any], state: str = "full") -> float:
+    return float(document["outcomes"][state]["perplexity"]["value"])
+
+
+def test_a_run_prints_its_protocol_and_speaks_of_tokens(pruned: tuple[Path, str], run: dict[str, Any]) -> None:
+    documents = run["protocol"]["documents"]
+    assert (
+        f"measured on 128 tokens of {documents} documents in windows of 16 tokens, without overlap, after [CLS]"
+        in pruned[1]
+    )
+    assert f"on validation, n = {documents} documents" in pruned[1]
+    for row in ("KL divergence", "agreement with", "perplexity", "bits per byte  ", "loss on repeated random tokens"):
+        assert row in pruned[1]
+    assert "windows, no training" in pruned[1]
+    for word in ("accuracy", "F1", "classes", " texts,"):
+        assert word not in pruned[1]
+
+
+def test_evaluate_measures_the_same_by_its_own_path(
+    source: list[object], pruned: tuple[Path, str], run: dict[str, Any]
+) -> None:
+    answer = call(
+        "evaluate", *(one for one in source if one not in ("--tokens", 320)), "--mask", pruned[0] / "head_mask.json"
+    )
+    assert "measured on 128 tokens" in answer.out
+    document = call(
+        *("evaluate", *(one for one in source if one not in ("--tokens", 320))),
+        *("--mask", pruned[0] / "head_mask.json", "--json"),
+    ).document
+    assert document["protocol"] == run["protocol"]
+    assert document["outcomes"]["pruned"] == run["outcomes"]["pruned"]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--label-map", "a=b"), "does not read"),
+        (("--labels", "--recover", "distill"), "--labels needs labels, which a language model reads only with"),
+        (("--goal", "accuracy-loss=1"), "--goal accuracy-loss=1 needs labels, which"),
+        (("--stride", 32), "--stride"),
+        (("--window", 81), "--window 81 is more than the 80 tokens that lm reads"),
+    ],
+)
+def test_options_about_labels_are_refused(source: list[object], options: tuple[object, ...], reason: str) -> None:
+    assert reason in refused(call("prune", *source, *options))
+
+
+def test_limits_of_texts_have_no_effect_and_say_so(source: list[object], run: dict[str, Any]) -> None:
+    window = [one for one in source if one not in ("--tokens", 320)]
+    document = call("evaluate", *window, "--limit", 2, "--json").document
+    assert perplexity(document) == perplexity(run)
+    assert any("windows of a language model; --eval-tokens does" in notice for notice in document["notices"])
+
+
+def test_a_recovered_model_is_a_language_model(source: list[object], pruned: tuple[Path, str], tmp_path: Path) -> None:
+    mask = pruned[0] / "head_mask.json"
+    answer = call("recover", *source, "--mask", mask, "--recover", "refit", "--out", tmp_path / "out")
+    assert answer.code == 0
+    assert "AutoModelForCausalLM" in answer.out
+    AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+
+
+def test_a_refit_with_too_few_windows_names_the_option_that_adds_some(
+    source: list[object], pruned: tuple[Path, str]
+) -> None:
+    few = [16 if one == 320 else one for one in source]
+    answer = call("prune", *few, "--budget", 6, "--recover", "refit", "--no-latency")
+    assert "raise --tokens or lower --window" in refused(answer)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are read back in this process, which takes no seconds."""
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("form", ["compact", "drop-in", pytest.param("onnx-int8", marks=pytest.mark.nightly)])
+def test_an_export_is_a_language_model_with_the_same_perplexity(
+    source: list[object], pruned: tuple[Path, str], run: dict[str, Any], tmp_path: Path, form: str
+) -> None:
+    folder, mask = tmp_path / "out", pruned[0] / "head_mask.json"
+    answer = call(
+        *("export", *source, "--mask", mask, "--recover", "refit", "--format", form, "--out", folder),
+        *("--latency-time", "0.05s"),
+    )
+    assert answer.code == 0, answer.err
+    card, figures = (folder / "README.md").read_text(), json.loads((folder / "metrics.json").read_text())
+    assert "pipeline_tag: text-generation" in card
+    assert "128 tokens of" in card
+    assert figures["protocol"] == run["protocol"]
+    assert perplexity(figures, "recovered") == pytest.approx(perplexity(run, "recovered"), rel=1e-6)
+    if form == "onnx-int8":
+        assert perplexity(figures, "int8") == pytest.approx(perplexity(run, "recovered"), rel=0.2)
+        assert figures["tried"] == 128 + 8 * 32
+        return
+    assert "ForCausalLM" in card if form == "drop-in" else "load_pruned" in card
+    assert "model.generate" in card
+    window = [one for one in source[4:] if one not in ("--tokens", 320)]
+    document = call("evaluate", "--model", folder, *source[2:4], *window, "--json").document
+    assert perplexity(document) == pytest.approx(perplexity(run, "recovered"), rel=1e-5)
+    network = cahp.load_pruned(folder) if form == "compact" else AutoModelForCausalLM.from_pretrained(folder)
+    words = AutoTokenizer.from_pretrained(folder)
+    made = network.generate(**words("the film was", return_tensors="pt", add_special_tokens=False), max_new_tokens=4)
+    assert len(made[0]) <= 7
+    with torch.no_grad():
+        # The cache gives what a whole pass gives.
+        assert made[0, -1] == network(made[:, :-1]).logits[0, -1].argmax()
