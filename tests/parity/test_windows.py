@@ -9,13 +9,17 @@ import fakes
 import numpy as np
 import pytest
 import torch
+import zoo
 from fakes import prune
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cahp import models
+from cahp.models.reading import Reader, final_states
+from cahp.models.surgery import cut, separate
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
+from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.values import HeadMask
 
@@ -128,3 +132,55 @@ def test_without_room_for_all_tokens_the_last_window_is_whole(folder: Path) -> N
     assert [window.scored for window in windows] == [8] * 6
     overlapping = models.cut_windows(card, fakes.sentences(50), window=8, stride=4, tokens=48).windows
     assert [window.scored for window in overlapping] == [8, *[4] * 10]
+
+
+#: With bounded and scaled logits, one key-value head, windows, an untied head, and an architecture of its own.
+FAMILIES: dict[str, dict[str, object]] = {
+    "cohere": {"logit_scale": 0.3},
+    "gemma2": {"final_logit_softcapping": 2.0},
+    "gemma3_text": {"num_key_value_heads": 1},
+    "gpt2": {},
+    "granite": {"logits_scaling": 3.0},
+    "mistral": {"sliding_window": 6, "tie_word_embeddings": False},
+    "opt": {},
+    "phi": {},
+    "qwen3": {},
+}
+
+
+def save_language_model(folder: Path, kind: str) -> Path:
+    """A small random causal language model of the type ``kind``."""
+    torch.manual_seed(0)
+    network = AutoModelForCausalLM.from_config(zoo.configuration(kind, **FAMILIES[kind]))
+    for parameter in network.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.25)
+    network.save_pretrained(folder)
+    fakes.tokenizer(type_ids=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_tokens_are_read_as_the_library_s_logits_say(kind: str, tmp_path: Path) -> None:
+    folder = save_language_model(tmp_path, kind)
+    model = models.load(str(folder), device="cpu")
+    cut_texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
+    keep = np.random.default_rng(1).random((model.layers, model.heads)) < 0.5
+    pruned = cut(model, HeadMask(keep | (np.arange(model.heads) == 0)))
+    states = final_states(model, model.tokenize(cut_texts.inputs))
+    found = evaluate(pruned, cut_texts, reader=Reader(cut_texts, full=model, states=states))
+    plain, divergences, losses = AutoModelForCausalLM.from_pretrained(folder).eval(), [], []
+    for window in cut_texts.windows:
+        ids = torch.tensor(window.ids[None, :-1])
+        with torch.no_grad():
+            full, other = (
+                network(input_ids=ids).logits[0, -window.scored :].double().log_softmax(-1)
+                for network in (plain, pruned.network)
+            )
+        divergences.append((full.exp() * (full - other)).sum(-1))
+        losses.append(-other.gather(1, torch.tensor(window.ids[-window.scored :])[:, None])[:, 0])
+    assert found.divergences(found) == pytest.approx(torch.cat(divergences).numpy(), abs=1e-5)
+    assert found.losses == pytest.approx(torch.cat(losses).numpy(), abs=1e-5)
+    # A trained network has another head, and is compared by all logits.
+    apart = evaluate(separate(pruned), cut_texts, reader=Reader(cut_texts, full=model, states=states))
+    assert apart.divergences(apart) == pytest.approx(found.divergences(found), abs=1e-5)
