@@ -44,9 +44,9 @@ def features(signatures: Signatures, *, progress: Progress = silent) -> NDArray[
     after every pair.
 
     Texts of one class, such as those of a language model, have nothing to separate: the features are then the square
-    roots of the mean map, ``(N, D)``, whose distances are Hellinger's. This extends the method. On SmolLM2-135M clusters
-    of two halves of the documents agree as well with the column of the first token as without it (adjusted Rand index
-    0.70 and 0.73 over 8 to 45 clusters, spread 0.05), so it stays.
+    roots of the mean map, ``(N, D)``, whose distances are Hellinger's. This extends the method. Of SmolLM2-135M,
+    clusters of two halves of the documents agree as well with the column of the first token as without it (adjusted
+    Rand index 0.70 and 0.73 over 8 to 45 clusters, spread 0.05), so it stays.
     """
     heads, classes, cells = signatures.mean.shape
     if classes == 1:
