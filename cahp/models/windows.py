@@ -52,12 +52,13 @@ def cut_windows(
     window: int,
     stride: int | None = None,
     tokens: int,
-    seed: int = 42,
+    seed: int | None = 42,
     copies: bool = False,
 ) -> Texts:
     """Cut texts into windows of ``window`` tokens, about ``tokens`` in all, without labels.
 
-    Documents are drawn with the ``seed`` until they have enough tokens, joined by empty lines in their order, and cut;
+    Documents are drawn with the ``seed`` (None: from the first on) until they have enough tokens, joined by empty lines
+    in their order, and cut;
     each window predicts ``stride`` further tokens (None: ``window``, so that none overlap). Before the first token
     stands the model's ``start_token``. Each token is predicted once, in the windows of lm-evaluation-harness'
     ``loglikelihood_rolling``; where there are more tokens than asked for, the last window is whole. With ``copies``
@@ -100,9 +101,10 @@ def _spans(total: int, window: int, stride: int) -> Iterator[tuple[int, int, int
         done = end
 
 
-def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int) -> list[str]:
+def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | None) -> list[str]:
     """Draw documents until they have so many tokens; return them in their order, none much longer than needed."""
-    order = [row for row in np.random.default_rng(seed).permutation(len(documents)) if documents[row].strip()]
+    order = np.arange(len(documents)) if seed is None else np.random.default_rng(seed).permutation(len(documents))
+    order = np.array([row for row in order if documents[row].strip()], dtype=np.int64)
     rows, count = list[int](), 0
     for begin in range(0, len(order), _AT_ONCE):
         some = order[begin : begin + _AT_ONCE]

@@ -209,7 +209,7 @@ def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> Window
 
 
 def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
-    """Cut the texts of every split into windows; see ``cahp.models.windows.cut_windows``."""
+    """Cut a sample of the texts of every split into windows; see ``cahp.models.windows.cut_windows``."""
     if settings.label_map:
         raise OptionError("--label-map maps labels, which a language model without --answers does not read")
     longest = None if card.cache is None else card.cache.positions
@@ -219,12 +219,17 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
         )
     if settings.stride is not None and settings.stride > settings.window:
         raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
-    cut = {"window": settings.window, "stride": settings.stride, "seed": settings.seed}
+    # The first documents of a file are its beginning; others are drawn.
+    seed = None if settings.sample == "head" else settings.seed
     splits = {}
     for name, texts in raw.splits.items():
         selects = name == settings.select_split
-        tokens = settings.tokens if selects else settings.eval_tokens
-        splits[name] = replace(models.cut_windows(card, texts, tokens=tokens, copies=not selects, **cut), classes=ALL)
+        limit, tokens = (settings.limit, settings.tokens) if selects else (settings.eval_limit, settings.eval_tokens)
+        drawn, _ = data.sample(texts, limit, how=settings.sample, seed=settings.seed, by_label=False)
+        windows = models.cut_windows(
+            card, drawn, window=settings.window, stride=settings.stride, tokens=tokens, seed=seed, copies=not selects
+        )
+        splits[name] = replace(windows, classes=ALL)
     return replace(raw, splits=splits, classes=ALL)
 
 
@@ -317,12 +322,8 @@ def draw_sample(
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
-    if windows := dataset.split(split).windows:
-        flag = "--tokens" if option == "select-split" else "--eval-tokens"
-        notice = (
-            f"{split}: a number of texts does not limit the {len(windows)} windows of a language model; {flag} does"
-        )
-        return dataset.split(split), (notice,) if limit is not None and limit < len(windows) else ()
+    if dataset.split(split).windows:
+        return dataset.split(split), ()
     texts, notices = data.sample(
         dataset.split(split), limit, how=settings.sample, seed=settings.seed, by_label=by_label
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -107,8 +108,6 @@ def test_the_protocol_is_stored(run: Run, settings: Settings) -> None:
 
 @pytest.mark.parametrize("recover", ["mean", "distill", "finetune"])
 def test_every_recovery_works_without_labels(settings: Settings, store: Store, recover: str) -> None:
-    from dataclasses import replace
-
     found = prune(replace(settings, recover=recover, latency=False), store=store).document
     assert found.outcomes["recovered"]["kl"].value <= found.outcomes["pruned"]["kl"].value + 0.05
 
@@ -124,6 +123,17 @@ def test_windows_are_those_of_a_rolling_log_likelihood(folder: Path) -> None:
     assert sum(int(window.sizes.sum()) for window in windows) == len(joined.encode())
     assert {len(window.ids) for window in windows} == {9}
     assert windows[-1].scored == len(ids) % 8 or windows[-1].scored == 8
+
+
+def test_the_first_documents_are_taken_when_that_is_asked_for(settings: Settings, store: Store) -> None:
+    first = open_bench(replace(settings, sample="head"), store=store).calibration.windows[0]
+    documents = open_bench(replace(settings, tokens=10**6), store=store).calibration.windows[0]
+    assert first.ids[: len(documents.ids)].tolist() == documents.ids.tolist()
+
+
+def test_a_limit_counts_documents(settings: Settings, store: Store) -> None:
+    few = open_bench(replace(settings, limit=5), store=store).calibration
+    assert {unit for window in few.windows for unit in window.units} == set(range(5))
 
 
 def test_without_room_for_all_tokens_the_last_window_is_whole(folder: Path) -> None:
