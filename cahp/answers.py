@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import NO_LABEL, Bools, Ints, Texts, Window
+from cahp.values import NO_LABEL, Bools, Floats, Ints, Texts, Window
 
 #: What is kept of a language model's answer at a token: KL divergence from the full model, loss, predicted token.
 DIVERGENCE, LOSS, PREDICTION = range(3)
@@ -124,13 +124,20 @@ class TokenEvaluation(Evaluation):
         )
 
     @cached_property
-    def units(self) -> NDArray[np.int64]:
-        """The document of each token, or its window where there are too few documents for an interval."""
-        documents = self._of_windows(lambda window: window.units)
-        if len(np.unique(documents)) >= _FEWEST_UNITS:
-            return documents
+    def documents(self) -> NDArray[np.int64]:
+        """The document of each token."""
+        return self._of_windows(lambda window: window.units)
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """The window of each token."""
         lengths = [window.scored for window in self.windows if not window.copying]
         return np.repeat(np.arange(len(lengths)), lengths)
+
+    @cached_property
+    def units(self) -> NDArray[np.int64]:
+        """The document of each token, or its window where there are too few documents for an interval."""
+        return independent_units(self.documents, self.places)
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
@@ -161,6 +168,28 @@ class TokenEvaluation(Evaluation):
         """Return the answers to the windows in ``rows``."""
         windows = tuple(self.windows[int(row)] for row in rows)
         return TokenEvaluation(self.scores[rows], self.labels[rows], self.classes, windows)
+
+
+def independent_units(documents: Ints, windows: Ints) -> NDArray[np.int64]:
+    """The independent unit of each token, of its document and window: see ``name_units``."""
+    units = documents if name_units(len(np.unique(documents))) == "documents" else windows
+    return np.asarray(units, dtype=np.int64)
+
+
+def name_units(documents: int) -> Literal["documents", "windows"]:
+    """What the tokens of so many documents are grouped by for an interval: windows, where documents are too few."""
+    return "documents" if documents >= _FEWEST_UNITS else "windows"
+
+
+def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of the columns of ``table (R, n)`` over units, and the ``sizes`` of these, both divided by the mean size.
+
+    The mean of such a row ``(units,)`` is a ratio: the sum of its columns over that of their ``sizes (n,)``.
+    """
+    _, member = np.unique(units, return_inverse=True)
+    whole = np.bincount(member, weights=sizes)
+    sums = np.array([np.bincount(member, weights=row.astype(np.float64)) for row in table])
+    return sums / whole.mean(), np.asarray(whole / whole.mean())
 
 
 def read_answers(scores: NDArray[Any], texts: Texts) -> Evaluation:

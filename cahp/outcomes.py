@@ -160,8 +160,8 @@ def _loss(evaluation: Evaluation, seed: int) -> Estimate:
     return estimate_mean(evaluation.losses, seed, units=evaluation.units)
 
 
-def _perplexity(evaluation: Evaluation, seed: int) -> Estimate:
-    loss = _loss(evaluation, seed)
+def to_perplexity(loss: Estimate) -> Estimate:
+    """The perplexity of a mean ``loss`` in nats per token."""
     low, value, high = np.exp(np.minimum([loss.low, loss.value, loss.high], _LARGEST_LOSS))
     return Estimate(float(value), None if loss.ci95 is None else (float(low), float(high)), loss.n, "number")
 
@@ -242,7 +242,7 @@ OUTCOMES: Mapping[str, Outcome] = {
             "perplexity",
             "perplexity",
             "number",
-            lambda found, full, seed: _perplexity(found, seed),
+            lambda found, full, seed: to_perplexity(_loss(found, seed)),
             needs="tokens",
             lower_is_better=True,
             headline=True,

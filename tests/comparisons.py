@@ -86,6 +86,8 @@ def file(
         "versions": {},
         "command": "cahp compare",
         "criticality": None,
+        "criticality_texts": None,
+        "protocols": None,
         "cells": cells,
     }
 

@@ -19,11 +19,12 @@ import click
 import typer
 
 from cahp import cli, methods
-from cahp.comparison.plan import PRESETS
+from cahp.comparison.presets import LANGUAGE, PRESETS
 from cahp.exports import formats
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
+from cahp.run.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -108,7 +109,9 @@ def _presets() -> list[str]:
                 preset.expensive,
                 ", ".join(preset.budgets),
                 len(preset.seeds),
-                f"{preset.limit:,} and {preset.eval_limit:,}",
+                f"{preset.limit:,} and {preset.eval_limit:,}"
+                if name != LANGUAGE
+                else f"{Settings.tokens:,} and {Settings.eval_tokens:,} tokens",
                 ", ".join(preset.recoveries),
             )
             for name, preset in PRESETS.items()

@@ -8,12 +8,13 @@ from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, check_figure
 from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
-from cahp.comparison.plan import ListOption, Plan, SeedsOption, make_plan
+from cahp.comparison.plan import Plan
+from cahp.comparison.presets import LANGUAGE, QUICK, ListOption, SeedsOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, method_label, name_outcome, over
 from cahp.figures import comparison as figures
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
@@ -55,7 +56,8 @@ class CompareResult(Comparison):
         Args:
             name: ``curve`` (an outcome by budget; ``accuracy`` is that of the accuracy), or ``differences`` (with the
                 tests).
-            outcome: ``kl``, ``agreement`` or ``accuracy`` (None: the first that was measured).
+            outcome: ``kl``, ``agreement`` or ``accuracy``, of a language model ``nll`` or ``copying`` instead of the
+                accuracy (None: the first that was measured).
             recovery: Name of the recovery (None: the first, before any recovery).
             budget: Number of kept heads of ``differences`` (None: the area over budgets, or else the fewest).
             methods: The methods to draw (None: all).
@@ -129,7 +131,8 @@ def compare(
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``, or a ``cahp.comparison.Plan`` with
             all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
-        preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``.
+        preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``; of a language model
+            without answers ``"language"``.
         methods: Names of methods, as a list or with commas (None: those of the preset). ``"gradient-min-0"`` is
             ``gradient`` with another per-layer minimum, as pruned if that is 0.
         budgets: Numbers of heads that every method keeps, or shares such as ``"10%"``.
@@ -152,21 +155,24 @@ def compare(
         given = (data, preset, methods, budgets, seeds, recover, limit, eval_limit, draws)
         if options or tries != 1 or any(value is not None for value in given):
             raise OptionError("a Plan and options are both given; give all options to the Plan, or none")
-        plan = model
-    else:
-        plan = make_plan(
-            read_settings("compare", model, data, options),
-            preset=preset,
-            methods=methods,
-            budgets=budgets,
-            seeds=seeds,
-            recover=recover,
-            limit=limit,
-            eval_limit=eval_limit,
-            tries=tries,
-            draws=draws,
-        )
     with show_progress(progress, yes=yes) as reporter:
+        if isinstance(model, Plan):
+            plan = model
+        else:
+            settings = read_settings("compare", model, data, options)
+            plan = make_plan(
+                settings,
+                preset=preset,
+                methods=methods,
+                budgets=budgets,
+                seeds=seeds,
+                recover=recover,
+                limit=limit,
+                eval_limit=eval_limit,
+                tries=tries,
+                draws=draws,
+                default=QUICK if preset or not identify_model(settings).predicts_tokens else LANGUAGE,
+            )
         comparison = measure(
             plan,
             store=store,

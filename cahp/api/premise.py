@@ -9,7 +9,7 @@ from cahp.api.options import Name, Options, ShowProgress, read_settings, show_pr
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.studies.premise import TEXTS, measure
+from cahp.studies.premise import TEXTS, TOKENS, measure
 
 
 def premise(
@@ -29,7 +29,8 @@ def premise(
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         pairs: Number of pairs (None: all within clusters, and as many between clusters).
         progress, yes, store: See ``cahp.prune``.
-        **options: The options of ``cahp premise``, by the names of ``cahp.Settings``; ``eval_limit`` is 100.
+        **options: The options of ``cahp premise``, by the names of ``cahp.Settings``; ``eval_limit`` is 100 and
+            ``eval_tokens`` 2,048.
 
     Returns:
         The document that ``cahp premise --json`` prints.
@@ -38,7 +39,7 @@ def premise(
         CahpError: If model and data cannot be used together, or the clusters have no pairs; one line with the next
             step.
     """
-    defaults: Options = {} if isinstance(model, Settings) else {"eval_limit": TEXTS}
+    defaults: Options = {} if isinstance(model, Settings) else {"eval_limit": TEXTS, "eval_tokens": TOKENS}
     settings = replace(read_settings("premise", model, data, {**defaults, **options}), precision="float32")
     with show_progress(progress, yes=yes) as reporter:
         return measure(open_bench(settings, store=store, progress=reporter), pairs=pairs)

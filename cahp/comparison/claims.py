@@ -103,7 +103,8 @@ def assess_compression(results: SplitResults, recovery: str) -> Finding:
     seeds = max(test.seeds for test in tests)
     words = (
         f"{capital(measure)}, {after(recovery)}, {budgets} of {results.total} heads: "
-        f"{ahead_and_behind(results.against, tests)}; n = {tests[0].n:,} texts, {seeds} seed{'s' * (seeds > 1)}."
+        f"{ahead_and_behind(results.against, tests)}; n = {tests[0].n:,} {results.noun}, {seeds} "
+        f"seed{'s' * (seeds > 1)}."
     )
     if results.outcome != "kl":
         words += f" This comparison has no KL divergence, so {measure} stands for it."
@@ -196,6 +197,7 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
         status = "not resolved at this n"
         if lead.excludes(0):
             status = "supported" if lead.value > 0 else "not supported"
-    texts = document.data.eval
-    words += f"; every head removed alone on n = {texts.examples:,} texts of {texts.split}."
+    texts, noun = document.data.eval, "texts" if document.protocol("eval") is None else "windows"
+    count = texts.examples if document.criticality_texts is None else document.criticality_texts
+    words += f"; every head removed alone on n = {count:,} {noun} of {texts.split}."
     return Finding(CRITICAL, status, words, budget=budget)

@@ -5,34 +5,39 @@ The fields are those of the file, in its order. A value that was not measured is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cahp.answers import name_units
 from cahp.costs import SelectionCost
 from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, main_outcome, to_delta, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
-from cahp.values import Bools, Estimate, Unit
+from cahp.values import Bools, Estimate, Unit, WindowProtocol
 from cahp.words import points, signed
 
 SCHEMA = "cahp.compare/1"
-#: The arrays of ``compare.npz`` on one part by name, with a row for each measured mask and a column for each text:
-#: ``predictions`` (classes), ``kl`` (nats from the full model) and, with labels, ``nll`` (nats), ``(R, n)``; and the
-#: ``labels (n,)`` themselves.
-Answers = Mapping[str, NDArray[Any]]
-#: The outcomes by which methods are tested against each other, the most telling one first.
-TESTED = ("kl", "agreement", "accuracy")
-#: Outcomes of a cell besides those of ``metrics``.
-_FURTHER = ("kl", "ece")
+#: The outcomes by which methods are tested against each other, the most telling one first; see ``tested``.
+TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
+#: Outcomes of a cell besides those of ``metrics``, and those of them that only language models have.
+OF_TOKENS = ("perplexity", "bits_per_byte", "copying")
+FURTHER = ("kl", "ece", *OF_TOKENS)
+#: Outcomes with columns of an interval in every table.
+_TEXT_INTERVALS = ("kl", "agreement", "accuracy")
 #: With fewer seeds a test has no verdict.
 _FEWEST_SEEDS = 2
 #: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
 CHANGE_ALIKE = "accuracy_change_alike"
 T = TypeVar("T")
+
+
+def tested(outcomes: Collection[str]) -> tuple[str, ...]:
+    """Return those of the ``outcomes`` by which methods are tested: losses take the place of the accuracy."""
+    instead = ("nll", "copying") if "accuracy" in outcomes else ("accuracy",)
+    return tuple(name for name in TESTED if name in outcomes and name not in instead)
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ class CellRecord:
 class ComparisonDocument:
     """Plan and results of a comparison: ``full`` are cells of the full model by seed, ``cells`` those of methods.
 
-    ``criticality (L, H)`` is the KL divergence on the evaluation texts without each head alone (None: not measured).
+    ``criticality (L, H)`` is the KL divergence without each head alone (None: not measured), on the evaluation texts or
+    ``criticality_texts`` of them. ``protocols`` tell by part how a language model was measured (None: a classifier).
     """
 
     schema: str
@@ -155,6 +161,19 @@ class ComparisonDocument:
     command: str | None
     cells: tuple[CellRecord, ...]
     criticality: tuple[tuple[float, ...], ...] | None = None
+    criticality_texts: int | None = None
+    protocols: Mapping[str, WindowProtocol] | None = None
+
+    def protocol(self, part: str) -> WindowProtocol | None:
+        """How a language model was measured on ``eval`` or ``report`` (None: a classifier)."""
+        return (self.protocols or {}).get(part)
+
+    def noun(self, part: str, outcome: str = "") -> str:
+        """The independent units of an outcome: texts, or of a language model documents, windows or sequences."""
+        protocol = self.protocol(part)
+        if protocol is None:
+            return "texts"
+        return "sequences" if outcome == "copying" else name_units(protocol.documents)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -220,7 +239,8 @@ class ComparisonDocument:
 def to_quality(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
     alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
-    further = {name: outcomes[name].value if name in outcomes else None for name in _FURTHER}
+    known = [name for name in FURTHER if name in outcomes or name not in OF_TOKENS]
+    further = {name: outcomes[name].value if name in outcomes else None for name in known}
     changes = {"delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
     return dict(plain_json({**to_metrics(outcomes), **changes, **further}))
 
@@ -236,7 +256,7 @@ def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
     if alike is not None:
         outcomes[CHANGE_ALIKE] = from_metrics(quality, alike)["accuracy_change"]
     # Older files lack them.
-    for name in _FURTHER:
+    for name in FURTHER:
         if quality.get(name) is not None:
             outcomes[name] = Estimate(quality[name], None, quality["n"], OUTCOMES[name].unit)
     return {name: vars(estimate) for name, estimate in outcomes.items()}
@@ -290,7 +310,7 @@ class Mean:
         for name in OUTCOMES:
             estimate, prefix = self.outcomes.get(name), "" if name == "accuracy" else f"{name}_"
             row[name] = estimate and estimate.value
-            if name in TESTED:
+            if name in _TEXT_INTERVALS or ("bits_per_byte" in self.outcomes and estimate and estimate.ci95):
                 low, high = (None, None) if estimate is None or estimate.ci95 is None else estimate.ci95
                 row |= {f"{prefix}low": low, f"{prefix}high": high}
         counts = {name: getattr(self, name) for name in ("seeds", "masks", "rejected")}

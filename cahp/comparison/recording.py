@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp import methods
 from cahp.answers import Evaluation
+from cahp.comparison.arrays import to_answers
 from cahp.comparison.cells import MeasuredCell
 from cahp.comparison.document import (
     CHANGE_ALIKE,
     SCHEMA,
-    Answers,
     CellBudget,
     CellRecord,
     CellSeconds,
@@ -52,6 +51,7 @@ def record(
     full = {cell.seed: measured[cell] for cell in full_cells}
     reference = next(iter(full.values()))
     rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
+    texts = workspace.criticality_texts
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(workspace.card),
@@ -74,6 +74,8 @@ def record(
         command=command,
         cells=tuple(_record_cell(measured[cell], full, rows) for cell in cells),
         criticality=_measure_criticality([measured[cell] for cell in single_cells], reference, workspace.card.layers),
+        criticality_texts=None if texts is None or len(texts) == splits["eval"].count else len(texts),
+        protocols=workspace.protocols,
     )
     return Comparison(
         document,
@@ -96,25 +98,11 @@ def _measure_criticality(
     singles: Sequence[MeasuredCell], full: MeasuredCell, layers: int
 ) -> tuple[tuple[float, ...], ...] | None:
     """The mean KL divergence of the model without each head, ``(L, H)``; None if one was not measured."""
-    if any(single.error for single in singles):
+    if not singles or any(single.error for single in singles):
         return None
     reference = full.predictions["none", "eval"].evaluation
     apart = [single.predictions["none", "eval"].evaluation.divergences(reference).mean() for single in singles]
     return tuple(map(tuple, np.reshape(apart, (layers, -1)).tolist()))
-
-
-def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:
-    """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
-    most = np.finfo(np.float16).max
-    kinds = np.min_scalar_type(len(full.classes) - 1)
-    answers: dict[str, NDArray[Any]] = {
-        "predictions": np.array([one.predictions for one in evaluations], dtype=kinds),
-        "kl": np.minimum([one.divergences(full) for one in evaluations], most).astype(np.float16),
-    }
-    if full.labelled:
-        answers["nll"] = np.minimum([one.losses for one in evaluations], most).astype(np.float16)
-        answers["labels"] = full.labels.astype(kinds)
-    return answers
 
 
 def _record_cell(
@@ -139,7 +127,7 @@ def _record_cell(
             measures = measure(made.evaluation, full=compared)
             # The full model after the same recovery, if the recovery changes it.
             alike = full[cell.seed].predictions.get((recovery, split))
-            if alike is not None and recovery != "none" and cell.method != FULL:
+            if alike is not None and recovery != "none" and cell.method != FULL and alike.evaluation.labelled:
                 measures[CHANGE_ALIKE] = accuracy_change(made.evaluation, alike.evaluation)
             outcomes[split] = finite(measures)
         accepted = splits["eval"].accepted
@@ -170,10 +158,13 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Ite
     full = measured[0].predictions["none", "eval"].evaluation
     yield from labelling(full, label_reading(workspace.raw, workspace.dataset))
     if len(plan.seeds) > 1 == len({workspace.bench(seed).calibration.sha256 for seed in plan.seeds}):
+        what, limit = ("texts", "--limit") if workspace.protocols is None else ("tokens", "--tokens")
         yield (
-            f"{plan.settings.select_split} has no more texts than --limit, so every seed selects heads on the same "
-            "texts; a lower --limit shows how much the sample matters."
+            f"{plan.settings.select_split} has no more {what} than {limit}, so every seed selects heads on the same "
+            f"{what}; a lower {limit} shows how much the sample matters."
         )
+    if workspace.criticality_notice:
+        yield workspace.criticality_notice
     grid = grid_notice(workspace.card.layers * workspace.card.heads)
     if grid is not None and REFERENCE in plan.methods:
         yield f"{REFERENCE}: {grid}"

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,14 +10,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cahp.comparison.arrays import Answers, read_arrays, write_arrays
 from cahp.comparison.claims import Finding, assess_claims
-from cahp.comparison.document import SCHEMA, Answers, ComparisonDocument
+from cahp.comparison.document import FURTHER, OF_TOKENS, SCHEMA, ComparisonDocument
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
-from cahp.files import csv_text, finish_replacing, json_text, plain_json, read_array
+from cahp.files import csv_text, finish_replacing, json_text, plain_json
 from cahp.outcomes import to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
@@ -31,10 +25,6 @@ FILE, _TABLE, ARRAYS = "compare.json", "comparison.csv", "compare.npz"
 FILES, MARK = (FILE, _TABLE, ARRAYS), Mark(FILE, "cahp.compare")
 #: A thousand cells take two megabytes; JSON in memory may be thirty times as large.
 _LARGEST_FILE = 32 << 20
-#: The arrays of ``compare.npz`` and their kinds of numbers.
-_KINDS = {"predictions": "u", "labels": "u", "kl": "f", "nll": "f"}
-#: A thousand cells with three recoveries on ten thousand texts take sixty megabytes.
-_LARGEST_ARRAY, _HEADER_BYTES = 256 << 20, 256
 _WRITE_ONE = "write one with `cahp compare --out DIR`"
 
 
@@ -94,7 +84,7 @@ class Comparison:
         except OSError as error:
             raise CahpError(f"{file} cannot be read ({error}); {_WRITE_ONE}") from error
         document, summary = _parse(content, str(file))
-        return cls(document, _read_arrays(file.with_name(ARRAYS), document), summary)
+        return cls(document, read_arrays(file.with_name(ARRAYS), document), summary)
 
     def write(self, folder: str | PathLike[str] | Output) -> list[str]:
         """Write all files of the comparison and return their names; after an error, none of them has changed.
@@ -115,10 +105,7 @@ class Comparison:
         """The content of the files that ``write`` writes."""
         contents = {FILE: json_text(self.as_json()).encode(), _TABLE: _write_table(self.document).encode()}
         if self.answers:
-            out = io.BytesIO()
-            arrays = {f"{part}_{name}": array for part, one in self.answers.items() for name, array in one.items()}
-            np.savez_compressed(out, allow_pickle=False, **arrays)
-            contents[ARRAYS] = out.getvalue()
+            contents[ARRAYS] = write_arrays(self.answers)
         return contents
 
     def as_json(self) -> dict[str, Any]:
@@ -141,45 +128,6 @@ def _parse(content: bytes, file: str) -> tuple[ComparisonDocument, Any]:
         return ComparisonDocument.from_json(data), data.get("summary")
     except (ValueError, RecursionError) as error:
         raise CahpError(f"{file} is broken ({error}); {_WRITE_ONE}") from error
-
-
-def _read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str, NDArray[Any]]]:
-    answers: dict[str, dict[str, NDArray[Any]]] = {}
-    if not path.is_file():
-        return answers
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                part, _, array = Path(name).stem.partition("_")
-                # Older files tell which predictions are correct, in an array named as its part, and nothing else.
-                if array:
-                    answers.setdefault(part, {})[array] = _read_array(archive, name, document)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise CahpError(f"{path} is broken ({error}); remove it, or run `cahp compare` again") from error
-    return answers
-
-
-def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocument) -> NDArray[Any]:
-    """Read one of the ``Answers`` on a part; unpacks no more than the document announces."""
-    part, _, array = Path(name).stem.partition("_")
-    if part not in document.parts or array not in _KINDS:
-        raise ValueError("it holds an array that its comparison does not have")
-    cells = (*document.full, *document.cells)
-    rows = 1 + max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
-    texts = document.data.of(part).examples
-    shape = (texts,) if array == "labels" else (rows, texts)
-    # At most two bytes per number, and a header.
-    most = 2 * math.prod(shape) + _HEADER_BYTES
-    if most > _LARGEST_ARRAY:
-        raise ValueError("it is too large for a comparison")
-    with archive.open(name) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError("it is larger than its comparison")
-    values = read_array(io.BytesIO(content), len(content)).reshape(shape)
-    if values.dtype.kind != _KINDS[array]:
-        raise ValueError("numbers of another kind")
-    return values
 
 
 # Files that may be broken ------------------------------------------------------------------------------------
@@ -230,6 +178,7 @@ _COLUMNS = (
     *("method", "setting", "seed", "draw", "requested", "attained", "recovery", "split"),
     *("accuracy", "ci_low", "ci_high", "macro_f1", "loss", "n", "agreement", "delta_pp", "delta_low", "delta_high"),
     *("score_s", "recovery_s", "evaluation_s", "forwards", "labels", "kept", "error", "kl", "ece", "accepted"),
+    *OF_TOKENS,
 )
 
 
@@ -260,7 +209,7 @@ def _write_table(document: ComparisonDocument) -> str:
                 "delta_pp": (change := outcomes.get("accuracy_change")) and change.value,
                 "delta_low": change and change.low,
                 "delta_high": change and change.high,
-                **{name: outcomes[name].value for name in ("kl", "ece") if name in outcomes},
+                **{name: outcomes[name].value for name in FURTHER if name in outcomes},
                 "accepted": cell.recoveries[recovery].accepted,
                 "recovery_s": cell.seconds.recovery.get(recovery),
                 "evaluation_s": cell.seconds.evaluation.get(recovery),

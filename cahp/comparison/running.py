@@ -17,7 +17,7 @@ from cahp.comparison.engines import count_workers, default_jobs, open_executor, 
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
 from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
-from cahp.comparison.workspace import Workspace
+from cahp.comparison.workspace import Workspace, count_passes
 from cahp.data import Dataset
 from cahp.recoveries import RECOVERIES
 from cahp.registry import Evidence
@@ -95,7 +95,8 @@ def compare(
         raise OptionError(f"{card.no_refit}; choose another recovery")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     full_cells = plan.full_cells(layers=card.layers, heads=card.heads)
-    single_cells = plan.single_cells(layers=card.layers, heads=card.heads)
+    criticality_texts = workspace.criticality_texts
+    single_cells = plan.single_cells(layers=card.layers, heads=card.heads) if criticality_texts is not None else []
     measured: dict[Cell, MeasuredCell] = {}
 
     def read_stored(wanted: Sequence[Cell]) -> list[Cell]:
@@ -116,7 +117,8 @@ def compare(
                 full = next(measure_cells(workspace, [full.cell], executor, cluster))
             missing = read_stored(missing)
             workers = jobs if cluster is None else count_workers(executor)
-            cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers)
+            shares = executor is None
+            cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers, shares=shares)
             announce(cost)
             count, passed = max(1, round(cost.forwards)), 0.0
 
@@ -130,7 +132,8 @@ def compare(
             # Models without one head have all lower layers in common.
             singles = [read_choice(workspace, cell) for cell in missing if cell.method == WITHOUT]
             masks = [choice.mask for choice in singles if choice is not None]
-            with workspace.bench(plan.seeds[0]).measurements.sharing(workspace.splits["eval"], masks):
+            shared = workspace.splits["eval"] if criticality_texts is None else criticality_texts
+            with workspace.bench(plan.seeds[0]).measurements.sharing(shared, masks):
                 for one in measure_cells(workspace, missing, executor, cluster):
                     measured[one.cell] = one
                     passed += passes[one.cell]
@@ -154,11 +157,12 @@ def compare(
 
 
 def _estimate_cost(
-    workspace: Workspace, missing: Sequence[Cell], full: MeasuredCell, *, cells: int, workers: int
+    workspace: Workspace, missing: Sequence[Cell], full: MeasuredCell, *, cells: int, workers: int, shares: bool
 ) -> tuple[ComparisonCost, dict[Cell, float]]:
     """Estimate the cost of a comparison of ``cells`` masks, and the forward passes of each of the ``missing`` cells.
 
-    ``full`` is the measured full model; its time tells how long a forward pass takes.
+    ``full`` is the measured full model; its time tells how long a forward pass takes. Where this process ``shares`` the
+    lower layers of models without one head, a language model is not priced for them.
 
     Raises:
         CahpError: If the full model failed.
@@ -166,11 +170,15 @@ def _estimate_cost(
     if ("none", "eval") not in full.predictions:
         raise CahpError(f"the full model could not be measured ({full.error}); try `cahp evaluate` first")
     timed = full.predictions["none", "eval"]
-    seconds = timed.seconds / len(timed.evaluation)
+    seconds = timed.seconds / count_passes(workspace.splits["eval"])
+    saved = 1.0
+    if shares and workspace.protocols is not None:
+        saved = workspace.removal_passes / (workspace.card.layers * workspace.card.heads)
     counted: dict[tuple[str, int], float] = {}
     passes, total_choosing = {}, 0.0
     for cell in missing:
         stored, bench, choosing = read_cell(workspace, cell), workspace.bench(cell.seed), 0.0
+        alone = cell.method == WITHOUT
         if stored.choice is None:
             # An estimate must not fail; the cell will report the error.
             with suppress(Exception):
@@ -182,7 +190,7 @@ def _estimate_cost(
         total_choosing += max(0.0, choosing - before)
         passes[cell] = max(0.0, choosing - before) + sum(
             RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
-            + sum(len(workspace.splits[split]) for split in splits)
+            + sum(count_passes(workspace.splits_of(cell)[split]) for split in splits) * (saved if alone else 1.0)
             for recovery, splits in stored.lacks(workspace.splits_of(cell)).items()
         )
     total = sum(passes.values())

@@ -78,8 +78,10 @@ def describe_tie(verdict: Verdict) -> str:
     return f"equivalent within {_MARGINS[verdict.unit][0]}" if is_equivalent(verdict) else "not resolved at this n"
 
 
-def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, label: Callable[[str], str] = str) -> str:
-    """A test and its statistics in a sentence; ``label`` names methods."""
+def verdict_sentence(
+    verdict: Verdict, budgets: Sequence[int], *, noun: str = "texts", label: Callable[[str], str] = str
+) -> str:
+    """A test and its statistics in a sentence; ``noun`` names what its ``n`` counts, ``label`` names methods."""
     ours, other = label(verdict.against), label(verdict.method)
     measure = "" if verdict.outcome == "accuracy" else f" in {name_outcome(verdict.outcome)}"
     if verdict.tie:
@@ -89,10 +91,11 @@ def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, label: Callabl
     else:
         better, worse = (ours, other) if verdict.better == verdict.against else (other, ours)
         result = f"{better} is better than {worse}{measure}"
-    statistics = f"95 % interval {verdict.span}, {describe_p(verdict)} after Holm, n = {verdict.n:,}, "
+    n = f"n = {verdict.n:,}" + (f" {noun}" if noun != "texts" else "")
+    statistics = f"95 % interval {verdict.span}, {describe_p(verdict)} after Holm, {n}, "
     statistics += _count(verdict.seeds, "seed")
     if not verdict.tested:
-        result, statistics = f"one seed, so no verdict{measure} on {ours} and {other}", f"n = {verdict.n:,}"
+        result, statistics = f"one seed, so no verdict{measure} on {ours} and {other}", n
     return f"{capital(describe_test(verdict, budgets))}: {result} ({verdict.lead} for {ours}, {statistics})"
 
 

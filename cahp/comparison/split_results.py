@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Participant, Verdict
+from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Participant, Verdict, tested
 from cahp.comparison.summary import Consensus, MethodCost, MethodOverlap, SeedOverlap, Summary
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
@@ -25,11 +25,11 @@ _NAME = re.compile("(?=.{1,60}$)[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 class SplitResults:
     """The results of a comparison on one split, in one ``outcome`` of the ``outcomes`` that were measured.
 
-    ``split`` has ``n`` texts. ``recoveries`` are in the order of
-    the plan. ``means`` are by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests
-    of areas. ``layers`` (heads kept in each layer) are by method and budget. ``overlap`` is by two methods in the order
-    of their names, or one method twice (its own masks), and budget; ``random_overlap`` by budget. ``full`` is the
-    outcome of the full model by recovery.
+    ``split`` has ``n`` texts, or units of another ``noun``. ``recoveries`` are in the order of the plan. ``means`` are
+    by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests of areas. ``layers``
+    (heads kept in each layer) are by method and budget. ``overlap`` is by two methods in the order of their names, or
+    one method twice (its own masks), and budget; ``random_overlap`` by budget. ``full`` is the outcome of the full
+    model by recovery.
     """
 
     document: ComparisonDocument
@@ -37,6 +37,7 @@ class SplitResults:
     outcomes: tuple[str, ...]
     split: str
     n: int
+    noun: str
     methods: Mapping[str, Participant]
     recoveries: tuple[str, ...]
     against: str
@@ -69,10 +70,12 @@ class SplitResults:
         ]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
         # Older files have intervals and tests of the accuracy alone.
-        outcomes = tuple(
-            name
-            for name in TESTED
-            if means and all(name in mean.outcomes and mean.outcomes[name].ci95 for mean in means.values())
+        outcomes = tested(
+            [
+                name
+                for name in TESTED
+                if means and all(name in mean.outcomes and mean.outcomes[name].ci95 for mean in means.values())
+            ]
         )
         if not outcomes or outcome not in (None, *outcomes):
             raise ValueError("an outcome that was not measured")
@@ -90,7 +93,8 @@ class SplitResults:
             outcome=shown,
             outcomes=outcomes,
             split=split,
-            n=texts.examples,
+            n=texts.examples if document.protocol(part) is None else next(iter(means.values())).outcomes[shown].n,
+            noun=document.noun(part, shown),
             methods=document.methods,
             recoveries=tuple(name for name in document.recoveries if name in RECOVERIES),
             against=summary.against,

@@ -1,6 +1,7 @@
 """Statistics of a comparison: means with intervals, areas over budgets, and tests of differences.
 
-A mean is over texts and seeds, which are crossed: each seed has its own mask, and all masks answer the same texts. Both
+A mean is over texts (documents of a language model) and seeds, which are crossed: each seed has its own mask, and all
+masks answer the same texts. Both
 vary, and so does what is left over. Their variance components give the error of the mean, and Satterthwaite's (1946)
 degrees of freedom its t distribution. Differences are paired by seed and text. Cells with an error are left out, and
 the random masks that share a seed are averaged first.
@@ -16,18 +17,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.comparison.arrays import Table
 from cahp.comparison.document import (
-    TESTED,
-    Answers,
     Area,
     AreaVerdict,
     CellRecord,
     ComparisonDocument,
     Mean,
     Verdict,
+    tested,
 )
 from cahp.comparison.sentences import verdict_sentence
-from cahp.outcomes import OUTCOMES, finite
+from cahp.outcomes import OUTCOMES, finite, to_perplexity
 from cahp.values import Estimate, Floats, Unit
 
 #: Above this corrected p, a test is a tie.
@@ -46,8 +47,11 @@ class CrossedMean(NamedTuple):
     df: float
 
 
-def crossed_mean(values: Floats) -> CrossedMean:
+def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
     """Estimate the mean of ``values (S, n)`` of seeds and texts; with one seed, its error is that of the texts alone.
+
+    Documents of a language model differ in their ``sizes (n,)``, whose mean is 1 (None: all are 1): then a value is a
+    sum over tokens, the mean is a ratio of sums, and errors are those of what is left over from it (linearisation).
 
     With mean squares ``A`` of seeds, ``B`` of texts and ``E`` of the rest, ``S n`` times the variance of the mean is
     ``A + B - E``. A component that would be negative is 0: then ``E`` takes the place of its mean square.
@@ -55,14 +59,16 @@ def crossed_mean(values: Floats) -> CrossedMean:
     from scipy.special import stdtr, stdtrit
 
     seeds, texts = values.shape
+    sizes = np.ones(texts) if sizes is None else sizes
     mean, by_seed, by_text = values.mean(), values.mean(axis=1), values.mean(axis=0)
-    rest = values - by_seed[:, None] - by_text + mean
+    expected = mean * sizes
+    rest = values - by_seed[:, None] * sizes - by_text + expected
     # A single seed or text has no variance of its own.
     free_seeds, free_texts = max(seeds - 1, 1), max(texts - 1, 1)
     squares = np.array(
         [
             texts * np.square(by_seed - mean).sum() / free_seeds,
-            seeds * np.square(by_text - mean).sum() / free_texts,
+            seeds * np.square(by_text - expected).sum() / free_texts,
             np.square(rest).sum() / (free_seeds * free_texts),
         ]
     )
@@ -81,9 +87,9 @@ def crossed_mean(values: Floats) -> CrossedMean:
     return CrossedMean(float(mean), low, high, float(2 * stdtr(df, -away)), df)
 
 
-def _estimate(values: Floats, unit: Unit) -> Estimate:
+def _estimate(values: Floats, unit: Unit, sizes: Floats) -> Estimate:
     """The mean as an estimate, whose interval stays inside what a share or a divergence can be."""
-    found = crossed_mean(values)
+    found = crossed_mean(values, sizes)
     low, high = max(found.low, 0.0), min(found.high, 1.0 if unit == "share" else np.inf)
     return Estimate(found.mean, (low, high), values.shape[1], unit)
 
@@ -100,22 +106,17 @@ def holm_correction(ps: Sequence[float]) -> list[float]:
 # Means, areas and tests --------------------------------------------------------------------------------------
 
 
-#: The places of the seeds in the document, and the values ``(S, n)`` of their texts.
-Series = tuple[tuple[int, ...], NDArray[np.float64]]
+class Series(NamedTuple):
+    """The places of the seeds in the document, the values ``(S, n)`` of their texts, and the texts' ``sizes (n,)``."""
 
-
-def tabulate(answers: Answers, full: int) -> dict[str, NDArray[Any]]:
-    """Tables ``(R, n)`` of the outcomes that have a value for each text; ``full`` is the row of the full model."""
-    predictions = answers["predictions"]
-    tables = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
-    if "labels" in answers:
-        tables["accuracy"] = predictions == answers["labels"]
-    return {name: table for name, table in tables.items() if table is not None}
+    places: tuple[int, ...]
+    values: NDArray[np.float64]
+    sizes: NDArray[np.float64]
 
 
 def analyse(
     document: ComparisonDocument,
-    tables: Mapping[str, NDArray[Any]],
+    tables: Mapping[str, Table],
     *,
     part: str,
     recovery: str,
@@ -139,8 +140,8 @@ def analyse(
         by_seed = [[cell.recoveries[recovery].row for cell in cells if cell.seed == seed] for seed in document.seeds]
         places = tuple(place for place, rows in enumerate(by_seed) if rows)
         for name, table in tables.items():
-            averages = [table[by_seed[place]].mean(axis=0, dtype=np.float64) for place in places]
-            series[name][key] = places, np.array(averages)
+            averages = [table.values[by_seed[place]].mean(axis=0, dtype=np.float64) for place in places]
+            series[name][key] = Series(places, np.array(averages), table.sizes)
     means = [
         _summarise_masks(
             cells,
@@ -157,34 +158,39 @@ def analyse(
     covered = tuple(small if len(small) > 1 else measured)
     all_areas: list[Area] = []
     verdicts: list[Verdict] = []
-    for outcome in [name for name in TESTED if name in tables]:
-        by_budget = series[outcome]
+    for outcome in tested(tables):
+        by_budget, sizes = series[outcome], tables[outcome].sizes
         areas: dict[tuple[str, int | None], Series] = {}
         for method in dict.fromkeys(method for method, _ in masks) if len(covered) > 1 else ():
             own = [by_budget[method, budget] for budget in covered if (method, budget) in masks]
-            if len(own) == len(covered) and len({places for places, _ in own}) == 1:
-                area = np.tensordot(trapezoid_weights(covered), np.array([values for _, values in own]), axes=1)
-                areas[method, None] = own[0][0], area
-                mean = _estimate(area, OUTCOMES[outcome].unit)
+            if len(own) == len(covered) and len({one.places for one in own}) == 1:
+                area = np.tensordot(trapezoid_weights(covered), np.array([one.values for one in own]), axes=1)
+                areas[method, None] = Series(own[0].places, area, sizes)
+                mean = _estimate(area, OUTCOMES[outcome].unit, sizes)
                 ends = (mean.low, mean.high)
                 all_areas.append(Area(split, recovery, method, mean.value, ends, covered, outcome))
         test = partial(_test, split=split, recovery=recovery, against=against, outcome=outcome)
         verdicts += [*test(by_budget), *(AreaVerdict(**vars(one), budgets=covered) for one in test(areas))]
-    return means, all_areas, [replace(one, words=verdict_sentence(one, budgets)) for one in verdicts]
+    nouns = {name: document.noun(part, name) for name in tables}
+    words = [verdict_sentence(one, budgets, noun=nouns[one.outcome]) for one in verdicts]
+    return means, all_areas, [replace(one, words=sentence) for one, sentence in zip(verdicts, words, strict=True)]
 
 
 def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], part: str, **fields: Any) -> Mean:
     """The mean outcomes of masks: from texts where ``series`` has them, otherwise from the outcomes of each mask."""
     results = [cell.recoveries[fields["recovery"]] for cell in cells]
     by_cell = [result.measured[part] for result in results if part in result.measured]
-    table = series["accuracy" if "accuracy" in series else "kl"][1]
+    table = series["accuracy" if "accuracy" in series else "kl" if "kl" in series else "agreement"].values
     by_seed = table.mean(axis=1)
     outcomes = {
         name: Estimate(mean, None, table.shape[1], row.unit)
         for name, row in OUTCOMES.items()
         if (mean := mean_or_none(own[name].value for own in by_cell if name in own)) is not None
     }
-    outcomes |= finite({name: _estimate(values, OUTCOMES[name].unit) for name, (_, values) in series.items()})
+    found = {name: _estimate(one.values, OUTCOMES[name].unit, one.sizes) for name, one in series.items()}
+    if "bits_per_byte" in found:
+        found["perplexity"] = to_perplexity(found["nll"])
+    outcomes |= finite(found)
     accuracies = [own["accuracy"].value for own in by_cell if "accuracy" in own]
     decided = [result.accepted for result in results if result.accepted is not None]
     return Mean(
@@ -205,16 +211,17 @@ def _test(
 ) -> list[Verdict]:
     """Test a family of methods, each against ``against`` on the seeds that both have, corrected for its size."""
     changes: list[tuple[str, int | None, NDArray[np.float64]]] = []
-    for (method, budget), (places, values) in series.items():
+    for (method, budget), own in series.items():
         if method != against and (against, budget) in series:
-            theirs, reference = series[against, budget]
-            _, rows, columns = np.intersect1d(theirs, places, return_indices=True)
+            theirs = series[against, budget]
+            _, rows, columns = np.intersect1d(theirs.places, own.places, return_indices=True)
             if len(rows):
-                changes.append((method, budget, reference[rows] - values[columns]))
+                changes.append((method, budget, theirs.values[rows] - own.values[columns]))
     row = OUTCOMES[outcome]
     unit: Unit = "points" if row.unit == "share" else row.unit
     scale = (-1 if row.lower_is_better else 1) * (100 if unit == "points" else 1)
-    means = [crossed_mean(scale * change) for _, _, change in changes]
+    sizes = next(iter(series.values())).sizes if series else None
+    means = [crossed_mean(scale * change, sizes) for _, _, change in changes]
     # One seed allows no test.
     several = [at for at, (_, _, change) in enumerate(changes) if len(change) > 1]
     corrected = dict(zip(several, holm_correction([means[at].p for at in several]), strict=True))

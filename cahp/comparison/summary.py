@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from cahp.comparison import statistics
-from cahp.comparison.document import TESTED, Answers, Area, AreaVerdict, ComparisonDocument, Mean, Verdict, convert
+from cahp.comparison.arrays import Answers, tabulate
+from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Verdict, convert
 from cahp.comparison.plan import REFERENCE
 from cahp.files import plain_json
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
@@ -157,7 +158,7 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
     budgets = sorted({budget for _, budget in masks})
     full = document.full[0].recoveries["none"].row
     for part, arrays in answers.items():
-        tables = statistics.tabulate(arrays, full)
+        tables = tabulate(arrays, full)
         for recovery in document.recoveries:
             measured = statistics.analyse(
                 document, tables, part=part, recovery=recovery, against=against, budgets=budgets
@@ -168,8 +169,9 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
     verdicts.sort(key=lambda verdict: TESTED.index(verdict.outcome))
     rule = (
         f"Each method is compared with {against} at every budget and after every recovery, by a t test of paired "
-        "differences with variance components of texts and seeds (Satterthwaite). p is corrected by Holm over all "
-        f"tests of one outcome, split and recovery; above {statistics.LEVEL} a difference is not resolved. The areas "
+        f"differences with variance components of {document.noun('eval')} and seeds (Satterthwaite). p is corrected by "
+        f"Holm over all tests of one outcome, split and recovery; above {statistics.LEVEL} a difference is not "
+        "resolved. The areas "
         "over the budgets of up to 20 % of the heads are tested in the same way. Methods are equivalent where two "
         "one-sided tests at 5 % show a difference below 1 point, or 0.01 nats. One seed allows no verdict."
     )

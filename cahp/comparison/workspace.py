@@ -12,11 +12,12 @@ from cahp import models
 from cahp.cards import ModelCard
 from cahp.comparison.plan import WITHOUT, Cell, Plan, without_labels
 from cahp.data import Dataset
-from cahp.run.bench import Bench, load_data, open_bench
+from cahp.recoveries import RECOVERIES
+from cahp.run.bench import Bench, load_data, open_bench, window_protocol
 from cahp.run.resources import Loader
 from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
-from cahp.values import CahpError, Progress, Texts, digest, silent
+from cahp.values import CahpError, Progress, Texts, WindowProtocol, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -43,18 +44,17 @@ class Workspace:
         self.card = identify_model(plan.settings)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
-        first = self._open(plan.settings)
-        self._benches = {plan.settings.seed: first}
+        self._benches: dict[int, Bench] = {}
+        first = self._benches[plan.settings.seed] = self._open(plan.settings)
         self.dataset, self.notices = first.dataset, first.notices
-        if not self.dataset.labelled:
+        # The next tokens serve as labels of a language model.
+        if not self.dataset.labelled and not first.evaluation.windows:
             self.plan, left_out = without_labels(plan)
             self.notices += left_out
-        tuning = self.plan.tries_used > 1
-        # Every other text of each class; every other text of all could separate the classes.
-        by_class = np.argsort(first.evaluation.labels, kind="stable")
-        halves = [first.evaluation.take(np.sort(by_class[start::2])) for start in (0, 1)] if tuning else []
-        self.tuning_texts = halves[0] if tuning else None
-        self.splits: dict[str, Texts] = {"eval": halves[1] if tuning else first.evaluation}
+        self.tuning_texts, evaluation = (
+            _halve(first.evaluation) if self.plan.tries_used > 1 else (None, first.evaluation)
+        )
+        self.splits: dict[str, Texts] = {"eval": evaluation}
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
         if not len(self.splits["eval"]):
@@ -62,6 +62,60 @@ class Workspace:
                 "tuning and evaluation need different texts, and there is only one; raise --eval-limit, or use "
                 "--tries 1"
             )
+
+    @cached_property
+    def protocols(self) -> dict[str, WindowProtocol] | None:
+        """How a language model is measured on each split (None: a classifier)."""
+        settings = self.plan.settings
+        found = {name: window_protocol(settings, self.card, texts) for name, texts in self.splits.items()}
+        return {name: one for name, one in found.items() if one is not None} or None
+
+    @cached_property
+    def criticality_texts(self) -> Texts | None:
+        """The evaluation texts on which heads are removed one by one; None: on too few to measure it.
+
+        Windows of a language model are expensive: as many are taken, evenly spread, as cost no more than all masks.
+        """
+        texts = self.splits["eval"]
+        if not texts.windows:
+            return texts
+        rows = np.array([row for row, window in enumerate(texts.windows) if not window.copying])
+        affordable = int(self._mask_passes / self.removal_passes)
+        if not affordable:
+            return None
+        places = np.linspace(0, len(rows) - 1, min(len(rows), affordable)).round().astype(np.int64)
+        return texts.take(rows[places])
+
+    @property
+    def removal_passes(self) -> float:
+        """Forward passes of a text to remove each head alone: the layers below a head are computed once for all."""
+        return self.card.heads * (self.card.layers + 1) / 2
+
+    @property
+    def _mask_passes(self) -> float:
+        """Forward passes to evaluate and recover all masks of the plan, if nothing is stored."""
+        evaluated, recovered = (
+            sum(map(count_passes, self.splits.values())),
+            len(self.bench(self.plan.seeds[0]).calibration),
+        )
+        return sum(
+            RECOVERIES[name].passes(recovered, can_refit=not self.card.no_refit) + evaluated
+            for cell in self.plan.cells(layers=self.card.layers, heads=self.card.heads)
+            for name in cell.recoveries
+        )
+
+    @property
+    def criticality_notice(self) -> str | None:
+        """On how many windows the criticality of heads is measured, where these are not all."""
+        texts, count = self.criticality_texts, self.splits["eval"].count
+        if texts is None:
+            return "the criticality of heads was not measured: it would take longer than all masks."
+        if len(texts) >= count:
+            return None
+        return (
+            f"the criticality of heads was measured on {len(texts)} of {count} windows: on all it would take longer "
+            "than all masks."
+        )
 
     @cached_property
     def content(self) -> str:
@@ -78,10 +132,12 @@ class Workspace:
 
     def splits_of(self, cell: Cell) -> dict[str, Texts]:
         """The texts to evaluate a cell on: the criticality of heads is measured on evaluation texts alone."""
-        return {"eval": self.splits["eval"]} if cell.method == WITHOUT else self.splits
+        if cell.method != WITHOUT:
+            return self.splits
+        return {} if self.criticality_texts is None else {"eval": self.criticality_texts}
 
     def _open(self, settings: Settings) -> Bench:
-        return open_bench(
+        bench = open_bench(
             settings,
             store=self.store,
             card=self.card,
@@ -89,8 +145,32 @@ class Workspace:
             load=self._load,
             progress=lambda stage, done, total: self.progress(stage, done, total),
         )
+        if not bench.evaluation.windows or not self._benches:
+            return bench
+        # What is known of the full model at each token takes time and memory, so that all seeds share it.
+        return replace(bench, measurements=next(iter(self._benches.values())).measurements)
 
     def _load(self, name: ModelCard, /, *, device: str) -> HeadModel:
         if self._model is None:
             self._model = self._load_model(name, device=device)
         return self._model
+
+
+def count_passes(texts: Texts) -> float:
+    """Forward passes of one text to evaluate ``texts``: of windows, passes of a whole window."""
+    if not texts.windows:
+        return float(len(texts))
+    longest = max(len(window.ids) for window in texts.windows if not window.copying)
+    return sum(len(window.ids) for window in texts.windows) / longest
+
+
+def _halve(texts: Texts) -> tuple[Texts, Texts]:
+    """Split texts in two: every other text of each class, or the first and the last windows."""
+    if not texts.windows:
+        # Every other text of all could separate the classes.
+        by_class = np.argsort(texts.labels, kind="stable")
+        halves = [np.sort(by_class[start::2]) for start in (0, 1)]
+    else:
+        # Windows beside each other are often of one document. Those of repeated tokens come last.
+        halves = np.split(np.arange(len(texts)), [texts.count // 2])
+    return texts.take(halves[0]), texts.take(halves[1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,9 +116,15 @@ def _slopes(
     """Gradients of the right class's probability with one layer's attention weights scaled by ``share``."""
     import torch
 
+    from cahp.models.reading import losses
+
     scaled = [(weights * share).requires_grad_() for weights in maps]
     left = iter(scaled)
-    logits = model.logits(batch, edit=lambda at, weights: next(left) if at == layer else weights, start=start)
+    call: dict[str, Any] = {"edit": lambda at, weights: next(left) if at == layer else weights, "start": start}
     # In the sum, the probability of each text depends only on its own weights.
-    right = logits.softmax(dim=-1).gather(1, labels[:, None]).sum()
+    if model.predicts_tokens:
+        # The probability of the next token, its geometric mean over the tokens of a window.
+        right = (-losses(model, batch, labels, **call)).exp().sum()
+    else:
+        right = model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None]).sum()
     return torch.autograd.grad(right, scaled)

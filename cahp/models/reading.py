@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,12 @@ class Reader:
             chosen = self._scored(batch, states.shape[1])
             reference = self._reference(batch, model) if self._full is not None else None
             return self._answers(model, batch, states[chosen], reference, precision)
+
+    def prepare(self, batches: Sequence[Batch]) -> None:
+        """Compute what is otherwise computed when a batch is first compared with the full model."""
+        if self._full is not None:
+            for batch in batches:
+                self._reference(batch, self._full)
 
     def full_answers(self, batch: Batch, *, precision: Precision = "float32") -> Tensor:
         """The answers of the full model to a batch, from its final states."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Texts on which a masked model is compared with the cut one.
 _COMPARED_TEXTS = 8
+#: Sets of windows for which the full model's answers are kept in memory.
+_READERS = 3
 #: Texts in a timed batch, and their tokens.
 _BATCH, _LENGTH = 8, 64
 
@@ -149,9 +151,16 @@ class Measurements:
                 tokens, progress = model.tokenize(texts.inputs), self._resources.progress
                 states = final_states(model, tokens, precision=self._precision, progress=progress)
                 self._resources.keep(name, {"states": states})
-            # They take some memory, and only one set of texts is compared at a time.
-            self._readers = {texts.sha256: Reader(texts, full=model, states=states)}
+            # They take some memory, so only those of the latest texts stay.
+            kept = list(self._readers.items())[1 - _READERS :]
+            self._readers = {**dict(kept), texts.sha256: Reader(texts, full=model, states=states)}
         return self._readers[texts.sha256]
+
+    def prepare(self, texts: Texts) -> None:
+        """Compute what all evaluations of windows compare with, so that their time does not contain it."""
+        if texts.windows:
+            model = self._resources.model
+            self.reader(texts).prepare(model.batches(model.tokenize(texts.inputs)))
 
     def _evaluate_full_windows(self, texts: Texts) -> Evaluation:
         from cahp.stages.evaluation import evaluate_batches

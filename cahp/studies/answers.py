@@ -44,7 +44,10 @@ def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answ
 
     Raises:
         KeyError: If there is no such step.
+        OptionError: If the texts have no labels: the steps are about accuracy.
     """
+    if not subject.texts.labelled:
+        raise OptionError("the steps are about accuracy, which needs labels; open labelled texts")
     return _MEASURES[step](subject, progress)
 
 

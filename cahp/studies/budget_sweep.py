@@ -16,7 +16,7 @@ import numpy as np
 from cahp.answers import Evaluation
 from cahp.costs import CacheShape, Cost
 from cahp.goals import Goal, ReachedGoal
-from cahp.outcomes import HEADLINES, Outcomes, finite, measure
+from cahp.outcomes import HEADLINES, Outcomes, finite, measure, to_perplexity
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
@@ -274,8 +274,8 @@ def measure_recovered(
     full = bench.full
 
     def report(rows: Ints, answers: Evaluation) -> None:
-        if on_part is not None:
-            on_part(measure_part(bench, rows, answers))
+        if on_part is not None and (outcomes := measure_part(bench, rows, answers)):
+            on_part(outcomes)
 
     answers = bench.measurements.evaluate(
         bench.evaluation, mask=mask, recovered=recovered, on_part=None if on_part is None else report
@@ -286,10 +286,16 @@ def measure_recovered(
 def measure_part(bench: Bench, rows: Ints, answers: Evaluation) -> Outcomes:
     """Estimate the headline outcomes from the ``answers`` to the evaluation texts in ``rows``.
 
-    The accuracy is the full model's plus the change on these texts: texts that are easy or hard for both models cancel.
+    The accuracy is the full model's plus the change on these texts, and likewise the loss of a language model: texts
+    that are easy or hard for both models cancel. Empty where no token of these texts counts.
     """
-    full = bench.full
-    outcomes = measure(answers, full=full.take(rows), seed=bench.settings.seed)
+    full, part = bench.full, bench.full.take(rows)
+    if not len(part.predictions):
+        return {}
+    outcomes = measure(answers, full=part, seed=bench.settings.seed)
+    if "perplexity" in outcomes:
+        loss = full.losses.mean() + answers.losses.mean() - part.losses.mean()
+        outcomes["perplexity"] = to_perplexity(Estimate(float(loss), None, outcomes["perplexity"].n, "nats"))
     if full.labelled:
         accuracy = float(full.correct.mean()) + outcomes["accuracy_change"].value / 100
         outcomes["accuracy"] = Estimate(min(1.0, max(0.0, accuracy)), None, len(rows), "share")
@@ -319,8 +325,9 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             progress("table", done + table.glimpsed // 3, total)
             mask = table.selection(budget).mask
             part = bench.measurements.glimpse(bench.evaluation, mask) if kind == "glimpse" else None
-            if part is not None:
-                table.add(budget, glimpse=measure_part(bench, *part))
+            glimpse = None if part is None else measure_part(bench, *part)
+            if glimpse:
+                table.add(budget, glimpse=glimpse)
             elif kind != "speed":
                 table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover))
             else:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.answers import Evaluation, TokenEvaluation, name_units, sum_by_unit
 from cahp.methods.ablation import calls_without, divide
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
 from cahp.run.prune import choose
 from cahp.stages.selection import Ranking, representatives
-from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
+from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, Texts, report_progress, silent
 from cahp.words import number
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ SCHEMA = "cahp.premise/1"
 STAGE = "pairs"
 #: Number of evaluation texts, and the largest number of pairs, where none is given.
 TEXTS, _MOST_PAIRS = 100, 3000
+#: Of a language model, whose forward passes are expensive.
+TOKENS, _MOST_OF_TOKENS = 2048, 300
 _RESAMPLES, _PERMUTATIONS = 2000, 10_000
 #: Number of tokens whose outputs are compared, and the smallest singular value of a predictor, relative to its largest.
 _TOKENS, _SMALLEST = 4096, 1e-3
@@ -53,16 +56,17 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     Raises:
         OptionError: If there is only one text or cluster, or no cluster with two heads.
     """
-    texts, seed = bench.evaluation, bench.settings.seed
+    texts, seed = tested_texts(bench), bench.settings.seed
     if len(texts) < 2:
-        raise OptionError("redundancy cannot be tested on one text; raise --eval-limit")
+        raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
     selection, clustering = choose(bench), bench.evidence.clustering
     labels, medoids = clustering.at(selection.k or clustering.nearest(selection.mask.count))
-    first, second = draw_pairs(labels, pairs, seed)
+    first, second = draw_pairs(labels, pairs, seed, most=_MOST_OF_TOKENS if texts.windows else _MOST_PAIRS)
     removals = [(None, np.arange(len(labels))), *((int(head), second[first == head]) for head in np.unique(first))]
     alone, *rows = removal_divergences(bench, removals)
     values = np.concatenate(rows) - alone[first] - alone[second]
-    interaction = compare_pairs(values, first, second, labels, seed=seed)
+    full = bench.measurements.evaluate(texts)
+    interaction = compare_pairs(values, first, second, labels, sizes=_group(full, [])[1], seed=seed)
     kept = representatives(labels, medoids, Ranking.of(bench.evidence.salience), bench.settings.representative)
     representative = np.arange(len(labels))
     for head in kept:
@@ -74,7 +78,8 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         "model": bench.card.id,
         "data": bench.dataset.id,
         "split": bench.settings.eval_split,
-        "texts": len(texts),
+        "texts": values.shape[1],
+        "unit": name_units(len(np.unique(full.documents))) if isinstance(full, TokenEvaluation) else "texts",
         "heads": len(labels),
         "clusters": len(np.unique(labels)),
         "pairs": {name: interaction[name]["n"] for name in ("within", "between")},
@@ -90,7 +95,7 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
     """Describe a document of ``measure`` in lines for people."""
     yield (
         f"{document['model']} on {document['data']}: {document['heads']} heads in {document['clusters']} clusters, "
-        f"n = {document['texts']:,} texts of {document['split']}"
+        f"n = {document['texts']:,} {document.get('unit', 'texts')} of {document['split']}"
     )
     yield from (f"  {sentence}" for sentence in describe_result(document))
     yield f"  verdict: {VERDICTS[document['verdict']]}"
@@ -106,6 +111,7 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
         return f"{one.text} ({one.span})"
 
     difference, pairs = document["interaction"]["difference"], document["pairs"]
+    each = "text" if document.get("unit", "texts") == "texts" else "token"
     bound = "≤" if difference["p"] <= 1 / (1 + difference["permutations"]) else "="
     predictors = {
         "representative": "its representative",
@@ -114,9 +120,9 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     }
     explained = ", ".join(f"{read('r2', name)} from {words}" for name, words in predictors.items())
     return (
-        f"Removing one head costs {number(document['alone']['value'], 4)} nats per text on average. Removing two heads "
-        f"of one cluster costs {read('interaction', 'within')} beyond the sum of both, two heads of different clusters "
-        f"{read('interaction', 'between')}: n = {pairs['within']:,} and {pairs['between']:,} pairs.",
+        f"Removing one head costs {number(document['alone']['value'], 4)} nats per {each} on average. Removing two "
+        f"heads of one cluster costs {read('interaction', 'within')} beyond the sum of both, two heads of different "
+        f"clusters {read('interaction', 'between')}: n = {pairs['within']:,} and {pairs['between']:,} pairs.",
         f"Their difference is {read('interaction', 'difference')}; p {bound} {number(difference['p'], 4)} "
         f"({difference['permutations']:,} permutations of the clusters).",
         f"R² of a pruned head's output on held-out texts: {explained}; n = {document['r2']['random']['n']:,} heads.",
@@ -133,11 +139,13 @@ def _conclude(difference: Mapping[str, Any]) -> str:
 # Pairs -----------------------------------------------------------------------------------------------------------
 
 
-def draw_pairs(labels: Ints, count: int | None, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def draw_pairs(
+    labels: Ints, count: int | None, seed: int, *, most: int = _MOST_PAIRS
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw ``count`` pairs of heads, half within and half between clusters as far as there are; return their heads.
 
-    None: all pairs within clusters and as many between, at most 3,000. All pairs have the most power: a permuted label
-    finds few pairs within clusters among drawn ones.
+    None: all pairs within clusters and as many between, at the ``most``. All pairs have the most power: a permuted
+    label finds few pairs within clusters among drawn ones.
 
     Raises:
         OptionError: If all pairs are of one kind.
@@ -147,25 +155,30 @@ def draw_pairs(labels: Ints, count: int | None, seed: int) -> tuple[NDArray[np.i
     inside, outside = np.flatnonzero(same), np.flatnonzero(~same)
     if not len(inside) or not len(outside):
         raise OptionError("this needs two clusters, one of them with two heads; choose another --budget")
-    count = min(2 * len(inside), _MOST_PAIRS) if count is None else count
-    most = min(len(inside), max(count // 2, count - len(outside)))
+    count = min(2 * len(inside), most) if count is None else count
+    taken = min(len(inside), max(count // 2, count - len(outside)))
     random = np.random.default_rng(seed)
-    chosen = np.sort(np.concatenate([random.permutation(inside)[:most], random.permutation(outside)[: count - most]]))
+    chosen = np.sort(np.concatenate([random.permutation(inside)[:taken], random.permutation(outside)[: count - taken]]))
     return first[chosen], second[chosen]
 
 
-def compare_pairs(values: Floats, first: Ints, second: Ints, labels: Ints, *, seed: int = 42) -> dict[str, Any]:
+def compare_pairs(
+    values: Floats, first: Ints, second: Ints, labels: Ints, *, sizes: Floats | None = None, seed: int = 42
+) -> dict[str, Any]:
     """Compare interactions ``values (P, n)`` of pairs on texts, within clusters against between clusters.
 
-    Intervals come from a bootstrap over heads and texts, because pairs share heads. The two-sided ``p`` of the
-    difference comes from permuting the cluster ``labels (N,)`` over heads.
+    Documents of a language model have ``sizes (n,)``; see ``cahp.answers.sum_by_unit``. Intervals come from a bootstrap
+    over heads and texts, because pairs share heads. The two-sided ``p`` of the difference comes from permuting the
+    cluster ``labels (N,)`` over heads.
     """
     random, (heads, texts) = np.random.default_rng(seed), (len(labels), values.shape[1])
+    sizes = np.ones(texts) if sizes is None else sizes
     within, by_pair, equal = labels[first] == labels[second], values.mean(axis=1), np.ones(len(first))
     means, draws = _means(by_pair, within, equal), np.empty((_RESAMPLES, 3))
     for draw in draws:
         weights = random.multinomial(heads, np.full(heads, 1 / heads))
-        by_text = random.multinomial(texts, np.full(texts, 1 / texts)) / texts
+        drawn = random.multinomial(texts, np.full(texts, 1 / texts))
+        by_text = drawn / (drawn @ sizes)
         draw[:] = _means(values @ by_text, within, weights[first] * weights[second])
     low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0).tolist()
     extreme, smallest = 1, abs(means[2]) - 1e-12
@@ -189,10 +202,14 @@ def _means(values: Floats, within: Bools, weights: NDArray[Any]) -> NDArray[np.f
 
 
 def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]]) -> list[NDArray[np.float64]]:
-    """KL divergences ``(len(others), n)`` of texts without ``first`` and each of ``others``, for each removal."""
+    """KL divergences ``(len(others), n)`` of texts without ``first`` and each of ``others``, for each removal.
+
+    Those of a language model are sums over the tokens of documents; see ``cahp.answers.sum_by_unit``.
+    """
     import torch
 
-    texts, full, progress = bench.evaluation, bench.full, bench.evidence.progress
+    texts, progress = tested_texts(bench), bench.evidence.progress
+    full = bench.measurements.evaluate(texts)
     done, total = 0, len(texts) * sum(len(others) for _, others in removals)
 
     @cache
@@ -211,15 +228,29 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
                     progress(STAGE, at, total)
                     at += len(batch)
                     scores[place, batch.rows] = reader.read(rest, batch, **call).cpu().numpy()
-        return np.stack([replace(full, scores=one).divergences(full) for one in scores])
+        return _group(full, [replace(full, scores=one).divergences(full) for one in scores])[0]
 
-    tables = []
+    tables: list[NDArray[np.float64]] = []
     for first, others in removals:
         name = f"KL divergence of {texts.sha256} without {first} and each of {others.tolist()}"
         tables.append(bench.evidence.remembered(name, partial(remove, first, others)))
-        done += tables[-1].size
+        done += len(texts) * len(others)
     progress(STAGE, total, total)
     return tables
+
+
+def tested_texts(bench: Bench) -> Texts:
+    """The evaluation texts; of a language model without the windows of repeated tokens."""
+    texts = bench.evaluation
+    rows = [row for row, window in enumerate(texts.windows) if not window.copying]
+    return texts.take(rows) if rows else texts
+
+
+def _group(full: Evaluation, rows: Sequence[Floats]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """``rows`` of texts, or of tokens summed over the documents of a language model, and the sizes of these."""
+    if full.units is None:
+        return np.array(rows), None
+    return sum_by_unit(np.array(rows), full.units, np.ones(len(full.units)))
 
 
 # Outputs ---------------------------------------------------------------------------------------------------------
@@ -248,7 +279,7 @@ def explain_outputs(bench: Bench) -> NDArray[np.float64]:
     import torch
 
     model, draw, progress = bench.model, torch.Generator().manual_seed(bench.settings.seed), bench.evidence.progress
-    batches = model.batches(model.tokenize(bench.evaluation.inputs))
+    batches = model.batches(model.tokenize(tested_texts(bench).inputs))
     share = _TOKENS / sum(int(batch.lengths.sum()) for batch in batches)
     contexts, rows = [], []
     for batch in report_progress(batches, STAGE, progress):

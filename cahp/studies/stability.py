@@ -24,7 +24,7 @@ from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
 from cahp.store import key
-from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, SpaceError, silent
+from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, SpaceError, Texts, silent
 
 Axis = Literal["seed", "sample", "degree"]
 
@@ -127,6 +127,8 @@ def _key(bench: Bench, axis: Axis, resamples: int, budget: int | None) -> str:
         *(_REVISION, CLUSTERS_REVISION),
         *(bench.card.sha256, bench.calibration.sha256, key_fields(bench.settings, without=_NOT_SELECTING)),
         *(axis, resamples, budget),
+        # Those of a language model are put together from documents.
+        *(("documents",) if bench.calibration.windows else ()),
     )
 
 
@@ -142,9 +144,10 @@ def stability(
     """Repeat CAHP's selection ``resamples`` times, changing ``axis`` alone; found on disk if it was done before.
 
     ``"seed"``: other seeds of the projection and the clustering, the run's own first. ``"sample"``: random halves of
-    the calibration texts, put together from stratified parts whose statistics merge exactly; they vary about as much as
-    new samples of the full size (the delete-half jackknife, Shao and Wu 1989). ``"degree"``: the polynomial's
-    ``DEGREES``, whatever ``resamples`` and ``budget`` are. ``budget`` None leaves the number of heads to the knee.
+    the calibration texts (of a language model, of their documents), put together from stratified parts whose statistics
+    merge exactly; they vary about as much as new samples of the full size (the delete-half jackknife, Shao and Wu
+    1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``resamples`` and ``budget`` are. ``budget``
+    None leaves the number of heads to the knee.
 
     Raises:
         BudgetError: If the budget is impossible.
@@ -238,7 +241,7 @@ def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[
         )
     if len(texts) < 2 * count:
         raise SpaceError(f"{len(texts)} texts are too few for resamples; use at least {2 * count}")
-    shard_of = shards(texts.labels, count, seed=settings.seed)
+    shard_of = shards_of(texts, count, seed=settings.seed)
     parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
     halves = list(combinations(range(count), count // 2))
     drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:resamples]
@@ -250,6 +253,17 @@ def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[
         clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn), progress)
         how = "example" if texts.windows else settings.salience
         yield clustering, salience(gradients[rows] if rows.any() else gradients, how=how)
+
+
+def shards_of(texts: Texts, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Which of ``count`` parts each text belongs to, shape ``(M,)``; windows of one document are in one part.
+
+    A window belongs to the document of most of its tokens. Fewer documents than parts are divided.
+    """
+    names, member = np.unique([np.bincount(window.units).argmax() for window in texts.windows], return_inverse=True)
+    if len(names) < count:
+        return shards(texts.labels, count, seed=seed)
+    return shards(np.zeros(len(names), dtype=np.int64), count, seed=seed)[member]
 
 
 def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
@@ -271,6 +285,7 @@ def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, pr
     name = key(
         "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
     )
+    name = key("documents", name) if texts.windows else name
     found = bench.resources.store.read(
         name, lambda entry: Signatures(**entry.arrays, layers=card.layers, heads=card.heads)
     )

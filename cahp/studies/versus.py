@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.answers import Evaluation
+from cahp.answers import Evaluation, TokenEvaluation
 from cahp.cards import ModelCard
 from cahp.data.tables import join_quoted
-from cahp.outcomes import accuracy_change
+from cahp.outcomes import OUTCOMES, accuracy_change, same_predictions
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
@@ -38,7 +39,8 @@ Side = tuple[Bench, Variant]
 class Versus:
     """The evaluations of two models on the same texts, and the paired ``change`` in accuracy from A to B.
 
-    Without labels there is no ``change``, and ``right_alone`` raises ``ValueError``.
+    Those of language models predict tokens of windows. Without labels there is no ``change``, and ``right_alone``
+    raises ``ValueError``.
     """
 
     a: Evaluation
@@ -47,8 +49,34 @@ class Versus:
 
     @property
     def apart(self) -> list[int]:
-        """Rows of the texts for which the predictions differ."""
-        return [row for row in range(len(self.a)) if self.a.predictions[row] != self.b.predictions[row]]
+        """Rows of the texts for which the predictions differ, or of the windows in which some do."""
+        rows = np.flatnonzero(~same_predictions(self.a, self.b))
+        if isinstance(self.a, TokenEvaluation):
+            rows = np.unique(self._places[rows])
+        return [int(row) for row in rows]
+
+    @property
+    def agreement(self) -> Estimate:
+        """The share of texts, or of tokens, for which A and B predict the same."""
+        return OUTCOMES["agreement"].estimate(self.b, self.a, 42)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Number of predictions that differ, and of all: of texts, or of the tokens of a language model."""
+        same = same_predictions(self.a, self.b)
+        return int((~same).sum()), len(same)
+
+    @property
+    def noun(self) -> str:
+        """What is predicted, in the plural."""
+        return "tokens" if isinstance(self.a, TokenEvaluation) else "texts"
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """The row of the window of each token."""
+        assert isinstance(self.a, TokenEvaluation)
+        scored = np.array([row for row, window in enumerate(self.a.windows) if not window.copying], dtype=np.int64)
+        return scored[self.a.places]
 
     @property
     def right_alone(self) -> tuple[int, int]:
@@ -59,9 +87,13 @@ class Versus:
     def table(self, texts: Texts, a: str, b: str) -> dict[str, list[str]]:
         """Return the ``texts`` that are ``apart``, their labels if there are any, and the predictions, as columns.
 
-        ``a`` and ``b`` name those of the predictions.
+        ``a`` and ``b`` name those of the predictions. Of windows the number of tokens that differ is returned instead.
         """
         rows, classes = self.apart, texts.classes
+        if isinstance(self.a, TokenEvaluation):
+            differ = np.bincount(self._places[~same_predictions(self.a, self.b)], minlength=len(texts))
+            counts = [f"{differ[row]} of {self.a.windows[row].scored}" for row in rows]
+            return {"text": [side_by_side(texts.inputs[row]) for row in rows], "tokens that differ": counts}
         labels = {"label": texts.labels} if texts.labelled else {}
         answers = {**labels, a: self.a.predictions, b: self.b.predictions}
         columns = {name: [classes[column[row]] for row in rows] for name, column in answers.items()}
@@ -111,6 +143,10 @@ def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
 
 def _translate(a: Side, b: Bench) -> Evaluation | None:
     """Evaluate A on the evaluation texts of ``b``, in the classes of ``b``."""
+    if b.evaluation.windows or a[0].evaluation.windows:
+        if a[0].evaluation.sha256 != b.evaluation.sha256:
+            raise DataError("the two models cut the texts into different tokens, so they cannot be compared")
+        return _evaluate(a, b.evaluation)
     texts, goals, classes = b.evaluation, _goals(a[0], b), a[0].card.labels
     if classes == texts.classes and (goals == np.arange(len(goals))).all():
         # The same texts and labels: an earlier evaluation of A's model is found in the store.

@@ -38,6 +38,9 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         for recovery in results.recoveries:
             yield ""
             yield from _table(one, recovery)
+            if one.outcome == "nll":
+                yield ""
+                yield from _table(one, recovery, "perplexity")
     yield ""
     yield f"  {summary.rule}"
     for one in shown:
@@ -61,15 +64,21 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     yield from list_notes(document.notices, document.test_opened)
 
 
-def _table(results: SplitResults, recovery: str) -> Iterator[str]:
-    """The outcome of every method after a recovery, beside the overlap of its masks over seeds."""
-    when, row = after(recovery), OUTCOMES[results.outcome]
-    full = "" if row.difference else f", all heads {results.full_text()}"
-    yield f"  {row.label} on {results.split} {when}, n = {results.n:,}{full}"
-    if recovery != "none" and recovery in results.full:
+def _table(results: SplitResults, recovery: str, outcome: str | None = None) -> Iterator[str]:
+    """The outcome of every method after a recovery, beside the overlap of its masks over seeds.
+
+    ``outcome`` is shown instead of the results', which are tested.
+    """
+    outcome = outcome or results.outcome
+    when, row, own = after(recovery), OUTCOMES[outcome], outcome == results.outcome
+    full = "" if row.difference or not own else f", all heads {results.full_text()}"
+    noun = "" if results.noun == "texts" else f" {results.noun}"
+    yield f"  {row.label} on {results.split} {when}, n = {results.n:,}{noun}{full}"
+    if recovery != "none" and recovery in results.full and own:
         yield f"  (all heads {when}: {results.full_text(recovery)})"
     budgets = results.budgets_after(recovery)
-    covered = next((area.budgets for (how, _), area in results.areas.items() if how == recovery), ())
+    areas = results.areas if own else {}
+    covered = next((area.budgets for (how, _), area in areas.items() if how == recovery), ())
     titles = [f"{budget} heads" for budget in budgets]
     titles += [f"area {covered[0]}-{covered[-1]} heads"] if covered else []
     titles += ["own overlap"]
@@ -77,13 +86,13 @@ def _table(results: SplitResults, recovery: str) -> Iterator[str]:
     yield f"    {'':<{width}}" + "".join(f"{title:>25}" for title in titles)
     for name in results.methods:
         means = [results.means.get((recovery, name, budget)) for budget in budgets]
-        estimates = [results.estimate(mean) if mean else None for mean in means]
+        estimates = [mean.outcomes.get(outcome) if mean else None for mean in means]
         if covered:
-            area = results.areas.get((recovery, name))
+            area = areas.get((recovery, name))
             estimates.append(area.estimate if area else None)
         cells = [f"{estimate.text} {estimate.interval}" if estimate else "–" for estimate in estimates]
         yield f"    {name:<{width}}" + "".join(f"{text:>25}" for text in (*cells, results.own_overlap(name)))
-    if results.outcome == results.outcomes[0] and (rejected := results.rejections(recovery)):
+    if outcome == results.outcomes[0] and (rejected := results.rejections(recovery)):
         yield f"    {rejected}"
 
 
@@ -97,7 +106,7 @@ def _verdicts(result: SplitResults) -> Iterator[str]:
     tests, place = (*result.overall, *result.verdicts), f"{result.split}, {name_outcome(result.outcome)}"
     for test in tests:
         if not test.tie:
-            yield f"    {result.split}: {verdict_sentence(test, result.budgets)}"
+            yield f"    {result.split}: {verdict_sentence(test, result.budgets, noun=result.noun)}"
     ties = [test for test in tests if test.tie]
     if ties:
         yield f"    {place}: no difference is resolved at this n in {len(ties)} of {len(tests)} tests:"

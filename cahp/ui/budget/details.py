@@ -136,11 +136,11 @@ def draw_flips(explorer: Explorer) -> None:
     elif job.error:
         problem(job.error)
     elif job.result is not None:
-        texts, differ, changed = explorer.bench.evaluation, len(job.result.apart), ""
+        texts, (differ, total), changed = explorer.bench.evaluation, job.result.counts, ""
         if texts.labelled:
             lost, won = job.result.right_alone
             changed = f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
-        st.markdown(f"**{differ} of {len(texts)} predictions changed{changed}.**")
+        st.markdown(f"**{differ:,} of {total:,} predictions changed{changed}.**")
         if differ:
             table = job.result.table(texts, "all heads", "this mask")
             display.show_texts(table, key="flips")

@@ -136,7 +136,7 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
     elif job.result is None:
         st.caption("A or B is not distilled yet. Distil its mask first.")
     else:
-        change, n, differ = job.result.change, len(job.result.a), len(job.result.apart)
+        change, (differ, n), noun = job.result.change, job.result.counts, job.result.noun
         if change is not None:
             verdict = "" if change.excludes(0) else "; no measurable difference"
             st.markdown(
@@ -144,7 +144,7 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
                 f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
             )
         else:
-            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} texts.**")
+            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {noun}.**")
 
 
 def _draw_swap(explorer: Explorer, pin: Pin) -> None:
@@ -184,9 +184,9 @@ def draw_texts(explorer: Explorer) -> None:
         comparing = job is not None and not job.ended
         st.caption("Comparing predictions…" if comparing else "A and B are not compared yet.")
         return
-    texts, differ, correct = explorer.bench.evaluation, len(comparison.apart), ""
+    texts, (differ, total), correct = explorer.bench.evaluation, comparison.counts, ""
     if texts.labelled:
         correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
-    st.markdown(f"**{differ:,} of {len(texts):,} predictions differ{correct}.**")
+    st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")
     if differ:
         show_texts(comparison.table(texts, "A says", "B says"))

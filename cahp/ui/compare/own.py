@@ -11,7 +11,8 @@ import streamlit as st
 
 from cahp import registry
 from cahp.comparison import Comparison
-from cahp.comparison.plan import COMPARED, REFERENCE, Plan, make_plan
+from cahp.comparison.plan import COMPARED, REFERENCE, Plan
+from cahp.comparison.presets import make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
@@ -33,7 +34,8 @@ _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 #: Few texts and random masks, for a short wait.
 _PRESET = "quick"
 #: Fields of the board's settings that a comparison uses besides the model; its command contains them.
-_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", "min_per_layer", "device")
+_WINDOWS = ("window", "stride", "tokens", "eval_tokens")
+_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", *_WINDOWS, "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +220,10 @@ def _draw_cost(
         done(cost)
         st.rerun()
     else:
-        texts = f"{request.plan.settings.limit} calibration and {request.plan.settings.eval_limit} evaluation texts"
+        settings = request.plan.settings
+        texts = f"{settings.limit} calibration and {settings.eval_limit} evaluation texts"
+        if explorer.card.predicts_tokens:
+            texts = f"{settings.tokens:,} calibration and {settings.eval_tokens:,} evaluation tokens"
         st.markdown(f"{announcement(cost)}, on {texts}. Finished results are kept if you stop.")
         st.code(command(request.plan), language="bash", wrap_lines=True)
         if st.button("Run the comparison", type="primary", key="compare-own-start"):

@@ -71,12 +71,13 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         _draw_once(curve_figure, results, view.recovery, view.methods, others),
         title=_curve_title(results, view),
-        help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation texts. Each line is a method: "
-        f"the mean over {len(results.document.seeds)} seeds, for random selection over many masks. **Bands** are 95 % "
-        "intervals for other texts and seeds. Bands can overlap although a difference below is significant, because "
-        "all methods are evaluated on the same texts. With more than eight methods, only the reference and one random "
-        "method have bands; the tooltip shows the intervals of the others. Grey lines are random selection and methods "
-        "beyond eight colours. Lines between budgets are interpolated. Budgets of up to 20 % of the heads are shaded.",
+        help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}. Each line is a "
+        f"method: the mean over {len(results.document.seeds)} seeds, for random selection over many masks. **Bands** "
+        f"are 95 % intervals for other {results.noun} and seeds. Bands can overlap although a difference below is "
+        f"significant, because all methods are evaluated on the same {results.noun}. With more than eight methods, "
+        "only the reference and one random method have bands; the tooltip shows the intervals of the others. Grey "
+        "lines are random selection and methods beyond eight colours. Lines between budgets are interpolated. Budgets "
+        "of up to 20 % of the heads are shaded.",
         formula=_INTERVAL,
         name="compare-accuracy",
         alt=" ".join(
@@ -122,14 +123,18 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
         "a difference below 1 point, or 0.01 nats. One seed allows no verdict. " + _rule(tests),
         formula=_TEST,
         name="compare-differences",
-        alt=" ".join(verdict_sentence(test, results.budgets, label=method_label) for test in tests[:30]),
+        alt=" ".join(_sentence(results, test) for test in tests[:30]),
         data={name: [getattr(test, name) for test in tests] for name in _TEST_COLUMNS}
         | {name: [test.ci95[place] for test in tests] for place, name in enumerate(("low", "high"))},
     )
     with st.expander(f"All {len(after_recovery)} tests {when}, in words", key="compare-words"):
         ordered = sorted(after_recovery, key=lambda test: (test.tie, test.budget or 0, -abs(test.pp)))
-        sentences = [verdict_sentence(test, results.budgets, label=method_label) for test in ordered]
+        sentences = [_sentence(results, test) for test in ordered]
         st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))
+
+
+def _sentence(results: SplitResults, test: Verdict) -> str:
+    return verdict_sentence(test, results.budgets, noun=results.noun, label=method_label)
 
 
 def _rule(tests: Sequence[Verdict]) -> str:

@@ -10,7 +10,7 @@ from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
 
 from cahp import registry
 from cahp.comparison import make_plan
-from cahp.comparison.plan import PRESETS, read_seeds
+from cahp.comparison.presets import PRESETS, read_seeds
 from cahp.comparison.running import compare
 from cahp.run.settings import Settings
 from cahp.store import Store

@@ -1,0 +1,160 @@
+"""The arrays of ``compare.npz``: the answers of every mask to each text, or at each token of a language model.
+
+They suffice to compute every interval and p value of a comparison.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.answers import Evaluation, TokenEvaluation, independent_units, sum_by_unit
+from cahp.files import read_array
+from cahp.values import CahpError, Floats
+
+if TYPE_CHECKING:
+    from cahp.comparison.document import ComparisonDocument
+
+#: The arrays of ``compare.npz`` on one part by name, with a row for each measured mask and a column for each text:
+#: ``predictions`` (classes), ``kl`` (nats from the full model) and, with labels, ``nll`` (nats), ``(R, n)``; and the
+#: ``labels (n,)`` themselves. Of a language model columns are tokens: there are ``documents (n,)``, ``windows (n,)``
+#: and ``sizes (n,)`` in bytes instead of labels; ``copying (R, m)`` are the losses of repeated random tokens, of the
+#: sequences ``copies (m,)``.
+Answers = Mapping[str, NDArray[Any]]
+
+#: The kinds of numbers of each array, and the arrays that have no rows.
+_KINDS = {
+    **{"predictions": "ui", "labels": "u", "kl": "f", "nll": "f", "copying": "f"},
+    **{"documents": "i", "windows": "i", "sizes": "i", "copies": "i"},
+}
+_SINGLE = ("labels", "documents", "windows", "sizes", "copies")
+#: Bytes of a class and of a token, at most, and the number of repeated tokens.
+_CLASS, _TOKEN, _MOST_COPIES = 2, 4, 1 << 14
+#: A thousand cells with three recoveries on ten thousand texts take sixty megabytes.
+_LARGEST_ARRAY, _HEADER_BYTES = 256 << 20, 256
+
+
+def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:
+    """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
+    divergences = _halves([one.divergences(full) for one in evaluations])
+    if isinstance(full, TokenEvaluation):
+        answers: dict[str, NDArray[Any]] = {
+            "predictions": np.array([one.predictions for one in evaluations], dtype=np.int32),
+            "kl": divergences,
+            "nll": _halves([one.losses for one in evaluations]),
+            "documents": full.documents.astype(np.int32),
+            "windows": full.places.astype(np.int32),
+            "sizes": full.sizes.astype(np.int32),
+        }
+        _, copies = full.copying
+        if len(copies):
+            losses = [one.copying[0] for one in evaluations if isinstance(one, TokenEvaluation)]
+            answers |= {"copying": _halves(losses), "copies": copies.astype(np.int32)}
+        return answers
+    kinds = np.min_scalar_type(len(full.classes) - 1)
+    answers = {"predictions": np.array([one.predictions for one in evaluations], dtype=kinds), "kl": divergences}
+    if full.labelled:
+        answers |= {"nll": _halves([one.losses for one in evaluations]), "labels": full.labels.astype(kinds)}
+    return answers
+
+
+def _halves(rows: Sequence[Floats]) -> NDArray[np.float16]:
+    limited: NDArray[Any] = np.minimum(np.array(rows), np.finfo(np.float16).max)
+    return limited.astype(np.float16)
+
+
+# Tables ------------------------------------------------------------------------------------------------------
+
+
+class Table(NamedTuple):
+    """An outcome of each mask at each independent unit.
+
+    The outcome of a mask is the mean of its row of ``values (R, n)``. The units have the ``sizes (n,)``, whose mean is
+    1: the value of a document is the sum over its tokens, divided by the mean number of tokens of a document.
+    """
+
+    values: NDArray[Any]
+    sizes: NDArray[np.float64]
+
+
+def tabulate(answers: Answers, full: int) -> dict[str, Table]:
+    """Tables of the outcomes that have a value for each text or token; ``full`` is the row of the full model."""
+    predictions = answers["predictions"]
+    found = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
+    if "labels" in answers:
+        found["accuracy"] = predictions == answers["labels"]
+    tables = {name: table for name, table in found.items() if table is not None}
+    if "documents" not in answers:
+        return {name: Table(table, np.ones(table.shape[1])) for name, table in tables.items()}
+    units, ones = independent_units(answers["documents"], answers["windows"]), np.ones(predictions.shape[1])
+    by_unit = {name: Table(*sum_by_unit(table, units, ones)) for name, table in tables.items()}
+    bits = answers["nll"] / np.float64(math.log(2))
+    by_unit["bits_per_byte"] = Table(*sum_by_unit(bits, units, answers["sizes"].astype(np.float64)))
+    if "copying" in answers:
+        ones = np.ones(len(answers["copies"]))
+        by_unit["copying"] = Table(*sum_by_unit(answers["copying"], answers["copies"], ones))
+    return by_unit
+
+
+# Files -------------------------------------------------------------------------------------------------------
+
+
+def write_arrays(answers: Mapping[str, Answers]) -> bytes:
+    """Return the content of ``compare.npz``."""
+    out = io.BytesIO()
+    arrays = {f"{part}_{name}": array for part, one in answers.items() for name, array in one.items()}
+    np.savez_compressed(out, allow_pickle=False, **arrays)
+    return out.getvalue()
+
+
+def read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str, NDArray[Any]]]:
+    """Read the ``compare.npz`` of a document by part; empty where there is none.
+
+    Raises:
+        CahpError: If it is broken.
+    """
+    answers: dict[str, dict[str, NDArray[Any]]] = {}
+    if not path.is_file():
+        return answers
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                part, _, array = Path(name).stem.partition("_")
+                # Older files tell which predictions are correct, in an array named as its part, and nothing else.
+                if array:
+                    answers.setdefault(part, {})[array] = _read_array(archive, name, document)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise CahpError(f"{path} is broken ({error}); remove it, or run `cahp compare` again") from error
+    return answers
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocument) -> NDArray[Any]:
+    """Read one of the ``Answers`` on a part; unpacks no more than the document announces."""
+    part, _, array = Path(name).stem.partition("_")
+    if part not in document.parts or array not in _KINDS:
+        raise ValueError("it holds an array that its comparison does not have")
+    cells = (*document.full, *document.cells)
+    rows = 1 + max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
+    rows = 1 if array in _SINGLE else rows
+    protocol = document.protocol(part)
+    word, columns = (_CLASS, document.data.of(part).examples) if protocol is None else (_TOKEN, protocol.tokens)
+    copied = array in ("copying", "copies")
+    most = word * rows * (_MOST_COPIES if copied else columns) + _HEADER_BYTES
+    if most > _LARGEST_ARRAY:
+        raise ValueError("it is too large for a comparison")
+    with archive.open(name) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError("it is larger than its comparison")
+    values = read_array(io.BytesIO(content), len(content)).reshape(rows, -1 if copied else columns)
+    if values.dtype.kind not in _KINDS[array]:
+        raise ValueError("numbers of another kind")
+    return values[0] if array in _SINGLE else values

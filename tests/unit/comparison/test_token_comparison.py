@@ -1,0 +1,287 @@
+"""Comparisons of language models on windows of tokens: outcomes at each token, statistics over documents."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from fake_methods import plan
+from scipy import stats
+
+from cahp import methods
+from cahp.comparison import Comparison, Plan
+from cahp.comparison.claims import kept_shares
+from cahp.comparison.presets import LANGUAGE, PRESETS, make_plan
+from cahp.comparison.running import ComparisonCost, compare
+from cahp.comparison.statistics import crossed_mean
+from cahp.comparison.workspace import Workspace
+from cahp.figures.claims import compression_figure, criticality_figure
+from cahp.figures.comparison import curve_figure, difference_figure
+from cahp.outcomes import measure
+from cahp.run.bench import open_bench
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.terminal.comparison import comparison_lines
+from cahp.values import HeadMask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RECOVERIES = ("none", "mean", "refit", "distill", "finetune")
+
+
+@pytest.fixture(scope="module")
+def settings(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("lm")
+    (folder / "texts.txt").write_text("\n\n".join(fakes.sentences(300).first))
+    model = fakes.teach(fakes.save_language_model(folder / "model", family="llama"))
+    return Settings(
+        model=str(model),
+        data=str(folder / "texts.txt"),
+        **{"window": 16, "tokens": 480, "eval_tokens": 192, "pool_size": 8, "projection": "pca", "device": "cpu"},
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def comparison(settings: Settings, store: Store) -> Comparison:
+    asked = Plan(
+        replace(settings, report="test"),
+        methods=("complementary", "gradient", "random", "random-min-0"),
+        budgets=("4", "8"),
+        seeds=(42, 43),
+        recoveries=RECOVERIES,
+        draws=2,
+        distilled_budgets=("8",),
+        finetuned_budgets=("8",),
+        trained=("complementary",),
+    )
+    return compare(asked, store=store)
+
+
+@pytest.fixture(scope="module")
+def folder(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out")
+    comparison.write(out)
+    return out
+
+
+def test_outcomes_are_those_of_a_run_with_the_same_mask(
+    comparison: Comparison, settings: Settings, store: Store
+) -> None:
+    assert not any(cell.error for cell in comparison.document.cells)
+    cell = next(cell for cell in comparison.document.cells if cell.method == "gradient")
+    bench = open_bench(settings, store=store)
+    mask = HeadMask(comparison.document.mask(cell))
+    outcomes = measure(bench.measurements.evaluate(bench.evaluation, mask=mask), full=bench.full)
+    measured = cell.recoveries["none"].eval
+    assert measured is not None
+    assert set(measured) == {"kl", "agreement", "perplexity", "bits_per_byte", "copying", "nll"}
+    for name, estimate in measured.items():
+        assert estimate.value == pytest.approx(outcomes[name].value, abs=1e-6)
+    assert {name for cell in comparison.document.cells for name in cell.recoveries} == set(RECOVERIES)
+
+
+def test_the_files_hold_what_every_mean_and_interval_follows_from(folder: Path) -> None:
+    comparison = Comparison.read(folder)
+    document = comparison.document
+    assert document.protocols is not None
+    assert document.protocols["eval"].documents >= 8
+    assert comparison.results.outcomes == ("kl", "agreement", "nll", "copying")
+    with np.load(folder / "compare.npz") as arrays:
+        assert {name.removeprefix("eval_") for name in arrays if name.startswith("eval_")} == {
+            *("predictions", "kl", "nll", "documents", "windows", "sizes", "copying", "copies")
+        }
+        assert (arrays["eval_predictions"].dtype, arrays["eval_kl"].dtype) == (np.int32, np.float16)
+        kl, losses = (arrays[f"eval_{name}"].astype(np.float64) for name in ("kl", "nll"))
+        same = arrays["eval_predictions"] == arrays["eval_predictions"][document.full[0].recoveries["none"].row]
+        owners, sizes, copying = (arrays[f"eval_{name}"] for name in ("documents", "sizes", "copying"))
+    assert len(owners) == document.protocols["eval"].tokens == 192
+    documents = np.unique(owners)
+    for mean in comparison.summary.means:
+        if mean.split != document.data.eval.split:
+            continue
+        rows = [
+            [cell.recoveries[mean.recovery].row for cell in own if mean.recovery in cell.recoveries]
+            for seed in document.seeds
+            if (own := [one for one in document.cells if (one.method, one.seed) == (mean.method, seed)])
+            and (own := [one for one in own if one.budget.requested == mean.budget])
+        ]
+        for name, table, weights in (
+            ("kl", kl, np.ones(len(owners))),
+            ("agreement", same, np.ones(len(owners))),
+            ("nll", losses, np.ones(len(owners))),
+            ("bits_per_byte", losses / math.log(2), sizes),
+        ):
+            by_seed = np.array([table[one].mean(axis=0) for one in rows])
+            estimate = mean.outcomes[name]
+            assert estimate.value == pytest.approx(by_seed.mean(axis=0).sum() / weights.sum())
+            assert estimate.n == len(documents)
+            assert estimate.low <= estimate.value <= estimate.high
+        assert mean.outcomes["perplexity"].value == pytest.approx(math.exp(mean.outcomes["nll"].value))
+        assert mean.outcomes["perplexity"].high == pytest.approx(math.exp(mean.outcomes["nll"].high))
+        by_row = np.mean([copying[one].astype(np.float64).mean() for one in rows])
+        assert mean.outcomes["copying"].value == pytest.approx(by_row)
+        assert mean.outcomes["copying"].n == 8
+
+
+def test_a_comparison_that_was_read_is_the_one_that_was_written(comparison: Comparison, folder: Path) -> None:
+    read = Comparison.read(folder)
+    for part in ("eval", "report"):
+        for name, array in comparison.answers[part].items():
+            assert np.array_equal(read.answers[part][name], array)
+    fresh = Comparison(read.document, read.answers)
+    assert fresh.summary.verdicts == comparison.summary.verdicts
+    assert read.summary.verdicts == comparison.summary.verdicts
+    assert {one.outcome for one in read.summary.verdicts} == {"kl", "agreement", "nll", "copying"}
+    header = (folder / "comparison.csv").read_text().splitlines()[0].split(",")
+    assert header[-3:] == ["perplexity", "bits_per_byte", "copying"]
+
+
+def test_sentences_speak_of_documents_and_never_of_accuracy(comparison: Comparison) -> None:
+    lines = "\n".join(comparison_lines(comparison))
+    assert "accuracy" not in lines.lower()
+    assert "perplexity on test" in lines
+    assert "variance components of documents and seeds" in lines
+    noun = comparison.results.noun
+    assert noun == "documents"
+    assert f"{comparison.results.n} documents, 2 seeds" in lines
+    assert all(f"{one.n} sequences" in one.words for one in comparison.summary.verdicts if one.outcome == "copying")
+
+
+@pytest.mark.parametrize("outcome", ["kl", "agreement", "nll", "copying"])
+def test_every_figure_can_be_drawn(comparison: Comparison, outcome: str) -> None:
+    results = comparison.results_on("eval", outcome)
+    names = tuple(results.methods)
+    for figure in (
+        curve_figure(results, "none", names, dark=False),
+        difference_figure(results.against, results.verdicts, dark=False),
+        compression_figure(results, "refit", names[:3], dark=False),
+        criticality_figure(results, kept_shares(comparison.document, 8), names, dark=True),
+    ):
+        assert len(figure.data)
+        assert "accuracy" not in figure.to_json()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(("ablation", "attattr", "dsp"), id="some"),
+        pytest.param(tuple(methods.names()), id="all", marks=pytest.mark.nightly),
+    ],
+)
+def test_methods_that_need_labels_learn_from_the_next_tokens(
+    settings: Settings, store: Store, names: tuple[str, ...]
+) -> None:
+    few = replace(settings, tokens=160, eval_tokens=64)
+    found = compare(Plan(few, methods=names, budgets=("6",), seeds=(42,)), store=store)
+    assert {cell.method: cell.error for cell in found.document.cells if cell.error} == {}
+    assert {cell.method for cell in found.document.cells} == set(names)
+    assert not any("left out" in notice for notice in found.document.notices)
+
+
+def test_tuning_and_evaluation_windows_are_halves_of_the_text(settings: Settings, store: Store) -> None:
+    found = Workspace(plan(settings, "complementary", "tuned", tries=2), store=store)
+    assert found.tuning_texts is not None
+    tuning, evaluation = found.tuning_texts.windows, found.splits["eval"].windows
+    assert not any(window.copying for window in tuning)
+    assert (len(tuning), sum(window.copying for window in evaluation)) == (6, 8)
+    assert max(window.units.max() for window in tuning) <= min(
+        window.units.min() for window in evaluation if not window.copying
+    )
+
+
+# Cost
+
+
+def test_criticality_takes_as_many_windows_as_cost_no_more_than_all_masks(settings: Settings, store: Store) -> None:
+    # Three layers of four groups: 4 * (3 + 1) / 2 = 8 passes remove each alone. A mask costs 12 windows and 8 copies.
+    asked = Plan(settings, methods=("magnitude",), budgets=("6",), seeds=(42,))
+    found = compare(asked, store=store)
+    copies = 8 * 65 / 17
+    assert found.document.criticality_texts == int((12 + copies) / 8)
+    notice = f"the criticality of heads was measured on {found.document.criticality_texts} of 12 windows"
+    assert any(one.startswith(notice) for one in found.document.notices)
+    assert f"n = {found.document.criticality_texts} windows" in found.claims[-1].words
+    many = replace(asked, budgets=("4", "5", "6", "8"), seeds=(42, 43))
+    assert compare(many, store=store).document.criticality_texts is None
+
+
+def test_criticality_is_left_out_where_one_window_is_too_expensive(settings: Settings, store: Store) -> None:
+    asked = Plan(replace(settings, window=48, eval_tokens=48), methods=("magnitude",), budgets=("6",), seeds=(42,))
+    workspace = Workspace(asked, store=store)
+    workspace.__dict__["criticality_texts"] = None
+    assert (
+        workspace.criticality_notice
+        == "the criticality of heads was not measured: it would take longer than all masks."
+    )
+    assert workspace.splits_of(asked.single_cells(layers=3, heads=4)[0]) == {}
+
+
+def test_criticality_is_the_divergence_without_the_head(
+    comparison: Comparison, settings: Settings, store: Store
+) -> None:
+    critical = comparison.document.criticality
+    assert critical is not None
+    bench = open_bench(settings, store=store)
+    keep = np.ones((3, 4), dtype=np.bool_)
+    keep[1, 2] = False
+    evaluation = bench.measurements.evaluate(bench.evaluation, mask=HeadMask(keep))
+    assert critical[1][2] == pytest.approx(measure(evaluation, full=bench.full)["kl"].value, abs=1e-6)
+
+
+def test_the_estimate_is_in_passes_of_a_window(settings: Settings, tmp_path: Path) -> None:
+    costs: list[ComparisonCost] = []
+    asked = Plan(settings, methods=("magnitude",), budgets=("6",), seeds=(42,))
+    compare(asked, store=Store(tmp_path), announce=costs.append)
+    (cost,) = costs
+    copies, windows = 8 * 65 / 17, int((12 + 8 * 65 / 17) / 8)
+    assert cost.forwards == pytest.approx(12 + copies + 8 * windows)
+
+
+def test_the_preset_of_language_models_is_their_default(settings: Settings) -> None:
+    made = make_plan(settings, default=LANGUAGE)
+    assert made.methods == PRESETS[LANGUAGE].methods
+    assert made.heads(layers=30, heads=3) == {"50%": 45, "80%": 72}
+    assert make_plan(settings, methods="random", default=LANGUAGE).budgets == ("50%", "80%")
+
+
+# Statistics
+
+
+def test_with_one_seed_the_error_is_that_of_a_ratio_of_sums() -> None:
+    random = np.random.default_rng(0)
+    tokens = random.integers(20, 200, 15).astype(np.float64)
+    sums = tokens * random.normal(0.5, 0.1, 15) + random.normal(0, 3.0, 15)
+    found = crossed_mean((sums / tokens.mean())[None], tokens / tokens.mean())
+    ratio = sums.sum() / tokens.sum()
+    error = np.sqrt(15 / 14 * np.square(sums - ratio * tokens).sum()) / tokens.sum()
+    assert found.mean == pytest.approx(ratio)
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 14, loc=ratio, scale=error))
+
+
+@pytest.mark.parametrize("spread", [0.1, 0.02])
+def test_intervals_over_documents_of_other_lengths_cover_the_mean(spread: float) -> None:
+    random, simulations, covered = np.random.default_rng(7), 1000, 0
+    for _ in range(simulations):
+        tokens = random.integers(50, 400, 25).astype(np.float64)
+        of_documents = random.normal(0, 0.5, 25) + random.normal(0, spread, (3, 1))
+        sums = tokens * (of_documents + random.normal(0, 0.2, (3, 25)))
+        found = crossed_mean(sums / tokens.mean(), tokens / tokens.mean())
+        covered += found.low <= 0 <= found.high
+    assert 0.925 < covered / simulations < 0.975
+
+
+def test_tokens_of_one_document_do_not_count_as_independent(comparison: Comparison) -> None:
+    """Verdicts rest on documents: their n is that of documents, not the ten times larger one of tokens."""
+    assert comparison.document.protocols is not None
+    counts: dict[str, Any] = {one.outcome: one.n for one in comparison.summary.verdicts if one.split == "validation"}
+    assert counts["kl"] == comparison.document.protocols["eval"].documents < 192 / 4
