@@ -51,9 +51,8 @@ class Workspace:
         if not self.dataset.labelled and not first.evaluation.windows:
             self.plan, left_out = without_labels(plan)
             self.notices += left_out
-        self.tuning_texts, evaluation = (
-            _halve(first.evaluation) if self.plan.tries_used > 1 else (None, first.evaluation)
-        )
+        tuning, evaluation = _halve(first.evaluation) if self.plan.tries_used > 1 else (None, first.evaluation)
+        self.tuning_texts: Texts | None = tuning
         self.splits: dict[str, Texts] = {"eval": evaluation}
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)

@@ -186,9 +186,9 @@ def compare_pairs(
         permuted = random.permutation(labels)
         # Not a number, where no pair is within a cluster, counts as extreme.
         extreme += not abs(_means(by_pair, permuted[first] == permuted[second], equal)[2]) < smallest
-    sizes = (int(within.sum()), int((~within).sum()), len(within))
+    counts = (int(within.sum()), int((~within).sum()), len(within))
     names = ("within", "between", "difference")
-    estimates = zip(names, means.tolist(), zip(low, high, strict=True), sizes, strict=True)
+    estimates = zip(names, means.tolist(), zip(low, high, strict=True), counts, strict=True)
     result = {name: asdict(Estimate(mean, ends, n, "nats")) for name, mean, ends, n in estimates}
     result["difference"] |= {"p": extreme / (1 + _PERMUTATIONS), "permutations": _PERMUTATIONS}
     return result
