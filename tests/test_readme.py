@@ -22,9 +22,10 @@ from cahp.words import percent
 
 README = docs.PAGES["README.md"]
 COMMANDS = [(page, words) for page in docs.PAGES for words in docs.commands(page)]
-#: Commands that a test cannot run: they serve until stopped, start other processes, or read what is not on the machine.
+#: Commands that a test cannot run: they serve until stopped, start other processes, read what is not on the machine, or
+#: take minutes.
 NOT_RUN = {"explore", "reproduce"}
-ELSEWHERE = ("sst5", "path/to/sst5", "mnli", "minilm-mnli", "assets/adapters/bbc-news")
+ELSEWHERE = ("smollm2", "sst5", "path/to/sst5", "mnli", "minilm-mnli", "assets/adapters/bbc-news")
 
 
 def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None:
