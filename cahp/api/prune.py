@@ -17,6 +17,7 @@ from cahp import models
 from cahp import processes as parallel
 from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
+from cahp.api.preflight import estimate_seconds
 from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
 from cahp.output import Output
@@ -25,11 +26,12 @@ from cahp.run.document import StateOutcomes
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
-from cahp.studies.budget_sweep import fill
+from cahp.studies.budget_sweep import count_tokens, fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
 from cahp.terminal.printing import run_lines
 from cahp.values import CahpError, Input, OptionError, Progress, silent
+from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
@@ -241,6 +243,10 @@ def prune(
         table = None
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))
+            if bench.evaluation.windows:
+                tokens = count_tokens(table, bench)
+                time = duration(estimate_seconds(bench.card, tokens=tokens))
+                reporter.say(f"table of {len(table.budgets)} budgets: about {tokens:,.0f} tokens to read, in {time}")
             for _ in fill(table, bench, reporter):
                 pass
     return PruneResult(run.document, run.mask, run.arrays, bench=bench, table=table)

@@ -188,6 +188,13 @@ class _Part:
         return tuple(path)
 
 
+def count_passes(masks: Sequence[HeadMask]) -> float:
+    """Forward passes of the texts under all ``masks``, as far as memory holds the states that they share."""
+    rows = [[row.tobytes() for row in mask.keep] for mask in masks]
+    prefixes = {tuple(own[: layer + 1]) for own in rows for layer in range(len(own))}
+    return len(prefixes) / masks[0].layers if masks else 0.0
+
+
 def gains(pending: Iterable[Path], known: Collection[int]) -> dict[int, int]:
     """Return the layers that each known place saves the pending masks, compared with the next best place."""
     saved: dict[int, int] = {}

@@ -310,6 +310,20 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
     return None if mask.is_full else bench.recoveries.recover(mask, recover)
 
 
+def count_tokens(table: BudgetTable, bench: Bench) -> float:
+    """Tokens of windows that pass the model while ``fill`` measures all rows, nothing of which is stored."""
+    masks = [selection.mask for selection in table.selections if not selection.mask.is_full]
+    evaluated = sum(len(window.ids) for window in bench.evaluation.windows)
+    if table.recover == NONE.name:
+        # Imported here because it imports torch.
+        from cahp.run.shared_prefixes import count_passes
+
+        return count_passes(masks) * evaluated
+    lengths = [len(window.ids) for window in bench.calibration.windows]
+    passes = RECOVERIES[table.recover].passes(len(lengths), can_refit=not bench.card.no_refit)
+    return len(masks) * (evaluated + passes * sum(lengths) / max(1, len(lengths)))
+
+
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
     """Measure what the table lacks, one measurement or glimpse per step.
 

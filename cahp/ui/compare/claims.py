@@ -148,7 +148,7 @@ def _draw_premise(results: SplitResults) -> None:
         command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
         st.code(shlex.join(command), language="bash", wrap_lines=True)
         return
-    words = f"{' '.join(describe_result(document))} {document['texts']:,} texts."
+    words = f"{' '.join(describe_result(document))} {document['texts']:,} {document.get('unit', 'texts')}."
     interaction = document["interaction"]
     # Two redundant heads cover for each other: without both, a model loses more than without either added up.
     statuses = {"redundant": "supported", "less redundant": "not supported"}

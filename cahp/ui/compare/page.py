@@ -61,9 +61,10 @@ def draw(explorer: Explorer) -> None:
     st.markdown(f"**{plain(model)} on {plain(data)}.** {headline(shown)}")
     seeds, opened = len(shown.document.seeds), shown.document.test_opened
     calibration = max(sample.examples for sample in shown.document.data.select)
+    read = "texts" if shown.document.protocols is None else "windows"
     times = f" The test split was opened {opened} time{'' if opened == 1 else 's'} for this model." if opened else ""
     st.caption(
-        f"{choice.origin} {calibration:,} calibration texts, {shown.n:,} evaluation texts of "
+        f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
         f"{plain(shown.split[:40])}, {seeds} seed{'' if seeds == 1 else 's'}.{times}"
     )
     _draw_notes(shown)

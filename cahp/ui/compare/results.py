@@ -118,9 +118,10 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
         cache_with(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
         title=f"At {view.budget} heads, {when}, {ahead_and_behind(results.against, all_tests)}",
         help=f"Points are the lead of {ours} in {name_outcome(results.outcome)} over the other method on the same "
-        "texts; lines are 95 % intervals. **Solid** points are significant, **hollow** points are not resolved at this "
-        "n: more texts or seeds might show a difference. Hollow **diamonds** are equivalent: two one-sided tests show "
-        "a difference below 1 point, or 0.01 nats. One seed allows no verdict. " + _rule(tests),
+        f"{results.noun}; lines are 95 % intervals. **Solid** points are significant, **hollow** points are not "
+        f"resolved at this n: more {results.noun} or seeds might show a difference. Hollow **diamonds** are "
+        "equivalent: two one-sided tests show a difference below 1 point, or 0.01 nats. One seed allows no verdict. "
+        + _rule(tests),
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(_sentence(results, test) for test in tests[:30]),

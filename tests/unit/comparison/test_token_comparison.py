@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.comparison import comparison_lines
-from cahp.values import HeadMask
+from cahp.values import Cancelled, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -250,8 +251,24 @@ def test_the_estimate_is_in_passes_of_a_window(settings: Settings, tmp_path: Pat
 def test_the_preset_of_language_models_is_their_default(settings: Settings) -> None:
     made = make_plan(settings, default=LANGUAGE)
     assert made.methods == PRESETS[LANGUAGE].methods
-    assert made.heads(layers=30, heads=3) == {"50%": 45, "80%": 72}
-    assert make_plan(settings, methods="random", default=LANGUAGE).budgets == ("50%", "80%")
+    assert made.heads(layers=30, heads=3) == {"50%": 45}
+    assert make_plan(settings, methods="random", default=LANGUAGE).budgets == ("50%",)
+
+
+def test_a_call_takes_that_preset_without_being_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Plan] = []
+
+    def measure_nothing(asked: Plan, **_: Any) -> Comparison:
+        taken.append(asked)
+        raise Cancelled
+
+    use_case = import_module("cahp.api.compare")
+    monkeypatch.setattr(use_case, "measure", measure_nothing)
+    for options in ({}, {"preset": "quick"}):
+        with pytest.raises(Cancelled):
+            use_case.compare(settings.model, settings.data, window=16, **options)
+    assert [asked.budgets for asked in taken] == [("50%",), ("12", "36")]
+    assert taken[0].settings.window == 16
 
 
 # Statistics

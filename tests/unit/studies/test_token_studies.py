@@ -15,7 +15,7 @@ from cahp.run.prune import choose
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies import answers, premise, stability
-from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_part
+from cahp.studies.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_part
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.versus import Variant, mismatch, versus
 from cahp.values import DataError, HeadMask, OptionError
@@ -45,6 +45,10 @@ def test_rows_of_the_table_are_those_of_plain_evaluations(bench: Bench, tmp_path
     table = BudgetTable(clusters.selections(bench.settings), timed=False)
     for _ in fill(table, bench):
         pass
+    # Rows without a recovery share their first layers; each refit reads the calibration windows.
+    refits = BudgetTable(table.selections, recover="refit", timed=False)
+    assert count_tokens(table, bench) < (len(table.budgets) - 1) * sum(len(one.ids) for one in bench.evaluation.windows)
+    assert count_tokens(refits, bench) > 2 * count_tokens(table, bench)
     plain = open_bench(bench.settings, store=Store(tmp_path))
     for row in table.rows():
         assert row.outcomes is not None
