@@ -5,16 +5,17 @@ The fields are those of the file, in its order. A value that was not measured is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from cahp.answers import name_units
+from cahp.comparison.fields import convert, from_quality, to_quality
 from cahp.costs import SelectionCost
 from cahp.files import plain_json
-from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, main_outcome, to_delta, to_metrics
+from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, main_outcome, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
 from cahp.values import Bools, Estimate, Unit, WindowProtocol
 from cahp.words import points, signed
@@ -22,16 +23,10 @@ from cahp.words import points, signed
 SCHEMA = "cahp.compare/1"
 #: The outcomes by which methods are tested against each other, the most telling one first; see ``tested``.
 TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
-#: Outcomes of a cell besides those of ``metrics``, and those of them that only language models have.
-OF_TOKENS = ("perplexity", "bits_per_byte", "copying")
-FURTHER = ("kl", "ece", *OF_TOKENS)
 #: Outcomes with columns of an interval in every table.
 _TEXT_INTERVALS = ("kl", "agreement", "accuracy")
 #: With fewer seeds a test has no verdict.
 _FEWEST_SEEDS = 2
-#: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
-CHANGE_ALIKE = "accuracy_change_alike"
-T = TypeVar("T")
 
 
 def tested(outcomes: Collection[str]) -> tuple[str, ...]:
@@ -234,44 +229,6 @@ class ComparisonDocument:
             if not all(int(layer) in layers and set(kept) <= set(heads) for layer, kept in (cell.kept or {}).items()):
                 raise ValueError("heads that the model does not have")
         return document
-
-
-def to_quality(outcomes: Outcomes) -> dict[str, Any]:
-    """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
-    alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
-    known = [name for name in FURTHER if name in outcomes or name not in OF_TOKENS]
-    further = {name: outcomes[name].value if name in outcomes else None for name in known}
-    changes = {"delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
-    return dict(plain_json({**to_metrics(outcomes), **changes, **further}))
-
-
-def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``to_quality`` wrote as fields of estimates.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: If a field is missing or malformed.
-    """
-    outcomes = from_metrics(quality, quality["delta"])
-    alike = quality.get("delta_alike")
-    if alike is not None:
-        outcomes[CHANGE_ALIKE] = from_metrics(quality, alike)["accuracy_change"]
-    # Older files lack them.
-    for name in FURTHER:
-        if quality.get(name) is not None:
-            outcomes[name] = Estimate(quality[name], None, quality["n"], OUTCOMES[name].unit)
-    return {name: vars(estimate) for name, estimate in outcomes.items()}
-
-
-def convert(data: object, cls: type[T], read_rows: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]) -> T:
-    """Convert JSON to ``cls``, after ``read_rows`` has read the rows of some fields."""
-    import msgspec
-
-    try:
-        content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
-        content |= {name: [read_row(row) for row in content[name]] for name, read_row in read_rows.items()}
-        return msgspec.convert(content, cls)
-    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(str(error)) from None
 
 
 # Rows of the summary -----------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from cahp.answers import Evaluation
 from cahp.comparison.arrays import to_answers
 from cahp.comparison.cells import MeasuredCell
 from cahp.comparison.document import (
-    CHANGE_ALIKE,
     SCHEMA,
     CellBudget,
     CellRecord,
@@ -23,6 +22,7 @@ from cahp.comparison.document import (
     RecoveryResult,
     SeedSample,
 )
+from cahp.comparison.fields import CHANGE_ALIKE
 from cahp.comparison.plan import FULL, REFERENCE, Cell, facts_of, split_minimum
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace

@@ -12,7 +12,8 @@ from typing import Any
 
 from cahp.comparison.arrays import Answers, read_arrays, write_arrays
 from cahp.comparison.claims import Finding, assess_claims
-from cahp.comparison.document import FURTHER, OF_TOKENS, SCHEMA, ComparisonDocument
+from cahp.comparison.document import SCHEMA, ComparisonDocument
+from cahp.comparison.fields import FURTHER, OF_TOKENS
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
 from cahp.files import csv_text, finish_replacing, json_text, plain_json

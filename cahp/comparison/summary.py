@@ -13,7 +13,8 @@ import numpy as np
 
 from cahp.comparison import statistics
 from cahp.comparison.arrays import Answers, tabulate
-from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Verdict, convert
+from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Verdict
+from cahp.comparison.fields import convert
 from cahp.comparison.plan import REFERENCE
 from cahp.files import plain_json
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps

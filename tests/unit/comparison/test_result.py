@@ -15,7 +15,7 @@ import pytest
 from comparisons import KEPT, cell, document, failed, file, made, told, varied
 
 from cahp.comparison import SCHEMA, Comparison
-from cahp.comparison.document import from_quality, to_quality
+from cahp.comparison.fields import from_quality, to_quality
 from cahp.comparison.sentences import describe_p
 from cahp.comparison.summary import Summary
 from cahp.values import CahpError, Estimate
