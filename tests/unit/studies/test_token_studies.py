@@ -10,6 +10,7 @@ import fakes
 import numpy as np
 import pytest
 
+import cahp
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
 from cahp.run.settings import Settings
@@ -56,6 +57,14 @@ def test_rows_of_the_table_are_those_of_plain_evaluations(bench: Bench, tmp_path
         expected = evaluate_mask(plain, table.selection(row.budget).mask)
         for name, estimate in expected.items():
             assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
+
+
+def test_the_cost_of_a_table_is_said_first(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    run = cahp.prune(bench.settings, sweep=True, store=bench.resources.store, progress=True)
+    assert run.table is not None
+    assert run.table.missing() is None
+    shown = capsys.readouterr()
+    assert f"table of {len(run.table.budgets)} budgets: about" in shown.out + shown.err
 
 
 def test_a_part_of_the_windows_estimates_the_perplexity_of_all(bench: Bench) -> None:
