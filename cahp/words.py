@@ -78,6 +78,11 @@ def safe(value: object) -> str:
     return html.escape(str(value))
 
 
+def printable(text: str) -> str:
+    """Return a text on one line: line breaks and control characters are written as in Python."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, shortened for a sentence."""
     text = str(error).strip()

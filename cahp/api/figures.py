@@ -145,7 +145,7 @@ def by_budget(
         mask = everything if budget == total else choose(bench, budget).mask
         if what in OUTCOMES:
             measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
-        elif not mask.empty_layers and budget < total:
+        elif budget < total and bench.measurements.can_cut(mask):
             costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
             rows.append(Row(budget, {}, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))
     progress("table", len(wanted), len(wanted))
@@ -172,7 +172,7 @@ def run_html(run: Run) -> str:
     parts = (
         f"<p>{safe(verdict(document))}</p>",
         grid(run.mask, run.arrays["labels"]),
-        *draw_outcomes(f"On {document.data.eval.split}", document.outcomes),
+        *draw_outcomes(f"On {document.data.eval.split}", document.outcomes, document.protocol),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )
     return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'

@@ -12,7 +12,7 @@ from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.values import Estimate, HeadMask, Ints
+from cahp.values import Estimate, HeadMask, Ints, WindowProtocol
 from cahp.words import capital, duration, percent, rate, safe, times
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
@@ -92,7 +92,7 @@ def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[
     """Draw an outcome by budget with intervals, and named levels; ``at`` is the budget of the report."""
     points = {budget: one for budget, one in estimates.items() if np.isfinite(one.value)}
     share = next(iter(levels.values())).unit == "share"
-    scale, unit = (100, "%") if share else (1, "nats")
+    scale, unit = (100, " in %") if share else (1, "" if next(iter(levels.values())).unit == "number" else " in nats")
     named = {f"{name} {level.text}": scale * level.value for name, level in levels.items()}
     values = [scale * end for one in points.values() for end in (one.low, one.high)] + list(named.values())
     most = 100.0 if share else 10 ** float(np.ceil(np.log10(max(*values, 1e-3))))
@@ -132,7 +132,7 @@ def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[
     # An axis without its zero makes differences look large.
     start = "" if low == 0 else f", from {low:g}"
     x = left + width / 2
-    drawn.append(f'<text x="{x}" y="{bottom + 38}">heads kept (left: {label} in {unit}{start})</text></svg>')
+    drawn.append(f'<text x="{x}" y="{bottom + 38}">heads kept (left: {label}{unit}{start})</text></svg>')
     return "".join(drawn)
 
 
@@ -141,20 +141,21 @@ def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[
 
 def figures(run: RunDocument) -> Iterator[str]:
     """Draw the outcomes on every split that was opened, and the cost."""
-    yield from draw_outcomes("Quality", run.outcomes)
+    yield from draw_outcomes("Quality", run.outcomes, run.protocol)
     if run.report is not None:
-        yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes)
+        yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes, run.protocol)
     if run.refit is not None:
         verdict = run.refit.verdict + ("" if run.refit.accepted else ", so nothing changed")
         yield f"<p class=note>The {run.refit.row.noun} was {verdict}: {safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
 
-def draw_outcomes(caption: str, states: StateOutcomes) -> Iterator[str]:
+def draw_outcomes(caption: str, states: StateOutcomes, protocol: WindowProtocol | None = None) -> Iterator[str]:
     """Draw the outcomes of the full, the pruned and the recovered model as a table."""
     named = {_NAMES[state]: outcomes for state, outcomes in states.items()}
-    texts = [f"{main_outcome(outcomes)[1].n:,}" for outcomes in named.values()]
-    yield table(caption, list(named), [*_rows(named.values()), ("Texts", texts)])
+    counts = [main_outcome(outcomes)[1].n for outcomes in named.values()]
+    unit = "texts" if protocol is None else protocol.unit(counts[0])
+    yield table(caption, list(named), [*_rows(named.values()), (capital(unit), [f"{n:,}" for n in counts])])
 
 
 def _rows(columns: Iterable[Outcomes]) -> Iterator[tuple[str, list[str]]]:
@@ -178,6 +179,7 @@ def by_recovery(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, O
 def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[str]:
     """Draw the same heads after each recovery, the share of the loss it regained, and the gain of each step."""
     row, full = main_outcome(run.outcomes["full"])
+    texts = "texts" if run.protocol is None else "windows"
     pruned = compared.get(NONE.result)
     lost = 0.0 if pruned is None else full.value - pruned[row.name].value
     regained = [
@@ -193,8 +195,14 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
             *_rows(step.outcomes for step in run.steps),
             ("Change from the previous step", ["" if one is None else one.text for one in gained]),
             ("95 % interval of this", ["" if one is None else one.interval for one in gained]),
-            ("Evaluation texts", [f"{step.outcomes[row.name].n:,}" for step in run.steps]),
-            ("Training texts", ["" if step.examples is None else f"{step.examples:,}" for step in run.steps]),
+            (
+                "Evaluation texts" if run.protocol is None else "n",
+                [f"{step.outcomes[row.name].n:,}" for step in run.steps],
+            ),
+            (
+                f"Training {'texts' if run.protocol is None else 'windows'}",
+                ["" if step.examples is None else f"{step.examples:,}" for step in run.steps],
+            ),
             ("Time", ["" if step.seconds is None else duration(step.seconds) for step in run.steps]),
             ("Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in run.steps]),
         ]
@@ -202,7 +210,7 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
     if run.distill is not None:
         distill = run.distill
         taken = "was accepted" if distill.accepted else "was rejected; nothing changed"
-        yield f"<p class=note>Distillation on {distill.examples:,} texts {taken}: {safe(distill.reason)}.</p>"
+        yield f"<p class=note>Distillation on {distill.examples:,} {texts} {taken}: {safe(distill.reason)}.</p>"
 
 
 def _cost(run: RunDocument) -> Iterator[str]:

@@ -25,10 +25,11 @@ from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
 from cahp.run.command_line import flags, to_arguments
+from cahp.run.continuation import Continuation
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
 from cahp.values import Ints, OptionError
-from cahp.words import capital, interval, percent, safe
+from cahp.words import capital, interval, percent, printable, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: Characters of an example text that are shown.
@@ -76,6 +77,9 @@ def verdict(run: RunDocument) -> str:
         accuracy = f"Accuracy on {now.n:,} texts{after} is {now.text}; with all heads it is {full.text}: {difference}. "
     same = [row for row in HEADLINES if row.difference and row.name in outcomes]
     against_full = "".join(f"{capital(row.label)} {outcomes[row.name]}. " for row in same)
+    if "perplexity" in outcomes:
+        before = run.outcomes["full"]["perplexity"]
+        against_full += f"Perplexity{after} is {outcomes['perplexity'].text}; with all heads it is {before.text}. "
     ratio = run.latency_ratio
     if run.kv_cache is not None:
         latency = f"Its KV cache takes {percent(run.kv_cache.share, 0)} of the full model's memory per token."
@@ -120,6 +124,8 @@ def page(
         sections.append(_section("Effect of recovery", drawings.recoveries(run, compared)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
         sections.append(_section("Outcomes by budget", drawings.budgets(run, live.table)))
+    if run.continuation is not None:
+        sections.append(_section("The same text, continued", _continued(run.continuation)))
     if examples:
         sections.append(_section("Changed predictions", _examples(examples)))
     if live is not None:
@@ -186,7 +192,8 @@ def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Ite
     )
     method = run.settings.method
     if method == Settings.method:
-        yield "Heads that separate the classes in the same way form a cluster; one head of each cluster is kept.</p>"
+        alike = "attend in the same way" if run.protocol else "separate the classes in the same way"
+        yield f"Heads that {alike} form a cluster; one head of each cluster is kept.</p>"
     elif method == BY_HAND:
         yield "The kept heads were chosen by hand.</p>"
     else:
@@ -208,6 +215,18 @@ def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Ite
     )
 
 
+def _continued(continuation: Continuation) -> Iterator[str]:
+    yield (
+        f"<p>Each model continues “{safe(continuation.prompt)}” by the {len(continuation.full)} most probable tokens, "
+        "one after the other. The first token that differs is marked.</p>"
+    )
+    for name, (tokens, differs) in continuation.models.items():
+        shown = [safe(printable(token)) for token in tokens]
+        if differs is not None:
+            shown[differs] = f"<mark>{shown[differs]}</mark>"
+        yield f"<p><b>{safe(name)}:</b> {''.join(shown)}</p>"
+
+
 def _examples(examples: Sequence[Example]) -> Iterator[str]:
     yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
     columns = ["label", "full model", "pruned model"]
@@ -220,9 +239,18 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     rows = []
     for role, part in (("selection", run.data.select), ("evaluation", run.data.eval)):
         classes = part.class_counts
-        counts = "no labels" if classes is None else ", ".join(f"{name}: {count}" for name, count in classes.items())
+        counts = (
+            ""
+            if run.protocol
+            else "no labels"
+            if classes is None
+            else ", ".join(f"{name}: {count}" for name, count in classes.items())
+        )
         rows.append((role, [part.split, f"{part.examples:,}", counts]))
-    yield table("Texts", ["split", "number", "per class"], rows)
+    if run.protocol is None:
+        yield table("Texts", ["split", "number", "per class"], rows)
+    else:
+        yield table("Windows", ["split", "number"], [(role, cells[:2]) for role, cells in rows])
     model = run.model
     facts = {
         "Model": f"{model.id}{'' if model.revision is None else '@' + model.revision}",
@@ -230,6 +258,7 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
         "Model digest": model.sha256,
         "Machine": origin.machine,
         "Measured" if origin.bundled else "Report of": origin.date,
+        **({} if run.protocol is None else {"Evaluated on": run.protocol}),
         "Method": run.settings.method,
         "Seed": run.settings.seed,
         **({} if run.knee is None else {"Published rule": f"stops at {run.knee} heads"}),
@@ -244,7 +273,7 @@ def _checks(run: RunDocument, origin: Origin) -> Iterator[str]:
     points = [
         "The masked model and the model with the same heads cut out give the same output."
         if verified.mask_equals_surgery
-        else "One layer keeps no head, so the heads can be masked but not cut; latency was not measured.",
+        else "One layer keeps no head, and its attention cannot be left out; latency was not measured.",
         f"The heads were selected on {selected} and evaluated on {evaluated}. A budget that was chosen on {evaluated} "
         "makes its own result slightly optimistic.",
         f"The test split {opened} for this model on this machine.",

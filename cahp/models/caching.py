@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from cahp.costs import CacheShape
+from cahp.models.attention import ForwardCall, calling
 from cahp.models.projection import Projection
 
 if TYPE_CHECKING:
@@ -97,6 +98,21 @@ def decode_step(model: HeadModel, tokens: Tensor, cache: Any) -> None:
     # A step replaces the tensors of a layer, and does not change them.
     step.layers = [copy.copy(layer) for layer in cache.layers]
     model.network(input_ids=tokens, use_cache=True, **{_argument(model): step})
+
+
+def continue_greedily(model: HeadModel, tokens: Sequence[int], count: int, *, gates: Tensor | None = None) -> list[int]:
+    """The ``count`` most probable tokens after ``tokens``, one after the other; ``gates`` are those of all passes."""
+    ids, cache, name, made = torch.tensor([list(tokens)], device=model.device), None, _argument(model), list[int]()
+    with torch.no_grad(), calling(ForwardCall(gates=gates)):
+        for _ in range(count):
+            # Without a cache, every step reads the whole text.
+            given: dict[str, Any] = {} if cache is None else {name: cache}
+            out = model.network(input_ids=ids, **({"use_cache": True, **given} if model.family.caches else {}))
+            cache = getattr(out, name) if model.family.caches else None
+            best = out.logits[:, -1:].argmax(-1)
+            ids = best if cache is not None else torch.cat([ids, best], dim=1)
+            made.append(int(best))
+    return made
 
 
 def _argument(model: HeadModel) -> str:

@@ -15,6 +15,7 @@ import copy
 import inspect
 import json
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     GenerationConfig,
 )
+from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -37,6 +39,8 @@ SCHEMA = "cahp.compact/2"
 _SCHEMAS = ("cahp.compact/1", SCHEMA)
 #: The start of the name under which transformers finds an attention function that leaves out cut heads.
 _SELECTING = "cahp_selecting_"
+#: The names of the cache of keys and values among the arguments of attention modules.
+_CACHES = ("past_key_values", "past_key_value", "cache", "layer_past")
 #: The class of transformers that builds a network, by its head.
 HEADS: dict[str, Any] = {
     "classification": AutoModelForSequenceClassification,
@@ -50,9 +54,10 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
 
     Its ``config.json`` holds these entries under ``cahp``: ``head``, the kind of the network's head (default: a
     classifier's); ``kept``, the kept heads of each layer, numbered as in the original; ``attributes``, the numbers of
-    heads and channels that attention modules store; ``planes``, arguments with one plane of scores for each head, and
-    the planes to keep; and ``selects``, the query heads to keep where queries, keys or a bias on scores are computed
-    for all heads. Folders of schema 1 have ``position_bias`` in place of ``planes``.
+    heads and channels that attention modules store; ``empty``, attention modules without heads with the options of
+    ``empty_attention``; ``planes``, arguments with one plane of scores for each head, and the planes to keep; and
+    ``selects``, the query heads to keep where queries, keys or a bias on scores are computed for all heads. Folders of
+    schema 1 have ``position_bias`` in place of ``planes``.
 
     Raises:
         ValueError: If the folder holds no pruned model, or its files do not belong together.
@@ -77,6 +82,8 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     for path, attributes in plan["attributes"].items():
         for name, value in attributes.items():
             set_size(network.get_submodule(path), name, value)
+    for path, (output, entries) in plan.get("empty", {}).items():
+        empty_attention(network.get_submodule(path), output, entries)
     for path, kept in plan.get("position_bias", {}).items():
         cut_planes(network.get_submodule(path), "position_bias", plan["heads_per_layer"], kept)
     for path, (argument, heads, kept) in plan.get("planes", {}).items():
@@ -120,6 +127,76 @@ def set_size(module: nn.Module, name: str, value: int) -> None:
         setattr(module.config, name.removeprefix("config."), value)
     else:
         setattr(module, name, value)
+
+
+def empty_attention(module: nn.Module, output: str | None, entries: int | None) -> None:
+    """Let an attention ``module`` without heads return what it returns of closed heads, without computing anything.
+
+    ``output`` is the path in it of its output projection, of which only the intercept is left; None: the projection
+    lies outside, and gets no channels. ``module`` returns a tuple of so many ``entries``, or a tensor (None).
+    """
+    module.cahp_empty = (output, entries)  # type: ignore[assignment]
+    module.forward = MethodType(_without_heads, module)
+    projection = None if output is None else module.get_submodule(output)
+    if projection is not None and not isinstance(projection, nn.Linear):
+        # GPT-2's cannot multiply nothing.
+        projection.forward = MethodType(_intercept, projection)
+
+
+def fill_attention(module: nn.Module) -> None:
+    """Undo ``empty_attention``."""
+    for part in module.modules():
+        for name in ("cahp_empty", "forward"):
+            vars(part).pop(name, None)
+
+
+def _without_heads(module: Any, *args: Any, **kwargs: Any) -> Any:
+    output, entries = module.cahp_empty
+    hidden: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    _count_tokens(module, kwargs, hidden)
+    context = hidden.new_zeros(*hidden.shape[:-1], 0)
+    left = context if output is None else module.get_submodule(output)(context)
+    return left if entries is None else (left, *[None] * (entries - 1))
+
+
+def _intercept(module: Any, entering: torch.Tensor) -> torch.Tensor:
+    out: torch.Tensor = module.bias.expand(*entering.shape[:-1], -1)
+    return out
+
+
+class CountingLayer(DynamicLayer):  # type: ignore[misc]
+    """The cache of an attention without heads: it holds no numbers, and knows how many tokens have passed."""
+
+    keys: torch.Tensor
+    is_initialized: bool
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Count further tokens: both tensors have a size of 0."""
+        if self.is_initialized:
+            key_states = torch.cat([self.keys, key_states], dim=-2)
+        self.device, self.is_initialized = key_states.device, True
+        self.keys = self.values = key_states
+        return key_states, key_states
+
+    def get_seq_length(self) -> int:
+        """The number of tokens that have passed."""
+        return int(self.keys.shape[-2]) if self.is_initialized else 0
+
+
+def _count_tokens(module: Any, arguments: dict[str, Any], hidden: torch.Tensor) -> None:
+    """Count the tokens in a cache: its first layer tells the positions of the next ones."""
+    cache = next((arguments[name] for name in _CACHES if arguments.get(name) is not None), None)
+    layers, index = getattr(cache, "layers", None), getattr(module, "layer_idx", None)
+    if cache is None or layers is None or index is None:
+        return
+    while len(layers) <= index:
+        layers.append(cache.layer_class_to_replicate())
+    if not isinstance(layers[index], CountingLayer):
+        layers[index] = CountingLayer()
+    none = hidden.new_zeros(len(hidden), 0, hidden.shape[-2], 1)
+    layers[index].update(none, none)
 
 
 def cut_planes(module: nn.Module, argument: str, heads: int, kept: list[int]) -> None:

@@ -244,7 +244,8 @@ def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tupl
     if not (
         isinstance(kept, list)
         and len(kept) == layers
-        and all(isinstance(row, list) and row for row in kept)
+        and all(isinstance(row, list) for row in kept)
+        and any(kept)
         and all(type(head) is int and 0 <= head < heads for row in kept for head in row)
     ):
         raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")

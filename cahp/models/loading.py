@@ -96,7 +96,12 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     if card.kept is not None:
         # Heads are numbered as in the full model.
         for index, (layer, kept) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
-            mark(layer, model, torch.tensor(kept, device=where), channels=model.projection(index).weight.shape[1])
+            mark(
+                layer,
+                model,
+                torch.tensor(kept, dtype=torch.long, device=where),
+                channels=model.projection(index).weight.shape[1],
+            )
         if model.head_counts != tuple(map(len, card.kept)):
             raise ModelError(
                 f"the weights of {card.id} do not have the heads that its config.json lists; export it again"

@@ -109,12 +109,15 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         )
     # See ``cahp.models.compact`` for these entries.
     names = {id(module): name for name, module in pruned.network.named_modules()}
-    attributes, planes, selects = dict[str, Any](), dict[str, Any](), dict[str, Any]()
+    attributes, planes, selects, empty = (dict[str, Any]() for _ in range(4))
     for layer, (module, kept) in enumerate(zip(pruned.layer_modules, mask.by_layer, strict=True)):
         path = names[id(module.get_submodule(family.attention))]
         channels = pruned.projection(layer).weight.shape[1]
         if family.sizes:
             attributes[path] = sizes(family, units=len(kept), group=card.group, channels=channels)
+        if not kept:
+            empty[path] = module.get_submodule(family.attention).cahp_empty
+            continue
         if family.planes is not None:
             planes[path] = [family.planes, card.heads, kept]
         if family.selects:
@@ -129,6 +132,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         "attributes": attributes,
         "planes": planes,
         "selects": selects,
+        "empty": empty,
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if output_head(card) == "causal":

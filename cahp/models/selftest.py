@@ -118,7 +118,8 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
         trial = model.around(model.network, family=family)
         trial.logits(batch, probe=lambda layer, maps, seen=seen: seen.append((layer, maps)))  # type: ignore[misc]
         # Once each: a layer that also weights other things in the same way would appear twice.
-        if sorted(layer for layer, _ in seen) == list(range(model.layers)) and all(
+        having = [layer for layer in range(model.layers) if _heads_of(model, layer)]
+        if sorted(layer for layer, _ in seen) == having and all(
             maps.ndim == 4
             and maps.shape[1] in heads
             and maps.shape[2:] == (length, length)
@@ -286,6 +287,8 @@ def _count_idle_heads(model: HeadModel) -> int:
             model.logits(many, gates=alone, tap=trial.take, leaving=trial.leave)
     for layer in range(model.layers):
         present = _heads_of(model, layer)
+        if not present:
+            continue
         nothing = torch.zeros(len(present), dtype=torch.bool, device=model.device)
         # A projection that was not called closes nothing, and a layer that was not called does not change.
         wrong, moved = trial.wrong.get(layer, ~nothing), trial.moved.get(layer, nothing)
@@ -331,6 +334,8 @@ class _Trial:
         if site != "output" or layer not in self.layers:
             return
         present = _heads_of(self._model, layer)
+        if not present:
+            return
         parts = context.reshape(*context.shape[:-1], len(present), -1).transpose(0, -2)
         # (heads whose channels, tokens, rows, channels) -> rows of the heads of this layer, beside the open one.
         shut, open_ = parts[:, :, [1 + head for head in present]], parts[:, :, :1]

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp.models.compact import cut_planes, set_size
+from cahp.models.attention import ForwardCall, calling
+from cahp.models.compact import cut_planes, empty_attention, fill_attention, set_size
 from cahp.models.families import Family, Rows, Site
 from cahp.models.head_model import HeadModel
 from cahp.models.projection import Projection
@@ -32,10 +33,13 @@ def cut(
     Heads that cannot be cut out (``no_cut``) stay and are closed for good: their output weights are zero, and nothing
     of them enters the output projection.
 
+    Of a layer without heads only the intercept of the output projection is left, and the feed-forward block.
+
     ``projections`` replaces projections by layer and site, with weight and bias of the cut model, as solved by a refit.
 
     Raises:
-        MaskError: If the mask has another shape or empties a layer, or the model was cut before.
+        MaskError: If the mask has another shape, or empties a layer that cannot do without its attention; or the model
+            was cut before.
     """
     if model.card.kept is not None:
         raise MaskError(f"{model.card.id} is already pruned; cut the model that it was made from")
@@ -44,14 +48,14 @@ def cut(
             f"the mask is for {mask.layers} x {mask.heads} heads but {model.card.id} has {model.layers} x "
             f"{model.heads}; make one with `cahp prune --model {model.card.id}`"
         )
-    if mask.empty_layers:
+    if not can_cut(model, mask):
         raise MaskError(
-            f"layer {mask.empty_layers[0]} would keep no head, and a layer without heads cannot be cut out; "
-            "keep at least one head in every layer"
+            f"layer {mask.empty_layers[0]} would keep no head, and {model.card.id} cannot do without the attention of "
+            "a layer; keep at least one head in every layer"
         )
     pruned = _copy(model)
     for index, layer in enumerate(pruned.layer_modules):
-        kept = torch.tensor(mask.by_layer[index], device=model.device)
+        kept = torch.tensor(mask.by_layer[index], dtype=torch.long, device=model.device)
         if model.family.no_cut is not None:
             output = pruned.projection(index)
             open_channels = torch.zeros(output.weight.shape[1], device=kept.device)
@@ -71,9 +75,55 @@ def cut(
             left = _channels(kept, len(vector), model.heads)
             setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
         mark(layer, model, kept, channels=len(columns))
+        if index in mask.empty_layers and model.entries is not None:
+            empty_attention(layer.get_submodule(model.family.attention), _own_output(model), model.entries[index])
     for (index, site), (weight, bias) in (projections or {}).items():
         pruned.projection(index, site).replace(weight, bias)
     return pruned
+
+
+def can_cut(model: HeadModel, mask: HeadMask) -> bool:
+    """Whether the heads that ``mask`` drops can be cut out: a layer without heads must do without its attention.
+
+    The model then runs once with all heads closed: what its attention returns must not depend on the text, and must be
+    all that later layers get of it.
+    """
+    if not mask.empty_layers or model.family.no_cut is not None:
+        return True
+    if model.entries is None:
+        model.entries = _find_entries(model)
+    return set(mask.empty_layers) <= model.entries.keys()
+
+
+def _find_entries(model: HeadModel) -> dict[int, int | None]:
+    found, own = dict[int, int | None](), _own_output(model)
+
+    def see(layer: int, output: Any) -> None:
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        projection = model.projection(layer)
+        if own is None:
+            alone = first.shape[-1] == projection.weight.shape[1]
+        else:
+            wanted = first.new_zeros(1) if projection.bias is None else projection.bias
+            alone = bool((first - wanted).abs().max() <= 1e-6)
+        # Some layers compute a bias on scores for all later ones.
+        passes = model.family.planes is not None and any(isinstance(one, Tensor) for one in rest)
+        if alone and not passes:
+            found[layer] = len(output) if isinstance(output, tuple) else None
+
+    (batch, *_) = model.batches(model.tokenize(model.examples(["A short text.", "Another one."])))
+    gates = torch.zeros(model.layers, model.heads, device=model.device)
+    with torch.no_grad(), calling(ForwardCall(gates=gates, attended=see)):
+        model.scores(batch.tensors)
+    return {} if model.family.shared else found
+
+
+def _own_output(model: HeadModel) -> str | None:
+    """The path of the output projection inside the attention module; None if it lies outside."""
+    path, prefix = model.family.output, f"{model.family.attention}."
+    if not model.family.attention:
+        return path
+    return path.removeprefix(prefix) if path.startswith(prefix) else None
 
 
 def tail(model: HeadModel, layer: int) -> HeadModel | None:
@@ -99,6 +149,8 @@ def mark(layer: nn.Module, model: HeadModel, kept: Tensor, *, channels: int) -> 
     layer.get_submodule(family.output).cahp_kept = kept
     for name, value in sizes(family, units=len(kept), group=group, channels=channels).items():
         set_size(attention, name, value)
+    if not len(kept):
+        return
     if family.planes is not None:
         cut_planes(attention, family.planes, model.heads, kept.tolist())
     if family.selects:
@@ -176,7 +228,10 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     if model.family.no_cut is not None:
         return restored.network
     for index, layer in enumerate(restored.layer_modules):
-        kept, source = torch.tensor(mask.by_layer[index], device=model.device), model.layer_modules[index]
+        kept = torch.tensor(mask.by_layer[index], dtype=torch.long, device=model.device)
+        source = model.layer_modules[index]
+        if index in mask.empty_layers:
+            fill_attention(layer.get_submodule(model.family.attention))
         # Fine-tuning may have changed the kept heads; the others have their original weights.
         for path, rows in _inputs(layer, model.family).items():
             whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))

@@ -20,6 +20,7 @@ from cahp.files import plain_json
 from cahp.goals import ReachedGoal
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
+from cahp.run.continuation import Continuation
 from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
@@ -158,6 +159,7 @@ class RunDocument:
     the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
     the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget,
     and ``protocol`` how a language model was measured.
+    ``continuation`` is the text that it then writes.
     Causal language models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``,
     the share of attention in their weights.
     """
@@ -194,6 +196,7 @@ class RunDocument:
     kv_cache: KvCache | None = None
     speed: GenerationSpeed | None = None
     attention_weights: float | None = None
+    continuation: Continuation | None = None
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property
@@ -221,6 +224,7 @@ class RunDocument:
             timings=replace(self.timings, recovery_s=None),
             command=command(settings),
             outcomes=_unrecovered(self.outcomes),
+            continuation=None if self.continuation is None else self.continuation.as_pruned(),
         )
 
     def timed(self, costs: Costs) -> RunDocument:

@@ -48,7 +48,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
 
     def reaches(budget: int) -> bool:
         mask, recovered, outcomes, time, cache = choose(budget).mask, None, None, None, None
-        if mask.empty_layers and (goal.kind.saves == "time" or recovery is not NONE):
+        needs_cut = goal.kind.saves == "time" or recovery is not NONE
+        if needs_cut and not bench.measurements.can_cut(mask):
             # Such a model can be neither cut nor recovered.
             return False
         if goal.is_counted and shape is not None:

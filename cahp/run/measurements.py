@@ -10,6 +10,8 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cahp import processes as parallel
 from cahp.answers import Evaluation, PartListener, read_answers
 from cahp.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
@@ -67,7 +69,7 @@ class Measurements:
         if evaluation is None:
             if texts.windows and mask is None and recovered is None:
                 evaluation = self._evaluate_full_windows(texts)
-            elif mask is not None and mask.empty_layers:
+            elif mask is not None and mask.empty_layers and recovered is None:
                 evaluation = self.evaluate_model(self._resources.model, texts, mask=mask, on_part=on_part)
             elif sharing is not None:
                 with self._resources.timed("evaluation"):
@@ -172,15 +174,49 @@ class Measurements:
                 batches, lambda number: reader.full_answers(batches[number], precision=self._precision), texts
             )
 
+    @property
+    def model(self) -> HeadModel:
+        """The full model, loaded on first use."""
+        return self._resources.model
+
+    def continue_text(
+        self, prompt: str, count: int, *, mask: HeadMask | None = None, recovered: Recovered | None = None
+    ) -> list[int]:
+        """Return the ``count`` most probable tokens after a ``prompt``, one after the other, by a language model."""
+        digests = (self.card.sha256, mask and mask.sha256, recovered and recovered.sha256)
+        name = key("continuation", 1, *digests, prompt, count)
+        found = self._resources.found("continuation", name, lambda entry: entry.arrays["tokens"])
+        if found is None:
+            from cahp.models.caching import continue_greedily
+            from cahp.models.windows import start_token
+
+            model = self._resources.model
+            ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            made = model
+            if mask is not None:
+                made = cut_model(model, mask, recovered) if self.can_cut(mask) else model
+            gates = None if made is not model or mask is None else model.gates(mask.keep)
+            found = np.array(continue_greedily(made, [start_token(self.card)[0], *ids], count, gates=gates))
+            self._resources.keep(name, {"tokens": found})
+        return [int(token) for token in found]
+
+    def can_cut(self, mask: HeadMask) -> bool:
+        """Return whether the heads that ``mask`` drops can be cut out; see ``cahp.models.surgery.can_cut``."""
+        if not mask.empty_layers:
+            return True
+        from cahp.models.surgery import can_cut
+
+        return can_cut(self._resources.model, mask)
+
     def difference(self, mask: HeadMask, texts: Texts) -> float | None:
         """Return the largest difference between the logits of the masked and the cut model on a few texts.
 
-        None: a layer is empty, so the model cannot be cut.
+        None: the model cannot be cut.
 
         Raises:
             SelfTestError: If the difference is larger than the self-test allows.
         """
-        if mask.empty_layers:
+        if not self.can_cut(mask):
             return None
         from cahp.models.selftest import compare_masked_and_cut
 

@@ -17,6 +17,7 @@ from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.registry import Method
 from cahp.run.bench import Bench, labelling
+from cahp.run.continuation import compare_continuations
 from cahp.run.document import (
     BY_HAND,
     Budget,
@@ -147,10 +148,11 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
     selection = choose(bench, None if goal is None else goal.heads)
     mask = selection.mask
-    if mask.empty_layers and recovery is not NONE:
+    can_cut = bench.measurements.can_cut(mask)
+    if not can_cut and recovery is not NONE:
         raise BudgetError(
-            f"layer {mask.empty_layers[0]} keeps no head, so the model cannot be cut and recovered; "
-            "use --min-per-layer 1 or --recover none"
+            f"layer {mask.empty_layers[0]} keeps no head, and {bench.card.id} cannot do without the attention of a "
+            "layer, so it cannot be cut and recovered; use --min-per-layer 1 or --recover none"
         )
     limit = parse_duration(settings.recover_time or RECOVER_TIME)
     recovered = bench.recoveries.recover(mask, settings.recover, labels=settings.labels, seconds=limit)
@@ -160,7 +162,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         outcomes = measure_outcomes(bench.measurements, texts, mask, recovered=recovered, seed=settings.seed)
         report = Report(**vars(SplitRecord.of(settings.report, texts)), outcomes=outcomes)
         goal = None if goal is None else confirm(goal, outcomes)
-    if costs is None and settings.latency and not mask.empty_layers:
+    if costs is None and settings.latency and can_cut:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
     arrays = _arrays(bench.evidence, selection)
     document = _document(
@@ -182,8 +184,16 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         curves = bench.evidence.null_curves
         if curves is not None:
             null, arrays = curves.knee(settings.poly_degree), {**arrays, "mss_null": curves.mss}
+    written = None if bench.protocol is None else compare_continuations(bench.measurements, mask, recovered)
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
-    document = replace(document, knee_null=null, goal=goal, timings=timings, cached=tuple(bench.resources.cached))
+    document = replace(
+        document,
+        knee_null=null,
+        goal=goal,
+        continuation=written,
+        timings=timings,
+        cached=tuple(bench.resources.cached),
+    )
     return Run(document, mask, arrays)
 
 
@@ -200,11 +210,11 @@ def measure_mask(
     """Measure the mask on a board as a run does.
 
     ``selection`` and ``clustering`` tell where the mask comes from; without them it was made by hand. ``costs`` times
-    the cut model; a mask with an empty layer is neither timed nor recovered. ``command`` writes the command line that
+    the cut model; a mask that cannot be cut is neither timed nor recovered. ``command`` writes the command line that
     repeats a run with these settings. The stages have no timings: the run that filled the board measured them.
     """
     start = bench.resources.clock()
-    can_cut = not mask.empty_layers
+    can_cut = bench.measurements.can_cut(mask)
     recovered = bench.recoveries.recover(mask, recover) if can_cut else None
     settings = replace(
         bench.settings,

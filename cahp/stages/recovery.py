@@ -154,7 +154,7 @@ def _entering(model: HeadModel, batch: Batch, layer: int) -> Tensor:
 
     with suppress(_Reached):
         model.logits(batch, tap=watch)
-    return seen[0].reshape(*batch.tensors["attention_mask"].shape, -1)
+    return seen[0].reshape(*batch.tensors["attention_mask"].shape, seen[0].shape[-1])
 
 
 class _Equations:
@@ -170,6 +170,9 @@ class _Equations:
         self._cross = self._gram.new_zeros(width, out)
 
     def add(self, entering: Tensor, target: Tensor, real: Tensor) -> None:
+        if not len(self._gram):
+            # Neither heads nor an intercept are left.
+            return
         wanted = target[real].to(self._where).double()
         design = wanted.new_ones(len(wanted), len(self._gram))
         design[:, : self._channels] = entering[real].to(self._where)
@@ -184,7 +187,9 @@ class _Equations:
 
     def solve(self, ridge: float) -> None:
         gram, channels = self._gram.tril() + self._gram.tril(-1).T, self._channels
-        penalty = torch.full_like(gram.diagonal(), ridge * float(gram.diagonal()[:channels].mean()))
+        if not len(gram):
+            return
+        penalty = torch.full_like(gram.diagonal(), ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels))
         penalty[channels:] = 0.0
         device, bias = self._projection.weight.device, self._projection.bias
         weight, bias = self._projection.weight.to(self._where), None if bias is None else bias.to(self._where)
@@ -226,7 +231,7 @@ def _run_layer(
 
     def watch(site: Site, _: int, entering: Tensor) -> None:
         # One family concatenates the tokens of all texts in its feed-forward block.
-        seen[site] = entering.reshape(*shape, -1)
+        seen[site] = entering.reshape(*shape, entering.shape[-1])
         if site == until:
             raise _Reached
 

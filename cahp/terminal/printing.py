@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cahp.outcomes import Outcomes
     from cahp.output import Output
     from cahp.recoveries import DistillReport, RefitReport
+    from cahp.run.continuation import Continuation
     from cahp.run.document import CostRecord, RunDocument
     from cahp.run.recovered import RecoveryStep
     from cahp.values import HeadMask, WindowProtocol
@@ -20,10 +21,12 @@ from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.run.settings import Settings
 from cahp.values import Estimate
-from cahp.words import duration, percent, rate, size_of
+from cahp.words import duration, percent, printable, rate, size_of
 
 Document = Mapping[str, Any]
 
+#: Stands before the first token that differs from the full model's.
+DIFFERS = "▸"
 KEPT, PRUNED, ADDED = "●", "·", "◆"
 
 
@@ -44,6 +47,9 @@ def run_lines(run: RunDocument) -> Iterator[str]:
         yield ""
         yield from _outcomes(run.report.split, run.report.outcomes)
     yield from _describe_recovery(run.refit, run.distill, run.steps, run.protocol)
+    if run.continuation is not None:
+        yield ""
+        yield from _continuation_lines(run.continuation)
     yield ""
     if run.kv_cache is None:
         yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
@@ -52,11 +58,20 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     yield "  verified  switching off any head changes its layer; " + (
         f"the cut model gives the answers of the masked one (within {run.verified.difference:.0e})"
         if run.verified.mask_equals_surgery
-        else "a layer without heads cannot be cut, so this is a mask only"
+        else "the attention of a layer of this model cannot be left out, so this is a mask only"
     )
     if run.cached:
         yield f"  cached    {', '.join(run.cached)}, from an earlier run (--no-cache measures again)"
     yield from list_notes(run.notices, run.test_opened)
+
+
+def _continuation_lines(continuation: Continuation) -> Iterator[str]:
+    yield f'  continued "{continuation.prompt}"'
+    count = len(continuation.full)
+    yield f"  by the {count} most probable tokens, one after the other ({DIFFERS} before the first that differs):"
+    for name, (tokens, differs) in continuation.models.items():
+        text = "".join(f"{DIFFERS if at == differs else ''}{printable(token)}" for at, token in enumerate(tokens))
+        yield f"    {name:<10}{text.strip()}"
 
 
 def _goal_lines(goal: ReachedGoal) -> Iterator[str]:

@@ -80,6 +80,34 @@ def test_evaluate_measures_the_same_by_its_own_path(
     assert document["outcomes"]["pruned"] == run["outcomes"]["pruned"]
 
 
+def test_a_run_shows_the_text_that_each_model_continues(pruned: tuple[Path, str], run: dict[str, Any]) -> None:
+    written = run["continuation"]
+    assert [len(written[name]) for name in ("full", "pruned", "recovered")] == [20, 20, 20]
+    for name, differs in written["first_difference"].items():
+        same = [a == b for a, b in zip(written["full"], written[name], strict=True)]
+        assert differs == (same.index(False) if False in same else None)
+    assert f'continued "{written["prompt"]}"' in pruned[1]
+    assert pruned[1].count("▸") == 1 + sum(one is not None for one in written["first_difference"].values())
+    assert call("report", pruned[0], "--out", pruned[0] / "report.html").code == 0
+    page = (pruned[0] / "report.html").read_text()
+    assert page.count("<mark>") == sum(one is not None for one in written["first_difference"].values())
+    assert "128 tokens of" in page
+    assert "separate the classes" not in page
+
+
+def test_a_run_without_a_minimum_leaves_out_attention(source: list[object]) -> None:
+    # Three heads of three layers; the budget is met without the third layer or without another one.
+    document = call(
+        *("prune", *source, "--pool-size", 8, "--projection", "pca", "--latency-time", "0.05s"),
+        *("--budget", 2, "--method", "magnitude", "--min-per-layer", 0, "--recover", "refit", "--json"),
+    ).document
+    assert any(not heads for heads in document["kept"].values())
+    assert document["verified"]["difference"] < 1e-5
+    assert document["refit"] is not None
+    assert document["latency_ratio"] is not None
+    assert document["kv_cache"]["pruned"] == 2 * 32
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -271,12 +271,19 @@ def test_the_run_file_follows_the_contract(run: dict[str, Any], model: Path) -> 
 
 
 def test_what_was_not_measured_is_null(words: list[object]) -> None:
-    run = call(*words, "--budget", 2, "--min-per-layer", 0, "--json").document
+    run = call(*words, "--budget", 4, "--no-latency", "--json").document
     assert run["metrics"]["recovered"] is run["delta"]["recovered"] is run["refit"] is run["report"] is None
-    # A layer without heads cannot be cut out, so there is nothing to time.
     assert run["cost"]["pruned"] == {"parameters": None, "flops": None, "latency_ms": None}
-    assert run["latency_ratio"] is run["attention_share"] is run["verified"]["mask_equals_surgery"] is None
+    assert run["latency_ratio"] is run["attention_share"] is None
     assert run["timings"]["recovery_s"] is None
+
+
+def test_a_layer_without_heads_is_cut_and_timed(words: list[object]) -> None:
+    run = call(*words, "--budget", 2, "--min-per-layer", 0, "--recover", "refit", "--json").document
+    assert [] in run["kept"].values()
+    assert run["verified"]["mask_equals_surgery"] is True
+    assert run["cost"]["pruned"]["flops"] < run["cost"]["full"]["flops"]
+    assert run["refit"]["kl_before"] > 0
 
 
 def test_the_mask_file_holds_the_heads_of_the_run(folder: Path, run: dict[str, Any]) -> None:

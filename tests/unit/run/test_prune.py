@@ -513,11 +513,20 @@ def test_a_refit_is_measured_and_its_reason_is_told(settings: Settings, store: S
     assert (outcomes["recovered"] == outcomes["pruned"]) is not refit.accepted
 
 
-def test_a_layer_without_heads_cannot_be_recovered(settings: Settings, store: Store) -> None:
-    bare = replace(settings, min_per_layer=0, budget="1")
+def test_a_layer_without_heads_is_cut_and_recovered(settings: Settings, store: Store) -> None:
+    document = prune(replace(settings, min_per_layer=0, budget="1", recover="refit"), store=store).document
+    assert document.verified.mask_equals_surgery is True
+    assert "recovered" in document.outcomes
+
+
+def test_a_layer_that_needs_its_attention_is_masked_and_not_recovered(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    shared = fakes.save_model(tmp_path / "albert", "albert")
+    bare = replace(settings, model=str(shared), min_per_layer=0, budget="1")
     assert prune(bare, store=store).document.verified.mask_equals_surgery is None
     with pytest.raises(BudgetError, match="--min-per-layer 1"):
-        prune(replace(bare, recover="refit"), store=store)
+        prune(replace(bare, recover="finetune"), store=store)
 
 
 def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(

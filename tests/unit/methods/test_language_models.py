@@ -1,0 +1,51 @@
+"""Every method chooses heads of a language model that is measured on its next tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import fakes
+import numpy as np
+import pytest
+
+from cahp import models, registry
+from cahp.methods.attattr import attributions, right_answers
+from cahp.models.head_model import HeadModel
+from cahp.run.bench import ALL
+from cahp.run.evidence import HeadEvidence
+from cahp.store import Store
+from cahp.values import Texts, silent
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    folder = fakes.save_language_model(tmp_path_factory.mktemp("models"), family="llama")
+    return models.load(str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def windows(model: HeadModel) -> Texts:
+    return replace(models.cut_windows(model.card, fakes.sentences(60), window=12, tokens=240), classes=ALL)
+
+
+@pytest.fixture(scope="module")
+def evidence(model: HeadModel, windows: Texts, tmp_path_factory: pytest.TempPathFactory) -> HeadEvidence:
+    return fakes.evidence(model.card, windows, Store(tmp_path_factory.mktemp("store")), model=model)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_method_keeps_as_many_heads_as_asked(evidence: HeadEvidence, name: str) -> None:
+    chosen = registry.get(name).choose(evidence, budget=7, min_per_layer=1)
+    assert chosen.mask.count == 7
+    assert not chosen.mask.empty_layers
+
+
+def test_attribution_is_that_of_the_token_after_the_window(model: HeadModel, windows: Texts) -> None:
+    few = windows.take([0, 1])
+    assert right_answers(few).tolist() == [window.ids[-1] for window in few.windows]
+    found = attributions(model, few, steps=2, progress=silent)
+    assert found.shape == (2, model.layers, model.heads)
+    assert np.isfinite(found).all()
+    assert (found != 0).any()
