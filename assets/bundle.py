@@ -1,15 +1,17 @@
 """Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
 
-``python assets/bundle.py`` measures the run, ``python assets/bundle.py lessons [STEP ...]`` the answers of the six
-steps of Learn on its heads (or of some of them), and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of
-the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
+``python assets/bundle.py run [MODEL]`` measures the run of a model, ``python assets/bundle.py lessons [STEP ...]`` the
+answers of the six steps of Learn on the heads of the default model (or of some of them), and ``python assets/bundle.py
+premise MODEL DATA PAIRS`` the test of the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a
+folder.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +21,25 @@ import numpy as np
 
 from cahp import bundled
 from cahp.api.premise import premise
-from cahp.bundled import LESSONS_FILE, MADE_FILE, BundledLessons, comparisons_folder, run_folder
+from cahp.bundled import (
+    LESSONS_FILE,
+    MADE_FILE,
+    MODEL_FILE,
+    BundledLessons,
+    ModelFacts,
+    WindowsRecord,
+    comparisons_folder,
+    run_folder,
+)
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.run.bench import open_bench
+from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.prune import choose, measure_run
+from cahp.run.settings import Settings
 from cahp.stages.salience import salience
 from cahp.store import Store
 from cahp.studies import lessons as six_steps
@@ -65,14 +78,26 @@ def write_lessons(
     write_whole(place, {LESSONS_FILE: json_text(asdict(bundle)).encode()})
 
 
-def write_run(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
-    """Measure the bundled run and its table of all budgets, and write them to ``place``."""
-    bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
-    run = measure_run(bench, command="cahp prune --recover refit")
-    evidence = bench.evidence
-    table = BudgetTable(HeadClusters.of(evidence).selections(bundled.SETTINGS))
-    for _ in fill(table, bench, progress):
-        pass
+def write_run(
+    place: Path, settings: Settings, *, store: Store | None = None, day: date, progress: Progress = silent
+) -> None:
+    """Measure a bundled run and its tables of all budgets, and write them to ``place``.
+
+    Of a language model the refitted budgets have a table too, and nothing is timed.
+    """
+    bench = open_bench(settings, store=store, progress=progress)
+    command = shlex.join(["cahp", "prune", *to_arguments(settings, flags("prune"))])
+    run, evidence, facts = measure_run(bench, command=command), bench.evidence, {}
+    selections = HeadClusters.of(evidence).selections(settings)
+    tables = [BudgetTable(selections, timed=settings.latency)]
+    if bench.card.predicts_tokens:
+        tables.append(BudgetTable(selections, recover=settings.recover, timed=False))
+        splits = {name: WindowsRecord.of(texts) for name, texts in bench.dataset.splits.items()}
+        card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)
+        facts = {MODEL_FILE: json_text(asdict(ModelFacts(card, splits))).encode()}
+    for table in tables:
+        for _ in fill(table, bench, progress):
+            pass
     # Only what the explorer draws: signatures and features are large.
     small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k", "mss_null")
     arrays = {
@@ -81,13 +106,17 @@ def write_run(place: Path, *, store: Store | None = None, day: date, progress: P
         "salience_example": salience(evidence.gradients, how="example").ravel(),
     }
     made = {"machine": machine(), "date": day.isoformat()}
+    content = table_json(tables[0], run.document)
+    if len(tables) > 1:
+        content["recovered"] = [table.as_json() for table in tables[1:]]
     place.mkdir(parents=True, exist_ok=True)
     write_whole(
         place,
         {
             "run.json": json_text(run.document.to_json()).encode(),
-            "table.json": json_text({"made": made, **table_json(table, run.document)}).encode(),
+            "table.json": json_text({"made": made, **content}).encode(),
             "arrays.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+            **facts,
         },
     )
 
@@ -138,9 +167,15 @@ if __name__ == "__main__":
         case ["premise", model, data, pairs]:
             # The user's store: an interrupted test resumes.
             print(write_premise(assets() / "premise", model, data, pairs=int(pairs), day=date.today(), progress=show))
-        case []:
-            # A store of its own: what an earlier run left would hide how long the stages take.
+        case [] | ["run", _]:
+            name = sys.argv[2] if sys.argv[2:] else bundled.NAME
+            # A store of its own: what an earlier run left would hide how long the stages take. The table of a language
+            # model takes an hour, and resumes.
             with TemporaryDirectory() as scratch:
-                write_run(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
+                store = None if bundled.RUNS[name].latency is False else Store(Path(scratch))
+                write_run(run_folder(name), bundled.RUNS[name], store=store, day=date.today(), progress=show)
         case _:
-            sys.exit("Usage: python assets/bundle.py [lessons [STEP ...] | compare DIR | premise MODEL DATA PAIRS]")
+            sys.exit(
+                "Usage: python assets/bundle.py run [MODEL] | lessons [STEP ...] | compare DIR | "
+                "premise MODEL DATA PAIRS"
+            )

@@ -1,7 +1,8 @@
-"""Finished results that ship with the package, so that the explorer starts without measuring: a run and comparisons.
+"""Finished results that ship with the package, so that the explorer starts without measuring: runs and comparisons.
 
-They hold no texts. A run has its document, small arrays and the measured rows of its table; a comparison its file and
-``made.json`` with the machine and day of the measurement.
+They hold no texts. A run has its document, small arrays and the measured rows of its tables; that of a language model
+also a description of the model and of its windows, so that it is shown where the model is not installed. A comparison
+has its file and ``made.json`` with the machine and day of the measurement.
 
 ``assets/bundle.py`` makes them.
 """
@@ -20,36 +21,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
+from cahp.cards import ModelCard
 from cahp.comparison import Comparison
 from cahp.comparison.result import FILE, read_shown
 from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
 from cahp.studies.answers import Answer
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import CahpError
+from cahp.values import CahpError, Texts
 
-#: The settings of the bundled run: the embedded default with a refit, to show both states.
+#: The settings of the bundled run of the default model: the embedded default with a refit, to show both states.
 SETTINGS = Settings(recover="refit")
-NAME = "minilm-bbc"
+NAME = SETTINGS.model
+#: The settings of the bundled run of each model. The published rule keeps far too few heads of a language model, so its
+#: run names a number; its speed is measured where it is used.
+RUNS: Mapping[str, Settings] = {
+    NAME: SETTINGS,
+    "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False),
+}
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
 #: The answers of the six steps of Learn, in the folder of the bundled run.
 LESSONS_FILE = "lessons.json"
+#: The description of a language model and of its windows.
+MODEL_FILE = "model.json"
 
 
 # The run -----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class WindowsRecord:
+    """The windows of a split: their number, without those of repeated random tokens, their tokens, and digest."""
+
+    rows: int
+    count: int
+    tokens: int
+    sha256: str
+
+    @classmethod
+    def of(cls, texts: Texts) -> WindowsRecord:
+        """Describe windows."""
+        return cls(len(texts), texts.count, texts.tokens, texts.sha256)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The card of a language model, without the folder of its files, and its windows by split."""
+
+    card: ModelCard
+    splits: Mapping[str, WindowsRecord]
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """The bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement."""
+    """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
+
+    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``.
+    """
 
     document: RunDocument
     arrays: Mapping[str, NDArray[Any]]
-    rows: Mapping[str, Any]
+    tables: Mapping[str, Mapping[str, Any]]
     made: Mapping[str, str]
+    facts: ModelFacts | None = None
 
-    @lru_cache(maxsize=32)  # noqa: B019 (a process has one bundle)
+    @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
     def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
         """Return the clusters of the run, for the projection of the run, with the knee of another ``degree``.
 
@@ -63,20 +100,25 @@ class Bundle:
         return replace(clusters, salience=self.arrays["salience_example"].reshape(clusters.salience.shape))
 
 
-def run_folder() -> Path:
-    """Return the folder of the bundled run."""
-    return models.assets() / "runs" / NAME
+def run_folder(name: str = NAME) -> Path:
+    """Return the folder of the bundled run of a model."""
+    return models.assets() / "runs" / name
 
 
 @cache
-def read_run() -> Bundle | None:
-    """Read the bundled run; None if this copy of the package has none."""
-    place = run_folder()
+def read_run(name: str = NAME) -> Bundle | None:
+    """Read the bundled run of a model; None if this copy of the package has none."""
+    if name not in RUNS:
+        return None
+    place = run_folder(name)
     try:
         document = RunDocument.from_json(json.loads((place / "run.json").read_text(encoding="utf-8")))
         table = json.loads((place / "table.json").read_text(encoding="utf-8"))
+        tables = {rows["recover"]: rows for rows in (table["rows"], *table.get("recovered", ()))}
+        facts = place / MODEL_FILE
+        known = msgspec.json.decode(facts.read_bytes(), type=ModelFacts) if facts.exists() else None
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), table["rows"], table["made"])
+            return Bundle(document, dict(arrays), tables, table["made"], known)
     except FileNotFoundError:
         return None
 

@@ -241,6 +241,21 @@ class Texts:
         return len(self) - sum(window.copying for window in self.windows)
 
     @property
+    def tokens(self) -> int:
+        """Number of tokens that a language model reads of all windows."""
+        return sum(len(window.ids) - 1 for window in self.windows)
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether they are windows of a language model's tokens."""
+        return any(isinstance(one, Window) for one in self.first[:1])
+
+    @property
+    def measured(self) -> str:
+        """Their number in words: ``311 texts``, ``16 windows of tokens``."""
+        return f"{self.count:,} {'windows of tokens' if self.in_windows else 'texts'}"
+
+    @property
     def windows(self) -> tuple[Window, ...]:
         """The inputs of a language model that is measured on windows; none for other texts."""
         return tuple(one for one in self.first if isinstance(one, Window))

@@ -114,6 +114,9 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     if card.id in models.BUILTINS and card.family == "bert":
         # Exact for BERT, and pages need it before torch is loaded.
         operations = float(2 * 12 * card.layers * card.hidden**2)
+    elif not card.folder:
+        # A bundled language model, whose files need not be there; its head has the weights of its embeddings.
+        operations = 2.0 * (card.details or {})["parameters"]
     else:
         from cahp.models import sketch
 

@@ -139,6 +139,8 @@ def contents(
             for row in HEADLINES
             if row.name in measured or not measured
         ],
+        # A language model answers at every token, and its intervals are over documents.
+        "per": "token" if "perplexity" in measured else "text",
         "recovered": RECOVERIES[table.recover].noun,
         "unmeasured": "" if RECOVERIES[table.recover].swept else f"not {RECOVERIES[table.recover].result} yet",
         "status": status,

@@ -70,12 +70,14 @@ class Board:
     """The mask on the board, and the positions before it.
 
     ``choices`` returns the heads that budgets keep at the moment: settings may change while the position stays. The
-    board starts with ``mask``, or with the suggested budget.
+    board starts with ``mask``, or with the ``budget`` (None: the suggested one).
     """
 
-    def __init__(self, choices: Callable[[], Choices], *, mask: HeadMask | None = None) -> None:
+    def __init__(
+        self, choices: Callable[[], Choices], budget: int | None = None, *, mask: HeadMask | None = None
+    ) -> None:
         self._choices = choices
-        self._position, self._past = _Position(), list[_Position]()
+        self._position, self._past = _Position(budget), list[_Position]()
         if mask is not None and mask.sha256 != self.mask.sha256:
             table = choices().table
             of_table = table is not None and table.has(mask)

@@ -33,9 +33,9 @@ def silhouette(ks: Ints, mss: Floats, knee: int | None, *, null: Floats | None =
 def outcome_by_budget(measured: Mapping[int, Estimate], head: Outcome, *, dark: bool) -> Any:
     """Draw an outcome with its 95 % interval at every measured budget."""
     hover = [f"{budget} heads: {head.label} {estimate}" for budget, estimate in measured.items()]
-    scale, unit = (100, "%") if head.unit == "share" else (1, head.unit)
+    scale, unit = (100, " in %") if head.unit == "share" else (1, "" if head.unit == "number" else f" in {head.unit}")
     trace = _by_budget(list(measured.items()), hover, scale=scale, dark=dark)
-    return _curve(trace, "heads kept", f"{head.label} in {unit}", dark=dark)
+    return _curve(trace, "heads kept", f"{head.label}{unit}", dark=dark)
 
 
 def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:

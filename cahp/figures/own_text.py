@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.marks import LEGEND, draw, label, named_rows, points, shape
-from cahp.studies.own_text import AnswersOverBudgets, TextReading
+from cahp.studies.own_text import AnswersOverBudgets, TextReading, likeliest
 
 #: Most classes that are drawn: the most probable ones.
 CLASSES = 8
@@ -22,16 +22,10 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "circle-open", "square-open")
 
 
-def likeliest(rows: Sequence[NDArray[np.float64]]) -> list[int]:
-    """Return the classes to draw, those with the highest probability in any of ``rows (C,)``, sorted by the first."""
-    top = np.argsort(-np.max(rows, axis=0), kind="stable")[:CLASSES]
-    return sorted(top.tolist(), key=lambda place: -rows[0][place])
-
-
 def probabilities_figure(models: Mapping[str, NDArray[np.float64]], classes: Sequence[str], *, dark: bool) -> Any:
     """Draw the class probabilities ``(C,)`` of a text from several models by name, all heads first."""
     colours = palette.ink(dark=dark)
-    shown = likeliest(list(models.values()))
+    shown = likeliest(list(models.values()), CLASSES)
     names = [label(classes[place]) for place in shown]
     percents = {name: [100 * float(row[place]) for place in shown] for name, row in models.items()}
     hues = (colours.text, palette.CLUSTERS.colours[0], palette.CLUSTERS.colours[1])
@@ -70,7 +64,7 @@ def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], curre
     every = max(1, len(curve.budgets) // 12)
     sizes = [8 if place % every == 0 else 0 for place in range(len(curve.budgets))]
     traces = []
-    for place, row in enumerate(likeliest([curve.probabilities[-1], *curve.probabilities])):
+    for place, row in enumerate(likeliest([curve.probabilities[-1], *curve.probabilities], CLASSES)):
         name = label(classes[row])
         traces.append(
             {

@@ -18,6 +18,7 @@ from cahp.models.identity import (
     check_builtin,
     has_package,
     identify,
+    locate,
     name_of,
     preview,
 )
@@ -76,7 +77,7 @@ def load(
             "a card holds its prompt and its dtype already; give prompt and answers to cahp.models.identify, and dtype "
             "to cahp.models.set_dtype"
         )
-    return verify_model(load_model(name, device_name=device))
+    return verify_model(load_model(locate(name), device_name=device))
 
 
 def choose_precision(asked: str, device: str) -> Precision:

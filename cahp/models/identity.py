@@ -21,6 +21,7 @@ from cahp.models.description import (
     class_names,
     describe,
     describe_config,
+    set_dtype,
 )
 from cahp.models.gguf import describe_gguf, file_digest, is_gguf
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, WEIGHTS, read_index, read_json, sha256
@@ -95,6 +96,20 @@ def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
         ModelError: As ``identify``.
     """
     return add_prompt(_find_local(name) or _find_at_hub(name, download=False), prompt)
+
+
+def locate(card: ModelCard) -> ModelCard:
+    """The card with the folder of its files, which the card of a bundled run lacks.
+
+    Raises:
+        ModelError: If the model is not installed, or is another one.
+    """
+    if card.folder:
+        return card
+    installed = set_dtype(identify(card.id), card.dtype)
+    if installed.sha256 != card.sha256:
+        raise ModelError(f"the installed {card.id} is not the model of the bundled run; install the version it names")
+    return installed
 
 
 def name_of(card: ModelCard) -> str:

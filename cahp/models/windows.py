@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cahp.cards import ModelCard
+from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer
 from cahp.values import NO_LABEL, DataError, Ints, ModelError, Texts, Window
 
@@ -37,6 +38,7 @@ def start_token(card: ModelCard) -> tuple[int, str]:
     Raises:
         ModelError: If it has no special token.
     """
+    card = locate(card)
     tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
     for role in ("bos", "eos", "cls", "sep", "pad"):
         token = getattr(tokenizer, f"{role}_token_id", None)
@@ -68,6 +70,7 @@ def cut_windows(
         DataError: If there is no token.
         ModelError: If its tokenizer cannot be used.
     """
+    card = locate(card)
     tokenizer, (start, _) = _tokenizer_of(card.folder, card.sha256, card.id), start_token(card)
     pairs = texts.second or [""] * len(texts)
     documents = ["\n".join(filter(None, pair)) for pair in zip(texts.first, pairs, strict=True)]

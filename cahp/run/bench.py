@@ -106,6 +106,7 @@ def open_bench(
     store: Store | None = None,
     card: ModelCard | None = None,
     dataset: data.Dataset | None = None,
+    windows: data.Dataset | None = None,
     model: HeadModel | None = None,
     load: Loader = models.load,
     progress: Progress = silent,
@@ -113,8 +114,8 @@ def open_bench(
 ) -> Bench:
     """Identify the model, read and match the data, and draw the samples, without loading weights.
 
-    ``model``, ``card`` and ``dataset`` (its labels not matched yet) may be passed in. ``load`` loads the model on first
-    use. ``watch`` observes trainings.
+    ``model``, ``card`` and ``dataset`` (its labels not matched yet) may be passed in, and of a language model the
+    ``windows`` of the data. ``load`` loads the model on first use. ``watch`` observes trainings.
 
     Raises:
         ModelError, DataError, OptionError: If model and data cannot be used together.
@@ -127,7 +128,7 @@ def open_bench(
     if card.kept is not None:
         raise ModelError(f"{card.id} is already pruned, and its heads cannot be chosen again; prune the original model")
     raw = load_data(settings, card) if dataset is None else dataset
-    dataset = match_labels(raw, settings, card)
+    dataset = match_labels(raw, settings, card) if windows is None else windows
     check_labels(settings, dataset)
     calibration, drawn = draw_sample(dataset, "select-split", settings.limit, settings)
     evaluation, sampled = draw_sample(dataset, "eval-split", settings.eval_limit, settings)
@@ -219,18 +220,20 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
         )
     if settings.stride is not None and settings.stride > settings.window:
         raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
+    return replace(raw, splits={name: cut_split(raw, name, settings, card) for name in raw.splits}, classes=ALL)
+
+
+def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:
+    """Cut the texts of a split into windows; those of calibration have no sequences of repeated tokens."""
+    selects = split == settings.select_split
+    limit, tokens = (settings.limit, settings.tokens) if selects else (settings.eval_limit, settings.eval_tokens)
+    drawn, _ = data.sample(raw.splits[split], limit, how=settings.sample, seed=settings.seed, by_label=False)
     # The first documents of a file are its beginning; others are drawn.
     seed = None if settings.sample == "head" else settings.seed
-    splits = {}
-    for name, texts in raw.splits.items():
-        selects = name == settings.select_split
-        limit, tokens = (settings.limit, settings.tokens) if selects else (settings.eval_limit, settings.eval_tokens)
-        drawn, _ = data.sample(texts, limit, how=settings.sample, seed=settings.seed, by_label=False)
-        windows = models.cut_windows(
-            card, drawn, window=settings.window, stride=settings.stride, tokens=tokens, seed=seed, copies=not selects
-        )
-        splits[name] = replace(windows, classes=ALL)
-    return replace(raw, splits=splits, classes=ALL)
+    windows = models.cut_windows(
+        card, drawn, window=settings.window, stride=settings.stride, tokens=tokens, seed=seed, copies=not selects
+    )
+    return replace(windows, classes=ALL)
 
 
 def check_labels(settings: Settings, dataset: data.Dataset) -> None:
@@ -241,7 +244,10 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     """
     if dataset.labelled:
         return
-    needs, reads_tokens = "--labels" if settings.labels else None, any(one.windows for one in dataset.splits.values())
+    needs, reads_tokens = (
+        "--labels" if settings.labels else None,
+        any(one.in_windows for one in dataset.splits.values()),
+    )
     goal = None if settings.goal is None else Goal.parse(settings.goal).kind.outcome
     if goal is not None and OUTCOMES[goal].needs_labels:
         needs = f"--goal {settings.goal}"
@@ -322,7 +328,7 @@ def draw_sample(
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
-    if dataset.split(split).windows:
+    if dataset.split(split).in_windows:
         return dataset.split(split), ()
     texts, notices = data.sample(
         dataset.split(split), limit, how=settings.sample, seed=settings.seed, by_label=by_label
@@ -345,7 +351,7 @@ def _read_unlabelled(
     if name is None:
         texts = dataset.split(settings.select_split)
         # Windows are drawn already.
-        return None if settings.labels or texts.windows else _draw_inputs(texts.inputs, settings), ()
+        return None if settings.labels or texts.in_windows else _draw_inputs(texts.inputs, settings), ()
     found = data.read_inputs(
         name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
     )

@@ -48,9 +48,10 @@ class HeadEvidence:
         """
         if self._texts.labelled:
             return self._texts
-        if self._texts.windows:
+        if self._texts.in_windows:
             # They are all of one class.
-            return replace(self._texts, labels=np.zeros(len(self._texts), dtype=np.int64))
+            same = np.zeros(len(self._texts), dtype=np.int64)
+            return Texts(self._texts.first, self._texts.second, same, self._texts.classes)
         entry = key("predicted classes", 1, self.card.sha256, self._texts.sha256, self._precision)
         labels = self._resources.found("evaluation", entry, lambda found: found.arrays["labels"].astype(np.int64))
         if labels is None:
@@ -153,7 +154,7 @@ class HeadEvidence:
         from cahp.stages.salience import salience
 
         # The mean over a batch of windows is that over a single one.
-        return salience(self.gradients, how="example" if self.texts.windows else self._settings.salience)
+        return salience(self.gradients, how="example" if self._texts.in_windows else self._settings.salience)
 
     @cached_property
     def space(self) -> Space:

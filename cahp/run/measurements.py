@@ -67,7 +67,7 @@ class Measurements:
         evaluation = self._read_evaluation(name, texts)
         sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
-            if texts.windows and mask is None and recovered is None:
+            if texts.in_windows and mask is None and recovered is None:
                 evaluation = self._evaluate_full_windows(texts)
             elif mask is not None and mask.empty_layers and recovered is None:
                 evaluation = self.evaluate_model(self._resources.model, texts, mask=mask, on_part=on_part)
@@ -144,7 +144,7 @@ class Measurements:
         """Return what reads answers to ``texts``, for windows with the final states of the full model."""
         from cahp.models.reading import Reader, final_states
 
-        if not texts.windows:
+        if not texts.in_windows:
             return Reader(texts)
         if texts.sha256 not in self._readers:
             model, name = self._resources.model, key("states", 1, self.card.sha256, texts.sha256, self._precision)
@@ -222,7 +222,7 @@ class Measurements:
 
         model = self._resources.model
         # A window has as many tokens as many texts.
-        compared = texts.inputs[: 1 if texts.windows else _COMPARED_TEXTS]
+        compared = texts.inputs[: 1 if texts.in_windows else _COMPARED_TEXTS]
         return compare_masked_and_cut(model, mask, model.batches(model.tokenize(compared)))
 
     def costs(

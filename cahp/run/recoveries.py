@@ -59,6 +59,8 @@ class Recoveries:
     @property
     def inputs_sha256(self) -> str:
         """Digest of ``inputs``."""
+        if self._unlabelled is None and self.calibration.in_windows:
+            return self.calibration.sha256
         return _digest_inputs(self.inputs)
 
     @property

@@ -187,15 +187,31 @@ class Settings:
         1000, "Number of evaluation texts.", "evaluate recover export premise", low=1, high=MOST, link="choice"
     )
     window: int = option(
-        256, "Tokens of a window, on which a language model without --answers is measured.", _TEXTS, low=8, high=1 << 20
+        256,
+        "Tokens of a window, on which a language model without --answers is measured.",
+        _TEXTS,
+        low=8,
+        high=1 << 20,
+        link="choice",
     )
     stride: int | None = option(
-        None, "Tokens between the starts of two windows; the default is the window, without overlap.", _TEXTS, low=1
+        None,
+        "Tokens between the starts of two windows; the default is the window, without overlap.",
+        _TEXTS,
+        low=1,
+        link="choice",
     )
     tokens: int = option(
-        8192, "Number of calibration tokens of a language model.", "recover export compare premise", low=16, high=MOST
+        8192,
+        "Number of calibration tokens of a language model.",
+        "recover export compare premise",
+        low=16,
+        high=MOST,
+        link="choice",
     )
-    eval_tokens: int = option(4096, "Number of evaluation tokens of a language model.", _TEXTS, low=16, high=MOST)
+    eval_tokens: int = option(
+        4096, "Number of evaluation tokens of a language model.", _TEXTS, low=16, high=MOST, link="choice"
+    )
     budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", "premise", unit="heads")
     goal: str | None = option(
         None,

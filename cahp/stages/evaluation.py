@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Smallest gain in accuracy by permuted labels that is worth a warning.
 _SUSPICIOUS = 0.15
+#: Tokens of a batch of windows whose first part is waited for.
+_FIRST = 512
 
 
 def evaluate(
@@ -41,10 +43,14 @@ def evaluate(
     from cahp.models.reading import Reader
 
     gates, read = None if mask is None else model.gates(mask.keep), (reader or Reader(texts)).read
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs)))
+    early = on_part is not None and texts.in_windows and model.device.type == "cpu"
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=_FIRST if early else None))
     if on_part is not None:
         # Batches are ordered by length, but every part should have texts of all lengths.
         batches = [batches[number] for number in np.random.default_rng(0).permutation(len(batches))]
+        # A part needs windows of text, which repeated tokens are not.
+        repeated = {row for row, window in enumerate(texts.windows) if window.copying}
+        batches.sort(key=lambda batch: repeated.issuperset(batch.rows.tolist()))
     part = evaluate_batches(
         batches,
         lambda number: read(model, batches[number], gates=gates, precision=precision),

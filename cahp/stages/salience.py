@@ -25,7 +25,7 @@ BATCH = 32
 
 def texts_per_batch(texts: Texts) -> int:
     """Texts in a batch of the reference; a window of a language model has the tokens of a whole batch."""
-    return 1 if texts.windows else BATCH
+    return 1 if texts.in_windows else BATCH
 
 
 def examples_used(texts: Texts) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
 from cahp.store import key
-from cahp.values import Estimate, Ints, Progress, Texts, Unit, report_progress, silent
+from cahp.values import Estimate, Ints, Progress, Texts, Unit, Window, report_progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,10 @@ class HeadHabits:
 
 
 def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
-    """Return at most ``most`` of the texts, evenly spread."""
-    return texts.take(np.unique(np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(np.int64)))
+    """Return at most ``most`` of the texts, evenly spread, without sequences of repeated random tokens."""
+    rows = [row for row, one in enumerate(texts.first) if not (isinstance(one, Window) and one.copying)]
+    places = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
+    return texts.take([rows[place] for place in places])
 
 
 def head_habits(bench: Bench) -> HeadHabits:

@@ -5,7 +5,7 @@ Nothing is stored on disk, because the text belongs to its author.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,13 +26,17 @@ STAGE = "own text"
 _TOKENS = 10_000
 #: Number of budgets for a text of any length.
 _FEWEST = 9
+#: Next tokens whose probabilities are kept, of a language model: the most probable ones.
+MOST_WORDS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class TextReading:
     """The prediction and attention of one model on one text.
 
-    ``probabilities (C,)`` of the classes; ``tokens (S,)`` and which of them are ``special (S,)``; ``attention (S,)`` on
+    ``probabilities (C,)`` of the classes, or of a language model of all next tokens, of which ``words`` has the most
+    probable ones as text by their ids (None: the model has classes); ``tokens (S,)`` and which of them are
+    ``special (S,)``; ``attention (S,)`` on
     each token, averaged over heads and query tokens, with sum 1. ``cut`` tokens at the end were truncated.
     """
 
@@ -41,25 +45,32 @@ class TextReading:
     special: NDArray[np.bool_]
     attention: NDArray[np.float64]
     cut: int
+    words: Mapping[int, str] | None = None
 
     @property
     def answer(self) -> int:
-        """The predicted class."""
+        """The predicted class, or the id of the next token."""
         return int(self.probabilities.argmax())
 
 
 @dataclass(frozen=True, eq=False)
 class AnswersOverBudgets:
-    """Class probabilities ``(B, C)`` of one text under the masks of ``budgets (B,)``, fewest heads first."""
+    """Class probabilities ``(B, C)`` of one text under the masks of ``budgets (B,)``, fewest heads first.
+
+    Of a language model they are those of the next tokens ``words``, by their ids, in the order of the columns.
+    ``answers (B,)`` are the predictions (None: the most probable classes).
+    """
 
     budgets: tuple[int, ...]
     probabilities: NDArray[np.float64]
+    answers: tuple[int, ...] | None = None
+    words: Mapping[int, str] | None = None
 
     def steady_down_to(self, answer: int) -> int | None:
         """Return the fewest heads from which on every budget predicts ``answer`` (None: the largest does not)."""
-        steady = None
-        for budget, row in zip(reversed(self.budgets), self.probabilities[::-1], strict=True):
-            if int(row.argmax()) != answer:
+        steady, answers = None, self.answers or tuple(self.probabilities.argmax(axis=1).tolist())
+        for budget, predicted in zip(reversed(self.budgets), reversed(answers), strict=True):
+            if predicted != answer:
                 break
             steady = budget
         return steady
@@ -89,13 +100,27 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     with torch.inference_mode():
         scores = model.logits(model.batches([entry])[0], gates=gates, probe=watch)
     special = special_ids(model.tokenizer)
+    probabilities = scores[0].double().softmax(-1).cpu().numpy()
     return TextReading(
-        scores[0].double().softmax(-1).cpu().numpy(),
+        probabilities,
         tokens,
         np.array([token in special for token in entry["input_ids"]], dtype=np.bool_),
         (attention / attention.sum()).numpy(),
         truncated,
+        _words(model, likeliest([probabilities])) if model.predicts_tokens else None,
     )
+
+
+def likeliest(rows: Sequence[NDArray[np.float64]], most: int = MOST_WORDS) -> list[int]:
+    """Return the places with the highest probability in any of ``rows (C,)``, sorted by the first row."""
+    top = np.argsort(-np.max(rows, axis=0), kind="stable")[:most]
+    return sorted(top.tolist(), key=lambda place: -rows[0][place])
+
+
+def _words(model: HeadModel, ids: Sequence[int]) -> dict[int, str]:
+    """Return tokens as text; spaces and line breaks, which many begin with, are visible."""
+    shown = {token: model.tokenizer.decode([token]) for token in ids}
+    return {token: text.replace(" ", "␣").replace("\n", "⏎") or f"token {token}" for token, text in shown.items()}
 
 
 def over_budgets(
@@ -111,14 +136,21 @@ def over_budgets(
     import torch
 
     entry, _, _ = read_tokens(model, text)
-    most = max(_FEWEST, _TOKENS // len(entry["input_ids"]))
+    # A language model is larger, and each budget has a logit for every word.
+    most = _FEWEST if model.predicts_tokens else max(_FEWEST, _TOKENS // len(entry["input_ids"]))
     places = np.unique(np.linspace(0, len(masks) - 1, min(most, len(masks))).round().astype(np.int64))
     chosen = [masks[place] for place in places.tolist()]
     gates = torch.stack([model.gates(mask.keep) for mask in chosen])
-    probabilities = np.zeros((len(chosen), len(model.card.labels)))
+    rows_of: list[NDArray[np.float64]] = [np.zeros(0)] * len(chosen)
     with torch.inference_mode():
         for batch in report_progress(model.batches([entry] * len(chosen)), STAGE, progress):
             rows = torch.as_tensor(batch.rows, device=gates.device)
             scores = model.logits(batch, gates=gates[rows])
-            probabilities[batch.rows] = scores.double().softmax(-1).cpu().numpy()
-    return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities)
+            for row, found in zip(batch.rows.tolist(), scores.double().softmax(-1).cpu().numpy(), strict=True):
+                rows_of[row] = found
+    probabilities, words = np.stack(rows_of), None
+    answers = tuple(probabilities.argmax(axis=1).tolist())
+    if model.predicts_tokens:
+        kept = likeliest([probabilities[-1], *probabilities])
+        words, probabilities = _words(model, kept), probabilities[:, kept]
+    return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities, answers, words)

@@ -19,6 +19,9 @@ from cahp.studies.budget_sweep import recovered_by
 from cahp.values import DataError, Estimate, HeadMask, Texts
 from cahp.words import side_by_side
 
+#: Windows of a language model that a table lists.
+_WINDOWS = 20
+
 
 @dataclass(frozen=True, eq=False)
 class Variant:
@@ -87,13 +90,26 @@ class Versus:
     def table(self, texts: Texts, a: str, b: str) -> dict[str, list[str]]:
         """Return the ``texts`` that are ``apart``, their labels if there are any, and the predictions, as columns.
 
-        ``a`` and ``b`` name those of the predictions. Of windows the number of tokens that differ is returned instead.
+        ``a`` and ``b`` name those of the predictions. Of windows their KL divergences from the full model and the
+        number of tokens that differ are returned instead, those first in which B differs most from the full model.
         """
         rows, classes = self.apart, texts.classes
         if isinstance(self.a, TokenEvaluation):
             differ = np.bincount(self._places[~same_predictions(self.a, self.b)], minlength=len(texts))
-            counts = [f"{differ[row]} of {self.a.windows[row].scored}" for row in rows]
-            return {"text": [side_by_side(texts.inputs[row]) for row in rows], "tokens that differ": counts}
+            apart = {
+                name: one.window_divergences
+                for name, one in ((a, self.a), (b, self.b))
+                if isinstance(one, TokenEvaluation)
+            }
+            rows = sorted(rows, key=lambda row: -apart[b][row])[:_WINDOWS]
+            return {
+                # The full model does not differ from itself.
+                **{
+                    f"KL, {name}": [f"{found[row]:.3f}" for row in rows] for name, found in apart.items() if found.any()
+                },
+                "tokens that differ": [f"{differ[row]} of {self.a.windows[row].scored}" for row in rows],
+                "text": [side_by_side(texts.inputs[row]) for row in rows],
+            }
         labels = {"label": texts.labels} if texts.labelled else {}
         answers = {**labels, a: self.a.predictions, b: self.b.predictions}
         columns = {name: [classes[column[row]] for row in rows] for name, column in answers.items()}
@@ -104,6 +120,10 @@ def mismatch(a: ModelCard, b: ModelCard) -> str:
     """Return why pruned models of ``a`` and ``b`` cannot be compared, as a clause; empty if they can."""
     if (a.layers, a.heads) != (b.layers, b.heads):
         return f"A's model has {a.layers} layers of {a.heads} heads, and B's {b.layers} of {b.heads}"
+    if a.predicts_tokens != b.predicts_tokens:
+        return "one of them predicts classes, and the other the next tokens"
+    if a.predicts_tokens and a.sha256 != b.sha256:
+        return "language models are compared with pruned versions of themselves only, as their tokens differ"
     if len(a.labels) != len(b.labels):
         return f"A's model has {len(a.labels)} classes, and B's {len(b.labels)}"
     if {_folded(name) for name in a.labels} != {_folded(name) for name in b.labels}:

@@ -177,9 +177,10 @@ def prepare() -> None:
 
         go.Figure(go.Scatter()).to_json()
         bundled.read_comparisons(bundled.comparisons_folder())
-        bench = Source.open(bundled.SETTINGS).bench
-        Results.load(bench).table(bundled.SETTINGS)
-        run_seconds(bench)
+        for settings in (settings for name, settings in bundled.RUNS.items() if bundled.read_run(name)):
+            bench = Source.open(settings).bench
+            Results.load(bench).table(settings)
+            run_seconds(bench)
     except Exception as error:
         # The page that needs the missing part shows the error; the other pages work.
         logging.getLogger(__name__).warning("the preparation failed: %s", type(error).__name__)

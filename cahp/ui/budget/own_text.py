@@ -6,7 +6,7 @@ itself also stays in the browser's tab, so that a reload restores it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import count
@@ -17,14 +17,14 @@ import streamlit as st
 from cahp.figures import own_text as figures
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered, cut_model
-from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets, read_text
+from cahp.studies.own_text import AnswersOverBudgets, TextReading, likeliest, over_budgets, read_text
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import BoardState, Kind
 from cahp.values import HeadMask, Input, Progress, digest
-from cahp.words import percent
+from cahp.words import capital, percent
 
 #: Name of the panel's boxes; session key of its state; index of its first example, a topic of the embedded model.
 _BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
@@ -189,9 +189,10 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
             st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
         if text.recovery is not None and recovered is None and not text.missing:
             st.caption("This mask has no recovered model yet: choose a recovery on the board.")
+        outcomes = "outcomes" if explorer.card.predicts_tokens else "accuracy"
         st.caption(
-            "One text is an example and has no interval. The board below shows the accuracy on "
-            f"{len(explorer.bench.evaluation):,} texts."
+            f"One text is an example and has no interval. The board below shows the {outcomes} on "
+            f"{explorer.bench.evaluation.measured}."
         )
     with right:
         _draw_probabilities(explorer, models, full)
@@ -207,38 +208,51 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
 
 
 def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full: TextReading) -> None:
-    classes = explorer.bench.evaluation.classes
-    rows = {name: reading.probabilities for name, reading in models.items()}
+    names = _names(explorer, models)
+    shown = list(names) if full.words is None else likeliest([one.probabilities for one in models.values()])
+    rows = {name: reading.probabilities[shown] for name, reading in models.items()}
+    classes, of = [names[place] for place in shown], "class" if full.words is None else "next token"
     display.show(
         figures.probabilities_figure(rows, classes, dark=display.is_dark()),
-        title=_describe_predictions(models, full, classes),
-        help="Each mark is the probability of a class for this text: the circle with all heads, the square for the "
+        title=_describe_predictions(models, full, names),
+        help=f"Each mark is the probability of a {of} for this text: the circle with all heads, the square for the "
         "pruned model on the board, the diamond for the recovered one, if any. If the marks overlap, pruning does not "
-        "change this prediction.",
+        "change this prediction."
+        + ("" if full.words is None else " The most probable tokens are drawn; ␣ is a space, ⏎ a line break."),
         formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
         name="own-text-classes",
-        data={"class": list(classes), **{name: reading.round(5).tolist() for name, reading in rows.items()}},
+        data={of: classes, **{name: reading.round(5).tolist() for name, reading in rows.items()}},
         alt="; ".join(
-            f"{name}: {classes[reading.answer]}, {percent(float(reading.probabilities.max()))}"
+            f"{name}: {names[reading.answer]}, {percent(float(reading.probabilities.max()))}"
             for name, reading in models.items()
         ),
     )
 
 
-def _describe_predictions(models: dict[str, TextReading], full: TextReading, classes: tuple[str, ...]) -> str:
+def _names(explorer: Explorer, models: dict[str, TextReading]) -> dict[int, str]:
+    """Return the names of classes, or of the most probable next tokens, by their places in the probabilities."""
+    words = [reading.words for reading in models.values() if reading.words is not None]
+    if words:
+        return {place: name for some in words for place, name in some.items()}
+    return dict(enumerate(explorer.bench.evaluation.classes))
+
+
+def _describe_predictions(models: dict[str, TextReading], full: TextReading, names: Mapping[int, str]) -> str:
     others = {name: reading for name, reading in models.items() if reading is not full}
-    answer = f"“{classes[full.answer]}”"
+    answer = f"“{names[full.answer]}”"
+    prediction = "prediction" if full.words is None else "next token"
     if not others:
-        return f"Prediction with all heads: {answer} ({percent(float(full.probabilities.max()), 0)})"
+        share = percent(float(full.probabilities.max()), 0)
+        return f"{capital(prediction)} with all heads: {answer} ({share})"
     changed = [
-        f"“{classes[reading.answer]}” with {name}" for name, reading in others.items() if reading.answer != full.answer
+        f"“{names[reading.answer]}” with {name}" for name, reading in others.items() if reading.answer != full.answer
     ]
     if changed:
         return f"{answer} with all heads becomes {' and '.join(changed)}"
     shares = ", ".join(
         f"{percent(float(reading.probabilities[full.answer]), 0)} with {name}" for name, reading in models.items()
     )
-    return f"The prediction stays {answer}: {shares}"
+    return f"The {prediction} stays {answer}: {shares}"
 
 
 def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
@@ -252,7 +266,8 @@ def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> Non
     display.show(
         figures.looked_at_figure(full, kept, dark=display.is_dark()),
         title=f"The {mask.count} kept heads attend most to “{kept.tokens[best][:24]}” "
-        f"({percent(float(kept.attention[best]))}); {percent(special, 0)} goes to special tokens",
+        f"({percent(float(kept.attention[best]))})"
+        + (f"; {percent(special, 0)} goes to special tokens" if kept.special.any() else ""),
         help="The share of attention on each word, averaged over heads and query tokens. Bars: the kept heads in the "
         "pruned model. Circles: all heads in the full model. Special tokens such as [CLS] and [SEP] get the rest; the "
         f"table lists all tokens.{some}",
@@ -268,8 +283,10 @@ def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> Non
 
 
 def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> None:
-    classes, total = explorer.bench.evaluation.classes, explorer.card.layers * explorer.card.heads
-    answer, steady = f"“{classes[full.answer]}”", curve.steady_down_to(full.answer)
+    total, names = explorer.card.layers * explorer.card.heads, curve.words or full.words
+    classes = explorer.bench.evaluation.classes if curve.words is None else tuple(curve.words.values())
+    known = dict(enumerate(classes)) if names is None else {**(full.words or {}), **names}
+    answer, steady = f"“{known[full.answer]}”", curve.steady_down_to(full.answer)
     if steady == curve.budgets[0]:
         title = f"The prediction is {answer} at every budget"
     elif steady is None:
@@ -279,7 +296,8 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
     display.show(
         figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=display.is_dark()),
         title=title,
-        help=f"The probability of each class for this text at {len(curve.budgets)} measured budgets, as pruned. The "
+        help=f"The probability of each {'class' if names is None else 'next token'} for this text at "
+        f"{len(curve.budgets)} measured budgets, as pruned. The "
         "dashed line is the budget on the board.",
         name="own-text-budgets",
         data={

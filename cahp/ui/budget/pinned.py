@@ -189,4 +189,5 @@ def draw_texts(explorer: Explorer) -> None:
         correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
     st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")
     if differ:
-        show_texts(comparison.table(texts, "A says", "B says"))
+        names = ("A", "B") if texts.in_windows else ("A says", "B says")
+        show_texts(comparison.table(texts, *names))

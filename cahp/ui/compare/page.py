@@ -53,6 +53,11 @@ def draw(explorer: Explorer) -> None:
         return
     choice = draw_choice(explorer, available)
     shown = choice.comparison.results
+    if not any(one.comparison.document.model.sha256 == explorer.card.sha256 for one in available.values()):
+        st.info(
+            f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one below, or read this "
+            "one of another model."
+        )
     model, data = shown.document.model.id, shown.document.data.id
     with st.expander("Measure your own comparison", expanded=own.is_active(explorer), key="compare-own-panel"):
         own.draw(explorer, keep)

@@ -103,7 +103,12 @@ def _report(
 
 
 def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
-    """Ask whether the report may contain texts of the data, which may be confidential, and return three of them."""
+    """Ask whether the report may contain texts of the data, which may be confidential, and return three of them.
+
+    Windows of a language model are parts of documents, and stay in the session.
+    """
+    if explorer.card.predicts_tokens:
+        return []
     if not st.checkbox(
         "Include three texts whose prediction changed",
         key="export-examples",

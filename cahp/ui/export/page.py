@@ -178,4 +178,4 @@ def _draw_outcome_curves(explorer: Explorer) -> None:
             },
         )
     if not curves:
-        st.caption("Accuracy, KL divergence and agreement by budget appear here once the Budget page measured them.")
+        st.caption("Outcomes by budget appear here once the Budget page measured them.")

@@ -145,6 +145,8 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     explorer.recover = _parse_recovery(fields.get("recover"))
     if "mask" in fields:
         explorer.board.set_mask(mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads))
+    elif "budget" not in fields and "goal" not in fields:
+        explorer.board.set_budget(explorer.start_budget)
     elif fields.get("budget", "auto") != "auto":
         budget, table = _parse_number("budget", fields["budget"]), explorer.table()
         if table is not None:

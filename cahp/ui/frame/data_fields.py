@@ -129,7 +129,7 @@ def _paste() -> Upload | None:
         key="source-pasted",
         height=200,
         persist_state="session",
-        help="Heads are chosen on 70 % of the paragraphs and evaluated on others. Without labels, the model's own "
+        help="Heads are chosen on 70 % of the paragraphs and evaluated on others. Without labels, a classifier's own "
         "predictions serve as classes, and agreement and KL divergence replace accuracy.",
     )
     st.caption("The text stays in this session: it is not stored on disk, logged, or put into a link.")
@@ -275,6 +275,9 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
         st.caption(plain(notice))
     check_texts(dataset, card)
     preview_prompt(card, next(iter(dataset.splits.values())).inputs[0])
+    if card.predicts_tokens:
+        st.caption("The texts are joined and cut into windows of tokens. Labels are not read.")
+        return settings
     if not dataset.labelled:
         st.caption("No labels: the model's own predictions serve as classes, and accuracy is not measured.")
         return settings

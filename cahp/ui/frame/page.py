@@ -21,7 +21,7 @@ from cahp.bundled import Bundle
 from cahp.run.document import machine
 from cahp.ui.frame import address, source_dialog
 from cahp.ui.frame.running import follow, run_button
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import describe_units, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.opening import Source, is_loaded
@@ -253,9 +253,8 @@ def _sidebar(explorer: Explorer) -> None:
     card, bench, run = explorer.card, explorer.bench, explorer.results.run
     with st.container(key="source", gap="small"):
         st.markdown(f"**{plain(card.id)}** on **{plain(bench.dataset.id)}**")
-        st.caption(
-            f"{card.layers} layers × {card.heads} heads = {card.layers * card.heads} · {len(card.labels)} classes"
-        )
+        answers = "predicts the next token" if card.predicts_tokens else f"{len(card.labels)} classes"
+        st.caption(f"{card.layers} layers × {describe_units(card)} = {card.layers * card.heads} · {answers}")
         if card.prompt is not None:
             st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.change_button(explorer)
@@ -279,22 +278,29 @@ def _sidebar(explorer: Explorer) -> None:
 
 
 def _sample_form(explorer: Explorer) -> None:
-    """Draw the form for the number of texts and the device."""
+    """Draw the form for the number of texts, or tokens, and the device."""
     settings = explorer.settings
     with st.expander("Sample and device", key="sample"):
         st.caption(
-            f"Heads are chosen on {len(explorer.bench.calibration):,} texts and evaluated on "
-            f"{len(explorer.bench.evaluation):,} others."
+            f"Heads are chosen on {explorer.bench.calibration.measured} and evaluated on "
+            f"{explorer.bench.evaluation.count:,} others."
         )
+        sizes: tuple[tuple[str, str, int], ...] = (
+            ("limit", "Calibration texts, at most", settings.limit or 2000),
+            ("eval_limit", "Evaluation texts, at most", settings.eval_limit or 1000),
+        )
+        if explorer.card.predicts_tokens:
+            sizes = (
+                ("tokens", "Calibration tokens", settings.tokens),
+                ("eval_tokens", "Evaluation tokens", settings.eval_tokens),
+            )
+        smallest, step = (settings.window, settings.window) if explorer.card.predicts_tokens else (20, 100)
         with st.form("sample-form", border=False):
             limits = {
                 name: st.number_input(
-                    f"{label} texts, at most", 20, 100_000, value, step=100, key=f"{name.replace('_', '-')}-{value}"
+                    label, smallest, 100_000, value, step=step, key=f"{name.replace('_', '-')}-{value}"
                 )
-                for name, label, value in (
-                    ("limit", "Calibration", settings.limit or 2000),
-                    ("eval_limit", "Evaluation", settings.eval_limit or 1000),
-                )
+                for name, label, value in sizes
             }
             devices = ["auto", "cpu", "cuda", "mps"]
             device = st.selectbox(

@@ -12,6 +12,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import RUN, SPEED, Kind, pass_seconds, run_seconds
+from cahp.values import CahpError
 from cahp.words import duration
 
 S = TypeVar("S")
@@ -46,8 +47,8 @@ def need_run(explorer: Explorer) -> None:
         card, bench = explorer.card, explorer.bench
         st.markdown(
             f"A run records the attention of each of the {card.layers * card.heads} heads on "
-            f"{len(bench.calibration):,} texts, groups heads that attend alike, and evaluates the kept ones on "
-            f"{len(bench.evaluation):,} other texts."
+            f"{bench.calibration.measured}, groups heads that attend alike, and evaluates the kept ones on "
+            f"{bench.evaluation.count:,} others."
         )
         job = explorer.work.job(RUN)
         if job is not None and not job.ended:
@@ -143,6 +144,14 @@ def offer_again(
         st.rerun()
 
 
+def _is_kept(kept: Callable[[], bool]) -> bool:
+    try:
+        return kept()
+    except CahpError:
+        # The work itself tells what is missing.
+        return False
+
+
 def measure(
     explorer: Explorer,
     kind: Kind[S, T],
@@ -163,7 +172,7 @@ def measure(
     job = explorer.work.job(kind, subject)
     if job is None:
         seconds = pass_seconds(explorer.bench, evaluation=min(1.0, texts / len(explorer.bench.evaluation)))
-        ask = seconds > _UNASKED_S and not kept()
+        ask = seconds > _UNASKED_S and not _is_kept(kept)
         if ask and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}"):
             return None
         job = explorer.work.start(kind, subject)

@@ -19,11 +19,11 @@ from cahp.ui.frame import data_fields
 from cahp.ui.frame.address import OPENING, WISH, Wish
 from cahp.ui.frame.data_fields import dialog_state
 from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import describe_units, plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.opening import Source, Upload, permitted
+from cahp.ui.session.opening import Source, Upload, builtin_card, permitted
 from cahp.values import CahpError, Progress
 from cahp.words import duration, size_of
 
@@ -140,12 +140,16 @@ def choose(explorer: Explorer) -> None:
     """Draw the dialog: choose a model and data, check them, and open them."""
     if dialog_state().failure is not None:
         problem(dialog_state().failure)
-    fields: dict[str, Any] = {"limit": explorer.settings.limit, "eval_limit": explorer.settings.eval_limit}
+    kept = ("limit", "eval_limit", "window", "tokens", "eval_tokens")
+    fields: dict[str, Any] = {field: getattr(explorer.settings, field) for field in kept}
     try:
         name = _choose_model()
         card = _describe_model(name) if name else None
         if card is None:
             return
+        longest = None if card.cache is None else card.cache.positions
+        if card.predicts_tokens and longest is not None:
+            fields["window"] = min(fields["window"], longest)
         if card.prompt is not None:
             fields |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
         chosen = data_fields.draw(card, replace(bundled.SETTINGS, model=name, **fields))
@@ -190,10 +194,13 @@ def _describe_model(name: str) -> ModelCard | None:
     online = "/" in name and not is_there(expanded(Path(name)), Path.exists)
     # The first look at a GGUF file takes seconds.
     with st.spinner("Reading the model's description…"):
-        card = data_fields.look_up_on_hub("model", name, models.preview) if online else models.preview(name)
+        if online:
+            card = data_fields.look_up_on_hub("model", name, models.preview)
+        else:
+            card = builtin_card(name) if name in models.BUILTINS else models.preview(name)
     if card is None:
         return None
-    if not card.labels and card.language is not None:
+    if not card.labels and card.language is not None and (card.language != "causal" or _is_prompted(card)):
         st.caption(
             f"A {card.language} language model without a classification head. Give it a prompt, and one answer word "
             "for each class."
@@ -211,11 +218,36 @@ def _describe_model(name: str) -> ModelCard | None:
             return None
         card = add_prompt(card, models.make_prompt(template, data.parse_answers(answers)))
         data_fields.preview_prompt(card)
-    if not card.labels:
+    if not card.labels and not card.predicts_tokens:
         raise CahpError(f"{explain_missing_classes(card, card.id)}, and open that folder")
+    answers = f"classes {plain(', '.join(card.labels)[:200])}" if card.labels else "predicts the next token"
     st.caption(
-        f"{card.family.upper()}, supported · {card.layers} layers × {card.heads} heads · classes "
-        f"{plain(', '.join(card.labels)[:200])} · a default run takes about "
-        f"{duration(default_seconds(card))} here"
+        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {answers} · a default run "
+        f"takes about {duration(default_seconds(card))} here"
     )
     return card
+
+
+def _is_prompted(card: ModelCard) -> bool:
+    """Draw the choice of what a causal language model is measured on; return whether it answers a prompt."""
+    tokens, prompt = "Measured on next tokens", "Answers a prompt"
+    chosen = st.segmented_control(
+        "This language model is", [tokens, prompt], default=tokens, required=True, key="source-answers"
+    )
+    if chosen == tokens:
+        st.caption(
+            "Any text serves as data, without labels. KL divergence, agreement and perplexity are measured at each "
+            "token of windows of text."
+        )
+    return bool(chosen == prompt)
+
+
+def draw_builtins(explorer: Explorer, *, labelled: bool = False) -> None:
+    """Draw a button for each bundled run that is not on screen; ``labelled``: of a classifier only."""
+    for name, settings in bundled.RUNS.items():
+        bundle = bundled.read_run(name)
+        if bundle is None or name == explorer.card.id or (labelled and not bundle.document.data.labelled):
+            continue
+        kind = "language model" if models.BUILTINS[name].adapter is None else "classifier"
+        if st.button(f"Open the {kind} {name}", key=f"open-{name}", help=models.BUILTINS[name].description):
+            _open(explorer, settings, None)

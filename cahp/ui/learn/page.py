@@ -16,6 +16,7 @@ from cahp.studies.lessons import Step, Subject
 from cahp.ui.frame import address
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import follow, need_run
+from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.learn import teaching
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
@@ -93,10 +94,14 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     st.title("Learn in six guesses")
     if not explorer.bench.dataset.labelled:
-        st.info(
-            "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in the "
-            "sidebar."
-        )
+        if explorer.card.predicts_tokens:
+            st.info("The guesses are about the accuracy of a classifier, and this model predicts the next token.")
+        else:
+            st.info(
+                "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in "
+                "the sidebar."
+            )
+        draw_builtins(explorer, labelled=True)
         return
     clusters = explorer.clusters
     # Always the heads that CAHP suggests, whatever is on the board: the steps explain the method.

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import streamlit as st
 
+from cahp.cards import ModelCard
 from cahp.files import csv_text
 from cahp.outcomes import main_outcome
 from cahp.run.recovered import RecoveryStep
@@ -42,6 +43,21 @@ def problem(error: object) -> None:
     sentence = str(error).strip()
     end = "" if sentence.endswith((".", "!", "?")) else "."
     st.error(plain(capital(sentence) + end))
+
+
+def describe_units(card: ModelCard) -> str:
+    """Return how many parts of a layer can be pruned: heads, or groups of heads that share keys and values."""
+    return f"{card.heads} heads" if card.group == 1 else f"{card.heads} groups of {card.group} heads"
+
+
+def square(card: ModelCard) -> str:
+    """Return what a square of a board stands for."""
+    return "one attention head" if card.group == 1 else f"a group of {card.group} heads that share keys and values"
+
+
+def alike(card: ModelCard) -> str:
+    """Return what the heads of a cluster have in common."""
+    return "attend in a similar way" if card.predicts_tokens else "separate the classes in a similar way"
 
 
 def is_dark() -> bool:

@@ -71,7 +71,7 @@ class Explorer:
         self.source = source
         self.results = Results.load(source.bench)
         self.work = Work(session_id)
-        self.board = Board(self.choices)
+        self.board = Board(self.choices, self.start_budget)
         #: The recovery of the pruned model on the board.
         self.recover = NONE.name
         #: A pruned model to compare with the board, if one is pinned.
@@ -97,6 +97,11 @@ class Explorer:
     def bench(self) -> Bench:
         """The model with its data, matched and sampled; the weights are loaded when a stage needs them."""
         return self.source.bench
+
+    @property
+    def start_budget(self) -> int | None:
+        """The budget that the board begins with: that of the settings if it is a number (None: the suggested one)."""
+        return int(self.settings.budget) if self.settings.budget.isdecimal() else None
 
     def change(self, **changes: Any) -> None:
         """Change settings; results that do not depend on the change are kept."""

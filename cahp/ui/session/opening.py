@@ -12,7 +12,7 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp import access, data, models
+from cahp import access, bundled, data, models
 from cahp.cards import ModelCard
 from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
@@ -20,6 +20,7 @@ from cahp.files import scratch
 from cahp.run.bench import Bench, data_name, load_data, open_bench
 from cahp.run.settings import Settings, identify_model
 from cahp.ui.session import jobs
+from cahp.ui.session.shipped import shipped_card, shipped_dataset
 from cahp.values import DataError, digest
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ _builtin_lock = threading.Lock()
 
 @cache
 def _builtin_card(name: str) -> ModelCard:
-    return models.identify(name)
+    # A bundled language model is shown at once: reading its files takes seconds, and they need not be installed.
+    return shipped_card(name) or models.identify(name)
 
 
 @cache
@@ -68,10 +70,19 @@ def _builtin_texts() -> data.Dataset:
 
 
 def _card(settings: Settings) -> ModelCard:
-    if settings.model not in models.BUILTINS or settings.prompt is not None:
+    if settings.model not in models.BUILTINS or settings.prompt is not None or settings.dtype != "float32":
         return identify_model(settings)
+    return builtin_card(settings.model)
+
+
+def builtin_card(name: str) -> ModelCard:
+    """Return the card of a built-in model.
+
+    Raises:
+        ModelError: If the model is neither bundled nor installed.
+    """
     with _builtin_lock:
-        return _builtin_card(settings.model)
+        return _builtin_card(name)
 
 
 #: Files of one upload: train, validation and test, and some more to choose from.
@@ -144,7 +155,9 @@ class Source:
             CahpError: If they cannot be used together, or access is not permitted.
         """
         settings = permitted(settings, upload)
-        card = _card(settings)
+        card, bundle = _card(settings), bundled.read_run(settings.model)
+        if bundle is not None and upload is None and settings.budget == "auto":
+            settings = replace(settings, budget=bundle.document.settings.budget)
         if upload is not None:
             # As a command names them that is run beside the files.
             settings = replace(settings, data=upload.name if len(upload.files) == 1 else ".")
@@ -173,4 +186,5 @@ def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
     Raises:
         CahpError: If the model does not fit these data.
     """
-    return open_bench(settings, card=card, dataset=raw, load=shared_model, progress=jobs.relay)
+    windows = shipped_dataset(settings, card, raw) if card.predicts_tokens else None
+    return open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)

@@ -82,8 +82,8 @@ class Results:
         cached = read_run(bench)
         if cached is not None:
             return cls(cached.document, cached.arrays)
-        shipped, settings = bundled.read_run(), bench.settings
-        builtin = models.BUILTINS.get(settings.model)
+        settings = bench.settings
+        builtin, shipped = models.BUILTINS.get(settings.model), bundled.read_run(settings.model)
         if shipped is None or builtin is None or settings.data not in (None, builtin.data):
             return cls()
         run = shipped.document
@@ -119,9 +119,10 @@ class Results:
                 listener=lambda mask, measured: self.add(mask, recover, measured),
                 timed=self.run is None or self.run.kv_cache is None,
             )
-            if self.bundle is not None and self.ships_table(settings, recover):
-                table.fill_from(self.bundle.rows)
-                budgets = map(int, self.bundle.rows["outcomes"])
+            rows = None if self.bundle is None else self.bundle.tables.get(recover)
+            if rows is not None and self.ships_table(settings, recover):
+                table.fill_from(rows)
+                budgets = map(int, rows["outcomes"])
                 self._shipped.update((table.selection(budget).mask.sha256, recover) for budget in budgets)
             if self.run is not None:
                 enter_full(table, self.run)
@@ -131,8 +132,11 @@ class Results:
     def ships_table(self, settings: Settings, recover: str = "none") -> bool:
         """Return whether the table of these ``settings`` begins with the rows that ship with the package."""
         names = ("salience", "min_per_layer", "representative")
-        same = all(getattr(settings, name) == getattr(bundled.SETTINGS, name) for name in names)
-        return self.bundle is not None and same and recover == self.bundle.rows["recover"]
+        bundle = self.bundle
+        same = bundle is not None and all(
+            getattr(settings, name) == getattr(bundle.document.settings, name) for name in names
+        )
+        return bundle is not None and same and recover in bundle.tables
 
     # Figures -------------------------------------------------------------------------------------------------
 

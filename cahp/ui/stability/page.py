@@ -160,7 +160,10 @@ def _compute(
 
 
 def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
-    read, compute = f"{len(explorer.bench.calibration):,} calibration texts", f"{resamples} projections and clusterings"
+    read, compute = (
+        f"calibration sample ({explorer.bench.calibration.measured})",
+        f"{resamples} projections and clusterings",
+    )
     costs = {
         "degree": f"Reads the {read} once.",
         "seed": f"Computes {compute}, without reading a text again after a run on this machine.",
@@ -261,7 +264,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
         lambda progress: measure_choices(bench, result, progress=progress),
         key="stability-choices",
         button="Evaluate each choice",
-        cost=f"Evaluates {len(result.found)} choices, without recovery, on {len(bench.evaluation):,} texts: about "
+        cost=f"Evaluates {len(result.found)} choices, without recovery, on {bench.evaluation.measured}: about "
         f"{duration(seconds)}. Results are stored on this machine and reused.",
         main=False,
     )
@@ -271,7 +274,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     places = result.values[result.keep.any(axis=(1, 2))].tolist()
     display.show(
         divergence_figure(places, divergences, column, dark=display.is_dark()),
-        title=describe_choices(divergences),
+        title=describe_choices(divergences, "documents" if bench.card.predicts_tokens else "texts"),
         help="Each point is the KL divergence from the full model where only the heads of one resample are kept, "
         "without recovery, with its 95 % interval over texts. Different choices that cost alike are equally good.",
         name=f"choices-{result.axis}",
@@ -282,13 +285,13 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     )
 
 
-def describe_choices(divergences: list[Estimate]) -> str:
+def describe_choices(divergences: list[Estimate], noun: str = "texts") -> str:
     """Return the range of the KL divergences of choices, each measured on the same texts."""
     best, worst = (pick(divergences, key=lambda one: one.value) for pick in (min, max))
     alike = "their intervals overlap" if worst.low <= best.high else "their intervals do not overlap"
     return (
         f"{len(divergences)} choices cost {best.text} ({best.span}) to {worst.text} nats ({worst.span}): {alike}, "
-        f"n = {best.n:,} texts"
+        f"n = {best.n:,} {noun}"
     )
 
 

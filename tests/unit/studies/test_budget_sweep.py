@@ -282,7 +282,7 @@ def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundled.Bu
 
 def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundled.Bundle) -> None:
     filled = BudgetTable(shipped.evidence().selections(bundled.SETTINGS))
-    filled.fill_from(shipped.rows)
+    filled.fill_from(shipped.tables["none"])
     assert filled.missing() is None
     assert filled.measured() == (67, 67)
     assert filled.full is not None

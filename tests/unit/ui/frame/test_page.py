@@ -33,7 +33,7 @@ def test_the_bundled_run_and_the_rows_of_its_table_were_measured_elsewhere(explo
     assert bundle is not None
     said = f"Bundled result, measured on {bundle.made['machine']}, {bundle.made['date']}."
     assert provenance(explorer, "none", "refit") == said
-    for budget in map(int, bundle.rows["outcomes"]):
+    for budget in map(int, bundle.tables["none"]["outcomes"]):
         explorer.board.set_budget(budget)
         assert provenance(explorer, "none") == said
     explorer.board.set_mask(HeadMask.full(explorer.card.layers, explorer.card.heads))

