@@ -177,6 +177,8 @@ class WindowProtocol:
         return "documents" if n == self.documents else "windows"
 
 
+#: Random tokens on which the loss on repeated tokens is measured, beside the evaluation tokens.
+COPY_TOKENS = 512
 #: The label of every text where there are no labels.
 NO_LABEL = -1
 

@@ -14,7 +14,10 @@ from cahp import models
 from cahp.cards import ModelCard
 from cahp.costs import CONTEXTS
 from cahp.exports import formats
-from cahp.values import CahpError, HeadMask
+from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
+from cahp.run.continuation import TOKENS
+from cahp.run.settings import Settings
+from cahp.values import COPY_TOKENS, CahpError, HeadMask
 
 #: Texts of the default run: calibration, and evaluation of the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000
@@ -25,6 +28,11 @@ _GRADIENTS = 1.25
 _TIMED = 70 * 8 * 2 * _TOKENS
 #: Of a causal language model: 8 passes each, of the shortest context.
 _GENERATED = 2 * 8 * min(CONTEXTS)
+#: Passes of a language model's calibration tokens to choose its heads, with gradients, and of its head; passes of its
+#: head for each evaluation token before anything is pruned, of which three prepare the comparison of other models.
+_CHOOSING, _CHOOSING_HEAD, _COMPARING_HEAD = 2.0, 4.0, 4.0
+#: Tokens that take as long as a step of generation, which reads all weights for one token.
+_STEP_TOKENS = 16
 #: Tokens of the self-test: a pass of some short texts, and more for each head of a layer.
 _PROOF_TOKENS, _PROOF_TOKENS_PER_HEAD = 300, 12
 #: Seconds to start, to read the data, and to project and cluster the heads; bytes of weights that are read, hashed and
@@ -75,6 +83,7 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "attention_weights": card.attention_weights,
         "memory_bytes": None if size is None else _memory(card, size),
         "expected_s": default_seconds(card),
+        "expected_refit_s": default_seconds(card, recover=QUICK.name) if card.predicts_tokens else None,
         "pruned_before": card.kept is not None,
         "notes": [
             *card.notes,
@@ -124,16 +133,38 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     return _GRADIENTS * tokens * operations / _speed()
 
 
-def default_seconds(card: ModelCard) -> float:
+def default_seconds(card: ModelCard, *, recover: str = NONE.name) -> float:
     """Seconds of the default run on this machine, from the start of the command to its end.
+
+    Of a model that is measured on windows of tokens, they include a recovery in closed form.
 
     Raises:
         ModelError: If the configuration describes no network.
     """
+    if card.predicts_tokens:
+        return _window_seconds(card, RECOVERIES[recover])
     timed = _TIMED if card.cache is None else _GENERATED
     without_gradients = timed + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
     return _START_S + reading + estimate_seconds(card, tokens=_TEXTS * _TOKENS + without_gradients / _GRADIENTS)
+
+
+def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
+    """Seconds of the default run of a model that is measured on the next tokens of windows."""
+    from cahp.models import sketch
+
+    calibration, window = Settings.tokens, Settings.window
+    evaluation = Settings.eval_tokens + COPY_TOKENS
+    pruned = 1 if recovery is NONE else 2
+    body = _CHOOSING * calibration + (1 + pruned) * evaluation
+    head = _CHOOSING_HEAD * calibration + (_COMPARING_HEAD + pruned) * evaluation
+    body += window * recovery.passes(calibration // window, can_refit=card.no_refit is None)
+    # The proof of the mask, the timing, and the text that each model continues.
+    body += 2 * window + _GENERATED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
+    body += (1 + pruned) * TOKENS * _STEP_TOKENS
+    reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
+    work = body * sketch.operations(card) + head * sketch.head_operations(card)
+    return _START_S + reading + work / _speed()
 
 
 @cache

@@ -136,26 +136,47 @@ def operations(card: ModelCard) -> float:
     """
     details = card.details or {}
     passes = details.get("passes") or card.layers
-    weights = _count_multiplied(card.id, card.folder, card.labels or None, output_head(card), details.get("bytes") or 0)
+    weights, _ = _count_multiplied(card)
     return 2 * weights * passes / card.layers + 4 * passes * card.heads * card.head_size * 32
 
 
+def head_operations(card: ModelCard) -> float:
+    """Floating-point operations of a language model's head per token: two for each weight.
+
+    Raises:
+        ModelError: If the configuration describes no network.
+    """
+    return 2 * _count_multiplied(card)[1]
+
+
+def _count_multiplied(card: ModelCard) -> tuple[float, int]:
+    weight_bytes = (card.details or {}).get("bytes") or 0
+    return _count_weights(card.id, card.folder, card.labels or None, output_head(card), weight_bytes)
+
+
 @lru_cache(maxsize=16)
-def _count_multiplied(name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int) -> float:
-    """The number of weights that the hidden states of a token are multiplied with, which excludes embeddings."""
+def _count_weights(
+    name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int
+) -> tuple[float, int]:
+    """The number of weights that the hidden states of a token are multiplied with, and those of its vocabulary.
+
+    The first excludes embeddings and the head.
+    """
     network = sketch_network(name, folder, labels, head, weight_bytes=weight_bytes)
     names = ("num_local_experts", "num_experts", "n_routed_experts")
     experts = next((count for key in names if (count := getattr(network.config, key, None))), None)
     chosen = getattr(network.config, "num_experts_per_tok", None)
     # Weights of experts have three dimensions, and a token is multiplied with those of a few experts.
     share = chosen / experts if experts and chosen else 1.0
-    return math.fsum(
+    out = network.get_output_embeddings()
+    body = math.fsum(
         math.prod(weight.shape) * (share if weight.ndim == 3 else 1)
         for module in network.base_model.modules()
         if not isinstance(module, nn.Embedding)
         for weight in module.parameters(recurse=False)
         if weight.ndim > 1
     )
+    return body, 0 if out is None else out.weight.numel()
 
 
 def lost_weights(name: str, weights: list[str], problem: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from cahp.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer
-from cahp.values import NO_LABEL, DataError, Ints, ModelError, Texts, Window
+from cahp.values import COPY_TOKENS, NO_LABEL, DataError, Ints, ModelError, Texts, Window
 
 #: What stands between two documents.
 _BETWEEN = "\n\n"
@@ -21,7 +21,8 @@ _CHARACTERS_PER_TOKEN = 16
 #: Documents that are tokenized at once, to see how many are needed.
 _AT_ONCE = 64
 #: Sequences of random tokens for the loss on repeated tokens, and the length of the part that is repeated.
-_COPIES, _COPIED = 8, 32
+_COPIES = 8
+_COPIED = COPY_TOKENS // (2 * _COPIES)
 
 
 @lru_cache(maxsize=4)

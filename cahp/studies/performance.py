@@ -78,6 +78,7 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
     return {
         "model": model.card.id,
         "texts": len(texts),
+        "windows": bool(texts.windows),
         "rounds": rounds,
         "threads": torch.get_num_threads(),
         "seconds": {name: float(np.median(seconds)) for name, seconds in times.items()},
@@ -92,7 +93,7 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
 def words(results: Mapping[str, Any]) -> Iterator[str]:
     """A benchmark as a person reads it."""
     how = f"{results['threads']} threads, median of {results['rounds']} rounds in turn"
-    yield f"{results['model']}, {results['texts']} texts, {how}"
+    yield f"{results['model']}, {results['texts']} {'windows' if results.get('windows') else 'texts'}, {how}"
     load = "" if results["load"] is None else f"; load {number(results['load'], 2)} before"
     yield f"on {results['device']}{load}"
     for name, title in {"forward": "forward pass", "signatures": "signatures", "selection": "whole selection"}.items():

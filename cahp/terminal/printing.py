@@ -345,7 +345,10 @@ def preflight_lines(document: Document) -> Iterator[str]:
     if document["memory_bytes"]:
         yield f"  memory    about {document['memory_bytes'] / 2**30:.1f} GiB for the default run"
     if document["expected_s"]:
-        yield f"  time      about {duration(document['expected_s'])} for the default run on this machine's processor"
+        refitted = document["expected_refit_s"]
+        more = "" if refitted is None else f" ({duration(refitted)} with --recover refit)"
+        took = duration(document["expected_s"])
+        yield f"  time      about {took} for the default run on this machine's processor{more}"
     if document["pruned_before"]:
         yield "  pruned    already: it can be evaluated, and its heads cannot be pruned again"
     else:

@@ -15,7 +15,7 @@ from cahp import models
 from cahp.api import preflight
 from cahp.cards import ModelCard
 from cahp.models.description import describe_config
-from cahp.models.sketch import operations
+from cahp.models.sketch import head_operations, operations
 from cahp.stages.latency import flops
 from cahp.terminal.printing import preflight_lines
 from cahp.values import ModelError
@@ -133,6 +133,25 @@ def test_time_grows_with_operations_and_tokens(monkeypatch: pytest.MonkeyPatch) 
     minilm = models.identify("minilm")
     assert preflight.estimate_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
     assert preflight.default_seconds(minilm) > preflight.estimate_seconds(minilm, tokens=4000 * 32)
+
+
+def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "_speed", lambda: 1e9)
+    cards = []
+    for words in (1_000, 100_000):
+        config = AutoConfig.for_model("llama", vocab_size=words, architectures=["LlamaForCausalLM"], **BILLION)
+        config.save_pretrained(tmp_path / str(words))
+        cards.append(describe_config(str(words), tmp_path / str(words)))
+    small, large = cards
+    assert small.predicts_tokens
+    assert [head_operations(card) for card in cards] == [2 * 2048 * 1_000, 2 * 2048 * 100_000]
+    assert operations(small) == operations(large)
+    # Choosing the heads takes four passes of the head on 8,192 tokens, evaluating two models five on 4,096 and 512.
+    more = preflight.default_seconds(large) - preflight.default_seconds(small)
+    assert more == pytest.approx(2 * 2048 * 99_000 * (4 * 8192 + 5 * 4608) / 1e9)
+    assert preflight.default_seconds(small, recover="refit") > 1.3 * preflight.default_seconds(small)
 
 
 def test_the_speed_of_this_machine_is_that_of_a_machine() -> None:
