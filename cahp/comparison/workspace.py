@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 
+#: Removing each head of a language model alone may take this part of the time of all masks.
+_CRITICALITY = 0.25
+
+
 class Workspace:
     """What all methods of a comparison share: one model, one data set, the same evaluation texts, a bench per seed.
 
@@ -73,13 +77,13 @@ class Workspace:
     def criticality_texts(self) -> Texts | None:
         """The evaluation texts on which heads are removed one by one; None: on too few to measure it.
 
-        Windows of a language model are expensive: as many are taken, evenly spread, as cost no more than all masks.
+        Windows of a language model are expensive: as many are taken, evenly spread, as a part of the time allows.
         """
         texts = self.splits["eval"]
         if not texts.windows:
             return texts
         rows = np.array([row for row, window in enumerate(texts.windows) if not window.copying])
-        affordable = int(self._mask_passes / self.removal_passes)
+        affordable = int(_CRITICALITY * self._mask_passes / self.removal_passes)
         if not affordable:
             return None
         places = np.linspace(0, len(rows) - 1, min(len(rows), affordable)).round().astype(np.int64)
@@ -108,12 +112,12 @@ class Workspace:
         """On how many windows the criticality of heads is measured, where these are not all."""
         texts, count = self.criticality_texts, self.splits["eval"].count
         if texts is None:
-            return "the criticality of heads was not measured: it would take longer than all masks."
+            return "the criticality of heads was not measured: it would take too long beside so few masks."
         if len(texts) >= count:
             return None
         return (
             f"the criticality of heads was measured on {len(texts)} of {count} windows: on all it would take longer "
-            "than all masks."
+            "than a quarter of the time of all masks."
         )
 
     @cached_property
