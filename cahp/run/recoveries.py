@@ -219,15 +219,21 @@ class Recoveries:
 
     def _choose_rate(self, mask: HeadMask, schedule: Schedule, rates: Sequence[float], *, refitted: bool) -> float:
         """Return the learning rate with the highest accuracy on held-out texts after one epoch, the first of equals."""
+        parts = (self.card.sha256, self.calibration.sha256, self.inputs_sha256, mask.sha256, refitted, self._seed)
         accuracies = []
         for rate in rates:
-            once = replace(schedule, epochs=1, learning_rate=rate)
-            try:
-                tried = self.finetune(mask, schedule=once, refitted=refitted, keep=False)
-                accuracies.append(tried.epochs[-1]["accuracy"])
-            except CahpError:
-                # It diverged.
-                accuracies.append(0.0)
+            once, store = replace(schedule, epochs=1, learning_rate=rate), self._resources.store
+            name = key("tried rate", 1, *parts, asdict(once), parallel.world())
+            accuracy = store.read(name, lambda entry: float(entry.meta["accuracy"]))
+            if accuracy is None:
+                try:
+                    tried = self.finetune(mask, schedule=once, refitted=refitted, keep=False)
+                    accuracy = float(tried.epochs[-1]["accuracy"])
+                except CahpError:
+                    # It diverged.
+                    accuracy = 0.0
+                store.save(name, meta={"accuracy": accuracy})
+            accuracies.append(accuracy)
         return rates[int(np.argmax(accuracies))]
 
     def distill(
