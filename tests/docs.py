@@ -10,21 +10,29 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from subprocess import run
 from tempfile import TemporaryDirectory
 
 import click
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
-from cahp import cli, methods
+from cahp import bundled, cli, methods
+from cahp.comparison import Comparison
+from cahp.comparison.document import TESTED, Verdict
 from cahp.comparison.presets import LANGUAGE, PRESETS
+from cahp.comparison.sentences import describe_p
+from cahp.comparison.statistics import crossed_mean, tabulate
 from cahp.exports import formats
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
+from cahp.values import Estimate
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -126,6 +134,86 @@ def _outcomes() -> list[str]:
     )
 
 
+@cache
+def _read(comparison: str) -> Comparison:
+    return Comparison.read(bundled.comparisons_folder() / comparison)
+
+
+def _cell(estimate: Estimate) -> str:
+    return f"{estimate.text.removesuffix(' %').removesuffix(' pp')} {estimate.interval}"
+
+
+def _measured(comparison: str) -> list[str]:
+    """The outcomes of a bundled comparison."""
+    results = _read(comparison).results
+    return _table(
+        "recovery | heads | method | KL divergence, nats | agreement, % | accuracy, %",
+        (
+            (*_row(*place), *(_cell(results.means[place[0], place[2], place[1]].outcomes[name]) for name in TESTED))
+            for place in _places(comparison)
+        ),
+    )
+
+
+def _places(comparison: str) -> Iterator[tuple[str, int, str]]:
+    """Return each recovery, budget and method of a comparison."""
+    results = _read(comparison).results
+    for recovery in results.recoveries:
+        for budget in results.budgets_after(recovery):
+            yield from ((recovery, budget, name) for name in results.methods)
+
+
+def _row(recovery: str, budget: int, *method: str) -> tuple[object, ...]:
+    return (f"`{recovery}`", budget, *(f"`{name}`" for name in method))
+
+
+def _against_random(comparison: str) -> list[str]:
+    """By how much CAHP is ahead of random selection in a bundled comparison."""
+    read = _read(comparison)
+    tests = {
+        (name, one.recovery, one.budget): one
+        for name in TESTED
+        for one in read.results_on("eval", name).verdicts
+        if one.method == "random"
+    }
+    return _table(
+        "recovery | heads | KL divergence lower by, nats | agreement higher by, points | accuracy higher by, points",
+        (
+            (*_row(*place), *(_difference(tests[name, *place]) for name in TESTED))
+            for place in dict.fromkeys((recovery, budget) for recovery, budget, _ in _places(comparison))
+        ),
+    )
+
+
+def _difference(test: Verdict) -> str:
+    return f"{_cell(Estimate(test.pp, test.ci95, test.n, test.unit))}, {describe_p(test)}"
+
+
+def _change(comparison: str, recovery: str, budget: int, method: str, outcome: str) -> Estimate:
+    """How a recovery changes an outcome against the refit of the same masks."""
+    read, scale = _read(comparison), 1.0 if outcome == "kl" else 100.0
+    table = tabulate(read.answers["eval"], read.document.full[0].recoveries["none"].row)[outcome] * scale
+    changes: dict[int, list[NDArray[np.float64]]] = {}
+    for cell in read.document.finished:
+        rows = [cell.recoveries[name].row for name in (recovery, "refit") if name in cell.recoveries]
+        if (cell.method, cell.budget.attained) == (method, budget) and len(rows) == 2:
+            changes.setdefault(cell.seed, []).append(table[rows[0]] - table[rows[1]])
+    change = crossed_mean(np.array([np.mean(of_seed, axis=0) for of_seed in changes.values()]))
+    return Estimate(change.mean, (change.low, change.high), table.shape[1], "nats" if outcome == "kl" else "points")
+
+
+def _against_refit(comparison: str) -> list[str]:
+    """What each recovery of a bundled comparison changes against the refit."""
+    return _table(
+        "recovery | heads | method | KL divergence, nats | agreement, points | accuracy, points",
+        (
+            (*_row(*place), *(_cell(_change(comparison, *place, name)) for name in TESTED))
+            for place in _places(comparison)
+            if place[0] != "refit"
+        ),
+    )
+
+
 def type_row(kind: str, model: HeadModel) -> str:
     """Return the row of a model type in the table of types; ``model`` is a loaded model of that type."""
     family, card = model.family, model.card
@@ -163,6 +251,9 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "recoveries": ("assets/docs/recovery.md", _recoveries),
     "methods": ("assets/docs/comparison.md", _methods),
     "presets": ("assets/docs/comparison.md", _presets),
+    "mnli": ("assets/compare/README.md", lambda: _measured("minilm-mnli")),
+    "mnli-random": ("assets/compare/README.md", lambda: _against_random("minilm-mnli")),
+    "recovered": ("assets/docs/recovery.md", lambda: _against_refit("minilm-mnli")),
 }
 
 
