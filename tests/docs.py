@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from cahp import bundled, cli, methods
 from cahp.comparison import Comparison
-from cahp.comparison.document import TESTED, Verdict
+from cahp.comparison.arrays import tabulate
+from cahp.comparison.document import Verdict
 from cahp.comparison.presets import LANGUAGE, PRESETS
 from cahp.comparison.sentences import describe_p
-from cahp.comparison.statistics import crossed_mean, tabulate
+from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
@@ -134,6 +135,10 @@ def _outcomes() -> list[str]:
     )
 
 
+#: The outcomes that tables of comparisons show.
+SHOWN = ("kl", "agreement", "accuracy")
+
+
 @cache
 def _read(comparison: str) -> Comparison:
     return Comparison.read(bundled.comparisons_folder() / comparison)
@@ -149,7 +154,7 @@ def _measured(comparison: str) -> list[str]:
     return _table(
         "recovery | heads | method | KL divergence, nats | agreement, % | accuracy, %",
         (
-            (*_row(*place), *(_cell(results.means[place[0], place[2], place[1]].outcomes[name]) for name in TESTED))
+            (*_row(*place), *(_cell(results.means[place[0], place[2], place[1]].outcomes[name]) for name in SHOWN))
             for place in _places(comparison)
         ),
     )
@@ -172,14 +177,14 @@ def _against_random(comparison: str) -> list[str]:
     read = _read(comparison)
     tests = {
         (name, one.recovery, one.budget): one
-        for name in TESTED
+        for name in SHOWN
         for one in read.results_on("eval", name).verdicts
         if one.method == "random"
     }
     return _table(
         "recovery | heads | KL divergence lower by, nats | agreement higher by, points | accuracy higher by, points",
         (
-            (*_row(*place), *(_difference(tests[name, *place]) for name in TESTED))
+            (*_row(*place), *(_difference(tests[name, *place]) for name in SHOWN))
             for place in dict.fromkeys((recovery, budget) for recovery, budget, _ in _places(comparison))
         ),
     )
@@ -192,7 +197,7 @@ def _difference(test: Verdict) -> str:
 def _change(comparison: str, recovery: str, budget: int, method: str, outcome: str) -> Estimate:
     """How a recovery changes an outcome against the refit of the same masks."""
     read, scale = _read(comparison), 1.0 if outcome == "kl" else 100.0
-    table = tabulate(read.answers["eval"], read.document.full[0].recoveries["none"].row)[outcome] * scale
+    table = tabulate(read.answers["eval"], read.document.full[0].recoveries["none"].row)[outcome].values * scale
     changes: dict[int, list[NDArray[np.float64]]] = {}
     for cell in read.document.finished:
         rows = [cell.recoveries[name].row for name in (recovery, "refit") if name in cell.recoveries]
@@ -207,7 +212,7 @@ def _against_refit(comparison: str) -> list[str]:
     return _table(
         "recovery | heads | method | KL divergence, nats | agreement, points | accuracy, points",
         (
-            (*_row(*place), *(_cell(_change(comparison, *place, name)) for name in TESTED))
+            (*_row(*place), *(_cell(_change(comparison, *place, name)) for name in SHOWN))
             for place in _places(comparison)
             if place[0] != "refit"
         ),

@@ -167,9 +167,7 @@ class Plan:
             row = RECOVERIES[recovery]
             budgets = self.distilled_budgets if row.imitates else self.finetuned_budgets
             trained = (budgets is None or budget in budgets) and (self.trained is None or name in self.trained)
-            # A layer without heads cannot be cut and recovered.
-            recovered = (not draw or draw < per_seed) and split_minimum(name)[1] != 0
-            if recovery == "none" or (recovered and (trained or not row.trains)):
+            if recovery == "none" or ((not draw or draw < per_seed) and (trained or not row.trains)):
                 yield recovery
 
     def as_json(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def test_a_method_without_a_per_layer_minimum_may_empty_a_layer_in_the_same_comp
     names = ("counted", "counted-min-0")
     found = compare(plan(settings, *names, budgets=("4",), seeds=(42,), recoveries=("refit",)), store=store)
     assert kept(found) == [{"0": [0, 1], "1": [0], "2": [0]}, {"0": [0, 1, 2, 3], "1": [], "2": []}]
-    assert [set(cell["recoveries"]) for cell in written(found)["cells"]] == [{"none", "refit"}, {"none"}]
+    assert [set(cell["recoveries"]) for cell in written(found)["cells"]] == [{"none", "refit"}] * 2
     assert written(found)["methods"]["counted-min-0"]["about"].endswith(" Each layer keeps at least 0.")
     assert set(found.results.methods) == set(names)
 
