@@ -99,6 +99,8 @@ def _find_entries(model: HeadModel) -> dict[int, int | None]:
     found, own = dict[int, int | None](), _own_output(model)
 
     def see(layer: int, output: Any) -> None:
+        if isinstance(output, list):
+            return
         first, *rest = output if isinstance(output, tuple) else (output,)
         projection = model.projection(layer)
         if own is None:
@@ -106,8 +108,10 @@ def _find_entries(model: HeadModel) -> dict[int, int | None]:
         else:
             wanted = first.new_zeros(1) if projection.bias is None else projection.bias
             alone = bool((first - wanted).abs().max() <= 1e-6)
-        # Some layers compute a bias on scores for all later ones.
-        passes = model.family.planes is not None and any(isinstance(one, Tensor) for one in rest)
+        # Some layers compute a bias on scores for all later ones. Where attention is computed by our function, no layer
+        # returns weights.
+        own_bias = model.family.interface or model.family.planes is not None
+        passes = own_bias and any(isinstance(one, Tensor) for one in rest)
         if alone and not passes:
             found[layer] = len(output) if isinstance(output, tuple) else None
 

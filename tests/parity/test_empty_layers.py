@@ -8,6 +8,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+import zoo
 
 import cahp
 from cahp import models
@@ -110,9 +111,10 @@ def test_a_generating_model_with_an_empty_layer_is_loaded_elsewhere(tmp_path: Pa
     assert made == continue_greedily(pruned, [2, 5, 6, 7], 4)[: len(made)]
 
 
-def test_attention_that_adds_what_it_read_cannot_be_left_out(tmp_path: Path) -> None:
-    """ALBERT's attention holds the residual, too."""
-    model = load(tmp_path, "albert", language=False)
+@pytest.mark.parametrize("kind", ["albert", "t5"])
+def test_attention_that_does_more_cannot_be_left_out(tmp_path: Path, kind: str) -> None:
+    """ALBERT's holds the residual, too, and T5's first one computes a bias for all layers."""
+    model = models.load(str(zoo.save(tmp_path, kind)), device="cpu")
     mask = first_empty(model)
     assert not can_cut(model, mask)
     with pytest.raises(MaskError, match="cannot do without the attention of a layer"):
