@@ -153,7 +153,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             "refit-finetune",
             result="refitted and fine-tuned",
             noun="refit and fine-tuning",
-            choice="Refit, then fine-tune with labels, at a learning rate that held-out texts choose",
+            choice="Refit, then fine-tune: with labels, at a learning rate that held-out texts choose",
             card="; it was then refitted, and fine-tuned with labels at a learning rate that held-out texts chose",
             solves=True,
             needs_labels=True,

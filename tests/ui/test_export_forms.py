@@ -48,6 +48,7 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
         "Refit",
         "Distil",
         "Fine-tune",
+        "Refit, then fine-tune",
     ]
     assert offered.value == "distill"
     assert any("unless it was distilled before" in caption.value for caption in app.caption)

@@ -208,6 +208,16 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
     assert found is not None
     assert found.answers == answers
     assert (found.subject, found.made["date"]) == ("abc", "2026-01-31")
+    # Some of them are measured again, and the timing keeps its machine and day.
+    read = bundled.read_lessons.__wrapped__
+    changed = replace(answers["random"], value=5.0)
+    monkeypatch.setattr(bundled, "read_lessons", lambda: found)
+    monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: changed)
+    bundle.write_lessons(elsewhere, day=date(2027, 1, 1), only=["random"])
+    again = read()
+    assert again is not None
+    assert again.answers == {**answers, "random": changed}
+    assert again.made == found.made
 
 
 # --- the bundled run of a language model
