@@ -120,23 +120,27 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     Raises:
         ModelError: If the configuration describes no network.
     """
+    return _GRADIENTS * tokens * _operations(card)[0] / _speed()
+
+
+def _operations(card: ModelCard) -> tuple[float, float]:
+    """Floating-point operations per token of the layers, and of the head of a language model."""
     if card.id in models.BUILTINS and card.family == "bert":
         # Exact for BERT, and pages need it before torch is loaded.
-        operations = float(2 * 12 * card.layers * card.hidden**2)
-    elif not card.folder:
+        return 2.0 * 12 * card.layers * card.hidden**2, 0.0
+    if not card.folder:
         # A bundled language model, whose files need not be there; its head has the weights of its embeddings.
-        operations = 2.0 * (card.details or {})["parameters"]
-    else:
-        from cahp.models import sketch
+        return 2.0 * (card.details or {})["parameters"], 0.0
 
-        operations = sketch.operations(card)
-    return _GRADIENTS * tokens * operations / _speed()
+    from cahp.models import sketch
+
+    return sketch.operations(card), sketch.head_operations(card)
 
 
 def default_seconds(card: ModelCard, *, recover: str = NONE.name) -> float:
     """Seconds of the default run on this machine, from the start of the command to its end.
 
-    Of a model that is measured on windows of tokens, they include a recovery in closed form.
+    ``recover`` counts for models that are measured on windows of tokens.
 
     Raises:
         ModelError: If the configuration describes no network.
@@ -151,8 +155,6 @@ def default_seconds(card: ModelCard, *, recover: str = NONE.name) -> float:
 
 def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
     """Seconds of the default run of a model that is measured on the next tokens of windows."""
-    from cahp.models import sketch
-
     calibration, window = Settings.tokens, Settings.window
     evaluation = Settings.eval_tokens + COPY_TOKENS
     pruned = 1 if recovery is NONE else 2
@@ -163,8 +165,8 @@ def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
     body += 2 * window + _GENERATED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
     body += (1 + pruned) * TOKENS * _STEP_TOKENS
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
-    work = body * sketch.operations(card) + head * sketch.head_operations(card)
-    return _START_S + reading + work / _speed()
+    of_layers, of_head = _operations(card)
+    return _START_S + reading + (body * of_layers + head * of_head) / _speed()
 
 
 @cache
