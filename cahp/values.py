@@ -172,10 +172,6 @@ class WindowProtocol:
             f"after {self.bos}"
         )
 
-    def unit(self, n: int) -> str:
-        """The word for the ``n`` independent units of an interval, which are documents where there are enough."""
-        return "documents" if n == self.documents else "windows"
-
 
 #: Random tokens on which the loss on repeated tokens is measured, beside the evaluation tokens.
 COPY_TOKENS = 512

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp.answers import Evaluation
+from cahp.answers import Evaluation, name_units
 from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.costs import LATENCY_SECONDS
 from cahp.exports import formats
@@ -27,6 +27,7 @@ from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.values import HeadMask, Input, OptionError, Progress, WindowProtocol, silent
+from cahp.words import safe
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -36,6 +37,14 @@ STAGE = "write"
 #: ``metrics``, ``delta`` and ``outcomes`` of a model that was not evaluated.
 UNMEASURED: Mapping[str, None] = {"metrics": None, "delta": None, "outcomes": None}
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
+_GENERATING = """\
+## Generate text
+
+```python
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]))
+```
+"""
 #: Number of texts on which a written model is tried.
 TRIED = 64
 #: The texts if there are no data.
@@ -311,7 +320,7 @@ def model_card(
         formats.as_asked(form.card, card).rstrip(),
         "",
         *([] if card.prompt is None or example is None else _prompting(form, card.prompt, example)),
-        *(_generating() if card.predicts_tokens and not form.runtime else []),
+        *([_GENERATING] if card.predicts_tokens and not form.runtime else []),
         "## Kept heads",
         "",
         "| layer | heads (numbered as in the original) |",
@@ -372,19 +381,6 @@ def _prompting(form: ModelForm, prompt: Prompt, example: PromptExample) -> list[
     ]
 
 
-def _generating() -> list[str]:
-    """Return a section that shows how to generate text with a language model."""
-    return [
-        "## Generate text",
-        "",
-        "```python",
-        'inputs = tokenizer("Once upon a time", return_tensors="pt")',
-        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]))",
-        "```",
-        "",
-    ]
-
-
 def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protocol: WindowProtocol | None) -> list[str]:
     states = {state: outcomes for state, outcomes in (outcome["outcomes"] or {}).items() if outcomes is not None}
     if not states:
@@ -399,7 +395,6 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protoco
         name = main_outcome(steps[0].outcomes)[0].name.capitalize()
         rows += ["", f"{name} after each step of the recovery: {', '.join(after)}."]
     split = "" if data is None else f" of the split `{data['split']}`"
-    n = main_outcome(states["full"])[1].n
-    if protocol is not None:
-        return [f"On {protocol}{split}, with 95 % intervals over {protocol.unit(n)}:", "", *rows]
-    return [f"On {n:,} texts{split}, with 95 % intervals:", "", *rows]
+    measured = f"{main_outcome(states['full'])[1].n:,} texts" if protocol is None else safe(protocol)  # <s> is a tag
+    over = "" if protocol is None else f" over {name_units(protocol.documents)}"
+    return [f"On {measured}{split}, with 95 % intervals{over}:", "", *rows]

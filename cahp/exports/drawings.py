@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from cahp.answers import name_units
 from cahp.board.colours import hues, letters, striped
 from cahp.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
@@ -154,7 +155,7 @@ def draw_outcomes(caption: str, states: StateOutcomes, protocol: WindowProtocol 
     """Draw the outcomes of the full, the pruned and the recovered model as a table."""
     named = {_NAMES[state]: outcomes for state, outcomes in states.items()}
     counts = [main_outcome(outcomes)[1].n for outcomes in named.values()]
-    unit = "texts" if protocol is None else protocol.unit(counts[0])
+    unit = "texts" if protocol is None else name_units(protocol.documents)
     yield table(caption, list(named), [*_rows(named.values()), (capital(unit), [f"{n:,}" for n in counts])])
 
 
@@ -200,7 +201,7 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
                 [f"{step.outcomes[row.name].n:,}" for step in run.steps],
             ),
             (
-                f"Training {'texts' if run.protocol is None else 'windows'}",
+                f"Training {texts}",
                 ["" if step.examples is None else f"{step.examples:,}" for step in run.steps],
             ),
             ("Time", ["" if step.seconds is None else duration(step.seconds) for step in run.steps]),

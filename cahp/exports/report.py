@@ -238,19 +238,15 @@ def _examples(examples: Sequence[Example]) -> Iterator[str]:
 def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     rows = []
     for role, part in (("selection", run.data.select), ("evaluation", run.data.eval)):
-        classes = part.class_counts
-        counts = (
-            ""
-            if run.protocol
-            else "no labels"
-            if classes is None
-            else ", ".join(f"{name}: {count}" for name, count in classes.items())
-        )
-        rows.append((role, [part.split, f"{part.examples:,}", counts]))
+        cells, classes = [part.split, f"{part.examples:,}"], part.class_counts
+        if run.protocol is None:
+            known = "no labels" if classes is None else ", ".join(f"{name}: {count}" for name, count in classes.items())
+            cells.append(known)
+        rows.append((role, cells))
     if run.protocol is None:
         yield table("Texts", ["split", "number", "per class"], rows)
     else:
-        yield table("Windows", ["split", "number"], [(role, cells[:2]) for role, cells in rows])
+        yield table("Windows", ["split", "number"], rows)
     model = run.model
     facts = {
         "Model": f"{model.id}{'' if model.revision is None else '@' + model.revision}",

@@ -6,22 +6,23 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.costs import GenerationSpeed, KvCache
     from cahp.outcomes import Outcomes
     from cahp.output import Output
     from cahp.recoveries import DistillReport, RefitReport
     from cahp.run.continuation import Continuation
-    from cahp.run.document import CostRecord, RunDocument
+    from cahp.run.document import RunDocument
     from cahp.run.recovered import RecoveryStep
     from cahp.values import HeadMask, WindowProtocol
 
+from cahp.answers import name_units
 from cahp.exports.form import lines
 from cahp.exports.formats import model_form
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.run.settings import Settings
+from cahp.terminal.costs import cost_lines, generation_lines
 from cahp.values import Estimate
-from cahp.words import duration, percent, printable, rate, size_of
+from cahp.words import duration, percent, printable, size_of
 
 Document = Mapping[str, Any]
 
@@ -122,7 +123,7 @@ def _outcomes(split: str, states: Mapping[str, Outcomes], protocol: WindowProtoc
     title = f"on {split}, n = {n:,}"
     if protocol is not None:
         yield f"  measured on {protocol}"
-        title += f" {protocol.unit(n)}"
+        title += f" {name_units(protocol.documents)}"
     wide = max(len(title), *(len(row.row_label) for row in OUTCOMES.values()))
 
     def line(name: str, cells: Iterable[str]) -> str:
@@ -135,84 +136,6 @@ def _outcomes(split: str, states: Mapping[str, Outcomes], protocol: WindowProtoc
             yield line(row.row_label, ["" if one is None else one.text for one in estimates])
         if any(one is not None and one.ci95 for one in estimates):
             yield line("  95 % interval", ["" if one is None else one.interval for one in estimates])
-
-
-def cost_lines(cost: CostRecord, ratio: Estimate | None, attention_share: float | None) -> Iterator[str]:
-    """Size, operations and latency of the full and the pruned model."""
-    full, pruned = cost.full, cost.pruned
-    before, after = full.latency_ms, pruned.latency_ms
-    if ratio is None or before is None or after is None:
-        yield "  time and size were not measured"
-        return
-    yield _describe_size(cost)
-    yield f"  latency   {_compare(ratio, before.repeats)}"
-    yield (
-        f"            {before.median:.1f} ms -> {after.median:.1f} ms per batch of {before.batch} texts of "
-        f"{before.length} tokens (median; 95th percentile {before.p95:.1f} -> {after.p95:.1f})"
-    )
-    yield (
-        f"            attention takes {percent(attention_share, 0)} of the full forward pass, which is the most that "
-        "pruning heads can save"
-    )
-
-
-def _describe_size(cost: CostRecord) -> str:
-    weights, smaller = cost.full.parameters or 0, cost.pruned.parameters or 0
-    flops, fewer = cost.full.flops or 0, cost.pruned.flops or 0
-    return (
-        f"  size      {weights / 1e6:.1f} M weights -> {smaller / 1e6:.1f} M "
-        f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
-    )
-
-
-def _compare(ratio: Estimate, rounds: int) -> str:
-    speed = f"{1 / ratio.value:.2f} x as fast" if ratio.excludes(1) else "no measurable change"
-    return f"{speed}: pruned / full {ratio.value:.2f} {ratio.interval}, n = {rounds} rounds"
-
-
-def generation_lines(
-    cost: CostRecord,
-    cache: KvCache,
-    speed: GenerationSpeed | None,
-    attention_share: float | None,
-    attention_weights: float | None,
-) -> Iterator[str]:
-    """The cost of a causal language model: the most that pruning can save, its cache, and the speed of generation."""
-    if cost.full.parameters:
-        yield _describe_size(cost)
-    shares = [] if attention_weights is None else [f"{percent(attention_weights)} of the weights"]
-    if attention_share is not None and speed is not None:
-        timed = f"{percent(attention_share, 0)} of the time of a prefill of {speed.prefill[0].context:,} tokens"
-        shares.append(f"{timed} (more of longer contexts)")
-    shrinks = "shrinks with the heads" if cache.shape.head else "does not shrink: all heads share what is cached"
-    if shares:
-        yield f"  ceiling   attention is {' and '.join(shares)}:"
-        yield f"            pruning heads saves no more{' of either' if shares[1:] else ''}; the cache {shrinks}"
-    yield (
-        f"  cache     keys and values take {cache.full:,} bytes per token -> {cache.pruned:,} "
-        f"({percent(1 - cache.share)} fewer), in {cache.shape.width}-byte numbers"
-    )
-    before, after = (
-        "any context" if tokens is None else f"{tokens:,} tokens"
-        for tokens in (cache.longest_full, cache.longest_pruned)
-    )
-    most = "" if cache.shape.positions is None else f"; the model reads at most {cache.shape.positions:,}"
-    yield f"            {cache.memory / 2**30:g} GiB holds {before} -> {after}{most}"
-    windows = sorted({window for _, window in cache.shape.windows if window})
-    if windows:
-        latest = " or ".join(f"{window:,}" for window in windows)
-        yield f"            {len(cache.shape.windows)} layers cache only the latest {latest} tokens"
-    if speed is None:
-        yield "  speed     not measured"
-        return
-    for name, points in (("prefill", speed.prefill), ("decode", speed.decode)):
-        for index, one in enumerate(points):
-            yield (
-                f"  {'' if index else name:<10}{one.context:>5,} tokens: {rate(one.full)} -> {rate(one.pruned)} tokens "
-                f"per second, {_compare(one.ratio, one.ratio.n)}"
-            )
-    if speed.left_out:
-        yield f"            not timed, for lack of time or memory: {', '.join(speed.left_out)}"
 
 
 def evaluation_lines(document: Document) -> Iterator[str]:

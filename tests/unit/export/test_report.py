@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.exports.drawings import axis, grid
+from cahp.exports.checkpoints import _results
+from cahp.exports.drawings import axis, draw_outcomes, grid
 from cahp.exports.report import Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.values import HeadMask
+from cahp.values import Estimate, HeadMask, WindowProtocol
 
 LABELS = np.array([0, 0, 1, 1, 2, 0])
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3")
@@ -231,3 +232,16 @@ def test_a_ninth_cluster_has_stripes_where_it_is_kept_and_a_broken_line_where_it
     assert drawn.count("class=stripe") == 1
     assert drawn.count("stroke-dasharray") == 1
     assert "class=stripe" not in grid(mask, np.repeat(np.arange(8), [5, 3, 3, 3, 3, 3, 3, 3]))
+
+
+@pytest.mark.parametrize(("documents", "unit"), [(100, "documents"), (7, "windows")])
+def test_intervals_of_tokens_are_over_documents_and_the_token_before_the_first_is_no_tag(
+    documents: int, unit: str
+) -> None:
+    # The test split has other documents than the evaluation texts of the protocol.
+    outcomes = {"agreement": Estimate(0.5, (0.4, 0.6), 97, "share")}
+    protocol = WindowProtocol(256, 256, "<s>", 4096, documents)
+    (drawn,) = draw_outcomes("On test", {"full": outcomes}, protocol)
+    assert Outline(drawn).text.endswith(f"{unit.capitalize()} 97")
+    first, *_ = _results({"outcomes": {"full": outcomes}}, None, protocol)
+    assert first.endswith(f"after &lt;s&gt;, with 95 % intervals over {unit}:")

@@ -9,7 +9,8 @@ from cahp.exports.form import Footprint
 from cahp.goals import ReachedGoal
 from cahp.run.document import CostRecord, RunDocument
 from cahp.run.knee_null import KneeNull
-from cahp.terminal.printing import cost_lines, export_lines, run_lines
+from cahp.terminal.costs import cost_lines
+from cahp.terminal.printing import export_lines, run_lines
 from cahp.values import Estimate
 
 FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
