@@ -14,7 +14,7 @@ from cahp.ui.frame.running import draw_timing, need_run, run_button
 from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.display import alike, plain, square
+from cahp.ui.parts.display import describe_likeness, describe_square, plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN
 
@@ -81,10 +81,10 @@ def _picture(explorer: Explorer) -> None:
     with st.container(key="first-picture"):
         display.heading(
             finding,
-            help=f"Each square is {square(card)}: its row is the layer, its column the place in the layer. Colour and "
-            f"letter name its cluster: heads that {alike(card)}. Solid squares are kept, hollow ones are pruned. "
-            "Outcomes are measured on texts that were not used to select the heads, with 95 % intervals. KL divergence "
-            "and agreement compare the predictions with those of the full model. "
+            help=f"Each square is {describe_square(card)}: its row is the layer, its column the place in the layer. "
+            f"Colour and letter name its cluster: heads that {describe_likeness(card)}. Solid squares are kept, hollow "
+            "ones are pruned. Outcomes are measured on texts that were not used to select the heads, with 95 % "
+            "intervals. KL divergence and agreement compare the predictions with those of the full model. "
             + (
                 "Time is measured after the pruned heads are cut out."
                 if card.cache is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,13 @@ def test_the_sample_is_of_tokens(teller: Explorer) -> None:
         ("Calibration tokens", 320),
         ("Evaluation tokens", 128),
     ]
+    # An address may name fewer tokens than a window has.
+    few = replace(teller.source, settings=replace(teller.settings, window=32, eval_tokens=16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(teller, "source", few)
+        app = page(teller, "home")
+    assert not app.exception
+    assert [box.value for box in app.number_input] == [320, 16]
 
 
 def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(teller: Explorer) -> None:

@@ -68,7 +68,7 @@ def prompted(app: AppTest) -> None:
     """Choose that a causal model answers a prompt."""
     for choice in app.segmented_control:
         if choice.key == "source-answers":
-            choice.set_value("Answers a prompt").run()
+            choice.set_value("Answers to a prompt").run()
 
 
 def ask(app: AppTest, folder: str, answers: str, data: str | None = None) -> AppTest:

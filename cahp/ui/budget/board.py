@@ -48,10 +48,11 @@ def draw(explorer: Explorer) -> None:
     job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
         _describe_change(explorer),
-        help=f"A square is {display.square(explorer.card)}: solid ones are kept, hollow ones are pruned. Colour and "
-        "letter name the cluster at this budget. A solid line joins measured budgets. Hollow points on a dashed line "
-        f"are estimates: from a part of the texts, or between measured budgets. {_explain_outcomes(explorer)} The "
-        "silhouette measures how well the clusters are separated; the published rule stops at the knee of its curve.",
+        help=f"A square is {display.describe_square(explorer.card)}: solid ones are kept, hollow ones are pruned. "
+        "Colour and letter name the cluster at this budget. A solid line joins measured budgets. Hollow points on a "
+        "dashed line are estimates: from a part of the texts, or between measured budgets. "
+        f"{_explain_outcomes(explorer)} The silhouette measures how well the clusters are separated; the published "
+        "rule stops at the knee of its curve.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",
         data=lambda: _as_table(table, explorer.card.cache),

@@ -49,9 +49,10 @@ def draw_space(explorer: Explorer) -> None:
             lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, lit=lit, dark=dark),
         ),
         title=f"{mask.count} kept heads among {len(np.unique(labels))} clusters",
-        help=f"Each point is a head. Heads that {display.alike(explorer.card)} lie close together. Colour and "
-        "letter: cluster. Size: salience. Solid: kept; hollow: pruned; ring: the most salient head of its cluster. "
-        "Crossed: a cluster that shares its colour with a larger one. Framed: the cluster of the head clicked last. "
+        help=f"Each point is a head. Heads that {display.describe_likeness(explorer.card)} lie close together. "
+        "Colour and letter: cluster. Size: salience. Solid: kept; hollow: pruned; ring: the most salient head of its "
+        "cluster. Crossed: a cluster that shares its colour with a larger one. Framed: the cluster of the head clicked "
+        "last. "
         + (
             "The clusters are computed from all features, not from this plane."
             if settings.projection == "none"

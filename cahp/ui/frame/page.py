@@ -298,7 +298,13 @@ def _sample_form(explorer: Explorer) -> None:
         with st.form("sample-form", border=False):
             limits = {
                 name: st.number_input(
-                    label, smallest, 100_000, value, step=step, key=f"{name.replace('_', '-')}-{value}"
+                    label,
+                    # Links and options may name other numbers.
+                    min(smallest, value),
+                    max(100_000, value),
+                    value,
+                    step=step,
+                    key=f"{name.replace('_', '-')}-{value}",
                 )
                 for name, label, value in sizes
             }

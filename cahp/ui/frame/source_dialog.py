@@ -230,10 +230,8 @@ def _describe_model(name: str) -> ModelCard | None:
 
 def _is_prompted(card: ModelCard) -> bool:
     """Draw the choice of what a causal language model is measured on; return whether it answers a prompt."""
-    tokens, prompt = "Measured on next tokens", "Answers a prompt"
-    chosen = st.segmented_control(
-        "This language model is", [tokens, prompt], default=tokens, required=True, key="source-answers"
-    )
+    tokens, prompt = "Next tokens", "Answers to a prompt"
+    chosen = st.segmented_control("Measured on", [tokens, prompt], default=tokens, required=True, key="source-answers")
     if chosen == tokens:
         st.caption(
             "Any text serves as data, without labels. KL divergence, agreement and perplexity are measured at each "

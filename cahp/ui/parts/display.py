@@ -50,12 +50,12 @@ def describe_units(card: ModelCard) -> str:
     return f"{card.heads} heads" if card.group == 1 else f"{card.heads} groups of {card.group} heads"
 
 
-def square(card: ModelCard) -> str:
+def describe_square(card: ModelCard) -> str:
     """Return what a square of a board stands for."""
     return "one attention head" if card.group == 1 else f"a group of {card.group} heads that share keys and values"
 
 
-def alike(card: ModelCard) -> str:
+def describe_likeness(card: ModelCard) -> str:
     """Return what the heads of a cluster have in common."""
     return "attend in a similar way" if card.predicts_tokens else "separate the classes in a similar way"
 

@@ -270,13 +270,14 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     )
     if outcomes is None:
         return
+    noun = "documents" if bench.card.predicts_tokens else "texts"
     divergences, shown = [one["kl"] for one in outcomes], [row for row in HEADLINES if row.name in outcomes[0]]
     places = result.values[result.keep.any(axis=(1, 2))].tolist()
     display.show(
         divergence_figure(places, divergences, column, dark=display.is_dark()),
-        title=describe_choices(divergences, "documents" if bench.card.predicts_tokens else "texts"),
+        title=describe_choices(divergences, noun),
         help="Each point is the KL divergence from the full model where only the heads of one resample are kept, "
-        "without recovery, with its 95 % interval over texts. Different choices that cost alike are equally good.",
+        f"without recovery, with its 95 % interval over {noun}. Different choices that cost alike are equally good.",
         name=f"choices-{result.axis}",
         data={
             column: places,
