@@ -21,7 +21,7 @@ from cahp.values import Bools, Estimate, Unit, WindowProtocol
 from cahp.words import points, signed
 
 SCHEMA = "cahp.compare/1"
-#: The outcomes by which methods are tested against each other, the most telling one first; see ``tested``.
+#: The outcomes by which methods are tested against each other, the most telling one first; see ``list_tested``.
 TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
 #: Outcomes with columns of an interval in every table.
 _TEXT_INTERVALS = ("kl", "agreement", "accuracy")
@@ -29,7 +29,7 @@ _TEXT_INTERVALS = ("kl", "agreement", "accuracy")
 _FEWEST_SEEDS = 2
 
 
-def tested(outcomes: Collection[str]) -> tuple[str, ...]:
+def list_tested(outcomes: Collection[str]) -> tuple[str, ...]:
     """Return those of the ``outcomes`` by which methods are tested: losses take the place of the accuracy."""
     instead = ("nll", "copying") if "accuracy" in outcomes else ("accuracy",)
     return tuple(name for name in TESTED if name in outcomes and name not in instead)

@@ -20,9 +20,9 @@ QUICK, LANGUAGE = "quick", "language"
 class Preset:
     """A comparison whose duration was measured; each of its parts can be replaced.
 
-    ``named`` methods take part, or all but those that ``learned`` and ``expensive`` leave out (empty).
-    ``learned`` tells whether methods that train gates take part, ``expensive`` what happens to methods that take as
-    long as all the others together. The other fields are those of ``Plan`` and its settings.
+    The ``named`` methods take part (empty: all). Of all methods, ``learned`` tells whether those that train gates take
+    part, and ``expensive`` what happens to those that take as long as all the others together. The other fields are
+    those of ``Plan`` and its settings.
     """
 
     budgets: tuple[str, ...]
@@ -134,8 +134,9 @@ def make_plan(
     draws: int | None = None,
     default: str = QUICK,
 ) -> Plan:
-    """Combine a preset (the ``default`` unless methods are named) with the options that replace its parts.
+    """Combine a preset with the options that replace its parts.
 
+    Without one it is the ``default``, but where methods of a classifier are named, a plan with more texts and budgets.
     ``draws`` masks of each random method are drawn over all seeds and recovered (None: as the preset says).
 
     Raises:

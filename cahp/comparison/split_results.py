@@ -9,7 +9,16 @@ from functools import cached_property
 
 import numpy as np
 
-from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Participant, Verdict, tested
+from cahp.comparison.document import (
+    TESTED,
+    Area,
+    AreaVerdict,
+    ComparisonDocument,
+    Mean,
+    Participant,
+    Verdict,
+    list_tested,
+)
 from cahp.comparison.summary import Consensus, MethodCost, MethodOverlap, SeedOverlap, Summary
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
@@ -70,7 +79,7 @@ class SplitResults:
         ]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
         # Older files have intervals and tests of the accuracy alone.
-        outcomes = tested(
+        outcomes = list_tested(
             [
                 name
                 for name in TESTED

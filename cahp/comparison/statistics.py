@@ -1,10 +1,9 @@
 """Statistics of a comparison: means with intervals, areas over budgets, and tests of differences.
 
 A mean is over texts (documents of a language model) and seeds, which are crossed: each seed has its own mask, and all
-masks answer the same texts. Both
-vary, and so does what is left over. Their variance components give the error of the mean, and Satterthwaite's (1946)
-degrees of freedom its t distribution. Differences are paired by seed and text. Cells with an error are left out, and
-the random masks that share a seed are averaged first.
+masks answer the same texts. Both vary, and so does what is left over. Their variance components give the error of the
+mean, and Satterthwaite's (1946) degrees of freedom its t distribution. Differences are paired by seed and text. Cells
+with an error are left out, and the random masks that share a seed are averaged first.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from cahp.comparison.document import (
     ComparisonDocument,
     Mean,
     Verdict,
-    tested,
+    list_tested,
 )
 from cahp.comparison.sentences import verdict_sentence
 from cahp.outcomes import OUTCOMES, finite, to_perplexity
@@ -158,7 +157,7 @@ def analyse(
     covered = tuple(small if len(small) > 1 else measured)
     all_areas: list[Area] = []
     verdicts: list[Verdict] = []
-    for outcome in tested(tables):
+    for outcome in list_tested(tables):
         by_budget, sizes = series[outcome], tables[outcome].sizes
         areas: dict[tuple[str, int | None], Series] = {}
         for method in dict.fromkeys(method for method, _ in masks) if len(covered) > 1 else ():

@@ -97,10 +97,8 @@ class Workspace:
     @property
     def _mask_passes(self) -> float:
         """Forward passes to evaluate and recover all masks of the plan, if nothing is stored."""
-        evaluated, recovered = (
-            sum(map(count_passes, self.splits.values())),
-            len(self.bench(self.plan.seeds[0]).calibration),
-        )
+        evaluated = sum(map(count_passes, self.splits.values()))
+        recovered = len(self.bench(self.plan.seeds[0]).calibration)
         return sum(
             RECOVERIES[name].passes(recovered, can_refit=not self.card.no_refit) + evaluated
             for cell in self.plan.cells(layers=self.card.layers, heads=self.card.heads)

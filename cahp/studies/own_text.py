@@ -36,8 +36,8 @@ class TextReading:
 
     ``probabilities (C,)`` of the classes, or of a language model of all next tokens, of which ``words`` has the most
     probable ones as text by their ids (None: the model has classes); ``tokens (S,)`` and which of them are
-    ``special (S,)``; ``attention (S,)`` on
-    each token, averaged over heads and query tokens, with sum 1. ``cut`` tokens at the end were truncated.
+    ``special (S,)``; ``attention (S,)`` on each token, averaged over heads and query tokens, with sum 1. ``cut`` tokens
+    at the end were truncated.
     """
 
     probabilities: NDArray[np.float64]

@@ -146,8 +146,8 @@ def stability(
     ``"seed"``: other seeds of the projection and the clustering, the run's own first. ``"sample"``: random halves of
     the calibration texts (of a language model, of their documents), put together from stratified parts whose statistics
     merge exactly; they vary about as much as new samples of the full size (the delete-half jackknife, Shao and Wu
-    1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``resamples`` and ``budget`` are. ``budget``
-    None leaves the number of heads to the knee.
+    1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``resamples`` and ``budget`` are. ``budget`` None leaves
+    the number of heads to the knee.
 
     Raises:
         BudgetError: If the budget is impossible.
