@@ -60,7 +60,7 @@ def write_lessons(
 ) -> None:
     """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``.
 
-    With ``only`` some steps, the other answers stay, as do the machine and the day, which matter to the timing.
+    With ``only``, the answers of other steps stay, as do the machine and the day, which matter to the timing.
     """
     bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
     subject = six_steps.subject_of(bench, HeadClusters.of(bench.evidence), choose(bench))
