@@ -51,8 +51,8 @@ class Choices:
         mask.check_fits(self.card.layers, self.card.heads, self.card.id)
         if mask.empty_layers and self.settings.min_per_layer > 0:
             raise MaskError(
-                f"Layer {mask.empty_layers[0]} would keep no head, and such a layer cannot be cut out. Keep one head, "
-                "or set the per-layer minimum to 0 to try the mask without cutting."
+                f"Layer {mask.empty_layers[0]} would keep no head, and the per-layer minimum is "
+                f"{self.settings.min_per_layer}. Keep one head, or set the minimum to 0."
             )
         if mask.count == 0:
             raise MaskError("The mask keeps no head. Keep at least one.")

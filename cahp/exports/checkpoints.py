@@ -113,7 +113,7 @@ def checkpoint(
     ``method`` chose the heads (None: the bench's). See ``recovered`` for the recovery, and ``write`` for the rest.
 
     Raises:
-        MaskError: If a layer keeps no head.
+        MaskError: If a layer keeps no head, and the model cannot do without its attention.
         CahpError: If the written model gives other results.
     """
     formats.check_card(form, bench.card)

@@ -37,7 +37,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         "model. Its README explains how to load it."
     )
     if view.mask.empty_layers:
-        st.caption("One layer keeps no head, so the model cannot be cut.")
+        st.caption("One layer keeps no head. Download the mask, and write the model with `cahp export`.")
         return
     form, recover, epochs, allowed = _draw_choices(explorer)
     try:

@@ -108,7 +108,7 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     else:
         where = f"Measured on this machine ({plain(machine())})."
     if view.mask.empty_layers:
-        where += " One layer keeps no head, so the model cannot be cut, timed or refitted with this mask."
+        where += " One layer keeps no head: only `cahp prune --min-per-layer 0` times and recovers such masks."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)

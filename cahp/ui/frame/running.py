@@ -59,7 +59,7 @@ def need_run(explorer: Explorer) -> None:
 
 
 def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None:
-    """Draw the button that times the mask on the board, unless it cannot be cut out; or how far the timing is.
+    """Draw the button that times the mask on the board, unless a layer keeps no head; or how far the timing is.
 
     ``polled``: the page redraws itself until the timing has ended.
     """
