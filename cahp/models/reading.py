@@ -69,14 +69,14 @@ class Reader:
         with torch.no_grad():
             states = model.logits(batch, states=True, precision=precision, **call)
             chosen = self._scored(batch, states.shape[1])
-            reference = self._reference(batch, model) if self._full is not None else None
+            reference = self._reference(batch, model, precision) if self._full is not None else None
             return self._answers(model, batch, states[chosen], reference, precision)
 
-    def prepare(self, batches: Sequence[Batch]) -> None:
+    def prepare(self, batches: Sequence[Batch], *, precision: Precision = "float32") -> None:
         """Compute what is otherwise computed when a batch is first compared with the full model."""
         if self._full is not None:
             for batch in batches:
-                self._reference(batch, self._full)
+                self._reference(batch, self._full, precision)
 
     def full_answers(self, batch: Batch, *, precision: Precision = "float32") -> Tensor:
         """The answers of the full model to a batch, from its final states."""
@@ -97,10 +97,11 @@ class Reader:
         states = torch.as_tensor(self._states[batch.rows, :length])
         return move_to(states[self._scored(batch, length).cpu()], batch.lengths.device)
 
-    def _reference(self, batch: Batch, model: HeadModel) -> Reference:
+    def _reference(self, batch: Batch, model: HeadModel, precision: Precision) -> Reference:
         assert self._full is not None
         states, network = self._states_of(batch), self._full.network
-        if not self._linear or not same_head(model.network, network):
+        # Rounded logits are not linear, and are compared with logits that are rounded in the same way.
+        if not self._linear or precision != "float32" or not same_head(model.network, network):
             return Reference(network, states)
         lengths = [self._windows[row].scored for row in batch.rows]
         for row, part in zip(batch.rows.tolist(), torch.split(states, lengths), strict=True):

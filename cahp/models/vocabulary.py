@@ -73,10 +73,10 @@ def logits_at(network: Any, tensors: Mapping[str, Tensor], at: Tensor, **options
     return logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(len(at), device=at.device), at]
 
 
-def hidden_states(network: Any, tensors: Mapping[str, Tensor], **options: Any) -> Tensor:
+def hidden_states(network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
     """The hidden states ``(b, tokens, hidden)`` that reach the head."""
     with _heading(_HeadCall()) as call:
-        network(**tensors, use_cache=False, **options)
+        network(**tensors, use_cache=False)
     assert call.hidden is not None
     return call.hidden
 
@@ -125,7 +125,9 @@ class Reference:
             apart: Tensor = (sums.double() - away).clamp_min(0).float()
             return apart
         theirs = vocabulary_logits(self.network, self.states).log_softmax(-1)
-        differences: Tensor = torch.linalg.vecdot(theirs.exp(), theirs - logits)
+        # In bfloat16 the sum would be rounded, too.
+        with torch.autocast(logits.device.type, enabled=False):
+            differences: Tensor = torch.linalg.vecdot(theirs.exp(), theirs - logits)
         return sums + differences
 
 

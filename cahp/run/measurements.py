@@ -162,7 +162,7 @@ class Measurements:
         """Compute what all evaluations of windows compare with, so that their time does not contain it."""
         if texts.windows:
             model = self._resources.model
-            self.reader(texts).prepare(model.batches(model.tokenize(texts.inputs)))
+            self.reader(texts).prepare(model.batches(model.tokenize(texts.inputs)), precision=self._precision)
 
     def _evaluate_full_windows(self, texts: Texts) -> Evaluation:
         from cahp.stages.evaluation import evaluate_batches

@@ -194,3 +194,11 @@ def test_tokens_are_read_as_the_library_s_logits_say(kind: str, tmp_path: Path) 
     # A trained network has another head, and is compared by all logits.
     apart = evaluate(separate(pruned), cut_texts, reader=Reader(cut_texts, full=model, states=states))
     assert apart.divergences(apart) == pytest.approx(found.divergences(found), abs=1e-5)
+
+
+def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:
+    model = models.load(str(folder), device="cpu")
+    texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
+    states = final_states(model, model.tokenize(texts.inputs), precision="bfloat16")
+    found = evaluate(model, texts, precision="bfloat16", reader=Reader(texts, full=model, states=states))
+    assert found.divergences(found) == pytest.approx(0, abs=1e-5)
