@@ -143,7 +143,7 @@ def open_bench(
         progress=progress,
         watch=watch,
     )
-    unlabelled, left_out = _read_unlabelled(settings, dataset, card)
+    unlabelled, left_out = _read_unlabelled(settings, raw, dataset, card)
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
@@ -244,10 +244,8 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     """
     if dataset.labelled:
         return
-    needs, reads_tokens = (
-        "--labels" if settings.labels else None,
-        any(one.in_windows for one in dataset.splits.values()),
-    )
+    needs = "--labels" if settings.labels else None
+    reads_tokens = any(one.in_windows for one in dataset.splits.values())
     goal = None if settings.goal is None else Goal.parse(settings.goal).kind.outcome
     if goal is not None and OUTCOMES[goal].needs_labels:
         needs = f"--goal {settings.goal}"
@@ -337,12 +335,13 @@ def draw_sample(
 
 
 def _read_unlabelled(
-    settings: Settings, dataset: data.Dataset, card: ModelCard
+    settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard
 ) -> tuple[list[Input] | None, tuple[str, ...]]:
     """Return the inputs of recoveries without labels (None: labels are read), and notices about them.
 
-    They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts.
-    Calibration texts are drawn by label, and here labels must not be read.
+    They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts. A
+    language model reads windows of them; the ``raw`` data have the texts. Calibration texts are drawn by label, and
+    here labels must not be read.
 
     Raises:
         DataError: If the data are pairs and these are single texts, or the other way round.
@@ -358,24 +357,24 @@ def _read_unlabelled(
     if found and isinstance(found[0], str) is dataset.pairs:
         kinds = ("pairs", "single texts") if dataset.pairs else ("single texts", "pairs")
         raise DataError(f"{name} holds {kinds[1]} and {dataset.id} {kinds[0]}; name a file of {kinds[0]}")
-    if card.predicts_tokens:
-        return _cut_unlabelled(found, dataset, settings, card)
-    closed = {one for split, texts in dataset.splits.items() if split != settings.select_split for one in texts.inputs}
+    closed = {one for split, texts in raw.splits.items() if split != settings.select_split for one in texts.inputs}
     there = [one for one in found if one not in closed]
-    taken, lost = _draw_inputs(there, settings), len(found) - len(there)
-    notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
+    lost = len(found) - len(there)
+    if card.predicts_tokens:
+        taken = _cut_unlabelled(there, settings, card)
+        notices = [f"recovered on {len(taken):,} windows of {name}"]
+    else:
+        taken = _draw_inputs(there, settings)
+        notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
     if lost:
         notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)
 
 
-def _cut_unlabelled(
-    found: Sequence[Input], dataset: data.Dataset, settings: Settings, card: ModelCard
-) -> tuple[list[Input], tuple[str, ...]]:
-    texts = Texts(tuple(map(str, found)), None, np.full(len(found), NO_LABEL, dtype=np.int64), ALL)
+def _cut_unlabelled(inputs: Sequence[Input], settings: Settings, card: ModelCard) -> list[Input]:
+    texts = Texts(tuple(map(str, inputs)), None, np.full(len(inputs), NO_LABEL, dtype=np.int64), ALL)
     cut = {"window": settings.window, "stride": settings.stride, "seed": settings.seed}
-    taken = models.cut_windows(card, texts, tokens=settings.tokens, **cut).inputs
-    return taken, (f"recovered on {len(taken):,} windows of {settings.recover_data}",)
+    return models.cut_windows(card, texts, tokens=settings.tokens, **cut).inputs
 
 
 def _draw_inputs(inputs: list[Input], settings: Settings) -> list[Input]:
