@@ -218,23 +218,25 @@ class Recoveries:
         return tuned
 
     def _choose_rate(self, mask: HeadMask, schedule: Schedule, rates: Sequence[float], *, refitted: bool) -> float:
-        """Return the learning rate with the highest accuracy on held-out texts after one epoch, the first of equals."""
+        """Return the rate with the highest accuracy (tokens: lowest loss) on held-out texts after one epoch."""
         parts = (self.card.sha256, self.calibration.sha256, self.inputs_sha256, mask.sha256, refitted, self._seed)
-        accuracies = []
+        scores = []
         for rate in rates:
             once, store = replace(schedule, epochs=1, learning_rate=rate), self._resources.store
-            name = key("tried rate", 1, *parts, asdict(once), parallel.world())
-            accuracy = store.read(name, lambda entry: float(entry.meta["accuracy"]))
-            if accuracy is None:
+            name = key("tried rate", 2, *parts, asdict(once), parallel.world())
+            score = store.read(name, lambda entry: float(entry.meta["score"]))
+            if score is None:
                 try:
-                    tried = self.finetune(mask, schedule=once, refitted=refitted, keep=False)
-                    accuracy = float(tried.epochs[-1]["accuracy"])
-                except CahpError:
-                    # It diverged.
-                    accuracy = 0.0
-                store.save(name, meta={"accuracy": accuracy})
-            accuracies.append(accuracy)
-        return rates[int(np.argmax(accuracies))]
+                    score = self.finetune(mask, schedule=once, refitted=refitted, keep=False).epochs[-1]["accuracy"]
+                except CahpError as error:
+                    if type(error) is not CahpError:  # such as a lack of memory
+                        raise
+                    score = np.nan
+                # Below all others where it diverged; JSON has no infinity.
+                score = score if np.isfinite(score) else -1e300
+                store.save(name, meta={"score": score})
+            scores.append(score)
+        return rates[int(np.argmax(scores))]
 
     def distill(
         self,

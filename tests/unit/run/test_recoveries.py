@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,9 @@ from fakes import prune
 from cahp import models
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.models.training import Schedule
+from cahp.models.training_state import Epoch
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
@@ -23,11 +27,11 @@ from cahp.run.prune import choose, measure_mask
 from cahp.run.recovered import Distilled, refit_report
 from cahp.run.recoveries import Recoveries, TimedTraining, texts_in_time
 from cahp.run.settings import Settings, check_recovery, parse_duration
-from cahp.stages import distillation
+from cahp.stages import distillation, recovery
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
 from cahp.studies import budget_sweep
-from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
+from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -208,6 +212,47 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
         open_bench(settings, store=Store(tmp_path))
     with pytest.raises(DataError, match="no file named"):
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
+
+
+def test_evaluation_texts_are_left_out_of_the_windows_that_a_language_model_recovers_on(tmp_path: Path) -> None:
+    data = fakes.write_data(tmp_path / "data")
+    lines = [line for split in ("validation", "test") for line in (data / f"{split}.jsonl").read_text().splitlines()]
+    closed = [json.loads(line)["text"] for line in lines]
+    fresh, file = [text for text in fakes.sentences(60, seed=77).first if text not in closed], tmp_path / "more.csv"
+    file.write_text("text\n" + "\n".join([*fresh, *closed]) + "\n")
+    settings = Settings(
+        model=str(fakes.save_language_model(tmp_path / "model", family="llama")),
+        data=str(data),
+        **{"window": 16, "tokens": 10_000, "eval_tokens": 160, "recover": "refit", "device": "cpu"},
+        recover_data=str(file),
+    )
+    bench = open_bench(settings, store=Store(tmp_path / "store"))
+    assert any("80 texts" in notice and "were left out" in notice for notice in bench.notices)
+    file.write_text("text\n" + "\n".join(fresh) + "\n")
+    assert open_bench(settings, store=Store(tmp_path / "store")).recoveries.inputs == bench.recoveries.inputs
+
+
+def test_of_learning_rates_one_that_diverges_is_the_worst_and_a_lack_of_memory_is_not_remembered(
+    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores of a language model are below 0."""
+    outcomes: dict[float, float | CahpError] = {0.3: CahpError("diverged"), 0.2: math.nan, 0.1: -3.0, 0.01: -2.0}
+
+    def finetune(model: HeadModel, mask: HeadMask, *_: Any, schedule: Schedule, **__: Any) -> Any:
+        outcome = outcomes[schedule.learning_rate]
+        if isinstance(outcome, CahpError):
+            raise outcome
+        return cut(model, mask), [Epoch(1, 1.0, outcome)]
+
+    monkeypatch.setattr(recovery, "finetune", finetune)
+    recoveries = opened(model, store).recoveries
+    tuned = recoveries.finetune(MASK, rates=(*outcomes,))
+    assert [epoch["learning_rate"] for epoch in tuned.epochs] == [0.01]
+    outcomes[0.5] = ModelError("no room")
+    with pytest.raises(ModelError, match="no room"):
+        recoveries.finetune(MASK, rates=(0.5, 0.1))
+    outcomes[0.5] = -1.0
+    assert recoveries.finetune(MASK, rates=(0.5, 0.1)).epochs[0]["learning_rate"] == 0.5
 
 
 @pytest.mark.parametrize(
