@@ -89,7 +89,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
             "name another model"
         )
     tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None or predicts_tokens)
-    _fit_tokenizer(tokenizer, network, card)
+    _fit_tokenizer(tokenizer, network, card, classifies=head == "classification")
     network = network if room is not None else network.to(where)
     model = HeadModel(network, tokenizer, card, family=family, predicts_tokens=predicts_tokens)
     model.notice = None if room is None else room.notice
@@ -268,7 +268,7 @@ def load_tokenizer(folder: str, name: str, *, prompted: bool) -> Any:
     return tokenizer
 
 
-def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard) -> None:
+def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard, *, classifies: bool) -> None:
     """Let ``tokenizer`` make only those inputs that ``network`` takes.
 
     Raises:
@@ -296,7 +296,7 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard) -> None:
             f"{card.id} classifies at its end token ({network.config.eos_token_id}), which its tokenizer does not add "
             "to a text; save the model with its own tokenizer, or correct eos_token_id in config.json"
         )
-    if network.config.pad_token_id is None and card.prompt is None and not card.predicts_tokens:
+    if network.config.pad_token_id is None and classifies:
         # Causal classifiers compute their answer at the last token before the padding.
         network.config.pad_token_id = tokenizer.pad_token_id
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import fakes
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.loading import load_model
 from cahp.models.training import Schedule, Training, train
 from cahp.models.training_state import Epoch
 from cahp.values import Cancelled, Texts
@@ -191,3 +194,14 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: Hea
     # Two of 18 steps warm up: 0, 1/2, 1, then 15/16, 14/16, ..., 1/16 of the highest rate.
     expected = [0.0, 0.5, *(left / 16 for left in range(16, 0, -1))]
     assert np.allclose(rates, np.array(expected) * SCHEDULE.learning_rate)
+
+
+def test_a_classifier_on_a_causal_language_model_knows_its_padding(tmp_path: Path) -> None:
+    folder = fakes.save_language_model(tmp_path, family="llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    model = load_model(models.identify(str(folder)), device_name="cpu", labels=("bad", "good"))
+    tokens = model.tokenize(["good film", "a bad film with a long plot"])
+    (batch,) = model.batches(tokens)
+    alone = [model.logits(one) for token in tokens for one in model.batches([token])]
+    assert torch.allclose(model.logits(batch)[batch.rows.argsort()], torch.cat(alone), atol=1e-5)
