@@ -11,7 +11,7 @@ from cahp import processes as parallel
 from cahp.costs import SelectionCost
 from cahp.methods.shared.scored import STAGE, Scored, draw_texts
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Ints, Progress, Texts
+from cahp.values import Floats, Progress, Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,10 +29,10 @@ class AttentionAttribution(Scored):
     Of each layer, ``Attr(A) = A * (1/m) sum_{i=1..m} d p_gold(A i/m) / dA`` with all the layer's heads scaled
     together, ``m = 20`` (the right Riemann sum of the integrated gradients); the score is ``sum_x max_{s,t}
     Attr_h(A_x)[s, t]``, the signed maximum over pairs of real tokens. Heads that share keys and values count as one,
-    and so do the passes of a layer that is used in many. Of a window of a language model, ``p_gold`` is the probability
-    of the token that follows it. Source: Hao et al. 2021 (AttAttr). Cost: for each of at most
-    200 texts, one forward pass for the maps, and 20 forward and backward passes for each layer. Labels: of those
-    texts. Randomness: the evidence's seed says which texts, if there are more.
+    and so do the passes of a layer that is used in many. Of a window of a language model, ``p_gold`` is the geometric
+    mean of the probabilities of its tokens. Source: Hao et al. 2021 (AttAttr). Cost: for each of at most 200 texts, one
+    forward pass for the maps, and 20 forward and backward passes for each layer. Labels: of those texts. Randomness:
+    the evidence's seed says which texts, if there are more.
     """
 
     name, labels = "attattr", "needed"
@@ -63,7 +63,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     from cahp.stages.salience import backward_tokens
 
     values = np.zeros((len(texts), model.layers, model.heads))
-    labels = torch.as_tensor(right_answers(texts), device=model.device)
+    labels = torch.as_tensor(texts.labels, device=model.device)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
     done, total = 0, sum(map(len, batches)) * model.layers * steps
     for batch in batches:
@@ -95,11 +95,6 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     return parallel.total(values)
 
 
-def right_answers(texts: Texts) -> Ints:
-    """The right class of each text, or the token that follows each window of a language model."""
-    return np.array([window.ids[-1] for window in texts.windows], dtype=np.int64) if texts.windows else texts.labels
-
-
 def _maps(model: HeadModel, batch: Batch) -> list[list[Tensor]]:
     """The attention weights of each layer, one tensor for each time that it is used."""
     import torch
@@ -129,7 +124,6 @@ def _slopes(
     call: dict[str, Any] = {"edit": lambda at, weights: next(left) if at == layer else weights, "start": start}
     # In the sum, the probability of each text depends only on its own weights.
     if model.predicts_tokens:
-        # The probability of the next token, its geometric mean over the tokens of a window.
         right = (-losses(model, batch, labels, **call)).exp().sum()
     else:
         right = model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None]).sum()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cahp import models, registry
-from cahp.methods.attattr import attributions, right_answers
+from cahp.methods.attattr import attributions
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import ALL
 from cahp.run.evidence import HeadEvidence
@@ -42,9 +42,8 @@ def test_every_method_keeps_as_many_heads_as_asked(evidence: HeadEvidence, name:
     assert not chosen.mask.empty_layers
 
 
-def test_attribution_is_that_of_the_token_after_the_window(model: HeadModel, windows: Texts) -> None:
+def test_attribution_is_that_of_the_tokens_of_a_window(model: HeadModel, windows: Texts) -> None:
     few = windows.take([0, 1])
-    assert right_answers(few).tolist() == [window.ids[-1] for window in few.windows]
     found = attributions(model, few, steps=2, progress=silent)
     assert found.shape == (2, model.layers, model.heads)
     assert np.isfinite(found).all()
