@@ -119,10 +119,9 @@ class ModelCard:
     refitted, heads can be masked but not cut, and the model cannot be exported as ONNX. ``places`` are the indices of
     the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
     answers of its ``prompt``, which is then part of ``sha256``; without one a causal model ``predicts_tokens``.
-    ``source`` is the GGUF file that is converted into
-    ``folder``, if any; ``sha256`` is then made from its digest. ``cache`` is the size of the keys and values that a
-    causal language model caches (None: another model, or the size is not known). ``dtype`` says how weights
-    are kept; where it changes numbers, ``sha256`` includes it.
+    ``source`` is the GGUF file that is converted into ``folder``, if any; ``sha256`` is then made from its digest.
+    ``cache`` is the size of the keys and values that a causal language model caches (None: another model, or the size
+    is not known). ``dtype`` says how weights are kept; where it changes numbers, ``sha256`` includes it.
     """
 
     id: str

@@ -61,11 +61,10 @@ def cut_windows(
     """Cut texts into windows of ``window`` tokens, about ``tokens`` in all, without labels.
 
     Documents are drawn with the ``seed`` (None: from the first on) until they have enough tokens, joined by empty lines
-    in their order, and cut;
-    each window predicts ``stride`` further tokens (None: ``window``, so that none overlap). Before the first token
-    stands the model's ``start_token``. Each token is predicted once, in the windows of lm-evaluation-harness'
-    ``loglikelihood_rolling``; where there are more tokens than asked for, the last window is whole. With ``copies``
-    windows for the loss on repeated random tokens follow.
+    in their order, and cut; each window predicts ``stride`` further tokens (None: ``window``, so that none overlap).
+    Before the first token stands the model's ``start_token``. Each token is predicted once, in the windows of
+    lm-evaluation-harness' ``loglikelihood_rolling``; where there are more tokens than asked for, the last window is
+    whole. With ``copies`` windows for the loss on repeated random tokens follow.
 
     Raises:
         DataError: If there is no token.

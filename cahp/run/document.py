@@ -158,10 +158,9 @@ class RunDocument:
     ``machine`` describes the machine (None: unknown), ``precision`` the numbers that were computed with. ``steps`` are
     the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
     the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget,
-    and ``protocol`` how a language model was measured.
-    ``continuation`` is the text that it then writes.
-    Causal language models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``,
-    the share of attention in their weights.
+    and ``protocol`` how a language model was measured; ``continuation`` is the text that it writes. Causal language
+    models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``, the share of
+    attention in their weights.
     """
 
     model: ModelRecord
