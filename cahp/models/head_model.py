@@ -102,6 +102,8 @@ class HeadModel:
         self.verified: Verified | None = None
         #: Where its weights are, if they are not kept in float32.
         self.notice: str | None = None
+        #: Whether the memory that was free decides where they are, so that times differ from day to day.
+        self.lacks_room = False
         #: Makes prompts of texts (None: the model reads the texts themselves).
         self.prompt: PromptReader | None = None
         #: Whether it is measured on the next tokens of windows of text.

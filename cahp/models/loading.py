@@ -92,7 +92,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     _fit_tokenizer(tokenizer, network, card, classifies=head == "classification")
     network = network if room is not None else network.to(where)
     model = HeadModel(network, tokenizer, card, family=family, predicts_tokens=predicts_tokens)
-    model.notice = None if room is None else room.notice
+    if room is not None:
+        # Weights as their file stores them are always so with "auto".
+        model.notice, model.lacks_room = room.notice, card.dtype == "float32" or room.elsewhere
     if card.kept is not None:
         # Heads are numbered as in the full model.
         for index, (layer, kept) in enumerate(zip(model.layer_modules, card.kept, strict=True)):

@@ -107,6 +107,8 @@ class Room:
     form: str = "as their file stores them"
     in_memory: int = 0
     on_disk: int = 0
+    #: Whether some weights are not on their device.
+    elsewhere: bool = False
 
     def keep(self, mapped: Tensor, where: torch.device) -> Tensor:
         """A weight on the device ``where`` that keeps the numbers of a ``mapped`` part of a file.
@@ -122,8 +124,9 @@ class Room:
             place = where
         elif where.type != "cpu" and (self.memory is None or size <= self.memory):
             self.memory = self.memory and self.memory - size
-            place = torch.device("cpu")
+            place, self.elsewhere = torch.device("cpu"), True
         else:
+            self.elsewhere = True
             self.on_disk += mapped.nbytes
             return StoredWeight(mapped, where, self.dtype)
         self.in_memory += size

@@ -277,8 +277,7 @@ class Measurements:
         with self._resources.timed("latency"):
             # By one process alone: others at work would slow it.
             costs = parallel.from_first(measure_costs)
-        # Where weights had no room, another day's timing may be another.
-        if not costs.noisy and (self.card.dtype != "float32" or full.notice is None):
+        if not costs.noisy and not full.lacks_room:
             self._resources.keep(name, {}, asdict(costs))
         return costs
 

@@ -76,9 +76,8 @@ def measure_run(bench: Bench, command: str = "", start: float | None = None, *, 
     stored = read_run(bench)
     if stored is None:
         run = _measure(bench, command, start, costs)
-        short = bench.card.dtype == "float32" and bool(bench.resources.storage_notices)
         # Weights that had no room take another time where they have.
-        if not (short and bench.settings.latency):
+        if not (bench.resources.lacks_room and bench.settings.latency):
             entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
             bench.resources.store.save(_run_key(bench), arrays=entry, meta=run.document.to_json())
         return run

@@ -79,6 +79,11 @@ class Resources:
         """Notices about a loaded model whose weights are not kept in float32."""
         return () if self._model is None or self._model.notice is None else (self._model.notice,)
 
+    @property
+    def lacks_room(self) -> bool:
+        """Whether the weights of a loaded model had no room, so that times differ from day to day."""
+        return self._model is not None and self._model.lacks_room
+
     def found(self, stage: str, name: str, read: Callable[[Entry], T]) -> T | None:
         """Return what ``read`` makes of the stored result of ``stage`` under the key ``name``, or None."""
         result = self.store.read(name, read)

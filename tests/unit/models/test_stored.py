@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cahp import models
+from cahp.cards import Dtype
 from cahp.models import loading, saving, stored, surgery
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import HeadModel
@@ -254,8 +255,9 @@ def test_a_run_says_where_the_weights_are_and_keeps_timings_apart(exact: Path, t
     assert len(set(keys.values())) == 3
 
 
+@pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_are_not_kept(
-    exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Dtype
 ) -> None:
     settings = Settings(
         model=str(exact),
@@ -267,6 +269,7 @@ def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_ar
         pool_size=8,
         projection="pca",
         recover="refit",
+        dtype=dtype,
         device="cpu",
         latency_time="0.05s",
     )
