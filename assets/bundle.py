@@ -38,7 +38,7 @@ from cahp.models import assets
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
-from cahp.run.prune import choose, measure_run
+from cahp.run.prune import measure_run
 from cahp.run.settings import Settings
 from cahp.stages.salience import salience
 from cahp.store import Store
@@ -63,7 +63,13 @@ def write_lessons(
     With ``only``, the answers of other steps stay, as do the machine and the day, which matter to the timing.
     """
     bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
-    subject = six_steps.subject_of(bench, HeadClusters.of(bench.evidence), choose(bench))
+    run = bundled.read_run()
+    assert run is not None
+    # Not chosen again: another machine may choose other heads.
+    clusters = run.evidence()
+    chosen = clusters.suggested(bundled.SETTINGS)
+    assert chosen is not None
+    subject = six_steps.subject_of(bench, clusters, chosen)
     shipped = bundled.read_lessons() if only else None
     bundle = BundledLessons(
         subject.sha256,

@@ -194,8 +194,8 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
             {"random": (0.1, 0.2)},
         ),
     }
-    monkeypatch.setattr(bundle, "choose", lambda bench: None)
-    monkeypatch.setattr(bundle.HeadClusters, "of", lambda evidence: None)
+    run = SimpleNamespace(evidence=lambda: SimpleNamespace(suggested=lambda settings: "heads"))
+    monkeypatch.setattr(bundled, "read_run", lambda: run)
     monkeypatch.setattr(bundle, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
     monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
     monkeypatch.setattr(lessons, "steps", lambda subject: [SimpleNamespace(name=name) for name in answers])
