@@ -22,8 +22,10 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "circle-open", "square-open")
 
 
-def probabilities_figure(models: Mapping[str, NDArray[np.float64]], classes: Sequence[str], *, dark: bool) -> Any:
-    """Draw the class probabilities ``(C,)`` of a text from several models by name, all heads first."""
+def probabilities_figure(
+    models: Mapping[str, NDArray[np.float64]], classes: Sequence[str], *, of: str = "class", dark: bool
+) -> Any:
+    """Draw the probabilities ``(C,)`` of classes, or ``of`` others, of a text from several models, all heads first."""
     colours = palette.ink(dark=dark)
     shown = likeliest(list(models.values()), CLASSES)
     names = [label(classes[place]) for place in shown]
@@ -48,7 +50,7 @@ def probabilities_figure(models: Mapping[str, NDArray[np.float64]], classes: Seq
     ]
     return draw(
         traces,
-        x={"title": "probability of the class (%)", "range": [-3, 103], "zeroline": False},
+        x={"title": f"probability of the {of} (%)", "range": [-3, 103], "zeroline": False},
         y=named_rows(names),
         height=100 + 26 * len(shown),
         left=10,

@@ -213,7 +213,7 @@ def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full
     rows = {name: reading.probabilities[shown] for name, reading in models.items()}
     classes, of = [names[place] for place in shown], "class" if full.words is None else "next token"
     display.show(
-        figures.probabilities_figure(rows, classes, dark=display.is_dark()),
+        figures.probabilities_figure(rows, classes, of=of, dark=display.is_dark()),
         title=_describe_predictions(models, full, names),
         help=f"Each mark is the probability of a {of} for this text: the circle with all heads, the square for the "
         "pruned model on the board, the diamond for the recovered one, if any. If the marks overlap, pruning does not "

@@ -36,8 +36,8 @@ def draw(explorer: Explorer) -> None:
         pinned.draw(explorer)
     need_run(explorer)
     st.markdown(
-        "Each square is an **attention head**: solid heads are kept, hollow ones are pruned. Drag the budget. Click a "
-        "head to remove or restore it. Shift-click, or the switch below the slider, shows its replacement head."
+        f"Each square is {_name_square(explorer)}: solid heads are kept, hollow ones are pruned. Drag the budget. "
+        "Click a head to remove or restore it. Shift-click, or the switch below the slider, shows its replacement head."
     )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
@@ -46,6 +46,13 @@ def draw(explorer: Explorer) -> None:
         explorer.work.start(WARM, explorer.bench)
     polling = explorer.work.pending()
     st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
+
+
+def _name_square(explorer: Explorer) -> str:
+    card = explorer.card
+    return (
+        "an **attention head**" if card.group == 1 else f"**{card.group} attention heads** that share keys and values"
+    )
 
 
 def _live(explorer: Explorer, polling: bool) -> None:

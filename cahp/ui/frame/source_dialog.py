@@ -143,7 +143,7 @@ def choose(explorer: Explorer) -> None:
     kept = ("limit", "eval_limit", "window", "tokens", "eval_tokens")
     fields: dict[str, Any] = {field: getattr(explorer.settings, field) for field in kept}
     try:
-        name = _choose_model()
+        name = _choose_model(explorer)
         card = _describe_model(name) if name else None
         if card is None:
             return
@@ -165,12 +165,13 @@ def choose(explorer: Explorer) -> None:
         problem(error)
 
 
-def _choose_model() -> str:
+def _choose_model(explorer: Explorer) -> str:
     """Draw the choice of a model and return its name (empty: there is none yet)."""
     ready = [name for name, builtin in models.BUILTINS.items() if builtin.data is not None]
     picked = st.selectbox(
         "Model",
         [*ready, *([_OTHER_MODEL] if current().opens_folders else [])],
+        index=ready.index(explorer.card.id) if explorer.card.id in ready else 0,
         format_func=lambda name: models.BUILTINS[name].description if name in ready else name,
         key="source-model",
         persist_state="session",
