@@ -134,7 +134,8 @@ def _ratio(values: Floats, sizes: Floats, seed: int, unit: Unit, units: Ints | N
     """Estimate the sum of ``values`` divided by the sum of ``sizes``; see ``estimate_mean``."""
     mean, ends = float(values.sum() / sizes.sum()), None
     count = len(values) if units is None else len(np.unique(units))
-    if math.isfinite(mean):
+    # The spread of a single unit is not known.
+    if math.isfinite(mean) and count > 1:
         away: Floats = values - mean * sizes
         if units is not None:
             _, member = np.unique(units, return_inverse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ STAGE = "convert"
 _ORIGIN = ("quantization_config", "_name_or_path", "_model_name_or_path", "name_or_path")
 #: Bytes of memory for each number while weights are converted (measured: 4.7), and in the file of weights.
 _BYTES_PER_NUMBER, _FLOAT32 = 6, 4
+_CONVERTING = threading.Lock()
 _LINK = "model.gguf"
 #: A text by which tokenizers are compared.
 _SAMPLE = "The film wasn't bad: 42 of 100 liked it!\n\n  Élan, naïveté & 日本 in <2024>."
@@ -157,9 +159,11 @@ def _reported(progress: Progress) -> Iterator[None]:
             progress(STAGE, done, len(every) + 1)
             yield tensor
 
-    drawn = modeling_gguf_pytorch_utils.tqdm
-    modeling_gguf_pytorch_utils.tqdm = report
-    try:
-        yield
-    finally:
-        modeling_gguf_pytorch_utils.tqdm = drawn
+    # One conversion at a time: another's reports would reach this one's listener.
+    with _CONVERTING:
+        drawn = modeling_gguf_pytorch_utils.tqdm
+        modeling_gguf_pytorch_utils.tqdm = report
+        try:
+            yield
+        finally:
+            modeling_gguf_pytorch_utils.tqdm = drawn

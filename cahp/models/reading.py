@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp import processes as parallel
-from cahp.answers import DIVERGENCE, PREDICTION
+from cahp.answers import DIVERGENCE, LOSS, PREDICTION
 from cahp.models.devices import move_to
 from cahp.models.head_model import Batch, HeadModel, Tokens
 from cahp.models.vocabulary import (
@@ -139,6 +139,15 @@ def training_losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor
     """The ``losses`` of another network than that of the ``model``, such as one that is trained."""
     found = hidden_states(network, tensors) if model.predicts_tokens else model.scores(tensors, network)
     return _losses(model, network, tensors, labels, found)
+
+
+def next_token_sums(network: Any, tensors: Mapping[str, Tensor]) -> NDArray[np.float64]:
+    """The sum of a language model's losses on the tokens of a batch, how many it predicts, and how many there are."""
+    ids, predicted = tensors["input_ids"], tensors["attention_mask"][:, 1:].bool()
+    targets = ids[:, 1:][predicted]
+    found = read_tokens(network, hidden_states(network, tensors)[:, :-1][predicted], targets)
+    right = int((found[:, PREDICTION] == targets).sum())
+    return np.array([float(found[:, LOSS].double().sum()), right, len(targets)])
 
 
 def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor, found: Tensor) -> Tensor:

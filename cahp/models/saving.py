@@ -240,8 +240,8 @@ def read_back(
     """
     if pruned.device.type != "cpu":
         # The fresh process computes on the processor, and another device sums products in another order.
-        pruned = pruned.around(separate(pruned).network.to("cpu"))
-        full = None if full is None else full.around(separate(full).network.to("cpu"))
+        pruned = pruned.around(separate(pruned, trained=False).network.to("cpu"))
+        full = None if full is None else full.around(separate(full, trained=False).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
     if pruned.predicts_tokens:
         return _read_back_tokens(folder, reads, pruned, inputs, batches, full)

@@ -183,20 +183,23 @@ def _copy(model: HeadModel) -> HeadModel:
     return model.around(copy.deepcopy(model.network, shared))
 
 
-def separate(pruned: HeadModel) -> HeadModel:
-    """A copy that shares no weights, with float32 weights to be trained.
+def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:
+    """A copy that shares no weights, with float32 weights, to be ``trained`` or not.
 
     Raises:
         ModelError: If weights that are kept otherwise have no room in float32.
     """
-    # With their gradients and the two averages of the optimiser.
-    check_memory(pruned.network, "a training", copies=4)
+    if trained:
+        # With their gradients and the two averages of the optimiser.
+        check_memory(pruned.network, "a training", copies=4)
+    else:
+        check_memory(pruned.network, "a copy", copies=1)
     return pruned.around(copy.deepcopy(pruned.network))
 
 
 def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:
     """A copy of a pruned model with other weights, by name, such as those of a training."""
-    copied = separate(pruned)
+    copied = separate(pruned, trained=False)
     with torch.no_grad():
         for name, parameter in copied.network.named_parameters():
             parameter.copy_(torch.tensor(weights[name]))

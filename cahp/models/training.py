@@ -26,7 +26,7 @@ from cahp import processes as parallel
 from cahp.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
-from cahp.models.reading import training_losses
+from cahp.models.reading import next_token_sums, training_losses
 from cahp.models.sketch import quiet
 from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
 from cahp.store import StoredTraining
@@ -161,19 +161,20 @@ def train(
         return training_losses(model, network, inputs, labels[rows]).mean()
 
     @torch.no_grad()
-    def score(pause: Callable[[], None] | None) -> tuple[float]:
+    def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
         assert validation is not None
-        best = 0.0
+        sums = np.zeros(3)
         for batch in parallel.share(model.batches(held_out)):
             if pause is not None:
                 pause()
             if model.predicts_tokens:
-                # Without labels, the lowest loss is the best.
-                best -= float(training_losses(model, network, batch.tensors, labels).sum())
+                sums += next_token_sums(network, batch.tensors)
                 continue
             predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
-            best += int((predictions == validation.labels[batch.rows]).sum())
-        return (sum(parallel.gather(best)) / len(held_out),)
+            sums[1:] += int((predictions == validation.labels[batch.rows]).sum()), len(batch)
+        loss, right, count = parallel.total(sums)
+        # The lowest loss is the best of a language model, whose next token serves as the label.
+        return (-loss / count, right / count) if model.predicts_tokens else (right / count,)
 
     best = None if validation is None else score
     return list(optimise(network, model, texts.inputs, loss=loss, score=best, **options).epochs)

@@ -18,6 +18,8 @@ from cahp.values import COPY_TOKENS, NO_LABEL, DataError, Ints, ModelError, Text
 _BETWEEN = "\n\n"
 #: No tokenizer known makes tokens of more characters on average.
 _CHARACTERS_PER_TOKEN = 16
+#: Tokens of all texts, at least.
+_LEAST = 2
 #: Documents that are tokenized at once, to see how many are needed.
 _AT_ONCE = 64
 #: Sequences of random tokens for the loss on repeated tokens, and the length of the part that is repeated.
@@ -67,7 +69,7 @@ def cut_windows(
     whole. With ``copies`` windows for the loss on repeated random tokens follow.
 
     Raises:
-        DataError: If there is no token.
+        DataError: If there is hardly a token.
         ModelError: If its tokenizer cannot be used.
     """
     card = locate(card)
@@ -75,10 +77,10 @@ def cut_windows(
     pairs = texts.second or [""] * len(texts)
     documents = ["\n".join(filter(None, pair)) for pair in zip(texts.first, pairs, strict=True)]
     chosen = _draw(tokenizer, documents, tokens, seed)
-    if not chosen:
-        raise DataError("the texts have no token; add some")
     joined = _BETWEEN.join(chosen)
     found = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    if len(found["input_ids"]) < _LEAST:
+        raise DataError(f"the texts have {len(found['input_ids'])} tokens, too few to predict some; add more texts")
     ids, ends = np.array(found["input_ids"], dtype=np.int64), np.array(found["offset_mapping"])[:, 1]
     # Tokens that share a character have the same end.
     ends = np.maximum.accumulate(ends)

@@ -103,7 +103,7 @@ class Measurements:
 
     def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
         digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
-        return key("evaluation", 3, *digests, self._precision)
+        return key("evaluation", 5 if texts.in_windows else 3, *digests, self._precision)
 
     def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
         return self._resources.found("evaluation", name, lambda entry: read_answers(entry.arrays["scores"], texts))
@@ -147,13 +147,10 @@ class Measurements:
         if not texts.in_windows:
             return Reader(texts)
         if texts.sha256 not in self._readers:
-            model, name = self._resources.model, key("states", 1, self.card.sha256, texts.sha256, self._precision)
-            states = self._resources.found("evaluation", name, lambda entry: entry.arrays["states"])
-            if states is None:
-                tokens, progress = model.tokenize(texts.inputs), self._resources.progress
-                states = final_states(model, tokens, precision=self._precision, progress=progress)
-                self._resources.keep(name, {"states": states})
-            # They take some memory, so only those of the latest texts stay.
+            model, progress = self._resources.model, self._resources.progress
+            states = final_states(model, model.tokenize(texts.inputs), precision=self._precision, progress=progress)
+            # They take some memory, so only those of the latest texts stay; the store keeps none, since a text can be
+            # read from them.
             kept = list(self._readers.items())[1 - _READERS :]
             self._readers = {**dict(kept), texts.sha256: Reader(texts, full=model, states=states)}
         return self._readers[texts.sha256]
