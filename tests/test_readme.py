@@ -15,9 +15,10 @@ import fakes
 import pytest
 from terminal import call
 
-from cahp import registry
+from cahp import bundled, registry
 from cahp.exports import formats
 from cahp.studies import performance
+from cahp.terminal.printing import run_lines
 from cahp.words import percent
 
 README = docs.PAGES["README.md"]
@@ -247,3 +248,14 @@ def test_the_commands_of_a_page_run_one_after_the_other(document: str, here: Pat
         if words[0] not in NOT_RUN and not set(ELSEWHERE) & set(words):
             answer = call(*shortened(words))
             assert answer.code == 0, f"{' '.join(words)}: {answer.err}"
+
+
+def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
+    bundle = bundled.read_run("smollm2")
+    assert bundle is not None
+    printed = "\n".join(run_lines(bundle.document))
+    shown = next(block for block in docs.blocks("assets/docs/language-models.md", "text") if "measured on" in block)
+    assert shown.rstrip() in printed
+    pruned, recovered = (bundle.document.outcomes[state]["kl"] for state in ("pruned", "recovered"))
+    row = f"| {pruned.text} {pruned.interval} | {recovered.text} {recovered.interval} |"
+    assert row in README
