@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import NO_LABEL, Bools, Floats, Ints, Texts, Window
+from cahp.values import NO_LABEL, Bools, Floats, Ints, Texts
+from cahp.windows import Window
 
 #: What is kept of a language model's answer at a token: KL divergence from the full model, loss, predicted token.
 DIVERGENCE, LOSS, PREDICTION = range(3)

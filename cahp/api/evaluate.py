@@ -8,22 +8,15 @@ from typing import Any, Unpack
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.costs import KvCache
 from cahp.exports.masks import kept_heads
-from cahp.run.bench import (
-    check_classifier,
-    draw_sample,
-    label_reading,
-    labelling,
-    load_data,
-    match_labels,
-    prompt_notices,
-    window_protocol,
-)
+from cahp.run.bench import check_classifier, labelling, prompt_notices
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
+from cahp.run.options import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
+from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
 from cahp.run.test_split_log import TestSplitLog
+from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
 from cahp.values import HeadMask
 

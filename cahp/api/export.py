@@ -17,10 +17,11 @@ from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord, outcome_records
+from cahp.run.options import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings, identify_model, parse_duration
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
 

@@ -22,7 +22,8 @@ from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.run.command_line import flags, to_text
-from cahp.run.settings import Setting, Settings, describe
+from cahp.run.options import Setting
+from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal import progress
 from cahp.words import size_of

@@ -17,7 +17,8 @@ from cahp.costs import SelectionCost
 from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, main_outcome, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
-from cahp.values import Bools, Estimate, Unit, WindowProtocol
+from cahp.values import Bools, Estimate, Unit
+from cahp.windows import WindowProtocol
 from cahp.words import points, signed
 
 SCHEMA = "cahp.compare/1"

@@ -27,8 +27,9 @@ from cahp.comparison.plan import FULL, REFERENCE, Cell, facts_of, split_minimum
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
-from cahp.run.bench import label_reading, labelling
+from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
+from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
 
 

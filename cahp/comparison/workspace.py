@@ -13,11 +13,13 @@ from cahp.cards import ModelCard
 from cahp.comparison.plan import WITHOUT, Cell, Plan, without_labels
 from cahp.data import Dataset
 from cahp.recoveries import RECOVERIES
-from cahp.run.bench import Bench, load_data, open_bench, window_protocol
+from cahp.run.bench import Bench, open_bench
 from cahp.run.resources import Loader
 from cahp.run.settings import Settings, identify_model
+from cahp.run.texts import load_data, window_protocol
 from cahp.store import Store
-from cahp.values import CahpError, Progress, Texts, WindowProtocol, digest, silent
+from cahp.values import CahpError, Progress, Texts, digest, silent
+from cahp.windows import WindowProtocol
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

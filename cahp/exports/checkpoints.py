@@ -23,10 +23,12 @@ from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import Bench
 from cahp.run.command_line import join_words
 from cahp.run.document import BY_HAND, SplitRecord, machine, outcome_records, ratio_record, versions
+from cahp.run.options import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model, recovery_record
-from cahp.run.settings import RECOVER_TIME, parse_duration
-from cahp.values import HeadMask, Input, OptionError, Progress, WindowProtocol, silent
+from cahp.run.settings import RECOVER_TIME
+from cahp.values import HeadMask, Input, OptionError, Progress, silent
+from cahp.windows import WindowProtocol
 from cahp.words import safe
 
 if TYPE_CHECKING:

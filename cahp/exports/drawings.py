@@ -13,7 +13,8 @@ from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.values import Estimate, HeadMask, Ints, WindowProtocol
+from cahp.values import Estimate, HeadMask, Ints
+from cahp.windows import WindowProtocol
 from cahp.words import capital, duration, percent, rate, safe, times
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26

@@ -31,7 +31,8 @@ from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
 from cahp.models.prompting import MAX_LENGTH, ROOM, PromptReader
 from cahp.models.vocabulary import attach_head, hidden_states, logits_at
-from cahp.values import DataError, Input, Ints, OptionError, Precision, Window
+from cahp.values import DataError, Input, Ints, OptionError, Precision
+from cahp.windows import Window
 
 
 @dataclass(frozen=True, eq=False)

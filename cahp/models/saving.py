@@ -36,7 +36,8 @@ from cahp.models.training import Fitted
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
 from cahp.output import Output
-from cahp.values import CahpError, HeadMask, Input, Window
+from cahp.values import CahpError, HeadMask, Input
+from cahp.windows import Window
 
 #: The file that loads a compact model where this package is not installed.
 _LOADER = "load_pruned.py"

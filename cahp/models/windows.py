@@ -12,7 +12,8 @@ import numpy as np
 from cahp.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer
-from cahp.values import COPY_TOKENS, NO_LABEL, DataError, Ints, ModelError, Texts, Window
+from cahp.values import COPY_TOKENS, NO_LABEL, DataError, Ints, ModelError, Texts
+from cahp.windows import Window
 
 #: What stands between two documents.
 _BETWEEN = "\n\n"

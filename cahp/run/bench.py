@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
+from cahp.run.options import parse_duration
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
 from cahp.run.settings import (
@@ -29,19 +30,24 @@ from cahp.run.settings import (
     check_splits,
     choose_precisions,
     identify_model,
-    parse_duration,
     precision_notices,
 )
+from cahp.run.texts import (
+    check_classes,
+    draw_sample,
+    label_reading,
+    load_data,
+    match_labels,
+    read_unlabelled,
+    window_protocol,
+)
 from cahp.store import Store, key
-from cahp.values import NO_LABEL, DataError, Input, ModelError, OptionError, Progress, Texts, WindowProtocol, silent
+from cahp.values import ModelError, OptionError, Progress, Texts, silent
+from cahp.windows import WindowProtocol
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.training import Watch
-
-
-#: The one class of all windows of a language model.
-ALL = ("all texts",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +138,7 @@ def open_bench(
     check_labels(settings, dataset)
     calibration, drawn = draw_sample(dataset, "select-split", settings.limit, settings)
     evaluation, sampled = draw_sample(dataset, "eval-split", settings.eval_limit, settings)
-    drawn += _check_classes(dataset.split(settings.select_split), calibration, settings)
+    drawn += check_classes(dataset.split(settings.select_split), calibration, settings)
     resources = Resources(
         card,
         store=store or Store(),
@@ -143,7 +149,7 @@ def open_bench(
         progress=progress,
         watch=watch,
     )
-    unlabelled, left_out = _read_unlabelled(settings, raw, dataset, card)
+    unlabelled, left_out = read_unlabelled(settings, raw, dataset, card)
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
@@ -166,74 +172,6 @@ def open_bench(
         notices,
         label_reading(raw, dataset),
     )
-
-
-def data_name(settings: Settings, card: ModelCard) -> str:
-    """Return the name of the data of ``settings``, or of the data that the built-in model comes with.
-
-    Raises:
-        OptionError: If there are no data.
-    """
-    builtin = models.BUILTINS.get(card.id)
-    name = settings.data or (builtin.data if builtin else None)
-    if name is None:
-        raise OptionError(f"{card.id} has no data of its own; name some with --data")
-    return name
-
-
-def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
-    """Read the data of ``settings``, with labels as they are."""
-    return data.load(data_name(settings, card), **settings.columns)
-
-
-def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
-    """Bring the labels of data into the model's order.
-
-    Raises:
-        DataError, OptionError: If labels do not match, or the prompt is not for such texts.
-    """
-    if card.predicts_tokens:
-        return _cut_windows(raw, settings, card)
-    check_texts(raw, card)
-    return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
-
-
-def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> WindowProtocol | None:
-    """Return how windows were cut (None: these are no windows)."""
-    windows = [window for window in texts.windows if not window.copying]
-    if not windows:
-        return None
-    documents = len(np.unique(np.concatenate([window.units for window in windows])))
-    tokens = sum(window.scored for window in windows)
-    stride = settings.stride or settings.window
-    return WindowProtocol(settings.window, stride, models.start_token(card), tokens, documents)
-
-
-def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
-    """Cut a sample of the texts of every split into windows; see ``cahp.models.windows.cut_windows``."""
-    if settings.label_map:
-        raise OptionError("--label-map maps labels, which a language model without --answers does not read")
-    longest = None if card.cache is None else card.cache.positions
-    if longest is not None and settings.window > longest:
-        raise OptionError(
-            f"--window {settings.window:,} is more than the {longest:,} tokens that {card.id} reads; lower it"
-        )
-    if settings.stride is not None and settings.stride > settings.window:
-        raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
-    return replace(raw, splits={name: cut_split(raw, name, settings, card) for name in raw.splits}, classes=ALL)
-
-
-def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:
-    """Cut the texts of a split into windows; those of calibration have no sequences of repeated tokens."""
-    selects = split == settings.select_split
-    limit, tokens = (settings.limit, settings.tokens) if selects else (settings.eval_limit, settings.eval_tokens)
-    drawn, _ = data.sample(raw.splits[split], limit, how=settings.sample, seed=settings.seed, by_label=False)
-    # The first documents of a file are its beginning; others are drawn.
-    seed = None if settings.sample == "head" else settings.seed
-    windows = models.cut_windows(
-        card, drawn, window=settings.window, stride=settings.stride, tokens=tokens, seed=seed, copies=not selects
-    )
-    return replace(windows, classes=ALL)
 
 
 def check_labels(settings: Settings, dataset: data.Dataset) -> None:
@@ -263,19 +201,6 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
         raise OptionError(f"{needs} needs labels, and {dataset.id} has none; leave it out, or use labelled data")
 
 
-def check_texts(raw: data.Dataset, card: ModelCard) -> None:
-    """Check that the model's prompt, if any, fits the texts.
-
-    Raises:
-        OptionError: If it is for pairs and these are single texts, or the other way round.
-    """
-    if card.prompt is not None and card.prompt.pairs != raw.pairs:
-        holds, places = ("pairs", "{premise} and {hypothesis}") if raw.pairs else ("single texts", "{text}")
-        raise OptionError(
-            f"{raw.id} holds {holds}, but the prompt has no placeholder for them; write {places} into the prompt"
-        )
-
-
 def check_classifier(settings: Settings, card: ModelCard) -> None:
     """Check that the model has classes, before data are read.
 
@@ -292,121 +217,6 @@ def prompt_notices(card: ModelCard) -> tuple[str, ...]:
     """Return notices about the tokens by which a language model answers its prompt."""
     reading = models.preview_prompt(card)
     return () if reading is None or reading.notice is None else (reading.notice,)
-
-
-def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
-    """Return the model's class for each label as the data names it; empty without labels."""
-    found: dict[str, str] = {}
-    if not matched.labelled:
-        return found
-    for split, texts in raw.splits.items():
-        labels, first = np.unique(texts.labels, return_index=True)
-        goals = matched.splits[split].labels[first]
-        found |= {raw.classes[ours]: matched.classes[theirs] for ours, theirs in zip(labels, goals, strict=True)}
-    return found
-
-
-def draw_sample(
-    dataset: data.Dataset, option: Literal["select-split", "eval-split"], limit: int | None, settings: Settings
-) -> tuple[Texts, tuple[str, ...]]:
-    """Draw the calibration or the evaluation texts, at most ``limit``; also return notices about them.
-
-    The windows of a language model were drawn when they were cut.
-
-    Raises:
-        DataError: If there is no such split.
-    """
-    split, by_label = settings.eval_split, True
-    if option == "select-split":
-        # Labels that nothing reads must have no effect, not even on the sample.
-        split, recovery = settings.select_split, RECOVERIES[settings.recover]
-        known = settings.method in methods.names()
-        ignored = known and methods.facts(settings.method).labels == "none"
-        by_label = not ignored or settings.labels or recovery.needs_labels
-    if split not in dataset.splits:
-        sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
-        raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
-    if dataset.split(split).in_windows:
-        return dataset.split(split), ()
-    texts, notices = data.sample(
-        dataset.split(split), limit, how=settings.sample, seed=settings.seed, by_label=by_label
-    )
-    return texts, tuple(f"{split}: {notice}" for notice in notices)
-
-
-def _read_unlabelled(
-    settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard
-) -> tuple[list[Input] | None, tuple[str, ...]]:
-    """Return the inputs of recoveries without labels (None: labels are read), and notices about them.
-
-    They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts. A
-    language model reads windows of them; the ``raw`` data have the texts. Calibration texts are drawn by label, and
-    here labels must not be read.
-
-    Raises:
-        DataError: If the data are pairs and these are single texts, or the other way round.
-    """
-    name = settings.recover_data
-    if name is None:
-        texts = dataset.split(settings.select_split)
-        # Windows are drawn already.
-        return None if settings.labels or texts.in_windows else _draw_inputs(texts.inputs, settings), ()
-    found = data.read_inputs(
-        name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
-    )
-    if found and isinstance(found[0], str) is dataset.pairs:
-        kinds = ("pairs", "single texts") if dataset.pairs else ("single texts", "pairs")
-        raise DataError(f"{name} holds {kinds[1]} and {dataset.id} {kinds[0]}; name a file of {kinds[0]}")
-    closed = {one for split, texts in raw.splits.items() if split != settings.select_split for one in texts.inputs}
-    there = [one for one in found if one not in closed]
-    lost = len(found) - len(there)
-    if card.predicts_tokens:
-        taken = _cut_unlabelled(there, settings, card)
-        notices = [f"recovered on {len(taken):,} windows of {name}"]
-    else:
-        taken = _draw_inputs(there, settings)
-        notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
-    if lost:
-        notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
-    return taken, tuple(notices)
-
-
-def _cut_unlabelled(inputs: Sequence[Input], settings: Settings, card: ModelCard) -> list[Input]:
-    texts = Texts(tuple(map(str, inputs)), None, np.full(len(inputs), NO_LABEL, dtype=np.int64), ALL)
-    cut = {"window": settings.window, "stride": settings.stride, "seed": settings.seed}
-    return models.cut_windows(card, texts, tokens=settings.tokens, **cut).inputs
-
-
-def _draw_inputs(inputs: list[Input], settings: Settings) -> list[Input]:
-    if settings.limit is None or settings.limit >= len(inputs):
-        return inputs
-    if settings.sample == "head":
-        return inputs[: settings.limit]
-    rows = np.random.default_rng(settings.seed).permutation(len(inputs))[: settings.limit]
-    return [inputs[row] for row in np.sort(rows)]
-
-
-def _check_classes(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
-    """Return notices about classes with too few texts; none without labels.
-
-    Raises:
-        DataError: If there is only one class.
-    """
-    if not split.labelled:
-        return ()
-    counts = sample.class_counts
-    if np.count_nonzero(counts) < 2:
-        name = sample.classes[int(counts.argmax())]
-        if np.count_nonzero(split.class_counts) < 2:
-            raise DataError(f"every text of {settings.select_split} is {name!r}; add texts of another class")
-        raise DataError(f"all {len(sample)} texts of the sample are {name!r}; raise --limit or use --sample stratified")
-    single = [name for name, count in zip(sample.classes, counts, strict=True) if count == 1]
-    if not single:
-        return ()
-    return (
-        f"{settings.select_split}: there is only one text of {', '.join(map(repr, single))}, too few for the variance "
-        "within that class; raise --limit or add texts.",
-    )
 
 
 def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:

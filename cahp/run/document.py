@@ -25,7 +25,8 @@ from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
-from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts, WindowProtocol
+from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts
+from cahp.windows import WindowProtocol
 
 SCHEMA = "cahp.run/1"
 

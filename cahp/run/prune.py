@@ -35,8 +35,9 @@ from cahp.run.document import (
 from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.measurements import Measurements, timed_on
+from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
-from cahp.run.settings import RECOVER_TIME, Settings, key_fields, parse_duration
+from cahp.run.settings import RECOVER_TIME, Settings, key_fields
 from cahp.run.test_split_log import TestSplitLog
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice

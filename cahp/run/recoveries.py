@@ -15,7 +15,8 @@ from cahp.recoveries import QUICK, RECOVERIES, Recovery, get_recovery, refit_tex
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.store import StoredTraining, key
-from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, Window, digest
+from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
+from cahp.windows import Window
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

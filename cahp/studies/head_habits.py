@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
 from cahp.store import key
-from cahp.values import Estimate, Ints, Progress, Texts, Unit, Window, report_progress, silent
+from cahp.values import Estimate, Ints, Progress, Texts, Unit, report_progress, silent
+from cahp.windows import Window
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,9 +16,9 @@ import torch
 from cahp import models
 from cahp.data import sample
 from cahp.models.devices import peak_bytes, reset_peak, synchronise
-from cahp.run.bench import load_data, match_labels
 from cahp.run.document import machine
 from cahp.run.settings import Settings, identify_model
+from cahp.run.texts import load_data, match_labels
 from cahp.stages.clustering import cluster
 from cahp.stages.salience import examples_used, gate_gradients, salience
 from cahp.stages.selection import select

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from cahp.run.continuation import Continuation
     from cahp.run.document import RunDocument
     from cahp.run.recovered import RecoveryStep
-    from cahp.values import HeadMask, WindowProtocol
+    from cahp.values import HeadMask
+    from cahp.windows import WindowProtocol
 
 from cahp.answers import name_units
 from cahp.exports.form import lines

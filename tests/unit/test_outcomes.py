@@ -25,7 +25,8 @@ from cahp.outcomes import (
     wilson,
 )
 from cahp.run.document import RunDocument
-from cahp.values import CahpError, Estimate, Unit, Window
+from cahp.values import CahpError, Estimate, Unit
+from cahp.windows import Window
 
 # --- the table
 

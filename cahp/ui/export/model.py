@@ -13,7 +13,8 @@ from cahp.exports.checkpoints import checkpoint
 from cahp.exports.form import ModelForm, change, circumstances
 from cahp.outcomes import describe, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
-from cahp.run.settings import RECOVER_TIME, parse_duration
+from cahp.run.options import parse_duration
+from cahp.run.settings import RECOVER_TIME
 from cahp.ui.export.view import View, chosen_by, name_of
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import download, plain, problem, show_steps

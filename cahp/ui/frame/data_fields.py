@@ -22,8 +22,8 @@ from cahp.data.rows import NO_LABELS, default_columns
 from cahp.data.sources import BBC_NEWS, PRESETS
 from cahp.data.tables import READERS, Table
 from cahp.files import is_there
-from cahp.run.bench import check_texts, label_reading, match_labels
 from cahp.run.settings import Settings, describe
+from cahp.run.texts import check_texts, label_reading, match_labels
 from cahp.ui.frame.address import Wish
 from cahp.ui.parts.display import plain
 from cahp.ui.session.opening import Upload, permitted

@@ -17,8 +17,9 @@ from cahp.cards import ModelCard
 from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
 from cahp.files import scratch
-from cahp.run.bench import Bench, data_name, load_data, open_bench
+from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings, identify_model
+from cahp.run.texts import data_name, load_data
 from cahp.ui.session import jobs
 from cahp.ui.session.shipped import shipped_card, shipped_dataset
 from cahp.values import DataError, digest

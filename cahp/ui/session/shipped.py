@@ -16,8 +16,8 @@ import numpy as np
 from cahp import bundled, data, models
 from cahp.bundled import Bundle, WindowsRecord
 from cahp.cards import ModelCard
-from cahp.run.bench import ALL, cut_split
 from cahp.run.settings import IN_DIGESTS, Settings
+from cahp.run.texts import ALL, cut_split
 from cahp.values import NO_LABEL, ModelError, Texts
 
 #: The settings on which windows depend.

@@ -14,7 +14,8 @@ from cahp import cli, methods
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Command, Option, command
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import flags, to_arguments
-from cahp.run.settings import Salience, Setting, Settings, describe
+from cahp.run.options import Setting
+from cahp.run.settings import Salience, Settings, describe
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 

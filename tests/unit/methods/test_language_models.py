@@ -11,8 +11,8 @@ import pytest
 from cahp import models, registry
 from cahp.methods.attattr import attributions
 from cahp.models.head_model import HeadModel
-from cahp.run.bench import ALL
 from cahp.run.evidence import HeadEvidence
+from cahp.run.texts import ALL
 from cahp.store import Store
 from cahp.values import Texts, silent
 

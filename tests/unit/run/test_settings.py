@@ -13,7 +13,8 @@ import typer
 
 from cahp.cli.command import Call, command
 from cahp.run.command_line import flags, to_arguments
-from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields, option
+from cahp.run.options import option
+from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields
 from cahp.values import CahpError, OptionError
 
 

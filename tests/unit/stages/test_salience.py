@@ -11,7 +11,8 @@ from torch import nn
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
-from cahp.values import Texts, Window
+from cahp.values import Texts
+from cahp.windows import Window
 
 
 @pytest.fixture(scope="module")

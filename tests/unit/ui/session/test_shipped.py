@@ -18,7 +18,8 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.shipped import ShippedTexts
 from cahp.ui.session.work import FIGURE, run_seconds
-from cahp.values import NO_LABEL, ModelError, Texts, Window
+from cahp.values import NO_LABEL, ModelError, Texts
+from cahp.windows import Window
 
 
 def windows() -> Texts:

@@ -1,0 +1,70 @@
+"""Windows of tokens, on which a causal language model is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Ints = NDArray[np.integer[Any]]
+
+
+class Window(str):
+    """A window of consecutive tokens, on which a causal language model is measured; as a string, its text.
+
+    ``ids`` are the tokens, the first of which is only context. The last ``scored`` of them are predicted and measured:
+    ``units (scored,)`` are the numbers of the documents that hold them, over which intervals are drawn, and
+    ``sizes (scored,)`` their lengths in bytes. ``copying`` marks a sequence of random tokens whose second half repeats
+    the first: only the loss on that half is measured.
+    """
+
+    ids: NDArray[np.int64]
+    units: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    copying: bool
+
+    def __new__(cls, text: str, ids: _Ints, units: _Ints, sizes: _Ints, *, copying: bool = False) -> Window:
+        """Make a window of its text and tokens."""
+        window = super().__new__(cls, text)
+        window.ids, window.units, window.sizes = (np.asarray(part, dtype=np.int64) for part in (ids, units, sizes))
+        if not len(units) == len(sizes) < len(ids):
+            raise ValueError(f"{len(ids)} tokens cannot predict {len(units)}, of {len(sizes)} sizes")
+        window.copying = copying
+        return window
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str, _Ints, _Ints, _Ints], dict[str, bool]]:
+        return (str(self), self.ids, self.units, self.sizes), {"copying": self.copying}
+
+    @property
+    def scored(self) -> int:
+        """Number of tokens that are predicted and measured, the last ones."""
+        return len(self.units)
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """Everything that a measurement on it depends on."""
+        return self.ids.tobytes(), self.units.tobytes(), self.sizes.tobytes(), bytes([self.copying])
+
+
+@dataclass(frozen=True)
+class WindowProtocol:
+    """How a language model is measured, on which its perplexity depends.
+
+    ``window`` and ``stride`` in tokens, the token ``bos`` before the first, and the number of predicted ``tokens`` of
+    ``documents``.
+    """
+
+    window: int
+    stride: int
+    bos: str
+    tokens: int
+    documents: int
+
+    def __str__(self) -> str:
+        overlap = "without overlap" if self.stride == self.window else f"each {self.stride:,} after the last"
+        return (
+            f"{self.tokens:,} tokens of {self.documents:,} documents in windows of {self.window:,} tokens, {overlap}, "
+            f"after {self.bos}"
+        )
