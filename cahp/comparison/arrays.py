@@ -74,7 +74,7 @@ def _halves(rows: Sequence[Floats]) -> NDArray[np.float16]:
 # Tables ------------------------------------------------------------------------------------------------------
 
 
-class Table(NamedTuple):
+class UnitSums(NamedTuple):
     """An outcome of each mask at each independent unit.
 
     The outcome of a mask is the mean of its row of ``values (R, n)``. The units have the ``sizes (n,)``, whose mean is
@@ -85,7 +85,7 @@ class Table(NamedTuple):
     sizes: NDArray[np.float64]
 
 
-def tabulate(answers: Answers, full: int) -> dict[str, Table]:
+def tabulate(answers: Answers, full: int) -> dict[str, UnitSums]:
     """Tables of the outcomes that have a value for each text or token; ``full`` is the row of the full model."""
     predictions = answers["predictions"]
     found = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
@@ -93,14 +93,14 @@ def tabulate(answers: Answers, full: int) -> dict[str, Table]:
         found["accuracy"] = predictions == answers["labels"]
     tables = {name: table for name, table in found.items() if table is not None}
     if "documents" not in answers:
-        return {name: Table(table, np.ones(table.shape[1])) for name, table in tables.items()}
+        return {name: UnitSums(table, np.ones(table.shape[1])) for name, table in tables.items()}
     units, ones = independent_units(answers["documents"], answers["windows"]), np.ones(predictions.shape[1])
-    by_unit = {name: Table(*sum_by_unit(table, units, ones)) for name, table in tables.items()}
+    by_unit = {name: UnitSums(*sum_by_unit(table, units, ones)) for name, table in tables.items()}
     bits = answers["nll"] / np.float64(math.log(2))
-    by_unit["bits_per_byte"] = Table(*sum_by_unit(bits, units, answers["sizes"].astype(np.float64)))
+    by_unit["bits_per_byte"] = UnitSums(*sum_by_unit(bits, units, answers["sizes"].astype(np.float64)))
     if "copying" in answers:
         ones = np.ones(len(answers["copies"]))
-        by_unit["copying"] = Table(*sum_by_unit(answers["copying"], answers["copies"], ones))
+        by_unit["copying"] = UnitSums(*sum_by_unit(answers["copying"], answers["copies"], ones))
     return by_unit
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.arrays import Table
+from cahp.comparison.arrays import UnitSums
 from cahp.comparison.document import (
     Area,
     AreaVerdict,
@@ -115,7 +115,7 @@ class Series(NamedTuple):
 
 def analyse(
     document: ComparisonDocument,
-    tables: Mapping[str, Table],
+    tables: Mapping[str, UnitSums],
     *,
     part: str,
     recovery: str,

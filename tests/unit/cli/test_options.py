@@ -108,7 +108,7 @@ def own_defaults(name: str) -> list[str]:
 
 def test_only_fit_and_premise_differ_from_the_usual_settings() -> None:
     own = {name: own_defaults(name) for name in COMMANDS if own_defaults(name)}
-    assert own == {"fit": ["data", "model"], "premise": ["eval_limit"]}
+    assert own == {"fit": ["data", "model"], "premise": ["eval_limit", "eval_tokens"]}
     assert typed("prune", []) == typed("evaluate", []) == typed("export", must_be_given("export")) == Settings()
 
 
