@@ -112,7 +112,7 @@ def contents(
             {
                 **one,
                 "rescued": list(selection.rescued),
-                **({"uncuttable": True} if selection.mask.empty_layers else {}),
+                **({"uncuttable": True} if selection.mask.count in table.uncuttable else {}),
             }
             for one, selection in zip(figures, table.selections, strict=True)
         ],
@@ -153,7 +153,7 @@ def contents(
             "origin": shown.origin,
             "note": shown.note,
             "rescued": list(shown.rescued),
-            "uncuttable": bool(mask.empty_layers),
+            "uncuttable": mask.count in table.uncuttable and table.has(mask),
         },
     }
     if shown.beside is not None:

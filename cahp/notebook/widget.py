@@ -212,7 +212,7 @@ class BudgetBoard(anywidget.AnyWidget):
                 self._glimpses[mask.sha256] = outcomes
                 self._show()
 
-            recover = NONE.name if mask.empty_layers else self.table.recover
+            recover = self.table.recover if bench.measurements.can_cut(mask) else NONE.name
             outcomes = budget_sweep.evaluate_mask(bench, mask, recover=recover, on_part=show_part)
             self._measured[mask.sha256] = outcomes
             if self.table.has(mask):

@@ -134,7 +134,7 @@ def _random(subject: Subject, progress: Progress) -> Answer:
             "Random selections are as accurate: with this many heads and texts, the choice makes no visible difference."
         )
     refitted = [subject.mask, *masks[:REFITTED_DRAWS]]
-    if subject.bench.recoveries.no_refit is None and not any(mask.empty_layers for mask in refitted):
+    if subject.bench.recoveries.no_refit is None and all(map(subject.bench.measurements.can_cut, refitted)):
         best, *others = _evaluate(subject, refitted, progress, refit=True)
         bars |= _accuracies({"CAHP's after refit": best})
         shares = draws[f"{REFITTED_DRAWS} of them after refit"] = _shares(others)

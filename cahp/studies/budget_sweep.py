@@ -94,6 +94,8 @@ class BudgetTable:
         self._outcomes: dict[int, Outcomes] = {}
         self._speed: dict[int, Speed] = {}
         self._glimpses: dict[int, Outcomes] = {}
+        #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
+        self.uncuttable: set[int] = set()
         self._lock = threading.Lock()
 
     def selection(self, budget: int) -> Selection:
@@ -186,18 +188,19 @@ class BudgetTable:
             return None
         if self.budgets[-1] not in self._outcomes:
             return "outcomes", self.budgets[-1]
-        if self.current_budget in self.budgets and self.current_budget not in self._outcomes:
+        known = self._outcomes.keys() | (self.uncuttable if self.recover != NONE.name else set())
+        if self.current_budget in self.budgets and self.current_budget not in known:
             return "outcomes", self.current_budget
         coarse = list(coarse_to_fine(self.budgets))
         if self.recover == NONE.name:
             for budget in coarse[:GLIMPSED]:
                 if budget not in self._outcomes and budget not in self._glimpses:
                     return "glimpse", budget
-        order = [budget for budget in coarse if budget not in self._outcomes]
+        order = [budget for budget in coarse if budget not in known]
         rough = len(self._outcomes) >= min(len(self.budgets), 2 * TIMED)
-        cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
-        places = np.linspace(0, len(cuttable) - 2, min(TIMED, len(cuttable) - 1)).round().astype(int)
-        late = [cuttable[place] for place in dict.fromkeys(places.tolist()) if cuttable[place] not in self._speed]
+        places = np.linspace(0, len(self.budgets) - 2, min(TIMED, len(self.budgets) - 1)).round().astype(int)
+        timed = [self.budgets[place] for place in dict.fromkeys(places.tolist())]
+        late = [budget for budget in timed if budget not in self._speed and budget not in self.uncuttable]
         if self._timed and late and (rough or not order):
             return "speed", late[0]
         return ("outcomes", order[0]) if order else None
@@ -328,7 +331,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
     """Measure what the table lacks, one measurement or glimpse per step.
 
     First layers that several budgets share run once. Latency is measured in another process, undisturbed by this one.
-    ``progress`` may raise ``Cancelled``.
+    Masks that cannot be cut are neither timed nor recovered. ``progress`` may raise ``Cancelled``.
     """
     masks = [selection.mask for selection in table.selections]
     with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker(bench) as worker:
@@ -338,6 +341,9 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             # A glimpse takes a third of a measurement; without counting it, the estimated time left would grow.
             progress("table", done + table.glimpsed // 3, total)
             mask = table.selection(budget).mask
+            if (kind == "speed" or table.recover != NONE.name) and not bench.measurements.can_cut(mask):
+                table.uncuttable.add(budget)
+                continue
             part = bench.measurements.glimpse(bench.evaluation, mask) if kind == "glimpse" else None
             glimpse = None if part is None else measure_part(bench, *part)
             if glimpse:

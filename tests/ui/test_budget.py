@@ -92,7 +92,7 @@ def test_figures_of_a_mask_made_by_hand_are_not_those_of_its_budget(explorer: Ex
     assert explorer.outcomes() is None
 
 
-def test_a_mask_that_empties_a_layer_is_refused_and_with_the_floor_at_0_it_is_a_mask_only(explorer: Explorer) -> None:
+def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(explorer: Explorer) -> None:
     keep = explorer.mask.keep.copy()
     keep[2] = False
     with pytest.raises(MaskError, match="Layer 2 would keep no head"):

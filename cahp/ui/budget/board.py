@@ -29,12 +29,9 @@ def measure(explorer: Explorer) -> None:
     assert table is not None
     table.current_budget = None if explorer.board.by_hand else explorer.board.budget
     job = explorer.job(FIGURE)
-    if explorer.outcomes(recover) is None and (job is None or not job.error):
-        if explorer.mask.empty_layers and recover != NONE.name:
-            explorer.recover = NONE.name
-        # An existing distilled model is looked up once; only a person starts a distillation.
-        if not RECOVERIES[explorer.recover].trains or explorer.job(FIGURE) is None:
-            explorer.start(FIGURE).wait(0.05)
+    # An existing distilled model is looked up once; only a person starts a distillation.
+    if explorer.outcomes(recover) is None and (job is None or not (job.error or RECOVERIES[recover].trains)):
+        explorer.start(FIGURE).wait(0.05)
     untouched = not explorer.results.bundled and explorer.work.job(TABLE) is None
     if untouched and recover == NONE.name and table.missing() is not None:
         explorer.start(TABLE)

@@ -93,7 +93,6 @@ def _draw_recovery(explorer: Explorer) -> None:
         key="board-recover",
         format_func=name_of_result,
         on_change=change,
-        disabled=bool(explorer.mask.empty_layers),
         help="A refit computes the output projection of each layer again, in closed form, on a third of the "
         "calibration texts (at least 512). Distillation then trains the refitted model for minutes, without labels. "
         "Each result is kept only if it improves the model on held-out texts.",

@@ -37,8 +37,8 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         "The pruned model is saved, loaded again in a new process without this package, and compared with the masked "
         "model. Its README explains how to load it."
     )
-    if view.mask.empty_layers:
-        st.caption("One layer keeps no head. Download the mask, and write the model with `cahp export`.")
+    if view.masked_only:
+        st.caption("The attention of a layer of this model cannot be left out. Download the mask.")
         return
     form, recover, epochs, allowed = _draw_choices(explorer)
     try:

@@ -107,8 +107,8 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
         where = of_bundle(explorer, bundle)
     else:
         where = f"Measured on this machine ({plain(machine())})."
-    if view.mask.empty_layers:
-        where += " One layer keeps no head: only `cahp prune --min-per-layer 0` times and recovers such masks."
+    if view.masked_only:
+        where += " The attention of a layer of this model cannot be left out: the mask is neither timed nor recovered."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)

@@ -164,7 +164,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if "pin" in pin:
         mask = mask_from_hex(pin["pin"], explorer.card.layers, explorer.card.heads)
         explorer.choices().check(mask)
-        recover = NONE.name if mask.empty_layers else _parse_recovery(pin.get("pin-recover"))
+        recover = _parse_recovery(pin.get("pin-recover"))
         explorer.pinned = Pin(Variant(mask, recover), explorer.card, explorer.settings)
 
 

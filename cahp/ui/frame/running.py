@@ -59,11 +59,11 @@ def need_run(explorer: Explorer) -> None:
 
 
 def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None:
-    """Draw the button that times the mask on the board, unless a layer keeps no head; or how far the timing is.
+    """Draw the button that times the mask on the board, unless it keeps all heads; or how far the timing is.
 
     ``polled``: the page redraws itself until the timing has ended.
     """
-    job, mask = explorer.job(SPEED), explorer.mask
+    job = explorer.job(SPEED)
     if job is not None and not job.ended:
         if polled:
             st.caption("Measuring the time…")
@@ -72,7 +72,7 @@ def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None
         return
     if job is not None and job.error:
         problem(job.error)
-    if mask.empty_layers or mask.is_full:
+    if explorer.mask.is_full:
         return
     if st.button(
         "Measure the time" if explorer.results.speed(explorer.mask) is None else "Measure the time again",

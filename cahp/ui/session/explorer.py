@@ -106,7 +106,7 @@ class Explorer:
     def change(self, **changes: Any) -> None:
         """Change settings; results that do not depend on the change are kept."""
         if "min_per_layer" in changes:
-            # Masks with empty layers are not recovered on the board.
+            # A run recovers no layer without heads whose attention the model needs.
             changes["recover"] = (QUICK if changes["min_per_layer"] else NONE).name
         settings = replace(self.settings, **changes)
         if settings == self.settings:

@@ -63,7 +63,7 @@ class BoardState:
 def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
     """Make a whole run, then the clusters that the board needs."""
     selection, costs = choose(bench), None
-    if bench.settings.latency and not selection.mask.empty_layers:
+    if bench.settings.latency and bench.measurements.can_cut(selection.mask):
         # In a process of its own.
         with LatencyWorker(bench) as worker:
             costs = worker.costs(selection.mask, progress=progress)

@@ -145,17 +145,39 @@ def test_the_current_budget_is_measured_next(bench: Bench) -> None:
     filling.close()
 
 
-def test_a_mask_with_an_empty_layer_is_answered_and_never_timed(
-    bench: Bench, watches: list[fakes.LatencyWorkerHere]
+def without_floor(bench: Bench) -> Bench:
+    return replace(bench, settings=replace(bench.settings, min_per_layer=0))
+
+
+def test_a_mask_with_an_empty_layer_is_answered_timed_and_refitted_as_any(bench: Bench) -> None:
+    bare = without_floor(bench)
+    pruned, refitted = planned(bare), planned(bare, recover="refit")
+    assert pruned.selection(1).mask.empty_layers
+    for table in (pruned, refitted):
+        for _ in fill(table, bare):
+            pass
+        assert table.measured() == (12, 12)
+        assert table.row(1).speed is not None
+        assert table.uncuttable == set()
+
+
+@pytest.mark.parametrize("recover", ["none", "refit"])
+def test_a_mask_that_cannot_be_cut_is_neither_timed_nor_recovered(
+    bench: Bench, watches: list[fakes.LatencyWorkerHere], monkeypatch: pytest.MonkeyPatch, recover: str
 ) -> None:
-    bare = replace(bench, settings=replace(bench.settings, min_per_layer=0))
-    table = planned(bare)
+    bare = without_floor(bench)
+    monkeypatch.setattr(bare.measurements, "can_cut", lambda mask: not mask.empty_layers)
+    table = planned(bare, recover=recover)
+    empty = {selection.mask.count for selection in table.selections if selection.mask.empty_layers}
+    table.current_budget = 1
     for _ in fill(table, bare):
         pass
-    assert table.measured() == (12, 12)
+    assert table.missing() is None
     assert watches[0].asked
     assert not any(mask.empty_layers for mask in watches[0].asked)
-    assert table.row(1).speed is None
+    assert 1 in table.uncuttable
+    assert table.uncuttable <= empty
+    assert {row.budget for row in table.rows() if row.outcomes is None} == (set() if recover == "none" else empty)
 
 
 def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(

@@ -43,6 +43,7 @@ class Bench:
     keeps_lead: bool = False
     no_refit: str | None = None
     slowest: float = 11.0
+    cuts: bool = True
     refitted: list[HeadMask] = field(default_factory=list)
 
     @property
@@ -62,6 +63,9 @@ class Bench:
             wrong += 20
         predictions = (np.arange(len(evaluated)) < wrong).astype(np.int64)
         return answers(predictions, evaluated.labels, classes=evaluated.classes)
+
+    def can_cut(self, mask: HeadMask) -> bool:
+        return self.cuts or mask is MASK
 
     def refit(self, mask: HeadMask) -> Refitted:
         self.refitted.append(mask)
@@ -173,6 +177,13 @@ def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:
     # All are equally right here, so every draw does at least as well.
     assert found.value == DRAWS
     assert "are as accurate" in found.meaning
+
+
+def test_selections_that_cannot_be_cut_are_compared_without_a_refit() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 10, cuts=False)
+    found = answer("random", bench)
+    assert not bench.refitted
+    assert len(found.draws) == 1
 
 
 def test_what_is_left_of_the_choice_after_a_refit_is_said_and_drawn() -> None:

@@ -175,7 +175,25 @@ def test_what_was_shown_of_other_texts_is_not_shown_of_these(
         explorer.board.reset()
 
 
-def test_without_a_floor_nothing_is_recovered(explorer: Explorer) -> None:
+@pytest.mark.parametrize("cuts", [True, False])
+def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, cuts: bool
+) -> None:
+    monkeypatch.setattr("cahp.models.surgery.can_cut", lambda model, mask: cuts)
+    # Other texts for each, as the store remembers a refit.
+    made = Explorer("bold", Source.open(replace(settings, limit=40 + cuts, min_per_layer=0)))
+    made.board.set_mask(HeadMask.of([0, 1], made.card.layers, made.card.heads))
+    assert made.mask.empty_layers
+    made.recover = "refit"
+    job = made.start(FIGURE)
+    assert job.wait(PATIENCE)
+    assert (made.outcomes("refit") is not None) is cuts
+    assert (job.error is None) is cuts
+    assert cuts or "cannot do without the attention of a layer" in str(job.error)
+    made.close()
+
+
+def test_a_run_without_a_floor_recovers_nothing(explorer: Explorer) -> None:
     explorer.change(min_per_layer=0)
     assert explorer.settings.recover == "none"
     explorer.change(min_per_layer=1, recover="none")
