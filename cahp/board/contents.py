@@ -134,7 +134,7 @@ def contents(
                 "full": None if full is None or row.name not in full else full[row.name].value,
                 "n": None if full is None or row.name not in full else full[row.name].n,
                 # The majority-class baseline answers labels.
-                "chance": _short(chance) if row.needs_labels else None,
+                "chance": _short(chance) if row.needs == "labels" else None,
             }
             for row in HEADLINES
             if row.name in measured or not measured
