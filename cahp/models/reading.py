@@ -26,41 +26,19 @@ from cahp.models.vocabulary import (
 from cahp.values import Ints, Precision, Progress, Texts, report_progress, silent
 
 
-def final_states(
-    model: HeadModel,
-    tokens: Tokens,
-    *,
-    precision: Precision = "float32",
-    stage: str = "evaluation",
-    progress: Progress = silent,
-) -> NDArray[np.float32]:
-    """The hidden states ``(n, tokens, hidden)`` before the head of a language model; processes share the work."""
-    longest = max((len(entry["input_ids"]) for entry in tokens), default=0)
-    states = np.zeros((len(tokens), longest, model.card.hidden), dtype=np.float32)
-    for batch in report_progress(parallel.share(model.batches(tokens)), stage, progress):
-        with torch.no_grad():
-            hidden = model.logits(batch, states=True, precision=precision).float().cpu().numpy()
-        states[batch.rows, : hidden.shape[1]] = hidden
-    # A text has states from one process, and 0 from the others.
-    return parallel.total(states)
-
-
 class Reader:
     """Reads what an ``Evaluation`` of ``texts`` holds: class scores ``(b, C)``, or of windows ``(b, tokens, 3)``.
 
-    Models are compared with the ``full`` model by its ``final_states`` of the windows, where there are any.
+    Models are compared with the ``full`` model (None: with none), which runs when a window is read for the first time.
     """
 
-    def __init__(
-        self, texts: Texts, *, full: HeadModel | None = None, states: NDArray[np.float32] | None = None
-    ) -> None:
-        self._windows, self._full, self._states = texts.windows, full, states
+    def __init__(self, texts: Texts, *, full: HeadModel | None = None) -> None:
+        self._windows, self._full = texts.windows, full
         self._longest = max((window.scored for window in self._windows), default=0)
-        self._linear = False
-        if full is not None and states is not None:
-            self._linear = has_linear_logits(full.network, torch.as_tensor(states[0, :2], device=full.device))
-        #: What ``linearise`` returned for the scored tokens of each window.
+        #: Of the scored tokens of each window the full model's states, and what ``linearise`` returned for them.
+        self._states: dict[int, Tensor] = {}
         self._slopes: dict[int, tuple[Tensor, Tensor]] = {}
+        self._linear: bool | None = None
 
     def read(self, model: HeadModel, batch: Batch, *, precision: Precision = "float32", **call: Any) -> Tensor:
         """The answers of ``model`` to a batch; ``call`` holds options of ``HeadModel.logits``."""
@@ -73,15 +51,15 @@ class Reader:
             return self._answers(model, batch, states[chosen], reference, precision)
 
     def prepare(self, batches: Sequence[Batch], *, precision: Precision = "float32") -> None:
-        """Compute what is otherwise computed when a batch is first compared with the full model."""
+        """Compute what is otherwise computed when a window is first compared with the full model."""
         if self._full is not None:
             for batch in batches:
                 self._reference(batch, self._full, precision)
 
     def full_answers(self, batch: Batch, *, precision: Precision = "float32") -> Tensor:
-        """The answers of the full model to a batch, from its final states."""
+        """The answers of the full model to a batch."""
         assert self._full is not None
-        return self._answers(self._full, batch, self._states_of(batch), None, precision)
+        return self._answers(self._full, batch, self._states_of(batch, precision), None, precision)
 
     def _scored(self, batch: Batch, length: int) -> Tensor:
         """Which tokens of a batch are scored ``(b, length)``: the last of each window."""
@@ -90,23 +68,29 @@ class Reader:
         places, ends = torch.arange(length, device=device)[None], batch.lengths[:, None]
         return (places >= ends - scored) & (places < ends)
 
-    def _states_of(self, batch: Batch) -> Tensor:
+    def _states_of(self, batch: Batch, precision: Precision) -> Tensor:
         """The full model's states ``(n, hidden)`` at the scored tokens of a batch."""
-        assert self._states is not None
-        length = batch.tensors["input_ids"].shape[1]
-        states = torch.as_tensor(self._states[batch.rows, :length])
-        return move_to(states[self._scored(batch, length).cpu()], batch.lengths.device)
+        assert self._full is not None
+        rows = batch.rows.tolist()
+        if any(row not in self._states for row in rows):
+            with torch.no_grad():
+                states = self._full.logits(batch, states=True, precision=precision).float()
+            lengths = [self._windows[row].scored for row in rows]
+            parts = torch.split(states[self._scored(batch, states.shape[1])], lengths)
+            self._states |= dict(zip(rows, parts, strict=True))
+        return torch.cat([self._states[row] for row in rows])
 
     def _reference(self, batch: Batch, model: HeadModel, precision: Precision) -> Reference:
         assert self._full is not None
-        states, network = self._states_of(batch), self._full.network
+        states, network = self._states_of(batch, precision), self._full.network
+        if self._linear is None:
+            self._linear = has_linear_logits(network, states)
         # Rounded logits are not linear, and are compared with logits that are rounded in the same way.
         if not self._linear or precision != "float32" or not same_head(model.network, network):
             return Reference(network, states)
-        lengths = [self._windows[row].scored for row in batch.rows]
-        for row, part in zip(batch.rows.tolist(), torch.split(states, lengths), strict=True):
+        for row in batch.rows.tolist():
             if row not in self._slopes:
-                self._slopes[row] = linearise(network, part)
+                self._slopes[row] = linearise(network, self._states[row])
         slopes, shifts = (torch.cat([self._slopes[row][part] for row in batch.rows.tolist()]) for part in (0, 1))
         return Reference(network, states, slopes, shifts)
 
@@ -169,7 +153,7 @@ class Teacher:
     ) -> None:
         self._model, self._tokens = model, tokens
         if model.predicts_tokens:
-            self._states = torch.as_tensor(final_states(model, tokens, stage=stage, progress=progress))
+            self._states = _final_states(model, tokens, stage=stage, progress=progress)
         else:
             self._logits = logits_of(model, tokens, stage=stage, progress=progress)
 
@@ -230,6 +214,18 @@ class Teacher:
 
     def _wanted(self, rows: Ints, real: Tensor) -> Tensor:
         return move_to(self._states[rows, : real.shape[1]][real.cpu()], self._model.device)
+
+
+def _final_states(model: HeadModel, tokens: Tokens, *, stage: str, progress: Progress) -> Tensor:
+    """The hidden states ``(n, tokens, hidden)`` before the head of a language model; processes share the work."""
+    longest = max((len(entry["input_ids"]) for entry in tokens), default=0)
+    states = np.zeros((len(tokens), longest, model.card.hidden), dtype=np.float32)
+    for batch in report_progress(parallel.share(model.batches(tokens)), stage, progress):
+        with torch.no_grad():
+            hidden = model.logits(batch, states=True).float().cpu().numpy()
+        states[batch.rows, : hidden.shape[1]] = hidden
+    # A text has states from one process, and 0 from the others.
+    return torch.as_tensor(parallel.total(states))
 
 
 def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:

@@ -141,18 +141,16 @@ class Measurements:
             return evaluate(model, texts, mask=mask, on_part=on_part, reader=self.reader(texts), **options)
 
     def reader(self, texts: Texts) -> Reader:
-        """Return what reads answers to ``texts``, for windows with the final states of the full model."""
-        from cahp.models.reading import Reader, final_states
+        """Return what reads answers to ``texts``, and compares those to windows with the full model's."""
+        from cahp.models.reading import Reader
 
         if not texts.in_windows:
             return Reader(texts)
         if texts.sha256 not in self._readers:
-            model, progress = self._resources.model, self._resources.progress
-            states = final_states(model, model.tokenize(texts.inputs), precision=self._precision, progress=progress)
-            # They take some memory, so only those of the latest texts stay; the store keeps none, since a text can be
-            # read from them.
+            # It holds states of the full model, so only those of the latest texts stay; the store keeps none, since a
+            # text can be read from them.
             kept = list(self._readers.items())[1 - _READERS :]
-            self._readers = {**dict(kept), texts.sha256: Reader(texts, full=model, states=states)}
+            self._readers = {**dict(kept), texts.sha256: Reader(texts, full=self._resources.model)}
         return self._readers[texts.sha256]
 
     def prepare(self, texts: Texts) -> None:
@@ -168,7 +166,10 @@ class Measurements:
         with self._resources.timed("evaluation"):
             reader, batches = self.reader(texts), model.batches(model.tokenize(texts.inputs))
             return evaluate_batches(
-                batches, lambda number: reader.full_answers(batches[number], precision=self._precision), texts
+                batches,
+                lambda number: reader.full_answers(batches[number], precision=self._precision),
+                texts,
+                progress=self._resources.progress,
             )
 
     @property

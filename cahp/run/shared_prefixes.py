@@ -52,9 +52,11 @@ class SharedPrefixes:
     ) -> None:
         masks, reader = list(masks), reader or Reader(texts)
         others = model.batches(model.tokenize(texts.inputs))
-        some = others[1::_GLIMPSED] if len(others) >= _FEWEST_BATCHES else []
+        # Windows take longer, and each has many tokens.
+        step = _GLIMPSED * (2 if texts.windows else 1)
+        some = others[1::step] if len(others) >= _FEWEST_BATCHES else []
         if some:
-            del others[1::_GLIMPSED]
+            del others[1::step]
         self._model, self._texts = model, texts
         self._some, self._others = (
             _Part(texts, part, masks, precision, room * sum(map(len, part)) // len(texts), reader)

@@ -15,7 +15,7 @@ from fakes import prune
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cahp import models
-from cahp.models.reading import Reader, final_states
+from cahp.models.reading import Reader
 from cahp.models.surgery import cut, separate
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import Run
@@ -177,8 +177,7 @@ def test_tokens_are_read_as_the_library_s_logits_say(kind: str, tmp_path: Path) 
     cut_texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
     keep = np.random.default_rng(1).random((model.layers, model.heads)) < 0.5
     pruned = cut(model, HeadMask(keep | (np.arange(model.heads) == 0)))
-    states = final_states(model, model.tokenize(cut_texts.inputs))
-    found = evaluate(pruned, cut_texts, reader=Reader(cut_texts, full=model, states=states))
+    found = evaluate(pruned, cut_texts, reader=Reader(cut_texts, full=model))
     plain, divergences, losses = AutoModelForCausalLM.from_pretrained(folder).eval(), [], []
     for window in cut_texts.windows:
         ids = torch.tensor(window.ids[None, :-1])
@@ -192,13 +191,12 @@ def test_tokens_are_read_as_the_library_s_logits_say(kind: str, tmp_path: Path) 
     assert found.divergences(found) == pytest.approx(torch.cat(divergences).numpy(), abs=1e-5)
     assert found.losses == pytest.approx(torch.cat(losses).numpy(), abs=1e-5)
     # A trained network has another head, and is compared by all logits.
-    apart = evaluate(separate(pruned), cut_texts, reader=Reader(cut_texts, full=model, states=states))
+    apart = evaluate(separate(pruned), cut_texts, reader=Reader(cut_texts, full=model))
     assert apart.divergences(apart) == pytest.approx(found.divergences(found), abs=1e-5)
 
 
 def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:
     model = models.load(str(folder), device="cpu")
     texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
-    states = final_states(model, model.tokenize(texts.inputs), precision="bfloat16")
-    found = evaluate(model, texts, precision="bfloat16", reader=Reader(texts, full=model, states=states))
+    found = evaluate(model, texts, precision="bfloat16", reader=Reader(texts, full=model))
     assert found.divergences(found) == pytest.approx(0, abs=1e-5)
