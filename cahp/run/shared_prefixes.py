@@ -18,7 +18,7 @@ from cahp.values import HeadMask, Ints, Precision, Progress, Texts, silent
 
 #: Memory for hidden states, in bytes.
 ROOM = 512 << 20
-#: A glimpse is every third batch, where there are at least six.
+#: A glimpse is every third batch (of windows every sixth), where there are at least six.
 _GLIMPSED, _FEWEST_BATCHES = 3, 6
 
 #: The places of a mask in the tree of all masks, layer by layer: equal for masks that are equal up to that layer.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy.linalg.blas import dsyrk
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from cahp.models.devices import float64_device, free_bytes
@@ -333,11 +334,13 @@ def refit(
 
     teacher = Teacher(model, model.tokenize(held_out), progress=pause)
     before, form = teacher.compare(plain, progress=pause)[0], CLOSED_FORMS[recovery.name]
-    for attempt in [{"ridge": ridge} for ridge in form.ridges] or [{}]:
-        refitted = form.make(model, mask, learned, progress=watch, **attempt)
-        after = teacher.compare(refitted, progress=pause)[0]
-        if accepted := recovery.baseline or after < before:
-            break
+    # OpenBLAS computes the Gram matrices. Its threads wait for the next one in a loop, which slows those of torch.
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
+        for attempt in [{"ridge": ridge} for ridge in form.ridges] or [{}]:
+            refitted = form.make(model, mask, learned, progress=watch, **attempt)
+            after = teacher.compare(refitted, progress=pause)[0]
+            if accepted := recovery.baseline or after < before:
+                break
     words = "windows" if model.predicts_tokens else "texts"
     reason = (
         f"KL divergence {after:.3f} nats on {len(held_out)} held-out {words} after {recovery.noun}, {before:.3f} before"
