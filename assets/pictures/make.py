@@ -1,7 +1,7 @@
 """Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py``.
 
-The board is seen while its budget moves, the heads as a graph; each by day and by night. It starts an explorer of its
-own, whose results are the ones of the embedded model, and needs Chromium (``make chromium``).
+The board is seen while its budget moves, the heads as a graph, and the board of the language model; each by day and by
+night. It starts an explorer of its own, whose results are the bundled ones, and needs Chromium (``make chromium``).
 """
 
 from __future__ import annotations
@@ -97,6 +97,14 @@ def graph(browser: Browser, url: str, scheme: str) -> None:
     picture(part).save(HERE / f"graph-{scheme}.webp", quality=70, method=6)
 
 
+def language_model(browser: Browser, url: str, scheme: str) -> None:
+    """The board of the bundled language model."""
+    page = opened(browser, f"{url}/Budget?model=smollm2", scheme)
+    part = page.locator(".cahp-board").first
+    expect(part).to_be_visible()
+    picture(part).save(HERE / f"language-model-{scheme}.webp", quality=60, method=6)
+
+
 def main() -> None:
     """Takes all of them."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -105,6 +113,7 @@ def main() -> None:
         for scheme in SCHEMES:
             board(browser, url, scheme)
             graph(browser, url, scheme)
+            language_model(browser, url, scheme)
         browser.close()
     for file in sorted(HERE.glob("*.webp")):
         sys.stdout.write(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1000:.0f} kB\n")

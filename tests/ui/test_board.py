@@ -178,14 +178,15 @@ def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[...
     ]
 
 
-def test_arrow_keys_move_the_budget_and_send_only_the_last_value(bare: Callable[..., Page]) -> None:
+def test_arrow_keys_move_the_budget_and_send_the_last_value_and_not_each_one(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 2))
     page.locator("input.slider").focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     assert figures(page)[0] == "5 of 6"
-    page.wait_for_function("told.length")
-    assert page.evaluate("told") == [{"kind": "budget", "budget": 5}]
+    page.wait_for_function("told.length && told.at(-1).budget === 5")
+    # On a busy machine the keys may come so slowly that one value on the way is sent too.
+    assert len(page.evaluate("told")) < 3
 
 
 def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., Page]) -> None:
