@@ -21,6 +21,7 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose
+from cahp.stages.selection import possible_budgets
 from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
 from cahp.words import capital, safe
@@ -127,16 +128,19 @@ def by_budget(
     """
     settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
     total = run.mask.keep.size
-    fewest = max(1, settings.min_per_layer * run.mask.layers)
+    possible = possible_budgets(
+        run.mask.layers, run.mask.heads, min_per_layer=settings.min_per_layer, even=settings.even
+    )
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.
-        points = min(5 if what == "latency" else 9, total - fewest + 1)
-        spread = np.linspace(fewest, total, points).round().astype(int).tolist()
-        budgets = [*spread, max(run.mask.count, fewest)]
+        points = min(5 if what == "latency" else 9, len(possible))
+        spread = [possible[place] for place in np.linspace(0, len(possible) - 1, points).round().astype(int)]
+        budgets = [*spread, max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
-        if not fewest <= budget <= total:
-            raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {fewest}..{total}")
+        if budget not in possible:
+            steps = f" in steps of {possible.step}" if possible.step > 1 else ""
+            raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {possible[0]}..{total}{steps}")
     shown = recovery if recovery.swept and what in OUTCOMES else NONE
     measured, rows = {}, []
     for done, budget in enumerate(wanted):

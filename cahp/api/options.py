@@ -35,6 +35,7 @@ class DataOptions(TypedDict, total=False):
     eval_split: str
     sample: Literal["stratified", "head"]
     min_per_layer: int
+    even: bool
     report: str | None
     device: str
     dtype: Dtype

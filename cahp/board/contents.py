@@ -94,8 +94,7 @@ def contents(
         cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
     """
     rows, full, mask = table.rows(), table.full, shown.mask
-    at = mask.count - table.budgets[0]
-    row = rows[at] if 0 <= at < len(rows) else None
+    row = next((row for row in rows if row.budget == mask.count), None)
     # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
     # do, so their estimates serve the budget's own mask alone.
     ratio = None if row is None else row.ratio

@@ -40,7 +40,7 @@ class Choices:
             return None
         if budget is None:
             return self.suggested or table.selection(table.budgets[len(table.budgets) // 2])
-        return table.selection(min(max(budget, table.budgets[0]), table.budgets[-1]))
+        return table.nearest(budget)
 
     def check(self, mask: HeadMask) -> None:
         """Check that a person's own mask can be on the board.

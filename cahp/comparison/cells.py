@@ -29,6 +29,7 @@ from cahp.registry import Evidence, Method
 from cahp.run.recovered import Distilled, Refitted, cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
+from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, key
 from cahp.values import BudgetError, Cancelled, Floats, HeadMask, Texts, digest
 
@@ -42,8 +43,9 @@ _NOT_SELECTING = (
 )
 #: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
 _NOT_PREDICTING = (
-    *(*IN_DIGESTS, "method", "budget", "goal", "seed", "min_per_layer", "pool_size", "poly_degree", "projection"),
-    *("salience", "representative", "recover", "report", "device", "precision", "latency", "latency_time"),
+    *(*IN_DIGESTS, "method", "budget", "goal", "seed", "min_per_layer", "even", "pool_size", "poly_degree"),
+    *("projection", "salience", "representative", "recover", "report", "device", "precision"),
+    *("latency", "latency_time"),
 )
 
 
@@ -241,10 +243,16 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
     evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
     start = perf_counter()
     settings, minimum = workspace.plan.settings_to_try(cell.method), split_minimum(cell.method)[1]
+    plan = workspace.plan.settings
     masks, correct = [], []
     for setting in settings:
         method = _make_method(cell, **setting)
-        least = workspace.plan.settings.min_per_layer if minimum is None else minimum
+        least = layer_minimum(
+            cell.budget,
+            workspace.card.layers,
+            min_per_layer=plan.min_per_layer if minimum is None else minimum,
+            even=plan.even,
+        )
         mask = method.choose(evidence, budget=cell.budget, min_per_layer=least).mask
         if mask.count != cell.budget:
             raise BudgetError(

@@ -100,7 +100,9 @@ class Plan:
         minima = (self.settings.min_per_layer, *(split_minimum(name)[1] or 0 for name in self.methods))
         some = (*(self.learned_budgets or ()), *(self.distilled_budgets or ()), *(self.finetuned_budgets or ()))
         for budget in dict.fromkeys((*self.budgets, *some)):
-            count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=max(minima))
+            count = parse_budget(
+                budget, total=layers * heads, layers=layers, min_per_layer=max(minima), even=self.settings.even
+            )
             if count is None:
                 raise BudgetError(
                     "a comparison needs the same number of heads for every method; give --budgets numbers"

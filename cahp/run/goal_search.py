@@ -12,7 +12,7 @@ from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
-from cahp.stages.selection import read_budget
+from cahp.stages.selection import possible_budgets, read_budget
 from cahp.values import Estimate, OptionError, Selection
 
 #: Number of evenly spread budgets among which the search begins.
@@ -43,8 +43,10 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
     shape = bench.card.cache
     if goal.is_counted and shape is None:
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
-    total, estimates = bench.card.layers * bench.card.heads, dict[int, Estimate]()
-    budgets = range(max(1, settings.min_per_layer * bench.card.layers), total + 1)
+    estimates = dict[int, Estimate]()
+    budgets = possible_budgets(
+        bench.card.layers, bench.card.heads, min_per_layer=settings.min_per_layer, even=settings.even
+    )
 
     def reaches(budget: int) -> bool:
         mask, recovered, outcomes, time, cache = choose(budget).mask, None, None, None, None

@@ -41,7 +41,7 @@ from cahp.run.settings import RECOVER_TIME, Settings, key_fields
 from cahp.run.test_split_log import TestSplitLog
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
-from cahp.stages.selection import parse_budget
+from cahp.stages.selection import layer_minimum, parse_budget, round_to_multiple
 from cahp.store import Entry, key
 from cahp.values import (
     BudgetError,
@@ -330,7 +330,12 @@ def choose(bench: Bench, budget: int | None = None) -> Selection:
     method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    selection = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer)
+    least, even, layers = settings.min_per_layer, settings.even, bench.card.layers
+    if budget is None and even:
+        suggested = method.choose(bench.evidence, budget=None, min_per_layer=least)
+        budget = max(round_to_multiple(suggested.mask.count, layers), layers)
+    minimum = layer_minimum(budget, layers, min_per_layer=least, even=even)
+    selection = method.choose(bench.evidence, budget=budget, min_per_layer=minimum)
     # Rounding may differ between processes that work together, and all must prune the same heads.
     return parallel.from_first(lambda: selection)
 
@@ -338,7 +343,11 @@ def choose(bench: Bench, budget: int | None = None) -> Selection:
 def _requested(bench: Bench) -> int | None:
     settings, card = bench.settings, bench.card
     return parse_budget(
-        settings.budget, total=card.layers * card.heads, layers=card.layers, min_per_layer=settings.min_per_layer
+        settings.budget,
+        total=card.layers * card.heads,
+        layers=card.layers,
+        min_per_layer=settings.min_per_layer,
+        even=settings.even,
     )
 
 

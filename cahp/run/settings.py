@@ -104,6 +104,12 @@ class Settings:
         unit="goal",
     )
     min_per_layer: int = option(1, "Number of heads that every layer keeps at least.", "compare", link="choice")
+    even: bool = option(
+        False,
+        "Keep the same number of heads in every layer, as --format standard needs; a share and auto are then rounded.",
+        "compare",
+        link="choice",
+    )
     pool_size: int = option(32, "Side length to which attention maps are pooled.", low=2, high=128)
     poly_degree: int = option(
         6,

@@ -1,6 +1,9 @@
 """Select the heads to keep: a budget is met exactly, and no layer has less than its minimum.
 
 All rules about budgets are here; methods only cluster or score. Of equal scores the first index wins.
+
+An *even* selection keeps the same number of heads in every layer. Methods need not know: their per-layer minimum is
+then an equal share of the budget (``layer_minimum``), which leaves nothing to distribute between layers.
 """
 
 from __future__ import annotations
@@ -20,13 +23,15 @@ from cahp.values import Bools, BudgetError, CahpError, Floats, HeadMask, Ints, K
 Representative = Literal["salience", "medoid"]
 
 
-def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) -> int | None:
+def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1, even: bool = False) -> int | None:
     """Read the number of heads to keep of ``total``, or None for ``"auto"``.
 
-    ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round up).
+    ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round up). With
+    ``even``, a share rounds to a multiple of ``layers``.
 
     Raises:
-        BudgetError: If the text is none of these, or outside ``min_per_layer * layers .. total``.
+        BudgetError: If the text is none of these, or outside ``min_per_layer * layers .. total``, or an ``even`` number
+            is no multiple of ``layers``.
         OptionError: If no layer can keep ``min_per_layer`` heads.
     """
     _check_floor(min_per_layer, total // layers)
@@ -34,12 +39,35 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) 
     if parsed is None:
         return None
     amount, is_share = parsed
-    budget = int((amount * total / 100).to_integral_value(ROUND_HALF_UP) if is_share else amount)
+    step = layers if even else 1
+    budget = round_to_multiple(amount * total / 100, step) if is_share else int(amount)
     _check_budget(budget, layers, total, min_per_layer, text.strip())
+    if budget % step:
+        below = budget - budget % step
+        raise BudgetError(
+            f"{budget} heads cannot be spread evenly over {layers} layers; choose {below or layers} or "
+            f"{below + layers}, or leave out --even"
+        )
     # With few heads, a little more than 100 % rounds to all.
     if is_share and amount > 100:
         raise BudgetError(f"budget {text.strip()} is more than all heads; write at most 100%")
     return budget
+
+
+def round_to_multiple(count: Decimal | int, step: int) -> int:
+    """Round to the nearest multiple of ``step``; halves round up."""
+    return step * int((Decimal(count) / step).to_integral_value(ROUND_HALF_UP))
+
+
+def layer_minimum(budget: int | None, layers: int, *, min_per_layer: int = 1, even: bool = False) -> int:
+    """The number of heads that each layer keeps at least: in an ``even`` selection its equal share of the budget."""
+    return min_per_layer if budget is None or not even else budget // layers
+
+
+def possible_budgets(layers: int, heads: int, *, min_per_layer: int = 1, even: bool = False) -> range:
+    """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th."""
+    step = layers if even else 1
+    return range(max(step, min_per_layer * layers), layers * heads + 1, step)
 
 
 def read_budget(text: str) -> tuple[Decimal, bool] | None:

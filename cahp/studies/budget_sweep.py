@@ -89,6 +89,7 @@ class BudgetTable:
         self._listener, self._timed = listener, timed
         self.recover: str = recover
         self.budgets = tuple(selection.mask.count for selection in selections)
+        self._places = {budget: place for place, budget in enumerate(self.budgets)}
         #: The budget on the board, which is measured first.
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
@@ -104,15 +105,22 @@ class BudgetTable:
         Raises:
             BudgetError: If there is no such budget.
         """
+        if budget in self._places:
+            return self.selections[self._places[budget]]
         if not self.budgets[0] <= budget <= self.budgets[-1]:
             raise BudgetError(
                 f"budget {budget} is outside {self.budgets[0]} to {self.budgets[-1]}; choose one in between"
             )
-        return self.selections[budget - self.budgets[0]]
+        near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda one: abs(one - budget))[:2])))
+        raise BudgetError(f"{budget} heads cannot be spread evenly over the layers; choose {near}")
+
+    def nearest(self, budget: int) -> Selection:
+        """Return the selection of the budget that is nearest to ``budget``, of two the larger one."""
+        return min(self.selections, key=lambda one: (abs(one.mask.count - budget), -one.mask.count))
 
     def has(self, mask: HeadMask) -> bool:
         """Whether the mask is the table's mask of its budget."""
-        return mask.count >= self.budgets[0] and self.selection(mask.count).mask.sha256 == mask.sha256
+        return mask.count in self._places and self.selection(mask.count).mask.sha256 == mask.sha256
 
     @property
     def full(self) -> Outcomes | None:
@@ -142,7 +150,7 @@ class BudgetTable:
 
     def row(self, budget: int) -> Row:
         """Return the row of a budget."""
-        return self.rows()[budget - self.budgets[0]]
+        return self.rows()[self._places[budget]]
 
     def rows(self) -> list[Row]:
         """Return all rows, interpolated between the measurements."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import with_degree
-from cahp.stages.selection import table
+from cahp.stages.selection import possible_budgets, round_to_multiple, table
 from cahp.values import HeadMask, Ints, Selection
 
 
@@ -29,7 +29,7 @@ class HeadClusters:
     salience: NDArray[np.float64]
     embedding: NDArray[np.float32]
     distances: NDArray[np.float32]
-    _selected: dict[tuple[int, str], tuple[Selection | None, tuple[Selection, ...]]] = field(
+    _selected: dict[tuple[int, bool, str], tuple[Selection | None, tuple[Selection, ...]]] = field(
         default_factory=dict, init=False
     )
 
@@ -68,7 +68,7 @@ class HeadClusters:
         return int(self.salience.shape[1])
 
     def suggested(self, settings: Settings) -> Selection | None:
-        """Return the selection at the curve's knee (None: it has no knee)."""
+        """Return the selection at the curve's knee, or an even one of nearly as many heads (None: it has no knee)."""
         return self._select(settings)[0]
 
     def selections(self, settings: Settings) -> tuple[Selection, ...]:
@@ -76,14 +76,22 @@ class HeadClusters:
         return self._select(settings)[1]
 
     def _select(self, settings: Settings) -> tuple[Selection | None, tuple[Selection, ...]]:
-        floor, how = key = settings.min_per_layer, settings.representative
+        floor, even, how = key = settings.min_per_layer, settings.even, settings.representative
+
+        def at(budgets: Sequence[int | None], least: int) -> list[Selection]:
+            return table(self.clustering, self.salience, budgets=budgets, min_per_layer=least, representative=how)
+
         if key not in self._selected:
-            budgets = range(max(1, floor * self.layers), self.salience.size + 1)
-            knee = [None] if self.clustering.knee in self.clustering.ks else []
-            selections = table(
-                self.clustering, self.salience, budgets=[*knee, *budgets], min_per_layer=floor, representative=how
-            )
-            self._selected[key] = selections[0] if knee else None, tuple(selections[len(knee) :])
+            suggested = at([None], floor)[0] if self.clustering.knee in self.clustering.ks else None
+            budgets = possible_budgets(self.layers, self.heads, min_per_layer=floor, even=even)
+            if not even:
+                selections = at(budgets, floor)
+            else:
+                selections = [chosen for budget in budgets for chosen in at([budget], budget // self.layers)]
+                if suggested is not None:
+                    count = max(round_to_multiple(suggested.mask.count, self.layers), budgets[0])
+                    suggested = selections[budgets.index(count)]
+            self._selected[key] = suggested, tuple(selections)
         return self._selected[key]
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

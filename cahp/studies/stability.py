@@ -21,7 +21,7 @@ from cahp.run.bench import Bench
 from cahp.run.settings import IN_DIGESTS, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
-from cahp.stages.selection import select
+from cahp.stages.selection import layer_minimum, select
 from cahp.stages.space import space
 from cahp.store import key
 from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, SpaceError, Texts, silent
@@ -192,12 +192,13 @@ def _select_again(
 ) -> Stability:
     knees, keep = [], []
     for clustering, salience in evidence:
+        least = layer_minimum(budget, len(salience), min_per_layer=settings.min_per_layer, even=settings.even)
         try:
             chosen = select(
                 clustering,
                 salience,
                 budget=budget,
-                min_per_layer=settings.min_per_layer,
+                min_per_layer=least,
                 representative=settings.representative,
             )
         except KneeNotFoundError:

@@ -93,12 +93,12 @@ class Board {
     this.slider = make("input", "slider", dial);
     // A page may hold several boards.
     const id = `budget-slider-${++boards}`;
-    Object.assign(this.slider, { type: "range", min: budgets[0], max: budgets.at(-1), step: 1, id });
+    Object.assign(this.slider, { type: "range", min: budgets[0], max: budgets.at(-1), step: budgets.length > 1 ? budgets[1] - budgets[0] : 1, id });
     label.htmlFor = id;
     this.slider.oninput = () => {
       this.dragging = true;
       const began = performance.now();
-      this.show(this.row(this.slider.value - this.data.budgets[0]));
+      this.show(this.row(this.data.budgets.indexOf(Number(this.slider.value))));
       this.root.dataset.step = (performance.now() - began).toFixed(2);
     };
     this.slider.onchange = () => {
@@ -153,7 +153,7 @@ class Board {
   release(budget) {
     if (this.tell) return this.tell({ kind: "budget", budget });
     // Without a host, `readings` have the clusters and replacement heads of every budget.
-    const index = budget - this.data.budgets[0];
+    const index = this.data.budgets.indexOf(budget);
     const reading = this.data.readings?.[index];
     const current = { ...this.data.rows[index], budget, kept: this.data.kept[index], origin: "budget" };
     if (reading) current.covers = numbers(reading.covers);

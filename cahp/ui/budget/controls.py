@@ -142,9 +142,10 @@ def _can_reach(explorer: Explorer, kind: GoalKind) -> bool:
 def _keep_share(explorer: Explorer, percent: float) -> str:
     table = explorer.table()
     assert table is not None
-    budget = int(np.floor(percent / 100 * table.budgets[-1] + 0.5))
-    table.selection(budget)
-    explorer.board.set_budget(budget)
+    wanted = int(np.floor(percent / 100 * table.budgets[-1] + 0.5))
+    if wanted < table.budgets[0]:
+        table.selection(wanted)
+    explorer.board.set_budget(table.nearest(wanted).mask.count)
     return ""
 
 
@@ -187,6 +188,12 @@ def draw_method(explorer: Explorer) -> None:
         help="The only setting of the published method. A low degree puts the knee later and keeps more heads.",
     )
     draw_setting(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
+    draw_setting(
+        st.toggle,
+        "The same number of heads in every layer",
+        "even",
+        help="A language model that is pruned evenly can be exported as a standard checkpoint.",
+    )
     for name, (label, words) in _CHOICES.items():
         draw_setting(st.selectbox, label, name, list(words), format_func=words.__getitem__)
     clusters = explorer.clusters

@@ -35,7 +35,7 @@ _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 _PRESET = "quick"
 #: Fields of the board's settings that a comparison uses besides the model; its command contains them.
 _WINDOWS = ("window", "stride", "tokens", "eval_tokens")
-_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", *_WINDOWS, "min_per_layer", "device")
+_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", *_WINDOWS, "min_per_layer", "even", "device")
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,8 +112,11 @@ def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
     """Convert settings in an address to the values that ``Settings`` takes."""
     settings: dict[str, Any] = {}
     for name, text in fields.items():
-        number = describe_settings()[name].kind is int
-        settings[name] = _parse_number(name, text) if number else _PARSERS.get(name, str)(text)
+        kind = describe_settings()[name].kind
+        if kind is bool:
+            settings[name] = text == "True"
+        else:
+            settings[name] = _parse_number(name, text) if kind is int else _PARSERS.get(name, str)(text)
     if "min_per_layer" in settings:
         settings["recover"] = (QUICK if settings["min_per_layer"] else NONE).name
     return settings

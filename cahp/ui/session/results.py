@@ -26,8 +26,8 @@ from cahp.values import HeadMask
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(
     {
-        *("budget", "goal", "poly_degree", "min_per_layer", "salience", "representative", "latency", "device"),
-        *("recover", "recover_data", "recover_time", "labels"),
+        *("budget", "goal", "poly_degree", "min_per_layer", "even", "salience", "representative"),
+        *("latency", "device", "recover", "recover_data", "recover_time", "labels"),
     }
 )
 
@@ -111,7 +111,7 @@ class Results:
         clusters = self.clusters(settings)
         if clusters is None:
             return None
-        key = (settings.salience, settings.min_per_layer, settings.representative, recover)
+        key = (settings.salience, settings.min_per_layer, settings.even, settings.representative, recover)
         if key not in self._tables:
             table = BudgetTable(
                 clusters.selections(settings),
@@ -131,7 +131,7 @@ class Results:
 
     def ships_table(self, settings: Settings, recover: str = "none") -> bool:
         """Return whether the table of these ``settings`` begins with the rows that ship with the package."""
-        names = ("salience", "min_per_layer", "representative")
+        names = ("salience", "min_per_layer", "even", "representative")
         bundle = self.bundle
         same = bundle is not None and all(
             getattr(settings, name) == getattr(bundle.document.settings, name) for name in names

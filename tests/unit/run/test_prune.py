@@ -101,6 +101,23 @@ def test_a_share_is_rounded_half_up(settings: Settings, store: Store, share: str
     assert prune(replace(settings, budget=share), store=store).mask.count == heads
 
 
+@pytest.mark.parametrize(("budget", "heads"), [("6", 2), ("54%", 2), ("auto", None)])
+def test_an_even_run_keeps_as_many_heads_in_every_layer(
+    settings: Settings, store: Store, budget: str, heads: int | None
+) -> None:
+    run = prune(replace(settings, budget=budget, even=True), store=store)
+    free = prune(replace(settings, budget="auto"), store=store).mask.count
+    counts = {len(kept) for kept in run.document.kept.values()}
+    # Where the curve decides, its number of heads is rounded to a multiple of the layers.
+    assert counts == {heads or int(free / LAYERS + 0.5)}
+    assert run.document.budget.requested == (None if budget == "auto" else 6)
+
+
+def test_a_number_that_the_layers_do_not_divide_is_refused(settings: Settings, store: Store) -> None:
+    with pytest.raises(BudgetError, match="7 heads cannot be spread evenly over 3 layers; choose 6 or 9, or leave out"):
+        prune(replace(settings, budget="7", even=True), store=store)
+
+
 def test_all_heads_kept_is_the_full_model(settings: Settings, store: Store) -> None:
     run = prune(replace(settings, budget="12"), store=store)
     full, pruned = run.document.outcomes["full"], run.document.outcomes["pruned"]

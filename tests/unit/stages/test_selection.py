@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cahp.head_statistics import Clustering
-from cahp.stages.selection import Ranking, Representative, parse_budget, representatives, select, table, top
+from cahp.stages.selection import (
+    Ranking,
+    Representative,
+    layer_minimum,
+    parse_budget,
+    possible_budgets,
+    representatives,
+    select,
+    table,
+    top,
+)
 from cahp.values import BudgetError, CahpError, KneeNotFoundError, OptionError, Selection
 
 
@@ -314,3 +324,36 @@ def test_a_little_more_than_all_heads_is_more_than_all_heads() -> None:
     assert parse_budget("100%", total=12, layers=3) == 12
     with pytest.raises(BudgetError, match="at most 100%"):
         parse_budget("101%", total=12, layers=3)
+
+
+@pytest.mark.parametrize(("text", "heads"), [("24", 24), ("144", 144), ("15%", 24), ("12.5%", 24), ("4%", None)])
+def test_an_even_budget_is_a_multiple_of_the_layers_and_a_share_is_rounded_to_one(text: str, heads: int | None) -> None:
+    # 15 % are 21.6 of 144 heads and 12.5 % are 18, halfway between 12 and 24; 4 % are 5.76, nearest to none.
+    if heads is None:
+        with pytest.raises(BudgetError, match=r"budget 4% \(0 heads\) is outside 12 to 144"):
+            parse_budget(text, total=144, layers=12, even=True)
+    else:
+        assert parse_budget(text, total=144, layers=12, even=True) == heads
+
+
+@pytest.mark.parametrize(("budget", "near"), [("26", "24 or 36"), ("143", "132 or 144")])
+def test_a_number_that_is_no_even_budget_is_refused_with_the_two_nearest(budget: str, near: str) -> None:
+    with pytest.raises(BudgetError, match=f"^{budget} heads cannot be spread evenly over 12 layers; choose {near}, or"):
+        parse_budget(budget, total=144, layers=12, even=True)
+
+
+def test_an_equal_share_as_minimum_leaves_nothing_to_distribute_between_layers() -> None:
+    assert layer_minimum(6, 2, min_per_layer=1, even=True) == 3
+    assert layer_minimum(6, 2, min_per_layer=1) == layer_minimum(None, 2, min_per_layer=1, even=True) == 1
+    # Layer 0 has the four highest scores, and keeps its two best all the same.
+    scores = np.array([[9.0, 6.0, 8.0, 7.0], [1.0, 4.0, 3.0, 2.0]])
+    assert kept(top(scores, budget=4, min_per_layer=2)) == [0, 2, 5, 6]
+    # Three clusters have two representatives in layer 0, so one of layer 1 is joined by the next salient head there.
+    assert kept(select(BY_HAND, SALIENCE, budget=4, min_per_layer=2)) == [0, 3, 5, 6]
+
+
+def test_the_possible_budgets_are_those_that_the_selection_accepts() -> None:
+    assert list(possible_budgets(2, 4)) == [1 + 1, 3, 4, 5, 6, 7, 8]
+    assert list(possible_budgets(2, 4, min_per_layer=0)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert list(possible_budgets(2, 4, min_per_layer=0, even=True)) == [2, 4, 6, 8]
+    assert list(possible_budgets(2, 4, min_per_layer=3, even=True)) == [6, 8]

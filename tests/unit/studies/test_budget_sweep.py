@@ -264,6 +264,17 @@ def test_the_cache_of_all_budgets_is_known_without_measuring_and_no_time_is_miss
     assert filled.missing() is None
 
 
+def test_a_table_of_even_selections_has_the_budgets_that_the_layers_divide() -> None:
+    even = BudgetTable(on_a_line().selections(Settings(even=True)))
+    assert even.budgets == (2, 4, 6)
+    assert even.row(4).budget == even.selection(4).mask.count == 4
+    assert [even.nearest(heads).mask.count for heads in (0, 3, 5, 9)] == [2, 4, 6, 6]
+    # A mask of three heads, which is on no even budget.
+    assert not even.has(HeadMask.of([0, 1, 3], 2, 3))
+    with pytest.raises(BudgetError, match="3 heads cannot be spread evenly over the layers; choose 2 or 4"):
+        even.selection(3)
+
+
 # --- the bundled run
 
 

@@ -16,6 +16,16 @@ def test_the_suggestion_is_the_knee_and_what_the_floor_adds() -> None:
     assert found.mask.flat == [1, 3, 5]
 
 
+def test_even_selections_keep_as_many_heads_in_every_layer() -> None:
+    even = Settings(even=True)
+    selections = on_a_line().selections(even)
+    assert [one.mask.keep.sum(axis=1).tolist() for one in selections] == [[1, 1], [2, 2], [3, 3]]
+    # The knee keeps 3 heads, halfway between two budgets: the larger one is suggested.
+    suggested = on_a_line().suggested(even)
+    assert suggested is not None
+    assert suggested.mask.count == 4
+
+
 def test_the_groups_of_a_number_that_was_not_tried_are_those_of_the_nearest() -> None:
     clusters = on_a_line()
     sparse = replace(clusters.clustering, ks=np.array([2, 5]))

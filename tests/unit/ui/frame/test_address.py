@@ -7,6 +7,7 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 
 from cahp import bundled
 from cahp.run.command_line import to_text
+from cahp.run.settings import Settings
 from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, read, read_choices, source_of
 from cahp.values import CahpError, HeadMask, MaskError, OptionError
 
@@ -34,6 +35,12 @@ def test_a_link_asks_as_the_view_did() -> None:
     assert half is not None
     with pytest.raises(OptionError, match=r"write {text} once"):
         _ = half.settings
+
+
+def test_a_link_says_whether_all_layers_keep_as_many_heads() -> None:
+    assert to_text(Settings(even=True).even) == "True"
+    assert read({"even": "True"})[0].even is True
+    assert read({"even": "False"})[0].even is read({})[0].even is False
 
 
 def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
