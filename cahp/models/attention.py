@@ -55,8 +55,6 @@ class ForwardCall:
     start: Tensor | None = None
     #: Collects the arguments of every layer.
     record: list[Arguments] | None = None
-    #: Called with a layer's index and what its attention module returned.
-    attended: Callable[[int, Any], None] | None = None
     #: Collects the outputs of the network.
     answers: list[Any] | None = None
     #: The probe, if it needs pooled maps only and no map is replaced: fused attention then makes no maps.
@@ -204,12 +202,6 @@ def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     return instead if instead is None or whole else (instead, *output[1:])
 
 
-def _after_attention(layer: int, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-    attended = _current.get().attended
-    if attended is not None:
-        attended(layer, output)
-
-
 def _after_network(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     answers = _current.get().answers
     if answers is not None:
@@ -231,7 +223,6 @@ def attach(
         layer.register_forward_hook(_after_layer)
         attention = layer.get_submodule(family.attention)
         weighing = attention if family.weights is None else attention.get_submodule(family.weights)
-        attention.register_forward_hook(partial(_after_attention, index))
         # Some families' attention modules carry no index of their own.
         weighing.cahp_layer, weighing.cahp_group = index, group  # type: ignore[assignment]
         if family.weights is not None:

@@ -158,7 +158,7 @@ def _write_weights(card: ModelCard, path: Path, folder: Path) -> None:
     with _prepared() as part:
         write_weights(card, path, part, header, hub.report)
         _check_unchanged(path, folder)
-        # Whoever finds the weights finds a complete model.
+        # Moved last: a folder with weights in it holds a complete model.
         (part / WEIGHTS).replace(folder / WEIGHTS)
 
 
@@ -222,7 +222,7 @@ def _make_room(kept: Path) -> None:
         excess = sum(size for _, size, _ in others) - _LIMIT_BYTES
         for used, size, folder in others:
             if excess > 0 and folder != kept and used < time.time() - _DAY_S:
-                # Renamed first, so that nobody reads a half of it.
+                # Renamed first, so that no process reads a folder that is half deleted.
                 gone = folder.rename(folder.with_name(f".{secrets.token_hex(8)}"))
                 shutil.rmtree(gone, ignore_errors=True)
                 excess -= size

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import gettempdir
@@ -72,7 +72,8 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
             if card.kept is not None:
                 network = load_pruned(card.folder, attn_implementation=attention)
             else:
-                network = _load_network(card, names, family, attention, new_head, head, room, where)
+                read = partial(_read_network, card, names, family, attention, new_head, head)
+                network = read({}) if room is None else _load_stored(read, room, where)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
 
@@ -180,22 +181,11 @@ def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room
     return Room(left[where], left[processor], dtype, reason, form)
 
 
-def _load_network(
-    card: ModelCard,
-    names: tuple[str, ...],
-    family: Family,
-    attention: str,
-    new_head: bool,
-    head: Head,
-    room: Room | None,
-    where: torch.device,
-) -> Any:
+def _load_stored(read: Callable[[Mapping[str, Any]], Any], room: Room, where: torch.device) -> Any:
     with scratch() as folder:
         # On the disk, weights take no memory yet; those that transformers makes of several are written to the folder.
-        place = {} if room is None else {"device_map": {"": "disk"}, "offload_folder": str(folder)}
-        network = _read_network(card, names, family, attention, new_head, head, place)
-        if room is not None:
-            take_weights(network, room, where)
+        network = read({"device_map": {"": "disk"}, "offload_folder": str(folder)})
+        take_weights(network, room, where)
     return network
 
 

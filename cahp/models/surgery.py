@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -98,7 +99,7 @@ def can_cut(model: HeadModel, mask: HeadMask) -> bool:
 def _find_entries(model: HeadModel) -> dict[int, int | None]:
     found, own = dict[int, int | None](), _own_output(model)
 
-    def see(layer: int, output: Any) -> None:
+    def see(layer: int, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, list):
             return
         first, *rest = output if isinstance(output, tuple) else (output,)
@@ -115,10 +116,14 @@ def _find_entries(model: HeadModel) -> dict[int, int | None]:
         if alone and not passes:
             found[layer] = len(output) if isinstance(output, tuple) else None
 
-    (batch, *_) = model.batches(model.tokenize(model.examples(["A short text.", "Another one."])))
+    # The copy is dropped with its hooks.
+    copied = _copy(model)
+    for index, layer in enumerate(copied.layer_modules):
+        layer.get_submodule(model.family.attention).register_forward_hook(partial(see, index))
+    (batch, *_) = copied.batches(copied.tokenize(copied.examples(["A short text.", "Another one."])))
     gates = torch.zeros(model.layers, model.heads, device=model.device)
-    with torch.no_grad(), calling(ForwardCall(gates=gates, attended=see)):
-        model.scores(batch.tensors)
+    with torch.no_grad(), calling(ForwardCall(gates=gates)):
+        copied.scores(batch.tensors)
     return {} if model.family.shared else found
 
 

@@ -126,7 +126,7 @@ def test_a_model_larger_than_its_device_is_refused_with_both_sizes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card = models.identify(str(fakes.save_model(tmp_path)))
-    monkeypatch.setattr(loading, "_load_network", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(loading, "_read_network", lambda *_, **__: pytest.fail("it was read"))
     monkeypatch.setattr(loading, "free_bytes", lambda place: 50_000)
     with pytest.raises(ModelError) as refused:
         models.load(card, device="cpu")

@@ -186,7 +186,7 @@ def test_models_that_were_not_used_for_long_make_room(
     Path(second.folder, "model.safetensors").unlink()
     gguf.convert_weights(second)
     assert not Path(first.folder).exists()
-    # Whoever still holds its card converts it again.
+    # A process that still holds its card converts the file again.
     gguf.convert_weights(first)
     assert Path(first.folder, "model.safetensors").is_file()
 

@@ -221,7 +221,7 @@ def test_a_cache_without_room_in_memory_is_left_out(
 ) -> None:
     # 12 groups with keys and values of 4 channels and 4 bytes; there may be three caches in half of the memory.
     monkeypatch.setattr(latency, "free_bytes", lambda _: 2 * 3 * 384 * 1000)
-    _, speed = measure_generation(*writers, contexts=(100, 1200), repeats=3, batch=2)
+    _, speed = measure_generation(*writers, contexts=(100, 1200), repeats=3, batch=2, seconds=60.0)
     assert [one.context for one in speed.decode] == [100]
     assert speed.left_out == ("decode at 1,200 tokens (3 MB of memory)",)
     assert [one.ratio.n for one in (*speed.prefill, *speed.decode)] == [3, 3, 3]
