@@ -5,7 +5,9 @@ Symbols as in ``cahp.values``.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +75,10 @@ class Space:
             raise ValueError(f"{heads} heads but embedding {self.embedding.shape}, distances {self.distances.shape}")
 
 
+#: The most families of clusters, since colours tell no more apart.
+MOST_FAMILIES = 16
+
+
 @dataclass(frozen=True, eq=False)
 class Clustering:
     """The clusters for several numbers ``k`` of clusters, and the silhouette curve over them.
@@ -97,6 +103,17 @@ class Clustering:
         """Return the available number of clusters nearest to ``k``; of two equally near ones, the smaller."""
         return int(self.ks[np.argmin(np.abs(self.ks - k))])
 
+    @property
+    def families(self) -> NDArray[np.int64]:
+        """The family of each head ``(N,)``, the same for every ``k``: its cluster at the knee.
+
+        If the knee has more clusters than ``MOST_FAMILIES``, or is missing: its cluster among so many.
+        """
+        few = self.ks[self.ks <= MOST_FAMILIES]
+        if not len(few):
+            return np.zeros(self.labels.shape[1], dtype=np.int64)
+        return self.at(self.knee if self.knee in few else int(few[-1]))[0]
+
     def at(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the labels ``(N,)`` and medoids ``(k,)`` for ``k`` clusters.
 
@@ -108,3 +125,29 @@ class Clustering:
             raise KeyError(f"no clustering for k={k}; have {len(self.ks)} of {self.ks[0]}..{self.ks[-1]}")
         row = int(rows[0])
         return self.labels[row], self.medoids[row]
+
+
+def letters(index: int) -> str:
+    """Return the name of a family: A .. Z, AA, AB, ...; heads and layers have numbers."""
+    name = ""
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, 26)
+        name = chr(65 + letter) + name
+    return name
+
+
+def name_clusters(labels: NDArray[np.integer[Any]], families: NDArray[np.integer[Any]] | None = None) -> list[str]:
+    """Return the name of each cluster of ``labels (N,)``: the letters of its family, with a number if it has others.
+
+    ``families (N,)`` are those of the heads (None: each cluster is one). A cluster belongs to the family of most of its
+    heads.
+    """
+    families = labels if families is None else families
+    of_cluster = [int(np.bincount(families[labels == cluster]).argmax()) for cluster in range(int(labels.max()) + 1)]
+    clusters, numbered = Counter(of_cluster), Counter[int]()
+    written = []
+    for family in of_cluster:
+        numbered[family] += 1
+        written.append(letters(family) + (str(numbered[family]) if clusters[family] > 1 else ""))
+    return written

@@ -23,6 +23,7 @@ from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose
 from cahp.stages.selection import possible_budgets
 from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
+from cahp.studies.head_clusters import families_of
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
 from cahp.words import capital, safe
 
@@ -84,14 +85,15 @@ def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
 
 def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The kept heads, coloured and lettered by cluster."""
-    figure = grid_figure(run.mask, run.arrays["labels"], dark=dark)
+    figure = grid_figure(run.mask, run.arrays["labels"], families_of(run.arrays, run.document), dark=dark)
     return figure, f"{run.mask.count} of {run.mask.keep.size} heads kept"
 
 
 def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The heads in the plane of the projection."""
     labels, salience = run.arrays["labels"], run.arrays["salience"].reshape(run.mask.keep.shape)
-    figure = space_figure(run.arrays["embedding"], salience, labels, run.mask, run.document.settings, dark=dark)
+    families, settings = families_of(run.arrays, run.document), run.document.settings
+    figure = space_figure(run.arrays["embedding"], salience, labels, families, run.mask, settings, dark=dark)
     return figure, f"{run.mask.count} kept heads in {len(np.unique(labels))} clusters"
 
 
@@ -175,7 +177,7 @@ def run_html(run: Run) -> str:
     document = run.document
     parts = (
         f"<p>{safe(verdict(document))}</p>",
-        grid(run.mask, run.arrays["labels"]),
+        grid(run.mask, run.arrays["labels"], families_of(run.arrays, document)),
         *draw_outcomes(f"On {document.data.eval.split}", document.outcomes, document.protocol),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )

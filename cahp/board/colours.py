@@ -1,60 +1,56 @@
-"""Colours and letters of clusters, for boards and all figures, in light and dark themes."""
+"""Colours and names of clusters, for boards and all figures, in light and dark themes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.head_statistics import name_clusters
 from cahp.values import Ints
 
 #: Hues that are distinct for all common kinds of colour blindness (Okabe and Ito 2008, and two more).
 CLUSTER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#925BE5", "#8C5A2B")
-#: The colour of clusters beyond eight hues, plain and striped; their letters tell them apart.
+#: The colour of groups beyond sixteen, which only their names tell apart.
 NEUTRAL = "#8A939B"
-#: The colours that ``tints`` index: eight plain hues, the neutral one, and the eight hues for striped clusters.
+#: The colours that ``tints`` index: eight plain hues, the neutral one, and the eight hues of striped groups.
 COLOURS = (*CLUSTER_COLOURS, NEUTRAL, *CLUSTER_COLOURS)
 #: The index of the first striped colour.
 STRIPED = len(CLUSTER_COLOURS) + 1
 
 
-def letters(index: int) -> str:
-    """Return a cluster's name: A .. Z, AA, AB, ...; heads and layers have numbers."""
-    name = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        name = chr(65 + letter) + name
-    return name
+@dataclass(frozen=True, eq=False)
+class HeadMarks:
+    """How heads are told apart: the colour and the name of each head's group, and whether it is ``striped (N,)``."""
+
+    colours: list[str]
+    names: list[str]
+    striped: NDArray[np.bool_]
 
 
-def tints(labels: Ints) -> NDArray[np.int64]:
-    """Return the index in ``COLOURS`` of each head ``(N,)``, given its cluster in ``labels (N,)``.
+def mark_clusters(labels: Ints, families: Ints | None = None) -> HeadMarks:
+    """Return the marks of the clusters of ``labels (N,)``: the colour of their families, and their names.
 
-    The eight largest clusters have plain hues and the next eight striped ones; others and single heads are neutral.
+    ``families (N,)`` are those of the heads (None: each cluster is one).
     """
-    tinted: NDArray[np.int64] = _cluster_tints(labels)[labels]
+    tinted, written = tints(labels if families is None else families), name_clusters(labels, families)
+    return HeadMarks([COLOURS[tint] for tint in tinted], [written[label] for label in labels], tinted >= STRIPED)
+
+
+def tints(groups: Ints, *, smallest: int = 1) -> NDArray[np.int64]:
+    """Return the index in ``COLOURS`` of each head ``(N,)``, given its group (such as its family) in ``groups (N,)``.
+
+    The eight largest groups have plain hues and the next eight striped ones; others are neutral, as are groups of fewer
+    than ``smallest`` heads.
+    """
+    sizes, hued = np.bincount(groups), len(CLUSTER_COLOURS)
+    of_group = np.full(len(sizes), hued)
+    for place, group in enumerate(np.argsort(-sizes, kind="stable")[: 2 * hued]):
+        if sizes[group] >= smallest:
+            of_group[group] = place if place < hued else STRIPED + place - hued
+    tinted: NDArray[np.int64] = of_group[groups]
     return tinted
-
-
-def _cluster_tints(labels: Ints) -> NDArray[np.int64]:
-    sizes, hued = np.bincount(labels), len(CLUSTER_COLOURS)
-    of_cluster = np.full(len(sizes), hued)
-    for place, cluster in enumerate(np.argsort(-sizes, kind="stable")[: 2 * hued]):
-        if sizes[cluster] > 1:
-            of_cluster[cluster] = place if place < hued else STRIPED + place - hued
-    return of_cluster
-
-
-def striped(labels: Ints) -> NDArray[np.bool_]:
-    """Return whether each head ``(N,)`` is striped, because a larger cluster has the plain hue."""
-    return np.asarray(tints(labels) >= STRIPED)
-
-
-def hues(labels: Ints, colours: Sequence[str] = CLUSTER_COLOURS) -> list[str]:
-    """Return a colour for each cluster of ``labels (N,)``, as ``tints`` has them; ``colours`` are eight."""
-    return [(*colours, NEUTRAL, *colours)[tint] for tint in _cluster_tints(labels)]
 
 
 def contrast(colour: str) -> str:

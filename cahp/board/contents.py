@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
+from cahp.board.colours import COLOURS, STRIPED, contrast, tints
 from cahp.costs import CacheShape
+from cahp.head_statistics import name_clusters
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.studies.budget_sweep import BudgetTable, Row, Speed
@@ -84,7 +85,7 @@ def contents(
         table: All budgets with their measurements.
         clusters: The clusters of all budgets.
         shown: The mask on the board.
-        labels: The cluster that colours each head ``(N,)``.
+        labels: The cluster of each head ``(N,)``.
         selected: The head that was asked about.
         status: Why a figure is not measured yet.
         still: Whether the board has no slider and no curves.
@@ -119,11 +120,11 @@ def contents(
         "mss": [round(float(value), 4) for value in clusters.clustering.mss],
         "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
-        "tints": tints(labels).tolist(),
+        "tints": tints(clusters.families).tolist(),
         "colours": COLOURS,
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
-        "names": [letters(cluster) for cluster in range(labels.size if alone else int(labels.max()) + 1)],
+        "names": name_clusters(labels, clusters.families),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
             {
@@ -171,14 +172,14 @@ def contents(
     if shown.pinned is not None:
         data["pinned"] = _packed(shown.pinned)
     if alone:
-        # Each budget's clusters, colours and replacement heads.
+        # Each budget's clusters, their names and replacement heads.
         data["readings"] = []
         for selection in table.selections:
             groups, _ = clusters.groups(selection.mask.count if selection.k is None else selection.k)
             data["readings"].append(
                 {
                     "labels": _base64(groups.astype("<u2")),
-                    "tints": _base64(tints(groups).astype(np.uint8)),
+                    "names": name_clusters(groups, clusters.families),
                     "covers": _base64(clusters.covers(selection.mask, groups).astype("<u2")),
                 }
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from cahp.answers import name_units
-from cahp.board.colours import hues, letters, striped
+from cahp.board.colours import mark_clusters
 from cahp.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
@@ -41,8 +41,11 @@ def _breaks(text: str) -> str:
     return " class=long" if any(len(word) > _LONGEST_WORD for word in text.split()) else ""
 
 
-def grid(mask: HeadMask, labels: Ints | None) -> str:
-    """Draw a square for every head, solid where it is kept, in the colour of its cluster in ``labels (N,)``."""
+def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> str:
+    """Draw a square for every head, solid where it is kept, in the colour of its cluster in ``labels (N,)``.
+
+    ``families (N,)`` give clusters the colours that they have at every budget (None: each cluster has its own).
+    """
     step = _CELL + _GAP
     width, height = _LEFT + mask.heads * step, _TOP + mask.layers * step
     rows = "; ".join(f"layer {layer} keeps {heads or 'none'}" for layer, heads in enumerate(mask.by_layer))
@@ -55,21 +58,19 @@ def grid(mask: HeadMask, labels: Ints | None) -> str:
         f'<text class=side x="{_LEFT - 10}" y="{_TOP + layer * step + 17}">layer {layer}</text>'
         for layer in range(mask.layers)
     ]
-    colours = None if labels is None else hues(labels)
-    lined = np.zeros(mask.keep.size, dtype=np.bool_) if labels is None else striped(labels)
+    marks = None if labels is None else mark_clusters(labels, families)
     for place, kept in enumerate(mask.keep.ravel().tolist()):
         layer, head = divmod(place, mask.heads)
         x, y = _LEFT + head * step, _TOP + layer * step
         colour, name, tip = "var(--accent)", "", f"layer {layer}, head {head}: {'kept' if kept else 'pruned'}"
-        if labels is not None and colours is not None:
-            colour, name = colours[labels[place]], letters(int(labels[place]))
+        striped = marks is not None and bool(marks.striped[place])
+        if marks is not None:
+            colour, name = marks.colours[place], marks.names[place]
             tip += f", cluster {name}"
         drawn.append(
             f'<g><title>{tip}</title><rect x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" rx="4" '
-            f'fill="{colour if kept else "none"}" stroke="{colour}" stroke-width="1.5" '
-            f'stroke-opacity="{1 if kept else 0.55}"'
-            + (' stroke-dasharray="4 3"/>' if lined[place] and not kept else "/>")
-            + (f'<path class=stripe transform="translate({x},{y})" d="{_STRIPES}"/>' if lined[place] and kept else "")
+            f'fill="{colour}" fill-opacity="{1 if kept else 0.2}"/>'
+            + (f'<path class=stripe transform="translate({x},{y})" d="{_STRIPES}"/>' if striped else "")
             + (f'<text class={"on" if kept else "off"} x="{x + _CELL / 2}" y="{y + 17}">{name}</text>' if name else "")
             + "</g>"
         )
@@ -330,16 +331,16 @@ svg{display:block;width:100%;height:auto;margin:1rem 0}
 svg text{font-size:12px;text-anchor:middle;fill:var(--ink)}
 svg text.side{text-anchor:end}
 svg text.on{fill:#fff;font-weight:700;paint-order:stroke;stroke:#0006;stroke-width:2px}
-svg text.off{fill:var(--faint)}
+svg text.off{fill:var(--ink)}
 svg .rule{stroke:var(--rule)}
 svg polyline{fill:none;stroke:var(--accent);stroke-width:2}
 svg .level{stroke:var(--ink);stroke-dasharray:4 4}
 svg .mark{stroke:var(--ink)}
 svg .band{fill:var(--accent);opacity:.16}
 svg .stripe{stroke:#fff8;stroke-width:2;fill:none}
-.solid,.hollow{display:inline-block;width:.9em;height:.9em;border:2px solid var(--faint);border-radius:3px;
+.solid,.light{display:inline-block;width:.9em;height:.9em;border-radius:3px;background:var(--faint);
 vertical-align:-.1em;margin-left:.4em}
-.solid{background:var(--faint)}
+.light{opacity:.3}
 table{border-collapse:collapse;width:100%;margin:1rem 0;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:.3rem}
 th,td{text-align:left;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--rule);vertical-align:top;

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from cahp.board import Shown, contents, script
-from cahp.board.colours import letters
 from cahp.exports.drawings import table
 from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
@@ -115,7 +114,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
 
 def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:
     """List, for each kept head, the pruned heads to which it is nearest."""
-    nearest = clusters.covers(mask, labels)
+    nearest, names = clusters.covers(mask, labels), clusters.names(labels)
     pruned = [head for head in range(mask.keep.size) if not mask.keep.flat[head]]
     rows = []
     for kept in mask.flat:
@@ -123,7 +122,7 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
         inside = [_place(head, mask) for head in covered if labels[head] == labels[kept]]
         outside = [_place(head, mask) for head in covered if labels[head] != labels[kept]]
         if covered:
-            name = f"{_place(kept, mask)} ({letters(int(labels[kept]))})"
+            name = f"{_place(kept, mask)} ({names[kept]})"
             rows.append((name, [", ".join(inside) or "–", ", ".join(outside) or "–"]))
     if not rows:
         yield "<p>No head was pruned.</p>"

@@ -115,8 +115,9 @@ def page(
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
     labels = labels if live is None else live.labels
     interactive = None if static else live
+    families = None if live is None else live.clusters.families
     sections = [
-        _section("Kept heads", _kept_heads(run, labels, interactive)),
+        _section("Kept heads", _kept_heads(run, labels, families, interactive)),
         _section("Quality and latency" if not run.data.labelled else "Accuracy and latency", drawings.figures(run)),
     ]
     compared = drawings.by_recovery(run, recoveries or {})
@@ -185,7 +186,7 @@ def _section(title: str, body: Iterable[str]) -> str:
     return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
 
 
-def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Iterator[str]:
+def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, live: Live | None) -> Iterator[str]:
     yield (
         "<p>A transformer has many attention heads. Each attends to the words of a text in its own way, and some "
         "attend alike. "
@@ -198,10 +199,10 @@ def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Ite
         yield "The kept heads were chosen by hand.</p>"
     else:
         yield f"The kept heads were chosen by the method {safe(method)}.</p>"
-    legend = "<span class=solid></span> kept <span class=hollow></span> pruned"
+    legend = "<span class=solid></span> kept <span class=light></span> pruned"
     if labels is not None:
-        legend += "; letter and colour name the cluster (colours for the largest, stripes for the next)"
-    still = f"{grid(run.mask, labels)}<p class=note>{legend}. Layers and heads count from 0.</p>"
+        legend += "; the letter names the cluster; its family has one colour at every budget"
+    still = f"{grid(run.mask, labels, families)}<p class=note>{legend}. Layers and heads count from 0.</p>"
     if run.rescued:
         added = ", ".join(f"layer {layer} head {head}" for layer, head in run.rescued)
         still += f"<p class=note>Added by the per-layer minimum: {safe(added)}.</p>"

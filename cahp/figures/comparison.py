@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cahp.board.colours import NEUTRAL
+from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.sentences import after, describe_p, describe_tie, method_label, name_outcome
@@ -41,7 +41,7 @@ def styles(results: SplitResults) -> dict[str, Style]:
     random = [name for name in order if results.methods[name].random]
     others = [name for name in order if not results.methods[name].random]
     drawn = {name: Style(NEUTRAL, _RANDOM, f"{_SYMBOLS[at % len(_SYMBOLS)]}-open") for at, name in enumerate(random)}
-    hues = palette.CLUSTERS.colours
+    hues = CLUSTER_COLOURS
     for at, name in enumerate(others):
         # The next dash follows once all symbols are used.
         dash = _DASHES[at // len(_SYMBOLS) % len(_DASHES)]

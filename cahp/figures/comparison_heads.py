@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cahp.board.colours import CLUSTER_COLOURS
 from cahp.comparison import SplitResults
 from cahp.comparison.split_results import mean_layer
 from cahp.figures import marks, palette
@@ -43,7 +44,7 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
             # Between the rows, where they hide no number.
             [place + 0.38 for place in range(len(shown))],
             "triangle-up",
-            palette.CLUSTERS.colours[1],
+            CLUSTER_COLOURS[1],
             outline=1,
             hover=[f"{name}<br>mean layer {depth:.2f}" for name, depth in zip(names, depths, strict=True)],
             name="mean layer of the kept heads",

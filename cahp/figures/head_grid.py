@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import contrast
+from cahp.board.colours import CLUSTER_COLOURS, contrast
 from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols, ticks, written
 from cahp.figures.palette import CLUSTERS, Grouping, ink
 from cahp.values import Floats, HeadMask, Ints
@@ -31,6 +31,7 @@ def places(layers: int, heads: int) -> dict[str, list[int]]:
 def grid_figure(
     mask: HeadMask,
     labels: Ints | None = None,
+    families: Ints | None = None,
     *,
     grouping: Grouping = CLUSTERS,
     selected: int | None = None,
@@ -38,37 +39,35 @@ def grid_figure(
     dark: bool = False,
     width: int = _WIDTH,
 ) -> Any:
-    """Draw the layers and their heads: kept heads solid, pruned heads hollow, with colour and sign of their group.
+    """Draw the layers and their heads: kept heads solid, pruned heads tinted, with colour and name of their group.
 
-    ``labels (N,)`` are the groups of the heads (None: no colours), drawn as ``grouping`` says. ``selected`` gets a
+    ``labels (N,)`` are the groups of the heads (None: no colours), drawn as ``grouping`` says; ``families (N,)`` give
+    clusters the colours that they have at every budget (None: each cluster has its own). ``selected`` gets a
     thick frame, each head of the group ``lit`` a thin one. ``width`` is the available width in pixels. Every point's
     ``customdata`` is the head's flat index.
     """
     colours, heads = ink(dark=dark), mask.heads
     cell = _cell_size(mask.layers, heads, width)
-    fill, signs = [colours.accent] * mask.keep.size, [""] * mask.keep.size
-    if labels is not None:
-        hues = grouping.hues(labels)
-        fill, signs = [hues[label] for label in labels], [grouping.sign(int(label)) for label in labels]
+    marks = None if labels is None else grouping.mark(labels) if families is None else grouping.mark(labels, families)
+    names = [""] * mask.keep.size if marks is None else marks.names
     traces = []
-    for shown, symbol, state in by_state(mask, "square"):
-        solid = state == "kept"
+    for shown, fills, state in by_state(
+        mask, [colours.accent] * mask.keep.size if marks is None else marks.colours, colours
+    ):
         lettered: dict[str, Any] = {}
-        if labels is not None and cell >= 17:
-            ground = [contrast(fill[head]) if solid else colours.text for head in shown]
-            font = {"size": max(8, min(12, cell * 0.36)), "color": ground}
-            lettered = {"mode": "markers+text", "text": [signs[head] for head in shown], "textfont": font}
+        if marks is not None and cell >= 17:
+            font = {"size": max(8, min(12, cell * 0.36)), "color": [contrast(fill) for fill in fills]}
+            lettered = {"mode": "markers+text", "text": [names[head] for head in shown], "textfont": font}
         traces.append(
             points(
                 shown % heads,
                 shown // heads,
-                symbol if labels is None else symbols(symbol, labels, shown),
-                [fill[head] for head in shown],
+                "square" if marks is None else symbols("square", marks, shown),
+                fills,
                 size=cell * 0.78,
-                outline=0 if solid else 2,
                 hover=[
                     f"<b>{head_name(head, heads)}</b><br>{state}"
-                    + (f"<br>{grouping.one} {signs[head]}" if signs[head] else "")
+                    + (f"<br>{grouping.one} {names[head]}" if names[head] else "")
                     for head in shown.tolist()
                 ],
                 heads=shown,
@@ -137,7 +136,7 @@ def share_figure(
         ]
         traces.append(written(texts, shares.tolist(), colours, size=10))
     frames = [
-        shape("rect", (head - 0.46, head + 0.46), (layer - 0.46, layer + 0.46), color=CLUSTERS.colours[1], width=2.5)
+        shape("rect", (head - 0.46, head + 0.46), (layer - 0.46, layer + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
         for layer, head in framed
     ]
     layout = _layout(layers, heads, width)

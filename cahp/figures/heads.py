@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.colours import CLUSTER_COLOURS
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import draw, error_bars, heat_map, points, shape, ticks
@@ -123,7 +124,7 @@ def glance_figure(
     clicks = points(x, y, "square", "rgba(0,0,0,0)", size=max(10.0, 560 / heads), hover=hover, heads=every)
     frames = []
     framed = [(head, colours.text, 1.4) for head in mask.flat]
-    for head, colour, width in [*framed, (selected, palette.CLUSTERS.colours[1], 3.5)]:
+    for head, colour, width in [*framed, (selected, CLUSTER_COLOURS[1], 3.5)]:
         left, above = columns[head] * wide - 1, rows[head] * high - 1
         frames.append(shape("rect", (left, left + size + 1), (above, above + size + 1), color=colour, width=width))
     return draw(

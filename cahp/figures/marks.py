@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import contrast, striped
-from cahp.figures.palette import Ink, on_scale
+from cahp.board.colours import HeadMarks, contrast
+from cahp.figures.palette import Ink, blend, on_scale
 from cahp.values import HeadMask, Ints
 
 #: For traces that can be clicked. Plotly fades the points that were not clicked; here all stay as visible as before.
 UNDIMMED: Mapping[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 #: A legend in a row above the figure, with symbols of one size.
 LEGEND: Mapping[str, Any] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
+
+
+#: The share of its colour in the tint of a pruned head.
+TINT = 0.2
 
 
 def draw(
@@ -97,22 +101,20 @@ def shape(kind: str, x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> di
     return {"type": kind, **place, "line": style, "layer": "below" if kind == "line" else "above"}
 
 
-def by_state(mask: HeadMask, symbol: str) -> Iterator[tuple[Ints, str, str]]:
-    """Yield the flat indices of kept and of pruned heads, with the symbol and the name of each state."""
-    kept = mask.keep.ravel()
-    yield np.flatnonzero(kept), symbol, "kept"
-    yield np.flatnonzero(~kept), f"{symbol}-open", "pruned"
+def by_state(mask: HeadMask, fills: Sequence[str], ink: Ink) -> Iterator[tuple[Ints, list[str], str]]:
+    """Yield the flat indices of kept and of pruned heads, with their colours and the name of the state.
 
-
-def symbols(shape: str, groups: Ints, shown: Ints) -> str | list[str]:
-    """Return the symbol of each head in ``shown (M,)``: ``shape``, crossed where a larger group has the same hue.
-
-    ``groups (N,)`` are those of all heads.
+    ``fills`` are the colours of all heads; pruned heads have a tint of theirs.
     """
-    crossed = striped(groups)[shown]
-    base, _, hollow = shape.partition("-")
-    other = f"{base}-x-{hollow}" if hollow else f"{base}-x"
-    return [other if line else shape for line in crossed.tolist()] if crossed.any() else shape
+    kept, pruned = np.flatnonzero(mask.keep), np.flatnonzero(~mask.keep)
+    yield kept, [fills[head] for head in kept.tolist()], "kept"
+    yield pruned, [blend(fills[head], ink.ground, TINT) for head in pruned.tolist()], "pruned"
+
+
+def symbols(shape: str, marks: HeadMarks, shown: Ints) -> str | list[str]:
+    """Return the symbol of each head in ``shown (M,)``: ``shape``, crossed where a larger group has the same hue."""
+    crossed = marks.striped[shown]
+    return [f"{shape}-x" if line else shape for line in crossed.tolist()] if crossed.any() else shape
 
 
 def ticks(
@@ -130,10 +132,10 @@ def named_rows(names: Sequence[str]) -> dict[str, Any]:
 
 
 def legend(shape: str, colours: Ink) -> list[dict[str, Any]]:
-    """Return traces that explain solid and hollow points, in a colour that belongs to no group."""
+    """Return traces that explain solid and light points, in a colour that belongs to no group."""
     return [
-        points([None], [None], symbol, colours.text, outline=2, name=name)
-        for name, symbol in (("kept", shape), ("pruned", f"{shape}-open"))
+        points([None], [None], shape, colour, name=name)
+        for name, colour in (("kept", colours.text), ("pruned", blend(colours.text, colours.ground, TINT)))
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.colours import CLUSTER_COLOURS
 from cahp.figures import palette
 from cahp.figures.marks import LEGEND, draw, label, named_rows, points, shape
 from cahp.studies.own_text import AnswersOverBudgets, TextReading, likeliest
@@ -30,7 +31,7 @@ def probabilities_figure(
     shown = likeliest(list(models.values()), CLASSES)
     names = [label(classes[place]) for place in shown]
     percents = {name: [100 * float(row[place]) for place in shown] for name, row in models.items()}
-    hues = (colours.text, palette.CLUSTERS.colours[0], palette.CLUSTERS.colours[1])
+    hues = (colours.text, CLUSTER_COLOURS[0], CLUSTER_COLOURS[1])
     traces = [
         points(
             percents[name],
@@ -75,7 +76,7 @@ def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], curre
                 "y": (100 * curve.probabilities[:, row]).round(2),
                 "mode": "lines+markers",
                 "name": name,
-                "line": {"color": palette.CLUSTERS.colours[place], "width": 2, "dash": _DASHES[place]},
+                "line": {"color": CLUSTER_COLOURS[place], "width": 2, "dash": _DASHES[place]},
                 "marker": {"symbol": _SYMBOLS[place], "size": sizes},
                 "hovertemplate": f"%{{x}} heads<br>{name}: %{{y:.1f}} %<extra></extra>",
             }
@@ -109,7 +110,7 @@ def looked_at_figure(full: TextReading, kept: TextReading, *, dark: bool) -> Any
         "x": along,
         "y": by_kept,
         "name": "kept heads",
-        "marker": {"color": palette.CLUSTERS.colours[0]},
+        "marker": {"color": CLUSTER_COLOURS[0]},
         "hovertext": [
             f"{word}<br>kept heads: {some:.1f} %<br>all heads: {every:.1f} %"
             for word, some, every in zip(words, by_kept, by_all, strict=True)

@@ -7,35 +7,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, hues, letters
+from cahp.board.colours import NEUTRAL, STRIPED, HeadMarks, mark_clusters, tints
 from cahp.values import Ints
+
+#: As far from each other as possible for every common kind of colour blindness, and visible in both themes.
+COMMUNITY_COLOURS = ("#7C20D8", "#37BF1C", "#8C317D", "#91A57C", "#D84BD8", "#317211", "#BF8FAF", "#595542")
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """How groups of heads are told apart: what ``one`` is called, the eight ``colours`` of the largest, and a sign."""
+    """How groups of heads are told apart: what ``one`` is called, and the function that returns their marks."""
 
     one: str
-    colours: tuple[str, ...]
-    sign: Callable[[int], str]
+    mark: Callable[..., HeadMarks]
 
-    def hues(self, labels: Ints) -> list[str]:
-        """A colour for every group of ``labels (N,)``: the eight largest, the next eight once more, else neutral.
 
-        See ``cahp.board.colours.striped`` for what tells the second eight from the first.
-        """
-        return hues(labels, self.colours)
+def community_name(group: int) -> str:
+    """Return the name of a community, given its index: a number from 1."""
+    return str(group + 1)
+
+
+def mark_communities(labels: Ints) -> HeadMarks:
+    """Return the marks of the communities of ``labels (N,)``: numbers; a single head has no colour of its own."""
+    tinted, eight = tints(labels, smallest=2), COMMUNITY_COLOURS
+    colours = [(*eight, NEUTRAL, *eight)[tint] for tint in tinted]
+    return HeadMarks(colours, [community_name(group) for group in labels], tinted >= STRIPED)
 
 
 #: Heads that separate the classes of a task alike: what CAHP chooses from.
-CLUSTERS = Grouping("cluster", CLUSTER_COLOURS, letters)
-#: Heads that attend alike on one text. Numbers and other hues, so that nobody takes a community for a cluster: as far
-#: from each other as they get for every common kind of colour blindness, and visible on a light and a dark ground.
-COMMUNITIES = Grouping(
-    "community",
-    ("#7C20D8", "#37BF1C", "#8C317D", "#91A57C", "#D84BD8", "#317211", "#BF8FAF", "#595542"),
-    lambda group: str(group + 1),
-)
+CLUSTERS = Grouping("cluster", mark_clusters)
+#: Heads that attend alike on one text. Numbers and other hues, so that nobody takes a community for a cluster.
+COMMUNITIES = Grouping("community", mark_communities)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ _DARK = Ink(
 def ink(*, dark: bool) -> Ink:
     """The colours of a theme."""
     return _DARK if dark else _LIGHT
+
+
+def blend(colour: str, ground: str, share: float) -> str:
+    """Mix a ``share`` of a colour with a ground, both ``#rrggbb``."""
+    pairs = [(int(colour[at : at + 2], 16), int(ground[at : at + 2], 16)) for at in (1, 3, 5)]
+    return "#" + "".join(f"{round(share * over + (1 - share) * under):02x}" for over, under in pairs)
 
 
 def on_scale(colours: Ink, share: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import contrast
+from cahp.board.colours import CLUSTER_COLOURS, contrast
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
@@ -17,7 +17,7 @@ from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 
 #: The colour of kept heads, visible on every shade of the scale.
-_KEPT = palette.CLUSTERS.colours[1]
+_KEPT = CLUSTER_COLOURS[1]
 #: With more heads, their names in the graph would overlap.
 _NAMED = 150
 
@@ -111,11 +111,11 @@ def beside(attention: Attention, distances: Floats, shown: Sequence[int], *, hea
 
 
 def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
-    """Draw heads as nodes, coloured by community: kept ones solid, pruned ones hollow; similar heads are joined.
+    """Draw heads as nodes, coloured by community: kept ones solid, pruned ones tinted; similar heads are joined.
 
     Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph.
     """
-    ink, hues, communities = palette.ink(dark=dark), palette.COMMUNITIES.hues(graph.communities), graph.communities
+    ink, marks = palette.ink(dark=dark), palette.mark_communities(graph.communities)
     x, y = graph.positions[:, 0], -graph.positions[:, 1]
     traces: list[Any] = []
     for tree, dash, name in ((False, "solid", "alike"), (True, "dot", "connects the graph")):
@@ -127,25 +127,19 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
             edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
             traces.append({**edge, "x": ends[0], "y": ends[1]})
     named = mask.keep.size <= _NAMED
-    for shown, symbol, state in by_state(mask, "circle"):
-        fills = [hues[group] for group in communities[shown]]
-        text = [contrast(fill) if state == "kept" else ink.text for fill in fills]
+    for shown, fills, state in by_state(mask, marks.colours, ink):
         names: dict[str, Any] = {}
         if named:
             texts = [called(head, mask.heads) for head in shown]
-            names = {"mode": "markers+text", "text": texts, "textfont": {"size": 9, "color": text}}
-        hover = [
-            f"{head_name(head, mask.heads)}<br>{state}, community {palette.COMMUNITIES.sign(group)}"
-            for head, group in zip(shown.tolist(), communities[shown].tolist(), strict=True)
-        ]
+            names = {"mode": "markers+text", "text": texts, "textfont": {"size": 9, "color": [*map(contrast, fills)]}}
+        hover = [f"{head_name(head, mask.heads)}<br>{state}, community {marks.names[head]}" for head in shown.tolist()]
         traces.append(
             points(
                 x[shown],
                 y[shown],
-                symbols(symbol, communities, shown),
+                symbols("circle", marks, shown),
                 fills,
                 size=24 if named else 11,
-                outline=2,
                 hover=hover,
                 heads=shown,
                 name=state,
@@ -180,7 +174,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
-        "ticktext": [palette.COMMUNITIES.sign(group) for group in range(len(bounds) - 1)],
+        "ticktext": [palette.community_name(group) for group in range(len(bounds) - 1)],
         "title": "heads, by community",
         "showgrid": False,
         "constrain": "domain",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cahp.board.colours import mark_clusters
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import LEGEND, by_state, draw, legend, points, symbols
@@ -19,40 +20,40 @@ def space_figure(
     embedding: Floats,
     salience: Floats,
     labels: Ints,
+    families: Ints | None,
     mask: HeadMask,
     settings: Settings,
     *,
     lit: int | None = None,
     dark: bool,
 ) -> Any:
-    """Draw the heads in the plane of the projection: kept ones solid, with their cluster's colour and letter.
+    """Draw the heads in the plane of the projection: kept ones solid, with their cluster's colour and name.
 
-    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point) and ``labels (N,)`` belong to the run of
-    ``settings``. The heads of the cluster ``lit`` are framed.
+    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point), ``labels (N,)`` and ``families (N,)``
+    (None: each cluster is one) belong to the run of ``settings``. The heads of the cluster ``lit`` are framed.
     """
-    hues, ink = palette.CLUSTERS.hues(labels), palette.ink(dark=dark)
-    letters = [palette.CLUSTERS.sign(int(label)) for label in labels]
+    marks, ink = mark_clusters(labels, families), palette.ink(dark=dark)
+    names = marks.names
     x, y = embedding.T
     salience = salience.ravel()
     size = 9 + 15 * np.sqrt(salience)
     traces = []
-    for shown, symbol, state in by_state(mask, "circle"):
+    for shown, fills, state in by_state(mask, marks.colours, ink):
         hover = [
-            f"{head_name(head, mask.heads)}<br>{state}, cluster {letters[head]}<br>salience {salience[head]:.2f}"
+            f"{head_name(head, mask.heads)}<br>{state}, cluster {names[head]}<br>salience {salience[head]:.2f}"
             for head in shown.tolist()
         ]
         traces.append(
             points(
                 x[shown],
                 y[shown],
-                symbols(symbol, labels, shown),
-                [hues[labels[head]] for head in shown],
+                symbols("circle", marks, shown),
+                fills,
                 size=size[shown],
-                outline=0 if state == "kept" else 2,
                 hover=hover,
                 heads=shown,
                 mode="markers+text" if len(labels) <= 160 else "markers",
-                text=[letters[head] for head in shown],
+                text=[names[head] for head in shown],
                 textposition="top center",
                 textfont={"size": 10, "color": ink.text},
                 name=state,
@@ -60,7 +61,7 @@ def space_figure(
             )
         )
     if lit is not None:
-        alike, name = np.flatnonzero(labels == lit), f"cluster {palette.CLUSTERS.sign(lit)}"
+        alike, name = np.flatnonzero(labels == lit), f"cluster {names[int(np.argmax(labels == lit))]}"
         traces.append(
             points(x[alike], y[alike], "square-open", ink.accent, size=size[alike] + 11, outline=2, name=name)
         )

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Clustering
+from cahp.head_statistics import Clustering, name_clusters
 from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import with_degree
 from cahp.stages.selection import possible_budgets, round_to_multiple, table
 from cahp.values import HeadMask, Ints, Selection
+
+
+def families_of(arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> NDArray[np.int64] | None:
+    """Return the family of each head ``(N,)`` in a run's arrays (None: they lack the clusters for every k)."""
+    return HeadClusters.of_arrays(arrays, document).families if "labels_of_k" in arrays else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +71,16 @@ class HeadClusters:
     def heads(self) -> int:
         """Heads a layer."""
         return int(self.salience.shape[1])
+
+    @property
+    def families(self) -> NDArray[np.int64]:
+        """The family of each head ``(N,)``, the same at every budget: see ``Clustering.families``."""
+        return self.clustering.families
+
+    def names(self, labels: Ints) -> list[str]:
+        """Return the name of the cluster of each head ``(N,)``, given its cluster in ``labels (N,)``."""
+        names = name_clusters(labels, self.families)
+        return [names[label] for label in labels]
 
     def suggested(self, settings: Settings) -> Selection | None:
         """Return the selection at the curve's knee, or an even one of nearly as many heads (None: it has no knee)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.cards import ModelCard
-from cahp.figures import palette
 from cahp.figures.head_grid import places
 from cahp.outcomes import HEADLINES
 from cahp.recoveries import QUICK
@@ -82,7 +81,7 @@ def _picture(explorer: Explorer) -> None:
         display.heading(
             finding,
             help=f"Each square is {describe_square(card)}: its row is the layer, its column the place in the layer. "
-            f"Colour and letter name its cluster: heads that {describe_likeness(card)}. Solid squares are kept, hollow "
+            f"Colour and letter name its cluster: heads that {describe_likeness(card)}. Solid squares are kept, light "
             "ones are pruned. Outcomes are measured on texts that were not used to select the heads, with 95 % "
             "intervals. KL divergence and agreement compare the predictions with those of the full model. "
             + (
@@ -94,7 +93,7 @@ def _picture(explorer: Explorer) -> None:
             data=lambda: {
                 **places(mask.layers, mask.heads),
                 "kept": [int(kept) for kept in mask.keep.ravel()],
-                "cluster": [palette.CLUSTERS.sign(int(label)) for label in board.labels],
+                "cluster": clusters.names(board.labels),
             },
         )
         beside = None if recovered is None or mask.is_full else (f"{QUICK.after}:", recovered)

@@ -157,7 +157,7 @@ class Board {
     const reading = this.data.readings?.[index];
     const current = { ...this.data.rows[index], budget, kept: this.data.kept[index], origin: "budget" };
     if (reading) current.covers = numbers(reading.covers);
-    const clusters = reading && { labels: numbers(reading.labels), tints: unpacked(reading.tints) };
+    const clusters = reading && { labels: numbers(reading.labels), names: reading.names };
     this.data = { ...this.data, ...clusters, current };
     this.settle();
   }

@@ -1,5 +1,5 @@
-// The heads as a grid, layers by heads: kept heads are solid, pruned ones hollow; colour, stripes and letter show the
-// cluster. Arrow keys move, Enter or a click presses a head, i or Shift asks for its replacement head. Hovering lights
+// The heads as a grid, layers by heads: kept heads are solid, pruned ones light; the letter shows the cluster, colour and
+// stripes its family, the same at every budget. Arrow keys move, Enter or a click presses a head, i or Shift asks for its replacement head. Hovering lights
 // a cluster; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
 
 import { make } from "./elements.js";
@@ -243,7 +243,7 @@ function legend(parent) {
   make("span", "mark", parent);
   parent.append("pruned ");
   make("span", "mark kept back", parent);
-  parent.append("kept so that every layer has a head · Same letter and colour: same cluster. Hover to highlight it");
+  parent.append("kept so that every layer has a head · Same letter: same cluster. Same colour: same family at every budget. Hover to highlight a cluster");
   const versus = make("span", "versus", parent, " ");
   make("span", "mark only-a", versus);
   versus.append("kept by A only ");

@@ -45,7 +45,7 @@ def draw(explorer: Explorer) -> None:
     job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
         _describe_change(explorer),
-        help=f"A square is {display.describe_square(explorer.card)}: solid ones are kept, hollow ones are pruned. "
+        help=f"A square is {display.describe_square(explorer.card)}: solid ones are kept, light ones are pruned. "
         "Colour and letter name the cluster at this budget. A solid line joins measured budgets. Hollow points on a "
         "dashed line are estimates: from a part of the texts, or between measured budgets. "
         f"{_explain_outcomes(explorer)} The silhouette measures how well the clusters are separated; the published "

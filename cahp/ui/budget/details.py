@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from cahp.figures import palette
 from cahp.figures.head_grid import head_name, places
 from cahp.figures.heads import called
 from cahp.figures.similarity import attention_figure
@@ -46,13 +45,15 @@ def draw_space(explorer: Explorer) -> None:
         cache_with(
             clusters,
             ("space", mask.sha256, labels.tobytes(), settings.projection, lit, dark),
-            lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, lit=lit, dark=dark),
+            lambda: space_figure(
+                clusters.embedding, clusters.salience, labels, clusters.families, mask, settings, lit=lit, dark=dark
+            ),
         ),
         title=f"{mask.count} kept heads among {len(np.unique(labels))} clusters",
         help=f"Each point is a head. Heads that {display.describe_likeness(explorer.card)} lie close together. "
-        "Colour and letter: cluster. Size: salience. Solid: kept; hollow: pruned; ring: the most salient head of its "
-        "cluster. Crossed: a cluster that shares its colour with a larger one. Framed: the cluster of the head clicked "
-        "last. "
+        "Letter: cluster. Colour: family of clusters, the same at every budget. Size: salience. Solid: kept; light: "
+        "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
+        "one. Framed: the cluster of the head clicked last. "
         + (
             "The clusters are computed from all features, not from this plane."
             if settings.projection == "none"
@@ -64,7 +65,7 @@ def draw_space(explorer: Explorer) -> None:
             **places(clusters.layers, clusters.heads),
             "x": clusters.embedding[:, 0].tolist(),
             "y": clusters.embedding[:, 1].tolist(),
-            "cluster": [palette.CLUSTERS.sign(int(label)) for label in labels],
+            "cluster": clusters.names(labels),
             "salience": clusters.salience.ravel().tolist(),
             "kept": mask.keep.ravel().astype(int).tolist(),
         },
@@ -86,18 +87,18 @@ def draw_replacement(explorer: Explorer) -> None:
         return
     labels, mask = explorer.board.labels, explorer.mask
     cover, distance, same = clusters.nearest_kept(mask, head, labels)
-    median = float(np.median(clusters.distances[np.triu_indices(len(labels), 1)]))
+    median, names = float(np.median(clusters.distances[np.triu_indices(len(labels), 1)])), clusters.names(labels)
     name, replacement = head_name(head, heads), head_name(cover, heads)
     others = int((labels == labels[head]).sum()) - 1
     nearest = (
         f"the nearest kept head of its cluster is **{replacement}**"
         if same
         else f"no other head of its cluster is kept, so the nearest kept head is **{replacement}** of cluster "
-        f"{palette.CLUSTERS.sign(int(labels[cover]))}"
+        f"{names[cover]}"
     )
     st.markdown(
         f"**{capital(name)}** is {'kept' if mask.keep.flat[head] else 'pruned'} and belongs to cluster "
-        f"{palette.CLUSTERS.sign(int(labels[head]))} ({others} other head{'s' * (others != 1)}); {nearest}, at a "
+        f"{names[head]} ({others} other head{'s' * (others != 1)}); {nearest}, at a "
         f"distance of {distance:.1f}. The median distance of two heads is {median:.1f}."
     )
     link("similarity", f"More about {name} →", view="head", head=called(head, heads))

@@ -36,7 +36,7 @@ def draw(explorer: Explorer) -> None:
         pinned.draw(explorer)
     need_run(explorer)
     st.markdown(
-        f"Each square is {_name_square(explorer)}: solid heads are kept, hollow ones are pruned. Drag the budget. "
+        f"Each square is {_name_square(explorer)}: solid heads are kept, light ones are pruned. Drag the budget. "
         "Click a head to remove or restore it. Shift-click, or the switch below the slider, shows its replacement head."
     )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.board.colours import mark_clusters
 from cahp.costs import GenerationSpeed, KvCache
-from cahp.figures import palette
 from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
 from cahp.outcomes import HEADLINES, describe
@@ -145,11 +145,11 @@ def _draw_time(run: RunDocument, ratio: Estimate) -> None:
 def _draw_grid(view: View) -> None:
     """Draw the kept heads."""
     mask, labels = view.mask, view.labels
-    clusters = {} if labels is None else {"cluster": [palette.CLUSTERS.sign(int(label)) for label in labels]}
+    clusters = {} if labels is None else {"cluster": mark_clusters(labels, view.families).names}
     display.show(
-        grid_figure(mask, labels, dark=display.is_dark(), width=430),
+        grid_figure(mask, labels, view.families, dark=display.is_dark(), width=430),
         title=f"{mask.count} of {mask.keep.size} heads kept",
-        help="Each square is a head: solid ones are kept, hollow ones pruned. The letter names the cluster.",
+        help="Each square is a head: solid ones are kept, light ones pruned. The letter names the cluster.",
         name="heads",
         data={**places(mask.layers, mask.heads), "kept": mask.keep.ravel().astype(int).tolist(), **clusters},
         alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(mask.by_layer)),

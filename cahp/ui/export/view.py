@@ -25,6 +25,7 @@ class View:
 
     mask: HeadMask
     labels: Ints | None
+    families: Ints | None
     document: RunDocument | None
     arrays: Mapping[str, NDArray[Any]]
     bundled: bool
@@ -54,7 +55,8 @@ def on_board(explorer: Explorer) -> View:
         if bundled:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
-    return View(mask, labels, run, arrays, bundled)
+    families = None if clusters is None else clusters.families
+    return View(mask, labels, families, run, arrays, bundled)
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:

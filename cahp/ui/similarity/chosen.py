@@ -8,7 +8,7 @@ import streamlit as st
 
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
-from cahp.figures.palette import COMMUNITIES
+from cahp.figures.palette import community_name
 from cahp.stages.similarity import HeadGraph
 from cahp.values import HeadMask
 
@@ -56,7 +56,7 @@ def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
     """Draw the box of all heads, with their communities where there is a graph."""
 
     def named(head: int) -> str:
-        group = "" if graph is None else f"{COMMUNITIES.sign(int(graph.communities[head]))} · "
+        group = "" if graph is None else f"{community_name(int(graph.communities[head]))} · "
         return f"{head_name(head, mask.heads)} · {group}{'kept' if mask.keep.flat[head] else 'pruned'}"
 
     st.selectbox("Head", range(mask.keep.size), format_func=named, key=_HEAD, persist_state="session")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cahp.board.colours import contrast, striped
+from cahp.board.colours import contrast
 from cahp.figures.head_grid import head_name
-from cahp.figures.palette import COMMUNITIES, Ink, ink
+from cahp.figures.marks import TINT
+from cahp.figures.palette import Ink, blend, community_name, ink, mark_communities
 from cahp.stages.similarity import HeadGraph
 from cahp.ui.similarity import chosen
 from cahp.values import HeadMask
@@ -34,42 +35,39 @@ _OUTSIDE = re.compile(
 
 
 def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
-    """Write the graph as an HTML document: kept heads are filled, pruned ones hollow, colours are communities.
+    """Write the graph as an HTML document: kept heads are solid, pruned ones tinted, colours are communities.
 
     It contains numbers of heads only, no word of the text, and loads nothing.
     """
     from pyvis.network import Network
 
-    colours, fills = ink(dark=dark), COMMUNITIES.hues(graph.communities)
-    kept, lines = mask.keep.ravel().tolist(), striped(graph.communities).tolist()
+    colours, marks, kept = ink(dark=dark), mark_communities(graph.communities), mask.keep.ravel().tolist()
     # With a ``font_color`` here, it would replace the fonts of the nodes.
     network = Network(height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, cdn_resources="in_line")
     crowded = len(kept) > 150
     for head, (across, down) in enumerate(graph.positions.tolist()):
-        group, state = int(graph.communities[head]), "kept" if kept[head] else "pruned"
-        fill = fills[group]
-        look: dict[str, Any] = {
-            "background": fill if kept[head] else colours.ground,
-            "border": colours.text if kept[head] else fill,
-        }
+        state, fill = "kept" if kept[head] else "pruned", marks.colours[head]
+        if not kept[head]:
+            fill = blend(fill, colours.ground, TINT)
+        look: dict[str, Any] = {"background": fill, "border": colours.text if kept[head] else marks.colours[head]}
         network.add_node(
             head,
             label=" " if crowded else f"{head // mask.heads}.{head % mask.heads}",
-            title=f"{head_name(head, mask.heads)}, community {COMMUNITIES.sign(group)}, {state}",
+            title=f"{head_name(head, mask.heads)}, community {marks.names[head]}, {state}",
             x=round(across * _ACROSS),
             y=round(down * _DOWN),
             shape="dot" if crowded else "circle",
             size=9,
             color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
-            borderWidth=3 if kept[head] else 2,
+            borderWidth=3 if kept[head] else 1,
             borderWidthSelected=8,
             # What the frame's own script lights together.
-            community=group,
+            community=int(graph.communities[head]),
             # The second eight communities have the hues of the first eight, and broken outlines.
-            shapeProperties={"borderDashes": [4, 3] if lines[head] else False},
+            shapeProperties={"borderDashes": [4, 3] if marks.striped[head] else False},
             # One size for all, wide enough for the longest name.
             widthConstraint=26,
-            font={"size": 13, "color": contrast(fill) if kept[head] else colours.text},
+            font={"size": 13, "color": contrast(fill)},
         )
     low, high = float(graph.similarity.min(initial=1)), float(graph.similarity.max(initial=0))
     for (first, second), similarity, backbone in zip(
@@ -81,7 +79,7 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
             first,
             second,
             width=0.6 + 3.4 * share,
-            color=fills[int(graph.communities[first])] if inside else colours.faint,
+            color=marks.colours[first] if inside else colours.faint,
             dashes=backbone,
             title=f"similarity {similarity:.2f}",
         )
@@ -89,7 +87,7 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     network.options.edges.smooth.enabled = False
     # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
     network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
-    signs = [(COMMUNITIES.sign(group), *place) for group, place in enumerate(_place_signs(graph))]
+    signs = [(community_name(group), *place) for group, place in enumerate(_place_signs(graph))]
     script = f"<script>const SIGNS = {json.dumps(signs)};\n{_FRAME}</script>"
     return _confine(network.generate_html(notebook=False), script, colours)
 

@@ -131,7 +131,7 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
         display.heading(
             covered,
             name="head-graph",
-            help="Each node is a head (layer.head); filled nodes are kept, hollow ones pruned; large numbers name "
+            help="Each node is a head (layer.head); solid nodes are kept, light ones pruned; large numbers name "
             f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker "
             "where more similar; dashed links belong to a tree that connects the graph. Communities (by the "
             f"Louvain method, modularity {graph.modularity:.2f}) have more links inside than random links would give. "
@@ -153,13 +153,13 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
                 mask, graph.communities, grouping=palette.COMMUNITIES, selected=head, lit=lit, dark=dark, width=_GRID
             ),
             title="Communities by layer",
-            help="Each square is a head: solid ones are kept, hollow ones pruned. Colour and number name the community "
+            help="Each square is a head: solid ones are kept, light ones pruned. Colour and number name the community "
             "on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. The "
             "thick frame is the chosen head, thin frames are its community. Click another head to choose it.",
             name="communities",
             data=lambda: {
                 **places(mask.layers, mask.heads),
-                "community": [palette.COMMUNITIES.sign(int(group)) for group in graph.communities],
+                "community": [palette.community_name(int(group)) for group in graph.communities],
                 "kept": mask.keep.ravel().tolist(),
             },
             on_pick=chosen.choose,
@@ -178,7 +178,7 @@ def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
     if not missed:
         return f"The {kept} kept heads cover all {groups} groups of heads on this text"
     sizes = np.bincount(graph.communities)
-    named = ", ".join(f"{palette.COMMUNITIES.sign(group)} ({sizes[group]} heads)" for group in missed[:6])
+    named = ", ".join(f"{palette.community_name(group)} ({sizes[group]} heads)" for group in missed[:6])
     more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
     return (
         f"The {kept} kept heads cover {groups - len(missed)} of {groups} groups of heads on this text; "

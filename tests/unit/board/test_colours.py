@@ -5,8 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters, striped
-from cahp.figures.palette import COMMUNITIES
+from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, mark_clusters
+from cahp.bundled import read_run
+from cahp.figures.palette import COMMUNITY_COLOURS, blend, ink
+from cahp.head_statistics import letters, name_clusters
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
 BLINDNESS = {
@@ -27,28 +29,66 @@ def lab(colour: str, blindness: str) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
+def luminance(colour: str) -> float:
+    channels = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
 @pytest.mark.parametrize("blindness", BLINDNESS)
-@pytest.mark.parametrize("colours", [CLUSTER_COLOURS, COMMUNITIES.colours], ids=["clusters", "communities"])
+@pytest.mark.parametrize("colours", [CLUSTER_COLOURS, COMMUNITY_COLOURS], ids=["clusters", "communities"])
 def test_every_two_colours_stay_apart_for_the_colour_blind(colours: tuple[str, ...], blindness: str) -> None:
     seen = [lab(colour, blindness) for colour in colours]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 12
 
 
-def test_the_eight_largest_clusters_get_hues_the_next_eight_stripes_and_the_rest_is_neutral() -> None:
+def test_the_eight_largest_families_get_hues_the_next_eight_stripes_and_the_rest_is_neutral() -> None:
     # Cluster 0 has one head, cluster 1 two, ...
     labels = np.repeat(np.arange(19), np.arange(1, 20))
-    colours, lines = hues(labels), striped(labels)
-    assert colours[:3] == [NEUTRAL, NEUTRAL, NEUTRAL]
-    assert colours[18] == CLUSTER_COLOURS[0]
-    assert sorted(colours[11:]) == sorted(colours[3:11]) == sorted(CLUSTER_COLOURS)
-    of_cluster = {int(label): bool(line) for label, line in zip(labels, lines, strict=True)}
-    assert [label for label, line in of_cluster.items() if line] == list(range(3, 11))
+    marks = mark_clusters(labels)
+    of_cluster = {
+        int(label): (colour, bool(line))
+        for label, colour, line in zip(labels, marks.colours, marks.striped, strict=True)
+    }
+    assert [of_cluster[label] for label in range(3)] == [(NEUTRAL, False)] * 3
+    assert of_cluster[18] == (CLUSTER_COLOURS[0], False)
+    assert [label for label, (_, line) in of_cluster.items() if line] == list(range(3, 11))
     # No two of sixteen clusters look alike.
-    assert len({(colours[label], of_cluster[label]) for label in range(3, 19)}) == 16
+    assert len({of_cluster[label] for label in range(3, 19)}) == 16
 
 
-def test_a_cluster_of_one_head_has_no_hue() -> None:
-    assert hues(np.array([0, 1, 1])) == [NEUTRAL, CLUSTER_COLOURS[0]]
+def test_a_family_of_one_head_has_a_hue_too() -> None:
+    assert mark_clusters(np.array([0, 1, 1])).colours == [CLUSTER_COLOURS[1], CLUSTER_COLOURS[0], CLUSTER_COLOURS[0]]
+
+
+def test_a_cluster_has_the_letter_of_the_family_of_most_of_its_heads_and_a_number_if_that_has_others() -> None:
+    families = np.array([0, 0, 0, 1, 1, 1])
+    # The second cluster holds two heads of the second family and one of the first.
+    assert name_clusters(np.array([0, 0, 1, 1, 1, 2]), families) == ["A", "B1", "B2"]
+    assert name_clusters(families, families) == ["A", "B"]
+
+
+@pytest.mark.parametrize("name", ["minilm-bbc", "smollm2"])
+def test_no_head_changes_its_colour_with_the_budget_and_none_is_grey(name: str) -> None:
+    bundle = read_run(name)
+    assert bundle is not None
+    clusters = bundle.evidence()
+    drawn = [mark_clusters(clusters.groups(k)[0], clusters.families) for k in clusters.clustering.ks.tolist()]
+    assert all(marks.colours == drawn[0].colours for marks in drawn)
+    assert NEUTRAL not in drawn[0].colours
+    # At the suggested budget a letter is a colour: families are its clusters.
+    knee = clusters.clustering.knee
+    at_knee = mark_clusters(clusters.groups(knee)[0], clusters.families)
+    looks = set(zip(at_knee.names, at_knee.colours, at_knee.striped.tolist(), strict=True))
+    assert len(looks) == len(set(at_knee.names)) == knee
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_letters_are_readable_on_kept_and_on_pruned_heads(dark: bool) -> None:
+    for colour in CLUSTER_COLOURS:
+        for fill in (colour, blend(colour, ink(dark=dark).ground, 0.2)):
+            lighter, darker = sorted((luminance(fill), luminance(contrast(fill))), reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (colour, fill, dark)
 
 
 def test_clusters_are_named_like_columns_of_a_spreadsheet() -> None:

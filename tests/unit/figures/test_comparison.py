@@ -8,6 +8,7 @@ pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from comparisons import varied, verdict
 
+from cahp.board.colours import CLUSTER_COLOURS
 from cahp.comparison import SplitResults
 from cahp.comparison.document import ComparisonDocument
 from cahp.figures import comparison_heads, palette
@@ -57,7 +58,7 @@ def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: SplitR
 def test_twenty_methods_are_told_apart_without_twenty_hues(reading: SplitResults) -> None:
     many = {f"method-{place}": reading.methods["gradient"] for place in range(20)}
     drawn = styles(replace(reading, methods={**reading.methods, **many}))
-    assert len({style.colour for style in drawn.values()}) == len(palette.CLUSTERS.colours) + 1
+    assert len({style.colour for style in drawn.values()}) == len(CLUSTER_COLOURS) + 1
     assert len({(style.dash, style.symbol) for style in drawn.values()}) == len(drawn)
 
 

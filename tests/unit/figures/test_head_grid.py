@@ -5,8 +5,9 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
+from cahp.board.colours import CLUSTER_COLOURS
 from cahp.figures.head_grid import grid_figure, head_name, places
-from cahp.figures.palette import ink
+from cahp.figures.palette import blend, ink
 from cahp.values import HeadMask
 
 
@@ -18,12 +19,12 @@ def test_a_table_of_heads_goes_layer_by_layer() -> None:
     assert places(2, 3) == {"layer": [0, 0, 0, 1, 1, 1], "head": [0, 1, 2, 0, 1, 2]}
 
 
-def test_survivors_are_solid_and_pruned_heads_hollow_whatever_their_colour() -> None:
+def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> None:
     mask = HeadMask.of([0, 5], 2, 3)
     figure = grid_figure(mask, np.array([0, 0, 1, 1, 2, 2]), selected=4)
-    solid, hollow = figure.data[:2]
-    assert (solid.marker.symbol, list(solid.customdata)) == ("square", [0, 5])
-    assert (hollow.marker.symbol, list(hollow.customdata)) == ("square-open", [1, 2, 3, 4])
+    solid, light = figure.data[:2]
+    assert (solid.marker.color[0], list(solid.customdata)) == (CLUSTER_COLOURS[0], [0, 5])
+    assert (light.marker.color[0], list(light.customdata)) == (blend(CLUSTER_COLOURS[0], "#ffffff", 0.2), [1, 2, 3, 4])
     assert list(solid.x) == [0, 2]
     assert list(solid.y) == [0, 1]
     assert solid.hovertext[1] == "<b>layer 1, head 2</b><br>kept<br>cluster C"
@@ -34,9 +35,9 @@ def test_survivors_are_solid_and_pruned_heads_hollow_whatever_their_colour() -> 
 def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None:
     labels = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2])
     figure = grid_figure(HeadMask.of(list(range(25)), 2, 13), labels, lit=8)
-    solid, hollow, alike = figure.data[:3]
+    solid, light, alike = figure.data[:3]
     assert list(solid.marker.symbol) == ["square"] * 24 + ["square-x"]
-    assert list(hollow.marker.symbol) == ["square-x-open"]
+    assert list(light.marker.symbol) == ["square-x"]
     assert (list(alike.customdata), alike.marker.symbol) == ([24, 25], "square-open")
 
 
@@ -44,7 +45,8 @@ def test_a_legend_is_of_no_group_s_colour() -> None:
     figure = grid_figure(HeadMask.of([0, 5], 2, 3), np.array([0, 0, 1, 1, 2, 2]))
     named = [trace for trace in figure.data if trace.showlegend is not False]
     assert [trace.name for trace in named] == ["kept", "pruned"]
-    assert {trace.marker.color for trace in named} == {ink(dark=False).text}
+    assert named[0].marker.color == ink(dark=False).text
+    assert named[1].marker.color == blend(ink(dark=False).text, "#ffffff", 0.2)
 
 
 def test_a_grid_of_many_heads_fits_the_page() -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.board.colours import NEUTRAL, contrast
+from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast
 from cahp.figures.head_grid import grid_figure
-from cahp.figures.palette import CLUSTERS, COMMUNITIES, ink
+from cahp.figures.palette import COMMUNITIES, COMMUNITY_COLOURS, ink, mark_communities
 from cahp.values import HeadMask
 
 
@@ -15,13 +15,12 @@ def luminance(colour: str) -> float:
 
 
 def test_nobody_takes_a_community_for_a_cluster() -> None:
-    assert not set(CLUSTERS.colours) & set(COMMUNITIES.colours)
-    assert [COMMUNITIES.sign(group) for group in (0, 9)] == ["1", "10"]
-    assert [CLUSTERS.sign(group) for group in (0, 27)] == ["A", "AB"]
+    assert not set(CLUSTER_COLOURS) & set(COMMUNITY_COLOURS)
+    assert mark_communities(np.arange(10)).names == [str(number) for number in range(1, 11)]
 
 
 def test_every_community_is_seen_on_light_and_on_dark_ground() -> None:
-    for colour in COMMUNITIES.colours:
+    for colour in COMMUNITY_COLOURS:
         for dark in (False, True):
             lighter, darker = sorted((luminance(colour), luminance(ink(dark=dark).ground)), reverse=True)
             assert (lighter + 0.05) / (darker + 0.05) >= 2.4, (colour, dark)
@@ -30,7 +29,7 @@ def test_every_community_is_seen_on_light_and_on_dark_ground() -> None:
 
 def test_the_largest_groups_get_the_hues_and_loners_none() -> None:
     labels = np.array([0, 1, 1, 2, 2, 2])
-    assert COMMUNITIES.hues(labels) == [NEUTRAL, COMMUNITIES.colours[1], COMMUNITIES.colours[0]]
+    assert mark_communities(labels).colours == [NEUTRAL, *[COMMUNITY_COLOURS[1]] * 2, *[COMMUNITY_COLOURS[0]] * 3]
 
 
 def test_a_grid_of_communities_says_so_and_numbers_them() -> None:

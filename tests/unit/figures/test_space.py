@@ -24,10 +24,10 @@ MASK = HeadMask.of([2, 4], 2, 3)
 
 
 def test_kept_and_pruned_heads_lie_where_they_are_and_the_most_salient_are_ringed() -> None:
-    figure = space_figure(PLANE, SALIENCE, LABELS, MASK, Settings(projection="pca"), lit=1, dark=False)
+    figure = space_figure(PLANE, SALIENCE, LABELS, None, MASK, Settings(projection="pca"), lit=1, dark=False)
     kept, pruned, lit, *legend, best = figure.data
     assert (list(kept.customdata), list(kept.x), list(kept.y)) == ([2, 4], [4, 8], [5, 9])
-    assert (list(pruned.customdata), pruned.marker.symbol) == ([0, 1, 3, 5], "circle-open")
+    assert (list(pruned.customdata), pruned.marker.symbol) == ([0, 1, 3, 5], "circle")
     assert list(lit.x) == [6, 10]
     assert [trace.name for trace in legend] == ["kept", "pruned"]
     assert sorted(best.x) == [4, 8, 10]
@@ -43,5 +43,5 @@ def test_plotly_checks_each_part_of_it_once(monkeypatch: pytest.MonkeyPatch) -> 
         made(trace, *args, **options)
 
     monkeypatch.setattr(go.Scatter, "__init__", counted)
-    figure = space_figure(PLANE, SALIENCE, LABELS, MASK, Settings(projection="pca"), dark=False)
+    figure = space_figure(PLANE, SALIENCE, LABELS, None, MASK, Settings(projection="pca"), dark=False)
     assert len(checked) == len(figure.data)
