@@ -1,4 +1,4 @@
-"""What is known of heads before some are chosen: signatures, positions and clusters.
+"""What is known of heads before some are chosen: signatures, moments, positions and clusters.
 
 Symbols as in ``cahp.values``.
 """
@@ -54,6 +54,26 @@ class Signatures:
         mean = self.mean + delta * weight[None, :, None]
         m2 = self.m2 + other.m2 + delta**2 * (self.counts * weight)[None, :, None]
         return Signatures(counts, mean, m2, self.layers, self.heads)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Second moments of each layer's context vectors, and of what the predictions depend on them.
+
+    ``contexts (L, D, D)`` float32 is the mean of ``x x'`` over tokens, with ``x (D,)`` the context vectors of a layer's
+    ``heads`` side by side, which its output projection reads. ``gradients (L, D, D)`` is the mean of ``u u'``, with
+    ``u`` the gradient by ``x`` of a number whose square is the Fisher information of the predictions. With ``M`` the
+    Fisher metric at the layer's attention output and ``W`` the output projection, ``gradients`` is ``W' M W``.
+    """
+
+    contexts: NDArray[np.float32]
+    gradients: NDArray[np.float32]
+    heads: int
+
+    def __post_init__(self) -> None:
+        shape = self.contexts.shape
+        if len(shape) != 3 or shape[1] != shape[2] or shape != self.gradients.shape or shape[1] % self.heads:
+            raise ValueError(f"contexts {shape} and gradients {self.gradients.shape} do not fit {self.heads} heads")
 
 
 @dataclass(frozen=True, eq=False)

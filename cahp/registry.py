@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.cards import ModelCard
-from cahp.head_statistics import Clustering, Signatures, Space
+from cahp.head_statistics import Clustering, Moments, Signatures, Space
 from cahp.values import Floats, OptionError, Progress, Selection, Texts
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ class Evidence(Protocol):
     @property
     def salience(self) -> NDArray[np.float64]:
         """Salience ``(L, H)`` in 0..1."""
+
+    @property
+    def moments(self) -> Moments:
+        """Second moments of context vectors and their gradients, without labels."""
 
     @property
     def space(self) -> Space:

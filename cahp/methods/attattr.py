@@ -60,11 +60,10 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     import torch
 
     from cahp.models.surgery import tail
-    from cahp.stages.salience import backward_tokens
 
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=model.backward_tokens))
     done, total = 0, sum(map(len, batches)) * model.layers * steps
     for batch in batches:
         maps = _maps(model, batch)

@@ -25,7 +25,7 @@ from cahp.models.attention import (
     attach,
     calling,
 )
-from cahp.models.devices import batch_size, move_to
+from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.families import Family, Site
 from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
@@ -201,6 +201,13 @@ class HeadModel:
         longest = MAX_LENGTH + (0 if self.prompt is None else self.prompt.length)
         whole = self.family.longest or longest
         return int(min(longest, whole, self.tokenizer.model_max_length, positions))
+
+    @property
+    def backward_tokens(self) -> int:
+        """Padded tokens of a batch, so that the activations of one backward pass fit into memory."""
+        # Twelve float32 vectors of the hidden size per token and layer stay in memory until the backward pass.
+        fastest, _ = batch_size(self.device)
+        return max(1, min(fastest, activation_bytes(self.device) // (self.layers * self.card.hidden * 48)))
 
     def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
         """Token ids of each text or pair, in its prompt if there is one, truncated, without padding.

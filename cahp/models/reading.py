@@ -19,6 +19,7 @@ from cahp.models.vocabulary import (
     has_linear_logits,
     hidden_states,
     linearise,
+    pull_back,
     read_tokens,
     same_head,
     token_losses,
@@ -132,6 +133,33 @@ def next_token_sums(network: Any, tensors: Mapping[str, Tensor]) -> NDArray[np.f
     found = read_tokens(network, hidden_states(network, tensors)[:, :-1][predicted], targets)
     right = int((found[:, PREDICTION] == targets).sum())
     return np.array([float(found[:, LOSS].double().sum()), right, len(targets)])
+
+
+def fisher_score(model: HeadModel, batch: Batch, generator: torch.Generator, **call: Any) -> Tensor:
+    """A random number whose gradients have the Fisher information of a batch's predictions as their mean square.
+
+    It is the sum of ``v . logits`` over all texts, or over all tokens of windows, with ``v`` of ``draw_curvature``. No
+    label is read, and one backward pass is enough for any number of classes. ``call`` holds options of
+    ``HeadModel.logits``.
+    """
+    if not model.predicts_tokens:
+        logits = model.logits(batch, **call).float()
+        return (draw_curvature(logits.detach(), generator) * logits).sum()
+    states = model.logits(batch, states=True, **call)[batch.tensors["attention_mask"].bool()]
+    slopes = pull_back(model.network, states.detach(), lambda logits: draw_curvature(logits, generator))
+    return (slopes * states).sum()
+
+
+def draw_curvature(logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Random vectors ``v (n, C)`` with ``E v v' = diag(p) - p p'`` for the predictions ``p`` of ``logits (n, C)``.
+
+    ``v = sqrt(p) s - p (sqrt(p) . s)`` with random signs ``s`` (Hutchinson 1990). A class drawn from ``p`` would serve
+    too, but where predictions are certain, almost all of the information is in classes that are hardly ever drawn.
+    """
+    shares = logits.softmax(-1)
+    signs = torch.randint(0, 2, shares.shape, generator=generator, dtype=torch.int8).mul_(2).sub_(1)
+    drawn = shares.sqrt() * move_to(signs, shares.device)
+    return drawn - shares * drawn.sum(-1, keepdim=True)
 
 
 def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor, found: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ a text is answered; or it reports the hidden states before the head, from which 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -141,6 +141,16 @@ def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:
         sums = vocabulary_logits(network, given).logsumexp(-1)
         (slopes,) = torch.autograd.grad(sums.sum(), given)
     return slopes, sums.detach().double() - torch.linalg.vecdot(slopes.double(), given.detach().double())
+
+
+def pull_back(network: Any, states: Tensor, weigh: Callable[[Tensor], Tensor]) -> Tensor:
+    """Gradients ``(n, hidden)`` of ``weigh(logits) . logits``, with constant weights, by ``states (n, hidden)``."""
+    size, parts = chunk_size(network), list[Tensor]()
+    for start in range(0, len(states), size):
+        given = states[start : start + size].clone().requires_grad_()
+        logits = vocabulary_logits(network, given)
+        parts += torch.autograd.grad(logits, given, weigh(logits.detach()))
+    return torch.cat(parts)
 
 
 def has_linear_logits(network: Any, states: Tensor) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.head_statistics import Clustering, Signatures, Space
+from cahp.head_statistics import Clustering, Moments, Signatures, Space
 from cahp.run.knee_null import NullCurves, null_curves
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
@@ -84,7 +84,9 @@ class HeadEvidence:
 
         ``name`` must hold everything else that the result depends on.
         """
-        entry = key("remembered", 1, name, self.card.sha256, self.texts.sha256, self.seed)
+        # Of texts without labels, the predictions that take their place follow from the model and the precision.
+        texts = (self._texts.sha256,) if self._texts.labelled else (self._texts.sha256, self._precision)
+        entry = key("remembered", 1, name, self.card.sha256, *texts, self.seed)
         found = self._resources.found("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False))
         if found is not None:
             return found
@@ -125,7 +127,7 @@ class HeadEvidence:
         The batches do not depend on what is cached: other sums would differ in their last digits, and t-SNE amplifies
         such differences until other heads are chosen.
         """
-        from cahp.stages.salience import backward_tokens, examples_used, gate_gradients
+        from cahp.stages.salience import examples_used, gate_gradients
         from cahp.stages.signatures import Collector, collect
 
         model, texts, seen = self.model, self.texts, 0
@@ -140,7 +142,7 @@ class HeadEvidence:
                 self._resources.keep(self._gradients_key, {"values": self._gradients})
             else:
                 with self._resources.timed("signatures"):
-                    ahead, size = np.arange(seen), backward_tokens(model)
+                    ahead, size = np.arange(seen), model.backward_tokens
                     collect(model, texts, rows=ahead, size=size, into=collector, progress=self.progress)
         with self._resources.timed("signatures"):
             rest = np.arange(seen, len(texts))
@@ -155,6 +157,21 @@ class HeadEvidence:
 
         # The mean over a batch of windows is that over a single one.
         return salience(self.gradients, how="example" if self._texts.in_windows else self._settings.salience)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
+        name, heads = key("moments", 1, self.card.sha256, self._texts.sha256, self.seed), self.card.heads
+        found = self._resources.found("moments", name, lambda entry: Moments(**entry.arrays, heads=heads))
+        if found is not None:
+            return found
+        from cahp.stages.moments import collect_moments
+
+        model = self.model
+        with self._resources.timed("moments"):
+            made = collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
+        self._resources.keep(name, {"contexts": made.contexts, "gradients": made.gradients})
+        return made
 
     @cached_property
     def space(self) -> Space:

@@ -38,6 +38,7 @@ STAGES = (
     Stage("finetune", "Fine-tuning", "fine-tuning"),
     Stage("teacher", "Evaluating the full model", "evaluating the full model"),
     Stage("distill", "Distilling", "distilling"),
+    Stage("moments", "Measuring the Fisher metric", "measuring the Fisher metric"),
     Stage("scores", "Scoring the heads", "scoring the heads"),
     Stage("training gates", "Training gates", "training gates"),
     Stage("fit", "Training", "training"),

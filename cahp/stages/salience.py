@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cahp import processes as parallel
 from cahp.models.attention import Probe
-from cahp.models.devices import activation_bytes, batch_size, move_to
+from cahp.models.devices import move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.pooling import PooledProbe
 from cahp.models.reading import losses
@@ -67,7 +67,7 @@ def example_gradients(
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
     at = model.gates(np.ones(values.shape[1:]) if mask is None else mask.keep)
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=model.backward_tokens))
     found: list[Tensor] = []
     for batch in report_progress(batches, STAGE, progress):
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
@@ -81,13 +81,6 @@ def example_gradients(
     for batch, gradient in zip(batches, found, strict=True):
         values[batch.rows] = gradient.cpu().double().numpy()
     return parallel.total(values)
-
-
-def backward_tokens(model: HeadModel) -> int:
-    """Padded tokens a batch, so that the activations of one backward pass fit into memory."""
-    # Twelve float32 vectors of the hidden size per token and layer stay in memory until the backward pass.
-    fastest, _ = batch_size(model.device)
-    return max(1, min(fastest, activation_bytes(model.device) // (model.layers * model.card.hidden * 48)))
 
 
 def salience(gradients: Floats, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:

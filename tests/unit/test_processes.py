@@ -123,8 +123,8 @@ for words in json.loads((here / "asked.json").read_text()):
 """
 
 
-#: Methods that read attention maps of all texts, and one that goes through their layers.
-SCORED = ["confidence", "hies", "attattr"]
+#: Methods that read attention maps of all texts, one that goes through their layers, and those that read moments.
+SCORED = ["confidence", "hies", "attattr", "fisher-output", "obs-fisher"]
 
 
 @dataclass(frozen=True)

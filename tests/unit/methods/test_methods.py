@@ -108,6 +108,7 @@ def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
         "signatures",
         "gradients",
         "salience",
+        "moments",
         "space",
         "clustering",
     } == PARTS
@@ -126,6 +127,8 @@ def test_the_methods_of_the_comparison_are_there() -> None:
         "gradient-iterated",
         "facility",
         "fisher",
+        "fisher-output",
+        "obs-fisher",
         "attattr",
         "hies",
         "confidence",
@@ -263,6 +266,8 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Text
         ("gradient-iterated", 6 * 3 * 48, 48),
         ("facility", 4 * 48, 48),
         ("fisher", 3 * 48, 48),
+        ("fisher-output", 3 * 48, 0),
+        ("obs-fisher", 3 * 48, 0),
         ("attattr", 48 * (1 + 3 * 20 * 3), 48),
         ("hies", 4 * 48, 48),
         ("confidence", 48, 0),
@@ -288,7 +293,7 @@ def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomn
     assert all(f"{part}: " in words for part in ("Source", "Cost", "Labels", "Randomness"))
 
 
-@pytest.mark.parametrize("name", ["confidence", "confidence-no-special", *FREE])
+@pytest.mark.parametrize("name", ["confidence", "confidence-no-special", "fisher-output", "obs-fisher", *FREE])
 def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, texts: Texts, tmp_path: Path, name: str) -> None:
     other = Texts(texts.first, None, 1 - texts.labels, texts.classes)
     masks = [registry.get(name).choose(bench(model, some, tmp_path), budget=6).mask.flat for some in (texts, other)]
@@ -352,7 +357,7 @@ def test_every_try_can_be_made_and_the_first_is_the_default(lasting: Evidence, n
 def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
     other = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
     evidence = bench(other, fakes.sentences(8), tmp_path / "store")
-    for name in ("hies", "confidence", "confidence-no-special", "magnitude", "ablation"):
+    for name in ("hies", "confidence", "confidence-no-special", "magnitude", "ablation", "fisher-output", "obs-fisher"):
         score = registry.get(name).score(evidence)  # type: ignore[attr-defined]
         assert score.shape == (other.layers, other.heads)
         assert np.isfinite(score).all()

@@ -1,0 +1,49 @@
+"""Second moments of heads' context vectors and of their gradients: one forward and one backward pass, no labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cahp import processes as parallel
+from cahp.head_statistics import Moments
+from cahp.models.families import Site
+from cahp.models.head_model import HeadModel
+from cahp.models.reading import fisher_score
+from cahp.values import Progress, Texts, report_progress, silent
+
+STAGE = "moments"
+
+
+def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress: Progress = silent) -> Moments:
+    """Second moments of every layer over all tokens of ``texts``, whose labels are not read.
+
+    The ``seed`` draws the signs of ``fisher_score``. Several processes share the batches, and each gets the moments of
+    all texts.
+    """
+    width = model.projection(0).weight.shape[1]
+    contexts, gradients = (torch.zeros(model.layers, width, width, device=model.device) for _ in range(2))
+    batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
+    tokens = sum(int(batch.lengths.sum()) for batch in batches)
+    numbered = parallel.share(list(enumerate(batches)))
+    for number, batch in report_progress(numbered, STAGE, progress):
+        real = batch.tensors["attention_mask"].bool()
+        seen: list[tuple[int, Tensor]] = []
+
+        def watch(site: Site, layer: int, entering: Tensor, seen: list[tuple[int, Tensor]] = seen) -> None:
+            if site == "output":
+                seen.append((layer, entering))
+
+        # Gates, so that context vectors have gradients although all weights are frozen.
+        gates = torch.ones(len(batch), model.layers, model.heads, device=model.device, requires_grad=True)
+        # Each batch has its own signs, whichever process draws them.
+        generator = torch.Generator().manual_seed((seed << 24) + number)
+        score = fisher_score(model, batch, generator, gates=gates, tap=watch)
+        found = torch.autograd.grad(score, [entering for _, entering in seen], materialize_grads=True)
+        # A layer that is used in many passes is seen in each of them.
+        for (layer, entering), gradient in zip(seen, found, strict=True):
+            for total, rows in ((contexts[layer], entering.detach()), (gradients[layer], gradient)):
+                chosen = rows.reshape(*real.shape, width)[real].float()
+                total.addmm_(chosen.T, chosen)
+    first, second = (parallel.total((total / tokens).cpu().numpy()) for total in (contexts, gradients))
+    return Moments(first, second, model.heads)

@@ -1,0 +1,90 @@
+"""Moments of context vectors and gradients, compared with sums written out text by text and class by class."""
+
+from __future__ import annotations
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from cahp import models
+from cahp.models import reading
+from cahp.models.head_model import HeadModel
+from cahp.models.reading import draw_curvature, fisher_score
+from cahp.models.vocabulary import vocabulary_logits
+from cahp.stages.moments import collect_moments
+from cahp.values import Texts
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    folder = fakes.save_model(tmp_path_factory.mktemp("models"), labels=("bad", "fair", "good"))
+    return models.load(str(folder), device="cpu")
+
+
+def test_drawn_vectors_have_the_covariance_of_the_classes() -> None:
+    logits = torch.tensor([2.0, 0.0, -1.0, -4.0])
+    drawn = draw_curvature(logits.repeat(200_000, 1), torch.Generator().manual_seed(1))
+    shares = logits.softmax(-1)
+    assert torch.allclose(drawn.T @ drawn / len(drawn), shares.diag() - torch.outer(shares, shares), atol=2e-3)
+
+
+def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
+    model: HeadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = fakes.sentences(9)
+    width = model.card.hidden
+    contexts, gradients = (np.zeros((model.layers, width, width)) for _ in range(2))
+    tokens = 0
+    for batch in model.batches(model.tokenize(texts.inputs), size=1):
+        seen: list[torch.Tensor] = []
+        gates = torch.ones(model.layers, model.heads, requires_grad=True)
+        logits = model.logits(batch, gates=gates, tap=lambda site, _, x, s=seen: s.append(x) if site == "output" else 0)
+        for column, share in enumerate(logits[0].softmax(-1).tolist()):
+            slopes = torch.autograd.grad(logits[0].log_softmax(-1)[column], seen, retain_graph=True)
+            for layer, slope in enumerate(slopes):
+                gradients[layer] += share * (slope[0].T @ slope[0]).numpy()
+        for layer, entering in enumerate(seen):
+            contexts[layer] += (entering[0].T @ entering[0]).detach().numpy()
+        tokens += int(batch.lengths.sum())
+    found = []
+    for column in range(3):
+        # One class after the other: the sum of these products is the covariance of the classes.
+        def one(logits: torch.Tensor, _: torch.Generator, column: int = column) -> torch.Tensor:
+            shares = logits.softmax(-1)
+            return shares[:, column, None].sqrt() * (torch.eye(3)[column] - shares)
+
+        monkeypatch.setattr(reading, "draw_curvature", one)
+        found.append(collect_moments(model, texts))
+    assert np.allclose(found[0].contexts, contexts / tokens, atol=1e-5)
+    assert np.allclose(sum(one.gradients for one in found), gradients / tokens, rtol=1e-3, atol=1e-7)
+
+
+def test_labels_are_not_read_and_the_seed_draws_the_signs(model: HeadModel) -> None:
+    texts = fakes.sentences(9)
+    other = Texts(texts.first, None, 1 - texts.labels, texts.classes)
+    first, second, third = (
+        collect_moments(model, some, seed=seed) for some, seed in ((texts, 1), (other, 1), (texts, 2))
+    )
+    assert np.array_equal(first.gradients, second.gradients)
+    assert np.array_equal(first.contexts, third.contexts)
+    assert not np.allclose(first.gradients, third.gradients)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_the_score_of_windows_is_a_sum_over_their_tokens(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    model = models.load(str(fakes.save_language_model(tmp_path_factory.mktemp("models"), family=family)), device="cpu")
+    windows = models.cut_windows(model.card, fakes.sentences(20), window=12, tokens=48)
+    (batch,) = model.batches(model.tokenize(windows.inputs))
+    # Weights that are the same whenever they are drawn, so that the whole can be compared.
+    monkeypatch.setattr(reading, "draw_curvature", lambda logits, _: (3 * logits).sin())
+    gates = torch.ones(model.layers, model.heads, requires_grad=True)
+    (found,) = torch.autograd.grad(fisher_score(model, batch, torch.Generator(), gates=gates), gates)
+    states = model.logits(batch, states=True, gates=gates)[batch.tensors["attention_mask"].bool()]
+    logits = vocabulary_logits(model.network, states)
+    (wanted,) = torch.autograd.grad(((3 * logits).sin().detach() * logits).sum(), gates)
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,121 @@
+"""Costs of removing heads, compared with least squares solved from scratch on tokens of a small random layer."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cahp.head_statistics import Moments
+from cahp.stages.replacement import Elimination, eliminate_jointly, eliminate_replaced, joint_costs
+
+HEADS, SIZE, OUT, TOKENS = 4, 3, 7, 60
+Array = NDArray[np.float64]
+
+
+class Layer:
+    """Context vectors, output weights and gradients at the output of a layer, with heads that overlap."""
+
+    def __init__(self, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        mixing = random.normal(size=(HEADS * SIZE, HEADS * SIZE)) + 2 * np.eye(HEADS * SIZE)
+        self.contexts = (random.normal(size=(TOKENS, HEADS * SIZE)) @ mixing).astype(np.float32).astype(np.float64)
+        self.weights, self.slopes = random.normal(size=(OUT, HEADS * SIZE)), random.normal(size=(TOKENS, OUT))
+        self.metric = self.slopes.T @ self.slopes / TOKENS
+        entering = self.slopes @ self.weights
+        self.moments = Moments(
+            (self.contexts.T @ self.contexts / TOKENS)[None].astype(np.float32),
+            (entering.T @ entering / TOKENS)[None].astype(np.float32),
+            HEADS,
+        )
+
+    def cost(self, removed: tuple[int, ...], *, ridge: float | None) -> float:
+        """``E_t E_g (g' change_t)^2`` without the heads, or with a ridge after the best replacement by the others."""
+        gone = np.isin(np.arange(HEADS * SIZE) // SIZE, removed)
+        design, contexts = self.contexts[:, ~gone], self.contexts
+        if ridge is not None:
+            scale = np.sqrt(ridge * np.square(contexts).sum() / contexts.shape[1])
+            contexts = np.vstack([contexts, scale * np.eye(contexts.shape[1])])
+            design = contexts[:, ~gone]
+        lost = contexts[:, gone] @ self.weights[:, gone].T
+        if ridge is not None:
+            lost = lost - design @ np.linalg.lstsq(design, lost, rcond=None)[0]
+        return float(np.einsum("to,op,tp->", lost, self.metric, lost) / TOKENS)
+
+
+def cheapest(layer: Layer, *, ridge: float | None) -> tuple[list[int], list[float]]:
+    """The greedy order, by costs that are computed from scratch each time, and the cost after each removal."""
+    order: list[int] = []
+    costs: list[float] = []
+    for _ in range(HEADS):
+        left = [head for head in range(HEADS) if head not in order]
+        each = [layer.cost((*order, head), ridge=ridge) for head in left]
+        order.append(left[int(np.argmin(each))])
+        costs.append(min(each))
+    return order, costs
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_cost_of_heads_together_is_the_sum_over_their_pairs(seed: int) -> None:
+    layer = Layer(seed)
+    (pairs,) = joint_costs(layer.moments)
+    for size in range(HEADS + 1):
+        for removed in itertools.combinations(range(HEADS), size):
+            wanted = layer.cost(removed, ridge=None)
+            assert pairs[np.ix_(removed, removed)].sum() == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000))
+def test_without_replacement_the_head_that_adds_least_goes_first(seed: int) -> None:
+    layer = Layer(seed)
+    found = eliminate_jointly(joint_costs(layer.moments))
+    order, costs = cheapest(layer, ridge=None)
+    assert found.order[0].tolist() == order
+    assert np.allclose(found.costs[0].cumsum(), costs, rtol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1e-3, 0.1]))
+def test_costs_after_replacement_are_those_of_least_squares_solved_again(seed: int, ridge: float) -> None:
+    layer = Layer(seed)
+    found = eliminate_replaced(layer.moments, ridge=ridge)
+    order, costs = cheapest(layer, ridge=ridge)
+    assert found.order[0].tolist() == order
+    assert np.allclose(found.costs[0].cumsum(), costs, rtol=1e-3)
+
+
+def test_a_copy_of_a_head_costs_nothing_to_remove_and_then_the_other_copy_is_dear() -> None:
+    random = np.random.default_rng(0)
+    contexts = random.normal(size=(500, 3))
+    contexts[:, 1] = contexts[:, 0]
+    gram = (contexts.T @ contexts / 500)[None].astype(np.float32)
+    moments = Moments(gram, np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 0.4]]], dtype=np.float32), heads=3)
+    found = eliminate_replaced(moments, ridge=1e-6)
+    assert found.order[0].tolist()[:2] == [0, 2]
+    # The two write the same, so the head that is left writes twice as much: four times the metric.
+    assert found.costs[0] == pytest.approx([0.0, 0.4, 4.0 * np.square(contexts[:, 0]).mean()], rel=0.1, abs=1e-3)
+
+
+def test_the_cheapest_head_of_all_layers_goes_next_and_a_cheaper_one_behind_it_at_once() -> None:
+    # In the second layer head 0 hides a cheaper one, which goes before the dear head of the first layer.
+    elimination = Elimination(np.array([[1, 0], [0, 1]]), np.array([[1.0, 5.0], [2.0, 0.5]]))
+    assert elimination.scores.tolist() == [[3.0, 0.0], [1.0, 2.0]]
+
+
+def test_a_layer_that_nothing_enters_is_free_and_comes_first() -> None:
+    width = HEADS * SIZE
+    some = Layer(0).moments
+    moments = Moments(
+        np.concatenate([some.contexts, np.zeros((1, width, width), np.float32)]),
+        np.concatenate([some.gradients, np.zeros((1, width, width), np.float32)]),
+        HEADS,
+    )
+    for found in (eliminate_jointly(joint_costs(moments)), eliminate_replaced(moments)):
+        assert found.costs[1].tolist() == [0.0] * HEADS
+        assert sorted(found.scores[1].tolist()) == list(range(HEADS))
