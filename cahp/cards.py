@@ -108,6 +108,21 @@ class PromptExample:
 
 
 @dataclass(frozen=True)
+class ModelWords:
+    """How screens and reports speak of a model: the one place that tells a classifier from a language model in words.
+
+    ``task`` says what it does. It reads ``texts`` one at a time, its outcomes are means over ``units`` with an interval
+    over these, and it predicts one ``answer`` after the other. Heads of a cluster have their ``likeness`` in common.
+    """
+
+    task: str
+    texts: str
+    units: str
+    answer: str
+    likeness: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """The description of a model before its weights are read.
 
@@ -160,3 +175,13 @@ class ModelCard:
     def predicts_tokens(self) -> bool:
         """Whether it is a causal language model that is measured on the next tokens of texts, without a prompt."""
         return self.language == "causal" and not self.labels
+
+    @property
+    def words(self) -> ModelWords:
+        """The words for what it predicts, and for what it is measured on."""
+        if self.predicts_tokens:
+            return ModelWords(
+                "predicts the next token", "windows", "documents", "next token", "attend in a similar way"
+            )
+        classes = f"{len(self.labels)} classes"
+        return ModelWords(classes, "texts", "texts", "class", "separate the classes in a similar way")

@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack, get_args
 from cahp.api.figures import add_title, check_figure
 from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.plan import Plan
-from cahp.comparison.presets import LANGUAGE, QUICK, ListOption, SeedsOption, make_plan
+from cahp.comparison.presets import QUICK, ListOption, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, method_label, name_outcome, over
@@ -171,7 +171,7 @@ def compare(
                 eval_limit=eval_limit,
                 tries=tries,
                 draws=draws,
-                default=QUICK if preset or not identify_model(settings).predicts_tokens else LANGUAGE,
+                default=QUICK if preset else default_preset(identify_model(settings)),
             )
         comparison = measure(
             plan,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cahp import methods
+from cahp.cards import ModelCard
 from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, Plan
 from cahp.run.settings import Settings
 from cahp.values import OptionError
@@ -112,6 +113,11 @@ PRESETS: Mapping[str, Preset] = {
         named=(REFERENCE, "gradient", "random"),
     ),
 }
+
+
+def default_preset(card: ModelCard) -> str:
+    """Return the preset that a comparison of a model starts from."""
+    return LANGUAGE if card.predicts_tokens else QUICK
 
 
 #: A list of methods, budgets or recoveries: a text with commas, as on the command line, or the items themselves.

@@ -157,7 +157,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
         _ONNX,
         key="onnx-int8",
         title="ONNX, int8",
-        words="the same with 8-bit weights; size, latency and accuracy compared with both models in float32",
+        words="the same with 8-bit weights; size, latency and outcomes compared with both models in float32",
         write=_write_int8,
         tolerance=math.inf,
         rounded=Rounded("int8", agreement=0.95, of_tokens=0.8, exact="onnx"),

@@ -58,10 +58,12 @@ class Builtin:
 
 
 BUILTINS: dict[str, Builtin] = {
-    "minilm-bbc": Builtin("bbc-news", "bbc-news", "MiniLM, 6 x 12 heads, five topics of BBC News (the default)"),
+    "minilm-bbc": Builtin(
+        "bbc-news", "bbc-news", "MiniLM, 6 x 12 heads: names the topic of a BBC News text (the default)"
+    ),
     "minilm-sst5": Builtin("sst5", "sst5", "MiniLM, 6 x 12 heads, SST-5 film reviews in five grades"),
     LANGUAGE_MODEL: Builtin(
-        None, "bbc-news", "SmolLM2-135M, 30 x 3 groups of 3 query heads, a language model with 4-bit weights"
+        None, "bbc-news", "SmolLM2-135M, 30 x 3 groups of 3 heads: a language model with 4-bit weights"
     ),
     "minilm": Builtin(None, None, "the plain MiniLM encoder without a classifier: something to `cahp fit`"),
 }

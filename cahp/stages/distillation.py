@@ -109,7 +109,7 @@ def distill(
     else:
         reason = (
             f"KL divergence {-after[0]:.3f} nats on {len(held_out)} held-out "
-            f"{'windows' if model.predicts_tokens else 'texts'} after it, {-before[0]:.3f} before"
+            f"{model.card.words.texts} after it, {-before[0]:.3f} before"
         )
         if made.step < whole:
             done = schedule.epochs * made.step / whole

@@ -341,7 +341,7 @@ def refit(
             after = teacher.compare(refitted, progress=pause)[0]
             if accepted := recovery.baseline or after < before:
                 break
-    words = "windows" if model.predicts_tokens else "texts"
+    words = model.card.words.texts
     reason = (
         f"KL divergence {after:.3f} nats on {len(held_out)} held-out {words} after {recovery.noun}, {before:.3f} before"
         f"{'' if accepted else ': the old weights stay'}"

@@ -13,7 +13,7 @@ from cahp.ui.frame.running import draw_timing, need_run, run_button
 from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.display import describe_likeness, describe_square, plain
+from cahp.ui.parts.display import describe_square, plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN
 
@@ -27,6 +27,7 @@ def draw(explorer: Explorer) -> None:
         f"{plain(card.id)} has {_count_heads(card)}, and many of them attend alike. CAHP groups similar heads, keeps "
         "one of each group, and prunes the others."
     )
+    draw_builtins(explorer)
     need_run(explorer)
     _picture(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-ways"):
@@ -39,7 +40,6 @@ def draw(explorer: Explorer) -> None:
         if explorer.bench.dataset.labelled:
             link("learn", "Learn in six guesses")
         link("export", "Export")
-        draw_builtins(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
         if card.cache is None:
             draw_timing(explorer, place="home")
@@ -76,12 +76,12 @@ def _picture(explorer: Explorer) -> None:
     finding = f"{mask.count} of {mask.keep.size} heads kept"
     if outcomes is not None:
         n = max(estimate.n for estimate in outcomes.values())
-        finding += f": {'; '.join(figures)} (n = {n:,}{' documents' if card.predicts_tokens else ''})"
+        finding += f": {'; '.join(figures)} (n = {n:,} {card.words.units})"
     with st.container(key="first-picture"):
         display.heading(
             finding,
             help=f"Each square is {describe_square(card)}: its row is the layer, its column the place in the layer. "
-            f"Colour and letter name its cluster: heads that {describe_likeness(card)}. Solid squares are kept, light "
+            f"Colour and letter name its cluster: heads that {card.words.likeness}. Solid squares are kept, light "
             "ones are pruned. Outcomes are measured on texts that were not used to select the heads, with 95 % "
             "intervals. KL divergence and agreement compare the predictions with those of the full model. "
             + (

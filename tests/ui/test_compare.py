@@ -247,10 +247,10 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     quick = replace(PRESETS["quick"], limit=24, eval_limit=12)
     monkeypatch.setattr(planning, "PRESETS", {"quick": quick})
     app = page()
-    app.multiselect(key="compare-own-methods").set_value(["magnitude", "magnitude-raw"])
+    app.multiselect(key="compare-own-methods-quick").set_value(["magnitude", "magnitude-raw"])
     app.multiselect(key="compare-own-recover").set_value([])
     app.text_input(key="compare-own-budgets-72").set_value("12")
-    app.number_input(key="compare-own-seeds").set_value(1)
+    app.number_input(key="compare-own-seeds-quick").set_value(1)
     app.button(key="compare-own-ask").click().run()
     settled(app, "compare-own-start")
     assert "2 cells to measure" in said(app)
@@ -295,7 +295,7 @@ def test_an_impossible_comparison_is_refused_before_it_is_measured(bare: None) -
         assert not any(button.key == "compare-own-start" for button in app.button)
         assert app.button(key="compare-own-ask").disabled
     app.text_input(key="compare-own-budgets-72").set_value("12")
-    app.multiselect(key="compare-own-methods").set_value(["random"]).run()
+    app.multiselect(key="compare-own-methods-quick").set_value(["random"]).run()
     assert "at least two methods" in app.error[0].value
 
 
@@ -314,7 +314,7 @@ def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pyte
     settled(app, "compare-own-start")
     assert "3 min" in said(app)
     # Another choice is told its cost without being asked for, and the command is its own.
-    app.multiselect(key="compare-own-methods").set_value(["random", "magnitude"]).run()
+    app.multiselect(key="compare-own-methods-quick").set_value(["random", "magnitude"]).run()
     settled(app, "compare-own-start")
     assert any("--methods random,magnitude" in block.value for block in app.code)
     app.button(key="compare-own-start").click().run()

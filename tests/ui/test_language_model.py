@@ -125,7 +125,7 @@ def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: st
         "budget": "agreement",
         "compare": "is bundled or measured yet",
         "export": "Perplexity: ",
-        "learn": "this model predicts the next token",
+        "learn": "a model that names the topic of a text",
     }
     assert expected.get(key, "") in words(app)
     assert "None" not in words(app)
@@ -177,7 +177,7 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: E
     app.run()
     assert not app.exception
     assert "with 6 as pruned" in words(app)
-    assert "The board below shows the outcomes on 8 windows of tokens." in words(app)
+    assert "The board below shows outcomes on 8 windows of tokens." in words(app)
     known = app.session_state["own-text-memory"]
     (curve,) = known.curves.values()
     assert curve.probabilities.shape == (len(curve.budgets), 8)

@@ -50,7 +50,7 @@ def draw_space(explorer: Explorer) -> None:
             ),
         ),
         title=f"{mask.count} kept heads among {len(np.unique(labels))} clusters",
-        help=f"Each point is a head. Heads that {display.describe_likeness(explorer.card)} lie close together. "
+        help=f"Each point is a head. Heads that {explorer.card.words.likeness} lie close together. "
         "Letter: cluster. Colour: family of clusters, the same at every budget. Size: salience. Solid: kept; light: "
         "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
         "one. Framed: the cluster of the head clicked last. "

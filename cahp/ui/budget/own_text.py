@@ -189,9 +189,8 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
             st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
         if text.recovery is not None and recovered is None and not text.missing:
             st.caption("This mask has no recovered model yet: choose a recovery on the board.")
-        outcomes = "outcomes" if explorer.card.predicts_tokens else "accuracy"
         st.caption(
-            f"One text is an example and has no interval. The board below shows the {outcomes} on "
+            f"One text is an example and has no interval. The board below shows outcomes on "
             f"{explorer.bench.evaluation.measured}."
         )
     with right:
@@ -211,7 +210,7 @@ def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full
     names = _names(explorer, models)
     shown = list(names) if full.words is None else likeliest([one.probabilities for one in models.values()])
     rows = {name: reading.probabilities[shown] for name, reading in models.items()}
-    classes, of = [names[place] for place in shown], "class" if full.words is None else "next token"
+    classes, of = [names[place] for place in shown], explorer.card.words.answer
     display.show(
         figures.probabilities_figure(rows, classes, of=of, dark=display.is_dark()),
         title=_describe_predictions(models, full, names),
@@ -220,7 +219,7 @@ def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full
         "change this prediction."
         + ("" if full.words is None else " The most probable tokens are drawn; ␣ is a space, ⏎ a line break."),
         formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
-        name="own-text-classes",
+        name="own-text-probabilities",
         data={of: classes, **{name: reading.round(5).tolist() for name, reading in rows.items()}},
         alt="; ".join(
             f"{name}: {names[reading.answer]}, {percent(float(reading.probabilities.max()))}"
@@ -296,7 +295,7 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
     display.show(
         figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=display.is_dark()),
         title=title,
-        help=f"The probability of each {'class' if names is None else 'next token'} for this text at "
+        help=f"The probability of each {explorer.card.words.answer} for this text at "
         f"{len(curve.budgets)} measured budgets, as pruned. The "
         "dashed line is the budget on the board.",
         name="own-text-budgets",

@@ -12,7 +12,7 @@ import streamlit as st
 from cahp import registry
 from cahp.comparison import Comparison
 from cahp.comparison.plan import COMPARED, REFERENCE, Plan
-from cahp.comparison.presets import make_plan
+from cahp.comparison.presets import PRESETS, default_preset, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
@@ -31,8 +31,6 @@ from cahp.values import CahpError, Cancelled, OptionError, Progress
 
 #: Selected at first: cheap methods of different kinds.
 _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
-#: Few texts and random masks, for a short wait.
-_PRESET = "quick"
 #: Fields of the board's settings that a comparison uses besides the model; its command contains them.
 _WINDOWS = ("window", "stride", "tokens", "eval_tokens")
 _SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", *_WINDOWS, "min_per_layer", "even", "device")
@@ -43,6 +41,7 @@ class _Request:
     """A comparison on the session's model and texts; ``dataset`` has texts that exist only in the session."""
 
     plan: Plan
+    preset: str
     bench: Bench
     dataset: Dataset | None
     minutes: float = 0.0
@@ -58,7 +57,7 @@ def _compare(request: _Request, progress: Progress, **options: Any) -> Compariso
         store=request.bench.resources.store,
         load=shared_model,
         dataset=request.dataset,
-        command=command(request.plan),
+        command=command(request.plan, request.preset),
         progress=progress,
         **options,
     )
@@ -113,7 +112,12 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
             explorer.work.drop(COST)
             st.button("Estimate the time", key="compare-own-ask", disabled=True)
             return
-        request = _Request(plan, explorer.bench, explorer.source.raw if explorer.source.uploaded else None)
+        request = _Request(
+            plan,
+            default_preset(explorer.card),
+            explorer.bench,
+            explorer.source.raw if explorer.source.uploaded else None,
+        )
         job = explorer.work.job(COST, request)
         if job is not None:
             _draw_cost(explorer, request, job, done)
@@ -132,20 +136,23 @@ def _draw_form(explorer: Explorer) -> Plan | None:
     """Draw the form and return its plan; None, with the error on screen, if it is invalid."""
     card, total = explorer.card, explorer.card.layers * explorer.card.heads
     few, many = max(card.layers, total // 6), max(card.layers, total // 2)
+    preset = default_preset(card)
+    start = PRESETS[preset]
+    budgets_at_first = (f"{few}, {many}" if few < many else str(few)) if not start.named else ", ".join(start.budgets)
     with st.container(key="compare-form"):
         methods = st.multiselect(
             "Methods",
             registry.names(),
-            _FIRST,
+            start.named or _FIRST,
             format_func=lambda name: method_label(name) + (" (trains gates)" if registry.facts(name).learned else ""),
-            key="compare-own-methods",
+            key=f"compare-own-methods-{preset}",
             persist_state="session",
             help="Methods that train gates take much longer.",
         )
         budgets, seeds, recover = st.columns(3, gap="medium")
         heads = budgets.text_input(
             f"Heads kept, of {total}",
-            f"{few}, {many}" if few < many else str(few),
+            budgets_at_first,
             key=f"compare-own-budgets-{total}",
             persist_state="session",
             help=f"Numbers from {card.layers} to {total}, or shares such as 25%, separated by commas.",
@@ -154,8 +161,8 @@ def _draw_form(explorer: Explorer) -> Plan | None:
             "Seeds",
             1,
             20,
-            2,
-            key="compare-own-seeds",
+            len(start.seeds),
+            key=f"compare-own-seeds-{preset}",
             persist_state="session",
             help="A seed draws the calibration texts and the random masks.",
         )
@@ -181,7 +188,7 @@ def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recove
     plan = make_plan(
         # Fields that the command cannot contain keep their defaults: the command must measure the same.
         Settings(**{name: getattr(explorer.settings, name) for name in ("model", *_SHARED)}),
-        preset=_PRESET,
+        preset=default_preset(explorer.card),
         # The reference comes first.
         methods=sorted(methods, key=lambda name: name != REFERENCE),
         budgets=heads,
@@ -192,12 +199,12 @@ def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recove
     return plan
 
 
-def command(plan: Plan) -> str:
+def command(plan: Plan, preset: str) -> str:
     """Return the command line that measures the same."""
     settings, described = plan.settings, describe()
     words = ["cahp", "compare", "--model", settings.model]
     words += command_line.to_arguments(settings, {name: described[name].flag for name in _SHARED})
-    words += ["--preset", _PRESET, "--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets)]
+    words += ["--preset", preset, "--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets)]
     return shlex.join([*words, "--seeds", str(len(plan.seeds)), "--recover", ",".join(plan.recoveries)])
 
 
@@ -225,7 +232,7 @@ def _draw_cost(
         if explorer.card.predicts_tokens:
             texts = f"{settings.tokens:,} calibration and {settings.eval_tokens:,} evaluation tokens"
         st.markdown(f"{announcement(cost)}, on {texts}. Finished results are kept if you stop.")
-        st.code(command(request.plan), language="bash", wrap_lines=True)
+        st.code(command(request.plan, request.preset), language="bash", wrap_lines=True)
         if st.button("Run the comparison", type="primary", key="compare-own-start"):
             explorer.work.start(MEASURE, replace(request, minutes=cost.minutes)).wait(1.0)
             st.rerun()

@@ -20,8 +20,8 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 
-#: Session keys: comparisons that this session measured or opened, and the one on screen.
-_MINE, _CHOSEN = "cahp_compare_mine", "compare-which"
+#: Session keys: comparisons that this session measured or opened, the one on screen, and the model it was chosen for.
+_MINE, _CHOSEN, _CHOSEN_FOR = "cahp_compare_mine", "compare-which", "cahp_compare_for"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,15 +52,18 @@ def draw(explorer: Explorer) -> None:
             own.draw(explorer, keep)
         return
     choice = draw_choice(explorer, available)
-    shown = choice.comparison.results
-    if not any(one.comparison.document.model.sha256 == explorer.card.sha256 for one in available.values()):
+    if not any(_is_of(explorer, one) for one in available.values()):
         st.info(
-            f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one below, or read this "
-            "one of another model."
+            f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one below, or read one of "
+            "another model."
         )
-    model, data = shown.document.model.id, shown.document.data.id
-    with st.expander("Measure your own comparison", expanded=own.is_active(explorer), key="compare-own-panel"):
+    unasked = choice is None or own.is_active(explorer)
+    with st.expander("Measure your own comparison", expanded=unasked, key="compare-own-panel"):
         own.draw(explorer, keep)
+    if choice is None:
+        return
+    shown = choice.comparison.results
+    model, data = shown.document.model.id, shown.document.data.id
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(short_headline(shown), anchor=False)
     st.markdown(f"**{plain(model)} on {plain(data)}.** {headline(shown)}")
@@ -134,20 +137,34 @@ def keep(comparison: Comparison) -> None:
     _add("own", label, f"**Measured on this machine** ({plain(machine())}).", comparison)
 
 
-def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice:
-    """Draw the list of comparisons and return the selected one, at first the largest of the explorer's model."""
+def _is_of(explorer: Explorer, choice: Choice) -> bool:
+    """Return whether a comparison is of the explorer's model."""
+    return choice.comparison.document.model.sha256 == explorer.card.sha256
+
+
+def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None:
+    """Draw the list of comparisons and return the selected one, at first the largest of the explorer's model.
+
+    Without one it is the largest of a model that predicts the same (classes or tokens), or none: outcomes of a
+    classifier tell nothing about a language model.
+    """
     requested = st.session_state.pop(f"{_CHOSEN}-next", None)
     if requested in choices:
         st.session_state[_CHOSEN] = requested
-    if st.session_state.get(_CHOSEN) not in choices:
-        documents = {key: choice.comparison.document for key, choice in choices.items()}
-        same = [key for key, document in documents.items() if document.model.sha256 == explorer.card.sha256]
-        st.session_state[_CHOSEN] = max(same or choices, key=lambda key: len(choices[key].comparison.results.means))
+    elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.sha256:
+        tokens = explorer.card.predicts_tokens
+        alike = {key: one for key, one in choices.items() if (one.comparison.document.protocols is not None) == tokens}
+        same = [key for key, one in alike.items() if _is_of(explorer, one)]
+        largest = max(same or alike, key=lambda key: len(choices[key].comparison.results.means), default=None)
+        st.session_state[_CHOSEN] = largest
+    st.session_state[_CHOSEN_FOR] = explorer.card.sha256
     left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
     with left:
         key = st.selectbox(
             "Comparison",
             list(choices),
+            index=None,
+            placeholder="Choose a comparison",
             format_func=lambda key: choices[key].label,
             key=_CHOSEN,
             persist_state="session",
@@ -155,7 +172,7 @@ def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice:
         )
     with right, st.popover("Open a file", key="compare-open", width="stretch"):
         draw_upload()
-    return choices[key]
+    return None if key is None else choices[key]
 
 
 def draw_upload() -> None:

@@ -253,8 +253,7 @@ def _sidebar(explorer: Explorer) -> None:
     card, bench, run = explorer.card, explorer.bench, explorer.results.run
     with st.container(key="source", gap="small"):
         st.markdown(f"**{plain(card.id)}** on **{plain(bench.dataset.id)}**")
-        answers = "predicts the next token" if card.predicts_tokens else f"{len(card.labels)} classes"
-        st.caption(f"{card.layers} layers × {describe_units(card)} = {card.layers * card.heads} · {answers}")
+        st.caption(f"{card.layers} layers × {describe_units(card)} = {card.layers * card.heads} · {card.words.task}")
         if card.prompt is not None:
             st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.change_button(explorer)
@@ -289,12 +288,13 @@ def _sample_form(explorer: Explorer) -> None:
             ("limit", "Calibration texts, at most", settings.limit or 2000),
             ("eval_limit", "Evaluation texts, at most", settings.eval_limit or 1000),
         )
+        smallest, step = 20, 100
         if explorer.card.predicts_tokens:
             sizes = (
                 ("tokens", "Calibration tokens", settings.tokens),
                 ("eval_tokens", "Evaluation tokens", settings.eval_tokens),
             )
-        smallest, step = (settings.window, settings.window) if explorer.card.predicts_tokens else (20, 100)
+            smallest = step = settings.window
         with st.form("sample-form", border=False):
             limits = {
                 name: st.number_input(

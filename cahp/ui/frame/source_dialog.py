@@ -221,7 +221,7 @@ def _describe_model(name: str) -> ModelCard | None:
         data_fields.preview_prompt(card)
     if not card.labels and not card.predicts_tokens:
         raise CahpError(f"{explain_missing_classes(card, card.id)}, and open that folder")
-    answers = f"classes {plain(', '.join(card.labels)[:200])}" if card.labels else "predicts the next token"
+    answers = f"classes {plain(', '.join(card.labels)[:200])}" if card.labels else card.words.task
     st.caption(
         f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {answers} · a default run "
         f"takes about {duration(default_seconds(card))} here"
@@ -241,12 +241,13 @@ def _is_prompted(card: ModelCard) -> bool:
     return bool(chosen == prompt)
 
 
-def draw_builtins(explorer: Explorer, *, labelled: bool = False) -> None:
-    """Draw a button for each bundled run that is not on screen; ``labelled``: of a classifier only."""
-    for name, settings in bundled.RUNS.items():
-        bundle = bundled.read_run(name)
-        if bundle is None or name == explorer.card.id or (labelled and not bundle.document.data.labelled):
-            continue
-        kind = "language model" if models.BUILTINS[name].adapter is None else "classifier"
-        if st.button(f"Open the {kind} {name}", key=f"open-{name}", help=models.BUILTINS[name].description):
-            _open(explorer, settings, None)
+def draw_builtins(explorer: Explorer) -> None:
+    """Draw a card for each bundled run, with a button that shows it."""
+    shown = {name: settings for name, settings in bundled.RUNS.items() if bundled.read_run(name) is not None}
+    for column, (name, settings) in zip(st.columns(max(1, len(shown)), gap="small"), shown.items(), strict=False):
+        with column, st.container(border=True, horizontal=True, vertical_alignment="center", key=f"card-{name}"):
+            st.caption(f"**{name}** · {models.BUILTINS[name].description}")
+            if name == explorer.card.id:
+                st.badge("on screen", color="gray")
+            elif st.button("Open", key=f"open-{name}"):
+                _open(explorer, settings, None)

@@ -95,13 +95,13 @@ def draw(explorer: Explorer) -> None:
     st.title("Learn in six guesses")
     if not explorer.bench.dataset.labelled:
         if explorer.card.predicts_tokens:
-            st.info("The guesses are about the accuracy of a classifier, and this model predicts the next token.")
+            st.info("The guesses are about a model that names the topic of a text. Open it to guess.")
         else:
             st.info(
                 "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in "
                 "the sidebar."
             )
-        draw_builtins(explorer, labelled=True)
+        draw_builtins(explorer)
         return
     clusters = explorer.clusters
     # Always the heads that CAHP suggests, whatever is on the board: the steps explain the method.

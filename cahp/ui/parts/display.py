@@ -55,11 +55,6 @@ def describe_square(card: ModelCard) -> str:
     return "one attention head" if card.group == 1 else f"a group of {card.group} heads that share keys and values"
 
 
-def describe_likeness(card: ModelCard) -> str:
-    """Return what the heads of a cluster have in common."""
-    return "attend in a similar way" if card.predicts_tokens else "separate the classes in a similar way"
-
-
 def is_dark() -> bool:
     """Return whether this browser shows the dark theme."""
     return bool(st.context.theme.type == "dark")

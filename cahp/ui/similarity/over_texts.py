@@ -36,10 +36,6 @@ def _measure_habits(explorer: Explorer) -> HeadHabits | None:
     )
 
 
-def _noun(explorer: Explorer) -> str:
-    return "windows" if explorer.card.predicts_tokens else "texts"
-
-
 # One head ----------------------------------------------------------------------------------------------------
 
 
@@ -75,7 +71,7 @@ def draw_head(explorer: Explorer) -> None:
         display.show(
             figures.shares_figure(shares, dark=dark),
             title=f"{name} {verb} {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} of its attention "
-            f"({span(100 * low, 100 * high)}, n = {habits.texts} {_noun(explorer)})",
+            f"({span(100 * low, 100 * high)}, n = {habits.texts} {explorer.card.words.texts})",
             help="The targets of its attention, averaged over query tokens and texts. Each weight counts for the first "
             "target that fits: the first token, a separator (another special token), the token itself, the token "
             "before or after, punctuation, or any other word. Lines are 95 % intervals of the mean over texts. A main "
@@ -124,10 +120,10 @@ def draw_all(explorer: Explorer) -> None:
             lambda: figures.glance_figure(habits.patterns, mostly, mask, selected=head, dark=dark),
         ),
         title=_describe_targets(mostly),
-        help=f"The mean attention map of every head over {habits.texts} evaluation {_noun(explorer)}, each resized to "
-        "one size. Rows are query tokens, columns their targets; each head has its own scale. A frame marks a kept "
-        f"head, the strong frame the chosen one. The label names a target with {MOSTLY:.0%} or more of the attention. "
-        "Click a head for its shares with intervals.",
+        help=f"The mean attention map of every head over {habits.texts} evaluation {explorer.card.words.texts}, each "
+        "resized to one size. Rows are query tokens, columns their targets; each head has its own scale. A frame "
+        f"marks a kept head, the strong frame the chosen one. The label names a target with {MOSTLY:.0%} or more of the "
+        "attention. Click a head for its shares with intervals.",
         name="glance",
         data=lambda: {
             **places(mask.layers, mask.heads),

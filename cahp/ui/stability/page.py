@@ -270,7 +270,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     )
     if outcomes is None:
         return
-    noun = "documents" if bench.card.predicts_tokens else "texts"
+    noun = bench.card.words.units
     divergences, shown = [one["kl"] for one in outcomes], [row for row in HEADLINES if row.name in outcomes[0]]
     places = result.values[result.keep.any(axis=(1, 2))].tolist()
     display.show(

@@ -11,6 +11,7 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 from terminal import call
 
 from cahp.comparison.plan import Plan
+from cahp.comparison.presets import QUICK
 from cahp.run.settings import Settings
 from cahp.ui.compare import own
 from cahp.ui.session.explorer import Explorer
@@ -19,7 +20,7 @@ from cahp.values import CahpError
 
 def planned(settings: Settings) -> Plan:
     """What a person with these settings asks for on the page."""
-    explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4))
+    explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4, predicts_tokens=False))
     return own._plan(cast(Explorer, explorer), ["random", "complementary"], "6, 25%", 3, ["refit"])
 
 
@@ -53,7 +54,7 @@ def test_the_command_of_a_comparison_measures_the_same_as_the_page(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(settings)
-    assert typed(own.command(plan), monkeypatch) == plan
+    assert typed(own.command(plan, QUICK), monkeypatch) == plan
     assert (plan.methods, plan.seeds, plan.recoveries) == (("complementary", "random"), (42, 43, 44), ("none", "refit"))
     # As many masks of chance as the command draws, at each of two budgets.
     assert len([cell for cell in plan.cells(layers=3, heads=4) if cell.method == "random"]) == 2 * 6
