@@ -113,6 +113,7 @@ class ModelWords:
 
     ``task`` says what it does. It reads ``texts`` one at a time, its outcomes are means over ``units`` with an interval
     over these, and it predicts one ``answer`` after the other. Heads of a cluster have their ``likeness`` in common.
+    ``own_text`` invites a person to try a text.
     """
 
     task: str
@@ -120,6 +121,7 @@ class ModelWords:
     units: str
     answer: str
     likeness: str
+    own_text: str
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,18 @@ class ModelCard:
         """The words for what it predicts, and for what it is measured on."""
         if self.predicts_tokens:
             return ModelWords(
-                "predicts the next token", "windows", "documents", "next token", "attend in a similar way"
+                task="predicts the next token",
+                texts="windows",
+                units="documents",
+                answer="next token",
+                likeness="attend in a similar way",
+                own_text="Continue your own text",
             )
-        classes = f"{len(self.labels)} classes"
-        return ModelWords(classes, "texts", "texts", "class", "separate the classes in a similar way")
+        return ModelWords(
+            task=f"{len(self.labels)} classes",
+            texts="texts",
+            units="texts",
+            answer="class",
+            likeness="separate the classes in a similar way",
+            own_text="Your own text",
+        )

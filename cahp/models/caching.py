@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -100,19 +100,23 @@ def decode_step(model: HeadModel, tokens: Tensor, cache: Any) -> None:
     model.network(input_ids=tokens, use_cache=True, **{_argument(model): step})
 
 
-def continue_greedily(model: HeadModel, tokens: Sequence[int], count: int, *, gates: Tensor | None = None) -> list[int]:
-    """The ``count`` most probable tokens after ``tokens``, one after the other; ``gates`` are those of all passes."""
-    ids, cache, name, made = torch.tensor([list(tokens)], device=model.device), None, _argument(model), list[int]()
-    with torch.no_grad(), calling(ForwardCall(gates=gates)):
-        for _ in range(count):
-            # Without a cache, every step reads the whole text.
-            given: dict[str, Any] = {} if cache is None else {name: cache}
+def continue_greedily(
+    model: HeadModel, tokens: Sequence[int], count: int, *, gates: Tensor | None = None
+) -> Iterator[int]:
+    """Yield the ``count`` most probable tokens after ``tokens``, one after the other, each from one forward pass.
+
+    ``gates`` are those of all passes. Nothing of a pass outlasts it, so other passes may run between two tokens.
+    """
+    ids, cache, name = torch.tensor([list(tokens)], device=model.device), None, _argument(model)
+    for _ in range(count):
+        # Without a cache, every step reads the whole text.
+        given: dict[str, Any] = {} if cache is None else {name: cache}
+        with torch.no_grad(), calling(ForwardCall(gates=gates)):
             out = model.network(input_ids=ids, **({"use_cache": True, **given} if model.family.caches else {}))
-            cache = getattr(out, name) if model.family.caches else None
-            best = out.logits[:, -1:].argmax(-1)
-            ids = best if cache is not None else torch.cat([ids, best], dim=1)
-            made.append(int(best))
-    return made
+        cache = getattr(out, name) if model.family.caches else None
+        best = out.logits[:, -1:].argmax(-1)
+        ids = best if cache is not None else torch.cat([ids, best], dim=1)
+        yield int(best)
 
 
 def _argument(model: HeadModel) -> str:

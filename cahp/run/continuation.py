@@ -18,6 +18,19 @@ TOKENS = 20
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Tokens that a model wrote: their ``ids``, and the ``parts`` of the text that they make."""
+
+    ids: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, tokenizer: Any, ids: Sequence[int]) -> Tokens:
+        """Decode the ids."""
+        return cls(tuple(ids), split_text(tokenizer, ids))
+
+
+@dataclass(frozen=True)
 class Continuation:
     """The most probable tokens after a ``prompt``, one after the other, as text, by each model.
 
@@ -30,6 +43,22 @@ class Continuation:
     pruned: tuple[str, ...]
     recovered: tuple[str, ...] | None
     first_difference: Mapping[str, int | None]
+
+    @classmethod
+    def of(cls, prompt: str, full: Tokens, pruned: Tokens, recovered: Tokens | None) -> Continuation:
+        """Compare the tokens of the models with the full model's, as far as both have come."""
+        others = {"pruned": pruned, "recovered": recovered}
+        return cls(
+            prompt,
+            full.parts,
+            pruned.parts,
+            None if recovered is None else recovered.parts,
+            {
+                name: next((at for at, (a, b) in enumerate(zip(full.ids, made.ids, strict=False)) if a != b), None)
+                for name, made in others.items()
+                if made is not None
+            },
+        )
 
     @property
     def models(self) -> dict[str, tuple[tuple[str, ...], int | None]]:
@@ -46,21 +75,14 @@ class Continuation:
 
 def compare_continuations(measurements: Measurements, mask: HeadMask, recovered: Recovered | None) -> Continuation:
     """Let the full model, the one cut to ``mask`` and the recovered one continue the prompt."""
-    full, pruned = (measurements.continue_text(PROMPT, TOKENS, mask=one) for one in (None, mask))
-    ids = {"pruned": pruned}
+    states: list[tuple[HeadMask | None, Recovered | None]] = [(None, None), (mask, None)]
     if recovered is not None:
-        ids["recovered"] = measurements.continue_text(PROMPT, TOKENS, mask=mask, recovered=recovered)
-    words = measurements.model.tokenizer
-    return Continuation(
-        PROMPT,
-        split_text(words, full),
-        split_text(words, pruned),
-        split_text(words, ids["recovered"]) if recovered is not None else None,
-        {
-            name: next((at for at, pair in enumerate(zip(full, made, strict=True)) if len(set(pair)) > 1), None)
-            for name, made in ids.items()
-        },
+        states.append((mask, recovered))
+    full, pruned, *after = (
+        Tokens.of(measurements.model.tokenizer, measurements.continue_text(PROMPT, TOKENS, mask=one, recovered=how))
+        for one, how in states
     )
+    return Continuation.of(PROMPT, full, pruned, after[0] if after else None)
 
 
 def split_text(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:

@@ -190,11 +190,12 @@ class Measurements:
 
             model = self._resources.model
             ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            made = model
-            if mask is not None:
-                made = cut_model(model, mask, recovered) if self.can_cut(mask) else model
-            gates = None if made is not model or mask is None else model.gates(mask.keep)
-            found = np.array(continue_greedily(made, [start_token(self.card)[0], *ids], count, gates=gates))
+            tokens, gates = [start_token(self.card)[0], *ids], None
+            if recovered is not None and mask is not None:
+                model = cut_model(model, mask, recovered)
+            elif mask is not None:
+                gates = model.gates(mask.keep)
+            found = np.array(list(continue_greedily(model, tokens, count, gates=gates)))
             self._resources.keep(name, {"tokens": found})
         return [int(token) for token in found]
 

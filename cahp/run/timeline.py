@@ -46,6 +46,7 @@ STAGES = (
     Stage("distances", "Comparing the heads", "distances"),
     Stage("habits", "Measuring attention targets", "measuring attention targets"),
     Stage("own text", "Evaluating the text", "evaluating the text"),
+    Stage("continuation", "Continuing the text", "continuing the text"),
     Stage("unstructured", "Clustering unstructured data", "clustering unstructured data"),
     Stage("resamples", "Resampling", "resampling"),
     Stage("pairs", "Removing pairs of heads", "removing pairs of heads"),

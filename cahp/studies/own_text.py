@@ -5,13 +5,14 @@ Nothing is stored on disk, because the text belongs to its author.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.run.continuation import TOKENS
 from cahp.stages.similarity import read_tokens
 from cahp.values import HeadMask, Input, Progress, report_progress, silent
 
@@ -109,6 +110,20 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
         truncated,
         _words(model, likeliest([probabilities])) if model.predicts_tokens else None,
     )
+
+
+def continue_text(
+    model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = True, count: int = TOKENS
+) -> Iterator[int]:
+    """Yield the ids of the ``count`` most probable tokens after a text, one after the other, by a language model.
+
+    ``masked`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued.
+    """
+    from cahp.models.caching import continue_greedily
+
+    entry, _, _ = read_tokens(model, text)
+    gates = model.gates(mask.keep) if masked and not mask.is_full else None
+    yield from continue_greedily(model, entry["input_ids"][-max(1, model.max_length - count) :], count, gates=gates)
 
 
 def likeliest(rows: Sequence[NDArray[np.float64]], most: int = MOST_WORDS) -> list[int]:

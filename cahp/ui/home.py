@@ -33,6 +33,8 @@ def draw(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-ways"):
         with st.container(key="onward", width="content"):
             link("budget", "Move the budget →")
+        with st.container(key="own-text-link", width="content"):
+            link("budget", f"{card.words.own_text} →", panel="text")
         if explorer.results.bundled:
             job = explorer.work.job(RUN)
             if job is None or job.ended:

@@ -85,7 +85,7 @@ def test_text_is_generated_with_a_cache_that_holds_nothing_of_the_layer(tmp_path
     model = load(tmp_path, family, language=True)
     mask = first_empty(model)
     pruned = cut(model, mask)
-    made = continue_greedily(pruned, [2, 5, 6, 7], 6)
+    made = list(continue_greedily(pruned, [2, 5, 6, 7], 6))
     ids = torch.tensor([[2, 5, 6, 7]])
     for token in made:
         assert token == int(pruned.network(ids).logits[0, -1].argmax())
@@ -108,7 +108,7 @@ def test_a_generating_model_with_an_empty_layer_is_loaded_elsewhere(tmp_path: Pa
     write(form, tmp_path / "out", model=model, pruned=pruned, mask=mask, inputs=TEXTS, latency=False)
     network, ids = cahp.load_pruned(tmp_path / "out"), torch.tensor([[2, 5, 6, 7]])
     made = network.generate(ids, max_new_tokens=4, do_sample=False)[0, 4:].tolist()
-    assert made == continue_greedily(pruned, [2, 5, 6, 7], 4)[: len(made)]
+    assert made == list(continue_greedily(pruned, [2, 5, 6, 7], 4))[: len(made)]
 
 
 @pytest.mark.parametrize("kind", ["albert", "t5"])

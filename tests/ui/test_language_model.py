@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -168,7 +169,7 @@ def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(te
 
 
 def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: Explorer) -> None:
-    state = {"own-text-panel": True, "own-text-text-3": "the film was very good"}
+    state = {"own-text-panel": True, "own-text-text-10": "the film was very good"}
     app = page(teller, "budget", **state)
     job = teller.work.job(OWN_TEXT)
     assert job is not None
@@ -184,6 +185,34 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: E
     everything = known.readings[next(name for name in known.readings if teller.mask.sha256 not in name)]
     assert everything.words.keys() == set(everything.probabilities.argsort()[-8:].tolist())
     assert curve.answers[-1] == everything.answer
+    # Three models continue it; the first token of each is the most probable one of its reading.
+    assert {len(one.ids) for one in known.written.values()} == {20}
+    assert len(known.written) == 3
+    assert all(one.ids[0] == known.readings[name].answer for name, one in known.written.items())
+    assert [caption.value for caption in app.caption if caption.value.startswith("**")][:3] == [
+        "**all 12 heads**",
+        "**6 as pruned**",
+        "**6 refitted**",
+    ]
+    assert "the film was very good" not in str(dict(app.query_params))
+    assert not any(b"the film was very good" in file.read_bytes() for file in cache_files())
+
+
+def cache_files() -> list[Path]:
+    return [file for file in Path(os.environ["CAHP_CACHE"]).rglob("*") if file.is_file()]
+
+
+def test_a_link_opens_the_panel_and_closing_it_cleans_the_address(teller: Explorer) -> None:
+    app = AppTest.from_file(page_script("budget"), default_timeout=120)
+    app.session_state["cahp_explorer"] = teller
+    app.query_params["panel"] = "text"
+    app.run()
+    assert not app.exception
+    assert app.session_state["own-text-panel"]
+    assert app.text_area[0].value.endswith("One morning")
+    job = teller.work.job(OWN_TEXT)
+    assert job is not None
+    assert job.wait(60)
 
 
 def test_a_released_budget_shows_a_part_of_the_windows_first(teller: Explorer) -> None:

@@ -6,18 +6,27 @@ itself also stays in the browser's tab, so that a reload restores it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import count
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import streamlit as st
 
 from cahp.figures import own_text as figures
 from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.continuation import TOKENS, Continuation, Tokens
 from cahp.run.recovered import Recovered, cut_model
-from cahp.studies.own_text import AnswersOverBudgets, TextReading, likeliest, over_budgets, read_text
+from cahp.studies.own_text import (
+    AnswersOverBudgets,
+    TextReading,
+    continue_text,
+    likeliest,
+    over_budgets,
+    read_text,
+)
+from cahp.ui.budget import continued
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.inputs import has_words, input_box, keep
@@ -26,8 +35,15 @@ from cahp.ui.session.work import BoardState, Kind
 from cahp.values import HeadMask, Input, Progress, digest
 from cahp.words import capital, percent
 
-#: Name of the panel's boxes; session key of its state; index of its first example, a topic of the embedded model.
-_BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+#: Name of the panel's boxes; session key of its state, and its field in the address.
+_BOXES, _PANEL, _FIELD = "own-text", "own-text-panel", "panel"
+#: Index of the first example: a topic of the embedded model, and a text without an end for a language model.
+_TOPIC, _UNFINISHED = 3, 10
+#: The stage that progress names while a text is continued.
+CONTINUE = "continuation"
 #: Session key of the results; seconds that a page waits for the worker before it shows progress.
 _MEMORY, _PATIENCE_S = "own-text-memory", 0.1
 
@@ -36,12 +52,13 @@ _MEMORY, _PATIENCE_S = "own-text-memory", 0.1
 class KnownText:
     """Results of a text with the model of this digest: under masks, recovered or not, and over all budgets of a table.
 
-    ``number`` stands for the text in logs.
+    ``written`` are the tokens so far with which a language model continues it. ``number`` stands for the text in logs.
     """
 
     model: str
     text: Input
     readings: dict[tuple[object, ...], TextReading | None] = field(default_factory=dict)
+    written: dict[tuple[object, ...], Tokens] = field(default_factory=dict)
     curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
     number: int = field(default_factory=count(1).__next__)
 
@@ -54,14 +71,14 @@ class TextOnBoard:
     known: KnownText
 
     @property
-    def missing(self) -> list[Callable[[Progress], None]]:
-        """The missing results, the most wanted first."""
-        mask, readings = self.board.mask, self.known.readings
+    def missing(self) -> list[Callable[[Progress], Iterator[None]]]:
+        """The missing results, the most wanted first; each lets work of other sessions pass where it yields."""
+        mask = self.board.mask
         wanted = [(HeadMask.full(mask.layers, mask.heads), "none"), (mask, "none")]
         if self.recovery is not None:
             wanted.append((mask, self.recovery))
-        steps: list[Callable[[Progress], None]] = [
-            partial(self._read, which, how) for which, how in wanted if self._name(which, how) not in readings
+        steps: list[Callable[[Progress], Iterator[None]]] = [
+            partial(self._read, which, how) for which, how in wanted if not self._is_read(which, how)
         ]
         return steps if self.table_name in self.known.curves else [*steps, self._over_budgets]
 
@@ -86,6 +103,16 @@ class TextOnBoard:
         """Return a result, or None."""
         return self.known.readings.get(self._name(mask, how))
 
+    def written(self, mask: HeadMask, how: str = "none") -> Tokens | None:
+        """Return the tokens so far that continue the text, or None."""
+        return self.known.written.get(self._name(mask, how))
+
+    def _is_read(self, mask: HeadMask, how: str) -> bool:
+        name = self._name(mask, how)
+        if self.known.readings.get(name) is None or not self.board.bench.card.predicts_tokens:
+            return name in self.known.readings
+        return len(self.known.written.get(name, Tokens()).ids) == TOKENS
+
     def _name(self, mask: HeadMask, how: str) -> tuple[object, ...]:
         if how == "none":
             return mask.sha256, how
@@ -98,33 +125,41 @@ class TextOnBoard:
         """Digest of the texts of recoveries; cached, because it takes a while."""
         return self.board.bench.recoveries.inputs_sha256
 
-    def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
+    def _read(self, mask: HeadMask, how: str, progress: Progress) -> Iterator[None]:
         """Run the text, with a recovered model if there is one: it is never trained here."""
         bench, shown = self.board.bench, self.board.recover == how
-        model = bench.model
-        if how == "none":
-            reading: TextReading | None = read_text(model, self.known.text, mask)
-        else:
+        model: HeadModel | None = bench.model
+        if how != "none":
             if RECOVERIES[how].trains:
                 recovered: Recovered | None = bench.recoveries.read_distilled(mask)
             else:
                 # Only a refit that the board shows is computed.
                 recovered = bench.recoveries.refit(mask, how) if shown else bench.recoveries.read_refit(mask, how)
-            cut = None if recovered is None else cut_model(model, mask, recovered)
-            reading = None if cut is None else read_text(cut, self.known.text, mask, masked=False)
-        self.known.readings[self._name(mask, how)] = reading
+            model = None if recovered is None else cut_model(bench.model, mask, recovered)
+        name, text, masked = self._name(mask, how), self.known.text, how == "none"
+        self.known.readings[name] = None if model is None else read_text(model, text, mask, masked=masked)
+        yield
+        if model is None or not bench.card.predicts_tokens:
+            return
+        ids = list[int]()
+        for token in continue_text(model, text, mask, masked=masked):
+            ids.append(token)
+            self.known.written[name] = Tokens.of(model.tokenizer, ids)
+            progress(CONTINUE, len(ids), TOKENS)
+            yield
 
-    def _over_budgets(self, progress: Progress) -> None:
+    def _over_budgets(self, progress: Progress) -> Iterator[None]:
         table = self.board.table
         assert table is not None
         masks = [selection.mask for selection in table.selections]
         curve = over_budgets(self.board.bench.model, self.known.text, masks, progress=progress)
         self.known.curves = {self.table_name: curve}
+        yield
 
 
-def _run_text(text: TextOnBoard, progress: Progress) -> bool:
+def _run_text(text: TextOnBoard, progress: Progress) -> Generator[None, None, bool]:
     for step in text.missing:
-        step(progress)
+        yield from step(progress)
         progress("own text", 0, 1)
     return True
 
@@ -137,15 +172,27 @@ OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
 
 def draw(explorer: Explorer) -> None:
     """Draw the panel above the board; a closed panel costs nothing."""
-    keep(_BOXES, {_PANEL: bool, **{f"{_BOXES}-{part}-{_EXAMPLE}": str for part in ("text", "first", "second")}})
-    panel = st.expander("Your own text, before and after pruning", key=_PANEL, on_change="rerun")
+    example = _UNFINISHED if explorer.card.predicts_tokens else _TOPIC
+    keep(_BOXES, {_PANEL: bool, **{f"{_BOXES}-{part}-{example}": str for part in ("text", "first", "second")}})
+    if _FIELD in st.query_params:
+        st.session_state[_PANEL] = True
+
+    def turn() -> None:
+        # A link opens the panel, never with a text.
+        if st.session_state[_PANEL]:
+            st.query_params[_FIELD] = "text"
+        else:
+            st.query_params.pop(_FIELD, None)
+
+    title = f"{explorer.card.words.own_text}, before and after pruning"
+    panel = st.expander(title, key=_PANEL, on_change=turn)
     if not panel.open:
         return
     with panel:
         left, right = st.columns([2, 3], gap="medium")
         with left:
             kind: Literal["single", "pairs"] = "single" if explorer.bench.calibration.second is None else "pairs"
-            typed = input_box(_BOXES, kind, label="Your text", place=_EXAMPLE)
+            typed = input_box(_BOXES, kind, label="Your text", place=example)
         if not has_words(typed):
             right.info("Type a text, or insert an example.")
             return
@@ -194,6 +241,8 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
             f"{explorer.bench.evaluation.measured}."
         )
     with right:
+        if explorer.card.predicts_tokens:
+            _draw_continuation(text, mask, dict(zip(("full", "pruned", "recovered"), models, strict=False)))
         _draw_probabilities(explorer, models, full)
     if pruned is None:
         return
@@ -204,6 +253,17 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
     if curve is not None:
         with second:
             _draw_curve(explorer, curve, full)
+
+
+def _draw_continuation(text: TextOnBoard, mask: HeadMask, labels: Mapping[str, str]) -> None:
+    """Draw how the models, which have ``labels``, continue the text so far."""
+    full = text.written(HeadMask.full(mask.layers, mask.heads))
+    recovered = None
+    if "recovered" in labels and text.recovery is not None:
+        recovered = text.written(mask, text.recovery) or Tokens()
+    pruned = text.written(mask) or Tokens()
+    if full is not None:
+        continued.draw(Continuation.of("", full, pruned, recovered), labels, of=TOKENS)
 
 
 def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full: TextReading) -> None:

@@ -42,6 +42,7 @@ _BOARD = ("budget", "goal", "mask", "recover", *_PINNED)
 #: The fields that only one page has, by its title.
 _OF_PAGE: Mapping[str, tuple[str, ...]] = {
     "Similarity": ("view", "head"),
+    "Budget": ("panel",),
     "Compare": ("outcome", "recovery", "at", "methods"),
     "Learn": ("step", "guesses"),
 }

@@ -122,8 +122,8 @@ def draw_all(explorer: Explorer) -> None:
         title=_describe_targets(mostly),
         help=f"The mean attention map of every head over {habits.texts} evaluation {explorer.card.words.texts}, each "
         "resized to one size. Rows are query tokens, columns their targets; each head has its own scale. A frame "
-        f"marks a kept head, the strong frame the chosen one. The label names a target with {MOSTLY:.0%} or more of the "
-        "attention. Click a head for its shares with intervals.",
+        f"marks a kept head, the strong frame the chosen one. The label names a target with {MOSTLY:.0%} or more of "
+        "the attention. Click a head for its shares with intervals.",
         name="glance",
         data=lambda: {
             **places(mask.layers, mask.heads),

@@ -46,7 +46,7 @@ def asked(explorer: Explorer, memory: KnownText) -> TextOnBoard:
 def read(explorer: Explorer, memory: KnownText) -> TextOnBoard:
     made = asked(explorer, memory)
     for step in made.missing:
-        step(silent)
+        list(step(silent))
     assert not made.missing
     return made
 
