@@ -83,6 +83,7 @@ def recover(
         card = identify_model(settings)
         output = checkpoints.claimed(Output.of(out), card)
         keep = read_mask_for(card, mask)[0]
+        formats.check_export(formats.model_form("drop-in"), card, keep, recovery.name)
         bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
         results, recovered = checkpoints.recovered(bench, keep, recover=recovery.name, schedule=schedule)
         # A training is measured beside the refit, as the model ``refitted``.
@@ -151,13 +152,13 @@ def export(
         return _write_mask(form, keep, _read_origin(card, keep, content), output)
     assert isinstance(form, ModelForm)
     form.check_installed()
-    formats.check_card(form, card)
     checkpoints.claimed(output, card)
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
     has_data = settings.data is not None or bool(builtin and builtin.data)
     # The settings name the recovery, by which its texts are drawn.
     settings = replace(settings, recover=recover or ("auto" if has_data else NONE.name))
+    formats.check_export(form, card, keep, get_recovery(settings.recover).name)
     if not has_data and settings.recover != NONE.name:
         raise OptionError(f"--recover {recover} needs texts to recover the model on; name some with --data")
     with show_progress(progress, yes=yes) as reporter:

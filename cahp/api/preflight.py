@@ -91,7 +91,7 @@ def preflight(card: ModelCard) -> dict[str, Any]:
             *([f"no refit: {card.no_refit}"] if card.no_refit else []),
             *([f"no ONNX export: {card.no_onnx}"] if card.no_onnx else []),
         ],
-        "exports": [form.key for form in formats.model_forms() if formats.barred(form, card) is None],
+        "exports": [form.key for form in formats.model_forms() if formats.find_bar(form, card) is None],
         "to_fetch_bytes": (card.details or {}).get("missing", 0),
         "sha256": card.sha256 or None,
     }

@@ -118,7 +118,7 @@ def checkpoint(
         MaskError: If a layer keeps no head, and the model cannot do without its attention.
         CahpError: If the written model gives other results.
     """
-    formats.check_card(form, bench.card)
+    formats.check_export(form, bench.card, mask, recover)
     schedule = {"epochs": epochs} if get_recovery(recover).needs_labels else None
     outcome, recovery = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed)
     with scratch() as place:
@@ -181,7 +181,7 @@ def write(
             written.
     """
     card = model.card
-    formats.check_card(form, card)
+    formats.check_export(form, card, mask, recovery)
     timed = form.times is not None and latency
     progress(STAGE, 0, 2)
     # Without data, the texts may still have to be pairs.

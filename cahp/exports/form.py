@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cahp.cards import ModelCard
 from cahp.costs import Timing
 from cahp.exports.masks import MaskOrigin
 from cahp.values import CahpError, Estimate, HeadMask, Input, OptionError
@@ -87,7 +88,9 @@ class ModelForm(Form):
     the packages ``needs``, installed by the ``extra`` of this package. ``bars`` are the fields of a model's card that
     give a reason why the model cannot have this form. ``runtime`` is the library that runs the form instead of
     transformers, and ``times`` times files of a model with it, in turn for so many seconds: the first is the full
-    model's, and the result has the times of each other file beside it.
+    model's, and the result has the times of each other file beside it. ``even`` forms need a mask with the same number
+    of heads in every layer. ``refuse`` returns another reason why a model cannot have the form, from its card and
+    whether biases are added to output projections that have none.
     """
 
     write: Callable[[Path, Pruned], None]
@@ -101,6 +104,8 @@ class ModelForm(Form):
     times: Callable[[HeadModel, Sequence[Path], float], list[Times]] | None = None
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()
+    even: bool = False
+    refuse: Callable[[ModelCard, bool], str | None] = lambda card, biases: None
 
     def check(self, read: ReadBack) -> None:
         """Check that the written model, read back, gives the results of the model in memory.

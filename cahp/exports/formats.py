@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from cahp.cards import ModelCard
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
-from cahp.values import OptionError
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.values import HeadMask, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -91,6 +92,39 @@ _ONNX = ModelForm(
     card=f"`{_ONNX_FILE}` holds the smaller model. {_ONNX_CARD}",
 )
 
+
+def _refuse_standard(card: ModelCard, biases: bool) -> str | None:
+    from cahp.models.standard import refuse_standard
+
+    return refuse_standard(card, biases=biases)
+
+
+def _refuse_biases(card: ModelCard, biases: bool) -> str | None:
+    from cahp.models.standard import lacks_output_bias
+
+    missing = biases and lacks_output_bias(card)
+    return "its output projections have no bias, and a mean ablation needs one" if missing else None
+
+
+def _write_standard(folder: Path, pruned: Pruned) -> None:
+    from cahp.models.standard import save_standard
+
+    save_standard(folder, pruned.cut, pruned.mask)
+
+
+_PLAIN_READS = f"""
+from transformers import AutoModelForSequenceClassification
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+{_TORCH}"""
+_PLAIN_CARD = """\
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+```
+"""
+
 _MODEL_FORMS = (
     ModelForm(
         key="compact",
@@ -128,29 +162,40 @@ evaluates it.
 """,
     ),
     ModelForm(
+        key="standard",
+        title="Standard",
+        gist="smaller, loads with transformers alone",
+        words="smaller and faster, a plain checkpoint; needs an even mask and a model that states its head size",
+        loads="load it with AutoModelForSequenceClassification.from_pretrained",
+        file="model.safetensors",
+        bars=("no_cut",),
+        even=True,
+        refuse=_refuse_standard,
+        write=_write_standard,
+        reads=_PLAIN_READS,
+        tolerance=1e-5,
+        card=f"""\
+Every layer keeps the same number of heads, and the configuration states it: the model loads like any other of its
+class, with no file of cahp-explorer.
+
+{_PLAIN_CARD}""",
+    ),
+    ModelForm(
         key="drop-in",
         title="Drop-in",
         gist="original shapes",
         words="original shapes, zeros for pruned heads; loads with transformers alone, no smaller and no faster",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
         file="model.safetensors",
+        refuse=_refuse_biases,
         write=lambda folder, pruned: _saving().save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask),
-        reads=f"""
-from transformers import AutoModelForSequenceClassification
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-{_TORCH}""",
+        reads=_PLAIN_READS,
         tolerance=1e-5,
-        card="""\
+        card=f"""\
 The shapes are those of the original: pruned heads have zero output weights. The model loads everywhere and gives the
 results of the pruned model, but it is neither smaller nor faster.
 
-```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-model = AutoModelForSequenceClassification.from_pretrained("FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-```
-""",
+{_PLAIN_CARD}""",
     ),
     _ONNX,
     replace(
@@ -254,20 +299,33 @@ def model_form(key: str) -> ModelForm:
     return form
 
 
-def barred(form: ModelForm, card: ModelCard) -> str | None:
-    """Return why a model cannot be written in a form (None: no reason is known)."""
-    return next((reason for entry in form.bars if (reason := getattr(card, entry)) is not None), None)
+def find_bar(form: ModelForm, card: ModelCard, *, biases: bool = False) -> str | None:
+    """Return why a model cannot be written in a form, as a clause (None: it can).
+
+    ``biases`` tells that output projections that have no bias get one.
+    """
+    reasons = (getattr(card, entry) for entry in form.bars)
+    return next((reason for reason in reasons if reason is not None), None) or form.refuse(card, biases)
 
 
-def check_card(form: ModelForm, card: ModelCard) -> None:
-    """Check that a model can be written in a form.
+def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> None:
+    """Check that a model can be written in a form, cut to a mask (None: any) and recovered.
 
     Raises:
         OptionError: If not, with the reason and the possible forms.
     """
-    if (reason := barred(form, card)) is not None:
-        others = " or ".join(other.key for other in model_forms() if barred(other, card) is None)
-        raise OptionError(f"{card.id} cannot be exported as {form.key}, since {reason}; export it as {others}")
+    biases = RECOVERIES[recover].baseline
+    if (reason := find_bar(form, card, biases=biases)) is not None:
+        others = (other.key for other in model_forms() if find_bar(other, card, biases=biases) is None)
+        raise OptionError(
+            f"{card.id} cannot be exported as {form.key}, since {reason}; export it as {' or '.join(others)}"
+        )
+    counts = {len(heads) for heads in mask.by_layer} if mask is not None and form.even else {0}
+    if len(counts) > 1:
+        raise OptionError(
+            f"{form.key} needs the same number of heads in every layer, and the mask keeps {min(counts)} to "
+            f"{max(counts)}; choose heads with --even, or export the model as compact"
+        )
 
 
 def as_asked(text: str, card: ModelCard) -> str:

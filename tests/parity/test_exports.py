@@ -37,7 +37,8 @@ AS_ONNX = "gpt2"
 
 
 def forms_of(family: str) -> list[ModelForm]:
-    return [form for form in formats.model_forms() if not form.needs or (family == AS_ONNX and form.rounded)]
+    some = [form for form in formats.model_forms() if not form.even]
+    return [form for form in some if not form.needs or (family == AS_ONNX and form.rounded)]
 
 
 def uneven(model: HeadModel) -> HeadMask:

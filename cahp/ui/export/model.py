@@ -42,7 +42,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         return
     form, recover, epochs, allowed = _draw_choices(explorer)
     try:
-        formats.check_card(form, explorer.card)
+        formats.check_export(form, explorer.card, view.mask, recover)
     except OptionError as refused:
         st.caption(plain(str(refused)))
         return

@@ -1,0 +1,147 @@
+"""A plain checkpoint of an evenly pruned model: the class of the original, with fewer heads in its configuration.
+
+It exists where the configuration states the size of a head (Llama, Qwen, Mistral, Gemma, Phi and their kin). Elsewhere
+the size is the width over the number of heads, and fewer heads would be larger ones.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cahp.cards import ModelCard
+from cahp.models.description import output_head
+from cahp.models.families import FAMILIES, Family
+from cahp.models.head_model import HeadModel
+from cahp.models.matching import match_folder
+from cahp.models.projection import Projection, find_module
+from cahp.models.sketch import quiet, sketch_network
+from cahp.models.stored import in_float32
+from cahp.values import HeadMask, OptionError
+
+_DERIVED = (
+    "its configuration does not state the size of a head, which is the width over the number of heads: fewer heads "
+    "would be larger ones"
+)
+
+
+def refuse_standard(card: ModelCard, *, biases: bool = False) -> str | None:
+    """Return why a model cannot be a plain checkpoint with fewer heads, as a clause (None: it can).
+
+    ``biases`` tells that its recovery adds a bias to output projections without one.
+    """
+    # Its details are a dictionary, which cannot be a key.
+    return _refuse(replace(card, details=None), (card.details or {}).get("bytes") or 0, biases)
+
+
+def lacks_output_bias(card: ModelCard) -> bool:
+    """Whether the output projections of a model's attention have no bias."""
+    return not _has_output_bias(*_sketch(replace(card, details=None), (card.details or {}).get("bytes") or 0))
+
+
+@lru_cache(maxsize=8)
+def _sketch(card: ModelCard, weight_bytes: int) -> tuple[Any, Family]:
+    """Build a model's network without weights, and describe its heads."""
+    network = sketch_network(card.id, card.folder, card.labels or None, output_head(card), weight_bytes=weight_bytes)
+    return network, FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes)[0]
+
+
+@lru_cache(maxsize=32)
+def _refuse(card: ModelCard, weight_bytes: int, biases: bool) -> str | None:
+    network, family = _sketch(card, weight_bytes)
+    reason = _compare(network, _with_fewer(network, card, units=1), family, card)
+    if reason is None and biases and not _has_output_bias(network, family):
+        other = _with_fewer(network, card, units=1, biases=True)
+        if other is None or not _has_output_bias(other, family):
+            reason = "its class has no bias in the output projection of its attention, and a mean ablation needs one"
+    return reason
+
+
+def _compare(whole: Any, single: Any, family: Family, card: ModelCard) -> str | None:
+    """Return why a network of one unit a layer, ``single``, is not the ``whole`` one without the others."""
+    if single is None or family.shared:
+        return _DERIVED
+    output = Projection(_layers(single, family)[0].get_submodule(family.output))
+    if output.weight.shape[1] != card.head_size:
+        return _DERIVED
+    owned = {
+        id(parameter)
+        for layer in _layers(single, family)
+        for path in (family.output, *family.inputs, *family.extra_inputs, *family.vectors)
+        if (owner := find_module(layer, path) or find_module(layer, path.rpartition(".")[0])) is not None
+        for parameter in owner.parameters(recurse=False)
+    }
+    sizes = {name: parameter.shape for name, parameter in whole.named_parameters()}
+    others = {name: parameter for name, parameter in single.named_parameters() if sizes.get(name) != parameter.shape}
+    if any(id(parameter) not in owned for parameter in others.values()):
+        return "the entry for its number of heads has an effect on other parts of the model"
+    return None
+
+
+def _layers(network: Any, family: Family) -> list[nn.Module]:
+    """The layers with heads of a network."""
+    layers = network.base_model.get_submodule(family.layers)
+    return [layer for layer in layers if find_module(layer, family.output) is not None]
+
+
+def _has_output_bias(network: Any, family: Family) -> bool:
+    return Projection(_layers(network, family)[0].get_submodule(family.output)).bias is not None
+
+
+def _with_fewer(network: Any, card: ModelCard, *, units: int, biases: bool = False) -> Any:
+    """Build the network without weights, with ``units`` in every layer (None: its class cannot be built so).
+
+    With ``biases``, all projections of attention have a bias.
+    """
+    config = copy.deepcopy(network.config)
+    try:
+        if getattr(config, "num_key_value_heads", None) == card.heads:
+            # One key-value head that all query heads share stays.
+            config.num_key_value_heads = units
+        config.num_attention_heads = units * card.group
+        if not getattr(config, "head_dim", None):
+            # Elsewhere it is stated, or means another size (of latent attention, the rotated part of a head).
+            config.head_dim = card.head_size // card.group
+        if biases:
+            config.attention_bias = True
+        with quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return type(network)._from_config(config, attn_implementation="eager")
+    except Exception:  # sizes that do not fit each other raise anything
+        return None
+
+
+def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
+    """Save a network that was cut to an even ``mask`` as a checkpoint that its own class loads.
+
+    A bias that a mean ablation added is kept where the class can have one; queries, keys and values then get zeros.
+
+    Raises:
+        OptionError: If the class of the network cannot hold these weights.
+    """
+    network = in_float32(pruned.network)
+    weights = network.state_dict()
+    for biases in (False, True):
+        plain = _with_fewer(network, pruned.card, units=len(mask.by_layer[0]), biases=biases)
+        empty = {} if plain is None else plain.state_dict()
+        added = {name: torch.zeros(empty[name].shape) for name in empty.keys() - weights.keys()}
+        held = {**weights, **added}
+        if all(name.endswith(".bias") for name in added) and {name: value.shape for name, value in held.items()} == {
+            name: value.shape for name, value in empty.items()
+        }:
+            break
+    else:
+        raise OptionError(
+            f"the class of {pruned.card.id} cannot hold the weights of the pruned model; export it as compact"
+        )
+    plain.load_state_dict(held, assign=True)
+    plain.tie_weights()
+    if plain.can_generate():
+        plain.generation_config = network.generation_config
+    with quiet():
+        plain.save_pretrained(folder)

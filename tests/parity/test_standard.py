@@ -1,0 +1,120 @@
+"""An even model as a plain checkpoint: its own class with fewer heads, read by transformers alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+import zoo
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from cahp import models
+from cahp.exports import formats
+from cahp.exports.checkpoints import write
+from cahp.models import saving
+from cahp.models.head_model import HeadModel
+from cahp.models.standard import refuse_standard
+from cahp.models.surgery import cut
+from cahp.stages.recovery import mean_ablate
+from cahp.values import HeadMask, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STANDARD = formats.model_form("standard")
+TEXTS = fakes.sentences(12).inputs
+#: Tiny classifiers whose configuration states the size of a head: one that derives it if it is missing, one with a
+#: norm of queries and keys, one with queries, keys and values in one matrix, and one with a single key-value head.
+STATED: dict[str, dict[str, object]] = {"llama": {}, "qwen3": {}, "phi3": {}, "gemma": {"num_key_value_heads": 1}}
+
+
+@pytest.fixture(autouse=True)
+def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+
+
+def even(model: HeadModel, kept: int) -> HeadMask:
+    """Other heads in every layer, and equally many."""
+    order = np.random.default_rng(1).random((model.layers, model.heads)).argsort(axis=1)
+    return HeadMask(order < kept)
+
+
+@pytest.mark.parametrize("kind", STATED)
+def test_transformers_alone_reads_an_even_model_as_the_masked_one(kind: str, tmp_path: Path) -> None:
+    model = models.load(str(zoo.save(tmp_path / "model", kind, seed=3, **STATED[kind])), device="cpu")
+    mask = even(model, model.heads // 2)
+    write(STANDARD, tmp_path / "out", model=model, pruned=cut(model, mask), mask=mask, inputs=TEXTS)
+    network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    (batch,) = model.batches(model.tokenize(TEXTS[:5]))
+    expected = model.logits(batch, gates=model.gates(mask.keep))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, expected, atol=1e-5, rtol=1e-5)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    # Of 4 query heads in 2 groups a group is left; of 4 that share a key-value head two are left, and that head.
+    assert (config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]) == (2, 1, 8)
+    assert "cahp" not in config
+    assert not list((tmp_path / "out").glob("*.py"))
+
+
+@pytest.mark.parametrize("recover", [False, True])
+def test_a_language_model_writes_the_same_text_with_its_cache(recover: bool, tmp_path: Path) -> None:
+    model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
+    mask = even(model, 2)
+    pruned = mean_ablate(model, mask, TEXTS) if recover else cut(model, mask)
+    write(
+        STANDARD,
+        tmp_path / "out",
+        model=model,
+        pruned=pruned,
+        mask=mask,
+        inputs=TEXTS,
+        recovery="mean" if recover else "none",
+    )
+    network = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    # A mean ablation needs a bias of the output projection, which Llama has with those of queries, keys and values.
+    assert network.config.attention_bias is recover
+    if recover:
+        assert not network.model.layers[0].self_attn.q_proj.bias.any()
+        assert network.model.layers[0].self_attn.o_proj.bias.any()
+    asked = torch.tensor([[2, 9, 14, 5]])
+    with torch.no_grad():
+        ours, theirs = pruned.network(input_ids=asked).logits, network(input_ids=asked).logits
+        torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+        written = asked
+        for _ in range(12):
+            logits = pruned.network(input_ids=written).logits[:, -1]
+            logits[:, network.config.eos_token_id] = -torch.inf
+            written = torch.cat([written, logits.argmax(-1, keepdim=True)], dim=1)
+        found = network.generate(asked, min_new_tokens=12, max_new_tokens=12, do_sample=False)
+        assert found.tolist() == written.tolist()
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt_neox", "t5"])
+def test_a_model_whose_head_size_is_derived_is_refused_with_what_it_can_be(kind: str, tmp_path: Path) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", kind)))
+    reason = refuse_standard(card)
+    assert reason is not None
+    assert ("fewer heads would be larger ones" if kind != "t5" else "other parts of the model") in reason
+    with pytest.raises(OptionError, match=r"cannot be exported as standard, since .*; export it as compact or drop-in"):
+        formats.check_export(STANDARD, card)
+
+
+def test_a_bias_that_a_class_cannot_hold_is_refused_before_anything_is_recovered(tmp_path: Path) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", "qwen2")))
+    mask = HeadMask(np.array([[True, False], [False, True]]))
+    formats.check_export(STANDARD, card, mask, "refit")
+    with pytest.raises(OptionError, match=r"no bias in the output projection of its attention.*export it as compact"):
+        formats.check_export(STANDARD, card, mask, "mean")
+    with pytest.raises(OptionError, match="cannot be exported as drop-in, since its output projections have no bias"):
+        formats.check_export(formats.model_form("drop-in"), card, mask, "mean")
+
+
+def test_an_uneven_mask_is_refused_with_the_option_that_makes_it_even(tmp_path: Path) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", "llama")))
+    with pytest.raises(
+        OptionError, match="mask keeps 1 to 2; choose heads with --even, or export the model as compact"
+    ):
+        formats.check_export(STANDARD, card, HeadMask(np.array([[True, True], [False, True]])))
