@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cahp.api.prune import prune as prune
     from cahp.api.report import report as report
     from cahp.api.reproduce import reproduce as reproduce
+    from cahp.api.roles import roles as roles
     from cahp.api.similarity import SimilarityResult as SimilarityResult
     from cahp.api.similarity import similarity as similarity
     from cahp.exports.masks import read_mask as read_mask
@@ -48,6 +49,7 @@ _HOMES = {
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),
         "api.reproduce": ("reproduce",),
+        "api.roles": ("roles",),
         "api.similarity": ("SimilarityResult", "similarity"),
         "exports.masks": ("read_mask",),
         "exports.run_folder": ("write_run",),

@@ -28,6 +28,7 @@ COMMANDS = (
     commands.data,
     commands.compare,
     commands.premise,
+    commands.roles,
     commands.reproduce,
     doctor.doctor,
     commands.bench,

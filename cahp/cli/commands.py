@@ -234,6 +234,22 @@ def premise(call: Call, pairs: int | None) -> None:
 
 
 @command(
+    Option("name", "The model.", str, REQUIRED, argument=True),
+    Option("ablate", "Also remove the heads of each role, and as many random heads (minutes).", bool, False),
+)
+def roles(call: Call, name: str, ablate: bool) -> None:
+    """Measure what the heads of a model attend to: first token, induction, retrieval and others, or none."""
+    from cahp.terminal.roles import role_lines
+
+    settings = call.settings
+    with call.bars() as progress:
+        result = cahp.roles(
+            name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
+        )
+    call.answer({"model": name, **result.to_json()}, role_lines(name, result))
+
+
+@command(
     *(_MUST_OUT.but(help="Folder for the classifiers, comparisons and the table."), "force"),
     Option("experiments", "Experiments (default: bert-base-cased and bert-large-cased, each with sst5 and mnli)."),
     _METHODS.but(help="Methods, separated by commas (default: complementary and random)."),

@@ -10,7 +10,9 @@ from shutil import disk_usage
 from tempfile import gettempdir
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from cahp.cards import Language, ModelCard, Prompt
@@ -298,6 +300,18 @@ def special_ids(tokenizer: Any) -> set[int]:
     roles = ("bos", "eos", "sep", "cls", "pad", "mask")
     others = {getattr(tokenizer, f"{role}_token_id", None) for role in roles}
     return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
+
+
+def usual_ids(tokenizer: Any) -> NDArray[np.int64]:
+    """Ids of the tokens of which texts consist, ascending: neither special ones nor ones that were added."""
+    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
+    return np.array(sorted(set(tokenizer.get_vocab().values()) - special), dtype=np.int64)
+
+
+def start_id(tokenizer: Any) -> int | None:
+    """Id of the token before the first of a text: that of the beginning, or another special one (None: none)."""
+    ids = (getattr(tokenizer, f"{role}_token_id", None) for role in ("bos", "eos", "cls", "sep", "pad"))
+    return next((token for token in ids if token is not None), None)
 
 
 def punctuation_ids(tokenizer: Any) -> set[int]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from cahp.cards import ModelCard
 from cahp.models.identity import locate
-from cahp.models.loading import load_tokenizer
-from cahp.values import COPY_TOKENS, NO_LABEL, DataError, Ints, ModelError, Texts
+from cahp.models.loading import load_tokenizer, start_id, usual_ids
+from cahp.values import COPY_TOKENS, NO_LABEL, DataError, ModelError, Texts
 from cahp.windows import Window
 
 #: What stands between two documents.
@@ -44,11 +44,10 @@ def start_token(card: ModelCard) -> tuple[int, str]:
     """
     card = locate(card)
     tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
-    for role in ("bos", "eos", "cls", "sep", "pad"):
-        token = getattr(tokenizer, f"{role}_token_id", None)
-        if token is not None:
-            return token, str(tokenizer.convert_ids_to_tokens(token))
-    raise ModelError(f"the tokenizer of {card.id} has no token that begins or ends a text; set its bos_token")
+    token = start_id(tokenizer)
+    if token is None:
+        raise ModelError(f"the tokenizer of {card.id} has no token that begins or ends a text; set its bos_token")
+    return token, str(tokenizer.convert_ids_to_tokens(token))
 
 
 def cut_windows(
@@ -125,9 +124,7 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
 
 
 def _copies(tokenizer: Any, start: int) -> list[Window]:
-    special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
-    usual: Ints = np.array(sorted(set(tokenizer.get_vocab().values()) - special))
-    draws = np.random.default_rng(0).choice(usual, size=(_COPIES, _COPIED))
+    draws = np.random.default_rng(0).choice(usual_ids(tokenizer), size=(_COPIES, _COPIED))
     return [
         Window(
             "", np.concatenate([[start], row, row]), np.full(_COPIED, number), np.zeros(_COPIED, np.int64), copying=True

@@ -145,7 +145,7 @@ class Settings:
         high=2**32 - 1,
     )
     device: str = option(
-        "auto", "Device: {choices}.", f"{_EVERYWHERE} fit reproduce", choices=("auto", "cpu", "cuda", "mps")
+        "auto", "Device: {choices}.", f"{_EVERYWHERE} fit reproduce roles", choices=("auto", "cpu", "cuda", "mps")
     )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "float32",
@@ -156,7 +156,7 @@ class Settings:
     dtype: Dtype = option(
         "float32",
         "Weights in memory: float32; auto: as the file stores them, with the same results; bfloat16: rounded.",
-        _EVERYWHERE,
+        f"{_EVERYWHERE} roles",
     )
     latency: bool = option(True, "Time the full and the cut model.", "export")
     latency_time: str = option(

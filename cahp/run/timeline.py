@@ -44,6 +44,8 @@ STAGES = (
     Stage("fit", "Training", "training"),
     Stage("compare", "Comparing", "comparing"),
     Stage("distances", "Comparing the heads", "distances"),
+    Stage("roles", "Measuring roles of heads", "measuring roles of heads", None, "roles"),
+    Stage("ablation", "Removing heads of roles", "removing heads of roles"),
     Stage("habits", "Measuring attention targets", "measuring attention targets"),
     Stage("own text", "Evaluating the text", "evaluating the text"),
     Stage("continuation", "Continuing the text", "continuing the text"),

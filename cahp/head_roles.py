@@ -1,0 +1,256 @@
+"""The roles of heads: one table of roles, their scores with evidence against chance, and what ablation says of them.
+
+A role is a target that gets a large share of a head's attention. The share is compared with targets drawn at random
+among the tokens that the query sees; see ``summarise``. A new role is one row of ``ROLES`` and its targets in
+``find_targets``, or in the texts of ``cahp.stages.roles``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.values import Bools, Estimate, Floats, Ints
+
+#: A head without a role.
+NO_ROLE = "none"
+#: The losses by which ablation confirms roles: of repeated random tokens, and of answers found in a text.
+Loss = Literal["copying", "retrieval"]
+#: The probability that chance alone gives any head any role, with all heads and roles tested.
+ALPHA = 0.05
+#: Least share of attention on a place, and on tokens that are found by what they are: these heads attend to something
+#: else wherever there is nothing to find.
+_PLACE, _CONTENT = 0.4, 0.2
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role: its ``noun`` for labels, and ``target`` for sentences ("attends to ..."); ``short`` fits a thumbnail.
+
+    A head has it if its share of attention is above chance and at least ``least``. ``causal`` roles need causal
+    attention. ``loss`` is what its ablation should raise.
+    """
+
+    name: str
+    noun: str
+    target: str
+    short: str
+    least: float
+    causal: bool = False
+    loss: Loss = "copying"
+
+
+#: All roles. A head with several is named by the first of them: rare functions stand before common places.
+ROLES: Mapping[str, Role] = {
+    role.name: role
+    for role in (
+        Role("retrieval", "retrieval", "the answer to a question in a text", "find", _CONTENT, True, "retrieval"),
+        Role("induction", "induction", "the token after an earlier copy of the token", "ind", _CONTENT, True),
+        Role("duplicate", "duplicate token", "an earlier copy of the token", "dup", _CONTENT),
+        Role("previous", "previous token", "the token before", "prev", _PLACE),
+        Role("current", "current token", "the token itself", "self", _PLACE),
+        Role("first", "first token", "the first token", "1st", _PLACE),
+    )
+}
+NOUNS: Mapping[str, str] = {**{role.name: role.noun for role in ROLES.values()}, NO_ROLE: "no role"}
+
+
+@dataclass(frozen=True)
+class RoleScores:
+    """The scores of all query heads in one role, by flat index.
+
+    ``value`` is the share of attention on the role's targets, averaged over query tokens and then over ``n`` sequences,
+    with its 95 % interval ``low`` to ``high`` (None: one sequence); ``chance`` is the highest score that chance
+    explains; see ``summarise``. There were ``queries`` query tokens.
+    """
+
+    value: tuple[float, ...]
+    low: tuple[float, ...] | None
+    high: tuple[float, ...] | None
+    chance: tuple[float, ...]
+    n: int
+    queries: int
+
+    def estimate(self, head: int) -> Estimate:
+        """The score of a query head."""
+        ends = None if self.low is None or self.high is None else (self.low[head], self.high[head])
+        return Estimate(self.value[head], ends, self.n, "share")
+
+
+@dataclass(frozen=True)
+class RoleAblation:
+    """The loss without the heads of a role, in nats per token, against as many heads drawn at random.
+
+    ``without`` and ``random`` are the rise of the ``loss`` above that of the ``full`` model, without ``heads`` heads
+    (key-value groups), and their paired difference is ``extra``; intervals are over sequences. ``random`` is the mean
+    of ``draws`` different sets, and ``spread`` their lowest and highest. None: there are too few other heads.
+    """
+
+    role: str
+    loss: Loss
+    heads: int
+    full: Estimate
+    without: Estimate
+    random: Estimate | None = None
+    spread: tuple[float, float] | None = None
+    extra: Estimate | None = None
+    draws: int = 0
+
+    @property
+    def confirmed(self) -> bool | None:
+        """Whether the loss rises more without these heads than without random ones: the interval is above 0."""
+        return None if self.extra is None else self.extra.low > 0
+
+
+@dataclass(frozen=True)
+class HeadRoles:
+    """The roles of the heads of a model, by query head and by the unit that is pruned.
+
+    A model has ``layers`` with ``heads`` units each; a unit is a key-value group of ``group`` query heads, and query
+    head ``q`` belongs to unit ``q // group``. ``scores`` are by role, ``unmeasured`` the reasons why others have none.
+    ``norms`` are the norms of the outputs of query heads, and ``unit_norms`` of units, relative to the mean of their
+    layer. ``ablations`` is None where nothing was removed.
+    """
+
+    layers: int
+    heads: int
+    group: int
+    scores: Mapping[str, RoleScores]
+    unmeasured: Mapping[str, str]
+    norms: tuple[float, ...]
+    unit_norms: tuple[float, ...]
+    ablations: tuple[RoleAblation, ...] | None = None
+
+    @cached_property
+    def held(self) -> Mapping[str, Bools]:
+        """Whether each query head has each role."""
+        return {name: has_role(name, one.value, one.chance) for name, one in self.scores.items()}
+
+    def of_query_head(self, head: int) -> tuple[str, ...]:
+        """The roles of a query head, the most telling first."""
+        return tuple(name for name in ROLES if name in self.held and self.held[name][head])
+
+    def of_unit(self, unit: int) -> tuple[str, ...]:
+        """The roles of the query heads of a unit, the most telling first."""
+        return tuple(name for name in ROLES if name in self.held and unit in self.units(name))
+
+    def units(self, role: str) -> tuple[int, ...]:
+        """The units with a query head of this role."""
+        return tuple(sorted({int(head) // self.group for head in np.flatnonzero(self.held.get(role, ()))}))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The role of each unit: the first of ``of_unit``, or ``NO_ROLE``."""
+        held = np.full(self.layers * self.heads, NO_ROLE, dtype=object)
+        for name in reversed(list(ROLES)):
+            held[list(self.units(name))] = name
+        return tuple(held)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of units named by each role and by none."""
+        counted = Counter(self.names)
+        return {name: counted[name] for name in NOUNS if name in self.scores or name == NO_ROLE}
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {NOUNS[name]}" for name, count in self.counts.items() if count)
+        return f"{self.layers} x {self.heads} heads: {counts}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as files hold them, and the ``names`` by layer that follow from them."""
+        import msgspec
+
+        names = [list(self.names[start : start + self.heads]) for start in range(0, len(self.names), self.heads)]
+        return {"names": names, "counts": dict(self.counts), **msgspec.to_builtins(self)}
+
+    def best(self, role: str, unit: int) -> int:
+        """The query head of a unit with the highest score in a role."""
+        start = unit * self.group
+        return start + int(np.argmax(self.scores[role].value[start : start + self.group]))
+
+
+def has_role(role: str, score: Sequence[float] | Floats, chance: Sequence[float] | Floats) -> Bools:
+    """Tell which heads have a role, given their scores and the highest scores that chance explains."""
+    value = np.asarray(score)
+    return np.asarray((value > np.asarray(chance)) & (value >= ROLES[role].least))
+
+
+# Scores ----------------------------------------------------------------------------------------------------------
+
+
+def find_targets(ids: Ints, special: Ints) -> Mapping[str, Bools]:
+    """Return the targets ``(S, S)`` of each role that any text has, row by query, on tokens ``ids (S,)``.
+
+    The first two tokens and ``special`` ones are no queries, for the first token is also the previous one of the
+    second. Copies are earlier ones, also where a query sees later tokens.
+    """
+    at = np.arange(len(ids))
+    special_at = np.isin(ids, special)
+    query = (at >= 2) & ~special_at
+    apart = at[:, None] - at[None]
+    same = (ids[:, None] == ids[None]) & (apart > 0) & ~special_at
+    after = np.zeros_like(same)
+    after[:, 1:] = same[:, :-1]
+    places = {"first": (at == 0)[None] & (apart > 0), "previous": apart == 1, "current": apart == 0}
+    # Of the token before the query's own copy, the query is the token after.
+    contents = {"duplicate": same, "induction": after & (apart > 0)}
+    return {name: targets & query[:, None] for name, targets in {**places, **contents}.items()}
+
+
+def score_sequence(maps: Floats, targets: Sequence[Bools], candidates: Bools | None = None) -> NDArray[np.float64]:
+    """Score maps ``(N, S, S)`` of heads on one sequence, ``(N, R, 4)`` for ``R`` roles with ``targets (S, S)`` each.
+
+    The mean over queries of the attention on targets, and what it has if targets are drawn at random: mean, variance
+    and third central moment. They are drawn among the ``candidates (S, S)``, or else all tokens that get attention.
+    Not a number, where a role has no query.
+    """
+    rows = np.any(targets, axis=(0, 2))
+    seen = np.asarray(maps[:, rows], dtype=np.float64)
+    among = seen > 0 if candidates is None else np.broadcast_to(candidates[rows], seen.shape)
+    count = np.maximum(among.sum(axis=2), 1)
+    mean = np.where(among, seen, 0).sum(axis=2) / count
+    away = np.where(among, seen - mean[..., None], 0)
+    square = away * away
+    moments = np.stack([mean, square.sum(axis=2) / count, (square * away).sum(axis=2) / count], axis=-1)
+    scores = np.full((len(maps), len(targets), 4), np.nan)
+    for place, target in enumerate(targets):
+        drawn = target[rows].sum(axis=1)
+        queries = np.count_nonzero(drawn)
+        if queries:
+            scores[:, place, 0] = np.einsum("nij,ij->n", seen, target[rows]) / queries
+            # Independent draws: their means add up, and so do variances and third moments.
+            scores[:, place, 1:] = np.einsum("nim,i->nm", moments, drawn) / float(queries) ** np.array([1, 2, 3])
+    return scores
+
+
+def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScores:
+    """Summarise scores ``(T, N, 4)`` of ``T`` sequences in one role, whose ``n`` they are.
+
+    The interval is Student's t over sequences. Chance is the value that a score exceeds with probability ``ALPHA /
+    tests`` if targets are drawn at random: by the exact mean, variance and skewness of that distribution with the
+    expansion of Cornish and Fisher (1938), and the correction of Bonferroni for the number of tests.
+    """
+    from scipy.stats import norm, t
+
+    sequences = len(scores)
+    value, mean = scores[..., 0].mean(axis=0), scores[..., 1].mean(axis=0)
+    spread = np.sqrt(scores[..., 2].sum(axis=0)) / sequences
+    third = scores[..., 3].sum(axis=0) / sequences**3
+    skewness = np.divide(third, spread**3, out=np.zeros_like(third), where=spread > 0)
+    normal = norm.isf(ALPHA / tests)
+    chance = np.minimum(mean + spread * (normal + (normal**2 - 1) / 6 * np.maximum(skewness, 0)), 1)
+    low, high = None, None
+    if sequences > 1:
+        half = t.ppf(0.975, sequences - 1) * scores[..., 0].std(axis=0, ddof=1) / np.sqrt(sequences)
+        low, high = (_rounded(np.clip(end, 0, 1)) for end in (value - half, value + half))
+    return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)
+
+
+def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(values.round(4).tolist())

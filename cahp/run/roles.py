@@ -1,0 +1,43 @@
+"""The roles of a model's heads, measured once and kept in the store."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cahp.files import plain_json
+from cahp.head_roles import HeadRoles
+from cahp.run.resources import Resources
+from cahp.store import key
+
+
+def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
+    """Measure the roles of the heads of the full model; with ``ablate`` also the losses without them.
+
+    Raises:
+        ModelError: If the model reads too few tokens, or has no loss for ablations.
+    """
+    roles = stored_roles(resources, ablate=ablate)
+    if roles is not None:
+        return roles
+    from cahp.stages.roles import STAGE, ablate_roles, measure_roles
+
+    if ablate:
+        roles = find_roles(resources)
+        with resources.timed(STAGE):
+            roles = ablate_roles(resources.model, roles, progress=resources.progress)
+    else:
+        with resources.timed(STAGE):
+            roles = measure_roles(resources.model, progress=resources.progress)
+    resources.keep(_key(resources, ablate), {}, plain_json(roles))
+    return roles
+
+
+def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | None:
+    """Return the result of ``find_roles`` from the store, or None; nothing is measured."""
+    return resources.found(
+        "roles", _key(resources, ablate), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
+    )
+
+
+def _key(resources: Resources, ablate: bool) -> str:
+    return key("roles", 1, resources.card.sha256, ablate)
