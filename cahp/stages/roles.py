@@ -11,15 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_roles import (
-    ROLES,
-    HeadRoles,
-    Loss,
-    RoleAblation,
-    find_targets,
-    score_sequence,
-    summarise,
-)
+from cahp.head_roles import ROLES, HeadRoles, Loss, RoleAblation, find_targets, score_sequence, summarise
 from cahp.values import Bools, Estimate, Ints, ModelError, Progress, report_progress, silent
 
 if TYPE_CHECKING:
