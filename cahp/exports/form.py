@@ -89,8 +89,8 @@ class ModelForm(Form):
     give a reason why the model cannot have this form. ``runtime`` is the library that runs the form instead of
     transformers, and ``times`` times files of a model with it, in turn for so many seconds: the first is the full
     model's, and the result has the times of each other file beside it. ``even`` forms need a mask with the same number
-    of heads in every layer. ``refuse`` returns another reason why a model cannot have the form, from its card and
-    whether biases are added to output projections that have none.
+    of heads in every layer. ``refuse`` returns another reason why a model cannot have the form: from its card, the
+    mask (None: any), and whether biases are added to output projections that have none.
     """
 
     write: Callable[[Path, Pruned], None]
@@ -105,7 +105,7 @@ class ModelForm(Form):
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()
     even: bool = False
-    refuse: Callable[[ModelCard, bool], str | None] = lambda card, biases: None
+    refuse: Callable[[ModelCard, HeadMask | None, bool], str | None] = lambda card, mask, biases: None
 
     def check(self, read: ReadBack) -> None:
         """Check that the written model, read back, gives the results of the model in memory.

@@ -93,13 +93,13 @@ _ONNX = ModelForm(
 )
 
 
-def _refuse_standard(card: ModelCard, biases: bool) -> str | None:
+def _refuse_standard(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
     from cahp.models.standard import refuse_standard
 
-    return refuse_standard(card, biases=biases)
+    return refuse_standard(card, units=None if mask is None else len(mask.by_layer[0]), biases=biases)
 
 
-def _refuse_biases(card: ModelCard, biases: bool) -> str | None:
+def _refuse_biases(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
     from cahp.models.standard import lacks_output_bias
 
     missing = biases and lacks_output_bias(card)
@@ -143,8 +143,9 @@ model = load_pruned(folder)
 {_TORCH}""",
         tolerance=1e-5,
         card="""\
-The layers have different numbers of heads, which no class of transformers supports. The file `load_pruned.py` loads
-the model; it needs torch, transformers and safetensors. No other code of the folder runs:
+The layers have different numbers of heads. `per_layer_config` in `config.json` states them as transformers 5 defines
+it, but the classes of transformers up to 5.24 build all layers alike and refuse these weights. So the file
+`load_pruned.py` loads the model; it needs torch, transformers and safetensors. No other code of the folder runs:
 
 ```python
 import sys
@@ -299,13 +300,21 @@ def model_form(key: str) -> ModelForm:
     return form
 
 
-def find_bar(form: ModelForm, card: ModelCard, *, biases: bool = False) -> str | None:
-    """Return why a model cannot be written in a form, as a clause (None: it can).
-
-    ``biases`` tells that output projections that have no bias get one.
-    """
-    reasons = (getattr(card, entry) for entry in form.bars)
-    return next((reason for reason in reasons if reason is not None), None) or form.refuse(card, biases)
+def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> str | None:
+    """Return why a model cannot be written in a form, cut to a mask (None: any) and recovered (None: it can)."""
+    # A mean ablation adds a bias.
+    biases = RECOVERIES[recover].baseline
+    reasons: list[str | None] = [getattr(card, entry) for entry in form.bars]
+    known = next((reason for reason in reasons if reason), None) or form.refuse(card, None, biases)
+    if known or mask is None:
+        return known
+    counts = {len(heads) for heads in mask.by_layer}
+    if form.even and len(counts) > 1:
+        return (
+            "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
+            f"{min(counts)} to {max(counts)}"
+        )
+    return form.refuse(card, mask, biases)
 
 
 def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> None:
@@ -314,17 +323,10 @@ def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None,
     Raises:
         OptionError: If not, with the reason and the possible forms.
     """
-    biases = RECOVERIES[recover].baseline
-    if (reason := find_bar(form, card, biases=biases)) is not None:
-        others = (other.key for other in model_forms() if find_bar(other, card, biases=biases) is None)
+    if (reason := find_bar(form, card, mask, recover)) is not None:
+        others = (other.key for other in model_forms() if find_bar(other, card, mask, recover) is None)
         raise OptionError(
             f"{card.id} cannot be exported as {form.key}, since {reason}; export it as {' or '.join(others)}"
-        )
-    counts = {len(heads) for heads in mask.by_layer} if mask is not None and form.even else {0}
-    if len(counts) > 1:
-        raise OptionError(
-            f"{form.key} needs the same number of heads in every layer, and the mask keeps {min(counts)} to "
-            f"{max(counts)}; choose heads with --even, or export the model as compact"
         )
 
 

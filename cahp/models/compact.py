@@ -6,7 +6,8 @@ It needs only torch, transformers and safetensors, and runs no code from the fol
     model = load_pruned("folder")           # a transformers model in eval mode, smaller than its original
     model(**tokenizer("a text", return_tensors="pt")).logits
 
-transformers itself cannot load such weights, because its layers all have the same number of heads.
+transformers itself cannot load such weights: its classes build all layers with the same number of heads, although its
+configurations can state other numbers (``per_layer_config``).
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
+    CONFIG_MAPPING,
     AttentionInterface,
     AttentionMaskInterface,
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
@@ -63,10 +64,14 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
         ValueError: If the folder holds no pruned model, or its files do not belong together.
     """
     folder = Path(folder)
-    plan = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("cahp") or {}
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    plan = content.get("cahp") or {}
     if plan.get("schema") not in _SCHEMAS:
         raise ValueError(f"{folder} holds no pruned model of the schema {SCHEMA}")
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    # The numbers of heads of single layers, for releases of transformers whose classes use them.
+    for entry in ("per_layer_config", "allow_global_per_layer_attribute_access"):
+        content.pop(entry, None)
+    config = CONFIG_MAPPING[content["model_type"]].from_dict(content)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     network = HEADS[plan.get("head", "classification")].from_config(config, **options)
     if (folder / "generation_config.json").is_file():

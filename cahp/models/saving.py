@@ -6,6 +6,7 @@ with zeros for pruned heads. *ONNX* is the compact network for other runtimes, i
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -123,7 +124,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
             planes[path] = [family.planes, card.heads, kept]
         if family.selects:
             selects[path] = [card.heads, card.group, kept]
-    config = pruned.network.config.to_diff_dict()
+    config = _with_layer_counts(pruned, mask).to_diff_dict()
     config["architectures"] = [type(pruned.network).__name__]
     config["cahp"] = {
         "schema": compact.SCHEMA,
@@ -145,6 +146,27 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
             parameter.data = parameter.data.clone()
     save_model(network, str(folder / WEIGHTS), metadata={"format": "pt"})
     shutil.copyfile(compact.__file__, folder / _LOADER)
+
+
+def _with_layer_counts(pruned: HeadModel, mask: HeadMask) -> Any:
+    """Return the configuration with the number of heads of each layer, as transformers 5 states what differs."""
+    config, card = copy.deepcopy(pruned.network.config), pruned.card
+    if pruned.family.shared or not hasattr(config, "num_attention_heads"):
+        return config
+    grouped = getattr(config, "num_key_value_heads", None) == card.heads
+    counts = {
+        place: {
+            "num_attention_heads": len(kept) * card.group,
+            **({"num_key_value_heads": len(kept)} if grouped else {}),
+        }
+        for place, kept in zip(card.places or range(card.layers), mask.by_layer, strict=True)
+        if len(kept) < card.heads
+    }
+    if counts:
+        # Some configurations read the number of all layers when they are loaded.
+        config.allow_global_per_layer_attribute_access = True
+        config.per_layer_config = counts
+    return config
 
 
 def save_drop_in(folder: Path, model: HeadModel, pruned: HeadModel, mask: HeadMask) -> None:

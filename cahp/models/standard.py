@@ -31,13 +31,14 @@ _DERIVED = (
 )
 
 
-def refuse_standard(card: ModelCard, *, biases: bool = False) -> str | None:
+def refuse_standard(card: ModelCard, *, units: int | None = None, biases: bool = False) -> str | None:
     """Return why a model cannot be a plain checkpoint with fewer heads, as a clause (None: it can).
 
-    ``biases`` tells that its recovery adds a bias to output projections without one.
+    ``units`` is the number that each layer keeps (None: any), and ``biases`` tells that its recovery adds a bias to
+    output projections without one.
     """
     # Its details are a dictionary, which cannot be a key.
-    return _refuse(replace(card, details=None), (card.details or {}).get("bytes") or 0, biases)
+    return _refuse(replace(card, details=None), (card.details or {}).get("bytes") or 0, units, biases)
 
 
 def lacks_output_bias(card: ModelCard) -> bool:
@@ -53,14 +54,31 @@ def _sketch(card: ModelCard, weight_bytes: int) -> tuple[Any, Family]:
 
 
 @lru_cache(maxsize=32)
-def _refuse(card: ModelCard, weight_bytes: int, biases: bool) -> str | None:
+def _refuse(card: ModelCard, weight_bytes: int, units: int | None, biases: bool) -> str | None:
     network, family = _sketch(card, weight_bytes)
     reason = _compare(network, _with_fewer(network, card, units=1), family, card)
     if reason is None and biases and not _has_output_bias(network, family):
         other = _with_fewer(network, card, units=1, biases=True)
         if other is None or not _has_output_bias(other, family):
             reason = "its class has no bias in the output projection of its attention, and a mean ablation needs one"
+    if reason is None and units is not None and not _is_valid(network.config, card, units):
+        counts = [str(count) for count in range(1, card.heads) if _is_valid(network.config, card, count)]
+        reason = (
+            f"its class refuses a width that is no multiple of {units * card.group} heads, which {units} of "
+            f"{card.heads} in every layer are (it takes {', '.join(counts) or 'no other number'})"
+        )
     return reason
+
+
+def _is_valid(config: Any, card: ModelCard, units: int) -> bool:
+    """Whether the class of a configuration reads it with ``units`` in every layer."""
+    changed = _set_heads(copy.deepcopy(config), card, units)
+    with quiet():
+        try:
+            type(config).from_dict(changed.to_dict())
+        except Exception:  # each class checks its own entries
+            return False
+    return True
 
 
 def _compare(whole: Any, single: Any, family: Family, card: ModelCard) -> str | None:
@@ -99,21 +117,26 @@ def _with_fewer(network: Any, card: ModelCard, *, units: int, biases: bool = Fal
 
     With ``biases``, all projections of attention have a bias.
     """
-    config = copy.deepcopy(network.config)
     try:
-        if getattr(config, "num_key_value_heads", None) == card.heads:
-            # One key-value head that all query heads share stays.
-            config.num_key_value_heads = units
-        config.num_attention_heads = units * card.group
-        if not getattr(config, "head_dim", None):
-            # Elsewhere it is stated, or means another size (of latent attention, the rotated part of a head).
-            config.head_dim = card.head_size // card.group
+        config = _set_heads(copy.deepcopy(network.config), card, units)
         if biases:
             config.attention_bias = True
         with quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
             return type(network)._from_config(config, attn_implementation="eager")
     except Exception:  # sizes that do not fit each other raise anything
         return None
+
+
+def _set_heads(config: Any, card: ModelCard, units: int) -> Any:
+    """Set the entries of a configuration for ``units`` in every layer; return it."""
+    if getattr(config, "num_key_value_heads", None) == card.heads:
+        # One key-value head that all query heads share stays.
+        config.num_key_value_heads = units
+    config.num_attention_heads = units * card.group
+    if not getattr(config, "head_dim", None):
+        # Elsewhere it is stated, or means another size (of latent attention, the rotated part of a head).
+        config.head_dim = card.head_size // card.group
+    return config
 
 
 def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:

@@ -102,6 +102,16 @@ def test_a_model_whose_head_size_is_derived_is_refused_with_what_it_can_be(kind:
         formats.check_export(STANDARD, card)
 
 
+def test_a_number_of_heads_that_the_class_refuses_is_refused_with_those_that_it_takes(tmp_path: Path) -> None:
+    shape = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 4}
+    card = models.identify(str(zoo.save(tmp_path / "model", "llama", **shape)))
+    # Llama's width of 32 must be a multiple of the number of heads.
+    assert refuse_standard(card, units=4) is None
+    assert "no multiple of 3 heads, which 3 of 8 in every layer are (it takes 1, 2, 4)" in str(
+        refuse_standard(card, units=3)
+    )
+
+
 def test_a_bias_that_a_class_cannot_hold_is_refused_before_anything_is_recovered(tmp_path: Path) -> None:
     card = models.identify(str(zoo.save(tmp_path / "model", "qwen2")))
     mask = HeadMask(np.array([[True, False], [False, True]]))
@@ -114,7 +124,5 @@ def test_a_bias_that_a_class_cannot_hold_is_refused_before_anything_is_recovered
 
 def test_an_uneven_mask_is_refused_with_the_option_that_makes_it_even(tmp_path: Path) -> None:
     card = models.identify(str(zoo.save(tmp_path / "model", "llama")))
-    with pytest.raises(
-        OptionError, match="mask keeps 1 to 2; choose heads with --even, or export the model as compact"
-    ):
+    with pytest.raises(OptionError, match="--even chooses them, and the mask keeps 1 to 2; export it as compact"):
         formats.check_export(STANDARD, card, HeadMask(np.array([[True, True], [False, True]])))
