@@ -8,6 +8,9 @@ import fakes
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from cahp import head_roles
+from cahp.head_roles import HeadRoles, RoleScores
+
 #: The roles of its heads, by flat index; the last head attends to all tokens alike.
 ROLES = ("previous", "first", "induction", "none")
 _TOKENS, _PLACES = len(fakes.SPECIAL) + len(fakes.WORDS), 64
@@ -54,6 +57,24 @@ def save_copying_model(folder: Path) -> Path:
     network.save_pretrained(folder)
     fakes.tokenizer(type_ids=False).save_pretrained(folder)
     return folder
+
+
+def roles_of(*names: str, heads: int | None = None) -> HeadRoles:
+    """The roles of heads, each of which has one role, or "none", in layers of ``heads`` (None: one layer)."""
+    every = [name for name in head_roles.ROLES if name in names]
+    scores = {
+        name: RoleScores(
+            tuple(0.9 * (own == name) for own in names),
+            tuple(0.8 * (own == name) for own in names),
+            tuple(0.95 * (own == name) for own in names),
+            (0.1,) * len(names),
+            16,
+            300,
+        )
+        for name in every
+    }
+    heads = heads or len(names)
+    return HeadRoles(len(names) // heads, heads, 1, scores, {}, (1.0,) * len(names), (1.0,) * len(names))
 
 
 def _set_head(attention, head: int, *, query, key) -> None:

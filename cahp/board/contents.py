@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.colourings import HeadFacts, paint
 from cahp.board.colours import COLOURS, STRIPED, contrast, tints
 from cahp.costs import CacheShape
+from cahp.head_roles import HeadRoles
 from cahp.head_statistics import name_clusters
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
@@ -31,16 +33,19 @@ _FILES = ("elements.js", "figures.js", "heads.js", "curves.js", "board.js")
 
 @dataclass(frozen=True)
 class Event:
-    """A person's action: the slider was released at ``budget``, or ``head`` was toggled or asked about."""
+    """A person's action: the slider was released at ``budget``, ``head`` was toggled or asked about, or ``name`` was
+    chosen as the colouring."""
 
-    kind: Literal["budget", "toggle", "ask"]
+    kind: Literal["budget", "toggle", "ask", "colour"]
     budget: int = 0
     head: int = 0
+    name: str = ""
 
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Event:
         """Read an event of the board's script."""
-        return cls(message["kind"], budget=int(message.get("budget", 0)), head=int(message.get("head", 0)))
+        numbers = {name: int(message.get(name, 0)) for name in ("budget", "head")}
+        return cls(message["kind"], **numbers, name=str(message.get("name", "")))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +83,8 @@ def contents(
     alone: bool = False,
     chance: float | None = None,
     cache: CacheShape | None = None,
+    roles: HeadRoles | None = None,
+    offered: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
 
@@ -93,6 +100,8 @@ def contents(
             budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
         chance: The share of the most frequent class of the evaluation texts.
         cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
+        roles: The roles of the heads (None: not measured).
+        offered: Names of the colourings that the host measures when they are asked for.
     """
     rows, full, mask = table.rows(), table.full, shown.mask
     row = next((row for row in rows if row.budget == mask.count), None)
@@ -125,6 +134,7 @@ def contents(
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
         "names": name_clusters(labels, clusters.families),
+        "colourings": paint(HeadFacts(mask, roles), offered=offered),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
             {

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from clusters import in_a_row, outcomes, speed
 from clusters import on_a_line as two_numbers
+from copying import roles_of
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.board import Shown, contents, script, style
@@ -362,6 +363,33 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
     cells.nth(2).focus()
     page.keyboard.press("Escape")
     expect(card).to_be_hidden()
+
+
+def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_measured(
+    bare: Callable[..., Page],
+) -> None:
+    page = bare(data_of(on_a_line(), 3, offered=["roles"]))
+    cells, chosen = page.get_by_role("gridcell"), page.get_by_role("group", name="Colour")
+    letters = cells.all_inner_texts()
+    chosen.get_by_role("button", name="roles").click()
+    assert page.evaluate("told") == [{"kind": "colour", "name": "roles"}]
+    # Until they are measured it shows the clusters.
+    assert cells.all_inner_texts() == letters
+    names = ("first", "first", "induction", "none", "none", "first")
+    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, roles=roles_of(*names, heads=3)))
+    assert cells.all_inner_texts() == ["1st", "1st", "ind", "", "", "1st"]
+    expect(page.locator(".legend")).to_contain_text("induction head (1)")
+    expect(page.locator(".legend")).to_contain_text("first token head (3)")
+    expect(cells.nth(2)).to_have_attribute("aria-label", re.compile("induction head$"))
+    cells.nth(0).hover()
+    assert [index for index, cell in enumerate(cells.all()) if "lit" in (cell.get_attribute("class") or "")] == [
+        0,
+        1,
+        5,
+    ]
+    chosen.get_by_role("button", name="clusters").click()
+    assert cells.all_inner_texts() == letters
+    assert len(page.evaluate("told")) == 1
 
 
 def test_letters_stay_at_twenty_four_layers_and_sixteen_families_look_different(bare: Callable[..., Page]) -> None:

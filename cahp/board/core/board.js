@@ -5,8 +5,9 @@
 //   board.unmount();
 //
 // `tell` receives the events {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a pressed head and
-// {kind: "ask", head} of a head whose replacement is asked for; the host then measures and updates. Without `tell`
-// nothing is measured: the board shows the released budget by itself, and a pressed head shows its replacement head.
+// {kind: "ask", head} of a head whose replacement is asked for, and {kind: "colour", name} of a colouring that is not
+// measured yet; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
+// budget by itself, and a pressed head shows its replacement head.
 // The host sets colours with the variables at the top of board.css.
 
 import { choose, make } from "./elements.js";
@@ -43,7 +44,8 @@ class Board {
   }
 
   update(data) {
-    const shape = `${data.layers}x${data.heads}:${data.budgets.length}:${data.still}`;
+    const offered = data.colourings.map(({ name }) => name);
+    const shape = `${data.layers}x${data.heads}:${data.budgets.length}:${data.still}:${offered}`;
     const before = this.data;
     this.data = this.given = data;
     this.kept = before?.kept === data.kept ? this.kept : data.kept.map(unpacked);
@@ -57,7 +59,8 @@ class Board {
   // Show the current mask, unless the slider is being dragged.
   settle() {
     const { current } = this.data;
-    this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned));
+    const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
+    this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), colouring?.groups ? colouring : undefined);
     this.curves?.draw(this.data);
     if (this.dragging) return;
     if (this.slider) this.slider.value = current.budget;
@@ -71,6 +74,7 @@ class Board {
     this.slider = this.curves = this.again = null;
     const top = make("div", "top", this.root);
     const left = make("div", "left", top);
+    if (!still) this.choices(left);
     const does = this.tell ? "removes or restores a head" : "shows the replacement head";
     this.heads = new Heads(left, this.data, still ? "" : `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
     this.figures = make("div", "figures", top);
@@ -84,6 +88,18 @@ class Board {
       this.curves = new Curves(this.root);
     }
     this.fit();
+  }
+
+  // A switch of what colours and letters say. What is not measured yet is asked of the host.
+  choices(parent) {
+    const { colourings } = this.data;
+    if (!colourings.length) return;
+    const choices = [["clusters", ""], ...colourings.map(({ name, label }) => [label, name])];
+    choose(parent, "Colour", choices, (name) => {
+      this.colouring = name;
+      if (this.data.colourings.some((row) => row.name === name && !row.groups)) this.tell({ kind: "colour", name });
+      this.settle();
+    })(this.colouring ?? "");
   }
 
   dial(budgets) {

@@ -9,6 +9,8 @@ const PRUNED = 0, KEPT = 1, BACK = 2, UNKNOWN = 3;
 const WORDS = ["pruned", "kept", "kept so that every layer has a head"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
 const LETTERED = 17; // px: letters in smaller cells are not readable
+const WORDED = 30; // px: room for a sign of more than two letters
+const CLUSTERS = "Same letter: same cluster. Same colour: same family at every budget. Hover to highlight a cluster";
 const CARD = 230; // px: the width in board.css
 
 export class Heads {
@@ -41,11 +43,11 @@ export class Heads {
       const cell = event.target.closest(".cell");
       if (cell) this.press(Number(cell.dataset.head), event.shiftKey);
     };
-    this.grid.onkeydown = (event) => this.key(event);
+    this.grid.onkeydown = (event) => this.pressKey(event);
     this.grid.onmouseover = this.grid.onfocusin = (event) => {
       const cell = event.target.closest(".cell");
       if (cell) this.pointed = Number(cell.dataset.head);
-      this.light(cell ? this.labels?.[this.pointed] : undefined);
+      this.light(cell ? this.groups?.[this.pointed] : undefined);
       this.say();
     };
     this.grid.onmouseleave = this.grid.onfocusout = () => {
@@ -53,7 +55,7 @@ export class Heads {
       this.say();
     };
     this.said = make("p", "say", parent, "");
-    this.versus = legend(make("p", "legend", parent));
+    [this.key, this.versus] = legend(make("p", "legend", parent));
   }
 
   layer(layer, layers) {
@@ -76,7 +78,7 @@ export class Heads {
     this.grid.classList.toggle("small", cell < 20);
     // A touch target needs 24 px: narrow cells get the room between them.
     this.grid.classList.toggle("tight", cell < 28);
-    this.lettered = cell >= LETTERED;
+    this.size = cell;
     if (this.labels) this.letter();
   }
 
@@ -92,7 +94,7 @@ export class Heads {
     this.cells[head].tabIndex = 0;
   }
 
-  key(event) {
+  pressKey(event) {
     const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.heads, ArrowDown: this.heads };
     if (event.key in moves) {
       const next = this.focus + moves[event.key];
@@ -109,10 +111,15 @@ export class Heads {
     }
   }
 
-  // Draw colours and names of the clusters. They change on release, not while dragging, so that nothing flickers.
-  // `pinned` are the bits of another mask, A; heads that only one of the two keeps are marked.
-  paint({ labels, tints, colours, inks, names, selected, still, striped, asked }, pinned) {
+  // Draw colours and names of the clusters, or another `colouring`. They change on release, not while dragging, so that
+  // nothing flickers. `pinned` are the bits of another mask, A; heads that only one of the two keeps are marked.
+  paint({ labels, names, selected, still, striped, asked, ...clusters }, pinned, colouring) {
     Object.assign(this, { labels, names, selected, asked, pinned });
+    this.groups = colouring?.groups ?? labels;
+    this.signs = colouring?.signs ?? names;
+    this.words = colouring?.words ?? names.map((name) => `cluster ${name}`);
+    const { tints, colours, inks } = { ...clusters, ...colouring };
+    this.explain(colouring, colours);
     this.versus.hidden = !pinned;
     this.striped = (head) => tints[head] >= striped;
     this.cells.forEach((cell, head) => {
@@ -128,7 +135,23 @@ export class Heads {
   }
 
   letter() {
-    this.cells.forEach((cell, head) => (cell.textContent = this.lettered ? this.names[this.labels[head]] : ""));
+    this.cells.forEach((cell, head) => {
+      const sign = this.signs[this.groups[head]];
+      cell.textContent = this.size >= (sign.length > 2 ? WORDED : LETTERED) ? sign : "";
+    });
+  }
+
+  // Tell what the colours mean: a spot and the number of heads of each group, unless the groups are clusters.
+  explain(colouring, colours) {
+    this.key.replaceChildren();
+    if (!colouring) return this.key.append(CLUSTERS);
+    colouring.words.forEach((words, group) => {
+      const head = this.groups.indexOf(group);
+      if (head < 0) return;
+      make("span", "mark kept", this.key).style.background = colours[colouring.tints[head]];
+      this.key.append(`${words} (${this.groups.filter((other) => other === group).length}) `);
+    });
+    this.key.append(colouring.legend);
   }
 
   // Highlight the cells of a cluster and dim the others; undefined: none.
@@ -136,7 +159,7 @@ export class Heads {
     if (this.lit === label) return;
     this.lit = label;
     this.grid.classList.toggle("lighting", label !== undefined);
-    this.cells.forEach((cell, head) => cell.classList.toggle("lit", label !== undefined && this.labels[head] === label));
+    this.cells.forEach((cell, head) => cell.classList.toggle("lit", label !== undefined && this.groups[head] === label));
   }
 
   // Show which heads are kept; only cells that change are touched.
@@ -153,11 +176,11 @@ export class Heads {
       if (only) cell.classList.add(`only-${only}`);
       if (this.striped(head)) cell.classList.add("striped");
       if (head === this.selected) cell.classList.add("selected");
-      else if (this.selected != null && this.labels[head] === this.labels[this.selected]) cell.classList.add("member");
-      if (this.lit !== undefined && this.labels[head] === this.lit) cell.classList.add("lit");
+      else if (this.selected != null && this.groups[head] === this.groups[this.selected]) cell.classList.add("member");
+      if (this.lit !== undefined && this.groups[head] === this.lit) cell.classList.add("lit");
       cell.setAttribute("aria-selected", now === PRUNED ? "false" : "true");
       const alone = only ? `, kept by ${only.toUpperCase()} only` : "";
-      cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, cluster ${this.names[this.labels[head]]}${alone}`);
+      cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, ${this.words[this.groups[head]]}${alone}`);
     }
     this.say();
   }
@@ -243,11 +266,12 @@ function legend(parent) {
   make("span", "mark", parent);
   parent.append("pruned ");
   make("span", "mark kept back", parent);
-  parent.append("kept so that every layer has a head · Same letter: same cluster. Same colour: same family at every budget. Hover to highlight a cluster");
+  parent.append("kept so that every layer has a head · ");
+  const key = make("span", "key", parent);
   const versus = make("span", "versus", parent, " ");
   make("span", "mark only-a", versus);
   versus.append("kept by A only ");
   make("span", "mark only-b", versus);
   versus.append("kept by B only");
-  return versus;
+  return [key, versus];
 }

@@ -14,7 +14,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import FIGURE, TABLE
+from cahp.ui.session.work import FIGURE, ROLES, TABLE
 from cahp.values import CahpError
 from cahp.words import percent, span
 
@@ -76,6 +76,8 @@ def draw(explorer: Explorer) -> None:
         status="" if job is None or job.ended else describe_progress(job),
         chance=float(texts.class_counts.max()) / len(texts) if texts.labelled else None,
         cache=explorer.card.cache,
+        roles=explorer.roles,
+        offered=("roles",),
     )
     if job is not None and job.error:
         problem(job.error)
@@ -152,6 +154,8 @@ def _handle(explorer: Explorer, event: Event) -> None:
     try:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
+        elif event.kind == "colour":
+            explorer.work.start(ROLES, explorer.bench)
         else:
             explorer.selected = event.head
             if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 from cahp.board.state import Board, Choices
 from cahp.cards import ModelCard
+from cahp.head_roles import HeadRoles
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
@@ -21,7 +23,7 @@ from cahp.studies.versus import Variant
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
-from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, NULL, RUN, SPEED, TABLE, BoardState, Kind, Work
+from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, NULL, ROLES, RUN, SPEED, TABLE, BoardState, Kind, Work
 from cahp.values import HeadMask
 
 T = TypeVar("T")
@@ -162,6 +164,14 @@ class Explorer:
     def swept(self) -> str:
         """The recovery of the table that a run fills: a table of distilled models has a few rows only."""
         return self.recover if RECOVERIES[self.recover].swept else NONE.name
+
+    @property
+    def roles(self) -> HeadRoles | None:
+        """The roles of the model's heads, measured in this session or before (None: not measured)."""
+        if self.results.roles is None:
+            job = self.work.job(ROLES, self.bench)
+            self.results.roles = stored_roles(self.bench.resources) if job is None else job.result
+        return self.results.roles
 
     # Work on the board ---------------------------------------------------------------------------------------
 

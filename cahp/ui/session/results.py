@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cahp import bundled, models
 from cahp.bundled import Bundle
 from cahp.costs import Costs
+from cahp.head_roles import HeadRoles
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
@@ -54,6 +55,8 @@ class Results:
         #: The silhouette curves of unstructured data (None: not computed).
         self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"]) if "mss_null" in self.arrays else None
         self.bundled = bundle is not None
+        #: The roles of the model's heads (None: not measured).
+        self.roles: HeadRoles | None = None
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from cahp.api.preflight import estimate_seconds
 from cahp.costs import Costs
+from cahp.head_roles import HeadRoles
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
@@ -21,6 +22,7 @@ from cahp.run.knee_null import NullCurves
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled, measure_steps
+from cahp.run.roles import find_roles
 from cahp.run.test_split_log import TestSplitLog
 from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.studies.head_clusters import HeadClusters
@@ -194,6 +196,10 @@ CLUSTERS: Kind[Bench, HeadClusters] = Kind(
 #: Cluster unstructured data, to see what the silhouette curve shows.
 NULL: Kind[Bench, NullCurves | None] = Kind(
     lambda bench, _: bench.evidence.null_curves, lambda bench: f"null-{bench.calibration.sha256}", awaited=False
+)
+#: Measure the roles of the heads.
+ROLES: Kind[Bench, HeadRoles] = Kind(
+    lambda bench, _: find_roles(bench.resources), lambda bench: f"roles-{bench.card.sha256}"
 )
 #: Load the model and compute the full model's predictions before they are needed.
 WARM: Kind[Bench, None] = Kind(

@@ -1,0 +1,92 @@
+"""The colourings of a board: one table of what the colour and the letters of a head say.
+
+A new colouring is one row of ``COLOURINGS`` and its function. The board shows those that have what they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.board.colours import COLOURS, contrast
+from cahp.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
+from cahp.values import HeadMask
+
+#: The index in ``COLOURS`` of each role; heads without one are neutral.
+_ROLE_TINTS = {"retrieval": 5, "induction": 1, "duplicate": 3, "previous": 0, "current": 4, "first": 2, NO_ROLE: 8}
+
+
+@dataclass(frozen=True, eq=False)
+class HeadFacts:
+    """What colourings may show: the mask on the board, and what is known of the heads (None: not measured)."""
+
+    mask: HeadMask
+    roles: HeadRoles | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """The colours of heads: the group ``groups (N,)`` of each, its index ``tints (N,)`` in ``colours``, and words.
+
+    ``signs`` are the few letters on a head of each group, ``words`` their names in sentences, and ``legend`` tells what
+    the colours mean.
+    """
+
+    groups: NDArray[np.int64]
+    tints: NDArray[np.int64]
+    signs: tuple[str, ...]
+    words: tuple[str, ...]
+    legend: str
+    colours: tuple[str, ...] = COLOURS
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the fields as the board's script takes them."""
+        inks = [contrast(colour) for colour in self.colours]
+        return {**vars(self), "groups": self.groups.tolist(), "tints": self.tints.tolist(), "inks": inks}
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """A colouring: its ``label`` on the switch, and its function (None: it has not what it needs)."""
+
+    name: str
+    label: str
+    paint: Callable[[HeadFacts], Painted | None]
+
+
+def _paint_roles(facts: HeadFacts) -> Painted | None:
+    if facts.roles is None:
+        return None
+    names = list(NOUNS)
+    groups = np.array([names.index(name) for name in facts.roles.names], dtype=np.int64)
+    return Painted(
+        groups,
+        np.array([_ROLE_TINTS[names[group]] for group in groups], dtype=np.int64),
+        tuple("" if name == NO_ROLE else ROLES[name].short for name in names),
+        tuple("no role" if name == NO_ROLE else f"{NOUNS[name]} head" for name in names),
+        "A head has the role of what gets a large share of its attention, beyond chance",
+    )
+
+
+#: All colourings but the first of every board, that of clusters.
+COLOURINGS: Mapping[str, Colouring] = {row.name: row for row in (Colouring("roles", "roles", _paint_roles),)}
+
+
+def paint(facts: HeadFacts, *, offered: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Return the colourings of heads for the board's script.
+
+    Those that lack what they need are left out, or have null as ``groups`` if they are ``offered``: the host measures
+    them when a person asks for them.
+    """
+    entries = []
+    for row in COLOURINGS.values():
+        painted = row.paint(facts)
+        if painted is not None:
+            entries.append({"name": row.name, "label": row.label, **painted.as_data()})
+        elif row.name in offered:
+            entries.append({"name": row.name, "label": row.label, "groups": None})
+    return entries
