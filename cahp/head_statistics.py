@@ -60,15 +60,16 @@ class Signatures:
 class Moments:
     """Second moments of each layer's context vectors, and of what the predictions depend on them.
 
-    ``contexts (L, D, D)`` float32 is the mean of ``x x'`` over tokens, with ``x (D,)`` the context vectors of a layer's
-    ``heads`` side by side, which its output projection reads. ``gradients (L, D, D)`` is the mean of ``u u'``, with
-    ``u`` the gradient by ``x`` of a number whose square is the Fisher information of the predictions. With ``M`` the
-    Fisher metric at the layer's attention output and ``W`` the output projection, ``gradients`` is ``W' M W``.
+    ``contexts (L, D, D)`` float32 is the mean of ``x x'`` over so many ``tokens``, with ``x (D,)`` the context vectors
+    of a layer's ``heads`` side by side, which its output projection reads. ``gradients (L, D, D)`` is the mean of
+    ``u u'``, with ``u`` the gradient by ``x`` of a number whose square is the Fisher information of the predictions.
+    With ``M`` the Fisher metric at the attention output and ``W`` the output projection, ``gradients`` is ``W' M W``.
     """
 
     contexts: NDArray[np.float32]
     gradients: NDArray[np.float32]
     heads: int
+    tokens: int
 
     def __post_init__(self) -> None:
         shape = self.contexts.shape

@@ -79,6 +79,7 @@ class Options(ModelOptions, total=False):
     projection: Projection
     salience: Salience
     representative: Representative
+    select_time: str | float | None
     recover: str
 
 

@@ -21,6 +21,7 @@ from cahp.goals import ReachedGoal
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.continuation import Continuation
+from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
@@ -161,7 +162,7 @@ class RunDocument:
     the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget,
     and ``protocol`` how a language model was measured; ``continuation`` is the text that it writes. Causal language
     models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``, the share of
-    attention in their weights.
+    attention in their weights. ``search`` tells how ``--select-time`` improved the kept heads (None: it was not given).
     """
 
     model: ModelRecord
@@ -197,6 +198,7 @@ class RunDocument:
     speed: GenerationSpeed | None = None
     attention_weights: float | None = None
     continuation: Continuation | None = None
+    search: HeadSearch | None = None
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property

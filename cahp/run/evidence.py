@@ -161,8 +161,12 @@ class HeadEvidence:
     @cached_property
     def moments(self) -> Moments:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
-        name, heads = key("moments", 1, self.card.sha256, self._texts.sha256, self.seed), self.card.heads
-        found = self._resources.found("moments", name, lambda entry: Moments(**entry.arrays, heads=heads))
+        name, heads = key("moments", 2, self.card.sha256, self._texts.sha256, self.seed), self.card.heads
+        found = self._resources.found(
+            "moments",
+            name,
+            lambda entry: Moments(entry.arrays["contexts"], entry.arrays["gradients"], heads, **entry.meta),
+        )
         if found is not None:
             return found
         from cahp.stages.moments import collect_moments
@@ -170,7 +174,7 @@ class HeadEvidence:
         model = self.model
         with self._resources.timed("moments"):
             made = collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
-        self._resources.keep(name, {"contexts": made.contexts, "gradients": made.gradients})
+        self._resources.keep(name, {"contexts": made.contexts, "gradients": made.gradients}, {"tokens": made.tokens})
         return made
 
     @cached_property

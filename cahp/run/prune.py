@@ -34,6 +34,7 @@ from cahp.run.document import (
 )
 from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
+from cahp.run.head_search import improve_heads
 from cahp.run.measurements import Measurements, timed_on
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
@@ -146,7 +147,9 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     if recovery.solves and not recovery.trains and bench.card.no_refit:
         raise OptionError(f"{bench.card.no_refit}; use --recover distill, finetune or none")
     goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
-    selection = choose(bench, None if goal is None else goal.heads)
+    selection, searched = choose(bench, None if goal is None else goal.heads), None
+    if settings.select_time is not None:
+        selection, searched = improve_heads(bench, selection)
     mask = selection.mask
     can_cut = bench.measurements.can_cut(mask)
     if not can_cut and recovery is not NONE:
@@ -191,6 +194,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         knee_null=null,
         goal=goal,
         continuation=written,
+        search=searched,
         timings=timings,
         cached=tuple(bench.resources.cached),
     )

@@ -123,6 +123,11 @@ class Settings:
     representative: Representative = option(
         "salience", "Head kept of each cluster: salience (the paper's) or medoid.", link="choice"
     )
+    select_time: str | None = option(
+        None,
+        "Time limit for improving the kept heads by swaps that help after a quick refit: 90s, 2m, 1h.",
+        unit="duration",
+    )
     recover: str = option(
         "none",
         "Recovery: none, mean (mean ablation), refit (seconds: on a third of the calibration texts, at least 512), "

@@ -40,6 +40,7 @@ STAGES = (
     Stage("distill", "Distilling", "distilling"),
     Stage("moments", "Measuring the Fisher metric", "measuring the Fisher metric"),
     Stage("scores", "Scoring the heads", "scoring the heads"),
+    Stage("search", "Improving the kept heads", "improving the kept heads"),
     Stage("training gates", "Training gates", "training gates"),
     Stage("fit", "Training", "training"),
     Stage("compare", "Comparing", "comparing"),

@@ -46,4 +46,4 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
                 chosen = rows.reshape(*real.shape, width)[real].float()
                 total.addmm_(chosen.T, chosen)
     first, second = (parallel.total((total / tokens).cpu().numpy()) for total in (contexts, gradients))
-    return Moments(first, second, model.heads)
+    return Moments(first, second, model.heads, tokens)

@@ -11,16 +11,20 @@ compare, and heads across layers are ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
 
 from cahp.head_statistics import Moments
-from cahp.values import Floats
+from cahp.values import Bools, Floats, HeadMask
 
 #: Added to the diagonal of ``H``, relative to its mean: as a refit's.
 RIDGE = 0.1
+#: Sets of kept heads whose shares are kept in memory.
+_MOST_ROWS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +100,80 @@ def eliminate_replaced(moments: Moments, *, ridge: float = RIDGE) -> Elimination
             metric = metric[np.ix_(~gone, ~gone)] - across - across.T + moved.T @ weights[place] @ moved
             inverse = inverse[np.ix_(~gone, ~gone)] - inverse[np.ix_(~gone, gone)] @ moved
     return Elimination(order, costs)
+
+
+@dataclass(frozen=True, eq=False)
+class Replaceability:
+    """How far the other kept heads of its layer can replace a head: the share of its effect that they reproduce.
+
+    Of head ``p`` it is ``1 - tr(G_pp (H_pp - H_pS H_SS^-1 H_Sp)) / tr(G_pp H_pp)``, with ``S`` the other kept heads.
+    A layer is computed once for each set of its kept heads, so a changed mask costs only its changed layers.
+    """
+
+    moments: Moments
+    ridge: float = RIDGE
+    _rows: dict[tuple[int, bytes], NDArray[np.float64]] = field(default_factory=dict, init=False)
+
+    def shares(self, mask: HeadMask) -> NDArray[np.float64]:
+        """The share ``(L, H)`` of each head, in 0..1; NaN for a head without any effect."""
+        effects, lost = self._rows_of(mask)
+        some = effects > 0
+        return np.where(some, np.clip(1 - lost / np.where(some, effects, 1.0), 0.0, 1.0), np.nan)
+
+    def losses(self, mask: HeadMask) -> NDArray[np.float64]:
+        """What of the effect ``(L, H)`` of each head the other kept heads cannot reproduce, as the costs of removal."""
+        return np.asarray(self._rows_of(mask)[1])
+
+    def replacing(self, mask: HeadMask, head: int, *, most: int = 2) -> tuple[list[int], float]:
+        """The kept heads that reproduce most of a ``head``, given as a flat index, and the share that they reproduce.
+
+        At most so many of its layer, ascending, as their numbers in the layer. They are taken one by one, each the one
+        that raises the share most.
+        """
+        layer, place = divmod(head, mask.heads)
+        others = [int(other) for other in np.flatnonzero(mask.keep[layer]) if other != place]
+        chosen, best = list[int](), 0.0
+        while others and len(chosen) < most:
+            keeps = [np.isin(np.arange(mask.heads), [*chosen, other]) for other in others]
+            effects, lost = np.array([self._row(layer, keep)[:, place] for keep in keeps]).T
+            nearest = int(lost.argmin())
+            chosen.append(others.pop(nearest))
+            best = float(1 - lost[nearest] / effects[nearest]) if effects[nearest] > 0 else 0.0
+        return sorted(chosen), best
+
+    def _rows_of(self, mask: HeadMask) -> NDArray[np.float64]:
+        """Effects and losses, ``(2, L, H)``."""
+        return np.stack([self._row(layer, keep) for layer, keep in enumerate(mask.keep)], axis=1)
+
+    def _row(self, layer: int, keep: Bools) -> NDArray[np.float64]:
+        key = layer, keep.tobytes()
+        if key not in self._rows:
+            if len(self._rows) >= _MOST_ROWS:
+                self._rows.clear()
+            gram = _with_ridge(self.moments.contexts[layer], self.ridge)
+            self._rows[key] = _layer_losses(gram, self.moments.gradients[layer], keep)
+        return self._rows[key]
+
+
+def _layer_losses(gram: NDArray[np.float64], gradients: Floats, keep: Bools) -> NDArray[np.float64]:
+    """The effect of each head, and what of it the other kept heads cannot reproduce, ``(2, H)``.
+
+    ``gram`` has its ridge.
+    """
+    size = len(gram) // len(keep)
+    chosen = np.repeat(keep, size)
+    whole, metric = _blocks(gram, size), _blocks(gradients, size)
+    left = whole.copy()
+    if keep.any():
+        factor = cholesky(gram[np.ix_(chosen, chosen)], lower=True)
+        inverse, _ = dpotri(factor, lower=True)
+        # Only the lower half is filled.
+        blocks = np.tril(_blocks(inverse, size))
+        left[keep] = np.linalg.inv(blocks + np.tril(blocks, -1).swapaxes(1, 2))
+        reached = solve_triangular(factor, gram[np.ix_(chosen, ~chosen)], lower=True)
+        reached = reached.reshape(len(reached), -1, size)
+        left[~keep] -= np.einsum("shi,shj->hij", reached, reached, optimize=True)
+    return np.asarray(np.einsum("hij,khij->kh", metric, np.stack([whole, left])))
 
 
 def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> NDArray[np.float64]:

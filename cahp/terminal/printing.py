@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cahp.recoveries import DistillReport, RefitReport
     from cahp.run.continuation import Continuation
     from cahp.run.document import RunDocument
+    from cahp.run.head_search import HeadSearch
     from cahp.run.recovered import RecoveryStep
     from cahp.values import HeadMask
     from cahp.windows import WindowProtocol
@@ -39,6 +40,8 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{method}{_reason(run)}"
     if run.goal is not None:
         yield from _goal_lines(run.goal)
+    if run.search is not None:
+        yield from _search_lines(run.search)
     yield ""
     yield from grid_lines(run.mask, run.rescued)
     if run.knee_null is not None:
@@ -92,6 +95,19 @@ def _goal_lines(goal: ReachedGoal) -> Iterator[str]:
             yield "  The test split confirms it: the limit of its interval reaches the goal, too"
         case False:
             yield "  The test split does not confirm it: the limit of its interval misses the goal"
+
+
+def _search_lines(search: HeadSearch) -> Iterator[str]:
+    """The swaps of a search for better heads, each with its change of KL divergence."""
+    accepted = f"{len(search.swaps)} of {search.tried} swaps accepted in {duration(search.seconds)}"
+    if search.change is None:
+        yield f"  searched  {accepted}"
+        return
+    end = ": the heads at the start stay" if search.kept else ""
+    yield f"  searched  {accepted}; change in KL divergence on other calibration texts {search.change}{end}"
+    for swap in search.swaps:
+        (layer, head), (other, restored) = swap.removed, swap.restored
+        yield f"            layer {layer} head {head} for layer {other} head {restored}: {swap.change}"
 
 
 def _reason(run: RunDocument) -> str:

@@ -10,16 +10,17 @@ from cahp.figures.heads import called
 from cahp.figures.similarity import attention_figure
 from cahp.figures.space import space_figure
 from cahp.run.bench import Bench
+from cahp.stages.replacement import Replaceability
 from cahp.stages.similarity import Attention, attend
 from cahp.ui.frame.page import link
-from cahp.ui.frame.running import measure
+from cahp.ui.frame.running import measure, offer_again, show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain, problem
 from cahp.ui.parts.inputs import load_examples
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import FLIPS, Kind
-from cahp.values import digest
-from cahp.words import capital
+from cahp.ui.session.work import FLIPS, REPLACEABILITY, Kind, pass_seconds
+from cahp.values import HeadMask, digest
+from cahp.words import capital, duration, percent
 
 #: The attention of all heads on an example text.
 ATTENTION: Kind[tuple[Bench, str], Attention] = Kind(
@@ -63,6 +64,7 @@ def draw_space(explorer: Explorer) -> None:
         name="space",
         data=lambda: {
             **places(clusters.layers, clusters.heads),
+            **_replaceable(explorer),
             "x": clusters.embedding[:, 0].tolist(),
             "y": clusters.embedding[:, 1].tolist(),
             "cluster": clusters.names(labels),
@@ -71,6 +73,14 @@ def draw_space(explorer: Explorer) -> None:
         },
         on_pick=lambda head: setattr(explorer, "selected", head),
     )
+
+
+def _replaceable(explorer: Explorer) -> dict[str, list[float]]:
+    """The column of shares that other kept heads can reproduce, if they are measured."""
+    job = explorer.work.job(REPLACEABILITY, explorer.bench)
+    if job is None or job.result is None:
+        return {}
+    return {"reproduced by other kept heads": job.result.shares(explorer.mask).ravel().tolist()}
 
 
 def draw_replacement(explorer: Explorer) -> None:
@@ -101,6 +111,7 @@ def draw_replacement(explorer: Explorer) -> None:
         f"{names[head]} ({others} other head{'s' * (others != 1)}); {nearest}, at a "
         f"distance of {distance:.1f}. The median distance of two heads is {median:.1f}."
     )
+    _draw_replaceability(explorer, head)
     link("similarity", f"More about {name} →", view="head", head=called(head, heads))
     texts = {example["name"]: example["text"] for example in load_examples("single")}
     text = texts[st.selectbox("Sentence", list(texts), key="cover-sentence")]
@@ -125,6 +136,47 @@ def draw_replacement(explorer: Explorer) -> None:
                     "attention": maps[which].ravel().tolist(),
                 },
             )
+
+
+def _draw_replaceability(explorer: Explorer, head: int) -> None:
+    """Tell how much of a head the other kept heads of its layer can reproduce, once that is measured."""
+    bench, job = explorer.bench, explorer.work.job(REPLACEABILITY, explorer.bench)
+    if job is None:
+        if st.button("Measure what kept heads can replace", key="replaceability"):
+            explorer.work.start(REPLACEABILITY, bench)
+            st.rerun()
+        about = duration(pass_seconds(bench, calibration=3, evaluation=0))
+        st.caption(f"Runs the calibration texts forward and backward once (about {about}), without labels.")
+    elif not job.ended:
+        show_in_row(job, key="cancel-replaceability")
+    elif job.result is None:
+        offer_again(
+            job, lambda: explorer.work.start(REPLACEABILITY, bench), key="replaceability-again", stopped="Stopped."
+        )
+    else:
+        st.markdown(describe_replaceability(job.result, explorer.mask, head))
+        st.caption(
+            f"Linear, to second order, on {job.result.moments.tokens:,} calibration tokens; without an interval."
+        )
+
+
+def describe_replaceability(found: Replaceability, mask: HeadMask, head: int) -> str:
+    """Tell what the other kept heads of its layer can reproduce of a head, and which of them reproduce most."""
+    share = float(found.shares(mask).flat[head])
+    layer, place = divmod(head, mask.heads)
+    others = int(mask.keep[layer].sum()) - int(mask.keep[layer, place])
+    if np.isnan(share):
+        return "The head has no effect on the predictions, so nothing has to replace it."
+    if not others:
+        return "No other head of its layer is kept, so none can reproduce what it contributes."
+    chosen, reached = found.replacing(mask, head)
+    named = f"head{'s' * (len(chosen) > 1)} {' and '.join(map(str, chosen))}"
+    if others == len(chosen):
+        return f"**{capital(named)} of this layer can reproduce {percent(share, 0)} of what it contributes.**"
+    return (
+        f"**{capital(named)} of this layer can reproduce {percent(reached, 0)} of what it contributes;** all {others} "
+        f"other kept heads of the layer {percent(share, 0)}."
+    )
 
 
 def draw_flips(explorer: Explorer) -> None:

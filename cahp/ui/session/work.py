@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cahp.api.preflight import estimate_seconds
 from cahp.costs import Costs
@@ -24,6 +24,7 @@ from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.roles import find_roles
 from cahp.run.test_split_log import TestSplitLog
+from cahp.stages.replacement import Replaceability
 from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.versus import Variant, Versus, versus
@@ -134,6 +135,18 @@ def _confirm(board: BoardState, _: Progress) -> tuple[Outcomes, int]:
     return measured, TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
 
 
+#: All sessions share them: those of a language model take a hundred megabytes.
+_replaceability: WeakValueDictionary[str, Replaceability] = WeakValueDictionary()
+
+
+def _measure_replaceability(bench: Bench, _: Progress) -> Replaceability:
+    name = REPLACEABILITY.key(bench)
+    found = _replaceability.get(name)
+    if found is None:
+        found = _replaceability[name] = Replaceability(bench.evidence.moments)
+    return found
+
+
 #: Tokens by texts: every page that offers a run estimates its time again.
 _tokens: WeakKeyDictionary[Texts, float] = WeakKeyDictionary()
 
@@ -200,6 +213,13 @@ NULL: Kind[Bench, NullCurves | None] = Kind(
 #: Measure the roles of the heads.
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources), lambda bench: f"roles-{bench.card.sha256}"
+)
+#: Measure how far kept heads can replace others.
+REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
+    _measure_replaceability,
+    lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
+    Rank.RUN,
+    expected=lambda bench: pass_seconds(bench, calibration=3, evaluation=0),
 )
 #: Load the model and compute the full model's predictions before they are needed.
 WARM: Kind[Bench, None] = Kind(

@@ -58,7 +58,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "representative": st.sampled_from(get_args(Representative)),
     "recover": st.sampled_from(tuple(RECOVERIES)),
     "recover_data": NAMED,
-    "recover_time": st.sampled_from(["90", "30s", "2m", "1.5h"]),
+    **dict.fromkeys(("recover_time", "select_time"), st.sampled_from(["90", "30s", "2m", "1.5h"])),
     "labels": st.booleans(),
     "latency": st.booleans(),
     "precision": st.sampled_from(["auto", "float32", "bfloat16"]),

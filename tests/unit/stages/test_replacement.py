@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cahp.head_statistics import Moments
-from cahp.stages.replacement import Elimination, eliminate_jointly, eliminate_replaced, joint_costs
+from cahp.stages.replacement import (
+    Elimination,
+    Replaceability,
+    eliminate_jointly,
+    eliminate_replaced,
+    joint_costs,
+)
+from cahp.values import HeadMask
 
 HEADS, SIZE, OUT, TOKENS = 4, 3, 7, 60
 Array = NDArray[np.float64]
@@ -31,19 +39,23 @@ class Layer:
             (self.contexts.T @ self.contexts / TOKENS)[None].astype(np.float32),
             (entering.T @ entering / TOKENS)[None].astype(np.float32),
             HEADS,
+            TOKENS,
         )
 
-    def cost(self, removed: tuple[int, ...], *, ridge: float | None) -> float:
-        """``E_t E_g (g' change_t)^2`` without the heads, or with a ridge after the best replacement by the others."""
-        gone = np.isin(np.arange(HEADS * SIZE) // SIZE, removed)
-        design, contexts = self.contexts[:, ~gone], self.contexts
+    def cost(self, removed: tuple[int, ...], *, ridge: float | None, kept: Sequence[int] | None = None) -> float:
+        """``E_t E_g (g' change_t)^2`` without the heads, or with a ridge after the best replacement by ``kept`` ones.
+
+        By default all others are kept.
+        """
+        kept = [head for head in range(HEADS) if head not in removed] if kept is None else kept
+        every, contexts = np.arange(HEADS * SIZE) // SIZE, self.contexts
+        gone, stay = np.isin(every, removed), np.isin(every, kept)
         if ridge is not None:
             scale = np.sqrt(ridge * np.square(contexts).sum() / contexts.shape[1])
             contexts = np.vstack([contexts, scale * np.eye(contexts.shape[1])])
-            design = contexts[:, ~gone]
         lost = contexts[:, gone] @ self.weights[:, gone].T
-        if ridge is not None:
-            lost = lost - design @ np.linalg.lstsq(design, lost, rcond=None)[0]
+        if ridge is not None and stay.any():
+            lost = lost - contexts[:, stay] @ np.linalg.lstsq(contexts[:, stay], lost, rcond=None)[0]
         return float(np.einsum("to,op,tp->", lost, self.metric, lost) / TOKENS)
 
 
@@ -95,7 +107,7 @@ def test_a_copy_of_a_head_costs_nothing_to_remove_and_then_the_other_copy_is_dea
     contexts = random.normal(size=(500, 3))
     contexts[:, 1] = contexts[:, 0]
     gram = (contexts.T @ contexts / 500)[None].astype(np.float32)
-    moments = Moments(gram, np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 0.4]]], dtype=np.float32), heads=3)
+    moments = Moments(gram, np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 0.4]]], dtype=np.float32), heads=3, tokens=500)
     found = eliminate_replaced(moments, ridge=1e-6)
     assert found.order[0].tolist()[:2] == [0, 2]
     # The two write the same, so the head that is left writes twice as much: four times the metric.
@@ -108,6 +120,41 @@ def test_the_cheapest_head_of_all_layers_goes_next_and_a_cheaper_one_behind_it_a
     assert elimination.scores.tolist() == [[3.0, 0.0], [1.0, 2.0]]
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sets(st.integers(0, HEADS - 1)))
+def test_the_share_that_kept_heads_reproduce_is_that_of_least_squares(seed: int, kept: set[int]) -> None:
+    layer, ridge = Layer(seed), 0.05
+    mask = HeadMask(np.isin(np.arange(HEADS), list(kept))[None])
+    found = Replaceability(layer.moments, ridge)
+    (shares,) = found.shares(mask)
+    for head in range(HEADS):
+        others = sorted(kept - {head})
+        whole, lost = (layer.cost((head,), ridge=ridge, kept=some) for some in ([], others))
+        assert shares[head] == pytest.approx(1 - lost / whole, abs=1e-3)
+        pair, share = found.replacing(mask, head, most=HEADS)
+        assert pair == others
+        assert share == pytest.approx(shares[head] if others else 0.0)
+
+
+def test_of_three_kept_heads_the_two_that_reproduce_most_are_named() -> None:
+    random = np.random.default_rng(0)
+    contexts = random.normal(size=(4000, 4))
+    contexts[:, 3] = 3 * contexts[:, 0] + 2 * contexts[:, 2] + contexts[:, 1]
+    gram = (contexts.T @ contexts / 4000)[None].astype(np.float32)
+    moments = Moments(gram, np.eye(4, dtype=np.float32)[None], heads=4, tokens=4000)
+    mask = HeadMask(np.array([[True, True, True, False]]))
+    found = Replaceability(moments, ridge=1e-9)
+    assert found.shares(mask)[0, 3] == pytest.approx(1.0, abs=1e-3)
+    # 9, 1 and 4 of the variance of 14 come from the three.
+    heads, share = found.replacing(mask, 3)
+    assert heads == [0, 2]
+    assert share == pytest.approx(13 / 14, abs=0.02)
+    # It follows the mask: without the most similar head, 5 of 14 are left.
+    fewer = HeadMask(np.array([[False, True, True, False]]))
+    assert found.shares(fewer)[0, 3] == pytest.approx(5 / 14, abs=0.03)
+    assert found.shares(fewer)[0, 1] == pytest.approx(0.0, abs=0.01)
+
+
 def test_a_layer_that_nothing_enters_is_free_and_comes_first() -> None:
     width = HEADS * SIZE
     some = Layer(0).moments
@@ -115,7 +162,9 @@ def test_a_layer_that_nothing_enters_is_free_and_comes_first() -> None:
         np.concatenate([some.contexts, np.zeros((1, width, width), np.float32)]),
         np.concatenate([some.gradients, np.zeros((1, width, width), np.float32)]),
         HEADS,
+        TOKENS,
     )
+    assert np.isnan(Replaceability(moments).shares(HeadMask.full(2, HEADS))[1]).all()
     for found in (eliminate_jointly(joint_costs(moments)), eliminate_replaced(moments)):
         assert found.costs[1].tolist() == [0.0] * HEADS
         assert sorted(found.scores[1].tolist()) == list(range(HEADS))

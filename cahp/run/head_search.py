@@ -1,0 +1,172 @@
+"""Improve a choice of heads by swaps that lower the KL divergence after a quick refit, on calibration texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp import processes as parallel
+from cahp.outcomes import estimate_mean
+from cahp.run.bench import Bench
+from cahp.run.options import parse_duration
+from cahp.stages.replacement import Replaceability
+from cahp.stages.selection import layer_minimum
+from cahp.store import key
+from cahp.values import Estimate, Floats, HeadMask, OptionError, Selection, Texts
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+STAGE = "search"
+#: Texts for a quick refit, for comparing its result, and for confirming all swaps together; at most a third each.
+_REFITTED, _COMPARED = 256, 512
+#: Of windows of a language model, each of which has the tokens of many texts.
+_WINDOWS = 16
+
+
+@dataclass(frozen=True)
+class Swap:
+    """A swap of two heads ``(layer, head)``, and its change of KL divergence (below 0: better)."""
+
+    removed: tuple[int, int]
+    restored: tuple[int, int]
+    change: Estimate
+
+
+@dataclass(frozen=True)
+class HeadSearch:
+    """A search for better heads: its ``seconds``, the number of swaps ``tried``, and the accepted ``swaps``.
+
+    ``change`` is that of the KL divergence by all swaps together, on calibration texts that chose none of them (None:
+    no swap was accepted). Unless it is below 0, the heads at the start were ``kept`` instead.
+    """
+
+    seconds: float
+    tried: int
+    swaps: tuple[Swap, ...]
+    change: Estimate | None
+    kept: bool
+
+
+def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSearch]:
+    """Swap kept and removed heads while that lowers the KL divergence, within ``--select-time``.
+
+    Swaps are tried from the one that promises most: to remove the head that others replace best, and to restore the one
+    that they replace worst (``Replaceability.losses``). A swap is accepted if the paired interval of its change lies
+    below 0. Trials are stored with their seconds, which count: an interrupted search goes on, and a finished one
+    is repeated at once. Evaluation texts are never used.
+
+    Raises:
+        OptionError: If there are several processes, or too few calibration texts.
+    """
+    if parallel.world() > 1:
+        raise OptionError("--select-time works in one process; start it without accelerate")
+    settings, resources = bench.settings, bench.resources
+    trials, limit = _Trials(bench), parse_duration(settings.select_time or "0s", "--select-time")
+    start = mask = selection.mask
+    replaceability, swaps, tried, seconds = Replaceability(bench.evidence.moments), list[Swap](), {start.sha256}, 0.0
+    best, spent = trials.divergences(start)
+    seconds += spent
+    # Every mask keeps as many heads.
+    least = layer_minimum(start.count, start.layers, min_per_layer=settings.min_per_layer, even=settings.even)
+    waiting = propose_swaps(replaceability.losses(mask), mask, least)
+    # As long as another trial fits into the time that is left.
+    while seconds + spent <= limit and (proposal := next(waiting, None)) is not None:
+        resources.progress(STAGE, min(int(seconds), int(limit)), int(limit) + 1)
+        removed, restored = proposal
+        candidate = swap(mask, removed, restored)
+        if candidate.sha256 in tried or not bench.measurements.can_cut(candidate):
+            continue
+        tried.add(candidate.sha256)
+        found, spent = trials.divergences(candidate)
+        seconds += spent
+        change = trials.compare(found, best)
+        if change.ci95 is not None and change.high < 0:
+            swaps.append(Swap(divmod(removed, mask.heads), divmod(restored, mask.heads), change))
+            mask, best = candidate, found
+            waiting = propose_swaps(replaceability.losses(mask), mask, least)
+    resources.progress(STAGE, 1, 1)
+    together = trials.confirm(mask, start) if swaps else None
+    kept = together is None or not together.value < 0
+    final = start if kept else mask
+    chosen = set(final.flat)
+    improved = replace(
+        selection,
+        mask=final,
+        rescued=tuple(head for head in selection.rescued if head in chosen),
+        filled=tuple(head for head in selection.filled if head in chosen),
+    )
+    return improved, HeadSearch(round(seconds, 1), len(tried) - 1, tuple(swaps), together, kept)
+
+
+def swap(mask: HeadMask, removed: int, restored: int) -> HeadMask:
+    """The mask without one head and with another, both as flat indices."""
+    keep = mask.keep.copy()
+    keep.flat[removed], keep.flat[restored] = False, True
+    return HeadMask(keep)
+
+
+def propose_swaps(losses: Floats, mask: HeadMask, least: int) -> Iterator[tuple[int, int]]:
+    """All swaps ``(removed, restored)``, as flat indices, that leave each layer its ``least`` number of heads.
+
+    The one that promises most is first: by the ``losses (L, H)`` of the head that it removes and of that it restores.
+    """
+    counts, flat = mask.keep.sum(axis=1), losses.ravel()
+    kept, gone = (np.flatnonzero(which.ravel()) for which in (mask.keep, ~mask.keep))
+    promised = flat[kept][:, None] - flat[gone]
+    for place in np.argsort(promised, axis=None, kind="stable"):
+        removed, restored = int(kept[place // len(gone)]), int(gone[place % len(gone)])
+        if removed // mask.heads == restored // mask.heads or counts[removed // mask.heads] > least:
+            yield removed, restored
+
+
+class _Trials:
+    """The KL divergence of masks after a quick refit, on calibration texts; each is stored."""
+
+    def __init__(self, bench: Bench) -> None:
+        texts = bench.calibration
+        refitted, compared = (_WINDOWS, _WINDOWS) if texts.in_windows else (_REFITTED, _COMPARED)
+        third = len(texts) // 3
+        if third < 2:
+            raise OptionError("--select-time needs at least 6 calibration texts; raise --limit (or --tokens)")
+        order = np.random.default_rng(bench.settings.seed).permutation(len(texts))
+        self._refitted = texts.take(np.sort(order[: min(refitted, third)]))
+        self._compared = texts.take(np.sort(order[third : third + min(compared, third)]))
+        self._confirming = texts.take(np.sort(order[2 * third : 2 * third + min(compared, third)]))
+        self._bench, self._seed = bench, bench.settings.seed
+
+    def divergences(self, mask: HeadMask, texts: Texts | None = None) -> tuple[NDArray[np.float64], float]:
+        """The divergence of each text, or token, after the refit, and the seconds that this took when it was done."""
+        texts = self._compared if texts is None else texts
+        resources = self._bench.resources
+        name = key("trial", 1, resources.card.sha256, self._refitted.sha256, texts.sha256, mask.sha256)
+        stored = resources.store.read(name, lambda entry: (entry.arrays["kl"], float(entry.meta["seconds"])))
+        if stored is not None:
+            return stored
+        # Loading the model and running it on the texts happens once, and not in each trial.
+        model, full = self._bench.model, self._bench.measurements.evaluate(texts)
+        start = resources.clock()
+        found = self._bench.measurements.evaluate_model(self._recover(model, mask), texts).divergences(full)
+        seconds = resources.clock() - start
+        resources.keep(name, {"kl": found}, {"seconds": seconds})
+        return found, seconds
+
+    def _recover(self, model: HeadModel, mask: HeadMask) -> HeadModel:
+        from cahp.models.surgery import cut
+        from cahp.stages.recovery import solve
+
+        return cut(model, mask) if model.card.no_refit else solve(model, mask, self._refitted.inputs)
+
+    def compare(self, found: NDArray[np.float64], before: NDArray[np.float64], texts: Texts | None = None) -> Estimate:
+        """The mean change of the divergence, with its paired interval."""
+        full = self._bench.measurements.evaluate(self._compared if texts is None else texts)
+        return estimate_mean(found - before, self._seed, units=full.units)
+
+    def confirm(self, mask: HeadMask, start: HeadMask) -> Estimate:
+        """The mean change from ``start`` on texts that chose no swap."""
+        found, before = (self.divergences(one, self._confirming)[0] for one in (mask, start))
+        return self.compare(found, before, self._confirming)
