@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.colours import COLOURS, contrast
+from cahp.board.colours import COLOURS, NEUTRAL, contrast
 from cahp.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
-from cahp.values import HeadMask
+from cahp.values import Floats, HeadMask
 
 #: The index in ``COLOURS`` of each role; heads without one are neutral.
 _ROLE_TINTS = {"retrieval": 5, "induction": 1, "duplicate": 3, "previous": 0, "current": 4, "first": 2, NO_ROLE: 8}
@@ -26,6 +26,8 @@ class HeadFacts:
 
     mask: HeadMask
     roles: HeadRoles | None = None
+    #: The share ``(L, H)`` of each head that the other kept heads of its layer can reproduce; NaN without any effect.
+    shares: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +74,36 @@ def _paint_roles(facts: HeadFacts) -> Painted | None:
     )
 
 
+#: From what no kept head can reproduce to what they reproduce almost wholly, evenly spaced to the eye and without red
+#: against green; at last the colour of heads without effect.
+_SHARE_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#FDE725", NEUTRAL)
+
+
+def _paint_shares(facts: HeadFacts) -> Painted | None:
+    if facts.shares is None:
+        return None
+    bands = len(_SHARE_COLOURS) - 1
+    shares = facts.shares.ravel()
+    groups = np.where(np.isnan(shares), bands, np.minimum(np.nan_to_num(shares) * bands, bands - 1)).astype(np.int64)
+    lows = [100 * band // bands for band in range(bands)]
+    return Painted(
+        groups,
+        groups,
+        (*map(str, lows), ""),
+        (*(f"{low} to {low + 100 // bands} % replaceable" for low in lows), "without effect"),
+        "The share of a head's contribution to the predictions that the other kept heads of its layer can reproduce",
+        _SHARE_COLOURS,
+    )
+
+
 #: All colourings but the first of every board, that of clusters.
-COLOURINGS: Mapping[str, Colouring] = {row.name: row for row in (Colouring("roles", "roles", _paint_roles),)}
+COLOURINGS: Mapping[str, Colouring] = {
+    row.name: row
+    for row in (
+        Colouring("roles", "roles", _paint_roles),
+        Colouring("replaceability", "replaceability", _paint_shares),
+    )
+}
 
 
 def paint(facts: HeadFacts, *, offered: Collection[str] = ()) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.studies.budget_sweep import BudgetTable, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import HeadMask, Ints
+from cahp.values import Floats, HeadMask, Ints
 
 #: Up to so many heads, replacement heads are part of every update; beyond, they are computed when one is asked for.
 _ALWAYS = 512
@@ -84,6 +84,7 @@ def contents(
     chance: float | None = None,
     cache: CacheShape | None = None,
     roles: HeadRoles | None = None,
+    shares: Floats | None = None,
     offered: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
@@ -101,6 +102,7 @@ def contents(
         chance: The share of the most frequent class of the evaluation texts.
         cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
         roles: The roles of the heads (None: not measured).
+        shares: The share ``(L, H)`` of each head that other kept heads can reproduce (None: not measured).
         offered: Names of the colourings that the host measures when they are asked for.
     """
     rows, full, mask = table.rows(), table.full, shown.mask
@@ -134,7 +136,7 @@ def contents(
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
         "names": name_clusters(labels, clusters.families),
-        "colourings": paint(HeadFacts(mask, roles), offered=offered),
+        "colourings": paint(HeadFacts(mask, roles, shares), offered=offered),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
             {

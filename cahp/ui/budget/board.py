@@ -7,6 +7,7 @@ from typing import Any
 from cahp.costs import CacheShape
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.bench import Bench
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.budget import measuring, notes, pinned
 from cahp.ui.frame.running import describe_progress
@@ -14,10 +15,12 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import FIGURE, ROLES, TABLE
+from cahp.ui.session.work import FIGURE, REPLACEABILITY, ROLES, TABLE, Kind
 from cahp.values import CahpError
 from cahp.words import percent, span
 
+#: What measures the colourings of the board, by their names in ``cahp.board.colourings``.
+_COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": REPLACEABILITY}
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
 
@@ -77,7 +80,8 @@ def draw(explorer: Explorer) -> None:
         chance=float(texts.class_counts.max()) / len(texts) if texts.labelled else None,
         cache=explorer.card.cache,
         roles=explorer.roles,
-        offered=("roles",),
+        shares=explorer.replaceable_shares,
+        offered=tuple(_COLOURINGS),
     )
     if job is not None and job.error:
         problem(job.error)
@@ -155,7 +159,7 @@ def _handle(explorer: Explorer, event: Event) -> None:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
         elif event.kind == "colour":
-            explorer.work.start(ROLES, explorer.bench)
+            explorer.work.start(_COLOURINGS[event.name], explorer.bench)
         else:
             explorer.selected = event.head
             if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:

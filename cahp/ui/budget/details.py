@@ -77,10 +77,8 @@ def draw_space(explorer: Explorer) -> None:
 
 def _replaceable(explorer: Explorer) -> dict[str, list[float]]:
     """The column of shares that other kept heads can reproduce, if they are measured."""
-    job = explorer.work.job(REPLACEABILITY, explorer.bench)
-    if job is None or job.result is None:
-        return {}
-    return {"reproduced by other kept heads": job.result.shares(explorer.mask).ravel().tolist()}
+    shares = explorer.replaceable_shares
+    return {} if shares is None else {"reproduced by other kept heads": shares.ravel().tolist()}
 
 
 def draw_replacement(explorer: Explorer) -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cahp.board.state import Board, Choices
 from cahp.cards import ModelCard
 from cahp.head_roles import HeadRoles
@@ -23,7 +26,20 @@ from cahp.studies.versus import Variant
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
-from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, NULL, ROLES, RUN, SPEED, TABLE, BoardState, Kind, Work
+from cahp.ui.session.work import (
+    CLUSTERS,
+    DISTIL,
+    FIGURE,
+    NULL,
+    REPLACEABILITY,
+    ROLES,
+    RUN,
+    SPEED,
+    TABLE,
+    BoardState,
+    Kind,
+    Work,
+)
 from cahp.values import HeadMask
 
 T = TypeVar("T")
@@ -172,6 +188,12 @@ class Explorer:
             job = self.work.job(ROLES, self.bench)
             self.results.roles = stored_roles(self.bench.resources) if job is None else job.result
         return self.results.roles
+
+    @property
+    def replaceable_shares(self) -> NDArray[np.float64] | None:
+        """The share of each head that the other kept heads of its layer can reproduce (None: not measured)."""
+        job = self.work.job(REPLACEABILITY, self.bench)
+        return None if job is None or job.result is None else job.result.shares(self.mask)
 
     # Work on the board ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from copying import roles_of
 
 from cahp.board.colourings import COLOURINGS, HeadFacts, paint
@@ -14,6 +15,14 @@ MASK = HeadMask.full(1, 3)
 def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:
     assert paint(HeadFacts(MASK)) == []
     assert paint(HeadFacts(MASK), offered=["roles"]) == [{"name": "roles", "label": "roles", "groups": None}]
+
+
+def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reproduce_of_it() -> None:
+    (painted,) = paint(HeadFacts(HeadMask.full(2, 3), shares=np.array([[0.0, 0.199, 0.2], [0.85, 1.0, np.nan]])))
+    assert painted["groups"] == painted["tints"] == [0, 0, 1, 4, 4, 5]
+    assert [painted["signs"][group] for group in painted["groups"]] == ["0", "0", "20", "80", "80", ""]
+    assert painted["words"][4] == "80 to 100 % replaceable"
+    assert len(set(painted["colours"])) == len(painted["inks"]) == 6
 
 
 def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:
