@@ -61,22 +61,28 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     is repeated at once. Evaluation texts are never used.
 
     Raises:
-        OptionError: If there are several processes, or too few calibration texts.
+        OptionError: If there are several processes, too few calibration texts, or a layer that cannot be cut.
     """
     if parallel.world() > 1:
         raise OptionError("--select-time works in one process; start it without accelerate")
+    if not bench.measurements.can_cut(selection.mask):
+        raise OptionError(
+            f"--select-time refits the pruned model, and {bench.card.id} cannot do without the attention of a layer; "
+            "use --min-per-layer 1"
+        )
     settings, resources = bench.settings, bench.resources
     trials, limit = _Trials(bench), parse_duration(settings.select_time or "0s", "--select-time")
     start = mask = selection.mask
     replaceability, swaps, tried, seconds = Replaceability(bench.evidence.moments), list[Swap](), {start.sha256}, 0.0
     best, spent = trials.divergences(start)
     seconds += spent
+    total = int(limit) + 1
     # Every mask keeps as many heads.
     least = layer_minimum(start.count, start.layers, min_per_layer=settings.min_per_layer, even=settings.even)
     waiting = propose_swaps(replaceability.losses(mask), mask, least)
     # As long as another trial fits into the time that is left.
     while seconds + spent <= limit and (proposal := next(waiting, None)) is not None:
-        resources.progress(STAGE, min(int(seconds), int(limit)), int(limit) + 1)
+        resources.progress(STAGE, int(seconds), total)
         removed, restored = proposal
         candidate = swap(mask, removed, restored)
         if candidate.sha256 in tried or not bench.measurements.can_cut(candidate):
@@ -89,7 +95,7 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
             swaps.append(Swap(divmod(removed, mask.heads), divmod(restored, mask.heads), change))
             mask, best = candidate, found
             waiting = propose_swaps(replaceability.losses(mask), mask, least)
-    resources.progress(STAGE, 1, 1)
+    resources.progress(STAGE, total, total)
     together = trials.confirm(mask, start) if swaps else None
     kept = together is None or not together.value < 0
     final = start if kept else mask
