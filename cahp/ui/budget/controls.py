@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from cahp import methods
 from cahp.exports.masks import read_mask
 from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES, name_of_result
+from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES
 from cahp.studies.budget_sweep import reach
 from cahp.ui.budget import notes, pinned
 from cahp.ui.frame.page import link
+from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import CHOICE
 from cahp.values import CahpError
 
 #: Session keys: the kind of goal, and the number of goals so far.
@@ -27,6 +31,8 @@ _ENOUGH = Goal.parse("agreement=95%")
 _WHY = "The fewest heads that keep 95 % agreement with the full model after a refit, on these texts"
 #: The kind of goal that needs no measurement.
 _SHARE = "share"
+#: The method that is offered first beside CAHP.
+_SUGGESTED = "obs-fisher"
 #: Settings of the method that have names for their values.
 _CHOICES = {
     "projection": ("Projection", {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}),
@@ -206,3 +212,44 @@ def draw_method(explorer: Explorer) -> None:
         )
     if explorer.results.run is None:
         st.caption("A change needs a run on this machine; cached results are reused.")
+        return
+    _draw_other_method(explorer)
+
+
+def offered_methods(*, labelled: bool) -> list[str]:
+    """Return the methods besides CAHP that choose heads without training gates, and without labels where none are."""
+    facts = {name: methods.facts(name) for name in methods.names() if name != Settings.method}
+    return [
+        name
+        for name, row in facts.items()
+        if not row.learned and not row.expensive and (labelled or row.labels != "needed")
+    ]
+
+
+def _draw_other_method(explorer: Explorer) -> None:
+    names = offered_methods(labelled=explorer.bench.calibration.labelled)
+    st.divider()
+    name = st.selectbox("Another method", names, index=names.index(_SUGGESTED), key="other-method")
+    if st.button("Keep as many heads by this method", key="choose-by"):
+        explorer.work.start(CHOICE, (explorer.bench, name, explorer.board.budget))
+        st.rerun()
+    st.caption("It replaces the mask on the board; the curves stay those of CAHP.")
+
+
+def collect_choice(explorer: Explorer) -> None:
+    """Show the progress of another method, and put the heads that it has chosen on the board."""
+    job = explorer.work.job(CHOICE)
+    if job is None or not job.ended:
+        if job is not None:
+            show_in_row(job, key="cancel-choice")
+        return
+    explorer.work.drop(CHOICE)
+    if job.error:
+        notes.write(CahpError(job.error))
+    elif job.result is not None:
+        name, mask = job.result
+        try:
+            explorer.board.set_mask(mask)
+            notes.write(f"{name} keeps these {mask.count} heads.")
+        except CahpError as error:
+            notes.write(error)

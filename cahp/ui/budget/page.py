@@ -57,6 +57,7 @@ def _name_square(explorer: Explorer) -> str:
 
 def _live(explorer: Explorer, polling: bool) -> None:
     page_drawn()
+    controls.collect_choice(explorer)
     address.write(explorer)
     board.measure(explorer)
     controls.draw(explorer)

@@ -135,6 +135,12 @@ def _confirm(board: BoardState, _: Progress) -> tuple[Outcomes, int]:
     return measured, TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
 
 
+def _choose_by(bench: Bench, method: str, budget: int) -> tuple[str, HeadMask]:
+    """Choose as many heads by another method; return its name, too."""
+    other = replace(bench, settings=replace(bench.settings, method=method))
+    return method, choose(other, budget).mask
+
+
 #: All sessions share them: those of a language model take a hundred megabytes.
 _replaceability: WeakValueDictionary[str, Replaceability] = WeakValueDictionary()
 
@@ -213,6 +219,13 @@ NULL: Kind[Bench, NullCurves | None] = Kind(
 #: Measure the roles of the heads.
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources), lambda bench: f"roles-{bench.card.sha256}"
+)
+#: Choose heads for the board by another method.
+CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
+    lambda asked, _: _choose_by(*asked),
+    lambda asked: f"choice-{asked[0].calibration.sha256}-{asked[0].settings.seed}-{asked[1]}-{asked[2]}",
+    Rank.RUN,
+    newest=True,
 )
 #: Measure how far kept heads can replace others.
 REPLACEABILITY: Kind[Bench, Replaceability] = Kind(

@@ -1,0 +1,39 @@
+"""What the controls above the board do, without a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+
+pytest.importorskip("streamlit")
+
+from cahp import methods
+from cahp.run.settings import Settings
+from cahp.ui.budget.controls import collect_choice, offered_methods
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import CHOICE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_another_method_puts_as_many_heads_on_the_board(tmp_path: Path) -> None:
+    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
+    explorer = Explorer("chooser", Source.open(Settings(model=str(model), data=str(data), latency=False)))
+    assert explorer.work.start(CHOICE, (explorer.bench, "fisher-output", 5)).wait(120.0)
+    collect_choice(explorer)
+    expected = methods.get("fisher-output").choose(explorer.bench.evidence, budget=5).mask
+    assert explorer.mask.flat == expected.flat
+    assert explorer.board.by_hand
+    # It is not put there again after another change.
+    explorer.board.undo()
+    collect_choice(explorer)
+    assert explorer.mask.is_full
+
+
+def test_methods_that_train_or_need_missing_labels_are_not_offered() -> None:
+    offered = offered_methods(labelled=False)
+    assert {"fisher-output", "obs-fisher", "gradient"} <= set(offered) <= set(offered_methods(labelled=True))
+    assert not {"complementary", "l0", "dsp", "attattr"} & set(offered)
