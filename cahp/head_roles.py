@@ -169,6 +169,26 @@ class HeadRoles:
         names = [list(self.names[start : start + self.heads]) for start in range(0, len(self.names), self.heads)]
         return {"names": names, "counts": dict(self.counts), **msgspec.to_builtins(self)}
 
+    @property
+    def columns(self) -> dict[str, list[Any]]:
+        """What is known of each unit as columns of a table: its role, the shares of its best query head, its norm."""
+        units = range(self.layers * self.heads)
+        shares = {
+            f"{NOUNS[role]} {what}": [getattr(one, what)[self.best(role, unit)] for unit in units]
+            for role, one in self.scores.items()
+            for what in ("value", "chance")
+        }
+        return {
+            "role": [NOUNS[name] for name in self.names],
+            **{name.replace(" value", " share"): values for name, values in shares.items()},
+            "relative output norm": list(self.unit_norms),
+        }
+
+    def count_kept(self, keep: Bools) -> Mapping[str, tuple[int, int]]:
+        """Return for each role that some unit is named by how many of these a mask keeps, and how many there are."""
+        kept = Counter(name for name, here in zip(self.names, keep.ravel().tolist(), strict=True) if here)
+        return {name: (kept[name], count) for name, count in self.counts.items() if count}
+
     def best(self, role: str, unit: int) -> int:
         """The query head of a unit with the highest score in a role."""
         start = unit * self.group

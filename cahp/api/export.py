@@ -21,6 +21,7 @@ from cahp.run.options import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
+from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
@@ -149,7 +150,9 @@ def export(
     keep, content = read_mask_for(card, mask)
     form = formats.find(format)
     if isinstance(form, MaskForm):
-        return _write_mask(form, keep, _read_origin(card, keep, content), output)
+        roles = stored_roles(Resources(card, store=store or Store()))
+        origin = _read_origin(card, keep, content)
+        return _write_mask(form, keep, origin if roles is None else replace(origin, columns=roles.columns), output)
     assert isinstance(form, ModelForm)
     form.check_installed()
     checkpoints.claimed(output, card)

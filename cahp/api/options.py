@@ -36,6 +36,7 @@ class DataOptions(TypedDict, total=False):
     sample: Literal["stratified", "head"]
     min_per_layer: int
     even: bool
+    roles: bool
     report: str | None
     device: str
     dtype: Dtype

@@ -243,10 +243,10 @@ _MASK_FORMS = (
     MaskForm(
         key="csv",
         title="CSV",
-        words="the mask alone: one row per head",
+        words="the mask alone: one row per head, with its role if that was measured",
         loads="any spreadsheet",
         file="head_mask.csv",
-        write=lambda mask, _: mask_csv(mask),
+        write=mask_csv,
     ),
     MaskForm(
         key="heads-to-prune",

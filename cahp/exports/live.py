@@ -106,6 +106,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
         alone=all_clusters,
         chance=run.data.eval.most_frequent,
         cache=None if run.kv_cache is None else run.kv_cache.shape,
+        roles=run.roles,
     )
     # A script element ends at the first "</script", whatever it contains.
     text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,16 @@ _LARGEST_MASK_FILE = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class MaskOrigin:
-    """The origin of a mask: its model, the method that chose it, its budget and its results."""
+    """The origin of a mask: its model, the method that chose it, its budget and its results.
+
+    ``columns`` are further columns of the CSV file, with a value for each head.
+    """
 
     model: str
     method: str
     budget: object
     metrics: object = field(default_factory=dict)
+    columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
 
 def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
@@ -109,11 +113,11 @@ def heads_to_prune_json(mask: HeadMask) -> bytes:
     return json_text({layer: heads for layer, heads in removed.items() if heads}).encode()
 
 
-def mask_csv(mask: HeadMask) -> bytes:
-    """Return one row per head: layer, head, and kept (0 or 1)."""
+def mask_csv(mask: HeadMask, origin: MaskOrigin) -> bytes:
+    """Return one row per head: layer, head, kept (0 or 1), and the columns of its origin."""
     layers, heads = np.indices(mask.keep.shape).reshape(2, -1)
-    rows = zip(layers, heads, mask.keep.ravel().astype(int), strict=True)
-    return csv_text(("layer", "head", "kept"), rows).encode()
+    rows = zip(layers, heads, mask.keep.ravel().astype(int), *origin.columns.values(), strict=True)
+    return csv_text(("layer", "head", "kept", *origin.columns), rows).encode()
 
 
 def mask_tensor(mask: HeadMask) -> bytes:

@@ -123,6 +123,8 @@ def page(
     compared = drawings.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
         sections.append(_section("Effect of recovery", drawings.recoveries(run, compared)))
+    if run.roles is not None:
+        sections.append(_section("Roles of heads", drawings.roles(run.roles, mask)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
         sections.append(_section("Outcomes by budget", drawings.budgets(run, live.table)))
     if run.continuation is not None:

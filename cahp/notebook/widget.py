@@ -251,6 +251,7 @@ class BudgetBoard(anywidget.AnyWidget):
                 status="being measured…" if self._measuring else "",
                 chance=run.data.eval.most_frequent,
                 cache=None if run.kv_cache is None else run.kv_cache.shape,
+                roles=run.roles,
             )
             self.data = plain_json(data | {"undo": board.can_undo})
             self.mask, self.budget, self.outcomes = mask, mask.count, None if outcomes is None else dict(outcomes)

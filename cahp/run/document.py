@@ -18,6 +18,7 @@ from cahp.cards import ModelCard
 from cahp.costs import Cost, Costs, GenerationSpeed, KvCache
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
+from cahp.head_roles import HeadRoles
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.continuation import Continuation
@@ -162,7 +163,8 @@ class RunDocument:
     the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget,
     and ``protocol`` how a language model was measured; ``continuation`` is the text that it writes. Causal language
     models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``, the share of
-    attention in their weights. ``search`` tells how ``--select-time`` improved the kept heads (None: it was not given).
+    attention in their weights. ``search`` tells how ``--select-time`` improved the kept heads (None: it was not given),
+    and ``roles`` are those of the full model's heads (None: not measured).
     """
 
     model: ModelRecord
@@ -199,6 +201,7 @@ class RunDocument:
     attention_weights: float | None = None
     continuation: Continuation | None = None
     search: HeadSearch | None = None
+    roles: HeadRoles | None = None
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property
@@ -244,6 +247,7 @@ class RunDocument:
         content: dict[str, Any] = {"schema": self.schema}
         for one in fields(self):
             content |= outcome_records(self.outcomes) if one.name == "outcomes" else {one.name: getattr(self, one.name)}
+        content["roles"] = self.roles and self.roles.to_json()
         content["latency_ratio"] = ratio_record(self.latency_ratio)
         content["steps"] = [{**vars(step), "outcomes": finite(step.outcomes)} for step in self.steps]
         if self.report is not None:

@@ -38,6 +38,7 @@ from cahp.run.head_search import improve_heads
 from cahp.run.measurements import Measurements, timed_on
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
+from cahp.run.roles import find_roles
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields
 from cahp.run.test_split_log import TestSplitLog
 from cahp.run.timeline import STAGES
@@ -188,16 +189,11 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         if curves is not None:
             null, arrays = curves.knee(settings.poly_degree), {**arrays, "mss_null": curves.mss}
     written = None if bench.protocol is None else compare_continuations(bench.measurements, mask, recovered)
+    roles = find_roles(bench.resources) if settings.roles else None
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
-    document = replace(
-        document,
-        knee_null=null,
-        goal=goal,
-        continuation=written,
-        search=searched,
-        timings=timings,
-        cached=tuple(bench.resources.cached),
-    )
+    cached = tuple(bench.resources.cached)
+    document = replace(document, knee_null=null, goal=goal, continuation=written, timings=timings, cached=cached)
+    document = replace(document, search=searched, roles=roles)
     return Run(document, mask, arrays)
 
 

@@ -170,6 +170,9 @@ class Settings:
         "latency export",
         unit="duration",
     )
+    roles: bool = option(
+        False, "Measure the roles of the heads (first token, induction and others), for run.json and the report."
+    )
     text_column: str | None = option(None, "Column of the texts.", f"{_TEXTS} fit data", link="source")
     pair_column: str | None = option(
         None, "Column of the second text of each pair.", f"{_TEXTS} fit data", link="source"

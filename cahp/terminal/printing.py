@@ -20,6 +20,7 @@ from cahp.answers import name_units
 from cahp.exports.form import lines
 from cahp.exports.formats import model_form
 from cahp.goals import Goal, ReachedGoal
+from cahp.head_roles import NOUNS
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.run.settings import Settings
 from cahp.terminal.costs import cost_lines, generation_lines
@@ -44,6 +45,9 @@ def run_lines(run: RunDocument) -> Iterator[str]:
         yield from _search_lines(run.search)
     yield ""
     yield from grid_lines(run.mask, run.rescued)
+    if run.roles is not None:
+        kept = run.roles.count_kept(run.mask.keep)
+        yield "  kept by role: " + ", ".join(f"{NOUNS[name]} {part} of {whole}" for name, (part, whole) in kept.items())
     if run.knee_null is not None:
         yield f"  {run.knee_null.describe(run.knee or 0)}"
     yield ""

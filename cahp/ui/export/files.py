@@ -36,6 +36,8 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
     else:
         metrics = outcome_records(run.outcomes)["metrics"]
         origin = MaskOrigin(model, run.settings.method, run.budget, metrics)
+    if explorer.roles is not None:
+        origin = replace(origin, columns=explorer.roles.columns)
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             media = guess_type(form.file)[0] or "application/octet-stream"

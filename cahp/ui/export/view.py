@@ -55,6 +55,8 @@ def on_board(explorer: Explorer) -> View:
         if bundled:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
+    if run is not None and run.roles is None:
+        run = replace(run, roles=explorer.roles)
     families = None if clusters is None else clusters.families
     return View(mask, labels, families, run, arrays, bundled)
 

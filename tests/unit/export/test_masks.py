@@ -239,7 +239,7 @@ def test_a_mask_must_have_the_shape_of_the_model_it_is_used_for() -> None:
 
 
 def test_a_mask_goes_through_every_file_unchanged() -> None:
-    rows = mask_csv(MASK).decode().splitlines()
+    rows = mask_csv(MASK, MaskOrigin("m", "random", 3)).decode().splitlines()
     assert rows[:3] == ["layer,head,kept", "0,0,1", "0,1,0"]
     assert [int(row.split(",")[2]) for row in rows[1:]] == MASK.keep.ravel().astype(int).tolist()
     tensor = torch.load(io.BytesIO(mask_tensor(MASK)), weights_only=True)

@@ -1,0 +1,82 @@
+"""Roles in the files of a run: null unless they are asked for, and the same in document, table and report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import pytest
+from copying import roles_of
+from documents import run_json
+from fakes import prune
+
+from cahp.exports.masks import MaskOrigin, mask_csv
+from cahp.exports.report import Origin, page
+from cahp.files import json_text
+from cahp.head_roles import HeadRoles
+from cahp.run.document import RunDocument
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.terminal.printing import run_lines
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+#: The roles of the heads of ``documents``, of which layer 0 keeps heads 0 and 2, and layer 1 head 1.
+ROLES = roles_of("first", "previous", "first", "none", "none", "first", heads=3)
+
+
+@pytest.fixture
+def run() -> RunDocument:
+    document = RunDocument.from_json(run_json())
+    return replace(document, roles=ROLES, verified=replace(document.verified, difference=0.0))
+
+
+def test_a_run_measures_roles_if_it_is_asked_and_finds_them_again(tmp_path: Path) -> None:
+    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
+    quick = {"pool_size": 8, "projection": "pca", "latency": False, "device": "cpu", "budget": "5"}
+    settings, store = Settings(model=str(model), data=str(data), **quick), Store(tmp_path / "store")
+    assert prune(settings, store=store).document.to_json()["roles"] is None
+    document = prune(replace(settings, roles=True), store=store).document
+    assert document.roles is not None
+    said = json.loads(json_text(document.to_json()))
+    assert said["roles"]["counts"] == {"duplicate": 0, "previous": 0, "current": 0, "first": 0, "none": 12}
+    assert RunDocument.from_json(said).roles == document.roles
+    # Another run of the same model finds them in the store.
+    again = prune(replace(settings, roles=True, budget="6"), store=store).document
+    assert again.roles == document.roles
+    assert "roles" in again.cached
+
+
+def test_a_summary_tells_which_roles_are_kept(run: RunDocument) -> None:
+    assert "  kept by role: previous token 0 of 1, first token 2 of 3, no role 1 of 2" in run_lines(run)
+    assert not any("by role" in line for line in run_lines(replace(run, roles=None)))
+
+
+def test_the_csv_of_heads_has_their_roles(run: RunDocument) -> None:
+    written = mask_csv(run.mask, MaskOrigin("m", "random", 3, columns=ROLES.columns)).decode()
+    rows = list(csv.DictReader(io.StringIO(written)))
+    assert [row["role"] for row in rows] == [
+        "first token",
+        "previous token",
+        "first token",
+        *["no role"] * 2,
+        "first token",
+    ]
+    assert (rows[1]["previous token share"], rows[1]["previous token chance"], rows[1]["kept"]) == ("0.9", "0.1", "0")
+
+
+def test_a_report_lists_roles_with_their_evidence(run: RunDocument) -> None:
+    origin = Origin("a machine", "2026-01-31", "cahp prune")
+    text = page(run, origin=origin)
+    assert "<th scope=row>first token</th><td>2 of 3</td><td>90.0 % [80.0, 95.0], n = 16</td>" in text
+    assert "Roles of heads" not in page(replace(run, roles=None), origin=origin)
+
+
+def test_roles_that_are_written_are_read_back() -> None:
+    assert isinstance(ROLES, HeadRoles)
+    said = {**run_json(), "roles": json.loads(json_text(ROLES.to_json()))}
+    assert RunDocument.from_json(said).roles == ROLES
