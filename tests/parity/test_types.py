@@ -204,7 +204,9 @@ def test_preflight_names_models_without_onnx_export(tmp_path: Path) -> None:
     said = list(preflight_lines(preflight(card)))
     assert "  exports   compact, standard, drop-in" in said
     assert f"  note: no ONNX export: {NO_ONNX['qwen3_next']}" in said
-    with pytest.raises(OptionError, match=r"as onnx, since its layers .*; export it as compact or standard or drop-in$"):
+    with pytest.raises(
+        OptionError, match=r"as onnx, since its layers .*; export it as compact or standard or drop-in$"
+    ):
         formats.check_export(formats.model_form("onnx"), card)
     uncut = models.identify(str(zoo.save(tmp_path / "uncut", "doge")))
     assert "  exports   drop-in" in list(preflight_lines(preflight(uncut)))
