@@ -88,15 +88,17 @@ class ModelForm(Form):
     the packages ``needs``, installed by the ``extra`` of this package. ``bars`` are the fields of a model's card that
     give a reason why the model cannot have this form. ``runtime`` is the library that runs the form instead of
     transformers, and ``times`` times files of a model with it, in turn for so many seconds: the first is the full
-    model's, and the result has the times of each other file beside it. ``even`` forms need a mask with the same number
-    of heads in every layer. ``refuse`` returns another reason why a model cannot have the form: from its card, the
-    mask (None: any), and whether biases are added to output projections that have none.
+    model's, and the result has the times of each other file beside it. ``checked_with`` are the packages with which a
+    written model is read back. ``even`` forms need a mask with the same number of heads in every layer. ``refuse``
+    returns another reason why a model cannot have the form: from its card, the mask (None: any), and whether biases are
+    added to output projections that have none.
     """
 
     write: Callable[[Path, Pruned], None]
     reads: str
     tolerance: float
     card: str
+    checked_with: tuple[str, ...] = ("transformers", "torch")
     gist: str = ""
     needs: tuple[str, ...] = ()
     extra: str = ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from cahp import models
 from cahp.cards import ModelCard
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
@@ -52,6 +53,8 @@ def answer(batch):
         return model(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
 """
 
+#: Code that computes the logits of a GGUF file without llama.cpp; see there.
+_GGUF_READS = (Path(models.__file__).parent / "run_gguf.py").read_text(encoding="utf-8")
 _ONNX_FILE = "model.onnx"
 #: How to run an ONNX file, with rounded weights or not.
 _ONNX_READS = f"""
@@ -88,6 +91,7 @@ _ONNX = ModelForm(
     reads=_ONNX_READS,
     tolerance=1e-4,
     runtime="onnxruntime",
+    checked_with=("onnxruntime",),
     times=_onnx_times,
     card=f"`{_ONNX_FILE}` holds the smaller model. {_ONNX_CARD}",
 )
@@ -125,6 +129,20 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 ```
 """
 
+
+def _refuse_gguf(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
+    from cahp.models.to_gguf import refuse_gguf
+
+    return refuse_gguf(card, mask, biases=biases)
+
+
+def _write_gguf(folder: Path, pruned: Pruned) -> None:
+    from cahp.models.to_gguf import save_gguf
+
+    save_gguf(folder / _GGUF_FILE, pruned.cut, pruned.mask)
+
+
+_GGUF_FILE = "model.gguf"
 _MODEL_FORMS = (
     ModelForm(
         key="compact",
@@ -197,6 +215,38 @@ The shapes are those of the original: pruned heads have zero output weights. The
 results of the pruned model, but it is neither smaller nor faster.
 
 {_PLAIN_CARD}""",
+    ),
+    ModelForm(
+        key="gguf",
+        title="GGUF",
+        words="the smaller model for llama.cpp, in float32; of causal language models of Llama's and Qwen's shapes",
+        loads="run model.gguf with llama.cpp, or with any tool that is built on it",
+        file=_GGUF_FILE,
+        bars=("no_cut",),
+        refuse=_refuse_gguf,
+        write=_write_gguf,
+        reads=f"{_GGUF_READS}\nanswer = read_gguf(folder / '{_GGUF_FILE}')\n",
+        tolerance=1e-5,
+        runtime="llama.cpp",
+        checked_with=("gguf", "torch"),
+        card=f"""\
+`{_GGUF_FILE}` holds the smaller model in float32, with its tokenizer. An evenly pruned model is of its own
+architecture; one whose layers keep different numbers of heads is of llama.cpp's architecture `deci`, which lists them.
+
+```
+llama-cli --model FOLDER/{_GGUF_FILE} --prompt "Once upon a time"
+llama-quantize FOLDER/{_GGUF_FILE} smaller.gguf Q8_0
+```
+
+With llama-cpp-python:
+
+```python
+from llama_cpp import Llama
+
+model = Llama("FOLDER/{_GGUF_FILE}")
+print(model("Once upon a time", max_tokens=20, temperature=0.0))
+```
+""",
     ),
     _ONNX,
     replace(

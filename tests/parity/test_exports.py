@@ -37,7 +37,7 @@ AS_ONNX = "gpt2"
 
 
 def forms_of(family: str) -> list[ModelForm]:
-    some = [form for form in formats.model_forms() if not form.even]
+    some = [form for form in formats.model_forms() if form.key in ("compact", "drop-in") or form.needs]
     return [form for form in some if not form.needs or (family == AS_ONNX and form.rounded)]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.exports.checkpoints import _results
 from cahp.exports.drawings import axis, draw_outcomes, grid
+from cahp.exports.model_card import _results
 from cahp.exports.report import Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument

@@ -1,0 +1,153 @@
+"""The model card of an exported folder: how to load it, what it keeps, what was measured, and what it was made from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from cahp.answers import name_units
+from cahp.cards import ModelCard, Prompt, PromptExample
+from cahp.exports import formats
+from cahp.exports.form import Footprint, ModelForm, markdown
+from cahp.models.description import output_head
+from cahp.outcomes import OUTCOMES, main_outcome
+from cahp.recoveries import RECOVERIES
+from cahp.run.command_line import join_words
+from cahp.run.document import machine
+from cahp.values import HeadMask
+from cahp.windows import WindowProtocol
+from cahp.words import safe
+
+_TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
+_GENERATING = """\
+## Generate text
+
+```python
+inputs = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]))
+```
+"""
+
+
+def model_card(
+    form: ModelForm,
+    card: ModelCard,
+    mask: HeadMask,
+    outcome: Mapping[str, Any],
+    source: Mapping[str, Any],
+    *,
+    example: PromptExample | None = None,
+    files: Sequence[Footprint] = (),
+) -> str:
+    """Return the ``README.md`` of a folder.
+
+    ``example`` is a prompt of a language model with its answers; ``files`` are sizes and latencies, if measured.
+    """
+    weights, data, command = source["parameters"], source["data"], source["command"]
+    evaluated_on = "none" if data is None else f"`{data['id']}`, split `{data['split']}`, sha256 `{data['sha256']}`"
+    lines = [
+        "---",
+        "library_name: transformers",
+        f"pipeline_tag: {_TASKS[output_head(card)]}",
+        "tags: [attention-head-pruning, cahp]",
+        "---",
+        "",
+        f"# {card.id}, {mask.count} of {mask.keep.size} attention heads",
+        "",
+        f"Made from `{card.id}` ({card.family}) by removing attention heads with cahp-explorer"
+        f"{RECOVERIES[source['recovery']].card}. {weights['full']:,} weights before, {weights['pruned']:,} after.",
+        "",
+        "## Load the model",
+        "",
+        formats.as_asked(form.card, card).rstrip(),
+        "",
+        *(
+            []
+            if card.prompt is None or example is None or form.key == "gguf"
+            else _prompting(form, card.prompt, example)
+        ),
+        *([_GENERATING] if card.predicts_tokens and not form.runtime else []),
+        "## Checked",
+        "",
+        f"Read back in a new process with {', '.join(f'{name} {version(name)}' for name in form.checked_with)}: "
+        f"{form.closeness(outcome['difference'], outcome['agreement'], outcome['tried'])}.",
+        "",
+        "## Kept heads",
+        "",
+        "| layer | heads (numbered as in the original) |",
+        "|---|---|",
+        *(f"| {layer} | {', '.join(map(str, heads)) or '-'} |" for layer, heads in enumerate(mask.by_layer)),
+        "",
+        "## Results",
+        "",
+        *_results(outcome, data, source["protocol"]),
+        "",
+        *([*markdown(files, form.runtime, machine()), ""] if files else []),
+        "## Origin",
+        "",
+        f"- model: `{card.id}`, revision {card.revision or 'local'}, sha256 `{card.sha256}`",
+        f"- head mask: `head_mask.json`, sha256 `{mask.sha256}`",
+        f"- data: {evaluated_on}",
+        f"- versions: {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
+        *([f"- command: `{command}`"] if command else []),
+        "",
+        "The weights derive from the original model: its licence applies to them.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _prompting(form: ModelForm, prompt: Prompt, example: PromptExample) -> list[str]:
+    """Return a section that shows how to get the answers of a language model in Python and on the command line."""
+    at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - example.ending)
+    places = {"premise": "a text", "hypothesis": "another"} if prompt.pairs else {"text": "a text"}
+    filled = "".join(f'.replace("{{{place}}}", "{text}")' for place, text in places.items())
+    filled += '.replace("{mask}", tokenizer.mask_token)' if prompt.masked else ""
+    tokens = {answer.word: answer.token for answer in example.answers}
+    command = ["cahp", "evaluate", "--model", "FOLDER"]
+    command += ["--prompt", prompt.template, "--answers", join_words(prompt.answers)]
+    if not form.runtime:
+        tensors, logits = "pt", [f"logits = model(**inputs).logits[0, {at}].tolist()"]
+        evaluate = [f"Where cahp-explorer is installed, `{shlex.join(command)}` does this for a data set.", ""]
+    else:
+        tensors, evaluate = "np", []
+        logits = [
+            'found = session.run(["logits"], {name: values for name, values in inputs.items() if name in wanted})',
+            f"logits = found[0][0, {at}].tolist()",
+        ]
+    return [
+        "## Prompt the model",
+        "",
+        "The results are those of its answers to a prompt, each scored by its first token. The model can still be used "
+        "as a language model.",
+        "",
+        "```python",
+        f"prompt = {prompt.template.rstrip(' ')!r}",
+        f"answers = {tokens!r}",
+        f'inputs = tokenizer(prompt{filled}, return_tensors="{tensors}")',
+        *logits,
+        "scores = {answer: logits[token] for answer, token in answers.items()}",
+        "```",
+        "",
+        *evaluate,
+    ]
+
+
+def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protocol: WindowProtocol | None) -> list[str]:
+    states = {state: outcomes for state, outcomes in (outcome["outcomes"] or {}).items() if outcomes is not None}
+    if not states:
+        return ["Not evaluated: no data were given."]
+    shown = [row for row in OUTCOMES.values() if any(row.name in outcomes for outcomes in states.values())]
+    rows = [f"| model | {' | '.join(row.row_label for row in shown)} |", f"|---|{'---|' * len(shown)}"]
+    for state, outcomes in states.items():
+        cells = [outcomes.get(row.name) for row in shown]
+        rows.append(f"| {state} | {' | '.join('' if one is None else f'{one.text} {one.interval}' for one in cells)} |")
+    if steps := outcome.get("steps"):
+        after = [f"{step.result} {main_outcome(step.outcomes)[1].text}" for step in steps]
+        name = main_outcome(steps[0].outcomes)[0].name.capitalize()
+        rows += ["", f"{name} after each step of the recovery: {', '.join(after)}."]
+    split = "" if data is None else f" of the split `{data['split']}`"
+    measured = f"{main_outcome(states['full'])[1].n:,} texts" if protocol is None else safe(protocol)  # <s> is a tag
+    over = "" if protocol is None else f" over {name_units(protocol.documents)}"
+    return [f"On {measured}{split}, with 95 % intervals{over}:", "", *rows]

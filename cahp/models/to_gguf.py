@@ -1,0 +1,240 @@
+"""Write a pruned language model as a GGUF file, for llama.cpp and the tools that are built on it.
+
+An even model is of its own architecture. An uneven one is a ``deci`` model: Llama's layers with a list of their numbers
+of heads. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cahp.cards import ModelCard
+from cahp.models.description import output_head
+from cahp.models.gguf_header import read_header
+from cahp.models.head_model import HeadModel
+from cahp.models.stored import in_float32
+from cahp.models.weights import CONFIG, read_json, sha256
+from cahp.values import HeadMask
+
+#: Names of the parts of a network, and of a layer, in the format.
+WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+LAYER = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+#: The architecture of uneven models.
+UNEVEN = "deci"
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """An architecture of llama.cpp: its ``name``, and what else its layers are beside Llama's.
+
+    ``halves`` tells that the channels of a head are rotated as two halves, as transformers does; otherwise neighbouring
+    channels are, and the rows of queries and keys are stored in that order. ``norms`` are those of queries and keys,
+    which the architecture of uneven models lacks. ``output_bias`` tells that the output projection may have a bias.
+    """
+
+    name: str
+    halves: bool = False
+    norms: bool = False
+    output_bias: bool = False
+
+
+#: By the model type of transformers.
+_ARCHITECTURES = {
+    "llama": _Architecture("llama", output_bias=True),
+    "mistral": _Architecture("llama", output_bias=True),
+    "qwen2": _Architecture("qwen2", halves=True),
+    "qwen3": _Architecture("qwen3", halves=True, norms=True),
+}
+#: Kinds of rotary positions whose frequencies are constant; those that differ from the default are written.
+_ROTATIONS = ("default", "linear", "llama3")
+_LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+    r"\s+(?!\S)|\s+"
+)
+#: Names of llama.cpp for the way in which a tokenizer splits a text before it merges bytes, by its first expression.
+_SPLITS = {_LLAMA_3: "llama-bpe", _LLAMA_3.replace("{1,3}", ""): "qwen2", "digits": "smollm", "": "gpt-2"}
+
+
+def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, biases: bool = False) -> str | None:
+    """Return why a model cannot be a GGUF file, as a clause (None: it can).
+
+    ``biases`` tells that its recovery adds a bias to output projections without one.
+    """
+    folder = Path(card.folder)
+    if output_head(card) != "causal":
+        return "llama.cpp runs causal language models only"
+    config = read_json(folder / CONFIG)
+    architecture = _ARCHITECTURES.get(card.family)
+    if architecture is None:
+        return f"it is of the architecture {card.family}, and the GGUF form is written for {', '.join(_ARCHITECTURES)}"
+    rotation = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    odd = [
+        *([f"rotary positions of the kind {rotation}"] if rotation not in _ROTATIONS else []),
+        *(["a sliding window"] if config.get("sliding_window") and config.get("use_sliding_window", True) else []),
+        *(["biases in its feed-forward blocks"] if config.get("mlp_bias") else []),
+        *(["another activation than SiLU"] if config.get("hidden_act", "silu") != "silu" else []),
+    ]
+    if odd:
+        return f"it has {odd[0]}, which the GGUF form leaves out"
+    even = mask is None or len({len(heads) for heads in mask.by_layer}) == 1
+    if not even and architecture.norms:
+        return (
+            f"its layers keep different numbers of heads, and llama.cpp's architecture for that ({UNEVEN}) lacks the "
+            "norms of its queries and keys; choose heads with --even"
+        )
+    if biases and (not architecture.output_bias or (mask is not None and mask.empty_layers)):
+        return "llama.cpp reads no bias in the output projection of its attention, and a mean ablation needs one"
+    try:
+        name_split(card)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def name_split(card: ModelCard) -> str:
+    """Return llama.cpp's name for the way in which a model's tokenizer splits a text.
+
+    A model from a GGUF file keeps the name in that file.
+
+    Raises:
+        ValueError: If there is no name for it, with the reason as a clause.
+    """
+    if card.source is not None:
+        name = read_header(Path(card.source)).metadata.get("tokenizer.ggml.pre")
+        if isinstance(name, str):
+            return name
+    file = Path(card.folder) / "tokenizer.json"
+    if not file.is_file():
+        raise ValueError("it has no tokenizer.json")
+    return _name_split(str(file), sha256(file))
+
+
+@lru_cache(maxsize=8)
+def _name_split(file: str, digest: str) -> str:
+    content = json.loads(Path(file).read_text(encoding="utf-8"))
+    first = content.get("pre_tokenizer") or {}
+    steps = first.get("pretokenizers", [first])
+    kinds = [step.get("type") for step in steps]
+    if content["model"].get("type") != "BPE" or kinds[-1:] != ["ByteLevel"]:
+        raise ValueError("its tokenizer does not merge bytes, which is the only kind that the GGUF form has")
+    pattern = str((steps[0].get("pattern") or {}).get("Regex", "")) if len(steps) == 2 else ""
+    key = "digits" if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") else pattern
+    if key not in _SPLITS or len(steps) > 2 or (len(steps) == 2 and not key):
+        raise ValueError("llama.cpp has no name that we know for the way in which its tokenizer splits a text")
+    return _SPLITS[key]
+
+
+def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
+    """Save a network that was cut to ``mask``, with its tokenizer, as a GGUF file in float32."""
+    import gguf
+
+    card, network = pruned.card, in_float32(pruned.network)
+    config, architecture = network.config, _ARCHITECTURES[card.family]
+    units = [len(heads) for heads in mask.by_layer]
+    uneven = len(set(units)) > 1
+    name = UNEVEN if uneven else architecture.name
+    size = card.head_size // card.group
+    writer = gguf.GGUFWriter(file, name)
+    writer.add_name(card.id)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(card.layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count([count * card.group for count in units] if uneven else units[0] * card.group)
+    writer.add_head_count_kv(units if uneven else units[0])
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    for key, value in _describe_tokenizer(pruned).items():
+        getattr(writer, f"add_{key}")(value)
+    rotary = network.model.rotary_emb.inv_freq.float().cpu()
+    plain = config.rope_parameters["rope_theta"] ** (-torch.arange(0, size, 2).float() / size)
+    if not torch.allclose(rotary, plain, rtol=1e-5, atol=0.0):
+        writer.add_tensor("rope_freqs.weight", (plain / rotary).numpy())
+    halves = architecture.halves and not uneven
+    for key, tensor in _name_tensors(network, mask, size=size, halves=halves):
+        writer.add_tensor(key, tensor.detach().float().cpu().contiguous().numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _name_tensors(network: Any, mask: HeadMask, *, size: int, halves: bool) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of a network by their names in the format."""
+    for name, tensor in network.state_dict().items():
+        stem, _, end = name.rpartition(".")
+        if stem in WHOLE:
+            if stem != "lm_head" or not network.config.tie_word_embeddings:
+                yield f"{WHOLE[stem]}.{end}", tensor
+            continue
+        _, _, place, part = stem.split(".", 3)
+        short = LAYER[part]
+        if short.startswith("attn") and not mask.by_layer[int(place)]:
+            # A layer without attention has no tensors of it, not even the norm before it.
+            continue
+        if short in ("attn_q", "attn_k") and not halves:
+            # The two halves of each head alternate.
+            tensor = tensor.reshape(-1, 2, size // 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+        yield f"blk.{place}.{short}.{end}", tensor
+
+
+def _describe_tokenizer(pruned: HeadModel) -> Mapping[str, Any]:
+    """Return the metadata of a tokenizer that merges bytes, by the method of the writer that adds it."""
+    import gguf
+
+    tokenizer, config = pruned.tokenizer, pruned.network.config
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    words = {index: word for word, index in tokenizer.get_vocab().items()}
+    added = tokenizer.added_tokens_decoder
+    tokens, types = [], []
+    for index in range(config.vocab_size):
+        tokens.append(words.get(index, f"[PAD{index}]"))
+        if index not in words:
+            types.append(gguf.TokenType.UNUSED)
+        elif index in added:
+            types.append(gguf.TokenType.CONTROL if added[index].special else gguf.TokenType.USER_DEFINED)
+        else:
+            types.append(gguf.TokenType.NORMAL)
+    start = tokenizer("a")["input_ids"]
+    special = {
+        "bos_token_id": tokenizer.bos_token_id if tokenizer.bos_token_id is not None else config.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "unk_token_id": tokenizer.unk_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "chat_template": tokenizer.chat_template,
+    }
+    return {
+        "tokenizer_model": "gpt2",
+        "tokenizer_pre": name_split(pruned.card),
+        "token_list": tokens,
+        "token_types": types,
+        "token_merges": [pair if isinstance(pair, str) else " ".join(pair) for pair in merges],
+        "add_bos_token": bool(start) and start[0] == special["bos_token_id"],
+        "add_space_prefix": False,
+        **{key: value for key, value in special.items() if value is not None and isinstance(value, int | str)},
+    }

@@ -1,0 +1,156 @@
+"""A pruned model as a GGUF file: what is written, read back by the package ``gguf`` and by llama.cpp's conventions."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import fakes
+import gguf
+import gguf_files
+import numpy as np
+import pytest
+import torch
+import zoo
+
+from cahp import models
+from cahp.exports import formats
+from cahp.exports.checkpoints import write
+from cahp.models import saving
+from cahp.models.head_model import HeadModel
+from cahp.models.run_gguf import read_gguf
+from cahp.models.surgery import cut
+from cahp.models.to_gguf import refuse_gguf
+from cahp.stages.recovery import mean_ablate
+from cahp.values import HeadMask, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GGUF = formats.model_form("gguf")
+EVEN, UNEVEN = HeadMask(np.array([[True, False], [False, True]])), HeadMask(np.array([[True, True], [False, True]]))
+EMPTY = HeadMask(np.array([[True, True], [False, False]]))
+
+
+@pytest.fixture(autouse=True)
+def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+
+
+def tiny(folder: Path, kind: str = "llama") -> HeadModel:
+    """A model from a GGUF file: 2 layers of 4 query heads in 2 groups, with a tokenizer that merges bytes."""
+    return models.load(str(gguf_files.write(folder / "model.gguf", gguf_files.network(kind))), device="cpu")
+
+
+def export(model: HeadModel, mask: HeadMask, folder: Path) -> gguf.GGUFReader:
+    write(GGUF, folder, model=model, pruned=cut(model, mask), mask=mask)
+    return gguf.GGUFReader(folder / "model.gguf")
+
+
+def metadata(reader: gguf.GGUFReader) -> dict[str, object]:
+    return {name: field.contents() for name, field in reader.fields.items()}
+
+
+def test_an_even_model_is_of_its_own_architecture_with_fewer_heads(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    reader = export(model, EVEN, tmp_path / "out")
+    found, shapes = metadata(reader), {one.name: one.shape.tolist() for one in reader.tensors}
+    assert found["general.architecture"] == "llama"
+    assert [found[f"llama.attention.{name}"] for name in ("head_count", "head_count_kv", "key_length")] == [2, 1, 8]
+    # The format lists columns first: 32 channels enter, 2 query heads of 8 leave.
+    assert shapes["blk.0.attn_q.weight"] == [32, 16]
+    assert shapes["blk.1.attn_k.weight"] == shapes["blk.1.attn_v.weight"] == [32, 8]
+    assert shapes["blk.1.attn_output.weight"] == [16, 32]
+    # The head shares the weights of the embeddings.
+    assert "output.weight" not in shapes
+    # transformers reads such a file by itself, and finds the pruned model.
+    again = models.load(str(tmp_path / "out" / "model.gguf"), device="cpu")
+    asked = torch.tensor([[1, 7, 30, 4]])
+    pruned = cut(model, EVEN)
+    torch.testing.assert_close(
+        again.network(input_ids=asked).logits, pruned.network(input_ids=asked).logits, atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("mask", [UNEVEN, EMPTY], ids=["uneven", "a layer without heads"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_layers_with_their_own_numbers_of_heads_are_listed(kind: str, mask: HeadMask, tmp_path: Path) -> None:
+    model = tiny(tmp_path, kind)
+    reader = export(model, mask, tmp_path / "out")
+    found, names = metadata(reader), {one.name for one in reader.tensors}
+    kept = [len(heads) for heads in mask.by_layer]
+    assert found["general.architecture"] == "deci"
+    assert found["deci.attention.head_count_kv"] == kept
+    assert found["deci.attention.head_count"] == [2 * count for count in kept]
+    assert ("blk.1.attn_norm.weight" in names) is (kept[1] > 0)
+    # The logits of a batch with padding are those of the masked model.
+    answer = read_gguf(tmp_path / "out" / "model.gguf")
+    ids = np.array([[5, 6, 7, 8], [9, 10, 3, 3]])
+    real = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
+    pruned = cut(model, mask).network(input_ids=torch.tensor(ids), attention_mask=torch.tensor(real)).logits
+    found_logits = answer({"input_ids": ids, "attention_mask": real})
+    assert np.abs(found_logits - pruned.detach().numpy())[real.astype(bool)].max() <= 1e-5 * pruned.abs().max()
+
+
+def test_the_tokenizer_travels_with_its_merges_and_special_tokens(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    found, source = metadata(export(model, EVEN, tmp_path / "out")), metadata(gguf.GGUFReader(tmp_path / "model.gguf"))
+    assert found["tokenizer.ggml.tokens"] == source["tokenizer.ggml.tokens"]
+    assert found["tokenizer.ggml.merges"] == source["tokenizer.ggml.merges"]
+    assert found["tokenizer.ggml.token_type"] == source["tokenizer.ggml.token_type"]
+    assert found["tokenizer.ggml.eos_token_id"] == source["tokenizer.ggml.eos_token_id"]
+    assert (found["tokenizer.ggml.model"], found["tokenizer.ggml.pre"]) == ("gpt2", "gpt-2")
+
+
+def test_a_mean_ablation_is_written_as_a_bias_where_llama_cpp_reads_one(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    pruned = mean_ablate(model, EVEN, ["ab a b", "bb a"])
+    write(GGUF, tmp_path / "out", model=model, pruned=pruned, mask=EVEN, recovery="mean")
+    assert "blk.0.attn_output.bias" in {one.name for one in gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors}
+    assert "no bias" in str(refuse_gguf(tiny(tmp_path, "qwen2").card, EVEN, biases=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("gemma", {}, "is written for llama, mistral, qwen2, qwen3"),
+        ("mistral", {"sliding_window": 8}, "it has a sliding window"),
+        ("llama", {"mlp_bias": True}, "it has biases in its feed-forward blocks"),
+        ("llama", {}, "its tokenizer does not merge bytes"),
+    ],
+)
+def test_a_model_that_the_form_would_change_is_refused_with_the_reason(
+    kind: str, options: dict[str, object], reason: str, tmp_path: Path
+) -> None:
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, **options}
+    fakes.SHAPES.setdefault(kind, {"hidden_size": 32, "intermediate_size": 48, "head_dim": 8})
+    card = models.identify(str(fakes.save_language_model(tmp_path / "model", family=kind, **shape)))
+    assert reason in str(refuse_gguf(card))
+    with pytest.raises(OptionError, match=r"cannot be exported as gguf, since .*; export it as compact"):
+        formats.check_export(GGUF, card)
+
+
+def test_norms_of_queries_and_a_classifier_s_head_are_what_the_format_lacks(tmp_path: Path) -> None:
+    card = tiny(tmp_path, "qwen3").card
+    assert refuse_gguf(card, EVEN) is None
+    assert "choose heads with --even" in str(refuse_gguf(card, UNEVEN))
+    classifier = models.identify(str(zoo.save(tmp_path / "classifier", "llama")))
+    assert refuse_gguf(classifier) == "llama.cpp runs causal language models only"
+
+
+@pytest.mark.nightly
+@pytest.mark.skipif(
+    importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python, which is built from source, is missing"
+)
+@pytest.mark.parametrize("mask", [EVEN, UNEVEN, EMPTY], ids=["even", "uneven", "a layer without heads"])
+def test_llama_cpp_predicts_what_the_masked_model_predicts(mask: HeadMask, tmp_path: Path) -> None:
+    from llama_cpp import Llama
+
+    model = tiny(tmp_path)
+    export(model, mask, tmp_path / "out")
+    ids = np.random.default_rng(0).integers(0, model.network.config.vocab_size, 64)
+    runtime = Llama(str(tmp_path / "out" / "model.gguf"), n_ctx=128, logits_all=True, type_k=0, type_v=0, verbose=False)
+    runtime.eval(ids.tolist())
+    found = np.array(runtime.scores[: len(ids)])
+    expected = cut(model, mask).network(input_ids=torch.tensor(ids[None])).logits[0].detach().numpy()
+    assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.99
+    assert np.abs(found - expected).max() <= 1e-3 * max(1.0, np.abs(expected).max())
