@@ -64,10 +64,13 @@ class Moments:
     of a layer's ``heads`` side by side, which its output projection reads. ``gradients (L, D, D)`` is the mean of
     ``u u'``, with ``u`` the gradient by ``x`` of a number whose square is the Fisher information of the predictions.
     With ``M`` the Fisher metric at the attention output and ``W`` the output projection, ``gradients`` is ``W' M W``.
+    ``products (L, H, H)`` float64 is the mean of ``v v'`` over texts, with ``v (H,)`` the sums over a text's tokens of
+    ``u . x`` in each head.
     """
 
     contexts: NDArray[np.float32]
     gradients: NDArray[np.float32]
+    products: NDArray[np.float64]
     heads: int
     tokens: int
 

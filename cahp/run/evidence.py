@@ -158,15 +158,17 @@ class HeadEvidence:
         # The mean over a batch of windows is that over a single one.
         return salience(self.gradients, how="example" if self._texts.in_windows else self._settings.salience)
 
+    def _moments_of(self, entry: Entry) -> Moments:
+        parts = entry.arrays
+        return Moments(
+            parts["contexts"], parts["gradients"], parts["products"], self.card.heads, int(entry.meta["tokens"])
+        )
+
     @cached_property
     def moments(self) -> Moments:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
-        name, heads = key("moments", 2, self.card.sha256, self._texts.sha256, self.seed), self.card.heads
-        found = self._resources.found(
-            "moments",
-            name,
-            lambda entry: Moments(entry.arrays["contexts"], entry.arrays["gradients"], heads, **entry.meta),
-        )
+        name = key("moments", 3, self.card.sha256, self._texts.sha256, self.seed)
+        found = self._resources.found("moments", name, self._moments_of)
         if found is not None:
             return found
         from cahp.stages.moments import collect_moments
@@ -174,7 +176,11 @@ class HeadEvidence:
         model = self.model
         with self._resources.timed("moments"):
             made = collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
-        self._resources.keep(name, {"contexts": made.contexts, "gradients": made.gradients}, {"tokens": made.tokens})
+        self._resources.keep(
+            name,
+            {"contexts": made.contexts, "gradients": made.gradients, "products": made.products},
+            {"tokens": made.tokens},
+        )
         return made
 
     @cached_property

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 STAGE = "search"
 #: Texts for a quick refit, for comparing its result, and for confirming all swaps together; at most a third each.
-_REFITTED, _COMPARED = 256, 512
+_REFITTED, _COMPARED = 128, 256
 #: Of windows of a language model, each of which has the tokens of many texts.
-_WINDOWS = 16
+_WINDOWS = 8
 
 
 @dataclass(frozen=True)

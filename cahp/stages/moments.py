@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
     """
     width = model.projection(0).weight.shape[1]
     contexts, gradients = (torch.zeros(model.layers, width, width, device=model.device) for _ in range(2))
+    products = np.zeros((model.layers, model.heads, model.heads))
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
     numbered = parallel.share(list(enumerate(batches)))
@@ -39,11 +41,15 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
         # Each batch has its own signs, whichever process draws them.
         generator = torch.Generator().manual_seed((seed << 24) + number)
         score = fisher_score(model, batch, generator, gates=gates, tap=watch)
-        found = torch.autograd.grad(score, [entering for _, entering in seen], materialize_grads=True)
+        wanted = [gates, *(entering for _, entering in seen)]
+        of_gates, *found = torch.autograd.grad(score, wanted, materialize_grads=True)
+        # The gradient of a gate is the sum of the products of context vectors and gradients.
+        alone = of_gates.double().cpu().numpy()
+        products += np.einsum("nlh,nlk->lhk", alone, alone)
         # A layer that is used in many passes is seen in each of them.
         for (layer, entering), gradient in zip(seen, found, strict=True):
             for total, rows in ((contexts[layer], entering.detach()), (gradients[layer], gradient)):
                 chosen = rows.reshape(*real.shape, width)[real].float()
                 total.addmm_(chosen.T, chosen)
     first, second = (parallel.total((total / tokens).cpu().numpy()) for total in (contexts, gradients))
-    return Moments(first, second, model.heads, tokens)
+    return Moments(first, second, parallel.total(products) / max(1, len(texts)), model.heads, tokens)

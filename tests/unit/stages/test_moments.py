@@ -37,6 +37,7 @@ def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
     texts = fakes.sentences(9)
     width = model.card.hidden
     contexts, gradients = (np.zeros((model.layers, width, width)) for _ in range(2))
+    products = np.zeros((model.layers, model.heads, model.heads))
     tokens = 0
     for batch in model.batches(model.tokenize(texts.inputs), size=1):
         seen: list[torch.Tensor] = []
@@ -46,6 +47,8 @@ def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
             slopes = torch.autograd.grad(logits[0].log_softmax(-1)[column], seen, retain_graph=True)
             for layer, slope in enumerate(slopes):
                 gradients[layer] += share * (slope[0].T @ slope[0]).numpy()
+                alone = (slope[0] * seen[layer][0]).sum(0).reshape(model.heads, -1).sum(1).detach().numpy()
+                products[layer] += share * np.outer(alone, alone)
         for layer, entering in enumerate(seen):
             contexts[layer] += (entering[0].T @ entering[0]).detach().numpy()
         tokens += int(batch.lengths.sum())
@@ -60,6 +63,7 @@ def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
         found.append(collect_moments(model, texts))
     assert np.allclose(found[0].contexts, contexts / tokens, atol=1e-5)
     assert np.allclose(sum(one.gradients for one in found), gradients / tokens, rtol=1e-3, atol=1e-7)
+    assert np.allclose(sum(one.products for one in found), products / len(texts), rtol=1e-3, atol=1e-7)
 
 
 def test_labels_are_not_read_and_the_seed_draws_the_signs(model: HeadModel) -> None:

@@ -38,6 +38,7 @@ class Layer:
         self.moments = Moments(
             (self.contexts.T @ self.contexts / TOKENS)[None].astype(np.float32),
             (entering.T @ entering / TOKENS)[None].astype(np.float32),
+            np.zeros((1, HEADS, HEADS)),
             HEADS,
             TOKENS,
         )
@@ -107,7 +108,9 @@ def test_a_copy_of_a_head_costs_nothing_to_remove_and_then_the_other_copy_is_dea
     contexts = random.normal(size=(500, 3))
     contexts[:, 1] = contexts[:, 0]
     gram = (contexts.T @ contexts / 500)[None].astype(np.float32)
-    moments = Moments(gram, np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 0.4]]], dtype=np.float32), heads=3, tokens=500)
+    moments = Moments(
+        gram, np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 0.4]]], dtype=np.float32), np.eye(3)[None], heads=3, tokens=500
+    )
     found = eliminate_replaced(moments, ridge=1e-6)
     assert found.order[0].tolist()[:2] == [0, 2]
     # The two write the same, so the head that is left writes twice as much: four times the metric.
@@ -141,7 +144,7 @@ def test_of_three_kept_heads_the_two_that_reproduce_most_are_named() -> None:
     contexts = random.normal(size=(4000, 4))
     contexts[:, 3] = 3 * contexts[:, 0] + 2 * contexts[:, 2] + contexts[:, 1]
     gram = (contexts.T @ contexts / 4000)[None].astype(np.float32)
-    moments = Moments(gram, np.eye(4, dtype=np.float32)[None], heads=4, tokens=4000)
+    moments = Moments(gram, np.eye(4, dtype=np.float32)[None], np.eye(4)[None], heads=4, tokens=4000)
     mask = HeadMask(np.array([[True, True, True, False]]))
     found = Replaceability(moments, ridge=1e-9)
     assert found.shares(mask)[0, 3] == pytest.approx(1.0, abs=1e-3)
@@ -161,6 +164,7 @@ def test_a_layer_that_nothing_enters_is_free_and_comes_first() -> None:
     moments = Moments(
         np.concatenate([some.contexts, np.zeros((1, width, width), np.float32)]),
         np.concatenate([some.gradients, np.zeros((1, width, width), np.float32)]),
+        np.zeros((2, HEADS, HEADS)),
         HEADS,
         TOKENS,
     )

@@ -18,7 +18,9 @@ def found() -> Replaceability:
     """Of one layer whose head 3 is three times head 0, once head 1 and twice head 2."""
     mixing = np.vstack([np.eye(3), [3.0, 1.0, 2.0]])
     gram = (mixing @ mixing.T)[None].astype(np.float32)
-    return Replaceability(Moments(gram, np.eye(4, dtype=np.float32)[None], heads=4, tokens=100), ridge=1e-9)
+    return Replaceability(
+        Moments(gram, np.eye(4, dtype=np.float32)[None], np.eye(4)[None], heads=4, tokens=100), ridge=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,5 +43,5 @@ def test_the_kept_heads_that_reproduce_most_are_named(found: Replaceability, kep
 
 def test_a_head_without_effect_needs_no_replacement() -> None:
     still = np.zeros((1, 2, 2), dtype=np.float32)
-    found = Replaceability(Moments(still, still, heads=2, tokens=100))
+    found = Replaceability(Moments(still, still, np.zeros((1, 2, 2)), heads=2, tokens=100))
     assert "no effect" in describe_replaceability(found, HeadMask.full(1, 2), 0)
