@@ -8,10 +8,12 @@ from torch import Tensor
 
 from cahp import processes as parallel
 from cahp.head_statistics import Moments
+from cahp.models.devices import free_bytes
 from cahp.models.families import Site
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import fisher_score
-from cahp.values import Progress, Texts, report_progress, silent
+from cahp.values import ModelError, Progress, Texts, report_progress, silent
+from cahp.words import size_of
 
 STAGE = "moments"
 
@@ -21,8 +23,17 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
 
     The ``seed`` draws the signs of ``fisher_score``. Several processes share the batches, and each gets the moments of
     all texts.
+
+    Raises:
+        ModelError: If the device has no room for two matrices of each layer.
     """
     width = model.projection(0).weight.shape[1]
+    needed, room = 8 * model.layers * width**2, free_bytes(model.device)
+    if room is not None and needed > room:
+        raise ModelError(
+            f"the Fisher metric of {model.card.id} needs {size_of(needed)}, and {model.device.type} has "
+            f"{size_of(room)} free; use another --method, or a machine with more memory"
+        )
     contexts, gradients = (torch.zeros(model.layers, width, width, device=model.device) for _ in range(2))
     products = np.zeros((model.layers, model.heads, model.heads))
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
