@@ -1,13 +1,14 @@
 """Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
 
-``python assets/bundle.py run [MODEL]`` measures the run of a model, ``python assets/bundle.py lessons [STEP ...]`` the
-answers of the six steps of Learn on the heads of the default model (or of some of them), and ``python assets/bundle.py
-premise MODEL DATA PAIRS`` the test of the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a
-folder.
+``python assets/bundle.py run [MODEL]`` measures the run of a model, ``python assets/bundle.py refits MODEL [COUNT]``
+only its refitted budgets, ``python assets/bundle.py lessons [STEP ...]`` the answers of the six steps of Learn on the
+heads of the default model (or of some of them), and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of
+the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Collection
@@ -89,15 +90,17 @@ def write_run(
 ) -> None:
     """Measure a bundled run and its tables of all budgets, and write them to ``place``.
 
-    Of a language model the refitted budgets have a table too, and nothing is timed.
+    The refitted budgets have a table too. Of a language model nothing is timed.
     """
     bench = open_bench(settings, store=store, progress=progress)
     command = shlex.join(["cahp", "prune", *to_arguments(settings, flags("prune"))])
     run, evidence, facts = measure_run(bench, command=command), bench.evidence, {}
     selections = HeadClusters.of(evidence).selections(settings)
-    tables = [BudgetTable(selections, timed=settings.latency)]
+    tables = [
+        BudgetTable(selections, timed=settings.latency),
+        BudgetTable(selections, recover=settings.recover, timed=False),
+    ]
     if bench.card.predicts_tokens:
-        tables.append(BudgetTable(selections, recover=settings.recover, timed=False))
         splits = {name: WindowsRecord.of(texts) for name, texts in bench.dataset.splits.items()}
         card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)
         facts = {MODEL_FILE: json_text(asdict(ModelFacts(card, splits))).encode()}
@@ -112,9 +115,7 @@ def write_run(
         "salience_example": salience(evidence.gradients, how="example").ravel(),
     }
     made = {"machine": machine(), "date": day.isoformat()}
-    content = table_json(tables[0], run.document)
-    if len(tables) > 1:
-        content["recovered"] = [table.as_json() for table in tables[1:]]
+    content = {**table_json(tables[0], run.document), "recovered": [table.as_json() for table in tables[1:]]}
     place.mkdir(parents=True, exist_ok=True)
     write_whole(
         place,
@@ -125,6 +126,27 @@ def write_run(
             **facts,
         },
     )
+
+
+def write_refits(
+    place: Path, settings: Settings, *, most: int | None = None, store: Store | None = None, progress: Progress = silent
+) -> None:
+    """Measure the refitted budgets of a bundled run, and write them to ``place``; all other figures stay.
+
+    With ``most``, only so many budgets are measured, coarse to fine. Unlike a whole run it times nothing, so that the
+    machine may be busy.
+    """
+    run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
+    assert run is not None
+    # Not chosen again: another machine may choose other heads.
+    table = BudgetTable(run.evidence().selections(settings), recover=settings.recover, timed=False)
+    if settings.recover in run.tables:
+        table.fill_from(run.tables[settings.recover])
+    for _ in fill(table, bench, progress):
+        if table.measured()[0] == most:
+            break
+    content = json.loads((place / "table.json").read_text(encoding="utf-8"))
+    write_whole(place, {"table.json": json_text({**content, "recovered": [table.as_json()]}).encode()})
 
 
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
@@ -180,8 +202,11 @@ if __name__ == "__main__":
             with TemporaryDirectory() as scratch:
                 store = None if bundled.RUNS[name].latency is False else Store(Path(scratch))
                 write_run(run_folder(name), bundled.RUNS[name], store=store, day=date.today(), progress=show)
+        case ["refits", name, *most]:
+            # The user's store: an interrupted measurement resumes.
+            write_refits(run_folder(name), bundled.RUNS[name], most=int(most[0]) if most else None, progress=show)
         case _:
             sys.exit(
-                "Usage: python assets/bundle.py run [MODEL] | lessons [STEP ...] | compare DIR | "
-                "premise MODEL DATA PAIRS"
+                "Usage: python assets/bundle.py run [MODEL] | refits MODEL [COUNT] | lessons [STEP ...] | "
+                "compare DIR | premise MODEL DATA PAIRS"
             )

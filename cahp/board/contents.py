@@ -55,8 +55,8 @@ class Shown:
     ``origin`` tells how the mask was chosen; other words than these three are shown unchanged. ``rescued`` are the
     heads added by the per-layer minimum. ``places`` are the indices of the layers in the model, if layers between them
     have no heads. ``pinned`` is another mask, A: the board marks the heads that only one of the two keeps. ``glimpse``
-    are the outcomes on the texts so far, while the mask is measured. ``beside`` are the outcomes of the same mask after
-    a recovery, with its words.
+    are the outcomes on the texts so far, while the mask is measured. ``beside`` are the words of another recovery and
+    the outcomes of the same mask after it.
     """
 
     mask: HeadMask
@@ -79,8 +79,8 @@ def contents(
     labels: Ints,
     selected: int | None = None,
     status: str = "",
-    still: bool = False,
     alone: bool = False,
+    other: BudgetTable | None = None,
     chance: float | None = None,
     cache: CacheShape | None = None,
     roles: HeadRoles | None = None,
@@ -96,9 +96,9 @@ def contents(
         labels: The cluster of each head ``(N,)``.
         selected: The head that was asked about.
         status: Why a figure is not measured yet.
-        still: Whether the board has no slider and no curves.
         alone: Whether it has no host to measure: the data then contain the clusters and replacement heads of every
             budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
+        other: The same budgets after another recovery: its outcomes stand beside those of ``table``.
         chance: The share of the most frequent class of the evaluation texts.
         cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
         roles: The roles of the heads (None: not measured).
@@ -112,6 +112,12 @@ def contents(
     ratio = None if row is None else row.ratio
     values, glimpse = ({}, None) if row is None or not table.has(mask) else (row.values, row.glimpse)
     figures = [_figures(row) for row in rows]
+    if other is not None:
+        words = RECOVERIES[other.recover].after or RECOVERIES[other.recover].result
+        for one, row in zip(figures, other.rows(), strict=True):
+            if row.outcomes is not None and row.budget < other.budgets[-1]:
+                one["beside"] = _written(words, row.outcomes)
+                one["other"] = {name: _short(estimate.value) for name, estimate in row.outcomes.items()}
     current = _figures(Row(mask.count, values, shown.outcomes, ratio, shown.speed, shown.glimpse or glimpse))
     measured = {name for one in (*figures, current) for name in one["values"]}
     data: dict[str, Any] = {
@@ -156,7 +162,6 @@ def contents(
         "recovered": RECOVERIES[table.recover].noun,
         "unmeasured": "" if RECOVERIES[table.recover].swept else f"not {RECOVERIES[table.recover].result} yet",
         "status": status,
-        "still": still,
         "selected": selected,
         "current": {
             **current,
@@ -169,11 +174,9 @@ def contents(
         },
     }
     if shown.beside is not None:
-        recovery, after = shown.beside
-        data["current"]["beside"] = {
-            name: f"{recovery} {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
-            for name, estimate in after.items()
-        }
+        data["current"]["beside"] = _written(*shown.beside)
+    if any("other" in one for one in figures):
+        data["other"] = words
     if cache is not None:
         data["cache"] = cache.per_token(HeadMask.full(clusters.layers, clusters.heads))
         data["current"]["cache"] = cache.per_token(mask)
@@ -203,6 +206,14 @@ def contents(
         median = np.median(distances[np.triu_indices(len(distances), 1)])
         data["asked"] = {"distance": float(distances[selected, cover]), "median": float(median)}
     return data
+
+
+def _written(words: str, outcomes: Outcomes) -> dict[str, str]:
+    """Return the line of each outcome of another recovery, which ``words`` name."""
+    return {
+        name: f"{words}: {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
+        for name, estimate in outcomes.items()
+    }
 
 
 def _packed(mask: HeadMask) -> str:

@@ -94,7 +94,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     origin = "hand" if run.settings.method == BY_HAND else "budget" if requested else "auto"
     recovered, swept, beside = run.outcomes.get("recovered"), live.table.recover, None
     if swept == NONE.name and recovered is not None:
-        beside = f"{name_of_result(run.settings.recover)}:", recovered
+        beside = name_of_result(run.settings.recover), recovered
     ratio = run.latency_ratio
     speed = None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
     rescued = [layer * mask.heads + head for layer, head in run.rescued]

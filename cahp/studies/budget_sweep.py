@@ -74,7 +74,8 @@ Listener = Callable[[HeadMask, Outcomes | Speed], None]
 class BudgetTable:
     """The rows of all budgets, from the fewest heads to all heads. Many threads may read while one fills it.
 
-    ``listener`` is called for every measurement. ``timed`` tables miss the latency of some budgets, others never do.
+    ``listener`` is called for every measurement. ``timed`` tables miss the latency of some budgets, others never do. A
+    table of the same budgets after another recovery, ``timing``, shares its times: a recovery does not change them.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class BudgetTable:
         recover: str = "none",
         listener: Listener | None = None,
         timed: bool = True,
+        timing: BudgetTable | None = None,
     ) -> None:
         self.selections = tuple(selections)
         self._listener, self._timed = listener, timed
@@ -93,7 +95,7 @@ class BudgetTable:
         #: The budget on the board, which is measured first.
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
-        self._speed: dict[int, Speed] = {}
+        self._speed: dict[int, Speed] = {} if timing is None else timing._speed
         self._glimpses: dict[int, Outcomes] = {}
         #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
         self.uncuttable: set[int] = set()

@@ -5,49 +5,67 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.cards import ModelCard
-from cahp.figures.head_grid import places
 from cahp.outcomes import HEADLINES
 from cahp.recoveries import QUICK
+from cahp.ui.frame import address, board
 from cahp.ui.frame.page import link, provenance
 from cahp.ui.frame.running import draw_timing, need_run, run_button
 from cahp.ui.frame.source_dialog import draw_builtins
-from cahp.ui.parts import display
-from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.display import describe_square, plain
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.work import RUN
+
+#: Where one goes from here: the page, the label of its link, and what it is for.
+_DOORS = (
+    ("similarity", "Heads on your own text", "See which ones attend alike."),
+    ("budget", "Choose a budget", "By hand or by a goal, with recovery."),
+    ("learn", "Learn in six guesses", "Guess first, then see."),
+    ("export", "Export", "Mask, model, ONNX, report."),
+)
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     st.title("Which attention heads does this model need?")
-    card = explorer.card
     st.markdown(
-        f"An **attention head** is a part of a layer that decides which words attend to which. "
-        f"{plain(card.id)} has {_count_heads(card)}, and many of them attend alike. CAHP groups similar heads, keeps "
-        "one of each group, and prunes the others."
+        f"An **attention head** decides which words attend to which. {plain(explorer.card.id)} has "
+        f"{_count_heads(explorer.card)}, and many attend alike. CAHP groups similar heads and keeps one of each group. "
+        "Drag the budget, or click a head."
     )
-    draw_builtins(explorer)
     need_run(explorer)
-    _picture(explorer)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-ways"):
-        with st.container(key="onward", width="content"):
-            link("budget", "Move the budget →")
+    polling = explorer.work.pending()
+    st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
+    doors = [door for door in _DOORS if door[0] != "learn" or explorer.bench.dataset.labelled]
+    with st.container(key="doors"):
+        for column, (key, label, about) in zip(st.columns(len(doors)), doors, strict=True):
+            with column, st.container(border=True, key=f"door-{key}"):
+                link(key, label)
+                st.caption(about)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
+        draw_builtins(explorer)
         with st.container(key="own-text-link", width="content"):
-            link("budget", f"{card.words.own_text} →", panel="text")
+            link("budget", f"{explorer.card.words.own_text} →", panel="text")
         if explorer.results.bundled:
             job = explorer.work.job(RUN)
             if job is None or job.ended:
                 run_button(explorer, place="home")
-        if explorer.bench.dataset.labelled:
-            link("learn", "Learn in six guesses")
-        link("export", "Export")
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
-        if card.cache is None:
+        if explorer.card.cache is None:
             draw_timing(explorer, place="home")
         evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
         refitted: tuple[str, ...] = () if explorer.outcomes(QUICK.name) is None else (QUICK.name,)
         st.caption(f"{provenance(explorer, 'none', *refitted)} {evaluated}")
+
+
+def _live(explorer: Explorer, polling: bool) -> None:
+    page_drawn()
+    address.write(explorer)
+    board.measure(explorer)
+    with st.container(key="first-picture"):
+        board.draw(explorer, finding=_describe(explorer), key="home-board")
+    if explorer.work.pending() != polling:
+        # Polling starts and stops only with a run of the whole page.
+        st.rerun()
 
 
 def _count_heads(card: ModelCard) -> str:
@@ -57,12 +75,10 @@ def _count_heads(card: ModelCard) -> str:
     return f"{units * card.group} heads in {units} groups that share keys and values and are pruned together"
 
 
-def _picture(explorer: Explorer) -> None:
-    """Draw the board with its finding as the title."""
-    table, clusters, board, mask = explorer.table(), explorer.clusters, explorer.board, explorer.mask
-    card = explorer.card
+def _describe(explorer: Explorer) -> str:
+    """Describe what the kept heads achieve as pruned, after a refit, and with all heads."""
+    mask, table = explorer.mask, explorer.table()
     assert table is not None
-    assert clusters is not None
     outcomes, recovered = explorer.outcomes(), explorer.outcomes(QUICK.name)
     models = {"": outcomes, f" {QUICK.after}": recovered, " with all heads": table.full}
     figures = []
@@ -76,28 +92,7 @@ def _picture(explorer: Explorer) -> None:
         if known and row.unit in ("share", "number"):
             figures.append(f"{row.label} {', '.join(known)}")
     finding = f"{mask.count} of {mask.keep.size} heads kept"
-    if outcomes is not None:
-        n = max(estimate.n for estimate in outcomes.values())
-        finding += f": {'; '.join(figures)} (n = {n:,} {card.words.units})"
-    with st.container(key="first-picture"):
-        display.heading(
-            finding,
-            help=f"Each square is {describe_square(card)}: its row is the layer, its column the place in the layer. "
-            f"Colour and letter name its cluster: heads that {card.words.likeness}. Solid squares are kept, light "
-            "ones are pruned. Outcomes are measured on texts that were not used to select the heads, with 95 % "
-            "intervals. KL divergence and agreement compare the predictions with those of the full model. "
-            + (
-                "Time is measured after the pruned heads are cut out."
-                if card.cache is None
-                else "The KV cache is counted: the bytes of the keys and values of a token."
-            ),
-            name="home-heads",
-            data=lambda: {
-                **places(mask.layers, mask.heads),
-                "kept": [int(kept) for kept in mask.keep.ravel()],
-                "cluster": clusters.names(board.labels),
-            },
-        )
-        beside = None if recovered is None or mask.is_full else (f"{QUICK.after}:", recovered)
-        shown = Shown(mask, board.origin, outcomes, explorer.results.speed(mask), rescued=board.rescued, beside=beside)
-        budget_board(table, clusters, shown, labels=board.labels, key="home-board", cache=card.cache)
+    if outcomes is None:
+        return finding
+    n = max(estimate.n for estimate in outcomes.values())
+    return f"{finding}: {'; '.join(figures)} (n = {n:,} {explorer.card.words.units})"

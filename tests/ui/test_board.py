@@ -113,7 +113,7 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
         page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
         assert figures(page)[-1] == text
         expect(page.locator(".figure").last).to_contain_text(
-            re.compile(f"95 % interval {measured.low:.2f} to .*, n = 40 rounds.*the machine was busy")
+            re.compile(f"{measured.low:.2f} to .*, n = 40 rounds.*the machine was busy")
         )
 
 
@@ -233,9 +233,8 @@ def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., 
     expect(kept).to_have_count(5)
     assert before is not None
     assert before.is_visible()
-    page.evaluate("data => board.update(data)", data_of(in_a_row(2, 6), 4, still=True))
+    page.evaluate("data => board.update(data)", data_of(in_a_row(2, 6), 4))
     expect(page.get_by_role("gridcell")).to_have_count(12)
-    expect(page.get_by_role("slider")).to_have_count(0)
     page.evaluate("board.unmount()")
     assert page.locator("#here > *").count() == 0
 
@@ -273,13 +272,13 @@ def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Ca
     page.evaluate("data => board.update(data)", data)
     assert buttons.all_inner_texts() == ["Accuracy", "KL divergence", "Agreement"]
     divergence = page.locator(".figure").nth(2)
-    expect(divergence).to_contain_text("KL divergence from the full model")
-    expect(divergence).to_contain_text("0.30095 % interval 0.150 to 0.600, n = 100")
+    expect(divergence).to_contain_text("KL divergence")
+    expect(divergence).to_contain_text("0.3000.150 to 0.600, n = 100")
     curve = page.get_by_role("img").first
-    assert (curve.get_attribute("aria-label") or "").startswith("Accuracy (%), n = 100, with 95 % interval")
+    assert (curve.get_attribute("aria-label") or "").startswith("Accuracy (%), n = 100, 95 % interval")
     buttons.nth(1).focus()
     page.keyboard.press("Enter")
-    said = "KL divergence from the full model (nats per text), n = 100, with 95 % interval, over the heads kept"
+    said = "KL divergence (nats per text), n = 100, 95 % interval, over the heads kept"
     assert curve.get_attribute("aria-label") == said
     expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
     # New data keep the choice, and the focus on it.
@@ -303,7 +302,7 @@ def test_a_mask_that_is_being_measured_has_its_divergence_so_far_with_its_interv
     page = bare(contents(table, clusters, shown, labels=clusters.groups(3)[0], status="Evaluating: 30 of 100"))
     expect(page.locator(".figure").nth(1)).to_contain_text("≈ 70.0 %estimatedfrom the first 30 textsEvaluating")
     expect(page.locator(".figure").nth(2)).to_contain_text(
-        "≈ 0.0040estimated95 % interval 0.0010 to 0.0080, n = 30from the first 30 texts"
+        "≈ 0.0040estimated0.0010 to 0.0080, n = 30from the first 30 texts"
     )
 
 
@@ -352,7 +351,7 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
     box, head = card.bounding_box(), cells.nth(2).bounding_box()
     assert box is not None
     assert head is not None
-    assert abs(box["y"] - head["y"]) < 60
+    assert abs(box["y"] - head["y"]) < 90
     cells.nth(4).hover()
     assert [cell.evaluate("cell => cell.classList.contains('lit')") for cell in cells.all()] == [
         *(False, False, False, False, True, True)

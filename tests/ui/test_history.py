@@ -220,7 +220,7 @@ def test_back_and_forward_lead_through_the_pages_as_they_were(
         settled(page)
 
     def budget_is(heads: int) -> None:
-        expect(page.locator(".cahp-board .figures")).to_contain_text(f"{heads} of 72")
+        expect(page.locator(".cahp-board output")).to_contain_text(f"{heads} of 72")
         expect(page).to_have_url(re.compile(f"/Budget.*budget={heads}$"))
 
     to("Budget")

@@ -11,12 +11,12 @@
 // The host sets colours with the variables at the top of board.css.
 
 import { choose, make } from "./elements.js";
-import { figures, written } from "./figures.js";
+import { figures, origin, written } from "./figures.js";
 import { Heads } from "./heads.js";
 import { Curves } from "./curves.js";
 
 const NARROW = 720; // px: below, the figures stand under the grid
-const PAIRED = 500; // px beside the grid: room for figures in two columns
+const BESIDE = 390; // px: what figures and curves need beside the grid
 let boards = 0;
 
 export function mount(element, data, tell) {
@@ -45,7 +45,7 @@ class Board {
 
   update(data) {
     const offered = data.colourings.map(({ name }) => name);
-    const shape = `${data.layers}x${data.heads}:${data.budgets.length}:${data.still}:${offered}`;
+    const shape = `${data.layers}x${data.heads}:${data.budgets.length}:${offered}`;
     const before = this.data;
     this.data = this.given = data;
     this.kept = before?.kept === data.kept ? this.kept : data.kept.map(unpacked);
@@ -61,32 +61,31 @@ class Board {
     const { current } = this.data;
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), colouring?.groups ? colouring : undefined);
-    this.curves?.draw(this.data);
+    this.curves.draw(this.data);
     if (this.dragging) return;
-    if (this.slider) this.slider.value = current.budget;
+    this.slider.value = current.budget;
     if (this.again) this.again.hidden = current === this.given.current;
     this.show({ ...current, bits: unpacked(current.kept) });
   }
 
   build() {
-    const { budgets, still } = this.data;
     this.root.replaceChildren();
-    this.slider = this.curves = this.again = null;
-    const top = make("div", "top", this.root);
-    const left = make("div", "left", top);
-    if (!still) this.choices(left);
+    this.again = null;
+    const left = make("div", "left", this.root), right = make("div", "right", this.root);
     const does = this.tell ? "removes or restores a head" : "shows the replacement head";
-    this.heads = new Heads(left, this.data, still ? "" : `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
-    this.figures = make("div", "figures", top);
-    if (!still) {
-      this.dial(budgets);
-      if (this.tell) {
-        // For people without a Shift key. It is below the slider, which is used more.
-        const choices = [["remove or restore", false], ["show its replacement head", true]];
-        choose(this.root, "Click on a head", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
-      }
-      this.curves = new Curves(this.root);
+    this.heads = new Heads(left, this.data, `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
+    this.dial(left, this.data.budgets);
+    this.heads.describe(left);
+    const switches = make("div", "switches", left);
+    this.choices(switches);
+    if (this.tell) {
+      // For people without a Shift key. It is below the slider, which is used more.
+      const choices = [["remove or restore", false], ["show its replacement head", true]];
+      choose(switches, "Click on a head", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
     }
+    this.figures = make("div", "figures", right);
+    make("p", "ranges", right, "Ranges are 95 % intervals.");
+    this.curves = new Curves(right);
     this.fit();
   }
 
@@ -102,10 +101,10 @@ class Board {
     })(this.colouring ?? "");
   }
 
-  dial(budgets) {
-    const dial = make("div", "dial", this.root);
+  dial(parent, budgets) {
+    const dial = make("div", "dial", parent);
     const label = make("label", "", dial, "Heads to keep");
-    this.output = make("output", "", dial);
+    this.output = make("output", "figure", dial);
     this.slider = make("input", "slider", dial);
     // A page may hold several boards.
     const id = `budget-slider-${++boards}`;
@@ -133,12 +132,18 @@ class Board {
   fit() {
     const { layers, heads } = this.data;
     const width = this.root.clientWidth || 800;
-    const room = width < NARROW ? width : width - 320;
-    const cell = Math.max(7, Math.min(40, Math.floor((room - 44) / heads), Math.floor(480 / layers)));
+    const narrow = width < NARROW, wide = !narrow && this.heads.turned;
+    const [rows, columns] = this.heads.turned ? [heads, layers] : [layers, heads];
+    const room = narrow || wide ? width : width - BESIDE;
+    const largest = width > 1200 ? 60 : 44;
+    const cell = Math.max(7, Math.min(largest, Math.floor((room - 44) / columns), Math.floor(480 / rows)));
     this.heads.fit(cell);
-    this.root.classList.toggle("narrow", width < NARROW);
-    this.root.classList.toggle("paired", width >= NARROW && width - 76 - heads * cell > PAIRED);
-    this.curves?.draw(this.data);
+    this.root.classList.toggle("recovered", Boolean(this.data.recovered));
+    this.root.classList.toggle("narrow", narrow);
+    this.root.classList.toggle("wide", wide);
+    this.root.classList.toggle("row-of-figures", !narrow && width - (wide ? 0 : columns * cell + 70) > 620);
+    this.curves.columns = wide && width > 832 ? 2 : 1;
+    this.curves.draw(this.data);
   }
 
   row(index) {
@@ -151,16 +156,14 @@ class Board {
     const found = figures(state, this.data, !this.tell);
     this.heads.show(state);
     this.figures.replaceChildren(...found.map(written));
-    this.curves?.mark(state);
-    if (!this.slider) return;
-    this.output.textContent = `${state.budget} of ${total}`;
-    this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} heads, ${found[1][1]} ${this.data.outcomes[0].label}`);
+    this.curves.mark(state);
+    this.output.replaceChildren(make("b", "value", null, `${state.budget} of ${total}`), ` · ${origin(state, total)}`);
+    this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} heads, ${found[0][1]} ${this.data.outcomes[0].label}`);
   }
 
   // What a person does ----------------------------------------------------------------------------------------
 
   press(head, ask) {
-    if (this.data.still) return;
     if (this.tell) return this.tell({ kind: ask || this.asking ? "ask" : "toggle", head });
     this.data = { ...this.data, selected: head, asked: undefined };
     this.settle();

@@ -4,22 +4,26 @@
 import { SVG, choose, draw, make } from "./elements.js";
 import { titled } from "./figures.js";
 
+const LEFT = 40; // px: the room for the numbers of an axis
+
 export class Curves {
   constructor(parent) {
     this.panels = [];
-    this.choices = make("div", "", parent);
+    this.columns = 1;
+    const row = make("div", "choices", parent);
+    this.choices = make("div", "", row);
+    const take = make("p", "take", row, "Curves as ");
     this.plots = make("div", "plots", parent);
-    const take = make("p", "take", parent, "Curves as ");
     for (const format of ["svg", "png"]) make("button", "", take, format.toUpperCase()).onclick = () => this.save(format);
   }
 
   draw(data) {
     this.data = data;
     const { budgets, rows, ks, mss, knee } = data;
-    const width = Math.max(320, this.plots.clientWidth || 800);
+    const width = Math.max(240, ((this.plots.clientWidth || 800) - 32 * (this.columns - 1)) / this.columns);
     const total = budgets.at(-1);
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
-    this.x = (budget) => 56 + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 56 - 18);
+    this.x = (budget) => LEFT + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - LEFT - 18);
     const outcome = this.choose(data), share = outcome.unit === "share";
     // Perplexity grows a hundredfold from many heads to few.
     const log = outcome.unit === "number", unit = share ? "%" : log ? "logarithmic" : `nats per ${data.per ?? "text"}`;
@@ -29,33 +33,38 @@ export class Curves {
     const guess = outcome.chance == null ? "" : `${naming} ${Math.round(outcome.chance * 100)} %`;
     const panels = [
       {
-        title: `${titled(outcome.label, data)} (${unit})`, log, about: `${n}with 95 % interval`, guess, height: 170,
+        title: `${titled(outcome.label, data)} (${unit})`, log, about: `${n}95 % interval`, guess, height: 140,
         xs: budgets, scale: share ? (value) => `${Math.round(value * 100)}` : log ? (value) => value.toLocaleString("en") : String,
         least: log ? Infinity : 0, most: share ? 1 : log ? -Infinity : Infinity,
         read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
+        other: ({ other }) => other?.[outcome.name], otherName: data.other,
         line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: naming,
       },
       data.cache ? {
-        title: "KV cache per token (× the full model's)", about: "counted", height: 110,
+        title: "KV cache per token (× the full model's)", about: "counted", height: 95,
         xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 1, within: [0.9, 1],
         read: ({ cache }) => [cache / data.cache, cache / data.cache, cache / data.cache], line: 1, lineName: "",
       } : {
-        title: "Time per batch (× the full model's)", about: "with 95 % interval", height: 110,
+        title: "Time per batch (× the full model's)", about: "95 % interval", height: 95,
         xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 2, within: [0.9, 1],
         read: ({ ratio, ratioLow, ratioHigh }) => [ratio, ratioLow, ratioHigh], line: 1, lineName: "",
       },
       {
+        // A host that draws the curve of the rule elsewhere leaves it out.
         title: "Silhouette of the clusters (−1 to 1)", about: knee ? `knee at ${knee} clusters` : "no knee found", height: 110,
         xs: ks, scale: (value) => value.toFixed(1), least: 0, most: 1, within: mss,
-        values: mss, low: [], high: [], sure: mss.map(() => true), knee, bottom: true,
+        values: mss, low: [], high: [], sure: mss.map(() => true), knee,
       },
-    ];
+    ].filter(({ xs }) => xs.length);
+    panels.at(-1).bottom = true;
     for (const panel of panels) {
       const points = panel.read ? rows.map(panel.read) : [];
       if (panel.read) {
         [panel.values, panel.low, panel.high] = [0, 1, 2].map((place) => points.map((point) => point[place]));
         panel.sure = panel.low.map((low) => low != null);
         points.push(panel.read(data.current));
+        panel.others = panel.otherName ? rows.map(panel.other) : [];
+        points.push(panel.others);
       }
       const within = [...points.flat(), ...(panel.within ?? []), ...(panel.log ? [panel.line] : [])].filter((value) => value != null);
       panel.place = panel.log ? Math.log10 : (value) => value;
@@ -70,7 +79,7 @@ export class Curves {
   choose({ outcomes, rows }) {
     const offered = outcomes.filter(({ name }) => rows.some(({ values }) => values[name]));
     const chosen = offered.find(({ name }) => name === this.chosen) ?? offered[0] ?? outcomes[0];
-    const names = offered.map(({ label }) => titled(label, {}).replace(/ (from|with) the full model$/, ""));
+    const names = offered.map(({ label }) => titled(label, {}));
     if (this.offered !== names.join()) {
       this.offered = names.join();
       this.choices.replaceChildren();
@@ -106,27 +115,32 @@ export class Curves {
     const known = xs.map((_, index) => index).filter((index) => inside[index] && values[index] != null);
     const unsure = known.filter((index) => !sure[index]);
     // Where points would touch, the estimated ones are left to the dashed line.
-    const dense = (width - 74) / xs.length < 7;
+    const dense = (width - LEFT - 18) / xs.length < 7;
     const note = unsure.length ? (dense ? "dashed: estimated" : "hollow, dashed: estimated") : "";
     // One line of words, or one below the other where there is no room.
     const narrow = width < 760;
-    const lines = narrow ? [panel.title, panel.about, panel.guess, note] : [`${panel.title}, ${panel.about}`, panel.guess];
+    const lines = narrow ? [panel.title, [panel.about, panel.guess, note].filter(Boolean).join(" · ")] : [`${panel.title}, ${panel.about}`, panel.guess];
     const words = lines.filter(Boolean);
     const [bottom, ceiling] = panel.span;
     const foot = panel.bottom ? 38 : 8;
     const top = 12 + 14 * words.length;
     const height = panel.height + top - 26 + (panel.bottom ? 30 : 0);
     const y = (value) => top + (1 - (panel.place(value) - bottom) / (ceiling - bottom)) * (height - top - foot);
-    const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
+    const svg = draw("svg", { class: panel.otherName ? "outcome" : "", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
     svg.setAttribute("aria-label", `${[panel.title, panel.about, panel.guess].filter(Boolean).join(", ")}, over the heads kept`);
     words.forEach((line, index) => {
-      draw("text", { x: narrow ? 0 : 56, y: 14 + 14 * index, class: index ? "tick" : "title" }, svg, line);
+      draw("text", { x: narrow ? 0 : LEFT, y: 14 + 14 * index, class: index ? "tick" : "title" }, svg, line);
     });
+    // The colour of the line names it.
+    if (panel.otherName) draw("text", { x: width - 4, y: narrow ? 14 : 28, class: "tick end name-other" }, svg, `— ${panel.otherName}`);
     if (note && !narrow) draw("text", { x: width - 6, y: 14, class: "tick end" }, svg, note);
     for (const tick of panel.log ? decades(bottom, ceiling) : ticks(bottom, ceiling)) {
-      draw("line", { x1: 56, x2: width - 4, y1: y(tick), y2: y(tick), class: "rule" }, svg);
-      draw("text", { x: 48, y: y(tick) + 4, class: "tick end" }, svg, panel.scale(tick));
+      draw("line", { x1: LEFT, x2: width - 4, y1: y(tick), y2: y(tick), class: "rule" }, svg);
+      draw("text", { x: LEFT - 8, y: y(tick) + 4, class: "tick end" }, svg, panel.scale(tick));
     }
+    const r = dense ? 1.6 : 2.5;
+    const dot = (index, of = values) =>
+      `M${(this.x(xs[index]) - r).toFixed(1)},${y(of[index]).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 -${2 * r},0`;
     const at = (index, value) => `${this.x(xs[index]).toFixed(1)},${y(value).toFixed(1)}`;
     // A band joins measured neighbours only: between others the interval is unknown.
     const runs = [];
@@ -139,11 +153,11 @@ export class Curves {
       draw("path", { d: `M${outline.join("L")}Z`, class: run.length > 1 ? "band" : "bar" }, svg);
     }
     if (panel.line != null) {
-      draw("line", { x1: 56, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
+      draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
       if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick end" }, svg, panel.lineName);
     }
     if (panel.floor != null && panel.floor >= bottom) {
-      draw("line", { x1: 56, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
+      draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
       // Where the two lines are close, the full model's name is above its line and this name below.
       const near = panel.lineName && panel.line != null && Math.abs(y(panel.floor) - y(panel.line)) < 14;
       const beside = near ? Math.max(y(panel.floor), y(panel.line)) + 13 : y(panel.floor) - 5;
@@ -164,15 +178,19 @@ export class Curves {
       else dashed += stretch;
       before = both;
     }
+    if (panel.otherName) {
+      const there = xs.map((_, index) => index).filter((index) => panel.others[index] != null);
+      const beside = there.map((index) => `${there.includes(index - 1) ? "L" : "M"}${at(index, panel.others[index])}`);
+      draw("path", { d: beside.join(""), class: "other" }, svg);
+      draw("path", { d: there.map((index) => dot(index, panel.others)).join(""), class: "dots others" }, svg);
+    }
     if (dashed) draw("path", { d: dashed, class: "curve dashed" }, svg);
     if (solid) draw("path", { d: solid, class: "curve" }, svg);
     if (panel.read) {
-      const r = dense ? 1.6 : 2.5;
-      const dot = (index) => `M${(this.x(xs[index]) - r).toFixed(1)},${y(values[index]).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 -${2 * r},0`;
-      if (!dense) draw("path", { d: unsure.map(dot).join(""), class: "dots hollow" }, svg);
-      draw("path", { d: known.filter((index) => sure[index]).map(dot).join(""), class: "dots" }, svg);
+      if (!dense) draw("path", { d: unsure.map((index) => dot(index)).join(""), class: "dots hollow" }, svg);
+      draw("path", { d: known.filter((index) => sure[index]).map((index) => dot(index)).join(""), class: "dots" }, svg);
     }
-    if (!known.length) draw("text", { x: (width + 56) / 2, y: height / 2 + 12, class: "tick middle" }, svg, "not measured");
+    if (!known.length) draw("text", { x: (width + LEFT) / 2, y: height / 2 + 12, class: "tick middle" }, svg, "not measured");
     if (panel.knee) {
       const x = this.x(Math.max(panel.knee, this.data.budgets[0]));
       draw("line", { x1: x, x2: x, y1: top, y2: height - foot, class: "knee" }, svg);
@@ -181,7 +199,7 @@ export class Curves {
       for (const tick of ticks(this.data.budgets[0], this.data.budgets.at(-1), 8)) {
         draw("text", { x: this.x(tick), y: height - 20, class: "tick middle" }, svg, String(tick));
       }
-      draw("text", { x: (width + 56) / 2, y: height - 3, class: "tick middle" }, svg, "heads kept (clusters, for the silhouette)");
+      draw("text", { x: (width + LEFT) / 2, y: height - 3, class: "tick middle" }, svg, panel.xs === this.data.ks ? "heads kept (clusters, for the silhouette)" : "heads kept");
     }
     const marker = draw("line", { y1: top, y2: height - foot, class: "marker" }, svg);
     const spot = draw("circle", { r: 5, class: "spot" }, svg);

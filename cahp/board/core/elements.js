@@ -13,9 +13,10 @@ export const make = (tag, className, parent, text) => {
 // A row of buttons, of which one is pressed. `choices` are pairs of words and a value; `chosen(value)` is called for a
 // press. Returns a function that marks a value.
 export function choose(parent, name, choices, chosen) {
-  const row = make("div", "mode", parent, `${name}: `);
+  const row = make("div", "mode", parent);
   row.setAttribute("role", "group");
   row.setAttribute("aria-label", name);
+  make("span", "", row, `${name}: `);
   const buttons = choices.map(([words, value]) => {
     const button = make("button", "", row, words);
     button.type = "button";

@@ -1,6 +1,6 @@
-// Figures of a mask: heads kept, each outcome (accuracy, KL divergence, agreement, perplexity), and time or the size of the cache, as
+// Figures of a mask: each outcome (accuracy, KL divergence, agreement, perplexity), and time or the size of the cache, as
 // [name, value, tag, lines, title]; the title shows on hover.
-// Estimated values are tagged as such, and a dash stands for a value that is not measured.
+// Ranges are 95 % intervals. Estimated values are tagged as such, and a dash stands for a value that is not measured.
 
 import { make } from "./elements.js";
 
@@ -11,7 +11,8 @@ const shown = (value, { unit }, like = value) => {
   if (unit === "share") return percent(value);
   return unit === "number" ? value.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : value.toFixed(digits(like));
 };
-export const titled = (label, data) => `${label[0].toUpperCase()}${label.slice(1)}${data.recovered ? ` after ${data.recovered}` : ""}`;
+// Agreement and KL divergence are with the full model, as the legend of the page tells.
+export const titled = (label, data) => `${label[0].toUpperCase()}${label.slice(1).replace(/ (from|with) the full model$/, "")}${data.recovered ? ` after ${data.recovered}` : ""}`;
 const points = (pp) => `${pp > 0 ? "+" : ""}${pp.toFixed(1)}`.replace("-", "−");
 
 // `alone`: nothing more will be measured.
@@ -20,7 +21,7 @@ export function figures(state, data, alone) {
   const yet = alone ? "" : " yet";
   const quality = data.outcomes.map((outcome, index) => figure(outcome, state, data, total, yet, index === 0));
   quality[0][4] = state.others?.join("\n");
-  return [keptHeads(state, total), ...quality, data.cache ? cache(state, data, total) : time(state, total, yet)];
+  return [...quality, data.cache ? cache(state, data, total) : time(state, total, yet)];
 }
 
 export function written([name, value, tag, lines, title]) {
@@ -33,9 +34,10 @@ export function written([name, value, tag, lines, title]) {
   return block;
 }
 
-function keptHeads(state, total) {
+// The share of the heads, and how they were chosen.
+export function origin(state, total) {
   const why = { auto: "where the published rule stops", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
-  return ["Heads kept", `${state.budget} of ${total}`, "", [`${percent(state.budget / total, 0)}, ${why}`]];
+  return `${percent(state.budget / total, 0)}, ${why}`;
 }
 
 // Words about the whole mask stand at the `first` outcome.
@@ -49,7 +51,7 @@ function figure(outcome, state, data, total, yet, first) {
   if (value == null) return [name, "–", "", first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
   const text = shown(value, outcome);
   const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
-  const lines = low == null ? [] : [`95 % interval ${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
+  const lines = low == null ? [] : [`${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
   if (low == null || state.glimpsed) {
     lines.push(state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets", ...status);
     return [name, `≈ ${text}`, "estimated", lines];
@@ -84,8 +86,8 @@ function time(state, total, yet) {
   }
   const calm = state.ratioLow <= 1 && state.ratioHigh >= 1;
   const rounds = state.rounds ? `, n = ${state.rounds} rounds` : "";
-  const interval = `95 % interval ${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${rounds}`;
-  const both = `${state.ms.toFixed(1)} ms, full model ${state.fullMs.toFixed(1)} ms (median)`;
+  const interval = `${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${rounds}`;
+  const both = `${state.ms.toFixed(1)} instead of ${state.fullMs.toFixed(1)} ms (median)`;
   const ratio = `${state.ratio.toFixed(2)} ×`;
   const busy = state.busy ? ["unreliable: the machine was busy; measure again when idle"] : [];
   // A ratio whose interval includes 1 is not shown as a saving.

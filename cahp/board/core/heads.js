@@ -10,7 +10,7 @@ const WORDS = ["pruned", "kept", "kept so that every layer has a head"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
 const LETTERED = 17; // px: letters in smaller cells are not readable
 const WORDED = 30; // px: room for a sign of more than two letters
-const CLUSTERS = "Same letter: same cluster. Same colour: same family at every budget. Hover to highlight a cluster";
+const CLUSTERS = "Same letter: same cluster. Same colour: same family at every budget";
 const CARD = 230; // px: the width in board.css
 
 export class Heads {
@@ -19,6 +19,7 @@ export class Heads {
   constructor(parent, { layers, heads, places }, hint, pressed) {
     this.heads = heads;
     this.places = places;
+    this.sizes = parent.style;
     this.pressed = pressed;
     this.focus = 0;
     this.frame = make("div", "frame", parent);
@@ -29,14 +30,16 @@ export class Heads {
     this.card.hidden = true;
     this.grid.setAttribute("role", "grid");
     this.grid.setAttribute("aria-label", `${layers} layers of ${heads} heads${hint}`);
-    this.grid.style.setProperty("--heads", heads);
+    // A model of many layers with few heads lies on its side.
+    this.turned = layers > 2 * heads;
+    const [rows, columns] = this.turned ? [heads, layers] : [layers, heads];
+    this.sizes.setProperty("--columns", columns);
     const axis = make("div", "row", this.grid);
     axis.setAttribute("aria-hidden", "true");
     make("span", "corner", axis, "layer");
-    const step = heads <= 16 ? 1 : heads <= 32 ? 4 : 8;
-    for (let index = 0; index < heads; index++) make("span", "axis", axis, index % step ? "" : String(index));
+    for (let index = 0; index < columns; index++) make("span", "axis", axis, this.numbered(index, columns, this.turned));
     this.cells = [];
-    for (let layer = 0; layer < layers; layer++) this.layer(layer, layers);
+    for (let index = 0; index < rows; index++) this.row(index, rows, columns);
     this.cells[0].tabIndex = 0;
     this.drawn = new Uint8Array(this.cells.length).fill(UNKNOWN);
     this.grid.onclick = (event) => {
@@ -54,27 +57,38 @@ export class Heads {
       this.light();
       this.say();
     };
+  }
+
+  // Add the words below the grid.
+  describe(parent) {
     this.said = make("p", "say", parent, "");
     [this.key, this.versus] = legend(make("p", "legend", parent));
   }
 
-  layer(layer, layers) {
+  row(place, rows, columns) {
     const row = make("div", "row", this.grid);
     row.setAttribute("role", "row");
-    make("span", "axis", row, layers <= 16 || layer % 4 === 0 ? String(this.called(layer)) : "").setAttribute("aria-hidden", "true");
-    for (let index = 0; index < this.heads; index++) {
-      const cell = make("button", "cell", row);
+    const name = `${this.turned ? "head " : ""}${this.numbered(place, rows, !this.turned)}`;
+    make("span", "axis", row, name).setAttribute("aria-hidden", "true");
+    for (let index = 0; index < columns; index++) {
+      const cell = make("button", "cell", row), head = this.turned ? index * rows + place : place * columns + index;
       cell.type = "button";
       cell.setAttribute("role", "gridcell");
       cell.tabIndex = -1;
-      cell.dataset.head = this.cells.length;
-      this.cells.push(cell);
+      cell.dataset.head = head;
+      this.cells[head] = cell;
     }
+  }
+
+  // The number of a layer or a head on an axis of `count`, or nothing where all would be too many.
+  numbered(index, count, isLayer) {
+    const step = count <= 16 ? 1 : count <= 32 ? 4 : 8;
+    return index % step ? "" : String(isLayer ? this.called(index) : index);
   }
 
   // Set the size of cells in pixels; small ones have no letters.
   fit(cell) {
-    this.grid.style.setProperty("--cell", `${cell}px`);
+    this.sizes.setProperty("--cell", `${cell}px`);
     this.grid.classList.toggle("small", cell < 20);
     // A touch target needs 24 px: narrow cells get the room between them.
     this.grid.classList.toggle("tight", cell < 28);
@@ -95,7 +109,8 @@ export class Heads {
   }
 
   pressKey(event) {
-    const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.heads, ArrowDown: this.heads };
+    const [across, down] = this.turned ? [this.heads, 1] : [1, this.heads];
+    const moves = { ArrowLeft: -across, ArrowRight: across, ArrowUp: -down, ArrowDown: down };
     if (event.key in moves) {
       const next = this.focus + moves[event.key];
       if (next < 0 || next >= this.cells.length) return;
@@ -113,7 +128,7 @@ export class Heads {
 
   // Draw colours and names of the clusters, or another `colouring`. They change on release, not while dragging, so that
   // nothing flickers. `pinned` are the bits of another mask, A; heads that only one of the two keeps are marked.
-  paint({ labels, names, selected, still, striped, asked, ...clusters }, pinned, colouring) {
+  paint({ labels, names, selected, striped, asked, ...clusters }, pinned, colouring) {
     Object.assign(this, { labels, names, selected, asked, pinned });
     this.groups = colouring?.groups ?? labels;
     this.signs = colouring?.signs ?? names;
@@ -128,7 +143,6 @@ export class Heads {
       cell.style.setProperty("--ink", ink);
       // Stripes contrast with the letter, so that it stays readable.
       cell.style.setProperty("--away", ink === "#000000" ? "#ffffff" : "#000000");
-      if (still) cell.setAttribute("aria-disabled", "true");
     });
     this.letter();
     this.drawn.fill(UNKNOWN);

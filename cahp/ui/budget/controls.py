@@ -12,12 +12,12 @@ from cahp import methods
 from cahp.exports.masks import read_mask
 from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import QUICK, RECOVERIES, name_of_result
+from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
 from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES
 from cahp.studies.budget_sweep import reach
-from cahp.ui.budget import notes, pinned
-from cahp.ui.frame.page import link
+from cahp.ui.budget import pinned
+from cahp.ui.frame import notes
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
@@ -62,7 +62,11 @@ def draw(explorer: Explorer) -> None:
                 else ((f"{_ENOUGH.amount:g} % agreement: {enough}", "board-enough", False, keep_enough, _WHY),)
             ),
             ("Undo", "board-undo", not board.can_undo, board.undo, None),
-            ("Reset", "board-reset", not board.by_hand, board.reset, "Restore the heads of the budget"),
+            *(
+                (("Reset", "board-reset", False, board.reset, "Restore the heads of the budget"),)
+                if board.by_hand
+                else ()
+            ),
         ):
             if st.button(label, key=key, disabled=disabled, help=about):
                 notes.clear()
@@ -75,7 +79,6 @@ def draw(explorer: Explorer) -> None:
             _draw_upload(explorer)
         _draw_recovery(explorer)
         pinned.draw_button(explorer)
-        link("export", "Export →")
 
 
 def _enough_after_refit(explorer: Explorer) -> int | None:
@@ -97,7 +100,7 @@ def _draw_recovery(explorer: Explorer) -> None:
         [row.name for row in RECOVERIES.values() if row.on_board],
         required=True,
         key="board-recover",
-        format_func=name_of_result,
+        format_func=lambda name: name_of_result(name) if name == NONE.name else name,
         on_change=change,
         help="A refit computes the output projection of each layer again, in closed form, on a third of the "
         "calibration texts (at least 512). Distillation then trains the refitted model for minutes, without labels. "

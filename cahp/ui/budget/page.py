@@ -8,8 +8,8 @@ from functools import partial
 import streamlit as st
 
 from cahp.stages.clustering import grid_notice
-from cahp.ui.budget import board, controls, details, measuring, own_text, pinned
-from cahp.ui.frame import address, knee
+from cahp.ui.budget import controls, details, measuring, own_text, pinned
+from cahp.ui.frame import address, board, knee
 from cahp.ui.frame.running import need_run
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
@@ -36,8 +36,8 @@ def draw(explorer: Explorer) -> None:
         pinned.draw(explorer)
     need_run(explorer)
     st.markdown(
-        f"Each square is {_name_square(explorer)}: solid heads are kept, light ones are pruned. Drag the budget. "
-        "Click a head to remove or restore it. Shift-click, or the switch below the slider, shows its replacement head."
+        f"Each square is {_name_square(explorer)}. Drag the budget; click a head to remove or restore it, Shift-click "
+        "for its replacement."
     )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
@@ -64,7 +64,7 @@ def _live(explorer: Explorer, polling: bool) -> None:
     own_text.draw(explorer)
     measuring.draw_distillation(explorer)
     pinned.draw(explorer)
-    board.draw(explorer)
+    board.draw(explorer, note=measuring.describe_distillation(explorer), pinned=pinned.comparable_mask(explorer))
     measuring.draw(explorer)
 
     def open_tab() -> None:

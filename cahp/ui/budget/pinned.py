@@ -12,7 +12,7 @@ import streamlit as st
 from cahp.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.studies.versus import Variant, Versus, mismatch, only, versus
-from cahp.ui.budget import notes
+from cahp.ui.frame import notes
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts.display import plain, show_texts
 from cahp.ui.session.explorer import Explorer, Pin

@@ -41,7 +41,8 @@ def page(title: str) -> Explorer:
         page_title=f"{title} · CAHP explorer",
         page_icon=str(models.assets() / "icon.png"),
         layout="wide",
-        initial_sidebar_state="auto",
+        # Pixels; on a phone it starts closed, as always.
+        initial_sidebar_state=264,
     )
     st.html(models.assets() / "explorer.css")
     if not enforced.is_set():

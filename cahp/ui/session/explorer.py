@@ -184,9 +184,12 @@ class Explorer:
     @property
     def roles(self) -> HeadRoles | None:
         """The roles of the model's heads, measured in this session or before (None: not measured)."""
-        if self.results.roles is None:
-            job = self.work.job(ROLES, self.bench)
-            self.results.roles = stored_roles(self.bench.resources) if job is None else job.result
+        job = self.work.job(ROLES, self.bench)
+        if self.results.roles is None and job is not None:
+            self.results.roles = job.result
+        elif not self.results.sought_roles:
+            # Once: a released budget must not wait for the store.
+            self.results.roles, self.results.sought_roles = stored_roles(self.bench.resources), True
         return self.results.roles
 
     @property

@@ -57,6 +57,8 @@ class Results:
         self.bundled = bundle is not None
         #: The roles of the model's heads (None: not measured).
         self.roles: HeadRoles | None = None
+        #: Whether they were looked for in the store.
+        self.sought_roles = False
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
@@ -121,6 +123,7 @@ class Results:
                 recover=recover,
                 listener=lambda mask, measured: self.add(mask, recover, measured),
                 timed=self.run is None or self.run.kv_cache is None,
+                timing=None if recover == NONE.name else self.table(settings),
             )
             rows = None if self.bundle is None else self.bundle.tables.get(recover)
             if rows is not None and self.ships_table(settings, recover):

@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.board import Event
-from cahp.ui.budget import board
+from cahp.ui.frame import board
 
 pytestmark = pytest.mark.skipif(bundled.read_run() is None, reason="no bundled run")
 
@@ -48,9 +48,9 @@ def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(m
     explorer, files = explorer_of(app), set[str]()
 
     def recorded(function: Callable[..., None]) -> Callable[..., None]:
-        def call(*arguments: Any) -> None:
+        def call(*arguments: Any, **options: Any) -> None:
             with entered(files):
-                function(*arguments)
+                function(*arguments, **options)
 
         return call
 
@@ -60,5 +60,5 @@ def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(m
     app.run()
     assert not app.exception
     assert explorer.board.budget == 20
-    assert {"board/contents.py", "board/state.py", "studies/budget_sweep.py", "ui/budget/board.py"} <= files
-    assert len(files) <= MOST, sorted(files)
+    assert {"board/contents.py", "board/state.py", "studies/budget_sweep.py", "ui/frame/board.py"} <= files
+    assert len(files) <= MOST, " ".join(sorted(files))

@@ -24,20 +24,20 @@ def budget_board(
     shown: Shown,
     *,
     key: str,
-    on_event: Callable[[Event], None] | None = None,
+    on_event: Callable[[Event], None],
     **options: Any,
 ) -> None:
     """Draw the board; ``on_event`` is called with each event of a person before the page runs again.
 
-    Without ``on_event`` the board has no slider and no curves. ``options`` are those of ``contents``.
+    The curve of the silhouette is left out, as pages draw it with its null band. ``options`` are those of ``contents``.
     """
 
     def report() -> None:
         message = st.session_state[key].event
-        if message is not None and on_event is not None:
+        if message is not None:
             on_event(Event.of(message))
 
-    data = contents(table, clusters, shown, still=on_event is None, **options)
+    data = contents(table, clusters, shown, **options) | {"ks": [], "mss": []}
     js, css = _sources()
     st.components.v2.component("cahp_budget_board", js=js, css=css)(key=key, data=data, on_event_change=report)
 

@@ -1,4 +1,4 @@
-"""The board of the Budget page: the mask, its figures, and what a person does on it."""
+"""The board of Home and of the Budget page: the mask, its figures, and what a person does on it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 from cahp.costs import CacheShape
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.ui.budget import measuring, notes, pinned
+from cahp.ui.frame import notes
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FIGURE, REPLACEABILITY, ROLES, TABLE, Kind
-from cahp.values import CahpError
+from cahp.values import CahpError, HeadMask
 from cahp.words import percent, span
 
 #: What measures the colourings of the board, by their names in ``cahp.board.colourings``.
@@ -40,20 +40,30 @@ def measure(explorer: Explorer) -> None:
         explorer.start(TABLE)
 
 
-def draw(explorer: Explorer) -> None:
-    """Draw the finding and the board."""
+def draw(
+    explorer: Explorer, *, finding: str = "", key: str = "board", note: str = "", pinned: HeadMask | None = None
+) -> None:
+    """Draw the board under its ``finding``, by default what pruning changed.
+
+    ``note`` are words about the recovery of the mask. Heads that only one of the mask and a ``pinned`` one keeps are
+    marked.
+    """
+    # The model as pruned and the refitted one are shown together.
+    second = explorer.table(QUICK.name if explorer.recover == NONE.name else NONE.name)
     table, clusters = explorer.table(explorer.recover), explorer.clusters
     assert table is not None
+    assert second is not None
+    beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
+    words = RECOVERIES[second.recover].after or RECOVERIES[second.recover].result
     assert clusters is not None
     job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
-        _describe_change(explorer),
+        finding or _describe_change(explorer),
         help=f"A square is {display.describe_square(explorer.card)}: solid ones are kept, light ones are pruned. "
-        "Colour and letter name the cluster at this budget. A solid line joins measured budgets. Hollow points on a "
+        f"The letter names its cluster at this budget: heads that {explorer.card.words.likeness}. The "
+        "colour names its family, which stays at every budget. A solid line joins measured budgets. Hollow points on a "
         "dashed line are estimates: from a part of the texts, or between measured budgets. "
-        f"{_explain_outcomes(explorer)} The silhouette measures how well the clusters are separated; the published "
-        "rule stops at the knee of its curve.",
-        formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
+        f"{_explain_outcomes(explorer)}",
         name="budgets",
         data=lambda: _as_table(table, explorer.card.cache),
     )
@@ -66,14 +76,16 @@ def draw(explorer: Explorer) -> None:
             explorer.board.origin,
             explorer.outcomes(explorer.recover),
             explorer.results.speed(explorer.mask),
-            note=measuring.describe_distillation(explorer),
+            note=note,
             rescued=explorer.board.rescued,
             places=explorer.card.places,
-            pinned=pinned.comparable_mask(explorer),
+            pinned=pinned,
             glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.recover)),
+            beside=None if beside is None else (words, beside),
         ),
         labels=explorer.board.labels,
-        key="board",
+        other=second,
+        key=key,
         on_event=lambda event: _handle(explorer, event),
         selected=explorer.selected,
         status="" if job is None or job.ended else describe_progress(job),
