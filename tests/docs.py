@@ -83,10 +83,26 @@ def _commands() -> list[str]:
 
 
 def _forms() -> list[str]:
-    extras = {form.key: f" (extra `{form.extra}`)" for form in formats.model_forms() if form.extra}
     return _table(
-        "`--format` | what it is | how to load it",
-        ((f"`{form.key}`", f"{form.words}{extras.get(form.key, '')}", form.loads) for form in formats.FORMS),
+        "`--format` | loads with | size | speed | checked before it is written | for",
+        (
+            (
+                f"`{form.key}`",
+                f"{form.loads_with}{f' (extra `{form.extra}`)' if form.extra else ''}",
+                form.size,
+                form.speed,
+                form.exactness,
+                form.needs_model or "models whose heads can be cut",
+            )
+            for form in formats.model_forms()
+        ),
+    )
+
+
+def _mask_forms() -> list[str]:
+    return _table(
+        "`--format` | what it is | what reads it",
+        ((f"`{form.key}`", form.words, form.loads) for form in formats.mask_forms()),
     )
 
 
@@ -253,6 +269,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
     "outcomes": ("assets/docs/python.md", _outcomes),
     "forms": ("assets/docs/export.md", _forms),
+    "mask-forms": ("assets/docs/export.md", _mask_forms),
     "recoveries": ("assets/docs/recovery.md", _recoveries),
     "methods": ("assets/docs/comparison.md", _methods),
     "presets": ("assets/docs/comparison.md", _presets),

@@ -60,20 +60,20 @@ class Form:
     """The description of a form.
 
     ``key`` is the word of ``--format``, ``title`` its name on screen, ``file`` the file that holds the mask or the
-    weights, ``words`` a line that describes it, and ``loads`` how to load it.
+    weights, and ``loads`` how to load it.
     """
 
     key: str
     title: str
     file: str
-    words: str
     loads: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskForm(Form):
-    """A file that holds a mask alone."""
+    """A file that holds a mask alone, which ``words`` describe."""
 
+    words: str
     write: Callable[[HeadMask, MaskOrigin], bytes]
 
 
@@ -81,6 +81,8 @@ class MaskForm(Form):
 class ModelForm(Form):
     """A folder that holds a pruned model.
 
+    ``loads_with`` names what loads it, ``size`` and ``speed`` compare it with the original, and ``needs_model`` tells
+    which models and masks can have it (empty: all whose heads can be cut).
     ``write`` fills a folder that has the tokenizer already. ``reads`` is Python that runs in a process without this
     package: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its logits.
     They may differ by ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded``,
@@ -94,6 +96,10 @@ class ModelForm(Form):
     added to output projections that have none.
     """
 
+    loads_with: str
+    size: str = "smaller"
+    speed: str = "faster"
+    needs_model: str = ""
     write: Callable[[Path, Pruned], None]
     reads: str
     tolerance: float
@@ -133,6 +139,13 @@ class ModelForm(Form):
             raise CahpError(
                 f"the {self.key} model was not written: after loading it again, its {reason}; export {instead}"
             )
+
+    @property
+    def exactness(self) -> str:
+        """What is checked before the folder is written."""
+        if self.rounded is None:
+            return f"logits within {self.tolerance:.0e}".replace("e-0", "e-")
+        return f"same prediction on {percent(self.rounded.agreement, 0)} of the texts"
 
     def closeness(self, difference: float, agreement: float, tried: int, *, words: str = "texts") -> str:
         """Describe, as a clause, how close the model that was read back is to the model in memory.

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cahp import models
 from cahp.cards import ModelCard
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
+from cahp.models.families import DERIVED_SIZE, FAMILIES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError
 
@@ -28,16 +29,14 @@ if TYPE_CHECKING:
 # Writing models and reading them back ---------------------------------------------------------------------------
 
 
-def _saving() -> ModuleType:
-    """Return the module that writes models; importing it takes seconds."""
-    from cahp.models import saving
-
-    return saving
+def _models(name: str) -> Any:
+    """Return a module of ``cahp.models``; importing it takes seconds."""
+    return import_module(f"cahp.models.{name}")
 
 
 def _write_int8(folder: Path, pruned: Pruned) -> None:
     assert pruned.exact is not None
-    _saving().save_onnx_int8(folder / _ONNX_FILE, pruned.exact / _ONNX_FILE)
+    _models("saving").save_onnx_int8(folder / _ONNX_FILE, pruned.exact / _ONNX_FILE)
 
 
 def _onnx_times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
@@ -81,13 +80,15 @@ wanted = {{entry.name for entry in session.get_inputs()}}
 _ONNX = ModelForm(
     key="onnx",
     title="ONNX",
-    words="the compact model for onnxruntime; latency compared with the full model",
+    loads_with="onnxruntime",
     loads="run model.onnx with onnxruntime",
     file=_ONNX_FILE,
     needs=("onnx", "onnxruntime", "onnxscript"),
     extra="onnx",
     bars=("no_cut", "no_onnx"),
-    write=lambda folder, pruned: _saving().save_onnx(folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs),
+    write=lambda folder, pruned: _models("saving").save_onnx(
+        folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
+    ),
     reads=_ONNX_READS,
     tolerance=1e-4,
     runtime="onnxruntime",
@@ -98,22 +99,19 @@ _ONNX = ModelForm(
 
 
 def _refuse_standard(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
+    if card.family in FAMILIES:
+        return DERIVED_SIZE
     from cahp.models.standard import refuse_standard
 
     return refuse_standard(card, units=None if mask is None else len(mask.by_layer[0]), biases=biases)
 
 
 def _refuse_biases(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
+    if not biases or card.family in FAMILIES:
+        return None
     from cahp.models.standard import lacks_output_bias
 
-    missing = biases and lacks_output_bias(card)
-    return "its output projections have no bias, and a mean ablation needs one" if missing else None
-
-
-def _write_standard(folder: Path, pruned: Pruned) -> None:
-    from cahp.models.standard import save_standard
-
-    save_standard(folder, pruned.cut, pruned.mask)
+    return "its output projections have no bias, and a mean ablation needs one" if lacks_output_bias(card) else None
 
 
 _PLAIN_READS = f"""
@@ -130,29 +128,17 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 """
 
 
-def _refuse_gguf(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
-    from cahp.models.to_gguf import refuse_gguf
-
-    return refuse_gguf(card, mask, biases=biases)
-
-
-def _write_gguf(folder: Path, pruned: Pruned) -> None:
-    from cahp.models.to_gguf import save_gguf
-
-    save_gguf(folder / _GGUF_FILE, pruned.cut, pruned.mask)
-
-
 _GGUF_FILE = "model.gguf"
 _MODEL_FORMS = (
     ModelForm(
         key="compact",
         title="Compact",
         gist="smaller, loads with one file",
-        words="smaller and faster; loads with the Python file in the folder",
+        loads_with="transformers and one Python file",
         loads="load it with cahp.load_pruned, or with load_pruned.py in the folder",
         file="model.safetensors",
         bars=("no_cut",),
-        write=lambda folder, pruned: _saving().save_compact(folder, pruned.cut, pruned.mask),
+        write=lambda folder, pruned: _models("saving").save_compact(folder, pruned.cut, pruned.mask),
         reads=f"""
 import sys
 sys.path.insert(0, str(folder))
@@ -184,13 +170,14 @@ evaluates it.
         key="standard",
         title="Standard",
         gist="smaller, loads with transformers alone",
-        words="smaller and faster, a plain checkpoint; needs an even mask and a model that states its head size",
+        loads_with="transformers",
+        needs_model="the same number of heads in every layer, and a configuration that states the size of a head",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
         file="model.safetensors",
         bars=("no_cut",),
         even=True,
         refuse=_refuse_standard,
-        write=_write_standard,
+        write=lambda folder, pruned: _models("standard").save_standard(folder, pruned.cut, pruned.mask),
         reads=_PLAIN_READS,
         tolerance=1e-5,
         card=f"""\
@@ -203,11 +190,14 @@ class, with no file of cahp-explorer.
         key="drop-in",
         title="Drop-in",
         gist="original shapes",
-        words="original shapes, zeros for pruned heads; loads with transformers alone, no smaller and no faster",
+        loads_with="transformers",
+        size="as the original",
+        speed="as the original",
+        needs_model="all models",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
         file="model.safetensors",
         refuse=_refuse_biases,
-        write=lambda folder, pruned: _saving().save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask),
+        write=lambda folder, pruned: _models("saving").save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask),
         reads=_PLAIN_READS,
         tolerance=1e-5,
         card=f"""\
@@ -219,12 +209,14 @@ results of the pruned model, but it is neither smaller nor faster.
     ModelForm(
         key="gguf",
         title="GGUF",
-        words="the smaller model for llama.cpp, in float32; of causal language models of Llama's and Qwen's shapes",
+        loads_with="llama.cpp",
+        speed="not measured",
+        needs_model="causal language models of the shapes of Llama and Qwen",
         loads="run model.gguf with llama.cpp, or with any tool that is built on it",
         file=_GGUF_FILE,
         bars=("no_cut",),
-        refuse=_refuse_gguf,
-        write=_write_gguf,
+        refuse=lambda card, mask, biases: _models("to_gguf").refuse_gguf(card, mask, biases=biases),
+        write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / _GGUF_FILE, pruned.cut, pruned.mask),
         reads=f"{_GGUF_READS}\nanswer = read_gguf(folder / '{_GGUF_FILE}')\n",
         tolerance=1e-5,
         runtime="llama.cpp",
@@ -238,13 +230,10 @@ llama-cli --model FOLDER/{_GGUF_FILE} --prompt "Once upon a time"
 llama-quantize FOLDER/{_GGUF_FILE} smaller.gguf Q8_0
 ```
 
-With llama-cpp-python:
-
 ```python
 from llama_cpp import Llama
 
-model = Llama("FOLDER/{_GGUF_FILE}")
-print(model("Once upon a time", max_tokens=20, temperature=0.0))
+print(Llama("FOLDER/{_GGUF_FILE}")("Once upon a time", max_tokens=20, temperature=0.0))
 ```
 """,
     ),
@@ -253,7 +242,7 @@ print(model("Once upon a time", max_tokens=20, temperature=0.0))
         _ONNX,
         key="onnx-int8",
         title="ONNX, int8",
-        words="the same with 8-bit weights; size, latency and outcomes compared with both models in float32",
+        size="about a quarter",
         write=_write_int8,
         tolerance=math.inf,
         rounded=Rounded("int8", agreement=0.95, of_tokens=0.8, exact="onnx"),

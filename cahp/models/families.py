@@ -102,6 +102,12 @@ class Family:
         return self.interface or self.weights is not None
 
 
+#: Why an architecture below cannot be a plain checkpoint with fewer heads; others may derive the size of a head, too.
+DERIVED_SIZE = (
+    "its configuration does not state the size of a head, which is the width over the number of heads: fewer heads "
+    "would be larger ones"
+)
+
 _BERT = Family(
     layers="encoder.layer",
     attention="attention.self",

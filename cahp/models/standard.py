@@ -17,18 +17,13 @@ from torch import nn
 
 from cahp.cards import ModelCard
 from cahp.models.description import output_head
-from cahp.models.families import FAMILIES, Family
+from cahp.models.families import DERIVED_SIZE, FAMILIES, Family
 from cahp.models.head_model import HeadModel
 from cahp.models.matching import match_folder
 from cahp.models.projection import Projection, find_module
 from cahp.models.sketch import quiet, sketch_network
 from cahp.models.stored import in_float32
 from cahp.values import HeadMask, OptionError
-
-_DERIVED = (
-    "its configuration does not state the size of a head, which is the width over the number of heads: fewer heads "
-    "would be larger ones"
-)
 
 
 def refuse_standard(card: ModelCard, *, units: int | None = None, biases: bool = False) -> str | None:
@@ -84,10 +79,10 @@ def _is_valid(config: Any, card: ModelCard, units: int) -> bool:
 def _compare(whole: Any, single: Any, family: Family, card: ModelCard) -> str | None:
     """Return why a network of one unit a layer, ``single``, is not the ``whole`` one without the others."""
     if single is None or family.shared:
-        return _DERIVED
+        return DERIVED_SIZE
     output = Projection(_layers(single, family)[0].get_submodule(family.output))
     if output.weight.shape[1] != card.head_size:
-        return _DERIVED
+        return DERIVED_SIZE
     owned = {
         id(parameter)
         for layer in _layers(single, family)

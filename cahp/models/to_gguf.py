@@ -11,18 +11,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from cahp.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.gguf_header import read_header
-from cahp.models.head_model import HeadModel
-from cahp.models.stored import in_float32
 from cahp.models.weights import CONFIG, read_json, sha256
 from cahp.values import HeadMask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.head_model import HeadModel
 
 #: Names of the parts of a network, and of a layer, in the format.
 WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
@@ -147,6 +147,9 @@ def _name_split(file: str, digest: str) -> str:
 def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
     """Save a network that was cut to ``mask``, with its tokenizer, as a GGUF file in float32."""
     import gguf
+    import torch
+
+    from cahp.models.stored import in_float32
 
     card, network = pruned.card, in_float32(pruned.network)
     config, architecture = network.config, _ARCHITECTURES[card.family]

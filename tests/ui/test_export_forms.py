@@ -22,15 +22,25 @@ from cahp.values import silent
 
 
 def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = replace(formats.model_form("drop-in"), key="toy", title="Toy", words="to play with")
+    toy = replace(formats.model_form("drop-in"), key="toy", title="Toy", loads_with="play", needs_model="children")
     mask = replace(formats.mask_forms()[0], key="bits", title="Bits", file="head_mask.txt")
     table = (*formats.FORMS, toy, mask)
     monkeypatch.setattr(formats, "FORMS", table)
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception
     offered = app.radio(key="export-form").options
-    assert offered == [f"{form.title}: {form.words}" for form in formats.model_forms()]
-    assert offered[-1] == "Toy: to play with"
+    assert offered == [form.title for form in formats.model_forms()]
+    rows = app.table[0].value
+    assert rows["form"].tolist() == [f"**{offered[0]}**", *offered[1:]]
+    assert rows.iloc[-1].tolist() == [
+        "Toy",
+        *("play", "as the original", "as the original", "logits within 1e-5"),
+        "Children",
+    ]
+    # MiniLM's configuration does not state the size of a head, and it is no language model.
+    reasons = dict(zip(rows["form"], rows["for"], strict=True))
+    assert reasons["Standard"].startswith("Not this model, since its configuration does not state the size of a head")
+    assert reasons["GGUF"] == "Not this model, since llama\\.cpp runs causal language models only"
     buttons = [button.proto.label for button in app.get("download_button")]
     assert buttons[:6] == ["JSON", "NumPy", "PyTorch", "CSV", "heads_to_prune", "Bits"]
 

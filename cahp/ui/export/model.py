@@ -40,7 +40,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     if view.masked_only:
         st.caption("The attention of a layer of this model cannot be left out. Download the mask.")
         return
-    form, recover, epochs, allowed = _draw_choices(explorer)
+    form, recover, epochs, allowed = _draw_choices(explorer, view)
     try:
         formats.check_export(form, explorer.card, view.mask, recover)
     except OptionError as refused:
@@ -99,11 +99,31 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     _draw_sizes(results)
 
 
-def _draw_choices(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
+def _draw_forms(explorer: Explorer, view: View, chosen: str, recover: str) -> None:
+    """Draw the forms as a table: what loads them, how they compare, and what they need."""
+    rows = []
+    for form in formats.model_forms():
+        reason = formats.find_bar(form, explorer.card, view.mask, recover)
+        title = f"**{form.title}**" if form.key == chosen else form.title
+        needs = form.needs_model or "heads that can be cut"
+        rows.append(
+            {
+                "form": title,
+                "loads with": form.loads_with,
+                "size": form.size,
+                "speed": form.speed,
+                "checked before it is written": form.exactness,
+                "for": capital(needs) if reason is None else plain(f"Not this model, since {reason}"),
+            }
+        )
+    st.table(rows)
+
+
+def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, float]:
     """Ask for the form, the recovery, the epochs of fine-tuning and the seconds allowed (0: not asked)."""
     no_refit = explorer.card.no_refit
-    words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
-    key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
+    titles = {form.key: form.title for form in formats.model_forms()}
+    key = st.radio("Form", list(titles), format_func=titles.__getitem__, key="export-form", horizontal=True)
     labelled = explorer.bench.dataset.labelled
     there = [
         how
@@ -118,6 +138,7 @@ def _draw_choices(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
         st.session_state[_OF_BOARD] = explorer.recover
         on_board = explorer.recover != NONE.name and explorer.recover in there
         st.session_state["export-recover"] = explorer.recover if on_board else there[0]
+    _draw_forms(explorer, view, key, st.session_state["export-recover"])
     recover = st.radio("Recovery", there, format_func=lambda how: RECOVERIES[how].choice, key="export-recover")
     if recover != explorer.recover:
         st.caption(

@@ -27,7 +27,8 @@ from cahp.words import capital, duration, rate, times
 #: The cards of the page, in rows, by the end of their test ids.
 _CARDS = (
     {"mask_files": draw_mask_files, "report_files": draw_report_files},
-    {"model_files": draw_model_files, "again": draw_command},
+    {"model_files": draw_model_files},
+    {"again": draw_command},
 )
 
 
@@ -46,7 +47,7 @@ def draw(explorer: Explorer) -> None:
     else:
         _draw_outcomes(explorer, view, view.document)
     for row in _CARDS:
-        for column, (name, draw_card) in zip(st.columns(2, gap="medium"), row.items(), strict=True):
+        for column, (name, draw_card) in zip(st.columns(len(row), gap="medium"), row.items(), strict=True):
             with column, st.container(border=True, key=f"export-{name}", height="stretch"):
                 draw_card(explorer, view)
     st.subheader("Figures")

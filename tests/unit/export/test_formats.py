@@ -44,7 +44,7 @@ TOY = ModelForm(
     key="toy",
     title="Toy",
     gist="to play with",
-    words="weights without a loader",
+    loads_with="toys",
     loads="play with it",
     file="toy.safetensors",
     write=write_toy,
@@ -163,7 +163,7 @@ def test_a_form_whose_packages_are_missing_says_what_to_install() -> None:
 def test_every_form_says_what_it_is_and_is_found_by_its_word_and_file(form: Form) -> None:
     assert formats.find(form.key) is form
     assert form.title
-    assert form.words
+    assert form.loads_with if isinstance(form, ModelForm) else form.words
     assert form.loads
     if isinstance(form, ModelForm):
         names = {node.name for node in ast.walk(ast.parse(form.reads)) if isinstance(node, ast.FunctionDef)}
