@@ -1,9 +1,10 @@
 """Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
 
 ``python assets/bundle.py run [MODEL]`` measures the run of a model, ``python assets/bundle.py refits MODEL [COUNT]``
-only its refitted budgets, ``python assets/bundle.py lessons [STEP ...]`` the answers of the six steps of Learn on the
-heads of the default model (or of some of them), and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of
-the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
+only its refitted budgets, ``python assets/bundle.py lessons MODEL [STEP ...]`` the answers of the six steps of Learn on
+its heads (or of some of them), ``python assets/bundle.py example MODEL`` its attention on the text that the Similarity
+page opens with, and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of the premise; ``python
+assets/bundle.py compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from cahp import bundled
+from cahp import bundled, models
 from cahp.api.premise import premise
 from cahp.bundled import (
+    EXAMPLE_FILE,
     LESSONS_FILE,
     MADE_FILE,
     MODEL_FILE,
@@ -42,8 +44,10 @@ from cahp.run.document import machine
 from cahp.run.prune import measure_run
 from cahp.run.settings import Settings
 from cahp.stages.salience import salience
+from cahp.stages.similarity import attend
 from cahp.store import Store
 from cahp.studies import lessons as six_steps
+from cahp.studies.answers import course
 from cahp.studies.answers import measure as measure_answer
 from cahp.studies.budget_sweep import BudgetTable, fill
 from cahp.studies.head_clusters import HeadClusters
@@ -53,32 +57,36 @@ from cahp.values import Progress, silent
 
 def write_lessons(
     place: Path,
+    name: str = bundled.NAME,
     *,
     store: Store | None = None,
     day: date,
     only: Collection[str] = (),
     progress: Progress = silent,
 ) -> None:
-    """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``.
+    """Measure the answers of the six steps on the heads of a bundled run, and write them to ``place``.
 
     With ``only``, the answers of other steps stay, as do the machine and the day, which matter to the timing.
     """
-    bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
-    run = bundled.read_run()
+    settings = bundled.RUNS[name]
+    bench = open_bench(settings, store=store, progress=progress)
+    run = bundled.read_run(name)
     assert run is not None
     # Not chosen again: another machine may choose other heads.
     clusters = run.evidence()
-    chosen = clusters.suggested(bundled.SETTINGS)
+    chosen = clusters.suggested(settings)
+    if settings.budget != "auto":
+        (chosen,) = (one for one in clusters.selections(settings) if str(one.mask.count) == settings.budget)
     assert chosen is not None
     subject = six_steps.subject_of(bench, clusters, chosen)
-    shipped = bundled.read_lessons() if only else None
+    shipped = bundled.read_lessons(name) if only else None
     bundle = BundledLessons(
         subject.sha256,
         {
             step.name: shipped.answers[step.name]
             if shipped is not None and step.name not in only
             else measure_answer(step.name, subject, progress=progress)
-            for step in six_steps.steps(subject)
+            for step in course(subject)
         },
         {"machine": machine(), "date": day.isoformat()} if shipped is None else shipped.made,
     )
@@ -149,6 +157,13 @@ def write_refits(
     write_whole(place, {"table.json": json_text({**content, "recovered": [table.as_json()]}).encode()})
 
 
+def write_example(place: Path, name: str, text: str) -> None:
+    """Write the attention of all heads of a built-in model on ``text`` to ``place``."""
+    attention = attend(models.load(name), text)
+    arrays = {"text": np.array(text), "tokens": np.array(attention.tokens), "weights": attention.weights.astype("<f2")}
+    write_whole(place, {EXAMPLE_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
+
+
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
     """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``."""
     document = premise(model, data, **options) | {"made": {"machine": machine(), "date": day.isoformat()}}
@@ -189,9 +204,14 @@ if __name__ == "__main__":
         case ["compare", given]:
             source = Path(given)
             print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
-        case ["lessons", *only]:
+        case ["lessons", name, *only]:
+            # Timings are measured anew; the evaluations of a language model take long, and resume.
             with TemporaryDirectory() as scratch:
-                write_lessons(run_folder(), store=Store(Path(scratch)), day=date.today(), only=only, progress=show)
+                store = None if bundled.RUNS[name].latency is False else Store(Path(scratch))
+                write_lessons(run_folder(name), name, store=store, day=date.today(), only=only, progress=show)
+        case ["example", name]:
+            example, *_ = json.loads((assets() / "examples" / "single.json").read_text("utf-8"))
+            write_example(run_folder(name), name, example["text"])
         case ["premise", model, data, pairs]:
             # The user's store: an interrupted test resumes.
             print(write_premise(assets() / "premise", model, data, pairs=int(pairs), day=date.today(), progress=show))
@@ -207,6 +227,6 @@ if __name__ == "__main__":
             write_refits(run_folder(name), bundled.RUNS[name], most=int(most[0]) if most else None, progress=show)
         case _:
             sys.exit(
-                "Usage: python assets/bundle.py run [MODEL] | refits MODEL [COUNT] | lessons [STEP ...] | "
-                "compare DIR | premise MODEL DATA PAIRS"
+                "Usage: python assets/bundle.py run [MODEL] | refits MODEL [COUNT] | lessons MODEL [STEP ...] | "
+                "example MODEL | compare DIR | premise MODEL DATA PAIRS"
             )

@@ -26,8 +26,9 @@ from cahp.comparison import Comparison
 from cahp.comparison.result import FILE, read_shown
 from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
-from cahp.studies.answers import Answer
+from cahp.stages.similarity import Attention
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.lessons import Answer
 from cahp.values import CahpError, Texts
 
 #: The settings of the bundled run of the default model: the embedded default with a refit, to show both states.
@@ -43,6 +44,8 @@ RUNS: Mapping[str, Settings] = {
 MADE_FILE = "made.json"
 #: The answers of the six steps of Learn, in the folder of the bundled run.
 LESSONS_FILE = "lessons.json"
+#: The attention of all heads on an example text.
+EXAMPLE_FILE = "example.npz"
 #: The description of a language model and of its windows.
 MODEL_FILE = "model.json"
 
@@ -123,6 +126,27 @@ def read_run(name: str = NAME) -> Bundle | None:
         return None
 
 
+@dataclass(frozen=True, eq=False)
+class BundledExample:
+    """The ``attention`` of all heads of a model on the example ``text`` that a page opens with."""
+
+    text: str
+    attention: Attention
+
+
+@cache
+def read_example(name: str) -> BundledExample | None:
+    """Read the bundled attention of a model on an example; None if this copy of the package has none."""
+    if name not in RUNS:
+        return None
+    try:
+        with np.load(run_folder(name) / EXAMPLE_FILE, allow_pickle=False) as arrays:
+            weights = arrays["weights"].astype(np.float32)
+            return BundledExample(str(arrays["text"]), Attention(tuple(map(str, arrays["tokens"])), weights, 0))
+    except FileNotFoundError:
+        return None
+
+
 @dataclass(frozen=True)
 class BundledLessons:
     """The answers of the six steps on the bundled run, by name; ``subject`` is the digest of their model and data."""
@@ -133,10 +157,12 @@ class BundledLessons:
 
 
 @cache
-def read_lessons() -> BundledLessons | None:
-    """Read the bundled answers; None if this copy of the package has none."""
+def read_lessons(name: str = NAME) -> BundledLessons | None:
+    """Read the bundled answers about a model; None if this copy of the package has none."""
+    if name not in RUNS:
+        return None
     try:
-        return msgspec.json.decode((run_folder() / LESSONS_FILE).read_bytes(), type=BundledLessons)
+        return msgspec.json.decode((run_folder(name) / LESSONS_FILE).read_bytes(), type=BundledLessons)
     except FileNotFoundError:
         return None
 

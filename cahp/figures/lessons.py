@@ -8,7 +8,8 @@ from typing import Any
 
 from cahp.figures import palette
 from cahp.figures.marks import draw, error_bars, points
-from cahp.studies.answers import Answer
+from cahp.outcomes import OUTCOMES
+from cahp.studies.lessons import Answer
 
 
 def guess_figure(answer: Answer, own: int | None, others: Sequence[int] = (), *, unit: str, dark: bool) -> Any:
@@ -41,29 +42,31 @@ def guess_figure(answer: Answer, own: int | None, others: Sequence[int] = (), *,
     )
     if answer.interval is not None:
         figure.add_vrect(*answer.interval, fillcolor=colours.accent, opacity=0.2, line_width=0)
-    line, note = {"color": colours.accent, "width": 3}, {"text": "measured", "yanchor": "bottom"}
+    # The word stays inside of the chart.
+    side = "right" if answer.value > (min(ends) + max(ends)) / 2 else "left"
+    line, note = {"color": colours.accent, "width": 3}, {"text": "measured", "yanchor": "bottom", "xanchor": side}
     return figure.add_vline(answer.value, line=line, annotation=note)
 
 
-def accuracy_figure(answer: Answer, *, dark: bool) -> Any:
-    """Draw the accuracy of each variant (dots with 95 % intervals) and of random selections (hollow dots)."""
-    colours = palette.ink(dark=dark)
-    centre = [100 * accuracy.value for accuracy in answer.bars.values()]
-    ends = [(100 * accuracy.low, 100 * accuracy.high) for accuracy in answer.bars.values()]
+def variants_figure(answer: Answer, *, dark: bool) -> Any:
+    """Draw the share ``answer.outcome`` of each variant (dots with 95 % intervals), and random selections (hollow)."""
+    colours, label = palette.ink(dark=dark), OUTCOMES[answer.outcome].label
+    centre = [100 * share.value for share in answer.bars.values()]
+    ends = [(100 * share.low, 100 * share.high) for share in answer.bars.values()]
     traces = [
         points(
             centre,
             list(answer.bars),
             "circle",
             colours.accent,
-            hover=[f"{name}<br>accuracy {accuracy.text}" for name, accuracy in answer.bars.items()],
+            hover=[f"{name}<br>{label} {share.text}" for name, share in answer.bars.items()],
             error_x=error_bars(centre, ends, colours.accent, thickness=2),
         )
     ]
-    for name, accuracies in answer.draws.items():
-        shares = [100 * share for share in accuracies]
-        hover = [f"random selection<br>accuracy {share:.1f} %" for share in shares]
+    for name, drawn in answer.draws.items():
+        shares = [100 * share for share in drawn]
+        hover = [f"random selection<br>{label} {share:.1f} %" for share in shares]
         rows = [name] * len(shares)
         traces.append(points(shares, rows, "circle-open", colours.text, outline=1.5, opacity=0.7, hover=hover))
     height = 90 + 34 * (len(answer.bars) + len(answer.draws))
-    return draw(traces, x="accuracy in %", y={"autorange": "reversed"}, height=height, left=10, bottom=50)
+    return draw(traces, x=f"{answer.outcome} in %", y={"autorange": "reversed"}, height=height, left=10, bottom=50)

@@ -57,6 +57,9 @@ STAGES = (
     Stage("write", "Writing", "writing"),
 )
 
+#: The stages that bring a model into memory.
+PREPARATIONS = frozenset(("download", "convert", "load"))
+
 _BY_NAME = {stage.name: stage for stage in STAGES}
 
 

@@ -1,4 +1,6 @@
-"""The measured answers to the six steps of ``lessons``.
+"""The course of a model, and the measured answers to the six steps of ``lessons``, which are about a classifier.
+
+Those of a language model are in ``token_lessons``.
 
 Every sentence is built from measurements, also where a model does not behave as textbooks say.
 """
@@ -6,37 +8,21 @@ Every sentence is built from measurements, also where a model does not behave as
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from cahp.answers import Evaluation
 from cahp.outcomes import OUTCOMES, accuracy_change, changed_rows, wilson
 from cahp.run.latency_worker import LatencyWorker
-from cahp.stages.selection import top
-from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, Subject
+from cahp.studies import token_lessons
+from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, STAGE, Answer, Step, Subject, random_masks, steps
 from cahp.values import Estimate, HeadMask, OptionError, Progress, silent
 from cahp.words import number, percent, signed
 
-#: The stage that progress names, which counts variants of the model.
-STAGE = "variants"
 
-
-@dataclass(frozen=True)
-class Answer:
-    """A measured answer: ``value`` in the unit of the guess, its 95 % interval if any, and its meaning.
-
-    ``bars`` are the accuracies of the compared variants by name, the full model first, then the subject of the step;
-    ``draws`` those of random selections; ``n`` is the number of texts or, for time, of rounds.
-    """
-
-    value: float
-    interval: tuple[float, float] | None
-    found: str
-    meaning: str
-    n: int
-    bars: Mapping[str, Estimate] = field(default_factory=dict)
-    draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+def course(subject: Subject) -> list[Step]:
+    """Return the six steps about a model in order."""
+    return token_lessons.steps(subject) if subject.predicts_tokens else steps(subject)
 
 
 def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answer:
@@ -44,8 +30,10 @@ def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answ
 
     Raises:
         KeyError: If there is no such step.
-        OptionError: If the texts have no labels: the steps are about accuracy.
+        OptionError: If the texts of a classifier have no labels: its steps are about accuracy.
     """
+    if subject.predicts_tokens:
+        return token_lessons.MEASURES[step](subject, progress)
     if not subject.texts.labelled:
         raise OptionError("the steps are about accuracy, which needs labels; open labelled texts")
     return _MEASURES[step](subject, progress)
@@ -106,14 +94,7 @@ def _representatives(subject: Subject, progress: Progress) -> Answer:
 
 
 def _random(subject: Subject, progress: Progress) -> Answer:
-    # Random selections get the same floor as CAHP: no empty layer, unless CAHP's selection has one.
-    floor = 0 if subject.mask.empty_layers else 1
-    masks = [
-        top(
-            np.random.default_rng(seed).random(subject.mask.keep.shape), budget=subject.mask.count, min_per_layer=floor
-        ).mask
-        for seed in range(DRAWS)
-    ]
+    masks = random_masks(subject)
     full, chosen, *drawn = _evaluate(subject, [None, subject.mask, *masks], progress)
     bars = _accuracies({"all heads": full, f"with CAHP's {subject.mask.count} heads": chosen})
     everything, ours = bars.values()

@@ -1,20 +1,23 @@
-"""Six guesses about redundancy: what is done to a model, and a question. ``answers`` measures the answers."""
+"""Six guesses about redundancy in a classifier: what is done to it, and a question. ``answers`` has the answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from cahp.run.bench import Bench
+from cahp.stages.selection import top
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.head_habits import sample_of
-from cahp.values import Floats, HeadMask, Ints, Selection, Texts, digest
+from cahp.values import Estimate, Floats, HeadMask, Ints, Selection, Texts, digest
 
 #: Number of texts of every step: quick to evaluate, and enough for an interval of a few points.
 EXAMPLES = 300
+#: Number of windows of a language model, each of which takes as long as dozens of texts.
+WINDOWS = 4
 #: Random selections that CAHP's is compared with.
 DRAWS = 20
 #: Random sets of other heads that the representatives are compared with.
@@ -23,11 +26,34 @@ CONTROLS = 5
 REFITTED_DRAWS = 5
 
 
+#: The stage that progress names, which counts variants of the model.
+STAGE = "variants"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A measured answer: ``value`` in the unit of the guess, its 95 % interval if any, and its meaning.
+
+    ``bars`` are the shares ``outcome`` (of ``OUTCOMES``) of the compared variants by name, the full model first, then
+    the subject of the step; ``draws`` those of random selections. ``n`` counts the ``units`` of the step.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    found: str
+    meaning: str
+    n: int
+    bars: Mapping[str, Estimate] = field(default_factory=dict)
+    draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    outcome: str = "accuracy"
+
+
 @dataclass(frozen=True)
 class Step:
     """One step: what is done to the model, the question, and the range and unit of a guess.
 
-    ``counted`` defines the unit; ``terms`` explains the technical terms that appear first here.
+    ``counted`` defines the unit; ``terms`` explains the technical terms that appear first here. The answer is an
+    estimate over ``units`` (empty: it is counted, and no estimate).
     """
 
     name: str
@@ -38,12 +64,14 @@ class Step:
     highest: int
     counted: str
     terms: Mapping[str, str]
+    units: str = "texts"
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A finished selection of heads and evaluation texts, which all steps measure.
 
+    Of windows only ``sample`` is measured, and nothing is read before: those of a bundled run are cut on first use.
     ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` their salience.
     """
 
@@ -52,6 +80,28 @@ class Subject:
     mask: HeadMask
     labels: Ints
     salience: Floats
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether it is about a language model, and the texts are windows of tokens."""
+        return self.texts.in_windows
+
+    @cached_property
+    def sample(self) -> Texts:
+        """The texts; of windows some, with all sequences of repeated random tokens."""
+        if not self.texts.in_windows:
+            return self.texts
+        windows = self.texts.windows
+        text, copies = ([row for row, one in enumerate(windows) if one.copying == copying] for copying in (False, True))
+        places = np.unique(np.linspace(0, len(text) - 1, min(WINDOWS, len(text))).astype(np.int64))
+        return self.texts.take([*(text[place] for place in places), *copies])
+
+    @property
+    def measured_on(self) -> str:
+        """What the answers are measured on, in words."""
+        if not self.texts.in_windows:
+            return self.texts.measured
+        return f"{min(WINDOWS, self.texts.count)} windows of tokens"
 
     @cached_property
     def sha256(self) -> str:
@@ -80,8 +130,19 @@ class Subject:
 
 def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Subject:
     """Return the subject of a bench and a selection, on some of the evaluation texts."""
-    texts, labels = sample_of(bench.evaluation, EXAMPLES), clusters.groups(selection.k)[0]
+    texts = bench.evaluation if bench.evaluation.in_windows else sample_of(bench.evaluation, EXAMPLES)
+    labels = clusters.groups(selection.k)[0]
     return Subject(bench, texts, selection.mask, labels, clusters.salience)
+
+
+def random_masks(subject: Subject) -> list[HeadMask]:
+    """Return as many random selections as the steps draw, of as many heads as the subject keeps."""
+    # They get the same floor as CAHP: no empty layer, unless CAHP's selection has one.
+    floor, shape = 0 if subject.mask.empty_layers else 1, subject.mask.keep.shape
+    return [
+        top(np.random.default_rng(seed).random(shape), budget=subject.mask.count, min_per_layer=floor).mask
+        for seed in range(DRAWS)
+    ]
 
 
 def steps(subject: Subject) -> list[Step]:
@@ -166,5 +227,6 @@ def steps(subject: Subject) -> list[Step]:
             50,
             "Per cent of the time that the full model takes for the same texts.",
             {"to cut": "to remove a head's weights from the model; switching it off only sets its output to zero"},
+            units="rounds",
         ),
     ]

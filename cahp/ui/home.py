@@ -36,7 +36,8 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     polling = explorer.work.pending()
     st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
-    doors = [door for door in _DOORS if door[0] != "learn" or explorer.bench.dataset.labelled]
+    guesses = explorer.bench.dataset.labelled or explorer.card.predicts_tokens
+    doors = [door for door in _DOORS if door[0] != "learn" or guesses]
     with st.container(key="doors"):
         for column, (key, label, about) in zip(st.columns(len(doors)), doors, strict=True):
             with column, st.container(border=True, key=f"door-{key}"):

@@ -126,7 +126,7 @@ def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: st
         "budget": "agreement",
         "compare": "is bundled or measured yet",
         "export": "Perplexity: ",
-        "learn": "a model that names the topic of a text",
+        "learn": "Switch off one group",
     }
     assert expected.get(key, "") in words(app)
     assert "None" not in words(app)

@@ -195,10 +195,10 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
         ),
     }
     run = SimpleNamespace(evidence=lambda: SimpleNamespace(suggested=lambda settings: "heads"))
-    monkeypatch.setattr(bundled, "read_run", lambda: run)
+    monkeypatch.setattr(bundled, "read_run", lambda name: run)
     monkeypatch.setattr(bundle, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
     monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
-    monkeypatch.setattr(lessons, "steps", lambda subject: [SimpleNamespace(name=name) for name in answers])
+    monkeypatch.setattr(bundle, "course", lambda subject: [SimpleNamespace(name=name) for name in answers])
     monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: answers[name])
     elsewhere = place.parent / "lessons"
     elsewhere.mkdir()
@@ -211,7 +211,7 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
     # Some of them are measured again, and the timing keeps its machine and day.
     read = bundled.read_lessons.__wrapped__
     changed = replace(answers["random"], value=5.0)
-    monkeypatch.setattr(bundled, "read_lessons", lambda: found)
+    monkeypatch.setattr(bundled, "read_lessons", lambda name: found)
     monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: changed)
     bundle.write_lessons(elsewhere, day=date(2027, 1, 1), only=["random"])
     again = read()

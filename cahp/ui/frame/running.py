@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from cahp.run.timeline import on_screen
+from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
@@ -95,7 +95,8 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
         words = f"{title or 'Waiting'}: {'next' if place.number == 1 else f'number {place.number}'} in line"
         wait = place.seconds or 0
         return words if wait < 1 else f"{words}, starts in about {duration(wait)}"
-    words = title or (on_screen(job.stage) if job.stage else "Starting")
+    # Preparing a model may take longer than what was asked for.
+    words = on_screen(job.stage) if job.stage in PREPARATIONS else title or on_screen(job.stage or "Starting")
     left = job.seconds_left
     return words if left is None or left < 1 else f"{words} · about {duration(left)} left"
 
@@ -107,8 +108,7 @@ def show_in_row(job: Job[Any], title: str = "", *, key: str) -> None:
 
 
 def _show_progress(job: Job[Any], title: str, *, key: str) -> None:
-    share = min(1.0, job.done / job.total) if job.total and job.place is None else 0.0
-    st.progress(share, text=plain(describe_progress(job, title)))
+    st.progress(job.share if job.place is None else 0.0, text=plain(describe_progress(job, title)))
     if st.button("Cancel", key=key):
         job.cancel()
         st.rerun()

@@ -10,8 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from threading import Lock
 
-from cahp.studies.answers import Answer
-from cahp.studies.lessons import Step
+from cahp.studies.lessons import Answer, Step
 from cahp.values import CahpError
 
 #: Largest number of classes, and of people in one.

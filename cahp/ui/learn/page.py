@@ -11,8 +11,7 @@ import streamlit as st
 from cahp import bundled
 from cahp.bundled import BundledLessons
 from cahp.studies import answers, lessons
-from cahp.studies.answers import Answer
-from cahp.studies.lessons import Step, Subject
+from cahp.studies.lessons import STAGE, Answer, Step, Subject
 from cahp.ui.frame import address
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import follow, need_run
@@ -21,6 +20,7 @@ from cahp.ui.learn import teaching
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.values import Texts
 from cahp.words import side_by_side
 
 #: Characters of an example text.
@@ -81,7 +81,7 @@ class _Lesson:
             lambda progress: answers.measure(self.step.name, self.subject, progress=progress),
             rank=jobs.Rank.QUICK,
             # One bar over all variants, instead of one for each.
-            headline=None if self.step.name in ("refit", "time") else answers.STAGE,
+            headline=None if self.step.name in ("refit", "time", "cache") else STAGE,
         )
 
 
@@ -93,35 +93,29 @@ def draw(explorer: Explorer) -> None:
         return
     need_run(explorer)
     st.title("Learn in six guesses")
-    if not explorer.bench.dataset.labelled:
-        if explorer.card.predicts_tokens:
-            st.info("The guesses are about a model that names the topic of a text. Open it to guess.")
-        else:
-            st.info(
-                "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in "
-                "the sidebar."
-            )
+    if not explorer.card.predicts_tokens and not explorer.bench.dataset.labelled:
+        st.info(
+            "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in the "
+            "sidebar."
+        )
         draw_builtins(explorer)
         return
-    clusters = explorer.clusters
-    # Always the heads that CAHP suggests, whatever is on the board: the steps explain the method.
-    selection = explorer.choices().of_budget(None)
+    clusters, run = explorer.clusters, explorer.results.run
+    # Always the heads that CAHP suggests, or as many as the run keeps, whatever is on the board: the steps explain the
+    # method.
+    count = None if run is None or explorer.settings.budget == "auto" else run.mask.count
+    selection = explorer.choices().of_budget(count)
     if clusters is None or selection is None:
         st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
         return
     subject = lessons.subject_of(explorer.bench, clusters, selection)
-    steps, texts = lessons.steps(subject), subject.texts
-    measured_on = f"{len(texts)} texts that were not used to select heads."
+    steps, texts = answers.course(subject), subject.texts
+    measured_on = f"{subject.measured_on} that were not used to select heads."
     st.markdown(
         "How many attention heads does this model need? Guess first, then see the answer, measured on " + measured_on
     )
-    row = len(texts) // 2
-    text, classes = side_by_side(texts.inputs[row]), ", ".join(plain(name) for name in texts.classes)
-    st.caption(f"One of the texts: “{plain(f'{text[:_EXCERPT]}…' if len(text) > _EXCERPT else text)}”")
-    st.caption(
-        f"The model predicts one of {len(texts.classes)} classes ({classes}); the label of this text is "
-        f"**{plain(texts.classes[texts.labels[row]])}**."
-    )
+    if not subject.predicts_tokens:
+        _show_example(texts)
     room = teaching.CLASSES.led_by(explorer.id)
     if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
         # For another model or other data, earlier answers of the class would be wrong.
@@ -130,7 +124,7 @@ def draw(explorer: Explorer) -> None:
     if room is not None:
         teaching.invitation(room)
     learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
-    shipped = bundled.read_lessons()
+    shipped = bundled.read_lessons(explorer.card.id)
     if shipped is not None and shipped.subject != subject.sha256:
         shipped = None
     course = [_Lesson(step, subject, shipped, learner) for step in steps]
@@ -155,6 +149,16 @@ def draw(explorer: Explorer) -> None:
         _show_scores(course)
         model = f"{explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads"
         teaching.invite(steps, about=f"Measured on {model}, and {measured_on}", leader=explorer.id)
+
+
+def _show_example(texts: Texts) -> None:
+    row = len(texts) // 2
+    text, classes = side_by_side(texts.inputs[row]), ", ".join(plain(name) for name in texts.classes)
+    st.caption(f"One of the texts: “{plain(f'{text[:_EXCERPT]}…' if len(text) > _EXCERPT else text)}”")
+    st.caption(
+        f"The model predicts one of {len(texts.classes)} classes ({classes}); the label of this text is "
+        f"**{plain(texts.classes[texts.labels[row]])}**."
+    )
 
 
 # Navigation ------------------------------------------------------------------------------------------------

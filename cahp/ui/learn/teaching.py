@@ -13,14 +13,14 @@ import streamlit as st
 
 from cahp import access
 from cahp.figures import lessons as figures
-from cahp.studies.answers import Answer
-from cahp.studies.lessons import Step
+from cahp.outcomes import OUTCOMES
+from cahp.studies.lessons import Answer, Step
 from cahp.ui.learn.classroom import ClassError, Classes, Classroom
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.lifetime import is_alive
+from cahp.words import capital, span
 from cahp.words import number as format_number
-from cahp.words import span
 
 #: The query parameter that names a class.
 _PARAMETER = "class"
@@ -128,24 +128,25 @@ def show_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence
                 "high": [high, *unknown],
             },
         )
-        st.markdown(f"{answer.found} (n = {answer.n} {'rounds' if step.name == 'time' else 'texts'})")
+        n = f"n = {answer.n} {step.units}" if step.units else "counted"
+        st.markdown(f"{answer.found} ({n})")
         st.markdown(f"**{answer.meaning}**")
     if picture is None:
         return
     (_, full), (variant, changed), *_ = answer.bars.items()
     bars = answer.bars.values()
-    drawn = [(name, accuracy) for name, accuracies in answer.draws.items() for accuracy in accuracies]
+    drawn = [(name, share) for name, shares in answer.draws.items() for share in shares]
+    label = OUTCOMES[answer.outcome].label
     with picture:
         display.show(
-            figures.accuracy_figure(answer, dark=display.is_dark()),
-            title=f"Accuracy {changed.text} {variant}, {full.text} with all heads",
-            help="Dot: accuracy of one variant of the model; line: its 95 % interval (Wilson). If lines overlap "
-            "widely, the difference may be chance. Hollow dots: random choices of heads.",
-            formula=r"\hat p = \frac{\text{correct predictions}}{n}",
+            figures.variants_figure(answer, dark=display.is_dark()),
+            title=f"{capital(label)} {changed.text} {variant}, {full.text} with all heads",
+            help=f"Dot: {label} of one variant of the model; line: its 95 % interval. If lines overlap widely, the "
+            "difference may be chance. Hollow dots: random choices of heads.",
             name=f"learn-{step.name}",
             data={
                 "variant": [*answer.bars, *(name for name, _ in drawn)],
-                "accuracy": [*(bar.value for bar in bars), *(accuracy for _, accuracy in drawn)],
+                label: [*(bar.value for bar in bars), *(share for _, share in drawn)],
                 "low": [*(bar.low for bar in bars), *([None] * len(drawn))],
                 "high": [*(bar.high for bar in bars), *([None] * len(drawn))],
             },

@@ -32,6 +32,8 @@ T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _log = logging.getLogger(__name__)
+#: The largest share of work that is estimated to be done.
+_ALMOST = 0.95
 #: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
 _EXIT_S = 30.0
 
@@ -122,6 +124,15 @@ class Job(Generic[T]):
         if self.done > self._stage_base and spent > 0.5:
             estimates.append(spent * (self.total - self.done) / (self.done - self._stage_base))
         return max(0.0, *estimates) if estimates else None
+
+    @property
+    def share(self) -> float:
+        """The share of its work that is done, counted or else estimated by the time, which never reaches 1."""
+        counted, left = self.done / self.total if self.total else 0.0, self.seconds_left
+        if counted or left is None or self._started is None:
+            return min(1.0, counted)
+        spent = monotonic() - self._started
+        return min(_ALMOST, spent / max(spent + left, 1e-9))
 
     def _report(self, stage: str, done: int, total: int) -> None:
         self._raise_if_unwanted()

@@ -44,6 +44,10 @@ _WARM_LATEST_S, _WARM_CHECK_S = 20.0, 0.1
 #: Seconds of a run beside its forward passes: loading and proving the model, projecting the heads, timing.
 _OVERHEAD_S = 15.0
 
+#: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
+_FIRST_S, _BYTES_PER_S = 4.0, 3e7
+#: Seconds after which a page polls its jobs, and while a model is loaded.
+_PULSE_S, _LOADING_PULSE_S = 0.6, 2.0
 
 @dataclass(frozen=True, eq=False)
 class BoardState:
@@ -173,6 +177,13 @@ def run_seconds(bench: Bench) -> float:
 
 def recovery_seconds(bench: Bench, recover: str) -> float:
     """Estimate the seconds of a recovery and of the evaluation after it."""
+def loading_seconds(bench: Bench) -> float | None:
+    """Estimate the seconds until the model of a bench is in memory and verified (None: it is)."""
+    if is_loaded(bench.card, device=bench.settings.device):
+        return None
+    return _FIRST_S + int((bench.card.details or {}).get("bytes", 0)) / _BYTES_PER_S
+
+
     texts = len(bench.calibration)
     passes = RECOVERIES[recover].passes(texts, can_refit=not bench.card.no_refit) / texts
     return pass_seconds(bench, calibration=passes, evaluation=1)

@@ -6,12 +6,15 @@ Text and results live in the browser session only: in no file, shared cache, add
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from cahp import bundled
+from cahp.cards import ModelCard
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, places
@@ -31,7 +34,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import Kind
+from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.graph import show_graph
 from cahp.values import HeadMask, Input, Progress
@@ -66,8 +69,30 @@ def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
 
 #: Compare the heads on a text. Its name may reach the log, so it holds no text.
 COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
-    _compare, lambda subject: f"similarity-{hash((subject[0].card.sha256, subject[1]))}", awaited=False, newest=True
+    _compare,
+    lambda subject: f"similarity-{hash((subject[0].card.sha256, subject[1]))}",
+    awaited=False,
+    newest=True,
+    expected=lambda subject: loading_seconds(subject[0]),
 )
+
+
+@cache
+def _compare_bundled(name: str) -> tuple[str, ComparedHeads] | None:
+    example = bundled.read_example(name)
+    return (
+        None
+        if example is None
+        else (example.text, ComparedHeads(example.attention, distances(example.attention.weights)))
+    )
+
+
+def _bundled(card: ModelCard, text: Input) -> ComparedHeads | None:
+    """Return the bundled comparison of heads if it is of this model and this text; all sessions share it."""
+    run, example = bundled.read_run(card.id), _compare_bundled(card.id)
+    if run is None or example is None or run.document.model.sha256 != card.sha256 or text != example[0]:
+        return None
+    return example[1]
 
 
 def draw(explorer: Explorer) -> None:
@@ -80,7 +105,11 @@ def draw(explorer: Explorer) -> None:
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return
-    compared = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
+    compared = _bundled(explorer.card, text)
+    if compared is not None:
+        st.caption("Bundled result of this example. Another text is run on this machine.")
+    else:
+        compared = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
     if compared is None:
         return
     if compared.attention.cut:

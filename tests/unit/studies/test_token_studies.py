@@ -15,11 +15,11 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.studies import answers, premise, stability
+from cahp.studies import answers, lessons, premise, stability
 from cahp.studies.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_part
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.versus import Variant, mismatch, versus
-from cahp.values import DataError, HeadMask, OptionError
+from cahp.values import DataError, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -138,9 +138,13 @@ def test_the_premise_is_tested_over_documents(bench: Bench) -> None:
     assert "nats per token" in lines
 
 
-def test_lessons_about_accuracy_are_refused(bench: Bench) -> None:
-    from cahp.studies.lessons import subject_of
-
-    clusters = HeadClusters.of(bench.evidence)
-    with pytest.raises(OptionError, match="needs labels"):
-        answers.measure("refit", subject_of(bench, clusters, choose(bench)))
+def test_the_lessons_measure_some_windows_and_all_repeated_tokens(bench: Bench) -> None:
+    subject = lessons.subject_of(bench, HeadClusters.of(bench.evidence), choose(bench))
+    assert [one.copying for one in subject.sample.windows].count(False) == lessons.WINDOWS
+    assert subject.sample.windows[-1].copying
+    full, pruned = (bench.measurements.evaluate(subject.sample, mask=mask) for mask in (None, subject.mask))
+    before = (pruned.predictions == full.predictions).mean()
+    found = answers.measure("refit", subject)
+    assert found.value == pytest.approx(100 * (found.bars["after refit"].value - before))
+    assert found.bars["before refit"].value == pytest.approx(before)
+    assert "Loss on repeated random tokens" in found.found

@@ -13,6 +13,13 @@ from cahp.ui.frame.running import describe_progress
 from cahp.ui.session.jobs import Place
 
 
+def test_a_model_that_is_prepared_is_said_before_what_was_asked_for() -> None:
+    job: Any = SimpleNamespace(place=None, stage="load", seconds_left=20.0)
+    assert describe_progress(job, "Compare heads") == "Loading and verifying the model · about 20 s left"
+    job.stage = "distances"
+    assert describe_progress(job, "Compare heads") == "Compare heads · about 20 s left"
+
+
 @pytest.mark.parametrize(
     ("place", "said"),
     [

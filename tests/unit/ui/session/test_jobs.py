@@ -240,6 +240,18 @@ def test_three_impatient_sessions_each_get_a_run_before_anybody_gets_a_second(ga
 
 
 @pytest.mark.usefixtures("nobody_waits")
+def test_work_that_counts_nothing_moves_with_the_time(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = jobs.submit(SESSION, "load", lambda progress: gate.wait(PATIENCE), expected=10.0)
+    until(lambda: job.state == "running")
+    begun = job._started
+    assert begun is not None
+    for spent, share in ((4.0, 0.4), (25.0, 0.95)):
+        monkeypatch.setattr(jobs, "monotonic", lambda spent=spent: begun + spent)
+        assert job.share == pytest.approx(share)
+    job._report("load", 3, 4)
+    assert job.share == 0.75
+
+
 def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threading.Event) -> None:
     first = jobs.submit("the first", "run", holding(gate), expected=100.0)
     until(lambda: first.state == "running")
