@@ -1,7 +1,8 @@
 """Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py``.
 
-The board is seen while its budget moves, the heads as a graph, and the board of the language model; each by day and by
-night. It starts an explorer of its own, whose results are the bundled ones, and needs Chromium (``make chromium``).
+The board is seen while its budget moves, the heads as a graph, the board of the language model, and a text that it
+continues; each by day and by night. It starts an explorer of its own, whose results are the bundled ones, and needs
+Chromium (``make chromium``).
 """
 
 from __future__ import annotations
@@ -105,6 +106,15 @@ def language_model(browser: Browser, url: str, scheme: str) -> None:
     picture(part).save(HERE / f"language-model-{scheme}.webp", quality=60, method=6)
 
 
+def continuation(browser: Browser, url: str, scheme: str) -> None:
+    """A text that the full, the pruned and the refitted language model continue, which may take minutes."""
+    page = opened(browser, f"{url}/Budget?model=smollm2&recover=refit&panel=text", scheme)
+    part = page.locator(".st-key-own-text-continuation")
+    expect(part).to_contain_text("with 72 refitted", timeout=1_200_000)
+    expect(page.locator(".st-key-cancel-own-text")).to_have_count(0, timeout=600_000)
+    picture(part).save(HERE / f"continuation-{scheme}.webp", quality=50, method=6)
+
+
 def main() -> None:
     """Takes all of them."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -114,6 +124,7 @@ def main() -> None:
             board(browser, url, scheme)
             graph(browser, url, scheme)
             language_model(browser, url, scheme)
+            continuation(browser, url, scheme)
         browser.close()
     for file in sorted(HERE.glob("*.webp")):
         sys.stdout.write(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1000:.0f} kB\n")

@@ -242,7 +242,8 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
         )
     with right:
         if explorer.card.predicts_tokens:
-            _draw_continuation(text, mask, dict(zip(("full", "pruned", "recovered"), models, strict=False)))
+            with st.container(key="own-text-continuation"):
+                _draw_continuation(text, mask, dict(zip(("full", "pruned", "recovered"), models, strict=False)))
         _draw_probabilities(explorer, models, full)
     if pruned is None:
         return
