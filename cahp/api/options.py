@@ -74,6 +74,7 @@ class Options(ModelOptions, total=False):
     method: str
     budget: str | int
     goal: str | None
+    neutral_data: str | None
     select_split: str
     pool_size: int
     poly_degree: int

@@ -27,6 +27,7 @@ from cahp.output import Mark, Output
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.continuation import Continuation
 from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.neutral import NeutralRecord
 from cahp.run.settings import Settings
 from cahp.values import Ints, OptionError
 from cahp.words import capital, interval, percent, printable, safe
@@ -127,6 +128,8 @@ def page(
         sections.append(_section("Roles of heads", drawings.roles(run.roles, mask)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
         sections.append(_section("Outcomes by budget", drawings.budgets(run, live.table)))
+    if run.neutral is not None:
+        sections.append(_section("Narrow or broad?", _on_neutral_text(run.neutral)))
     if run.continuation is not None:
         sections.append(_section("The same text, continued", _continued(run.continuation)))
     if examples:
@@ -216,6 +219,12 @@ def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, li
         "<noscript><p class=note>The interactive board needs a script, which is disabled here; a static drawing "
         f"follows.</p>{still}</noscript>"
     )
+
+
+def _on_neutral_text(record: NeutralRecord) -> Iterator[str]:
+    yield f"<p><b>{safe(record.finding)}.</b> {safe(record.overlap)}.</p>"
+    rows = [(name, figures) for name, *figures in record.rows]
+    yield table(f"On {record.texts:,} neutral texts of {record.data}, as pruned", [*record.COLUMNS[1:]], rows)
 
 
 def _continued(continuation: Continuation) -> Iterator[str]:

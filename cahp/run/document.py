@@ -24,6 +24,7 @@ from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.continuation import Continuation
 from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
+from cahp.run.neutral import NeutralRecord
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
@@ -165,6 +166,7 @@ class RunDocument:
     models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``, the share of
     attention in their weights. ``search`` tells how ``--select-time`` improved the kept heads (None: it was not given),
     and ``roles`` are those of the full model's heads (None: not measured).
+    ``neutral`` is the mask as pruned, evaluated on neutral text.
     """
 
     model: ModelRecord
@@ -202,6 +204,7 @@ class RunDocument:
     continuation: Continuation | None = None
     search: HeadSearch | None = None
     roles: HeadRoles | None = None
+    neutral: NeutralRecord | None = None
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property

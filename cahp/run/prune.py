@@ -36,6 +36,7 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.head_search import improve_heads
 from cahp.run.measurements import Measurements, timed_on
+from cahp.run.neutral import evaluate_on_neutral, open_neutral
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
 from cahp.run.roles import find_roles
@@ -147,6 +148,9 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
     if recovery.solves and not recovery.trains and bench.card.no_refit:
         raise OptionError(f"{bench.card.no_refit}; use --recover distill, finetune or none")
+    if settings.neutral_data is not None:
+        # What cannot be evaluated there is refused before time is spent.
+        open_neutral(bench, bench.card.layers, settings.neutral_data)
     goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
     selection, searched = choose(bench, None if goal is None else goal.heads), None
     if settings.select_time is not None:
@@ -190,10 +194,13 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
             null, arrays = curves.knee(settings.poly_degree), {**arrays, "mss_null": curves.mss}
     written = None if bench.protocol is None else compare_continuations(bench.measurements, mask, recovered)
     roles = find_roles(bench.resources) if settings.roles else None
+    neutral = None
+    if settings.neutral_data is not None:
+        neutral = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda other: choose(other).mask)
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
     cached = tuple(bench.resources.cached)
     document = replace(document, knee_null=null, goal=goal, continuation=written, timings=timings, cached=cached)
-    document = replace(document, search=searched, roles=roles)
+    document = replace(document, search=searched, roles=roles, neutral=neutral)
     return Run(document, mask, arrays)
 
 

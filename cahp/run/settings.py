@@ -142,6 +142,10 @@ class Settings:
     report: str | None = option(
         None, "test: open the test split and also evaluate on it.", "compare reproduce", choices=("test",)
     )
+    neutral_data: str | None = option(
+        None,
+        "Neutral text, on which the heads are evaluated as well: auto, or a name as of --data. It about doubles a run.",
+    )
     seed: int = option(
         42,
         "Seed of sampling, projection, clustering and training.",

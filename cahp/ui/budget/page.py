@@ -20,6 +20,7 @@ _DETAILS: Mapping[str, Callable[[Explorer], None]] = {
     "Where the heads lie": details.draw_space,
     "Replacement head": details.draw_replacement,
     "Changed answers": details.draw_flips,
+    "Narrow or broad?": details.draw_neutral,
     "Published rule": partial(knee.draw, place="budget"),
     pinned.TAB: pinned.draw_texts,
 }
@@ -44,8 +45,8 @@ def draw(explorer: Explorer) -> None:
         st.caption(f"With so many heads, {swept}.")
     if explorer.work.job(WARM) is None:
         explorer.work.start(WARM, explorer.bench)
-    polling = explorer.work.pending()
-    st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
+    pulse = explorer.work.pulse
+    st.fragment(_live, run_every=pulse)(explorer, pulse)
 
 
 def _name_square(explorer: Explorer) -> str:
@@ -55,7 +56,7 @@ def _name_square(explorer: Explorer) -> str:
     )
 
 
-def _live(explorer: Explorer, polling: bool) -> None:
+def _live(explorer: Explorer, pulse: float | None) -> None:
     page_drawn()
     controls.collect_choice(explorer)
     address.write(explorer)
@@ -81,6 +82,6 @@ def _live(explorer: Explorer, polling: bool) -> None:
             label_visibility="collapsed",
         )
         _DETAILS[explorer.detail](explorer)
-    if explorer.work.pending() != polling:
+    if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
         st.rerun()

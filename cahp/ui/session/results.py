@@ -28,7 +28,7 @@ from cahp.values import HeadMask
 INTERPRETATIONS = frozenset(
     {
         *("budget", "goal", "poly_degree", "min_per_layer", "even", "salience", "representative"),
-        *("roles", "latency", "device", "recover", "recover_data", "recover_time", "labels"),
+        *("roles", "latency", "device", "recover", "recover_data", "recover_time", "labels", "neutral_data"),
     }
 )
 

@@ -14,16 +14,19 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cahp.api.preflight import estimate_seconds
 from cahp.costs import Costs
+from cahp.data.neutral import AUTO
 from cahp.head_roles import HeadRoles
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.knee_null import NullCurves
 from cahp.run.latency_worker import LatencyWorker
+from cahp.run.neutral import NeutralRecord, evaluate_on_neutral
 from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.roles import find_roles
 from cahp.run.test_split_log import TestSplitLog
+from cahp.run.timeline import PREPARATIONS
 from cahp.stages.replacement import Replaceability
 from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.studies.head_clusters import HeadClusters
@@ -41,13 +44,13 @@ T = TypeVar("T")
 #: Loading a model in advance waits at most so many seconds for a quiet moment, and checks so often.
 _WARM_LATEST_S, _WARM_CHECK_S = 20.0, 0.1
 
-#: Seconds of a run beside its forward passes: loading and proving the model, projecting the heads, timing.
-_OVERHEAD_S = 15.0
-
 #: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
 _FIRST_S, _BYTES_PER_S = 4.0, 3e7
 #: Seconds after which a page polls its jobs, and while a model is loaded.
 _PULSE_S, _LOADING_PULSE_S = 0.6, 2.0
+#: Seconds of a run beside its forward passes: loading and proving the model, projecting the heads, timing.
+_OVERHEAD_S = 15.0
+
 
 @dataclass(frozen=True, eq=False)
 class BoardState:
@@ -126,6 +129,10 @@ def _table(board: BoardState, progress: Progress) -> Generator[None, None, Budge
     return fill(board.table, board.bench, progress)
 
 
+def _evaluate_on_neutral(board: BoardState, _: Progress) -> NeutralRecord:
+    return evaluate_on_neutral(board.bench, board.mask, AUTO, lambda neutral: choose(neutral).mask)
+
+
 def _flips(board: BoardState, _: Progress) -> Versus | None:
     everything = Variant(HeadMask.full(board.mask.layers, board.mask.heads))
     return versus((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
@@ -170,13 +177,6 @@ def _count_tokens(texts: Texts) -> float:
     return _tokens[texts]
 
 
-def run_seconds(bench: Bench) -> float:
-    """Estimate the seconds of a run: one pass over the calibration texts, and two over the evaluation texts."""
-    return pass_seconds(bench, calibration=1, evaluation=2) + _OVERHEAD_S
-
-
-def recovery_seconds(bench: Bench, recover: str) -> float:
-    """Estimate the seconds of a recovery and of the evaluation after it."""
 def loading_seconds(bench: Bench) -> float | None:
     """Estimate the seconds until the model of a bench is in memory and verified (None: it is)."""
     if is_loaded(bench.card, device=bench.settings.device):
@@ -184,6 +184,13 @@ def loading_seconds(bench: Bench) -> float | None:
     return _FIRST_S + int((bench.card.details or {}).get("bytes", 0)) / _BYTES_PER_S
 
 
+def run_seconds(bench: Bench) -> float:
+    """Estimate the seconds of a run: one pass over the calibration texts, and two over the evaluation texts."""
+    return pass_seconds(bench, calibration=1, evaluation=2) + _OVERHEAD_S
+
+
+def recovery_seconds(bench: Bench, recover: str) -> float:
+    """Estimate the seconds of a recovery and of the evaluation after it."""
     texts = len(bench.calibration)
     passes = RECOVERIES[recover].passes(texts, can_refit=not bench.card.no_refit) / texts
     return pass_seconds(bench, calibration=passes, evaluation=1)
@@ -273,6 +280,13 @@ SPEED: Kind[BoardState, Costs] = Kind(
 TABLE: Kind[BoardState, BudgetTable] = Kind(
     _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table"
 )
+#: Evaluate the mask on the board, as pruned, on neutral text.
+NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
+    _evaluate_on_neutral,
+    lambda board: f"neutral-{board.mask.sha256}-{board.bench.calibration.sha256}",
+    Rank.RUN,
+    expected=lambda board: run_seconds(board.bench),
+)
 #: Compare the full model with the mask on the board (None: it is not distilled yet).
 FLIPS: Kind[BoardState, Versus | None] = Kind(_flips, lambda board: f"flips-{board}")
 #: Evaluate the mask on the board on the test split.
@@ -313,9 +327,15 @@ class Work:
             if job is not None:
                 job.cancel()
 
-    def pending(self) -> bool:
-        """Return whether a job is in progress whose result a page will show."""
-        return any(kind.awaited and not job.ended for kind, job in self._jobs.items())
+    @property
+    def pulse(self) -> float | None:
+        """The seconds after which a page should poll (None: no job is in progress that it will show).
+
+        While a model is loaded none can come, and drawing the page again and again would slow the loading.
+        """
+        awaited = [job for kind, job in self._jobs.items() if kind.awaited and not job.ended]
+        loads = any(job.stage in PREPARATIONS for job in self._jobs.values() if not job.ended)
+        return None if not awaited else _LOADING_PULSE_S if loads else _PULSE_S
 
     def close(self) -> None:
         """Cancel all jobs of this session."""

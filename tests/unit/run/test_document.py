@@ -72,7 +72,17 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     said = json.loads(json_text(document.to_json()))
     measured = list(run).index("delta") + 1
     later = ["clusters", "report", "notices", "distill", "machine", "steps", "knee_null", "goal"]
-    later += ["protocol", "precision", "kv_cache", "speed", "attention_weights", "continuation", "search", "roles"]
+    later += [
+        "protocol",
+        "precision",
+        "kv_cache",
+        "speed",
+        "attention_weights",
+        "continuation",
+        "search",
+        "roles",
+        "neutral",
+    ]
     assert list(said) == [*list(run)[:measured], "outcomes", *list(run)[measured:], *later]
     assert list(said["model"]) == list(run["model"])
     assert RunDocument.from_json(said) == document
@@ -110,6 +120,7 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         "continuation": None,
         "search": None,
         "roles": None,
+        "neutral": None,
         **said,
         "outcomes": plain_json(outcome_records(document.outcomes)["outcomes"]),
         "settings": {**plain_json(later), **said["settings"]},
