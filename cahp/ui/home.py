@@ -43,8 +43,8 @@ def draw(explorer: Explorer) -> None:
             with column, st.container(border=True, key=f"door-{key}"):
                 link(key, label)
                 st.caption(about)
+    draw_builtins(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
-        draw_builtins(explorer)
         with st.container(key="own-text-link", width="content"):
             link("budget", f"{explorer.card.words.own_text} →", panel="text")
         if explorer.results.bundled:
