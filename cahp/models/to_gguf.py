@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cahp.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.gguf_header import read_header
+from cahp.models.identity import locate
 from cahp.models.weights import CONFIG, read_json, sha256
 from cahp.values import HeadMask
 
@@ -80,10 +81,10 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, biases: bool =
 
     ``biases`` tells that its recovery adds a bias to output projections without one.
     """
-    folder = Path(card.folder)
     if output_head(card) != "causal":
         return "llama.cpp runs causal language models only"
-    config = read_json(folder / CONFIG)
+    card = locate(card)
+    config = read_json(Path(card.folder) / CONFIG)
     architecture = _ARCHITECTURES.get(card.family)
     if architecture is None:
         return f"it is of the architecture {card.family}, and the GGUF form is written for {', '.join(_ARCHITECTURES)}"
