@@ -16,7 +16,6 @@ from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import COLUMNS, Settings
 from cahp.values import Estimate, HeadMask, OptionError
-from cahp.words import percent
 
 #: Texts of a classifier that choose heads, and that evaluate them, at most.
 _CALIBRATION, _EVALUATION = 400, 300
@@ -53,7 +52,7 @@ class NeutralRecord:
         """The headline outcomes on neutral text of the three models, with their intervals."""
         full, chosen, own = (self.outcomes[state] for state in ("full", "chosen", "own"))
         return [
-            (row.row_label, "" if row.difference else str(full[row.name]), str(chosen[row.name]), str(own[row.name]))
+            (row.row_label, full[row.name].text, str(chosen[row.name]), str(own[row.name]))
             for row in HEADLINES
             if row.name in chosen and row.name in own
         ]
@@ -61,11 +60,11 @@ class NeutralRecord:
     @property
     def finding(self) -> str:
         """What was found, in a sentence with its number."""
-        own, more = self.outcomes["own"]["kl"], f"{self.excess.text} nats more"
+        cost, more = self.outcomes["chosen"]["kl"].text, f"{self.excess.text} nats more"
         span = f"95 % interval {self.excess.span}, n = {self.excess.n:,}" if self.excess.ci95 else "no interval"
         if self.narrow:
-            share = f", {percent(self.excess.value / own.value, 0)} of {own.text}" if own.value > 0 else ""
-            return f"Narrow: on neutral text these heads cost {more} than heads chosen there ({span}){share}"
+            than = f"{self.excess.text} more than heads chosen there ({span})"
+            return f"Narrow: on neutral text these heads cost {cost} nats, {than}"
         if self.excess.ci95 and self.excess.low > 0:
             return f"Rather broad: on neutral text these heads cost only {more} than heads chosen there ({span})"
         if self.excess.ci95 and self.excess.high < 0:
