@@ -115,7 +115,7 @@ def _search_lines(search: HeadSearch) -> Iterator[str]:
     yield f"  searched  {accepted}; change in KL divergence on other calibration texts {search.change}{end}"
     for swap in search.swaps:
         (layer, head), (other, restored) = swap.removed, swap.restored
-        yield f"            layer {layer} head {head} for layer {other} head {restored}: {swap.change}"
+        yield f"            layer {other} head {restored} instead of layer {layer} head {head}: {swap.change}"
 
 
 def _reason(run: RunDocument) -> str:
