@@ -16,6 +16,7 @@ from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
 from cahp.exports.run_folder import zipped
 from cahp.files import json_text, scratch
+from cahp.models import locate
 from cahp.outcomes import measure
 from cahp.output import Output
 from cahp.recoveries import NONE, get_recovery
@@ -106,7 +107,7 @@ def checkpoint(
         MaskError: If a layer keeps no head, and the model cannot do without its attention.
         CahpError: If the written model gives other results.
     """
-    formats.check_export(form, bench.card, mask, recover)
+    formats.check_export(form, locate(bench.card), mask, recover)
     schedule = {"epochs": epochs} if get_recovery(recover).needs_labels else None
     outcome, recovery = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed)
     with scratch() as place:

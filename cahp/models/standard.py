@@ -19,7 +19,6 @@ from cahp.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.families import DERIVED_SIZE, FAMILIES, Family
 from cahp.models.head_model import HeadModel
-from cahp.models.identity import locate
 from cahp.models.matching import match_folder
 from cahp.models.projection import Projection, find_module
 from cahp.models.sketch import quiet, sketch_network
@@ -31,17 +30,19 @@ def refuse_standard(card: ModelCard, *, units: int | None = None, biases: bool =
     """Return why a model cannot be a plain checkpoint with fewer heads, as a clause (None: it can).
 
     ``units`` is the number that each layer keeps (None: any), and ``biases`` tells that its recovery adds a bias to
-    output projections without one.
+    output projections without one. Of a model whose files are not located yet nothing is known.
     """
-    card = locate(card)
+    if not card.folder:
+        return None
     # Its details are a dictionary, which cannot be a key.
     return _refuse(replace(card, details=None), (card.details or {}).get("bytes") or 0, units, biases)
 
 
 def lacks_output_bias(card: ModelCard) -> bool:
-    """Whether the output projections of a model's attention have no bias."""
-    card = locate(card)
-    return not _has_output_bias(*_sketch(replace(card, details=None), (card.details or {}).get("bytes") or 0))
+    """Whether the output projections of a model's attention have no bias; False if its files are not located."""
+    return bool(card.folder) and not _has_output_bias(
+        *_sketch(replace(card, details=None), (card.details or {}).get("bytes") or 0)
+    )
 
 
 @lru_cache(maxsize=8)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from cahp.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.gguf_header import read_header
-from cahp.models.identity import locate
 from cahp.models.weights import CONFIG, read_json, sha256
 from cahp.values import HeadMask
 
@@ -79,11 +78,13 @@ _SPLITS = {_LLAMA_3: "llama-bpe", _LLAMA_3.replace("{1,3}", ""): "qwen2", "digit
 def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, biases: bool = False) -> str | None:
     """Return why a model cannot be a GGUF file, as a clause (None: it can).
 
-    ``biases`` tells that its recovery adds a bias to output projections without one.
+    ``biases`` tells that its recovery adds a bias to output projections without one. Of a model whose files are not
+    located yet only its kind is known.
     """
     if output_head(card) != "causal":
         return "llama.cpp runs causal language models only"
-    card = locate(card)
+    if not card.folder:
+        return None
     config = read_json(Path(card.folder) / CONFIG)
     architecture = _ARCHITECTURES.get(card.family)
     if architecture is None:

@@ -21,7 +21,7 @@ from cahp.ui.parts.display import download, plain, problem, show_steps
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
-from cahp.values import ModelError, OptionError
+from cahp.values import OptionError
 from cahp.words import capital, duration, percent, size_of
 
 #: Session keys: the job that wrote the latest model, by name; and the board's recovery when one was last chosen here.
@@ -43,7 +43,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     form, recover, epochs, allowed = _draw_choices(explorer, view)
     try:
         formats.check_export(form, explorer.card, view.mask, recover)
-    except (OptionError, ModelError) as refused:
+    except OptionError as refused:
         st.caption(plain(str(refused)))
         return
     written: dict[str, jobs.Job[tuple[bytes, dict[str, Any]]]] = st.session_state.setdefault(_WRITTEN, {})
@@ -103,11 +103,7 @@ def _draw_forms(explorer: Explorer, view: View, chosen: str, recover: str) -> No
     """Draw the forms as a table: what loads them, how they compare, and what they need."""
     rows = []
     for form in formats.model_forms():
-        try:
-            reason = formats.find_bar(form, explorer.card, view.mask, recover)
-        except ModelError as error:
-            # The bundled run of a model that is not installed.
-            reason = str(error)
+        reason = formats.find_bar(form, explorer.card, view.mask, recover)
         title = f"**{form.title}**" if form.key == chosen else form.title
         needs = form.needs_model or "heads that can be cut"
         rows.append(
