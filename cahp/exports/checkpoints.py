@@ -16,7 +16,7 @@ from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
 from cahp.exports.run_folder import zipped
 from cahp.files import json_text, scratch
-from cahp.models import locate
+from cahp.models.identity import locate
 from cahp.outcomes import measure
 from cahp.output import Output
 from cahp.recoveries import NONE, get_recovery
