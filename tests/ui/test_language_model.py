@@ -202,7 +202,7 @@ def cache_files() -> list[Path]:
     return [file for file in Path(os.environ["CAHP_CACHE"]).rglob("*") if file.is_file()]
 
 
-def test_a_link_opens_the_panel_and_closing_it_cleans_the_address(teller: Explorer) -> None:
+def test_a_link_opens_the_panel_with_a_text_without_an_end(teller: Explorer) -> None:
     app = AppTest.from_file(page_script("budget"), default_timeout=120)
     app.session_state["cahp_explorer"] = teller
     app.query_params["panel"] = "text"
