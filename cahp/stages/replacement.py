@@ -12,11 +12,13 @@ compare, and heads across layers are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.lapack import dpotri
+from threadpoolctl import ThreadpoolController
 
 from cahp.head_statistics import Moments
 from cahp.values import Bools, Floats, HeadMask
@@ -84,21 +86,22 @@ def eliminate_replaced(moments: Moments, *, ridge: float = RIDGE) -> Elimination
     """
     shape = (len(moments.contexts), moments.heads)
     order, costs = np.empty(shape, dtype=np.int64), np.empty(shape)
-    for layer, (contexts, gradients) in enumerate(zip(moments.contexts, moments.gradients, strict=True)):
-        inverse, metric = np.linalg.inv(_with_ridge(contexts, ridge)), gradients.astype(np.float64)
-        size, left = len(inverse) // moments.heads, list(range(moments.heads))
-        for step in range(moments.heads):
-            blocks, weights = _blocks(inverse, size), _blocks(metric, size)
-            each = np.einsum("hij,hij->h", weights, np.linalg.inv(blocks))
-            place = int(each.argmin())
-            order[layer, step], costs[layer, step] = left.pop(place), each[place]
-            gone = np.zeros(len(inverse), dtype=np.bool_)
-            gone[place * size : (place + 1) * size] = True
-            # What the others must give to replace the context vector of the head that goes: its weights move to them.
-            moved = np.linalg.solve(blocks[place], inverse[np.ix_(gone, ~gone)])
-            across = metric[np.ix_(~gone, gone)] @ moved
-            metric = metric[np.ix_(~gone, ~gone)] - across - across.T + moved.T @ weights[place] @ moved
-            inverse = inverse[np.ix_(~gone, ~gone)] - inverse[np.ix_(~gone, gone)] @ moved
+    with _one_thread():
+        for layer, (contexts, gradients) in enumerate(zip(moments.contexts, moments.gradients, strict=True)):
+            inverse, metric = np.linalg.inv(_with_ridge(contexts, ridge)), gradients.astype(np.float64)
+            size, left = len(inverse) // moments.heads, list(range(moments.heads))
+            for step in range(moments.heads):
+                blocks, weights = _blocks(inverse, size), _blocks(metric, size)
+                each = np.einsum("hij,hij->h", weights, np.linalg.inv(blocks))
+                place = int(each.argmin())
+                order[layer, step], costs[layer, step] = left.pop(place), each[place]
+                gone = np.zeros(len(inverse), dtype=np.bool_)
+                gone[place * size : (place + 1) * size] = True
+                # How the others replace the context vector of the head that goes: its weights move to them.
+                moved = np.linalg.solve(blocks[place], inverse[np.ix_(gone, ~gone)])
+                across = metric[np.ix_(~gone, gone)] @ moved
+                metric = metric[np.ix_(~gone, ~gone)] - across - across.T + moved.T @ weights[place] @ moved
+                inverse = inverse[np.ix_(~gone, ~gone)] - inverse[np.ix_(~gone, gone)] @ moved
     return Elimination(order, costs)
 
 
@@ -135,7 +138,8 @@ class Replaceability:
         chosen, best = list[int](), 0.0
         while others and len(chosen) < most:
             keeps = [np.isin(np.arange(mask.heads), [*chosen, other]) for other in others]
-            effects, lost = np.array([self._row(layer, keep)[:, place] for keep in keeps]).T
+            with _one_thread():
+                effects, lost = np.array([self._row(layer, keep)[:, place] for keep in keeps]).T
             nearest = int(lost.argmin())
             chosen.append(others.pop(nearest))
             best = float(1 - lost[nearest] / effects[nearest]) if effects[nearest] > 0 else 0.0
@@ -143,7 +147,8 @@ class Replaceability:
 
     def _rows_of(self, mask: HeadMask) -> NDArray[np.float64]:
         """Effects and losses, ``(2, L, H)``."""
-        return np.stack([self._row(layer, keep) for layer, keep in enumerate(mask.keep)], axis=1)
+        with _one_thread():
+            return np.stack([self._row(layer, keep) for layer, keep in enumerate(mask.keep)], axis=1)
 
     def _row(self, layer: int, keep: Bools) -> NDArray[np.float64]:
         key = layer, keep.tobytes()
@@ -174,6 +179,11 @@ def _layer_losses(gram: NDArray[np.float64], gradients: Floats, keep: Bools) -> 
         reached = reached.reshape(len(reached), -1, size)
         left[~keep] -= np.einsum("shi,shj->hij", reached, reached, optimize=True)
     return np.asarray(np.einsum("hij,khij->kh", metric, np.stack([whole, left])))
+
+
+def _one_thread() -> Any:
+    """Compute with one thread: on a busy machine the threads of OpenBLAS wait for each other in loops."""
+    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
 def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> NDArray[np.float64]:
