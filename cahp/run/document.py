@@ -22,6 +22,7 @@ from cahp.head_roles import HeadRoles
 from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.continuation import Continuation
+from cahp.run.evenness import Evenness
 from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
 from cahp.run.neutral import NeutralRecord
@@ -162,7 +163,8 @@ class RunDocument:
     ``machine`` describes the machine (None: unknown), ``precision`` the numbers that were computed with. ``steps`` are
     the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
     the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget,
-    and ``protocol`` how a language model was measured; ``continuation`` is the text that it writes. Causal language
+    ``evenness`` what an even selection costs (None: the selection was free), and ``protocol`` how a language model was
+    measured; ``continuation`` is the text that it writes. Causal language
     models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``, the share of
     attention in their weights. ``search`` tells how ``--select-time`` improved the kept heads (None: it was not given),
     and ``roles`` are those of the full model's heads (None: not measured).
@@ -202,6 +204,7 @@ class RunDocument:
     speed: GenerationSpeed | None = None
     attention_weights: float | None = None
     continuation: Continuation | None = None
+    evenness: Evenness | None = None
     search: HeadSearch | None = None
     roles: HeadRoles | None = None
     neutral: NeutralRecord | None = None

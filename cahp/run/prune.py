@@ -32,6 +32,7 @@ from cahp.run.document import (
     machine,
     versions,
 )
+from cahp.run.evenness import Evenness
 from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.head_search import improve_heads
@@ -197,10 +198,15 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     neutral = None
     if settings.neutral_data is not None:
         neutral = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda other: choose(other).mask)
+    evenness = None
+    if settings.even and not mask.is_full:
+        free, texts = choose(bench, mask.count, even=False).mask, bench.evaluation
+        answers = (bench.measurements.evaluate(texts, mask=one) for one in (mask, free))
+        evenness = Evenness.of(*answers, full=bench.full, seed=settings.seed)
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
     cached = tuple(bench.resources.cached)
     document = replace(document, knee_null=null, goal=goal, continuation=written, timings=timings, cached=cached)
-    document = replace(document, search=searched, roles=roles, neutral=neutral)
+    document = replace(document, search=searched, roles=roles, neutral=neutral, evenness=evenness)
     return Run(document, mask, arrays)
 
 
@@ -326,8 +332,8 @@ def method_of(settings: Settings) -> Method:
     return methods.get(settings.method, **{option: getattr(settings, option) for option in own})
 
 
-def choose(bench: Bench, budget: int | None = None) -> Selection:
-    """Choose the heads of the bench's method at ``budget`` (None: at that of its settings).
+def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None) -> Selection:
+    """Choose the heads of the bench's method at ``budget``, ``even`` or not (None: as its settings say).
 
     Raises:
         BudgetError, KneeNotFoundError: If the budget is impossible, or there is none and the curve has no knee.
@@ -337,7 +343,8 @@ def choose(bench: Bench, budget: int | None = None) -> Selection:
     method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    least, even, layers = settings.min_per_layer, settings.even, bench.card.layers
+    least, layers = settings.min_per_layer, bench.card.layers
+    even = settings.even if even is None else even
     if budget is None and even:
         suggested = method.choose(bench.evidence, budget=None, min_per_layer=least)
         budget = max(round_to_multiple(suggested.mask.count, layers), layers)

@@ -48,6 +48,8 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     if run.roles is not None:
         kept = run.roles.count_kept(run.mask.keep)
         yield "  kept by role: " + ", ".join(f"{NOUNS[name]} {part} of {whole}" for name, (part, whole) in kept.items())
+    if run.evenness is not None:
+        yield f"  {run.evenness.finding}"
     if run.knee_null is not None:
         yield f"  {run.knee_null.describe(run.knee or 0)}"
     yield ""

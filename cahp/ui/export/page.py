@@ -110,6 +110,8 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
         where = f"Measured on this machine ({plain(machine())})."
     if view.masked_only:
         where += " The attention of a layer of this model cannot be left out: the mask is neither timed nor recovered."
+    if run.evenness is not None:
+        st.caption(plain(capital(run.evenness.finding)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)

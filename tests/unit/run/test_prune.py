@@ -111,6 +111,15 @@ def test_an_even_run_keeps_as_many_heads_in_every_layer(
     # Where the curve decides, its number of heads is rounded to a multiple of the layers.
     assert counts == {heads or int(free / LAYERS + 0.5)}
     assert run.document.budget.requested == (None if budget == "auto" else 6)
+    # Its price is the difference of two divergences on the same texts.
+    price = run.document.evenness
+    assert price is not None
+    assert price.even == run.document.outcomes["pruned"]["kl"]
+    assert price.difference.value == pytest.approx(price.even.value - price.free.value)
+    assert price.difference.n == 40
+    assert price.difference.low <= price.difference.value <= price.difference.high
+    assert RunDocument.from_json(json.loads(json_text(run.document.to_json()))).evenness == price
+    assert prune(replace(settings, budget="6"), store=store).document.evenness is None
 
 
 def test_a_number_that_the_layers_do_not_divide_is_refused(settings: Settings, store: Store) -> None:
