@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cahp import models
 from cahp.cards import ModelCard
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
-from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
+from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_pattern, mask_tensor
 from cahp.models.families import DERIVED_SIZE, FAMILIES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError
@@ -286,6 +286,14 @@ _MASK_FORMS = (
         loads="any spreadsheet",
         file="head_mask.csv",
         write=mask_csv,
+    ),
+    MaskForm(
+        key="duo-attention",
+        title="Head pattern",
+        words="1 for a kept head or group, 0 for a pruned one, of which DuoAttention keeps first and recent tokens",
+        loads="DuoAttention and kvpress, as full_attention_heads.tsv",
+        file="full_attention_heads.tsv",
+        write=lambda mask, _: mask_pattern(mask),
     ),
     MaskForm(
         key="heads-to-prune",

@@ -120,6 +120,11 @@ def mask_csv(mask: HeadMask, origin: MaskOrigin) -> bytes:
     return csv_text(("layer", "head", "kept", *origin.columns), rows).encode()
 
 
+def mask_pattern(mask: HeadMask) -> bytes:
+    """Return a row of 1 (kept) and 0 per layer, tabs between them, as DuoAttention reads its patterns of heads."""
+    return "".join("\t".join(f"{kept:d}" for kept in row) + "\n" for row in mask.keep).encode()
+
+
 def mask_tensor(mask: HeadMask) -> bytes:
     """Return a PyTorch file of a bool tensor ``(L, H)``; ``torch.load(..., weights_only=True)`` reads it."""
     import torch

@@ -42,7 +42,7 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     assert reasons["Standard"].startswith("Not this model, since its configuration does not state the size of a head")
     assert reasons["GGUF"] == "Not this model, since llama\\.cpp runs causal language models only"
     buttons = [button.proto.label for button in app.get("download_button")]
-    assert buttons[:6] == ["JSON", "NumPy", "PyTorch", "CSV", "heads_to_prune", "Bits"]
+    assert buttons[:7] == ["JSON", "NumPy", "PyTorch", "CSV", "Head pattern", "heads_to_prune", "Bits"]
 
 
 def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
