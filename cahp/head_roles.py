@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.values import Bools, Estimate, Floats, Ints
+from cahp.words import percent
 
 #: A head without a role.
 NO_ROLE = "none"
@@ -189,6 +190,22 @@ class HeadRoles:
         kept = Counter(name for name, here in zip(self.names, keep.ravel().tolist(), strict=True) if here)
         return {name: (kept[name], count) for name, count in self.counts.items() if count}
 
+    def describe(self, unit: int) -> str:
+        """Describe the role of a unit, with its evidence, or what it lacks to have one."""
+        names, lines = self.of_unit(unit), list[tuple[float, str]]()
+        for name in names or tuple(self.scores):
+            role, one, head = ROLES[name], self.scores[name], self.best(name, unit)
+            which = f"query head {head % self.group} gives" if self.group > 1 else "it gives"
+            share = f"{one.estimate(head).text} {one.estimate(head).interval}".rstrip()
+            n = f"{one.queries:,} tokens of {one.n} {'sequences' if one.n > 1 else 'text'}"
+            chance = f"chance explains {percent(one.chance[head])}; n = {n}"
+            lines.append(
+                (one.value[head] / role.least, f"{which} {share} of its attention to {role.target} ({chance})")
+            )
+        if names:
+            return "; ".join(f"{NOUNS[name]}: {line}" for name, (_, line) in zip(names, lines, strict=True))
+        return "none" + (f"; at most, {max(lines)[1]}" if lines else "")
+
     def best(self, role: str, unit: int) -> int:
         """The query head of a unit with the highest score in a role."""
         start = unit * self.group
@@ -227,12 +244,16 @@ def score_sequence(maps: Floats, targets: Sequence[Bools], candidates: Bools | N
     """Score maps ``(N, S, S)`` of heads on one sequence, ``(N, R, 4)`` for ``R`` roles with ``targets (S, S)`` each.
 
     The mean over queries of the attention on targets, and what it has if targets are drawn at random: mean, variance
-    and third central moment. They are drawn among the ``candidates (S, S)``, or else all tokens that get attention.
-    Not a number, where a role has no query.
+    and third central moment. They are drawn among the ``candidates (S, S)``, or else all tokens, without later ones
+    if attention is causal. Not a number, where a role has no query.
     """
-    rows = np.any(targets, axis=(0, 2))
+    rows = np.any(targets, axis=(0, 2)) if len(targets) else np.zeros(maps.shape[1], dtype=np.bool_)
     seen = np.asarray(maps[:, rows], dtype=np.float64)
-    among = seen > 0 if candidates is None else np.broadcast_to(candidates[rows], seen.shape)
+    if candidates is None:
+        # Not the tokens that get attention: that of a sharp head is exactly 0 elsewhere.
+        candidates = np.ones(maps.shape[1:], dtype=np.bool_)
+        candidates = candidates if np.triu(maps, 1).any() else np.tril(candidates)
+    among = np.broadcast_to(candidates[rows], seen.shape)
     count = np.maximum(among.sum(axis=2), 1)
     mean = np.where(among, seen, 0).sum(axis=2) / count
     away = np.where(among, seen - mean[..., None], 0)
@@ -270,6 +291,25 @@ def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScor
         half = t.ppf(0.975, sequences - 1) * scores[..., 0].std(axis=0, ddof=1) / np.sqrt(sequences)
         low, high = (_rounded(np.clip(end, 0, 1)) for end in (value - half, value + half))
     return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)
+
+
+def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
+    """Score the attention ``(L, H, S, S)`` of units to one text of tokens ``ids (S,)``: the roles that heads play here.
+
+    One text gives no interval. Roles without a target in the text, such as copies, have no scores.
+    """
+    layers, heads, *size = maps.shape
+    every = maps.reshape(-1, *size)
+    causal, found = not np.triu(every, 1).any(), find_targets(ids, special)
+    found = {
+        name: found[name]
+        for name in ROLES
+        if name in found and found[name].any() and (causal or not ROLES[name].causal)
+    }
+    scores, tests = score_sequence(every, list(found.values())), len(found) * len(every)
+    counts = {name: int(targets.any(axis=1).sum()) for name, targets in found.items()}
+    summaries = {name: summarise(scores[None, :, at], counts[name], tests) for at, name in enumerate(found)}
+    return HeadRoles(layers, heads, 1, summaries, {}, (), ())
 
 
 def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,10 @@ from cahp.board.colours import CLUSTER_COLOURS
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import draw, error_bars, heat_map, points, shape, ticks
+from cahp.head_roles import NOUNS, ROLES, HeadRoles
 from cahp.values import Estimate, HeadMask
 
-#: The targets of attention in words, and in the few letters that fit under a thumbnail.
+#: The targets of attention in words.
 WORDS: Mapping[str, str] = {
     "first": "the first token",
     "separator": "separators",
@@ -23,16 +24,6 @@ WORDS: Mapping[str, str] = {
     "after": "the token after",
     "punctuation": "punctuation",
     "other": "other words",
-    "broad": "no main target",
-}
-SHORT: Mapping[str, str] = {
-    "first": "1st",
-    "separator": "sep",
-    "itself": "self",
-    "before": "prev",
-    "after": "next",
-    "punctuation": "punc",
-    "broad": "wide",
 }
 
 #: With more heads, thumbnails have half the resolution.
@@ -81,12 +72,10 @@ def pattern_figure(pattern: NDArray[np.float32], *, dark: bool) -> Any:
     )
 
 
-def glance_figure(
-    patterns: NDArray[np.float32], mostly: Sequence[str], mask: HeadMask, *, selected: int, dark: bool
-) -> Any:
+def glance_figure(patterns: NDArray[np.float32], roles: HeadRoles, mask: HeadMask, *, selected: int, dark: bool) -> Any:
     """Draw the mean patterns ``(N, B, B)`` of all heads as thumbnails, layers by heads, each on its own scale.
 
-    Under each is its main target, one of ``mostly``. Kept heads have a frame, ``selected`` a thick one. Every point's
+    Under each is its role. Kept heads have a frame, ``selected`` a thick one. Every point's
     ``customdata`` is the head's flat index.
     """
     colours, (layers, heads) = palette.ink(dark=dark), mask.keep.shape
@@ -112,13 +101,13 @@ def glance_figure(
         "x": x,
         "y": y + size / 2 + (high - size) * 0.45,
         "mode": "text",
-        "text": [SHORT[kind] for kind in mostly],
+        "text": [ROLES[name].short if name in ROLES else "" for name in roles.names],
         "textfont": {"size": 10 if heads <= 12 else 9, "color": colours.text},
         "hoverinfo": "skip",
     }
     hover = [
-        f"<b>{head_name(head, heads)}</b><br>{'kept' if kept[head] else 'pruned'}<br>main target: {WORDS[kind]}"
-        for head, kind in zip(every.tolist(), mostly, strict=True)
+        f"<b>{head_name(head, heads)}</b><br>{'kept' if kept[head] else 'pruned'}<br>{NOUNS[name]}"
+        for head, name in zip(every.tolist(), roles.names, strict=True)
     ]
     # Invisible points make the thumbnails clickable.
     clicks = points(x, y, "square", "rgba(0,0,0,0)", size=max(10.0, 560 / heads), hover=hover, heads=every)

@@ -40,4 +40,4 @@ def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | N
 
 
 def _key(resources: Resources, ablate: bool) -> str:
-    return key("roles", 1, resources.card.sha256, ablate)
+    return key("roles", 2, resources.card.sha256, ablate)

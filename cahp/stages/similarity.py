@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.head_roles import HeadRoles, score_text
 from cahp.values import DataError, Floats, HeadMask, Input, Ints, Progress, silent
 
 if TYPE_CHECKING:
@@ -28,12 +29,13 @@ class Attention:
     """The attention of every head on one input.
 
     ``tokens (S,)`` as text, ``weights (L, H, S, S)`` float32 whose rows (queries) sum to 1, and ``cut``, the number of
-    tokens beyond the model's longest input.
+    tokens beyond the model's longest input. ``roles`` are those that heads play on this input.
     """
 
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
     cut: int
+    roles: HeadRoles
 
     def __post_init__(self) -> None:
         size = len(self.tokens)
@@ -54,6 +56,8 @@ def attend(model: HeadModel, text: Input) -> Attention:
     """
     from torch import Tensor, inference_mode
 
+    from cahp.models.loading import special_ids
+
     entry, tokens, truncated = read_tokens(model, text)
     maps: dict[int, NDArray[np.float32]] = {}
 
@@ -62,7 +66,9 @@ def attend(model: HeadModel, text: Input) -> Attention:
 
     with inference_mode():
         model.logits(model.batches([entry])[0], probe=watch)
-    return Attention(tokens, np.stack([maps[layer] for layer in range(model.layers)]), truncated)
+    weights = np.stack([maps[layer] for layer in range(model.layers)])
+    special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
+    return Attention(tokens, weights, truncated, score_text(weights, np.array(entry["input_ids"]), special))
 
 
 def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:

@@ -31,8 +31,6 @@ TEXTS = 300
 POOL = 32
 #: The targets of attention.
 KINDS = ("first", "separator", "itself", "before", "after", "punctuation", "other")
-#: A head attends mostly to a target that gets at least this share of its attention.
-MOSTLY = 0.4
 
 
 def mean_over_texts(values: NDArray[np.floating], unit: Unit = "number") -> Estimate:
@@ -64,14 +62,6 @@ class HeadHabits:
     def of(self, head: int) -> dict[str, Estimate]:
         """Return the share of a head's attention (flat index) on each target."""
         return {kind: mean_over_texts(self.shares[:, head, place], "share") for place, kind in enumerate(KINDS)}
-
-    @property
-    def mostly(self) -> list[str]:
-        """Main target of each head: one of ``KINDS``, or "broad" where no target gets much."""
-        means = self.shares.mean(axis=0)
-        # Other words are not one target.
-        best = means[:, :-1].argmax(axis=1)
-        return [KINDS[kind] if means[head, kind] >= MOSTLY else "broad" for head, kind in enumerate(best.tolist())]
 
 
 def sample_of(texts: Texts, most: int = TEXTS) -> Texts:

@@ -158,6 +158,7 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
     assert other.selectbox(key="similarity-head").value == 43
     assert "Layer 3, head 7" in shown(other)
     assert "n = 300 texts" in shown(other)
+    assert "Role over random tokens" in shown(other)
     # Another head is another link; all heads at a glance are measured with the first.
     other.selectbox(key="similarity-head").set_value(5)
     settled(other)
@@ -165,7 +166,7 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
     other.session_state["similarity-view"] = "all"
     settled(other)
     assert not other.exception
-    assert "of 72 heads attend mostly to" in shown(other)
+    assert "of 72 heads have a role" in shown(other)
     assert other.query_params["view"] == "all"
     other.button(key="glance-open").click()
     settled(other)

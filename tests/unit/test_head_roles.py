@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.head_roles import NO_ROLE, ROLES, HeadRoles, RoleScores, find_targets, score_sequence, summarise
+from cahp.head_roles import NO_ROLE, ROLES, HeadRoles, RoleScores, find_targets, score_sequence, score_text, summarise
 
 #: A start token, two words, and both again.
 IDS, SPECIAL = np.array([2, 7, 8, 7, 8]), np.array([2])
@@ -34,11 +34,11 @@ def test_a_score_is_a_mean_over_queries_and_chance_that_of_a_random_visible_toke
     maps[0, 4] = [0, 0, 1, 0, 0]
     targets = find_targets(IDS, SPECIAL)
     (scores,) = score_sequence(maps, [targets["duplicate"], targets["previous"]])
-    # The query 3 sees four tokens alike, and 4 only the copy.
-    assert scores[0, :2] == pytest.approx([(1 / 4 + 1) / 2, (1 / 4 + 1) / 2])
+    # The query 3 attends to four tokens alike, and 4, which sees five, only to the copy.
+    assert scores[0, :2] == pytest.approx([(1 / 4 + 1) / 2, (1 / 4 + 1 / 5) / 2])
     assert scores[1, 0] == pytest.approx((1 / 3 + 1 / 4 + 0) / 3)
-    # No draw varies where all visible tokens have the same weight.
-    assert scores[:, 2:] == pytest.approx(np.zeros((2, 2)))
+    # Only the draw of query 4 varies: the copy is one of five.
+    assert scores[:, 2] == pytest.approx([0.16 / 4, 0.16 / 9])
 
 
 def test_moments_of_chance_are_those_of_a_drawn_target() -> None:
@@ -95,3 +95,31 @@ def test_a_share_that_chance_explains_is_no_role() -> None:
     value, chance = (ROLES["first"].least,) * 2, (0.39, 0.41)
     scores = RoleScores(value, None, None, chance, 1, 5)
     assert HeadRoles(1, 2, 1, {"first": scores}, {}, (), ()).names == ("first", NO_ROLE)
+
+
+def test_the_roles_on_a_text_are_those_that_it_shows() -> None:
+    # Twelve words, and all of them again: head 0 attends to the copies, head 1 to the token before.
+    ids = np.array([2, *range(10, 22), *range(10, 22)])
+    maps = np.zeros((1, 2, len(ids), len(ids)))
+    maps[0, :, :, 0] = 1.0
+    for query in range(13, 25):
+        maps[0, 0, query] = np.eye(len(ids))[query - 12]
+    for query in range(1, 25):
+        maps[0, 1, query] = np.eye(len(ids))[query - 1]
+    found = score_text(maps, ids, SPECIAL)
+    assert found.names == ("duplicate", "previous")
+    assert found.describe(1).startswith("previous token: it gives 100.0 % of its attention to the token before")
+    assert found.scores["duplicate"].queries == 12
+    # Without a repeated word there is no copy to attend to, and attention to later tokens shows no induction.
+    assert set(score_text(maps[:, :, :13, :13], ids[:13], SPECIAL).scores) == {"previous", "current", "first"}
+    maps[0, 0, 0, 5] = 0.5
+    assert "induction" not in score_text(maps, ids, SPECIAL).scores
+
+
+def test_a_head_without_a_role_tells_what_it_lacks() -> None:
+    found = HeadRoles(1, 1, 1, {"first": RoleScores((0.3,), (0.2,), (0.4,), (0.1,), 16, 99)}, {}, (), ())
+    assert found.describe(0) == (
+        "none; at most, it gives 30.0 % [20.0, 40.0] of its attention to the first token (chance explains 10.0 %; "
+        "n = 99 tokens of 16 sequences)"
+    )
+    assert score_text(np.ones((1, 1, 2, 2)), np.array([2, 7]), SPECIAL).describe(0) == "none"

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from cahp.head_roles import HeadRoles
 from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.work import RUN, SPEED, Kind, pass_seconds, run_seconds
+from cahp.ui.session.work import ROLES, RUN, SPEED, Kind, pass_seconds, run_seconds
 from cahp.values import CahpError
 from cahp.words import duration
 
@@ -184,3 +185,12 @@ def measure(
     elif job.result is None:
         offer_again(job, lambda: explorer.work.start(kind, subject), key=f"again-{name}", label="Measure again")
     return job.result
+
+
+def measure_roles(explorer: Explorer) -> HeadRoles | None:
+    """Return the roles of the heads (None: being measured, or stopped or failed)."""
+    if explorer.roles is None:
+        # They take as long as about half of the evaluation texts.
+        texts = max(1, len(explorer.bench.evaluation) // 2)
+        measure(explorer, ROLES, explorer.bench, name="roles", title="Measure roles of heads", texts=texts)
+    return explorer.roles

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
+from cahp.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
 from cahp.run.bench import Bench
-from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits, head_habits, kept_habits, mean_over_texts
+from cahp.studies.head_habits import TEXTS, HeadHabits, head_habits, kept_habits, mean_over_texts
 from cahp.ui.frame.page import link
-from cahp.ui.frame.running import measure
+from cahp.ui.frame.running import measure, measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
@@ -20,6 +19,12 @@ from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
 from cahp.words import number, percent, span
 
+#: What a role is, in words.
+HELP = (
+    "A head has a role if a large share of its attention goes to one kind of token, and more than to tokens drawn at "
+    "random: chance gives any head of the model a role with a probability of 5 %. Roles are measured on repeated "
+    "random tokens and, of language models, on questions about short texts."
+)
 #: Attention targets of every head.
 HABITS: Kind[Bench, HeadHabits] = Kind(
     lambda bench, _: head_habits(bench),
@@ -57,25 +62,25 @@ def draw_head(explorer: Explorer) -> None:
     with row:
         link("budget", "Keep or remove it on the board →")
     st.caption("The address of this page is a link to this head.")
+    roles = measure_roles(explorer)
+    if roles is not None:
+        st.markdown(f"**Role over random tokens:** {roles.describe(head)}.", help=HELP)
     habits = _measure_habits(explorer)
     if habits is None:
         return
     name, dark = head_name(head, explorer.mask.heads).capitalize(), display.is_dark()
-    shares, breadth, mostly = habits.of(head), mean_over_texts(habits.breadth[:, head]), habits.mostly[head]
-    kind, verb = mostly, "attends mostly to"
-    if mostly == "broad":
-        kind, verb = max(shares, key=lambda kind: shares[kind].value), "has no main target; most attention goes to"
+    shares, breadth = habits.of(head), mean_over_texts(habits.breadth[:, head])
+    kind = max(shares, key=lambda kind: shares[kind].value)
     low, high = shares[kind].low, shares[kind].high
     left, right = st.columns([3, 2], gap="medium")
     with left:
         display.show(
             figures.shares_figure(shares, dark=dark),
-            title=f"{name} {verb} {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} of its attention "
+            title=f"{name} gives most of its attention to {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} "
             f"({span(100 * low, 100 * high)}, n = {habits.texts} {explorer.card.words.texts})",
             help="The targets of its attention, averaged over query tokens and texts. Each weight counts for the first "
             "target that fits: the first token, a separator (another special token), the token itself, the token "
-            "before or after, punctuation, or any other word. Lines are 95 % intervals of the mean over texts. A main "
-            f"target gets {MOSTLY:.0%} or more.",
+            "before or after, punctuation, or any other word. Lines are 95 % intervals of the mean over texts.",
             name="head-habits",
             data={
                 "attends to": [figures.WORDS[kind] for kind in shares],
@@ -109,42 +114,38 @@ def draw_all(explorer: Explorer) -> None:
     mask, head, row = explorer.mask, *_choose_head(explorer)
     with row:
         st.button("More about this head", key="glance-open", on_click=chosen.open_head)
-    habits = _measure_habits(explorer)
-    if habits is None:
+    roles = measure_roles(explorer)
+    habits = None if roles is None else _measure_habits(explorer)
+    if roles is None or habits is None:
         return
-    mostly, means, dark = habits.mostly, habits.shares.mean(axis=0), display.is_dark()
+    means, dark = habits.shares.mean(axis=0), display.is_dark()
     display.show(
         cache_with(
             habits,
             ("glance", mask.sha256, head, dark),
-            lambda: figures.glance_figure(habits.patterns, mostly, mask, selected=head, dark=dark),
+            lambda: figures.glance_figure(habits.patterns, roles, mask, selected=head, dark=dark),
         ),
-        title=_describe_targets(mostly),
+        title=_count_roles(roles),
         help=f"The mean attention map of every head over {habits.texts} evaluation {explorer.card.words.texts}, each "
         "resized to one size. Rows are query tokens, columns their targets; each head has its own scale. A frame "
-        f"marks a kept head, the strong frame the chosen one. The label names a target with {MOSTLY:.0%} or more of "
-        "the attention. Click a head for its shares with intervals.",
+        f"marks a kept head, the strong frame the chosen one. The label is its role. Click a head for its shares with "
+        f"intervals. {HELP}",
         name="glance",
         data=lambda: {
             **places(mask.layers, mask.heads),
-            "mostly": [figures.WORDS[kind] for kind in mostly],
-            **{kind: means[:, place].round(5).tolist() for place, kind in enumerate(figures.WORDS) if kind != "broad"},
+            **roles.columns,
+            **{kind: means[:, place].round(5).tolist() for place, kind in enumerate(figures.WORDS)},
             "kept": mask.keep.ravel().tolist(),
         },
         on_pick=chosen.open_head,
     )
-    words = ", ".join(f"{short} {figures.WORDS[kind]}" for kind, short in figures.SHORT.items())
-    st.caption(f"Framed: kept on the board. Strong frame: the chosen head. Labels: {words}.")
+    words = ", ".join(f"{ROLES[name].short} {NOUNS[name]}" for name in roles.scores)
+    st.caption(f"Framed: kept on the board. Strong frame: the chosen head. Labels: {words}; no label: no role.")
 
 
-def _describe_targets(mostly: list[str]) -> str:
-    counts = Counter(mostly)
-    kinds = [kind for kind, _ in counts.most_common() if kind != "broad"]
-    if not kinds:
-        return f"None of {len(mostly)} heads has a main target"
-    first, *others = kinds[:4]
-    more = "".join(f", {counts[kind]} to {figures.WORDS[kind]}" for kind in others)
-    return (
-        f"{counts[first]} of {len(mostly)} heads attend mostly to {figures.WORDS[first]}{more}; {counts['broad']} "
-        "have no main target"
-    )
+def _count_roles(roles: HeadRoles) -> str:
+    counts = dict(roles.counts)
+    without = counts.pop(NO_ROLE)
+    common = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
+    named = ", ".join(f"{counts[name]} {NOUNS[name]}" for name in common) or "0"
+    return f"{sum(counts.values())} of {len(roles.names)} heads have a role: {named}; without one: {without}"

@@ -5,7 +5,10 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.figures.heads import SHORT, WORDS, called, glance_figure, pattern_figure, shares_figure
+from copying import roles_of
+
+from cahp.figures.heads import WORDS, called, glance_figure, pattern_figure, shares_figure
+from cahp.head_roles import ROLES
 from cahp.studies.head_habits import KINDS
 from cahp.values import Estimate, HeadMask
 
@@ -14,10 +17,9 @@ def share(value: float, low: float, high: float) -> Estimate:
     return Estimate(value, (low, high), 64, "share")
 
 
-def test_every_kind_of_attention_has_words_and_every_thumbnail_a_short_one() -> None:
-    assert set(WORDS) == {*KINDS, "broad"}
-    assert set(SHORT) == set(WORDS) - {"other"}
-    assert max(map(len, SHORT.values())) <= 4
+def test_every_kind_of_attention_has_words_and_every_role_a_short_one_for_thumbnails() -> None:
+    assert set(WORDS) == set(KINDS)
+    assert max(len(role.short) for role in ROLES.values()) <= 4
 
 
 def test_a_head_is_called_by_layer_and_place() -> None:
@@ -36,8 +38,8 @@ def test_every_head_has_its_thumbnail_its_word_and_a_place_to_click(layers: int,
     total, size = layers * heads, 8
     patterns = np.random.default_rng(0).random((total, size, size)).astype(np.float32)
     mask = HeadMask.of(range(0, total, 3), layers, heads)
-    mostly = [("first", "broad", "before")[head % 3] for head in range(total)]
-    figure = glance_figure(patterns, mostly, mask, selected=total - 1, dark=False)
+    roles = roles_of(*(("first", "none", "previous")[head % 3] for head in range(total)), heads=heads)
+    figure = glance_figure(patterns, roles, mask, selected=total - 1, dark=False)
     canvas, words, points = figure.data
     wide, high = canvas.z.shape[1] // heads, canvas.z.shape[0] // layers
     # A byte a cell: 384 heads would be megabytes otherwise.
@@ -53,7 +55,7 @@ def test_every_head_has_its_thumbnail_its_word_and_a_place_to_click(layers: int,
         assert seen.max() == 255
         assert seen.min() >= 1
     assert list(points.customdata) == list(range(total))
-    assert list(words.text) == [SHORT[kind] for kind in mostly]
+    assert list(words.text) == [("1st", "", "prev")[head % 3] for head in range(total)]
     # The kept ones are framed, and the chosen one once more.
     assert len(figure.layout.shapes) == mask.count + 1
 

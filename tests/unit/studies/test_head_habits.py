@@ -59,13 +59,6 @@ def test_watching_heads_stops_when_told_to(small_bench: Bench) -> None:
         look(small_bench.model, small_bench.evaluation, progress=stop)
 
 
-def test_a_head_looks_mostly_where_two_fifths_go_and_other_words_are_no_place() -> None:
-    means = np.array([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 0.0], [0.2, 0.1, 0, 0, 0, 0, 0.7], [0, 0, 0, 0.4, 0, 0, 0.6]])
-    shares = np.repeat(means[None], 2, axis=0).astype(np.float32)
-    found = HeadHabits(shares, np.ones((2, 3), np.float32), np.array([4, 5]), np.zeros((3, 2, 2), np.float32))
-    assert found.mostly == ["first", "broad", "before"]
-
-
 def test_an_interval_is_that_of_a_mean_over_texts() -> None:
     shares = np.zeros((4, 1, len(KINDS)), dtype=np.float32)
     shares[:, 0, 0] = [0.2, 0.4, 0.4, 0.6]
