@@ -3,8 +3,8 @@
 ``python assets/bundle.py run [MODEL]`` measures the run of a model, ``python assets/bundle.py refits MODEL [COUNT]``
 only its refitted budgets, ``python assets/bundle.py lessons MODEL [STEP ...]`` the answers of the six steps of Learn on
 its heads (or of some of them), ``python assets/bundle.py example MODEL`` its attention on the text that the Similarity
-page opens with, and ``python assets/bundle.py premise MODEL DATA PAIRS`` the test of the premise; ``python
-assets/bundle.py compare DIR`` bundles the comparison in a folder.
+page opens with, ``python assets/bundle.py roles MODEL`` the roles of its heads, and ``python assets/bundle.py premise
+MODEL DATA PAIRS`` the test of the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ import numpy as np
 
 from cahp import bundled, models
 from cahp.api.premise import premise
+from cahp.api.roles import roles
 from cahp.bundled import (
     EXAMPLE_FILE,
     LESSONS_FILE,
     MADE_FILE,
     MODEL_FILE,
+    ROLES_FILE,
     BundledLessons,
     ModelFacts,
     WindowsRecord,
@@ -42,7 +44,7 @@ from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.prune import measure_run
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, identify_model
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend
 from cahp.store import Store
@@ -164,6 +166,14 @@ def write_example(place: Path, name: str, text: str) -> None:
     write_whole(place, {EXAMPLE_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
 
 
+def write_roles(place: Path, model: str, *, day: date, store: Store | None = None, progress: Progress = silent) -> None:
+    """Measure the roles of a model's heads, of a language model with ablations, and write them to ``place``."""
+    ablate = identify_model(bundled.RUNS[model]).predicts_tokens
+    found = roles(model, ablate=ablate, device="cpu", store=store, progress=progress)
+    made = {"machine": machine(), "date": day.isoformat()}
+    write_whole(place, {ROLES_FILE: json_text({"made": made, **found.to_json()}).encode()})
+
+
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
     """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``."""
     document = premise(model, data, **options) | {"made": {"machine": machine(), "date": day.isoformat()}}
@@ -212,6 +222,9 @@ if __name__ == "__main__":
         case ["example", name]:
             example, *_ = json.loads((assets() / "examples" / "single.json").read_text("utf-8"))
             write_example(run_folder(name), name, example["text"])
+        case ["roles", name]:
+            # The user's store: ablations take minutes, and roles are measured first.
+            write_roles(run_folder(name), name, day=date.today(), progress=show)
         case ["premise", model, data, pairs]:
             # The user's store: an interrupted test resumes.
             print(write_premise(assets() / "premise", model, data, pairs=int(pairs), day=date.today(), progress=show))
@@ -228,5 +241,5 @@ if __name__ == "__main__":
         case _:
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | refits MODEL [COUNT] | lessons MODEL [STEP ...] | "
-                "example MODEL | compare DIR | premise MODEL DATA PAIRS"
+                "example MODEL | roles MODEL | compare DIR | premise MODEL DATA PAIRS"
             )

@@ -24,6 +24,7 @@ from cahp import models
 from cahp.cards import ModelCard
 from cahp.comparison import Comparison
 from cahp.comparison.result import FILE, read_shown
+from cahp.head_roles import HeadRoles
 from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
 from cahp.stages.similarity import Attention
@@ -40,6 +41,8 @@ RUNS: Mapping[str, Settings] = {
     NAME: SETTINGS,
     "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False),
 }
+#: The roles of the heads of a model, in the folder of its bundled run, with the machine and day.
+ROLES_FILE = "roles.json"
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
 #: The answers of the six steps of Learn, in the folder of the bundled run.
@@ -80,7 +83,8 @@ class ModelFacts:
 class Bundle:
     """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
 
-    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``.
+    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``roles`` are those of the
+    full model's heads.
     """
 
     document: RunDocument
@@ -88,6 +92,7 @@ class Bundle:
     tables: Mapping[str, Mapping[str, Any]]
     made: Mapping[str, str]
     facts: ModelFacts | None = None
+    roles: HeadRoles | None = None
 
     @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
     def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
@@ -120,8 +125,10 @@ def read_run(name: str = NAME) -> Bundle | None:
         tables = {rows["recover"]: rows for rows in (table["rows"], *table.get("recovered", ()))}
         facts = place / MODEL_FILE
         known = msgspec.json.decode(facts.read_bytes(), type=ModelFacts) if facts.exists() else None
+        roles = place / ROLES_FILE
+        found = msgspec.json.decode(roles.read_bytes(), type=HeadRoles) if roles.exists() else None
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], known)
+            return Bundle(document, dict(arrays), tables, table["made"], known, found)
     except FileNotFoundError:
         return None
 

@@ -29,13 +29,14 @@ class Attention:
     """The attention of every head on one input.
 
     ``tokens (S,)`` as text, ``weights (L, H, S, S)`` float32 whose rows (queries) sum to 1, and ``cut``, the number of
-    tokens beyond the model's longest input. ``roles`` are those that heads play on this input.
+    tokens beyond the model's longest input. ``roles`` are those that heads play on this input
+    (None: not measured).
     """
 
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
     cut: int
-    roles: HeadRoles
+    roles: HeadRoles | None = None
 
     def __post_init__(self) -> None:
         size = len(self.tokens)

@@ -82,3 +82,16 @@ def test_all_six_guesses_have_bundled_answers_without_the_model(storyteller: Exp
         assert found == []
         if step != "cache":
             app.button(key="learn-next").click()
+
+
+def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None:
+    assert storyteller.roles is not None
+    storyteller.detail = "Roles of heads"
+    app = AppTest.from_file(page_script("budget"), default_timeout=60)
+    app.session_state["cahp_explorer"] = storyteller
+    app.run()
+    assert not app.exception
+    said = " ".join(everything_said(app))
+    assert "Do first-token heads form one cluster?" in said
+    assert "copying breaks first: it loses 1 nat per token at 82 of 90 heads, ordinary text at 63" in said
+    assert CLASSIFIER.search(ALLOWED.sub("", said)) is None

@@ -8,7 +8,7 @@ from functools import partial
 import streamlit as st
 
 from cahp.stages.clustering import grid_notice
-from cahp.ui.budget import controls, details, measuring, own_text, pinned
+from cahp.ui.budget import controls, details, measuring, own_text, pinned, roles
 from cahp.ui.frame import address, board, knee
 from cahp.ui.frame.running import need_run
 from cahp.ui.session.explorer import Explorer
@@ -19,6 +19,7 @@ from cahp.ui.session.work import WARM
 _DETAILS: Mapping[str, Callable[[Explorer], None]] = {
     "Where the heads lie": details.draw_space,
     "Replacement head": details.draw_replacement,
+    "Roles of heads": roles.draw_roles,
     "Changed answers": details.draw_flips,
     "Narrow or broad?": details.draw_neutral,
     "Published rule": partial(knee.draw, place="budget"),

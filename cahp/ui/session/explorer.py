@@ -187,7 +187,7 @@ class Explorer:
         job = self.work.job(ROLES, self.bench)
         if self.results.roles is None and job is not None:
             self.results.roles = job.result
-        elif not self.results.sought_roles:
+        elif self.results.roles is None and not self.results.sought_roles:
             # Once: a released budget must not wait for the store.
             self.results.roles, self.results.sought_roles = stored_roles(self.bench.resources), True
         return self.results.roles

@@ -56,7 +56,7 @@ class Results:
         self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"]) if "mss_null" in self.arrays else None
         self.bundled = bundle is not None
         #: The roles of the model's heads (None: not measured).
-        self.roles: HeadRoles | None = None
+        self.roles: HeadRoles | None = None if bundle is None else bundle.roles
         #: Whether they were looked for in the store.
         self.sought_roles = False
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}

@@ -236,11 +236,12 @@ def _draw_head(compared: ComparedHeads, mask: HeadMask, head: int) -> None:
         },
         alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
     )
-    st.markdown(
-        f"**Role on this text:** {attention.roles.describe(head)}.",
-        help="What gets a large share of its attention here, and more than tokens drawn at random. One text gives no "
-        "interval, and need not show what the head does elsewhere: see “More about this head”.",
-    )
+    if attention.roles is not None:
+        st.markdown(
+            f"**Role on this text:** {attention.roles.describe(head)}.",
+            help="What gets a large share of its attention here, and more than tokens drawn at random. One text gives "
+            "no interval, and need not show what the head does elsewhere: see “More about this head”.",
+        )
     near = nearest_heads(apart, head, count=3)
     if near:
         state = "kept" if mask.keep.flat[near[0]] else "pruned"

@@ -4,7 +4,6 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from copying import roles_of
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import minimum_spanning_tree
 from sklearn.metrics import pairwise_distances
@@ -161,7 +160,7 @@ def test_the_nearest_heads_come_first_and_a_head_is_not_near_itself() -> None:
 
 def test_attention_must_fit_its_tokens() -> None:
     with pytest.raises(ValueError, match="do not fit 2 tokens"):
-        Attention(("a", "b"), np.zeros((1, 1, 3, 3), dtype=np.float32), 0, roles_of("none"))
+        Attention(("a", "b"), np.zeros((1, 1, 3, 3), dtype=np.float32), 0)
 
 
 @pytest.fixture(scope="module")
