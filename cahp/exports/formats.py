@@ -222,8 +222,8 @@ results of the pruned model, but it is neither smaller nor faster.
         runtime="llama.cpp",
         checked_with=("gguf", "torch"),
         card=f"""\
-`{_GGUF_FILE}` holds the smaller model in float32, with its tokenizer. An evenly pruned model is of its own
-architecture; one whose layers keep different numbers of heads is of llama.cpp's architecture `deci`, which lists them.
+`{_GGUF_FILE}` holds the smaller model in float32, with its tokenizer. If the layers keep
+different numbers of heads, it is of llama.cpp's architecture `deci`, which lists them.
 
 ```
 llama-cli --model FOLDER/{_GGUF_FILE} --prompt "Once upon a time"

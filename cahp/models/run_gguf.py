@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 #: Architectures that rotate the two halves of a head; the others rotate neighbouring channels.
-HALVES = ("qwen2", "qwen3")
+HALVES = ("qwen3",)
 
 
 def read_gguf(file: Path) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]:

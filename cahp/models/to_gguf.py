@@ -1,7 +1,7 @@
 """Write a pruned language model as a GGUF file, for llama.cpp and the tools that are built on it.
 
-An even model is of its own architecture. An uneven one is a ``deci`` model: Llama's layers with a list of their numbers
-of heads. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+An even model is of Llama's architecture, or of its own. An uneven one is a ``deci`` model: Llama's layers with a list
+of their numbers of heads. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class _Architecture:
 _ARCHITECTURES = {
     "llama": _Architecture("llama", output_bias=True),
     "mistral": _Architecture("llama", output_bias=True),
-    "qwen2": _Architecture("qwen2", halves=True),
+    # Its own architecture takes only as many channels of queries as the model is wide.
+    "qwen2": _Architecture("llama", output_bias=True),
     "qwen3": _Architecture("qwen3", halves=True, norms=True),
 }
 #: Kinds of rotary positions whose frequencies are constant; those that differ from the default are written.

@@ -71,6 +71,11 @@ def test_an_even_model_is_of_its_own_architecture_with_fewer_heads(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize(("kind", "name"), [("qwen2", "llama"), ("qwen3", "qwen3")])
+def test_an_even_qwen_is_of_an_architecture_that_takes_fewer_heads(kind: str, name: str, tmp_path: Path) -> None:
+    assert metadata(export(tiny(tmp_path, kind), EVEN, tmp_path / "out"))["general.architecture"] == name
+
+
 @pytest.mark.parametrize("mask", [UNEVEN, EMPTY], ids=["uneven", "a layer without heads"])
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_layers_with_their_own_numbers_of_heads_are_listed(kind: str, mask: HeadMask, tmp_path: Path) -> None:
@@ -106,7 +111,7 @@ def test_a_mean_ablation_is_written_as_a_bias_where_llama_cpp_reads_one(tmp_path
     pruned = mean_ablate(model, EVEN, ["ab a b", "bb a"])
     write(GGUF, tmp_path / "out", model=model, pruned=pruned, mask=EVEN, recovery="mean")
     assert "blk.0.attn_output.bias" in {one.name for one in gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors}
-    assert "no bias" in str(refuse_gguf(tiny(tmp_path, "qwen2").card, EVEN, biases=True))
+    assert "no bias" in str(refuse_gguf(tiny(tmp_path, "qwen3").card, EVEN, biases=True))
 
 
 @pytest.mark.parametrize(
@@ -141,11 +146,18 @@ def test_norms_of_queries_and_a_classifier_s_head_are_what_the_format_lacks(tmp_
 @pytest.mark.skipif(
     importlib.util.find_spec("llama_cpp") is None, reason="llama-cpp-python, which is built from source, is missing"
 )
-@pytest.mark.parametrize("mask", [EVEN, UNEVEN, EMPTY], ids=["even", "uneven", "a layer without heads"])
-def test_llama_cpp_predicts_what_the_masked_model_predicts(mask: HeadMask, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "mask"),
+    [
+        *(("llama", mask) for mask in (EVEN, UNEVEN, EMPTY)),
+        *(("qwen2", mask) for mask in (EVEN, UNEVEN)),
+        ("qwen3", EVEN),
+    ],
+)
+def test_llama_cpp_predicts_what_the_masked_model_predicts(kind: str, mask: HeadMask, tmp_path: Path) -> None:
     from llama_cpp import Llama
 
-    model = tiny(tmp_path)
+    model = tiny(tmp_path, kind)
     export(model, mask, tmp_path / "out")
     ids = np.random.default_rng(0).integers(0, model.network.config.vocab_size, 64)
     runtime = Llama(str(tmp_path / "out" / "model.gguf"), n_ctx=128, logits_all=True, type_k=0, type_v=0, verbose=False)
