@@ -156,7 +156,10 @@ def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, setting
 def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, settings: Settings) -> None:
     table = BudgetTable(written.evidence().selections(settings))
     table.fill_from(written.tables["none"])
-    assert written.tables.keys() == {"none"}
+    assert written.tables.keys() == {"none", "refit"}
+    refitted = BudgetTable(table.selections, recover="refit", timed=False)
+    refitted.fill_from(written.tables["refit"])
+    assert refitted.missing() is None
     assert table.missing() is None
     assert table.measured() == (10, 10)
     row = table.row(written.document.budget.attained)
