@@ -117,9 +117,11 @@ def read_run(bench: Bench) -> Run | None:
 def _cached_stages(document: RunDocument) -> tuple[str, ...]:
     """The stages that a stored run answers, whether it computed them or found them in the store."""
 
+    untimed = {"latency": document.latency_ratio, "roles": document.roles}
+
     def answers(name: str, seconds: str | None) -> bool:
         if seconds is None:
-            return document.latency_ratio is not None
+            return untimed[name] is not None
         return name in document.cached or getattr(document.timings, seconds) is not None
 
     return tuple(stage.cached for stage in STAGES if stage.cached and answers(stage.cached, stage.seconds))

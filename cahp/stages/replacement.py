@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
-from scipy.linalg.lapack import dpotri
 from threadpoolctl import ThreadpoolController
 
 from cahp.head_statistics import Moments
@@ -165,6 +163,9 @@ def _layer_losses(gram: NDArray[np.float64], gradients: Floats, keep: Bools) -> 
 
     ``gram`` has its ridge.
     """
+    from scipy.linalg import cholesky, solve_triangular
+    from scipy.linalg.lapack import dpotri
+
     size = len(gram) // len(keep)
     chosen = np.repeat(keep, size)
     whole, metric = _blocks(gram, size), _blocks(gradients, size)

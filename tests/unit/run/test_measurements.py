@@ -24,7 +24,6 @@ from cahp.registry import Evidence
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.recovered import Refitted, cut_model
-from cahp.stages import salience
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
@@ -103,7 +102,9 @@ def test_the_order_of_requests_changes_no_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So that passes with gradients have batches of their own, as those of larger models do.
-    monkeypatch.setattr(salience, "activation_bytes", lambda _: 100 * model.layers * model.card.hidden * 48)
+    monkeypatch.setattr(
+        "cahp.models.head_model.activation_bytes", lambda _: 100 * model.layers * model.card.hidden * 48
+    )
     computed = Precisions(signatures=precision)
     made = bench(model, texts, store, precisions=computed)
     other = bench(model, texts, Store(tmp_path / "other"), precisions=computed)
