@@ -19,7 +19,7 @@ from cahp.ui.session.work import RUN
 #: Where one goes from here: the page, the label of its link, and what it is for.
 _DOORS = (
     ("similarity", "Heads on your own text", "See which ones attend alike."),
-    ("budget", "Choose a budget", "By hand or by a goal, with recovery."),
+    ("budget", "Choose a budget", "By hand or by a goal."),
     ("learn", "Learn in six guesses", "Guess first, then see."),
     ("export", "Export", "Mask, model, ONNX, report."),
 )
