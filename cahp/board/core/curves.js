@@ -180,8 +180,11 @@ export class Curves {
     }
     if (panel.otherName) {
       const there = xs.map((_, index) => index).filter((index) => panel.others[index] != null);
-      const beside = there.map((index) => `${there.includes(index - 1) ? "L" : "M"}${at(index, panel.others[index])}`);
-      draw("path", { d: beside.join(""), class: "other" }, svg);
+      // Dashed where budgets between measured ones are missing.
+      const line = (joined) =>
+        there.map((index, place) => `${place && (index - 1 === there[place - 1]) === joined ? "L" : "M"}${at(index, panel.others[index])}`);
+      draw("path", { d: line(true).join(""), class: "other" }, svg);
+      draw("path", { d: line(false).join(""), class: "other dashed" }, svg);
       draw("path", { d: there.map((index) => dot(index, panel.others)).join(""), class: "dots others" }, svg);
     }
     if (dashed) draw("path", { d: dashed, class: "curve dashed" }, svg);
