@@ -59,6 +59,7 @@ class Board {
   // Show the current mask, unless the slider is being dragged.
   settle() {
     const { current } = this.data;
+    this.root.classList.toggle("recovered", Boolean(this.data.recovered));
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), colouring?.groups ? colouring : undefined);
     this.curves.draw(this.data);
@@ -138,7 +139,6 @@ class Board {
     const largest = width > 1200 ? 60 : 44;
     const cell = Math.max(7, Math.min(largest, Math.floor((room - 44) / columns), Math.floor(480 / rows)));
     this.heads.fit(cell);
-    this.root.classList.toggle("recovered", Boolean(this.data.recovered));
     this.root.classList.toggle("narrow", narrow);
     this.root.classList.toggle("wide", wide);
     this.root.classList.toggle("row-of-figures", !narrow && width - (wide ? 0 : columns * cell + 70) > 620);
