@@ -9,7 +9,7 @@ import atexit
 import gc
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,3 +134,13 @@ def _leave() -> None:
     if torch.distributed.is_initialized():
         gc.collect()
         torch.distributed.destroy_process_group()
+
+
+def one_openblas_thread() -> Any:
+    """Return a context in which OpenBLAS computes with one thread.
+
+    Its threads wait for work in loops, which slows those of torch, and on a busy machine each other.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)

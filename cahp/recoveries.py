@@ -73,6 +73,11 @@ class Recovery:
         return self.on_board and not self.trains
 
     @property
+    def beside(self) -> str:
+        """The words of figures after it that stand beside others, such as "after refit" or "as pruned"."""
+        return self.after or self.result
+
+    @property
     def after(self) -> str:
         """The clause that figures after it carry, such as "after refit"; empty without a recovery."""
         return f"after {self.noun}" if self.noun else ""

@@ -105,7 +105,7 @@ def contents(
         shares: The share ``(L, H)`` of each head that other kept heads can reproduce (None: not measured).
         offered: Names of the colourings that the host measures when they are asked for.
     """
-    rows, full, mask = table.rows(), table.full, shown.mask
+    rows, full, mask, families = table.rows(), table.full, shown.mask, clusters.families
     row = next((row for row in rows if row.budget == mask.count), None)
     # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
     # do, so their estimates serve the budget's own mask alone.
@@ -113,7 +113,7 @@ def contents(
     values, glimpse = ({}, None) if row is None or not table.has(mask) else (row.values, row.glimpse)
     figures = [_figures(row) for row in rows]
     if other is not None:
-        words = RECOVERIES[other.recover].after or RECOVERIES[other.recover].result
+        words = RECOVERIES[other.recover].beside
         for one, row in zip(figures, other.rows(), strict=True):
             if row.outcomes is not None and row.budget < other.budgets[-1]:
                 one["beside"] = _written(words, row.outcomes)
@@ -137,11 +137,11 @@ def contents(
         "mss": [round(float(value), 4) for value in clusters.clustering.mss],
         "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
-        "tints": tints(clusters.families).tolist(),
+        "tints": tints(families).tolist(),
         "colours": COLOURS,
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
-        "names": name_clusters(labels, clusters.families),
+        "names": name_clusters(labels, families),
         "colourings": paint(HeadFacts(mask, roles, shares), offered=offered),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
@@ -194,7 +194,7 @@ def contents(
             data["readings"].append(
                 {
                     "labels": _base64(groups.astype("<u2")),
-                    "names": name_clusters(groups, clusters.families),
+                    "names": name_clusters(groups, families),
                     "covers": _base64(clusters.covers(selection.mask, groups).astype("<u2")),
                 }
             )

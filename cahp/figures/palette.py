@@ -36,7 +36,7 @@ def mark_communities(labels: Ints) -> HeadMarks:
 
 #: Heads that separate the classes of a task alike: what CAHP chooses from.
 CLUSTERS = Grouping("cluster", mark_clusters)
-#: Heads that attend alike on one text. Numbers and other hues, so that nobody takes a community for a cluster.
+#: Heads that attend alike on one text: numbers and other hues tell communities from clusters.
 COMMUNITIES = Grouping("community", mark_communities)
 
 

@@ -152,7 +152,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     if recovery.solves and not recovery.trains and bench.card.no_refit:
         raise OptionError(f"{bench.card.no_refit}; use --recover distill, finetune or none")
     if settings.neutral_data is not None:
-        # What cannot be evaluated there is refused before time is spent.
+        # Refuse text that the model cannot be evaluated on, before time is spent.
         open_neutral(bench, bench.card.layers, settings.neutral_data)
     goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
     selection, searched = choose(bench, None if goal is None else goal.heads), None

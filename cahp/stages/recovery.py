@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy.linalg.blas import dsyrk
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from cahp.models.devices import float64_device, free_bytes
@@ -24,6 +23,7 @@ from cahp.models.training import (
     train,
 )
 from cahp.models.training_state import Epoch
+from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.store import StoredTraining
 from cahp.values import CahpError, HeadMask, Input, ModelError, OptionError, Progress, Texts, report_progress, silent
@@ -334,8 +334,8 @@ def refit(
 
     teacher = Teacher(model, model.tokenize(held_out), progress=pause)
     before, form = teacher.compare(plain, progress=pause)[0], CLOSED_FORMS[recovery.name]
-    # OpenBLAS computes the Gram matrices. Its threads wait for the next one in a loop, which slows those of torch.
-    with ThreadpoolController().select(internal_api="openblas").limit(limits=1):
+    # OpenBLAS computes the Gram matrices.
+    with one_openblas_thread():
         for attempt in [{"ridge": ridge} for ridge in form.ridges] or [{}]:
             refitted = form.make(model, mask, learned, progress=watch, **attempt)
             after = teacher.compare(refitted, progress=pause)[0]

@@ -12,13 +12,12 @@ compare, and heads across layers are ours.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from cahp.head_statistics import Moments
+from cahp.processes import one_openblas_thread
 from cahp.values import Bools, Floats, HeadMask
 
 #: Added to the diagonal of ``H``, relative to its mean: as a refit's.
@@ -84,7 +83,7 @@ def eliminate_replaced(moments: Moments, *, ridge: float = RIDGE) -> Elimination
     """
     shape = (len(moments.contexts), moments.heads)
     order, costs = np.empty(shape, dtype=np.int64), np.empty(shape)
-    with _one_thread():
+    with one_openblas_thread():
         for layer, (contexts, gradients) in enumerate(zip(moments.contexts, moments.gradients, strict=True)):
             inverse, metric = np.linalg.inv(_with_ridge(contexts, ridge)), gradients.astype(np.float64)
             size, left = len(inverse) // moments.heads, list(range(moments.heads))
@@ -136,7 +135,7 @@ class Replaceability:
         chosen, best = list[int](), 0.0
         while others and len(chosen) < most:
             keeps = [np.isin(np.arange(mask.heads), [*chosen, other]) for other in others]
-            with _one_thread():
+            with one_openblas_thread():
                 effects, lost = np.array([self._row(layer, keep)[:, place] for keep in keeps]).T
             nearest = int(lost.argmin())
             chosen.append(others.pop(nearest))
@@ -145,7 +144,7 @@ class Replaceability:
 
     def _rows_of(self, mask: HeadMask) -> NDArray[np.float64]:
         """Effects and losses, ``(2, L, H)``."""
-        with _one_thread():
+        with one_openblas_thread():
             return np.stack([self._row(layer, keep) for layer, keep in enumerate(mask.keep)], axis=1)
 
     def _row(self, layer: int, keep: Bools) -> NDArray[np.float64]:
@@ -180,11 +179,6 @@ def _layer_losses(gram: NDArray[np.float64], gradients: Floats, keep: Bools) -> 
         reached = reached.reshape(len(reached), -1, size)
         left[~keep] -= np.einsum("shi,shj->hij", reached, reached, optimize=True)
     return np.asarray(np.einsum("hij,khij->kh", metric, np.stack([whole, left])))
-
-
-def _one_thread() -> Any:
-    """Compute with one thread: on a busy machine the threads of OpenBLAS wait for each other in loops."""
-    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
 def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> NDArray[np.float64]:

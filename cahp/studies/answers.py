@@ -15,7 +15,18 @@ from cahp.answers import Evaluation
 from cahp.outcomes import OUTCOMES, accuracy_change, changed_rows, wilson
 from cahp.run.latency_worker import LatencyWorker
 from cahp.studies import token_lessons
-from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, STAGE, Answer, Step, Subject, random_masks, steps
+from cahp.studies.lessons import (
+    CONTROLS,
+    DRAWS,
+    REFITTED_DRAWS,
+    STAGE,
+    Answer,
+    Step,
+    Subject,
+    random_masks,
+    rate_choice,
+    steps,
+)
 from cahp.values import Estimate, HeadMask, OptionError, Progress, silent
 from cahp.words import number, percent, signed
 
@@ -106,14 +117,12 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         f"{percent(min(shares))} to {percent(max(shares))}, median {percent(float(np.median(shares)))}; all heads "
         f"{everything.text}."
     )
-    if as_good <= DRAWS // 20:
-        meaning = "The choice of heads matters: random selections are less accurate."
-    elif as_good < DRAWS // 2:
-        meaning = "The choice helps, but some random selections come close."
-    else:
-        meaning = (
-            "Random selections are as accurate: with this many heads and texts, the choice makes no visible difference."
-        )
+    meaning = rate_choice(
+        as_good,
+        clear="The choice of heads matters: random selections are less accurate.",
+        level="Random selections are as accurate: with this many heads and texts, the choice makes no visible "
+        "difference.",
+    )
     refitted = [subject.mask, *masks[:REFITTED_DRAWS]]
     if subject.bench.recoveries.no_refit is None and all(map(subject.bench.measurements.can_cut, refitted)):
         best, *others = _evaluate(subject, refitted, progress, refit=True)

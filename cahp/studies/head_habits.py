@@ -66,9 +66,14 @@ class HeadHabits:
 
 def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
     """Return at most ``most`` of the texts, evenly spread, without sequences of repeated random tokens."""
+    return texts.take(sample_rows(texts, most))
+
+
+def sample_rows(texts: Texts, most: int) -> list[int]:
+    """Return the rows of ``sample_of``."""
     rows = [row for row, one in enumerate(texts.first) if not (isinstance(one, Window) and one.copying)]
     places = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
-    return texts.take([rows[place] for place in places])
+    return [rows[place] for place in places]
 
 
 def head_habits(bench: Bench) -> HeadHabits:

@@ -11,7 +11,7 @@ import numpy as np
 from cahp.run.bench import Bench
 from cahp.stages.selection import top
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.head_habits import sample_of
+from cahp.studies.head_habits import sample_of, sample_rows
 from cahp.values import Estimate, Floats, HeadMask, Ints, Selection, Texts, digest
 
 #: Number of texts of every step: quick to evaluate, and enough for an interval of a few points.
@@ -91,10 +91,8 @@ class Subject:
         """The texts; of windows some, with all sequences of repeated random tokens."""
         if not self.texts.in_windows:
             return self.texts
-        windows = self.texts.windows
-        text, copies = ([row for row, one in enumerate(windows) if one.copying == copying] for copying in (False, True))
-        places = np.unique(np.linspace(0, len(text) - 1, min(WINDOWS, len(text))).astype(np.int64))
-        return self.texts.take([*(text[place] for place in places), *copies])
+        copies = [row for row, one in enumerate(self.texts.windows) if one.copying]
+        return self.texts.take([*sample_rows(self.texts, WINDOWS), *copies])
 
     @property
     def measured_on(self) -> str:
@@ -133,6 +131,13 @@ def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Su
     texts = bench.evaluation if bench.evaluation.in_windows else sample_of(bench.evaluation, EXAMPLES)
     labels = clusters.groups(selection.k)[0]
     return Subject(bench, texts, selection.mask, labels, clusters.salience)
+
+
+def rate_choice(as_good: int, *, clear: str, level: str) -> str:
+    """Return the verdict on a choice that ``as_good`` of ``DRAWS`` random selections equal, as sentences."""
+    if as_good <= DRAWS // 20:
+        return clear
+    return "The choice helps, but some random selections come close." if as_good < DRAWS // 2 else level
 
 
 def random_masks(subject: Subject) -> list[HeadMask]:

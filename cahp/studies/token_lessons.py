@@ -16,7 +16,7 @@ from cahp.answers import Evaluation, TokenEvaluation
 from cahp.costs import KvCache
 from cahp.outcomes import OUTCOMES, estimate_mean, same_predictions
 from cahp.run.roles import find_roles
-from cahp.studies.lessons import CONTROLS, DRAWS, STAGE, Answer, Step, Subject, random_masks
+from cahp.studies.lessons import CONTROLS, DRAWS, STAGE, Answer, Step, Subject, random_masks, rate_choice
 from cahp.values import Estimate, HeadMask, Ints, OptionError, Progress
 from cahp.words import number, percent, signed
 
@@ -185,12 +185,11 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         f"{ours.text} ({ours.span}); random {number(min(others), 2)} to {number(max(others), 2)}, median "
         f"{number(float(np.median(others)), 2)}."
     )
-    if as_good <= DRAWS // 20:
-        meaning = "The choice matters: random selections are further from the full model."
-    elif as_good < DRAWS // 2:
-        meaning = "The choice helps, but some random selections come close."
-    else:
-        meaning = "Random selections are as close: at this number, CAHP's choice is no better than chance."
+    meaning = rate_choice(
+        as_good,
+        clear="The choice matters: random selections are further from the full model.",
+        level="Random selections are as close: at this number, CAHP's choice is no better than chance.",
+    )
     bars = _bars({"all heads": full, f"with CAHP's {subject.mask.count}": chosen})
     draws = {f"{DRAWS} random selections": tuple(_agreement(one, full).value for one in drawn)}
     return Answer(float(as_good), None, found, meaning, ours.n, bars, draws, outcome="agreement")

@@ -205,9 +205,9 @@ def draw_neutral(explorer: Explorer) -> None:
     else:
         st.markdown(f"**{finding}**")
     st.caption(plain(f"{record.overlap}."))
-    columns = dict(zip(record.COLUMNS, zip(*record.rows, strict=True), strict=True))
-    st.table({name: list(column) for name, column in columns.items()}, hide_index=True)
-    display.download_csv({name: list(column) for name, column in columns.items()}, "neutral")
+    columns = {name: list(column) for name, column in zip(record.COLUMNS, zip(*record.rows, strict=True), strict=True)}
+    st.table(columns, hide_index=True)
+    display.download_csv(columns, "neutral")
 
 
 def draw_flips(explorer: Explorer) -> None:

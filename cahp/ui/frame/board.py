@@ -54,7 +54,6 @@ def draw(
     assert table is not None
     assert second is not None
     beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
-    words = RECOVERIES[second.recover].after or RECOVERIES[second.recover].result
     assert clusters is not None
     job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
@@ -81,7 +80,7 @@ def draw(
             places=explorer.card.places,
             pinned=pinned,
             glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.recover)),
-            beside=None if beside is None else (words, beside),
+            beside=None if beside is None else (RECOVERIES[second.recover].beside, beside),
         ),
         labels=explorer.board.labels,
         other=second,
