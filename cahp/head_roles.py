@@ -133,10 +133,6 @@ class HeadRoles:
         """Whether each query head has each role."""
         return {name: has_role(name, one.value, one.chance) for name, one in self.scores.items()}
 
-    def of_query_head(self, head: int) -> tuple[str, ...]:
-        """The roles of a query head, the most telling first."""
-        return tuple(name for name in ROLES if name in self.held and self.held[name][head])
-
     def of_unit(self, unit: int) -> tuple[str, ...]:
         """The roles of the query heads of a unit, the most telling first."""
         return tuple(name for name in ROLES if name in self.held and unit in self.units(name))

@@ -273,6 +273,11 @@ class HeadMask:
                 f"{heads}; choose a mask that was made for this model."
             )
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of kept heads of each layer."""
+        return tuple(self.keep.sum(axis=1).tolist())
+
     @cached_property
     def empty_layers(self) -> tuple[int, ...]:
         """Layers without a kept head."""

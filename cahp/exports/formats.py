@@ -355,7 +355,7 @@ def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, rec
     known = next((reason for reason in reasons if reason), None) or form.refuse(card, None, biases)
     if known or mask is None:
         return known
-    counts = {len(heads) for heads in mask.by_layer}
+    counts = set(mask.counts)
     if form.even and len(counts) > 1:
         return (
             "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "

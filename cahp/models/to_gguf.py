@@ -99,7 +99,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, biases: bool =
     ]
     if odd:
         return f"it has {odd[0]}, which the GGUF form leaves out"
-    even = mask is None or len({len(heads) for heads in mask.by_layer}) == 1
+    even = mask is None or len(set(mask.counts)) == 1
     if not even and architecture.norms:
         return (
             f"its layers keep different numbers of heads, and llama.cpp's architecture for that ({UNEVEN}) lacks the "
@@ -156,7 +156,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
 
     card, network = pruned.card, in_float32(pruned.network)
     config, architecture = network.config, _ARCHITECTURES[card.family]
-    units = [len(heads) for heads in mask.by_layer]
+    units = list(mask.counts)
     uneven = len(set(units)) > 1
     name = UNEVEN if uneven else architecture.name
     size = card.head_size // card.group

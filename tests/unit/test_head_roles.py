@@ -85,7 +85,7 @@ def test_a_group_is_named_by_its_most_telling_role() -> None:
     )
     assert found.names == ("induction", NO_ROLE, "first")
     assert found.of_unit(0) == ("induction", "first")
-    assert found.of_query_head(1) == ("induction",)
+    assert found.of_unit(1) == ()
     assert found.counts == {"induction": 1, "first": 1, NO_ROLE: 1}
     assert found.best("induction", 1) == 3
     assert found.to_json()["names"] == [["induction", "none", "first"]]

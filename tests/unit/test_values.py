@@ -53,6 +53,7 @@ def test_a_mask_s_digest_is_of_one_byte_a_head_row_by_row() -> None:
     mask = HeadMask(np.array([[True, False], [False, True]]))
     assert mask.sha256 == hashlib.sha256(bytes([1, 0, 0, 1])).hexdigest()
     assert (mask.count, mask.flat, mask.by_layer, mask.empty_layers) == (2, [0, 3], [[0], [1]], ())
+    assert mask.counts == (1, 1)
 
 
 def test_boards_which_ask_for_the_empty_layers_of_every_budget_find_them_once() -> None:

@@ -156,12 +156,12 @@ class Results:
 
     def speed(self, mask: HeadMask) -> Speed | None:
         """Return the latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
-        return self._speed.get(heads_of_layers(mask))
+        return self._speed.get(mask.counts)
 
     def add(self, mask: HeadMask, recover: str, measured: Outcomes | Speed) -> None:
         """Enter a measurement."""
         if isinstance(measured, Speed):
-            self._speed[heads_of_layers(mask)] = measured
+            self._speed[mask.counts] = measured
         else:
             self._outcomes[mask.sha256, recover] = measured
             self.glimpses.pop((mask.sha256, recover), None)
@@ -169,21 +169,16 @@ class Results:
 
     def costs(self, mask: HeadMask) -> Costs | None:
         """Return the costs of a model with as many heads in each layer, if it was timed in this session."""
-        return self._costs.get(heads_of_layers(mask))
+        return self._costs.get(mask.counts)
 
     def add_costs(self, mask: HeadMask, costs: Costs) -> None:
         """Enter costs that were measured here; they replace earlier timings."""
         speed = Speed.of(costs.ratio, costs.full, costs.pruned)
-        self._costs[heads_of_layers(mask)] = costs
+        self._costs[mask.counts] = costs
         self.add(mask, NONE.name, speed)
         for table in self._tables.values():
             if table.has(mask):
                 table.add(mask.count, speed=speed)
-
-
-def heads_of_layers(mask: HeadMask) -> tuple[int, ...]:
-    """Return how many heads each layer keeps, which latency depends on."""
-    return tuple(len(heads) for heads in mask.by_layer)
 
 
 def same_evidence(settings: Settings, other: Settings, *, ignored: Sequence[str] = ()) -> bool:

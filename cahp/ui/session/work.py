@@ -35,7 +35,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.lifetime import is_quiet
 from cahp.ui.session.opening import is_loaded
-from cahp.ui.session.results import Results, heads_of_layers
+from cahp.ui.session.results import Results
 from cahp.values import HeadMask, Progress, Texts
 
 S = TypeVar("S")
@@ -273,7 +273,7 @@ SPEED: Kind[BoardState, Costs] = Kind(
     lambda board, progress: measure_costs(
         board.bench, board.results, board.mask, progress, fresh=board.results.speed(board.mask) is not None
     ),
-    lambda board: f"speed-{heads_of_layers(board.mask)}",
+    lambda board: f"speed-{board.mask.counts}",
     Rank.RUN,
 )
 #: Measure all budgets in the background.
