@@ -12,7 +12,7 @@ from cahp.comparison.plan import Plan
 from cahp.comparison.presets import QUICK, ListOption, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
-from cahp.comparison.sentences import after, method_label, name_outcome, over
+from cahp.comparison.sentences import after, ahead_and_behind, method_label, name_outcome, over
 from cahp.figures import comparison as figures
 from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
@@ -21,7 +21,7 @@ from cahp.values import OptionError
 from cahp.words import capital
 
 #: The figures of a comparison.
-ComparisonFigure = Literal["curve", "accuracy", "differences"]
+ComparisonFigure = Literal["curve", "accuracy", "ranking", "differences"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,12 +54,13 @@ class CompareResult(Comparison):
         """A figure of the explorer's Compare page, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``curve`` (an outcome by budget; ``accuracy`` is that of the accuracy), or ``differences`` (with the
-                tests).
+            name: ``curve`` (an outcome by budget; ``accuracy`` is that of the accuracy), ``ranking`` (all methods at a
+                budget), or ``differences`` (with the tests).
             outcome: ``kl``, ``agreement`` or ``accuracy``, of a language model ``nll`` or ``copying`` instead of the
                 accuracy (None: the first that was measured).
             recovery: Name of the recovery (None: the first, before any recovery).
-            budget: Number of kept heads of ``differences`` (None: the area over budgets, or else the fewest).
+            budget: Number of kept heads of ``ranking`` and ``differences`` (None: the fewest; of ``differences`` the
+                area over budgets, where it was tested). The best method there has a colour.
             methods: The methods to draw (None: all).
             dark: Draw for a dark page.
 
@@ -75,10 +76,13 @@ class CompareResult(Comparison):
         for method in shown:
             _among("method", method, tuple(results.methods))
         if name in ("curve", "accuracy"):
-            figure = figures.curve_figure(results, stage, shown, dark=dark)
+            figure = figures.curve_figure(results, stage, at, shown, dark=dark)
             title = f"{capital(name_outcome(results.outcome))} on {results.split}, {when}"
+        elif name == "ranking":
+            figure = figures.ranking_figure(results, stage, at, shown, dark=dark)
+            title = f"At {at} heads, {when}, {ahead_and_behind(results.against, results.tests_at(stage, at))}"
         else:
-            tests = [test for test in results.verdicts if (test.recovery, test.budget) == (stage, at)]
+            tests = results.tests_at(stage, at)
             where = f"at {at} heads"
             areas = [test for test in results.overall if test.recovery == stage and test.method in shown]
             if areas and budget is None:

@@ -99,54 +99,19 @@ def verdict_sentence(
     return f"{capital(describe_test(verdict, budgets))}: {result} ({verdict.lead} for {ours}, {statistics})"
 
 
-def short_headline(results: SplitResults) -> str:
+def headline(results: SplitResults) -> str:
     """The title of a comparison: which methods the reference beats after the cheapest recovery."""
     ours = method_label(results.against)
-    tested = _tested_recoveries(results)
+    tested = {verdict.recovery for verdict in results.verdicts if verdict.tested}
     if not tested:
         return "One seed: no verdict" if results.verdicts else f"Only {ours} was measured"
-    if _all_tie(results):
+    if all(verdict.tie for verdict in (*results.verdicts, *results.overall)):
         return f"No difference from {ours} is resolved at this n"
-    recovery = tested[0]
+    recovery = next(name for name in results.by_cost if name in tested)
     areas: list[Verdict] = [verdict for verdict in results.overall if verdict.recovery == recovery]
     tests = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
     measure = "" if results.outcome == "accuracy" else f"{name_outcome(results.outcome)}, "
     return capital(f"{measure}{after(recovery)}: {ahead_and_behind(results.against, tests)}")
-
-
-def headline(results: SplitResults) -> str:
-    """The verdicts after every recovery in one sentence: over all budgets, or at each where areas were not tested."""
-    ours = method_label(results.against)
-    tested = _tested_recoveries(results)
-    if not tested and results.verdicts:
-        return "One seed allows no verdict: a mask differs from seed to seed."
-    if not tested:
-        return f"Only {ours} was measured, so there is no comparison."
-    if _all_tie(results):
-        recoveries = join([after(recovery) for recovery in tested], "or")
-        return f"No difference from {ours} is resolved at this n, {recoveries}."
-    clauses = []
-    for recovery in tested:
-        areas = [test for test in results.overall if test.recovery == recovery]
-        tests = [verdict for verdict in results.verdicts if verdict.recovery == recovery]
-        heads = ""
-        if areas:
-            heads = f"{over(areas[0].budgets, results.budgets)} "
-        elif results.overall:
-            heads = f"at {join(list(dict.fromkeys(str(verdict.budget) for verdict in tests)))} heads "
-        clauses.append(f"{heads}{after(recovery)}, {ahead_and_behind(results.against, areas or tests)}")
-    sentence = f"{'; '.join(clauses)}."
-    return capital(sentence if results.outcome == "accuracy" else f"{name_outcome(results.outcome)}: {sentence}")
-
-
-def _tested_recoveries(results: SplitResults) -> list[str]:
-    """The recoveries with tests, the cheapest first."""
-    tested = {verdict.recovery for verdict in results.verdicts if verdict.tested}
-    return [name for name in results.by_cost if name in tested]
-
-
-def _all_tie(results: SplitResults) -> bool:
-    return all(verdict.tie for verdict in (*results.verdicts, *results.overall))
 
 
 def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:

@@ -135,6 +135,16 @@ class SplitResults:
         """The budgets measured after a recovery, ascending."""
         return sorted({budget for measured, _, budget in self.means if measured == recovery})
 
+    def rank(self, recovery: str, budget: int) -> list[Mean]:
+        """The means of the methods at a budget after a recovery, the best first."""
+        means = [mean for (how, _, at), mean in self.means.items() if (how, at) == (recovery, budget)]
+        rises = OUTCOMES[self.outcome].lower_is_better
+        return sorted(means, key=lambda mean: self.estimate(mean).value, reverse=not rises)
+
+    def tests_at(self, recovery: str, budget: int) -> list[Verdict]:
+        """The tests of differences at a budget after a recovery."""
+        return [test for test in self.verdicts if (test.recovery, test.budget) == (recovery, budget)]
+
     def estimate(self, mean: Mean) -> Estimate:
         """The outcome of a mean."""
         return mean.outcomes[self.outcome]

@@ -1,4 +1,4 @@
-"""Figures of a comparison for the page: an outcome by budget, and differences between methods."""
+"""Figures of a comparison: methods ranked at a number of heads, an outcome by budget, and leads over other methods."""
 
 from __future__ import annotations
 
@@ -6,46 +6,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL
 from cahp.comparison import SplitResults
+from cahp.comparison.claims import RANDOM
 from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.sentences import after, describe_p, describe_tie, method_label, name_outcome
 from cahp.figures import marks, palette
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 
-#: Random selection is dotted, with hollow markers.
-_DASHES, _RANDOM = ("solid", "dash", "dashdot", "longdash"), "dot"
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hourglass", "bowtie")
-#: With more methods, bands would hide each other: then only two are drawn.
-_BANDS = 8
-#: Pixels from one name in the legend to the next.
-_ROW = 19
+#: The colours of the best other method and of random selection; the reference has the accent, other methods are grey.
+_BEST, _RANDOM = CLUSTER_COLOURS[5], CLUSTER_COLOURS[6]
+_SYMBOLS = ("diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hourglass", "bowtie")
+#: The opacity of bands, and of methods whose difference from the reference is not resolved.
+_BAND, _PALE = 0.15, 0.4
+#: Pixels of a row of the ranking, of a label beside a line, of a character of a label, and of numbers beside rows.
+_ROW, _LABEL, _CHARACTER, _NUMBER = 24, 16, 6.8, 56
 
 
 @dataclass(frozen=True)
 class Style:
-    """The style of a method in every figure: two methods never share all three."""
+    """The style of a method in every figure."""
 
     colour: str
     dash: str
     symbol: str
+    width: float
 
 
-def styles(results: SplitResults) -> dict[str, Style]:
-    """The style of every method: the reference first, eight hues, grey for random selection and the rest.
+def styles(results: SplitResults, recovery: str, budget: int, *, dark: bool) -> dict[str, Style]:
+    """Return the style of every method: three colours, for the reference, the best other one and random selection.
 
-    Filters do not change it: a method keeps its style.
+    The best is that with the best mean at ``budget`` after ``recovery``.
     """
-    order = sorted(results.methods, key=lambda name: name != results.against)
-    random = [name for name in order if results.methods[name].random]
-    others = [name for name in order if not results.methods[name].random]
-    drawn = {name: Style(NEUTRAL, _RANDOM, f"{_SYMBOLS[at % len(_SYMBOLS)]}-open") for at, name in enumerate(random)}
-    hues = CLUSTER_COLOURS
-    for at, name in enumerate(others):
-        # The next dash follows once all symbols are used.
-        dash = _DASHES[at // len(_SYMBOLS) % len(_DASHES)]
-        drawn[name] = Style(hues[at] if at < len(hues) else NEUTRAL, dash, _SYMBOLS[at % len(_SYMBOLS)])
+    ranked = [mean.method for mean in results.rank(recovery, budget)]
+    best = next((name for name in ranked if name != results.against and not results.methods[name].random), None)
+    drawn = {}
+    coloured = {
+        best: Style(_BEST, "solid", "square", 2.4),
+        RANDOM: Style(_RANDOM, "dot", "circle-open", 2),
+        results.against: Style(palette.ink(dark=dark).accent, "solid", "circle", 3),
+    }
+    for place, (name, method) in enumerate(results.methods.items()):
+        symbol, dash = _SYMBOLS[place % len(_SYMBOLS)], "dot" if method.random else "solid"
+        drawn[name] = coloured.get(name) or Style(NEUTRAL, dash, symbol, 1.2)
     return drawn
 
 
@@ -54,77 +61,26 @@ def name_of(method: str) -> str:
     return label(method_label(method), limit=28)
 
 
-# An outcome by budget -----------------------------------------------------------------------------------------
+def _tinted(text: str, style: Style, colours: palette.Ink) -> str:
+    """A label in the colour of its method; grey methods have the colour of text."""
+    return f'<span style="color:{colours.text if style.colour == NEUTRAL else style.colour}">{text}</span>'
 
 
-def curve_figure(
-    results: SplitResults, recovery: str, methods: Sequence[str], others: Sequence[str] = (), *, dark: bool
-) -> Any:
-    """The outcome of the results against the number of heads, a line per method with its interval as a band.
+def _beside(y: float, text: str, *, yref: str) -> dict[str, Any]:
+    """An annotation at the right edge of the figure."""
+    place = {"x": 1, "xref": "paper", "xanchor": "left", "xshift": 6, "y": y, "yref": yref, "yanchor": "middle"}
+    return {**place, "text": text, "showarrow": False, "align": "left"}
 
-    Budgets of up to 20 % of the heads are shaded, and divergences have a logarithmic axis. The legend lists ``methods``
-    in the order in which their lines end; ``others`` are faint, named in the tooltip.
-    """
-    drawn, ink = styles(results), palette.ink(dark=dark)
-    lines = {
-        name: [results.means[key] for at in results.budgets if (key := (recovery, name, at)) in results.means]
-        for name in (*methods, *others)
-    }
-    shown, faint = ([name for name in names if lines[name]] for names in (methods, others))
-    budgets = sorted({mean.budget for name in shown for mean in lines[name]})
+
+def _axis(results: SplitResults, means: Sequence[Mean]) -> dict[str, Any]:
+    """The axis of the outcome, with shares in per cent; that of divergences is logarithmic."""
     row = OUTCOMES[results.outcome]
-    scale = 100 if row.unit == "share" else 1
-    traces: list[dict[str, Any]] = []
-    if len(budgets) > 1:
-        random = [name for name in shown if results.methods[name].random]
-        banded = shown if len(shown) <= _BANDS else [results.against, *random[:1]]
-        style = Style(ink.faint, "solid", "circle")
-        traces += [_line(results, lines[name], style, width=1.2, size=4) for name in faint]
-        traces += [_band(results, lines[name], drawn[name].colour) for name in shown if name in banded]
-        traces = [{**trace, "showlegend": False} for trace in traces]
-        for name in shown:
-            line = _line(results, lines[name], drawn[name], width=3 if name == results.against else 1.8)
-            traces.append({**line, "legendrank": round(1000 * (1 - results.estimate(lines[name][-1]).value))})
-        step = (budgets[-1] - budgets[0]) * 0.03
-        ends = (budgets[0] - step, budgets[-1] + 2 * step)
-        axis = {"title": f"heads kept (of {results.total})", "tickvals": budgets}
-    else:
-        traces += [_line(results, lines[name], drawn[name], place=place) for place, name in enumerate(shown)]
-        ends = (-0.5, len(shown) - 0.5)
-        axis = {
-            "title": f"method, {budgets[0] if budgets else 0} of {results.total} heads kept",
-            "tickvals": list(range(len(shown))),
-            "ticktext": [name_of(name) for name in shown],
-        }
-    # The full model, which some recoveries change; it does not differ from itself.
-    levels = [] if row.difference else [("none", f"all heads {results.full_text()}", "solid")]
-    if recovery != "none" and recovery in results.full:
-        levels.append((recovery, f"all heads {after(recovery)} {results.full_text(recovery)}", "dash"))
-    for name, words, dash in levels:
-        line, level = {"color": ink.text, "width": 1.4, "dash": dash}, results.full[name]
-        place = {"x": ends, "y": [scale * level] * 2, "legendrank": round(1000 * (1 - level))}
-        traces.append({"type": "scatter", **place, "mode": "lines", "name": words, "line": line, "hoverinfo": "name"})
-    shaded = len(budgets) > 1 and budgets[0] <= 0.2 * results.total
-    small = {"type": "rect", "xref": "x", "yref": "paper", "x0": ends[0], "x1": min(0.2 * results.total, ends[1])}
-    small |= {"y0": 0, "y1": 1, "fillcolor": ink.faint, "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
     unit = "%" if row.unit == "share" else f"{row.unit}, less is better"
-    logarithmic = row.unit == "nats" and all(results.estimate(mean).value > 0 for name in shown for mean in lines[name])
-    return marks.draw(
-        traces,
-        x={**axis, "showgrid": False, "zeroline": False, "range": ends},
-        y={
-            "title": f"{name_outcome(results.outcome)} on {label(results.split)} ({unit})",
-            "zeroline": False,
-            "type": "log" if logarithmic else "linear",
-        },
-        shapes=[small] if shaded else [],
-        height=max(430, 90 + _ROW * (len(shown) + len(levels))),
-        left=60,
-        top=16,
-        bottom=50,
-        legend={},
-        hovermode="closest",
-    )
+    axis = {"title": f"{name_outcome(results.outcome)} on {label(results.split)} ({unit})", "zeroline": False}
+    if row.unit == "nats" and all(results.estimate(mean).value > 0 for mean in means):
+        ticks = [digit * 10.0**power for power in range(-5, 3) for digit in (1, 2, 5)]
+        axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return axis
 
 
 def _scaled(results: SplitResults, means: Sequence[Mean]) -> list[tuple[float, float, float]]:
@@ -134,34 +90,160 @@ def _scaled(results: SplitResults, means: Sequence[Mean]) -> list[tuple[float, f
     return [(scale * one.value, scale * one.low, scale * one.high) for one in estimates]
 
 
-def _line(
+def _full_levels(results: SplitResults, recovery: str) -> list[tuple[float, str]]:
+    """The outcome of the full model and its label, also after a recovery that changes it."""
+    row = OUTCOMES[results.outcome]
+    # It does not differ from itself.
+    names = [] if row.difference else ["none"]
+    names += [recovery] if recovery != NONE.name and recovery in results.full else []
+    scale = 100 if row.unit == "share" else 1
+    when = {name: "" if name == NONE.name else f" {after(name)}" for name in names}
+    return [(scale * results.full[name], f"all heads{when[name]} {results.full_text(name)}") for name in names]
+
+
+def _level(colours: palette.Ink, x: Sequence[float], y: Sequence[float], name: str) -> dict[str, Any]:
+    """The level of the full model as a dashed line."""
+    line = {"color": colours.text, "width": 1.4, "dash": "dash"}
+    return {"type": "scatter", "x": x, "y": y, "mode": "lines", "line": line, "name": name, "hoverinfo": "name"}
+
+
+# Methods at a budget -----------------------------------------------------------------------------------------
+
+
+def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
+    """The outcome of each method at a number of heads, the best on top: dots as pruned, rings after a recovery.
+
+    Order, intervals, numbers and the band of random selection are those after ``recovery``; before any, the rings are
+    those after a refit. A method is pale where no difference from the reference is resolved.
+    """
+    ink, drawn = palette.ink(dark=dark), styles(results, recovery, budget, dark=dark)
+    rows = [mean for mean in results.rank(recovery, budget) if mean.method in methods]
+    resolved = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
+    traces: list[dict[str, Any]] = []
+    joined: dict[int, list[float]] = {}
+    for stage, symbol in ((NONE.name, "circle"), (QUICK.name if recovery == NONE.name else recovery, "circle-open")):
+        keys = [(place, (stage, mean.method, budget)) for place, mean in enumerate(rows)]
+        measured = {place: results.means[key] for place, key in keys if key in results.means}
+        if not measured:
+            continue
+        means, scaled = list(measured.values()), _scaled(results, list(measured.values()))
+        values = [value for value, _, _ in scaled]
+        for place, value in zip(measured, values, strict=True):
+            joined.setdefault(place, []).append(value)
+        ends = [(low, high) for _, low, high in scaled]
+        traces += [
+            marks.points(
+                values,
+                list(measured),
+                symbol,
+                [drawn[mean.method].colour for mean in means],
+                size=11,
+                outline=2 * symbol.endswith("open"),
+                opacity=[1 if mean.method in resolved else _PALE for mean in means],
+                hover=[_describe(results, mean) for mean in means],
+                name=RECOVERIES[stage].result,
+                showlegend=False,
+                error_x=marks.error_bars(values, ends, NEUTRAL, thickness=2, width=0) if stage == recovery else None,
+            ),
+            marks.points([None], [None], symbol, ink.text, size=11, outline=2, name=RECOVERIES[stage].result),
+        ]
+    traces += [
+        _level(ink, [level] * 2, [-0.5, len(rows) - 0.5], words) for level, words in _full_levels(results, recovery)
+    ]
+    figure = marks.draw(
+        traces,
+        x=_axis(results, rows),
+        y=marks.named_rows([_tinted(name_of(mean.method), drawn[mean.method], ink) for mean in rows]),
+        shapes=[
+            marks.shape("line", (pair[0], pair[1]), (place, place), color=NEUTRAL, width=1, dash="dot")
+            for place, pair in joined.items()
+            if len(pair) == 2
+        ],
+        annotations=[_beside(place, results.estimate(mean).text, yref="y") for place, mean in enumerate(rows)],
+        height=100 + _ROW * len(rows),
+        left=10,
+        right=_NUMBER,
+        bottom=50,
+        legend=marks.LEGEND,
+    )
+    for _, low, high in _scaled(results, [mean for mean in rows if mean.method == RANDOM]):
+        figure.add_vrect(x0=low, x1=high, fillcolor=_RANDOM, opacity=_BAND, line_width=0, layer="below")
+    return figure
+
+
+# An outcome by budget -----------------------------------------------------------------------------------------
+
+
+def curve_figure(
     results: SplitResults,
-    means: Sequence[Mean],
-    style: Style,
+    recovery: str,
+    budget: int,
+    methods: Sequence[str],
+    others: Sequence[str] = (),
     *,
-    width: float = 1.8,
-    size: int = 9,
-    place: int | None = None,
-) -> dict[str, Any]:
-    """The means of a method as a line over the budgets, or at a ``place`` as points with their intervals."""
-    scaled = _scaled(results, means)
-    values, ends = [value for value, _, _ in scaled], [[low, high] for _, low, high in scaled]
-    drawn: dict[str, Any] = {
-        "mode": "lines+markers",
-        "line": {"color": style.colour, "dash": style.dash, "width": width},
+    dark: bool,
+) -> Any:
+    """The outcome by number of heads: a line per method with its name at its end, and bands of those in colour.
+
+    Divergences have a logarithmic axis. ``others`` are faint, named in the tooltip. With one budget it is the ranking.
+    """
+    budgets = results.budgets_after(recovery)
+    if len(budgets) < 2:
+        return ranking_figure(results, recovery, budget, (*methods, *others), dark=dark)
+    drawn, ink = styles(results, recovery, budget, dark=dark), palette.ink(dark=dark)
+    lines = {
+        name: [results.means[key] for at in budgets if (key := (recovery, name, at)) in results.means]
+        for name in (*others, *methods)
     }
-    if place is not None:
-        bars = marks.error_bars(values, ends, style.colour, thickness=1.2, width=5)
-        drawn = {"error_y": bars, "showlegend": False}
+    lines = {name: means for name, means in lines.items() if means}
+    # The coloured ones last, on top of the others.
+    order = sorted(lines, key=lambda name: (name in methods, drawn[name].width))
+    labelled = [name for name in order if name in methods]
+    traces = [_band(results, lines[name], drawn[name].colour) for name in labelled if drawn[name].colour != NEUTRAL]
+    faint = Style(ink.faint, "solid", "circle", 1.2)
+    traces += [_line(results, lines[name], drawn[name] if name in methods else faint) for name in order]
+    ends = (budgets[0] - (budgets[-1] - budgets[0]) * 0.03, budgets[-1] + (budgets[-1] - budgets[0]) * 0.03)
+    levels = _full_levels(results, recovery)
+    traces += [_level(ink, ends, [level] * 2, words) for level, words in levels]
+    axis = _axis(results, [mean for means in lines.values() for mean in means])
+    labels = [(_scaled(results, lines[name][-1:])[0][0], name_of(name), drawn[name]) for name in labelled]
+    labels += [(level, words, Style(ink.text, "dash", "", 1.4)) for level, words in levels]
+    every = np.array([y for trace in traces for y in trace["y"]])
+    scale = np.log10 if "type" in axis else np.asarray
+    low, high = scale(every.min()), scale(every.max())
+    low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
+    height = max(360, _LABEL * len(labels))
+    labels.sort(key=lambda one: one[0])
+    places = marks.spread([(scale(value) - low) / (high - low) for value, _, _ in labels], _LABEL / height)
+    return marks.draw(
+        traces,
+        x=marks.ticks(f"heads kept (of {results.total})", budgets, ends),
+        y={**axis, "range": [low, high]},
+        annotations=[
+            _beside(place, _tinted(words, style, ink), yref="paper")
+            for place, (_, words, style) in zip(places, labels, strict=True)
+        ],
+        height=height + 66,
+        left=60,
+        right=12 + round(_CHARACTER * max((len(words) for _, words, _ in labels), default=0)),
+        top=16,
+        bottom=50,
+        hovermode="closest",
+    )
+
+
+def _line(results: SplitResults, means: Sequence[Mean], style: Style) -> dict[str, Any]:
+    """The means of a method as a line over the budgets."""
     return marks.points(
-        [mean.budget if place is None else place for mean in means],
-        values,
+        [mean.budget for mean in means],
+        [value for value, _, _ in _scaled(results, means)],
         style.symbol,
         style.colour,
-        size=size,
+        size=4 + round(1.6 * style.width),
         hover=[_describe(results, mean) for mean in means],
         name=name_of(means[0].method),
-        **drawn,
+        mode="lines+markers",
+        line={"color": style.colour, "dash": style.dash, "width": style.width},
     )
 
 
@@ -176,7 +258,7 @@ def _band(results: SplitResults, means: Sequence[Mean], colour: str) -> dict[str
         "x": [*budgets, *reversed(budgets)],
         "y": [*(high for _, high in ends), *(low for low, _ in reversed(ends))],
         "fill": "toself",
-        "fillcolor": f"rgba({red},{green},{blue},0.13)",
+        "fillcolor": f"rgba({red},{green},{blue},{_BAND})",
         "line": {"width": 0},
         "mode": "lines",
         "hoverinfo": "skip",

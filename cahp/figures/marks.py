@@ -30,6 +30,7 @@ def draw(
     y: Mapping[str, Any] | str,
     height: float,
     left: int = 50,
+    right: int = 10,
     top: int | None = None,
     bottom: int = 46,
     legend: Mapping[str, Any] | None = None,
@@ -42,7 +43,7 @@ def draw(
     import plotly.graph_objects as go
 
     above = (10 if legend is None else 34) if top is None else top
-    margin = {"l": left, "r": 10, "t": above, "b": bottom}
+    margin = {"l": left, "r": right, "t": above, "b": bottom}
     axes = {
         name: {"title": axis} if isinstance(axis, str) else dict(axis) for name, axis in (("xaxis", x), ("yaxis", y))
     }
@@ -58,7 +59,7 @@ def points(
     *,
     size: Any = 11,
     outline: float = 0,
-    opacity: float = 1,
+    opacity: float | Sequence[float] = 1,
     hover: Sequence[str] | None = None,
     heads: Any = None,
     **trace: Any,
@@ -124,6 +125,17 @@ def ticks(
     named = {"ticktext": list(names)} if len(names) else {}
     bare = {"showgrid": False, "zeroline": False}
     return {"title": title, "tickvals": list(places), "range": list(ends), **named, **bare, **axis}
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Return ascending ``places`` in 0..1, moved as little as possible so that each two are at least ``gap`` apart."""
+    from scipy.optimize import isotonic_regression
+
+    if not places:
+        return []
+    steps = gap * np.arange(len(places))
+    moved = isotonic_regression(np.asarray(places) - steps).x
+    return [float(place) for place in np.clip(moved, 0, max(0.0, 1 - steps[-1])) + steps]
 
 
 def named_rows(names: Sequence[str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from cahp.comparison.claims import assess_compression, assess_critical_heads
 from cahp.comparison.presets import PRESETS
 from cahp.comparison.result import read_shown
 from cahp.comparison.running import ComparisonCost, compare
-from cahp.comparison.sentences import headline, short_headline
+from cahp.comparison.sentences import headline
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.ui.compare import claims
@@ -82,7 +82,15 @@ def chart(app: AppTest, name: str) -> dict[str, Any]:
 
 
 def said(app: AppTest) -> str:
-    return "\n".join(one.value for one in (*app.markdown, *app.caption, *app.subheader)).replace("\\", "")
+    labels = [one.label for one in app.expander]
+    return "\n".join((*(one.value for one in (*app.markdown, *app.caption, *app.subheader)), *labels)).replace("\\", "")
+
+
+def opened(app: AppTest, *claims: str) -> AppTest:
+    """The page with these claims opened."""
+    for name in claims:
+        app.session_state[f"claim-{name}"] = True
+    return app.run()
 
 
 # The page ---------------------------------------------------------------------------------------------------
@@ -93,10 +101,9 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert not app.exception
     assert not app.error
     found = read_shown(shipped / "tiny").results
-    assert app.subheader[0].value == short_headline(found)
-    assert f"**{found.document.model.id} on {found.document.data.id}.** {headline(found)}" in said(app)
+    assert app.subheader[0].value == headline(found)
     assert "measured on An abacus, 20" in said(app)
-    assert len(charted(app)) == 7
+    assert len(charted(app)) == 3
     assert "bundled" in app.selectbox(key="compare-which").options[0]
 
 
@@ -114,8 +121,7 @@ def test_the_largest_bundled_comparison_opens_first(shipped: Path, folder: Path)
     assert not app.exception
     assert len(app.selectbox(key="compare-which").options) == 2
     found = read_shown(shipped / "tiny").results
-    assert app.subheader[0].value == short_headline(found)
-    assert f"**{found.document.model.id} on {found.document.data.id}.** {headline(found)}" in said(app)
+    assert app.subheader[0].value == headline(found)
     assert app.selectbox(key="compare-which").value == "bundled-tiny"
 
 
@@ -125,7 +131,7 @@ def test_a_bundled_comparison_that_is_broken_is_named_and_the_others_are_shown(s
     app = page()
     assert not app.exception
     assert "The bundled comparison other cannot be shown" in app.error[0].value.replace("\\", "")
-    assert len(charted(app)) == 7
+    assert len(charted(app)) == 3
 
 
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
@@ -134,10 +140,11 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     curve = chart(app, "compare-accuracy")
     assert curve["layout"]["yaxis"]["title"]["text"] == "agreement on validation (%)"
     lines = [trace for trace in curve["data"] if trace["mode"] == "lines+markers"]
-    # The one that was not chosen stays behind, faint and not in the legend.
-    assert [trace["name"] for trace in lines] == ["magnitude", "CAHP", "random"]
-    assert [trace["name"] for trace in lines if trace.get("showlegend", True)] == ["CAHP", "random"]
+    # The one that was not chosen stays behind, faint and without a name.
+    assert [trace["name"] for trace in lines] == ["magnitude", "random", "CAHP"]
+    assert not any("magnitude" in one["text"] for one in curve["layout"]["annotations"])
     assert "6 heads, after refit" in lines[1]["hovertext"][1]
+    assert len(chart(app, "compare-ranking")["layout"]["yaxis"]["ticktext"]) == 2
     app.multiselect(key="compare-methods").set_value([]).run()
     assert "methods" not in app.query_params
     assert app.query_params["recovery"] == "refit"
@@ -155,28 +162,28 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     monkeypatch.setattr(claims, "premise_folder", lambda: tmp_path / "premise")
     app = page(recovery="refit", at="4")
     assert not app.exception
+    assert not [one for one in app.get("plotly_chart") if "claim" in one.proto.id]
+    opened(app, "compression", "criticality", "number", "premise")
+    assert not app.exception
     comparison = read_shown(shipped / "tiny")
     first, second = assess_compression(comparison.results, "refit"), assess_critical_heads(comparison.results, 4)
-    assert f"1. Better at high compression: {first.status}" in said(app)
-    assert f"2. Keeps critical intermediate heads: {second.status}" in said(app)
+    assert f"Better at high compression: **{first.status}**" in said(app)
+    assert f"Keeps critical intermediate heads: **{second.status}**" in said(app)
     assert first.words in said(app)
     assert second.words in said(app)
     kept = chart(app, "claim-criticality")["data"]
     assert [trace["name"] for trace in kept] == ["random, 95 %", "CAHP", "magnitude", "random"]
     assert [word.rsplit(", ", 1)[1].split(":")[0] for word in kept[1]["hovertext"]][-2:] == ["layer 2", "all layers"]
-    upper, lower = (
-        [trace["name"] for trace in chart(app, "claim-compression")["data"] if trace.get("yaxis", "y") == axis]
-        for axis in ("y", "y2")
-    )
-    assert set(lower) == {"magnitude", "random"} < set(upper)
+    assert {trace["name"] for trace in chart(app, "claim-compression")["data"]} == {"magnitude", "random"}
     model = comparison.document.model.id
     assert f"The Stability page compares the published rule with unstructured data, once {model}" in said(app)
     assert any(f"cahp premise --model {model}" in block.value for block in app.code)
     # What ``cahp premise`` measured is shown once it is bundled.
     (tmp_path / "premise").mkdir()
     (tmp_path / "premise" / "tiny.json").write_text(json.dumps(premise(model)))
+    # A panel stays open when its verdict changes.
     app.run()
-    assert "Heads of one cluster are redundant: supported" in said(app)
+    assert "heads of one cluster are redundant: **supported**" in said(app)
     assert "costs 0.020 (0.000 to 0.030) beyond the sum of both" in said(app)
     assert "n = 12 and 54 pairs. Their difference is 0.019 (0.010 to 0.030); p = 0.0100 (999 permut" in said(app)
     assert "50.0 % (40.0 to 60.0) from a random head; n = 8 heads. 100 texts." in said(app)
@@ -200,11 +207,29 @@ def premise(model: str) -> dict[str, Any]:
     }
 
 
+def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
+    app = page()
+    drawn = {
+        "Differences": {"compare-differences"},
+        "Layers": {"compare-layers"},
+        "Overlap": {"compare-overlap", "compare-consensus"},
+        "Costs": set(),
+        "How it is tested": set(),
+    }
+    for tab, charts in drawn.items():
+        app.session_state["compare-tab"] = tab
+        app.run()
+        assert not app.exception, tab
+        shown = {one.proto.id.rsplit("-chart-", 1)[1] for one in app.get("plotly_chart")}
+        assert shown - {"compare-ranking", "compare-accuracy"} == charts, tab
+    assert "Holm" in said(app)
+
+
 def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:
     app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
     assert not app.exception
     assert not {"recovery", "at", "methods", "outcome"} & set(app.query_params)
-    assert len(charted(app)) == 7
+    assert len(charted(app)) == 3
 
 
 def test_without_a_bundled_comparison_the_page_says_how_to_make_one(bare: None) -> None:
@@ -224,7 +249,7 @@ def test_an_uploaded_comparison_is_shown_or_refused(bare: None, folder: Path) ->
     assert not app.exception
     assert not app.error
     assert "From your file" in said(app)
-    assert len(charted(app)) == 7
+    assert len(charted(app)) == 3
 
 
 # One's own --------------------------------------------------------------------------------------------------
@@ -339,16 +364,16 @@ def test_a_deep_link_opens_the_recovery_and_switching_it_redraws_the_figure(
     if page.locator(".st-key-compare-open").count():
         page.locator(".st-key-compare-open button").first.click()
     page.locator(".st-key-compare-file input[type=file]").set_input_files(mine)
-    title = page.locator(".st-key-heading-compare-accuracy h3")
-    expect(title).to_contain_text("After refit, 4 of 12 heads")
+    title = page.locator(".st-key-heading-compare-ranking h3")
+    expect(title).to_contain_text("At 4 heads, after refit")
     page.keyboard.press("Escape")
     page.locator(".st-key-compare-budget").get_by_text("6", exact=True).click()
-    expect(title).to_contain_text("After refit, 6 of 12 heads")
+    expect(title).to_contain_text("At 6 heads, after refit")
     lines = page.locator(".st-key-chart-compare-accuracy .scatterlayer .js-line")
     expect(lines.first).to_be_attached()
     before = lines.evaluate_all("lines => lines.map(line => line.getAttribute('d'))")
-    page.locator(".st-key-compare-recovery").get_by_text("Before", exact=True).click()
-    expect(title).to_contain_text("Before recovery, 6 of 12 heads")
+    page.locator(".st-key-compare-recovery").get_by_text("None", exact=True).click()
+    expect(title).to_contain_text("At 6 heads, before recovery")
     settled(page)
     page.wait_for_function(
         "before => [...document.querySelectorAll('.st-key-chart-compare-accuracy .scatterlayer .js-line')]"

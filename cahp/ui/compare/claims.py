@@ -1,9 +1,10 @@
-"""The paper's three claims and its premise, each with a figure, a verdict and its n."""
+"""The paper's three claims and its premise: a line with the verdict each, which opens its n and its figure."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from cahp.comparison.claims import (
     best_rivals,
     kept_shares,
 )
-from cahp.comparison.sentences import method_label
-from cahp.figures.claims import compression_figure, criticality_figure, premise_figure
+from cahp.comparison.sentences import after, method_label
+from cahp.figures.claims import criticality_figure, lead_figure, premise_figure
 from cahp.studies.premise import describe_result
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee
@@ -29,95 +30,108 @@ from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
 from cahp.ui.session.explorer import Explorer
 
-_NUMBER, _PREMISE = "Finds the number by itself", "Heads of one cluster are redundant"
+_NUMBER, _PREMISE = "Finds the number by itself", "Premise: heads of one cluster are redundant"
 _SHARE = r"\frac{\sum_{h\in\ell,\ h\text{ kept}}c_h}{\sum_{h\in\ell}c_h},\qquad c_h=\mathrm{KL}(p\,\|\,p_{-h})"
 _INTERACTION = r"\mathrm{KL}_{-A-B}-\mathrm{KL}_{-A}-\mathrm{KL}_{-B}"
 
 
 def draw(explorer: Explorer, results: SplitResults, view: ComparisonView) -> None:
-    """Draw the section; ``results`` are those in the first outcome that was measured."""
-    with st.container(key="compare-claims"):
-        st.header("The paper's three claims and its premise", anchor=False)
-        rivals = best_rivals(results, view.recovery)
-        methods = tuple(name for name in (results.against, *rivals, RANDOM) if name in results.methods)
-        # A sentence alone would leave half of the page empty.
-        measured = results.document.criticality is not None
-        first, second = st.columns(2, gap="medium") if measured else (st.container(), st.container())
-        with first:
-            _draw_compression(results, view.recovery, methods)
-        with second:
-            _draw_critical_heads(results, view.budget, methods)
-        third, fourth = st.columns(2, gap="medium")
-        with third:
-            _draw_number(explorer, results)
-        with fourth:
-            _draw_premise(results)
+    """Draw a line for each claim; ``results`` are those in the first outcome that was measured."""
+    rivals = best_rivals(results, view.recovery)
+    methods = tuple(name for name in (results.against, *rivals, RANDOM) if name in results.methods)
+    with st.container(key="compare-claims", gap="small"):
+        st.subheader("What the paper claims", anchor=False)
+        for row in (
+            (partial(_draw_compression, results, view, methods), partial(_draw_critical_heads, results, view, methods)),
+            (partial(_draw_number, explorer, results), partial(_draw_premise, results)),
+        ):
+            for column, draw_claim in zip(st.columns(2, gap="small"), row, strict=True):
+                with column:
+                    draw_claim()
 
 
-def _draw_compression(results: SplitResults, recovery: str, methods: tuple[str, ...]) -> None:
-    finding, dark = assess_compression(results, recovery), display.is_dark()
-    if all(key[0] != recovery for key in results.means):
-        st.markdown(f"**1. {COMPRESSION}: {finding.status}.** {finding.words}")
+def _open(name: str, claim: str, status: str) -> Any:
+    """Draw the line of a claim with its verdict; return the panel, which is filled once it is open."""
+    key = f"claim-{name}"
+    # A panel with another verdict would be another one, and closed.
+    st.session_state[key] = st.session_state.get(key, False)
+    return st.expander(f"{claim}: **{status}**", key=key, on_change="rerun")
+
+
+def _draw_compression(results: SplitResults, view: ComparisonView, methods: tuple[str, ...]) -> None:
+    finding, dark = assess_compression(results, view.recovery), display.is_dark()
+    panel = _open("compression", COMPRESSION, finding.status)
+    if not panel.open:
         return
-    tests = [test for test in results.verdicts if test.recovery == recovery and test.method in methods]
-    columns = ("method", "budget", "pp", "unit", "n", "seeds")
-    display.show(
-        cache_with(
-            results,
-            ("claim", recovery, methods, dark),
-            lambda: compression_figure(results, recovery, methods, dark=dark),
-        ),
-        title=f"1. {COMPRESSION}: {finding.status}",
-        help="Above: CAHP, the methods with the best mean at up to 20 % of the heads (shaded), and random selection, "
-        "with 95 % intervals as bands. Below: the lead of CAHP over each of them, with 95 % intervals. The verdict is "
-        "over all methods, on the area up to 20 % of the heads. Older comparisons have tests at single budgets only.",
-        name="claim-compression",
-        alt=finding.words,
-        data={name: [getattr(test, name) for test in tests] for name in columns}
-        | {name: [test.ci95[end] for test in tests] for end, name in enumerate(("low", "high"))},
-    )
-    st.markdown(plain(finding.words))
+    tests = [test for test in results.verdicts if test.recovery == view.recovery and test.method in methods]
+    with panel:
+        st.markdown(plain(finding.words))
+        if not tests:
+            return
+        columns = ("method", "budget", "pp", "unit", "n", "seeds")
+        display.show(
+            lead_figure(results, view.recovery, view.budget, methods, dark=dark),
+            title=f"Lead of {method_label(results.against)} {after(view.recovery)}",
+            help="The lead over the methods with the best mean at up to 20 % of the heads (shaded), and over random "
+            "selection; bars are 95 % intervals. The verdict is over all methods, on the area up to 20 % of the "
+            "heads. Older comparisons have tests at single budgets only.",
+            name="claim-compression",
+            alt=finding.words,
+            data={name: [getattr(test, name) for test in tests] for name in columns}
+            | {name: [test.ci95[end] for test in tests] for end, name in enumerate(("low", "high"))},
+        )
 
 
-def _draw_critical_heads(results: SplitResults, budget: int, methods: tuple[str, ...]) -> None:
-    finding, dark = assess_critical_heads(results, budget), display.is_dark()
-    shares = kept_shares(results.document, budget)
-    if not shares:
-        st.markdown(f"**2. {CRITICAL}: {finding.status}.** {finding.words} A new `cahp compare` measures it.")
+def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: tuple[str, ...]) -> None:
+    finding = assess_critical_heads(results, view.budget)
+    panel = _open("criticality", CRITICAL, finding.status)
+    if not panel.open:
         return
+    shares = kept_shares(results.document, view.budget)
     layers = [f"layer {layer}" for layer in range(results.document.model.layers)]
     rows = [(name, place, mean) for name in shares for place, mean in zip(layers, shares[name].means, strict=False)]
-    display.show(
-        criticality_figure(results, shares, methods, dark=dark),
-        title=f"2. {CRITICAL}: {finding.status}",
-        help="The criticality of a head is the KL divergence from the full model when this head alone is removed. Each "
-        f"line is the share of a layer's criticality that a method keeps at {budget} heads, the mean over its masks. "
-        "The band holds 95 % of the random masks. The middle third of the layers is shaded; a t test over seeds "
-        f"compares {method_label(results.against)} with random selection there.",
-        formula=_SHARE,
-        name="claim-criticality",
-        alt=finding.words,
-        data={name: [row[at] for row in rows] for at, name in enumerate(("method", "layer", "share of criticality"))},
-    )
-    st.markdown(plain(finding.words))
+    with panel:
+        st.markdown(plain(finding.words))
+        if not shares:
+            st.markdown("A new `cahp compare` measures it.")
+            return
+        display.show(
+            criticality_figure(results, shares, view.budget, methods, dark=display.is_dark()),
+            title="Criticality kept in each layer",
+            help="The criticality of a head is the KL divergence from the full model when this head alone is removed. "
+            f"Each line is the share of a layer's criticality that a method keeps at {view.budget} heads, the mean "
+            "over its masks. The band holds 95 % of the random masks. The middle third of the layers is shaded; a t "
+            f"test over seeds compares {method_label(results.against)} with random selection there.",
+            formula=_SHARE,
+            name="claim-criticality",
+            alt=finding.words,
+            data={
+                name: [row[at] for row in rows] for at, name in enumerate(("method", "layer", "share of criticality"))
+            },
+        )
 
 
 def _draw_number(explorer: Explorer, results: SplitResults) -> None:
     """Draw the band of unstructured data if the model of the comparison is open and has a run."""
-    model, run = results.document.model, explorer.results.run
-    if run is None or run.model.sha256 != model.sha256 or explorer.clusters is None:
-        st.markdown(
-            f"**3. {_NUMBER}.** The Stability page compares the published rule with unstructured data, once "
-            f"{plain(model.id)} is open and has a run."
-        )
-        return
-    status, null = "not tested yet", explorer.results.null
-    if null is not None:
+    model, run, null = results.document.model, explorer.results.run, explorer.results.null
+    clusters = explorer.clusters if run is not None and run.model.sha256 == model.sha256 else None
+    status = "not tested yet"
+    if clusters is not None and null is not None:
         degree = explorer.settings.poly_degree
         stops = cache_with(null, degree, lambda: null.knee(degree))
-        same = stops is not None and stops.low <= explorer.clusters.clustering.knee <= stops.high
+        same = stops is not None and stops.low <= clusters.clustering.knee <= stops.high
         status = "not supported" if same else "supported"
-    knee.draw(explorer, place="compare", title=f"3. {_NUMBER}: {status}")
+    panel = _open("number", _NUMBER, status)
+    if not panel.open:
+        return
+    with panel:
+        if clusters is not None:
+            knee.draw(explorer, place="compare")
+        else:
+            st.markdown(
+                "The Stability page compares the published rule with unstructured data, once "
+                f"{plain(model.id)} is open and has a run."
+            )
 
 
 # The premise ---------------------------------------------------------------------------------------------------
@@ -143,25 +157,30 @@ def read_premise(model: str) -> dict[str, Any] | None:
 def _draw_premise(results: SplitResults) -> None:
     model = results.document.model.id
     document = read_premise(model)
-    if document is None:
-        st.markdown(f"**The premise: {_PREMISE.lower()}.** Not measured for {plain(model)}; this command measures it:")
-        command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
-        st.code(shlex.join(command), language="bash", wrap_lines=True)
-        return
-    words = f"{' '.join(describe_result(document))} {document['texts']:,} {document.get('unit', 'texts')}."
-    interaction = document["interaction"]
     # Two redundant heads cover for each other: without both, a model loses more than without either added up.
     statuses = {"redundant": "supported", "less redundant": "not supported"}
-    status = statuses.get(document.get("verdict", ""), "not resolved at this n")
-    rows = [(name, interaction[name]["value"], *interaction[name]["ci95"]) for name in ("within", "between")]
-    display.show(
-        premise_figure(interaction, dark=display.is_dark()),
-        title=f"{_PREMISE}: {status}",
-        help="The premise of the paper. Points are the mean interaction of two heads: what removing both costs, beyond "
-        "the sum of what removing each costs. Lines are 95 % intervals. Heads that replace each other interact more.",
-        formula=_INTERACTION,
-        name="claim-premise",
-        alt=words,
-        data={name: [row[at] for row in rows] for at, name in enumerate(("pairs", "interaction", "low", "high"))},
-    )
-    st.markdown(plain(words))
+    status = "not measured" if document is None else statuses.get(document.get("verdict", ""), "not resolved at this n")
+    panel = _open("premise", _PREMISE, status)
+    if not panel.open:
+        return
+    with panel:
+        if document is None:
+            st.markdown(f"Not measured for {plain(model)}; this command measures it:")
+            command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
+            st.code(shlex.join(command), language="bash", wrap_lines=True)
+            return
+        words = f"{' '.join(describe_result(document))} {document['texts']:,} {document.get('unit', 'texts')}."
+        interaction = document["interaction"]
+        rows = [(name, interaction[name]["value"], *interaction[name]["ci95"]) for name in ("within", "between")]
+        st.markdown(plain(words))
+        display.show(
+            premise_figure(interaction, dark=display.is_dark()),
+            title="Interaction of two heads",
+            help="The premise of the paper. Points are the mean interaction of two heads: what removing both costs, "
+            "beyond the sum of what removing each costs. Lines are 95 % intervals. Heads that replace each other "
+            "interact more.",
+            formula=_INTERACTION,
+            name="claim-premise",
+            alt=words,
+            data={name: [row[at] for row in rows] for at, name in enumerate(("pairs", "interaction", "low", "high"))},
+        )

@@ -5,6 +5,7 @@ A comparison is bundled, measured here, or uploaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import streamlit as st
@@ -12,10 +13,10 @@ import streamlit as st
 from cahp import bundled
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.result import read_upload
-from cahp.comparison.sentences import headline, method_label, short_headline
+from cahp.comparison.sentences import headline, method_label
 from cahp.run.document import machine
 from cahp.ui.compare import claims, own, results
-from cahp.ui.compare.view import draw_filters
+from cahp.ui.compare.view import ComparisonView, draw_filters
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
@@ -57,16 +58,26 @@ def draw(explorer: Explorer) -> None:
             f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one below, or read one of "
             "another model."
         )
-    unasked = choice is None or own.is_active(explorer)
-    with st.expander("Measure your own comparison", expanded=unasked, key="compare-own-panel"):
+    # What is under way stays in sight; a form that nobody asked for comes last.
+    first = choice is None or own.is_active(explorer)
+    if first:
+        _draw_own(explorer, expanded=True)
+    if choice is not None:
+        _draw_comparison(explorer, choice)
+    if not first:
+        _draw_own(explorer, expanded=False)
+
+
+def _draw_own(explorer: Explorer, *, expanded: bool) -> None:
+    with st.expander("Measure your own comparison", expanded=expanded, key="compare-own-panel"):
         own.draw(explorer, keep)
-    if choice is None:
-        return
+
+
+def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
+    """Draw the finding, the claims of the paper, the ranking, the curves, and the rest in tabs."""
     shown = choice.comparison.results
-    model, data = shown.document.model.id, shown.document.data.id
     # A headline contains no text from elsewhere except the names of methods, which are checked.
-    st.subheader(short_headline(shown), anchor=False)
-    st.markdown(f"**{plain(model)} on {plain(data)}.** {headline(shown)}")
+    st.subheader(headline(shown), anchor=False)
     seeds, opened = len(shown.document.seeds), shown.document.test_opened
     calibration = max(sample.examples for sample in shown.document.data.select)
     read = "texts" if shown.document.protocols is None else "windows"
@@ -75,33 +86,44 @@ def draw(explorer: Explorer) -> None:
         f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
         f"{plain(shown.split[:40])}, {seeds} seed{'' if seeds == 1 else 's'}.{times}"
     )
-    _draw_notes(shown)
+    above = st.container()
     view = draw_filters(shown)
-    claims.draw(explorer, shown, view)
+    with above:
+        claims.draw(explorer, shown, view)
     shown = choice.comparison.results_on(shown.document.parts[-1], view.outcome)
+    results.draw_ranking(shown, view)
     results.draw_curve(shown, view)
-    results.draw_differences(shown, view)
-    left, right = st.columns([8, 7], gap="medium")
-    with left:
-        results.draw_layers(shown, view)
-    with right:
-        results.draw_consensus(shown, view)
-    results.draw_overlap(shown, view)
-    results.draw_costs(shown, view)
+    tabs = st.tabs(list(_TABS), key="compare-tab", on_change="rerun")
+    for tab, draw_tab in zip(tabs, _TABS.values(), strict=True):
+        if tab.open:
+            with tab:
+                draw_tab(shown, view)
     results.draw_downloads(choice.comparison)
 
 
-def _draw_notes(shown: SplitResults) -> None:
-    """Draw how differences are tested, and the notices, in an expander."""
-    rule = plain(shown.rule[:400].replace(shown.against, method_label(shown.against))) if shown.verdicts else ""
-    notices = shown.document.notices
-    if not rule and not notices:
-        return
-    labels = ["How differences are tested"] if rule else []
-    labels += [f"Notes ({len(notices)})"] if notices else []
-    with st.expander(" · ".join(labels), key="compare-notes"):
-        st.markdown(rule)
-        st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in notices[:20]))
+def _draw_overlap(shown: SplitResults, view: ComparisonView) -> None:
+    left, right = st.columns([8, 7], gap="medium")
+    with left:
+        results.draw_overlap(shown, view)
+    with right:
+        results.draw_consensus(shown, view)
+
+
+def _draw_notes(shown: SplitResults, view: ComparisonView) -> None:
+    """Draw how differences are tested, and the notices."""
+    if shown.verdicts:
+        st.markdown(plain(shown.rule[:400].replace(shown.against, method_label(shown.against))))
+    st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in shown.document.notices[:20]))
+
+
+#: What is drawn below the two charts, by the label of its tab.
+_TABS: Mapping[str, Callable[[SplitResults, ComparisonView], None]] = {
+    "Differences": results.draw_differences,
+    "Layers": results.draw_layers,
+    "Overlap": _draw_overlap,
+    "Costs": results.draw_costs,
+    "How it is tested": _draw_notes,
+}
 
 
 # The comparisons ---------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cahp.comparison.sentences import (
     verdict_sentence,
 )
 from cahp.comparison.split_results import mean_layer
-from cahp.figures.comparison import curve_figure, difference_figure
+from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 from cahp.figures.comparison_heads import (
     by_depth,
     consensus_figure,
@@ -60,24 +60,48 @@ def _draw_once(figure: Callable[..., Any], results: SplitResults, *choice: Hasha
     return cache_with(results, (figure.__name__, *choice, dark), lambda: figure(results, *choice, dark=dark))
 
 
-def draw_curve(results: SplitResults, view: ComparisonView) -> None:
-    """Draw the outcome by method and budget."""
-    keys = [(view.recovery, name, budget) for name in view.methods for budget in results.budgets]
-    means = [results.means[key] for key in keys if key in results.means]
+def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
+    """Draw the methods at the selected number of heads, the best on top."""
+    means = [mean for mean in results.rank(view.recovery, view.budget) if mean.method in view.methods]
     if not means:
-        st.info("None of these methods was measured after this recovery. Select others above.")
+        st.info("None of these methods was measured after this recovery at this number of heads. Select others above.")
+        return
+    ours, when = method_label(results.against), after(view.recovery)
+    # The title covers all methods, whichever are shown.
+    finding = ahead_and_behind(results.against, results.tests_at(view.recovery, view.budget))
+    display.show(
+        _draw_once(ranking_figure, results, view.recovery, view.budget, view.methods),
+        title=f"At {view.budget} heads, {when}, {finding}",
+        help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}, the mean over "
+        f"{len(results.document.seeds)} seeds. **Dots**: as pruned. **Rings**: after a recovery. Order, numbers and "
+        f"95 % intervals are those {when}. The methods in colour are {ours}, the best other one, and random "
+        "selection, whose interval is the band. **Pale**: no difference from "
+        f"{ours} is resolved. Intervals can overlap although a difference is resolved, because all methods are "
+        f"evaluated on the same {results.noun}. The dashed line is the full model.",
+        formula=_INTERVAL,
+        name="compare-ranking",
+        alt=" ".join(f"{method_label(mean.method)}: {results.estimate(mean).text}." for mean in means[:40]),
+        data={name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()},
+    )
+
+
+def draw_curve(results: SplitResults, view: ComparisonView) -> None:
+    """Draw the outcome by method and budget; with a single budget the ranking shows it."""
+    budgets = results.budgets_after(view.recovery)
+    keys = [(view.recovery, name, budget) for name in view.methods for budget in budgets]
+    means = [results.means[key] for key in keys if key in results.means]
+    if not means or len(budgets) < 2:
         return
     others = tuple(name for name in results.methods if name not in view.methods)
+    own = [results.means[key] for at in budgets if (key := (view.recovery, results.against, at)) in results.means]
+    ends = [f"{results.estimate(mean).text} at {mean.budget} heads" for mean in (*own[:1], *own[1:][-1:])]
+    measure = f"{capital(name_outcome(results.outcome))}, {after(view.recovery)}"
     display.show(
-        _draw_once(curve_figure, results, view.recovery, view.methods, others),
-        title=_curve_title(results, view),
-        help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}. Each line is a "
-        f"method: the mean over {len(results.document.seeds)} seeds, for random selection over many masks. **Bands** "
-        f"are 95 % intervals for other {results.noun} and seeds. Bands can overlap although a difference below is "
-        f"significant, because all methods are evaluated on the same {results.noun}. With more than eight methods, "
-        "only the reference and one random method have bands; the tooltip shows the intervals of the others. Grey "
-        "lines are random selection and methods beyond eight colours. Lines between budgets are interpolated. Budgets "
-        "of up to 20 % of the heads are shaded.",
+        _draw_once(curve_figure, results, view.recovery, view.budget, view.methods, others),
+        title=f"{measure}: {method_label(results.against)} {', '.join(ends)}" if ends else measure,
+        help="Each line is a method, in the colours of the chart above; its name stands at its end. **Bands** are 95 % "
+        f"intervals for other {results.noun} and seeds; the tooltip shows those of grey lines. Lines between the "
+        "measured numbers of heads are interpolated.",
         formula=_INTERVAL,
         name="compare-accuracy",
         alt=" ".join(
@@ -89,18 +113,6 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
         st.caption(f"{capital(plain(rejected))}. A rejected recovery leaves the pruned model as it was.")
 
 
-def _curve_title(results: SplitResults, view: ComparisonView) -> str:
-    keys = [(view.recovery, name, view.budget) for name in view.methods]
-    estimates = [results.estimate(results.means[key]) for key in keys if key in results.means]
-    when = after(view.recovery).capitalize()
-    if not estimates:
-        return f"{when}, nothing was measured at {view.budget} heads"
-    low, high = (end(estimates, key=lambda one: one.value).text for end in (min, max))
-    values, measure = low if low == high else f"{low} to {high}", name_outcome(results.outcome)
-    title = f"{when}, {view.budget} of {results.total} heads have {measure} {values}"
-    return title if OUTCOMES[results.outcome].difference else f"{title}; all heads have {results.full_text()}"
-
-
 def draw_differences(results: SplitResults, view: ComparisonView) -> None:
     """Draw the tests of differences to the reference."""
     after_recovery = [
@@ -110,18 +122,16 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
     ]
     tests = [test for test in after_recovery if test.budget == view.budget]
     if not tests:
+        st.info("No differences were tested here.")
         return
     ours, when, dark = method_label(results.against), after(view.recovery), display.is_dark()
-    # The title covers all methods, whichever are shown.
-    all_tests = [test for test in results.verdicts if (test.recovery, test.budget) == (view.recovery, view.budget)]
     display.show(
         cache_with(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
-        title=f"At {view.budget} heads, {when}, {ahead_and_behind(results.against, all_tests)}",
-        help=f"Points are the lead of {ours} in {name_outcome(results.outcome)} over the other method on the same "
-        f"{results.noun}; lines are 95 % intervals. **Solid** points are significant, **hollow** points are not "
-        f"resolved at this n: more {results.noun} or seeds might show a difference. Hollow **diamonds** are "
-        "equivalent: two one-sided tests show a difference below 1 point, or 0.01 nats. One seed allows no verdict. "
-        + _rule(tests),
+        title=f"Lead of {ours} in {name_outcome(results.outcome)} at {view.budget} heads, {when}",
+        help=f"Points are the lead of {ours} over the other method on the same {results.noun}; lines are 95 % "
+        "intervals. **Solid** points are significant, **hollow** points are not resolved at this n: more "
+        f"{results.noun} or seeds might show a difference. Hollow **diamonds** are equivalent: two one-sided tests "
+        "show a difference below 1 point, or 0.01 nats. One seed allows no verdict. " + _rule(tests),
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(_sentence(results, test) for test in tests[:30]),

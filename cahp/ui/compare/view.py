@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
@@ -25,59 +26,53 @@ class ComparisonView:
 
 
 def draw_filters(results: SplitResults) -> ComparisonView:
-    """Draw the filters and return their values; ``results`` are those of the first outcome."""
-    outcome = results.outcome
-    if len(results.outcomes) > 1:
-        _set_from_address("outcome", "compare-outcome", results.outcomes, results.outcome)
-        outcome = st.segmented_control(
-            "Outcome",
-            results.outcomes,
-            required=True,
-            format_func=lambda name: capital(name_outcome(name)),
-            key="compare-outcome",
-            help="KL divergence and agreement compare with the full model and need no labels.",
-        )
-        outcome = outcome or results.outcome
-        _put_in_address("outcome", outcome, results.outcome)
-    _set_from_address("recovery", "compare-recovery", results.by_cost, results.by_cost[0])
+    """Draw the filters in a row and return their values; ``results`` are those of the first outcome."""
     by_name = {str(budget): budget for budget in results.budgets}
     # The smallest budget may hold the per-layer minimum alone, and the largest prunes little.
-    default = list(by_name)[(len(by_name) - 1) // 2]
-    _set_from_address("at", "compare-budget", list(by_name), default)
+    middle = list(by_name)[(len(by_name) - 1) // 2]
     in_address = [name for name in st.query_params.get("methods", "").split(",") if name in results.methods]
     selected = st.session_state.get("compare-methods")
     if selected is None or not set(selected) <= set(results.methods) or address.is_history_navigation():
         st.session_state["compare-methods"] = list(dict.fromkeys(in_address))
-    left, middle, right = st.columns([8, 7, 8], vertical_alignment="top", gap="medium")
-    with left:
-        recovery = st.segmented_control(
-            "Recovery",
-            results.by_cost,
-            required=True,
-            format_func=lambda name: RECOVERIES[name].noun.capitalize() or "Before",
-            key="compare-recovery",
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="compare-filters"):
+        outcome = _choose(
+            *("outcome", "Outcome", results.outcomes, results.outcome),
+            format_func=lambda name: capital(name_outcome(name)),
+            help="KL divergence and agreement compare with the full model and need no labels.",
+        )
+        recovery = _choose(
+            *("recovery", "Recovery", results.by_cost, results.by_cost[0]),
+            format_func=lambda name: capital(RECOVERIES[name].noun) or "None",
             help="All methods get the same recovery. Refit solves for the output projections of the kept heads; "
             "distillation and fine-tuning train all weights.",
         )
-    with middle:
-        label = f"Heads kept, of {results.total}"
-        budget = st.segmented_control(label, list(by_name), required=True, key="compare-budget")
-    with right:
-        methods = st.multiselect(
-            "Methods",
-            list(results.methods),
-            format_func=method_label,
-            key="compare-methods",
-            placeholder=f"All {len(results.methods)}",
-            help="The tests remain those of all methods.",
-        )
-    recovery, budget = recovery or results.by_cost[0], budget or default
-    _put_in_address("recovery", recovery, results.by_cost[0])
-    _put_in_address("at", budget, default)
+        budget = _choose("at", f"Heads kept, of {results.total}", list(by_name), middle)
+        chosen = st.session_state["compare-methods"]
+        count = f"{len(chosen)} of {len(results.methods)}" if chosen else f"all {len(results.methods)}"
+        with st.popover(f"Methods: {count}", key="compare-which-methods"):
+            methods = st.multiselect(
+                "Methods",
+                list(results.methods),
+                format_func=method_label,
+                key="compare-methods",
+                placeholder=f"All {len(results.methods)}",
+                help="The tests remain those of all methods.",
+            )
     _put_in_address("methods", ",".join(methods), "")
     order = sorted(results.methods, key=lambda name: name != results.against)
     shown = tuple(name for name in order if not methods or name in methods)
     return ComparisonView(outcome, recovery, by_name[budget], shown)
+
+
+def _choose(name: str, label: str, options: Sequence[str], default: str, **look: Any) -> str:
+    """Draw a filter whose value is in the address; nothing where there is no choice."""
+    if len(options) < 2:
+        return default
+    key = "compare-budget" if name == "at" else f"compare-{name}"
+    _set_from_address(name, key, options, default)
+    value = st.segmented_control(label, options, required=True, key=key, width="content", **look) or default
+    _put_in_address(name, value, default)
+    return value
 
 
 def _set_from_address(name: str, key: str, options: Sequence[str], default: str) -> None:

@@ -72,7 +72,7 @@ def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) ->
     assert (accuracy, low, high) == (mean.accuracy.value, mean.accuracy.low, mean.accuracy.high)
 
 
-@pytest.mark.parametrize("name", ["curve", "accuracy", "differences"])
+@pytest.mark.parametrize("name", ["curve", "accuracy", "ranking", "differences"])
 def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> None:
     pytest.importorskip("plotly", reason="what draws figures is not installed")
     figure = found.plot(name, recovery="refit", budget=3)
@@ -83,7 +83,7 @@ def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> N
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, accuracy, differences"),
+        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, accuracy, ranking, differences"),
         ({"recovery": "magic"}, "the comparison has no recovery magic; choose among none, refit"),
         ({"budget": 99}, "the comparison has no budget 99; choose among 3, 5"),
         ({"outcome": "kl"}, "the comparison has no outcome kl; choose among agreement, accuracy"),

@@ -21,8 +21,8 @@ from cahp.comparison.presets import LANGUAGE, PRESETS, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.statistics import crossed_mean
 from cahp.comparison.workspace import Workspace
-from cahp.figures.claims import compression_figure, criticality_figure
-from cahp.figures.comparison import curve_figure, difference_figure
+from cahp.figures.claims import criticality_figure, lead_figure
+from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 from cahp.outcomes import measure
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
@@ -163,10 +163,11 @@ def test_every_figure_can_be_drawn(comparison: Comparison, outcome: str) -> None
     results = comparison.results_on("eval", outcome)
     names = tuple(results.methods)
     for figure in (
-        curve_figure(results, "none", names, dark=False),
+        curve_figure(results, "none", results.budgets[0], names, dark=False),
+        ranking_figure(results, "refit", results.budgets[0], names, dark=True),
         difference_figure(results.against, results.verdicts, dark=False),
-        compression_figure(results, "refit", names[:3], dark=False),
-        criticality_figure(results, kept_shares(comparison.document, 8), names, dark=True),
+        lead_figure(results, "refit", 8, names[:3], dark=False),
+        criticality_figure(results, kept_shares(comparison.document, 8), 8, names, dark=True),
     ):
         assert len(figure.data)
         assert "accuracy" not in figure.to_json()

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from comparisons import varied, verdict
 
-from cahp.board.colours import CLUSTER_COLOURS
+from cahp.board.colours import NEUTRAL
 from cahp.comparison import SplitResults
-from cahp.comparison.document import ComparisonDocument
 from cahp.figures import comparison_heads, palette
-from cahp.figures.claims import compression_figure
-from cahp.figures.comparison import curve_figure, difference_figure, styles
-from cahp.figures.marks import written
+from cahp.figures.claims import lead_figure
+from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure, styles
+from cahp.figures.marks import spread, written
 
 METHODS = ("complementary", "gradient", "random")
+_DOTS = ("circle", "circle-open")
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def reading() -> SplitResults:
 
 
 def test_lines_and_bands_are_the_means_and_their_intervals(reading: SplitResults) -> None:
-    figure = curve_figure(reading, "refit", METHODS, dark=False)
+    figure = curve_figure(reading, "refit", 3, METHODS, dark=False)
     lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
     assert set(lines) == {"CAHP", "gradient", "random"}
     mean = reading.means["refit", "gradient", 5]
@@ -36,30 +38,81 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: SplitResults
     )
 
 
-def test_the_legend_names_every_line_in_the_order_in_which_they_end(reading: SplitResults) -> None:
-    figure = curve_figure(reading, "refit", METHODS, dark=False)
-    named = [trace for trace in figure.data if trace.showlegend is None]
-    ends = {trace.name: trace.y[-1] for trace in sorted(named, key=lambda trace: trace.legendrank)}
-    assert {"CAHP", "gradient", "random"} < set(ends)
-    assert any(name.startswith("all heads") for name in ends)
-    assert list(ends.values()) == sorted(ends.values(), reverse=True)
+def test_each_line_has_its_name_at_its_end_in_the_order_of_the_ends_and_no_two_overlap(reading: SplitResults) -> None:
+    figure = curve_figure(reading, "refit", 3, METHODS, dark=False)
+    names = [re.sub("<.*?>", "", one.text) for one in sorted(figure.layout.annotations, key=lambda one: one.y)]
+    ends = {trace.name: trace.y[-1] for trace in figure.data if trace.name in names}
+    assert names == sorted(ends, key=lambda name: ends[name])
+    assert {"CAHP", "gradient", "random"} < set(names)
+    assert any(name.startswith("all heads") for name in names)
+    places = sorted(one.y for one in figure.layout.annotations)
+    assert min(np.diff(places)) * (figure.layout.height - 66) >= 15.9
 
 
 def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: SplitResults) -> None:
-    figure = curve_figure(reading, "refit", ["gradient"], others=["complementary", "random"], dark=False)
+    figure = curve_figure(reading, "refit", 3, ["gradient"], others=["complementary", "random"], dark=False)
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
-    assert [trace.name for trace in lines] == ["CAHP", "random", "gradient"]
+    assert [trace.name for trace in lines] == ["random", "CAHP", "gradient"]
     faint = palette.ink(dark=False).faint
     assert [trace.line.color == faint for trace in lines] == [True, True, False]
-    assert [trace.name for trace in lines if trace.showlegend is None] == ["gradient"]
-    assert "CAHP" in lines[0].hovertext[0]
+    assert not any("CAHP" in one.text for one in figure.layout.annotations)
+    assert "CAHP" in lines[1].hovertext[0]
 
 
-def test_twenty_methods_are_told_apart_without_twenty_hues(reading: SplitResults) -> None:
+def test_three_of_twenty_methods_have_a_colour(reading: SplitResults) -> None:
+    worse = reading.means["refit", "random", 3]
     many = {f"method-{place}": reading.methods["gradient"] for place in range(20)}
-    drawn = styles(replace(reading, methods={**reading.methods, **many}))
-    assert len({style.colour for style in drawn.values()}) == len(CLUSTER_COLOURS) + 1
-    assert len({(style.dash, style.symbol) for style in drawn.values()}) == len(drawn)
+    means = {("refit", name, 3): replace(worse, method=name) for name in many}
+    accuracy = replace(worse.outcomes["accuracy"], value=0.99)
+    best = replace(worse, method="method-7", outcomes={**worse.outcomes, "accuracy": accuracy})
+    results = replace(
+        reading,
+        methods={**reading.methods, **many},
+        means={**reading.means, **means, ("refit", "method-7", 3): best},
+    )
+    assert results.rank("refit", 3)[0].method == "method-7"
+    drawn = styles(results, "refit", 3, dark=False)
+    coloured = {name for name, style in drawn.items() if style.colour != NEUTRAL}
+    assert coloured == {"complementary", "random", "method-7"}
+    assert len({drawn[name].colour for name in coloured}) == 3
+
+
+def test_the_ranking_has_the_best_on_top_dots_as_pruned_rings_after_refit_and_pale_ties(reading: SplitResults) -> None:
+    tests = (verdict("random", 3, "complementary", "refit"), verdict("gradient", 3, None, "refit"))
+    figure = ranking_figure(replace(reading, verdicts=tests), "refit", 3, METHODS, dark=False)
+    ranked = sorted(METHODS, key=lambda name: -reading.means["refit", name, 3].accuracy.value)
+    names = [re.sub("<.*?>", "", name).replace("CAHP", "complementary") for name in figure.layout.yaxis.ticktext]
+    assert names == ranked
+    dots, rings = (next(trace for trace in figure.data if trace.marker.symbol == symbol) for symbol in _DOTS)
+    for trace, recovery in ((dots, "none"), (rings, "refit")):
+        values = [100 * reading.means[recovery, name, 3].accuracy.value for name in ranked]
+        assert list(trace.x) == pytest.approx(values)
+        assert {name: value < 1 for name, value in zip(ranked, trace.marker.opacity, strict=True)} == {
+            **{"complementary": False, "random": False},
+            "gradient": True,
+        }
+    # The intervals are those after the recovery, and the band that of random selection.
+    assert (dots.error_x.array, len(rings.error_x.array)) == (None, 3)
+    random = reading.means["refit", "random", 3].accuracy
+    band = next(shape for shape in figure.layout.shapes if shape.type == "rect")
+    assert (band.x0, band.x1) == pytest.approx((100 * random.low, 100 * random.high))
+    assert [one.text for one in figure.layout.annotations] == [
+        reading.means["refit", name, 3].accuracy.text for name in ranked
+    ]
+
+
+def test_before_recovery_the_order_is_that_of_the_dots(reading: SplitResults) -> None:
+    figure = ranking_figure(reading, "none", 3, METHODS, dark=True)
+    dots = next(trace for trace in figure.data if trace.marker.symbol == "circle")
+    assert list(dots.x) == sorted(dots.x, reverse=True)
+    assert len(dots.error_x.array) == 3
+
+
+def test_labels_are_moved_apart_as_little_as_possible() -> None:
+    # The two that collide move by the same amount; at an end, only one can move.
+    assert spread([0.2, 0.5, 0.52], 0.1) == pytest.approx([0.2, 0.46, 0.56])
+    assert spread([0.0, 0.0], 0.1) == pytest.approx([0.0, 0.1])
+    assert spread([], 0.1) == []
 
 
 def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
@@ -71,24 +124,14 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
     }
 
 
-def test_the_figure_of_a_claim_has_the_leads_below_the_curves_and_bands_of_two() -> None:
+def test_the_figure_of_a_claim_has_the_leads_over_others_at_every_budget() -> None:
     results = varied(divergences=True).results
-    figure = compression_figure(results, "refit", METHODS, dark=False)
-    assert {trace.name for trace in figure.data if trace.fill} == {"CAHP, 95 % interval", "random, 95 % interval"}
-    leads = {trace.name: trace for trace in figure.data if trace.yaxis == "y2"}
+    figure = lead_figure(results, "refit", 3, METHODS, dark=False)
+    leads = {trace.name: trace for trace in figure.data}
     assert set(leads) == {"gradient", "random"}
     wanted = [test.pp for test in results.verdicts if (test.recovery, test.method) == ("refit", "random")]
     assert sorted(leads["random"].y) == pytest.approx(sorted(wanted))
     assert [round(x) for x in leads["random"].x] == [3, 5]
-    # With a single budget the methods stand side by side, in both panels.
-    once = replace(
-        results,
-        means={key: mean for key, mean in results.means.items() if key[2] == 3},
-        verdicts=tuple(test for test in results.verdicts if test.budget == 3),
-    )
-    figure = compression_figure(once, "refit", METHODS, dark=False)
-    places = {axis: [(trace.name, *trace.x) for trace in figure.data if trace.yaxis == axis] for axis in (None, "y2")}
-    assert set(places["y2"]) == {("gradient", 1), ("random", 2)} < set(places[None])
 
 
 def test_the_overlap_matrix_is_symmetric_and_marks_less_than_random_selection(reading: SplitResults) -> None:
@@ -109,18 +152,17 @@ def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
     assert list(colours) == ["#000000", "#ffffff"]
 
 
-def test_divergences_are_drawn_on_a_logarithmic_axis_with_the_smallest_budgets_shaded() -> None:
+def test_divergences_are_drawn_on_a_logarithmic_axis() -> None:
     results = varied(divergences=True).results
-    figure = curve_figure(results, "refit", METHODS, dark=False)
+    figure = curve_figure(results, "refit", 3, METHODS, dark=False)
     lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
     assert lines["random"].y[0] == pytest.approx(results.means["refit", "random", 3].outcomes["kl"].value)
     assert figure.layout.yaxis.type == "log"
     # The full model's divergence of 0 has no place on it.
     assert not any(str(trace.name).startswith("all heads") for trace in figure.data)
-    # Three of six heads are more than a fifth.
-    assert not figure.layout.shapes
-    assert curve_figure(replace(results, document=_larger(results)), "refit", METHODS, dark=False).layout.shapes
 
 
-def _larger(results: SplitResults) -> ComparisonDocument:
-    return replace(results.document, model=replace(results.document.model, layers=12))
+def test_with_a_single_budget_the_curve_is_the_ranking() -> None:
+    results = varied().results
+    once = replace(results, means={key: mean for key, mean in results.means.items() if key[2] == 3})
+    assert curve_figure(once, "refit", 3, METHODS, dark=False) == ranking_figure(once, "refit", 3, METHODS, dark=False)
