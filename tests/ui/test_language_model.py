@@ -169,8 +169,8 @@ def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(te
 
 
 def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: Explorer) -> None:
-    state = {"own-text-panel": True, "own-text-text-10": "the film was very good"}
-    app = page(teller, "budget", **state)
+    teller.detail = "Your own text"
+    app = page(teller, "budget", **{"own-text-text-10": "the film was very good"})
     job = teller.work.job(OWN_TEXT)
     assert job is not None
     assert job.wait(60)
@@ -178,7 +178,7 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: E
     app.run()
     assert not app.exception
     assert "with 6 as pruned" in words(app)
-    assert "The board below shows outcomes on 8 windows of tokens." in words(app)
+    assert "The board shows outcomes on 8 windows of tokens." in words(app)
     known = app.session_state["own-text-memory"]
     (curve,) = known.curves.values()
     assert curve.probabilities.shape == (len(curve.budgets), 8)
@@ -202,13 +202,13 @@ def cache_files() -> list[Path]:
     return [file for file in Path(os.environ["CAHP_CACHE"]).rglob("*") if file.is_file()]
 
 
-def test_a_link_opens_the_panel_with_a_text_without_an_end(teller: Explorer) -> None:
+def test_a_link_opens_the_tab_with_a_text_without_an_end(teller: Explorer) -> None:
     app = AppTest.from_file(page_script("budget"), default_timeout=120)
     app.session_state["cahp_explorer"] = teller
     app.query_params["panel"] = "text"
     app.run()
     assert not app.exception
-    assert app.session_state["own-text-panel"]
+    assert teller.detail == "Your own text"
     assert app.text_area[0].value.endswith("One morning")
     job = teller.work.job(OWN_TEXT)
     assert job is not None

@@ -40,16 +40,16 @@ def shown(app: AppTest) -> str:
 
 @pytest.fixture(scope="module")
 def app() -> AppTest:
-    """The page with the panel open, and its example read."""
+    """The page with the tab open, and its example read."""
     app = AppTest.from_file(page_script("budget"), default_timeout=120)
     app.query_params["budget"] = "12"
-    app.session_state["own-text-panel"] = True
+    app.query_params["panel"] = "text"
     read(app)
     assert not app.exception
     return app
 
 
-def test_the_panel_is_closed_at_first_and_then_reads_nothing() -> None:
+def test_the_tab_is_closed_at_first_and_then_reads_nothing() -> None:
     app = AppTest.from_file(page_script("budget"), default_timeout=120).run()
     explorer: Explorer = app.session_state["cahp_explorer"]
     assert explorer.work.job(OWN_TEXT) is None

@@ -38,8 +38,8 @@ from cahp.words import capital, percent
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-#: Name of the panel's boxes; session key of its state, and its field in the address.
-_BOXES, _PANEL, _FIELD = "own-text", "own-text-panel", "panel"
+#: The tab below the board, and the name of its boxes.
+TAB, _BOXES = "Your own text", "own-text"
 #: Index of the first example: a topic of the embedded model, and a text without an end for a language model.
 _TOPIC, _UNFINISHED = 3, 10
 #: The stage that progress names while a text is continued.
@@ -171,39 +171,24 @@ OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
 
 
 def draw(explorer: Explorer) -> None:
-    """Draw the panel above the board; a closed panel costs nothing."""
+    """Draw the tab below the board."""
     example = _UNFINISHED if explorer.card.predicts_tokens else _TOPIC
-    keep(_BOXES, {_PANEL: bool, **{f"{_BOXES}-{part}-{example}": str for part in ("text", "first", "second")}})
-    if _FIELD in st.query_params:
-        st.session_state[_PANEL] = True
-
-    def turn() -> None:
-        # A link opens the panel, never with a text.
-        if st.session_state[_PANEL]:
-            st.query_params[_FIELD] = "text"
-        else:
-            st.query_params.pop(_FIELD, None)
-
-    title = f"{explorer.card.words.own_text}, before and after pruning"
-    panel = st.expander(title, key=_PANEL, on_change=turn)
-    if not panel.open:
+    keep(_BOXES, {f"{_BOXES}-{part}-{example}": str for part in ("text", "first", "second")})
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        kind: Literal["single", "pairs"] = "single" if explorer.bench.calibration.second is None else "pairs"
+        typed = input_box(_BOXES, kind, label="Your text", place=example)
+    if not has_words(typed):
+        right.info("Type a text, or insert an example.")
         return
-    with panel:
-        left, right = st.columns([2, 3], gap="medium")
-        with left:
-            kind: Literal["single", "pairs"] = "single" if explorer.bench.calibration.second is None else "pairs"
-            typed = input_box(_BOXES, kind, label="Your text", place=example)
-        if not has_words(typed):
-            right.info("Type a text, or insert an example.")
-            return
-        known: KnownText | None = st.session_state.get(_MEMORY)
-        if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
-            # Only the results of the last text are kept.
-            st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
-        text = TextOnBoard(explorer.board_state(), known)
-        with left:
-            _draw_work(explorer, text)
-        _draw_results(explorer, text, left, right)
+    known: KnownText | None = st.session_state.get(_MEMORY)
+    if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
+        # Only the results of the last text are kept.
+        st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
+    text = TextOnBoard(explorer.board_state(), known)
+    with left:
+        _draw_work(explorer, text)
+    _draw_results(explorer, text, left, right)
 
 
 def _draw_work(explorer: Explorer, text: TextOnBoard) -> None:
@@ -237,7 +222,7 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
         if text.recovery is not None and recovered is None and not text.missing:
             st.caption("This mask has no recovered model yet: choose a recovery on the board.")
         st.caption(
-            f"One text is an example and has no interval. The board below shows outcomes on "
+            f"One text is an example and has no interval. The board shows outcomes on "
             f"{explorer.bench.evaluation.measured}."
         )
     with right:

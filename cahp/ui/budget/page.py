@@ -17,14 +17,17 @@ from cahp.ui.session.work import WARM
 
 #: What can be shown below the board.
 _DETAILS: Mapping[str, Callable[[Explorer], None]] = {
+    own_text.TAB: own_text.draw,
     "Where the heads lie": details.draw_space,
     "Replacement head": details.draw_replacement,
     "Roles of heads": roles.draw_roles,
     "Changed answers": details.draw_flips,
     "Narrow or broad?": details.draw_neutral,
     "Published rule": partial(knee.draw, place="budget"),
-    pinned.TAB: pinned.draw_texts,
+    pinned.TAB: pinned.draw_tab,
 }
+#: The field of the address, and the key of the tabs.
+_FIELD, _TABS = "panel", "board-detail"
 
 
 def draw(explorer: Explorer) -> None:
@@ -37,10 +40,6 @@ def draw(explorer: Explorer) -> None:
     if explorer.results.run is None:
         pinned.draw(explorer)
     need_run(explorer)
-    st.markdown(
-        f"Each square is {_name_square(explorer)}. Drag the budget; click a head to remove or restore it, Shift-click "
-        "for its replacement."
-    )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
         st.caption(f"With so many heads, {swept}.")
@@ -50,39 +49,38 @@ def draw(explorer: Explorer) -> None:
     st.fragment(_live, run_every=pulse)(explorer, pulse)
 
 
-def _name_square(explorer: Explorer) -> str:
-    card = explorer.card
-    return (
-        "an **attention head**" if card.group == 1 else f"**{card.group} attention heads** that share keys and values"
-    )
-
-
 def _live(explorer: Explorer, pulse: float | None) -> None:
     page_drawn()
     controls.collect_choice(explorer)
     address.write(explorer)
     board.measure(explorer)
     controls.draw(explorer)
-    own_text.draw(explorer)
     measuring.draw_distillation(explorer)
-    pinned.draw(explorer)
     board.draw(explorer, note=measuring.describe_distillation(explorer), pinned=pinned.comparable_mask(explorer))
     measuring.draw(explorer)
 
-    def open_tab() -> None:
-        explorer.detail = st.session_state["board-detail"]
-
-    with st.container(key="board-details"):
-        st.session_state["board-detail"] = explorer.detail
-        st.segmented_control(
-            "More",
-            tuple(_DETAILS),
-            required=True,
-            key="board-detail",
-            on_change=open_tab,
-            label_visibility="collapsed",
-        )
-        _DETAILS[explorer.detail](explorer)
+    _draw_tabs(explorer)
     if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
         st.rerun()
+
+
+def _draw_tabs(explorer: Explorer) -> None:
+    # A link opens the tab of a person's own text, never with a text, unless another tab was opened since.
+    if _FIELD in st.query_params and st.session_state.get(_TABS) in (None, explorer.detail):
+        explorer.detail = own_text.TAB
+
+    def open_tab() -> None:
+        explorer.detail = st.session_state[_TABS]
+        st.query_params.pop(_FIELD, None)
+
+    with st.container(key="board-details"):
+        st.session_state[_TABS] = explorer.detail
+        st.segmented_control(
+            "More", tuple(_DETAILS), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
+        )
+        if explorer.detail == own_text.TAB:
+            st.query_params[_FIELD] = "text"
+        else:
+            st.query_params.pop(_FIELD, None)
+        _DETAILS[explorer.detail](explorer)

@@ -20,7 +20,7 @@ from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
 from cahp.values import HeadMask
 
-#: The tab below the board that shows the texts.
+#: The tab below the board.
 TAB = "Compare A and B"
 #: Seconds that a page waits for the comparison.
 _COMPARED_S = 0.05
@@ -70,11 +70,11 @@ def comparable_mask(explorer: Explorer) -> HeadMask | None:
 
 
 def draw(explorer: Explorer) -> None:
-    """Draw what A and B share and how their predictions differ, above the board; before a run, whether they can be."""
+    """Draw what A and B share and how their predictions differ; before a run, whether they can be compared."""
     pin, measured = explorer.pinned, explorer.results.run is not None
     if pin is None or (not measured and pin.is_of(explorer.card)):
         return
-    with st.container(border=True, key="pinned"):
+    with st.container(key="pinned"):
         if why := mismatch(pin.card, explorer.card):
             st.markdown(
                 f"**A** (pinned) is of {_name(pin.card)}, and **B** (on the board) of {_name(explorer.card)}. They "
@@ -172,12 +172,13 @@ def _name(card: ModelCard) -> str:
     return f"**{plain(card.id + prompt)}**"
 
 
-def draw_texts(explorer: Explorer) -> None:
-    """Draw the texts on which A and B disagree, in the tab below the board."""
+def draw_tab(explorer: Explorer) -> None:
+    """Draw the tab below the board: the comparison, and the texts on which A and B disagree."""
     pin = explorer.pinned
     if pin is None:
         st.markdown("Pin the mask on the board as **A** (above), then change the board. The changed mask is **B**.")
         return
+    draw(explorer)
     job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
     comparison = None if job is None or mismatch(pin.card, explorer.card) else job.result
     if comparison is None:
