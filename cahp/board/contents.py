@@ -211,7 +211,7 @@ def contents(
 def _written(words: str, outcomes: Outcomes) -> dict[str, str]:
     """Return the line of each outcome of another recovery, which ``words`` name."""
     return {
-        name: f"{words}: {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
+        name: f"{words} {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
         for name, estimate in outcomes.items()
     }
 

@@ -165,7 +165,7 @@ def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[...
     page.keyboard.press("Enter")
     page.keyboard.press("i")
     # A touch screen has neither Shift nor keys.
-    page.get_by_role("button", name="show its replacement head").click()
+    page.get_by_role("button", name="replacement head").click()
     cells.nth(7).click()
     page.get_by_role("button", name="remove or restore").click()
     cells.nth(7).click()
@@ -368,7 +368,7 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
     bare: Callable[..., Page],
 ) -> None:
     page = bare(data_of(on_a_line(), 3, offered=["roles"]))
-    cells, chosen = page.get_by_role("gridcell"), page.get_by_role("group", name="Colour")
+    cells, chosen = page.get_by_role("gridcell"), page.get_by_role("group", name="Show")
     letters = cells.all_inner_texts()
     chosen.get_by_role("button", name="roles").click()
     assert page.evaluate("told") == [{"kind": "colour", "name": "roles"}]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +41,11 @@ def opened(**address: str) -> AppTest:
     return app.run()
 
 
+def titled(app: AppTest) -> str:
+    (title,) = (heading.value.replace("\\", "") for heading in app.title)
+    return title
+
+
 def errors(app: AppTest) -> str:
     return " ".join(error.value for error in app.error).replace("\\", "")
 
@@ -49,12 +56,10 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert any("attention head" in text.value for text in app.markdown)
     assert any("Bundled result" in caption.value for caption in app.caption)
     assert explorer_of(app).results.bundled
-    # What is left, what a refit makes of it, and what there was: side by side, so that neither alone is the headline.
-    said = " ".join(heading.value for heading in app.subheader).replace("\\", "")
+    # The title is the finding: what a refit makes of the kept heads, beside all heads.
     outcomes = bundled.read_run().document.outcomes  # type: ignore[union-attr]
-    assert f"accuracy {outcomes['pruned']['accuracy'].text}" in said
-    assert f"{outcomes['recovered']['accuracy'].text} after refit" in said
-    assert f"{outcomes['full']['accuracy'].text} with all heads" in said
+    recovered, full = (outcomes[state]["accuracy"].text for state in ("recovered", "full"))
+    assert titled(app) == f"13 of 72 heads: {recovered} right after a refit, {full} with all"
     # Where a time stands, it can be taken once more.
     assert app.button(key="time-home").label == "Measure the time again"
 
@@ -122,7 +127,22 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
     app = opened()
     assert explorer_of(app).results.run is None
     assert any("Nothing has been measured yet" in heading.value for heading in app.subheader)
-    assert any(button.label == "Measure on this machine" for button in app.button)
+    assert any(button.label.startswith("Run here (about ") for button in app.button)
+
+
+def test_the_title_names_what_its_figure_is_of() -> None:
+    # All heads need no recovery.
+    assert re.fullmatch(r"72 of 72 heads: \d\d\.\d % right", titled(opened(budget="72")))
+    assert titled(opened(model="smollm2")).startswith("72 of 90 groups: perplexity ")
+
+
+@pytest.mark.browser
+def test_the_first_screen_needs_no_scrolling(new_person: Callable[..., Page]) -> None:
+    for name, size in itertools.product(("minilm-bbc", "smollm2"), ((1280, 900), (1920, 1080))):
+        page = new_person(f"?model={name}", viewport={"width": size[0], "height": size[1]})
+        expect(page.locator(".st-key-home-measured")).to_be_visible()
+        high = page.get_by_test_id("stMain").evaluate("main => main.scrollHeight - main.clientHeight")
+        assert high <= 0, (name, size)
 
 
 @pytest.mark.browser

@@ -81,8 +81,8 @@ class Board {
     this.choices(switches);
     if (this.tell) {
       // For people without a Shift key. It is below the slider, which is used more.
-      const choices = [["remove or restore", false], ["show its replacement head", true]];
-      choose(switches, "Click on a head", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
+      const choices = [["remove or restore", false], ["replacement head", true]];
+      choose(switches, "Click", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
     }
     this.figures = make("div", "figures", right);
     make("p", "ranges", right, "Ranges are 95 % intervals.");
@@ -95,7 +95,7 @@ class Board {
     const { colourings } = this.data;
     if (!colourings.length) return;
     const choices = [["clusters", ""], ...colourings.map(({ name, label }) => [label, name])];
-    choose(parent, "Colour", choices, (name) => {
+    choose(parent, "Show", choices, (name) => {
       this.colouring = name;
       if (this.data.colourings.some((row) => row.name === name && !row.groups)) this.tell({ kind: "colour", name });
       this.settle();

@@ -21,7 +21,7 @@ export class Curves {
     this.data = data;
     const { budgets, rows, ks, mss, knee } = data;
     const width = Math.max(240, ((this.plots.clientWidth || 800) - 32 * (this.columns - 1)) / this.columns);
-    const total = budgets.at(-1);
+    const total = budgets.at(-1), tall = width > 600 ? 1.4 : 1;
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
     this.x = (budget) => LEFT + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - LEFT - 18);
     const outcome = this.choose(data), share = outcome.unit === "share";
@@ -33,7 +33,7 @@ export class Curves {
     const guess = outcome.chance == null ? "" : `${naming} ${Math.round(outcome.chance * 100)} %`;
     const panels = [
       {
-        title: `${titled(outcome.label, data)} (${unit})`, log, about: `${n}95 % interval`, guess, height: 140,
+        title: `${titled(outcome.label)}${data.recovered ? ` after ${data.recovered}` : ""} (${unit})`, log, about: `${n}95 % interval`, guess, height: 120 * tall,
         xs: budgets, scale: share ? (value) => `${Math.round(value * 100)}` : log ? (value) => value.toLocaleString("en") : String,
         least: log ? Infinity : 0, most: share ? 1 : log ? -Infinity : Infinity,
         read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
@@ -41,11 +41,11 @@ export class Curves {
         line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: naming,
       },
       data.cache ? {
-        title: "KV cache per token (× the full model's)", about: "counted", height: 95,
+        title: "KV cache per token (× the full model's)", about: "counted", height: 80 * tall,
         xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 1, within: [0.9, 1],
         read: ({ cache }) => [cache / data.cache, cache / data.cache, cache / data.cache], line: 1, lineName: "",
       } : {
-        title: "Time per batch (× the full model's)", about: "95 % interval", height: 95,
+        title: "Time per batch (× the full model's)", about: "95 % interval", height: 80 * tall,
         xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 2, within: [0.9, 1],
         read: ({ ratio, ratioLow, ratioHigh }) => [ratio, ratioLow, ratioHigh], line: 1, lineName: "",
       },
@@ -79,7 +79,7 @@ export class Curves {
   choose({ outcomes, rows }) {
     const offered = outcomes.filter(({ name }) => rows.some(({ values }) => values[name]));
     const chosen = offered.find(({ name }) => name === this.chosen) ?? offered[0] ?? outcomes[0];
-    const names = offered.map(({ label }) => titled(label, {}));
+    const names = offered.map(({ label }) => titled(label));
     if (this.offered !== names.join()) {
       this.offered = names.join();
       this.choices.replaceChildren();

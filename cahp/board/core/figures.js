@@ -12,7 +12,7 @@ const shown = (value, { unit }, like = value) => {
   return unit === "number" ? value.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 }) : value.toFixed(digits(like));
 };
 // Agreement and KL divergence are with the full model, as the legend of the page tells.
-export const titled = (label, data) => `${label[0].toUpperCase()}${label.slice(1).replace(/ (from|with) the full model$/, "")}${data.recovered ? ` after ${data.recovered}` : ""}`;
+export const titled = (label) => `${label[0].toUpperCase()}${label.slice(1).replace(/ (from|with) the full model$/, "")}`;
 const points = (pp) => `${pp > 0 ? "+" : ""}${pp.toFixed(1)}`.replace("-", "−");
 
 // `alone`: nothing more will be measured.
@@ -44,11 +44,12 @@ export function origin(state, total) {
 function figure(outcome, state, data, total, yet, first) {
   const [value, low, high, n] = state.values[outcome.name] ?? [];
   const beside = state.beside?.[outcome.name];
-  // Where a recovery is named, the title tells that this figure is of the model without one.
+  // The first title tells which model all figures are of.
   const unit = ["share", "number"].includes(outcome.unit) ? "" : ` (${outcome.unit})`;
-  const name = `${titled(outcome.label, data)}${first && !data.recovered && (state.note || beside) ? " as pruned" : ""}${unit}`;
+  const how = !first ? "" : data.recovered ? ` after ${data.recovered}` : state.note || beside ? " as pruned" : "";
+  const name = `${titled(outcome.label)}${how}${unit}`;
   const status = first && data.status ? [data.status] : [];
-  if (value == null) return [name, "–", "", first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
+  if (value == null) return [name, "–", "", beside ? [beside, ...status] : first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
   const text = shown(value, outcome);
   const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
   const lines = low == null ? [] : [`${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
@@ -60,8 +61,8 @@ function figure(outcome, state, data, total, yet, first) {
     const calm = state.ppLow <= 0 && state.ppHigh >= 0;
     lines.push(
       calm
-        ? `no measurable change from the full model (${points(state.pp)} points)`
-        : `${points(state.pp)} points from the full model (${points(state.ppLow)} to ${points(state.ppHigh)})`,
+        ? `no measurable change (${points(state.pp)} points)`
+        : `${points(state.pp)} points (${points(state.ppLow)} to ${points(state.ppHigh)})`,
     );
   }
   if (beside) lines.push(beside);
@@ -85,13 +86,12 @@ function time(state, total, yet) {
     return [name, `≈ ${state.ratio.toFixed(2)} ×`, "estimated", ["between timed budgets"]];
   }
   const calm = state.ratioLow <= 1 && state.ratioHigh >= 1;
-  const rounds = state.rounds ? `, n = ${state.rounds} rounds` : "";
-  const interval = `${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${rounds}`;
-  const both = `${state.ms.toFixed(1)} instead of ${state.fullMs.toFixed(1)} ms (median)`;
+  const interval = `${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${state.rounds ? `, n = ${state.rounds} rounds` : ""}`;
+  const both = `${state.ms.toFixed(1)} ms, full model ${state.fullMs.toFixed(1)} ms`;
   const ratio = `${state.ratio.toFixed(2)} ×`;
   const busy = state.busy ? ["unreliable: the machine was busy; measure again when idle"] : [];
   // A ratio whose interval includes 1 is not shown as a saving.
   if (calm) return [name, "no measurable change", "", [both, `${ratio}, ${interval}`, ...busy]];
   const change = `${Math.abs(Math.round((1 - state.ratio) * 100))} % ${state.ratio < 1 ? "less" : "more"}`;
-  return [name, ratio, "", [`${change}: ${both}`, interval, ...busy]];
+  return [`${name}, ${change}`, ratio, "", [interval, both, ...busy]];
 }

@@ -10,7 +10,7 @@ const WORDS = ["pruned", "kept", "kept so that every layer has a head"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
 const LETTERED = 17; // px: letters in smaller cells are not readable
 const WORDED = 30; // px: room for a sign of more than two letters
-const CLUSTERS = "Same letter: same cluster. Same colour: same family at every budget";
+const CLUSTERS = "Letter: cluster · colour: family";
 const CARD = 230; // px: the width in board.css
 
 export class Heads {
@@ -280,7 +280,7 @@ function legend(parent) {
   make("span", "mark", parent);
   parent.append("pruned ");
   make("span", "mark kept back", parent);
-  parent.append("kept so that every layer has a head · ");
+  parent.append("per-layer minimum · ");
   const key = make("span", "key", parent);
   const versus = make("span", "versus", parent, " ");
   make("span", "mark only-a", versus);

@@ -56,6 +56,7 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     board.measure(explorer)
     controls.draw(explorer)
     measuring.draw_distillation(explorer)
+    board.draw_finding(explorer)
     board.draw(explorer, note=measuring.describe_distillation(explorer), pinned=pinned.comparable_mask(explorer))
     measuring.draw(explorer)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import streamlit as st
 
 from cahp.costs import CacheShape
 from cahp.outcomes import OUTCOMES
@@ -40,22 +43,21 @@ def measure(explorer: Explorer) -> None:
         explorer.start(TABLE)
 
 
-def draw(
-    explorer: Explorer, *, finding: str = "", key: str = "board", note: str = "", pinned: HeadMask | None = None
-) -> None:
-    """Draw the board under its ``finding``, by default what pruning changed.
+def shown_recovery(explorer: Explorer) -> str:
+    """Return the recovery of the figures on Home: a refit where it is measured, unless a person chose another one."""
+    refitted = explorer.recover == NONE.name and not explorer.mask.is_full and explorer.outcomes(QUICK.name) is not None
+    return QUICK.name if refitted else explorer.recover
 
-    ``note`` are words about the recovery of the mask. Heads that only one of the mask and a ``pinned`` one keeps are
-    marked.
+
+def draw_finding(
+    explorer: Explorer, finding: str = "", *, recover: str | None = None, draw: Callable[..., Any] = st.subheader
+) -> None:
+    """Draw the ``finding`` of the board, by default what pruning changed, with its explanation and numbers.
+
+    ``recover`` is the shown recovery (None: that on the board); ``draw`` draws the words.
     """
-    # The model as pruned and the refitted one are shown together.
-    second = explorer.table(QUICK.name if explorer.recover == NONE.name else NONE.name)
-    table, clusters = explorer.table(explorer.recover), explorer.clusters
+    table = explorer.table(recover or explorer.recover)
     assert table is not None
-    assert second is not None
-    beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
-    assert clusters is not None
-    job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     display.heading(
         finding or _describe_change(explorer),
         help=f"A square is {display.describe_square(explorer.card)}: solid ones are kept, light ones are pruned. "
@@ -65,7 +67,32 @@ def draw(
         f"{_explain_outcomes(explorer)}",
         name="budgets",
         data=lambda: _as_table(table, explorer.card.cache),
+        draw=draw,
     )
+
+
+def draw(
+    explorer: Explorer,
+    *,
+    recover: str | None = None,
+    key: str = "board",
+    note: str = "",
+    pinned: HeadMask | None = None,
+) -> None:
+    """Draw the board with the figures of ``recover`` (None: of the recovery on the board).
+
+    ``note`` are words about the recovery of the mask. Heads that only one of the mask and a ``pinned`` one keeps are
+    marked.
+    """
+    recover = recover or explorer.recover
+    # The model as pruned and the refitted one are shown together.
+    second = explorer.table(QUICK.name if recover == NONE.name else NONE.name)
+    table, clusters = explorer.table(recover), explorer.clusters
+    assert table is not None
+    assert second is not None
+    beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
+    assert clusters is not None
+    job, texts = explorer.job(FIGURE), explorer.bench.evaluation
     notes.draw()
     budget_board(
         table,
@@ -73,13 +100,13 @@ def draw(
         Shown(
             explorer.mask,
             explorer.board.origin,
-            explorer.outcomes(explorer.recover),
+            explorer.outcomes(recover),
             explorer.results.speed(explorer.mask),
             note=note,
             rescued=explorer.board.rescued,
             places=explorer.card.places,
             pinned=pinned,
-            glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.recover)),
+            glimpse=explorer.results.glimpses.get((explorer.mask.sha256, recover)),
             beside=None if beside is None else (RECOVERIES[second.recover].beside, beside),
         ),
         labels=explorer.board.labels,

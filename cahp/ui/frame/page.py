@@ -33,18 +33,33 @@ _EXPLORER, _NOTE = "cahp_explorer", "cahp_note"
 #: Session key: earlier models and data by their fields in the address; and how many are kept.
 _SOURCES, _REMEMBERED = "cahp_sources", 2
 
+#: The names of pages where they differ from their addresses.
+_NAMES = {"Home": "Overview", "Similarity": "My text"}
+#: The pages in the sidebar, in groups with a heading or none.
+GROUPS = (
+    ("Explore", ("Home", "Similarity", "Budget")),
+    ("", ("Learn",)),
+    ("Evidence", ("Compare", "Stability")),
+    ("", ("Export",)),
+)
+
 
 def page(title: str) -> Explorer:
-    """Start a page and return the explorer of this browser session; without one, show why and stop."""
+    """Start the page with this address and return the explorer of this browser session; without one, show why and stop.
+
+    Home is the page at the root.
+    """
     page_drawn()
     st.set_page_config(
-        page_title=f"{title} · CAHP explorer",
+        page_title=f"{_NAMES.get(title, title)} · CAHP Explorer",
         page_icon=str(models.assets() / "icon.png"),
         layout="wide",
         # Pixels; on a phone it starts closed, as always.
-        initial_sidebar_state=264,
+        initial_sidebar_state=248,
     )
     st.html(models.assets() / "explorer.css")
+    # The style sheet writes the product's name beside the mark.
+    st.logo(models.assets() / "mark.svg", size="large")
     if not enforced.is_set():
         # Streamlit was started with this script alone, so nothing checks the token or the host.
         problem("A page cannot be opened alone. Start the explorer with cahp explore and choose the page there")
@@ -57,8 +72,12 @@ def page(title: str) -> Explorer:
     source_dialog.offer(explorer)
     with st.sidebar:
         with st.container(key="pages", gap=None):
-            for label in _app_pages():
-                link(label, label)
+            for number, (heading, labels) in enumerate(GROUPS):
+                with st.container(key=f"pages-{number}", gap=None):
+                    if heading:
+                        st.caption(heading)
+                    for label in labels:
+                        link(label, _NAMES.get(label, label))
         _sidebar(explorer)
     if note := st.session_state.pop(_NOTE, None):
         problem(note)
@@ -270,8 +289,10 @@ def _sidebar(explorer: Explorer) -> None:
     job = explorer.work.job(RUN)
     if job is not None and not job.ended:
         follow(job, place="sidebar")
-    elif run is None or explorer.results.bundled:
-        run_button(explorer, place="sidebar")
+    elif run is None:
+        run_button(explorer, place="sidebar", label="Run here")
+    elif explorer.results.bundled:
+        run_button(explorer, place="sidebar", label="Re-run here")
     elif explorer.settings != run.settings:
         run_button(explorer, place="sidebar", label="Run with these settings")
     st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")

@@ -23,20 +23,16 @@ T = TypeVar("T")
 _PATIENCE_S, _UNASKED_S = 0.7, 60.0
 
 
-def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine") -> None:
+def run_button(explorer: Explorer, *, place: str, label: str) -> None:
     """Draw the button that starts a run, with the time it may take."""
-    about = f"about {duration(run_seconds(explorer.bench))} on this machine"
     if st.button(
-        label,
+        f"{label} (about {duration(run_seconds(explorer.bench))})",
         key=f"run-{place}",
         type="primary" if place == "main" else "secondary",
-        help=about,
         width="stretch" if place == "sidebar" else "content",
     ):
         explorer.work.start(RUN, explorer.bench)
         st.rerun()
-    if place == "main":
-        st.caption(f"Takes {about}.")
 
 
 def need_run(explorer: Explorer) -> None:
@@ -55,7 +51,7 @@ def need_run(explorer: Explorer) -> None:
         if job is not None and not job.ended:
             follow(job)
         else:
-            run_button(explorer, place="main")
+            run_button(explorer, place="main", label="Run here")
     st.stop()
 
 

@@ -134,13 +134,20 @@ def show(
 
 
 def heading(
-    title: str, *, help: str, name: str, data: Table, formula: str | None = None, pictures: bool = False
+    title: str,
+    *,
+    help: str,
+    name: str,
+    data: Table,
+    formula: str | None = None,
+    pictures: bool = False,
+    draw: Callable[..., Any] = st.subheader,
 ) -> None:
-    """Draw a chart's finding with its explanation and downloads; see ``show``."""
+    """Draw a chart's finding with its explanation and downloads; see ``show``. ``draw`` draws the words."""
     # A long finding wraps inside its own box (explorer.css), beside the button.
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"heading-{name}"):
         # Streamlit draws headings at once but HTML a moment later, which would make charts jump.
-        st.subheader(plain(title), anchor=False)
+        draw(plain(title), anchor=False)
         with st.popover(
             "", icon=":material/info:", type="tertiary", key=f"about-{name}", help="How to read this, and downloads"
         ):
@@ -149,10 +156,10 @@ def heading(
                 st.latex(formula)
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 if pictures:
-                    draw = st.components.v2.component(
+                    buttons = st.components.v2.component(
                         "cahp_pictures", html=_PICTURES_HTML, css=_PICTURES_CSS, js=_PICTURES
                     )
-                    draw(key=f"pictures-{name}", data={"name": name}, width="content", height="content")
+                    buttons(key=f"pictures-{name}", data={"name": name}, width="content", height="content")
                 download_csv(data, name)
 
 
