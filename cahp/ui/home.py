@@ -11,7 +11,6 @@ from cahp.ui.frame import address, board
 from cahp.ui.frame.page import link, provenance
 from cahp.ui.frame.running import draw_timing, need_run
 from cahp.ui.frame.source_dialog import draw_builtins
-from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 
@@ -51,7 +50,9 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     address.write(explorer)
     board.measure(explorer)
     recover = board.shown_recovery(explorer)
-    with st.container(key="first-picture", gap="small"):
+    # A model of many layers has its board above its figures.
+    deep = explorer.card.layers > 2 * explorer.card.heads
+    with st.container(key="first-picture", gap="small"), st.container(key="deep" if deep else "flat", gap="small"):
         st.caption("Which attention heads does this model need?")
         board.draw_finding(explorer, _describe(explorer, recover), recover=recover, draw=st.title)
         st.markdown(_introduce(explorer.card))
