@@ -2,9 +2,9 @@
 
 Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``refits MODEL
 [COUNT]`` only its refitted budgets, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn on its heads (or
-of some of them), ``example MODEL`` its attention on the text that the Similarity page opens with, ``roles MODEL`` the
-roles of its heads, ``neutral MODEL`` its mask on neutral text, ``premise MODEL DATA PAIRS`` the test of the premise,
-and ``compare DIR`` bundles the comparison in a folder.
+of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL`` what its heads
+attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral text,
+``premise MODEL DATA PAIRS`` the test of the premise, and ``compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cahp.bundled import (
     EXAMPLE_FILE,
     LESSONS_FILE,
     MADE_FILE,
+    MAPS_FILE,
     MODEL_FILE,
     ROLES_FILE,
     BundledLessons,
@@ -41,6 +42,7 @@ from cahp.comparison.result import ARRAYS, FILE
 from cahp.data.neutral import AUTO
 from cahp.files import json_text, write_whole
 from cahp.models import assets
+from cahp.models.loading import special_ids
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
@@ -48,13 +50,14 @@ from cahp.run.neutral import evaluate_on_neutral
 from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.salience import salience
-from cahp.stages.similarity import attend
+from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Store
 from cahp.studies import lessons as six_steps
 from cahp.studies.answers import course
 from cahp.studies.answers import measure as measure_answer
 from cahp.studies.budget_sweep import BudgetTable, fill
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import HeadMaps, head_habits
 from cahp.studies.table_file import table_json
 from cahp.values import Progress, silent
 
@@ -163,9 +166,23 @@ def write_refits(
 
 def write_example(place: Path, name: str, text: str) -> None:
     """Write the attention of all heads of a built-in model on ``text`` to ``place``."""
-    attention = attend(models.load(name), text)
-    arrays = {"text": np.array(text), "tokens": np.array(attention.tokens), "weights": attention.weights.astype("<f2")}
+    model = models.load(name)
+    attention, (entry, tokens, _) = attend(model, text), read_tokens(model, text)
+    arrays = {
+        "text": np.array(text),
+        "tokens": np.array(tokens),
+        "weights": attention.weights.astype("<f2"),
+        "ids": np.array(entry["input_ids"]),
+        "special": np.array(sorted(special_ids(model.tokenizer))),
+    }
     write_whole(place, {EXAMPLE_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
+
+
+def write_maps(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
+    """Measure what the heads of a bundled run attend to over its evaluation texts, and write it to ``place``."""
+    maps = HeadMaps.of(head_habits(open_bench(bundled.RUNS[name], store=store, progress=progress)))
+    arrays = {"pictures": maps.pictures, "shares": maps.shares.astype("<f2"), "texts": np.array(maps.texts)}
+    write_whole(place, {MAPS_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
 
 
 def write_roles(place: Path, model: str, *, day: date, store: Store | None = None, progress: Progress = silent) -> None:
@@ -232,6 +249,8 @@ if __name__ == "__main__":
         case ["example", name]:
             example, *_ = json.loads((assets() / "examples" / "single.json").read_text("utf-8"))
             write_example(run_folder(name), name, example["text"])
+        case ["maps", name]:
+            write_maps(run_folder(name), name, progress=show)
         case ["roles", name]:
             # The user's store: ablations take minutes, and roles are measured first.
             write_roles(run_folder(name), name, day=date.today(), progress=show)
@@ -253,5 +272,5 @@ if __name__ == "__main__":
         case _:
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | refits MODEL [COUNT] | lessons MODEL [STEP ...] | "
-                "example MODEL | roles MODEL | neutral MODEL | compare DIR | premise MODEL DATA PAIRS"
+                "example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | premise MODEL DATA PAIRS"
             )

@@ -24,11 +24,12 @@ from cahp import models
 from cahp.cards import ModelCard
 from cahp.comparison import Comparison
 from cahp.comparison.result import FILE, read_shown
-from cahp.head_roles import HeadRoles
+from cahp.head_roles import HeadRoles, score_text
 from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
 from cahp.stages.similarity import Attention
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import HeadMaps
 from cahp.studies.lessons import Answer
 from cahp.values import CahpError, Texts
 
@@ -43,6 +44,8 @@ RUNS: Mapping[str, Settings] = {
 }
 #: The roles of the heads of a model, in the folder of its bundled run, with the machine and day.
 ROLES_FILE = "roles.json"
+#: What the heads attend to, in the folder of the bundled run.
+MAPS_FILE = "maps.npz"
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
 #: The answers of the six steps of Learn, in the folder of the bundled run.
@@ -84,7 +87,7 @@ class Bundle:
     """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
 
     ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``roles`` are those of the
-    full model's heads.
+    full model's heads, ``maps`` what they attend to.
     """
 
     document: RunDocument
@@ -93,6 +96,7 @@ class Bundle:
     made: Mapping[str, str]
     facts: ModelFacts | None = None
     roles: HeadRoles | None = None
+    maps: HeadMaps | None = None
 
     @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
     def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
@@ -128,9 +132,16 @@ def read_run(name: str = NAME) -> Bundle | None:
         roles = place / ROLES_FILE
         found = msgspec.json.decode(roles.read_bytes(), type=HeadRoles) if roles.exists() else None
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], known, found)
+            return Bundle(document, dict(arrays), tables, table["made"], known, found, _read_maps(place / MAPS_FILE))
     except FileNotFoundError:
         return None
+
+
+def _read_maps(file: Path) -> HeadMaps | None:
+    if not file.exists():
+        return None
+    with np.load(file, allow_pickle=False) as arrays:
+        return HeadMaps(arrays["pictures"], arrays["shares"].astype(np.float32), int(arrays["texts"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +160,8 @@ def read_example(name: str) -> BundledExample | None:
     try:
         with np.load(run_folder(name) / EXAMPLE_FILE, allow_pickle=False) as arrays:
             weights = arrays["weights"].astype(np.float32)
-            return BundledExample(str(arrays["text"]), Attention(tuple(map(str, arrays["tokens"])), weights, 0))
+            roles = score_text(weights, arrays["ids"], arrays["special"])
+            return BundledExample(str(arrays["text"]), Attention(tuple(map(str, arrays["tokens"])), weights, 0, roles))
     except FileNotFoundError:
         return None
 

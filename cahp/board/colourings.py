@@ -1,10 +1,11 @@
-"""The colourings of a board: one table of what the colour and the letters of a head say.
+"""The colourings of a board: one table of what the colour and the letters, or a picture, of a head say.
 
 A new colouring is one row of ``COLOURINGS`` and its function. The board shows those that have what they need.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, NEUTRAL, contrast
 from cahp.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
+from cahp.studies.head_habits import HeadMaps
 from cahp.values import Floats, HeadMask
 
 #: The index in ``COLOURS`` of each role; heads without one are neutral.
@@ -28,6 +30,8 @@ class HeadFacts:
     roles: HeadRoles | None = None
     #: The share ``(L, H)`` of each head that the other kept heads of its layer can reproduce; NaN without any effect.
     shares: Floats | None = None
+    #: What they attend to.
+    maps: HeadMaps | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +55,32 @@ class Painted:
         return {**vars(self), "groups": self.groups.tolist(), "tints": self.tints.tolist(), "inks": inks}
 
 
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """A picture on each head: ``pictures (N, B, B)`` of bytes; groups and names are those of clusters."""
+
+    pictures: NDArray[np.uint8]
+    legend: str
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the fields as the board's script takes them."""
+        encoded = base64.b64encode(self.pictures.tobytes()).decode("ascii")
+        return {"legend": self.legend, "pictures": encoded, "size": self.pictures.shape[1]}
+
+
 @dataclass(frozen=True)
 class Colouring:
     """A colouring: its ``label`` on the switch, and its function (None: it has not what it needs)."""
 
     name: str
     label: str
-    paint: Callable[[HeadFacts], Painted | None]
+    paint: Callable[[HeadFacts], Painted | Pictures | None]
+
+
+def _paint_maps(facts: HeadFacts) -> Pictures | None:
+    if facts.maps is None:
+        return None
+    return Pictures(facts.maps.pictures, f"Mean attention, {facts.maps.texts} texts: rows to columns")
 
 
 def _paint_roles(facts: HeadFacts) -> Painted | None:
@@ -100,8 +123,9 @@ def _paint_shares(facts: HeadFacts) -> Painted | None:
 COLOURINGS: Mapping[str, Colouring] = {
     row.name: row
     for row in (
-        Colouring("roles", "roles", _paint_roles),
+        Colouring("attention", "what they attend to", _paint_maps),
         Colouring("replaceability", "replaceability", _paint_shares),
+        Colouring("roles", "roles", _paint_roles),
     )
 }
 

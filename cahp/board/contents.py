@@ -22,6 +22,7 @@ from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.studies.budget_sweep import BudgetTable, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import HeadMaps
 from cahp.values import Floats, HeadMask, Ints
 
 #: Up to so many heads, replacement heads are part of every update; beyond, they are computed when one is asked for.
@@ -85,6 +86,7 @@ def contents(
     cache: CacheShape | None = None,
     roles: HeadRoles | None = None,
     shares: Floats | None = None,
+    maps: HeadMaps | None = None,
     offered: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
@@ -103,7 +105,8 @@ def contents(
         cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
         roles: The roles of the heads (None: not measured).
         shares: The share ``(L, H)`` of each head that other kept heads can reproduce (None: not measured).
-        offered: Names of the colourings that the host measures when they are asked for.
+        maps: What the heads attend to, about 1.4 kB a head (None: not measured, or not asked for).
+        offered: Names of the colourings that the host measures, or sends, when they are asked for.
     """
     rows, full, mask, families = table.rows(), table.full, shown.mask, clusters.families
     row = next((row for row in rows if row.budget == mask.count), None)
@@ -142,7 +145,7 @@ def contents(
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
         "names": name_clusters(labels, families),
-        "colourings": paint(HeadFacts(mask, roles, shares), offered=offered),
+        "colourings": paint(HeadFacts(mask, roles, shares, maps), offered=offered),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
             {

@@ -72,24 +72,23 @@ def pattern_figure(pattern: NDArray[np.float32], *, dark: bool) -> Any:
     )
 
 
-def glance_figure(patterns: NDArray[np.float32], roles: HeadRoles, mask: HeadMask, *, selected: int, dark: bool) -> Any:
-    """Draw the mean patterns ``(N, B, B)`` of all heads as thumbnails, layers by heads, each on its own scale.
+def glance_figure(pictures: NDArray[np.uint8], roles: HeadRoles, mask: HeadMask, *, selected: int, dark: bool) -> Any:
+    """Draw the mean maps of all heads, ``pictures (N, B, B)`` of ``HeadMaps``, as thumbnails, layers by heads.
 
     Under each is its role. Kept heads have a frame, ``selected`` a thick one. Every point's
     ``customdata`` is the head's flat index.
     """
     colours, (layers, heads) = palette.ink(dark=dark), mask.keep.shape
-    size = patterns.shape[1]
-    if len(patterns) > _MANY and size % 2 == 0:
+    size = pictures.shape[1]
+    if len(pictures) > _MANY and size % 2 == 0:
         # They are smaller on screen; half the resolution is a quarter to send.
         size //= 2
-        patterns = patterns.reshape(-1, size, 2, size, 2).mean(axis=(2, 4))
+        pictures = pictures.reshape(-1, size, 2, size, 2).mean(axis=(2, 4)).round().astype(np.uint8)
     # Room for a word under each, and between neighbours.
     wide, high = size + 3, size + round(size * (0.3 if heads <= 12 else 0.36))
     canvas = np.zeros((layers * high, heads * wide), dtype=np.uint8)
-    # One byte for each cell, 0 for the ground: numbers of 384 heads would be megabytes.
-    top = np.maximum(patterns.max(axis=(1, 2), keepdims=True), 1e-12)
-    cells = (1 + 254 * np.sqrt(patterns / top)).round().astype(np.uint8)
+    # One byte for each cell, 0 for the ground.
+    cells = np.maximum(pictures, 1)
     every, kept = np.arange(layers * heads), mask.keep.ravel()
     rows, columns = np.divmod(every, heads)
     for head, row, column in zip(every, rows * high, columns * wide, strict=True):

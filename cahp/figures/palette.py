@@ -10,8 +10,8 @@ import numpy as np
 from cahp.board.colours import NEUTRAL, STRIPED, HeadMarks, mark_clusters, tints
 from cahp.values import Ints
 
-#: As far from each other as possible for every common kind of colour blindness, and visible in both themes.
-COMMUNITY_COLOURS = ("#7C20D8", "#37BF1C", "#8C317D", "#91A57C", "#D84BD8", "#317211", "#BF8FAF", "#595542")
+#: As far from each other as possible for every common kind of colour blindness, with a contrast of 3 to both grounds.
+COMMUNITY_COLOURS = ("#695AE1", "#879669", "#B41E96", "#875A69", "#4B96E1", "#C38700", "#870FFF", "#C31E2D")
 
 
 @dataclass(frozen=True)

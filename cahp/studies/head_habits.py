@@ -64,6 +64,26 @@ class HeadHabits:
         return {kind: mean_over_texts(self.shares[:, head, place], "share") for place, kind in enumerate(KINDS)}
 
 
+@dataclass(frozen=True, eq=False)
+class HeadMaps:
+    """What every head attends to, in short: its mean map as a picture, and its mean share on each target.
+
+    ``pictures (N, B, B)`` are bytes: the square root of the attention, which shows weak attention beside strong one, as
+    a share of the head's largest value. ``shares (N, K)`` are those on ``KINDS``, over ``texts`` texts.
+    """
+
+    pictures: NDArray[np.uint8]
+    shares: NDArray[np.float32]
+    texts: int
+
+    @classmethod
+    def of(cls, habits: HeadHabits) -> HeadMaps:
+        """Return the short form of ``habits``."""
+        top = np.maximum(habits.patterns.max(axis=(1, 2), keepdims=True), 1e-12)
+        pictures = (255 * np.sqrt(habits.patterns / top)).round().astype(np.uint8)
+        return cls(pictures, habits.shares.mean(axis=0), habits.texts)
+
+
 def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
     """Return at most ``most`` of the texts, evenly spread, without sequences of repeated random tokens."""
     return texts.take(sample_rows(texts, most))

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from clusters import in_a_row, outcomes, speed
 from clusters import on_a_line as two_numbers
@@ -21,6 +22,7 @@ from cahp.costs import CacheShape
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import HeadMaps
 from cahp.values import Estimate, HeadMask
 
 pytestmark = pytest.mark.browser
@@ -389,6 +391,25 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
     chosen.get_by_role("button", name="clusters").click()
     assert cells.all_inner_texts() == letters
     assert len(page.evaluate("told")) == 1
+
+
+def test_a_switch_shows_pictures_that_the_host_sends_when_they_are_asked_for(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(on_a_line(), 3, offered=["attention"]))
+    page.get_by_role("button", name="what they attend to").click()
+    assert page.evaluate("told") == [{"kind": "colour", "name": "attention"}]
+    expect(page.locator(".picture")).to_have_count(0)
+    maps = HeadMaps(np.full((6, 2, 2), 255, np.uint8), np.zeros((6, 7), np.float32), 4)
+    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, maps=maps))
+    expect(page.locator(".cell .picture")).to_have_count(6)
+    # Kept heads stand out, and clusters are still what a head is called by.
+    kept, pruned = (
+        page.locator(f".cell{state} .picture").first.evaluate("one => Number(getComputedStyle(one).opacity)")
+        for state in (".kept", ":not(.kept)")
+    )
+    assert kept == 1 > pruned
+    expect(page.get_by_role("gridcell").first).to_have_attribute("aria-label", re.compile("cluster"))
+    page.get_by_role("button", name="clusters").click()
+    expect(page.locator(".picture")).to_have_count(0)
 
 
 def test_letters_stay_at_twenty_four_layers_and_sixteen_families_look_different(bare: Callable[..., Page]) -> None:

@@ -317,3 +317,19 @@ def test_the_bundled_answers_are_about_the_bundled_run() -> None:
     subject = lessons.subject_of(bench, clusters, chosen)
     assert shipped.subject == subject.sha256
     assert sorted(shipped.answers) == sorted(step.name for step in lessons.steps(subject))
+
+
+@pytest.mark.parametrize("name", list(bundled.RUNS))
+def test_a_bundled_run_knows_what_its_heads_attend_to(name: str) -> None:
+    run, example = bundled.read_run(name), bundled.read_example(name)
+    assert run is not None
+    assert run.maps is not None
+    assert example is not None
+    heads = run.document.model.layers * run.document.model.heads
+    assert run.maps.pictures.shape == (heads, 32, 32)
+    assert run.maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)
+    # The text that My text opens with, and what heads do on it.
+    assert example.attention.by_head.shape[0] == heads
+    assert example.attention.weights.sum(axis=-1) == pytest.approx(1, abs=5e-3)
+    assert example.attention.roles is not None
+    assert len(example.attention.roles.names) == heads

@@ -10,7 +10,7 @@
 // budget by itself, and a pressed head shows its replacement head.
 // The host sets colours with the variables at the top of board.css.
 
-import { choose, make } from "./elements.js";
+import { choose, make, unpacked } from "./elements.js";
 import { figures, origin, written } from "./figures.js";
 import { Heads } from "./heads.js";
 import { Curves } from "./curves.js";
@@ -25,7 +25,8 @@ export function mount(element, data, tell) {
   return { update: (other) => board.update(other), unmount: () => board.unmount() };
 }
 
-const unpacked = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+// Whether the host has sent what a colouring shows.
+const known = (colouring) => colouring?.groups || colouring?.pictures;
 const numbers = (text) => new Uint16Array(unpacked(text).buffer);
 
 class Board {
@@ -61,7 +62,7 @@ class Board {
     const { current } = this.data;
     this.root.classList.toggle("recovered", Boolean(this.data.recovered));
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
-    this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), colouring?.groups ? colouring : undefined);
+    this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), known(colouring) ? colouring : undefined);
     this.curves.draw(this.data);
     if (this.dragging) return;
     this.slider.value = current.budget;
@@ -97,7 +98,7 @@ class Board {
     const choices = [["clusters", ""], ...colourings.map(({ name, label }) => [label, name])];
     choose(parent, "Show", choices, (name) => {
       this.colouring = name;
-      if (this.data.colourings.some((row) => row.name === name && !row.groups)) this.tell({ kind: "colour", name });
+      if (this.data.colourings.some((row) => row.name === name && !known(row))) this.tell({ kind: "colour", name });
       this.settle();
     })(this.colouring ?? "");
   }

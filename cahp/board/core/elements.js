@@ -10,6 +10,9 @@ export const make = (tag, className, parent, text) => {
   return element;
 };
 
+// Bytes from base64.
+export const unpacked = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+
 // A row of buttons, of which one is pressed. `choices` are pairs of words and a value; `chosen(value)` is called for a
 // press. Returns a function that marks a value.
 export function choose(parent, name, choices, chosen) {

@@ -2,7 +2,7 @@
 // stripes its family, the same at every budget. Arrow keys move, Enter or a click presses a head, i or Shift asks for its replacement head. Hovering lights
 // a cluster; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
 
-import { make } from "./elements.js";
+import { make, unpacked } from "./elements.js";
 
 const has = (packed, head) => (packed[head >> 3] >> (7 - (head & 7))) & 1;
 const PRUNED = 0, KEPT = 1, BACK = 2, UNKNOWN = 3;
@@ -135,6 +135,7 @@ export class Heads {
     this.words = colouring?.words ?? names.map((name) => `cluster ${name}`);
     const { tints, colours, inks } = { ...clusters, ...colouring };
     this.explain(colouring, colours);
+    this.picture(colouring);
     this.versus.hidden = !pinned;
     this.striped = (head) => tints[head] >= striped;
     this.cells.forEach((cell, head) => {
@@ -148,7 +149,25 @@ export class Heads {
     this.drawn.fill(UNKNOWN);
   }
 
+  // Give each cell its picture of a colouring that has some; the style sheet fades those of pruned heads.
+  picture({ pictures, size } = {}) {
+    this.grid.classList.toggle("pictured", Boolean(pictures));
+    if (pictures === this.pictures) return;
+    this.pictures = pictures;
+    if (!pictures) return;
+    const bytes = unpacked(pictures), canvas = document.createElement("canvas");
+    canvas.width = canvas.height = size;
+    const context = canvas.getContext("2d"), image = context.createImageData(size, size);
+    this.cells.forEach((cell, head) => {
+      // The picture is a mask over the colour of the text, which follows the theme.
+      for (let at = 0; at < size * size; at++) image.data[4 * at + 3] = bytes[head * size * size + at];
+      context.putImageData(image, 0, 0);
+      cell.style.setProperty("--picture", `url(${canvas.toDataURL()})`);
+    });
+  }
+
   letter() {
+    if (this.pictures) return this.cells.forEach((cell) => cell.replaceChildren(make("span", "picture")));
     this.cells.forEach((cell, head) => {
       const sign = this.signs[this.groups[head]];
       cell.textContent = this.size >= (sign.length > 2 ? WORDED : LETTERED) ? sign : "";
@@ -159,7 +178,7 @@ export class Heads {
   explain(colouring, colours) {
     this.key.replaceChildren();
     if (!colouring) return this.key.append(CLUSTERS);
-    colouring.words.forEach((words, group) => {
+    colouring.words?.forEach((words, group) => {
       const head = this.groups.indexOf(group);
       if (head < 0) return;
       make("span", "mark kept", this.key).style.background = colours[colouring.tints[head]];

@@ -24,6 +24,8 @@ from cahp.words import percent, span
 
 #: What measures the colourings of the board, by their names in ``cahp.board.colourings``.
 _COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": REPLACEABILITY}
+#: The colouring that is sent when it is asked for.
+_MAPS = "attention"
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
 
@@ -119,7 +121,8 @@ def draw(
         cache=explorer.card.cache,
         roles=explorer.roles,
         shares=explorer.replaceable_shares,
-        offered=tuple(_COLOURINGS),
+        maps=explorer.maps if explorer.shows_maps else None,
+        offered=(*_COLOURINGS, *([] if explorer.maps is None else [_MAPS])),
     )
     if job is not None and job.error:
         problem(job.error)
@@ -196,6 +199,8 @@ def _handle(explorer: Explorer, event: Event) -> None:
     try:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
+        elif event.name == _MAPS:
+            explorer.shows_maps = True
         elif event.kind == "colour":
             explorer.work.start(_COLOURINGS[event.name], explorer.bench)
         else:

@@ -22,6 +22,7 @@ from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import HeadMaps, kept_habits
 from cahp.studies.versus import Variant
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of
@@ -30,6 +31,7 @@ from cahp.ui.session.work import (
     CLUSTERS,
     DISTIL,
     FIGURE,
+    HABITS,
     NULL,
     REPLACEABILITY,
     ROLES,
@@ -94,6 +96,8 @@ class Explorer:
         self.recover = NONE.name
         #: A pruned model to compare with the board, if one is pinned.
         self.pinned: Pin | None = None
+        #: Whether the board was asked to show what heads attend to.
+        self.shows_maps = False
         #: The head that was clicked last, as a flat index.
         self.selected: int | None = None
         #: The tab that is open below the board.
@@ -191,6 +195,18 @@ class Explorer:
             # Once: a released budget must not wait for the store.
             self.results.roles, self.results.sought_roles = stored_roles(self.bench.resources), True
         return self.results.roles
+
+    @property
+    def maps(self) -> HeadMaps | None:
+        """What the model's heads attend to, measured in this session or before, or bundled (None: not measured)."""
+        results, job = self.results, self.work.job(HABITS, self.bench)
+        if results.maps is None:
+            habits = None if job is None else job.result
+            # Once, and not where windows would have to be cut for it: a released budget must not wait for the store.
+            if habits is None and not results.sought_maps and not self.bench.evaluation.in_windows:
+                habits, results.sought_maps = kept_habits(self.bench), True
+            results.maps = None if habits is None else HeadMaps.of(habits)
+        return results.maps
 
     @property
     def replaceable_shares(self) -> NDArray[np.float64] | None:

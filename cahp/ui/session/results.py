@@ -21,6 +21,7 @@ from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings, key_fields
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import HeadMaps
 from cahp.studies.table_file import enter_full, own_outcomes
 from cahp.values import HeadMask
 
@@ -57,8 +58,10 @@ class Results:
         self.bundled = bundle is not None
         #: The roles of the model's heads (None: not measured).
         self.roles: HeadRoles | None = None if bundle is None else bundle.roles
-        #: Whether they were looked for in the store.
-        self.sought_roles = False
+        #: What they attend to (None: not measured).
+        self.maps: HeadMaps | None = None if bundle is None else bundle.maps
+        #: Whether these two were looked for in the store.
+        self.sought_roles = self.sought_maps = False
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}

@@ -30,6 +30,7 @@ from cahp.run.timeline import PREPARATIONS
 from cahp.stages.replacement import Replaceability
 from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.head_habits import HeadHabits, head_habits
 from cahp.studies.versus import Variant, Versus, versus
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
@@ -237,6 +238,12 @@ NULL: Kind[Bench, NullCurves | None] = Kind(
 #: Measure the roles of the heads.
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources), lambda bench: f"roles-{bench.card.sha256}"
+)
+#: Measure what the heads attend to.
+HABITS: Kind[Bench, HeadHabits] = Kind(
+    lambda bench, _: head_habits(bench),
+    lambda bench: f"habits-{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}",
+    awaited=False,
 )
 #: Choose heads for the board by another method.
 CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(

@@ -8,14 +8,13 @@ from streamlit.delta_generator import DeltaGenerator
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
 from cahp.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
-from cahp.run.bench import Bench
-from cahp.studies.head_habits import TEXTS, HeadHabits, head_habits, kept_habits, mean_over_texts
+from cahp.studies.head_habits import TEXTS, HeadHabits, kept_habits, mean_over_texts
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import measure, measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import Kind
+from cahp.ui.session.work import HABITS
 from cahp.ui.similarity import chosen
 from cahp.words import number, percent, span
 
@@ -24,12 +23,6 @@ HELP = (
     "A head has a role if a large share of its attention goes to one kind of token, and more than to tokens drawn at "
     "random: chance gives any head of the model a role with a probability of 5 %. Roles are measured on repeated "
     "random tokens and, of language models, on questions about short texts."
-)
-#: Attention targets of every head.
-HABITS: Kind[Bench, HeadHabits] = Kind(
-    lambda bench, _: head_habits(bench),
-    lambda bench: f"habits-{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}",
-    awaited=False,
 )
 
 
@@ -115,18 +108,18 @@ def draw_all(explorer: Explorer) -> None:
     with row:
         st.button("More about this head", key="glance-open", on_click=chosen.open_head)
     roles = measure_roles(explorer)
-    habits = None if roles is None else _measure_habits(explorer)
-    if roles is None or habits is None:
+    if roles is None or (explorer.maps is None and _measure_habits(explorer) is None):
         return
-    means, dark = habits.shares.mean(axis=0), display.is_dark()
+    maps, dark = explorer.maps, display.is_dark()
+    assert maps is not None
     display.show(
         cache_with(
-            habits,
+            maps,
             ("glance", mask.sha256, head, dark),
-            lambda: figures.glance_figure(habits.patterns, roles, mask, selected=head, dark=dark),
+            lambda: figures.glance_figure(maps.pictures, roles, mask, selected=head, dark=dark),
         ),
         title=_count_roles(roles),
-        help=f"The mean attention map of every head over {habits.texts} evaluation {explorer.card.words.texts}, each "
+        help=f"The mean attention map of every head over {maps.texts} evaluation {explorer.card.words.texts}, each "
         "resized to one size. Rows are query tokens, columns their targets; each head has its own scale. A frame "
         f"marks a kept head, the strong frame the chosen one. The label is its role. Click a head for its shares with "
         f"intervals. {HELP}",
@@ -134,7 +127,7 @@ def draw_all(explorer: Explorer) -> None:
         data=lambda: {
             **places(mask.layers, mask.heads),
             **roles.columns,
-            **{kind: means[:, place].round(5).tolist() for place, kind in enumerate(figures.WORDS)},
+            **{kind: maps.shares[:, place].round(5).tolist() for place, kind in enumerate(figures.WORDS)},
             "kept": mask.keep.ravel().tolist(),
         },
         on_pick=chosen.open_head,

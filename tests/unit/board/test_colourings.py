@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 from copying import roles_of
 
 from cahp.board.colourings import COLOURINGS, HeadFacts, paint
 from cahp.board.colours import COLOURS
+from cahp.studies.head_habits import HeadMaps
 from cahp.values import HeadMask
 
 MASK = HeadMask.full(1, 3)
@@ -23,6 +26,14 @@ def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reprodu
     assert [painted["signs"][group] for group in painted["groups"]] == ["0", "0", "20", "80", "80", ""]
     assert painted["words"][4] == "80 to 100 % replaceable"
     assert len(set(painted["colours"])) == len(painted["inks"]) == 6
+
+
+def test_a_head_has_a_picture_of_what_it_attends_to() -> None:
+    pictures = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    (painted,) = paint(HeadFacts(MASK, maps=HeadMaps(pictures, np.zeros((3, 7), np.float32), 300)))
+    assert base64.b64decode(painted["pictures"]) == bytes(range(12))
+    assert painted["size"] == 2
+    assert "300 texts" in painted["legend"]
 
 
 def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:

@@ -36,10 +36,10 @@ def test_shares_carry_their_intervals() -> None:
 @pytest.mark.parametrize(("layers", "heads"), [(6, 12), (24, 16), (1, 1)])
 def test_every_head_has_its_thumbnail_its_word_and_a_place_to_click(layers: int, heads: int) -> None:
     total, size = layers * heads, 8
-    patterns = np.random.default_rng(0).random((total, size, size)).astype(np.float32)
+    pictures = np.random.default_rng(0).integers(0, 256, (total, size, size), dtype=np.uint8)
     mask = HeadMask.of(range(0, total, 3), layers, heads)
     roles = roles_of(*(("first", "none", "previous")[head % 3] for head in range(total)), heads=heads)
-    figure = glance_figure(patterns, roles, mask, selected=total - 1, dark=False)
+    figure = glance_figure(pictures, roles, mask, selected=total - 1, dark=False)
     canvas, words, points = figure.data
     wide, high = canvas.z.shape[1] // heads, canvas.z.shape[0] // layers
     # A byte a cell: 384 heads would be megabytes otherwise.
@@ -47,13 +47,12 @@ def test_every_head_has_its_thumbnail_its_word_and_a_place_to_click(layers: int,
     if total > 144:
         # They are smaller on screen, and half as fine.
         size //= 2
-        patterns = patterns.reshape(-1, size, 2, size, 2).mean(axis=(2, 4))
+        pictures = pictures.reshape(-1, size, 2, size, 2).mean(axis=(2, 4)).round()
     for head in (0, total - 1):
         row, column = divmod(head, heads)
         seen = canvas.z[row * high : row * high + size, column * wide : column * wide + size]
-        assert np.unravel_index(seen.argmax(), seen.shape) == np.unravel_index(patterns[head].argmax(), (size, size))
-        assert seen.max() == 255
-        assert seen.min() >= 1
+        # Nothing has the colour of the ground.
+        assert (seen == np.maximum(pictures[head], 1)).all()
     assert list(points.customdata) == list(range(total))
     assert list(words.text) == [("1st", "", "prev")[head % 3] for head in range(total)]
     # The kept ones are framed, and the chosen one once more.

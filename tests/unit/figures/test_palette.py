@@ -23,7 +23,7 @@ def test_every_community_is_seen_on_light_and_on_dark_ground() -> None:
     for colour in COMMUNITY_COLOURS:
         for dark in (False, True):
             lighter, darker = sorted((luminance(colour), luminance(ink(dark=dark).ground)), reverse=True)
-            assert (lighter + 0.05) / (darker + 0.05) >= 2.4, (colour, dark)
+            assert (lighter + 0.05) / (darker + 0.05) >= 3, (colour, dark)
         assert contrast(colour) in ("#000000", "#ffffff")
 
 

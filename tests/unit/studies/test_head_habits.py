@@ -5,7 +5,7 @@ import pytest
 
 from cahp.run.bench import Bench
 from cahp.stages.similarity import attend
-from cahp.studies.head_habits import KINDS, HeadHabits, head_habits, kept_habits, look
+from cahp.studies.head_habits import KINDS, HeadHabits, HeadMaps, head_habits, kept_habits, look
 from cahp.values import Cancelled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,3 +66,12 @@ def test_an_interval_is_that_of_a_mean_over_texts() -> None:
     half = 1.96 * np.std([0.2, 0.4, 0.4, 0.6], ddof=1) / 2
     assert found["first"].value == pytest.approx(0.4)
     assert found["first"].ci95 == pytest.approx((0.4 - half, 0.4 + half), abs=1e-6)
+
+
+def test_a_picture_is_the_root_of_the_attention_as_a_share_of_the_largest() -> None:
+    patterns = np.array([[[0, 0.25], [0.01, 0.16]]], np.float32)
+    shares = np.array([[[1, 0, 0, 0, 0, 0, 0]], [[0, 1, 0, 0, 0, 0, 0]]], np.float32)
+    maps = HeadMaps.of(HeadHabits(shares, np.ones((2, 1), np.float32), np.arange(2), patterns))
+    assert maps.pictures.tolist() == [[[0, 255], [51, 204]]]
+    assert maps.shares[0, :2].tolist() == [0.5, 0.5]
+    assert maps.texts == 2
