@@ -1,4 +1,4 @@
-"""Figures of the Learn page: a guess beside the measured answer, and the variants of a model beside each other."""
+"""Figures of the Learn page: what is switched off, a guess beside the answer, and the variants of a model."""
 
 from __future__ import annotations
 
@@ -7,15 +7,52 @@ from collections.abc import Sequence
 from typing import Any
 
 from cahp.figures import palette
-from cahp.figures.marks import draw, error_bars, points
+from cahp.figures.head_grid import head_name
+from cahp.figures.marks import by_state, draw, error_bars, points, ticks
 from cahp.outcomes import OUTCOMES
-from cahp.studies.lessons import Answer
+from cahp.studies.lessons import Answer, Step
+from cahp.values import HeadMask
+
+#: Pixels of a head on the small board, at most, and of the whole board.
+_CELL, _BOARD = 26.0, 380.0
 
 
-def guess_figure(answer: Answer, own: int | None, others: Sequence[int] = (), *, unit: str, dark: bool) -> Any:
-    """Draw the measured answer (line, 95 % interval), the own guess (diamond) and how often others made each guess."""
-    colours, own_guess = palette.ink(dark=dark), [] if own is None else [own]
-    ends = [0, 5, answer.value, *(answer.interval or ()), *own_guess, *others]
+def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
+    """Draw the heads that are switched on (solid) and off (light); a model of many layers lies on its side."""
+    colours, lying = palette.ink(dark=dark), mask.layers > 2 * mask.heads
+    across, down = (mask.layers, mask.heads) if lying else (mask.heads, mask.layers)
+    cell = min(_CELL, _BOARD / across)
+    traces = []
+    for shown, fills, state in by_state(mask, [colours.accent] * mask.keep.size, colours):
+        layer, head = shown // mask.heads, shown % mask.heads
+        hover = [f"{head_name(one, mask.heads)}: {'on' if state == 'kept' else 'off'}" for one in shown.tolist()]
+        x, y = (layer, head) if lying else (head, layer)
+        traces.append(points(x, y, "square", fills, size=0.8 * cell, hover=hover))
+    x_title, y_title = ("layer", "head") if lying else ("head", "layer")
+    fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
+    return draw(
+        traces,
+        x=ticks(x_title, range(0, across, 1 if across <= 12 else 5), (-0.6, across - 0.4), **fixed),
+        y=ticks(
+            y_title,
+            range(0, down, 1 if cell >= 16 else down),
+            (down - 0.4, -0.6),
+            **fixed,
+            scaleanchor="x",
+            scaleratio=1,
+        ),
+        height=round(cell * (down + 0.2)) + 52,
+        top=0,
+    )
+
+
+def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[int] = (), *, dark: bool) -> Any:
+    """Draw the measured answer (line, 95 % interval), the own guess (diamond) and how often others made each guess.
+
+    The axis is the range of the guess, and longer only where the answer lies outside.
+    """
+    colours, own_guess, unit = palette.ink(dark=dark), [] if own is None else [own], step.unit
+    ends = [0, step.highest, answer.value, *(answer.interval or ())]
     width = max(1, round(max(ends) / 30))
     counts = Counter(value // width * width for value in others)
     bars = {
@@ -35,7 +72,7 @@ def guess_figure(answer: Answer, own: int | None, others: Sequence[int] = (), *,
         [bars, diamond],
         x={"title": unit, "range": [min(ends) - margin, max(ends) + margin], "zeroline": False},
         y={"title": "guesses", "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)} if counts else alone,
-        height=260 if counts else 150,
+        height=230 if counts else 115,
         left=10,
         top=30,
         bottom=45,

@@ -23,6 +23,7 @@ from cahp.studies.lessons import (
     Answer,
     Step,
     Subject,
+    halved,
     random_masks,
     rate_choice,
     steps,
@@ -172,10 +173,8 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
 
 
 def _time(subject: Subject, progress: Progress) -> Answer:
-    layers, heads = subject.mask.keep.shape
-    stay = max(1, heads // 2)
-    # The time depends on the number of heads per layer, not on which.
-    mask = HeadMask(np.tile(np.arange(heads) < stay, (layers, 1)))
+    mask = halved(subject.mask)
+    heads, stay = mask.heads, mask.counts[0]
     with LatencyWorker(subject.bench) as worker:
         costs = worker.costs(mask, fresh=True, progress=progress)
     ratio, share = costs.ratio, costs.attention_share

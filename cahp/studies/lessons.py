@@ -53,7 +53,8 @@ class Step:
     """One step: what is done to the model, the question, and the range and unit of a guess.
 
     ``counted`` defines the unit; ``terms`` explains the technical terms that appear first here. The answer is an
-    estimate over ``units`` (empty: it is counted, and no estimate).
+    estimate over ``units`` (empty: it is counted, and no estimate). ``mask`` keeps the heads that are not switched off
+    (None: not known before roles are measured); a language model's step may switch off all heads of a ``role``.
     """
 
     name: str
@@ -65,6 +66,8 @@ class Step:
     counted: str
     terms: Mapping[str, str]
     units: str = "texts"
+    mask: HeadMask | None = None
+    role: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +143,11 @@ def rate_choice(as_good: int, *, clear: str, level: str) -> str:
     return "The choice helps, but some random selections come close." if as_good < DRAWS // 2 else level
 
 
+def halved(mask: HeadMask) -> HeadMask:
+    """Return the mask that keeps the first half of the heads of each layer: time depends on their number alone."""
+    return HeadMask(np.tile(np.arange(mask.heads) < max(1, mask.heads // 2), (mask.layers, 1)))
+
+
 def random_masks(subject: Subject) -> list[HeadMask]:
     """Return as many random selections as the steps draw, of as many heads as the subject keeps."""
     # They get the same floor as CAHP: no empty layer, unless CAHP's selection has one.
@@ -153,11 +161,11 @@ def random_masks(subject: Subject) -> list[HeadMask]:
 def steps(subject: Subject) -> list[Step]:
     """Return the six steps in order, with the numbers of the subject in their texts."""
     layer, head = subject.strongest
-    members, _ = subject.largest_cluster
+    members, representative = subject.largest_cluster
     total, kept, n = subject.mask.keep.size, subject.mask.count, len(subject.texts)
     answer = (
-        "An answer is the class that the model predicts for a text. It changes when it differs from that with all "
-        "heads, right or wrong."
+        "An answer is the class that the model predicts for a text. A change is any answer that differs from that with "
+        "all heads, right or wrong."
     )
     return [
         Step(
@@ -173,28 +181,31 @@ def steps(subject: Subject) -> list[Step]:
                 "attention head": "a part of a layer that decides which words attend to which",
                 "gradient": "how much the model's error would change if the head's output were turned down a little",
             },
+            mask=subject.without([layer * subject.mask.heads + head]),
         ),
         Step(
             "one-cluster",
             "Switch off all heads of a cluster but one",
-            f"{len(members)} heads separate the classes in a similar way; they form the largest cluster. We keep its "
-            f"representative and switch off the other {len(members) - 1}.",
+            f"{len(members)} heads separate the classes in a similar way: the largest cluster. We keep one, its "
+            f"representative, and switch off the other {len(members) - 1}.",
             f"Of {n} answers, how many will change?",
             "answers",
             n,
             answer,
             {"cluster": "a group of heads that are more similar to each other than to other heads"},
+            mask=subject.without(one for one in members if one != representative),
         ),
         Step(
             "representatives",
             "Switch off the representatives",
-            f"Now the reverse: we switch off the {kept} heads that CAHP keeps, and the other {total - kept} stay. For "
-            f"comparison, we also switch off as many of the others, drawn at random, {CONTROLS} times.",
+            f"Now the reverse: we switch off the {kept} heads that CAHP keeps. The other {total - kept} stay. For "
+            f"comparison, we switch off as many of the others, drawn at random, {CONTROLS} times.",
             f"Of {n} answers, how many will change without the representatives?",
             "answers",
             n,
             answer,
             {"representative": "the kept head of a cluster: the one with the largest gradient"},
+            mask=subject.without(subject.mask.flat),
         ),
         Step(
             "random",
@@ -206,13 +217,13 @@ def steps(subject: Subject) -> list[Step]:
             f"A random selection is {kept} heads drawn from {total}, at least one per layer. It counts if its accuracy "
             f"on {n} texts is at least CAHP's.",
             {"CAHP": "complementary attention head pruning: keep one representative per cluster, prune the others"},
+            mask=subject.mask,
         ),
         Step(
             "refit",
             "Recover without training",
             f"With {kept} heads, the rest of the model gets inputs that it was not trained on. A refit solves for new "
-            "output weights in one pass, without labels and without training. Distillation would continue from "
-            "there: the pruned model (the student) is trained to imitate the full model (the teacher).",
+            "output weights in one pass, without labels and without training.",
             "How many points of accuracy does the refit regain?",
             "points",
             50,
@@ -221,17 +232,18 @@ def steps(subject: Subject) -> list[Step]:
                 "output weights": "the weights that mix the outputs of the heads into the output of the layer",
                 "label": "the correct class of a text, assigned by people",
             },
+            mask=subject.mask,
         ),
         Step(
             "time",
             "Half of the heads, half of the time?",
-            "We cut half of the heads out of every layer, so that the model is really smaller, and time both models in "
-            "turn.",
+            "We cut half of the heads out of every layer. The model is now really smaller, and we time both in turn.",
             "How much of the time is saved?",
             "per cent",
             50,
             "Per cent of the time that the full model takes for the same texts.",
             {"to cut": "to remove a head's weights from the model; switching it off only sets its output to zero"},
             units="rounds",
+            mask=halved(subject.mask),
         ),
     ]

@@ -51,19 +51,21 @@ def steps(subject: Subject) -> list[Step]:
             changing,
             terms | {"gradient": "how much the model's error would change if the output were turned down a little"},
             units="documents",
+            mask=subject.without([layer * subject.mask.heads + head]),
         ),
         Step(
             "first-token",
             "Switch off what attends to the first token",
-            "Some heads attend mostly to the first token of a text, whatever it is. Their attention on random tokens "
-            f"shows which. We switch off every {one} that has one. For a fair comparison, we also switch off equally "
-            f"many with and without such a head, drawn at random, {CONTROLS} times.",
+            "Some heads attend mostly to the first token of a text, whatever it is. We switch off every "
+            f"{one} that has one. For comparison, we also switch off equally many with and without such a head, drawn "
+            f"at random, {CONTROLS} times.",
             "Of 100 predicted tokens, how many will change?",
             "tokens",
             100,
             changing,
-            {"first-token head": "a head that gives at least 40 % of its attention to the first token"},
+            {"first-token head": "a head that gives at least 40 % of its attention on random tokens to the first"},
             units="documents",
+            role="first",
         ),
         Step(
             "induction",
@@ -76,6 +78,7 @@ def steps(subject: Subject) -> list[Step]:
             "Per cent of the loss with all heads, on the second half of each sequence, which repeats the first.",
             {"loss": "minus the logarithm of the probability of the next token, in nats: 0 where it is certain"},
             units="sequences",
+            role="induction",
         ),
         Step(
             "random",
@@ -92,6 +95,7 @@ def steps(subject: Subject) -> list[Step]:
                 "KL divergence": "how far predicted probabilities are from those of the full model, in nats; 0: equal",
             },
             units="documents",
+            mask=subject.mask,
         ),
         Step(
             "refit",
@@ -104,11 +108,12 @@ def steps(subject: Subject) -> list[Step]:
             "One point is one more token of a hundred at which both models predict the same.",
             {"output weights": "the weights that mix the outputs of the heads into the output of the layer"},
             units="documents",
+            mask=subject.mask,
         ),
         Step(
             "cache",
             "What does the cache save?",
-            "A language model keeps the keys and values of all earlier tokens, so that it need not compute them again. "
+            "A language model keeps the keys and values of all earlier tokens, instead of computing them again. "
             f"We cut {total - kept} of {total} {heads} out.",
             "How much smaller is this cache?",
             "per cent",
@@ -116,6 +121,7 @@ def steps(subject: Subject) -> list[Step]:
             "Per cent of the bytes that the full model caches for a token.",
             {"to cut": "to remove weights from the model; switching off only sets an output to zero"},
             units="",
+            mask=subject.mask,
         ),
     ]
 

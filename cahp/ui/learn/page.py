@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from cahp import bundled
 from cahp.bundled import BundledLessons
+from cahp.head_roles import HeadRoles
 from cahp.studies import answers, lessons
 from cahp.studies.lessons import STAGE, Answer, Step, Subject
 from cahp.ui.frame import address
@@ -22,6 +23,9 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import Texts
 from cahp.words import side_by_side
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 #: Characters of an example text.
 _EXCERPT = 240
@@ -109,13 +113,9 @@ def draw(explorer: Explorer) -> None:
         st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
         return
     subject = lessons.subject_of(explorer.bench, clusters, selection)
-    steps, texts = answers.course(subject), subject.texts
+    steps = [_with_heads(step, subject, explorer.roles) for step in answers.course(subject)]
     measured_on = f"{subject.measured_on} that were not used to select heads."
-    st.markdown(
-        "How many attention heads does this model need? Guess first, then see the answer, measured on " + measured_on
-    )
-    if not subject.predicts_tokens:
-        _show_example(texts)
+    st.markdown(f"Guess first, then see the answer, measured on {measured_on}")
     room = teaching.CLASSES.led_by(explorer.id)
     if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
         # For another model or other data, earlier answers of the class would be wrong.
@@ -132,33 +132,39 @@ def draw(explorer: Explorer) -> None:
     at = _choose_step(course, learner)
     lesson = course[at]
     with st.container(border=True, key="learn-step"):
-        teaching.describe(lesson.step, number=at + 1, of=len(course))
-        if room is None:
-            _ask_and_answer(explorer, lesson)
-        elif _show_job(lesson):
-            room.go(at)
-        else:
-            teaching.lead(room, at, lesson.known, measure=lambda: lesson.measure(explorer))
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
-        _go_button("Back", "learn-back", learner, at - 1, disabled=at == 0)
-        if at + 1 < len(course):
-            _go_button("Next step", "learn-next", learner, at + 1)
-        else:
-            link("budget", "Choose a budget yourself")
+        shown = lesson.answer if room is None else dict(room.shown()).get(at)
+        left, right = teaching.describe(lesson.step, number=at + 1, of=len(course), asking=shown is None)
+        with left:
+            if room is None:
+                _ask_and_answer(explorer, lesson, beside=right)
+            elif _show_job(lesson):
+                room.go(at)
+            else:
+                teaching.lead(room, at, lesson.known, beside=right, measure=lambda: lesson.measure(explorer))
+    if not subject.predicts_tokens:
+        _show_example(subject.texts)
     if room is None:
         _show_scores(course)
         model = f"{explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads"
         teaching.invite(steps, about=f"Measured on {model}, and {measured_on}", leader=explorer.id)
 
 
+def _with_heads(step: Step, subject: Subject, roles: HeadRoles | None) -> Step:
+    """Add the heads of a role that is switched off, where roles are measured."""
+    if step.role is None or roles is None:
+        return step
+    return replace(step, mask=subject.without(roles.units(step.role)))
+
+
 def _show_example(texts: Texts) -> None:
     row = len(texts) // 2
     text, classes = side_by_side(texts.inputs[row]), ", ".join(plain(name) for name in texts.classes)
-    st.caption(f"One of the texts: “{plain(f'{text[:_EXCERPT]}…' if len(text) > _EXCERPT else text)}”")
-    st.caption(
-        f"The model predicts one of {len(texts.classes)} classes ({classes}); the label of this text is "
-        f"**{plain(texts.classes[texts.labels[row]])}**."
-    )
+    with st.expander("One of the texts"):
+        st.markdown(f"“{plain(f'{text[:_EXCERPT]}…' if len(text) > _EXCERPT else text)}”")
+        st.caption(
+            f"The model predicts one of {len(texts.classes)} classes ({classes}). The label of this text is "
+            f"**{plain(texts.classes[texts.labels[row]])}**."
+        )
 
 
 # Navigation ------------------------------------------------------------------------------------------------
@@ -171,11 +177,18 @@ def _choose_step(course: Sequence[_Lesson], learner: _Learner) -> int:
     at = min(learner.at, len(course) - 1)
     if st.query_params.get("step") != str(at + 1):
         st.query_params["step"] = str(at + 1)
+    # Above the step: an answer is long, and the way on stays in sight.
     with st.container(horizontal=True, key="learn-steps", gap="small"):
         for number, lesson in enumerate(course):
             label = f"{number + 1}{'' if lesson.answer is None else ' ✓'}"
             kind = "primary" if number == at else "secondary"
             _go_button(label, f"learn-go-{number + 1}", learner, number, type=kind, help=lesson.step.title)
+        st.space("stretch")
+        _go_button("Back", "learn-back", learner, at - 1, disabled=at == 0)
+        if at + 1 < len(course):
+            _go_button("Next step", "learn-next", learner, at + 1)
+        else:
+            link("budget", "Choose a budget yourself →")
     return at
 
 
@@ -212,10 +225,14 @@ def _show_job(lesson: _Lesson) -> bool:
     return False
 
 
-def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
-    """Draw the slider for a guess, then the answer."""
+def _ask_and_answer(explorer: Explorer, lesson: _Lesson, *, beside: DeltaGenerator) -> None:
+    """Draw the slider for a guess, then the answer, and the variants ``beside`` it."""
     step, learner, job, answer = lesson.step, lesson.learner, lesson.job, lesson.answer
-    fixed = answer is not None or (job is not None and not job.ended)
+    fixed = job is not None and not job.ended
+    if answer is not None and not fixed:
+        _show_job(lesson)
+        _draw_answer(explorer, lesson, answer, beside)
+        return
     key = f"learn-guess-{step.name}-{fixed}"
 
     def move() -> None:
@@ -225,20 +242,22 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
     guess = teaching.ask_guess(step, start, key=key, disabled=fixed, on_change=move)
     if _show_job(lesson):
         return
-    if answer is None:
-        moved = lesson.name in learner.moved
-        with st.container(horizontal=True, vertical_alignment="center"):
-            pressed = st.button("Check my guess", key=f"learn-see-{step.name}", type="primary", disabled=not moved)
-            if not moved:
-                st.caption("Move the slider to your guess first.")
-        if pressed:
-            assert learner.guesses is not None
-            learner.guesses[lesson.name] = guess
-            if lesson.shipped is None:
-                lesson.measure(explorer)
-            st.rerun()
-        return
-    teaching.show_answer(step, answer, guess)
+    moved = lesson.name in learner.moved
+    with st.container(horizontal=True, vertical_alignment="center"):
+        pressed = st.button("Check my guess", key=f"learn-see-{step.name}", type="primary", disabled=not moved)
+        if not moved:
+            st.caption("Move the slider to your guess first.")
+    if pressed:
+        assert learner.guesses is not None
+        learner.guesses[lesson.name] = guess
+        if lesson.shipped is None:
+            lesson.measure(explorer)
+        st.rerun()
+
+
+def _draw_answer(explorer: Explorer, lesson: _Lesson, answer: Answer, beside: DeltaGenerator) -> None:
+    step, job = lesson.step, lesson.job
+    teaching.show_answer(step, answer, lesson.guess, beside=beside)
     if job is None or job.result is None:
         assert lesson.shipped is not None
         made = lesson.shipped.made

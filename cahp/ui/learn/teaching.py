@@ -6,13 +6,14 @@ It also has the parts and words that a person alone sees, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import streamlit as st
 
 from cahp import access
 from cahp.figures import lessons as figures
+from cahp.figures.head_grid import places
 from cahp.outcomes import OUTCOMES
 from cahp.studies.lessons import Answer, Step
 from cahp.ui.learn.classroom import ClassError, Classes, Classroom
@@ -21,6 +22,9 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.lifetime import is_alive
 from cahp.words import capital, span
 from cahp.words import number as format_number
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
 
 #: The query parameter that names a class.
 _PARAMETER = "class"
@@ -43,12 +47,26 @@ def joined() -> Classroom | None:
 # What all see -------------------------------------------------------------------------------------------------
 
 
-def describe(step: Step, *, number: int, of: int) -> None:
-    """Draw a step: what is done, and the terms it introduces."""
-    st.caption(f"Step {number} of {of}")
-    st.subheader(step.title)
-    st.markdown(step.doing)
-    st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
+def describe(step: Step, *, number: int, of: int, asking: bool) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Draw a step: what is done, the heads, and while it is ``asking`` the new terms; return the two columns."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.caption(f"Step {number} of {of}")
+        st.subheader(step.title)
+        st.markdown(step.doing)
+        if asking:
+            st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
+    if step.mask is not None:
+        mask, total = step.mask, step.mask.keep.size
+        with right:
+            display.show(
+                figures.switched_figure(mask, dark=display.is_dark()),
+                title=f"{total - mask.count} of {total} switched off, {mask.count} on",
+                help="Each square is a head, or a group of heads that share keys and values. Solid: on; light: off.",
+                name=f"learn-heads-{step.name}",
+                data={**places(mask.layers, mask.heads), "on": mask.keep.ravel().tolist()},
+            )
+    return left, right
 
 
 def ask_guess(step: Step, start: int, **options: Any) -> int:
@@ -93,51 +111,52 @@ def tabulate(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
     }
 
 
-def show_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int] = ()) -> None:
-    """Draw the answer beside the own ``guess`` and the sorted ``guesses`` of a class, and the compared variants."""
-    words, picture = st.columns(2, gap="large") if answer.bars else (st.container(), None)
+def show_answer(
+    step: Step, answer: Answer, guess: int | None, guesses: Sequence[int] = (), *, beside: DeltaGenerator
+) -> None:
+    """Draw the answer, with the own ``guess`` and the sorted ``guesses`` of a class, and ``beside`` it the variants."""
+    st.markdown(f"**{step.question}**")
     low, high = answer.interval or (answer.value, answer.value)
-    with words:
-        columns, own = iter(st.columns(2)), [] if guess is None else [guess]
-        unknown = [None] * (len(own) + len(guesses))
-        if guess is not None:
-            next(columns).metric("Your guess", f"{guess} {step.unit}")
-        column = next(columns)
-        column.metric("Measured", measured(step, answer))
-        if answer.interval is not None:
-            column.caption(
-                f"95 % interval {span(low, high)}",
-                help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
-                "contain the true one.",
-            )
-        title = f"Your guess: {off(step, guess, answer)}" if guess is not None else "There are no guesses"
-        if guesses:
-            near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
-            middle = guesses[len(guesses) // 2]
-            title = f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; {near} lie within the interval"
-        display.show(
-            figures.guess_figure(answer, guess, guesses, unit=step.unit, dark=display.is_dark()),
-            title=title,
-            help="Line: the measured answer; band: its 95 % interval. Hollow diamond: your guess. Bars: how many "
-            "people of a class gave this guess.",
-            name=f"learn-distance-{step.name}",
-            data={
-                "what": ["measured", *["your guess"] * len(own), *["a guess of the class"] * len(guesses)],
-                step.unit: [answer.value, *own, *guesses],
-                "low": [low, *unknown],
-                "high": [high, *unknown],
-            },
+    columns, own = iter(st.columns(2)), [] if guess is None else [guess]
+    unknown = [None] * (len(own) + len(guesses))
+    if guess is not None:
+        next(columns).metric("Your guess", f"{guess} {step.unit}")
+    column = next(columns)
+    column.metric("Measured", measured(step, answer))
+    if answer.interval is not None:
+        column.caption(
+            f"95 % interval {span(low, high)}",
+            help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
+            "contain the true one.",
         )
-        n = f"n = {answer.n} {step.units}" if step.units else "counted"
-        st.markdown(f"{answer.found} ({n})")
-        st.markdown(f"**{answer.meaning}**")
-    if picture is None:
+    title = f"Your guess: {off(step, guess, answer)}" if guess is not None else "There are no guesses"
+    if guesses:
+        near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
+        middle = guesses[len(guesses) // 2]
+        title = f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; {near} lie within the interval"
+    display.show(
+        figures.guess_figure(step, answer, guess, guesses, dark=display.is_dark()),
+        title=title,
+        help="Line: the measured answer; band: its 95 % interval. Hollow diamond: your guess. Bars: how many "
+        "people of a class gave this guess.",
+        name=f"learn-distance-{step.name}",
+        data={
+            "what": ["measured", *["your guess"] * len(own), *["a guess of the class"] * len(guesses)],
+            step.unit: [answer.value, *own, *guesses],
+            "low": [low, *unknown],
+            "high": [high, *unknown],
+        },
+    )
+    n = f"n = {answer.n} {step.units}" if step.units else "counted"
+    st.markdown(f"{answer.found} ({n})")
+    st.markdown(f"**{answer.meaning}**")
+    if not answer.bars:
         return
     (_, full), (variant, changed), *_ = answer.bars.items()
     bars = answer.bars.values()
     drawn = [(name, share) for name, shares in answer.draws.items() for share in shares]
     label = OUTCOMES[answer.outcome].label
-    with picture:
+    with beside:
         display.show(
             figures.variants_figure(answer, dark=display.is_dark()),
             title=f"{capital(label)} {changed.text} {variant}, {full.text} with all heads",
@@ -219,16 +238,18 @@ def _invitation(code: str) -> tuple[str, bool]:
     return url, not access.is_loopback(host)
 
 
-def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[], None]) -> None:
-    """Draw the step for the leader; ``measure`` measures an answer that is not ``known``."""
+def lead(
+    room: Classroom, at: int, known: Answer | None, *, beside: DeltaGenerator, measure: Callable[[], None]
+) -> None:
+    """Draw the step for the leader, variants ``beside`` it; ``measure`` measures an answer that is not ``known``."""
     room.go(at)
     if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
         room.show(at, known)
     (_, answer), step = room.moment, room.steps[at]
-    st.markdown(f"**{step.question}**")
     if answer is not None:
-        show_answer(step, answer, None, room.guesses(at))
+        show_answer(step, answer, None, room.guesses(at), beside=beside)
         return
+    st.markdown(f"**{step.question}**")
     if st.button("Show the answer", key=f"class-show-{at}", type="primary"):
         if known is None:
             st.session_state[f"class-awaited-{at}"] = True
@@ -253,18 +274,12 @@ def attend(room: Classroom, who: str) -> None:
     at, answer = moment = room.moment
     step, guess = room.steps[at], room.guess_of(who, at)
     with st.container(border=True, key="learn-step"):
-        describe(step, number=at + 1, of=len(room.steps))
-        if answer is not None:
-            st.markdown(f"**{step.question}**")
-            show_answer(step, answer, guess, room.guesses(at))
-        else:
-            start = step.highest // 2 if guess is None else guess
-            value = ask_guess(step, start, key=f"class-guess-{room.code}-{at}")
-            if st.button("Guess" if guess is None else "Guess again", key=f"class-hand-in-{at}", type="primary"):
-                room.guess(who, at, value)
-                st.rerun()
-            if guess is not None:
-                st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
+        left, right = describe(step, number=at + 1, of=len(room.steps), asking=answer is None)
+        with left:
+            if answer is not None:
+                show_answer(step, answer, guess, room.guesses(at), beside=right)
+            else:
+                _hand_in(room, who, at, guess)
     st.caption(plain(room.about))
     seen = [(room.steps[at], own, answer) for at, answer in room.shown() if (own := room.guess_of(who, at)) is not None]
     if seen:
@@ -272,6 +287,18 @@ def attend(room: Classroom, who: str) -> None:
         with st.container(key="class-so-far"):
             st.table(tabulate(seen), hide_index=True)
     st.fragment(_pulse, run_every=_PULSE_S)(room, moment)
+
+
+def _hand_in(room: Classroom, who: str, at: int, guess: int | None) -> None:
+    """Draw the slider for a guess, which replaces an earlier ``guess``."""
+    step = room.steps[at]
+    start = step.highest // 2 if guess is None else guess
+    value = ask_guess(step, start, key=f"class-guess-{room.code}-{at}")
+    if st.button("Guess" if guess is None else "Guess again", key=f"class-hand-in-{at}", type="primary"):
+        room.guess(who, at, value)
+        st.rerun()
+    if guess is not None:
+        st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
 
 
 def _pulse(room: Classroom, moment: tuple[int, Answer | None]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -111,6 +112,11 @@ def test_there_are_six_steps_and_each_can_be_measured() -> None:
         assert found.value <= step.highest
         assert found.found
         assert found.meaning
+        sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} {step.counted} ")
+        assert max(len(sentence.split()) for sentence in sentences) <= 20
+    # What each step switches off: one head, a cluster without its representative, CAHP's heads, all others, half.
+    pruned = [1, 2, 3, 6, 7]
+    assert [gone(step.mask) for step in made] == [[4], [1, 2, 3], [0, 4, 5], pruned, pruned, [2, 3, 6, 7]]
 
 
 def test_the_texts_are_spread_over_the_whole_sample() -> None:

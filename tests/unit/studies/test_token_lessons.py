@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -96,6 +97,10 @@ def test_there_are_six_steps_and_each_can_be_measured() -> None:
         assert 0 <= found.value <= step.highest
         assert found.found
         assert found.meaning
+        sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} {step.counted} ")
+        assert max(len(sentence.split()) for sentence in sentences) <= 20
+        # Heads are drawn, or known once roles are measured.
+        assert (step.mask is None) == (step.role is not None)
         said = f"{step}{found.found}{found.meaning}{list(found.bars)}".lower()
         assert not any(word in said for word in ("accura", "class"))
 
