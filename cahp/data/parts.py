@@ -121,8 +121,8 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]], class
     """Guess which columns hold texts and labels.
 
     Without default names, the label is the column all of whose values in ``rows`` are among ``classes``, or one with a
-    frequent name of label columns, or the last, or ``NO_LABELS`` if there is no other column than the text; the text is
-    the longest of the others.
+    frequent name of label columns, or the last one unless it is the longest, or has another value in each row; else
+    there are none (``NO_LABELS``). The text is the longest of the others.
     """
     columns = default_columns(names)
     if columns is not None and columns.label is not None:
@@ -130,12 +130,16 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]], class
     known, lower = {name.strip().casefold() for name in classes}, {name.lower(): name for name in reversed(names)}
     values = {name: {row.get(name, "").strip().casefold() for row in rows} for name in names}
     by_value = next((name for name in names if values[name] and values[name] <= known), None)
-    by_name = next((lower[label] for label in LABEL_NAMES if label in lower), names[-1])
+    length = {name: sum(len(row.get(name, "")) for row in rows) for name in names}
+    last = names[-1]
+    unlike = len(rows) > 1 and len(values[last]) == len(rows)
+    by_name = next((lower[label] for label in LABEL_NAMES if label in lower), None)
+    by_name = by_name or (NO_LABELS if unlike or last == max(length, key=length.__getitem__) else last)
     if columns is not None and by_value is None:
         return Columns(columns.text, columns.pair, NO_LABELS)
-    label = lower.get(LABEL_COLUMN) or by_value or (NO_LABELS if len(names) == 1 else by_name)
+    label = lower.get(LABEL_COLUMN) or by_value or by_name
     columns = default_columns(names, Columns(label=label))
     if columns is not None:
         return columns
-    length = {name: sum(len(row.get(name, "")) for row in rows) for name in names if name != label}
-    return Columns(max(length, key=length.__getitem__, default=label), None, label)
+    texts = [name for name in names if name != label]
+    return Columns(max(texts, key=length.__getitem__, default=label), None, label)

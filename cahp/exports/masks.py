@@ -20,6 +20,8 @@ from cahp.values import HeadMask, MaskError
 
 MASK_SCHEMA = "cahp.mask/1"
 
+#: The suffixes of the files that ``read_mask`` reads.
+MASK_SUFFIXES = ("json", "npy", "pt")
 _NEXT_STEP = "choose a head_mask.json, head_mask.npy or head_mask.pt"
 
 #: The first bytes of a file of ``torch.save``, which is a ZIP file.
@@ -92,7 +94,7 @@ def read_mask(
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
-        raise MaskError(f"This is neither JSON nor a NumPy array; {_NEXT_STEP}.") from None
+        raise MaskError(f"This is neither JSON nor an array; {_NEXT_STEP}.") from None
     if not isinstance(content, dict) or not content:
         raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
     if "schema" in content or "keep" in content:

@@ -73,6 +73,14 @@ class Bench:
         return self.measurements.evaluate(self.evaluation)
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes as the labels of the data name them; those that no label means keep the model's name."""
+        names: dict[str, list[str]] = {}
+        for label, name in self.reading.items():
+            names.setdefault(name, []).append(label)
+        return tuple(" / ".join(names.get(name, [name])) for name in self.evaluation.classes)
+
+    @property
     def model(self) -> HeadModel:
         """The model, loaded and proven on first use."""
         return self.resources.model

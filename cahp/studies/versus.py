@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,13 +88,14 @@ class Versus:
         a, b = self.a.correct, self.b.correct
         return int((a & ~b).sum()), int((b & ~a).sum())
 
-    def table(self, texts: Texts, a: str, b: str) -> dict[str, list[str]]:
+    def table(self, texts: Texts, a: str, b: str, *, classes: Sequence[str] = ()) -> dict[str, list[str]]:
         """Return the ``texts`` that are ``apart``, their labels if there are any, and the predictions, as columns.
 
+        ``classes`` are the names of labels and predictions (empty: those of the model).
         ``a`` and ``b`` name those of the predictions. Of windows their KL divergences from the full model and the
         number of tokens that differ are returned instead, those first in which B differs most from the full model.
         """
-        rows, classes = self.apart, texts.classes
+        rows = self.apart
         if isinstance(self.a, TokenEvaluation):
             differ = np.bincount(self._places[~same_predictions(self.a, self.b)], minlength=len(texts))
             apart = {
@@ -110,6 +112,7 @@ class Versus:
                 "tokens that differ": [f"{differ[row]} of {self.a.windows[row].scored}" for row in rows],
                 "text": [side_by_side(texts.inputs[row]) for row in rows],
             }
+        classes = classes or texts.classes
         labels = {"label": texts.labels} if texts.labelled else {}
         answers = {**labels, a: self.a.predictions, b: self.b.predictions}
         columns = {name: [classes[column[row]] for row in rows] for name, column in answers.items()}

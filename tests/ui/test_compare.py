@@ -287,6 +287,13 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     settled(app, "compare-which")
     assert not app.exception
     assert "Measured on this machine" in said(app)
+    # Asked for again, it is found, and says so before it is shown.
+    app.button(key="compare-own-ask").click().run()
+    settled(app, "compare-own-show")
+    assert "measured before: all of its results are cached" in said(app)
+    assert len(app.session_state["cahp_compare_mine"]) == 1
+    app.button(key="compare-own-show").click().run()
+    assert len(app.session_state["cahp_compare_mine"]) == 2
     assert charted(app)
     files = app.session_state["cahp_compare_mine"]["own-1"].comparison.files
     texts = app.session_state["cahp_explorer"].source.raw.splits

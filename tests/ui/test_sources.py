@@ -104,6 +104,37 @@ def test_a_label_that_the_model_does_not_have_is_matched_by_hand_and_never_guess
     assert usable(app)
 
 
+def test_numbers_that_begin_with_another_one_are_matched_in_order_by_a_click(app: AppTest) -> None:
+    topics = {topic: str(number + 1) for number, topic in enumerate(TOPICS)}
+    bring(app, "stars.csv", table(rename=topics))
+    assert [app.selectbox(key=f"map-{place}").value for place in range(5)] == [None] * 5
+    assert not usable(app)
+    button = app.button(key="match-in-order")
+    assert button.label.startswith("Match in order: 1 → business, 2 → entertainment")
+    button.click().run()
+    chosen = [app.selectbox(key=f"map-{place}").value for place in range(5)]
+    assert chosen == ["business", "entertainment", "politics", "sports", "tech"]
+    assert usable(app)
+    app.button(key="use-source").click().run()
+    bench = app.run().session_state["cahp_explorer"].bench
+    assert bench.class_names == ("1", "2", "3", "4", "5")
+
+
+def test_a_column_serves_once(app: AppTest) -> None:
+    bring(app, "mine.csv", table(names="review,topic", rename={"show": "entertainment"}))
+    assert "review" not in app.selectbox(key="column-label").options
+    app.selectbox(key="column-text").set_value("topic").run()
+    assert not app.exception
+    assert app.selectbox(key="column-label").value == "(none)"
+    assert app.selectbox(key="column-label").options == ["(none)", "review"]
+
+
+def test_a_column_of_many_values_is_refused_with_the_next_step(app: AppTest) -> None:
+    bring(app, "mine.csv", ("text,label\n" + "".join(f"text {row},a{row}\n" for row in range(40))).encode())
+    assert "The label column has 40 different values" in errors(app)
+    assert "(none) for texts without labels" in errors(app)
+
+
 def test_choices_for_one_file_do_not_apply_to_the_next(app: AppTest) -> None:
     bring(app, "mine.csv", table())
     app.selectbox(key="map-2").set_value("entertainment").run()
@@ -138,6 +169,11 @@ def test_a_text_file_has_a_document_per_paragraph_or_line_and_no_labels(app: App
     bring(app, "notes.txt", paragraphs().encode())
     assert no_labels(app)
     assert usable(app)
+    # A file without blank lines is one paragraph, so its lines are documents.
+    bring(app, "lines.txt", paragraphs().replace("\n\n", "\n").encode())
+    assert app.segmented_control(key="source-documents").value == "line"
+    bring(app, "notes.txt", paragraphs().encode())
+    assert app.segmented_control(key="source-documents").value == "paragraph"
     app.segmented_control(key="source-documents").set_value("line").run()
     assert usable(app)
     app.button(key="use-source").click().run()

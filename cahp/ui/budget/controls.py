@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 
 from cahp import methods
-from cahp.exports.masks import read_mask
+from cahp.exports.masks import MASK_SUFFIXES, read_mask
 from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
@@ -121,7 +121,9 @@ def _draw_upload(explorer: Explorer) -> None:
         except CahpError as error:
             notes.write(error)
 
-    st.file_uploader("head_mask.json or head_mask.npy", type=["json", "npy"], key="mask-file", on_change=load)
+    st.file_uploader(
+        "head_mask.json, head_mask.npy or head_mask.pt", type=[*MASK_SUFFIXES], key="mask-file", on_change=load
+    )
 
 
 def _draw_goals(explorer: Explorer) -> None:

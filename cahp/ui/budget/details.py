@@ -16,7 +16,7 @@ from cahp.ui.frame.page import link
 from cahp.ui.frame.running import measure, offer_again, show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain, problem
-from cahp.ui.parts.inputs import load_examples
+from cahp.ui.parts.inputs import examples_of, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS, NEUTRAL, REPLACEABILITY, Kind, pass_seconds, run_seconds
 from cahp.values import HeadMask, digest
@@ -111,7 +111,8 @@ def draw_replacement(explorer: Explorer) -> None:
     )
     _draw_replaceability(explorer, head)
     link("similarity", f"More about {name} →", view="head", head=called(head, heads))
-    texts = {example["name"]: example["text"] for example in load_examples("single")}
+    examples = [*examples_of(explorer.bench, "single"), *load_examples("single")]
+    texts = {example["name"]: example["text"] for example in examples}
     text = texts[st.selectbox("Sentence", list(texts), key="cover-sentence")]
     st.caption(plain(text))
     subject, title = (explorer.bench, text), "Running the sentence"
@@ -232,7 +233,7 @@ def draw_flips(explorer: Explorer) -> None:
             changed = f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
         st.markdown(f"**{differ:,} of {total:,} predictions changed{changed}.**")
         if differ:
-            table = job.result.table(texts, "all heads", "this mask")
+            table = job.result.table(texts, "all heads", "this mask", classes=explorer.bench.class_names)
             if texts.in_windows:
                 st.caption("The windows in which the pruned model differs most from the full one (nats per token).")
             display.show_texts(table, key="flips")

@@ -177,7 +177,7 @@ def draw(explorer: Explorer) -> None:
     left, right = st.columns([2, 3], gap="medium")
     with left:
         kind: Literal["single", "pairs"] = "single" if explorer.bench.calibration.second is None else "pairs"
-        typed = input_box(_BOXES, kind, label="Your text", place=example)
+        typed = input_box(_BOXES, kind, explorer.bench, label="Your text", place=example)
     if not has_words(typed):
         right.info("Type a text, or insert an example.")
         return
@@ -279,7 +279,7 @@ def _names(explorer: Explorer, models: dict[str, TextReading]) -> dict[int, str]
     words = [reading.words for reading in models.values() if reading.words is not None]
     if words:
         return {place: name for some in words for place, name in some.items()}
-    return dict(enumerate(explorer.bench.evaluation.classes))
+    return dict(enumerate(explorer.bench.class_names))
 
 
 def _describe_predictions(models: dict[str, TextReading], full: TextReading, names: Mapping[int, str]) -> str:
@@ -329,7 +329,7 @@ def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> Non
 
 def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> None:
     total, names = explorer.card.layers * explorer.card.heads, curve.words or full.words
-    classes = explorer.bench.evaluation.classes if curve.words is None else tuple(curve.words.values())
+    classes = explorer.bench.class_names if curve.words is None else tuple(curve.words.values())
     known = dict(enumerate(classes)) if names is None else {**(full.words or {}), **names}
     answer, steady = f"“{known[full.answer]}”", curve.steady_down_to(full.answer)
     if steady == curve.budgets[0]:

@@ -191,4 +191,4 @@ def draw_tab(explorer: Explorer) -> None:
     st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")
     if differ:
         names = ("A", "B") if texts.in_windows else ("A says", "B says")
-        show_texts(comparison.table(texts, *names))
+        show_texts(comparison.table(texts, *names, classes=explorer.bench.class_names))

@@ -223,9 +223,11 @@ def _draw_cost(
             stopped="Stopped before the time was known.",
         )
     elif isinstance(cost, Comparison):
-        explorer.work.drop(COST)
-        done(cost)
-        st.rerun()
+        st.markdown("This comparison was measured before: all of its results are cached.")
+        if st.button("Show it", type="primary", key="compare-own-show"):
+            explorer.work.drop(COST)
+            done(cost)
+            st.rerun()
     else:
         settings = request.plan.settings
         texts = f"{settings.limit} calibration and {settings.eval_limit} evaluation texts"

@@ -128,7 +128,7 @@ def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
         problem(job.error)
     if job.result is None:
         return []
-    table = job.result.table(explorer.bench.evaluation, "full", "pruned")
+    table = job.result.table(explorer.bench.evaluation, "full", "pruned", classes=explorer.bench.class_names)
     labels = table.get("label", [""] * len(table["text"]))
     flips = zip(table["text"], labels, table["full"], table["pruned"], strict=True)
     # Those that became wrong come first.

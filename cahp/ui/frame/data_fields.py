@@ -28,6 +28,7 @@ from cahp.ui.frame.address import Wish
 from cahp.ui.parts.display import plain
 from cahp.ui.session.opening import Upload, permitted
 from cahp.values import CahpError, DataError, Input
+from cahp.words import capital
 
 T = TypeVar("T")
 
@@ -42,6 +43,8 @@ _PASTED_FILE = "pasted.txt"
 _SHOWN_ROWS, _SHOWN_COLUMNS, _SHOWN_CHARACTERS, _GUESS_ROWS = 5, 50, 300, 50
 #: Characters that are shown from both ends of a long prompt.
 _SHOWN_PROMPT = 600
+#: Labels that are matched by hand at most, and pairs of them that a button lists.
+_MOST_MATCHED, _MOST_PAIRS = 20, 6
 _UNUSED = "not used"
 
 
@@ -179,7 +182,7 @@ def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Set
         # The parts are split by default; other parts of the data stay available.
         splits = {}
     part = train or next(iter(parts.tables))
-    documents = _documents(part)
+    documents = _documents(part, parts.tables[part])
     table = parts.tables[part]()
     columns = _columns(table.by_line() if documents == "line" else table, part, card)
     settings = replace(
@@ -212,14 +215,18 @@ def _splits(parts: data.Parts) -> dict[str, str]:
     return chosen
 
 
-def _documents(part: str) -> Literal["paragraph", "line"]:
-    """Draw a choice of the documents of a text file; other files have none."""
-    setting = describe()["documents"]
+def _documents(part: str, table: Callable[[], Table]) -> Literal["paragraph", "line"]:
+    """Draw a choice of the documents of a text file, lines at first if it is one paragraph; other files have none."""
     if not part.lower().endswith(".txt"):
         return "paragraph"
-    _reset_choices("source", part, {"documents": setting.default})
+    default = "paragraph" if len(table().preview(2)) > 1 else "line"
+    _reset_choices("source", (part, default), {"documents": default})
     chosen = st.segmented_control(
-        "Each document is a", setting.choices, key="source-documents", required=True, persist_state="session"
+        "Each document is a",
+        describe()["documents"].choices,
+        key="source-documents",
+        required=True,
+        persist_state="session",
     )
     return "line" if chosen == "line" else "paragraph"
 
@@ -239,11 +246,24 @@ def _columns(table: Table, part: str, card: ModelCard) -> data.Columns:
         _reset_choices("column", (part, names), roles)
         left, middle, right = st.columns(3)
         text = left.selectbox("Text", names, key="column-text", persist_state="session")
-        second = middle.selectbox("Second text", [NO_LABELS, *names], key="column-pair", persist_state="session")
-        label = right.selectbox("Label", [NO_LABELS, *names], key="column-label", persist_state="session")
+        # A column serves once.
+        second = middle.selectbox(
+            "Second text", _others(names, text, "pair"), key="column-pair", persist_state="session"
+        )
+        label = right.selectbox(
+            "Label", _others(names, text, "label", second), key="column-label", persist_state="session"
+        )
         chosen = data.Columns(text, None if second == NO_LABELS else second, label)
     usual = default_columns(names)
     return data.Columns() if usual and chosen == replace(usual, label=usual.label or NO_LABELS) else chosen
+
+
+def _others(names: list[str], text: str, role: str, second: str = NO_LABELS) -> list[str]:
+    """Return the columns that can still have a role; a chosen one that cannot is no longer chosen."""
+    others = [NO_LABELS, *(name for name in names if name not in (text, second))]
+    if st.session_state[f"column-{role}"] not in others:
+        st.session_state[f"column-{role}"] = NO_LABELS
+    return others
 
 
 def _encodable(text: str) -> str:
@@ -256,10 +276,15 @@ def _reset_choices(kind: str, subject: Any, defaults: Mapping[str, Any]) -> None
     last = f"source-{kind}-of"
     changed = st.session_state.get(last) != subject
     st.session_state[last] = subject
-    for name, value in defaults.items():
-        key = f"{kind}-{name}"
-        if changed or key not in st.session_state:
-            st.session_state[key] = value
+    _set_choices(
+        kind, {name: value for name, value in defaults.items() if changed or f"{kind}-{name}" not in st.session_state}
+    )
+
+
+def _set_choices(kind: str, values: Mapping[str, Any]) -> None:
+    """Set choices of this kind, before their boxes are drawn."""
+    for name, value in values.items():
+        st.session_state[f"{kind}-{name}"] = value
 
 
 # Labels and prompts -------------------------------------------------------------------------------------------------
@@ -272,7 +297,7 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
         CahpError: If they cannot be matched.
     """
     for notice in dataset.notices[:4]:
-        st.caption(plain(notice))
+        st.caption(plain(capital(notice)))
     check_texts(dataset, card)
     preview_prompt(card, next(iter(dataset.splits.values())).inputs[0])
     if card.predicts_tokens:
@@ -284,9 +309,12 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
     try:
         matched = match_labels(dataset, settings, card)
     except CahpError as error:
-        if len(dataset.classes) > 20:
-            raise
-        st.warning(plain(str(error).partition(": none of")[0]) + ". Match your labels to the model's classes:")
+        if len(dataset.classes) > _MOST_MATCHED:
+            raise DataError(
+                f"The label column has {len(dataset.classes):,} different values, which are not the classes of the "
+                "model. Choose another label column, or (none) for texts without labels."
+            ) from error
+        st.markdown("Match your labels to the model's classes:")
         by_hand = _match_by_hand(dataset.classes, card.labels)
         return None if by_hand is None else replace(settings, label_map=by_hand)
     classes = label_reading(dataset, matched)
@@ -296,9 +324,16 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
 
 
 def _match_by_hand(labels: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, str] | None:
-    alike = {name.strip().casefold(): name for name in classes}
+    # Numbers are no names: 1 of 1 to 5 is not 1 of 0 to 4.
+    numbered = all(label.isdecimal() for label in labels)
+    alike = {} if numbered else {name.strip().casefold(): name for name in classes}
     defaults = {str(position): alike.get(label.strip().casefold()) for position, label in enumerate(labels)}
     _reset_choices("map", (labels, classes), defaults)
+    if numbered and len(labels) == len(classes):
+        pairs = [f"{label} → {name}" for label, name in zip(labels, classes, strict=True)]
+        shown = ", ".join(pairs) if len(pairs) <= _MOST_PAIRS else f"{pairs[0]}, …, {pairs[-1]}"
+        if st.button(f"Match in order: {plain(shown)}", key="match-in-order"):
+            _set_choices("map", {str(position): name for position, name in enumerate(classes)})
     chosen = {
         label: st.selectbox(
             plain(label[:60]),

@@ -10,13 +10,20 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import streamlit as st
 
 from cahp import models
+from cahp.data.sources import BBC_NEWS
+from cahp.run.bench import Bench
 from cahp.values import Input
 
 #: Characters that a box takes.
 LONGEST = 100_000
+#: Examples from a person's own data, and characters of the name of one.
+_MOST_OWN, _NAME = 6, 50
+#: Characters of a window's beginning.
+_BEGINNING = 160
 
 _STORAGE = """
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -40,17 +47,44 @@ def load_examples(kind: Literal["single", "pairs"]) -> list[dict[str, str]]:
     return examples
 
 
-def input_box(name: str, kind: Literal["single", "pairs"], *, label: str, place: int = 0) -> Input:
-    """Draw a box for one text, or two for a pair, and return the content; it starts with the example at ``place``.
+def examples_of(bench: Bench, kind: Literal["single", "pairs"]) -> list[dict[str, str]]:
+    """Return evaluation texts of a person's own data, one of each class, named by their first characters and label.
 
-    Session keys begin with ``name``; boxes of one name differ in ``place``.
+    Those of a language model are beginnings of its windows. Built-in data have none: the bundled texts fit them.
     """
-    examples = load_examples(kind)
+    texts, pairs = bench.evaluation, kind == "pairs"
+    if bench.dataset.id == BBC_NEWS or pairs != (texts.second is not None):
+        return []
+    labelled = texts.labelled and not texts.in_windows
+    rows = np.unique(texts.labels, return_index=True)[1] if labelled else np.arange(texts.count)
+    examples = []
+    for row in sorted(rows.tolist())[:_MOST_OWN]:
+        both = (texts.first[row],) if texts.second is None else (texts.first[row], texts.second[row])
+        # A language model continues the beginning of a window.
+        parts = [part[:_BEGINNING].rpartition(" ")[0] if texts.in_windows else part[:LONGEST] for part in both]
+        start = " ".join(parts[0].split())
+        name = f"{start[:_NAME]}…" if len(start) > _NAME else start
+        name += f" ({bench.class_names[texts.labels[row]]})" if labelled else ""
+        fields = ("first", "second") if pairs else ("text",)
+        examples.append({"name": name, **dict(zip(fields, parts, strict=True))})
+    return [example for example in examples if all(example.values())]
+
+
+def input_box(name: str, kind: Literal["single", "pairs"], bench: Bench, *, label: str, place: int = 0) -> Input:
+    """Draw a box for one text, or two for a pair, and return the content.
+
+    It starts with the bundled example at ``place``, or with the first text of a person's own data. With other data, an
+    example that nobody changed is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
+    """
+    own, bundled = examples_of(bench, kind), load_examples(kind)
+    examples, opening = [*own, *bundled], own[0] if own else bundled[place]
     parts = ("first", "second") if kind == "pairs" else ("text",)
     keys = [f"{name}-{part}-{place}" for part in parts]
     for key, part in zip(keys, parts, strict=True):
-        if key not in st.session_state:
-            st.session_state[key] = examples[place][part]
+        before = f"{key}-opening"
+        if key not in st.session_state or st.session_state[key] == st.session_state.get(before) != opening[part]:
+            st.session_state[key] = opening[part]
+        st.session_state[before] = opening[part]
     choice = f"{name}-{kind}-example-{place}"
 
     def insert() -> None:

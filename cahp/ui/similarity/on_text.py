@@ -101,7 +101,7 @@ def draw(explorer: Explorer) -> None:
     if _PAIRS not in st.session_state:
         st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
     pairs = st.toggle("Pair of texts", key=_PAIRS, persist_state="session")
-    text = input_box("similarity", "pairs" if pairs else "single", label="Text")
+    text = input_box("similarity", "pairs" if pairs else "single", explorer.bench, label="Text")
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return

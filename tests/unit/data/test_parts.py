@@ -125,3 +125,13 @@ def test_columns_are_guessed_by_names_classes_and_lengths(
     row: Mapping[str, str], classes: tuple[str, ...], expected: Columns
 ) -> None:
     assert guess_columns(list(row), [row], classes) == expected
+
+
+@pytest.mark.parametrize("last", ["review", "posted"])
+def test_a_last_column_with_long_or_unlike_values_is_no_label(last: str) -> None:
+    rows = [{"review": f"a long review of town {row}", "id": str(row), "posted": f"day {row}"} for row in range(5)]
+    names = [*(name for name in rows[0] if name != last), last]
+    assert guess_columns(names, rows) == Columns("review", None, "(none)")
+    # Values that occur again are classes.
+    rows = [{**row, "posted": f"day {number % 2}"} for number, row in enumerate(rows)]
+    assert guess_columns(["review", "posted"], rows) == Columns("review", None, "posted")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.exports.masks import MaskOrigin, mask_array, mask_csv, mask_json, mask_tensor, read_mask
+from cahp.exports.masks import MASK_SUFFIXES, MaskOrigin, mask_array, mask_csv, mask_json, mask_tensor, read_mask
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 
@@ -247,3 +247,9 @@ def test_a_mask_goes_through_every_file_unchanged() -> None:
     np.testing.assert_array_equal(tensor.numpy(), MASK.keep)
     np.testing.assert_array_equal(np.load(io.BytesIO(mask_array(MASK)), allow_pickle=False), MASK.keep)
     assert read_mask(mask_array(MASK))[0].sha256 == MASK.sha256
+
+
+def test_a_refusal_recommends_every_format_that_is_read() -> None:
+    with pytest.raises(MaskError) as refusal:
+        read_mask(b"no mask")
+    assert all(f"head_mask.{suffix}" in str(refusal.value) for suffix in MASK_SUFFIXES)

@@ -65,6 +65,7 @@ def test_texts_that_differ_are_counted_by_who_is_right() -> None:
         "A says": [names[0], names[0]],
         "B says": [names[1], names[1]],
     }
+    assert found.table(texts, "A", "B", classes=("low", "high"))["label"] == ["low", "high"]
     unlabelled = Texts(texts.first, None, np.full(4, -1), names)
     assert list(found.table(unlabelled, "A says", "B says")) == ["text", "A says", "B says"]
 

@@ -1,11 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
 import pytest
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
-from cahp.ui.parts.inputs import has_words, load_examples
+from cahp.run.bench import Bench
+from cahp.run.settings import Settings
+from cahp.ui.parts.inputs import examples_of, has_words, load_examples
+from cahp.ui.session.opening import Source
 from cahp.values import Input
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Bench:
+    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
+    return Source.open(Settings(model=str(model), data=str(data), projection="pca", latency=False)).bench
 
 
 @pytest.mark.parametrize(
@@ -20,3 +33,23 @@ def test_every_box_has_an_example_to_begin_with() -> None:
     assert all(example["text"].strip() and example["name"] for example in load_examples("single"))
     assert all(has_words((example["first"], example["second"])) for example in load_examples("pairs"))
     assert min(len(load_examples("single")), len(load_examples("pairs"))) >= 4
+
+
+def test_examples_are_a_text_of_each_class_of_the_loaded_data_in_its_own_labels(reviews: Bench) -> None:
+    names = reviews.evaluation.classes
+    bench = replace(reviews, reading={f"star {place}": name for place, name in enumerate(names)})
+    examples = examples_of(bench, "single")
+    assert [example["text"] for example in examples] == [
+        reviews.evaluation.first[row]
+        for row in sorted(reviews.evaluation.labels.tolist().index(label) for label in range(len(names)))
+    ]
+    assert {example["name"].rsplit(" (", 1)[1] for example in examples} == {f"star {n})" for n in range(len(names))}
+    assert examples_of(bench, "pairs") == []
+    # The bundled texts fit the built-in data.
+    assert examples_of(replace(bench, dataset=replace(bench.dataset, id="bbc-news")), "single") == []
+
+
+def test_classes_that_no_label_means_keep_their_name_and_several_labels_of_one_are_joined(reviews: Bench) -> None:
+    first, *others = reviews.evaluation.classes
+    bench = replace(reviews, reading={"1": first, "2": first})
+    assert bench.class_names == ("1 / 2", *others)
