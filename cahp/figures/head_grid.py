@@ -38,16 +38,25 @@ def grid_figure(
     lit: int | None = None,
     dark: bool = False,
     width: int = _WIDTH,
+    compact: bool = False,
 ) -> Any:
     """Draw the layers and their heads: kept heads solid, pruned heads tinted, with colour and name of their group.
 
     ``labels (N,)`` are the groups of the heads (None: no colours), drawn as ``grouping`` says; ``families (N,)`` give
     clusters the colours that they have at every budget (None: each cluster has its own). ``selected`` gets a
-    thick frame, each head of the group ``lit`` a thin one. ``width`` is the available width in pixels. Every point's
-    ``customdata`` is the head's flat index.
+    thick frame, each head of the group ``lit`` a thin one. ``width`` is the available width in pixels. A ``compact``
+    grid has no legend, and the layers of a deep model lie from left to right. Every point's ``customdata`` is the
+    head's flat index.
     """
     colours, heads = ink(dark=dark), mask.heads
-    cell = _cell_size(mask.layers, heads, width)
+    deep = compact and mask.layers > 2 * heads
+    rows, columns = (heads, mask.layers) if deep else (mask.layers, heads)
+    cell = _cell_size(rows, columns, width)
+
+    def place(shown: Ints) -> tuple[Ints, Ints]:
+        layer, head = np.divmod(shown, heads)
+        return (layer, head) if deep else (head, layer)
+
     marks = None if labels is None else grouping.mark(labels) if families is None else grouping.mark(labels, families)
     names = [""] * mask.keep.size if marks is None else marks.names
     traces = []
@@ -60,8 +69,7 @@ def grid_figure(
             lettered = {"mode": "markers+text", "text": [names[head] for head in shown], "textfont": font}
         traces.append(
             points(
-                shown % heads,
-                shown // heads,
+                *place(shown),
                 "square" if marks is None else symbols("square", marks, shown),
                 fills,
                 size=cell * 0.78,
@@ -80,11 +88,14 @@ def grid_figure(
     frames = ((alike, 0.94, 1.2), (np.array([] if selected is None else [selected], np.int64), 1.0, 2.5))
     for framed, size, outline in frames:
         if len(framed):
-            x, y = framed % heads, framed // heads
-            frame = points(x, y, "square-open", colours.text, size=cell * size, outline=outline, heads=framed)
+            frame = points(*place(framed), "square-open", colours.text, size=cell * size, outline=outline, heads=framed)
             traces.append({**frame, "showlegend": False})
-    traces += legend("square", colours)
-    return draw(traces, **_layout(mask.layers, heads, width), legend=LEGEND)
+    layout = _layout(rows, columns, width)
+    if not compact:
+        return draw([*traces, *legend("square", colours)], **layout, legend=LEGEND)
+    x, y = ("Layer", "Head") if deep else ("Head", "Layer")
+    layout |= {"x": {**layout["x"], "title": x}, "y": {**layout["y"], "title": y}, "height": layout["height"] - 24}
+    return draw(traces, **layout, top=6)
 
 
 def _cell_size(layers: int, heads: int, width: int) -> float:

@@ -15,6 +15,7 @@ from cahp.figures.heads import called
 from cahp.figures.marks import LEGEND, by_state, draw, heat_map, label, legend, points, shape, symbols
 from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
+from cahp.words import percent
 
 #: The colour of kept heads, visible on every shade of the scale.
 _KEPT = CLUSTER_COLOURS[1]
@@ -33,11 +34,12 @@ def attention_figure(
     height: int = 420,
     top: float | None = None,
     ticks: int = 40,
+    compact: bool = False,
 ) -> Any:
     """Draw one head's attention ``weights (S, S)`` over ``tokens``: rows are query tokens, columns their targets.
 
     ``top`` is the weight with the strongest colour (None: the largest), so that several maps can share a scale. At most
-    ``ticks`` tokens are written along each side; tooltips name the others.
+    ``ticks`` tokens are written along each side; tooltips name the others. A ``compact`` figure has no titles.
     """
     words = [label(token, limit=14) for token in tokens]
     # Categories must differ, or equal words would share a line.
@@ -47,7 +49,7 @@ def attention_figure(
         "tickvals": list(range(0, len(words), step)),
         "ticktext": words[::step],
         "type": "category",
-        "tickfont": {"size": 11 if len(words) <= 24 else 9},
+        "tickfont": {"size": 9 if compact or len(words) > 24 else 11},
         "showgrid": False,
         "constrain": "domain",
     }
@@ -55,7 +57,7 @@ def attention_figure(
         np.asarray(weights, dtype=np.float32).round(4),
         # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
         [(stop**2, colour) for stop, colour in palette.ink(dark=dark).scale],
-        title="attention (0..1)",
+        title="" if compact else "attention (0..1)",
         hover="%{y}<br>attends to %{x}<br>with %{z:.3f} of its attention",
         gap=1 if len(words) <= 32 else 0,
         x=names,
@@ -65,11 +67,11 @@ def attention_figure(
     )
     return draw(
         [cells],
-        x={**axis, "title": "token attended to", "side": "bottom", "tickangle": -50},
-        y={**axis, "title": "token that attends", "autorange": "reversed"},
+        x={**axis, "title": "" if compact else "token attended to", "side": "bottom", "tickangle": -50},
+        y={**axis, "title": "" if compact else "token that attends", "autorange": "reversed"},
         height=height,
         left=70,
-        bottom=80,
+        bottom=50 if compact else 80,
     )
 
 
@@ -84,7 +86,7 @@ def habit(weights: Floats) -> str:
         "attends mostly to the token after": float(weights[places[:-1], places[1:]].sum() / len(weights)),
     }
     words, share = max(shares.items(), key=lambda pair: pair[1])
-    return f"{words} ({share:.0%} of its attention)" if share >= 0.4 else "spreads its attention over the text"
+    return f"{words} ({percent(share, 0)} of its attention)" if share >= 0.4 else "spreads its attention over the text"
 
 
 def beside(attention: Attention, distances: Floats, shown: Sequence[int], *, heads: int, dark: bool) -> Any:

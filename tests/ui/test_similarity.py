@@ -71,10 +71,14 @@ def drawn(app: AppTest) -> str:
 
 
 def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
-    assert app.title[0].value == "Which heads attend alike?"
-    assert len(app.get("plotly_chart")) == 4
+    assert app.title[0].value == "Which heads attend alike on your text?"
+    # The communities, the chosen head, and those most alike; the other tabs are not drawn.
+    assert len(app.get("plotly_chart")) == 3
     assert len(app.get("iframe")) == 1
     assert "on this text" in shown(app)
+    # It begins with a head that does not look mostly at the first token, and ships with its roles.
+    assert "to the first token" not in shown(app)
+    assert any("Role on this text" in caption.value for caption in app.caption)
     assert "layer 0, head 1, community" in drawn(app)
 
 
@@ -84,7 +88,7 @@ def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
     settled(app)
     assert not app.exception
     assert not app.error
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 3
     # Nothing of the text is in the page's own HTML or in the graph; labels of charts are made harmless.
     for trap in ("owned", "onerror=", "alert(1)", "example.com", "etc/passwd"):
         assert trap not in shown(app)
@@ -114,7 +118,7 @@ def test_pairs_of_texts_have_two_boxes_and_are_compared_as_pairs(app: AppTest) -
     settled(app)
     assert not app.exception
     assert [box.label for box in app.text_area] == ["Text, first part", "Text, second part"]
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 3
     app.text_area(key="similarity-second-0").set_value("")
     settled(app)
     assert "Type a text" in app.info[0].value
@@ -154,7 +158,6 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
     for _ in range(3):
         settled(other)
     assert not other.exception
-    assert not other.text_area
     assert other.selectbox(key="similarity-head").value == 43
     assert "Layer 3, head 7" in shown(other)
     assert "n = 300 texts" in shown(other)
@@ -168,9 +171,17 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
     assert not other.exception
     assert "of 72 heads have a role" in shown(other)
     assert other.query_params["view"] == "all"
-    other.button(key="glance-open").click()
-    settled(other)
-    assert other.query_params["view"] == "head"
+
+
+def test_all_communities_are_listed_with_their_heads(app: AppTest) -> None:
+    app.session_state["similarity-view"] = "communities"
+    settled(app)
+    (table,) = app.dataframe
+    assert table.value["heads"].sum() == 72
+    assert table.value["kept"].sum() == 13
+    assert [len(names.split(", ")) for names in table.value["all heads"]] == table.value["heads"].tolist()
+    app.session_state["similarity-view"] = "text"
+    settled(app)
 
 
 def test_a_link_that_is_followed_later_in_the_session_wins_over_what_was_chosen(app: AppTest) -> None:
@@ -188,7 +199,7 @@ def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: 
     settled(app)
     assert not app.exception
     # It was compared.
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 3
     assert secret not in str(dict(app.query_params))
     assert secret not in caplog.text
     kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
@@ -199,7 +210,7 @@ def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: 
 class TestBrowser:
     def ready(self, page: Page) -> Page:
         # The first one waits for the model, which a busy machine takes its time to read.
-        page.wait_for_selector(".st-key-chart-distances .js-plotly-plot", timeout=180_000)
+        page.wait_for_selector(".st-key-chart-nearest .js-plotly-plot", timeout=180_000)
         page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
         return page
 
@@ -250,6 +261,13 @@ class TestBrowser:
         assert page.locator(".st-key-chart-attention img, .st-key-chart-attention script").count() == 0
         assert page.locator(".st-key-chart-attention svg a").count() == 0
         assert dialogs == []
+
+    def test_text_graph_communities_and_head_are_one_screen(self, new_person: Callable[..., Page]) -> None:
+        page = self.ready(new_person("Similarity", viewport={"width": 1280, "height": 900}))
+        for part in ("similarity-input", "head-graph", "chart-communities", "chart-attention"):
+            box = page.locator(f".st-key-{part}").bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= 900, part
 
     @pytest.mark.nightly
     @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from cahp import models
 from cahp.data.sources import BBC_NEWS
@@ -70,11 +71,20 @@ def examples_of(bench: Bench, kind: Literal["single", "pairs"]) -> list[dict[str
     return [example for example in examples if all(example.values())]
 
 
-def input_box(name: str, kind: Literal["single", "pairs"], bench: Bench, *, label: str, place: int = 0) -> Input:
+def input_box(
+    name: str,
+    kind: Literal["single", "pairs"],
+    bench: Bench,
+    *,
+    label: str,
+    place: int = 0,
+    choose_in: DeltaGenerator | None = None,
+) -> Input:
     """Draw a box for one text, or two for a pair, and return the content.
 
     It starts with the bundled example at ``place``, or with the first text of a person's own data. With other data, an
     example that nobody changed is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
+    The choice of examples is drawn in ``choose_in`` (None: below a higher box).
     """
     own, bundled = examples_of(bench, kind), load_examples(kind)
     examples, opening = [*own, *bundled], own[0] if own else bundled[place]
@@ -99,7 +109,8 @@ def input_box(name: str, kind: Literal["single", "pairs"], bench: Bench, *, labe
         st.text_area(
             label if len(parts) == 1 else f"{label}, {part} part",
             key=key,
-            height=100 if len(parts) == 1 else 68,
+            label_visibility="visible" if choose_in is None else "collapsed",
+            height=100 if len(parts) == 1 and choose_in is None else 68,
             max_chars=LONGEST,
             placeholder="Type or paste a text",
             persist_state="session",
@@ -107,7 +118,7 @@ def input_box(name: str, kind: Literal["single", "pairs"], bench: Bench, *, labe
         or ""
         for key, part in zip(keys, parts, strict=True)
     ]
-    st.selectbox(
+    (choose_in or st).selectbox(
         "Example",
         range(len(examples)),
         index=None,

@@ -45,10 +45,9 @@ def choose(head: int) -> None:
     st.session_state[_HEAD] = head
 
 
-def open_head(head: int | None = None) -> None:
-    """Open the view of this head, or else of the chosen one, in the next run of the page."""
-    if head is not None:
-        choose(head)
+def open_head(head: int) -> None:
+    """Open the tab of this head in the next run of the page."""
+    choose(head)
     st.session_state[VIEW] = "head"
 
 
@@ -59,7 +58,14 @@ def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
         group = "" if graph is None else f"{community_name(int(graph.communities[head]))} · "
         return f"{head_name(head, mask.heads)} · {group}{'kept' if mask.keep.flat[head] else 'pruned'}"
 
-    st.selectbox("Head", range(mask.keep.size), format_func=named, key=_HEAD, persist_state="session")
+    st.selectbox(
+        "Head",
+        range(mask.keep.size),
+        format_func=named,
+        key=_HEAD,
+        persist_state="session",
+        label_visibility="collapsed",
+    )
 
 
 def linked(name: str) -> str | None:

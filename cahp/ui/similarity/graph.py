@@ -19,10 +19,12 @@ from cahp.ui.similarity import chosen
 from cahp.values import HeadMask
 
 #: Where the layout's -1..1 lies on the canvas.
-_ACROSS, _DOWN = 360, 340
-_HEIGHT = 520
+_ACROSS, _DOWN = 330, 300
+_HEIGHT = 490
 #: From a head to the number of its community.
 _BESIDE = 28
+#: The share of its community's colour in a link.
+_QUIET = 0.5
 
 _FRAME, _LISTEN = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("frame.js", "listen.js"))
 
@@ -35,7 +37,7 @@ _OUTSIDE = re.compile(
 
 
 def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
-    """Write the graph as an HTML document: kept heads are solid, pruned ones tinted, colours are communities.
+    """Write the graph as an HTML document: kept heads are solid, pruned ones tinted, coloured areas are communities.
 
     It contains numbers of heads only, no word of the text, and loads nothing.
     """
@@ -47,9 +49,11 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     crowded = len(kept) > 150
     for head, (across, down) in enumerate(graph.positions.tolist()):
         state, fill = "kept" if kept[head] else "pruned", marks.colours[head]
+        # Kept heads that overlap stay apart.
+        border = colours.ground
         if not kept[head]:
-            fill = blend(fill, colours.ground, TINT)
-        look: dict[str, Any] = {"background": fill, "border": colours.text if kept[head] else marks.colours[head]}
+            fill, border = (blend(fill, colours.ground, share) for share in (TINT, _QUIET))
+        look: dict[str, Any] = {"background": fill, "border": border}
         network.add_node(
             head,
             label=" " if crowded else f"{head // mask.heads}.{head % mask.heads}",
@@ -59,8 +63,8 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
             shape="dot" if crowded else "circle",
             size=9,
             color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
-            borderWidth=3 if kept[head] else 1,
-            borderWidthSelected=8,
+            borderWidth=1,
+            borderWidthSelected=6,
             # What the frame's own script lights together.
             community=int(graph.communities[head]),
             # The second eight communities have the hues of the first eight, and broken outlines.
@@ -79,7 +83,7 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
             first,
             second,
             width=0.6 + 3.4 * share,
-            color=marks.colours[first] if inside else colours.faint,
+            color=blend(marks.colours[first], colours.ground, _QUIET) if inside else colours.faint,
             dashes=backbone,
             title=f"similarity {similarity:.2f}",
         )
@@ -87,8 +91,10 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     network.options.edges.smooth.enabled = False
     # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
     network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
-    signs = [(community_name(group), *place) for group, place in enumerate(_place_signs(graph))]
-    script = f"<script>const SIGNS = {json.dumps(signs)};\n{_FRAME}</script>"
+    hues = dict(zip(graph.communities.tolist(), marks.colours, strict=True))
+    communities = [(community_name(group), *place, hues[group]) for group, place in enumerate(_place_signs(graph))]
+    given = f"const COMMUNITIES = {json.dumps(communities)}, ACCENT = {json.dumps(colours.accent)};"
+    script = f"<script>{given}\n{_FRAME}</script>"
     return _confine(network.generate_html(notebook=False), script, colours)
 
 

@@ -1,4 +1,4 @@
-"""Heads compared on a text that a person types: graph, communities, the chosen head, and all distances.
+"""Heads compared on a text that a person types: graph, communities and the chosen head; in tabs, details of these.
 
 Text and results live in the browser session only: in no file, shared cache, address or log.
 """
@@ -18,6 +18,7 @@ from cahp.cards import ModelCard
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, places
+from cahp.figures.heads import called
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
@@ -40,7 +41,11 @@ from cahp.ui.similarity.graph import show_graph
 from cahp.values import HeadMask, Input, Progress
 
 #: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
-_GRID = 370
+_GRID = 390
+#: The height in pixels of the chosen head's attention.
+_HEAD = 290
+#: A head with this share of its attention on the first and the last token says little about the text.
+_IDLE = 0.4
 #: Session key: whether the box is for a pair of texts.
 _PAIRS = "similarity-pairs"
 #: The distance of two heads, as a formula and in words.
@@ -54,11 +59,38 @@ _HOW = (
 
 @dataclass(frozen=True, eq=False)
 class ComparedHeads:
-    """The attention of all heads on one text, their distances, and a ``number`` that stands for the text."""
+    """The attention of all heads on one text, their distances, and a ``number`` that stands for the text.
+
+    ``shipped``: the attention comes with the package.
+    """
 
     attention: Attention
     distances: NDArray[np.float64]
+    shipped: bool = False
     number: int = field(default_factory=count().__next__)
+
+    @property
+    def start_head(self) -> int:
+        """One of the two most alike of some heads that attend to single tokens between the first and the last.
+
+        Many heads attend to the first or the last token where they find nothing, which says little about the text.
+        """
+        maps, heads = self.attention.by_head, len(self.distances)
+        focus = maps[:, :, 1:-1].max(axis=2, initial=0).mean(axis=1)
+        idle = maps[:, :, [0, -1]].sum(axis=2).mean(axis=1) >= _IDLE
+        focused = np.lexsort((-focus, idle))[: max(2, min(heads // 4, int((~idle).sum())))]
+        apart = (self.distances + np.diag(np.full(heads, np.inf)))[np.ix_(focused, focused)]
+        return int(focused[int(np.argmin(apart)) // len(focused)])
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What is drawn: ``heads`` compared on a text, their ``graph``, the ``mask`` on the board, and the chosen head."""
+
+    heads: ComparedHeads
+    graph: HeadGraph
+    mask: HeadMask
+    head: int
 
 
 def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
@@ -80,11 +112,9 @@ COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
 @cache
 def _compare_bundled(name: str) -> tuple[str, ComparedHeads] | None:
     example = bundled.read_example(name)
-    return (
-        None
-        if example is None
-        else (example.text, ComparedHeads(example.attention, distances(example.attention.weights)))
-    )
+    if example is None:
+        return None
+    return example.text, ComparedHeads(example.attention, distances(example.attention.weights), shipped=True)
 
 
 def _bundled(card: ModelCard, text: Input) -> ComparedHeads | None:
@@ -95,54 +125,41 @@ def _bundled(card: ModelCard, text: Input) -> ComparedHeads | None:
     return example[1]
 
 
-def draw(explorer: Explorer) -> None:
-    """Draw the box for a text and the heads compared on it."""
+def compare(explorer: Explorer) -> ComparedHeads | None:
+    """Draw the box for a text, and return the heads compared on it (None: there is no text, or no result yet)."""
     keep("similarity", {_PAIRS: bool, **{f"similarity-{part}-0": str for part in ("text", "first", "second")}})
     if _PAIRS not in st.session_state:
         st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
-    pairs = st.toggle("Pair of texts", key=_PAIRS, persist_state="session")
-    text = input_box("similarity", "pairs" if pairs else "single", explorer.bench, label="Text")
+    boxes, beside = st.container(key="similarity-input").columns([4, 1], gap="small")
+    with boxes:
+        pairs = bool(st.session_state[_PAIRS])
+        text = input_box(
+            "similarity",
+            "pairs" if pairs else "single",
+            explorer.bench,
+            label="Text",
+            choose_in=beside,
+        )
+    with beside:
+        st.toggle("Pair of texts", key=_PAIRS, persist_state="session")
     if not has_words(text):
         st.info("Type a text, or insert an example.")
-        return
+        return None
     compared = _bundled(explorer.card, text)
-    if compared is not None:
-        st.caption("Bundled result of this example. Another text is run on this machine.")
-    else:
-        compared = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
     if compared is None:
-        return
-    if compared.attention.cut:
+        compared = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
+    if compared is not None and compared.attention.cut:
         st.warning(
             f"This text is too long for the model: its first {len(compared.attention.tokens):,} tokens are compared, "
             f"{compared.attention.cut:,} more were truncated."
         )
-    # At first one of the two heads that attend most alike.
-    apart = compared.distances + np.diag(np.full(len(compared.distances), np.inf))
-    head = chosen.choose_head(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
-    graph = _draw_graph(explorer, compared, head)
-    _draw_head(compared, explorer.mask, head)
-    names = [head_name(other, explorer.mask.heads) for other in range(len(compared.distances))]
-    picture, finding = figures.matrix(compared.distances, graph.communities, explorer.mask, dark=display.is_dark())
-    display.show(
-        picture,
-        title=finding,
-        help="Each cell is a pair of heads; framed blocks along the diagonal are the communities. Orange squares on "
-        f"the diagonal mark kept heads; click one to choose it. {_HOW}",
-        formula=_FORMULA,
-        name="distances",
-        data=lambda: {
-            "distance": names,
-            **{name: compared.distances[:, place].round(4).tolist() for place, name in enumerate(names)},
-        },
-        on_pick=chosen.choose,
-    )
+    return compared
 
 
-def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadGraph:
-    """Draw graph and grid side by side with ``head`` marked, and return the graph of the chosen threshold."""
+def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
+    """Draw graph, communities by layer, and the chosen head, side by side; return what is drawn."""
     mask, dark = explorer.mask, display.is_dark()
-    left, right = st.container(key="similarity-overview").columns([3, 2], gap="medium")
+    left, right = st.container(key="similarity-overview").columns([4, 3], gap="medium")
     panel = left.container()
     with left:
         threshold = st.slider(
@@ -175,27 +192,43 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadG
             },
         )
         show_graph(graph, mask, head, dark=dark, alt=covered)
+    with left:
+        if compared.shipped:
+            st.caption("Bundled result of this example. Another text is run on this machine.")
+    drawn = Compared(compared, graph, mask, head)
     with right:
-        lit = int(graph.communities[head])
-        display.show(
-            grid_figure(
-                mask, graph.communities, grouping=palette.COMMUNITIES, selected=head, lit=lit, dark=dark, width=_GRID
-            ),
-            title="Communities by layer",
-            help="Each square is a head: solid ones are kept, light ones pruned. Colour and number name the community "
-            "on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. The "
-            "thick frame is the chosen head, thin frames are its community. Click another head to choose it.",
-            name="communities",
-            data=lambda: {
-                **places(mask.layers, mask.heads),
-                "community": [palette.community_name(int(group)) for group in graph.communities],
-                "kept": mask.keep.ravel().tolist(),
-            },
-            on_pick=chosen.choose,
-            alt=covered,
-        )
-        chosen.box(mask, graph)
-    return graph
+        _draw_grid(drawn, covered)
+        _draw_head(drawn)
+    return drawn
+
+
+def _draw_grid(drawn: Compared, covered: str) -> None:
+    mask, graph, head = drawn.mask, drawn.graph, drawn.head
+    lit = int(graph.communities[head])
+    display.show(
+        grid_figure(
+            mask,
+            graph.communities,
+            grouping=palette.COMMUNITIES,
+            selected=head,
+            lit=lit,
+            dark=display.is_dark(),
+            width=_GRID,
+            compact=True,
+        ),
+        title="Communities by layer",
+        help="Each square is a head: solid ones are kept, light ones pruned. Colour and number name the community "
+        "on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. The "
+        "thick frame is the chosen head, thin frames are its community. Click another head to choose it.",
+        name="communities",
+        data=lambda: {
+            **places(mask.layers, mask.heads),
+            "community": [palette.community_name(int(group)) for group in graph.communities],
+            "kept": mask.keep.ravel().tolist(),
+        },
+        on_pick=chosen.choose,
+        alt=covered,
+    )
 
 
 def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
@@ -204,25 +237,17 @@ def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
     if explorer.results.run is None:
         return f"{groups} groups of heads attend alike on this text"
     kept, missed = explorer.mask.count, uncovered_communities(graph.communities, explorer.mask)
-    if not missed:
-        return f"The {kept} kept heads cover all {groups} groups of heads on this text"
-    sizes = np.bincount(graph.communities)
-    named = ", ".join(f"{palette.community_name(group)} ({sizes[group]} heads)" for group in missed[:6])
-    more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
-    return (
-        f"The {kept} kept heads cover {groups - len(missed)} of {groups} groups of heads on this text; "
-        f"not covered: {named}{more}"
-    )
+    covered = f"all {groups}" if not missed else f"{groups - len(missed)} of {groups}"
+    return f"The {kept} kept heads cover {covered} groups of heads on this text"
 
 
-def _draw_head(compared: ComparedHeads, mask: HeadMask, head: int) -> None:
-    """Draw the chosen head and the heads that attend alike."""
-    st.button("More about this head", key="open-head", on_click=chosen.open_head)
-    attention, apart, heads, dark = compared.attention, compared.distances, mask.heads, display.is_dark()
-    weights, name = attention.by_head[head], head_name(head, heads)
+def _draw_head(drawn: Compared) -> None:
+    """Draw the attention of the chosen head, with its role."""
+    attention, head = drawn.heads.attention, drawn.head
+    weights, name = attention.by_head[head], head_name(head, drawn.mask.heads)
     rows, columns = np.indices(weights.shape).reshape(2, -1)
     display.show(
-        figures.attention_figure(attention.tokens, weights, dark=dark, height=470),
+        figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), height=_HEAD, compact=True),
         title=f"{name.capitalize()} {figures.habit(weights)}",
         help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
         "attention so that it shows beside strong attention.",
@@ -237,25 +262,72 @@ def _draw_head(compared: ComparedHeads, mask: HeadMask, head: int) -> None:
         alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
     )
     if attention.roles is not None:
-        st.markdown(
+        st.caption(
             f"**Role on this text:** {attention.roles.describe(head)}.",
             help="What gets a large share of its attention here, and more than tokens drawn at random. One text gives "
-            "no interval, and need not show what the head does elsewhere: see “More about this head”.",
+            "no interval, and need not show what the head does elsewhere: see “This head over all texts”.",
         )
+
+
+# The tabs ----------------------------------------------------------------------------------------------------
+
+
+def draw_nearest(drawn: Compared) -> None:
+    """Draw the chosen head beside those that attend most alike."""
+    attention, apart, mask, head = drawn.heads.attention, drawn.heads.distances, drawn.mask, drawn.head
     near = nearest_heads(apart, head, count=3)
-    if near:
-        state = "kept" if mask.keep.flat[near[0]] else "pruned"
-        display.show(
-            figures.beside(attention, apart, [head, *near], heads=heads, dark=dark),
-            title=f"{head_name(near[0], heads).capitalize()} ({state}) attends most alike: "
-            f"distance {apart[head, near[0]]:.2f} of at most 1",
-            help="The attention maps of the chosen head and of the three heads that attend most alike on this text, "
-            f"with one colour scale. {_HOW}",
-            formula=_FORMULA,
-            name="nearest",
-            data={
-                "head": [head_name(other, heads) for other in near],
-                "distance": [round(float(apart[head, other]), 4) for other in near],
-                "kept": [bool(mask.keep.flat[other]) for other in near],
-            },
-        )
+    if not near:
+        return
+    state = "kept" if mask.keep.flat[near[0]] else "pruned"
+    display.show(
+        figures.beside(attention, apart, [head, *near], heads=mask.heads, dark=display.is_dark()),
+        title=f"{head_name(near[0], mask.heads).capitalize()} ({state}) attends most alike: "
+        f"distance {apart[head, near[0]]:.2f} of at most 1",
+        help="The attention maps of the chosen head and of the three heads that attend most alike on this text, "
+        f"with one colour scale. {_HOW}",
+        formula=_FORMULA,
+        name="nearest",
+        data={
+            "head": [head_name(other, mask.heads) for other in near],
+            "distance": [round(float(apart[head, other]), 4) for other in near],
+            "kept": [bool(mask.keep.flat[other]) for other in near],
+        },
+    )
+
+
+def draw_communities(drawn: Compared) -> None:
+    """List all communities with their heads."""
+    mask, communities = drawn.mask, drawn.graph.communities
+    members = [np.flatnonzero(communities == group) for group in range(int(communities.max()) + 1)]
+    kept = [[head for head in group.tolist() if mask.keep.flat[head]] for group in members]
+    st.dataframe(
+        {
+            "community": [palette.community_name(group) for group in range(len(members))],
+            "heads": [len(group) for group in members],
+            "kept": [len(group) for group in kept],
+            "kept heads": [", ".join(called(head, mask.heads) for head in group) or "none" for group in kept],
+            "all heads": [", ".join(called(head, mask.heads) for head in group.tolist()) for group in members],
+        },
+        hide_index=True,
+        key="similarity-communities",
+    )
+
+
+def draw_distances(drawn: Compared) -> None:
+    """Draw the distances of all pairs of heads."""
+    distances = drawn.heads.distances
+    names = [head_name(other, drawn.mask.heads) for other in range(len(distances))]
+    picture, finding = figures.matrix(distances, drawn.graph.communities, drawn.mask, dark=display.is_dark())
+    display.show(
+        picture,
+        title=finding,
+        help="Each cell is a pair of heads; framed blocks along the diagonal are the communities. Orange squares on "
+        f"the diagonal mark kept heads; click one to choose it. {_HOW}",
+        formula=_FORMULA,
+        name="distances",
+        data=lambda: {
+            "distance": names,
+            **{name: distances[:, place].round(4).tolist() for place, name in enumerate(names)},
+        },
+        on_pick=chosen.choose,
+    )

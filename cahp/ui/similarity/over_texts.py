@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
 from cahp.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
 from cahp.studies.head_habits import TEXTS, HeadHabits, kept_habits, mean_over_texts
-from cahp.ui.frame.page import link
 from cahp.ui.frame.running import measure, measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
@@ -37,24 +35,8 @@ def _measure_habits(explorer: Explorer) -> HeadHabits | None:
 # One head ----------------------------------------------------------------------------------------------------
 
 
-def _choose_head(explorer: Explorer) -> tuple[int, DeltaGenerator]:
-    """Draw the box of heads; the chosen head, and the row of the box for what stands beside it."""
-    # At first the head that was clicked on the board, or else the most salient one.
-    salient = 0 if explorer.clusters is None else int(explorer.clusters.salience.argmax())
-    clicked = explorer.selected
-    head = chosen.choose_head(explorer.mask, lambda: salient if clicked is None else clicked)
-    row = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
-    with row, st.container(width=320):
-        chosen.box(explorer.mask)
-    return head, row
-
-
-def draw_head(explorer: Explorer) -> None:
-    """Draw the chosen head; a link to this view opens it again."""
-    head, row = _choose_head(explorer)
-    with row:
-        link("budget", "Keep or remove it on the board →")
-    st.caption("The address of this page is a link to this head.")
+def draw_head(explorer: Explorer, head: int) -> None:
+    """Draw what a head attends to; a link to this view opens it again."""
     roles = measure_roles(explorer)
     if roles is not None:
         st.markdown(f"**Role over random tokens:** {roles.describe(head)}.", help=HELP)
@@ -102,11 +84,9 @@ def draw_head(explorer: Explorer) -> None:
 # All heads ---------------------------------------------------------------------------------------------------
 
 
-def draw_all(explorer: Explorer) -> None:
+def draw_all(explorer: Explorer, head: int) -> None:
     """Draw the mean attention map of every head, layers by heads; a click on one opens its head."""
-    mask, head, row = explorer.mask, *_choose_head(explorer)
-    with row:
-        st.button("More about this head", key="glance-open", on_click=chosen.open_head)
+    mask = explorer.mask
     roles = measure_roles(explorer)
     if roles is None or (explorer.maps is None and _measure_habits(explorer) is None):
         return

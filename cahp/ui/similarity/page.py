@@ -1,50 +1,66 @@
-"""Similar heads: on a person's own text, one head over all texts, and all heads at a glance."""
+"""The page My text: heads compared on a person's own text; below, in tabs, details of it and heads over many texts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import numpy as np
 import streamlit as st
 
+from cahp.ui.frame.page import link
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen, on_text, over_texts
 
-#: By the name of a view in links: its label, the function that draws it, and its description.
-_VIEWS = {
-    "text": (
-        "On a text",
-        on_text.draw,
-        "Give the model a text and see which heads attend alike on it, and whether the kept heads cover all groups.",
-    ),
-    "head": (
-        "One head",
-        over_texts.draw_head,
-        "This view shows the targets of one head, over the evaluation texts.",
-    ),
-    "all": (
-        "All heads at a glance",
-        over_texts.draw_all,
-        "This view shows the mean attention map of each head, over the evaluation texts.",
-    ),
+#: The tabs about the text, and those about many texts: their labels by their names in links.
+_ON_TEXT: Mapping[str, tuple[str, Callable[[on_text.Compared], None]]] = {
+    "text": ("Heads most alike", on_text.draw_nearest),
+    "communities": ("All communities", on_text.draw_communities),
+    "distances": ("All distances", on_text.draw_distances),
+}
+_OVER_TEXTS: Mapping[str, tuple[str, Callable[[Explorer, int], None]]] = {
+    "head": ("This head over all texts", over_texts.draw_head),
+    "all": ("All heads at a glance", over_texts.draw_all),
 }
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    st.title("Which heads attend alike?")
+    st.title("Which heads attend alike on your text?")
+    compared = on_text.compare(explorer)
+    head = chosen.choose_head(explorer.mask, lambda: _start_head(explorer, compared))
+    found = None if compared is None else on_text.draw(explorer, compared, head)
     linked = chosen.linked("view")
-    if linked in _VIEWS:
+    labels = {name: label for name, (label, _) in (*_ON_TEXT.items(), *_OVER_TEXTS.items())}
+    if linked in labels:
         st.session_state[chosen.VIEW] = linked
-    elif st.session_state.get(chosen.VIEW) not in _VIEWS:
+    elif st.session_state.get(chosen.VIEW) not in labels:
         st.session_state[chosen.VIEW] = "text"
-    name = st.segmented_control(
-        "Look at",
-        list(_VIEWS),
-        required=True,
-        format_func=lambda name: _VIEWS[name][0],
-        key=chosen.VIEW,
-        persist_state="session",
-        label_visibility="collapsed",
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="similarity-more"):
+        name = st.segmented_control(
+            "More",
+            list(labels),
+            required=True,
+            format_func=labels.__getitem__,
+            key=chosen.VIEW,
+            persist_state="session",
+            label_visibility="collapsed",
+        )
+        with st.container(width=260):
+            chosen.box(explorer.mask, None if found is None else found.graph)
     chosen.write("view", str(name))
-    _, draw_view, about = _VIEWS[str(name)]
-    st.markdown(f"A **head** is a part of a layer that decides which words attend to which. {about}")
-    draw_view(explorer)
+    if name in _OVER_TEXTS:
+        _OVER_TEXTS[str(name)][1](explorer, head)
+    elif found is not None:
+        _ON_TEXT[str(name)][1](found)
+    with st.container(horizontal=True, gap="medium"):
+        link("budget", "Keep or remove heads on the board →")
+        link("budget", f"{explorer.card.words.own_text}, with fewer heads →", panel="text")
+
+
+def _start_head(explorer: Explorer, compared: on_text.ComparedHeads | None) -> int:
+    """Return the head that the page begins with: the clicked one, one of the most alike, or the most salient one."""
+    if explorer.selected is not None:
+        return explorer.selected
+    if compared is not None:
+        return compared.start_head
+    return 0 if explorer.clusters is None else int(np.argmax(explorer.clusters.salience))

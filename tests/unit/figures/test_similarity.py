@@ -19,10 +19,10 @@ def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:
 
 
 def test_a_heads_habit_is_where_most_of_its_attention_goes() -> None:
-    assert habit(np.eye(4)) == "attends mostly to the token itself (100% of its attention)"
-    assert habit(np.eye(4)[[0, 0, 0, 0]]) == "attends mostly to the first token (100% of its attention)"
+    assert habit(np.eye(4)) == "attends mostly to the token itself (100 % of its attention)"
+    assert habit(np.eye(4)[[0, 0, 0, 0]]) == "attends mostly to the first token (100 % of its attention)"
     # Of four tokens three have one before them.
-    assert habit(np.eye(4)[[3, 0, 1, 2]]) == "attends mostly to the token before (75% of its attention)"
+    assert habit(np.eye(4)[[3, 0, 1, 2]]) == "attends mostly to the token before (75 % of its attention)"
     assert habit(np.full((4, 4), 0.25)) == "spreads its attention over the text"
 
 

@@ -13,6 +13,12 @@ from cahp.ui.similarity.graph import graph_html
 from cahp.values import HeadMask
 
 
+def luminance(colour: str) -> float:
+    channels = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
 @pytest.fixture(scope="module")
 def document() -> str:
     rng = np.random.default_rng(0)
@@ -48,7 +54,7 @@ def test_every_community_has_its_number_beside_one_of_its_heads_where_no_head_is
         return json.JSONDecoder().raw_decode(document[document.index(before) + len(before) :])[0]
 
     nodes = told("nodes = new vis.DataSet(")
-    signs = told("const SIGNS = ")
+    signs = [entry[:3] for entry in told("const COMMUNITIES = ")]
     places = np.array([[node["x"], node["y"]] for node in nodes], dtype=float)
     communities = [node["community"] for node in nodes]
     assert [sign[0] for sign in signs] == [str(one + 1) for one in sorted(set(communities))]
@@ -56,3 +62,19 @@ def test_every_community_has_its_number_beside_one_of_its_heads_where_no_head_is
         apart = np.linalg.norm(places - sign[1:], axis=1)
         assert communities[int(np.argmin(apart))] == group
         assert apart.min() > 20
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_names_of_heads_are_readable_on_their_nodes(dark: bool) -> None:
+    # Eight communities of three heads, so that every colour occurs, kept and pruned.
+    groups = np.repeat(np.arange(8), 3)
+    apart = np.where(groups[:, None] == groups, 0.1, 0.9) * (1 - np.eye(24))
+    page = graph_html(head_graph(apart, threshold=0.5), HeadMask.of(range(0, 24, 3), 4, 6), dark=dark)
+    start = page.index("nodes = new vis.DataSet(") + len("nodes = new vis.DataSet(")
+    nodes = json.JSONDecoder().raw_decode(page[start:])[0]
+    assert len({node["community"] for node in nodes}) == 8
+    for node in nodes:
+        lighter, darker = sorted(
+            (luminance(node["font"]["color"]), luminance(node["color"]["background"])), reverse=True
+        )
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, node
