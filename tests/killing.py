@@ -99,7 +99,7 @@ def _live(asked: dict[str, Any], cli: Any, saving: Any) -> None:
     if not asked["own_process"]:
         import fakes
 
-        saving._in_new_process = fakes.in_this_process
+        saving.in_new_process = fakes.in_this_process
     with (place / "said.txt").open("w") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)

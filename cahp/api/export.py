@@ -185,7 +185,7 @@ def export(
             "parameters": {"full": resources.model.parameters, "pruned": pruned.parameters},
             "form": form.key,
             # Known once the model is written.
-            **dict.fromkeys(("bytes", "difference", "agreement", "tried", "onnx_latency_ms", "files")),
+            **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "onnx_latency_ms", "files")),
             "loads": formats.as_asked(form.loads, card),
             "notices": notices,
         }

@@ -11,7 +11,7 @@ from cahp.answers import Evaluation
 from cahp.cards import ModelCard
 from cahp.costs import LATENCY_SECONDS
 from cahp.exports import formats
-from cahp.exports.form import Footprint, ModelForm, Pruned
+from cahp.exports.form import Decoding, Footprint, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
 from cahp.exports.run_folder import zipped
@@ -163,7 +163,8 @@ def write(
     Returns:
         ``outcome``, with the outcomes of a rounded model added, and more fields of ``metrics.json``: the ``form``, the
         ``bytes`` of the weights, the ``difference`` of logits and the ``agreement`` of predictions on the ``tried``
-        texts after reading back, and sizes and latencies of its ``files`` beside the full model's, if it was timed.
+        texts after reading back, the number of tokens ``written`` with a cache (None: not tried), and sizes and
+        latencies of its ``files`` beside the full model's, if it was timed.
 
     Raises:
         CahpError: If the model cannot be written in this form, gives other results, or cannot be read; nothing is
@@ -200,6 +201,7 @@ def write(
             "difference": read.difference,
             "agreement": read.agreement,
             "tried": len(read.found),
+            "written": read.written,
             "onnx_latency_ms": timings,
             "files": files or None,
         }
@@ -234,6 +236,7 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
         CahpError: If they differ from those in memory.
     """
     from cahp.models.saving import read_back, save_tokenizer
+    from cahp.models.saving_onnx import compare_writing
 
     folder.mkdir(exist_ok=True)
     save_tokenizer(pruned.cut.tokenizer, folder)
@@ -242,6 +245,8 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     full = pruned.whole if form.rounded is not None else None
     reads = formats.as_asked(form.reads, pruned.cut.card)
     read = read_back(folder, reads, pruned.cut, pruned.inputs, full=full)
+    if form.cached_card is not None and form.rounded is None and pruned.cut.card.cache is not None:
+        read = compare_writing(folder, reads, pruned.cut, read)
     form.check(read)
     return read
 
@@ -267,9 +272,12 @@ def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, se
             exact = formats.model_form(form.rounded.exact)
             folders = {"full": full, state: pruned.exact, form.rounded.state: folder}
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
-        times = form.times(model, [place / form.file for place in folders.values()], seconds)
+        models = [model, *[pruned.cut] * (len(folders) - 1)]
+        batches, steps = form.times(models, [place / form.file for place in folders.values()], seconds)
         sizes = {name: _size_of_weights(form, place) for name, place in folders.items()}
-    latencies = [(times[0].full, None), *((timing.pruned, timing.ratio) for timing in times)]
+    latencies = [(batches[0].full, None), *((timing.pruned, timing.ratio) for timing in batches)]
+    decodings: list[Decoding | None] = [Decoding.of(timing) for timing in steps] or [None] * len(sizes)
     return tuple(
-        Footprint(name, size, *latency) for (name, size), latency in zip(sizes.items(), latencies, strict=True)
+        Footprint(name, size, *latency, decoding)
+        for (name, size), latency, decoding in zip(sizes.items(), latencies, decodings, strict=True)
     )

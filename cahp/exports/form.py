@@ -13,7 +13,7 @@ from cahp.cards import ModelCard
 from cahp.costs import Timing
 from cahp.exports.masks import MaskOrigin
 from cahp.values import CahpError, Estimate, HeadMask, Input, OptionError
-from cahp.words import percent, size_of
+from cahp.words import percent, rate, size_of
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -86,14 +86,16 @@ class ModelForm(Form):
     ``write`` fills a folder that has the tokenizer already. ``reads`` is Python that runs in a process without this
     package: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its logits.
     They may differ by ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded``,
-    the share of equal predictions counts instead. ``card`` describes in Markdown how to load the folder. Writing needs
-    the packages ``needs``, installed by the ``extra`` of this package. ``bars`` are the fields of a model's card that
-    give a reason why the model cannot have this form. ``runtime`` is the library that runs the form instead of
-    transformers, and ``times`` times files of a model with it, in turn for so many seconds: the first is the full
-    model's, and the result has the times of each other file beside it. ``checked_with`` are the packages with which a
-    written model is read back. ``even`` forms need a mask with the same number of heads in every layer. ``refuse``
-    returns another reason why a model cannot have the form: from its card, the mask (None: any), and whether biases are
-    added to output projections that have none.
+    the share of equal predictions counts instead. ``card`` describes in Markdown how to load the folder; a language
+    model with a cache has its ``cached_card`` if there is one, and ``reads`` then makes ``write``, too (see
+    ``compare_writing``). Writing needs the packages ``needs``, installed by the ``extra`` of this package. ``bars`` are
+    the fields of a model's card that give a reason why the model cannot have this form. ``runtime`` is the library that
+    runs the form instead of transformers, and ``times`` times the files of models with it, in turn for so many seconds;
+    the first is the full model. It returns the times of a batch of each other file beside the first, and, of language
+    models with a cache, those of the next token of each file beside the model in torch. ``checked_with`` are the
+    packages with which a written model is read back. ``even`` forms need a mask with the same number of heads in every
+    layer. ``refuse`` returns another reason why a model cannot have the form: from its card, the mask (None: any), and
+    whether biases are added to output projections that have none.
     """
 
     loads_with: str
@@ -104,12 +106,13 @@ class ModelForm(Form):
     reads: str
     tolerance: float
     card: str
+    cached_card: str | None = None
     checked_with: tuple[str, ...] = ("transformers", "torch")
     gist: str = ""
     needs: tuple[str, ...] = ()
     extra: str = ""
     runtime: str = ""
-    times: Callable[[HeadModel, Sequence[Path], float], list[Times]] | None = None
+    times: Callable[[Sequence[HeadModel], Sequence[Path], float], tuple[list[Times], list[Times]]] | None = None
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()
     even: bool = False
@@ -147,13 +150,16 @@ class ModelForm(Form):
             return f"logits within {self.tolerance:.0e}".replace("e-0", "e-")
         return f"same prediction on {percent(self.rounded.agreement, 0)} of the texts"
 
-    def closeness(self, difference: float, agreement: float, tried: int, *, words: str = "texts") -> str:
+    def closeness(
+        self, difference: float, agreement: float, tried: int, *, written: int | None = None, words: str = "texts"
+    ) -> str:
         """Describe, as a clause, how close the model that was read back is to the model in memory.
 
-        It was tried on ``tried`` texts, or other ``words``.
+        It was tried on ``tried`` texts, or other ``words``, and on so many tokens ``written`` with its cache.
         """
         if self.rounded is None:
-            return f"its logits differ by at most {difference:.0e}"
+            wrote = "" if written is None else f", and it writes the same {written} tokens with its cache"
+            return f"its logits differ by at most {difference:.0e}{wrote}"
         return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} {words}"
 
     def check_installed(self) -> None:
@@ -174,21 +180,56 @@ class ModelForm(Form):
 
 
 @dataclass(frozen=True)
+class Decoding:
+    """Tokens per second that a language model writes after ``context`` tokens, with its cache, one text at a time.
+
+    ``runtime`` is the form's, ``torch`` has as many threads and the same model before it was written, and ``ratio`` is
+    the median ratio of their times, runtime / torch (below 1: the runtime is faster).
+    """
+
+    context: int
+    runtime: float
+    torch: float
+    ratio: Estimate
+
+    @classmethod
+    def of(cls, times: Times) -> Decoding:
+        """Describe the times of a step, in which torch is the full model."""
+        return cls(times.full.length, 1e3 / times.pruned.median, 1e3 / times.full.median, times.ratio)
+
+    def describe(self, runtime: str) -> str:
+        """Describe both speeds."""
+        return (
+            f"{rate(self.runtime)} tokens per second with {runtime}, {rate(self.torch)} with torch, "
+            f"ratio of times {self.ratio.value:.2f} {self.ratio.interval}, n = {self.ratio.n} rounds"
+        )
+
+
+@dataclass(frozen=True)
 class Footprint:
     """A file of a model: ``name`` is ``full``, or what was done to the model, ``bytes`` its size.
 
     ``latency_ms`` is the time of one batch, and ``ratio`` that time over the full model's (None for the full model).
+    ``decoding`` is the speed of a language model that writes with its cache (None: another model).
     """
 
     name: str
     bytes: int
     latency_ms: Timing
     ratio: Estimate | None
+    decoding: Decoding | None = None
 
 
 def change(ratio: Estimate) -> str:
     """Describe a latency ratio."""
     return f"{ratio.value:.2f} of the full model's time" if ratio.excludes(1) else "no measurable change"
+
+
+def decoding_lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
+    """Yield the speeds at which language models write with a cache."""
+    for file in files:
+        if file.decoding is not None:
+            yield f"{file.name}, after {file.decoding.context} tokens: {file.decoding.describe(runtime)}"
 
 
 def circumstances(files: Sequence[Footprint], runtime: str) -> str:
@@ -211,6 +252,8 @@ def lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
             rounds = f"n = {file.latency_ms.repeats} rounds"
             compared = f"   {first}{file.name} / full {ratio.value:.2f} {ratio.interval}, {rounds}"
         yield f"            {file.name:<10}{size_of(file.bytes):>8}{file.latency_ms.median:>10.1f} ms{compared}"
+    for line in decoding_lines(files, runtime):
+        yield f"  decode    {line}"
 
 
 def markdown(files: Sequence[Footprint], runtime: str, machine: str) -> Iterator[str]:
@@ -222,3 +265,5 @@ def markdown(files: Sequence[Footprint], runtime: str, machine: str) -> Iterator
     for file in files:
         compared = "| |" if file.ratio is None else f"{change(file.ratio)} | {file.ratio.span} |"
         yield f"| {file.name} | {size_of(file.bytes)} | {file.latency_ms.median:.1f} ms | {compared}"
+    if written := [f"- {line}" for line in decoding_lines(files, runtime)]:
+        yield from ("", "Text is written with the cache, one text at a time:", "", *written)

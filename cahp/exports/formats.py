@@ -13,18 +13,18 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp import models
 from cahp.cards import ModelCard
+from cahp.exports import snippets
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_pattern, mask_tensor
-from cahp.models.families import DERIVED_SIZE, FAMILIES
+from cahp.exports.snippets import GGUF_FILE, ONNX_FILE
+from cahp.models.families import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.stages.latency import Times
-
 
 # Writing models and reading them back ---------------------------------------------------------------------------
 
@@ -36,65 +36,40 @@ def _models(name: str) -> Any:
 
 def _write_int8(folder: Path, pruned: Pruned) -> None:
     assert pruned.exact is not None
-    _models("saving").save_onnx_int8(folder / _ONNX_FILE, pruned.exact / _ONNX_FILE)
+    _models("saving_onnx").save_onnx_int8(folder / ONNX_FILE, pruned.exact / ONNX_FILE)
 
 
-def _onnx_times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
+def _time_onnx(models: Sequence[HeadModel], files: Sequence[Path], seconds: float) -> tuple[list[Times], list[Times]]:
     from cahp.stages.latency import measure_onnx
 
-    return measure_onnx(model, files, length=min(128, model.max_length), seconds=seconds)
+    return measure_onnx(models, files, seconds=seconds)
 
 
-_TORCH = """
-import torch
-def answer(batch):
-    with torch.inference_mode():
-        return model(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
-"""
-
-#: Code that computes the logits of a GGUF file without llama.cpp; see there.
-_GGUF_READS = (Path(models.__file__).parent / "run_gguf.py").read_text(encoding="utf-8")
-_ONNX_FILE = "model.onnx"
-#: How to run an ONNX file, with rounded weights or not.
-_ONNX_READS = f"""
-import onnxruntime
-session = onnxruntime.InferenceSession(str(folder / "{_ONNX_FILE}"), providers=["CPUExecutionProvider"])
-wanted = [entry.name for entry in session.get_inputs()]
-def answer(batch):
-    return session.run(["logits"], {{name: batch[name] for name in wanted}})[0]
-"""
-_ONNX_CARD = f"""\
-It needs onnxruntime, and transformers or tokenizers to make tokens of texts; batch and length are free.
-
-```python
-import onnxruntime
-from transformers import AutoTokenizer
-
-session = onnxruntime.InferenceSession("FOLDER/{_ONNX_FILE}")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-inputs = tokenizer(["a text", "another"], padding=True, return_tensors="np")
-wanted = {{entry.name for entry in session.get_inputs()}}
-(logits,) = session.run(["logits"], {{name: values for name, values in inputs.items() if name in wanted}})
-```
+_INT8_CARD = f"""\
+`{ONNX_FILE}` holds the smaller model with 8-bit weights (dynamic quantisation). {{}}
+Activations are rounded while it runs, with steps chosen for each batch: the logits of a text depend a little on the
+other texts in its batch.
 """
 _ONNX = ModelForm(
     key="onnx",
     title="ONNX",
     loads_with="onnxruntime",
     loads="run model.onnx with onnxruntime",
-    file=_ONNX_FILE,
+    file=ONNX_FILE,
     needs=("onnx", "onnxruntime", "onnxscript"),
     extra="onnx",
     bars=("no_cut", "no_onnx"),
-    write=lambda folder, pruned: _models("saving").save_onnx(
-        folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
+    refuse=lambda card, mask, biases: NO_ONNX_CACHE.get(card.family) if card.cache else None,
+    write=lambda folder, pruned: _models("saving_onnx").save_onnx(
+        folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
     ),
-    reads=_ONNX_READS,
+    reads=snippets.ONNX_READS,
     tolerance=1e-4,
     runtime="onnxruntime",
     checked_with=("onnxruntime",),
-    times=_onnx_times,
-    card=f"`{_ONNX_FILE}` holds the smaller model. {_ONNX_CARD}",
+    times=_time_onnx,
+    card=f"`{ONNX_FILE}` holds the smaller model. {snippets.ONNX_CARD}",
+    cached_card=f"`{ONNX_FILE}` holds the smaller model. {snippets.ONNX_CACHED_CARD}",
 )
 
 
@@ -114,21 +89,6 @@ def _refuse_biases(card: ModelCard, mask: HeadMask | None, biases: bool) -> str 
     return "its output projections have no bias, and a mean ablation needs one" if lacks_output_bias(card) else None
 
 
-_PLAIN_READS = f"""
-from transformers import AutoModelForSequenceClassification
-model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-{_TORCH}"""
-_PLAIN_CARD = """\
-```python
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-model = AutoModelForSequenceClassification.from_pretrained("FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-```
-"""
-
-
-_GGUF_FILE = "model.gguf"
 _MODEL_FORMS = (
     ModelForm(
         key="compact",
@@ -139,32 +99,9 @@ _MODEL_FORMS = (
         file="model.safetensors",
         bars=("no_cut",),
         write=lambda folder, pruned: _models("saving").save_compact(folder, pruned.cut, pruned.mask),
-        reads=f"""
-import sys
-sys.path.insert(0, str(folder))
-from load_pruned import load_pruned
-model = load_pruned(folder)
-{_TORCH}""",
+        reads=snippets.COMPACT_READS,
         tolerance=1e-5,
-        card="""\
-The layers have different numbers of heads. `per_layer_config` in `config.json` states them as transformers 5 defines
-it, but the classes of transformers up to 5.24 build all layers alike and refuse these weights. So the file
-`load_pruned.py` loads the model; it needs torch, transformers and safetensors. No other code of the folder runs:
-
-```python
-import sys
-sys.path.insert(0, "FOLDER")            # or copy load_pruned.py beside your own code
-from load_pruned import load_pruned
-from transformers import AutoTokenizer
-
-model = load_pruned("FOLDER")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-logits = model(**tokenizer("a text", return_tensors="pt")).logits
-```
-
-Where cahp-explorer is installed, `cahp.load_pruned("FOLDER")` does the same, and `cahp evaluate --model FOLDER`
-evaluates it.
-""",
+        card=snippets.COMPACT_CARD,
     ),
     ModelForm(
         key="standard",
@@ -178,13 +115,13 @@ evaluates it.
         even=True,
         refuse=_refuse_standard,
         write=lambda folder, pruned: _models("standard").save_standard(folder, pruned.cut, pruned.mask),
-        reads=_PLAIN_READS,
+        reads=snippets.PLAIN_READS,
         tolerance=1e-5,
         card=f"""\
 Every layer keeps the same number of heads, and the configuration states it: the model loads like any other of its
 class, with no file of cahp-explorer.
 
-{_PLAIN_CARD}""",
+{snippets.PLAIN_CARD}""",
     ),
     ModelForm(
         key="drop-in",
@@ -198,13 +135,13 @@ class, with no file of cahp-explorer.
         file="model.safetensors",
         refuse=_refuse_biases,
         write=lambda folder, pruned: _models("saving").save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask),
-        reads=_PLAIN_READS,
+        reads=snippets.PLAIN_READS,
         tolerance=1e-5,
         card=f"""\
 The shapes are those of the original: pruned heads have zero output weights. The model loads everywhere and gives the
 results of the pruned model, but it is neither smaller nor faster.
 
-{_PLAIN_CARD}""",
+{snippets.PLAIN_CARD}""",
     ),
     ModelForm(
         key="gguf",
@@ -213,29 +150,15 @@ results of the pruned model, but it is neither smaller nor faster.
         speed="not measured",
         needs_model="causal language models of the shapes of Llama and Qwen",
         loads="run model.gguf with llama.cpp, or with any tool that is built on it",
-        file=_GGUF_FILE,
+        file=GGUF_FILE,
         bars=("no_cut",),
         refuse=lambda card, mask, biases: _models("to_gguf").refuse_gguf(card, mask, biases=biases),
-        write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / _GGUF_FILE, pruned.cut, pruned.mask),
-        reads=f"{_GGUF_READS}\nanswer = read_gguf(folder / '{_GGUF_FILE}')\n",
+        write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask),
+        reads=snippets.GGUF_READS,
         tolerance=1e-5,
         runtime="llama.cpp",
         checked_with=("gguf", "torch"),
-        card=f"""\
-`{_GGUF_FILE}` holds the smaller model in float32, with its tokenizer. If the layers keep
-different numbers of heads, it is of llama.cpp's architecture `deci`, which lists them.
-
-```
-llama-cli --model FOLDER/{_GGUF_FILE} --prompt "Once upon a time"
-llama-quantize FOLDER/{_GGUF_FILE} smaller.gguf Q8_0
-```
-
-```python
-from llama_cpp import Llama
-
-print(Llama("FOLDER/{_GGUF_FILE}")("Once upon a time", max_tokens=20, temperature=0.0))
-```
-""",
+        card=snippets.GGUF_CARD,
     ),
     _ONNX,
     replace(
@@ -246,11 +169,8 @@ print(Llama("FOLDER/{_GGUF_FILE}")("Once upon a time", max_tokens=20, temperatur
         write=_write_int8,
         tolerance=math.inf,
         rounded=Rounded("int8", agreement=0.95, of_tokens=0.8, exact="onnx"),
-        card=f"""\
-`{_ONNX_FILE}` holds the smaller model with 8-bit weights (dynamic quantisation). {_ONNX_CARD}
-Activations are rounded while it runs, with steps chosen for each batch: the logits of a text depend a little on the
-other texts in its batch.
-""",
+        card=_INT8_CARD.format(snippets.ONNX_CARD),
+        cached_card=_INT8_CARD.format(snippets.ONNX_CACHED_CARD),
     ),
 )
 
@@ -375,6 +295,11 @@ def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None,
         raise OptionError(
             f"{card.id} cannot be exported as {form.key}, since {reason}; export it as {' or '.join(others)}"
         )
+
+
+def describe_loading(form: ModelForm, card: ModelCard) -> str:
+    """Return how to load a model of this ``card`` from a folder, in Markdown."""
+    return as_asked((form.cached_card if card.cache else None) or form.card, card)
 
 
 def as_asked(text: str, card: ModelCard) -> str:

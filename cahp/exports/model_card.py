@@ -9,7 +9,7 @@ from typing import Any
 
 from cahp.answers import name_units
 from cahp.cards import ModelCard, Prompt, PromptExample
-from cahp.exports import formats
+from cahp.exports import formats, snippets
 from cahp.exports.form import Footprint, ModelForm, markdown
 from cahp.models.description import output_head
 from cahp.outcomes import OUTCOMES, main_outcome
@@ -21,14 +21,6 @@ from cahp.windows import WindowProtocol
 from cahp.words import safe
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
-_GENERATING = """\
-## Generate text
-
-```python
-inputs = tokenizer("Once upon a time", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]))
-```
-"""
 
 
 def model_card(
@@ -61,18 +53,18 @@ def model_card(
         "",
         "## Load the model",
         "",
-        formats.as_asked(form.card, card).rstrip(),
+        formats.describe_loading(form, card).rstrip(),
         "",
         *(
             []
             if card.prompt is None or example is None or form.key == "gguf"
-            else _prompting(form, card.prompt, example)
+            else _prompting(form, card, card.prompt, example)
         ),
-        *([_GENERATING] if card.predicts_tokens and not form.runtime else []),
+        *([snippets.GENERATING] if card.predicts_tokens and not form.runtime else []),
         "## Checked",
         "",
         f"Read back in a new process with {', '.join(f'{name} {version(name)}' for name in form.checked_with)}: "
-        f"{form.closeness(outcome['difference'], outcome['agreement'], outcome['tried'])}.",
+        f"{form.closeness(**{name: outcome[name] for name in ('difference', 'agreement', 'tried', 'written')})}.",
         "",
         "## Kept heads",
         "",
@@ -98,7 +90,7 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _prompting(form: ModelForm, prompt: Prompt, example: PromptExample) -> list[str]:
+def _prompting(form: ModelForm, card: ModelCard, prompt: Prompt, example: PromptExample) -> list[str]:
     """Return a section that shows how to get the answers of a language model in Python and on the command line."""
     at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - example.ending)
     places = {"premise": "a text", "hypothesis": "another"} if prompt.pairs else {"text": "a text"}
@@ -110,6 +102,9 @@ def _prompting(form: ModelForm, prompt: Prompt, example: PromptExample) -> list[
     if not form.runtime:
         tensors, logits = "pt", [f"logits = model(**inputs).logits[0, {at}].tolist()"]
         evaluate = [f"Where cahp-explorer is installed, `{shlex.join(command)}` does this for a data set.", ""]
+    elif card.cache is not None:
+        tensors, evaluate = "np", []
+        logits = [f'logits = read(inputs["input_ids"], inputs["attention_mask"])[0][0, {at}].tolist()']
     else:
         tensors, evaluate = "np", []
         logits = [

@@ -187,7 +187,8 @@ class CountingLayer(DynamicLayer):  # type: ignore[misc]
 
     def get_seq_length(self) -> int:
         """The number of tokens that have passed."""
-        return int(self.keys.shape[-2]) if self.is_initialized else 0
+        # While a graph is traced this is a symbol, and no whole number.
+        return self.keys.shape[-2] if self.is_initialized else 0
 
 
 def _count_tokens(module: Any, arguments: dict[str, Any], hidden: torch.Tensor) -> None:
@@ -200,7 +201,7 @@ def _count_tokens(module: Any, arguments: dict[str, Any], hidden: torch.Tensor) 
         layers.append(cache.layer_class_to_replicate())
     if not isinstance(layers[index], CountingLayer):
         layers[index] = CountingLayer()
-    none = hidden.new_zeros(len(hidden), 0, hidden.shape[-2], 1)
+    none = hidden.new_zeros(hidden.shape[0], 0, hidden.shape[-2], 1)
     layers[index].update(none, none)
 
 

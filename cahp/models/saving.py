@@ -1,7 +1,7 @@
 """Write trained and pruned networks to folders that other programs load, and check these in a fresh process.
 
 A *compact* folder has smaller layers and the file that loads them. A *drop-in* folder has the shapes of the original,
-with zeros for pruned heads. *ONNX* is the compact network for other runtimes, in float32 or with 8-bit weights.
+with zeros for pruned heads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 from cahp import processes as parallel
 from cahp.answers import PREDICTION
 from cahp.files import scratch
-from cahp.models import compact, to_onnx
+from cahp.models import compact
 from cahp.models.description import output_head
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.identity import BUILTINS
@@ -41,7 +41,7 @@ from cahp.values import CahpError, HeadMask, Input
 from cahp.windows import Window
 
 #: The file that loads a compact model where this package is not installed.
-_LOADER = "load_pruned.py"
+LOADER = "load_pruned.py"
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
@@ -145,7 +145,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         if parameter.untyped_storage().nbytes() > parameter.nbytes:
             parameter.data = parameter.data.clone()
     save_model(network, str(folder / WEIGHTS), metadata={"format": "pt"})
-    shutil.copyfile(compact.__file__, folder / _LOADER)
+    shutil.copyfile(compact.__file__, folder / LOADER)
 
 
 def _with_layer_counts(pruned: HeadModel, mask: HeadMask) -> Any:
@@ -175,47 +175,6 @@ def save_drop_in(folder: Path, model: HeadModel, pruned: HeadModel, mask: HeadMa
         in_float32(restore_shapes(model, pruned, mask)).save_pretrained(folder)
 
 
-def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Input]) -> None:
-    """Save ``pruned`` (cut to ``mask``) as an ONNX file for any batch size and length, with its configuration.
-
-    A fresh process traces the network with ``inputs``.
-
-    Raises:
-        CahpError: If the network cannot be traced.
-    """
-    save_compact(file.parent, pruned, mask)
-    # Two texts of different length, so that the traced batch contains padding; windows have one length.
-    tokens = sorted(pruned.tokenize(inputs), key=lambda entry: len(entry["input_ids"]))
-    short, long = tokens[0], tokens[-1]
-    if len(short["input_ids"]) == len(long["input_ids"]):
-        short = {name: values[: max(1, len(values) // 2)] for name, values in short.items()}
-    batches = pruned.batches([short, long], size=2 * len(long["input_ids"]))
-    source = Path(to_onnx.__file__).read_text(encoding="utf-8")
-    with scratch() as temporary:
-        _in_new_process(
-            f"{source}\nmain()\n",
-            file.parent,
-            _save_batches(temporary, batches),
-            file,
-            failure=f"the ONNX exporter cannot write {pruned.card.id} ({{}}); export it as compact or drop-in",
-        )
-    for name in (WEIGHTS, _LOADER):
-        (file.parent / name).unlink()
-
-
-def save_onnx_int8(file: Path, exact: Path) -> None:
-    """Save the ONNX file ``exact`` with 8-bit weights as ``file``, with its configuration.
-
-    Activations are rounded at run time (dynamic quantization).
-
-    Raises:
-        CahpError: If it cannot be quantized.
-    """
-    _in_new_process(_TO_INT8, exact, file)
-    for path in exact.parent.glob("*config.json"):
-        shutil.copyfile(path, file.parent / path.name)
-
-
 @dataclass(frozen=True, eq=False)
 class ReadBack:
     """Scores ``(n, C)`` of the same texts: ``found`` by the saved model, ``expected`` by the model in memory.
@@ -229,6 +188,8 @@ class ReadBack:
     #: The largest difference of logits in each batch, relative to the batch's largest logit where that is above 1.
     differences: tuple[float, ...]
     answers: NDArray[np.float32] | None = None
+    #: The number of tokens that the saved model wrote with its cache, which are among ``differences``.
+    written: int | None = None
 
     @property
     def difference(self) -> float:
@@ -276,7 +237,7 @@ def read_back(
     with scratch() as temporary:
         logits = temporary / "logits.npz"
         code = f"{_READ}{reads}{scores}{_ANSWER}"
-        _in_new_process(code, folder, _save_batches(temporary, batches), logits)
+        in_new_process(code, folder, save_batches(temporary, batches), logits)
         with np.load(logits) as loaded:
             for index, batch in enumerate(batches):
                 theirs, ours = loaded[str(index)], pruned.logits(batch, vocabulary=True).detach().cpu().numpy()
@@ -306,7 +267,7 @@ def _read_back_tokens(
     with scratch() as temporary:
         logits = temporary / "logits.npz"
         code = f"{_READ}{reads}{_SCORES if measured else _NEXT}{_ANSWER}"
-        _in_new_process(code, folder, _save_batches(temporary, batches), logits)
+        in_new_process(code, folder, save_batches(temporary, batches), logits)
         # One batch at a time, since logits of a whole vocabulary take much memory.
         with np.load(logits) as loaded, torch.no_grad():
             for index, batch in enumerate(batches):
@@ -373,17 +334,10 @@ with zipfile.ZipFile(rest[0], "w") as archive:
         with archive.open(index + ".npy", "w", force_zip64=True) as file:
             numpy.lib.format.write_array(file, numpy.asarray(scores(batch, answer(batch))))
 """
-#: Reads a file with float32 weights and writes one with 8-bit weights.
-_TO_INT8 = """
-import sys, warnings
-warnings.simplefilter("ignore")
-from onnxruntime.quantization import QuantType, quantize_dynamic
-# Weights use 7 of the 8 bits: products of 8 bits would overflow on processors without instructions for them.
-quantize_dynamic(sys.argv[1], sys.argv[2], weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
-"""
 
 
-def _save_batches(folder: Path, batches: Sequence[Batch]) -> Path:
+def save_batches(folder: Path, batches: Sequence[Batch]) -> Path:
+    """Save the inputs of a fresh process to a file in ``folder``; return it."""
     arrays: dict[str, Any] = {
         f"{index} {name}": tensor.cpu().numpy()
         for index, batch in enumerate(batches)
@@ -393,7 +347,7 @@ def _save_batches(folder: Path, batches: Sequence[Batch]) -> Path:
     return folder / "inputs.npz"
 
 
-def _in_new_process(
+def in_new_process(
     code: str,
     folder: Path,
     *paths: Path,

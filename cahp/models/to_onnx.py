@@ -1,7 +1,10 @@
-"""Write a compact model as an ONNX file.
+"""Write a compact model as an ONNX file, a causal language model with its cache of keys and values.
 
-``cahp.models.saving`` runs the text of this file, followed by ``main()``, in a fresh process that cannot import this
-package. Its arguments are the folder of the model, a file of inputs to trace it with, and the file to write.
+``cahp.models.saving_onnx`` runs the text of this file, followed by ``main()``, in a fresh process that cannot import
+this package. Its arguments are the folder of the model, a file of inputs to trace it with, and the file to write.
+
+The graph is written by PyTorch's exporter. Those of transformers 5.24 gave the same logits for Llama, Qwen3, GPT-2 and
+GPT-NeoX, at twice the time; but they are experimental, and return something else in 5.20.
 """
 
 from __future__ import annotations
@@ -17,12 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 #: Largest number of bytes of weights inside the ONNX file: the format ends at 2 GiB, and the graph takes some of it.
 LARGEST_FILE = 2**31 - 2**24
 #: The name under which transformers finds ``every_expert``.
 EVERY = "cahp_every_expert"
+#: Inputs of a graph with a cache, which has keys and values of each layer besides.
+TOKENS = ("input_ids", "attention_mask")
 
 
 class Logits(nn.Module):
@@ -38,6 +45,55 @@ class Logits(nn.Module):
         """Compute the logits."""
         logits: Tensor = self.network(**dict(zip(self._names, values, strict=True)), **self._options).logits
         return logits
+
+
+class Cached(nn.Module):
+    """A causal language model that takes its cache as tensors, and returns it with its logits.
+
+    ``forward`` takes tokens ``(b, n)``, the mask ``(b, m + n)`` of the ``m`` cached tokens and these (0: padding), and
+    the keys and values ``(b, heads, m, size)`` of each layer that has some, in turn. One graph reads a text (``m`` is
+    0) and writes the next token (``n`` is 1).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        parameters = inspect.signature(network.forward).parameters
+        self.network, self._positions = network, "position_ids" in parameters
+        self._cache = "cache" if "cache" in parameters else "past_key_values"
+        # Two texts, the second with padding before it; other sizes than 1, which the graph would take as fixed.
+        tokens, self.mask = torch.tensor([[1, 2, 3, 4, 5], [1, 1, 2, 3, 4]]), torch.ones(2, 5, dtype=torch.long)
+        self.mask[1, 0] = 0
+        with torch.no_grad():
+            out = network(input_ids=tokens[:, :3], attention_mask=self.mask[:, :3], use_cache=True)
+        layers = getattr(out, self._cache).layers
+        # A layer with a window forgets tokens, which a graph cannot; its mask hides them as well.
+        self._kinds = [DynamicLayer if type(layer) is DynamicSlidingWindowLayer else type(layer) for layer in layers]
+        #: The layers that store keys and values, and these of the first tokens; a layer without heads stores none.
+        self.places = [place for place, layer in enumerate(layers) if layer.keys.shape[1]]
+        self.past = [tensor for place in self.places for tensor in (layers[place].keys, layers[place].values)]
+        self.tokens = tokens[:, 3:]
+
+    def forward(self, tokens: Tensor, mask: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+        """Compute the logits of ``tokens``, and the keys and values of all tokens."""
+        cached = mask.shape[1] - tokens.shape[1]
+        nothing = torch.zeros(tokens.shape[0], 0, cached, 1)
+        stored = dict(zip(self.places, zip(past[::2], past[1::2], strict=True), strict=True))
+        cache = DynamicCache()
+        cache.layers = [kind() for kind in self._kinds]
+        for place, layer in enumerate(cache.layers):
+            layer.keys, layer.values = stored.get(place, (nothing, nothing))
+            layer.dtype, layer.device, layer.is_initialized = layer.keys.dtype, layer.keys.device, True
+        # Padding has no position, before a text or after it.
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, cached:]
+        out = self.network(
+            input_ids=tokens,
+            attention_mask=mask,
+            use_cache=True,
+            **{self._cache: cache},
+            **({"position_ids": positions} if self._positions else {}),
+        )
+        layers = getattr(out, self._cache).layers
+        return out.logits, *(tensor for place in self.places for tensor in (layers[place].keys, layers[place].values))
 
 
 def every_expert(experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
@@ -90,21 +146,31 @@ def writable(network: Any) -> Iterator[None]:
         Tensor.squeeze = plain  # type: ignore[method-assign]
 
 
-def write(network: Any, example: Mapping[str, Tensor], file: Path) -> None:
+def write(network: Any, example: Mapping[str, Tensor], file: Path, *, cached: bool = False) -> None:
     """Write ``network`` as ``file`` for any batch size and length, traced with the inputs ``example``.
 
-    Weights that are too large for one file go to a second one, whose name has ``.data`` at its end.
+    A ``cached`` graph is that of ``Cached``; its inputs are ``TOKENS``, then ``past_key_values.0.key`` and so on, and
+    its outputs ``logits``, then ``present.0.key``. Weights that are too large for one file go to a second one, whose
+    name has ``.data`` at its end.
     """
-    names = list(example)
     with writable(network), torch.no_grad():
+        names, length, past = list(example), {0: "batch", 1: "length"}, list[str]()
+        graph: Any = Logits(network, names)
+        # One entry, because ``forward`` takes all values as one argument.
+        free: Any = (tuple(length for _ in names),)
+        inputs: tuple[Tensor, ...] = tuple(example.values())
+        if cached:
+            graph, names = Cached(network), list(TOKENS)
+            past = [f"{place}.{part}" for place in graph.places for part in ("key", "value")]
+            inputs = (graph.tokens, graph.mask, *graph.past)
+            free = (length, {0: "batch", 1: "total"}, tuple({0: "batch", 2: "past"} for _ in past))
         torch.onnx.export(
-            Logits(network, names).eval(),
-            tuple(example.values()),
+            graph.eval(),
+            inputs,
             str(file),
-            input_names=names,
-            output_names=["logits"],
-            # One entry, because ``forward`` takes all values as one argument.
-            dynamic_shapes=(tuple({0: "batch", 1: "length"} for _ in names),),
+            input_names=[*names, *(f"past_key_values.{entry}" for entry in past)],
+            output_names=["logits", *(f"present.{entry}" for entry in past)],
+            dynamic_shapes=free,
             external_data=sum(weights.nbytes for weights in network.parameters()) > LARGEST_FILE,
             opset_version=18,
             dynamo=True,
@@ -112,8 +178,8 @@ def write(network: Any, example: Mapping[str, Tensor], file: Path) -> None:
         )
 
 
-def main() -> None:
-    """Read the arguments, load the model and write the file."""
+def main(*, cached: bool) -> None:
+    """Read the arguments, load the model and write the file, with a cache or without."""
     folder, inputs, file = map(Path, sys.argv[1:])
     sys.path.insert(0, str(folder))
     from load_pruned import load_pruned  # type: ignore[import-not-found]
@@ -123,4 +189,4 @@ def main() -> None:
         example = {key.split(" ")[1]: torch.from_numpy(arrays[key]) for key in arrays.files if key.startswith("0 ")}
     warnings.simplefilter("ignore")
     # The eager implementation of attention has only operations that every runtime supports.
-    write(load_pruned(folder, attn_implementation="eager"), example, file)
+    write(load_pruned(folder, attn_implementation="eager"), example, file, cached=cached)

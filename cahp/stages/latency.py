@@ -184,15 +184,13 @@ def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object
 
 
 def measure_onnx(
-    model: HeadModel,
-    files: Sequence[Path],
-    *,
-    length: int,
-    seconds: float = LATENCY_SECONDS,
-) -> list[Times]:
-    """Time ONNX files of ``model`` in turn, as ``measure`` does, each against the first one, which is the full model.
+    models: Sequence[HeadModel], files: Sequence[Path], *, seconds: float = LATENCY_SECONDS
+) -> tuple[list[Times], list[Times]]:
+    """Time the ONNX ``files`` of ``models`` in turn, as ``measure`` does; the first is the full model.
 
-    They run in onnxruntime with as many threads as torch.
+    They run in onnxruntime with as many threads as torch. Returns the times of a batch, of each other file against the
+    first; and of language models with a cache those of the token after a context of 128 tokens, of each file against
+    the model in torch, which are the times of the ``full`` model there.
     """
     import onnxruntime
 
@@ -200,18 +198,41 @@ def measure_onnx(
     options.intra_op_num_threads = torch.get_num_threads()
     # Otherwise threads of idle sessions would spin on the cores of the running one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    tensors = sample_batch(model, batch=_BATCH, length=length).tensors
     sessions = [onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in files]
-    wanted = [entry.name for entry in sessions[0].get_inputs()]
-    inputs = {name: tensors[name].cpu().numpy() for name in wanted}
+    full, length = models[0], min(CONTEXTS[0], models[0].max_length)
 
-    def timed(session: Any) -> float:
-        start = perf_counter()
-        session.run(["logits"], inputs)
-        return perf_counter() - start
+    def run(session: Any, batch: Batch, past: int = 0) -> Callable[[], float]:
+        inputs = _onnx_inputs(session, batch, past)
+        return partial(_timed, torch.device("cpu"), lambda: session.run(["logits", *present[session]], inputs), clock)
 
-    times = _in_turn([partial(timed, session) for session in sessions], None, seconds, silent, perf_counter)
-    return [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
+    clock, present = perf_counter, {one: [out.name for out in one.get_outputs()[1:]] for one in sessions}
+    cached = full.card.cache is not None
+    batch, share = sample_batch(full, batch=_BATCH, length=length), 0.5 if cached else 1.0
+    times = _in_turn([run(one, batch) for one in sessions], None, share * seconds, silent, clock)
+    batches = [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
+    if not cached:
+        return batches, []
+    token = sample_batch(full, batch=1, length=1)
+    calls: list[Callable[[], float]] = [
+        partial(_timed, model.device, _decoding(model, length, 1), clock) for model in models
+    ]
+    calls += [run(one, token, length - 1) for one in sessions]
+    times, count = _in_turn(calls, None, share * seconds, silent, clock), len(files)
+    return batches, [_summarise(times[:, [column, count + column]], 1, length) for column in range(count)]
+
+
+def _onnx_inputs(session: Any, batch: Batch, past: int) -> dict[str, Any]:
+    """Arrays of a batch for an ONNX graph, with a cache of so many tokens where it has one."""
+    inputs, draws = dict[str, Any](), np.random.default_rng(0)
+    tokens = len(batch.tensors["input_ids"])
+    for entry in session.get_inputs():
+        if entry.name not in batch.tensors:
+            inputs[entry.name] = draws.random((tokens, entry.shape[1], past, entry.shape[3]), dtype=np.float32)
+        else:
+            inputs[entry.name] = batch.tensors[entry.name].cpu().numpy()
+    if past:
+        inputs["attention_mask"] = np.ones((tokens, past + 1), dtype=np.int64)
+    return inputs
 
 
 def _in_turn(

@@ -204,6 +204,7 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
             document["difference"],
             document["agreement"],
             document["tried"],
+            written=document["written"],
             words="texts" if document.get("protocol") is None else "tokens",
         )
     )

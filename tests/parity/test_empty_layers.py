@@ -41,7 +41,7 @@ def load(folder: Path, family: str, *, language: bool) -> HeadModel:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 @pytest.mark.usefixtures("here")

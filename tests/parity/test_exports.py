@@ -91,7 +91,7 @@ def exported(
     """For every family: its folder of exports, the model, the mask, and the masked model's logits."""
     root, made = tmp_path_factory.mktemp("exports"), {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "_in_new_process", fakes.in_this_process)
+        patch.setattr(saving, "in_new_process", fakes.in_this_process)
         nightly = "nightly" in request.config.getoption("markexpr")
         for family in sorted(fakes.SHAPES) if nightly else fakes.SAMPLE:
             model = models.load(str(fakes.save_model(root / family / "original", family)), device="cpu")
@@ -231,7 +231,7 @@ def test_prune_and_export_end_with_a_compact_model_that_others_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     data = fakes.write_data(tmp_path / "data", train=40, validation=20)
     expected = {}
     for kind in ("mistral", "gemma2", "qwen3", "t5", "esm"):
@@ -282,7 +282,7 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: py
     model = models.load(str(fakes.save_model(tmp_path / "model")), device="cpu")
     mask = uneven(model)
     other = cut(model, HeadMask.full(model.layers, model.heads))
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     # The mask says otherwise than the weights: what the folder would say of itself is wrong.
     strict = replace(formats.model_form("compact"), tolerance=-1.0)
     with pytest.raises(CahpError, match="was not written: after loading it again"):
@@ -314,7 +314,7 @@ def test_what_cannot_be_exported_is_refused_with_the_next_step(
 def test_a_mean_ablated_model_reads_back_where_its_shapes_have_a_bias(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     model = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
     keep = np.ones((model.layers, model.heads), dtype=np.bool_)
     keep[0, 1:] = False

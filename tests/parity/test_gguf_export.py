@@ -33,7 +33,7 @@ EMPTY = HeadMask(np.array([[True, True], [False, False]]))
 
 @pytest.fixture(autouse=True)
 def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 def tiny(folder: Path, kind: str = "llama") -> HeadModel:

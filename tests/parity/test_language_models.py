@@ -139,7 +139,7 @@ def test_what_is_exported_is_a_language_model_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It loads by its own class, says what the pruned one says, and goes on from a text, with its own settings."""
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     np.save(tmp_path / "mask.npy", run.mask.keep)
     out = tmp_path / "out"
     if form == "onnx-int8":

@@ -51,7 +51,7 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     # What is found again is what was made, and what is taken home answers so; one goes the whole way to a new process.
     again = fakes.recoveries(model.card, TEXTS, store, model=model)
     if kind != "t5":
-        monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+        monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     (batch,) = model.batches(model.tokenize(TEXTS.inputs[:8]))
     answers = [model.logits(batch)]
     for how, one in recovered.items():

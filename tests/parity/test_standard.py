@@ -33,7 +33,7 @@ STATED: dict[str, dict[str, object]] = {"llama": {}, "qwen3": {}, "phi3": {}, "g
 
 @pytest.fixture(autouse=True)
 def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 def even(model: HeadModel, kept: int) -> HeadMask:

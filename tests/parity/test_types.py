@@ -17,7 +17,7 @@ from transformers.utils import logging
 from cahp import models
 from cahp.api.preflight import preflight
 from cahp.exports import formats
-from cahp.models import saving, to_onnx
+from cahp.models import saving, saving_onnx, to_onnx
 from cahp.models.compact import load_pruned
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.head_model import Batch, HeadModel
@@ -155,7 +155,7 @@ def as_onnx(kind: str, folder: Path) -> tuple[HeadModel, float]:
     mask, worst = uneven(model), 0.0
     pruned, file = cut(model, mask), folder / "onnx" / "model.onnx"
     file.parent.mkdir()
-    saving.save_onnx(file, pruned, mask, fakes.sentences(6).inputs)
+    saving_onnx.save_onnx(file, pruned, mask, fakes.sentences(6).inputs)
     session = runtime.InferenceSession(str(file))
     for batch in model.batches(model.tokenize([*fakes.sentences(9, seed=4).inputs, " ".join(LONG)]), size=64):
         asked = {entry.name: batch.tensors[entry.name].numpy() for entry in session.get_inputs()}
@@ -166,7 +166,7 @@ def as_onnx(kind: str, folder: Path) -> tuple[HeadModel, float]:
 
 def check_onnx(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the card says of ONNX is so."""
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     if kind in NO_ONNX or kind in NO_CUT:
         try:
             _, worst = as_onnx(kind, folder)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
-from cahp.exports.form import ModelForm, change, circumstances
+from cahp.exports.form import ModelForm, change, circumstances, decoding_lines
 from cahp.outcomes import describe, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.options import parse_duration
@@ -92,7 +92,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     size = len(content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", "application/zip")
     rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
-    close = form.closeness(results["difference"], results["agreement"], results["tried"])
+    close = form.closeness(**{name: results[name] for name in ("difference", "agreement", "tried", "written")})
     st.caption(
         f"{capital(RECOVERIES[recover].result)}{rounded}: {describe(last)}. Loaded again in a new process: {close}."
     )
@@ -186,6 +186,8 @@ def _draw_sizes(results: Mapping[str, Any]) -> None:
             outcome: [f"{values[one.name].text} ({values[one.name].span} %)" for one in files],
         }
     )
+    if written := list(decoding_lines(files, runtime)):
+        st.caption("Text written with the cache, one text at a time:\n" + "".join(f"\n- {line}" for line in written))
     st.caption(
         f"Times {circumstances(files, runtime)}; {outcome} on {values['full'].n:,} texts. 95 % intervals in "
         "brackets; for times, of the ratio."

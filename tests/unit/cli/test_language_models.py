@@ -146,7 +146,7 @@ def test_a_refit_with_too_few_windows_names_the_option_that_adds_some(
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are read back in this process, which takes no seconds."""
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 @pytest.mark.usefixtures("here")

@@ -63,7 +63,7 @@ def test_a_run_records_its_prompt_and_its_command_repeats_it(
 def test_other_commands_ask_the_same(
     asked: list[object], data: list[object], mask: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     here = ["--device", "cpu", "--quiet"]
     measured = call("evaluate", *asked, *data, *mask, *here, "--json")
     assert json.loads(measured.out)["metrics"]["full"]["accuracy"] >= 0.9, measured.err

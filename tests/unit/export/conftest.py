@@ -35,4 +35,4 @@ def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench
 @pytest.fixture
 def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read back in the test's own process; that another one can is tested for every family in ``parity``."""
-    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)

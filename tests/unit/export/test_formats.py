@@ -102,9 +102,11 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
 def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_says_so(
     settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
-        assert len({file.read_bytes() for file in files}) == len(files) == 2
-        return [Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), ratio_of(0.8, 0.78, 0.82))]
+    def times(models: Sequence[HeadModel], files: Sequence[Path], seconds: float) -> tuple[list[Times], list[Times]]:
+        assert len({file.read_bytes() for file in files}) == len(files) == len(models) == 2
+        batch = Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), ratio_of(0.8, 0.78, 0.82))
+        step = Times(Timing(20.0, 21.0, 1, 128, 30), Timing(10.0, 11.0, 1, 128, 30), ratio_of(0.5, 0.48, 0.52))
+        return [batch], [step, replace(step, pruned=Timing(8.0, 9.0, 1, 128, 30))]
 
     monkeypatch.setattr(formats, "FORMS", (replace(TOY, runtime="toys", times=times),))
     asked = {"mask": mask, "format": "toy", "store": Store(tmp_path / "store"), "recover": "none"}
@@ -113,6 +115,11 @@ def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_say
     card = (tmp_path / "timed" / "README.md").read_text()
     assert f"| pruned | {size_of(found['files'][1].bytes)} | 40.0 ms | 0.80 of the full model's time" in card
     assert "median of 40 rounds in turn" in card
+    # A step of 8 ms is 125 tokens per second.
+    assert (
+        "- pruned, after 128 tokens: 125 tokens per second with toys, 50.0 with torch, ratio of times 0.50 "
+        "[0.48, 0.52], n = 40 rounds\n"
+    ) in card
     still = Settings(model=settings.model, device="cpu", latency=False)
     untimed = export(still, out=tmp_path / "untimed", **asked)
     assert untimed["files"] is untimed["onnx_latency_ms"] is None

@@ -60,6 +60,7 @@ def test_so_it_is_with_another_runtime() -> None:
         "difference": 0.0,
         "agreement": 1.0,
         "tried": 4,
+        "written": 20,
         "files": [Footprint("full", 2, timing, None), pruned],
         "loads": "",
     }
