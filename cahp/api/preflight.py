@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import timeit
 from dataclasses import asdict
 from functools import cache
@@ -120,7 +121,7 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     Raises:
         ModelError: If the configuration describes no network.
     """
-    return _GRADIENTS * tokens * _operations(card)[0] / _speed()
+    return _GRADIENTS * tokens * _operations(card)[0] * _delay() / _speed()
 
 
 def _operations(card: ModelCard) -> tuple[float, float]:
@@ -166,7 +167,18 @@ def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
     body += (1 + pruned) * TOKENS * _STEP_TOKENS
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
     of_layers, of_head = _operations(card)
-    return _START_S + reading + (body * of_layers + head * of_head) / _speed()
+    return _START_S + reading + (body * of_layers + head * of_head) * _delay() / _speed()
+
+
+def _delay() -> float:
+    """How much longer work takes beside the other work on this machine, from its load in the last minute.
+
+    With ``load`` busy threads on all cores, ours gets ``cores / (load + 1)`` of one while the load lasts, and all of it
+    once the load ends: the geometric mean is off by no more than a factor of 2 up to a load of 4 per core.
+    """
+    if not hasattr(os, "getloadavg"):
+        return 1.0
+    return float(max(1.0, (os.getloadavg()[0] + 1) / (os.cpu_count() or 1)) ** 0.5)
 
 
 @cache

@@ -49,6 +49,10 @@ class Speed:
         assert after is not None
         return cls(ratio, before.median, after.median, before.noisy or after.noisy)
 
+    def or_reliable(self, earlier: Speed | None) -> Speed:
+        """Return this latency, or an ``earlier`` one if only that is reliable."""
+        return self if earlier is None or earlier.busy or not self.busy else earlier
+
 
 @dataclass(frozen=True)
 class Row:
@@ -96,6 +100,8 @@ class BudgetTable:
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
         self._speed: dict[int, Speed] = {} if timing is None else timing._speed
+        #: Budgets that were timed again, because the machine was busy the first time.
+        self._timed_again: set[int] = set() if timing is None else timing._timed_again
         self._glimpses: dict[int, Outcomes] = {}
         #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
         self.uncuttable: set[int] = set()
@@ -145,7 +151,9 @@ class BudgetTable:
                 self._outcomes[budget] = outcomes
                 self._glimpses.pop(budget, None)
             if speed is not None:
-                self._speed[budget] = speed
+                if budget in self._speed:
+                    self._timed_again.add(budget)
+                self._speed[budget] = speed = speed.or_reliable(self._speed.get(budget))
         for measurement in (outcomes, speed):
             if measurement is not None and self._listener is not None:
                 self._listener(self.selection(budget).mask, measurement)
@@ -167,8 +175,8 @@ class BudgetTable:
                 if value is not None:
                     row[name] = value
         # With all heads kept, both models are the same.
-        ratios = {**{budget: found.ratio.value for budget, found in speed.items()}, self.budgets[-1]: 1.0}
-        ratio = _between(self.budgets, ratios if speed else {})
+        ratios = {budget: found.ratio.value for budget, found in speed.items() if not found.busy}
+        ratio = _between(self.budgets, {**ratios, self.budgets[-1]: 1.0} if ratios else {})
         return [
             Row(budget, values[index], outcomes.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
             for index, budget in enumerate(self.budgets)
@@ -190,6 +198,8 @@ class BudgetTable:
 
     def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse"], int] | None:
         """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
+
+        What was timed while the machine was busy is timed once more at the end.
 
         Without a recovery, the first budgets get a glimpse before (a refit takes longer than its evaluation). Trained
         models are measured only on request, so their tables miss nothing.
@@ -213,7 +223,11 @@ class BudgetTable:
         late = [budget for budget in timed if budget not in self._speed and budget not in self.uncuttable]
         if self._timed and late and (rough or not order):
             return "speed", late[0]
-        return ("outcomes", order[0]) if order else None
+        if order:
+            return "outcomes", order[0]
+        busy = [budget for budget in timed if budget in self._speed and self._speed[budget].busy]
+        again = [budget for budget in busy if budget not in self._timed_again]
+        return ("speed", again[0]) if self._timed and again else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the measurements for a file."""
@@ -221,7 +235,7 @@ class BudgetTable:
             return {
                 "recover": self.recover,
                 "outcomes": {str(budget): finite(found) for budget, found in sorted(self._outcomes.items())},
-                "speed": {str(budget): found for budget, found in sorted(self._speed.items())},
+                "speed": {str(budget): found for budget, found in sorted(self._speed.items()) if not found.busy},
             }
 
     def fill_from(self, content: Mapping[str, Any]) -> None:
@@ -379,7 +393,7 @@ def reach(table: BudgetTable, goal: Goal, cache: CacheShape | None = None) -> Re
     rows = {
         row.budget: goal.estimate(
             row.outcomes,
-            time=None if row.speed is None else row.speed.ratio,
+            time=None if row.speed is None or row.speed.busy else row.speed.ratio,
             cache=None if cache is None else cache.ratio(selection.mask),
         )
         for row, selection in zip(table.rows(), table.selections, strict=True)

@@ -113,12 +113,13 @@ def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         here = fakes.LatencyWorkerHere(open_bench(settings, store=store))
         patch.setattr("cahp.studies.budget_sweep.LatencyWorker", lambda _: here)
+        patch.setattr("cahp.costs.NOISY", float("inf"))
         bundle.write_run(folder, settings, store=store, day=date(2026, 1, 31))
     return folder
 
 
 @pytest.fixture
-def written(place: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+def written(place: Path, quiet_machine: None, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: place)
     # Not what an earlier reader remembers.
     found = bundled.read_run.__wrapped__()

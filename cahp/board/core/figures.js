@@ -89,9 +89,9 @@ function time(state, total, yet) {
   const interval = `${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${state.rounds ? `, n = ${state.rounds} rounds` : ""}`;
   const both = `${state.ms.toFixed(1)} ms, full model ${state.fullMs.toFixed(1)} ms`;
   const ratio = `${state.ratio.toFixed(2)} ×`;
-  const busy = state.busy ? ["unreliable: the machine was busy; measure again when idle"] : [];
+  if (state.busy) return [name, "unreliable", "", [both, `${ratio}, ${interval}`, "the machine was busy: measure again when idle"]];
   // A ratio whose interval includes 1 is not shown as a saving.
-  if (calm) return [name, "no measurable change", "", [both, `${ratio}, ${interval}`, ...busy]];
+  if (calm) return [name, "no measurable change", "", [both, `${ratio}, ${interval}`]];
   const change = `${Math.abs(Math.round((1 - state.ratio) * 100))} % ${state.ratio < 1 ? "less" : "more"}`;
-  return [`${name}, ${change}`, ratio, "", [interval, both, ...busy]];
+  return [`${name}, ${change}`, ratio, "", [interval, both]];
 }

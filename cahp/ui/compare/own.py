@@ -89,7 +89,7 @@ COST: Kind[_Request, ComparisonCost | Comparison] = Kind(
 MEASURE: Kind[_Request, Comparison] = Kind(
     _compare,
     lambda request: f"compare-{request}",
-    Rank.RUN,
+    Rank.LONG,
     awaited=False,
     expected=lambda request: 60 * request.minutes,
 )

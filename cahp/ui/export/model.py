@@ -73,7 +73,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
                 explorer.id,
                 f"model-{name}",
                 lambda progress: write(progress=progress),
-                rank=jobs.Rank.BACKGROUND,
+                rank=jobs.Rank.LONG,
             )
             st.rerun()
         return

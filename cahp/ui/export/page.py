@@ -134,7 +134,10 @@ def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:
 def _draw_time(run: RunDocument, ratio: Estimate) -> None:
     """Draw the latency of the cut model relative to the full one, or that no change was measurable."""
     speed = Speed.of(ratio, run.cost.full, run.cost.pruned)
-    if ratio.excludes(1):
+    if speed.busy:
+        st.caption("Time per batch")
+        st.markdown("**unreliable: the machine was busy**")
+    elif ratio.excludes(1):
         st.metric("Time per batch", ratio.text, help="Median, measured on the cut model.")
     else:
         st.caption("Time per batch")
@@ -142,7 +145,7 @@ def _draw_time(run: RunDocument, ratio: Estimate) -> None:
     st.caption(f"{speed.pruned_ms:.1f} instead of {speed.full_ms:.1f} ms (median)")
     st.caption(f"{ratio.text} ({ratio.span}, 95 % interval), n = {ratio.n} rounds")
     if speed.busy:
-        st.caption("The machine was busy during the measurement: measure again for a reliable result.")
+        st.caption("Measure the time again when the machine is idle.")
 
 
 def _draw_grid(view: View) -> None:

@@ -166,6 +166,8 @@ def _describe_change(explorer: Explorer) -> str:
     if explorer.card.cache is not None:
         saved = 1 - explorer.card.cache.ratio(explorer.mask).value
         findings.append(f"{percent(saved, 0)} of the KV cache saved")
+    elif speed is not None and speed.busy:
+        findings.append("time unreliable, as the machine was busy")
     elif speed is not None and speed.ratio.excludes(1):
         ratio = speed.ratio.value
         findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {'saved' if ratio < 1 else 'added'}")

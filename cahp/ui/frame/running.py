@@ -11,7 +11,7 @@ from cahp.head_roles import HeadRoles
 from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
+from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import ROLES, RUN, SPEED, Kind, pass_seconds, run_seconds
 from cahp.values import CahpError
 from cahp.words import duration
@@ -63,12 +63,14 @@ def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None
     job = explorer.job(SPEED)
     if job is not None and not job.ended:
         if polled:
-            st.caption("Measuring the time…")
+            st.caption(f"{describe_progress(job, 'Measuring the time')}…")
         else:
             follow(job, place=f"{place}-time", title="Measuring the time")
         return
     if job is not None and job.error:
         problem(job.error)
+    if job is not None and job.result is not None and job.result.noisy:
+        st.caption("The machine was busy, so the last time is not kept. Measure again when it is idle.")
     if explorer.mask.is_full:
         return
     if st.button(
@@ -92,6 +94,8 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
         words = f"{title or 'Waiting'}: {'next' if place.number == 1 else f'number {place.number}'} in line"
         wait = place.seconds or 0
         return words if wait < 1 else f"{words}, starts in about {duration(wait)}"
+    if job.paused:
+        return f"{title or on_screen(job.stage)}: paused, other work that was asked for runs first"
     # Preparing a model may take longer than what was asked for.
     words = on_screen(job.stage) if job.stage in PREPARATIONS else title or on_screen(job.stage or "Starting")
     left = job.seconds_left
@@ -109,6 +113,8 @@ def _show_progress(job: Job[Any], title: str, *, key: str) -> None:
     if st.button("Cancel", key=key):
         job.cancel()
         st.rerun()
+    if job.place is not None and job.rank > Rank.RUN:
+        st.button("Start now", key=f"now-{key}", on_click=job.start_now, help="Longer work waits meanwhile.")
 
 
 def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:

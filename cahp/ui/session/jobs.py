@@ -1,9 +1,9 @@
 """Jobs, their queue, and the threads that do them.
 
 Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
-each other down more than waiting does, so one thread does all the work. Jobs have three ranks: a figure that a person
-waits for, a run, and background work; a job of a lower rank lets higher ones pass between two batches. Within a rank,
-sessions take turns, so that one session's many jobs delay no other session.
+each other down more than waiting does, so one thread does all the work. Jobs have four ranks: a figure that a person
+waits for, a run, minutes of work that a person asked for, and background work; a job of a lower rank lets higher ones
+pass between two batches. Within a rank, sessions take turns, so that one session's many jobs delay no other session.
 
 Jobs that mostly wait for a disk or the network, such as downloads, have a few threads of their own.
 """
@@ -43,7 +43,8 @@ class Rank(IntEnum):
 
     QUICK = 0
     RUN = 1
-    BACKGROUND = 2
+    LONG = 2
+    BACKGROUND = 3
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Job(Generic[T]):
         self.id = next(self._ids)
         self.session_id, self.key, self.rank = session_id, key, rank
         self.state: State = "queued"
+        #: Whether it lets another job pass.
+        self.paused = False
         self.stage, self.done, self.total = "", 0, 0
         self.result: T | None = None
         self.error: str | None = None
@@ -108,6 +111,10 @@ class Job(Generic[T]):
         self._worker.drop(self)
         # Loading a model reports nothing for seconds: cancelling does not wait for it.
         self._finish("cancelled")
+
+    def start_now(self) -> None:
+        """Let a queued job pass all that takes minutes."""
+        self._worker.promote(self, Rank.RUN)
 
     @property
     def place(self) -> Place | None:
@@ -142,7 +149,15 @@ class Job(Generic[T]):
             self.stage, self.done, self.total = stage, done, total
         # Loading a model holds a lock that the other job might need.
         if stage != "load":
-            self._worker.run_above(self.rank)
+            began, self.paused = monotonic(), True
+            try:
+                self._worker.run_above(self.rank)
+            finally:
+                self.paused = False
+            # The time of other jobs is not that of this one.
+            spent = monotonic() - began
+            self._stage_began += spent
+            self._started = None if self._started is None else self._started + spent
             self._raise_if_unwanted()
 
     def _raise_if_unwanted(self) -> None:
@@ -263,6 +278,15 @@ class Worker:
         """Remove a job that has not started from the queue."""
         with self._change, suppress(ValueError):
             self._turns[job.rank].waiting.remove(job)
+
+    def promote(self, job: Job[Any], rank: Rank) -> None:
+        """Move a job that has not started to a better rank."""
+        with self._change:
+            if rank < job.rank and job in self._turns[job.rank].waiting:
+                self._turns[job.rank].waiting.remove(job)
+                job.rank = rank
+                self._turns[rank].waiting.append(job)
+                self._change.notify()
 
     def place(self, job: Job[Any]) -> Place | None:
         """Return a job's place in the queue, if it has not started."""

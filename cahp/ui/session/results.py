@@ -162,9 +162,9 @@ class Results:
         return self._speed.get(mask.counts)
 
     def add(self, mask: HeadMask, recover: str, measured: Outcomes | Speed) -> None:
-        """Enter a measurement."""
+        """Enter a measurement; a time of a busy machine does not replace a reliable one."""
         if isinstance(measured, Speed):
-            self._speed[mask.counts] = measured
+            self._speed[mask.counts] = measured.or_reliable(self._speed.get(mask.counts))
         else:
             self._outcomes[mask.sha256, recover] = measured
             self.glimpses.pop((mask.sha256, recover), None)

@@ -268,11 +268,11 @@ WARM: Kind[Bench, None] = Kind(
 )
 #: Evaluate the mask on the board.
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
-#: Distil the mask on the board: minutes of training that let all other jobs pass.
+#: Distil the mask on the board: minutes of training that let figures and runs pass.
 DISTIL: Kind[BoardState, Outcomes] = Kind(
     lambda board, _: _enter_distilled(board, board.bench.recoveries.distill(board.mask)),
     lambda board: f"distil-{board}",
-    Rank.BACKGROUND,
+    Rank.LONG,
     expected=lambda board: recovery_seconds(board.bench, board.recover),
 )
 #: Time the mask on the board; a time that is already shown is measured again.

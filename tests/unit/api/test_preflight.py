@@ -130,6 +130,7 @@ def test_operations_are_those_that_a_forward_pass_takes(tmp_path: Path) -> None:
 def test_time_grows_with_operations_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     # The built-in encoder has 12 squares of its hidden size a layer, and a token takes two operations of each.
     monkeypatch.setattr(preflight, "_speed", lambda: 1.25 * 2)
+    monkeypatch.setattr(preflight, "_delay", lambda: 1.0)
     minilm = models.identify("minilm")
     assert preflight.estimate_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
     assert preflight.default_seconds(minilm) > preflight.estimate_seconds(minilm, tokens=4000 * 32)
@@ -139,6 +140,7 @@ def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "_speed", lambda: 1e9)
+    monkeypatch.setattr(preflight, "_delay", lambda: 1.0)
     cards = []
     for words in (1_000, 100_000):
         config = AutoConfig.for_model("llama", vocab_size=words, architectures=["LlamaForCausalLM"], **BILLION)
@@ -171,9 +173,20 @@ def test_the_speed_does_not_depend_on_other_work_on_the_machine(monkeypatch: pyt
 
 def test_the_speed_of_this_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     preflight._speed()
+    monkeypatch.setattr(preflight, "_delay", lambda: 1.0)
     monkeypatch.setattr("timeit.repeat", lambda *_, **__: pytest.fail("measured again"))
     first, second = (preflight.estimate_seconds(models.identify("minilm"), tokens=1) for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize(("load", "delay"), [(0.0, 1.0), (1.0, 1.0), (7.0, 2.0), (31.0, 4.0)])
+def test_other_work_delays_by_the_geometric_mean_of_all_and_nothing(
+    load: float, delay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With 7 busy threads on two cores, a thread gets a quarter of a core while they last.
+    monkeypatch.setattr(preflight.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(preflight.os, "cpu_count", lambda: 2)
+    assert preflight._delay() == delay
 
 
 def test_memory_holds_the_weights_and_the_statistics_of_every_class() -> None:

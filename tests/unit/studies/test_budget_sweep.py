@@ -317,3 +317,25 @@ def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:
     content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundled.run_folder().glob("*.json")))
     assert not any(text[:40] in content for text in texts)
     assert all(array.dtype.kind in "fiu" for array in shipped.arrays.values())
+
+
+def test_what_a_busy_machine_timed_is_timed_once_more_at_the_end_and_is_never_written() -> None:
+    filled, busy = table(), replace(speed(0.9), busy=True)
+    asked: list[tuple[str, int]] = []
+    while (task := filled.missing()) is not None:
+        asked.append(task)
+        what, budget = task
+        if what == "speed":
+            filled.add(budget, speed=busy)
+        else:
+            filled.add(budget, **{what: outcomes(0.5)})
+    # Six of seven budgets are timed: those without all heads.
+    assert [what for what, _ in asked[-6:]] == ["speed"] * 6
+    assert sorted(budget for what, budget in asked if what == "speed") == sorted([2, 3, 4, 5, 6, 7] * 2)
+    assert filled.as_json()["speed"] == {}
+    # No estimate between budgets rests on them.
+    assert all(row.ratio is None for row in filled.rows())
+    filled.add(4, speed=speed(0.7))
+    filled.add(4, speed=busy)
+    assert filled.row(4).speed == speed(0.7)
+    assert list(filled.as_json()["speed"]) == ["4"]

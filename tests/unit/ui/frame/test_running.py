@@ -14,10 +14,12 @@ from cahp.ui.session.jobs import Place
 
 
 def test_a_model_that_is_prepared_is_said_before_what_was_asked_for() -> None:
-    job: Any = SimpleNamespace(place=None, stage="load", seconds_left=20.0)
+    job: Any = SimpleNamespace(place=None, stage="load", seconds_left=20.0, paused=False)
     assert describe_progress(job, "Compare heads") == "Loading and verifying the model · about 20 s left"
     job.stage = "distances"
     assert describe_progress(job, "Compare heads") == "Compare heads · about 20 s left"
+    job.paused = True
+    assert describe_progress(job, "Compare heads").startswith("Compare heads: paused, other work")
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,84 @@ def test_two_people_s_background_work_takes_turns(gate: threading.Event) -> None
     assert (ours.result, theirs.result) == ("ours", "theirs")
 
 
+def steps(order: list[str], name: str, gate: threading.Event) -> Callable[[Progress], Generator[None, None, str]]:
+    """A sweep of three steps that write ``name``, the second of which waits for the gate."""
+
+    def work(progress: Progress) -> Generator[None, None, str]:
+        for step in range(3):
+            progress("table", step, 3)
+            order.append(f"{name} {step}")
+            if step == 1:
+                gate.wait(PATIENCE)
+            yield
+        return name
+
+    return work
+
+
+def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_after_figures_and_runs(
+    gate: threading.Event,
+) -> None:
+    order: list[str] = []
+    table = jobs.submit(SESSION, "table", steps(order, "table", gate), rank=jobs.Rank.BACKGROUND)
+    until(lambda: "table 1" in order)
+    asked = [
+        jobs.submit(SESSION, rank.name, lambda _, rank=rank: order.append(rank.name), rank=rank)
+        for rank in (jobs.Rank.LONG, jobs.Rank.RUN, jobs.Rank.QUICK)
+    ]
+    gate.set()
+    assert table.wait(PATIENCE)
+    assert all(job.wait(PATIENCE) for job in asked)
+    assert order == ["table 0", "table 1", "QUICK", "RUN", "LONG", "table 2"]
+
+
+def test_start_now_lets_a_job_pass_what_takes_minutes(gate: threading.Event) -> None:
+    order: list[str] = []
+    long = jobs.submit(SESSION, "compare", holding(gate), rank=jobs.Rank.LONG)
+    until(lambda: long.state == "running")
+    first, second = (
+        jobs.submit(SESSION, name, lambda _, name=name: order.append(name), rank=jobs.Rank.BACKGROUND)
+        for name in ("first", "second")
+    )
+    assert [job.place and job.place.number for job in (first, second)] == [1, 2]
+    second.start_now()
+    assert second.wait(PATIENCE)
+    assert (order, long.state, first.state) == (["second"], "running", "queued")
+    # A job that has started has nothing to pass.
+    long.start_now()
+    assert long.rank == jobs.Rank.LONG
+
+
+def test_the_time_of_a_job_that_was_let_pass_does_not_count(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, begun = [100.0], threading.Event()
+    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
+
+    def work(progress: Progress) -> None:
+        progress("table", 0, 10)
+        begun.set()
+        gate.wait(PATIENCE)
+        now[0] += 2.0
+        # The other job runs here.
+        progress("table", 4, 10)
+        seen.append((job.paused, job.seconds_left))
+
+    def other(_: Progress) -> None:
+        seen.append((job.paused, None))
+        now[0] += 50.0
+
+    seen: list[tuple[bool, float | None]] = []
+    job = jobs.submit(SESSION, "table", work, rank=jobs.Rank.BACKGROUND)
+    assert begun.wait(PATIENCE)
+    passing = jobs.submit(SESSION, "distil", other, rank=jobs.Rank.LONG)
+    gate.set()
+    assert passing.wait(PATIENCE)
+    assert job.wait(PATIENCE)
+    # Four of ten steps took 2 s, so six take 3 s more.
+    assert seen == [(True, None), (False, pytest.approx(3.0))]
+
+
 def test_resources_that_outlive_their_jobs_report_to_whichever_is_at_work() -> None:
     job = jobs.submit(SESSION, "evaluate", lambda _: jobs.relay("evaluation", 3, 4))
     assert job.wait(PATIENCE)

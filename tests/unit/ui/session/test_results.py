@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -116,8 +117,13 @@ def test_what_was_timed_here_is_the_time_everywhere() -> None:
     calm, busy = Timing(10.0, 11.0, 8, 64, 40), Timing(8.0, 16.0, 8, 64, 40)
     costs = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), ratio_of(0.8, 0.7, 0.9), 0.3)
     results.add_costs(mask, costs)
-    expected = Speed(ratio_of(0.8, 0.7, 0.9), 10.0, 8.0, busy=True)
+    # The time of a busy machine does not replace a reliable one.
+    assert results.speed(mask) == table.row(3).speed == speed(0.7)
+    results.add_costs(mask, replace(costs, pruned=Cost(50, 600, calm)))
+    expected = Speed(ratio_of(0.8, 0.7, 0.9), 10.0, 10.0)
     assert results.speed(mask) == table.row(3).speed == expected
+    results.add_costs(mask, costs)
+    assert results.speed(mask) == expected
     assert results.costs(mask) == costs
     assert results.costs(OF_THE_RUN) is (costs if mask.by_layer == OF_THE_RUN.by_layer else None)
 
