@@ -32,7 +32,9 @@ def _draw_table_progress(explorer: Explorer) -> None:
     if job is not None and job.error:
         problem(job.error)
     if job is not None and not job.ended:
-        show_in_row(job, f"Measuring every budget, {done} of {total}", key="stop-table")
+        # It may fill the table of another recovery than the one on screen.
+        counted = f", {job.done} of {job.total}" if job.total else ""
+        show_in_row(job, f"Measuring every budget{counted}", key="stop-table")
     elif table.missing() is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Measure all budgets", key="fill-table", type="tertiary"):
