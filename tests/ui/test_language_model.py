@@ -20,7 +20,7 @@ from cahp.studies.budget_sweep import evaluate_mask
 from cahp.ui.budget.own_text import OWN_TEXT
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FIGURE, FLIPS, NEUTRAL, RUN
+from cahp.ui.session.work import FIGURE, FLIPS, NEUTRAL, REFIT, RUN
 
 
 @pytest.fixture
@@ -202,14 +202,14 @@ def cache_files() -> list[Path]:
     return [file for file in Path(os.environ["CAHP_CACHE"]).rglob("*") if file.is_file()]
 
 
-def test_a_link_opens_the_tab_with_a_text_without_an_end(teller: Explorer) -> None:
+def test_a_link_opens_the_tab_with_the_beginning_of_a_text_of_the_data(teller: Explorer) -> None:
     app = AppTest.from_file(page_script("budget"), default_timeout=120)
     app.session_state["cahp_explorer"] = teller
     app.query_params["panel"] = "text"
     app.run()
     assert not app.exception
     assert teller.detail == "Your own text"
-    assert app.text_area[0].value.endswith("One morning")
+    assert teller.bench.evaluation.first[0].startswith(app.text_area[0].value)
     job = teller.work.job(OWN_TEXT)
     assert job is not None
     assert job.wait(60)
@@ -244,3 +244,26 @@ def test_a_released_budget_shows_a_part_of_the_windows_first(teller: Explorer) -
     whole = evaluate_mask(bench, mask, on_part=parts.append)
     assert whole["perplexity"].n > 0
     assert all({"kl", "agreement", "perplexity"} <= part.keys() for part in parts)
+
+
+def test_a_budget_on_screen_is_refitted_before_anybody_asks_for_it(teller: Explorer) -> None:
+    teller.board.set_budget(5)
+    app = page(teller, "budget")
+    figure = teller.job(FIGURE)
+    assert figure is None or figure.wait(60)
+    app.run()
+    job = teller.work.job(REFIT, teller.board_state("refit"))
+    assert job is not None
+    assert job.wait(60)
+    assert job.error is None
+    assert teller.outcomes("refit") == job.result
+    assert teller.recover == "none"
+    # Asked for, it is there; and with all heads there is nothing to refit.
+    teller.recover = "refit"
+    app.run()
+    assert teller.work.job(REFIT) is None
+    teller.recover = "none"
+    teller.board.set_budget(12)
+    app.run()
+    assert teller.work.job(REFIT) is None
+    teller.board.set_budget(6)

@@ -18,7 +18,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import FIGURE, REPLACEABILITY, ROLES, TABLE, Kind
+from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, ROLES, TABLE, Kind
 from cahp.values import CahpError, HeadMask
 from cahp.words import percent, span
 
@@ -43,6 +43,21 @@ def measure(explorer: Explorer) -> None:
     untouched = not explorer.results.bundled and explorer.work.job(TABLE) is None
     if untouched and recover == NONE.name and table.missing() is not None:
         explorer.start(TABLE)
+    if recover != NONE.name:
+        explorer.work.drop(REFIT)
+    elif explorer.outcomes() is not None and not explorer.results.bundled:
+        _refit(explorer)
+
+
+def _refit(explorer: Explorer) -> None:
+    """Start to refit the mask on the board, where that is possible, so that pruned and refitted figures stand together.
+
+    It costs seconds, and lets all that a person asks for pass.
+    """
+    mask, board = explorer.mask, explorer.board_state(QUICK.name)
+    possible = not (mask.is_full or mask.empty_layers or explorer.card.no_refit)
+    if possible and explorer.outcomes(QUICK.name) is None and explorer.work.job(REFIT, board) is None:
+        explorer.work.start(REFIT, board)
 
 
 def shown_recovery(explorer: Explorer) -> str:

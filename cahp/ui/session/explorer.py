@@ -33,6 +33,7 @@ from cahp.ui.session.work import (
     FIGURE,
     HABITS,
     NULL,
+    REFIT,
     REPLACEABILITY,
     ROLES,
     RUN,
@@ -138,7 +139,7 @@ class Explorer:
         if not same:
             self.results = Results.load(self.bench)
             # A run in progress would have the old settings.
-            self.work.drop(RUN, CLUSTERS, NULL, FIGURE, DISTIL, SPEED)
+            self.work.drop(RUN, CLUSTERS, NULL, FIGURE, REFIT, DISTIL, SPEED)
         self.work.drop(TABLE)
 
     # Results for the board -----------------------------------------------------------------------------------
@@ -224,9 +225,10 @@ class Explorer:
         """Return the job of this kind for the current board, if it was started."""
         return self.work.job(kind, self.board_state())
 
-    def board_state(self) -> BoardState:
-        """Return the current board as the subject of a job."""
-        return BoardState(self.bench, self.results, self.mask, self.recover, self.table(self.recover))
+    def board_state(self, recover: str | None = None) -> BoardState:
+        """Return the current board as the subject of a job, with another recovery if one is named."""
+        recover = recover or self.recover
+        return BoardState(self.bench, self.results, self.mask, recover, self.table(recover))
 
     def collect(self) -> str | None:
         """Show the results of a run that has finished; return why it failed."""
@@ -237,7 +239,7 @@ class Explorer:
         if same_evidence(run.document.settings, self.settings):
             self.results = Results(run.document, run.arrays)
             self.results.add_clusters(run.document.settings, clusters)
-            self.work.drop(FIGURE, DISTIL, SPEED, TABLE)
+            self.work.drop(FIGURE, REFIT, DISTIL, SPEED, TABLE)
         return None
 
     def close(self) -> None:

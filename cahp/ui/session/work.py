@@ -268,6 +268,14 @@ WARM: Kind[Bench, None] = Kind(
 )
 #: Evaluate the mask on the board.
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
+#: Refit the mask on the board before anybody asks for it.
+REFIT: Kind[BoardState, Outcomes | None] = Kind(
+    _figure,
+    lambda board: f"refit-{board}",
+    Rank.LONG,
+    newest=True,
+    expected=lambda board: recovery_seconds(board.bench, board.recover),
+)
 #: Distil the mask on the board: minutes of training that let figures and runs pass.
 DISTIL: Kind[BoardState, Outcomes] = Kind(
     lambda board, _: _enter_distilled(board, board.bench.recoveries.distill(board.mask)),
