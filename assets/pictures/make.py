@@ -1,6 +1,6 @@
-"""Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py``.
+"""Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py [NAME ...]``.
 
-The board is seen while its budget moves, the heads as a graph, the board of the language model, and a text that it
+Overview is seen while its budget moves, My text with its graph, the board of the language model, and a text that it
 continues; each by day and by night. It starts an explorer of its own, whose results are the bundled ones, and needs
 Chromium (``make chromium``).
 """
@@ -28,8 +28,8 @@ SCHEMES = ("light", "dark")
 WINDOW = {"width": 1280, "height": 1400}
 WIDTH = 760
 #: Heads that are kept while the budget moves, and how long each of these is seen, in milliseconds.
-BUDGETS = (20, 18, 16, 14, 12, 10, 8, 10, 12, 16, 20, 26, 32, 40, 32, 26)
-EACH = 350
+BUDGETS = (13, 10, 8, 6, 10, 15, 20, 30, 40, 25)
+EACH = 500
 
 
 @contextmanager
@@ -70,31 +70,35 @@ def picture(part: Locator) -> Image.Image:
 
 
 def board(browser: Browser, url: str, scheme: str) -> None:
-    """The board as its budget moves along the keys of an arrow, without being measured in between."""
-    page = opened(browser, f"{url}/Budget", scheme)
+    """Overview as its budget moves over bundled ones."""
+    page = opened(browser, url, scheme)
     slider = page.get_by_role("slider", name="Heads to keep")
     expect(slider).to_be_visible()
-    part = page.locator(".cahp-board").first
+    part = page.locator(".st-key-first-picture")
     frames = []
     for budget in BUDGETS:
         slider.evaluate(
-            "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); }",
+            "(slider, value) => { slider.value = value; for (const kind of ['input', 'change'])"
+            " slider.dispatchEvent(new Event(kind, { bubbles: true })); }",
             str(budget),
         )
-        page.wait_for_timeout(150)
+        expect(page.get_by_role("heading", level=1)).to_contain_text(f"{budget} of 72 heads: ")
+        page.wait_for_timeout(500)
         frames.append(picture(part))
-    first, *others = frames
+    # A line more or less at the end of the page.
+    height = min(frame.height for frame in frames)
+    first, *others = (frame.crop((0, 0, frame.width, height)) for frame in frames)
     first.save(
-        HERE / f"board-{scheme}.webp", save_all=True, append_images=others, duration=EACH, loop=0, quality=45, method=6
+        HERE / f"board-{scheme}.webp", save_all=True, append_images=others, duration=EACH, loop=0, quality=40, method=6
     )
 
 
 def graph(browser: Browser, url: str, scheme: str) -> None:
-    """The graph of heads that attend alike on the first example text."""
+    """Graph, communities and chosen head of the first example text."""
     page = opened(browser, f"{url}/Similarity", scheme)
     expect(page.locator("iframe").first).to_be_visible()
-    page.wait_for_timeout(5_000)  # until its nodes have come to rest
-    part = page.locator("iframe").first
+    page.wait_for_timeout(5_000)  # until all charts are drawn
+    part = page.locator(".st-key-similarity-overview")
     picture(part).save(HERE / f"graph-{scheme}.webp", quality=70, method=6)
 
 
@@ -115,20 +119,19 @@ def continuation(browser: Browser, url: str, scheme: str) -> None:
     picture(part).save(HERE / f"continuation-{scheme}.webp", quality=50, method=6)
 
 
-def main() -> None:
-    """Takes all of them."""
+def main(*names: str) -> None:
+    """Takes the pictures that the functions with these names take, or all of them."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with explorer() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            board(browser, url, scheme)
-            graph(browser, url, scheme)
-            language_model(browser, url, scheme)
-            continuation(browser, url, scheme)
+            for take in (board, graph, language_model, continuation):
+                if not names or take.__name__ in names:
+                    take(browser, url, scheme)
         browser.close()
     for file in sorted(HERE.glob("*.webp")):
         sys.stdout.write(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1000:.0f} kB\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

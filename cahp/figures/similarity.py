@@ -53,6 +53,8 @@ def attention_figure(
         "showgrid": False,
         "constrain": "domain",
     }
+    none = {"text": "", "standoff": 0}
+    titles = (none, none) if compact else ("token attended to", "token that attends")
     cells = heat_map(
         np.asarray(weights, dtype=np.float32).round(4),
         # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
@@ -67,11 +69,11 @@ def attention_figure(
     )
     return draw(
         [cells],
-        x={**axis, "title": "" if compact else "token attended to", "side": "bottom", "tickangle": -50},
-        y={**axis, "title": "" if compact else "token that attends", "autorange": "reversed"},
+        x={**axis, "title": titles[0], "side": "bottom", "tickangle": -50},
+        y={**axis, "title": titles[1], "autorange": "reversed"},
         height=height,
         left=70,
-        bottom=50 if compact else 80,
+        bottom=10 if compact else 80,
     )
 
 

@@ -132,10 +132,9 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         lead = accuracy_change(chosen, _find_median(drawn[:REFITTED_DRAWS])).value
         left = accuracy_change(best, _find_median(others))
         meaning += (
-            f" After a refit (see the next step), the accuracy of CAHP's selection is "
-            f"{percent(float(best.correct.mean()))}, that of the first {len(others)} random ones "
-            f"{percent(min(shares))} to {percent(max(shares))}. Its lead over the median was {signed(lead)} "
-            f"points and is now {signed(left.value)} ({left.span}): "
+            f" After a refit (next step), the accuracy of CAHP's selection is {percent(float(best.correct.mean()))}. "
+            f"The first {len(others)} random ones have {percent(min(shares))} to {percent(max(shares))}. Its lead "
+            f"over the median was {signed(lead)} points and is now {signed(left.value)} ({left.span}): "
         )
         meaning += "a part of the lead is left." if left.low > 0 else "no measurable lead is left with these texts."
     return Answer(float(as_good), None, found, meaning, len(full), bars, draws)

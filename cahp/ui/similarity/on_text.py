@@ -43,7 +43,7 @@ from cahp.values import HeadMask, Input, Progress
 #: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
 _GRID = 390
 #: The height in pixels of the chosen head's attention.
-_HEAD = 290
+_HEAD = 310
 #: A head with this share of its attention on the first and the last token says little about the text.
 _IDLE = 0.4
 #: Session key: whether the box is for a pair of texts.
