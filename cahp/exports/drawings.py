@@ -101,8 +101,8 @@ def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> s
     return "".join(drawn) + "</svg>"
 
 
-#: Three lines across a square of ``_CELL``, from the lower left upwards.
-_STRIPES = "M2,12L12,2M2,24L24,2M13,24L24,13"
+#: Lines in two corners of a square of ``_CELL``, from the lower left upwards; the letter lies between them.
+_STRIPES = "M2,6L6,2M2,11L11,2M20,24L24,20M15,24L24,15"
 
 
 def axis(values: Sequence[float], *, most: float = 100.0) -> tuple[float, float, float]:
@@ -325,14 +325,11 @@ def budgets(run: RunDocument, swept: BudgetTable) -> Iterator[str]:
         if len(measured) < 2 or head.name not in full:
             continue
         levels = {"all heads": full[head.name]}
-        baseline = ""
         if head.needs_labels and majority is not None:
             levels["majority-class baseline"] = Estimate(majority, None, full[head.name].n, head.unit)
-            baseline = f" Accuracy of the majority-class baseline: {percent(majority)}."
         yield (
             f"<p>{capital(head.label)} {RECOVERIES[swept.recover].after or NONE.result}, at "
-            f"{len(measured)} of {len(swept.budgets)} budgets, with 95 % intervals (n = {full[head.name].n:,})."
-            f"{baseline}</p>"
+            f"{len(measured)} of {len(swept.budgets)} budgets, with 95 % intervals (n = {full[head.name].n:,}).</p>"
         )
         yield by_budget(head.label, measured, levels=levels, at=run.budget.attained)
 

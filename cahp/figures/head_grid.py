@@ -70,7 +70,8 @@ def grid_figure(
         traces.append(
             points(
                 *place(shown),
-                "square" if marks is None else symbols("square", marks, shown),
+                # A cross would strike its letter out; the letter alone tells the family.
+                "square" if marks is None or lettered else symbols("square", marks, shown),
                 fills,
                 size=cell * 0.78,
                 hover=[

@@ -83,5 +83,12 @@ def _describe(explorer: Explorer, recover: str) -> str:
     figure = {"accuracy": f"{value} right", "agreement": f"{value} agreement"}.get(row.name, f"{row.label} {value}")
     if mask.is_full:
         return f"{finding}: {figure}"
-    beside = "" if row.difference or table.full is None else f", {table.full[row.name].text} with all"
+    below = board.below_baseline(explorer, outcomes)
+    beside = (
+        f", {below}"
+        if below
+        else ""
+        if row.difference or table.full is None
+        else f", {table.full[row.name].text} with all"
+    )
     return f"{finding}: {figure} {f'after a {noun}' if noun else 'as pruned'}{beside}"

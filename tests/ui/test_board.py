@@ -317,9 +317,11 @@ def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_the
     bare: Callable[..., Page],
 ) -> None:
     page = bare(data_of(in_a_row(6, 12), 30, chance=0.88))
+    # The baseline is named once: at its line, not in the title.
+    expect(page.locator("svg text").get_by_text("majority-class baseline")).to_have_count(1)
     names = [
         page.locator(".curves text, svg text").get_by_text(name, exact=True)
-        for name in ("full model", "majority-class baseline")
+        for name in ("full model", "majority-class baseline 88 %")
     ]
     above, below = (name.bounding_box() for name in names)
     assert above is not None

@@ -52,11 +52,11 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     assert not app.exception
     offered = app.radio(key="export-recover")
     assert [option.partition(":")[0] for option in offered.options] == [
-        "Refit, then distil while time allows",
         "None",
         "Mean ablation",
         "Refit",
         "Distil",
+        "Refit, then distil while time allows",
         "Fine-tune",
         "Refit, then fine-tune",
     ]
@@ -81,7 +81,9 @@ def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_
     monkeypatch.setattr(model, "recovery_seconds", lambda bench, recover: 500.0)
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception
-    assert app.radio(key="export-recover").value == "auto"
+    # That of the board.
+    assert app.radio(key="export-recover").value == "none"
+    app.radio(key="export-recover").set_value("auto").run()
     assert app.number_input(key="export-allowed").value == 2.0
     assert any(caption.value.startswith("Expected: 2 min,") for caption in app.caption)
     app.number_input(key="export-allowed").set_value(10.0).run()
@@ -143,3 +145,15 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
     written, times = (caption.value for caption in app.caption)
     assert "- int8, after 128 tokens: 40.0 tokens per second with onnxruntime, 10.0 with torch" in written
     assert "median of 40 rounds in turn; accuracy on 311 texts." in times
+
+
+def test_the_figures_of_the_board_are_shown_before_its_mask_has_a_run() -> None:
+    app = AppTest.from_file(page_script("export"), default_timeout=120)
+    app.query_params["budget"], app.query_params["recover"] = "20", "refit"
+    app.run()
+    assert not app.exception
+    shown = {metric.label: metric.value for metric in app.metric}
+    assert shown.keys() == {f"Accuracy, {state}" for state in ("all heads", "pruned", "refitted")}
+    explorer = app.session_state["cahp_explorer"]
+    assert shown["Accuracy, refitted"] == explorer.outcomes("refit")["accuracy"].text
+    assert app.radio(key="export-recover").value == "refit"

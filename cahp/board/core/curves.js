@@ -28,9 +28,8 @@ export class Curves {
     // Perplexity grows a hundredfold from many heads to few.
     const log = outcome.unit === "number", unit = share ? "%" : log ? "logarithmic" : `nats per ${data.per ?? "text"}`;
     const n = outcome.n ? `n = ${outcome.n}${data.per === "token" ? " documents" : ""}, ` : "";
-    // The baseline is far below most curves: it is in the title, and drawn where it is within the axis.
-    const naming = "majority-class baseline";
-    const guess = outcome.chance == null ? "" : `${naming} ${Math.round(outcome.chance * 100)} %`;
+    // The baseline is far below most curves: it is drawn where it is within the axis, and else in the title.
+    const guess = outcome.chance == null ? "" : `majority-class baseline ${Math.round(outcome.chance * 100)} %`;
     const panels = [
       {
         title: `${titled(outcome.label)}${data.recovered ? ` after ${data.recovered}` : ""} (${unit})`, log, about: `${n}95 % interval`, guess, height: 120 * tall,
@@ -38,7 +37,7 @@ export class Curves {
         least: log ? Infinity : 0, most: share ? 1 : log ? -Infinity : Infinity,
         read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
         other: ({ other }) => other?.[outcome.name], otherName: data.other,
-        line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: naming,
+        line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: guess,
       },
       data.cache ? {
         title: "KV cache per token (× the full model's)", about: "counted", height: 80 * tall,
@@ -119,9 +118,10 @@ export class Curves {
     const note = unsure.length ? (dense ? "dashed: estimated" : "hollow, dashed: estimated") : "";
     // One line of words, or one below the other where there is no room.
     const narrow = width < 760;
-    const lines = narrow ? [panel.title, [panel.about, panel.guess, note].filter(Boolean).join(" · ")] : [`${panel.title}, ${panel.about}`, panel.guess];
-    const words = lines.filter(Boolean);
     const [bottom, ceiling] = panel.span;
+    const floored = panel.floor != null && panel.floor >= bottom, guess = floored ? "" : panel.guess;
+    const lines = narrow ? [panel.title, [panel.about, guess, note].filter(Boolean).join(" · ")] : [`${panel.title}, ${panel.about}`, guess];
+    const words = lines.filter(Boolean);
     const foot = panel.bottom ? 38 : 8;
     const top = 12 + 14 * words.length;
     const height = panel.height + top - 26 + (panel.bottom ? 30 : 0);
@@ -156,7 +156,7 @@ export class Curves {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
       if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick end" }, svg, panel.lineName);
     }
-    if (panel.floor != null && panel.floor >= bottom) {
+    if (floored) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
       // Where the two lines are close, the full model's name is above its line and this name below.
       const near = panel.lineName && panel.line != null && Math.abs(y(panel.floor) - y(panel.line)) < 14;

@@ -130,14 +130,11 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
         for how, row in RECOVERIES.items()
         if (row.trains or not row.solves or not no_refit) and (labelled or not row.needs_labels)
     ]
-    # The strongest recovery comes first.
-    there.sort(key=lambda how: not RECOVERIES[how].timed)
     shown = st.session_state.get("export-recover")
     if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in there:
-        # Follow the board, so that page, report and model agree; without a recovery there, suggest the strongest.
+        # Follow the board, so that page, report and model agree.
         st.session_state[_OF_BOARD] = explorer.recover
-        on_board = explorer.recover != NONE.name and explorer.recover in there
-        st.session_state["export-recover"] = explorer.recover if on_board else there[0]
+        st.session_state["export-recover"] = explorer.recover if explorer.recover in there else NONE.name
     _draw_forms(explorer, view, key, st.session_state["export-recover"])
     recover = st.radio("Recovery", there, format_func=lambda how: RECOVERIES[how].choice, key="export-recover")
     if recover != explorer.recover:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import streamlit as st
 
 from cahp.board.colours import mark_clusters
 from cahp.costs import GenerationSpeed, KvCache
 from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
-from cahp.outcomes import HEADLINES, describe
-from cahp.recoveries import RECOVERIES, name_of_result
+from cahp.outcomes import HEADLINES, Outcomes
+from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, machine
 from cahp.studies.budget_sweep import Speed
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
@@ -60,11 +63,18 @@ def draw(explorer: Explorer) -> None:
 
 
 def _offer_to_measure(explorer: Explorer) -> None:
-    outcomes, recovery = explorer.outcomes(explorer.recover), RECOVERIES[explorer.recover]
-    known = "Not measured yet."
-    if outcomes is not None:
-        known = f"{capital(recovery.result)}: {describe(outcomes)}."
-    st.markdown(f"**{known}** The mask can be downloaded now; a report needs a run.")
+    table, recover = explorer.table(NONE.name), explorer.recover
+    states = {
+        "all heads": None if table is None else table.full,
+        "pruned": explorer.outcomes(NONE.name),
+        **({} if recover == NONE.name else {name_of_result(recover): explorer.outcomes(recover)}),
+    }
+    # Those on the board; without any of its mask, all heads tell nothing.
+    measured = {words: outcomes for words, outcomes in states.items() if outcomes is not None}
+    if len(measured) > 1:
+        with st.container(key="export-figures"):
+            _draw_states(st.columns(len(measured), gap="medium"), measured)
+    st.markdown("The mask can be downloaded now; its report and its time need a run.")
     job = measuring(explorer)
     if job is not None and not job.ended:
         follow(job, place="export-measure")
@@ -83,20 +93,11 @@ def _offer_to_measure(explorer: Explorer) -> None:
 def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     """Draw the measurements of the mask with their intervals."""
     names = {"full": "all heads", "pruned": "pruned", "recovered": name_of_result(run.settings.recover)}
-    states = {name: words for name, words in names.items() if name in run.outcomes}
+    states = {words: run.outcomes[name] for name, words in names.items() if name in run.outcomes}
     with st.container(key="export-figures"):
         costs = run.kv_cache is not None or run.latency_ratio is not None
         columns = st.columns(len(states) + costs, gap="medium")
-    for column, (name, words) in zip(columns, states.items(), strict=False):
-        outcomes = run.outcomes[name]
-        first, *others = [row for row in HEADLINES if row.name in outcomes]
-        column.metric(f"{capital(first.label)}, {words}", outcomes[first.name].text)
-        column.caption(f"{outcomes[first.name].span} (95 % interval), n = {outcomes[first.name].n:,}")
-        if "accuracy_change" in outcomes:
-            change = outcomes["accuracy_change"]
-            column.caption(f"{change.text} ({change.span}) against all heads")
-        for row in others:
-            column.caption(f"{capital(row.row_label)}: {outcomes[row.name].text} ({outcomes[row.name].span})")
+    _draw_states(columns, states)
     if run.kv_cache is not None:
         with columns[-1]:
             _draw_cache(run.kv_cache, run.speed)
@@ -115,6 +116,19 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)
+
+
+def _draw_states(columns: Sequence[Any], states: Mapping[str, Outcomes]) -> None:
+    """Draw the outcomes of the full model, the pruned one and so on, by what they are called, a column each."""
+    for column, (words, outcomes) in zip(columns, states.items(), strict=False):
+        first, *others = [row for row in HEADLINES if row.name in outcomes]
+        column.metric(f"{capital(first.label)}, {words}", outcomes[first.name].text)
+        column.caption(f"{outcomes[first.name].span} (95 % interval), n = {outcomes[first.name].n:,}")
+        if "accuracy_change" in outcomes:
+            change = outcomes["accuracy_change"]
+            column.caption(f"{change.text} ({change.span}) against all heads")
+        for row in others:
+            column.caption(f"{capital(row.row_label)}: {outcomes[row.name].text} ({outcomes[row.name].span})")
 
 
 def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.costs import CacheShape
-from cahp.outcomes import OUTCOMES
+from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.studies.budget_sweep import BudgetTable
@@ -109,7 +109,7 @@ def draw(
     assert second is not None
     beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
     assert clusters is not None
-    job, texts = explorer.job(FIGURE), explorer.bench.evaluation
+    job = explorer.job(FIGURE)
     notes.draw()
     budget_board(
         table,
@@ -132,7 +132,7 @@ def draw(
         on_event=lambda event: _handle(explorer, event),
         selected=explorer.selected,
         status="" if job is None or job.ended else describe_progress(job),
-        chance=float(texts.class_counts.max()) / len(texts) if texts.labelled else None,
+        chance=_majority(explorer),
         cache=explorer.card.cache,
         roles=explorer.roles,
         shares=explorer.replaceable_shares,
@@ -161,6 +161,20 @@ def _explain_outcomes(explorer: Explorer) -> str:
     )
 
 
+def _majority(explorer: Explorer) -> float | None:
+    """Accuracy of the majority-class baseline (None: there are no labels)."""
+    texts = explorer.bench.evaluation
+    return float(texts.class_counts.max()) / len(texts) if texts.labelled else None
+
+
+def below_baseline(explorer: Explorer, outcomes: Outcomes) -> str:
+    """Return the clause that the accuracy is below that of the majority-class baseline; empty if it is not."""
+    baseline, accuracy = _majority(explorer), outcomes.get("accuracy")
+    if baseline is None or accuracy is None or accuracy.value >= baseline:
+        return ""
+    return f"below the majority-class baseline ({percent(baseline)})"
+
+
 def _describe_change(explorer: Explorer) -> str:
     total, kept = explorer.card.layers * explorer.card.heads, explorer.board.budget
     quality, speed = explorer.outcomes(explorer.recover), explorer.results.speed(explorer.mask)
@@ -176,6 +190,8 @@ def _describe_change(explorer: Explorer) -> str:
         findings.append("no measurable change in accuracy")
         if points.high - points.low > _WIDE_PP:
             findings[0] += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
+    if below := below_baseline(explorer, quality):
+        findings.append(f"accuracy {quality['accuracy'].text} is {below}")
     if agreement is not None:
         findings.append(f"{agreement.text} agreement ({agreement.span}, n = {agreement.n:,})")
     if explorer.card.cache is not None:

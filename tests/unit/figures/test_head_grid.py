@@ -34,11 +34,16 @@ def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> 
 
 def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None:
     labels = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2])
-    figure = grid_figure(HeadMask.of(list(range(25)), 2, 13), labels, lit=8)
+    mask = HeadMask.of(list(range(25)), 2, 13)
+    # Squares without room for letters.
+    figure = grid_figure(mask, labels, lit=8, width=200)
     solid, light, alike = figure.data[:3]
     assert list(solid.marker.symbol) == ["square"] * 24 + ["square-x"]
     assert list(light.marker.symbol) == ["square-x"]
     assert (list(alike.customdata), alike.marker.symbol) == ([24, 25], "square-open")
+    # A cross would strike out the letter, which tells the group.
+    lettered = grid_figure(mask, labels).data[0]
+    assert (lettered.text[24], lettered.marker.symbol) == ("I", "square")
 
 
 def test_a_legend_is_of_no_group_s_colour() -> None:
