@@ -15,6 +15,7 @@ from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of, styles
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE
+from cahp.studies.redundancy import MEASURES
 
 
 def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
@@ -110,6 +111,29 @@ def premise_figure(interaction: Mapping[str, Any], *, dark: bool) -> Any:
         y=marks.named_rows([f"{name} clusters" for name in names]),
         height=190,
         left=10,
+    )
+    figure.add_vline(x=0, line={"color": ink.text, "width": 1.2, "dash": "dash"})
+    return figure
+
+
+def measures_figure(measures: Mapping[str, Any], *, dark: bool) -> Any:
+    """Rank correlations of measures of redundancy with the cost of removing one head, and two, with intervals."""
+    ink, traces = palette.ink(dark=dark), []
+    series = (("alone", "one head", "circle", ink.accent, -0.12), ("pairs", "two heads", "diamond", ink.text, 0.12))
+    for kind, words, symbol, colour, shift in series:
+        values, ends = ([measures[name][kind][part] for name in measures] for part in ("value", "ci95"))
+        hover = [f"{MEASURES[name]}, {words}: {measures[name][kind]['value']:.2f}" for name in measures]
+        places = [place + shift for place in range(len(measures))]
+        bars = marks.error_bars(values, ends, colour, width=4)
+        traces.append(marks.points(values, places, symbol, colour, hover=hover, error_x=bars, name=words))
+    figure = marks.draw(
+        traces,
+        x={"title": "rank correlation with the cost", "range": [-1.05, 1.05], "zeroline": False},
+        y=marks.named_rows([MEASURES[name] for name in measures]),
+        height=330,
+        left=10,
+        top=40,
+        legend=marks.LEGEND,
     )
     figure.add_vline(x=0, line={"color": ink.text, "width": 1.2, "dash": "dash"})
     return figure

@@ -25,6 +25,7 @@ from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
 from cahp.run.prune import choose
 from cahp.stages.selection import Ranking, representatives
+from cahp.studies.redundancy import conclude, correlate, measure_heads
 from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, Texts, report_progress, silent
 from cahp.words import number
 
@@ -64,15 +65,18 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     first, second = draw_pairs(labels, pairs, seed, most=_MOST_OF_TOKENS if texts.windows else _MOST_PAIRS)
     removals = [(None, np.arange(len(labels))), *((int(head), second[first == head]) for head in np.unique(first))]
     alone, *rows = removal_divergences(bench, removals)
-    values = np.concatenate(rows) - alone[first] - alone[second]
-    full = bench.measurements.evaluate(texts)
-    interaction = compare_pairs(values, first, second, labels, sizes=_group(full, [])[1], seed=seed)
+    joint, full = np.concatenate(rows), bench.measurements.evaluate(texts)
+    values, sizes = joint - alone[first] - alone[second], _group(full, [])[1]
+    interaction = compare_pairs(values, first, second, labels, sizes=sizes, seed=seed)
     kept = representatives(labels, medoids, Ranking.of(bench.evidence.salience), bench.settings.representative)
     representative = np.arange(len(labels))
     for head in kept:
         representative[labels == labels[head]] = head
     layers = np.arange(len(labels)) // bench.card.heads
-    r2 = bench.evidence.remembered(f"outputs of {texts.sha256} explained", partial(explain_outputs, bench))
+    contexts, learned = collect_contexts(bench)
+    explain = partial(explained_shares, contexts, learned, progress=bench.evidence.progress)
+    r2 = bench.evidence.remembered(f"outputs of {texts.sha256} explained", explain)
+    measures = measure_heads(bench, texts, contexts, first, second)
     return {
         "schema": SCHEMA,
         "model": bench.card.id,
@@ -86,6 +90,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         "alone": asdict(estimate_mean(alone.mean(axis=1), seed)),
         "interaction": interaction,
         "r2": compare_predictors(r2, representative, layers, seed=seed),
+        "measures": correlate(measures, alone.mean(axis=1), joint.mean(axis=1), first, second, seed=seed),
         "verdict": _conclude(interaction["difference"]),
         "notices": list(bench.notices),
     }
@@ -126,6 +131,8 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
         f"Their difference is {read('interaction', 'difference')}; p {bound} {number(difference['p'], 4)} "
         f"({difference['permutations']:,} permutations of the clusters).",
         f"R² of a pruned head's output on held-out texts: {explained}; n = {document['r2']['random']['n']:,} heads.",
+        # Documents of earlier versions have none.
+        *([conclude(document["measures"])] if "measures" in document else []),
     )
 
 
@@ -271,10 +278,10 @@ def compare_predictors(r2: Floats, representative: Ints, layers: Ints, *, seed: 
     return {name: asdict(estimate_mean(values[pruned], seed, "share")) for name, values in parts.items()}
 
 
-def explain_outputs(bench: Bench) -> NDArray[np.float64]:
-    """``explained_shares`` of the heads' context vectors on the evaluation texts.
+def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:
+    """The heads' context vectors ``(N, tokens, width)`` on the evaluation texts, and whether a token's text is even.
 
-    At most about 4,096 tokens are drawn with the seed; those of every other text are learned from.
+    At most about 4,096 tokens are drawn with the seed.
     """
     import torch
 
@@ -296,7 +303,7 @@ def explain_outputs(bench: Bench) -> NDArray[np.float64]:
         rows.append(batch.rows[real.nonzero()[:, 0].cpu().numpy()])
     whole = torch.cat(contexts, dim=1)
     by_head = whole.reshape(*whole.shape[:2], model.heads, -1).transpose(1, 2).flatten(0, 1).numpy()
-    return explained_shares(by_head, np.concatenate(rows) % 2 == 0, progress=progress)
+    return by_head, np.concatenate(rows) % 2 == 0
 
 
 def explained_shares(outputs: Floats, learned: Bools, *, progress: Progress = silent) -> NDArray[np.float64]:

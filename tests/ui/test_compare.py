@@ -188,6 +188,14 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     assert "n = 12 and 54 pairs. Their difference is 0.019 (0.010 to 0.030); p = 0.0100 (999 permut" in said(app)
     assert "50.0 % (40.0 to 60.0) from a random head; n = 8 heads. 100 texts." in said(app)
     assert [*chart(app, "claim-premise")["data"][0]["x"]] == [0.02, 0.001]
+    measures = {
+        name: {kind: {"value": value, "ci95": [value - 0.2, value + 0.2], "n": 12} for kind in ("alone", "pairs")}
+        for name, value in (("distance", 0.1), ("norm", 0.5))
+    }
+    (tmp_path / "premise" / "tiny.json").write_text(json.dumps(premise(model) | {"measures": measures}))
+    app.run()
+    assert [[*trace["x"]] for trace in chart(app, "claim-measures")["data"]] == [[0.1, 0.5], [0.1, 0.5]]
+    assert "highest for relative output norm, 0.50 [0.30, 0.70]; distance of CAHP 0.10 [-0.10, 0.30]" in said(app)
 
 
 def premise(model: str) -> dict[str, Any]:

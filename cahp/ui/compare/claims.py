@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from cahp.comparison.claims import (
     kept_shares,
 )
 from cahp.comparison.sentences import after, method_label
-from cahp.figures.claims import criticality_figure, lead_figure, premise_figure
+from cahp.figures.claims import criticality_figure, lead_figure, measures_figure, premise_figure
 from cahp.studies.premise import describe_result
+from cahp.studies.redundancy import MEASURES, conclude
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee
 from cahp.ui.parts import display
@@ -184,3 +186,24 @@ def _draw_premise(results: SplitResults) -> None:
             alt=words,
             data={name: [row[at] for row in rows] for at, name in enumerate(("pairs", "interaction", "low", "high"))},
         )
+        if "measures" in document:
+            _draw_measures(document["measures"])
+
+
+def _draw_measures(measures: Mapping[str, Any]) -> None:
+    rows = [
+        (MEASURES[name], kind, one[kind]["value"], *one[kind]["ci95"]) for name, one in measures.items() for kind in one
+    ]
+    display.show(
+        measures_figure(measures, dark=display.is_dark()),
+        title="Six measures of redundancy, and the cost of removal",
+        help="Does a measure call the heads redundant whose removal costs least? Points are rank correlations "
+        "(Spearman) with the measured KL divergence without one head, and without two; 1 is the same order. Of one "
+        "head, a measure of pairs is that of the head most like it. Lines are 95 % intervals over heads.",
+        name="claim-measures",
+        alt=conclude(measures),
+        data={
+            name: [row[at] for row in rows]
+            for at, name in enumerate(("measure", "removed", "rank correlation", "low", "high"))
+        },
+    )

@@ -15,15 +15,16 @@ from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies import premise as module
 from cahp.studies.premise import (
+    collect_contexts,
     compare_pairs,
     compare_predictors,
     describe,
     draw_pairs,
-    explain_outputs,
     explained_shares,
     measure,
     removal_divergences,
 )
+from cahp.studies.redundancy import MEASURES, measure_heads
 from cahp.values import Cancelled, HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,9 +79,30 @@ def test_copies_interact_and_explain_each_other(bench: Bench) -> None:
     assert alone[0].mean() == pytest.approx(alone[1].mean())
     # Twice the change costs about four times as much, so the interaction is about twice the cost of one.
     assert 1 < (together[0] - alone[0] - alone[1]).mean() / alone[0].mean() < 3
-    r2 = explain_outputs(bench)
+    r2 = explained_shares(*collect_contexts(bench))
     assert r2[COPIES] == pytest.approx(1, abs=1e-3)
     assert r2[COPIES[0], [0, 6, 11]].max() < 0.9
+
+
+def test_every_measure_but_the_norm_calls_copies_redundant(bench: Bench) -> None:
+    others = (0, 9)
+    first, second = np.array([COPIES[0], others[0]]), np.array([COPIES[1], others[1]])
+    measured = measure_heads(bench, bench.evaluation, collect_contexts(bench)[0], first, second)
+    assert list(measured) == list(MEASURES)
+    for name in ("distance", "attention", "maps", "outputs"):
+        alone, pairs = measured[name]
+        assert (alone.shape, pairs.shape) == ((12,), (2,))
+        assert pairs[0] == pytest.approx(0, abs=1e-3)
+        assert pairs[1] > 0.01
+        assert alone[COPIES[0]] == pytest.approx(0, abs=1e-3)
+    alone, pairs = measured["replaceability"]
+    # The ridge keeps the copy from reproducing all.
+    assert alone[list(COPIES)].max() < alone[list(others)].min()
+    # Without both, nothing but the other two heads of the layer replaces them.
+    assert pairs[0] > 1.5 * alone[list(COPIES)].mean()
+    norms, sums = measured["norm"]
+    assert norms.reshape(3, 4).mean(axis=1) == pytest.approx(1)
+    assert sums[0] == pytest.approx(2 * norms[COPIES[0]])
 
 
 def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
