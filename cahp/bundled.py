@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from cahp import models
 from cahp.cards import ModelCard
 from cahp.comparison import Comparison
+from cahp.comparison.claims import find_better_method
 from cahp.comparison.result import FILE, read_shown
+from cahp.comparison.sentences import method_label, verdict_sentence
 from cahp.head_roles import HeadRoles, score_text
 from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
@@ -212,6 +214,21 @@ def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
         except (CahpError, OSError) as error:
             messages.append(f"The bundled comparison {file.parent.name} cannot be shown: {error}")
     return readable, messages
+
+
+def describe_better_method(model: str, sha256: str, recovery: str, budget: int) -> tuple[str, str] | None:
+    """Name a method that the bundled comparison of a model shows to be better than CAHP, with its test in a sentence.
+
+    None: there is none at about this ``budget`` after this ``recovery``, or no comparison.
+    """
+    file = next((file for file in comparisons_folder().glob(f"*/{FILE}") if file.parent.name == model), None)
+    if file is None:
+        return None
+    results = _comparison(file, file.stat().st_mtime_ns).comparison.results
+    test = find_better_method(results, recovery, budget)
+    if test is None or results.document.model.sha256 != sha256:
+        return None
+    return test.method, verdict_sentence(test, results.budgets, noun=results.noun, label=method_label)
 
 
 @lru_cache(maxsize=8)

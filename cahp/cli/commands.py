@@ -19,7 +19,8 @@ from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.models import make_prompt, preview
 from cahp.output import UnwrittenError
 from cahp.run.command_line import to_arguments
-from cahp.run.settings import COLUMNS, describe, identify_model
+from cahp.run.document import RunDocument
+from cahp.run.settings import COLUMNS, Settings, describe, identify_model
 from cahp.terminal import printing
 from cahp.values import OptionError
 
@@ -49,7 +50,17 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
                 with call.answering(lambda _: printing.run_lines(run.document)), UnwrittenError.carrying(document):
                     write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
-    call.answer(document, [*printing.run_lines(run.document), wrote])
+    call.answer(document, [*printing.run_lines(run.document), *_better_method(run.document), wrote])
+
+
+def _better_method(run: RunDocument) -> list[str]:
+    """Name a method that is measurably better than CAHP for this model, if CAHP chose the heads."""
+    from cahp import bundled
+
+    if run.settings.method != Settings.method:
+        return []
+    found = bundled.describe_better_method(run.model.id, run.model.sha256, run.settings.recover, run.budget.attained)
+    return [] if found is None else [f"  {found[1]}; --method {found[0]} selects its heads", ""]
 
 
 @command(OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."))

@@ -80,6 +80,19 @@ def best_rivals(results: SplitResults, recovery: str, count: int = 3) -> list[st
     return sorted(means, key=lambda name: means[name], reverse=not OUTCOMES[results.outcome].lower_is_better)[:count]
 
 
+def find_better_method(results: SplitResults, recovery: str, budget: int) -> Verdict | None:
+    """The test in which another method is furthest ahead of CAHP, at the tested budget nearest to ``budget``.
+
+    None: no method is significantly better there, or no tested budget lies within a fifth of ``budget``.
+    """
+    tests = [test for test in results.verdicts if test.recovery == recovery and test.budget is not None]
+    near = min((test.budget or 0 for test in tests), key=lambda tested: abs(tested - budget), default=0)
+    better = [test for test in tests if test.budget == near and test.tested and test.better == test.method]
+    if not better or abs(near - budget) > budget / 5:
+        return None
+    return max(better, key=lambda test: abs(test.pp))
+
+
 def assess_compression(results: SplitResults, recovery: str) -> Finding:
     """Assess whether CAHP is better than the other methods at up to 20 % of the heads."""
     tests, measure = compression_tests(results, recovery), name_outcome(results.outcome)

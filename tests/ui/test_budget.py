@@ -209,6 +209,25 @@ def test_the_way_back_to_the_knee_is_one_button(app: AppTest) -> None:
     assert explorer_of(app).board.auto
 
 
+def test_a_method_that_is_measurably_better_is_named_with_its_interval_and_taken_with_one_click(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = HeadMask.of(range(0, 72, 6), 6, 12)
+    monkeypatch.setattr(work, "_choose_by", lambda _, method, budget: (method, kept))
+    app.query_params["budget"] = "12"
+    app.run()
+    (offer,) = (text.value.replace("\\", "") for text in app.caption if "is better than CAHP" in text.value)
+    assert offer.startswith("12 heads, before recovery: gradient is better than CAHP in KL divergence (−0.196 nats for")
+    assert "95 % interval −0.288 to −0.105" in offer
+    press(app, "choose-better")
+    job = explorer_of(app).work.job(work.CHOICE)
+    assert job is None or job.wait(60)
+    app.run()
+    assert explorer_of(app).mask.flat == kept.flat
+    # What is on the board now was not chosen by CAHP.
+    assert not [button for button in app.button if button.key == "choose-better"]
+
+
 def test_few_texts_do_not_make_no_change(app: AppTest) -> None:
     app.run()
     explorer = explorer_of(app)

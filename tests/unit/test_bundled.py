@@ -71,6 +71,19 @@ def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -
     assert all("CAHP" not in one.comparison.results.methods for one in found)
 
 
+def test_only_a_measured_difference_names_a_better_method() -> None:
+    model = bundled.read_run().document.model  # type: ignore[union-attr]
+    found = bundled.describe_better_method("minilm-bbc", model.sha256, "none", 13)
+    assert found is not None
+    assert found[0] == "gradient"
+    assert found[1].startswith("12 heads, before recovery: gradient is better than CAHP in KL divergence (−0.196 nats")
+    # Far from the compared budgets, after a refit, and for other models or weights, nothing is known to be better.
+    for changed in (("none", 26), ("refit", 12)):
+        assert bundled.describe_better_method("minilm-bbc", model.sha256, *changed) is None
+    assert bundled.describe_better_method("minilm-bbc", "0" * 64, "none", 12) is None
+    assert bundled.describe_better_method("smollm2", model.sha256, "none", 12) is None
+
+
 # --- the tests of the premise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cahp import methods
+from cahp import bundled, methods
 from cahp.exports.masks import MASK_SUFFIXES, read_mask
 from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
@@ -239,6 +239,20 @@ def _draw_other_method(explorer: Explorer) -> None:
         explorer.work.start(CHOICE, (explorer.bench, name, explorer.board.budget))
         st.rerun()
     st.caption("It replaces the mask on the board; the curves stay those of CAHP.")
+
+
+def offer_better_method(explorer: Explorer) -> None:
+    """Say if another method is measurably better than CAHP for this model, with a button that takes its heads."""
+    card, kept = explorer.card, explorer.mask.count
+    better = bundled.describe_better_method(card.id, card.sha256, explorer.recover, kept)
+    if better is None or explorer.board.by_hand or explorer.work.job(CHOICE) is not None:
+        return
+    name, words = better
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="better-method"):
+        st.caption(f"{plain(words)}.")
+        if st.button(f"Keep {kept} heads by {name}", key="choose-better"):
+            explorer.work.start(CHOICE, (explorer.bench, name, kept))
+            st.rerun()
 
 
 def collect_choice(explorer: Explorer) -> None:

@@ -59,6 +59,7 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     board.draw_finding(explorer)
     board.draw(explorer, note=measuring.describe_distillation(explorer), pinned=pinned.comparable_mask(explorer))
     measuring.draw(explorer)
+    controls.offer_better_method(explorer)
 
     _draw_tabs(explorer)
     if explorer.work.pulse != pulse:

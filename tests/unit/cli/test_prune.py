@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from terminal import call, refused
 
-from cahp import methods
+from cahp import bundled, methods
 from cahp.data import parse_label_map
 from cahp.exports.masks import read_mask
 from cahp.exports.report import recipe
@@ -215,6 +215,17 @@ def test_the_summary_is_one_screen_a_person_can_read(words: list[object], run: d
     for row in ("accuracy", "95 % interval", "macro-F1", "latency", "size", "refit", "verified"):
         assert row in answer.out
     assert len(answer.out.splitlines()) < 40
+
+
+def test_a_method_that_is_measurably_better_is_named_where_cahp_chose(
+    words: list[object], run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(bundled, "describe_better_method", lambda *of: asked.append(of) or ("gradient", "It is better"))
+    options = (*words, "--budget", 5, "--recover", "refit")
+    assert "  It is better; --method gradient selects its heads\n" in call(*options).out
+    assert asked == [(run["model"]["id"], run["model"]["sha256"], "refit", 5)]
+    assert "It is better" not in call(*options, "--method", "magnitude").out
 
 
 def test_a_run_that_does_not_report_leaves_the_test_split_closed(
