@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -33,6 +34,7 @@ from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
+from cahp.studies.redundancy import MEASURES, describe_correlation
 from cahp.values import Estimate
 
 ROOT = Path(__file__).parents[1]
@@ -264,6 +266,21 @@ def _types() -> list[str]:
     return lines
 
 
+def _redundancy() -> list[str]:
+    """The rank correlations of measures of redundancy with the cost of removal, of each bundled test that has them."""
+    documents = [json.loads(file.read_text("utf-8")) for file in sorted((ROOT / "assets/premise").glob("*.json"))]
+    shown = [document for document in documents if "measures" in document]
+    words = {"alone": "one head", "pairs": "two heads"}
+    head = ["measure", *(f"`{document['model']}`, {words[kind]}" for document in shown for kind in words)]
+    return _table(
+        " | ".join(head),
+        (
+            (label, *(describe_correlation(document["measures"][name][kind]) for document in shown for kind in words))
+            for name, label in MEASURES.items()
+        ),
+    )
+
+
 #: The tables that come from code: their mark, their page, and the function that makes their lines.
 TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
@@ -273,6 +290,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "recoveries": ("assets/docs/recovery.md", _recoveries),
     "methods": ("assets/docs/comparison.md", _methods),
     "presets": ("assets/docs/comparison.md", _presets),
+    "redundancy": ("assets/docs/comparison.md", _redundancy),
     "mnli": ("assets/compare/README.md", lambda: _measured("minilm-mnli")),
     "mnli-random": ("assets/compare/README.md", lambda: _against_random("minilm-mnli")),
     "recovered": ("assets/docs/recovery.md", lambda: _against_refit("minilm-mnli")),

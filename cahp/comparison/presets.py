@@ -110,7 +110,7 @@ PRESETS: Mapping[str, Preset] = {
         eval_limit=1000,
         expensive="left out",
         draws=3,
-        named=(REFERENCE, "gradient", "random"),
+        named=(REFERENCE, "fisher-output", "obs-fisher", "gradient", "random"),
     ),
 }
 

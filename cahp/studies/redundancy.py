@@ -19,6 +19,7 @@ from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability
 from cahp.stages.similarity import attend, distances
 from cahp.values import Estimate, Floats, HeadMask, Ints, Texts
+from cahp.words import number
 
 #: The measures by name, in words.
 MEASURES: Mapping[str, str] = {
@@ -65,7 +66,7 @@ def project(bench: Bench, contexts: Floats) -> NDArray[np.float64]:
         layer, place = divmod(head, bench.card.heads)
         weight = bench.model.projection(layer).weight.double().cpu().numpy()
         width = rows.shape[1]
-        made[head] = rows @ np.linalg.qr(weight[:, place * width : (place + 1) * width], mode="r").T
+        made[head] = rows @ np.asarray(np.linalg.qr(weight[:, place * width : (place + 1) * width], mode="r")).T
     return made
 
 
@@ -119,18 +120,24 @@ def _correlation(values: Floats, costs: Floats) -> float:
         return float(np.corrcoef(rankdata(values), rankdata(costs))[0, 1])
 
 
+def describe_correlation(one: Mapping[str, Any]) -> str:
+    """A rank correlation with its interval, such as ``0.63 [0.46, 0.76]``."""
+    low, high = one["ci95"]
+    return f"{number(one['value'], 2)} [{number(low, 2)}, {number(high, 2)}]"
+
+
 def conclude(measures: Mapping[str, Any]) -> str:
-    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP."""
+    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP.
 
-    def read(name: str, kind: str) -> str:
-        one = measures[name][kind]
-        return f"{one['value']:.2f} [{one['ci95'][0]:.2f}, {one['ci95'][1]:.2f}]"
-
-    best = {kind: max(measures, key=lambda name: measures[name][kind]["value"]) for kind in ("alone", "pairs")}
-    words = {kind: f"{MEASURES[name]}, {read(name, kind)}" for kind, name in best.items()}
-    return (
-        f"Rank correlation with the cost of removing one head (n = {measures['norm']['alone']['n']:,}): highest for "
-        f"{words['alone']}; distance of CAHP {read('distance', 'alone')}. Of removing two (n = "
-        f"{measures['norm']['pairs']['n']:,} pairs): highest for {words['pairs']}; distance of CAHP "
-        f"{read('distance', 'pairs')}."
-    )
+    It predicts the cost better if the two intervals do not overlap.
+    """
+    sentences = []
+    for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
+        best, own = max(measures, key=lambda name: measures[name][kind]["value"]), measures["distance"][kind]
+        ahead = measures[best][kind]["ci95"][0] > own["ci95"][1]
+        sentences.append(
+            f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
+            f"{describe_correlation(measures[best][kind])}, n = {own['n']:,} {counted}. It follows the distance of "
+            f"CAHP {'less' if ahead else 'as far as this n resolves'}: {describe_correlation(own)}."
+        )
+    return " ".join(sentences)

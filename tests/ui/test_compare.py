@@ -195,7 +195,8 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     (tmp_path / "premise" / "tiny.json").write_text(json.dumps(premise(model) | {"measures": measures}))
     app.run()
     assert [[*trace["x"]] for trace in chart(app, "claim-measures")["data"]] == [[0.1, 0.5], [0.1, 0.5]]
-    assert "highest for relative output norm, 0.50 [0.30, 0.70]; distance of CAHP 0.10 [-0.10, 0.30]" in said(app)
+    assert "follows relative output norm most: rank correlation 0.50 [0.30, 0.70], n = 12 heads" in said(app)
+    assert "It follows the distance of CAHP as far as this n resolves: 0.10 [−0.10, 0.30]" in said(app)
 
 
 def premise(model: str) -> dict[str, Any]:
