@@ -159,7 +159,7 @@ class ModelForm(Form):
         """
         if self.rounded is None:
             wrote = "" if written is None else f", and it writes the same {written} tokens with its cache"
-            return f"its logits differ by at most {difference:.0e}{wrote}"
+            return f"its logits {f'differ by at most {difference:.0e}' if difference else 'are identical'}{wrote}"
         return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} {words}"
 
     def check_installed(self) -> None:

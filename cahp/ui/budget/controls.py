@@ -52,7 +52,7 @@ def draw(explorer: Explorer) -> None:
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
         board, suggested = explorer.board, explorer.choices().suggested
-        choice = "No knee" if suggested is None else f"Published rule: {suggested.mask.count}"
+        choice = "No clear choice" if suggested is None else f"Published rule: {suggested.mask.count}"
         knee = "The number of clusters at which the published rule stops: the knee of the silhouette curve"
         for label, key, disabled, act, about in (
             (choice, "board-auto", board.auto or suggested is None, partial(board.set_budget, None), knee),

@@ -1,1 +1,1 @@
-"""Is it any good."""
+"""The Compare page."""

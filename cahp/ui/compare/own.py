@@ -167,7 +167,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
             help="A seed draws the calibration texts and the random masks.",
         )
         recoveries = recover.multiselect(
-            "Also after",
+            "Recoveries",
             [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit],
             [QUICK.name] if not card.no_refit else [],
             format_func=lambda name: RECOVERIES[name].noun + (" (slow)" if RECOVERIES[name].trains else ""),

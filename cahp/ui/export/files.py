@@ -44,7 +44,7 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
             download(form.title, partial(form.write, mask, origin), form.file, media)
     st.caption(
         "One row per layer, one column per head; 1 or True is kept. heads_to_prune lists the pruned heads instead. The "
-        "Budget page reads the JSON file."
+        "Budget page reads JSON, NumPy and PyTorch files."
     )
 
 
@@ -54,7 +54,7 @@ def draw_report_files(explorer: Explorer, view: View) -> None:
     st.markdown("A report for others, and the data behind it.")
     run = view.document
     if run is None:
-        st.caption("Measure the mask first (above).")
+        st.caption("Evaluate the mask first (above).")
         return
     examples = _choose_examples(explorer)
     with st.container(horizontal=True):

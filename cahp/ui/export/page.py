@@ -11,7 +11,7 @@ from cahp.board.colours import mark_clusters
 from cahp.costs import GenerationSpeed, KvCache
 from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
-from cahp.outcomes import HEADLINES, Outcomes
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, machine
 from cahp.studies.budget_sweep import Speed
@@ -64,8 +64,10 @@ def draw(explorer: Explorer) -> None:
 
 def _offer_to_measure(explorer: Explorer) -> None:
     table, recover = explorer.table(NONE.name), explorer.recover
+    # The full model does not differ from itself.
+    full = {name: one for name, one in ((table and table.full) or {}).items() if not OUTCOMES[name].difference}
     states = {
-        "all heads": None if table is None else table.full,
+        "all heads": full or None,
         "pruned": explorer.outcomes(NONE.name),
         **({} if recover == NONE.name else {name_of_result(recover): explorer.outcomes(recover)}),
     }
@@ -81,7 +83,7 @@ def _offer_to_measure(explorer: Explorer) -> None:
         return
     if job is not None and job.error:
         problem(job.error)
-    label, takes = "Measure it", "seconds"
+    label, takes = "Evaluate and time this mask", "seconds"
     if explorer.awaits_distillation:
         about = duration(recovery_seconds(explorer.bench, explorer.recover))
         label, takes = f"Distil and measure (about {about})", "the distillation takes longest"
@@ -198,4 +200,4 @@ def _draw_outcome_curves(explorer: Explorer) -> None:
             },
         )
     if not curves:
-        st.caption("Outcomes by budget appear here once the Budget page measured them.")
+        st.caption("Outcomes by budget appear here once they are measured on the Budget page.")

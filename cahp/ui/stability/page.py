@@ -318,4 +318,4 @@ def state_verdict(result: Stability) -> str:
     ):
         if result.beyond_chance >= least:
             return f"{verdict}: another {result.axis} keeps {heads}."
-    return f"Hardly better than chance: another {result.axis} keeps mostly other heads."
+    return f"Hardly better than random selection: another {result.axis} keeps mostly other heads."

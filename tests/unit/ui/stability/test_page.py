@@ -26,7 +26,7 @@ def resampled(*kept: list[int], heads: int = 72) -> Stability:
         (resampled([0, 1, 2], [0, 1, 2]), "Stable: another seed"),
         (resampled([0, 1, 2, 3], [0, 1, 2, 4]), "Fairly stable: another seed"),
         (resampled([0, 1, 2, 3], [0, 1, 5, 4]), "Unstable: another seed"),
-        (resampled([0, 1, 2, 3], [4, 5, 6, 7]), "Hardly better than chance: another seed"),
+        (resampled([0, 1, 2, 3], [4, 5, 6, 7]), "Hardly better than random selection: another seed"),
     ],
 )
 def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
