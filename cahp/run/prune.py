@@ -200,11 +200,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     neutral = None
     if settings.neutral_data is not None:
         neutral = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda other: choose(other).mask)
-    evenness = None
-    if settings.even and not mask.is_full:
-        free, texts = choose(bench, mask.count, even=False).mask, bench.evaluation
-        answers = (bench.measurements.evaluate(texts, mask=one) for one in (mask, free))
-        evenness = Evenness.of(*answers, full=bench.full, seed=settings.seed)
+    evenness = price_evenness(bench, mask) if settings.even else None
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
     cached = tuple(bench.resources.cached)
     document = replace(document, knee_null=null, goal=goal, continuation=written, timings=timings, cached=cached)
@@ -239,7 +235,7 @@ def measure_mask(
         labels=False,
         method=BY_HAND if selection is None else bench.settings.method,
     )
-    return _document(
+    document = _document(
         bench,
         mask,
         settings=settings,
@@ -251,6 +247,17 @@ def measure_mask(
         start=start,
         command=command(settings),
     )
+    chosen_evenly = settings.even and selection is not None
+    return replace(document, evenness=price_evenness(bench, mask) if chosen_evenly else None)
+
+
+def price_evenness(bench: Bench, mask: HeadMask) -> Evenness | None:
+    """Compare an even ``mask`` with a free selection of as many heads (None: it keeps all, or no even number)."""
+    if mask.is_full or len({len(heads) for heads in mask.by_layer}) > 1:
+        return None
+    free, texts = choose(bench, mask.count, even=False).mask, bench.evaluation
+    answers = (bench.measurements.evaluate(texts, mask=one) for one in (mask, free))
+    return Evenness.of(*answers, full=bench.full, seed=bench.settings.seed)
 
 
 def _document(

@@ -18,9 +18,11 @@ from streamlit.testing.v1 import AppTest
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import evaluate_mask
 from cahp.ui.budget.own_text import OWN_TEXT
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FIGURE, FLIPS, NEUTRAL, REFIT, RUN
+from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, NEUTRAL, REFIT, RUN
+from cahp.words import capital
 
 
 @pytest.fixture
@@ -213,6 +215,26 @@ def test_a_link_opens_the_tab_with_the_beginning_of_a_text_of_the_data(teller: E
     job = teller.work.job(OWN_TEXT)
     assert job is not None
     assert job.wait(60)
+
+
+def test_a_switch_keeps_as_many_heads_in_every_layer_and_tells_on_both_pages_what_that_costs(teller: Explorer) -> None:
+    teller.board.set_budget(6)
+    app = page(teller, "budget")
+    app.toggle(key="method-even").set_value(True).run()
+    assert {len(heads) for heads in teller.mask.by_layer} == {2}
+    app.button(key="method-even-price").click().run()
+    job = teller.job(EVENNESS)
+    assert job is not None
+    assert job.wait(120)
+    assert job.error is None
+    assert job.result is not None
+    export = page(teller, "export")
+    for shown in (app.run(), export):
+        assert not shown.exception
+        said = [one.value for one in shown.caption if one.value.startswith("Price of the same number of heads")]
+        assert said == [plain(capital(job.result.finding))]
+    export.toggle(key="export-even").set_value(False).run()
+    assert not teller.settings.even
 
 
 def test_the_heads_are_evaluated_on_neutral_text(teller: Explorer) -> None:

@@ -17,7 +17,7 @@ from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES
 from cahp.studies.budget_sweep import reach
 from cahp.ui.budget import pinned
-from cahp.ui.frame import notes
+from cahp.ui.frame import evenness, notes
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
@@ -199,12 +199,7 @@ def draw_method(explorer: Explorer) -> None:
         help="The only setting of the published method. A low degree puts the knee later and keeps more heads.",
     )
     draw_setting(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
-    draw_setting(
-        st.toggle,
-        "The same number of heads in every layer",
-        "even",
-        help="A language model that is pruned evenly can be exported as a standard checkpoint.",
-    )
+    evenness.draw(explorer, place="method")
     for name, (label, words) in _CHOICES.items():
         draw_setting(st.selectbox, label, name, list(words), format_func=words.__getitem__)
     clusters = explorer.clusters

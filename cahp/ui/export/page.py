@@ -18,6 +18,7 @@ from cahp.studies.budget_sweep import Speed
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
 from cahp.ui.export.model import draw_model_files
 from cahp.ui.export.view import View, measure, measuring, on_board
+from cahp.ui.frame import evenness
 from cahp.ui.frame.page import of_bundle
 from cahp.ui.frame.running import draw_timing, follow, need_run
 from cahp.ui.parts import display
@@ -45,6 +46,7 @@ def draw(explorer: Explorer) -> None:
         f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} heads kept**, {how}. Change it on the "
         "Budget page."
     )
+    evenness.draw(explorer, place="export", measured=None if view.document is None else view.document.evenness)
     if view.document is None:
         _offer_to_measure(explorer)
     else:
@@ -113,8 +115,6 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
         where = f"Measured on this machine ({plain(machine())})."
     if view.masked_only:
         where += " The attention of a layer of this model cannot be left out: the mask is neither timed nor recovered."
-    if run.evenness is not None:
-        st.caption(plain(capital(run.evenness.finding)))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)

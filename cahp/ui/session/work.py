@@ -19,10 +19,11 @@ from cahp.head_roles import HeadRoles
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.evenness import Evenness
 from cahp.run.knee_null import NullCurves
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.neutral import NeutralRecord, evaluate_on_neutral
-from cahp.run.prune import Run, choose, measure_run
+from cahp.run.prune import Run, choose, measure_run, price_evenness
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.roles import find_roles
 from cahp.run.test_split_log import TestSplitLog
@@ -301,6 +302,13 @@ NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
     lambda board: f"neutral-{board.mask.sha256}-{board.bench.calibration.sha256}",
     Rank.RUN,
     expected=lambda board: run_seconds(board.bench),
+)
+#: Compare the even mask on the board, as pruned, with a free selection of as many heads.
+EVENNESS: Kind[BoardState, Evenness | None] = Kind(
+    lambda board, _: price_evenness(board.bench, board.mask),
+    lambda board: f"evenness-{board.mask.sha256}-{board.bench.calibration.sha256}-{board.bench.evaluation.sha256}",
+    Rank.RUN,
+    awaited=False,
 )
 #: Compare the full model with the mask on the board (None: it is not distilled yet).
 FLIPS: Kind[BoardState, Versus | None] = Kind(_flips, lambda board: f"flips-{board}")
