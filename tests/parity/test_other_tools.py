@@ -1,0 +1,72 @@
+"""Tools that are no dependency read what is exported, by the code of the guide; each is skipped where it is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import docs
+import fakes
+import numpy as np
+import pytest
+import torch
+from tokenizers.processors import TemplateProcessing
+
+from cahp import models
+from cahp.models import saving
+from cahp.models.compact import load_pruned
+from cahp.models.surgery import cut
+from cahp.values import HeadMask
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.nightly]
+
+#: Two groups of two query heads in each of three layers.
+MASK = HeadMask(np.array([[True, False], [False, True], [True, True]]))
+SHAPE = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+def code_of_guide(name: str) -> str:
+    (code,) = (block for block in docs.blocks("assets/docs/export.md", "python") if name in block)
+    return code
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lm_evaluation_harness_gives_the_accuracy_of_a_compact_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    source = fakes.teach(fakes.save_language_model(tmp_path / "model", family="llama", **SHAPE))
+    model = models.load(str(source), device="cpu")
+    (tmp_path / "folder").mkdir()
+    words = fakes.tokenizer(type_ids=False)
+    words.eos_token = "[SEP]"
+    # As tokenizers of causal models do, it ends no text by itself.
+    words.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1", special_tokens=[])
+    words.save_pretrained("folder")
+    saving.save_compact(Path("folder"), cut(model, MASK), MASK)
+    texts = fakes.sentences(40, seed=5)
+    rows = [{"text": text, "label": int(label)} for text, label in zip(texts.first, texts.labels, strict=True)]
+    Path("rows.json").write_text("\n".join(map(json.dumps, rows)))
+    task = {
+        "task": "local",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": "rows.json"}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": fakes.PROMPTS["causal"].replace("{text}", "{{text}}"),
+        "doc_to_choice": list(fakes.ANSWERS),
+        "doc_to_target": "label",
+        "metric_list": [{"metric": "acc"}],
+    }
+    names: dict[str, Any] = {"task": task}
+    exec(code_of_guide("lm_eval").replace('"lambada_openai"', "task"), names)
+    network, right = load_pruned("folder"), 0
+    answers = words.convert_tokens_to_ids(list(fakes.ANSWERS))
+    for row in rows:
+        asked = words(fakes.PROMPTS["causal"].replace("{text}", row["text"]), add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            right += int(network(torch.tensor([asked])).logits[0, -1, answers].argmax()) == row["label"]
+    assert names["results"]["results"]["local"]["acc,none"] == pytest.approx(right / 40)
