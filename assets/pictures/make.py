@@ -1,8 +1,8 @@
 """Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py [NAME ...]``.
 
-Overview is seen while its budget moves, My text with its graph, the board of the language model, and a text that it
-continues; each by day and by night. It starts an explorer of its own, whose results are the bundled ones, and needs
-Chromium (``make chromium``).
+Overview is seen while its budget moves, My text with its graph, Compare with its ranking, the board of the language
+model, and a text that it continues; each by day and by night. It starts an explorer of its own, whose results are the
+bundled ones, and needs Chromium (``make chromium``).
 """
 
 from __future__ import annotations
@@ -102,6 +102,14 @@ def graph(browser: Browser, url: str, scheme: str) -> None:
     picture(part).save(HERE / f"graph-{scheme}.webp", quality=70, method=6)
 
 
+def compare(browser: Browser, url: str, scheme: str) -> None:
+    """The methods of the bundled comparison, ranked at 12 heads."""
+    page = opened(browser, f"{url}/Compare?at=12", scheme)
+    part = page.locator(".st-key-figure-compare-ranking")
+    expect(part.locator(".js-plotly-plot")).to_be_visible()
+    picture(part).save(HERE / f"compare-{scheme}.webp", quality=60, method=6)
+
+
 def language_model(browser: Browser, url: str, scheme: str) -> None:
     """The board of the bundled language model."""
     page = opened(browser, f"{url}/Budget?model=smollm2", scheme)
@@ -125,7 +133,7 @@ def main(*names: str) -> None:
     with explorer() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            for take in (board, graph, language_model, continuation):
+            for take in (board, graph, compare, language_model, continuation):
                 if not names or take.__name__ in names:
                     take(browser, url, scheme)
         browser.close()
