@@ -106,7 +106,7 @@ def compare(browser: Browser, url: str, scheme: str) -> None:
     """The methods of the bundled comparison, ranked at 12 heads."""
     page = opened(browser, f"{url}/Compare?at=12", scheme)
     part = page.locator(".st-key-figure-compare-ranking")
-    expect(part.locator(".js-plotly-plot")).to_be_visible()
+    expect(part.locator(".js-plotly-plot")).to_be_visible(timeout=60_000)
     picture(part).save(HERE / f"compare-{scheme}.webp", quality=60, method=6)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL
+from cahp.board.colours import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM
 from cahp.comparison.document import Mean, Verdict
@@ -18,8 +18,9 @@ from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 
-#: The colours of the best other method and of random selection; the reference has the accent, other methods are grey.
-_BEST, _RANDOM = CLUSTER_COLOURS[5], CLUSTER_COLOURS[6]
+#: The colours of the best other method and of random selection, by day and by night, readable as text; the reference
+#: has the accent, other methods are grey.
+_BEST, _RANDOM = ("#B84A00", "#F08A3C"), ("#7A3FD6", "#B08CF0")
 _SYMBOLS = ("diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hourglass", "bowtie")
 #: The opacity of bands, and of methods whose difference from the reference is not resolved.
 _BAND, _PALE = 0.15, 0.4
@@ -46,8 +47,8 @@ def styles(results: SplitResults, recovery: str, budget: int, *, dark: bool) -> 
     best = next((name for name in ranked if name != results.against and not results.methods[name].random), None)
     drawn = {}
     coloured = {
-        best: Style(_BEST, "solid", "square", 2.4),
-        RANDOM: Style(_RANDOM, "dot", "circle-open", 2),
+        best: Style(_BEST[dark], "solid", "square", 2.4),
+        RANDOM: Style(_RANDOM[dark], "dot", "circle-open", 2),
         results.against: Style(palette.ink(dark=dark).accent, "solid", "circle", 3),
     }
     for place, (name, method) in enumerate(results.methods.items()):
@@ -159,7 +160,10 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
             for place, pair in joined.items()
             if len(pair) == 2
         ],
-        annotations=[_beside(place, results.estimate(mean).text, yref="y") for place, mean in enumerate(rows)],
+        annotations=[
+            _beside(place, _tinted(results.estimate(mean).text, drawn[mean.method], ink), yref="y")
+            for place, mean in enumerate(rows)
+        ],
         height=100 + _ROW * len(rows),
         left=10,
         right=_NUMBER,
@@ -167,7 +171,7 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
         legend=marks.LEGEND,
     )
     for _, low, high in _scaled(results, [mean for mean in rows if mean.method == RANDOM]):
-        figure.add_vrect(x0=low, x1=high, fillcolor=_RANDOM, opacity=_BAND, line_width=0, layer="below")
+        figure.add_vrect(x0=low, x1=high, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
     return figure
 
 

@@ -21,6 +21,18 @@ METHODS = ("complementary", "gradient", "random")
 _DOTS = ("circle", "circle-open")
 
 
+def contrast_ratio(colour: str, ground: str) -> float:
+    """The contrast of two colours ``#rrggbb`` (WCAG)."""
+
+    def luminance(colour: str) -> float:
+        channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    low, high = sorted((luminance(colour), luminance(ground)))
+    return (high + 0.05) / (low + 0.05)
+
+
 @pytest.fixture(scope="module")
 def reading() -> SplitResults:
     return varied().results_on("eval", "accuracy")
@@ -75,6 +87,11 @@ def test_three_of_twenty_methods_have_a_colour(reading: SplitResults) -> None:
     coloured = {name for name, style in drawn.items() if style.colour != NEUTRAL}
     assert coloured == {"complementary", "random", "method-7"}
     assert len({drawn[name].colour for name in coloured}) == 3
+    # Their names have these colours.
+    for dark in (False, True):
+        for name in coloured:
+            colour = styles(results, "refit", 3, dark=dark)[name].colour
+            assert contrast_ratio(colour, palette.ink(dark=dark).ground) >= 4.5, (name, dark)
 
 
 def test_the_ranking_has_the_best_on_top_dots_as_pruned_rings_after_refit_and_pale_ties(reading: SplitResults) -> None:
@@ -96,7 +113,7 @@ def test_the_ranking_has_the_best_on_top_dots_as_pruned_rings_after_refit_and_pa
     random = reading.means["refit", "random", 3].accuracy
     band = next(shape for shape in figure.layout.shapes if shape.type == "rect")
     assert (band.x0, band.x1) == pytest.approx((100 * random.low, 100 * random.high))
-    assert [one.text for one in figure.layout.annotations] == [
+    assert [re.sub("<.*?>", "", one.text) for one in figure.layout.annotations] == [
         reading.means["refit", name, 3].accuracy.text for name in ranked
     ]
 
