@@ -17,6 +17,11 @@ _WIDTH = 560
 _TALLEST = 620
 
 
+def is_deep(layers: int, heads: int) -> bool:
+    """Whether a grid of these lies on its side where room is short, as the board's does."""
+    return layers > 2 * heads
+
+
 def head_name(head: int, heads: int) -> str:
     """Name a head, given its flat index and the number of heads per layer."""
     return f"layer {head // heads}, head {head % heads}"
@@ -49,7 +54,7 @@ def grid_figure(
     head's flat index.
     """
     colours, heads = ink(dark=dark), mask.heads
-    deep = compact and mask.layers > 2 * heads
+    deep = compact and is_deep(mask.layers, heads)
     rows, columns = (heads, mask.layers) if deep else (mask.layers, heads)
     cell = _cell_size(rows, columns, width)
 

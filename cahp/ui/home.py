@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.cards import ModelCard
+from cahp.figures.head_grid import is_deep
 from cahp.outcomes import HEADLINES, OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import address, board
@@ -50,8 +51,8 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     address.write(explorer)
     board.measure(explorer)
     recover = board.shown_recovery(explorer)
-    # A model of many layers has its board above its figures.
-    deep = explorer.card.layers > 2 * explorer.card.heads
+    # The board of a deep model is above its figures.
+    deep = is_deep(explorer.card.layers, explorer.card.heads)
     with st.container(key="first-picture", gap="small"), st.container(key="deep" if deep else "flat", gap="small"):
         st.caption("Which attention heads does this model need?")
         board.draw_finding(explorer, _describe(explorer, recover), recover=recover, draw=st.title)

@@ -144,7 +144,9 @@ def keep(name: str, kinds: Mapping[str, type]) -> None:
     for key, value in st.session_state.pop(f"{name}-kept-said", {}).items():
         if key in kinds and isinstance(value, kinds[key]):
             st.session_state[key] = value[:LONGEST] if isinstance(value, str) else value
-    st.fragment(_keep)(name, tuple(kinds))
+    # The style sheet takes this frame, which shows nothing, out of the page.
+    with st.container(key=f"{name}-kept-frame"):
+        st.fragment(_keep)(name, tuple(kinds))
 
 
 def _keep(name: str, keys: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from cahp import bundled
 from cahp.cards import ModelCard
 from cahp.figures import palette
 from cahp.figures import similarity as figures
-from cahp.figures.head_grid import grid_figure, head_name, places
+from cahp.figures.head_grid import grid_figure, head_name, is_deep, places
 from cahp.figures.heads import called
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
@@ -159,21 +159,14 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
 def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
     """Draw graph, communities by layer, and the chosen head, side by side; return what is drawn."""
     mask, dark = explorer.mask, display.is_dark()
-    left, right = st.container(key="similarity-overview").columns([4, 3], gap="medium")
-    panel = left.container()
-    with left:
-        threshold = st.slider(
-            "Link heads with a similarity of at least",
-            0.0,
-            1.0,
-            round(suggest_threshold(compared.distances), 2),
-            0.01,
-            key=f"similarity-threshold-{compared.number}",
-            help="A high threshold shows only the strongest similarities. Communities are computed from the links.",
-        )
-        graph = cache_with(compared, threshold, lambda: head_graph(compared.distances, threshold=threshold))
+    frame = st.container(key="deep" if is_deep(mask.layers, mask.heads) else "flat")
+    left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
+    key, suggested = f"similarity-threshold-{compared.number}", round(suggest_threshold(compared.distances), 2)
+    # The slider is drawn below the graph, and after it, so that nothing jumps.
+    threshold = float(st.session_state.get(key, suggested))
+    graph = cache_with(compared, threshold, lambda: head_graph(compared.distances, threshold=threshold))
     covered = _describe_coverage(explorer, graph)
-    with panel:
+    with left.container(key="similarity-graph"):
         display.heading(
             covered,
             name="head-graph",
@@ -193,6 +186,15 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
         )
         show_graph(graph, mask, head, dark=dark, alt=covered)
     with left:
+        st.slider(
+            "Link heads with a similarity of at least",
+            0.0,
+            1.0,
+            suggested,
+            0.01,
+            key=key,
+            help="A high threshold shows only the strongest similarities. Communities are computed from the links.",
+        )
         if compared.shipped:
             st.caption("Bundled result of this example. Another text is run on this machine.")
     drawn = Compared(compared, graph, mask, head)
