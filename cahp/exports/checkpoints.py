@@ -235,7 +235,7 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     Raises:
         CahpError: If they differ from those in memory.
     """
-    from cahp.models.saving import read_back, save_tokenizer
+    from cahp.models.saving import measure_rounding, read_back, save_tokenizer
     from cahp.models.saving_onnx import compare_writing
 
     folder.mkdir(exist_ok=True)
@@ -247,6 +247,8 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     read = read_back(folder, reads, pruned.cut, pruned.inputs, full=full)
     if form.cached_card is not None and form.rounded is None and pruned.cut.card.cache is not None:
         read = compare_writing(folder, reads, pruned.cut, read)
+    if form.rounded is None and read.difference > form.tolerance:
+        read = replace(read, rounding=measure_rounding(pruned.cut, pruned.inputs))
     form.check(read)
     return read
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from cahp.stages.latency import Times
 
 
+#: Logits may differ by so many times the differences that come from rounding alone.
+_ROUNDING = 4
+
+
 @dataclass(frozen=True, eq=False)
 class Pruned:
     """A pruned model before it is written: ``whole`` with all heads, and ``cut`` to ``mask``, recovered or not.
@@ -127,7 +131,7 @@ class ModelForm(Form):
         if self.rounded is None:
             # Not `difference > tolerance`: NaN must fail too.
             equal, reason = (
-                read.difference <= self.tolerance,
+                read.difference <= max(self.tolerance, _ROUNDING * read.rounding),
                 f"logits differ by {read.difference:.1e} from the model in memory",
             )
             instead = "the mask instead, and tell us which model this is"

@@ -135,6 +135,9 @@ def test_a_new_form_that_answers_otherwise_is_not_written(
     with pytest.raises(CahpError, match="toy model was not written: after loading it again"):
         export(Settings(model=settings.model, device="cpu"), mask=mask, format="toy", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    # Rounding alone may make such a difference: then four times that is allowed.
+    monkeypatch.setattr(saving, "measure_rounding", lambda pruned, inputs: 0.0003)
+    export(Settings(model=settings.model, device="cpu"), mask=mask, format="toy", out=tmp_path / "out")
 
 
 @pytest.mark.usefixtures("toys")
