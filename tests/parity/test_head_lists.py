@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import docs
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from cahp import models
-from cahp.exports.masks import MaskOrigin, mask_json
+from cahp.exports.masks import MaskOrigin, mask_json, mask_pattern
 from cahp.models.surgery import cut
 from cahp.values import HeadMask
 
@@ -48,3 +50,20 @@ def test_closing_heads_before_the_output_projection_is_the_mask(
         block.self_attn.o_proj.register_forward_pre_hook(close(layer))
     expected = cut(model, mask).network(input_ids=asked).logits
     torch.testing.assert_close(network(input_ids=asked).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_press_of_the_guide_takes_its_pattern_from_the_exported_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # kvpress itself needs an older transformers: its class is stood in for.
+    press = type("DuoAttentionPress", (SimpleNamespace,), {})
+    monkeypatch.setitem(sys.modules, "kvpress", SimpleNamespace(DuoAttentionPress=press))  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    mask = HeadMask(np.array([[True, False], [False, False]]))
+    Path("full_attention_heads.tsv").write_bytes(mask_pattern(mask))
+    names: dict[str, Any] = {}
+    (code,) = (block for block in docs.blocks("assets/docs/export.md", "python") if "from kvpress" in block)
+    exec(code, names)
+    first, latest, pattern = names["press"].load_attention_pattern(None)
+    assert (first, latest, pattern.tolist()) == (4, 64, [[1, 0], [0, 0]])
+    assert names["press"].head_compression_ratio == 0.75

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from cahp import models
+from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.models import saving
 from cahp.models.compact import load_pruned
 from cahp.models.surgery import cut
@@ -70,3 +72,23 @@ def test_lm_evaluation_harness_gives_the_accuracy_of_a_compact_model(
         with torch.no_grad():
             right += int(network(torch.tensor([asked])).logits[0, -1, answers].argmax()) == row["label"]
     assert names["results"]["results"]["local"]["acc,none"] == pytest.approx(right / 40)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("tool", ["transformer_lens", "nnsight"])
+def test_a_tool_that_looks_inside_closes_the_heads_of_the_mask(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(tool, reason=f"{tool} is not installed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama", **SHAPE)), device="cpu")
+    Path("out").mkdir()
+    Path("out/head_mask.json").write_bytes(mask_json(MASK, MaskOrigin("model", "random", {"attained": MASK.count})))
+    tokens = torch.tensor([[5, 9, 14, 5]])
+    # In a file, since nnsight reads the source of the block.
+    Path("code.py").write_text(f"{code_of_guide('def close_heads')}\n{code_of_guide(f'from {tool}')}")
+    names = runpy.run_path("code.py", {"tokens": tokens})
+    expected = cut(model, MASK).network(input_ids=tokens).logits
+    assert not torch.allclose(model.network(input_ids=tokens).logits, expected, atol=1e-2)
+    torch.testing.assert_close(names["logits"], expected, atol=1e-5, rtol=1e-5)
