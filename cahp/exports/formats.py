@@ -272,16 +272,14 @@ def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, rec
     # A mean ablation adds a bias.
     biases = RECOVERIES[recover].baseline
     reasons: list[str | None] = [getattr(card, entry) for entry in form.bars]
-    known = next((reason for reason in reasons if reason), None) or form.refuse(card, None, biases)
-    if known or mask is None:
-        return known
-    counts = set(mask.counts)
-    if form.even and len(counts) > 1:
-        return (
-            "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
-            f"{min(counts)} to {max(counts)}"
-        )
-    return form.refuse(card, mask, biases)
+    known = next((reason for reason in reasons if reason), None)
+    counts = set() if mask is None else set(mask.counts)
+    if known or not form.even or len(counts) <= 1:
+        return known or form.refuse(card, mask, biases)
+    return form.refuse(card, None, biases) or (
+        "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
+        f"{min(counts)} to {max(counts)}"
+    )
 
 
 def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> None:

@@ -52,10 +52,16 @@ def _sketch(card: ModelCard, weight_bytes: int) -> tuple[Any, Family]:
     return network, FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes)[0]
 
 
+@lru_cache(maxsize=8)
+def _refuse_any(card: ModelCard, weight_bytes: int) -> str | None:
+    network, family = _sketch(card, weight_bytes)
+    return _compare(network, _with_fewer(network, card, units=1), family, card)
+
+
 @lru_cache(maxsize=32)
 def _refuse(card: ModelCard, weight_bytes: int, units: int | None, biases: bool) -> str | None:
     network, family = _sketch(card, weight_bytes)
-    reason = _compare(network, _with_fewer(network, card, units=1), family, card)
+    reason = _refuse_any(card, weight_bytes)
     if reason is None and biases and not _has_output_bias(network, family):
         other = _with_fewer(network, card, units=1, biases=True)
         if other is None or not _has_output_bias(other, family):

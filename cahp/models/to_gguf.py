@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cahp.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.gguf_header import read_header
-from cahp.models.weights import CONFIG, read_json, sha256
+from cahp.models.weights import CONFIG, read_json
 from cahp.values import HeadMask
 
 if TYPE_CHECKING:
@@ -123,13 +123,18 @@ def name_split(card: ModelCard) -> str:
         ValueError: If there is no name for it, with the reason as a clause.
     """
     if card.source is not None:
-        name = read_header(Path(card.source)).metadata.get("tokenizer.ggml.pre")
+        name = _read_split(card.source, card.sha256)
         if isinstance(name, str):
             return name
     file = Path(card.folder) / "tokenizer.json"
     if not file.is_file():
         raise ValueError("it has no tokenizer.json")
-    return _name_split(str(file), sha256(file))
+    return _name_split(str(file), card.sha256)
+
+
+@lru_cache(maxsize=8)
+def _read_split(source: str, digest: str) -> Any:
+    return read_header(Path(source)).metadata.get("tokenizer.ggml.pre")
 
 
 @lru_cache(maxsize=8)
