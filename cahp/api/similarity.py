@@ -1,4 +1,4 @@
-"""``cahp.similarity``: the heads that attend alike on a text, as on the Similarity page."""
+"""``cahp.similarity``: the heads that attend alike on a text, as on the page My text."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def similarity(
 ) -> SimilarityResult:
     """Measure the attention of all heads of a model to a text, and find the heads that attend alike.
 
-    ``cahp.similarity("minilm-bbc", "any text").graph()`` is the graph of the explorer's Similarity page.
+    ``cahp.similarity("minilm-bbc", "any text").graph()`` is the graph of the explorer's page My text.
 
     Args:
         model: A built-in, a hub id, a folder, a GGUF file, or a model loaded by ``cahp.load``.

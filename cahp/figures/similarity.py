@@ -1,4 +1,4 @@
-"""Figures of the Similarity page: attention maps of a text, and heads that attend alike on it."""
+"""Figures of the page My text: attention maps of a text, and heads that attend alike on it."""
 
 from __future__ import annotations
 
