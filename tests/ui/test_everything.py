@@ -443,7 +443,8 @@ def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
     expect(closed).to_be_attached()
     page.get_by_test_id("stExpandSidebarButton").click()
     expect(opened).to_be_attached()
-    links = page.locator(".st-key-pages a")
+    links = settled(page).locator(".st-key-pages a")
+    expect(links).to_have_count(7)
     boxes = [link.bounding_box() for link in links.all()]
     assert len(boxes) == 7
     for above, below in itertools.pairwise(boxes):
