@@ -137,7 +137,11 @@ def conclude(measures: Mapping[str, Any]) -> str:
         ahead = measures[best][kind]["ci95"][0] > own["ci95"][1]
         sentences.append(
             f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
-            f"{describe_correlation(measures[best][kind])}, n = {own['n']:,} {counted}. It follows the distance of "
-            f"CAHP {'less' if ahead else 'as far as this n resolves'}: {describe_correlation(own)}."
+            f"{describe_correlation(measures[best][kind])}, n = {own['n']:,} {counted}."
         )
+        if best != "distance":
+            sentences.append(
+                f"It follows the distance of CAHP {'less' if ahead else 'as far as this n resolves'}: "
+                f"{describe_correlation(own)}."
+            )
     return " ".join(sentences)
