@@ -101,6 +101,10 @@ def test_the_mask_is_that_of_the_kept_heads() -> None:
 
 def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
     said = json.loads((Path(assets()) / "runs" / "minilm-bbc" / "run.json").read_text(encoding="utf-8"))
+    for name in ("goal", "protocol", "kv_cache", "speed", "evenness", "search", "roles", "neutral"):
+        del said[name]
+    for name in ("documents", "goal"):
+        del said["settings"][name]
     document = RunDocument.from_json(said)
     assert said["schema"] == SCHEMA
     assert document.outcomes["full"]["accuracy"].value == said["metrics"]["full"]["accuracy"]
