@@ -14,7 +14,7 @@ from cahp.studies.lessons import Answer, Step
 from cahp.values import HeadMask
 
 #: Pixels of a head on the small board, at most, and of the whole board.
-_CELL, _BOARD = 26.0, 380.0
+_CELL, _BOARD = 26.0, 250.0
 
 
 def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
@@ -27,7 +27,7 @@ def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
         layer, head = shown // mask.heads, shown % mask.heads
         hover = [f"{head_name(one, mask.heads)}: {'on' if state == 'kept' else 'off'}" for one in shown.tolist()]
         x, y = (layer, head) if lying else (head, layer)
-        traces.append(points(x, y, "square", fills, size=0.8 * cell, hover=hover))
+        traces.append(points(x, y, "square", fills, size=0.65 * cell, hover=hover))
     x_title, y_title = ("layer", "head") if lying else ("head", "layer")
     fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
     return draw(

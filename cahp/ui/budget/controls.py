@@ -50,7 +50,7 @@ def draw(explorer: Explorer) -> None:
         explorer.recover = QUICK.name
         explorer.board.set_budget(enough)
 
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="board-controls"):
         board, suggested = explorer.board, explorer.choices().suggested
         choice = "No clear choice" if suggested is None else f"Published rule: {suggested.mask.count}"
         knee = "The number of clusters at which the published rule stops: the knee of the silhouette curve"

@@ -52,7 +52,7 @@ VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(
 def draw_button(explorer: Explorer) -> None:
     """Draw the button that pins the mask on the board."""
     if st.button(
-        "Pin for comparison",
+        "Pin as A",
         key="board-pin",
         help="Pin this mask as A, to compare it with the next mask on the board (B), also of another model of the same "
         "shape. The board marks the heads that only A or only B keeps",
