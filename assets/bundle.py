@@ -1,10 +1,10 @@
 """Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
 
-Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``refits MODEL
-[COUNT]`` only its refitted budgets, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn on its heads (or
-of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL`` what its heads
-attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral text,
-``premise MODEL DATA PAIRS`` the test of the premise, and ``compare DIR`` bundles the comparison in a folder.
+Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
+RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
+on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL``
+what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral
+text, ``premise MODEL DATA PAIRS`` the test of the premise, and ``compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from cahp.data.neutral import AUTO
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
+from cahp.recoveries import NONE
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
@@ -143,25 +144,33 @@ def write_run(
     )
 
 
-def write_refits(
-    place: Path, settings: Settings, *, most: int | None = None, store: Store | None = None, progress: Progress = silent
+def write_budgets(
+    place: Path,
+    settings: Settings,
+    recover: str,
+    *,
+    most: int | None = None,
+    store: Store | None = None,
+    progress: Progress = silent,
 ) -> None:
-    """Measure the refitted budgets of a bundled run, and write them to ``place``; all other figures stay.
+    """Measure the budgets of a bundled run after a recovery, and write them to ``place``; all other figures stay.
 
-    With ``most``, only so many budgets are measured, coarse to fine. Unlike a whole run it times nothing, so that the
-    machine may be busy.
+    With ``most``, only so many budgets are measured, coarse to fine. Only budgets without a recovery are timed; while
+    the others are measured, the machine may be busy.
     """
     run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
     assert run is not None
     # Not chosen again: another machine may choose other heads.
-    table = BudgetTable(run.evidence().selections(settings), recover=settings.recover, timed=False)
-    if settings.recover in run.tables:
-        table.fill_from(run.tables[settings.recover])
+    timed = settings.latency and recover == NONE.name
+    table = BudgetTable(run.evidence().selections(settings), recover=recover, timed=timed)
+    if recover in run.tables:
+        table.fill_from(run.tables[recover])
     for _ in fill(table, bench, progress):
         if table.measured()[0] == most:
             break
     content = json.loads((place / "table.json").read_text(encoding="utf-8"))
-    write_whole(place, {"table.json": json_text({**content, "recovered": [table.as_json()]}).encode()})
+    measured = table_json(table, run.document) if recover == NONE.name else {"recovered": [table.as_json()]}
+    write_whole(place, {"table.json": json_text({**content, **measured}).encode()})
 
 
 def write_example(place: Path, name: str, text: str) -> None:
@@ -266,11 +275,13 @@ if __name__ == "__main__":
             with TemporaryDirectory() as scratch:
                 store = None if bundled.RUNS[name].latency is False else Store(Path(scratch))
                 write_run(run_folder(name), bundled.RUNS[name], store=store, day=date.today(), progress=show)
-        case ["refits", name, *most]:
+        case ["budgets", name, recover, *most]:
             # The user's store: an interrupted measurement resumes.
-            write_refits(run_folder(name), bundled.RUNS[name], most=int(most[0]) if most else None, progress=show)
+            count = int(most[0]) if most else None
+            write_budgets(run_folder(name), bundled.RUNS[name], recover, most=count, progress=show)
         case _:
             sys.exit(
-                "Usage: python assets/bundle.py run [MODEL] | refits MODEL [COUNT] | lessons MODEL [STEP ...] | "
-                "example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | premise MODEL DATA PAIRS"
+                "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
+                "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | "
+                "premise MODEL DATA PAIRS"
             )
