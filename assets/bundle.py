@@ -169,7 +169,8 @@ def write_budgets(
         if table.measured()[0] == most:
             break
     content = json.loads((place / "table.json").read_text(encoding="utf-8"))
-    measured = table_json(table, run.document) if recover == NONE.name else {"recovered": [table.as_json()]}
+    others = [one for one in content["recovered"] if one["recover"] != recover]
+    measured = table_json(table, run.document) if recover == NONE.name else {"recovered": [*others, table.as_json()]}
     write_whole(place, {"table.json": json_text({**content, **measured}).encode()})
 
 

@@ -268,7 +268,7 @@ def test_a_released_budget_shows_a_part_of_the_windows_first(teller: Explorer) -
     assert all({"kl", "agreement", "perplexity"} <= part.keys() for part in parts)
 
 
-def test_a_budget_on_screen_is_refitted_before_anybody_asks_for_it(teller: Explorer) -> None:
+def test_the_budget_on_screen_is_refitted_in_the_background(teller: Explorer) -> None:
     teller.board.set_budget(5)
     app = page(teller, "budget")
     figure = teller.job(FIGURE)

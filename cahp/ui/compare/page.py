@@ -58,7 +58,7 @@ def draw(explorer: Explorer) -> None:
             f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one below, or read one of "
             "another model."
         )
-    # What is under way stays in sight; a form that nobody asked for comes last.
+    # A running comparison stays in sight. The empty form comes last.
     first = choice is None or own.is_active(explorer)
     if first:
         _draw_own(explorer, expanded=True)

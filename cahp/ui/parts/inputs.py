@@ -82,8 +82,8 @@ def input_box(
 ) -> Input:
     """Draw a box for one text, or two for a pair, and return the content.
 
-    It starts with the bundled example at ``place``, or with the first text of a person's own data. With other data, an
-    example that nobody changed is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
+    It starts with the bundled example at ``place``, or with the first text of a person's own data. When other data are
+    opened, an unchanged example is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
     The choice of examples is drawn in ``choose_in`` (None: below a higher box).
     """
     own, bundled = examples_of(bench, kind), load_examples(kind)

@@ -269,7 +269,7 @@ WARM: Kind[Bench, None] = Kind(
 )
 #: Evaluate the mask on the board.
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
-#: Refit the mask on the board before anybody asks for it.
+#: Refit the mask on the board in the background.
 REFIT: Kind[BoardState, Outcomes | None] = Kind(
     _figure,
     lambda board: f"refit-{board}",
