@@ -152,33 +152,46 @@ class Replaceability:
         if key not in self._rows:
             if len(self._rows) >= _MOST_ROWS:
                 self._rows.clear()
-            gram = _with_ridge(self.moments.contexts[layer], self.ridge)
-            self._rows[key] = _layer_losses(gram, self.moments.gradients[layer], keep)
+            contexts, gradients = self.moments.contexts[layer], self.moments.gradients[layer]
+            self._rows[key] = _layer_losses(contexts, gradients, keep, self.ridge)
         return self._rows[key]
 
 
-def _layer_losses(gram: NDArray[np.float64], gradients: Floats, keep: Bools) -> NDArray[np.float64]:
-    """The effect of each head, and what of it the other kept heads cannot reproduce, ``(2, H)``.
+def _layer_losses(contexts: Floats, gradients: Floats, keep: Bools, ridge: float) -> NDArray[np.float64]:
+    """The effect of each head, and what of it the other kept heads cannot reproduce, ``(2, H)``."""
+    from scipy.linalg import solve_triangular
 
-    ``gram`` has its ridge.
-    """
-    from scipy.linalg import cholesky, solve_triangular
+    gram, (kept, gone) = _with_ridge(contexts, ridge), (np.flatnonzero(which) for which in (keep, ~keep))
+    size = len(gram) // len(keep)
+    metric, by_head = _blocks(gradients, size).astype(np.float64), gram.reshape(len(keep), size, len(keep), size)
+    effects = np.einsum("hij,hij->h", metric, _blocks(gram, size))
+    left, width = effects.copy(), len(kept) * size
+    if len(kept):
+        # Transposed, because LAPACK copies matrices that are not stored by columns.
+        factor = _factorize(by_head[kept][:, :, kept].reshape(width, width).T)
+        across = by_head[gone][:, :, kept].reshape(-1, width).T
+        reached = solve_triangular(factor, across, lower=True, check_finite=False).T.reshape(-1, size, width)
+        left[gone] -= [np.vdot(own @ rows, rows) for own, rows in zip(metric[gone], reached, strict=True)]
+    # A head that alone is kept has no others.
+    if len(kept) > 1:
+        for head, block in zip(kept, _blocks(_invert(factor), size), strict=True):
+            inverse = _invert(_factorize(block))
+            left[head] = 2 * np.vdot(metric[head], inverse) - metric[head].diagonal() @ inverse.diagonal()
+    return np.stack([effects, left])
+
+
+def _factorize(matrix: Floats) -> NDArray[np.float64]:
+    """The Cholesky factor of a symmetric matrix, of which the lower half is read."""
+    from scipy.linalg import cholesky
+
+    return np.asarray(cholesky(matrix, lower=True, check_finite=False))
+
+
+def _invert(factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lower half of the inverse of a matrix, from its Cholesky factor; the upper half is 0."""
     from scipy.linalg.lapack import dpotri
 
-    size = len(gram) // len(keep)
-    chosen = np.repeat(keep, size)
-    whole, metric = _blocks(gram, size), _blocks(gradients, size)
-    left = whole.copy()
-    if keep.any():
-        factor = cholesky(gram[np.ix_(chosen, chosen)], lower=True)
-        inverse, _ = dpotri(factor, lower=True)
-        # Only the lower half is filled.
-        blocks = np.tril(_blocks(inverse, size))
-        left[keep] = np.linalg.inv(blocks + np.tril(blocks, -1).swapaxes(1, 2))
-        reached = solve_triangular(factor, gram[np.ix_(chosen, ~chosen)], lower=True)
-        reached = reached.reshape(len(reached), -1, size)
-        left[~keep] -= np.einsum("shi,shj->hij", reached, reached, optimize=True)
-    return np.asarray(np.einsum("hij,khij->kh", metric, np.stack([whole, left])))
+    return np.asarray(dpotri(factor, lower=True)[0])
 
 
 def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> NDArray[np.float64]:
