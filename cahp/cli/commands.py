@@ -93,8 +93,10 @@ def latency(call: Call, **options: Any) -> None:
 @command(
     *("mask", _MUST_OUT.but(help="Folder for the recovered model."), "force", _HOW),
     OPTIONS["epochs"].but(help="Epochs of a training (default: 3)."),
-    OPTIONS["learning_rate"].but(help="Highest learning rate of a training (default: 1e-4, finetune: 2e-5)."),
-    OPTIONS["batch"].but(default=None, help="Texts per batch of a training (default: 64, finetune: 32)."),
+    OPTIONS["learning_rate"].but(
+        help="Highest learning rate of a training (default: 1e-4, windows 2e-4, finetune: 2e-5)."
+    ),
+    OPTIONS["batch"].but(default=None, help="Texts per batch of a training (default: 64, windows 8, finetune: 32)."),
 )
 def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""

@@ -91,9 +91,9 @@ class Recoveries:
         """
         row = get_recovery(name)
         if row.imitates:
-            from cahp.stages.distillation import SCHEDULE
+            from cahp.stages.distillation import usual_schedule
 
-            limit, changed = seconds if row.timed else None, replace(SCHEDULE, **schedule or {})
+            limit, changed = seconds if row.timed else None, replace(usual_schedule(self.card), **schedule or {})
             return self.distill(mask, labels=labels, seconds=limit, schedule=changed, keep=keep)
         if row.needs_labels:
             from cahp.models.training import Schedule
@@ -259,12 +259,12 @@ class Recoveries:
             DataError: If there are too few texts to hold one out.
         """
         from cahp.models.training_state import TimeIsUp, until
-        from cahp.stages.distillation import SCHEDULE, distill
+        from cahp.stages.distillation import distill, usual_schedule
 
         if labels and self._unlabelled is not None:
             raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")
         _check_texts(self.inputs, "a distillation")
-        schedule = schedule or SCHEDULE
+        schedule = schedule or usual_schedule(self.card)
         parts = self._distill_parts(mask, schedule, labels=labels)
         untimed, name = key("distilled", 3, *parts, None), key("distilled", 3, *parts, seconds)
         # A result without a time limit also serves where there is one.
@@ -309,9 +309,9 @@ class Recoveries:
 
     def read_distilled(self, mask: HeadMask) -> Distilled | None:
         """Return the result of ``distill`` without labels or time limit from the store, or None."""
-        from cahp.stages.distillation import SCHEDULE
+        from cahp.stages.distillation import usual_schedule
 
-        name = key("distilled", 3, *self._distill_parts(mask, SCHEDULE, labels=False), None)
+        name = key("distilled", 3, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
         return self._resources.found("recovery", name, Distilled.from_entry)
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:

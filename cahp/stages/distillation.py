@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Teacher
 from cahp.models.surgery import separate
@@ -24,8 +25,15 @@ STAGE = "distill"
 TEACHER = "teacher"
 #: A higher rate than that of fine-tuning, since the teacher's scores carry more information than labels.
 SCHEDULE = Schedule(learning_rate=1e-4, batch=64, floor=0.02)
+#: Of a model that predicts tokens: a window has a prediction per token, so that few windows are enough for a batch.
+WINDOW_SCHEDULE = Schedule(learning_rate=2e-4, batch=8, floor=0.02)
 #: What softens the scores of both models (Hinton, Vinyals and Dean 2015).
 TEMPERATURE = 2.0
+
+
+def usual_schedule(card: ModelCard) -> Schedule:
+    """Return the schedule of a distillation of a model."""
+    return WINDOW_SCHEDULE if card.predicts_tokens else SCHEDULE
 
 
 def distill(
@@ -34,7 +42,7 @@ def distill(
     inputs: Sequence[Input],
     *,
     labels: Ints | None = None,
-    schedule: Schedule = SCHEDULE,
+    schedule: Schedule | None = None,
     called: str = "the refit",
     seed: int = 42,
     progress: Progress = silent,
@@ -51,6 +59,7 @@ def distill(
     ``checkpoint`` an interrupted training is resumed. With seconds ``left`` it has as many batches as fit; the
     preparation of a resumed training does not count. See ``cahp.models.training.optimise``.
     """
+    schedule = schedule or usual_schedule(model.card)
     learned, held_out = held_out_rows(len(inputs), seed)
     tokens = model.tokenize(inputs)
     network = separate(start).network.requires_grad_(True)

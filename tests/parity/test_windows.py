@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cahp import models
 from cahp.models.reading import Reader
 from cahp.models.surgery import cut, separate
+from cahp.models.training import Training
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
@@ -110,6 +111,15 @@ def test_the_protocol_is_stored(run: Run, settings: Settings) -> None:
 def test_every_recovery_works_without_labels(settings: Settings, store: Store, recover: str) -> None:
     found = prune(replace(settings, recover=recover, latency=False), store=store).document
     assert found.outcomes["recovered"]["kl"].value <= found.outcomes["pruned"]["kl"].value + 0.05
+
+
+def test_a_distillation_takes_a_step_for_every_eight_windows(run: Run, settings: Settings) -> None:
+    seen: list[Training] = []
+    bench = open_bench(settings, watch=seen.append)
+    bench.recoveries.distill(run.mask, keep=False)
+    # Of 20 windows 16 are learned, three times.
+    assert len(bench.recoveries.inputs) == 20
+    assert seen[-1].total == 6
 
 
 def test_windows_are_those_of_a_rolling_log_likelihood(folder: Path) -> None:
