@@ -51,10 +51,12 @@ class Reader:
             reference = self._reference(batch, model, precision) if self._full is not None else None
             return self._answers(model, batch, states[chosen], reference, precision)
 
-    def prepare(self, batches: Sequence[Batch], *, precision: Precision = "float32") -> None:
+    def prepare(
+        self, batches: Sequence[Batch], *, precision: Precision = "float32", progress: Progress = silent
+    ) -> None:
         """Compute what is otherwise computed when a window is first compared with the full model."""
         if self._full is not None:
-            for batch in batches:
+            for batch in report_progress(batches, "evaluation", progress):
                 self._reference(batch, self._full, precision)
 
     def full_answers(self, batch: Batch, *, precision: Precision = "float32") -> Tensor:

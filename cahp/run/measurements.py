@@ -156,8 +156,9 @@ class Measurements:
     def prepare(self, texts: Texts) -> None:
         """Compute what all evaluations of windows compare with, so that their time does not contain it."""
         if texts.windows:
-            model = self._resources.model
-            self.reader(texts).prepare(model.batches(model.tokenize(texts.inputs)), precision=self._precision)
+            model, progress = self._resources.model, self._resources.progress
+            batches = model.batches(model.tokenize(texts.inputs))
+            self.reader(texts).prepare(batches, precision=self._precision, progress=progress)
 
     def _evaluate_full_windows(self, texts: Texts) -> Evaluation:
         from cahp.stages.evaluation import evaluate_batches

@@ -91,6 +91,7 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
         yield
     progress("load", int(bench.model.layers > 0), 1)
     progress("evaluation", len(bench.full), len(bench.evaluation))
+    bench.measurements.prepare(bench.evaluation)
 
 
 def _figure(board: BoardState, _: Progress) -> Outcomes | None:

@@ -287,6 +287,7 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
             return []
 
         model = SimpleNamespace(layers=1)
+        measurements = SimpleNamespace(prepare=lambda _: read.append("compared with"))
 
     quiet = [False]
     monkeypatch.setattr(work, "is_quiet", lambda: quiet[0])
@@ -296,4 +297,4 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
     quiet[0] = True
     assert job.wait(PATIENCE)
     assert job.state == "done"
-    assert read == ["full"]
+    assert read == ["full", "compared with"]
