@@ -75,7 +75,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     layers = np.arange(len(labels)) // bench.card.heads
     contexts, learned = collect_contexts(bench)
     explain = partial(explained_shares, contexts, learned, progress=bench.evidence.progress)
-    r2 = bench.evidence.remembered(f"outputs of {texts.sha256} explained", explain)
+    r2 = bench.evidence.remembered(f"outputs of {texts.sha256} explained by {learned.sum()} tokens", explain)
     measures = measure_heads(bench, texts, contexts, first, second)
     return {
         "schema": SCHEMA,
@@ -279,14 +279,25 @@ def compare_predictors(r2: Floats, representative: Ints, layers: Ints, *, seed: 
 
 
 def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:
-    """The heads' context vectors ``(N, tokens, width)`` on the evaluation texts, and whether a token's text is even.
+    """The heads' context vectors ``(N, tokens, width)``, and from which tokens ``explained_shares`` learns.
 
-    At most about 4,096 tokens are drawn with the seed.
+    Of a classifier these are tokens of the evaluation texts, learned from where their text has an even number. Those of
+    a language model are too few for its wide heads, which learn from the calibration texts. At most about 4,096 tokens
+    of either are drawn with the seed.
     """
+    contexts, rows = _draw_contexts(bench, tested_texts(bench))
+    if not bench.evaluation.in_windows:
+        return contexts, rows % 2 == 0
+    learned, _ = _draw_contexts(bench, bench.calibration)
+    return np.concatenate([learned, contexts], axis=1), np.arange(learned.shape[1] + len(rows)) < learned.shape[1]
+
+
+def _draw_contexts(bench: Bench, texts: Texts) -> tuple[Floats, Ints]:
+    """The heads' context vectors ``(N, tokens, width)``, and the text of each token."""
     import torch
 
     model, draw, progress = bench.model, torch.Generator().manual_seed(bench.settings.seed), bench.evidence.progress
-    batches = model.batches(model.tokenize(tested_texts(bench).inputs))
+    batches = model.batches(model.tokenize(texts.inputs))
     share = _TOKENS / sum(int(batch.lengths.sum()) for batch in batches)
     contexts, rows = [], []
     for batch in report_progress(batches, STAGE, progress):
@@ -303,7 +314,7 @@ def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:
         rows.append(batch.rows[real.nonzero()[:, 0].cpu().numpy()])
     whole = torch.cat(contexts, dim=1)
     by_head = whole.reshape(*whole.shape[:2], model.heads, -1).transpose(1, 2).flatten(0, 1).numpy()
-    return by_head, np.concatenate(rows) % 2 == 0
+    return by_head, np.concatenate(rows)
 
 
 def explained_shares(outputs: Floats, learned: Bools, *, progress: Progress = silent) -> NDArray[np.float64]:

@@ -75,7 +75,8 @@ def align(outputs: Floats) -> NDArray[np.float64]:
     centred = outputs - outputs.mean(axis=1, keepdims=True)
     products = np.empty((len(outputs), len(outputs)))
     for head, own in enumerate(centred):
-        products[head] = np.square(np.einsum("ti,ntj->nij", own, centred, optimize=True)).sum(axis=(1, 2))
+        across = np.square(np.einsum("ti,ntj->nij", own, centred[head:], optimize=True)).sum(axis=(1, 2))
+        products[head, head:] = products[head:, head] = across
     norms = np.sqrt(products.diagonal())
     return np.asarray(products / np.maximum(np.outer(norms, norms), 1e-30))
 
