@@ -38,6 +38,7 @@ from cahp.run.texts import (
     label_reading,
     load_data,
     match_labels,
+    read_all_unlabelled,
     read_unlabelled,
     window_protocol,
 )
@@ -174,7 +175,13 @@ def open_bench(
         resources,
         HeadEvidence(resources, calibration, settings),
         Measurements(resources),
-        Recoveries(resources, calibration, seed=settings.seed, unlabelled=unlabelled),
+        Recoveries(
+            resources,
+            calibration,
+            seed=settings.seed,
+            unlabelled=unlabelled,
+            everything=lambda: read_all_unlabelled(settings, raw, dataset, card),
+        ),
         calibration,
         evaluation,
         notices,

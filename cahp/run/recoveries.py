@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,8 @@ _PROBED, _FILLED = 8, 0.8
 class Recoveries:
     """Recovers one model under any mask, on the ``calibration`` texts.
 
-    Recoveries without labels use the ``unlabelled`` inputs instead, where there are any.
+    Recoveries without labels use the ``unlabelled`` inputs instead, where there are any. Those with a time limit read
+    ``everything`` that may be learned from (None: the same inputs).
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class Recoveries:
         *,
         seed: int = 42,
         unlabelled: Sequence[Input] | None = None,
+        everything: Callable[[], Sequence[Input]] | None = None,
     ) -> None:
         self._resources, self.card, self.calibration = resources, resources.card, calibration
-        self._seed, self._unlabelled = seed, unlabelled
+        self._seed, self._unlabelled, self._everything = seed, unlabelled, everything
         #: The latest refit or mean ablation, by its key.
         self._latest: dict[str, Refitted] = {}
 
@@ -63,6 +66,10 @@ class Recoveries:
         if self._unlabelled is None and self.calibration.in_windows:
             return self.calibration.sha256
         return _digest_inputs(self.inputs)
+
+    @cached_property
+    def _all_inputs(self) -> list[Input]:
+        return self.inputs if self._everything is None else list(self._everything())
 
     @property
     def no_refit(self) -> str | None:
@@ -251,9 +258,9 @@ class Recoveries:
         """Refit the pruned model where possible, then distil it; see ``cahp.stages.distillation.distill``.
 
         Labels are read only if ``labels`` adds the cross-entropy of the calibration texts. ``seconds`` limit refit and
-        training together: with too little time for an epoch it uses fewer texts, with too little for all epochs fewer
-        batches, and keeps the best state when the time is over. An interrupted training is resumed. The result is
-        stored if ``keep`` is set.
+        training together, on all inputs of the split unless labels are read: with too little time for an epoch it uses
+        fewer texts, with too little for all epochs fewer batches, and keeps the best state when the time is over. An
+        interrupted training is resumed. The result is stored if ``keep`` is set.
 
         Raises:
             DataError: If there are too few texts to hold one out.
@@ -266,15 +273,18 @@ class Recoveries:
         _check_texts(self.inputs, "a distillation")
         schedule = schedule or usual_schedule(self.card)
         parts = self._distill_parts(mask, schedule, labels=labels)
-        untimed, name = key("distilled", 3, *parts, None), key("distilled", 3, *parts, seconds)
+        # Labels are those of the calibration texts.
+        inputs = self.inputs if seconds is None or labels else self._all_inputs
+        limit = None if seconds is None else (seconds, _digest_inputs(inputs))
+        untimed, name = (key("distilled", 3, *parts, time) for time in (None, limit))
         # A result without a time limit also serves where there is one.
         for stored in dict.fromkeys((untimed, name)):
             distilled = self._resources.found("recovery", stored, Distilled.from_entry)
             if distilled is not None:
                 return distilled
         model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
-        store, state = self._resources.store, key("distilling", 4, *parts, seconds, model.device.type)
-        training, inputs, left, rows = StoredTraining(store, state), self.inputs, None, None
+        store, state = self._resources.store, key("distilling", 4, *parts, limit, model.device.type)
+        training, left, rows = StoredTraining(store, state), None, None
         if seconds is not None:
             training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
             left = training.left

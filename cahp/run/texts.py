@@ -17,6 +17,8 @@ from cahp.windows import WindowProtocol
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)
+#: Memory for the full model's last hidden states at the tokens that a pruned one learns.
+_STATES_BYTES = 1 << 30
 
 
 def data_name(settings: Settings, card: ModelCard) -> str:
@@ -175,6 +177,20 @@ def read_unlabelled(
     if lost:
         notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)
+
+
+def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard) -> list[Input]:
+    """Return all inputs that a recovery without labels may learn from, as far as its time allows.
+
+    They are the whole calibration split, or all of ``--recover-data``. Of windows there are as many as fit in memory.
+    """
+    tokens = max(settings.tokens, _STATES_BYTES // (4 * card.hidden))
+    whole = replace(settings, limit=None, tokens=tokens, labels=False)
+    if settings.recover_data is None and card.predicts_tokens:
+        return cut_split(raw, settings.select_split, whole, card).inputs
+    found, _ = read_unlabelled(whole, raw, dataset, card)
+    assert found is not None
+    return found
 
 
 def _cut_unlabelled(inputs: Sequence[Input], settings: Settings, card: ModelCard) -> list[Input]:

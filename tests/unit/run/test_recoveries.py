@@ -287,6 +287,17 @@ def test_a_time_is_read_as_people_write_it() -> None:
             Settings(recover="auto", recover_time=time)
 
 
+def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(folder: Path, tmp_path: Path) -> None:
+    data = fakes.write_data(tmp_path / "data")
+    settings = Settings(model=str(folder), data=str(data), limit=50, device="cpu")
+    bench = open_bench(settings, store=Store(tmp_path))
+    whole = len(bench.dataset.split("train"))
+    assert whole > 50
+    for seconds, texts in ((1e9, whole), (None, 50)):
+        report = bench.recoveries.distill(MASK, schedule=QUICK, seconds=seconds, keep=False).report
+        assert report.examples + report.held_out == texts
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.WorkClock:
     return fakes.WorkClock(monkeypatch)
