@@ -14,6 +14,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
+    from cahp.store import Store
     from cahp.ui.session.explorer import Explorer
 
 # Before anything imports the libraries that read these once; processes that a test starts inherit them.
@@ -69,6 +70,23 @@ def one_thread() -> Iterator[None]:
     with threadpool_limits(limits=1):
         yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    from cahp.store import Store
+
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read exported models back in the test's own process, which takes no seconds."""
+    import fakes
+
+    from cahp.models import saving
+
+    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 @pytest.fixture

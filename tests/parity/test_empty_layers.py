@@ -15,7 +15,6 @@ from cahp import models
 from cahp.costs import KvCache
 from cahp.exports import formats
 from cahp.exports.checkpoints import write
-from cahp.models import saving
 from cahp.models.caching import continue_greedily, decode_step, fill_cache
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import can_cut, cut
@@ -39,12 +38,7 @@ def load(folder: Path, family: str, *, language: bool) -> HeadModel:
     return models.load(str(save(folder, family=family)), device="cpu")
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
-
-
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("read_back_here")
 @pytest.mark.parametrize(
     ("family", "language"), [*((one, True) for one in LANGUAGE), *((one, False) for one in CLASSIFIERS)]
 )
@@ -101,7 +95,7 @@ def test_text_is_generated_with_a_cache_that_holds_nothing_of_the_layer(tmp_path
     assert counted.pruned == 2 * 4 * sum(sizes) // 9
 
 
-def test_a_generating_model_with_an_empty_layer_is_loaded_elsewhere(tmp_path: Path, here: None) -> None:
+def test_a_generating_model_with_an_empty_layer_is_loaded_elsewhere(tmp_path: Path, read_back_here: None) -> None:
     model = load(tmp_path / "model", "llama", language=True)
     mask = first_empty(model)
     pruned, form = cut(model, mask), formats.model_form("compact")

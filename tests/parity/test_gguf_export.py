@@ -16,7 +16,6 @@ import zoo
 from cahp import models
 from cahp.exports import formats
 from cahp.exports.checkpoints import write
-from cahp.models import saving
 from cahp.models.head_model import HeadModel
 from cahp.models.run_gguf import read_gguf
 from cahp.models.surgery import cut
@@ -24,16 +23,11 @@ from cahp.models.to_gguf import refuse_gguf
 from cahp.stages.recovery import mean_ablate
 from cahp.values import HeadMask, OptionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "read_back_here")
 
 GGUF = formats.model_form("gguf")
 EVEN, UNEVEN = HeadMask(np.array([[True, False], [False, True]])), HeadMask(np.array([[True, True], [False, True]]))
 EMPTY = HeadMask(np.array([[True, True], [False, False]]))
-
-
-@pytest.fixture(autouse=True)
-def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 def tiny(folder: Path, kind: str = "llama") -> HeadModel:

@@ -15,25 +15,19 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from cahp import models
 from cahp.exports import formats
 from cahp.exports.checkpoints import write
-from cahp.models import saving
 from cahp.models.head_model import HeadModel
 from cahp.models.standard import refuse_standard
 from cahp.models.surgery import cut
 from cahp.stages.recovery import mean_ablate
 from cahp.values import HeadMask, OptionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "read_back_here")
 
 STANDARD = formats.model_form("standard")
 TEXTS = fakes.sentences(12).inputs
 #: Tiny classifiers whose configuration states the size of a head: one that derives it if it is missing, one with a
 #: norm of queries and keys, one with queries, keys and values in one matrix, and one with a single key-value head.
 STATED: dict[str, dict[str, object]] = {"llama": {}, "qwen3": {}, "phi3": {}, "gemma": {"num_key_value_heads": 1}}
-
-
-@pytest.fixture(autouse=True)
-def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 def even(model: HeadModel, kept: int) -> HeadMask:

@@ -44,11 +44,6 @@ def settings(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def run(settings: Settings, store: Store) -> Run:
     return prune(settings, store=store)
 

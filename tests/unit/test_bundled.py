@@ -115,11 +115,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of a tiny model, as it would ship."""
     folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"

@@ -13,7 +13,6 @@ from terminal import call, refused
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import cahp
-from cahp.models import saving
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -143,13 +142,7 @@ def test_a_refit_with_too_few_windows_names_the_option_that_adds_some(
     assert "raise --tokens or lower --window" in refused(answer)
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Models are read back in this process, which takes no seconds."""
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
-
-
-@pytest.mark.usefixtures("here")
+@pytest.mark.usefixtures("read_back_here")
 @pytest.mark.parametrize("form", ["compact", "drop-in", pytest.param("onnx-int8", marks=pytest.mark.nightly)])
 def test_an_export_is_a_language_model_with_the_same_perplexity(
     source: list[object], pruned: tuple[Path, str], run: dict[str, Any], tmp_path: Path, form: str

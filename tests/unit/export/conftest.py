@@ -5,7 +5,6 @@ from __future__ import annotations
 import fakes
 import pytest
 
-from cahp.models import saving
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -30,9 +29,3 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture(scope="session")
 def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
-
-
-@pytest.fixture
-def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read back in the test's own process; that another one can is tested for every family in ``parity``."""
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)

@@ -33,11 +33,6 @@ LAYERS, HEADS, SIZE = 3, 4, 8
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
-
-
-@pytest.fixture(scope="module")
 def double(model: HeadModel) -> Any:
     """Its network in double precision, of which only weights are used."""
     return copy.deepcopy(model.network).double()

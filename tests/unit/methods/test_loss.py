@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cahp import models, registry
+from cahp import registry
 from cahp.methods import ablation, fisher
 from cahp.methods.shared.scored import batch_gradients, gate_gradients
 from cahp.models.head_model import HeadModel
@@ -30,11 +30,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS, HEADS = 3, 4
 PLACES = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 Keep = NDArray[np.bool_]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
 def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:

@@ -54,11 +54,6 @@ def test_packages_are_searched_for_methods_once(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
-
-
-@pytest.fixture(scope="module")
 def texts() -> Texts:
     return fakes.sentences(48)
 

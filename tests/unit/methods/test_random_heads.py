@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp import models, registry
+from cahp import registry
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
@@ -17,11 +17,6 @@ from cahp.values import Texts
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYERS, HEADS = 3, 4
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
 @pytest.fixture(scope="module")

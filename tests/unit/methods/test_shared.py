@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cahp import models
 from cahp.methods.shared.scored import Eliminating, draw_texts, normalise_layers, round_sizes
 from cahp.methods.shared.scored import gate_gradients as every_gradient
 from cahp.models.head_model import HeadModel
@@ -22,11 +21,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYERS, HEADS = 3, 4
 TOTAL = LAYERS * HEADS
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
 def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> HeadEvidence:

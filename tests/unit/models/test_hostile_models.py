@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def opener() -> opening.Opener:
     return opening.shared()
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "sound")
-
-
-@pytest.fixture
-def folder(sound: Path, tmp_path: Path) -> Path:
-    """A sound model's folder, to be damaged."""
-    return shutil.copytree(sound, tmp_path / "model")
 
 
 def configure(folder: Path, **changes: Any) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fakes
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -23,17 +22,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: A module that betrays that it was imported.
 TRAP = "raise SystemExit('remote code was run')\n"
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "sound")
-
-
-@pytest.fixture
-def folder(sound: Path, tmp_path: Path) -> Path:
-    """A sound model's folder, to be damaged."""
-    return shutil.copytree(sound, tmp_path / "model")
 
 
 def configure(folder: Path, file: str = "config.json", /, **changes: Any) -> None:

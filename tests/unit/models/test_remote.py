@@ -28,11 +28,6 @@ HEADER_BYTES = 100_001
 LISTED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "sound")
-
-
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     with serving() as hub, asked_here(hub, tmp_path / "hf"):

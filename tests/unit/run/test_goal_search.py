@@ -19,11 +19,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     model = fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
     data = fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")

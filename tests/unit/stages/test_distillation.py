@@ -35,11 +35,6 @@ Distilled = tuple[HeadModel, DistillReport]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
-
-
-@pytest.fixture(scope="module")
 def start(model: HeadModel) -> HeadModel:
     return cut(model, MASK)
 

@@ -19,11 +19,6 @@ from cahp.values import HeadMask
 MASK = HeadMask(np.array([[True, False, False, False]] * 3))
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
-
-
 def test_operations_are_counted_as_by_hand(model: HeadModel) -> None:
     length, hidden, inner, layers, heads, size = 10, 32, 48, 3, 4, 8
     layer = 4 * hidden * hidden * length + 2 * heads * size * length**2 + 2 * hidden * inner * length

@@ -23,11 +23,6 @@ from cahp.values import Cancelled, HeadMask, Texts
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
-
-
-@pytest.fixture(scope="module")
 def texts(model: HeadModel) -> Texts:
     """Texts labelled by the model itself, so that damage shows as lost accuracy."""
     drawn = fakes.sentences(200)
