@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
+import docs
 import fakes
 import numpy as np
 import pytest
@@ -25,19 +27,18 @@ from cahp.stages.latency import measure_onnx
 from cahp.values import HeadMask, OptionError
 
 pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    # PyTorch's exporter uses what PyTorch has replaced.
-    pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("one_thread", "read_back_here"),
+    # PyTorch's exporter uses what PyTorch has replaced, and warns that axes with one name have one size.
+    pytest.mark.filterwarnings(
+        "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:# The axis name.*:UserWarning"
+    ),
 ]
 
 ONNX = formats.model_form("onnx")
+#: Types of language models whose graph with a cache is tried.
+TRIED = sorted({*TYPES} - {*UNCOUNTED, *NO_ONNX, *NO_ONNX_CACHE, "doge"})
 #: Two groups of two query heads in each of three layers; the first layer keeps none.
 MASK = HeadMask(np.array([[False, False], [False, True], [True, True]]))
-
-
-@pytest.fixture(autouse=True)
-def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
 
 
 def test_the_code_in_the_readme_writes_what_the_pruned_model_writes(tmp_path: Path) -> None:
@@ -110,8 +111,13 @@ def test_a_language_model_whose_cache_a_graph_cannot_have_is_refused_and_as_a_cl
     formats.check_export(ONNX, models.identify(str(zoo.save(tmp_path / "classifier", "mpt"))))
 
 
+def test_the_guide_names_the_types_that_are_tried() -> None:
+    named = docs.PAGES["assets/docs/export.md"].partition("types are tried")[2].partition(".")[0]
+    assert re.findall(r"`(.+?)`", named) == TRIED
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("kind", sorted({*TYPES} - {*UNCOUNTED, *NO_ONNX, *NO_ONNX_CACHE, "doge"}))
+@pytest.mark.parametrize("kind", TRIED)
 def test_each_type_reads_in_pieces_and_with_padding_as_without_a_cache(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
