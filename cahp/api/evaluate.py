@@ -12,7 +12,6 @@ from cahp.run.bench import check_classifier, labelling, prompt_notices
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
 from cahp.run.options import parse_duration
-from cahp.run.prune import measure_outcomes
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
 from cahp.run.test_split_log import TestSplitLog
@@ -58,7 +57,7 @@ def evaluate(
         numbers = choose_precisions(settings)
         resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
         measurements = Measurements(resources)
-        outcomes = measure_outcomes(measurements, texts, keep, seed=settings.seed)
+        outcomes = measurements.outcomes(texts, keep, seed=settings.seed)
         return {
             "model": card.id,
             "data": SplitRecord.of(settings.eval_split, texts).with_id(dataset.id),

@@ -18,7 +18,6 @@ from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord, outcome_records
 from cahp.run.options import parse_duration
-from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
 from cahp.run.roles import stored_roles
@@ -93,9 +92,7 @@ def recover(
             refitted = bench.recoveries.refit(keep)
             results["refit"] = refitted.report
         if refitted is not None:
-            beside = measure_outcomes(
-                bench.measurements, bench.evaluation, keep, recovered=refitted, seed=settings.seed
-            )
+            beside = bench.measurements.outcomes(bench.evaluation, keep, recovered=refitted, seed=settings.seed)
             results |= outcome_records({**results["outcomes"], "refitted": beside["recovered"]})
         pruned = cut_model(bench.model, keep, recovered)
         document = {

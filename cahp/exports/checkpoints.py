@@ -23,7 +23,6 @@ from cahp.recoveries import NONE, get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, SplitRecord, outcome_records, ratio_record, versions
 from cahp.run.options import parse_duration
-from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME
 from cahp.values import HeadMask, Input, OptionError, Progress, silent
@@ -75,7 +74,7 @@ def recovered(
     ``schedule`` changes that of a training, and ``allowed`` are the seconds of a timed recovery (None: those of the
     settings).
     """
-    settings, measurements = bench.settings, bench.measurements
+    settings, measurements, texts = bench.settings, bench.measurements, bench.evaluation
     recovery = bench.recoveries.recover(
         mask,
         recover,
@@ -83,8 +82,8 @@ def recovered(
         seconds=allowed or parse_duration(settings.recover_time or RECOVER_TIME),
         schedule=schedule,
     )
-    states = measure_outcomes(measurements, bench.evaluation, mask, recovered=recovery, seed=settings.seed)
-    record = recovery_record(measurements, bench.evaluation, mask, recovery, seed=settings.seed)
+    states = measurements.outcomes(texts, mask, recovered=recovery, seed=settings.seed)
+    record = recovery_record(measurements, texts, mask, recovery, seed=settings.seed)
     return {**outcome_records(states), **record}, recovery
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from cahp import processes as parallel
 from cahp.answers import Evaluation, PartListener, read_answers
 from cahp.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
+from cahp.outcomes import Outcomes, measure
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
@@ -85,6 +86,23 @@ class Measurements:
         if mask is None:
             self._full[name] = evaluation
         return evaluation
+
+    def outcomes(
+        self, texts: Texts, mask: HeadMask | None, *, recovered: Recovered | None = None, seed: int = 42
+    ) -> dict[str, Outcomes]:
+        """Measure the outcomes of the full model, of the pruned one under ``mask``, and of the ``recovered`` one.
+
+        Models that are not given are left out. ``seed`` draws the bootstrap. Without labels, the full model has only
+        the outcomes of its comparison with itself.
+        """
+        full = self.evaluate(texts)
+        outcomes: dict[str, Outcomes] = {"full": measure(full, full=None if full.labelled else full, seed=seed)}
+        if mask is not None:
+            outcomes["pruned"] = measure(self.evaluate(texts, mask=mask), full=full, seed=seed)
+        if recovered is not None:
+            answers = self.evaluate(texts, mask=mask, recovered=recovered)
+            outcomes["recovered"] = measure(answers, full=full, seed=seed)
+        return outcomes
 
     def glimpse(self, texts: Texts, mask: HeadMask) -> tuple[Ints, Evaluation] | None:
         """Evaluate a masked model on a third of the texts that masks share now; return their rows and the evaluation.
@@ -249,7 +267,7 @@ class Measurements:
         stored = None if fresh else self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
         if stored is not None:
             return stored
-        from cahp.stages.latency import flops, measure, measure_generation
+        from cahp.stages import latency
 
         full, cache = self._resources.model, self.card.cache
         longest = full.max_length if cache is None else cache.positions
@@ -263,14 +281,14 @@ class Measurements:
         def measure_costs() -> Costs:
             speed = None
             if cache is None:
-                latency = measure(full, pruned, length=shortest, **options)
+                times = latency.measure(full, pruned, length=shortest, **options)
             else:
-                latency, speed = measure_generation(full, pruned, contexts=lengths, **options)
+                times, speed = latency.measure_generation(full, pruned, contexts=lengths, **options)
             return Costs(
-                Cost(full.parameters, flops(full, length=shortest), latency.full),
-                Cost(pruned.parameters, flops(pruned, length=shortest), latency.pruned),
-                latency.ratio,
-                latency.attention_share,
+                Cost(full.parameters, latency.flops(full, length=shortest), times.full),
+                Cost(pruned.parameters, latency.flops(pruned, length=shortest), times.pruned),
+                times.ratio,
+                times.attention_share,
                 speed,
             )
 

@@ -13,7 +13,6 @@ from cahp import methods
 from cahp import processes as parallel
 from cahp.costs import Costs, KvCache
 from cahp.head_statistics import Clustering
-from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.registry import Method
 from cahp.run.bench import Bench, labelling
@@ -36,7 +35,7 @@ from cahp.run.evenness import Evenness
 from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.head_search import improve_heads
-from cahp.run.measurements import Measurements, timed_on
+from cahp.run.measurements import timed_on
 from cahp.run.neutral import evaluate_on_neutral, open_neutral
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
@@ -52,7 +51,6 @@ from cahp.values import (
     HeadMask,
     OptionError,
     Selection,
-    Texts,
 )
 
 #: Bump to invalidate cached runs.
@@ -170,7 +168,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
     report = None
     if settings.report is not None:
         texts = bench.dataset.split(settings.report)
-        outcomes = measure_outcomes(bench.measurements, texts, mask, recovered=recovered, seed=settings.seed)
+        outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
         report = Report(**vars(SplitRecord.of(settings.report, texts)), outcomes=outcomes)
         goal = None if goal is None else confirm(goal, outcomes)
     if costs is None and settings.latency and can_cut:
@@ -299,7 +297,7 @@ def _document(
         kept={layer: tuple(heads) for layer, heads in mask.kept.items()},
         rescued=() if selection is None else tuple(divmod(head, mask.heads) for head in selection.rescued),
         clusters=None if selection is None else selection.k,
-        outcomes=measure_outcomes(measured, texts, mask, recovered=recovered, seed=seed),
+        outcomes=measured.outcomes(texts, mask, recovered=recovered, seed=seed),
         refit=refit_report(recovered),
         distill=distill_report(recovered),
         cost=cost,
@@ -372,29 +370,6 @@ def _requested(bench: Bench) -> int | None:
         min_per_layer=settings.min_per_layer,
         even=settings.even,
     )
-
-
-def measure_outcomes(
-    measurements: Measurements,
-    texts: Texts,
-    mask: HeadMask | None,
-    *,
-    recovered: Recovered | None = None,
-    seed: int = 42,
-) -> dict[str, Outcomes]:
-    """Measure the outcomes of the full model, of the pruned one under ``mask``, and of the ``recovered`` one.
-
-    Models that are not given are left out. ``seed`` draws the bootstrap. Without labels, the full model has only the
-    outcomes of its comparison with itself.
-    """
-    full = measurements.evaluate(texts)
-    outcomes: dict[str, Outcomes] = {"full": measure(full, full=None if full.labelled else full, seed=seed)}
-    if mask is not None:
-        outcomes["pruned"] = measure(measurements.evaluate(texts, mask=mask), full=full, seed=seed)
-    if recovered is not None:
-        answers = measurements.evaluate(texts, mask=mask, recovered=recovered)
-        outcomes["recovered"] = measure(answers, full=full, seed=seed)
-    return outcomes
 
 
 def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:

@@ -24,7 +24,7 @@ from cahp.files import json_text, plain_json
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, cost_record, versions
 from cahp.run.measurements import Measurements
-from cahp.run.prune import Run, measure_outcomes, method_of
+from cahp.run.prune import Run, method_of
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -54,11 +54,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")
@@ -651,7 +646,7 @@ def test_versions_name_what_numbers_depend_on() -> None:
 
 def test_outcomes_without_a_mask_are_those_of_the_full_model(settings: Settings, store: Store) -> None:
     bench = open_bench(settings, store=store)
-    found = measure_outcomes(bench.measurements, bench.evaluation, None)
+    found = bench.measurements.outcomes(bench.evaluation, None)
     assert set(found) == {"full"}
-    full = measure_outcomes(bench.measurements, bench.evaluation, HeadMask.full(LAYERS, HEADS))
+    full = bench.measurements.outcomes(bench.evaluation, HeadMask.full(LAYERS, HEADS))
     assert full["full"] == found["full"]
