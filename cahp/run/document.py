@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +18,10 @@ from cahp.costs import Cost, Costs, GenerationSpeed, KvCache
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
 from cahp.head_roles import HeadRoles
-from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
+from cahp.outcomes import STATES, Outcomes, finite, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.continuation import Continuation
+from cahp.run.document_fields import describe_error, read_fields
 from cahp.run.evenness import Evenness
 from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
@@ -272,9 +272,9 @@ class RunDocument:
         if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
             raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
         try:
-            document = msgspec.convert(_native(content), cls)
+            document = msgspec.convert(read_fields(content), cls)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CahpError(f"{_in_words(error)}; write it again with `cahp prune --out`.") from None
+            raise CahpError(f"{describe_error(error)}; write it again with `cahp prune --out`.") from None
         for path in _missing_outcomes(document):
             raise CahpError(f"The run lacks {path}; write it again with `cahp prune --out`.")
         ratio, timing = document.latency_ratio, document.cost.full.latency_ms
@@ -319,69 +319,6 @@ def outcome_records(outcomes: StateOutcomes) -> dict[str, Any]:
 def ratio_record(ratio: Estimate | None) -> dict[str, Any] | None:
     """Return ``latency_ratio`` of a file."""
     return None if ratio is None else {"median": ratio.value, "ci95": ratio.ci95}
-
-
-def _native(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a run's file with the fields of ``RunDocument``; earlier files have no ``outcomes``."""
-    content = _Section(content)
-    native = {**content, "outcomes": _outcomes_of(content)}
-    ratio = content["latency_ratio"]
-    if ratio is not None:
-        native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": 0, "unit": "ratio"}
-    if content.get("report") is not None:
-        report = content["report"]
-        native["report"] = {**report, "outcomes": _outcomes_of(report)}
-    native["steps"] = [_native_step(_Section(step, "steps.")) for step in content.get("steps", ())]
-    return native
-
-
-class _Section(dict[str, Any]):
-    """A section of a file; a missing field raises ``KeyError`` with its path, such as ``metrics.full.n``."""
-
-    def __init__(self, content: Mapping[str, Any], place: str = "") -> None:
-        super().__init__(content)
-        self._place = place
-
-    def __getitem__(self, name: str) -> Any:
-        path = self._place + name
-        if name not in self:
-            raise KeyError(path)
-        value = super().__getitem__(name)
-        return _Section(value, f"{path}.") if isinstance(value, dict) else value
-
-
-def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    if "outcomes" in content:
-        return {
-            state: {name: estimate for name, estimate in outcomes.items() if estimate is not None}
-            for state, outcomes in content["outcomes"].items()
-            if outcomes is not None and state in STATES
-        }
-    measured = {}
-    for state in STATES:
-        metrics, change = content["metrics"][state], None if state == "full" else content["delta"][state]
-        if metrics is not None:
-            measured[state] = {name: vars(estimate) for name, estimate in from_metrics(metrics, change).items()}
-    return measured
-
-
-def _native_step(step: Mapping[str, Any]) -> dict[str, Any]:
-    if "outcomes" in step:
-        return dict(step)
-    gained, outcomes = step["gained"], from_metrics(step["metrics"], step["delta"])
-    if gained is not None:
-        gained = {"value": gained["pp"], "ci95": gained["ci95"], "n": outcomes["accuracy"].n, "unit": "points"}
-    return {**step, "outcomes": {name: vars(one) for name, one in outcomes.items()}, "gained": gained}
-
-
-def _in_words(error: Exception) -> str:
-    """Describe what is wrong with a file, from its reader's error."""
-    if isinstance(error, KeyError):
-        return f"The run lacks {error.args[0]}"
-    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", str(error))
-    if missing is None:
-        return f"The run is broken ({error})"
-    return f"The run lacks {'.'.join(part for part in (missing[2], missing[1]) if part)}"
 
 
 def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float | None]:
