@@ -7,7 +7,6 @@ model all read ``FORMS``. A new form is one entry here and its row in the docume
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +22,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
-    from cahp.stages.latency import Times
+    pass
 
 # Writing models and reading them back ---------------------------------------------------------------------------
 
@@ -37,12 +35,6 @@ def _models(name: str) -> Any:
 def _write_int8(folder: Path, pruned: Pruned) -> None:
     assert pruned.exact is not None
     _models("saving_onnx").save_onnx_int8(folder / ONNX_FILE, pruned.exact / ONNX_FILE)
-
-
-def _time_onnx(models: Sequence[HeadModel], files: Sequence[Path], seconds: float) -> tuple[list[Times], list[Times]]:
-    from cahp.stages.latency import measure_onnx
-
-    return measure_onnx(models, files, seconds=seconds)
 
 
 _INT8_CARD = f"""\
@@ -67,7 +59,9 @@ _ONNX = ModelForm(
     tolerance=1e-4,
     runtime="onnxruntime",
     checked_with=("onnxruntime",),
-    times=_time_onnx,
+    times=lambda models, files, seconds: import_module("cahp.stages.latency").measure_onnx(
+        models, files, seconds=seconds
+    ),
     card=f"`{ONNX_FILE}` holds the smaller model. {snippets.ONNX_CARD}",
     cached_card=f"`{ONNX_FILE}` holds the smaller model. {snippets.ONNX_CACHED_CARD}",
 )

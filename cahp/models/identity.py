@@ -136,7 +136,8 @@ def _find_local(name: str) -> ModelCard | None:
     if name.strip() and is_there(folder, Path.is_dir):
         named = folder.resolve() if folder.name in ("", "..") else folder
         finish_replacing(folder)
-        _check_folder(folder)
+        if not (folder / CONFIG).exists() and (files := sorted(folder.glob("*.gguf"))):
+            raise ModelError(f"{folder} has no {CONFIG} but a GGUF file; name the file itself: {files[0]}")
         return describe(named.name, None, folder)
     is_file = is_there(folder, Path.is_file)
     if is_file and is_gguf(folder):
@@ -152,16 +153,6 @@ def _find_local(name: str) -> ModelCard | None:
             f"no model named {name!r}; use a built-in ({known}), a folder, a GGUF file, or a hub id org/name"
         )
     return None
-
-
-def _check_folder(folder: Path) -> None:
-    """Name the GGUF file in a folder that holds no other model.
-
-    Raises:
-        ModelError: If there is such a file.
-    """
-    if not (folder / CONFIG).exists() and (files := sorted(folder.glob("*.gguf"))):
-        raise ModelError(f"{folder} has no {CONFIG} but a GGUF file; name the file itself: {files[0]}")
 
 
 def check_builtin(name: str) -> Path:

@@ -301,13 +301,12 @@ def _describe_family(
     feed_out, feed_in = next(feeds, (None, None))
     planes = next((name for name in _PLANES if name in inspect.signature(first.forward).parameters), None)
     dropouts = [name for name in _DROPOUTS if isinstance(getattr(first, name, None), nn.Dropout)]
-    vectors = dict(first.named_parameters(recurse=False))
     return Family(
         layers=found.layers,
         attention=found.attention,
         inputs={f"{prefix}{name}": rows for name, rows in inputs.items()},
         extra_inputs=tuple(f"{prefix}{name}" for name in _BESIDE if is_linear(getattr(first, name, None))),
-        vectors=tuple(f"{prefix}{name}" for name in _VECTORS if name in vectors),
+        vectors=tuple(f"{prefix}{name}" for name in _VECTORS if isinstance(getattr(first, name, None), nn.Parameter)),
         output=found.output,
         feed_out=feed_out,
         feed_in=feed_in if feed_in is not None and all(find_module(layer, feed_in) for layer in layers) else None,
@@ -376,10 +375,9 @@ def _explain_no_cut(attention: nn.Module, shape: Shape) -> str | None:
     """Why heads cannot be cut out: a parameter of their module whose part in each head is not known."""
     known = {*shape.names, *_OUTPUTS, *_BESIDE, *_SHARED}
     for path, parameter in attention.named_parameters():
-        name = path.rpartition(".")[0]
-        if path.partition(".")[0] in known or path in _VECTORS:
-            continue
-        if parameter.ndim > 1 or "." not in path or "norms" in name:
+        owner = path.rpartition(".")[0]
+        counted = path.partition(".")[0] in known or path in _VECTORS
+        if not counted and (parameter.ndim > 1 or not owner or "norms" in owner):
             return f"its attention has {path}, whose part in each head is not known"
     return None
 

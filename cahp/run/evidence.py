@@ -158,17 +158,13 @@ class HeadEvidence:
         # The mean over a batch of windows is that over a single one.
         return salience(self.gradients, how="example" if self._texts.in_windows else self._settings.salience)
 
-    def _moments_of(self, entry: Entry) -> Moments:
-        parts = entry.arrays
-        return Moments(
-            parts["contexts"], parts["gradients"], parts["products"], self.card.heads, int(entry.meta["tokens"])
-        )
-
     @cached_property
     def moments(self) -> Moments:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
         name = key("moments", 3, self.card.sha256, self._texts.sha256, self.seed)
-        found = self._resources.found("moments", name, self._moments_of)
+        found = self._resources.found(
+            "moments", name, lambda entry: Moments(**entry.arrays, heads=self.card.heads, tokens=entry.meta["tokens"])
+        )
         if found is not None:
             return found
         from cahp.stages.moments import collect_moments

@@ -284,26 +284,24 @@ class Recoveries:
                 return distilled
         model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
         store, state = self._resources.store, key("distilling", 4, *parts, limit, model.device.type)
-        training, left, rows = StoredTraining(store, state), None, None
+        training, left, rows = StoredTraining(store, state), None, spread(len(inputs), len(inputs))
         if seconds is not None:
             training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
-            left = training.left
-            rows = training.rows(model, inputs)
-            inputs = [inputs[row] for row in rows]
+            left, rows = training.left, training.rows(model, inputs)
+        inputs = [inputs[row] for row in rows]
         refitted = None
         if not self.card.no_refit:
             limited = progress if training.exists else until(progress, left)
             with suppress(TimeIsUp):
                 refitted = self.refit(mask, inputs=inputs, progress=limited, keep=keep)
         start = cut_model(model, mask, refitted)
-        known = self.calibration.labels if labels else None
         began = clock()
         with self._resources.timed("recovery"):
             made, report = distill(
                 model,
                 start,
                 inputs,
-                labels=known if known is None or rows is None else known[rows],
+                labels=self.calibration.labels[rows] if labels else None,
                 schedule=schedule,
                 called="the refit" if refitted is not None and refitted.report.accepted else "the cut model",
                 seed=self._seed,

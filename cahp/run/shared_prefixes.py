@@ -190,7 +190,7 @@ class _Part:
         return tuple(path)
 
 
-def count_passes(masks: Sequence[HeadMask]) -> float:
+def count_mask_passes(masks: Sequence[HeadMask]) -> float:
     """Forward passes of the texts under all ``masks``, as far as memory holds the states that they share."""
     rows = [[row.tobytes() for row in mask.keep] for mask in masks]
     prefixes = {tuple(own[: layer + 1]) for own in rows for layer in range(len(own))}

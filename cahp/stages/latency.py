@@ -135,7 +135,9 @@ def measure_generation(
             speeds[kind, context], token = _throughput(times, first, batch * first), times.full.median / 1e3 / first
             continue
         room, name = seconds - (clock() - start), f"{kind} at {context:,} tokens"
-        memory = _CACHES * batch * _cache_bytes(full, context) if kind == "decode" else 0
+        memory = 0
+        if kind == "decode" and full.card.cache is not None:
+            memory = _CACHES * batch * full.card.cache.of_context(HeadMask.full(full.layers, full.heads), context)
         free = free_bytes(full.device)
         if free is not None and memory > _MEMORY * free:
             left_out.append(f"{name} ({size_of(memory)} of memory)")
@@ -170,11 +172,6 @@ def measure_generation(
 def _throughput(times: Times, context: int, tokens: int) -> Throughput:
     full, pruned = (1e3 * tokens / one.median for one in (times.full, times.pruned))
     return Throughput(context, full, pruned, times.ratio)
-
-
-def _cache_bytes(model: HeadModel, context: int) -> int:
-    shape = model.card.cache
-    return 0 if shape is None else shape.of_context(HeadMask.full(model.layers, model.heads), context)
 
 
 def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object]:

@@ -246,9 +246,8 @@ class BudgetTable:
         """
         import msgspec
 
-        for budget, outcomes in msgspec.convert(
-            content["outcomes"], dict[int, dict[str, Estimate]], strict=False
-        ).items():
+        measured = msgspec.convert(content["outcomes"], dict[int, dict[str, Estimate]], strict=False)
+        for budget, outcomes in measured.items():
             if not {"accuracy", "accuracy_change"} <= outcomes.keys() and "kl" not in outcomes:
                 raise ValueError(f"budget {budget} has no accuracy")
             self.add(budget, outcomes=outcomes)
@@ -343,9 +342,9 @@ def count_tokens(table: BudgetTable, bench: Bench) -> float:
     evaluated = sum(len(window.ids) for window in bench.evaluation.windows)
     if table.recover == NONE.name:
         # Imported here because it imports torch.
-        from cahp.run.shared_prefixes import count_passes
+        from cahp.run.shared_prefixes import count_mask_passes
 
-        return count_passes(masks) * evaluated
+        return count_mask_passes(masks) * evaluated
     lengths = [len(window.ids) for window in bench.calibration.windows]
     passes = RECOVERIES[table.recover].passes(len(lengths), can_refit=not bench.card.no_refit)
     return len(masks) * (evaluated + passes * sum(lengths) / max(1, len(lengths)))

@@ -13,7 +13,7 @@ import zoo
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.run.shared_prefixes import SharedPrefixes, count_passes, gains
+from cahp.run.shared_prefixes import SharedPrefixes, count_mask_passes, gains
 from cahp.stages.evaluation import evaluate
 from cahp.values import Cancelled, HeadMask
 
@@ -216,6 +216,6 @@ def test_layers_that_masks_share_are_counted_once() -> None:
     keep = np.array([[True, False], [True, True]])
     other = np.array([[True, False], [False, True]])
     # The first layer is the same in both.
-    assert count_passes([HeadMask(keep), HeadMask(other)]) == 3 / 2
-    assert count_passes([HeadMask(keep), HeadMask(~keep | other)]) == 2
-    assert count_passes([]) == 0
+    assert count_mask_passes([HeadMask(keep), HeadMask(other)]) == 3 / 2
+    assert count_mask_passes([HeadMask(keep), HeadMask(~keep | other)]) == 2
+    assert count_mask_passes([]) == 0
