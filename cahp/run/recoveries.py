@@ -4,34 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.recoveries import QUICK, RECOVERIES, Recovery, get_recovery, refit_texts
+from cahp.recoveries import QUICK, RECOVERIES, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
+from cahp.run.time_limits import TimedTraining, spread
 from cahp.store import StoredTraining, key
-from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
+from cahp.values import CahpError, DataError, HeadMask, Input, OptionError, Progress, Texts, digest
 from cahp.windows import Window
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
     from cahp.models.training import Schedule
-    from cahp.models.training_state import Left
 
 #: With fewer texts none can be held out.
 _MIN_TEXTS = 5
-#: Forward passes of one token that solving a refit costs per hidden channel, however few the texts.
-_SOLVING_PASSES = 4.4
-#: A timed recovery uses at least this many texts.
-_MIN_TIMED_TEXTS = 40
-#: Texts on which the time of a forward pass is measured, and the share of the time that a plan fills.
-_PROBED, _FILLED = 8, 0.8
 
 
 class Recoveries:
@@ -339,72 +331,3 @@ def _check_texts(inputs: Sequence[Input], recovery: str) -> None:
 
 def _digest_inputs(inputs: Sequence[Input]) -> str:
     return digest(*(part for one in inputs for part in ((one, "") if isinstance(one, str) else one)))
-
-
-# Time limits -------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class TimedTraining(StoredTraining):
-    """A training with a time limit: time used before an interruption counts, and its texts stay the same."""
-
-    recovery: Recovery
-    seconds: float
-    clock: Callable[[], float]
-
-    def __post_init__(self) -> None:
-        # An interrupted attempt has stored them with its state.
-        plan = self.store.read(self.name, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
-        self._texts: int | None
-        self._texts, self._spent = plan if plan is not None else (None, 0.0)
-        self._start = self.clock()
-
-    @property
-    def used(self) -> float:
-        """Seconds used so far, those of an interrupted attempt included."""
-        return self._spent + self.clock() - self._start
-
-    def left(self) -> float:
-        """Return the seconds left."""
-        return self.seconds - self.used
-
-    def rows(self, model: HeadModel, inputs: Sequence[Input]) -> Ints:
-        """Return the rows of ``inputs`` to train on: those of the interrupted attempt, or as many as time allows."""
-        if self._texts is None:
-            # Processes that work together must use the same texts.
-            self._texts = parallel.from_first(lambda: texts_in_time(model, inputs, self.left, self.recovery))
-        return spread(len(inputs), self._texts)
-
-    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Replace the stored state, with the number of texts and the time used."""
-        super().save(arrays, {**meta, "texts": self._texts, "used": self.used})
-
-
-def texts_in_time(model: HeadModel, inputs: Sequence[Input], left: Left, recovery: Recovery) -> int:
-    """Estimate how many of ``inputs`` a recovery can use in the time left, with one epoch of training."""
-    probed = model.tokenize([inputs[row] for row in spread(len(inputs), _PROBED)])
-    batches = model.batches(probed)
-    tokens = sum(len(entry["input_ids"]) for entry in probed) / len(probed)
-    can_refit = not model.card.no_refit
-    solving = _SOLVING_PASSES * model.card.hidden / tokens if recovery.solves and can_refit else 0.0
-    seconds_per_pass = 0.0
-    # The first pass allocates memory and is slower.
-    for _ in range(2):
-        before = left()
-        for batch in batches:
-            model.logits(batch)
-        seconds_per_pass = (before - left()) / len(probed)
-        if seconds_per_pass * len(probed) > 0.02 * before:
-            break
-    low, high = min(_MIN_TIMED_TEXTS, len(inputs)), len(inputs)
-    seconds = _FILLED * left()
-    while low < high:
-        middle = (low + high + 1) // 2
-        needed = seconds_per_pass * (solving + recovery.passes(middle, can_refit=can_refit, epochs=1))
-        low, high = (middle, high) if needed <= seconds else (low, middle - 1)
-    return low
-
-
-def spread(rows: int, count: int) -> Ints:
-    """Return at most ``count`` of ``rows`` row numbers, evenly spread."""
-    return np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64))

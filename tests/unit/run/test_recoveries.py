@@ -26,8 +26,9 @@ from cahp.run.document import RunDocument
 from cahp.run.options import parse_duration
 from cahp.run.prune import choose, measure_mask
 from cahp.run.recovered import Distilled, refit_report
-from cahp.run.recoveries import Recoveries, TimedTraining, texts_in_time
+from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings, check_recovery
+from cahp.run.time_limits import TimedTraining, texts_in_time
 from cahp.stages import distillation, recovery
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
