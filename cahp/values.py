@@ -105,6 +105,11 @@ def report_progress(batches: Sequence[Chunk], stage: str, progress: Progress) ->
     progress(stage, done, total)
 
 
+def spread(rows: int, count: int) -> Ints:
+    """Return at most ``count`` of ``rows`` row numbers, evenly spread, with both ends."""
+    return np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64))
+
+
 def digest(*parts: bytes | str) -> str:
     """Return the SHA-256 of length-prefixed parts, so that ``("ab", "c")`` and ``("a", "bc")`` differ."""
     sha = hashlib.sha256()

@@ -24,7 +24,7 @@ from cahp.run.prune import Run, choose
 from cahp.stages.selection import possible_budgets
 from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
 from cahp.studies.head_clusters import families_of
-from cahp.values import BudgetError, HeadMask, OptionError, Progress
+from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
@@ -135,9 +135,8 @@ def by_budget(
     )
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.
-        points = min(5 if what == "latency" else 9, len(possible))
-        spread = [possible[place] for place in np.linspace(0, len(possible) - 1, points).round().astype(int)]
-        budgets = [*spread, max(run.mask.count, possible[0])]
+        places = spread(len(possible), 5 if what == "latency" else 9)
+        budgets = [*(possible[place] for place in places), max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
         if budget not in possible:

@@ -18,7 +18,7 @@ from cahp.run.resources import Loader
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import load_data, window_protocol
 from cahp.store import Store
-from cahp.values import CahpError, Progress, Texts, digest, silent
+from cahp.values import CahpError, Progress, Texts, digest, silent, spread
 from cahp.windows import WindowProtocol
 
 if TYPE_CHECKING:
@@ -88,8 +88,7 @@ class Workspace:
         affordable = int(_CRITICALITY * self._mask_passes / self.removal_passes)
         if not affordable:
             return None
-        places = np.linspace(0, len(rows) - 1, min(len(rows), affordable)).round().astype(np.int64)
-        return texts.take(rows[places])
+        return texts.take(rows[spread(len(rows), affordable)])
 
     @property
     def removal_passes(self) -> float:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from cahp import processes as parallel
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.stages.selection import possible_budgets, read_budget
-from cahp.values import Estimate, OptionError, Selection
+from cahp.values import Estimate, OptionError, Selection, spread
 
 #: Number of evenly spread budgets among which the search begins.
 _COARSE = 9
@@ -85,7 +83,7 @@ def search(budgets: Sequence[int], reaches: Callable[[int], bool]) -> None:
     Where a budget that fails follows one that reaches, the first crossing at this spacing is refined.
     """
     below = -1
-    for place in np.linspace(0, len(budgets) - 1, min(_COARSE, len(budgets))).round().astype(int):
+    for place in spread(len(budgets), _COARSE).tolist():
         if reaches(budgets[place]):
             break
         below = place

@@ -14,9 +14,9 @@ from cahp import processes as parallel
 from cahp.recoveries import QUICK, RECOVERIES, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
-from cahp.run.time_limits import TimedTraining, spread
+from cahp.run.time_limits import TimedTraining
 from cahp.store import StoredTraining, key
-from cahp.values import CahpError, DataError, HeadMask, Input, OptionError, Progress, Texts, digest
+from cahp.values import CahpError, DataError, HeadMask, Input, OptionError, Progress, Texts, digest, spread
 from cahp.windows import Window
 
 if TYPE_CHECKING:

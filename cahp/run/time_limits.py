@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.recoveries import Recovery
 from cahp.store import StoredTraining
-from cahp.values import Input, Ints
+from cahp.values import Input, Ints, spread
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -85,8 +84,3 @@ def texts_in_time(model: HeadModel, inputs: Sequence[Input], left: Left, recover
         needed = seconds_per_pass * (solving + recovery.passes(middle, can_refit=can_refit, epochs=1))
         low, high = (middle, high) if needed <= seconds else (low, middle - 1)
     return low
-
-
-def spread(rows: int, count: int) -> Ints:
-    """Return at most ``count`` of ``rows`` row numbers, evenly spread."""
-    return np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64))

@@ -21,7 +21,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
-from cahp.values import BudgetError, Estimate, HeadMask, Ints, Progress, Selection, silent
+from cahp.values import BudgetError, Estimate, HeadMask, Ints, Progress, Selection, silent, spread
 
 #: Number of budgets at which latency is measured; in between it is nearly a straight line.
 TIMED = 8
@@ -218,8 +218,7 @@ class BudgetTable:
                     return "glimpse", budget
         order = [budget for budget in coarse if budget not in known]
         rough = len(self._outcomes) >= min(len(self.budgets), 2 * TIMED)
-        places = np.linspace(0, len(self.budgets) - 2, min(TIMED, len(self.budgets) - 1)).round().astype(int)
-        timed = [self.budgets[place] for place in dict.fromkeys(places.tolist())]
+        timed = [self.budgets[place] for place in spread(len(self.budgets) - 1, TIMED)]
         late = [budget for budget in timed if budget not in self._speed and budget not in self.uncuttable]
         if self._timed and late and (rough or not order):
             return "speed", late[0]

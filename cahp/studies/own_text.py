@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cahp.run.continuation import TOKENS
 from cahp.stages.similarity import read_tokens
-from cahp.values import HeadMask, Input, Progress, report_progress, silent
+from cahp.values import HeadMask, Input, Progress, report_progress, silent, spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,8 +153,7 @@ def over_budgets(
     entry, _, _ = read_tokens(model, text)
     # A language model is larger, and each budget has a logit for every word.
     most = _FEWEST if model.predicts_tokens else max(_FEWEST, _TOKENS // len(entry["input_ids"]))
-    places = np.unique(np.linspace(0, len(masks) - 1, min(most, len(masks))).round().astype(np.int64))
-    chosen = [masks[place] for place in places.tolist()]
+    chosen = [masks[place] for place in spread(len(masks), most)]
     gates = torch.stack([model.gates(mask.keep) for mask in chosen])
     rows_of: list[NDArray[np.float64]] = [np.zeros(0)] * len(chosen)
     with torch.inference_mode():
