@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cahp.cards import ModelCard
 from cahp.exports import snippets
@@ -20,9 +20,6 @@ from cahp.exports.snippets import GGUF_FILE, ONNX_FILE
 from cahp.models.families import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError
-
-if TYPE_CHECKING:
-    pass
 
 # Writing models and reading them back ---------------------------------------------------------------------------
 
