@@ -44,7 +44,7 @@ from cahp.data.neutral import AUTO
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
-from cahp.recoveries import NONE
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
@@ -57,7 +57,7 @@ from cahp.store import Store
 from cahp.studies import lessons as six_steps
 from cahp.studies.answers import course
 from cahp.studies.answers import measure as measure_answer
-from cahp.studies.budget_sweep import BudgetTable, fill
+from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.head_habits import HeadMaps, head_habits
 from cahp.studies.table_file import table_json
@@ -156,8 +156,8 @@ def write_budgets(
 ) -> None:
     """Measure the budgets of a bundled run after a recovery, and write them to ``place``; all other figures stay.
 
-    With ``most``, only so many budgets are measured, coarse to fine. Only budgets without a recovery are timed; while
-    the others are measured, the machine may be busy.
+    With ``most``, only so many budgets are measured, coarse to fine; after a training, which takes minutes, only that
+    of the run. Only budgets without a recovery are timed; while the others are measured, the machine may be busy.
     """
     run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
     assert run is not None
@@ -166,6 +166,9 @@ def write_budgets(
     table = BudgetTable(run.evidence().selections(settings), recover=recover, timed=timed)
     if recover in run.tables:
         table.fill_from(run.tables[recover])
+    if RECOVERIES[recover].trains:
+        mask = run.document.mask
+        table.add(mask.count, outcomes=evaluate_mask(bench, mask, recover=recover))
     for _ in fill(table, bench, progress):
         if table.measured()[0] == most:
             break

@@ -43,8 +43,8 @@ def test_the_bundled_run_and_the_rows_of_its_table_were_measured_elsewhere(explo
 def test_a_recovery_at_another_budget_than_that_of_the_bundled_run_is_measured_here(explorer: Explorer) -> None:
     assert explorer.table("refit") is not None
     explorer.board.set_budget(explorer.board.budget + 1)
-    # The refits of budgets ship, and no distilled models.
-    for recover, which in (("refit", "Curves"), ("distill", "Clusters")):
+    # The refits of budgets ship, and no mean ablations.
+    for recover, which in (("refit", "Curves"), ("mean", "Clusters")):
         explorer.results.add(explorer.mask, recover, outcomes(0.5))
         assert provenance(explorer, recover).startswith(f"This mask: measured here. {which}: bundled, measured on ")
         assert provenance(explorer, "none", recover).startswith("This mask: measured here.")
