@@ -73,6 +73,11 @@ class Recovery:
         return self.on_board and not self.trains
 
     @property
+    def word(self) -> str:
+        """Its word on a switch, such as "distil"."""
+        return self.choice.split()[0].rstrip(":").lower() if self.noun else self.result
+
+    @property
     def beside(self) -> str:
         """The words of figures after it that stand beside others, such as "after refit" or "as pruned"."""
         return self.after or self.result

@@ -81,6 +81,7 @@ def contents(
     selected: int | None = None,
     status: str = "",
     alone: bool = False,
+    titles: Sequence[str] = (),
     other: BudgetTable | None = None,
     chance: float | None = None,
     cache: CacheShape | None = None,
@@ -100,6 +101,7 @@ def contents(
         status: Why a figure is not measured yet.
         alone: Whether it has no host to measure: the data then contain the clusters and replacement heads of every
             budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
+        titles: The finding of the mask, then those of all budgets, which the host's heading shows.
         other: The same budgets after another recovery: its outcomes stand beside those of ``table``.
         chance: The share of the most frequent class of the evaluation texts.
         cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
@@ -115,13 +117,16 @@ def contents(
     ratio = None if row is None else row.ratio
     values, glimpse = ({}, None) if row is None or not table.has(mask) else (row.values, row.glimpse)
     figures = [_figures(row) for row in rows]
+    current = _figures(Row(mask.count, values, shown.outcomes, ratio, shown.speed, shown.glimpse or glimpse))
     if other is not None:
         words = RECOVERIES[other.recover].beside
         for one, row in zip(figures, other.rows(), strict=True):
             if row.outcomes is not None and row.budget < other.budgets[-1]:
-                one["beside"] = _written(words, row.outcomes)
-                one["other"] = {name: _short(estimate.value) for name, estimate in row.outcomes.items()}
-    current = _figures(Row(mask.count, values, shown.outcomes, ratio, shown.speed, shown.glimpse or glimpse))
+                one |= _beside(words, row.outcomes)
+    if shown.beside is not None:
+        current |= _beside(*shown.beside)
+    for one, title in zip((current, *figures), titles, strict=False):
+        one["title"] = title
     measured = {name for one in (*figures, current) for name in one["values"]}
     data: dict[str, Any] = {
         "layers": clusters.layers,
@@ -163,6 +168,7 @@ def contents(
         # A language model answers at every token, and its intervals are over documents.
         "per": "token" if "perplexity" in measured else "text",
         "recovered": RECOVERIES[table.recover].noun,
+        "trained": RECOVERIES[table.recover].trains,
         "unmeasured": "" if RECOVERIES[table.recover].swept else f"not {RECOVERIES[table.recover].result} yet",
         "status": status,
         "selected": selected,
@@ -176,8 +182,6 @@ def contents(
             "uncuttable": mask.count in table.uncuttable and table.has(mask),
         },
     }
-    if shown.beside is not None:
-        data["current"]["beside"] = _written(*shown.beside)
     if any("other" in one for one in figures):
         data["other"] = words
     if cache is not None:
@@ -211,11 +215,14 @@ def contents(
     return data
 
 
-def _written(words: str, outcomes: Outcomes) -> dict[str, str]:
-    """Return the line of each outcome of another recovery, which ``words`` name."""
+def _beside(words: str, outcomes: Outcomes) -> dict[str, dict[str, Any]]:
+    """Return the value of each outcome of another recovery, which ``words`` name, and a line that states it."""
     return {
-        name: f"{words} {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
-        for name, estimate in outcomes.items()
+        "other": {name: _short(estimate.value) for name, estimate in outcomes.items()},
+        "beside": {
+            name: f"{words} {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
+            for name, estimate in outcomes.items()
+        },
     }
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.cards import ModelCard
-from cahp.figures.head_grid import is_deep
-from cahp.outcomes import HEADLINES, OUTCOMES
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import address, board
 from cahp.ui.frame.page import link, provenance
@@ -14,12 +13,13 @@ from cahp.ui.frame.running import draw_timing, need_run
 from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
+from cahp.values import HeadMask
 
 #: Where one goes from here: the page, the label of its link, and what it is for.
 _DOORS = (
     ("similarity", "Try your own text →", "See which heads attend alike."),
     ("budget", "Choose a budget →", "By hand or by a goal."),
-    ("learn", "Learn in six guesses →", "Guess first, then see."),
+    ("learn", "Learn in five minutes →", "Six guesses about heads."),
     ("export", "Export →", "Mask, model, ONNX, report."),
 )
 
@@ -38,8 +38,7 @@ def draw(explorer: Explorer) -> None:
                 st.caption(about)
     draw_builtins(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
-        recover = board.shown_recovery(explorer)
-        shown = [NONE.name] if recover == NONE.name else [NONE.name, recover]
+        shown = dict.fromkeys((NONE.name, explorer.recover))
         evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
         st.caption(f"{provenance(explorer, *shown)} {evaluated}")
         if explorer.card.cache is None:
@@ -50,14 +49,11 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     page_drawn()
     address.write(explorer)
     board.measure(explorer)
-    recover = board.shown_recovery(explorer)
-    # The board of a deep model is above its figures.
-    deep = is_deep(explorer.card.layers, explorer.card.heads)
-    with st.container(key="first-picture", gap="small"), st.container(key="deep" if deep else "flat", gap="small"):
+    with st.container(key="first-picture", gap="small"):
         st.caption("Which attention heads does this model need?")
-        board.draw_finding(explorer, _describe(explorer, recover), recover=recover, draw=st.title)
+        board.draw_finding(explorer, _describe, draw=st.title)
         st.markdown(_introduce(explorer.card))
-        board.draw(explorer, recover=recover, key="home-board")
+        board.draw(explorer, _describe, key="home-board")
     if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
         st.rerun()
@@ -71,16 +67,16 @@ def _introduce(card: ModelCard) -> str:
     return f"{what} CAHP keeps one {unit} of each cluster of similar ones: drag the slider."
 
 
-def _describe(explorer: Explorer, recover: str) -> str:
-    """Describe by the main figure what the kept heads achieve after ``recover``, beside all heads."""
-    mask, table, outcomes = explorer.mask, explorer.table(), explorer.outcomes(recover)
+def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
+    """Describe by the main figure what the kept heads achieve, beside all heads."""
+    table = explorer.table()
     assert table is not None
     finding = f"{mask.count} of {mask.keep.size} {'heads' if explorer.card.group == 1 else 'groups'}"
     if outcomes is None:
-        return f"{finding}: measuring…"
+        return finding
     # The accuracy or the perplexity; where there is neither, the agreement, which the full model has not.
     row = next((row for row in HEADLINES if row.name in outcomes and not row.difference), OUTCOMES["agreement"])
-    noun, value = RECOVERIES[recover].noun, outcomes[row.name].text
+    noun, value = RECOVERIES[explorer.recover].noun, outcomes[row.name].text
     figure = {"accuracy": f"{value} right", "agreement": f"{value} agreement"}.get(row.name, f"{row.label} {value}")
     if mask.is_full:
         return f"{finding}: {figure}"

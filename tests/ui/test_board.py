@@ -36,7 +36,8 @@ HOST = """
 window.told = [];
 const data = {data};
 const tell = {answers} ? (what) => window.told.push(what) : undefined;
-window.board = mount(document.getElementById("here"), data, tell);
+window.titles = [];
+window.board = mount(document.getElementById("here"), data, tell, (...title) => window.titles.push(title));
 window.data = data;
 """
 
@@ -126,8 +127,8 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
 
 def test_a_language_model_shows_its_cache_in_place_of_the_time(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 18, cache=CacheShape(head=512)))
-    assert figures(page)[-1] == "9,216 bytes"
-    expect(page.locator(".figure").last).to_contain_text("0.25 × the full model's 36,864 bytes")
+    assert figures(page)[-1] == "9,216"
+    expect(page.locator(".figure").last).to_contain_text("0.25 × the full model's 36,864")
     expect(page.get_by_text("KV cache per token (× the full model's)")).to_be_visible()
     expect(page.get_by_text("Time per batch")).to_have_count(0)
     drag(page, 1.0)
@@ -154,12 +155,62 @@ def test_dragging_shows_the_table_and_a_release_sends_the_budget(bare: Callable[
     page.mouse.down()
     drag(page, 0.5)
     # Half-way between 6 and 72; half-way between 50 % and 90 % right, of which nobody measured it.
-    assert figures(page) == ["39 of 72", "≈ 70.0 %estimated", "≈ 90.0 %estimated", "≈ 0.80 ×estimated"]
+    assert figures(page) == ["39 of 72", "≈ 70.0 %", "≈ 90.0 %", "≈ 0.80 ×"]
     assert page.get_by_role("gridcell", selected=True).count() == 39
     assert page.evaluate("told") == []
     page.mouse.up()
     page.wait_for_function("told.length")
     assert page.evaluate("told") == [{"kind": "budget", "budget": 39}]
+
+
+def test_the_finding_follows_while_dragging_and_is_read_out_on_release(bare: Callable[..., Page]) -> None:
+    clusters = in_a_row(6, 12)
+    # The mask on the board keeps all 72 heads; budgets begin with 6.
+    data = data_of(clusters, 72, titles=["all", *(f"{budget} heads" for budget in range(6, 73))])
+    page = bare(data)
+    read_out = page.locator(".unseen[aria-live=polite]")
+    assert page.evaluate("titles") == [["all", False]]
+    expect(read_out).to_have_text("all")
+    drag(page, 1.0)
+    page.mouse.down()
+    drag(page, 0.5)
+    assert page.evaluate("titles.at(-1)") == ["39 heads", True]
+    expect(read_out).to_have_text("all")
+    page.mouse.up()
+    page.wait_for_function("told.length")
+    page.evaluate("data => board.update(data)", {**data, "current": {**data["current"], "title": "released"}})
+    assert page.evaluate("titles.at(-1)") == ["released", False]
+    expect(read_out).to_have_text("released")
+
+
+@pytest.mark.parametrize("recover", ["none", "refit", "distill"])
+def test_marks_of_the_model_as_pruned_and_of_its_recovery_stand_together(
+    bare: Callable[..., Page], recover: str
+) -> None:
+    clusters = in_a_row(6, 12)
+    pruned, recovered = (BudgetTable(clusters.selections(Settings()), recover=how) for how in ("none", recover))
+    shown, other = (pruned, recovered) if recover == "none" else (recovered, pruned)
+    if recover == "none":
+        other = BudgetTable(pruned.selections, recover="refit")
+    for table, share in ((shown, 0.5), (other, 0.8)):
+        table.add(72, outcomes=outcomes(0.9))
+        table.add(18, outcomes=outcomes(share))
+    selection = shown.selection(18)
+    board = Shown(selection.mask, "budget", outcomes(0.5), None, beside=("beside", outcomes(0.8)))
+    page = bare(contents(shown, clusters, board, labels=clusters.groups(selection.k)[0], other=other))
+    plot = page.locator(".plots svg").first
+    dot, ring = plot.locator(".spot:not(.ring)"), plot.locator(".spot.ring")
+    # A lower accuracy is lower on the screen, and its y is larger.
+    heights = [float(str(mark.get_attribute("cy"))) for mark in (dot, ring)]
+    assert (heights[0] > heights[1]) is (recover == "none")
+    filled = ring.evaluate("mark => getComputedStyle(mark).fill === getComputedStyle(mark).stroke")
+    assert filled is (recover == "distill")
+    drag(page, 18 / 66)
+    page.mouse.down()
+    drag(page, 0.9)
+    # Neither is measured there: one is estimated, the other left out.
+    expect(dot if recover != "none" else ring).to_have_attribute("visibility", "hidden")
+    page.mouse.up()
 
 
 def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[..., Page]) -> None:
@@ -208,9 +259,9 @@ def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., 
     accuracy = page.locator(".figure").nth(1)
     page.locator("input.slider").focus()
     page.keyboard.press("Home")
-    expect(accuracy).to_contain_text(re.compile("≈ 50.0 %.*estimated.*from the first 104 texts", re.DOTALL))
+    expect(accuracy).to_contain_text(re.compile("≈ 50.0 %.*estimated from the first 104 texts", re.DOTALL))
     page.keyboard.press("ArrowRight")
-    expect(accuracy).to_contain_text(re.compile("≈ 60.0 %.*estimated.*between measured budgets", re.DOTALL))
+    expect(accuracy).to_contain_text(re.compile("≈ 60.0 %.*estimated between measured budgets", re.DOTALL))
 
 
 def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
@@ -223,7 +274,7 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
     selection = table.selection(3)
     other = HeadMask(~selection.mask.keep)
     for mask, origin, said in (
-        (selection.mask, "budget", "≈ 50.0 %.*estimated.*from the first 104 texts.*Answering the texts: 2 of 9"),
+        (selection.mask, "budget", "≈ 50.0 %.*estimated from the first 104 texts.*Answering the texts: 2 of 9"),
         (other, "hand", "–.*Answering the texts: 2 of 9"),
     ):
         shown = Shown(mask, origin, None, None, rescued=())
@@ -296,7 +347,7 @@ def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Ca
     for _ in range(2):
         page.keyboard.press("ArrowRight")
     # Half-way between 0.3 and 0.
-    expect(divergence).to_contain_text("≈ 0.150estimatedbetween measured budgets")
+    expect(divergence).to_contain_text("≈ 0.150estimated between measured budgets")
 
 
 def test_a_mask_that_is_being_measured_has_its_divergence_so_far_with_its_interval(bare: Callable[..., Page]) -> None:
@@ -307,10 +358,9 @@ def test_a_mask_that_is_being_measured_has_its_divergence_so_far_with_its_interv
     part = {"kl": Estimate(0.004, (0.001, 0.008), 30, "nats"), "accuracy": Estimate(0.7, None, 30, "share")}
     shown = Shown(other, "hand", None, None, glimpse=part)
     page = bare(contents(table, clusters, shown, labels=clusters.groups(3)[0], status="Evaluating: 30 of 100"))
-    expect(page.locator(".figure").nth(1)).to_contain_text("≈ 70.0 %estimatedfrom the first 30 textsEvaluating")
-    expect(page.locator(".figure").nth(2)).to_contain_text(
-        "≈ 0.0040estimated0.0010 to 0.0080, n = 30from the first 30 texts"
-    )
+    expect(page.locator(".figure").nth(1)).to_contain_text("≈ 70.0 %estimated from the first 30 textsEvaluating")
+    said = "≈ 0.00400.0010 to 0.0080, n = 30estimated from the first 30 texts"
+    expect(page.locator(".figure").nth(2)).to_contain_text(said)
 
 
 def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_their_names(
@@ -443,7 +493,7 @@ def test_what_it_says_is_readable_in_light_and_dark(bare: Callable[..., Page], s
     # The spot on a measured budget is as dark as text, and outlined with the ground.
     text, ground = page.evaluate("""() => {
       const said = getComputedStyle(document.querySelector(".figure .value")).color;
-      const ground = getComputedStyle(document.querySelector(".spot:not(.hollow)")).stroke;
+      const ground = getComputedStyle(document.querySelector(".spot:not(.hollow, .ring)")).stroke;
       return [said, ground].map((colour) => Number(colour.match(/\\d+/)[0]));
     }""")
     assert (text < 80 and ground > 200) if scheme == "light" else (text > 200 and ground < 80)

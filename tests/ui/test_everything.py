@@ -228,10 +228,7 @@ def board(page: Page) -> dict[str, str]:
     """The board's figures by name."""
     page.locator(".cahp-board .figure .value").first.wait_for()
     blocks = page.locator(".cahp-board .figure").all()
-    return {
-        block.locator(".name").inner_text(): block.locator(".value").inner_text().removesuffix("estimated").strip()
-        for block in blocks
-    }
+    return {block.locator(".name").inner_text(): block.locator(".value").inner_text() for block in blocks}
 
 
 def measured_accuracy(page: Page, *, heads: int) -> str:

@@ -64,7 +64,7 @@ def test_every_form_of_the_mask_and_the_lines_that_make_it_again_are_those_of_th
     blocks = page.locator(".st-key-export-again [data-testid=stCode]")
     # The browser fetches what draws code after the script has ended.
     blocks.wait_for()
-    assert blocks.inner_text().strip() == "cahp prune --budget 20 --out cahp-run"
+    assert blocks.inner_text().strip() == "cahp prune --budget 20 --recover refit --out cahp-run"
 
 
 def test_the_run_and_the_report_say_what_the_screen_says(
@@ -86,8 +86,9 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     assert live.table.measured() == (67, 67)
     said = [f"{part['accuracy'] * 100:.1f} %" for part in run["metrics"].values() if part is not None]
     assert shown == [*said, times(run["latency_ratio"]["median"])]
-    # On the board the mask is as pruned: no figure is of a model that is not the one exported.
-    assert run["metrics"]["recovered"] is None
+    # The board begins with the refit, and so does its export.
+    assert run["settings"]["recover"] == "refit"
+    assert run["metrics"]["recovered"] is not None
 
     path = tmp_path / "report.html"
     path.write_bytes(download(page, "Report (HTML)"))

@@ -53,14 +53,14 @@ def test_back_restores_the_budget_and_the_recovery(monkeypatch: pytest.MonkeyPat
     app = opened(budget="20")
     first = dict(app.query_params)
     explorer_of(app).board.set_budget(30)
-    explorer_of(app).recover = "refit"
+    explorer_of(app).chosen_recovery = "none"
     second = dict(app.run().query_params)
-    assert second == {**first, "budget": "30", "recover": "refit"}
+    assert second == {**first, "budget": "30", "recover": "none"}
     board = explorer_of(went(app, first, monkeypatch)).board
-    assert (board.budget, explorer_of(app).recover) == (20, "none")
+    assert (board.budget, explorer_of(app).recover) == (20, "refit")
     assert dict(app.query_params) == first
     explorer_of(went(app, second, monkeypatch))
-    assert (board.budget, explorer_of(app).recover) == (30, "refit")
+    assert (board.budget, explorer_of(app).recover) == (30, "none")
     assert explorer_of(went(app, {**first, "budget": "auto"}, monkeypatch)).board.auto
 
 

@@ -166,8 +166,8 @@ def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(te
     assert 0 < len(divergences) <= 8
     assert divergences == sorted(divergences, reverse=True)
     assert job.result is not None
-    assert sum(divergences) / 8 == pytest.approx(teller.outcomes()["kl"].value, abs=1e-3)  # type: ignore[index]
-    teller.detail = "Where the heads lie"
+    assert sum(divergences) / 8 == pytest.approx(teller.outcomes(teller.recover)["kl"].value, abs=1e-3)  # type: ignore[index]
+    teller.detail = "Where heads lie"
 
 
 def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: Explorer) -> None:
@@ -256,7 +256,7 @@ def test_the_heads_are_evaluated_on_neutral_text(teller: Explorer) -> None:
         "agreement with the full model",
         "perplexity",
     ]
-    teller.detail = "Where the heads lie"
+    teller.detail = "Where heads lie"
 
 
 def test_a_released_budget_shows_a_part_of_the_windows_first(teller: Explorer) -> None:
@@ -281,10 +281,10 @@ def test_the_budget_on_screen_is_refitted_in_the_background(teller: Explorer) ->
     assert teller.outcomes("refit") == job.result
     assert teller.recover == "none"
     # Asked for, it is there; and with all heads there is nothing to refit.
-    teller.recover = "refit"
+    teller.chosen_recovery = "refit"
     app.run()
     assert teller.work.job(REFIT) is None
-    teller.recover = "none"
+    teller.chosen_recovery = "none"
     teller.board.set_budget(12)
     app.run()
     assert teller.work.job(REFIT) is None

@@ -86,7 +86,7 @@ def test_all_six_guesses_have_bundled_answers_without_the_model(storyteller: Exp
 
 def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None:
     assert storyteller.roles is not None
-    storyteller.detail = "Roles of heads"
+    storyteller.detail = "Roles"
     app = AppTest.from_file(page_script("budget"), default_timeout=60)
     app.session_state["cahp_explorer"] = storyteller
     app.run()

@@ -88,7 +88,7 @@ def test_every_export_shows_the_same_figures_of_a_mask(
     explorer: Explorer, recover: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
-    explorer.recover = recover
+    explorer.chosen_recovery = recover
     board = explorer.outcomes(recover)
     assert board is not None
 

@@ -43,7 +43,7 @@ def app() -> AppTest:
     """The page with the tab open, and its example read."""
     app = AppTest.from_file(page_script("budget"), default_timeout=120)
     app.query_params["budget"] = "12"
-    app.query_params["panel"] = "text"
+    app.query_params["panel"], app.query_params["recover"] = "text", "none"
     read(app)
     assert not app.exception
     return app

@@ -39,7 +39,7 @@ def said(app: AppTest) -> str:
 
 
 def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() -> None:
-    app = opened(budget="20")
+    app = opened(budget="20", recover="none")
     app.button(key="board-pin").click().run()
     explorer = explorer_of(app)
     assert "A and B are the same" in said(app)
@@ -78,7 +78,7 @@ def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() 
 def test_a_link_restores_both_masks_and_their_recoveries() -> None:
     there = opened(budget="20")
     pin = mask_to_hex(explorer_of(there).mask)
-    app = opened(budget="30", pin=pin, pin_recover="refit")
+    app = opened(budget="30", recover="none", pin=pin, pin_recover="refit")
     explorer = explorer_of(app)
     assert explorer.board.budget == 30
     assert explorer.recover == "none"

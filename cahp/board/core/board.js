@@ -1,6 +1,6 @@
 // The budget board: grid, figures, slider and curves drawn from one table of all budgets, without any request on a drag.
 //
-//   const board = mount(element, data, tell);   // draws into element
+//   const board = mount(element, data, tell, title);   // draws into element
 //   board.update(data);                         // the same board, other data
 //   board.unmount();
 //
@@ -8,6 +8,7 @@
 // {kind: "ask", head} of a head whose replacement is asked for, and {kind: "colour", name} of a colouring that is not
 // measured yet; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
 // budget by itself, and a pressed head shows its replacement head.
+// `title` receives the finding of the shown budget, and whether the slider is being dragged.
 // The host sets colours with the variables at the top of board.css.
 
 import { choose, make, unpacked } from "./elements.js";
@@ -19,8 +20,8 @@ const NARROW = 720; // px: below, the figures stand under the grid
 const BESIDE = 390; // px: what figures and curves need beside the grid
 let boards = 0;
 
-export function mount(element, data, tell) {
-  const board = new Board(element, tell);
+export function mount(element, data, tell, title) {
+  const board = new Board(element, tell, title);
   board.update(data);
   return { update: (other) => board.update(other), unmount: () => board.unmount() };
 }
@@ -30,9 +31,10 @@ const known = (colouring) => colouring?.groups || colouring?.pictures;
 const numbers = (text) => new Uint16Array(unpacked(text).buffer);
 
 class Board {
-  constructor(element, tell) {
+  constructor(element, tell, title) {
     this.root = make("div", "cahp-board", element);
     this.tell = tell;
+    this.title = title;
     this.dragging = false;
     this.observer = new ResizeObserver(() => this.data && this.fit());
     this.observer.observe(this.root);
@@ -61,6 +63,7 @@ class Board {
   settle() {
     const { current } = this.data;
     this.root.classList.toggle("recovered", Boolean(this.data.recovered));
+    this.root.classList.toggle("trained", this.data.trained);
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), known(colouring) ? colouring : undefined);
     this.curves.draw(this.data);
@@ -78,6 +81,9 @@ class Board {
     this.heads = new Heads(left, this.data, `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
     this.dial(left, this.data.budgets);
     this.heads.describe(left);
+    // A screen reader reads the finding of a released budget, not those passed on the way.
+    this.finding = make("p", "unseen", left);
+    this.finding.setAttribute("aria-live", "polite");
     const switches = make("div", "switches", left);
     this.choices(switches);
     if (this.tell) {
@@ -86,7 +92,6 @@ class Board {
       choose(switches, "Click", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
     }
     this.figures = make("div", "figures", right);
-    make("p", "ranges", right, "Ranges are 95 % intervals.");
     this.curves = new Curves(right);
     this.fit();
   }
@@ -158,6 +163,9 @@ class Board {
     this.heads.show(state);
     this.figures.replaceChildren(...found.map(written));
     this.curves.mark(state);
+    const title = state.title ?? "";
+    if (title) this.title?.(title, this.dragging);
+    if (!this.dragging) this.finding.textContent = title;
     this.output.replaceChildren(make("b", "value", null, `${state.budget} of ${total}`), ` · ${origin(state, total)}`);
     this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} heads, ${found[0][1]} ${this.data.outcomes[0].label}`);
   }

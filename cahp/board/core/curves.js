@@ -94,17 +94,21 @@ export class Curves {
 
   mark(state) {
     this.state = state;
-    for (const { marker, spot, y, panel } of this.panels) {
+    for (const { marker, spot, second, y, panel } of this.panels) {
       const x = this.x(state.budget);
       marker.setAttribute("x1", x);
       marker.setAttribute("x2", x);
       const [value, sure] = panel.read ? panel.read(state) : [panel.values[panel.xs.indexOf(state.budget)], true];
-      spot.setAttribute("visibility", value == null || (!panel.read && state.origin === "hand") ? "hidden" : "visible");
       spot.classList.toggle("hollow", sure == null);
-      if (value == null) continue;
-      spot.setAttribute("cx", x);
       const back = panel.log ? (place) => 10 ** place : (place) => place;
-      spot.setAttribute("cy", y(Math.min(Math.max(value, back(panel.span[0])), back(panel.span[1]))));
+      const place = (circle, at) => {
+        circle.setAttribute("visibility", at == null ? "hidden" : "visible");
+        if (at == null) return;
+        circle.setAttribute("cx", x);
+        circle.setAttribute("cy", y(Math.min(Math.max(at, back(panel.span[0])), back(panel.span[1]))));
+      };
+      place(spot, !panel.read && state.origin === "hand" ? null : value);
+      place(second, panel.otherName && panel.other(state));
     }
   }
 
@@ -205,8 +209,10 @@ export class Curves {
       draw("text", { x: (width + LEFT) / 2, y: height - 3, class: "tick middle" }, svg, panel.xs === this.data.ks ? "heads kept (clusters, for the silhouette)" : "heads kept");
     }
     const marker = draw("line", { y1: top, y2: height - foot, class: "marker" }, svg);
-    const spot = draw("circle", { r: 5, class: "spot" }, svg);
-    return { svg, marker, spot, y, panel };
+    // What was recovered has a mark of its own, as the model as pruned has.
+    const marks = ["spot", "spot ring"].map((look) => draw("circle", { r: 5, class: look }, svg));
+    if (panel.other && this.data.recovered) marks.reverse();
+    return { svg, marker, spot: marks[0], second: marks[1], y, panel };
   }
 
   // Save the three curves as one picture, with their colours on screen.

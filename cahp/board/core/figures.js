@@ -1,6 +1,6 @@
 // Figures of a mask: each outcome (accuracy, KL divergence, agreement, perplexity), and time or the size of the cache, as
-// [name, value, tag, lines, title]; the title shows on hover.
-// Ranges are 95 % intervals. Estimated values are tagged as such, and a dash stands for a value that is not measured.
+// [name, value, lines, title]; the title shows on hover.
+// Ranges are 95 % intervals. Estimated values are called so, and a dash stands for a value that is not measured.
 
 import { make } from "./elements.js";
 
@@ -20,16 +20,15 @@ export function figures(state, data, alone) {
   const total = data.layers * data.heads;
   const yet = alone ? "" : " yet";
   const quality = data.outcomes.map((outcome, index) => figure(outcome, state, data, total, yet, index === 0));
-  quality[0][4] = state.others?.join("\n");
+  quality[0][3] = state.others?.join("\n");
   return [...quality, data.cache ? cache(state, data, total) : time(state, total, yet)];
 }
 
-export function written([name, value, tag, lines, title]) {
+export function written([name, value, lines, title]) {
   const block = make("div", "figure");
   if (title) block.title = title;
   make("div", "name", block, name);
-  const line = make("div", /^[a-z]/.test(value) ? "value words" : "value", block, value);
-  if (tag) make("span", "tag", line, tag);
+  make("div", /^[a-z]/.test(value) ? "value words" : "value", block, value);
   for (const text of lines) make("div", "line", block, text);
   return block;
 }
@@ -49,13 +48,14 @@ function figure(outcome, state, data, total, yet, first) {
   const how = !first ? "" : data.recovered ? ` after ${data.recovered}` : state.note || beside ? " as pruned" : "";
   const name = `${titled(outcome.label)}${how}${unit}`;
   const status = first && data.status ? [data.status] : [];
-  if (value == null) return [name, "–", "", beside ? [beside, ...status] : first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
+  if (value == null) return [name, "–", beside ? [beside, ...status] : first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
   const text = shown(value, outcome);
   const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
   const lines = low == null ? [] : [`${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
   if (low == null || state.glimpsed) {
-    lines.push(state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets", ...status);
-    return [name, `≈ ${text}`, "estimated", lines];
+    const from = state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets";
+    lines.push(`estimated ${from}`, ...status);
+    return [name, `≈ ${text}`, beside ? [...lines, beside] : lines];
   }
   if (outcome.name === "accuracy" && state.pp != null && state.budget < total) {
     const calm = state.ppLow <= 0 && state.ppHigh >= 0;
@@ -67,31 +67,31 @@ function figure(outcome, state, data, total, yet, first) {
   }
   if (beside) lines.push(beside);
   if (first && state.note) lines.push(state.note);
-  return [name, text, "", lines];
+  return [name, text, lines];
 }
 
 // The cache of a causal language model is counted, so it has no interval and is never estimated.
 function cache(state, data, total) {
-  const bytes = (count) => `${count.toLocaleString("en")} bytes`;
+  const bytes = (count) => count.toLocaleString("en");
   const against = `${(state.cache / data.cache).toFixed(2)} × the full model's ${bytes(data.cache)}`;
-  return ["KV cache per token", bytes(state.cache), "", [state.budget === total ? "full model" : against]];
+  return ["KV cache per token (bytes)", bytes(state.cache), [state.budget === total ? "full model" : against]];
 }
 
 function time(state, total, yet) {
   const name = "Time per batch";
-  if (state.budget === total) return [name, "1.00 ×", "", ["full model"]];
-  if (state.uncuttable) return [name, "–", "", ["not timed: a layer without heads cannot be cut from this model"]];
+  if (state.budget === total) return [name, "1.00 ×", ["full model"]];
+  if (state.uncuttable) return [name, "–", ["not timed: a layer without heads cannot be cut from this model"]];
   if (state.ratioLow == null) {
-    if (state.ratio == null) return [name, "–", "", [`not timed${yet}`]];
-    return [name, `≈ ${state.ratio.toFixed(2)} ×`, "estimated", ["between timed budgets"]];
+    if (state.ratio == null) return [name, "–", [`not timed${yet}`]];
+    return [name, `≈ ${state.ratio.toFixed(2)} ×`, ["estimated between timed budgets"]];
   }
   const calm = state.ratioLow <= 1 && state.ratioHigh >= 1;
   const interval = `${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${state.rounds ? `, n = ${state.rounds} rounds` : ""}`;
   const both = `${state.ms.toFixed(1)} ms, full model ${state.fullMs.toFixed(1)} ms`;
   const ratio = `${state.ratio.toFixed(2)} ×`;
-  if (state.busy) return [name, "unreliable", "", [both, `${ratio}, ${interval}`, "the machine was busy: measure again when idle"]];
+  if (state.busy) return [name, "unreliable", [both, `${ratio}, ${interval}`, "the machine was busy: measure again when idle"]];
   // A ratio whose interval includes 1 is not shown as a saving.
-  if (calm) return [name, "no measurable change", "", [both, `${ratio}, ${interval}`]];
+  if (calm) return [name, "no measurable change", [both, `${ratio}, ${interval}`]];
   const change = `${Math.abs(Math.round((1 - state.ratio) * 100))} % ${state.ratio < 1 ? "less" : "more"}`;
-  return [`${name}, ${change}`, ratio, "", [interval, both]];
+  return [`${name}, ${change}`, ratio, [interval, both]];
 }

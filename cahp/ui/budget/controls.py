@@ -12,7 +12,7 @@ from cahp import bundled, methods
 from cahp.exports.masks import MASK_SUFFIXES, read_mask
 from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import NONE, QUICK, RECOVERIES, name_of_result
+from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES
 from cahp.studies.budget_sweep import reach
@@ -47,7 +47,7 @@ def draw(explorer: Explorer) -> None:
 
     def keep_enough() -> None:
         assert enough is not None
-        explorer.recover = QUICK.name
+        explorer.chosen_recovery = QUICK.name
         explorer.board.set_budget(enough)
 
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="board-controls"):
@@ -73,7 +73,7 @@ def draw(explorer: Explorer) -> None:
                 act()
                 st.rerun()
         # A new key closes the panel; the answer appears under the headline.
-        with st.popover("By a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
+        with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)
         with st.popover("Load a mask", key="load-mask"):
             _draw_upload(explorer)
@@ -92,7 +92,7 @@ def _enough_after_refit(explorer: Explorer) -> int | None:
 def _draw_recovery(explorer: Explorer) -> None:
     def change() -> None:
         notes.clear()
-        explorer.recover = st.session_state["board-recover"]
+        explorer.chosen_recovery = st.session_state["board-recover"]
 
     st.session_state["board-recover"] = explorer.recover
     st.segmented_control(
@@ -100,7 +100,7 @@ def _draw_recovery(explorer: Explorer) -> None:
         [row.name for row in RECOVERIES.values() if row.on_board],
         required=True,
         key="board-recover",
-        format_func=lambda name: name_of_result(name) if name == NONE.name else name,
+        format_func=lambda name: RECOVERIES[name].word,
         on_change=change,
         help="A refit computes the output projection of each layer again, in closed form, on a third of the "
         "calibration texts (at least 512). Distillation then trains the refitted model for minutes, without labels. "
@@ -162,7 +162,7 @@ def _keep_share(explorer: Explorer, percent: float) -> str:
 
 def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     """Put the budget that reaches a goal on the board, and return the answer in words."""
-    table = explorer.table(explorer.recover)
+    table = explorer.table(explorer.chosen_recovery or explorer.swept)
     assert table is not None
     reached = reach(table, goal, explorer.card.cache)
     explorer.board.set_budget(reached.heads)
@@ -170,9 +170,10 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
         return f"{reached.heads} heads are the most that reach {goal}: {reached.estimate} the full model's bytes."
     which = "the most" if goal.wants_most else "the fewest"
     searched = f"{reached.measured} of {reached.budgets} budgets are measured"
+    of = f" {RECOVERIES[table.recover].beside}" if goal.kind.outcome else ""
     return (
-        f"{reached.heads} heads are {which} that reach {goal}: {reached.estimate}; {searched}. The budget was chosen "
-        "on these texts, so the figure is optimistic; check it on the test split."
+        f"{reached.heads} heads are {which} that reach {goal}{of}: {reached.estimate}; {searched}. The budget was "
+        "chosen on these texts, so the figure is optimistic; check it on the test split."
     )
 
 

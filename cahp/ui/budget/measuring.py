@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from cahp.outcomes import describe
@@ -20,6 +22,9 @@ def draw(explorer: Explorer) -> None:
     _draw_table_progress(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _draw_test_split(explorer)
+        if explorer.lacks_distilled and not explorer.awaits_distillation:
+            here = "The figures are bundled; the distilled model is not on this machine."
+            _draw_distil_button(explorer, "Distil here", type="tertiary", help=here)
         if explorer.card.cache is None:
             draw_timing(explorer, place="budget", polled=True)
         st.caption(provenance(explorer, explorer.recover))
@@ -37,7 +42,9 @@ def _draw_table_progress(explorer: Explorer) -> None:
         show_in_row(job, f"Measuring every budget{counted}", key="stop-table")
     elif table.missing() is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("Measure all budgets", key="fill-table", type="tertiary"):
+            # Each is recovered and evaluated.
+            about = duration((total - done) * recovery_seconds(explorer.bench, explorer.recover))
+            if st.button(f"Measure all budgets (about {about})", key="fill-table", type="tertiary"):
                 explorer.start(TABLE)
                 st.rerun()
             st.caption(f"{done} of {total} budgets measured")
@@ -45,7 +52,7 @@ def _draw_table_progress(explorer: Explorer) -> None:
 
 def _draw_test_split(explorer: Explorer) -> None:
     # The check never trains a model.
-    if "test" not in explorer.bench.dataset.splits or explorer.awaits_distillation:
+    if "test" not in explorer.bench.dataset.splits or explorer.lacks_distilled:
         return
     job = explorer.job(CONFIRM)
     if job is None:
@@ -83,8 +90,9 @@ def describe_distillation(explorer: Explorer) -> str:
 
 def draw_distillation(explorer: Explorer) -> None:
     """Draw the panel of the distillation, where a distilled model is wanted: its offer, its progress or its steps."""
-    job = explorer.work.job(DISTIL)
-    if not RECOVERIES[explorer.recover].trains and (job is None or job.ended):
+    job, trains = explorer.work.job(DISTIL), RECOVERIES[explorer.recover].trains
+    _, steps = explorer.results.distilled.get(explorer.mask.sha256, (None, ()))
+    if (job is None or job.ended) and not (trains and (steps or explorer.awaits_distillation)):
         return
     with st.container(border=True, key="distilling"):
         st.caption("The refitted model is trained to reproduce the scores of the full model, without labels.")
@@ -99,10 +107,13 @@ def draw_distillation(explorer: Explorer) -> None:
             if search is not None and not search.ended:
                 st.caption("Checking for an existing distilled model…")
                 return
-            about = duration(recovery_seconds(explorer.bench, explorer.recover))
-            if st.button(f"Distil this mask (about {about})", key="distil", type="primary"):
-                explorer.start(DISTIL)
-                st.rerun()
+            _draw_distil_button(explorer, "Distil this mask", type="primary")
         else:
-            _, steps = explorer.results.distilled.get(explorer.mask.sha256, (None, ()))
             show_steps(steps)
+
+
+def _draw_distil_button(explorer: Explorer, label: str, **look: Any) -> None:
+    about = duration(recovery_seconds(explorer.bench, explorer.recover))
+    if st.button(f"{label} (about {about})", key="distil", **look):
+        explorer.start(DISTIL)
+        st.rerun()

@@ -13,14 +13,13 @@ from cahp.ui.frame import address, board, knee
 from cahp.ui.frame.running import need_run
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
-from cahp.ui.session.work import WARM
 
 #: What can be shown below the board.
 _DETAILS: Mapping[str, Callable[[Explorer], None]] = {
     own_text.TAB: own_text.draw,
-    "Where the heads lie": details.draw_space,
+    "Where heads lie": details.draw_space,
     "Replacement head": details.draw_replacement,
-    "Roles of heads": roles.draw_roles,
+    "Roles": roles.draw_roles,
     "Changed answers": details.draw_flips,
     "Narrow or broad?": details.draw_neutral,
     "Published rule": partial(knee.draw, place="budget"),
@@ -43,8 +42,6 @@ def draw(explorer: Explorer) -> None:
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
         st.caption(f"With so many heads, {swept}.")
-    if explorer.work.job(WARM) is None:
-        explorer.work.start(WARM, explorer.bench)
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
 
@@ -56,8 +53,9 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     board.measure(explorer)
     controls.draw(explorer)
     measuring.draw_distillation(explorer)
-    board.draw_finding(explorer)
-    board.draw(explorer, note=measuring.describe_distillation(explorer), pinned=pinned.comparable_mask(explorer))
+    board.draw_finding(explorer, board.describe_change)
+    note, mask = measuring.describe_distillation(explorer), pinned.comparable_mask(explorer)
+    board.draw(explorer, board.describe_change, note=note, pinned=mask)
     measuring.draw(explorer)
     controls.offer_better_method(explorer)
 

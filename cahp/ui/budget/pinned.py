@@ -91,7 +91,7 @@ def draw(explorer: Explorer) -> None:
             if st.button("Unpin", key="pin-forget"):
                 explorer.pinned = None
                 if explorer.detail == TAB:
-                    explorer.detail = "Where the heads lie"
+                    explorer.detail = "Where heads lie"
                 st.rerun()
 
 
@@ -162,7 +162,7 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
             explorer.board.set_budget(a.mask.count)
         else:
             explorer.board.set_mask(a.mask)
-        explorer.recover = a.recover
+        explorer.chosen_recovery = a.recover
         st.rerun()
 
 

@@ -152,7 +152,8 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
         st.caption(f"Expected: {about}, then evaluation and saving.")
     if no_refit:
         st.caption(f"A refit is not available: {plain(no_refit)}.")
-    if RECOVERIES[recover].imitates and explorer.outcomes(_DISTILLED) is not None:
+    here = explorer.outcomes(_DISTILLED) is not None and not explorer.results.ships(explorer.mask, _DISTILLED)
+    if RECOVERIES[recover].imitates and here:
         st.caption("The model distilled on the board is used.")
     elif RECOVERIES[recover].imitates and not RECOVERIES[recover].timed:
         st.caption(

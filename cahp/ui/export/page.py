@@ -86,7 +86,7 @@ def _offer_to_measure(explorer: Explorer) -> None:
     if job is not None and job.error:
         problem(job.error)
     label, takes = "Evaluate and time this mask", "seconds"
-    if explorer.awaits_distillation:
+    if explorer.lacks_distilled:
         about = duration(recovery_seconds(explorer.bench, explorer.recover))
         label, takes = f"Distil and measure (about {about})", "the distillation takes longest"
     if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):

@@ -130,10 +130,10 @@ def _parse_number(name: str, text: str) -> int:
     return int(text)
 
 
-def _parse_recovery(name: str | None) -> str:
-    """Return the recovery of this name, or none if it is unknown."""
-    row = RECOVERIES.get(name or "", NONE)
-    return row.name if row.on_board else NONE.name
+def _parse_recovery(name: str | None) -> str | None:
+    """Return the recovery of this name, or None if a board has none of this name."""
+    row = RECOVERIES.get(name or "")
+    return row.name if row is not None and row.on_board else None
 
 
 def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
@@ -146,7 +146,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if fields == {name: value for name, value in describe(explorer).items() if name in _BOARD}:
         # The same view is on screen: its Undo stays.
         return
-    explorer.recover = _parse_recovery(fields.get("recover"))
+    explorer.chosen_recovery = _parse_recovery(fields.get("recover"))
     if "mask" in fields:
         explorer.board.set_mask(mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads))
     elif "budget" not in fields and "goal" not in fields:
@@ -158,7 +158,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
             table.selection(budget)
         explorer.board.set_budget(budget)
     else:
-        table = explorer.table(explorer.recover) if "goal" in fields else None
+        table = explorer.table(explorer.chosen_recovery or explorer.swept) if "goal" in fields else None
         explorer.board.set_budget(None if table is None else reach(table, Goal.parse(fields["goal"])).heads)
     pin = {name: value for name, value in fields.items() if name in _PINNED}
     if pin == _describe_pin(explorer):
@@ -168,7 +168,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if "pin" in pin:
         mask = mask_from_hex(pin["pin"], explorer.card.layers, explorer.card.heads)
         explorer.choices().check(mask)
-        recover = _parse_recovery(pin.get("pin-recover"))
+        recover = _parse_recovery(pin.get("pin-recover")) or NONE.name
         explorer.pinned = Pin(Variant(mask, recover), explorer.card, explorer.settings)
 
 
@@ -195,8 +195,8 @@ def describe(explorer: Explorer) -> dict[str, str]:
         fields["budget"] = "auto" if board.auto else str(board.budget)
     elif board.requested is not None:
         fields["budget"] = str(board.requested)
-    if explorer.recover != NONE.name:
-        fields["recover"] = explorer.recover
+    if explorer.chosen_recovery is not None:
+        fields["recover"] = explorer.chosen_recovery
     return fields | _describe_pin(explorer)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import streamlit as st
 
 from cahp.costs import CacheShape
+from cahp.figures.head_grid import is_deep
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
@@ -18,7 +19,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, ROLES, TABLE, Kind
+from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, ROLES, TABLE, WARM, Kind
 from cahp.values import CahpError, HeadMask
 from cahp.words import percent, span
 
@@ -28,24 +29,30 @@ _COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": RE
 _MAPS = "attention"
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
+#: Describes what a mask achieves by its outcomes (None: not measured).
+Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
 
 def measure(explorer: Explorer) -> None:
     """Start to measure what is on the board, unless it is measured."""
-    recover = explorer.recover
-    table = explorer.table(recover)
-    assert table is not None
-    table.current_budget = None if explorer.board.by_hand else explorer.board.budget
+    # So that a first head answers at once.
+    if explorer.work.job(WARM) is None:
+        explorer.work.start(WARM, explorer.bench)
+    recover, pruned = explorer.recover, explorer.table()
+    assert pruned is not None
+    for table in (pruned, explorer.table(recover)):
+        assert table is not None
+        table.current_budget = None if explorer.board.by_hand else explorer.board.budget
     job = explorer.job(FIGURE)
     # An existing distilled model is looked up once; only a person starts a distillation.
     if explorer.outcomes(recover) is None and (job is None or not (job.error or RECOVERIES[recover].trains)):
         explorer.start(FIGURE).wait(0.05)
-    untouched = not explorer.results.bundled and explorer.work.job(TABLE) is None
-    if untouched and recover == NONE.name and table.missing() is not None:
-        explorer.start(TABLE)
+    bundled = explorer.results.bundled
+    if not bundled and explorer.work.job(TABLE) is None and pruned.missing() is not None:
+        explorer.work.start(TABLE, explorer.board_state(NONE.name))
     if recover != NONE.name:
         explorer.work.drop(REFIT)
-    elif explorer.outcomes() is not None and not explorer.results.bundled:
+    elif explorer.outcomes() is not None and (explorer.board.by_hand or not bundled):
         _refit(explorer)
 
 
@@ -60,23 +67,15 @@ def _refit(explorer: Explorer) -> None:
         explorer.work.start(REFIT, board)
 
 
-def shown_recovery(explorer: Explorer) -> str:
-    """Return the recovery of the figures on Home: a refit where it is measured, unless a person chose another one."""
-    refitted = explorer.recover == NONE.name and not explorer.mask.is_full and explorer.outcomes(QUICK.name) is not None
-    return QUICK.name if refitted else explorer.recover
+def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., Any] = st.subheader) -> None:
+    """Draw the finding of the board, in the words of ``describe``, with its explanation and numbers.
 
-
-def draw_finding(
-    explorer: Explorer, finding: str = "", *, recover: str | None = None, draw: Callable[..., Any] = st.subheader
-) -> None:
-    """Draw the ``finding`` of the board, by default what pruning changed, with its explanation and numbers.
-
-    ``recover`` is the shown recovery (None: that on the board); ``draw`` draws the words.
+    ``draw`` draws the words.
     """
-    table = explorer.table(recover or explorer.recover)
+    table = explorer.table(explorer.recover)
     assert table is not None
     display.heading(
-        finding or _describe_change(explorer),
+        _title(explorer, describe),
         help=f"A square is {display.describe_square(explorer.card)}: solid ones are kept, light ones are pruned. "
         f"The letter names its cluster at this budget: heads that {explorer.card.words.likeness}. The "
         "colour names its family, which stays at every budget. A solid line joins measured budgets. Hollow points on a "
@@ -89,19 +88,14 @@ def draw_finding(
 
 
 def draw(
-    explorer: Explorer,
-    *,
-    recover: str | None = None,
-    key: str = "board",
-    note: str = "",
-    pinned: HeadMask | None = None,
+    explorer: Explorer, describe: Describe, *, key: str = "board", note: str = "", pinned: HeadMask | None = None
 ) -> None:
-    """Draw the board with the figures of ``recover`` (None: of the recovery on the board).
+    """Draw the board with its figures; while a person drags, the finding follows in the words of ``describe``.
 
     ``note`` are words about the recovery of the mask. Heads that only one of the mask and a ``pinned`` one keeps are
     marked.
     """
-    recover = recover or explorer.recover
+    recover = explorer.recover
     # The model as pruned and the refitted one are shown together.
     second = explorer.table(QUICK.name if recover == NONE.name else NONE.name)
     table, clusters = explorer.table(recover), explorer.clusters
@@ -111,34 +105,38 @@ def draw(
     assert clusters is not None
     job = explorer.job(FIGURE)
     notes.draw()
-    budget_board(
-        table,
-        clusters,
-        Shown(
-            explorer.mask,
-            explorer.board.origin,
-            explorer.outcomes(recover),
-            explorer.results.speed(explorer.mask),
-            note=note,
-            rescued=explorer.board.rescued,
-            places=explorer.card.places,
-            pinned=pinned,
-            glimpse=explorer.results.glimpses.get((explorer.mask.sha256, recover)),
-            beside=None if beside is None else (RECOVERIES[second.recover].beside, beside),
-        ),
-        labels=explorer.board.labels,
-        other=second,
-        key=key,
-        on_event=lambda event: _handle(explorer, event),
-        selected=explorer.selected,
-        status="" if job is None or job.ended else describe_progress(job),
-        chance=_majority(explorer),
-        cache=explorer.card.cache,
-        roles=explorer.roles,
-        shares=explorer.replaceable_shares,
-        maps=explorer.maps if explorer.shows_maps else None,
-        offered=(*_COLOURINGS, *([] if explorer.maps is None else [_MAPS])),
-    )
+    # The board of a deep model is above its figures.
+    deep = is_deep(explorer.card.layers, explorer.card.heads)
+    with st.container(key="deep" if deep else "flat"):
+        budget_board(
+            table,
+            clusters,
+            Shown(
+                explorer.mask,
+                explorer.board.origin,
+                explorer.outcomes(recover),
+                explorer.results.speed(explorer.mask),
+                note=note,
+                rescued=explorer.board.rescued,
+                places=explorer.card.places,
+                pinned=pinned,
+                glimpse=explorer.results.glimpses.get((explorer.mask.sha256, recover)),
+                beside=None if beside is None else (RECOVERIES[second.recover].beside, beside),
+            ),
+            labels=explorer.board.labels,
+            titles=[_title(explorer, describe), *(describe(explorer, *one) for one in _measured(table))],
+            other=second,
+            key=key,
+            on_event=lambda event: _handle(explorer, event),
+            selected=explorer.selected,
+            status="" if job is None or job.ended else describe_progress(job),
+            chance=_majority(explorer),
+            cache=explorer.card.cache,
+            roles=explorer.roles,
+            shares=explorer.replaceable_shares,
+            maps=explorer.maps if explorer.shows_maps else None,
+            offered=(*_COLOURINGS, *([] if explorer.maps is None else [_MAPS])),
+        )
     if job is not None and job.error:
         problem(job.error)
 
@@ -175,13 +173,27 @@ def below_baseline(explorer: Explorer, outcomes: Outcomes) -> str:
     return f"below the majority-class baseline ({percent(baseline)})"
 
 
-def _describe_change(explorer: Explorer) -> str:
-    total, kept = explorer.card.layers * explorer.card.heads, explorer.board.budget
-    quality, speed = explorer.outcomes(explorer.recover), explorer.results.speed(explorer.mask)
-    if quality is None and explorer.awaits_distillation:
-        return f"{kept} of {total} heads: not {RECOVERIES[explorer.recover].result} yet"
+def _measured(table: BudgetTable) -> Iterator[tuple[HeadMask, Outcomes | None]]:
+    for row, selection in zip(table.rows(), table.selections, strict=True):
+        yield selection.mask, row.outcomes
+
+
+def _title(explorer: Explorer, describe: Describe) -> str:
+    """Return the finding of the mask on the board, or why there is none yet."""
+    outcomes = explorer.outcomes(explorer.recover)
+    title = describe(explorer, explorer.mask, outcomes)
+    if outcomes is not None:
+        return title
+    waits = explorer.awaits_distillation
+    return f"{title}: {f'not {RECOVERIES[explorer.recover].result} yet' if waits else 'measuring…'}"
+
+
+def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None) -> str:
+    """Describe what pruning to ``mask`` changed."""
+    total, kept, speed = mask.keep.size, mask.count, explorer.results.speed(mask)
+    title = f"{kept} of {total} heads"
     if quality is None:
-        return f"{kept} of {total} heads: measuring…"
+        return title
     findings = []
     points, agreement = quality.get("accuracy_change"), quality.get("agreement")
     if points is not None and points.excludes(0):
@@ -193,16 +205,17 @@ def _describe_change(explorer: Explorer) -> str:
     if below := below_baseline(explorer, quality):
         findings.append(f"accuracy {quality['accuracy'].text} is {below}")
     if agreement is not None:
-        findings.append(f"{agreement.text} agreement ({agreement.span}, n = {agreement.n:,})")
+        findings.append(f"{agreement.text} agreement")
     if explorer.card.cache is not None:
-        saved = 1 - explorer.card.cache.ratio(explorer.mask).value
+        saved = 1 - explorer.card.cache.ratio(mask).value
         findings.append(f"{percent(saved, 0)} of the KV cache saved")
     elif speed is not None and speed.busy:
         findings.append("time unreliable, as the machine was busy")
     elif speed is not None and speed.ratio.excludes(1):
         ratio = speed.ratio.value
         findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {'saved' if ratio < 1 else 'added'}")
-    return f"{kept} of {total} heads: {', '.join(findings)}"
+    state = "" if mask.is_full else f" {RECOVERIES[explorer.recover].beside}"
+    return f"{title}{state}: {', '.join(findings)}"
 
 
 def _as_table(table: BudgetTable, cache: CacheShape | None) -> dict[str, list[Any]]:

@@ -91,7 +91,7 @@ def off(step: Step, guess: int, answer: Answer) -> str:
         return "exactly right"
     # Percentages differ by percentage points.
     unit = "points" if step.unit == "per cent" else step.unit
-    return f"{_digits(abs(distance))} {unit} too {'many' if distance > 0 else 'few'}"
+    return f"{_digits(abs(distance))} {unit} too {'high' if distance > 0 else 'low'}"
 
 
 def _digits(value: float) -> str:

@@ -93,8 +93,8 @@ class Explorer:
         self.results = Results.load(source.bench)
         self.work = Work(session_id)
         self.board = Board(self.choices, self.start_budget)
-        #: The recovery of the pruned model on the board.
-        self.recover = NONE.name
+        #: The recovery that a person or a link chose for the board (None: neither).
+        self.chosen_recovery: str | None = None
         #: A pruned model to compare with the board, if one is pinned.
         self.pinned: Pin | None = None
         #: Whether the board was asked to show what heads attend to.
@@ -102,7 +102,7 @@ class Explorer:
         #: The head that was clicked last, as a flat index.
         self.selected: int | None = None
         #: The tab that is open below the board.
-        self.detail = "Where the heads lie"
+        self.detail = "Where heads lie"
 
     # Model and data ------------------------------------------------------------------------------------------
 
@@ -177,14 +177,35 @@ class Explorer:
         return self.results.outcomes(self.mask, recover)
 
     @property
+    def recover(self) -> str:
+        """The recovery on the board: the chosen one, or else a refit where it is measured for the mask."""
+        if self.chosen_recovery is not None:
+            return self.chosen_recovery
+        refitted = not self.mask.is_full and self.outcomes(QUICK.name) is not None
+        return (QUICK if refitted else NONE).name
+
+    @property
     def awaits_distillation(self) -> bool:
         """Whether a distilled model is to be shown that does not exist yet."""
         return RECOVERIES[self.recover].trains and self.outcomes(self.recover) is None
 
     @property
+    def lacks_distilled(self) -> bool:
+        """Whether a distilled model is to be shown that is not on this machine; its figures may be bundled."""
+        here = self.mask.is_full or not self.results.ships(self.mask, self.recover)
+        return RECOVERIES[self.recover].trains and (self.awaits_distillation or not here)
+
+    @property
     def swept(self) -> str:
-        """The recovery of the table that a run fills: a table of distilled models has a few rows only."""
-        return self.recover if RECOVERIES[self.recover].swept else NONE.name
+        """The recovery of the curves over budgets: the chosen one, or else a refit if as many budgets have one.
+
+        A table of distilled models has a few rows only.
+        """
+        if self.chosen_recovery is not None:
+            return self.chosen_recovery if RECOVERIES[self.chosen_recovery].swept else NONE.name
+        pruned, refitted = self.table(), self.table(QUICK.name)
+        whole = pruned is not None and refitted is not None and refitted.measured() >= pruned.measured()
+        return (QUICK if whole else NONE).name
 
     @property
     def roles(self) -> HeadRoles | None:

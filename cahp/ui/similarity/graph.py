@@ -15,6 +15,7 @@ from cahp.figures.head_grid import head_name
 from cahp.figures.marks import TINT
 from cahp.figures.palette import Ink, blend, community_name, ink, mark_communities
 from cahp.stages.similarity import HeadGraph
+from cahp.ui.parts.display import cache_with
 from cahp.ui.similarity import chosen
 from cahp.values import HeadMask
 
@@ -134,7 +135,8 @@ def show_graph(graph: HeadGraph, mask: HeadMask, head: int, *, dark: bool, alt: 
     """Draw the graph with ``head`` marked; a click on a node chooses its head, then the page runs."""
     heads = len(graph.communities)
     with st.container(key="head-graph", gap=None):
-        st.iframe(graph_html(graph, mask, dark=dark), height=_HEIGHT, alt=alt)
+        html = cache_with(graph, (mask.sha256, dark), lambda: graph_html(graph, mask, dark=dark))
+        st.iframe(html, height=_HEIGHT, alt=alt)
 
     def choose() -> None:
         clicked = st.session_state["head-graph-ear"].head

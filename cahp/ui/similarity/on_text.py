@@ -277,12 +277,17 @@ def _draw_head(drawn: Compared) -> None:
 def draw_nearest(drawn: Compared) -> None:
     """Draw the chosen head beside those that attend most alike."""
     attention, apart, mask, head = drawn.heads.attention, drawn.heads.distances, drawn.mask, drawn.head
+    dark = display.is_dark()
     near = nearest_heads(apart, head, count=3)
     if not near:
         return
     state = "kept" if mask.keep.flat[near[0]] else "pruned"
     display.show(
-        figures.beside(attention, apart, [head, *near], heads=mask.heads, dark=display.is_dark()),
+        cache_with(
+            drawn.heads,
+            ("nearest", head, dark),
+            lambda: figures.beside(attention, apart, [head, *near], heads=mask.heads, dark=dark),
+        ),
         title=f"{head_name(near[0], mask.heads).capitalize()} ({state}) attends most alike: "
         f"distance {apart[head, near[0]]:.2f} of at most 1",
         help="The attention maps of the chosen head and of the three heads that attend most alike on this text, "

@@ -13,5 +13,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const made = { trigger: setTriggerValue };
   boards.set(parentElement, made);
   // Streamlit reports changed values only: the time makes two equal presses differ.
-  made.board = mount(parentElement, data, (what) => made.trigger("event", { ...what, turn: Date.now() }));
+  made.board = mount(parentElement, data, (what) => made.trigger("event", { ...what, turn: Date.now() }), title);
+}
+
+// Write the finding into the heading above the board, whose height stays while the slider moves.
+function title(text, dragging) {
+  const heading = document.querySelector(".st-key-heading-budgets :is(h1, h2, h3)");
+  // The words are one text, which Streamlit writes again.
+  const words = heading && document.createTreeWalker(heading, NodeFilter.SHOW_TEXT).nextNode();
+  if (!words) return;
+  Object.assign(heading.style, dragging ? { height: heading.style.height || `${heading.offsetHeight}px`, overflow: "hidden" } : { height: "", overflow: "" });
+  words.data = text;
 }

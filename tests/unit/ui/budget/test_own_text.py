@@ -52,7 +52,7 @@ def read(explorer: Explorer, memory: KnownText) -> TextOnBoard:
 
 
 def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) -> None:
-    explorer.recover, memory = "refit", KnownText(explorer.card.sha256, TEXT)
+    explorer.chosen_recovery, memory = "refit", KnownText(explorer.card.sha256, TEXT)
     first = read(explorer, memory).reading(explorer.mask, "refit")
     explorer.change(limit=20)
     run(explorer)
@@ -68,7 +68,7 @@ def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) 
 
 @pytest.mark.parametrize("recover", ["refit", "distill"])
 def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Explorer, recover: str) -> None:
-    explorer.recover, memory = recover, KnownText(explorer.card.sha256, TEXT)
+    explorer.chosen_recovery, memory = recover, KnownText(explorer.card.sha256, TEXT)
     full, table = HeadMask.full(explorer.card.layers, explorer.card.heads), read(explorer, memory).table_name
     explorer.change(eval_limit=20)
     run(explorer)

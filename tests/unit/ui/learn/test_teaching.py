@@ -12,5 +12,5 @@ def test_a_guess_stands_beside_what_was_measured_with_its_interval_and_per_cents
         "Step": ["Half of the time?"],
         "Your guess": ["19 per cent"],
         "Measured": ["16.1 per cent (15.9 to 17.0)"],
-        "You were": ["2.9 points too many"],
+        "You were": ["2.9 points too high"],
     }

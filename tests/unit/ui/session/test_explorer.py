@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("streamlit")
 
+from cahp import bundled
 from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
 from cahp.ui.session.explorer import Explorer
@@ -175,6 +176,33 @@ def test_what_was_shown_of_other_texts_is_not_shown_of_these(
         explorer.board.reset()
 
 
+def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_is_chosen() -> None:
+    made = Explorer("somebody", Source.open(bundled.SETTINGS))
+    assert (made.chosen_recovery, made.recover, made.swept) == (None, "refit", "refit")
+    made.board.set_budget(20)
+    assert made.recover == "refit"
+    # Nothing is recovered with all heads, and this mask is not refitted.
+    made.board.set_budget(72)
+    assert made.recover == "none"
+    made.board.set_budget(20)
+    made.board.toggle(made.mask.flat[0])
+    assert (made.recover, made.swept) == ("none", "refit")
+    made.results.add(made.mask, "refit", made.results.outcomes(HeadMask.full(6, 12)) or {})
+    assert made.recover == "refit"
+    made.chosen_recovery = "none"
+    assert (made.recover, made.swept) == ("none", "none")
+
+
+def test_a_bundled_distillation_has_figures_but_no_model_on_this_machine() -> None:
+    made = Explorer("somebody", Source.open(bundled.SETTINGS))
+    made.chosen_recovery = "distill"
+    assert (made.awaits_distillation, made.lacks_distilled) == (False, True)
+    made.board.set_budget(20)
+    assert (made.awaits_distillation, made.lacks_distilled) == (True, True)
+    made.board.set_budget(72)
+    assert (made.awaits_distillation, made.lacks_distilled) == (False, False)
+
+
 @pytest.mark.parametrize("cuts", [True, False])
 def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, cuts: bool
@@ -184,7 +212,7 @@ def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
     made = Explorer("bold", Source.open(replace(settings, limit=40 + cuts, min_per_layer=0)))
     made.board.set_mask(HeadMask.of([0, 1], made.card.layers, made.card.heads))
     assert made.mask.empty_layers
-    made.recover = "refit"
+    made.chosen_recovery = "refit"
     job = made.start(FIGURE)
     assert job.wait(PATIENCE)
     assert (made.outcomes("refit") is not None) is cuts
