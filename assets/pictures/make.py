@@ -30,6 +30,8 @@ WIDTH = 760
 #: Heads that are kept while the budget moves, and how long each of these is seen, in milliseconds.
 BUDGETS = (13, 10, 8, 6, 10, 15, 20, 30, 40, 25)
 EACH = 500
+#: The page when its script has run to its end.
+DRAWN = "[data-testid=stApp][data-test-script-state=notRunning]"
 
 
 @contextmanager
@@ -56,8 +58,9 @@ def opened(browser: Browser, url: str, scheme: str) -> Page:
     """The page at ``url``, when its script has run to its end."""
     page = browser.new_context(viewport=WINDOW, color_scheme=scheme, reduced_motion="reduce").new_page()
     page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
     page.goto(url)
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    page.wait_for_selector(DRAWN)
     return page
 
 
@@ -83,6 +86,9 @@ def board(browser: Browser, url: str, scheme: str) -> None:
             str(budget),
         )
         expect(page.get_by_role("heading", level=1)).to_contain_text(f"{budget} of 72 heads: ")
+        # The title follows the slider; all else waits for the server.
+        page.wait_for_url(f"**budget={budget}*")
+        page.wait_for_selector(DRAWN)
         page.wait_for_timeout(500)
         frames.append(picture(part))
     # A line more or less at the end of the page.
@@ -106,7 +112,7 @@ def compare(browser: Browser, url: str, scheme: str) -> None:
     """The methods of the bundled comparison, ranked at 12 heads."""
     page = opened(browser, f"{url}/Compare?at=12", scheme)
     part = page.locator(".st-key-figure-compare-ranking")
-    expect(part.locator(".js-plotly-plot")).to_be_visible(timeout=60_000)
+    expect(part.locator(".js-plotly-plot")).to_be_visible()
     picture(part).save(HERE / f"compare-{scheme}.webp", quality=60, method=6)
 
 
