@@ -4,8 +4,8 @@ Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures 
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
 on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL``
 what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral
-text, ``premise MODEL DATA PAIRS [TOKENS]`` the test of the premise, and ``compare DIR`` bundles the comparison in a
-folder.
+text, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300``, and
+``compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -270,11 +270,10 @@ if __name__ == "__main__":
             write_roles(run_folder(name), name, day=date.today(), progress=show)
         case ["neutral", name]:
             write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
-        case ["premise", model, data, pairs, *tokens]:
+        case ["premise", model, data, *named]:
             # The user's store: an interrupted test resumes.
-            options: dict[str, Any] = {"eval_tokens": int(tokens[0])} if tokens else {}
-            options |= {"pairs": int(pairs), "progress": show}
-            print(write_premise(assets() / "premise", model, data, day=date.today(), **options))
+            options: dict[str, Any] = {name: int(value) for name, value in (one.split("=") for one in named)}
+            print(write_premise(assets() / "premise", model, data, day=date.today(), progress=show, **options))
         case [] | ["run", _]:
             name = sys.argv[2] if sys.argv[2:] else bundled.NAME
             # A store of its own: what an earlier run left would hide how long the stages take. The table of a language
@@ -290,5 +289,5 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | "
-                "premise MODEL DATA PAIRS [TOKENS]"
+                "premise MODEL DATA [OPTION=NUMBER ...]"
             )
