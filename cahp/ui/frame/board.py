@@ -19,7 +19,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, ROLES, TABLE, WARM, Kind
+from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, ROLES, TABLE, WARM, Kind, recovery_seconds
 from cahp.values import CahpError, HeadMask
 from cahp.words import percent, span
 
@@ -27,6 +27,8 @@ from cahp.words import percent, span
 _COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": REPLACEABILITY}
 #: The colouring that is sent when it is asked for.
 _MAPS = "attention"
+#: The longest refit beside bundled budgets that nobody asked for, in seconds.
+_UNASKED_S = 30.0
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
 #: Describes what a mask achieves by its outcomes (None: not measured).
@@ -52,8 +54,13 @@ def measure(explorer: Explorer) -> None:
         explorer.work.start(TABLE, explorer.board_state(NONE.name))
     if recover != NONE.name:
         explorer.work.drop(REFIT)
-    elif explorer.outcomes() is not None and (explorer.board.by_hand or not bundled):
+    elif explorer.outcomes() is not None and (not bundled or _refits_by_hand(explorer)):
         _refit(explorer)
+
+
+def _refits_by_hand(explorer: Explorer) -> bool:
+    """Whether a mask made by hand is refitted beside bundled budgets: not where the next click would wait for it."""
+    return explorer.board.by_hand and recovery_seconds(explorer.bench, QUICK.name) <= _UNASKED_S
 
 
 def _refit(explorer: Explorer) -> None:

@@ -25,6 +25,7 @@ from enum import IntEnum
 from time import monotonic
 from typing import Any, Generic, Literal, TypeVar
 
+from cahp.run.timeline import PREPARATIONS
 from cahp.ui.session.lifetime import is_alive
 from cahp.values import CahpError, Cancelled, Progress, silent
 
@@ -147,8 +148,8 @@ class Job(Generic[T]):
             if stage != self.stage or done < self.done:
                 self._stage_began, self._stage_base = monotonic(), done
             self.stage, self.done, self.total = stage, done, total
-        # Loading a model holds a lock that the other job might need.
-        if stage != "load":
+        # Whoever brings a model into memory holds a lock that the other job might need.
+        if stage not in PREPARATIONS:
             began, self.paused = monotonic(), True
             try:
                 self._worker.run_above(self.rank)

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("streamlit")
 
+from cahp.run.timeline import PREPARATIONS
 from cahp.ui.session import jobs
 from cahp.values import DataError, Progress
 
@@ -157,12 +158,13 @@ def test_what_a_person_waits_for_is_done_in_the_middle_of_a_run(gate: threading.
     assert run.result == "held"
 
 
-def test_nothing_steps_in_while_a_model_is_read(gate: threading.Event) -> None:
+@pytest.mark.parametrize("stage", sorted(PREPARATIONS))
+def test_nothing_steps_in_while_a_model_is_brought_into_memory(gate: threading.Event, stage: str) -> None:
     order: list[str] = []
 
     def reading(progress: Progress) -> None:
         gate.wait(PATIENCE)
-        progress("load", 0, 1)
+        progress(stage, 0, 1)
         order.append("read")
 
     run = jobs.submit(SESSION, "run", reading)
