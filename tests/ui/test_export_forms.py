@@ -82,7 +82,7 @@ def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception
     # That of the board.
-    assert app.radio(key="export-recover").value == "none"
+    assert app.radio(key="export-recover").value == "refit"
     app.radio(key="export-recover").set_value("auto").run()
     assert app.number_input(key="export-allowed").value == 2.0
     assert any(caption.value.startswith("Expected: 2 min,") for caption in app.caption)

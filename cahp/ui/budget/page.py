@@ -42,6 +42,7 @@ def draw(explorer: Explorer) -> None:
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
         st.caption(f"With so many heads, {swept}.")
+    board.warm(explorer)
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
 

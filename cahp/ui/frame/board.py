@@ -35,11 +35,14 @@ _WIDE_PP = 10.0
 Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
 
-def measure(explorer: Explorer) -> None:
-    """Start to measure what is on the board, unless it is measured."""
-    # So that a first head answers at once.
+def warm(explorer: Explorer) -> None:
+    """Load the model ahead, so that the first head that is removed answers at once."""
     if explorer.work.job(WARM) is None:
         explorer.work.start(WARM, explorer.bench)
+
+
+def measure(explorer: Explorer) -> None:
+    """Start to measure what is on the board, unless it is measured."""
     recover, pruned = explorer.recover, explorer.table()
     assert pruned is not None
     for table in (pruned, explorer.table(recover)):
@@ -249,6 +252,8 @@ def _as_table(table: BudgetTable, cache: CacheShape | None) -> dict[str, list[An
 
 def _handle(explorer: Explorer, event: Event) -> None:
     notes.clear()
+    # Whoever moves the slider of Overview may click a head next.
+    warm(explorer)
     try:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
