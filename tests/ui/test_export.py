@@ -36,6 +36,8 @@ def download(page: Page, label: str) -> bytes:
 
 def figures(page: Page) -> list[str]:
     """The large figures under the title."""
+    # The first of them may be there before the rest of the page.
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
     page.get_by_test_id("stMetricValue").first.wait_for()
     return page.get_by_test_id("stMetricValue").all_inner_texts()
 
