@@ -12,7 +12,7 @@ export class Curves {
     this.columns = 1;
     const row = make("div", "choices", parent);
     this.choices = make("div", "", row);
-    const take = make("p", "take", row, "Curves as ");
+    const take = make("p", "take", row, "Save ");
     this.plots = make("div", "plots", parent);
     for (const format of ["svg", "png"]) make("button", "", take, format.toUpperCase()).onclick = () => this.save(format);
   }
