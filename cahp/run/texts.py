@@ -174,6 +174,8 @@ def read_unlabelled(
     else:
         taken = _draw_inputs(there, settings)
         notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
+    if RECOVERIES[settings.recover].timed:
+        notices = [f"recovered on as many of {len(found):,} texts of {name} as the time allows"]
     if lost:
         notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)
