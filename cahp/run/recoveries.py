@@ -16,7 +16,7 @@ from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_mo
 from cahp.run.resources import Resources
 from cahp.run.time_limits import TimedTraining
 from cahp.store import StoredTraining, key
-from cahp.values import CahpError, DataError, HeadMask, Input, OptionError, Progress, Texts, digest, spread
+from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
 from cahp.windows import Window
 
 if TYPE_CHECKING:
@@ -276,7 +276,8 @@ class Recoveries:
                 return distilled
         model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
         store, state = self._resources.store, key("distilling", 4, *parts, limit, model.device.type)
-        training, left, rows = StoredTraining(store, state), None, spread(len(inputs), len(inputs))
+        training, left = StoredTraining(store, state), None
+        rows: Ints = np.arange(len(inputs))
         if seconds is not None:
             training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
             left, rows = training.left, training.rows(model, inputs)

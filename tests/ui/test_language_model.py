@@ -279,7 +279,7 @@ def test_the_budget_on_screen_is_refitted_in_the_background(teller: Explorer) ->
     assert job.wait(60)
     assert job.error is None
     assert teller.outcomes("refit") == job.result
-    # Nobody chose a recovery, so the board goes on with the refit.
+    # No recovery was chosen, so the board shows the refit.
     assert teller.recover == "refit"
     # Asked for, it is there; and with all heads there is nothing to refit.
     teller.chosen_recovery = "refit"

@@ -27,7 +27,7 @@ from cahp.words import percent, span
 _COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": REPLACEABILITY}
 #: The colouring that is sent when it is asked for.
 _MAPS = "attention"
-#: The longest refit beside bundled budgets that nobody asked for, in seconds.
+#: A mask made by hand is refitted automatically if that takes at most so many seconds.
 _UNASKED_S = 30.0
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
@@ -62,7 +62,7 @@ def measure(explorer: Explorer) -> None:
 
 
 def _refits_by_hand(explorer: Explorer) -> bool:
-    """Whether a mask made by hand is refitted beside bundled budgets: not where the next click would wait for it."""
+    """Whether the board holds a mask made by hand, and its refit is quick: the next click waits for a long one."""
     return explorer.board.by_hand and recovery_seconds(explorer.bench, QUICK.name) <= _UNASKED_S
 
 
@@ -252,7 +252,7 @@ def _as_table(table: BudgetTable, cache: CacheShape | None) -> dict[str, list[An
 
 def _handle(explorer: Explorer, event: Event) -> None:
     notes.clear()
-    # Whoever moves the slider of Overview may click a head next.
+    # A person who moves the slider on Overview may then click a head.
     warm(explorer)
     try:
         if event.kind == "budget":

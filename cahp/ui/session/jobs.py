@@ -148,7 +148,7 @@ class Job(Generic[T]):
             if stage != self.stage or done < self.done:
                 self._stage_began, self._stage_base = monotonic(), done
             self.stage, self.done, self.total = stage, done, total
-        # Whoever brings a model into memory holds a lock that the other job might need.
+        # A job that loads a model holds a lock, for which the other job would wait forever.
         if stage not in PREPARATIONS:
             began, self.paused = monotonic(), True
             try:

@@ -22,6 +22,7 @@ function title(text, dragging) {
   // The words are one text, which Streamlit writes again.
   const words = heading && document.createTreeWalker(heading, NodeFilter.SHOW_TEXT).nextNode();
   if (!words) return;
-  Object.assign(heading.style, dragging ? { height: heading.style.height || `${heading.offsetHeight}px`, overflow: "hidden" } : { height: "", overflow: "" });
+  heading.style.height = dragging ? heading.style.height || `${heading.offsetHeight}px` : "";
+  heading.style.overflow = dragging ? "hidden" : "";
   words.data = text;
 }
