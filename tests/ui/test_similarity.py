@@ -246,6 +246,25 @@ class TestBrowser:
         chosen = 12 * int(layer) + int(head)
         self.until(self.graph(page), f"network.getSelectedNodes()[0] === {chosen}")
 
+    def test_heads_move_to_their_new_places_when_the_threshold_changes(self, open_page: Callable[[str], Page]) -> None:
+        page = self.ready(open_page("Similarity?head=30"))
+        graph = self.graph(page)
+        before = graph.evaluate("[edges.length, network.getPositions(), window.kept = true]")
+        page.get_by_role("slider", name="Link heads").focus()
+        # Each of them interrupts the run of the page that the last one began.
+        for _ in range(5):
+            page.keyboard.press("ArrowLeft")
+        self.ready(page)
+        self.until(graph, f"edges.length !== {before[0]} && moved === 1")
+        assert page.locator("[data-testid=stException]").count() == 0
+        # The same frame: it was not built anew.
+        assert graph.evaluate("window.kept")
+        places = graph.evaluate("network.getPositions()")
+        assert places != before[1]
+        sent = graph.evaluate("JSON.parse(sent)")
+        assert places == {str(node["id"]): {"x": node["x"], "y": node["y"]} for node in sent["nodes"]}
+        assert graph.evaluate("network.getSelectedNodes()") == [30]
+
     def test_markup_in_a_text_is_shown_and_never_run(self, open_page: Callable[[str], Page]) -> None:
         page = self.ready(open_page("Similarity"))
         dialogs: list[str] = []

@@ -8,8 +8,6 @@ import streamlit as st
 
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
-from cahp.figures.palette import community_name
-from cahp.stages.similarity import HeadGraph
 from cahp.values import HeadMask
 
 #: Session keys: the chosen head, and the name of the view.
@@ -51,17 +49,13 @@ def open_head(head: int) -> None:
     st.session_state[VIEW] = "head"
 
 
-def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
-    """Draw the box of all heads, with their communities where there is a graph."""
-
-    def named(head: int) -> str:
-        group = "" if graph is None else f"{community_name(int(graph.communities[head]))} · "
-        return f"{head_name(head, mask.heads)} · {group}{'kept' if mask.keep.flat[head] else 'pruned'}"
-
+def box(mask: HeadMask) -> None:
+    """Draw the box of all heads."""
     st.selectbox(
         "Head",
         range(mask.keep.size),
-        format_func=named,
+        # A name that changed with the mask or the graph would no longer be found when a run is interrupted.
+        format_func=lambda head: head_name(head, mask.heads),
         key=_HEAD,
         persist_state="session",
         label_visibility="collapsed",

@@ -1,6 +1,12 @@
-// Runs in the graph's frame. The frame sends each click to the page around it, and the page sends the chosen head, which
-// gets thick outlines with its neighbours. While the mouse is on a head, the other communities are dim.
-const drawn = new Map(nodes.get().map((node) => [node.id, node]));
+// Runs in the graph's frame. The frame sends each click to the page around it. The page sends the chosen head, which gets
+// thick outlines with its neighbours, and the graph: at another threshold, heads move to their new places. While the
+// mouse is on a head, the other communities are dim.
+const MOVE_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 450;
+let drawn = new Map(nodes.get().map((node) => [node.id, node]));
+let communities = COMMUNITIES;
+// The graph that was sent last, as text, and the share of the way to it that its heads have moved.
+let sent = "";
+let moved = 1;
 const light = (group) => nodes.update([...drawn.values()].map(({ id, community }) =>
   ({ id, opacity: group === undefined || community === group ? 1 : 0.2 })));
 const outline = (heads) => nodes.update([...drawn.values()].map(({ id, color, borderWidth }) =>
@@ -26,21 +32,22 @@ function hull(points) {
 
 // Each community's area below its heads: the hull of circles around them.
 const TURNS = Array.from({ length: 12 }, (_, turn) => [27 * Math.cos((turn * Math.PI) / 6), 27 * Math.sin((turn * Math.PI) / 6)]);
-const AREAS = COMMUNITIES.map(([, , , colour], group) => {
+function area(group, places) {
   const members = [...drawn.values()].filter(({ community }) => community === group);
-  const around = members.flatMap(({ x, y }) => TURNS.map(([across, down]) => [x + across, y + down]));
-  return [members.length > 1 ? hull(around) : [], colour];
-});
+  const around = ({ id }) => TURNS.map(([across, down]) => [places[id].x + across, places[id].y + down]);
+  return members.length > 1 ? hull(members.flatMap(around)) : [];
+}
 network.on("beforeDrawing", (context) => {
-  for (const [corners, colour] of AREAS) {
+  const places = network.getPositions();
+  communities.forEach(([, , , colour], group) => {
     context.beginPath();
-    corners.forEach(([x, y]) => context.lineTo(x, y));
+    area(group, places).forEach(([x, y]) => context.lineTo(x, y));
     context.closePath();
     Object.assign(context, { fillStyle: colour, strokeStyle: colour, lineWidth: 1, globalAlpha: 0.1 });
     context.fill();
     context.globalAlpha = 0.5;
     context.stroke();
-  }
+  });
   context.globalAlpha = 1;
 });
 // Each community's number beside it: there are only eight colours, and not everybody sees them.
@@ -48,10 +55,12 @@ network.on("afterDrawing", (context) => {
   const { color, backgroundColor } = getComputedStyle(document.body);
   Object.assign(context, { font: "bold 22px system-ui", textAlign: "center", textBaseline: "middle" });
   Object.assign(context, { lineJoin: "round", lineWidth: 5, strokeStyle: backgroundColor, fillStyle: color });
-  for (const [sign, x, y] of COMMUNITIES) {
+  context.globalAlpha = moved;
+  for (const [sign, x, y] of communities) {
     context.strokeText(sign, x, y);
     context.fillText(sign, x, y);
   }
+  context.globalAlpha = 1;
 });
 network.redraw();
 network.on("click", (event) => {
@@ -59,8 +68,36 @@ network.on("click", (event) => {
 });
 network.on("hoverNode", ({ node }) => light(drawn.get(node).community));
 network.on("blurNode", () => light());
-addEventListener("message", ({ data }) => {
-  if (!data || !Number.isInteger(data.cahpChosen) || !drawn.has(data.cahpChosen)) return;
+
+// Draw another graph of the same heads: its colours and links at once, while heads move to their places.
+function show(graph) {
+  const text = JSON.stringify(graph);
+  if (text === sent) return;
+  // The frame opens with a graph in place.
+  const duration = sent ? MOVE_MS : 0;
+  const from = network.getPositions();
+  const start = performance.now();
+  sent = text;
+  drawn = new Map(graph.nodes.map((node) => [node.id, node]));
+  communities = graph.communities;
+  nodes.update(graph.nodes.map((node) => ({ ...node, ...from[node.id] })));
+  edges.clear();
+  edges.add(graph.edges);
+  const step = (now) => {
+    // A newer graph has its own steps.
+    if (text !== sent) return;
+    moved = duration ? Math.min(1, Math.max(0, (now - start) / duration)) : 1;
+    const share = moved * moved * (3 - 2 * moved);
+    const between = (a, b) => a + (b - a) * share;
+    nodes.update(graph.nodes.map(({ id, x, y }) => ({ id, x: between(from[id].x, x), y: between(from[id].y, y) })));
+    if (moved < 1) requestAnimationFrame(step);
+  };
+  step(start);
+}
+
+addEventListener("message", ({ data, source }) => {
+  if (source !== parent || !data || !drawn.has(data.cahpChosen)) return;
+  show(data.cahpGraph);
   outline(network.getConnectedNodes(data.cahpChosen));
   network.selectNodes([data.cahpChosen], false);
 });

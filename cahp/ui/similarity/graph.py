@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import streamlit as st
@@ -18,6 +18,9 @@ from cahp.stages.similarity import HeadGraph
 from cahp.ui.parts.display import cache_with
 from cahp.ui.similarity import chosen
 from cahp.values import HeadMask
+
+if TYPE_CHECKING:
+    from pyvis.network import Network
 
 #: Where the layout's -1..1 lies on the canvas.
 _ACROSS, _DOWN = 330, 300
@@ -37,11 +40,27 @@ _OUTSIDE = re.compile(
 )
 
 
+class GraphParts(TypedDict):
+    """A drawn graph: nodes and links in the form of vis-network, and the sign, place and colour of each community."""
+
+    nodes: list[dict[str, Any]]
+    edges: list[dict[str, Any]]
+    communities: list[tuple[str, int, int, str]]
+
+
 def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     """Write the graph as an HTML document: kept heads are solid, pruned ones tinted, coloured areas are communities.
 
     It contains numbers of heads only, no word of the text, and loads nothing.
     """
+    network, parts = _draw(graph, mask, dark=dark)
+    colours = ink(dark=dark)
+    given = f"const COMMUNITIES = {json.dumps(parts['communities'])}, ACCENT = {json.dumps(colours.accent)};"
+    script = f"<script>{given}\n{_FRAME}</script>"
+    return _confine(network.generate_html(notebook=False), script, colours)
+
+
+def _draw(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> tuple[Network, GraphParts]:
     from pyvis.network import Network
 
     colours, marks, kept = ink(dark=dark), mark_communities(graph.communities), mask.keep.ravel().tolist()
@@ -93,10 +112,8 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
     network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
     hues = dict(zip(graph.communities.tolist(), marks.colours, strict=True))
-    communities = [(community_name(group), *place, hues[group]) for group, place in enumerate(_place_signs(graph))]
-    given = f"const COMMUNITIES = {json.dumps(communities)}, ACCENT = {json.dumps(colours.accent)};"
-    script = f"<script>{given}\n{_FRAME}</script>"
-    return _confine(network.generate_html(notebook=False), script, colours)
+    signs = [(community_name(group), *place, hues[group]) for group, place in enumerate(_place_signs(graph))]
+    return network, {"nodes": network.nodes, "edges": network.edges, "communities": signs}
 
 
 def _place_signs(graph: HeadGraph) -> list[tuple[int, int]]:
@@ -131,11 +148,15 @@ def _confine(document: str, script: str, colours: Ink) -> str:
     return before + script + tag + after
 
 
-def show_graph(graph: HeadGraph, mask: HeadMask, head: int, *, dark: bool, alt: str) -> None:
-    """Draw the graph with ``head`` marked; a click on a node chooses its head, then the page runs."""
+def show_graph(first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *, dark: bool, alt: str) -> None:
+    """Draw the graph with ``head`` marked; a click on a node chooses its head, then the page runs.
+
+    The frame is that of the ``first`` graph of a text. It gets the others as messages, so that heads move to their new
+    places.
+    """
     heads = len(graph.communities)
     with st.container(key="head-graph", gap=None):
-        html = cache_with(graph, (mask.sha256, dark), lambda: graph_html(graph, mask, dark=dark))
+        html = cache_with(first, dark, lambda: graph_html(first, mask, dark=dark))
         st.iframe(html, height=_HEIGHT, alt=alt)
 
     def choose() -> None:
@@ -143,5 +164,11 @@ def show_graph(graph: HeadGraph, mask: HeadMask, head: int, *, dark: bool, alt: 
         if clicked is not None and 0 <= int(clicked) < heads:
             chosen.choose(int(clicked))
 
+    parts = cache_with(graph, (mask.sha256, dark), lambda: _draw(graph, mask, dark=dark)[1])
     listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
-    listen(key="head-graph-ear", data={"chosen": head, "heads": heads}, on_head_change=choose, height="content")
+    listen(
+        key="head-graph-ear",
+        data={"chosen": head, "heads": heads, "graph": parts},
+        on_head_change=choose,
+        height="content",
+    )

@@ -6,7 +6,7 @@ Text and results live in the browser session only: in no file, shared cache, add
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import count
 
 import numpy as np
@@ -164,7 +164,9 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
     key, suggested = f"similarity-threshold-{compared.number}", round(suggest_threshold(compared.distances), 2)
     # The slider is drawn below the graph, and after it, so that nothing jumps.
     threshold = float(st.session_state.get(key, suggested))
-    graph = cache_with(compared, threshold, lambda: head_graph(compared.distances, threshold=threshold))
+    first, graph = (
+        cache_with(compared, at, partial(head_graph, compared.distances, threshold=at)) for at in (suggested, threshold)
+    )
     covered = _describe_coverage(explorer, graph)
     with left.container(key="similarity-graph"):
         display.heading(
@@ -184,7 +186,7 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
                 "above threshold": (~graph.backbone).tolist(),
             },
         )
-        show_graph(graph, mask, head, dark=dark, alt=covered)
+        show_graph(first, graph, mask, head, dark=dark, alt=covered)
     with left:
         st.slider(
             "Link heads with a similarity of at least",

@@ -46,7 +46,7 @@ def draw(explorer: Explorer) -> None:
             label_visibility="collapsed",
         )
         with st.container(width=260):
-            chosen.box(explorer.mask, None if found is None else found.graph)
+            chosen.box(explorer.mask)
     chosen.write("view", str(name))
     if name in _OVER_TEXTS:
         _OVER_TEXTS[str(name)][1](explorer, head)
