@@ -21,7 +21,7 @@ export class Curves {
     this.data = data;
     const { budgets, rows, ks, mss, knee } = data;
     const width = Math.max(240, ((this.plots.clientWidth || 800) - 32 * (this.columns - 1)) / this.columns);
-    const total = budgets.at(-1), tall = width > 600 ? 1.4 : 1;
+    const total = budgets.at(-1), tall = width > 600 && innerHeight >= 1000 ? 1.4 : 1;
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
     this.x = (budget) => LEFT + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - LEFT - 18);
     const outcome = this.choose(data), share = outcome.unit === "share";
@@ -158,7 +158,9 @@ export class Curves {
     }
     if (panel.line != null) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
-      if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick end" }, svg, panel.lineName);
+      // The curves meet the line at the right: there is room above it, and at the foot of the panel only at the left.
+      const atFoot = y(panel.line) > (top + height - foot) / 2, end = atFoot ? "" : " end";
+      if (panel.lineName) draw("text", { x: atFoot ? LEFT + 4 : width - 6, y: y(panel.line) - 5, class: `tick${end}` }, svg, panel.lineName);
     }
     if (floored) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);

@@ -134,12 +134,10 @@ def list_choices() -> tuple[dict[str, Choice], list[str]]:
     choices: dict[str, Choice] = dict(reversed(_session_choices().items()))
     shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
     for one in shipped:
-        date, origin = "", "**Bundled**: the machine and the date were not recorded."
+        origin = "**Bundled**: the machine and the date were not recorded."
         if one.made:
-            date = f", {one.made['date']}"
             origin = f"**Bundled**: measured on {plain(one.made['machine'])}, {plain(one.made['date'])}."
-        label = f"{one.comparison.results.title} · bundled{date}"
-        choices[f"bundled-{one.name}"] = Choice(label, origin, one.comparison)
+        choices[f"bundled-{one.name}"] = Choice(f"{one.comparison.results.title} · bundled", origin, one.comparison)
     return choices, errors
 
 
