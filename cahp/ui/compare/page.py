@@ -86,7 +86,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
         f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
         f"{plain(shown.split[:40])}, {seeds} seed{'' if seeds == 1 else 's'}.{times}"
     )
-    above = st.container()
+    above = st.container(key="compare-above")
     view = draw_filters(shown)
     with above:
         claims.draw(explorer, shown, view)
