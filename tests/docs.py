@@ -208,6 +208,30 @@ def _against_random(comparison: str) -> list[str]:
     )
 
 
+def _ranked(comparison: str, budget: int) -> list[str]:
+    """The methods of a bundled comparison at a budget, by their KL divergence after the refit, with tests of CAHP."""
+    read = _read(comparison)
+    shown = [name for name in SHOWN if name in read.results.outcomes]
+    means = {
+        (recovery, mean.method): mean.outcomes for (recovery, _, at), mean in read.results.means.items() if at == budget
+    }
+    tests = {one.method: one for one in read.results.verdicts if (one.recovery, one.budget) == ("refit", budget)}
+    order = sorted(read.results.methods, key=lambda name: means["refit", name]["kl"].value)
+    return _table(
+        "method | KL as pruned | KL after mean ablation | KL after refit | CAHP's lead after refit | "
+        + " | ".join(f"{name} after refit, %" for name in shown[1:]),
+        (
+            (
+                f"`{name}`",
+                *(_cell(means[recovery, name]["kl"]) for recovery in ("none", "mean", "refit")),
+                _difference(tests[name]) if name in tests else "",
+                *(_cell(means["refit", name][outcome]) for outcome in shown[1:]),
+            )
+            for name in order
+        ),
+    )
+
+
 def _difference(test: Verdict) -> str:
     return f"{_cell(Estimate(test.pp, test.ci95, test.n, test.unit))}, {describe_p(test)}"
 

@@ -123,6 +123,7 @@ def test_the_methods_of_the_comparison_are_there() -> None:
         "facility",
         "fisher",
         "fisher-output",
+        "fisher-layers",
         "obs-fisher",
         "attattr",
         "hies",
@@ -262,6 +263,7 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Text
         ("facility", 4 * 48, 48),
         ("fisher", 3 * 48, 48),
         ("fisher-output", 3 * 48, 0),
+        ("fisher-layers", 3 * 48, 0),
         ("obs-fisher", 3 * 48, 0),
         ("attattr", 48 * (1 + 3 * 20 * 3), 48),
         ("hies", 4 * 48, 48),
@@ -288,7 +290,9 @@ def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomn
     assert all(f"{part}: " in words for part in ("Source", "Cost", "Labels", "Randomness"))
 
 
-@pytest.mark.parametrize("name", ["confidence", "confidence-no-special", "fisher-output", "obs-fisher", *FREE])
+@pytest.mark.parametrize(
+    "name", ["confidence", "confidence-no-special", "fisher-output", "fisher-layers", "obs-fisher", *FREE]
+)
 def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, texts: Texts, tmp_path: Path, name: str) -> None:
     other = Texts(texts.first, None, 1 - texts.labels, texts.classes)
     masks = [registry.get(name).choose(bench(model, some, tmp_path), budget=6).mask.flat for some in (texts, other)]
@@ -357,6 +361,18 @@ def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
         assert score.shape == (other.layers, other.heads)
         assert np.isfinite(score).all()
         assert score.std() > 0
+
+
+def test_whole_layers_go_first_where_their_heads_matter_least_together(lasting: Evidence) -> None:
+    costs = lasting.moments.products
+    cheapest, *_, dearest = np.argsort(costs.sum(axis=(1, 2)))
+    method, heads = registry.get("fisher-layers"), costs.shape[1]
+    kept = method.choose(lasting, budget=costs.shape[0] * heads - heads - 1, min_per_layer=0).mask.keep.sum(axis=1)
+    # A whole layer, and one head of the next.
+    assert kept[cheapest] == 0
+    assert sorted(kept)[1] == heads - 1
+    assert method.choose(lasting, budget=heads, min_per_layer=0).mask.keep[dearest].all()
+    assert method.choose(lasting, budget=heads, min_per_layer=1).mask.keep.any(axis=1).all()
 
 
 def test_methods_are_read_without_torch() -> None:
