@@ -12,9 +12,12 @@ from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points,
 from cahp.figures.palette import CLUSTERS, Grouping, ink
 from cahp.values import Floats, HeadMask, Ints
 
-#: Pixels: the default width of a grid, and its greatest height.
+#: Pixels: the default width of a grid, its greatest height, and the least one that has room for a bar of colours.
 _WIDTH = 560
 _TALLEST = 620
+_LOWEST = 260
+#: The titles of x and y, of a grid as it is and of one on its side.
+_UPRIGHT, _TURNED = ("Head", "Layer (first on top)"), ("Layer", "Head")
 
 
 def is_deep(layers: int, heads: int) -> bool:
@@ -96,27 +99,25 @@ def grid_figure(
         if len(framed):
             frame = points(*place(framed), "square-open", colours.text, size=cell * size, outline=outline, heads=framed)
             traces.append({**frame, "showlegend": False})
-    layout = _layout(rows, columns, width)
     if not compact:
-        return draw([*traces, *legend("square", colours)], **layout, legend=LEGEND)
-    x, y = ("Layer", "Head") if deep else ("Head", "Layer")
-    layout |= {"x": {**layout["x"], "title": x}, "y": {**layout["y"], "title": y}, "height": layout["height"] - 24}
-    return draw(traces, **layout, top=6)
+        return draw([*traces, *legend("square", colours)], **_layout(rows, columns, width), legend=LEGEND)
+    layout = _layout(rows, columns, width, titles=_TURNED if deep else ("Head", "Layer"))
+    return draw(traces, **{**layout, "height": layout["height"] - 24}, top=6)
 
 
-def _cell_size(layers: int, heads: int, width: int) -> float:
+def _cell_size(rows: int, columns: int, width: int) -> float:
     """Return the pixels of one head in a grid."""
-    return min(44.0, (width - 70) / heads, (_TALLEST - 90) / layers)
+    return min(44.0, (width - 70) / columns, (_TALLEST - 90) / rows)
 
 
-def _layout(layers: int, heads: int, width: int) -> dict[str, Any]:
-    """Return axes and height of a grid: the first layer on top, square cells."""
+def _layout(rows: int, columns: int, width: int, *, titles: tuple[str, str] = _UPRIGHT) -> dict[str, Any]:
+    """Return axes, with the ``titles`` of x and y, and height of a grid: the first row on top, square cells."""
     fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
-    columns, rows = (range(0, count, 1 if count <= 16 else 4) for count in (heads, layers))
+    across, down = (range(0, count, 1 if count <= 16 else 4) for count in (columns, rows))
     return {
-        "x": ticks("Head", columns, (-0.6, heads - 0.4), **fixed),
-        "y": ticks("Layer (first on top)", rows, (layers - 0.4, -0.6), **fixed, scaleanchor="x", scaleratio=1),
-        "height": round(_cell_size(layers, heads, width) * (layers + 0.2)) + 90,
+        "x": ticks(titles[0], across, (-0.6, columns - 0.4), **fixed),
+        "y": ticks(titles[1], down, (rows - 0.4, -0.6), **fixed, scaleanchor="x", scaleratio=1),
+        "height": round(_cell_size(rows, columns, width) * (rows + 0.2)) + 90,
     }
 
 
@@ -133,28 +134,31 @@ def share_figure(
 ) -> Any:
     """Draw a share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
 
-    ``scale`` is the title of the colours, and ``hover`` the tooltip of a cell: ``%{z}`` is its share in per cent,
-    ``%{customdata}`` its entry in ``notes``.
+    The layers of a deep model lie from left to right. ``scale`` is the title of the colours, and ``hover`` the tooltip
+    of a cell: ``%{z}`` is its share in per cent, ``%{customdata}`` its entry in ``notes``.
     """
-    colours, (layers, heads) = ink(dark=dark), shares.shape
-    cells = heat_map(
-        100 * shares, colours.scale, hover=f"layer %{{y}}, head %{{x}}<br>{hover}", gap=2, zmin=0, zmax=100
-    )
+    colours, (rows, columns), titles, where = ink(dark=dark), shares.shape, _UPRIGHT, "layer %{y}, head %{x}"
+    if is_deep(rows, columns):
+        shares, rows, columns = np.transpose(shares), columns, rows
+        notes = None if notes is None else list(zip(*notes, strict=True))
+        framed, crossed = ([(head, layer) for layer, head in some] for some in (framed, crossed))
+        titles, where = _TURNED, "layer %{x}, head %{y}"
+    cells = heat_map(100 * shares, colours.scale, hover=f"{where}<br>{hover}", gap=2, zmin=0, zmax=100)
     # Below: beside the grid it would take the room that the numbers in its cells need on a phone.
     bar = {"title": {"text": scale, "side": "bottom"}, "orientation": "h", "thickness": 10}
     traces: list[Any] = [
         {**cells, "showscale": True, "customdata": notes}
         | {"colorbar": {**bar, "yref": "container", "y": 0, "yanchor": "bottom"}}
     ]
-    if _cell_size(layers, heads, width) >= 20:
+    if _cell_size(rows, columns, width) >= 20:
         texts = [
-            ["×" if (layer, head) in crossed else f"{100 * shares[layer, head]:.0f}" for head in range(heads)]
-            for layer in range(layers)
+            ["×" if (row, column) in crossed else f"{100 * shares[row, column]:.0f}" for column in range(columns)]
+            for row in range(rows)
         ]
         traces.append(written(texts, shares.tolist(), colours, size=10))
     frames = [
-        shape("rect", (head - 0.46, head + 0.46), (layer - 0.46, layer + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
-        for layer, head in framed
+        shape("rect", (column - 0.46, column + 0.46), (row - 0.46, row + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
+        for row, column in framed
     ]
-    layout = _layout(layers, heads, width)
-    return draw(traces, **{**layout, "height": layout["height"] + 52}, top=34, bottom=98, shapes=frames)
+    layout = _layout(rows, columns, width, titles=titles)
+    return draw(traces, **{**layout, "height": max(_LOWEST, layout["height"] + 52)}, top=34, bottom=98, shapes=frames)

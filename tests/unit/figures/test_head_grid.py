@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from cahp.board.colours import CLUSTER_COLOURS
-from cahp.figures.head_grid import grid_figure, head_name, places
+from cahp.figures.head_grid import grid_figure, head_name, places, share_figure
 from cahp.figures.palette import blend, ink
 from cahp.values import HeadMask
 
@@ -58,3 +58,18 @@ def test_a_grid_of_many_heads_fits_the_page() -> None:
     figure = grid_figure(HeadMask.full(32, 32), np.arange(1024) % 20)
     assert figure.layout.height < 720
     assert figure.data[0].marker.size < 560 / 32
+
+
+def test_the_shares_of_a_deep_model_lie_on_their_side() -> None:
+    shares = np.arange(21).reshape(7, 3) / 21
+    notes = [[f"{layer}.{head}" for head in range(3)] for layer in range(7)]
+    figure = share_figure(
+        shares, framed=[(4, 1)], crossed=[(2, 0)], scale="kept", hover="", width=450, dark=False, notes=notes
+    )
+    cells, written = figure.data
+    assert (np.array(cells.z).shape, cells.customdata[1][4]) == ((3, 7), "4.1")
+    assert cells.hovertemplate.startswith("layer %{x}, head %{y}")
+    assert written.text[2] == "×"
+    assert written.text[7] == "5"
+    assert [(frame.x0 + 0.46, frame.y0 + 0.46) for frame in figure.layout.shapes] == [(4, 1)]
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("Layer", "Head")
