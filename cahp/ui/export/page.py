@@ -66,10 +66,8 @@ def draw(explorer: Explorer) -> None:
 
 def _offer_to_measure(explorer: Explorer) -> None:
     table, recover = explorer.table(NONE.name), explorer.recover
-    # The full model does not differ from itself.
-    full = {name: one for name, one in ((table and table.full) or {}).items() if not OUTCOMES[name].difference}
     states = {
-        "all heads": full or None,
+        "all heads": _of_full((table and table.full) or {}) or None,
         "pruned": explorer.outcomes(NONE.name),
         **({} if recover == NONE.name else {name_of_result(recover): explorer.outcomes(recover)}),
     }
@@ -97,7 +95,8 @@ def _offer_to_measure(explorer: Explorer) -> None:
 def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     """Draw the measurements of the mask with their intervals."""
     names = {"full": "all heads", "pruned": "pruned", "recovered": name_of_result(run.settings.recover)}
-    states = {words: run.outcomes[name] for name, words in names.items() if name in run.outcomes}
+    outcomes = {**run.outcomes, "full": _of_full(run.outcomes.get("full", {}))}
+    states = {words: outcomes[name] for name, words in names.items() if outcomes.get(name)}
     with st.container(key="export-figures"):
         costs = run.kv_cache is not None or run.latency_ratio is not None
         columns = st.columns(len(states) + costs, gap="medium")
@@ -118,6 +117,11 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)
+
+
+def _of_full(outcomes: Outcomes) -> Outcomes:
+    """The outcomes of the full model that say something: it does not differ from itself."""
+    return {name: one for name, one in outcomes.items() if not OUTCOMES[name].difference}
 
 
 def _draw_states(columns: Sequence[Any], states: Mapping[str, Outcomes]) -> None:
