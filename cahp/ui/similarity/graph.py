@@ -156,7 +156,7 @@ def show_graph(first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *,
     """
     heads = len(graph.communities)
     with st.container(key="head-graph", gap=None):
-        html = cache_with(first, dark, lambda: graph_html(first, mask, dark=dark))
+        html = cache_with(first, ("html", mask.sha256, dark), lambda: graph_html(first, mask, dark=dark))
         st.iframe(html, height=_HEIGHT, alt=alt)
 
     def choose() -> None:
@@ -164,7 +164,7 @@ def show_graph(first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *,
         if clicked is not None and 0 <= int(clicked) < heads:
             chosen.choose(int(clicked))
 
-    parts = cache_with(graph, (mask.sha256, dark), lambda: _draw(graph, mask, dark=dark)[1])
+    parts = cache_with(graph, ("parts", mask.sha256, dark), lambda: _draw(graph, mask, dark=dark)[1])
     listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
     listen(
         key="head-graph-ear",
