@@ -208,26 +208,49 @@ def _against_random(comparison: str) -> list[str]:
     )
 
 
+def _means(comparison: str, budget: int) -> dict[tuple[str, str], Mapping[str, Estimate]]:
+    """The outcomes of a bundled comparison at a budget, by recovery and method."""
+    means = _read(comparison).results.means
+    return {(recovery, name): mean.outcomes for (recovery, name, at), mean in means.items() if at == budget}
+
+
 def _ranked(comparison: str, budget: int) -> list[str]:
     """The methods of a bundled comparison at a budget, by their KL divergence after the refit, with tests of CAHP."""
-    read = _read(comparison)
-    shown = [name for name in SHOWN if name in read.results.outcomes]
-    means = {
-        (recovery, mean.method): mean.outcomes for (recovery, _, at), mean in read.results.means.items() if at == budget
-    }
-    tests = {one.method: one for one in read.results.verdicts if (one.recovery, one.budget) == ("refit", budget)}
-    order = sorted(read.results.methods, key=lambda name: means["refit", name]["kl"].value)
+    results, means = _read(comparison).results, _means(comparison, budget)
+    tests = {one.method: one for one in results.verdicts if (one.recovery, one.budget) == ("refit", budget)}
+    shares = [name for name in SHOWN[1:] if name in results.outcomes]
     return _table(
         "method | KL as pruned | KL after mean ablation | KL after refit | CAHP's lead after refit | "
-        + " | ".join(f"{name} after refit, %" for name in shown[1:]),
+        + " | ".join(f"{name} after refit, %" for name in shares),
         (
             (
                 f"`{name}`",
                 *(_cell(means[recovery, name]["kl"]) for recovery in ("none", "mean", "refit")),
                 _difference(tests[name]) if name in tests else "",
-                *(_cell(means["refit", name][outcome]) for outcome in shown[1:]),
+                *(_cell(means["refit", name][outcome]) for outcome in shares),
             )
-            for name in order
+            for name in sorted(results.methods, key=lambda name: means["refit", name]["kl"].value)
+        ),
+    )
+
+
+#: The methods in the table of the README, and what it calls them.
+_FIRST = {
+    "obs-fisher": "`obs-fisher`, which reads no labels",
+    "gradient": "`gradient`",
+    "complementary": "CAHP",
+    "random": "random selection",
+}
+
+
+def _readme() -> list[str]:
+    """A few methods of the bundled comparison on SST-5 at 12 heads."""
+    means = _means("minilm-sst5", 12)
+    return _table(
+        "heads chosen by | KL as pruned | KL after refit | agreement after refit, % | accuracy after refit, %",
+        (
+            (words, _cell(means["none", name]["kl"]), *(_cell(means["refit", name][outcome]) for outcome in SHOWN))
+            for name, words in _FIRST.items()
         ),
     )
 
@@ -313,6 +336,10 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "methods": ("assets/docs/comparison.md", _methods),
     "presets": ("assets/docs/comparison.md", _presets),
     "redundancy": ("assets/docs/comparison.md", _redundancy),
+    "first": ("README.md", _readme),
+    "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
+    "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),
+    "smollm2": ("assets/compare/README.md", lambda: _ranked("smollm2", 72)),
     "mnli": ("assets/compare/README.md", lambda: _measured("minilm-mnli")),
     "mnli-random": ("assets/compare/README.md", lambda: _against_random("minilm-mnli")),
     "recovered": ("assets/docs/recovery.md", lambda: _against_refit("minilm-mnli", "minilm-mnli-recovered")),
