@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.comparison.document import AreaVerdict, CellRecord, ComparisonDocument, Verdict
+from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import after, ahead_and_behind, join, method_label, name_outcome
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.statistics import HEADLINE, crossed_mean
@@ -83,11 +84,13 @@ def best_rivals(results: SplitResults, recovery: str, count: int = 3) -> list[st
 def find_better_method(results: SplitResults, recovery: str, budget: int) -> Verdict | None:
     """The test in which another method is furthest ahead of CAHP, at the tested budget nearest to ``budget``.
 
-    None: no method is significantly better there, or no tested budget lies within a fifth of ``budget``.
+    None: no method is significantly better there, or no tested budget lies within a fifth of ``budget``. A method with
+    another per-layer minimum than CAHP's does not count.
     """
     tests = [test for test in results.verdicts if test.recovery == recovery and test.budget is not None]
     near = min((test.budget or 0 for test in tests), key=lambda tested: abs(tested - budget), default=0)
-    better = [test for test in tests if test.budget == near and test.tested and test.better == test.method]
+    here = [test for test in tests if test.budget == near and split_minimum(test.method)[1] is None]
+    better = [test for test in here if test.tested and test.better == test.method]
     if not better or abs(near - budget) > budget / 5:
         return None
     return max(better, key=lambda test: abs(test.pp))

@@ -18,6 +18,7 @@ from fakes import prune
 from assets import bundle
 from cahp import bundled
 from cahp.bundled import Bundle
+from cahp.comparison.claims import find_better_method
 from cahp.comparison.result import read_shown
 from cahp.models import assets
 from cahp.run.bench import open_bench
@@ -81,7 +82,21 @@ def test_only_a_measured_difference_names_a_better_method() -> None:
     for changed in (("none", 26), ("refit", 12)):
         assert bundled.describe_better_method("minilm-bbc", model.sha256, *changed) is None
     assert bundled.describe_better_method("minilm-bbc", "0" * 64, "none", 12) is None
-    assert bundled.describe_better_method("smollm2", model.sha256, "none", 12) is None
+    assert bundled.describe_better_method("smollm2", model.sha256, "refit", 72) is None
+
+
+def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
+    model = bundled.read_run("smollm2").document.model  # type: ignore[union-attr]
+    ahead = {"none": "fisher-output", "mean": "fisher-output", "refit": "obs-fisher"}
+    for recovery, name in ahead.items():
+        found = bundled.describe_better_method("smollm2", model.sha256, recovery, 72)
+        assert found is not None
+        assert found[0] == name
+    (file,) = bundled.comparisons_folder().glob("smollm2/compare.json")
+    results = read_shown(file.parent).results
+    ours = replace(results, verdicts=[test for test in results.verdicts if test.method == "fisher-layers-min-0"])
+    assert any(test.better == test.method for test in ours.verdicts)
+    assert find_better_method(ours, "refit", 72) is None
 
 
 # --- the tests of the premise
