@@ -168,14 +168,14 @@ def read_unlabelled(
     closed = {one for split, texts in raw.splits.items() if split != settings.select_split for one in texts.inputs}
     there = [one for one in found if one not in closed]
     lost = len(found) - len(there)
-    if card.predicts_tokens:
-        taken = _cut_unlabelled(there, settings, card)
-        notices = [f"recovered on {len(taken):,} windows of {name}"]
-    else:
-        taken = _draw_inputs(there, settings)
-        notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
+    taken = _cut_unlabelled(there, settings, card) if card.predicts_tokens else _draw_inputs(there, settings)
     if RECOVERIES[settings.recover].timed:
-        notices = [f"recovered on as many of {len(found):,} texts of {name} as the time allows"]
+        read = f"as many of {len(found):,} texts of {name} as the time allows"
+    elif card.predicts_tokens:
+        read = f"{len(taken):,} windows of {name}"
+    else:
+        read = f"{len(taken):,} of {len(found):,} texts of {name}"
+    notices = [f"recovered on {read}"]
     if lost:
         notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)

@@ -7,6 +7,8 @@ let communities = COMMUNITIES;
 // The graph that was sent last, as text, and the share of the way to it that its heads have moved.
 let sent = "";
 let moved = 1;
+// The areas of the communities where the heads are now (undefined: heads have moved).
+let areas;
 const light = (group) => nodes.update([...drawn.values()].map(({ id, community }) =>
   ({ id, opacity: group === undefined || community === group ? 1 : 0.2 })));
 const outline = (heads) => nodes.update([...drawn.values()].map(({ id, color, borderWidth }) =>
@@ -39,9 +41,10 @@ function area(group, places) {
 }
 network.on("beforeDrawing", (context) => {
   const places = network.getPositions();
+  areas ??= communities.map((_, group) => area(group, places));
   communities.forEach(([, , , colour], group) => {
     context.beginPath();
-    area(group, places).forEach(([x, y]) => context.lineTo(x, y));
+    areas[group].forEach(([x, y]) => context.lineTo(x, y));
     context.closePath();
     Object.assign(context, { fillStyle: colour, strokeStyle: colour, lineWidth: 1, globalAlpha: 0.1 });
     context.fill();
@@ -90,6 +93,7 @@ function show(graph) {
     const share = moved * moved * (3 - 2 * moved);
     const between = (a, b) => a + (b - a) * share;
     nodes.update(graph.nodes.map(({ id, x, y }) => ({ id, x: between(from[id].x, x), y: between(from[id].y, y) })));
+    areas = undefined;
     if (moved < 1) requestAnimationFrame(step);
   };
   step(start);
