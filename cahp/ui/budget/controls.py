@@ -20,6 +20,7 @@ from cahp.ui.budget import pinned
 from cahp.ui.frame import evenness, notes
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts.display import plain
+from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE
 from cahp.values import CahpError
@@ -94,7 +95,7 @@ def _draw_recovery(explorer: Explorer) -> None:
         notes.clear()
         explorer.chosen_recovery = st.session_state["board-recover"]
 
-    st.session_state["board-recover"] = explorer.recover
+    set_value("board-recover", explorer.recover)
     st.segmented_control(
         "Recovery",
         [row.name for row in RECOVERIES.values() if row.on_board],
@@ -188,7 +189,7 @@ def draw_method(explorer: Explorer) -> None:
 
     def draw_setting(widget: Any, label: str, name: str, *args: Any, **options: Any) -> None:
         key = f"method-{name}"
-        st.session_state[key] = getattr(explorer.settings, name)
+        set_value(key, getattr(explorer.settings, name))
         widget(label, *args, key=key, on_change=change, args=(name,), **options)
 
     draw_setting(

@@ -11,6 +11,7 @@ from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import controls, details, measuring, own_text, pinned, roles
 from cahp.ui.frame import address, board, knee
 from cahp.ui.frame.running import need_run
+from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 
@@ -43,6 +44,10 @@ def draw(explorer: Explorer) -> None:
     if swept is not None:
         st.caption(f"With so many heads, {swept}.")
     board.warm(explorer)
+    # A link opens the tab of a person's own text, never with a text, unless another tab was opened since. The fragment
+    # must not read it: its runs may still have the address from before a click on a tab.
+    if _FIELD in st.query_params and st.session_state.get(_TABS) in (None, explorer.detail):
+        explorer.detail = own_text.TAB
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
 
@@ -67,16 +72,12 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
 
 
 def _draw_tabs(explorer: Explorer) -> None:
-    # A link opens the tab of a person's own text, never with a text, unless another tab was opened since.
-    if _FIELD in st.query_params and st.session_state.get(_TABS) in (None, explorer.detail):
-        explorer.detail = own_text.TAB
-
     def open_tab() -> None:
         explorer.detail = st.session_state[_TABS]
         st.query_params.pop(_FIELD, None)
 
     with st.container(key="board-details"):
-        st.session_state[_TABS] = explorer.detail
+        set_value(_TABS, explorer.detail)
         st.segmented_control(
             "More", tuple(_DETAILS), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
         )

@@ -8,6 +8,7 @@ from cahp.run.evenness import Evenness
 from cahp.ui.frame import notes
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import EVENNESS
 from cahp.values import CahpError
@@ -24,7 +25,7 @@ def draw(explorer: Explorer, *, place: str, measured: Evenness | None = None) ->
         except CahpError as error:
             notes.write(error)
 
-    st.session_state[key] = explorer.settings.even
+    set_value(key, explorer.settings.even)
     st.toggle(
         "The same number of heads in every layer",
         key=key,

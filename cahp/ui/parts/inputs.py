@@ -131,6 +131,15 @@ def input_box(
     return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
+def set_value(key: str, value: object) -> None:
+    """Set the value of the widget with this ``key``, before it is drawn.
+
+    A value that the widget has is not set again: it would undo a click whose message is on its way to the server.
+    """
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+
+
 def has_words(text: Input) -> bool:
     """Return whether the text, or each part of a pair, has any words."""
     return all(part.strip() for part in ([text] if isinstance(text, str) else text))
