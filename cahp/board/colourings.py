@@ -6,7 +6,7 @@ A new colouring is one row of ``COLOURINGS`` and its function. The board shows t
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,17 +130,17 @@ COLOURINGS: Mapping[str, Colouring] = {
 }
 
 
-def paint(facts: HeadFacts, *, offered: Collection[str] = ()) -> list[dict[str, Any]]:
+def paint(facts: HeadFacts, *, offered: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Return the colourings of heads for the board's script.
 
     Those that lack what they need are left out, or have null as ``groups`` if they are ``offered``: the host measures
-    them when a person asks for them.
+    them when a person asks for them. The words that they are offered with tell how far that is (empty: not asked for).
     """
     entries = []
     for row in COLOURINGS.values():
         painted = row.paint(facts)
         if painted is not None:
             entries.append({"name": row.name, "label": row.label, **painted.as_data()})
-        elif row.name in offered:
-            entries.append({"name": row.name, "label": row.label, "groups": None})
+        elif offered is not None and row.name in offered:
+            entries.append({"name": row.name, "label": row.label, "groups": None, "waits": offered[row.name]})
     return entries

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,7 +88,7 @@ def contents(
     roles: HeadRoles | None = None,
     shares: Floats | None = None,
     maps: HeadMaps | None = None,
-    offered: Collection[str] = (),
+    offered: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
 
@@ -108,7 +108,7 @@ def contents(
         roles: The roles of the heads (None: not measured).
         shares: The share ``(L, H)`` of each head that other kept heads can reproduce (None: not measured).
         maps: What the heads attend to, about 1.4 kB a head (None: not measured, or not asked for).
-        offered: Names of the colourings that the host measures, or sends, when they are asked for.
+        offered: The colourings that the host measures, or sends, when they are asked for, with how far that is.
     """
     rows, full, mask, families = table.rows(), table.full, shown.mask, clusters.families
     row = next((row for row in rows if row.budget == mask.count), None)

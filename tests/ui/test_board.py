@@ -426,13 +426,15 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
 def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_measured(
     bare: Callable[..., Page],
 ) -> None:
-    page = bare(data_of(on_a_line(), 3, offered=["roles"]))
+    page = bare(data_of(on_a_line(), 3, offered={"roles": ""}))
     cells, chosen = page.get_by_role("gridcell"), page.get_by_role("group", name="Show")
     letters = cells.all_inner_texts()
     chosen.get_by_role("button", name="roles").click()
     assert page.evaluate("told") == [{"kind": "colour", "name": "roles"}]
-    # Until they are measured it shows the clusters.
+    # Until they are measured it shows the clusters, and how far that is.
+    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, offered={"roles": "Measuring: next in line…"}))
     assert cells.all_inner_texts() == letters
+    expect(page.locator(".legend")).to_contain_text("Measuring: next in line…")
     names = ("first", "first", "induction", "none", "none", "first")
     page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, roles=roles_of(*names, heads=3)))
     assert cells.all_inner_texts() == ["1st", "1st", "ind", "", "", "1st"]
@@ -451,7 +453,7 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
 
 
 def test_a_switch_shows_pictures_that_the_host_sends_when_they_are_asked_for(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(on_a_line(), 3, offered=["attention"]))
+    page = bare(data_of(on_a_line(), 3, offered={"attention": ""}))
     page.get_by_role("button", name="what they attend to").click()
     assert page.evaluate("told") == [{"kind": "colour", "name": "attention"}]
     expect(page.locator(".picture")).to_have_count(0)

@@ -66,6 +66,7 @@ class Board {
     this.root.classList.toggle("trained", this.data.trained);
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), known(colouring) ? colouring : undefined);
+    if (colouring?.waits) this.heads.key.textContent = colouring.waits;
     this.curves.draw(this.data);
     if (this.dragging) return;
     this.slider.value = current.budget;

@@ -9,6 +9,7 @@ import streamlit as st
 from cahp.outcomes import describe
 from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
+from cahp.ui.frame import board
 from cahp.ui.frame.page import provenance
 from cahp.ui.frame.running import draw_timing, show_in_row
 from cahp.ui.parts.display import problem, show_steps
@@ -20,6 +21,10 @@ from cahp.words import duration
 def draw(explorer: Explorer) -> None:
     """Draw what is being measured for the board, and what else can be measured."""
     _draw_table_progress(explorer)
+    for name, kind in board.MEASURED_COLOURINGS.items():
+        job = explorer.work.job(kind, explorer.bench)
+        if job is not None and not job.ended:
+            show_in_row(job, f"Measuring {name}", key=f"cancel-{name}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _draw_test_split(explorer)
         if explorer.lacks_distilled and not explorer.awaits_distillation:

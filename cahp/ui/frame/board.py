@@ -24,7 +24,7 @@ from cahp.values import CahpError, HeadMask
 from cahp.words import percent, span
 
 #: What measures the colourings of the board, by their names in ``cahp.board.colourings``.
-_COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": REPLACEABILITY}
+MEASURED_COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": REPLACEABILITY}
 #: The colouring that is sent when it is asked for.
 _MAPS = "attention"
 #: A mask made by hand is refitted automatically if that takes at most so many seconds.
@@ -113,7 +113,7 @@ def draw(
     assert second is not None
     beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
     assert clusters is not None
-    job = explorer.job(FIGURE)
+    job, maps = explorer.job(FIGURE), [] if explorer.maps is None else [_MAPS]
     notes.draw()
     # The board of a deep model is above its figures.
     deep = is_deep(explorer.card.layers, explorer.card.heads)
@@ -145,10 +145,17 @@ def draw(
             roles=explorer.roles,
             shares=explorer.replaceable_shares,
             maps=explorer.maps if explorer.shows_maps else None,
-            offered=(*_COLOURINGS, *([] if explorer.maps is None else [_MAPS])),
+            offered={name: _describe_colouring(explorer, name) for name in (*MEASURED_COLOURINGS, *maps)},
         )
-    if job is not None and job.error:
-        problem(job.error)
+    for one in (job, *(explorer.work.job(kind, explorer.bench) for kind in MEASURED_COLOURINGS.values())):
+        if one is not None and one.error:
+            problem(one.error)
+
+
+def _describe_colouring(explorer: Explorer, name: str) -> str:
+    """Describe how far the measurement of a colouring is (empty: it is not measured now)."""
+    job = explorer.work.job(MEASURED_COLOURINGS[name], explorer.bench) if name in MEASURED_COLOURINGS else None
+    return "" if job is None or job.ended else f"{describe_progress(job, 'Measuring')}…"
 
 
 def _explain_outcomes(explorer: Explorer) -> str:
@@ -260,7 +267,7 @@ def _handle(explorer: Explorer, event: Event) -> None:
         elif event.name == _MAPS:
             explorer.shows_maps = True
         elif event.kind == "colour":
-            explorer.work.start(_COLOURINGS[event.name], explorer.bench)
+            explorer.work.start(MEASURED_COLOURINGS[event.name], explorer.bench)
         else:
             explorer.selected = event.head
             if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:

@@ -17,7 +17,9 @@ MASK = HeadMask.full(1, 3)
 
 def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:
     assert paint(HeadFacts(MASK)) == []
-    assert paint(HeadFacts(MASK), offered=["roles"]) == [{"name": "roles", "label": "roles", "groups": None}]
+    assert paint(HeadFacts(MASK), offered={"roles": "next"}) == [
+        {"name": "roles", "label": "roles", "groups": None, "waits": "next"}
+    ]
 
 
 def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reproduce_of_it() -> None:
