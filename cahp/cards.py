@@ -179,6 +179,11 @@ class ModelCard:
         return self.language == "causal" and not self.labels
 
     @property
+    def unit(self) -> str:
+        """What is kept or pruned, as sentences call it: a head, or a group of heads that share keys and values."""
+        return "head" if self.group == 1 else "group"
+
+    @property
     def words(self) -> ModelWords:
         """The words for what it predicts, and for what it is measured on."""
         if self.predicts_tokens:

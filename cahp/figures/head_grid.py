@@ -16,8 +16,8 @@ from cahp.values import Floats, HeadMask, Ints
 _WIDTH = 560
 _TALLEST = 620
 _LOWEST = 260
-#: The titles of x and y, of a grid as it is and of one on its side.
-_UPRIGHT, _TURNED = ("Head", "Layer (first on top)"), ("Layer", "Head")
+#: The title of the layers in a grid that does not lie on its side.
+_LAYERS = "Layer (first on top)"
 
 
 def is_deep(layers: int, heads: int) -> bool:
@@ -25,9 +25,9 @@ def is_deep(layers: int, heads: int) -> bool:
     return layers > 2 * heads
 
 
-def head_name(head: int, heads: int) -> str:
-    """Name a head, given its flat index and the number of heads per layer."""
-    return f"layer {head // heads}, head {head % heads}"
+def head_name(head: int, heads: int, unit: str = "head") -> str:
+    """Name a head, or another ``unit``, given its flat index and the number of heads per layer."""
+    return f"layer {head // heads}, {unit} {head % heads}"
 
 
 def places(layers: int, heads: int) -> dict[str, list[int]]:
@@ -47,14 +47,15 @@ def grid_figure(
     dark: bool = False,
     width: int = _WIDTH,
     compact: bool = False,
+    unit: str = "head",
 ) -> Any:
     """Draw the layers and their heads: kept heads solid, pruned heads tinted, with colour and name of their group.
 
     ``labels (N,)`` are the groups of the heads (None: no colours), drawn as ``grouping`` says; ``families (N,)`` give
     clusters the colours that they have at every budget (None: each cluster has its own). ``selected`` gets a
     thick frame, each head of the group ``lit`` a thin one. ``width`` is the available width in pixels. A ``compact``
-    grid has no legend, and the layers of a deep model lie from left to right. Every point's ``customdata`` is the
-    head's flat index.
+    grid has no legend, and the layers of a deep model lie from left to right. A square is a ``unit``. Every point's
+    ``customdata`` is the head's flat index.
     """
     colours, heads = ink(dark=dark), mask.heads
     deep = compact and is_deep(mask.layers, heads)
@@ -83,7 +84,7 @@ def grid_figure(
                 fills,
                 size=cell * 0.78,
                 hover=[
-                    f"<b>{head_name(head, heads)}</b><br>{state}"
+                    f"<b>{head_name(head, heads, unit)}</b><br>{state}"
                     + (f"<br>{grouping.one} {names[head]}" if names[head] else "")
                     for head in shown.tolist()
                 ],
@@ -100,8 +101,10 @@ def grid_figure(
             frame = points(*place(framed), "square-open", colours.text, size=cell * size, outline=outline, heads=framed)
             traces.append({**frame, "showlegend": False})
     if not compact:
-        return draw([*traces, *legend("square", colours)], **_layout(rows, columns, width), legend=LEGEND)
-    layout = _layout(rows, columns, width, titles=_TURNED if deep else ("Head", "Layer"))
+        titles = (unit.capitalize(), _LAYERS)
+        return draw([*traces, *legend("square", colours)], **_layout(rows, columns, width, titles), legend=LEGEND)
+    titles = ("Layer", unit.capitalize()) if deep else (unit.capitalize(), "Layer")
+    layout = _layout(rows, columns, width, titles)
     return draw(traces, **{**layout, "height": layout["height"] - 24}, top=6)
 
 
@@ -110,7 +113,7 @@ def _cell_size(rows: int, columns: int, width: int) -> float:
     return min(44.0, (width - 70) / columns, (_TALLEST - 90) / rows)
 
 
-def _layout(rows: int, columns: int, width: int, *, titles: tuple[str, str] = _UPRIGHT) -> dict[str, Any]:
+def _layout(rows: int, columns: int, width: int, titles: tuple[str, str]) -> dict[str, Any]:
     """Return axes, with the ``titles`` of x and y, and height of a grid: the first row on top, square cells."""
     fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
     across, down = (range(0, count, 1 if count <= 16 else 4) for count in (columns, rows))
@@ -131,18 +134,20 @@ def share_figure(
     width: int,
     dark: bool,
     notes: Sequence[Sequence[str]] | None = None,
+    unit: str = "head",
 ) -> Any:
     """Draw a share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
 
     The layers of a deep model lie from left to right. ``scale`` is the title of the colours, and ``hover`` the tooltip
-    of a cell: ``%{z}`` is its share in per cent, ``%{customdata}`` its entry in ``notes``.
+    of a cell, a ``unit``: ``%{z}`` is its share in per cent, ``%{customdata}`` its entry in ``notes``.
     """
-    colours, (rows, columns), titles, where = ink(dark=dark), shares.shape, _UPRIGHT, "layer %{y}, head %{x}"
+    colours, (rows, columns), where = ink(dark=dark), shares.shape, f"layer %{{y}}, {unit} %{{x}}"
+    titles = (unit.capitalize(), _LAYERS)
     if is_deep(rows, columns):
         shares, rows, columns = np.transpose(shares), columns, rows
         notes = None if notes is None else list(zip(*notes, strict=True))
         framed, crossed = ([(head, layer) for layer, head in some] for some in (framed, crossed))
-        titles, where = _TURNED, "layer %{x}, head %{y}"
+        titles, where = ("Layer", unit.capitalize()), f"layer %{{x}}, {unit} %{{y}}"
     cells = heat_map(100 * shares, colours.scale, hover=f"{where}<br>{hover}", gap=2, zmin=0, zmax=100)
     # Below: beside the grid it would take the room that the numbers in its cells need on a phone.
     bar = {"title": {"text": scale, "side": "bottom"}, "orientation": "h", "thickness": 10}
@@ -160,5 +165,5 @@ def share_figure(
         shape("rect", (column - 0.46, column + 0.46), (row - 0.46, row + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
         for row, column in framed
     ]
-    layout = _layout(rows, columns, width, titles=titles)
+    layout = _layout(rows, columns, width, titles)
     return draw(traces, **{**layout, "height": max(_LOWEST, layout["height"] + 52)}, top=34, bottom=98, shapes=frames)

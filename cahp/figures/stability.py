@@ -15,8 +15,8 @@ from cahp.values import Estimate, HeadMask
 from cahp.words import span
 
 
-def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
-    """Draw the share of resamples that keep each head: layers by heads, the heads kept now framed."""
+def frequency_figure(result: Stability, framed: HeadMask | None, *, unit: str = "head", dark: bool) -> Any:
+    """Draw the share of choices that keep each head, or other ``unit``: layers by heads, those of a mask framed."""
     n = len(result.found)
     notes = []
     for times in range(n + 1):
@@ -25,18 +25,18 @@ def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
         notes.append(f" ({times} of {n}){interval}")
     return share_figure(
         result.frequency,
-        # A frame around every head would not help.
-        framed=() if mask.is_full else [divmod(head, mask.heads) for head in mask.flat],
-        scale="resamples that keep it (%)",
-        hover="kept in %{z:.0f} % of the resamples%{customdata}",
+        framed=() if framed is None or framed.is_full else [divmod(head, framed.heads) for head in framed.flat],
+        scale="choices that keep it (%)",
+        hover="kept in %{z:.0f} % of the choices%{customdata}",
+        unit=unit,
         notes=[[notes[times] for times in row] for row in np.rint(result.frequency * n).astype(int)],
         width=450,
         dark=dark,
     )
 
 
-def knee_figure(result: Stability, column: str, *, dark: bool) -> Any:
-    """Draw the clusters at the knee and the heads kept in each resample."""
+def knee_figure(result: Stability, column: str, *, unit: str = "head", dark: bool) -> Any:
+    """Draw the clusters at the knee and the heads, or other ``unit``, of each choice."""
     colours = palette.ink(dark=dark)
     places = [str(value) for value in result.values]
     kept = result.keep.sum(axis=(1, 2))
@@ -55,18 +55,18 @@ def knee_figure(result: Stability, column: str, *, dark: bool) -> Any:
             line={"color": colour, "width": 1},
         )
         for name, values, symbol, colour in (
-            ("heads kept", kept, "square-open", colours.text),
+            (f"{unit}s kept", kept, "square-open", colours.text),
             ("clusters at the knee", result.knees, "circle", colours.accent),
         )
     ]
-    y = {"title": "heads", "rangemode": "tozero"}
+    y = {"title": f"{unit}s", "rangemode": "tozero"}
     # The lines keep their width in the legend.
     legend = {**LEGEND, "itemsizing": "trace"}
     return draw(traces, x={"title": column, "type": "category"}, y=y, height=330, legend=legend)
 
 
 def divergence_figure(places: Sequence[Any], divergences: Sequence[Estimate], column: str, *, dark: bool) -> Any:
-    """Draw the KL divergence of the choice of each resample, with its interval."""
+    """Draw the KL divergence of each choice, with its interval."""
     accent, values = palette.ink(dark=dark).accent, [one.value for one in divergences]
     names = [str(place) for place in places]
     bars = error_bars(values, [(one.low, one.high) for one in divergences], accent, width=4)

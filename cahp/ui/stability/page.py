@@ -1,4 +1,7 @@
-"""Stability: how often each head is kept over seeds, samples and degrees, and how much the choice varies."""
+"""Stability: how often each head is kept over seeds, samples and degrees, and how much the choice varies.
+
+A choice of heads is the selection with one degree, with one seed, or from one sample.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,15 @@ from cahp.ui.parts import display
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import pass_seconds
-from cahp.values import Estimate, Progress
-from cahp.words import duration, span
+from cahp.values import Estimate, HeadMask, Progress
+from cahp.words import capital, duration, span
 
 T = TypeVar("T")
+
+#: Seconds of a projection and a clustering of about a hundred heads, on two cores.
+_CLUSTERING_S = 1.0
+#: The largest number of clusters, as a multiple of the smallest, that is called stable, and that only varies.
+_STABLE, _VARYING = 1.25, 2.0
 
 
 @dataclass(frozen=True)
@@ -59,12 +67,12 @@ def draw(explorer: Explorer) -> None:
     st.title("Is the choice of heads stable?")
     st.markdown(
         "The choice of heads depends on a random projection, on a sample of texts and on the degree of a polynomial. "
-        "This page changes one of them, repeats the choice, and counts how often each head is kept."
+        f"This page changes one of them, repeats the choice, and counts how often each {explorer.card.unit} is kept."
     )
     axis, resamples, budget = _draw_form(explorer)
     result = _resample(explorer, axis, resamples, budget)
     if result is not None:
-        _draw_result(explorer, result, requested=resamples)
+        _draw_result(explorer, result, requested=resamples, budget=budget)
     if explorer.clusters is not None:
         st.subheader("Is the number of heads a property of the data?")
         knee.draw(explorer, place="stability")
@@ -87,6 +95,9 @@ def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
             or "degree"
         )
         st.caption(VARIATIONS[axis].means)
+    if axis == "degree":
+        # All degrees are compared, and they choose the number.
+        return axis, 0, None
     with often:
         resamples = st.select_slider(
             "Resamples",
@@ -94,21 +105,20 @@ def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
             12,
             key="stability-resamples",
             persist_state="session",
-            disabled=axis == "degree",
             help="More resamples give narrower intervals: with 12, a head kept half of the time shows 25 to 75 %.",
         )
     with how_many:
         by_rule, fixed = "published rule", f"always {explorer.board.budget}"
         heads = st.segmented_control(
-            "Heads to keep",
+            f"{capital(explorer.card.unit)}s to keep",
             [by_rule, fixed],
             default=by_rule,
             required=True,
             key=f"stability-budget-{explorer.board.budget}",
-            disabled=axis == "degree",
-            help="With a fixed number, only which heads are chosen can vary, not how many.",
+            persist_state="session",
+            help="With a fixed number, only which ones are chosen can vary, not how many.",
         )
-    return axis, int(resamples), explorer.board.budget if axis != "degree" and heads == fixed else None
+    return axis, int(resamples), explorer.board.budget if heads == fixed else None
 
 
 def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
@@ -160,41 +170,39 @@ def _compute(
 
 
 def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
-    read, compute = (
-        f"calibration sample ({explorer.bench.calibration.measured})",
-        f"{resamples} projections and clusterings",
+    # The statistics of a bundled run are not on this machine, and parts of the texts have their own.
+    reads = explorer.results.bundled + (axis == "sample")
+    seconds = pass_seconds(explorer.bench, calibration=reads, evaluation=0) + resamples * _CLUSTERING_S
+    read = f"Reads {explorer.bench.calibration.measured}, then computes" if reads else "Computes"
+    return (
+        f"{read} {resamples} projections and clusterings: about {duration(seconds)}. Results are stored on this machine "
+        "and reused."
     )
-    costs = {
-        "degree": f"Reads the {read} once.",
-        "seed": f"Computes {compute}, without reading a text again after a run on this machine.",
-        "sample": f"Reads the {read} once, then computes {compute}.",
-    }
-    return f"{costs[axis]} Results are stored on this machine and reused."
 
 
 # The result --------------------------------------------------------------------------------------------------
 
 
-def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> None:
-    """Draw the overlap of resamples, how often each head is kept, and the knees."""
-    mask, dark, variation = explorer.mask, display.is_dark(), VARIATIONS[result.axis]
-    found = len(result.found)
+def _draw_result(explorer: Explorer, result: Stability, *, requested: int, budget: int | None) -> None:
+    """Draw the overlap of choices, how often each head is kept, and the knees."""
+    dark, variation, unit = display.is_dark(), VARIATIONS[result.axis], explorer.card.unit
+    found, original = len(result.found), _original(explorer, budget)
     if found < 2:
         st.warning(
-            "Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number of heads instead."
+            "Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number instead."
         )
         return
-    st.subheader(state_verdict(result))
+    st.subheader(state_verdict(result, unit) + ("" if budget else state_number(result)))
     st.caption(describe_resamples(result, requested))
     with st.container(key="stability-figures"):
         overlap, always, never, moved = st.columns(4)
     overlap.metric(
-        "Overlap of two resamples",
+        "Overlap of two choices",
         f"{result.overlap:.2f}",
         f"{result.chance:.2f} by chance",
         delta_color="off",
         delta_arrow="off",
-        help="Mean Jaccard index over all pairs of resamples: the heads that both keep, as a share of those that at "
+        help=f"Mean Jaccard index over all pairs of choices: the {unit}s that both keep, as a share of those that at "
         "least one keeps. By chance: two random sets of the same sizes.",
     )
     frequency = result.frequency
@@ -205,7 +213,8 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
     moved.metric(
         "Clusters at the knee",
         f"{seen.min()} to {seen.max()}" if len(seen) else "no knee",
-        help="The number of clusters at which the published rule stops.",
+        help="The number of clusters at which the published rule stops. It is called stable if the largest is at most "
+        "a quarter above the smallest, and unstable if it is more than double.",
     )
     if result.overlap_ci95 is not None:
         overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {found} resamples")
@@ -213,36 +222,37 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
         interval = result.share_ci95(times)
         if interval is not None:
             share = span(100 * interval[0], 100 * interval[1], 0)
-            column.caption(f"n = {found}: such a head is kept in {share} % of resamples (95 % interval)")
+            column.caption(f"n = {found}: such a {unit} is kept in {share} % of resamples (95 % interval)")
     moved.caption(f"n = {len(seen)}")
-    kept_always = f"{int((frequency == 1).sum())} heads are kept in every resample"
-    if explorer.results.run is not None:
-        sure = int((frequency[mask.keep] == 1).sum())
-        kept_always = f"Of the {mask.count} heads kept now, {sure} are kept in every resample"
-    moves = "No resample has a knee"
+    kept_always = f"{int((frequency == 1).sum())} {unit}s are in every choice"
+    who = "CAHP keeps on these texts" if budget else "the published rule keeps"
+    if original is not None:
+        sure = int((frequency[original.keep] == 1).sum())
+        kept_always = f"{sure} of the {original.count} {unit}s that {who} are in every choice"
+    moves = "No choice has a knee"
     if len(seen):
         same = seen.min() == seen.max()
         moves = f"The knee {f'stays at {seen[0]}' if same else f'moves between {seen.min()} and {seen.max()}'} clusters"
     left, right = st.columns([3, 2], gap="medium")
     with left:
         display.show(
-            frequency_figure(result, mask, dark=dark),
+            frequency_figure(result, original, unit=unit, dark=dark),
             title=kept_always,
-            help=f"Each cell is a head; its number is the share of {found} resamples that kept it, in %. Framed cells "
-            f"are kept on the board now. {variation.means}",
+            help=f"Each cell is {display.describe_square(explorer.card)}; its number is the share of {found} choices "
+            f"that keep it, in %. {'' if original is None else f'Framed: those that {who}. '}{variation.means}",
             name=f"survival-{result.axis}",
             data={
-                **places(mask.layers, mask.heads),
-                "share of resamples": frequency.ravel().round(4).tolist(),
-                "kept now": mask.keep.ravel().tolist(),
+                **places(*frequency.shape),
+                "share of choices": frequency.ravel().round(4).tolist(),
+                **({} if original is None else {"framed": original.keep.ravel().tolist()}),
             },
         )
     with right:
         display.show(
-            knee_figure(result, variation.column, dark=dark),
+            knee_figure(result, variation.column, unit=unit, dark=dark),
             title=moves,
             help="The published rule stops at the knee of the silhouette curve. Without a fixed budget, that is the "
-            "number of clusters; heads added to empty layers come on top.",
+            f"number of clusters; {unit}s added to empty layers come on top.",
             name=f"knees-{result.axis}",
             data={
                 variation.column: result.values.tolist(),
@@ -251,6 +261,15 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
             },
         )
     _draw_choices(explorer, result)
+
+
+def _original(explorer: Explorer, budget: int | None) -> HeadMask | None:
+    """Return what is chosen from all calibration texts, as the run does it: at ``budget``, or by the published rule."""
+    table = explorer.table()
+    if explorer.clusters is None or table is None:
+        return None
+    selection = table.nearest(budget) if budget else explorer.clusters.suggested(explorer.settings)
+    return None if selection is None else selection.mask
 
 
 def _draw_choices(explorer: Explorer, result: Stability) -> None:
@@ -276,7 +295,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     display.show(
         divergence_figure(places, divergences, column, dark=display.is_dark()),
         title=describe_choices(divergences, noun),
-        help="Each point is the KL divergence from the full model where only the heads of one resample are kept, "
+        help="Each point is the KL divergence from the full model where only the heads of one choice are kept, "
         f"without recovery, with its 95 % interval over {noun}. Different choices that cost alike are equally good.",
         name=f"choices-{result.axis}",
         data={
@@ -309,13 +328,24 @@ def describe_resamples(result: Stability, requested: int) -> str:
     return f"{said}; {left_out} without a knee {'is' if left_out == 1 else 'are'} left out." if left_out else f"{said}."
 
 
-def state_verdict(result: Stability) -> str:
+def state_verdict(result: Stability, unit: str = "head") -> str:
     """Return what the overlap means."""
-    for least, verdict, heads in (
-        (0.8, "Stable", "nearly the same heads"),
-        (0.5, "Fairly stable", "most of the same heads"),
-        (0.2, "Unstable", "some of the same heads and many others"),
+    for least, verdict, kept in (
+        (0.8, "Stable", f"nearly the same {unit}s"),
+        (0.5, "Fairly stable", f"most of the same {unit}s"),
+        (0.2, "Unstable", f"some of the same {unit}s and many others"),
     ):
         if result.beyond_chance >= least:
-            return f"{verdict}: another {result.axis} keeps {heads}."
-    return f"Hardly better than random selection: another {result.axis} keeps mostly other heads."
+            return f"{verdict}: another {result.axis} keeps {kept}."
+    return f"Hardly better than random selection: another {result.axis} keeps mostly other {unit}s."
+
+
+def state_number(result: Stability) -> str:
+    """Return what the spread of the knees means, as a sentence to follow the verdict; empty without any knee."""
+    seen = result.knees[result.knees > 0]
+    if not len(seen):
+        return ""
+    low, high = int(seen.min()), int(seen.max())
+    ratio = high / low if len(seen) == len(result.knees) else _VARYING
+    verdict = "is stable" if ratio <= _STABLE else "varies" if ratio <= _VARYING else "is unstable"
+    return f" Their number {verdict}: the rule stops at {low if low == high else f'{low} to {high}'} clusters."

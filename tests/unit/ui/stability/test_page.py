@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp.studies.stability import Stability
-from cahp.ui.stability.page import describe_choices, describe_resamples, state_verdict
+from cahp.ui.stability.page import describe_choices, describe_resamples, state_number, state_verdict
 from cahp.values import Estimate
 
 
@@ -31,6 +31,22 @@ def resampled(*kept: list[int], heads: int = 72) -> Stability:
 )
 def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
     assert state_verdict(result).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("knees", "words"),
+    [
+        ([13, 13], "is stable: the rule stops at 13 clusters."),
+        ([12, 15], "is stable: the rule stops at 12 to 15 clusters."),
+        ([12, 16], "varies: the rule stops at 12 to 16 clusters."),
+        ([0, 13], "varies: the rule stops at 13 clusters."),
+        ([42, 13], "is unstable: the rule stops at 13 to 42 clusters."),
+    ],
+)
+def test_the_verdict_on_the_number_follows_from_its_spread(knees: list[int], words: str) -> None:
+    # The same heads each time.
+    result = replace(resampled([0, 1], [0, 1]), knees=np.array(knees))
+    assert state_number(result) == f" Their number {words}"
 
 
 def test_how_many_resamples_were_really_used_is_said() -> None:
