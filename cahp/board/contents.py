@@ -89,6 +89,7 @@ def contents(
     shares: Floats | None = None,
     maps: HeadMaps | None = None,
     offered: Mapping[str, str] | None = None,
+    unit: str | None = None,
 ) -> dict[str, Any]:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
 
@@ -109,6 +110,7 @@ def contents(
         shares: The share ``(L, H)`` of each head that other kept heads can reproduce (None: not measured).
         maps: What the heads attend to, about 1.4 kB a head (None: not measured, or not asked for).
         offered: The colourings that the host measures, or sends, when they are asked for, with how far that is.
+        unit: What a square stands for, in the singular (None: as ``roles`` tell, or else a head).
     """
     rows, full, mask, families = table.rows(), table.full, shown.mask, clusters.families
     row = next((row for row in rows if row.budget == mask.count), None)
@@ -131,6 +133,7 @@ def contents(
     data: dict[str, Any] = {
         "layers": clusters.layers,
         "heads": clusters.heads,
+        "unit": unit or ("group" if roles is not None and roles.group > 1 else "head"),
         "budgets": list(table.budgets),
         "kept": [_packed(selection.mask) for selection in table.selections],
         "rows": [

@@ -39,10 +39,19 @@ def draw(explorer: Explorer) -> None:
     draw_builtins(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
         shown = dict.fromkeys((NONE.name, explorer.recover))
-        evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
+        evaluated = f"Evaluated on {_count_texts(explorer)}; the heads were selected on others."
         st.caption(f"{provenance(explorer, *shown)} {evaluated}")
         if explorer.card.cache is None:
             draw_timing(explorer, place="home")
+
+
+def _count_texts(explorer: Explorer) -> str:
+    """Return the number of evaluation texts; of windows with that of the documents in them, if it was measured."""
+    texts, table = explorer.bench.evaluation, explorer.table()
+    full = None if table is None else table.full
+    if full is None or not texts.in_windows:
+        return texts.measured
+    return f"{max(one.n for one in full.values()):,} documents in {texts.measured}"
 
 
 def _live(explorer: Explorer, pulse: float | None) -> None:
@@ -61,17 +70,17 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
 
 def _introduce(card: ModelCard) -> str:
     if card.group == 1:
-        unit, what = "head", "An **attention head** decides which words attend to which."
+        what = "An **attention head** decides which words attend to which."
     else:
-        unit, what = "group", f"A **group** is {card.group} attention heads that share keys and values."
-    return f"{what} CAHP keeps one {unit} of each cluster of similar ones: drag the slider."
+        what = f"A **group** is {card.group} attention heads that share keys and values."
+    return f"{what} CAHP keeps one {card.unit} of each cluster of similar ones: drag the slider."
 
 
 def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
     """Describe by the main figure what the kept heads achieve, beside all heads."""
     table = explorer.table()
     assert table is not None
-    finding = f"{mask.count} of {mask.keep.size} {'heads' if explorer.card.group == 1 else 'groups'}"
+    finding = f"{mask.count} of {mask.keep.size} {explorer.card.unit}s"
     if outcomes is None:
         return finding
     # The accuracy or the perplexity; where there is neither, the agreement, which the full model has not.

@@ -12,7 +12,7 @@
 // The host sets colours with the variables at the top of board.css.
 
 import { choose, make, unpacked } from "./elements.js";
-import { figures, origin, written } from "./figures.js";
+import { figures, origin, titled, written } from "./figures.js";
 import { Heads } from "./heads.js";
 import { Curves } from "./curves.js";
 
@@ -48,7 +48,7 @@ class Board {
 
   update(data) {
     const offered = data.colourings.map(({ name }) => name);
-    const shape = `${data.layers}x${data.heads}:${data.budgets.length}:${offered}`;
+    const shape = `${data.layers}x${data.heads} ${data.unit}:${data.budgets.length}:${offered}`;
     const before = this.data;
     this.data = this.given = data;
     this.kept = before?.kept === data.kept ? this.kept : data.kept.map(unpacked);
@@ -78,7 +78,7 @@ class Board {
     this.root.replaceChildren();
     this.again = null;
     const left = make("div", "left", this.root), right = make("div", "right", this.root);
-    const does = this.tell ? "removes or restores a head" : "shows the replacement head";
+    const { unit } = this.data, does = this.tell ? `removes or restores a ${unit}` : `shows the replacement ${unit}`;
     this.heads = new Heads(left, this.data, `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
     this.dial(left, this.data.budgets);
     this.heads.describe(left);
@@ -89,7 +89,7 @@ class Board {
     this.choices(switches);
     if (this.tell) {
       // For people without a Shift key. It is below the slider, which is used more.
-      const choices = [["remove or restore", false], ["replacement head", true]];
+      const choices = [["remove or restore", false], [`replacement ${unit}`, true]];
       choose(switches, "Click", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
     }
     this.figures = make("div", "figures", right);
@@ -111,7 +111,7 @@ class Board {
 
   dial(parent, budgets) {
     const dial = make("div", "dial", parent);
-    const label = make("label", "", dial, "Heads to keep");
+    const label = make("label", "", dial, `${titled(this.data.unit)}s to keep`);
     this.output = make("output", "figure", dial);
     this.slider = make("input", "slider", dial);
     // A page may hold several boards.
@@ -133,7 +133,7 @@ class Board {
       }, 120);
     };
     if (this.tell) return;
-    this.again = make("button", "again", dial, `Back to ${this.data.current.budget} heads, as at the start`);
+    this.again = make("button", "again", dial, `Back to ${this.data.current.budget} ${this.data.unit}s, as at the start`);
     this.again.onclick = () => this.update(this.given);
   }
 
@@ -168,7 +168,7 @@ class Board {
     if (title) this.title?.(title, this.dragging);
     if (!this.dragging) this.finding.textContent = title;
     this.output.replaceChildren(make("b", "value", null, `${state.budget} of ${total}`), ` · ${origin(state, total)}`);
-    this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} heads, ${found[0][1]} ${this.data.outcomes[0].label}`);
+    this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} ${this.data.unit}s, ${found[0][1]} ${this.data.outcomes[0].label}`);
   }
 
   // What a person does ----------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ export class Curves {
     const height = panel.height + top - 26 + (panel.bottom ? 30 : 0);
     const y = (value) => top + (1 - (panel.place(value) - bottom) / (ceiling - bottom)) * (height - top - foot);
     const svg = draw("svg", { class: panel.otherName ? "outcome" : "", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
-    svg.setAttribute("aria-label", `${[panel.title, panel.about, panel.guess].filter(Boolean).join(", ")}, over the heads kept`);
+    svg.setAttribute("aria-label", `${[panel.title, panel.about, panel.guess].filter(Boolean).join(", ")}, over the ${this.data.unit}s kept`);
     words.forEach((line, index) => {
       draw("text", { x: narrow ? 0 : LEFT, y: 14 + 14 * index, class: index ? "tick" : "title" }, svg, line);
     });
@@ -208,7 +208,7 @@ export class Curves {
       for (const tick of ticks(this.data.budgets[0], this.data.budgets.at(-1), 8)) {
         draw("text", { x: this.x(tick), y: height - 20, class: "tick middle" }, svg, String(tick));
       }
-      draw("text", { x: (width + LEFT) / 2, y: height - 3, class: "tick middle" }, svg, panel.xs === this.data.ks ? "heads kept (clusters, for the silhouette)" : "heads kept");
+      draw("text", { x: (width + LEFT) / 2, y: height - 3, class: "tick middle" }, svg, `${this.data.unit}s kept${panel.xs === this.data.ks ? " (clusters, for the silhouette)" : ""}`);
     }
     const marker = draw("line", { y1: top, y2: height - foot, class: "marker" }, svg);
     // What was recovered has a mark of its own, as the model as pruned has.

@@ -6,7 +6,7 @@ import { make, unpacked } from "./elements.js";
 
 const has = (packed, head) => (packed[head >> 3] >> (7 - (head & 7))) & 1;
 const PRUNED = 0, KEPT = 1, BACK = 2, UNKNOWN = 3;
-const WORDS = ["pruned", "kept", "kept so that every layer has a head"];
+const WORDS = ["pruned", "kept", "kept so that no layer is empty"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
 const LETTERED = 17; // px: letters in smaller cells are not readable
 const WORDED = 30; // px: room for a sign of more than two letters
@@ -15,9 +15,10 @@ const CARD = 230; // px: the width in board.css
 
 export class Heads {
   // `pressed(head, asked)` is called for each press; `hint` tells what Enter does. `places` are the layers' indices in
-  // the model, if layers between them have no heads.
-  constructor(parent, { layers, heads, places }, hint, pressed) {
+  // the model, if layers between them have no heads. A cell is a `unit`: a head, or a group of heads.
+  constructor(parent, { layers, heads, places, unit }, hint, pressed) {
     this.heads = heads;
+    this.unit = unit;
     this.places = places;
     this.sizes = parent.style;
     this.pressed = pressed;
@@ -29,7 +30,7 @@ export class Heads {
     this.card.setAttribute("aria-hidden", "true");
     this.card.hidden = true;
     this.grid.setAttribute("role", "grid");
-    this.grid.setAttribute("aria-label", `${layers} layers of ${heads} heads${hint}`);
+    this.grid.setAttribute("aria-label", `${layers} layers of ${heads} ${unit}s${hint}`);
     // A model of many layers with few heads lies on its side.
     this.turned = layers > 2 * heads;
     const [rows, columns] = this.turned ? [heads, layers] : [layers, heads];
@@ -68,7 +69,7 @@ export class Heads {
   row(place, rows, columns) {
     const row = make("div", "row", this.grid);
     row.setAttribute("role", "row");
-    const name = `${this.turned ? "head " : ""}${this.numbered(place, rows, !this.turned)}`;
+    const name = `${this.turned ? `${this.unit} ` : ""}${this.numbered(place, rows, !this.turned)}`;
     make("span", "axis", row, name).setAttribute("aria-hidden", "true");
     for (let index = 0; index < columns; index++) {
       const cell = make("button", "cell", row), head = this.turned ? index * rows + place : place * columns + index;
@@ -225,7 +226,7 @@ export class Heads {
   }
 
   place(head) {
-    return `Layer ${this.called(Math.floor(head / this.heads))}, head ${head % this.heads}`;
+    return `Layer ${this.called(Math.floor(head / this.heads))}, ${this.unit} ${head % this.heads}`;
   }
 
   called(layer) {
@@ -246,10 +247,10 @@ export class Heads {
     const cover = this.covers?.[head];
     if (cover === undefined) return "";
     const other = this.place(cover).toLowerCase();
-    if (cover === head) return "no other head is kept";
+    if (cover === head) return `no other ${this.unit} is kept`;
     return this.labels[cover] === this.labels[head]
-      ? `its replacement head is ${other}`
-      : `no other head of its cluster is kept; its replacement head is ${other}`;
+      ? `its replacement ${this.unit} is ${other}`
+      : `no other ${this.unit} of its cluster is kept; its replacement ${this.unit} is ${other}`;
   }
 
   // Show a card beside the head that was asked about, unless another cluster is highlighted.
@@ -267,7 +268,7 @@ export class Heads {
     const [own, its] = [head, cover].map((one) => this.names[this.labels[one]]);
     make("div", "what", this.card, `${this.place(head)} (${own})`);
     const far = own === its ? "" : ` (${its}; no other of ${own} is kept)`;
-    make("div", "", this.card, cover === head ? "No other head is kept" : `Replacement head: ${this.place(cover).toLowerCase()}${far}`);
+    make("div", "", this.card, cover === head ? `No other ${this.unit} is kept` : `Replacement ${this.unit}: ${this.place(cover).toLowerCase()}${far}`);
     const { distance, median } = this.asked ?? {};
     if (cover !== head && distance !== undefined) {
       make("div", "far", this.card, `distance ${distance.toFixed(1)} (median of all pairs: ${median.toFixed(1)})`);

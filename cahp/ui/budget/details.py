@@ -50,7 +50,7 @@ def draw_space(explorer: Explorer) -> None:
                 clusters.embedding, clusters.salience, labels, clusters.families, mask, settings, lit=lit, dark=dark
             ),
         ),
-        title=f"{mask.count} kept heads among {len(np.unique(labels))} clusters",
+        title=f"{mask.count} kept {explorer.card.unit}s among {len(np.unique(labels))} clusters",
         help=f"Each point is a head. Heads that {explorer.card.words.likeness} lie close together. "
         "Letter: cluster. Colour: family of clusters, the same at every budget. Size: salience. Solid: kept; light: "
         "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
@@ -83,31 +83,31 @@ def _replaceable(explorer: Explorer) -> dict[str, list[float]]:
 
 def draw_replacement(explorer: Explorer) -> None:
     """Draw the head that was clicked last and the kept head nearest to it, with their attention maps on a sentence."""
-    head, clusters = explorer.selected, explorer.clusters
+    head, clusters, unit = explorer.selected, explorer.clusters, explorer.card.unit
     assert clusters is not None
     heads = clusters.heads
     if head is None or head >= clusters.salience.size:
         # A plain click removes it.
         st.markdown(
-            "To see the replacement of a head, set the switch below the slider to “show its replacement head” and "
-            "click the head. Shift-click or the key **i** does the same."
+            f"To see the replacement of a {unit}, set the switch “Click” below the slider to “replacement {unit}” and "
+            f"choose a {unit}. With a keyboard, Shift-click or the key **i** does the same."
         )
         return
     labels, mask = explorer.board.labels, explorer.mask
     cover, distance, same = clusters.nearest_kept(mask, head, labels)
     median, names = float(np.median(clusters.distances[np.triu_indices(len(labels), 1)])), clusters.names(labels)
-    name, replacement = head_name(head, heads), head_name(cover, heads)
+    name, replacement = (head_name(one, heads, unit) for one in (head, cover))
     others = int((labels == labels[head]).sum()) - 1
     nearest = (
-        f"the nearest kept head of its cluster is **{replacement}**"
+        f"the nearest kept {unit} of its cluster is **{replacement}**"
         if same
-        else f"no other head of its cluster is kept, so the nearest kept head is **{replacement}** of cluster "
+        else f"no other {unit} of its cluster is kept, so the nearest kept {unit} is **{replacement}** of cluster "
         f"{names[cover]}"
     )
     st.markdown(
         f"**{capital(name)}** is {'kept' if mask.keep.flat[head] else 'pruned'} and belongs to cluster "
-        f"{names[head]} ({others} other head{'s' * (others != 1)}); {nearest}, at a "
-        f"distance of {distance:.1f}. The median distance of two heads is {median:.1f}."
+        f"{names[head]} ({others} other {unit}{'s' * (others != 1)}); {nearest}, at a "
+        f"distance of {distance:.1f}. The median distance of two {unit}s is {median:.1f}."
     )
     _draw_replaceability(explorer, head)
     link("similarity", f"More about {name} →", view="head", head=called(head, heads))
@@ -125,7 +125,7 @@ def draw_replacement(explorer: Explorer) -> None:
         with column:
             display.show(
                 attention_figure(tokens, maps[which], dark=display.is_dark(), top=top),
-                title=f"{head_name(which, heads).capitalize()} ({role})",
+                title=f"{head_name(which, heads, unit).capitalize()} ({role})",
                 help="Each row is a query token, each column a token it attends to; a row sums to 1. Heads that attend "
                 "alike show the same pattern. Both maps share one scale.",
                 name=f"cover-{role}",

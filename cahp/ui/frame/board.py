@@ -145,6 +145,7 @@ def draw(
             roles=explorer.roles,
             shares=explorer.replaceable_shares,
             maps=explorer.maps if explorer.shows_maps else None,
+            unit=explorer.card.unit,
             offered={name: _describe_colouring(explorer, name) for name in (*MEASURED_COLOURINGS, *maps)},
         )
     for one in (job, *(explorer.work.job(kind, explorer.bench) for kind in MEASURED_COLOURINGS.values())):
@@ -208,7 +209,7 @@ def _title(explorer: Explorer, describe: Describe) -> str:
 def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None) -> str:
     """Describe what pruning to ``mask`` changed."""
     total, kept, speed = mask.keep.size, mask.count, explorer.results.speed(mask)
-    title = f"{kept} of {total} heads"
+    title = f"{kept} of {total} {explorer.card.unit}s"
     if quality is None:
         return title
     findings = []

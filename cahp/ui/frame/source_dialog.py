@@ -14,6 +14,7 @@ from cahp.api.preflight import default_seconds
 from cahp.cards import ModelCard
 from cahp.files import expanded, is_there
 from cahp.models.description import add_prompt, explain_missing_classes
+from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.ui.frame import data_fields
 from cahp.ui.frame.address import OPENING, WISH, Wish
@@ -24,6 +25,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, Upload, builtin_card, permitted
+from cahp.ui.session.work import run_seconds
 from cahp.values import CahpError, Progress
 from cahp.words import duration, size_of
 
@@ -144,7 +146,7 @@ def choose(explorer: Explorer) -> None:
     fields: dict[str, Any] = {field: getattr(explorer.settings, field) for field in kept}
     try:
         name = _choose_model(explorer)
-        card = _describe_model(name) if name else None
+        card = _describe_model(name, explorer.bench) if name else None
         if card is None:
             return
         longest = None if card.cache is None else card.cache.positions
@@ -190,8 +192,11 @@ def _choose_model(explorer: Explorer) -> str:
     return name and permitted(replace(bundled.SETTINGS, model=name)).model
 
 
-def _describe_model(name: str) -> ModelCard | None:
-    """Look up a model without its weights and show what it is; a language model gets its prompt."""
+def _describe_model(name: str, bench: Bench) -> ModelCard | None:
+    """Look up a model without its weights and show what it is; a language model gets its prompt.
+
+    A run of the model of ``bench`` is expected to take as long as the sidebar says.
+    """
     online = "/" in name and not is_there(expanded(Path(name)), Path.exists)
     # The first look at a GGUF file takes seconds.
     with st.spinner("Reading the model's description…"):
@@ -223,8 +228,12 @@ def _describe_model(name: str) -> ModelCard | None:
         raise CahpError(f"{explain_missing_classes(card, card.id)}, and open that folder")
     answers = f"classes {plain(', '.join(card.labels)[:200])}" if card.labels else card.words.task
     st.caption(
-        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {answers} · a default run "
-        f"takes about {duration(default_seconds(card))} here"
+        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {answers} · "
+        + (
+            f"a run takes about {duration(run_seconds(bench))} here"
+            if card.sha256 == bench.card.sha256
+            else f"a default run takes about {duration(default_seconds(card))} here"
+        )
     )
     return card
 
