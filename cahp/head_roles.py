@@ -192,7 +192,8 @@ class HeadRoles:
         for name in names or tuple(self.scores):
             role, one, head = ROLES[name], self.scores[name], self.best(name, unit)
             which = f"query head {head % self.group} gives" if self.group > 1 else "it gives"
-            share = f"{one.estimate(head).text} {one.estimate(head).interval}".rstrip()
+            estimate = one.estimate(head)
+            share = estimate.text + (f" ({estimate.span})" if estimate.ci95 else "")
             n = f"{one.queries:,} tokens of {one.n} {'sequences' if one.n > 1 else 'text'}"
             chance = f"chance explains {percent(one.chance[head])}; n = {n}"
             lines.append(

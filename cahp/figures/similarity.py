@@ -13,12 +13,15 @@ from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
 from cahp.figures.marks import LEGEND, by_state, draw, heat_map, label, legend, points, shape, symbols
+from cahp.head_roles import ROLES, HeadRoles
 from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 from cahp.words import percent
 
 #: The colour of kept heads, visible on every shade of the scale.
 _KEPT = CLUSTER_COLOURS[1]
+#: Pixels from one written token to the next.
+_TOKEN = 15
 #: With more heads, their names in the graph would overlap.
 _NAMED = 150
 
@@ -33,33 +36,30 @@ def attention_figure(
     dark: bool = False,
     height: int = 420,
     top: float | None = None,
-    ticks: int = 40,
-    compact: bool = False,
+    ticks: int | None = None,
 ) -> Any:
     """Draw one head's attention ``weights (S, S)`` over ``tokens``: rows are query tokens, columns their targets.
 
     ``top`` is the weight with the strongest colour (None: the largest), so that several maps can share a scale. At most
-    ``ticks`` tokens are written along each side; tooltips name the others. A ``compact`` figure has no titles.
+    ``ticks`` tokens (None: as many as the height has room for) are written along each side; tooltips name the others.
     """
-    words = [label(token, limit=14) for token in tokens]
+    words = [label(token, limit=12) for token in tokens]
     # Categories must differ, or equal words would share a line.
     names = [f"{place}: {word}" for place, word in enumerate(words)]
-    step = max(1, -(-len(words) // ticks))
+    step = max(1, -(-len(words) // (ticks or (height - 110) // _TOKEN)))
     axis = {
         "tickvals": list(range(0, len(words), step)),
         "ticktext": words[::step],
         "type": "category",
-        "tickfont": {"size": 9 if compact or len(words) > 24 else 11},
+        "tickfont": {"size": 13},
         "showgrid": False,
         "constrain": "domain",
     }
-    none = {"text": "", "standoff": 0}
-    titles = (none, none) if compact else ("token attended to", "token that attends")
     cells = heat_map(
         np.asarray(weights, dtype=np.float32).round(4),
         # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
         [(stop**2, colour) for stop, colour in palette.ink(dark=dark).scale],
-        title="" if compact else "attention (0..1)",
+        title="attention (0..1)",
         hover="%{y}<br>attends to %{x}<br>with %{z:.3f} of its attention",
         gap=1 if len(words) <= 32 else 0,
         x=names,
@@ -69,16 +69,19 @@ def attention_figure(
     )
     return draw(
         [cells],
-        x={**axis, "title": titles[0], "side": "bottom", "tickangle": -50},
-        y={**axis, "title": titles[1], "autorange": "reversed"},
+        x={**axis, "title": "token attended to", "side": "bottom", "tickangle": -50},
+        y={**axis, "title": "token that attends", "autorange": "reversed"},
         height=height,
         left=70,
-        bottom=10 if compact else 80,
+        bottom=80,
     )
 
 
-def habit(weights: Floats) -> str:
-    """Describe the main target of a head's attention ``(S, S)``."""
+def habit(weights: Floats, roles: HeadRoles | None = None, head: int = 0) -> str:
+    """Describe the main target of a head's attention ``(S, S)``.
+
+    The share of a target that is a role of ``head`` is that of its role, which leaves out special tokens as queries.
+    """
     places = np.arange(len(weights))
     shares = {
         "attends mostly to the first token": float(weights[:, 0].mean()),
@@ -87,25 +90,30 @@ def habit(weights: Floats) -> str:
         "attends mostly to the token before": float(weights[places[1:], places[:-1]].sum() / len(weights)),
         "attends mostly to the token after": float(weights[places[:-1], places[1:]].sum() / len(weights)),
     }
+    for name, one in {} if roles is None else roles.scores.items():
+        if f"attends mostly to {ROLES[name].target}" in shares:
+            shares[f"attends mostly to {ROLES[name].target}"] = one.value[head]
     words, share = max(shares.items(), key=lambda pair: pair[1])
     return f"{words} ({percent(share, 0)} of its attention)" if share >= 0.4 else "spreads its attention over the text"
 
 
-def beside(attention: Attention, distances: Floats, shown: Sequence[int], *, heads: int, dark: bool) -> Any:
+def beside(
+    attention: Attention, distances: Floats, shown: Sequence[int], *, heads: int, unit: str = "head", dark: bool
+) -> Any:
     """Draw the attention of the first head of ``shown`` and of the others beside it, on one colour scale."""
     from plotly.subplots import make_subplots
 
     maps = attention.by_head[list(shown)]
-    titles = [head_name(shown[0], heads)]
-    titles += [f"{head_name(head, heads)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
+    titles = [head_name(shown[0], heads, unit)]
+    titles += [f"{head_name(head, heads, unit)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
     figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.02, subplot_titles=titles)
     figure.update_annotations(font_size=13)
     for column, weights in enumerate(maps, start=1):
         single = attention_figure(attention.tokens, weights, dark=dark, top=float(maps.max()), ticks=12)
         single.data[0].showscale = column == len(shown)
         figure.add_trace(single.data[0], row=1, col=column)
-        figure.update_xaxes(single.layout.xaxis, tickfont={"size": 9}, row=1, col=column)
-        figure.update_yaxes(single.layout.yaxis, tickfont={"size": 9}, row=1, col=column)
+        figure.update_xaxes(single.layout.xaxis, row=1, col=column)
+        figure.update_yaxes(single.layout.yaxis, row=1, col=column)
     figure.update_yaxes(title_text="")
     figure.update_yaxes(title_text="token that attends", row=1, col=1)
     return figure.update_layout(height=340, margin={"l": 70, "r": 10, "t": 50, "b": 70}, showlegend=False)

@@ -29,14 +29,16 @@ class Attention:
     """The attention of every head on one input.
 
     ``tokens (S,)`` as text, ``weights (L, H, S, S)`` float32 whose rows (queries) sum to 1, and ``cut``, the number of
-    tokens beyond the model's longest input. ``roles`` are those that heads play on this input
-    (None: not measured).
+    tokens beyond the model's longest input. ``roles`` are those that heads play on this input (None: not measured).
+    ``ordinary`` tokens are not special ones (None: not counted), and the tokenizer does not know ``unknown`` of them.
     """
 
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
     cut: int
     roles: HeadRoles | None = None
+    ordinary: int | None = None
+    unknown: int = 0
 
     def __post_init__(self) -> None:
         size = len(self.tokens)
@@ -69,7 +71,10 @@ def attend(model: HeadModel, text: Input) -> Attention:
         model.logits(model.batches([entry])[0], probe=watch)
     weights = np.stack([maps[layer] for layer in range(model.layers)])
     special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
-    return Attention(tokens, weights, truncated, score_text(weights, np.array(entry["input_ids"]), special))
+    ids = np.array(entry["input_ids"])
+    ordinary = ids[~np.isin(ids, special)]
+    unknown = int((ordinary == model.tokenizer.unk_token_id).sum())
+    return Attention(tokens, weights, truncated, score_text(weights, ids, special), len(ordinary), unknown)
 
 
 def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:

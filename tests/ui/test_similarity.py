@@ -88,11 +88,12 @@ def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
     settled(app)
     assert not app.exception
     assert not app.error
-    assert len(app.get("plotly_chart")) == 3
+    # Too few tokens have no graph.
+    assert len(app.get("plotly_chart")) == (0 if app.info else 3)
     # Nothing of the text is in the page's own HTML or in the graph; labels of charts are made harmless.
     for trap in ("owned", "onerror=", "alert(1)", "example.com", "etc/passwd"):
         assert trap not in shown(app)
-        assert trap not in drawn(app)
+        assert app.info or trap not in drawn(app)
     assert not any("<script>doc" in str(chart.proto) or "<img" in str(chart.proto) for chart in app.get("plotly_chart"))
 
 
@@ -103,6 +104,30 @@ def test_a_text_without_words_is_answered_in_words(app: AppTest, text: str) -> N
     assert not app.exception
     said = [message.value for message in (*app.info, *app.error)]
     assert any("word" in sentence or "Type a text" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("\U0001f600 \U0001f9e0", "knows no token"), ("one", "One token is too few")]
+)
+def test_a_text_of_which_the_model_reads_too_little_has_no_graph(app: AppTest, text: str, words: str) -> None:
+    app.text_area(key="similarity-text-0").set_value(text)
+    settled(app)
+    assert words in app.info[0].value
+    assert not app.get("plotly_chart")
+    assert not app.get("iframe")
+    # Nor tabs about the text.
+    assert not app.get("button_group")
+
+
+def test_another_text_keeps_the_threshold_and_no_link_is_no_community(app: AppTest) -> None:
+    for text in ("All heads are equal.", "Some heads are more equal than others."):
+        app.text_area(key="similarity-text-0").set_value(text)
+        settled(app)
+        if text.startswith("All"):
+            app.slider[0].set_value(1.0)
+            settled(app)
+        assert app.slider[0].value == 1.0
+        assert "No two heads have a similarity of 1.00 or more" in shown(app)
 
 
 def test_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:

@@ -49,13 +49,13 @@ def open_head(head: int) -> None:
     st.session_state[VIEW] = "head"
 
 
-def box(mask: HeadMask) -> None:
-    """Draw the box of all heads."""
+def box(mask: HeadMask, unit: str) -> None:
+    """Draw the box of all heads, or another ``unit``."""
     st.selectbox(
         "Head",
         range(mask.keep.size),
         # A name that changed with the mask or the graph would no longer be found when a run is interrupted.
-        format_func=lambda head: head_name(head, mask.heads),
+        format_func=lambda head: head_name(head, mask.heads, unit),
         key=_HEAD,
         persist_state="session",
         label_visibility="collapsed",

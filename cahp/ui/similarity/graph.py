@@ -48,19 +48,19 @@ class GraphParts(TypedDict):
     communities: list[tuple[str, int, int, str]]
 
 
-def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
+def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bool = False) -> str:
     """Write the graph as an HTML document: kept heads are solid, pruned ones tinted, coloured areas are communities.
 
     It contains numbers of heads only, no word of the text, and loads nothing.
     """
-    network, parts = _draw(graph, mask, dark=dark)
+    network, parts = _draw(graph, mask, unit, dark=dark)
     colours = ink(dark=dark)
     given = f"const COMMUNITIES = {json.dumps(parts['communities'])}, ACCENT = {json.dumps(colours.accent)};"
     script = f"<script>{given}\n{_FRAME}</script>"
     return _confine(network.generate_html(notebook=False), script, colours)
 
 
-def _draw(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> tuple[Network, GraphParts]:
+def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[Network, GraphParts]:
     from pyvis.network import Network
 
     colours, marks, kept = ink(dark=dark), mark_communities(graph.communities), mask.keep.ravel().tolist()
@@ -77,7 +77,7 @@ def _draw(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> tuple[Network, Gra
         network.add_node(
             head,
             label=" " if crowded else f"{head // mask.heads}.{head % mask.heads}",
-            title=f"{head_name(head, mask.heads)}, community {marks.names[head]}, {state}",
+            title=f"{head_name(head, mask.heads, unit)}, community {marks.names[head]}, {state}",
             x=round(across * _ACROSS),
             y=round(down * _DOWN),
             shape="dot" if crowded else "circle",
@@ -148,7 +148,9 @@ def _confine(document: str, script: str, colours: Ink) -> str:
     return before + script + tag + after
 
 
-def show_graph(first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *, dark: bool, alt: str) -> None:
+def show_graph(
+    first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *, unit: str, dark: bool, alt: str
+) -> None:
     """Draw the graph with ``head`` marked; a click on a node chooses its head, then the page runs.
 
     The frame is that of the ``first`` graph of a text. It gets the others as messages, so that heads move to their new
@@ -156,7 +158,7 @@ def show_graph(first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *,
     """
     heads = len(graph.communities)
     with st.container(key="head-graph", gap=None):
-        html = cache_with(first, ("html", mask.sha256, dark), lambda: graph_html(first, mask, dark=dark))
+        html = cache_with(first, ("html", mask.sha256, dark), lambda: graph_html(first, mask, unit=unit, dark=dark))
         st.iframe(html, height=_HEIGHT, alt=alt)
 
     def choose() -> None:
@@ -164,7 +166,7 @@ def show_graph(first: HeadGraph, graph: HeadGraph, mask: HeadMask, head: int, *,
         if clicked is not None and 0 <= int(clicked) < heads:
             chosen.choose(int(clicked))
 
-    parts = cache_with(graph, ("parts", mask.sha256, dark), lambda: _draw(graph, mask, dark=dark)[1])
+    parts = cache_with(graph, ("parts", mask.sha256, dark), lambda: _draw(graph, mask, unit, dark=dark)[1])
     listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
     listen(
         key="head-graph-ear",

@@ -43,11 +43,11 @@ from cahp.values import HeadMask, Input, Progress
 #: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
 _GRID = 390
 #: The height in pixels of the chosen head's attention.
-_HEAD = 310
+_HEAD = 350
 #: A head with this share of its attention on the first and the last token says little about the text.
 _IDLE = 0.4
-#: Session key: whether the box is for a pair of texts.
-_PAIRS = "similarity-pairs"
+#: Session keys: whether the box is for a pair of texts, and the threshold that a person chose.
+_PAIRS, _THRESHOLD = "similarity-pairs", "similarity-threshold"
 #: The distance of two heads, as a formula and in words.
 _FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
 _HOW = (
@@ -85,12 +85,16 @@ class ComparedHeads:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """What is drawn: ``heads`` compared on a text, their ``graph``, the ``mask`` on the board, and the chosen head."""
+    """What is drawn: ``heads`` compared on a text, their ``graph``, the ``mask`` on the board, and the chosen head.
+
+    Sentences call a head a ``unit``.
+    """
 
     heads: ComparedHeads
     graph: HeadGraph
     mask: HeadMask
     head: int
+    unit: str
 
 
 def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
@@ -153,53 +157,69 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
             f"This text is too long for the model: its first {len(compared.attention.tokens):,} tokens are compared, "
             f"{compared.attention.cut:,} more were truncated."
         )
-    return compared
+    refused = "" if compared is None else describe_emptiness(compared.attention)
+    if refused:
+        st.info(refused)
+    return None if refused else compared
+
+
+def describe_emptiness(attention: Attention) -> str:
+    """Return why heads cannot be compared on a text; empty if they can."""
+    if attention.ordinary is not None and attention.unknown == attention.ordinary:
+        return "The tokenizer of this model knows no token of this text, so the heads have nothing to read. Type words."
+    return "One token is too few to compare heads. Type a few words." if attention.ordinary == 1 else ""
 
 
 def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
     """Draw graph, communities by layer, and the chosen head, side by side; return what is drawn."""
-    mask, dark = explorer.mask, display.is_dark()
+    mask, dark, unit = explorer.mask, display.is_dark(), explorer.card.unit
     frame = st.container(key="deep" if is_deep(mask.layers, mask.heads) else "flat")
     left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
-    key, suggested = f"similarity-threshold-{compared.number}", round(suggest_threshold(compared.distances), 2)
+    key, suggested = f"{_THRESHOLD}-{compared.number}", round(suggest_threshold(compared.distances), 2)
     # The slider is drawn below the graph, and after it, so that nothing jumps.
-    threshold = float(st.session_state.get(key, suggested))
+    threshold = float(st.session_state.get(key, st.session_state.get(_THRESHOLD, suggested)))
     first, graph = (
         cache_with(compared, at, partial(head_graph, compared.distances, threshold=at)) for at in (suggested, threshold)
     )
+    joined = int((~graph.backbone).sum())
     covered = _describe_coverage(explorer, graph)
+    if not joined:
+        covered = f"No two {unit}s have a similarity of {threshold:.2f} or more on this text"
     with left.container(key="similarity-graph"):
         display.heading(
             covered,
             name="head-graph",
-            help="Each node is a head (layer.head); solid nodes are kept, light ones pruned; large numbers name "
-            f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker "
-            "where more similar; dashed links belong to a tree that connects the graph. Communities (by the "
-            f"Louvain method, modularity {graph.modularity:.2f}) have more links inside than random links would give. "
-            "Distances in the drawing are approximate. Hover to highlight a community, click a node to choose its "
-            f"head. {_HOW}",
+            help=f"Each node is {display.describe_square(explorer.card)} (layer.{unit}); solid nodes are kept, light "
+            f"ones pruned; large numbers name communities. {joined} solid links join {unit}s above the threshold, "
+            "thicker where more similar; dashed links are of a tree that connects the graph. Communities (of all "
+            f"links, by the Louvain method, modularity {graph.modularity:.2f}) have more links inside than at random. "
+            "Distances in the drawing are approximate. Hover to highlight a community, click a node to choose it. "
+            f"{_HOW}",
             formula=_FORMULA,
             data=lambda: {
-                "first": [head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
-                "second": [head_name(head, mask.heads) for head in graph.edges[:, 1].tolist()],
+                "first": [head_name(head, mask.heads, unit) for head in graph.edges[:, 0].tolist()],
+                "second": [head_name(head, mask.heads, unit) for head in graph.edges[:, 1].tolist()],
                 "similarity": graph.similarity.round(4).tolist(),
                 "above threshold": (~graph.backbone).tolist(),
             },
         )
-        show_graph(first, graph, mask, head, dark=dark, alt=covered)
+        show_graph(first, graph, mask, head, unit=unit, dark=dark, alt=covered)
     with left:
         st.slider(
-            "Link heads with a similarity of at least",
+            f"Link {unit}s with a similarity of at least",
             0.0,
             1.0,
-            suggested,
+            threshold,
             0.01,
             key=key,
-            help="A high threshold shows only the strongest similarities. Communities are computed from the links.",
+            # Another text keeps a threshold that a person chose.
+            on_change=lambda: st.session_state.update({_THRESHOLD: st.session_state[key]}),
+            help="A high threshold shows only the strongest similarities. Communities are computed from all links.",
         )
+        st.caption(f"{joined} solid links. Dashed links only hold the drawing together.")
         if compared.shipped:
             st.caption("Bundled result of this example. Another text is run on this machine.")
-    drawn = Compared(compared, graph, mask, head)
+    drawn = Compared(compared, graph, mask, head, unit)
     with right:
         _draw_grid(drawn, covered)
         _draw_head(drawn)
@@ -219,11 +239,12 @@ def _draw_grid(drawn: Compared, covered: str) -> None:
             dark=display.is_dark(),
             width=_GRID,
             compact=True,
+            unit=drawn.unit,
         ),
         title="Communities by layer",
-        help="Each square is a head: solid ones are kept, light ones pruned. Colour and number name the community "
-        "on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. The "
-        "thick frame is the chosen head, thin frames are its community. Click another head to choose it.",
+        help=f"Each square is a {drawn.unit}: solid ones are kept, light ones pruned. Colour and number name the "
+        "community on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. "
+        f"The thick frame is the chosen {drawn.unit}, thin frames are its community. Click another one to choose it.",
         name="communities",
         data=lambda: {
             **places(mask.layers, mask.heads),
@@ -237,22 +258,22 @@ def _draw_grid(drawn: Compared, covered: str) -> None:
 
 def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
     """Describe whether the kept heads cover every community of this text."""
-    groups = int(graph.communities.max()) + 1
+    communities, unit = int(graph.communities.max()) + 1, explorer.card.unit
     if explorer.results.run is None:
-        return f"{groups} groups of heads attend alike on this text"
+        return f"{unit.capitalize()}s form {communities} communities on this text"
     kept, missed = explorer.mask.count, uncovered_communities(graph.communities, explorer.mask)
-    covered = f"all {groups}" if not missed else f"{groups - len(missed)} of {groups}"
-    return f"The {kept} kept heads cover {covered} groups of heads on this text"
+    covered = f"all {communities}" if not missed else f"{communities - len(missed)} of {communities}"
+    return f"The {kept} kept {unit}s cover {covered} communities of {unit}s on this text"
 
 
 def _draw_head(drawn: Compared) -> None:
     """Draw the attention of the chosen head, with its role."""
     attention, head = drawn.heads.attention, drawn.head
-    weights, name = attention.by_head[head], head_name(head, drawn.mask.heads)
+    weights, name = attention.by_head[head], head_name(head, drawn.mask.heads, drawn.unit)
     rows, columns = np.indices(weights.shape).reshape(2, -1)
     display.show(
-        figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), height=_HEAD, compact=True),
-        title=f"{name.capitalize()} {figures.habit(weights)}",
+        figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), height=_HEAD),
+        title=f"{name.capitalize()} {figures.habit(weights, attention.roles, head)}",
         help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
         "attention so that it shows beside strong attention.",
         name="attention",
@@ -269,7 +290,7 @@ def _draw_head(drawn: Compared) -> None:
         st.caption(
             f"**Role on this text:** {attention.roles.describe(head)}.",
             help="What gets a large share of its attention here, and more than tokens drawn at random. One text gives "
-            "no interval, and need not show what the head does elsewhere: see “This head over all texts”.",
+            "no interval, and need not show what the head does elsewhere: see “Over all texts”.",
         )
 
 
@@ -288,16 +309,16 @@ def draw_nearest(drawn: Compared) -> None:
         cache_with(
             drawn.heads,
             ("nearest", head, dark),
-            lambda: figures.beside(attention, apart, [head, *near], heads=mask.heads, dark=dark),
+            lambda: figures.beside(attention, apart, [head, *near], heads=mask.heads, unit=drawn.unit, dark=dark),
         ),
-        title=f"{head_name(near[0], mask.heads).capitalize()} ({state}) attends most alike: "
+        title=f"{head_name(near[0], mask.heads, drawn.unit).capitalize()} ({state}) attends most alike: "
         f"distance {apart[head, near[0]]:.2f} of at most 1",
-        help="The attention maps of the chosen head and of the three heads that attend most alike on this text, "
+        help=f"The attention maps of the chosen {drawn.unit} and of the three that attend most alike on this text, "
         f"with one colour scale. {_HOW}",
         formula=_FORMULA,
         name="nearest",
         data={
-            "head": [head_name(other, mask.heads) for other in near],
+            "head": [head_name(other, mask.heads, drawn.unit) for other in near],
             "distance": [round(float(apart[head, other]), 4) for other in near],
             "kept": [bool(mask.keep.flat[other]) for other in near],
         },
@@ -312,10 +333,10 @@ def draw_communities(drawn: Compared) -> None:
     st.dataframe(
         {
             "community": [palette.community_name(group) for group in range(len(members))],
-            "heads": [len(group) for group in members],
+            f"{drawn.unit}s": [len(group) for group in members],
             "kept": [len(group) for group in kept],
-            "kept heads": [", ".join(called(head, mask.heads) for head in group) or "none" for group in kept],
-            "all heads": [", ".join(called(head, mask.heads) for head in group.tolist()) for group in members],
+            f"kept {drawn.unit}s": [", ".join(called(head, mask.heads) for head in group) or "none" for group in kept],
+            f"all {drawn.unit}s": [", ".join(called(head, mask.heads) for head in group.tolist()) for group in members],
         },
         hide_index=True,
         key="similarity-communities",
@@ -325,7 +346,7 @@ def draw_communities(drawn: Compared) -> None:
 def draw_distances(drawn: Compared) -> None:
     """Draw the distances of all pairs of heads."""
     distances = drawn.heads.distances
-    names = [head_name(other, drawn.mask.heads) for other in range(len(distances))]
+    names = [head_name(other, drawn.mask.heads, drawn.unit) for other in range(len(distances))]
     picture, finding = figures.matrix(distances, drawn.graph.communities, drawn.mask, dark=display.is_dark())
     display.show(
         picture,

@@ -43,7 +43,7 @@ def draw_head(explorer: Explorer, head: int) -> None:
     habits = _measure_habits(explorer)
     if habits is None:
         return
-    name, dark = head_name(head, explorer.mask.heads).capitalize(), display.is_dark()
+    name, dark = head_name(head, explorer.mask.heads, explorer.card.unit).capitalize(), display.is_dark()
     shares, breadth = habits.of(head), mean_over_texts(habits.breadth[:, head])
     kind = max(shares, key=lambda kind: shares[kind].value)
     low, high = shares[kind].low, shares[kind].high
@@ -98,7 +98,7 @@ def draw_all(explorer: Explorer, head: int) -> None:
             ("glance", mask.sha256, head, dark),
             lambda: figures.glance_figure(maps.pictures, roles, mask, selected=head, dark=dark),
         ),
-        title=_count_roles(roles),
+        title=_count_roles(roles, explorer.card.unit),
         help=f"The mean attention map of every head over {maps.texts} evaluation {explorer.card.words.texts}, each "
         "resized to one size. Rows are query tokens, columns their targets; each head has its own scale. A frame "
         f"marks a kept head, the strong frame the chosen one. The label is its role. Click a head for its shares with "
@@ -116,9 +116,9 @@ def draw_all(explorer: Explorer, head: int) -> None:
     st.caption(f"Framed: kept on the board. Strong frame: the chosen head. Labels: {words}; no label: no role.")
 
 
-def _count_roles(roles: HeadRoles) -> str:
+def _count_roles(roles: HeadRoles, unit: str) -> str:
     counts = dict(roles.counts)
     without = counts.pop(NO_ROLE)
     common = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
     named = ", ".join(f"{counts[name]} {NOUNS[name]}" for name in common) or "0"
-    return f"{sum(counts.values())} of {len(roles.names)} heads have a role: {named}; without one: {without}"
+    return f"{sum(counts.values())} of {len(roles.names)} {unit}s have a role: {named}; without one: {without}"

@@ -13,19 +13,20 @@ from cahp.ui.similarity import chosen, on_text, over_texts
 
 #: The tabs about the text, and those about many texts: their labels by their names in links.
 _ON_TEXT: Mapping[str, tuple[str, Callable[[on_text.Compared], None]]] = {
-    "text": ("Heads most alike", on_text.draw_nearest),
+    "text": ("Most alike", on_text.draw_nearest),
     "communities": ("All communities", on_text.draw_communities),
     "distances": ("All distances", on_text.draw_distances),
 }
 _OVER_TEXTS: Mapping[str, tuple[str, Callable[[Explorer, int], None]]] = {
-    "head": ("This head over all texts", over_texts.draw_head),
-    "all": ("All heads at a glance", over_texts.draw_all),
+    "head": ("Over all texts", over_texts.draw_head),
+    "all": ("All at a glance", over_texts.draw_all),
 }
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    st.title("Which heads attend alike on your text?")
+    unit = explorer.card.unit
+    st.title(f"Which {unit}s attend alike on your text?")
     compared = on_text.compare(explorer)
     head = chosen.choose_head(explorer.mask, lambda: _start_head(explorer, compared))
     found = None if compared is None else on_text.draw(explorer, compared, head)
@@ -35,6 +36,11 @@ def draw(explorer: Explorer) -> None:
         st.session_state[chosen.VIEW] = linked
     elif st.session_state.get(chosen.VIEW) not in labels:
         st.session_state[chosen.VIEW] = "text"
+    if found is None:
+        # Without a text, or before its heads are compared, there is nothing to show about it.
+        if st.session_state[chosen.VIEW] in _ON_TEXT:
+            return
+        labels = {name: labels[name] for name in _OVER_TEXTS}
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="similarity-more"):
         name = st.segmented_control(
             "More",
@@ -46,15 +52,15 @@ def draw(explorer: Explorer) -> None:
             label_visibility="collapsed",
         )
         with st.container(width=260):
-            chosen.box(explorer.mask)
+            chosen.box(explorer.mask, unit)
     chosen.write("view", str(name))
     if name in _OVER_TEXTS:
         _OVER_TEXTS[str(name)][1](explorer, head)
     elif found is not None:
         _ON_TEXT[str(name)][1](found)
     with st.container(horizontal=True, gap="medium"):
-        link("budget", "Keep or remove heads on the board →")
-        link("budget", f"{explorer.card.words.own_text}, with fewer heads →", panel="text")
+        link("budget", f"Keep or remove {unit}s on the board →")
+        link("budget", f"{explorer.card.words.own_text}, with fewer {unit}s →", panel="text")
 
 
 def _start_head(explorer: Explorer, compared: on_text.ComparedHeads | None) -> int:

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from cahp.figures.similarity import attention_figure, habit, matrix
+from cahp.head_roles import score_text
 from cahp.values import HeadMask
 
 
@@ -24,6 +25,14 @@ def test_a_heads_habit_is_where_most_of_its_attention_goes() -> None:
     # Of four tokens three have one before them.
     assert habit(np.eye(4)[[3, 0, 1, 2]]) == "attends mostly to the token before (75 % of its attention)"
     assert habit(np.full((4, 4), 0.25)) == "spreads its attention over the text"
+
+
+def test_the_share_of_a_role_has_the_definition_of_the_role() -> None:
+    # Of four tokens three attend to the first; the first two tokens and the special last one are no queries of a role.
+    weights = np.eye(4)[[0, 0, 0, 3]]
+    roles = score_text(weights[None, None], np.array([1, 2, 3, 4]), np.array([4]))
+    assert habit(weights) == "attends mostly to the first token (75 % of its attention)"
+    assert habit(weights, roles, 0) == "attends mostly to the first token (100 % of its attention)"
 
 
 def test_the_matrix_is_ordered_by_community_and_marks_the_kept_heads() -> None:
