@@ -341,7 +341,7 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        """The value with its unit: ``94.9 %``, ``+1.2 pp``, ``0.73 ×``."""
+        """The value with its unit: ``94.9 %``, ``+1.2 points``, ``0.73 ×``."""
         match self.unit:
             case "share":
                 return words.percent(self.value)

@@ -31,7 +31,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def points(pp: float) -> str:
     """Format a difference of two shares in percentage points, with its sign."""
-    return f"{signed(pp)} pp"
+    return f"{signed(pp)} points"
 
 
 def times(ratio: float) -> str:

@@ -163,7 +163,7 @@ def _read(comparison: str) -> Comparison:
 
 
 def _cell(estimate: Estimate) -> str:
-    return f"{estimate.text.removesuffix(' %').removesuffix(' pp')} {estimate.interval}"
+    return f"{estimate.text.removesuffix(' %').removesuffix(' points')} {estimate.interval}"
 
 
 def _measured(comparison: str) -> list[str]:

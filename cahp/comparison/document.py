@@ -348,7 +348,7 @@ class Verdict:
 
     @property
     def lead(self) -> str:
-        """The lead of ``against`` with its unit: ``+1.2 pp`` or ``+0.120 nats``."""
+        """The lead of ``against`` with its unit: ``+1.2 points`` or ``+0.120 nats``."""
         return points(self.pp) if self.unit == "points" else f"{signed(self.pp, 3)} nats"
 
     @property

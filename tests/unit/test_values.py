@@ -132,7 +132,7 @@ def test_an_estimate_without_an_interval_has_its_value_for_both_ends() -> None:
     ("estimate", "text", "interval", "span"),
     [
         (Estimate(0.9488, (0.92, 0.9611), 1200, "share"), "94.9 %", "[92.0, 96.1]", "92.0 to 96.1"),
-        (Estimate(-4.1, (-5.6, -2.7), 1200, "points"), "−4.1 pp", "[−5.6, −2.7]", "−5.6 to −2.7"),
+        (Estimate(-4.1, (-5.6, -2.7), 1200, "points"), "−4.1 points", "[−5.6, −2.7]", "−5.6 to −2.7"),
         (Estimate(0.73, (0.7, 0.755), 1200, "ratio"), "0.73 \u00d7", "[0.70, 0.76]", "0.70 to 0.76"),
         (Estimate(0.1234, None, 1200, "nats"), "0.123", "", ""),
         (Estimate(0.000461, (0.0002, 0.001), 1200, "nats"), "0.00046", "[0.00020, 0.00100]", "0.00020 to 0.00100"),

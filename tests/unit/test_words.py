@@ -14,13 +14,13 @@ def test_a_share_that_is_missing_was_not_measured() -> None:
 
 
 def test_a_difference_has_its_sign_and_no_hyphen_stands_for_a_minus() -> None:
-    assert (points(1.24), points(-1.26), points(0.0)) == ("+1.2 pp", "−1.3 pp", "+0.0 pp")
+    assert (points(1.24), points(-1.26), points(0.0)) == ("+1.2 points", "−1.3 points", "+0.0 points")
     assert (signed(-2, 0), signed(2, 2), number(-3.14159, 2), number(3)) == ("−2", "+2.00", "−3.14", "3.0")
 
 
 def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
     assert (number(-0.04), percent(-0.0004), span(-0.01, 0.1)) == ("0.0", "0.0 %", "0.0 to 0.1")
-    assert (points(-0.04), signed(-0.5, 0)) == ("+0.0 pp", "+0")
+    assert (points(-0.04), signed(-0.5, 0)) == ("+0.0 points", "+0")
 
 
 @pytest.mark.parametrize(

@@ -24,15 +24,30 @@ from cahp.comparison.claims import (
 )
 from cahp.comparison.sentences import after, method_label
 from cahp.figures.claims import criticality_figure, lead_figure, measures_figure, premise_figure
-from cahp.studies.premise import describe_result
 from cahp.studies.redundancy import MEASURES, conclude
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
 from cahp.ui.session.explorer import Explorer
+from cahp.values import Estimate
+from cahp.words import number
 
 _NUMBER, _PREMISE = "Finds the number by itself", "Premise: heads of one cluster are redundant"
+#: What a verdict on the premise means.
+_FINDINGS = {
+    "redundant": "Heads of one cluster replace each other more than heads of different clusters do.",
+    "less redundant": "Heads of one cluster replace each other less than heads of different clusters do.",
+}
+#: The rows of the table of the premise: the part and the name in its document, and what it is.
+_ROWS = (
+    ("interaction", "within", "cost of removing two heads beyond the sum of both, one cluster"),
+    ("interaction", "between", "the same, different clusters"),
+    ("interaction", "difference", "difference of these two"),
+    ("r2", "representative", "variance of a pruned head's output that its representative explains (R²)"),
+    ("r2", "same_layer", "the same, a head of its layer"),
+    ("r2", "random", "the same, a random head"),
+)
 _SHARE = r"\frac{\sum_{h\in\ell,\ h\text{ kept}}c_h}{\sum_{h\in\ell}c_h},\qquad c_h=\mathrm{KL}(p\,\|\,p_{-h})"
 _INTERACTION = r"\mathrm{KL}_{-A-B}-\mathrm{KL}_{-A}-\mathrm{KL}_{-B}"
 
@@ -82,6 +97,7 @@ def _draw_compression(results: SplitResults, view: ComparisonView, methods: tupl
             data={name: [getattr(test, name) for test in tests] for name in columns}
             | {name: [test.ci95[end] for test in tests] for end, name in enumerate(("low", "high"))},
         )
+        st.caption(_describe_drawn(results, methods))
 
 
 def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: tuple[str, ...]) -> None:
@@ -111,6 +127,14 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
                 name: [row[at] for row in rows] for at, name in enumerate(("method", "layer", "share of criticality"))
             },
         )
+        st.caption(_describe_drawn(results, methods))
+
+
+def _describe_drawn(results: SplitResults, methods: tuple[str, ...]) -> str:
+    """Tell which methods a chart of a claim leaves out."""
+    rivals = len(set(methods) - {results.against, RANDOM})
+    left_out = f"; {count} more are left out" if (count := len(results.methods) - len(methods)) else ""
+    return f"Drawn: {method_label(results.against)}, the {rivals} best others and random selection{left_out}."
 
 
 def _draw_number(explorer: Explorer, results: SplitResults) -> None:
@@ -171,10 +195,14 @@ def _draw_premise(results: SplitResults) -> None:
             command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
             st.code(shlex.join(command), language="bash", wrap_lines=True)
             return
-        words = f"{' '.join(describe_result(document))} {document['texts']:,} {document.get('unit', 'texts')}."
-        interaction = document["interaction"]
+        interaction, pairs = document["interaction"], document["pairs"]
+        words = _FINDINGS.get(
+            document.get("verdict", ""),
+            f"Whether heads of one cluster replace each other more is not resolved with {sum(pairs.values()):,} pairs.",
+        )
         rows = [(name, interaction[name]["value"], *interaction[name]["ci95"]) for name in ("within", "between")]
         st.markdown(plain(words))
+        _draw_premise_table(document)
         display.show(
             premise_figure(interaction, dark=display.is_dark()),
             title="Interaction of two heads",
@@ -188,6 +216,25 @@ def _draw_premise(results: SplitResults) -> None:
         )
         if "measures" in document:
             _draw_measures(document["measures"])
+
+
+def _draw_premise_table(document: Mapping[str, Any]) -> None:
+    rows = []
+    for part, name, words in _ROWS:
+        fields = document[part][name]
+        one = Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
+        noun, unit = ("pairs", " nats") if part == "interaction" else ("heads", "")
+        rows.append(
+            {"measured": words, "mean (95 % interval)": f"{one.text}{unit} ({one.span})", "n": f"{one.n:,} {noun}"}
+        )
+    st.table(rows, hide_index=True)
+    test = document["interaction"]["difference"]
+    bound = "≤" if test["p"] <= 1 / (1 + test["permutations"]) else "="
+    st.caption(
+        f"Removing one head costs {number(document['alone']['value'], 4)} nats on average. p of the difference {bound} "
+        f"{number(test['p'], 4)} ({test['permutations']:,} permutations of the clusters). Measured on "
+        f"{document['texts']:,} {document.get('unit', 'texts')}."
+    )
 
 
 def _draw_measures(measures: Mapping[str, Any]) -> None:
@@ -207,3 +254,4 @@ def _draw_measures(measures: Mapping[str, Any]) -> None:
             for at, name in enumerate(("measure", "removed", "rank correlation", "low", "high"))
         },
     )
+    st.caption(plain(conclude(measures)))

@@ -11,6 +11,7 @@ import streamlit as st
 
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.document import Verdict
+from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import (
     after,
     ahead_and_behind,
@@ -48,6 +49,8 @@ _JACCARD = (
     r"J(A,B)=\frac{|A\cap B|}{|A\cup B|},\qquad \mathbb{E}[J]=\sum_i P(i)\,\frac{i}{2k-i},\quad "
     r"P=\text{hypergeometric}(N,k,k)"
 )
+#: Names of methods with another per-layer minimum.
+_MINIMUM = " A name that ends with **-min-N** is that method with at least N heads in each layer, 0 for no minimum."
 #: The columns of a table of tests.
 _TEST_COLUMNS = (
     *("outcome", "method", "against", "budget", "recovery", "pp", "unit", "p", "p_holm", "better", "n", "seeds"),
@@ -77,17 +80,24 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
         f"95 % intervals are those {when}. The methods in colour are {ours}, the best other one, and random "
         "selection, whose interval is the band. **Pale**: no difference from "
         f"{ours} is resolved. Intervals can overlap although a difference is resolved, because all methods are "
-        f"evaluated on the same {results.noun}. The dashed line is the full model.",
+        f"evaluated on the same {results.noun}. The dashed line is the full model."
+        + (_MINIMUM if any(split_minimum(name)[1] is not None for name in results.methods) else ""),
         formula=_INTERVAL,
         name="compare-ranking",
         alt=" ".join(f"{method_label(mean.method)}: {results.estimate(mean).text}." for mean in means[:40]),
         data={name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()},
     )
+    seeds = len(results.document.seeds)
+    if seeds > 1:
+        st.caption(
+            f"Numbers are means of {seeds} seeds, each with calibration texts of its own. The Budget page shows one "
+            "choice, so its numbers differ."
+        )
 
 
 def draw_curve(results: SplitResults, view: ComparisonView) -> None:
     """Draw the outcome by method and budget; with a single budget the ranking shows it."""
-    budgets = results.budgets_after(view.recovery)
+    budgets, seeds = results.budgets_after(view.recovery), len(results.document.seeds)
     keys = [(view.recovery, name, budget) for name in view.methods for budget in budgets]
     means = [results.means[key] for key in keys if key in results.means]
     if not means or len(budgets) < 2:
@@ -98,7 +108,9 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
     measure = f"{capital(name_outcome(results.outcome))}, {after(view.recovery)}"
     display.show(
         _draw_once(curve_figure, results, view.recovery, view.budget, view.methods, others),
-        title=f"{measure}: {method_label(results.against)} {', '.join(ends)}" if ends else measure,
+        title=f"{measure}: {method_label(results.against)} {', '.join(ends)} (mean of {seeds} seeds)"
+        if ends
+        else measure,
         help="Each line is a method, in the colours of the chart above; its name stands at its end. **Bands** are 95 % "
         f"intervals for other {results.noun} and seeds; the tooltip shows those of grey lines. Lines between the "
         "measured numbers of heads are interpolated.",

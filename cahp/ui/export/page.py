@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.board.colours import mark_clusters
+from cahp.cards import ModelCard
 from cahp.costs import GenerationSpeed, KvCache
 from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
@@ -43,8 +44,8 @@ def draw(explorer: Explorer) -> None:
     st.title("Export")
     how = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
     st.markdown(
-        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} heads kept**, {how}. Change it on the "
-        "Budget page."
+        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s kept**, {how}. "
+        "Change it on the Budget page."
     )
     evenness.draw(explorer, place="export", measured=None if view.document is None else view.document.evenness)
     if view.document is None:
@@ -59,7 +60,7 @@ def draw(explorer: Explorer) -> None:
     st.caption("Download each as SVG, PNG or CSV under the small i beside its title.")
     left, right = st.columns(2, gap="large")
     with left:
-        _draw_grid(view)
+        _draw_grid(view, explorer.card)
     with right:
         _draw_outcome_curves(explorer)
 
@@ -128,13 +129,14 @@ def _draw_states(columns: Sequence[Any], states: Mapping[str, Outcomes]) -> None
     """Draw the outcomes of the full model, the pruned one and so on, by what they are called, a column each."""
     for column, (words, outcomes) in zip(columns, states.items(), strict=False):
         first, *others = [row for row in HEADLINES if row.name in outcomes]
-        column.metric(f"{capital(first.label)}, {words}", outcomes[first.name].text)
-        column.caption(f"{outcomes[first.name].span} (95 % interval), n = {outcomes[first.name].n:,}")
+        column.metric(f"{capital(first.row_label)}, {words}", outcomes[first.name].text)
+        lines = [f"{outcomes[first.name].span} (95 % interval), n = {outcomes[first.name].n:,}"]
         if "accuracy_change" in outcomes:
             change = outcomes["accuracy_change"]
-            column.caption(f"{change.text} ({change.span}) against all heads")
-        for row in others:
-            column.caption(f"{capital(row.row_label)}: {outcomes[row.name].text} ({outcomes[row.name].span})")
+            lines.append(f"{change.text} ({change.span}) against all heads")
+        lines += [f"{capital(row.row_label)}: {outcomes[row.name].text} ({outcomes[row.name].span})" for row in others]
+        for line in lines:
+            column.caption(display.bind_units(line))
 
 
 def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:
@@ -147,7 +149,7 @@ def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:
         for one in points:
             st.caption(
                 f"{name} at {one.context:,} tokens: {rate(one.pruned)} instead of {rate(one.full)} tokens per second "
-                f"({one.ratio})"
+                f"({one.ratio.text}, {one.ratio.span}, n = {one.ratio.n} rounds)"
             )
 
 
@@ -168,14 +170,15 @@ def _draw_time(run: RunDocument, ratio: Estimate) -> None:
         st.caption("Measure the time again when the machine is idle.")
 
 
-def _draw_grid(view: View) -> None:
+def _draw_grid(view: View, card: ModelCard) -> None:
     """Draw the kept heads."""
     mask, labels = view.mask, view.labels
     clusters = {} if labels is None else {"cluster": mark_clusters(labels, view.families).names}
     display.show(
-        grid_figure(mask, labels, view.families, dark=display.is_dark(), width=430),
-        title=f"{mask.count} of {mask.keep.size} heads kept",
-        help="Each square is a head: solid ones are kept, light ones pruned. The letter names the cluster.",
+        grid_figure(mask, labels, view.families, dark=display.is_dark(), width=430, unit=card.unit),
+        title=f"{mask.count} of {mask.keep.size} {card.unit}s kept",
+        help=f"Each square is {display.describe_square(card)}: solid ones are kept, light ones pruned. The letter "
+        "names the cluster.",
         name="heads",
         data={**places(mask.layers, mask.heads), "kept": mask.keep.ravel().astype(int).tolist(), **clusters},
         alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(mask.by_layer)),

@@ -25,6 +25,7 @@ from cahp.words import capital, duration
 T = TypeVar("T")
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@])")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|×|nats|points|ms)")
 #: Objects kept for one owner; the least recently used are dropped first.
 MOST_CACHED = 160
 
@@ -38,6 +39,11 @@ def plain(text: str) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))
 
 
+def bind_units(text: str) -> str:
+    """Put a no-break space between each number and its unit, so that narrow columns do not break a line there."""
+    return _BEFORE_UNIT.sub("\u00a0", text)
+
+
 def problem(error: object) -> None:
     """Show an error as one sentence; its words are not read as markup."""
     sentence = str(error).strip()
@@ -47,7 +53,7 @@ def problem(error: object) -> None:
 
 def describe_units(card: ModelCard) -> str:
     """Return how many parts of a layer can be pruned: heads, or groups of heads that share keys and values."""
-    return f"{card.heads} heads" if card.group == 1 else f"{card.heads} groups of {card.group} heads"
+    return f"{card.heads} {card.unit}s{'' if card.group == 1 else f' of {card.group} heads'}"
 
 
 def describe_square(card: ModelCard) -> str:

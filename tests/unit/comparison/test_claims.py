@@ -78,7 +78,7 @@ def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
     finding = assess_critical_heads(clear, 3)
     assert finding.status == "supported"
     assert (
-        "CAHP keeps 56.2 % and random selection keeps 31.2 %: +25.0 pp (25.0 to 25.0) for CAHP, 2 seeds"
+        "CAHP keeps 56.2 % and random selection keeps 31.2 %: +25.0 points (25.0 to 25.0) for CAHP, 2 seeds"
         in finding.words
     )
     assert "n = 8 texts" in finding.words
@@ -213,7 +213,7 @@ def test_they_pass_as_the_tests_of_a_library_do() -> None:
 
 def test_sameness_is_stated_only_where_it_was_shown() -> None:
     same, unclear = no_difference(0.1, 0.5), replace(no_difference(0.1, 3.0), method="gradient")
-    assert "complementary and random are equivalent within 1 point (+0.1 pp" in verdict_sentence(same, (4, 6))
+    assert "complementary and random are equivalent within 1 point (+0.1 points" in verdict_sentence(same, (4, 6))
     assert "is not resolved at this n" in verdict_sentence(unclear, (4, 6))
     ahead = replace(verdict("magnitude", 4, "complementary"))
     assert ahead_and_behind("complementary", [same, unclear, ahead]) == (

@@ -189,7 +189,7 @@ def test_a_method_with_one_seed_is_told_without_a_verdict() -> None:
     assert (accuracy.outcome, agreement.outcome) == ("accuracy", "agreement")
     assert (accuracy.seeds, accuracy.pp, accuracy.p, accuracy.p_holm) == (1, 100.0, None, None)
     assert (accuracy.tie, accuracy.better, accuracy.tested) == (True, None, False)
-    assert "one seed, so no verdict on complementary and gradient (+100.0 pp for complementary" in accuracy.words
+    assert "one seed, so no verdict on complementary and gradient (+100.0 points for complementary" in accuracy.words
     assert {mean.method: mean.seeds for mean in found.means} == {"complementary": 2, "gradient": 1}
 
 

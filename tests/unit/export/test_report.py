@@ -88,7 +88,7 @@ def test_names_that_people_chose_are_text_and_not_markup() -> None:
 
 def test_the_figures_are_those_of_the_run() -> None:
     text = report().text
-    for figure in ("95.3 %", "91.2 %", "[94.0, 96.4]", "−4.1 pp", "[−5.6, −2.7]", "87.7 %", "93.0 %", "1,200"):
+    for figure in ("95.3 %", "91.2 %", "[94.0, 96.4]", "−4.1 points", "[−5.6, −2.7]", "87.7 %", "93.0 %", "1,200"):
         assert figure in text
     for figure in ("12.3 ms", "22.7 M", "1.04 G", "0.82 × [0.80, 0.85]", "34 %"):
         assert figure in text
@@ -115,7 +115,7 @@ def test_a_difference_whose_interval_holds_zero_is_no_measurable_change() -> Non
     document = run()
     assert "4.1 points lower" in verdict(RunDocument.from_json(document))
     document["delta"]["pruned"] = {"pp": -0.3, "ci95": [-1.0, 0.4]}
-    assert "no measurable change (−0.3 pp" in verdict(RunDocument.from_json(document))
+    assert "no measurable change (−0.3 points" in verdict(RunDocument.from_json(document))
 
 
 def test_a_time_whose_interval_holds_one_does_not_change_measurably() -> None:
@@ -181,7 +181,7 @@ def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
     for words in (
         "as pruned refitted distilled",
         "33.1 % 33.1 % 45.2 %",
-        "+0.0 pp +12.1 pp",
+        "+0.0 points +12.1 points",
         "7 s 2 min",
         "Accepted no yes",
     ):

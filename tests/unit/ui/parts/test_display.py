@@ -126,4 +126,4 @@ def test_every_step_shows_its_accuracy_agreement_and_gain() -> None:
     assert pruned == "as pruned: 33.1 % (29.1 to 37.1), agreement 53.1 %"
     assert "rejected" in refitted
     assert refitted.endswith(", in 7 s")
-    assert distilled.endswith("; +12.1 pp (10.1 to 14.1), in 2 min")
+    assert distilled.endswith("; +12.1 points (10.1 to 14.1), in 2 min")
