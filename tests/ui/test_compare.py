@@ -184,9 +184,14 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     # A panel stays open when its verdict changes.
     app.run()
     assert "heads of one cluster are redundant: **supported**" in said(app)
-    assert "costs 0.020 (0.000 to 0.030) beyond the sum of both" in said(app)
-    assert "n = 12 and 54 pairs. Their difference is 0.019 (0.010 to 0.030); p = 0.0100 (999 permut" in said(app)
-    assert "50.0 % (40.0 to 60.0) from a random head; n = 8 heads. 100 texts." in said(app)
+    assert "Heads of one cluster replace each other more than heads of different clusters do." in said(app)
+    (table,) = (one.value for one in app.table if "measured" in one.value)
+    assert table["mean (95 % interval)"].tolist()[::2] == [
+        "0.020 nats (0.000 to 0.030)",
+        "0.019 nats (0.010 to 0.030)",
+        "50.0 % (40.0 to 60.0)",
+    ]
+    assert "p = 0.0100 (999 permutations of the clusters). Measured on 100 texts." in said(app)
     assert [*chart(app, "claim-premise")["data"][0]["x"]] == [0.02, 0.001]
     measures = {
         name: {kind: {"value": value, "ci95": [value - 0.2, value + 0.2], "n": 12} for kind in ("alone", "pairs")}
@@ -195,8 +200,8 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     (tmp_path / "premise" / "tiny.json").write_text(json.dumps(premise(model) | {"measures": measures}))
     app.run()
     assert [[*trace["x"]] for trace in chart(app, "claim-measures")["data"]] == [[0.1, 0.5], [0.1, 0.5]]
-    assert "follows relative output norm most: rank correlation 0.50 [0.30, 0.70], n = 12 heads" in said(app)
-    assert "It follows the distance of CAHP as far as this n resolves: 0.10 [−0.10, 0.30]" in said(app)
+    assert "follows relative output norm most: rank correlation 0.50 (0.30 to 0.70), n = 12 heads" in said(app)
+    assert "It follows the distance of CAHP as far as this n resolves: 0.10 (−0.10 to 0.30)." in said(app)
 
 
 def premise(model: str) -> dict[str, Any]:

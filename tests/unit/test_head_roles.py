@@ -119,7 +119,7 @@ def test_the_roles_on_a_text_are_those_that_it_shows() -> None:
 def test_a_head_without_a_role_tells_what_it_lacks() -> None:
     found = HeadRoles(1, 1, 1, {"first": RoleScores((0.3,), (0.2,), (0.4,), (0.1,), 16, 99)}, {}, (), ())
     assert found.describe(0) == (
-        "none; at most, it gives 30.0 % [20.0, 40.0] of its attention to the first token (chance explains 10.0 %; "
+        "none; at most, it gives 30.0 % (20.0 to 40.0) of its attention to the first token (chance explains 10.0 %; "
         "n = 99 tokens of 16 sequences)"
     )
     assert score_text(np.ones((1, 1, 2, 2)), np.array([2, 7]), SPECIAL).describe(0) == "none"

@@ -27,7 +27,7 @@ def draw(explorer: Explorer, *, place: str, measured: Evenness | None = None) ->
 
     set_value(key, explorer.settings.even)
     st.toggle(
-        "The same number of heads in every layer",
+        f"The same number of {explorer.card.unit}s in every layer",
         key=key,
         on_change=change,
         help="A language model that is pruned evenly can be exported as a standard checkpoint.",
