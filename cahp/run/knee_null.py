@@ -86,13 +86,13 @@ class NullCurves:
         """Return whether a curve shows structure, as a sentence."""
         if self.contains(curve):
             return (
-                "Averaged over all numbers of clusters, the curve is as high as for unstructured data: clusters of heads "
-                "are not resolved."
+                "Averaged over all numbers of clusters, the curve is as high as for unstructured data: clusters of "
+                "heads are not resolved."
             )
         k, gap = self.gap(curve)
         return (
-            f"Averaged over all numbers of clusters, the curve is higher than for unstructured data, most at {k} clusters "
-            f"(by {gap:.2f}): heads do form clusters."
+            f"Averaged over all numbers of clusters, the curve is higher than for unstructured data, most at {k} "
+            f"clusters (by {gap:.2f}): heads do form clusters."
         )
 
 

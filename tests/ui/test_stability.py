@@ -60,7 +60,10 @@ def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == [("seed", 6, None)]
     assert app.metric[0].value == "1.00"
     assert app.metric[1].value == "4 of 72"
-    assert app.subheader[0].value == "Stable: another seed keeps nearly the same heads. Their number is stable: the rule stops at 4 clusters."
+    assert (
+        app.subheader[0].value
+        == "Stable: another seed keeps nearly the same heads. Their number is stable: the rule stops at 4 clusters."
+    )
 
 
 def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

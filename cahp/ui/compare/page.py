@@ -17,7 +17,7 @@ from cahp.comparison.sentences import headline, method_label, over
 from cahp.run.document import machine
 from cahp.ui.compare import claims, own, results
 from cahp.ui.compare.view import ComparisonView, draw_filters
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import describe_square, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 
@@ -85,6 +85,12 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     st.caption(
         f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
         f"{plain(shown.split[:40])}, {seeds} seed{'' if seeds == 1 else 's'}.{times}"
+        # Its sentences are those of the terminal and of files, whose units are heads.
+        + (
+            f" A head on this page is {describe_square(explorer.card)}."
+            if explorer.card.group > 1 and _is_of(explorer, choice)
+            else ""
+        )
     )
     above = st.container(key="compare-above")
     view = draw_filters(shown)

@@ -26,8 +26,8 @@ def draw(explorer: Explorer, *, place: str, title: str | None = None) -> None:
         help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line "
         "marks the knee of the curve, smoothed by a polynomial: the published rule stops there. The grey band contains "
         "the curves of unstructured data. In these data a random rotation has mixed the features of the heads: means "
-        "and covariances stay, clusters disappear. The test is of the mean over all numbers of clusters, so a curve may "
-        "leave the band at some of them.",
+        "and covariances stay, clusters disappear. The test is of the mean over all numbers of clusters, so a curve "
+        "may leave the band at some of them.",
         name=f"knee-{place}",
         data={
             "k": curve.ks.tolist(),

@@ -175,8 +175,8 @@ def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
     seconds = pass_seconds(explorer.bench, calibration=reads, evaluation=0) + resamples * _CLUSTERING_S
     read = f"Reads {explorer.bench.calibration.measured}, then computes" if reads else "Computes"
     return (
-        f"{read} {resamples} projections and clusterings: about {duration(seconds)}. Results are stored on this machine "
-        "and reused."
+        f"{read} {resamples} projections and clusterings: about {duration(seconds)}. Results are stored on this "
+        "machine and reused."
     )
 
 
@@ -188,9 +188,7 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int, budge
     dark, variation, unit = display.is_dark(), VARIATIONS[result.axis], explorer.card.unit
     found, original = len(result.found), _original(explorer, budget)
     if found < 2:
-        st.warning(
-            "Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number instead."
-        )
+        st.warning("Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number instead.")
         return
     st.subheader(state_verdict(result, unit) + ("" if budget else state_number(result)))
     st.caption(describe_resamples(result, requested))
