@@ -94,15 +94,27 @@ def _representatives(subject: Subject, progress: Progress) -> Answer:
     bars = {"all heads": full, f"without the {len(kept)} representatives": less}
     bars |= {f"without {size} others, draw {number}": control for number, control in enumerate(controls, start=1)}
     said = f"Without {size} of the others instead, {beside[0]} to {beside[-1]} answers changed ({CONTROLS} draws)."
-    # Only a count outside the interval is a difference.
-    low, high = (share * len(full) for share in wilson(changed, len(full)))
-    many = "more" if low > beside[-1] else "fewer" if high < beside[0] else "about as many"
-    reason = (
-        "they do what no other head does."
-        if many == "more"
-        else "the other heads of their clusters replace them. Redundancy works both ways."
-    )
-    return _changes(changed, full, bars, f"{said} Without the representatives {many} predictions change: {reason}")
+    return _changes(changed, full, bars, f"{said} {_compare_with_draws(changed, beside, len(full))}")
+
+
+def _compare_with_draws(changed: int, drawn: Sequence[int], n: int) -> str:
+    """Compare the predictions of ``n`` that change without the representatives with those of random draws, "
+    "ascending."""
+    if drawn[0] <= changed <= drawn[-1]:
+        return (
+            "Without the representatives as many predictions change, within the range of the draws: other heads "
+            "replace them."
+        )
+    many = "more" if changed > drawn[-1] else "fewer"
+    # A count whose interval reaches the draws may differ by chance.
+    low, high = (share * n for share in wilson(changed, n))
+    if low <= drawn[-1] and high >= drawn[0]:
+        return (
+            f"Without the representatives {many} predictions change than in any draw, but with {n} texts this can be "
+            "chance."
+        )
+    reason = "they do what no other head does" if many == "more" else "the other heads replace them"
+    return f"Without the representatives {many} predictions change: {reason}."
 
 
 def _random(subject: Subject, progress: Progress) -> Answer:

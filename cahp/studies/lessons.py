@@ -14,8 +14,8 @@ from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.head_habits import sample_of, sample_rows
 from cahp.values import Estimate, Floats, HeadMask, Ints, Selection, Texts, digest
 
-#: Number of texts of every step: quick to evaluate, and enough for an interval of a few points.
-EXAMPLES = 300
+#: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
+EXAMPLES = 400
 #: Number of windows of a language model, each of which takes as long as dozens of texts.
 WINDOWS = 4
 #: Random selections that CAHP's is compared with.

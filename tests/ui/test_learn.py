@@ -31,9 +31,9 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     assert re.search(r"Your guess\s+1 answers", said)
     changed = re.search(r"Measured\s+(\d+) answers", said)
     assert changed is not None
-    assert f"{changed[1]} of 300 answers changed" in said
+    assert f"{changed[1]} of 311 answers changed" in said
     assert re.search(r"95 % interval \d+\.\d to \d+\.\d", said)
-    assert "n = 300 texts" in said
+    assert "n = 311 texts" in said
     # The embedded default's answers ship, and say so.
     assert re.search(r"Bundled: measured on .+, \d{4}-\d\d-\d\d", said)
     assert re.search(r"Your guess: (within the interval|exactly right|[\d.]+ answers too (low|high))", said)
@@ -46,7 +46,7 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     page.locator(".st-key-learn-next button").click()
     expect(step).to_contain_text("Step 2 of 6")
     page.locator(".st-key-learn-back button").click()
-    expect(step).to_contain_text(f"{changed[1]} of 300 answers changed")
+    expect(step).to_contain_text(f"{changed[1]} of 311 answers changed")
 
 
 @pytest.mark.nightly

@@ -161,16 +161,20 @@ def test_the_third_step_switches_off_the_kept_heads_and_as_many_others_for_compa
     assert "more predictions change" in found.meaning
 
 
-@pytest.mark.parametrize(("others", "words"), [(60, "fewer predictions"), (50, "about as many")])
+@pytest.mark.parametrize(
+    ("others", "words"), [(65, "fewer predictions change:"), (50, "as many predictions change, within the range")]
+)
 def test_representatives_that_are_not_missed_more_are_not_praised(others: int, words: str) -> None:
     bench = Bench(lambda mask: 0 if mask is None else 50 if not mask.keep[0, 0] else others)
     assert words in answer("representatives", bench).meaning
 
 
-def test_a_difference_of_a_few_answers_is_not_called_one() -> None:
+def test_a_difference_of_a_few_answers_is_stated_and_may_be_chance() -> None:
     # 9 of 100: Wilson's 95 % interval is 4.8 to 16.2, and 7 lies within.
     bench = Bench(lambda mask: 0 if mask is None else 9 if not mask.keep[0, 0] else 7)
-    assert "about as many" in answer("representatives", bench).meaning
+    assert "more predictions change than in any draw, but with 100 texts this can be" in (
+        answer("representatives", bench).meaning
+    )
 
 
 def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:

@@ -24,5 +24,7 @@ def test_a_measure_in_the_order_of_the_costs_correlates_perfectly() -> None:
         assert (found["norm"][kind]["value"], found["norm"][kind]["n"]) == (pytest.approx(1), n)
         assert found["norm"][kind]["ci95"] == pytest.approx((1, 1))
         assert found["distance"][kind]["value"] == pytest.approx(-1)
-    assert "follows distance of attention (Jensen-Shannon) most: rank correlation 1.00 (1.00 to 1.00)" in conclude(found)
+    assert "follows distance of attention (Jensen-Shannon) most: rank correlation 1.00 (1.00 to 1.00)" in conclude(
+        found
+    )
     assert "the distance of CAHP less: −1.00 (−1.00 to −1.00)" in conclude(found)
