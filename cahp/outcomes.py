@@ -287,7 +287,7 @@ HEADLINES = tuple(sorted((row for row in OUTCOMES.values() if row.headline), key
 
 def describe(outcomes: Outcomes) -> str:
     """Describe the headline outcomes with their intervals for a sentence: ``accuracy 91.0 % (88.1 to 93.2), ...``."""
-    estimates = {row.label: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
+    estimates = {row.row_label: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
     words = [f"{label} {one.text}{f' ({one.span})' if one.ci95 else ''}" for label, one in estimates.items()]
     return f"{', '.join(words)}, n = {max(one.n for one in estimates.values()):,}"
 

@@ -43,7 +43,7 @@ def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
     timed = [(row.budget, row.speed) for row in rows if row.speed is not None]
     hover = [
         f"{budget} heads: {speed.ratio.text if speed.ratio.excludes(1) else 'no measurable change'} "
-        f"{speed.ratio.interval}, n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
+        f"({speed.ratio.span}), n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
         f"{', the machine was busy' if speed.busy else ''}"
         for budget, speed in timed
     ]

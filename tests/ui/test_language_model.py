@@ -125,9 +125,10 @@ def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: st
     assert "3 layers × 4 groups of 2 heads = 12 · predicts the next token" in words(app)
     expected = {
         "home": "perplexity",
+        "similarity": "Which groups attend alike",
         "budget": "agreement",
         "compare": "is bundled or measured yet",
-        "export": "Perplexity: ",
+        "export": "of 12 groups kept",
         "learn": "Switch off one group",
     }
     assert expected.get(key, "") in words(app)

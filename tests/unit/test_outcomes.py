@@ -118,8 +118,8 @@ def test_headline_outcomes_are_described_with_their_intervals() -> None:
     kl = measure(pruned, full=full)["kl"]
     # Three of four texts are right, and three of four have the full model's prediction.
     assert describe(measure(pruned, full=full)) == (
-        f"accuracy 75.0 % (30.1 to 95.4), KL divergence from the full model 0.137 ({kl.span}), agreement with the full "
-        "model 75.0 % (30.1 to 95.4), n = 4"
+        f"accuracy 75.0 % (30.1 to 95.4), KL divergence from the full model (nats) 0.137 ({kl.span}), agreement with "
+        "the full model 75.0 % (30.1 to 95.4), n = 4"
     )
 
 

@@ -231,7 +231,7 @@ def _draw_premise_table(document: Mapping[str, Any]) -> None:
     test = document["interaction"]["difference"]
     bound = "≤" if test["p"] <= 1 / (1 + test["permutations"]) else "="
     st.caption(
-        f"Removing one head costs {number(document['alone']['value'], 4)} nats on average. Their difference: p {bound} "
+        f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has p {bound} "
         f"{number(test['p'], 4)} ({test['permutations']:,} permutations of the clusters). Measured on "
         f"{document['texts']:,} {document.get('unit', 'texts')}."
     )

@@ -121,6 +121,11 @@ def test_what_a_person_typed_is_no_markup_in_a_sentence(typed: str, shown: str) 
     assert plain(typed) == shown
 
 
+def test_a_number_and_its_unit_stay_on_one_line() -> None:
+    line = display.bind_units("89.1 % (85 to 92) of 12 texts, 0.3 nats")
+    assert line == "89.1\u00a0% (85 to 92) of 12 texts, 0.3\u00a0nats"
+
+
 def test_every_step_shows_its_accuracy_agreement_and_gain() -> None:
     pruned, refitted, distilled = describe_steps(documents.recovery_steps())
     assert pruned == "as pruned: 33.1 % (29.1 to 37.1), agreement 53.1 %"
