@@ -63,7 +63,7 @@ def test_the_cache_is_shown_and_can_be_a_goal(explorer: Explorer) -> None:
     # 3 layers of 4 groups: 8 of 12 are the most that are at most 70 %.
     assert explorer.mask.count == 8
     assert any(
-        "8 heads are the most that reach kv-cache=-30%: 0.67 × the full model's" in one.value for one in app.info
+        "8 groups are the most that reach kv-cache=-30%: 0.67 × the full model's" in one.value for one in app.info
     )
     # The run's own heads are measured.
     explorer.board.set_budget(6)

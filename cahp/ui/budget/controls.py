@@ -129,7 +129,10 @@ def _draw_upload(explorer: Explorer) -> None:
 
 def _draw_goals(explorer: Explorer) -> None:
     offered = {name: kind for name, kind in GOALS.items() if _can_reach(explorer, kind)}
-    labels = {_SHARE: "A share of the heads of at most (%)", **{name: kind.label for name, kind in offered.items()}}
+    labels = {
+        _SHARE: f"A share of the {explorer.card.unit}s of at most (%)",
+        **{name: kind.label for name, kind in offered.items()},
+    }
     name = st.radio("Keep or save", list(labels), key=_GOAL, format_func=lambda name: labels[name])
     kind = GOALS.get(name)
     default, highest, step = (20.0, 100.0, 1.0) if kind is None else (kind.default, kind.highest, kind.step)
@@ -167,14 +170,15 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     assert table is not None
     reached = reach(table, goal, explorer.card.cache)
     explorer.board.set_budget(reached.heads)
+    kept = f"{reached.heads} {explorer.card.unit}s"
     if goal.is_counted:
-        return f"{reached.heads} heads are the most that reach {goal}: {reached.estimate} the full model's bytes."
+        return f"{kept} are the most that reach {goal}: {reached.estimate} the full model's bytes."
     which = "the most" if goal.wants_most else "the fewest"
     searched = f"{reached.measured} of {reached.budgets} budgets are measured"
     of = f" {RECOVERIES[table.recover].beside}" if goal.kind.outcome else ""
     return (
-        f"{reached.heads} heads are {which} that reach {goal}{of}: {reached.estimate}; {searched}. The budget was "
-        "chosen on these texts, so the figure is optimistic; check it on the test split."
+        f"{kept} are {which} that reach {goal}{of}: {reached.estimate}; {searched}. The "
+        "budget was chosen on these texts, so the figure is optimistic; check it on the test split."
     )
 
 

@@ -40,7 +40,7 @@ def draw_space(explorer: Explorer) -> None:
     clusters = explorer.clusters
     assert clusters is not None
     labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, display.is_dark()
-    head = explorer.selected
+    head, unit = explorer.selected, explorer.card.unit
     lit = int(labels[head]) if head is not None and head < len(labels) else None
     display.show(
         cache_with(
@@ -50,11 +50,11 @@ def draw_space(explorer: Explorer) -> None:
                 clusters.embedding, clusters.salience, labels, clusters.families, mask, settings, lit=lit, dark=dark
             ),
         ),
-        title=f"{mask.count} kept {explorer.card.unit}s among {len(np.unique(labels))} clusters",
-        help=f"Each point is a head. Heads that {explorer.card.words.likeness} lie close together. "
+        title=f"{mask.count} kept {unit}s among {len(np.unique(labels))} clusters",
+        help=f"Each point is a {unit}. Those that {explorer.card.words.likeness} lie close together. "
         "Letter: cluster. Colour: family of clusters, the same at every budget. Size: salience. Solid: kept; light: "
         "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
-        "one. Framed: the cluster of the head clicked last. "
+        "one. Framed: the cluster of the one clicked last. "
         + (
             "The clusters are computed from all features, not from this plane."
             if settings.projection == "none"

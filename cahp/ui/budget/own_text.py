@@ -210,7 +210,7 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
     full, pruned = text.reading(HeadMask.full(mask.layers, mask.heads)), text.reading(mask)
     if full is None:
         return
-    models = {f"all {heads} heads": full}
+    models = {f"all {heads} {explorer.card.unit}s": full}
     if pruned is not None and mask.count < heads:
         models[f"{mask.count} as pruned"] = pruned
     recovered = None if text.recovery is None else text.reading(mask, text.recovery)
@@ -234,7 +234,7 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
         return
     first, second = st.columns(2, gap="medium")
     with first:
-        _draw_attention(full, pruned, mask)
+        _draw_attention(full, pruned, f"{mask.count} kept {explorer.card.unit}s")
     curve = text.known.curves.get(text.table_name)
     if curve is not None:
         with second:
@@ -300,7 +300,7 @@ def _describe_predictions(models: dict[str, TextReading], full: TextReading, nam
     return f"The {prediction} stays {answer}: {shares}"
 
 
-def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
+def _draw_attention(full: TextReading, kept: TextReading, kept_units: str) -> None:
     shown = figures.words_to_show(full, kept)
     words = len(kept.tokens) - int(kept.special.sum())
     if not shown:
@@ -310,7 +310,7 @@ def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> Non
     some = "" if len(shown) == words else f" The {len(shown)} of {words} words with most attention are drawn."
     display.show(
         figures.looked_at_figure(full, kept, dark=display.is_dark()),
-        title=f"The {mask.count} kept heads attend most to “{kept.tokens[best][:24]}” "
+        title=f"The {kept_units} attend most to “{kept.tokens[best][:24]}” "
         f"({percent(float(kept.attention[best]))})"
         + (f"; {percent(special, 0)} goes to special tokens" if kept.special.any() else ""),
         help="The share of attention on each word, averaged over heads and query tokens. Bars: the kept heads in the "
@@ -337,7 +337,7 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
     elif steady is None:
         title = f"The prediction is {answer} only with all heads"
     else:
-        title = f"The prediction stays {answer} down to {steady} of {total} heads, as pruned"
+        title = f"The prediction stays {answer} down to {steady} of {total} {explorer.card.unit}s, as pruned"
     display.show(
         figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=display.is_dark()),
         title=title,

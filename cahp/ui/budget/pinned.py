@@ -83,7 +83,7 @@ def draw(explorer: Explorer) -> None:
         elif measured:
             _draw_comparison(explorer, pin)
         else:
-            kept = f"{pin.variant.mask.count} heads of {_name(pin.card)}"
+            kept = f"{pin.variant.mask.count} {pin.card.unit}s of {_name(pin.card)}"
             st.markdown(f"**A** is pinned: {kept}. Run the model on screen to compare it as **B**.")
         with st.container(horizontal=True, gap="small"):
             if measured and comparable_mask(explorer) is not None:
@@ -108,9 +108,9 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
     of_a, of_b = ("", "") if one_model else (f", of {_name(card)}" for card in (pin.card, explorer.card))
     both, only_a, only_b = only(a.mask, b.mask)
     st.markdown(
-        f"**A** (pinned{of_a}) keeps {a.mask.count} heads, {RECOVERIES[a.recover].result}; **B** (on the board{of_b}) "
-        f"{b.mask.count}, {RECOVERIES[b.recover].result}. {both} heads are in both, {only_a} only in A, {only_b} only "
-        "in B."
+        f"**A** (pinned{of_a}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].result}; **B** (on the "
+        f"board{of_b}) {b.mask.count}, {RECOVERIES[b.recover].result}. {both} {pin.card.unit}s are in both, {only_a} "
+        f"only in A, {only_b} only in B."
     )
     if one_model and str(a) == str(b):
         st.caption("A and B are the same. Move the budget, click heads, or choose another recovery or model.")
