@@ -402,6 +402,8 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
     page = bare(data_of(on_a_line(), 3, selected=2))
     cells, card = page.get_by_role("gridcell"), page.locator(".card")
     # Heads 2 and 3 lie at 10 and 11, and are one cluster; the budget keeps 1, 3 and 5.
+    expect(card).to_be_hidden()
+    cells.nth(2).hover()
     expect(card).to_contain_text("Layer 0, head 2 (B)")
     expect(card).to_contain_text("Replacement head: layer 1, head 0")
     expect(card).to_contain_text("distance 1.0 (median of all pairs: 10.0)")
@@ -416,9 +418,13 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
         *(False, False, False, False, True, True)
     ]
     expect(card).to_be_hidden()
-    page.mouse.move(5, 700)
+    cells.nth(2).hover()
     expect(card).to_be_visible()
+    page.mouse.move(5, 700)
+    expect(card).to_be_hidden()
+    expect(cells.nth(3)).to_have_class(re.compile("cover"))
     cells.nth(2).focus()
+    expect(card).to_be_visible()
     page.keyboard.press("Escape")
     expect(card).to_be_hidden()
 
@@ -527,6 +533,24 @@ def test_a_thousand_heads_are_dragged_at_the_screen_s_pace(bare: Callable[..., P
 def test_a_narrow_board_stays_within_its_page(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(24, 16), 100), viewport={"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_on_a_phone_a_deep_board_has_cells_for_fingers_and_its_slider_stays_in_sight(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(30, 3), 45), viewport={"width": 390, "height": 700}, has_touch=True)
+    cells = [cell.bounding_box() or {} for cell in page.get_by_role("gridcell").all()]
+    assert min(min(box["width"], box["height"]) for box in cells) >= 24
+    # Thirty layers in three lines of ten; the three heads of a layer are below each other.
+    assert len({box["y"] for box in cells}) == 9
+    assert cells[0]["x"] == cells[2]["x"] == cells[30]["x"]
+    # A tap moves nothing and covers no head.
+    page.get_by_role("gridcell").nth(40).tap()
+    page.evaluate("board.update({ ...data, selected: 40 })")
+    expect(page.locator(".say")).to_contain_text("Layer 13, head 1")
+    assert [cell.bounding_box() for cell in page.get_by_role("gridcell").all()] == cells
+    expect(page.locator(".card")).to_be_hidden()
+    for place in ("start", "end"):
+        page.locator(".cahp-board").evaluate("(board, block) => board.scrollIntoView({ block })", place)
+        expect(page.locator("input.slider")).to_be_in_viewport(ratio=1)
 
 
 def test_heads_that_only_one_of_two_masks_keeps_are_marked_while_dragging_in_words_letters_and_shape(

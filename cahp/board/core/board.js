@@ -18,6 +18,7 @@ import { Curves } from "./curves.js";
 
 const NARROW = 720; // px: below, the figures stand under the grid
 const BESIDE = 390; // px: what figures and curves need beside the grid
+const TOUCH = 26; // px: a touch target of 24, and the room around it
 let boards = 0;
 
 export function mount(element, data, tell, title) {
@@ -38,11 +39,14 @@ class Board {
     this.dragging = false;
     this.observer = new ResizeObserver(() => this.data && this.fit());
     this.observer.observe(this.root);
+    this.away = (event) => !event.composedPath().includes(this.heads?.frame) && this.heads?.dismiss();
+    document.addEventListener("pointerdown", this.away);
   }
 
   unmount() {
     clearTimeout(this.waiting);
     this.observer.disconnect();
+    document.removeEventListener("pointerdown", this.away);
     this.root.remove();
   }
 
@@ -81,7 +85,6 @@ class Board {
     const { unit } = this.data, does = this.tell ? `removes or restores a ${unit}` : `shows the replacement ${unit}`;
     this.heads = new Heads(left, this.data, `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
     this.dial(left, this.data.budgets);
-    this.heads.describe(left);
     // A screen reader reads the finding of a released budget, not those passed on the way.
     this.finding = make("p", "unseen", left);
     this.finding.setAttribute("aria-live", "polite");
@@ -92,6 +95,8 @@ class Board {
       const choices = [["remove or restore", false], [`replacement ${unit}`, true]];
       choose(switches, "Click", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
     }
+    // Below the switches, because its height changes.
+    this.heads.describe(left);
     this.figures = make("div", "figures", right);
     this.curves = new Curves(right);
     this.fit();
@@ -140,12 +145,15 @@ class Board {
   fit() {
     const { layers, heads } = this.data;
     const width = this.root.clientWidth || 800;
-    const narrow = width < NARROW, wide = !narrow && this.heads.turned;
-    const [rows, columns] = this.heads.turned ? [heads, layers] : [layers, heads];
-    const room = narrow || wide ? width : width - BESIDE;
+    const { turned } = this.heads;
+    const narrow = width < NARROW, wide = !narrow && turned;
+    const room = (narrow || wide ? width : width - BESIDE) - 44;
+    // On a phone, layers that stand beside each other have several lines, so that a finger hits one cell.
+    const lines = narrow && turned ? Math.ceil(layers / Math.max(1, Math.floor(room / TOUCH))) : 1;
+    const [rows, columns] = turned ? [heads, Math.ceil(layers / lines)] : [layers, heads];
     const largest = width > 1200 ? 60 : 44;
-    const cell = Math.max(7, Math.min(largest, Math.floor((room - 44) / columns), Math.floor(480 / rows)));
-    this.heads.fit(cell);
+    const cell = Math.max(7, Math.min(largest, Math.floor(room / columns), Math.floor(480 / rows)));
+    this.heads.fit(columns, cell);
     this.root.classList.toggle("narrow", narrow);
     this.root.classList.toggle("wide", wide);
     this.root.classList.toggle("row-of-figures", !narrow && width - (wide ? 0 : columns * cell + 70) > 620);

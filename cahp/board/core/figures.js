@@ -35,7 +35,7 @@ export function written([name, value, lines, title]) {
 
 // The share of the heads, and how they were chosen.
 export function origin(state, total) {
-  const why = { auto: "where the published rule stops", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
+  const why = { auto: "by the published rule", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
   return `${percent(state.budget / total, 0)}, ${why}`;
 }
 

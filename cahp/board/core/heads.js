@@ -10,7 +10,7 @@ const WORDS = ["pruned", "kept", "kept so that no layer is empty"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
 const LETTERED = 17; // px: letters in smaller cells are not readable
 const WORDED = 30; // px: room for a sign of more than two letters
-const CLUSTERS = "Letter: cluster · colour: family";
+const CLUSTERS = "Letter: cluster · colour, stripes: family";
 const CARD = 230; // px: the width in board.css
 
 export class Heads {
@@ -23,6 +23,8 @@ export class Heads {
     this.sizes = parent.style;
     this.pressed = pressed;
     this.focus = 0;
+    // The card is open from a press until the pointer or the focus leaves the board.
+    this.dismissed = true;
     this.frame = make("div", "frame", parent);
     this.grid = make("div", "grid", this.frame);
     this.card = make("div", "card", this.frame);
@@ -31,16 +33,15 @@ export class Heads {
     this.card.hidden = true;
     this.grid.setAttribute("role", "grid");
     this.grid.setAttribute("aria-label", `${layers} layers of ${heads} ${unit}s${hint}`);
-    // A model of many layers with few heads lies on its side.
+    // A model of many layers with few heads lies on its side: its rows stand beside each other.
     this.turned = layers > 2 * heads;
-    const [rows, columns] = this.turned ? [heads, layers] : [layers, heads];
-    this.sizes.setProperty("--columns", columns);
+    this.grid.classList.toggle("turned", this.turned);
     const axis = make("div", "row", this.grid);
     axis.setAttribute("aria-hidden", "true");
     make("span", "corner", axis, "layer");
-    for (let index = 0; index < columns; index++) make("span", "axis", axis, this.numbered(index, columns, this.turned));
+    for (let index = 0; index < heads; index++) make("span", "axis", axis, `${this.turned ? `${unit} ` : ""}${numbered(index, index, heads)}`);
     this.cells = [];
-    for (let index = 0; index < rows; index++) this.row(index, rows, columns);
+    for (let layer = 0; layer < layers; layer++) this.row(layer, layers);
     this.cells[0].tabIndex = 0;
     this.drawn = new Uint8Array(this.cells.length).fill(UNKNOWN);
     this.grid.onclick = (event) => {
@@ -48,47 +49,39 @@ export class Heads {
       if (cell) this.press(Number(cell.dataset.head), event.shiftKey);
     };
     this.grid.onkeydown = (event) => this.pressKey(event);
-    this.grid.onmouseover = this.grid.onfocusin = (event) => {
+    const point = (event) => {
       const cell = event.target.closest(".cell");
       if (cell) this.pointed = Number(cell.dataset.head);
+      if (this.pointed === this.selected) this.dismissed = false;
       this.light(cell ? this.groups?.[this.pointed] : undefined);
       this.say();
     };
-    this.grid.onmouseleave = this.grid.onfocusout = () => {
-      this.light();
-      this.say();
-    };
+    for (const name of ["mouseover", "focusin"]) this.grid.addEventListener(name, point);
+    for (const name of ["mouseleave", "focusout"]) this.grid.addEventListener(name, () => this.dismiss());
   }
 
   // Add the words below the grid.
   describe(parent) {
-    this.said = make("p", "say", parent, "");
     [this.key, this.versus] = legend(make("p", "legend", parent));
+    this.said = make("p", "say", parent, "");
   }
 
-  row(place, rows, columns) {
+  row(layer, layers) {
     const row = make("div", "row", this.grid);
     row.setAttribute("role", "row");
-    const name = `${this.turned ? `${this.unit} ` : ""}${this.numbered(place, rows, !this.turned)}`;
-    make("span", "axis", row, name).setAttribute("aria-hidden", "true");
-    for (let index = 0; index < columns; index++) {
-      const cell = make("button", "cell", row), head = this.turned ? index * rows + place : place * columns + index;
+    make("span", "axis", row, numbered(layer, this.called(layer), layers)).setAttribute("aria-hidden", "true");
+    for (let index = 0; index < this.heads; index++) {
+      const cell = make("button", "cell", row);
       cell.type = "button";
       cell.setAttribute("role", "gridcell");
       cell.tabIndex = -1;
-      cell.dataset.head = head;
-      this.cells[head] = cell;
+      cell.dataset.head = this.cells.push(cell) - 1;
     }
   }
 
-  // The number of a layer or a head on an axis of `count`, or nothing where all would be too many.
-  numbered(index, count, isLayer) {
-    const step = count <= 16 ? 1 : count <= 32 ? 4 : 8;
-    return index % step ? "" : String(isLayer ? this.called(index) : index);
-  }
-
-  // Set the size of cells in pixels; small ones have no letters.
-  fit(cell) {
+  // Set the number of columns and the size of cells in pixels; small ones have no letters.
+  fit(columns, cell) {
+    this.sizes.setProperty("--columns", columns);
     this.sizes.setProperty("--cell", `${cell}px`);
     this.grid.classList.toggle("small", cell < 20);
     // A touch target needs 24 px: narrow cells get the room between them.
@@ -121,10 +114,15 @@ export class Heads {
     } else if (event.key === "i") {
       this.press(this.focus, true);
     } else if (event.key === "Escape") {
-      this.dismissed = true;
-      this.light();
-      this.say();
+      this.dismiss();
     }
+  }
+
+  // Close the card, and highlight no cluster.
+  dismiss() {
+    this.dismissed = true;
+    this.light();
+    this.say();
   }
 
   // Draw colours and names of the clusters, or another `colouring`. They change on release, not while dragging, so that
@@ -259,8 +257,7 @@ export class Heads {
     this.covering?.classList.remove("cover");
     const away = this.lit !== undefined && this.pointed !== head;
     this.card.hidden = cover === undefined || this.dismissed || away;
-    if (cover === undefined || this.dismissed) return;
-    this.covering = cover === head ? null : this.cells[cover];
+    this.covering = cover === undefined || cover === head ? null : this.cells[cover];
     this.covering?.classList.add("cover");
     if (this.card.hidden) return;
     const cell = this.cells[head];
@@ -292,6 +289,12 @@ export class Heads {
     const [left, top] = places.find(free) ?? places[2];
     Object.assign(this.card.style, { left: `${left}px`, top: `${top}px` });
   }
+}
+
+// The name of a layer or a head on an axis of `count`, or nothing where all would be too many.
+function numbered(index, name, count) {
+  const step = count <= 16 ? 1 : count <= 32 ? 4 : 8;
+  return index % step ? "" : String(name);
 }
 
 function legend(parent) {

@@ -63,11 +63,8 @@ def draw(explorer: Explorer) -> None:
                 else ((f"{_ENOUGH.amount:g} % agreement: {enough}", "board-enough", False, keep_enough, _WHY),)
             ),
             ("Undo", "board-undo", not board.can_undo, board.undo, None),
-            *(
-                (("Reset", "board-reset", False, board.reset, "Restore the heads of the budget"),)
-                if board.by_hand
-                else ()
-            ),
+            # Always there, so that nothing moves at the first change by hand.
+            ("Reset", "board-reset", not board.by_hand, board.reset, "Restore the heads of the budget"),
         ):
             if st.button(label, key=key, disabled=disabled, help=about):
                 notes.clear()

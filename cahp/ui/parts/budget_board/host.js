@@ -16,7 +16,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   made.board = mount(parentElement, data, (what) => made.trigger("event", { ...what, turn: Date.now() }), title);
 }
 
-// Write the finding into the heading above the board, whose height stays while the slider moves.
+// Write the finding into the heading above the board. The board below it does not move while the slider does, nor while a
+// mask is measured: the heading is as high as the longest finding so far.
 function title(text, dragging) {
   const heading = document.querySelector(".st-key-heading-budgets :is(h1, h2, h3)");
   // The words are one text, which Streamlit writes again.
@@ -25,4 +26,8 @@ function title(text, dragging) {
   heading.style.height = dragging ? heading.style.height || `${heading.offsetHeight}px` : "";
   heading.style.overflow = dragging ? "hidden" : "";
   words.data = text;
+  const width = `${heading.offsetWidth}`;
+  if (heading.dataset.width !== width) heading.style.minHeight = "";
+  heading.dataset.width = width;
+  if (!dragging) heading.style.minHeight = `${heading.offsetHeight}px`;
 }
