@@ -271,6 +271,35 @@ class TestBrowser:
         chosen = 12 * int(layer) + int(head)
         self.until(self.graph(page), f"network.getSelectedNodes()[0] === {chosen}")
 
+    def test_on_a_phone_names_of_heads_are_readable_and_a_tap_dims_nothing(
+        self, new_person: Callable[..., Page]
+    ) -> None:
+        phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+        page = self.ready(new_person("Similarity?head=30", **phone))
+        graph = self.graph(page)
+        size = graph.evaluate("network.getScale() * nodes.get(7).font.size")
+        assert size >= 10 - 1e-9
+        width = graph.evaluate("document.documentElement.clientWidth")
+        across = [
+            place["x"]
+            for place in graph.evaluate("nodes.getIds().map(id => network.canvasToDOM(network.getPosition(id)))")
+        ]
+        assert min(across) > 13
+        assert max(across) < width - 13
+        # Each number is beside a head of its community, and over none.
+        nearest = graph.evaluate("""signs.map(({ x, y }) => {
+          const places = Object.entries(network.getPositions());
+          const apart = places.map(([id, place]) => [Math.hypot(place.x - x, place.y - y), Number(id)]);
+          const [distance, id] = apart.reduce((a, b) => (b[0] < a[0] ? b : a));
+          return [distance, drawn.get(id).community];
+        })""")
+        assert [group for _, group in nearest] == list(range(len(nearest)))
+        assert min(distance for distance, _ in nearest) > 10
+        place = graph.evaluate("network.canvasToDOM(network.getPosition(7))")
+        page.locator(".st-key-head-graph iframe").tap(position={"x": place["x"], "y": place["y"]})
+        self.until(graph, "network.getSelectedNodes()[0] === 7")
+        assert graph.evaluate("nodes.get().every(({ opacity = 1 }) => opacity === 1)")
+
     def test_heads_move_to_their_new_places_when_the_threshold_changes(self, open_page: Callable[[str], Page]) -> None:
         page = self.ready(open_page("Similarity?head=30"))
         graph = self.graph(page)
@@ -282,7 +311,7 @@ class TestBrowser:
         self.ready(page)
         self.until(
             graph,
-            f"edges.length !== {before[0]} && moved === 1 && JSON.parse(sent).nodes.every(({{ id, x, y }}) => "
+            f"edges.length !== {before[0]} && moved === 1 && placed(JSON.parse(sent).nodes).every(({{ id, x, y }}) => "
             "network.getPosition(id).x === x && network.getPosition(id).y === y)",
         )
         assert page.locator("[data-testid=stException]").count() == 0

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
 import streamlit as st
 
 from cahp.board.colours import contrast
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 #: Where the layout's -1..1 lies on the canvas.
 _ACROSS, _DOWN = 330, 300
 _HEIGHT = 490
-#: From a head to the number of its community.
-_BESIDE = 28
 #: The share of its community's colour in a link.
 _QUIET = 0.5
 
@@ -41,11 +38,11 @@ _OUTSIDE = re.compile(
 
 
 class GraphParts(TypedDict):
-    """A drawn graph: nodes and links in the form of vis-network, and the sign, place and colour of each community."""
+    """A drawn graph: nodes and links in the form of vis-network, and the name and colour of each community."""
 
     nodes: list[dict[str, Any]]
     edges: list[dict[str, Any]]
-    communities: list[tuple[str, int, int, str]]
+    communities: list[tuple[str, str]]
 
 
 def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bool = False) -> str:
@@ -55,8 +52,9 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bo
     """
     network, parts = _draw(graph, mask, unit, dark=dark)
     colours = ink(dark=dark)
-    given = f"const COMMUNITIES = {json.dumps(parts['communities'])}, ACCENT = {json.dumps(colours.accent)};"
-    script = f"<script>{given}\n{_FRAME}</script>"
+    given = {"COMMUNITIES": parts["communities"], "ACCENT": colours.accent, "ACROSS": _ACROSS, "DOWN": _DOWN}
+    constants = "\n".join(f"const {name} = {json.dumps(value)};" for name, value in given.items())
+    script = f"<script>{constants}\n{_FRAME}</script>"
     return _confine(network.generate_html(notebook=False), script, colours)
 
 
@@ -112,22 +110,8 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
     # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
     network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
     hues = dict(zip(graph.communities.tolist(), marks.colours, strict=True))
-    signs = [(community_name(group), *place, hues[group]) for group, place in enumerate(_place_signs(graph))]
-    return network, {"nodes": network.nodes, "edges": network.edges, "communities": signs}
-
-
-def _place_signs(graph: HeadGraph) -> list[tuple[int, int]]:
-    """Place the number of each community on the canvas: beside one of its heads, where there is most room."""
-    nodes = graph.positions * [_ACROSS, _DOWN]
-    taken, places = nodes, []
-    for group in range(int(graph.communities.max()) + 1):
-        members = nodes[graph.communities == group]
-        around = (members[:, None] + [(0, -_BESIDE), (0, _BESIDE), (-_BESIDE, 0), (_BESIDE, 0)]).reshape(-1, 2)
-        room = np.linalg.norm(around[:, None] - taken, axis=2).min(axis=1)
-        place = around[int(np.argmax(room))]
-        taken = np.vstack([taken, place])
-        places.append((round(float(place[0])), round(float(place[1]))))
-    return places
+    named = [(community_name(group), hues[group]) for group in sorted(hues)]
+    return network, {"nodes": network.nodes, "edges": network.edges, "communities": named}
 
 
 def _confine(document: str, script: str, colours: Ink) -> str:
@@ -140,7 +124,10 @@ def _confine(document: str, script: str, colours: Ink) -> str:
         f"<style>html, body {{ margin: 0; overflow: hidden; background: {colours.ground}; }}"
         f" body {{ color: {colours.text}; }}"
         " center { display: none; } #mynetwork { border: 0 !important; }"
-        " .vis-tooltip { font-family: system-ui !important; }</style>"
+        " .vis-tooltip { font-family: system-ui !important; }"
+        # It would stay after a tap, and when the mouse has left the frame fast.
+        " html:not(:hover) .vis-tooltip { display: none; }"
+        " @media (hover: none) { .vis-tooltip { display: none; } }</style>"
     )
     inner = inner.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{head}', 1)
     # The last one: vis-network's own text has such a tag in a string.

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -47,21 +46,6 @@ def test_the_graphs_nodes_are_numbers_with_fixed_places(document: str) -> None:
     assert nodes[7]["title"].startswith("layer 1, head 1, community ")
     assert nodes[7]["title"].endswith(", kept")
     assert '"physics": {\n        "enabled": false' in document
-
-
-def test_every_community_has_its_number_beside_one_of_its_heads_where_no_head_is(document: str) -> None:
-    def told(before: str) -> Any:
-        return json.JSONDecoder().raw_decode(document[document.index(before) + len(before) :])[0]
-
-    nodes = told("nodes = new vis.DataSet(")
-    signs = [entry[:3] for entry in told("const COMMUNITIES = ")]
-    places = np.array([[node["x"], node["y"]] for node in nodes], dtype=float)
-    communities = [node["community"] for node in nodes]
-    assert [sign[0] for sign in signs] == [str(one + 1) for one in sorted(set(communities))]
-    for group, sign in enumerate(signs):
-        apart = np.linalg.norm(places - sign[1:], axis=1)
-        assert communities[int(np.argmin(apart))] == group
-        assert apart.min() > 20
 
 
 @pytest.mark.parametrize("dark", [False, True])
