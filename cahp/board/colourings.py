@@ -114,7 +114,8 @@ def _paint_shares(facts: HeadFacts) -> Painted | None:
         groups,
         (*map(str, lows), ""),
         (*(f"{low} to {low + 100 // bands} % replaceable" for low in lows), "without effect"),
-        "The share of a head's contribution to the predictions that the other kept heads of its layer can reproduce",
+        "Number: at least so many per cent of a head's contribution to the predictions can be reproduced by the other "
+        "kept heads of its layer",
         _SHARE_COLOURS,
     )
 

@@ -535,7 +535,7 @@ def test_a_narrow_board_stays_within_its_page(bare: Callable[..., Page]) -> None
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_on_a_phone_a_deep_board_has_cells_for_fingers_and_its_slider_stays_in_sight(bare: Callable[..., Page]) -> None:
+def test_on_a_phone_a_deep_board_has_cells_to_tap_and_its_slider_stays_in_sight(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(30, 3), 45), viewport={"width": 390, "height": 700}, has_touch=True)
     cells = [cell.bounding_box() or {} for cell in page.get_by_role("gridcell").all()]
     assert min(min(box["width"], box["height"]) for box in cells) >= 24

@@ -148,7 +148,7 @@ class Board {
     const { turned } = this.heads;
     const narrow = width < NARROW, wide = !narrow && turned;
     const room = (narrow || wide ? width : width - BESIDE) - 44;
-    // On a phone, layers that stand beside each other have several lines, so that a finger hits one cell.
+    // On a phone, layers that stand beside each other have several lines, so that a tap hits one cell.
     const lines = narrow && turned ? Math.ceil(layers / Math.max(1, Math.floor(room / TOUCH))) : 1;
     const [rows, columns] = turned ? [heads, Math.ceil(layers / lines)] : [layers, heads];
     const largest = width > 1200 ? 60 : 44;
