@@ -128,8 +128,8 @@ def measures_figure(measures: Mapping[str, Any], *, dark: bool) -> Any:
         traces.append(marks.points(values, places, symbol, colour, hover=hover, error_x=bars, name=words))
     figure = marks.draw(
         traces,
-        x={"title": "rank correlation with the cost", "range": [-1.05, 1.05], "zeroline": False},
-        y=marks.named_rows([MEASURES[name] for name in measures]),
+        x={"title": marks.fold("rank correlation with the cost"), "range": [-1.05, 1.05], "zeroline": False},
+        y=marks.named_rows([marks.fold(MEASURES[name]) for name in measures]),
         height=330,
         left=10,
         top=40,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cahp.figures import palette
-from cahp.figures.marks import draw, error_bars
+from cahp.figures.marks import draw, error_bars, fold
 from cahp.outcomes import Outcome
 from cahp.studies.budget_sweep import Row
 from cahp.values import Estimate, Floats, Ints
@@ -65,4 +65,6 @@ def _by_budget(
 
 def _curve(trace: dict[str, Any], x: str, y: str, *, under: Sequence[dict[str, Any]] = (), dark: bool) -> Any:
     look = {"mode": "lines+markers", "line": {"color": palette.ink(dark=dark).accent}, "marker": {"size": 4}}
-    return draw([*under, {"type": "scatter", **look, **trace}], x=x, y=y, height=260, left=60, bottom=50)
+    # A long title has two lines: one would be higher than the plot.
+    traces = [*under, {"type": "scatter", **look, **trace}]
+    return draw(traces, x=x, y=fold(y, limit=26), height=260, left=60, bottom=50)

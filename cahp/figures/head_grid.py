@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 from cahp.board.colours import CLUSTER_COLOURS, contrast
-from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols, ticks, written
+from cahp.figures.marks import (
+    LEGEND,
+    bar_below,
+    by_state,
+    draw,
+    heat_map,
+    legend,
+    points,
+    shape,
+    symbols,
+    ticks,
+    written,
+)
 from cahp.figures.palette import CLUSTERS, Grouping, ink
 from cahp.values import Floats, HeadMask, Ints
 
@@ -149,12 +161,7 @@ def share_figure(
         framed, crossed = ([(head, layer) for layer, head in some] for some in (framed, crossed))
         titles, where = ("Layer", unit.capitalize()), f"layer %{{x}}, {unit} %{{y}}"
     cells = heat_map(100 * shares, colours.scale, hover=f"{where}<br>{hover}", gap=2, zmin=0, zmax=100)
-    # Below: beside the grid it would take the room that the numbers in its cells need on a phone.
-    bar = {"title": {"text": scale, "side": "bottom"}, "orientation": "h", "thickness": 10}
-    traces: list[Any] = [
-        {**cells, "showscale": True, "customdata": notes}
-        | {"colorbar": {**bar, "yref": "container", "y": 0, "yanchor": "bottom"}}
-    ]
+    traces: list[Any] = [{**cells, "customdata": notes, **bar_below(scale)}]
     if _cell_size(rows, columns, width) >= 20:
         texts = [
             ["×" if (row, column) in crossed else f"{100 * shares[row, column]:.0f}" for column in range(columns)]

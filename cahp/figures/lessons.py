@@ -28,7 +28,8 @@ def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
         hover = [f"{head_name(one, mask.heads)}: {'on' if state == 'kept' else 'off'}" for one in shown.tolist()]
         x, y = (layer, head) if lying else (head, layer)
         traces.append(points(x, y, "square", fills, size=0.65 * cell, hover=hover))
-    x_title, y_title = ("layer", "head") if lying else ("head", "layer")
+    # The few rows of a model on its side have no room for a title.
+    x_title, y_title = ("layer (heads below each other)", "") if lying else ("head", "layer")
     fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
     return draw(
         traces,
@@ -38,8 +39,8 @@ def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
             range(0, down, 1 if cell >= 16 else down),
             (down - 0.4, -0.6),
             **fixed,
-            scaleanchor="x",
-            scaleratio=1,
+            # On its side it is so low that Plotly fails to keep the squares' sides equal.
+            **({} if lying else {"scaleanchor": "x", "scaleratio": 1}),
         ),
         height=round(cell * (down + 0.2)) + 52,
         top=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -87,6 +88,17 @@ def heat_map(
     tooltip = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
     shown = bar if title else {"showscale": False}
     return {"type": "heatmap", "z": z, "colorscale": scale, "xgap": gap, "ygap": gap, **shown, **tooltip, **trace}
+
+
+def bar_below(title: str) -> dict[str, Any]:
+    """Return the bar of colours of a heat map below it: beside it, a bar would take the width of a phone."""
+    bar = {"title": {"text": title, "side": "bottom"}, "orientation": "h", "thickness": 10}
+    return {"showscale": True, "colorbar": {**bar, "yref": "container", "y": 0, "yanchor": "bottom"}}
+
+
+def fold(text: str, *, limit: int = 24) -> str:
+    """Return a label of plain text in lines of at most ``limit`` characters, where they fit."""
+    return "<br>".join(textwrap.wrap(text, limit))
 
 
 def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> dict[str, Any]:

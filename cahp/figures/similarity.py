@@ -12,7 +12,7 @@ from cahp.board.colours import CLUSTER_COLOURS, contrast
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
-from cahp.figures.marks import LEGEND, by_state, draw, heat_map, label, legend, points, shape, symbols
+from cahp.figures.marks import LEGEND, bar_below, by_state, draw, heat_map, label, legend, points, shape, symbols
 from cahp.head_roles import ROLES, HeadRoles
 from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
@@ -172,7 +172,6 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         distances[np.ix_(order, order)].astype(np.float32),
         # Small distances are strong: the blocks of communities stand out.
         [(1 - stop, colour) for stop, colour in reversed(colours.scale)],
-        title="distance (0 alike .. 1)",
         hover="%{y}<br>%{x}<br>distance %{z:.2f}",
         x=names,
         y=names,
@@ -192,12 +191,12 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         "constrain": "domain",
     }
     figure = draw(
-        [cells, diagonal],
+        [{**cells, **bar_below("distance (0 alike .. 1)")}, diagonal],
         x=axis,
         y={**axis, "autorange": "reversed", "scaleanchor": "x"},
         height=640,
         left=60,
-        bottom=50,
+        bottom=110,
         shapes=[shape("rect", block, block, color=colours.text, width=1.2) for block in pairwise(bounds)],
     )
     first, second = np.triu_indices(len(order), 1)
