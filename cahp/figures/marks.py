@@ -66,7 +66,9 @@ def points(
     **trace: Any,
 ) -> dict[str, Any]:
     """Return a trace of points; ``hover`` are their tooltips, ``heads`` the flat indices that a click returns."""
-    marker = {"symbol": symbol, "size": size, "color": colour, "line": {"width": outline}, "opacity": opacity}
+    # A cross is as wide as the outline.
+    width = outline if isinstance(symbol, str) else [1 if one.endswith("-x") else outline for one in symbol]
+    marker = {"symbol": symbol, "size": size, "color": colour, "line": {"width": width}, "opacity": opacity}
     tooltips = {"hoverinfo": "skip"} if hover is None else {"hovertext": hover, "hoverinfo": "text"}
     return {
         "type": "scatter",

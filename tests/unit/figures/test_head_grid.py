@@ -40,6 +40,8 @@ def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None
     solid, light, alike = figure.data[:3]
     assert list(solid.marker.symbol) == ["square"] * 24 + ["square-x"]
     assert list(light.marker.symbol) == ["square-x"]
+    # Without a line, no cross is drawn.
+    assert list(solid.marker.line.width) == [0] * 24 + [1]
     assert (list(alike.customdata), alike.marker.symbol) == ([24, 25], "square-open")
     # A cross would strike out the letter, which tells the group.
     lettered = grid_figure(mask, labels).data[0]
