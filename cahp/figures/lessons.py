@@ -31,6 +31,8 @@ def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
     # The few rows of a model on its side have no room for a title.
     x_title, y_title = ("layer (heads below each other)", "") if lying else ("head", "layer")
     fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
+    # On its side it is so low that Plotly fails to keep the squares' sides equal.
+    equal: dict[str, Any] = {} if lying else {"scaleanchor": "x", "scaleratio": 1}
     return draw(
         traces,
         x=ticks(x_title, range(0, across, 1 if across <= 12 else 5), (-0.6, across - 0.4), **fixed),
@@ -39,8 +41,7 @@ def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
             range(0, down, 1 if cell >= 16 else down),
             (down - 0.4, -0.6),
             **fixed,
-            # On its side it is so low that Plotly fails to keep the squares' sides equal.
-            **({} if lying else {"scaleanchor": "x", "scaleratio": 1}),
+            **equal,
         ),
         height=round(cell * (down + 0.2)) + 52,
         top=0,
