@@ -158,9 +158,8 @@ export class Curves {
     }
     if (panel.line != null) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
-      // The curves meet the line at the right: there is room above it, and at the foot of the panel only at the left.
-      const atFoot = y(panel.line) > (top + height - foot) / 2, end = atFoot ? "" : " end";
-      if (panel.lineName) draw("text", { x: atFoot ? LEFT + 4 : width - 6, y: y(panel.line) - 5, class: `tick${end}` }, svg, panel.lineName);
+      // The curves meet the line at the right.
+      if (panel.lineName) draw("text", { x: LEFT + 4, y: y(panel.line) - 5, class: "tick" }, svg, panel.lineName);
     }
     if (floored) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
