@@ -21,6 +21,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.ui.frame.address import mask_to_hex
+from cahp.ui.frame.board import explain_recovery
 
 ROOT = Path(__file__).parents[2]
 HOME = str(ROOT / "app.py")
@@ -48,6 +49,16 @@ def titled(app: AppTest) -> str:
 
 def errors(app: AppTest) -> str:
     return " ".join(error.value for error in app.error).replace("\\", "")
+
+
+def test_a_mask_by_hand_is_not_refitted_yet_where_those_of_all_budgets_are() -> None:
+    explorer = explorer_of(opened())
+    assert explain_recovery(explorer) == ""
+    explorer.board.toggle(explorer.mask.flat[0])
+    assert explain_recovery(explorer) == "not refitted yet"
+    # A recovery that a person chose needs no explanation.
+    explorer.chosen_recovery = "none"
+    assert explain_recovery(explorer) == ""
 
 
 def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> None:

@@ -126,7 +126,7 @@ def draw(
                 explorer.board.origin,
                 explorer.outcomes(recover),
                 explorer.results.speed(explorer.mask),
-                note=note,
+                note=note or explain_recovery(explorer),
                 rescued=explorer.board.rescued,
                 places=explorer.card.places,
                 pinned=pinned,
@@ -151,6 +151,16 @@ def draw(
     for one in (job, *(explorer.work.job(kind, explorer.bench) for kind in MEASURED_COLOURINGS.values())):
         if one is not None and one.error:
             problem(one.error)
+
+
+def explain_recovery(explorer: Explorer) -> str:
+    """Tell that the figures are those as pruned, where those of other masks are refitted (empty: they are not)."""
+    if explorer.chosen_recovery is not None or explorer.swept == NONE.name or explorer.outcomes(QUICK.name) is not None:
+        return ""
+    job = explorer.work.job(REFIT, explorer.board_state(QUICK.name))
+    if explorer.mask.is_full or explorer.card.no_refit or (job is not None and job.error):
+        return ""
+    return "not refitted yet" if job is None or job.ended else "not refitted yet: the refit is computed"
 
 
 def _describe_colouring(explorer: Explorer, name: str) -> str:
