@@ -11,7 +11,7 @@ from cahp.head_roles import HeadRoles
 from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import ROLES, RUN, SPEED, Kind, pass_seconds, run_seconds
 from cahp.values import CahpError
 from cahp.words import duration
@@ -113,7 +113,7 @@ def _show_progress(job: Job[Any], title: str, *, key: str) -> None:
     if st.button("Cancel", key=key):
         job.cancel()
         st.rerun()
-    if job.place is not None and job.rank > Rank.RUN:
+    if job.place is not None and job.place.passable:
         st.button("Start now", key=f"now-{key}", on_click=job.start_now, help="Longer work waits meanwhile.")
 
 

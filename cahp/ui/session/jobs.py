@@ -50,10 +50,14 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """A job's place in the queue: ``number`` 1 is the next; ``seconds`` until it starts (None: unknown)."""
+    """A job's place in the queue: ``number`` 1 is the next; ``seconds`` until it starts (None: unknown).
+
+    ``passable``: whether work that takes minutes is before it, which ``start_now`` lets it pass.
+    """
 
     number: int
     seconds: float | None
+    passable: bool
 
 
 class Job(Generic[T]):
@@ -299,9 +303,11 @@ class Worker:
             running = [other for other in self._working if other.rank <= job.rank and not other.ended]
             ahead = [other for rank in Rank if rank < job.rank for other in self._turns[rank].waiting]
             ahead += line[: line.index(job)]
-        waits = [other.seconds_left for other in (*running, *ahead)]
+        before = (*running, *ahead)
+        waits = [other.seconds_left for other in before]
         known = [seconds for seconds in waits if seconds is not None]
-        return Place(len(ahead) + 1, sum(known) / self._most if len(known) == len(waits) else None)
+        seconds = sum(known) / self._most if len(known) == len(waits) else None
+        return Place(len(ahead) + 1, seconds, any(other.rank > Rank.RUN for other in before))
 
     def run_above(self, rank: Rank) -> None:
         """Run all waiting jobs of a better rank in the calling thread."""

@@ -25,10 +25,10 @@ def test_a_model_that_is_prepared_is_said_before_what_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        (Place(1, None), "next in line"),
-        (Place(1, 0.4), "next in line"),
-        (Place(3, 20.2), "number 3 in line, starts in about 20 s"),
-        (Place(12, 600.0), "number 12 in line, starts in about 10 min"),
+        (Place(1, None, passable=False), "next in line"),
+        (Place(1, 0.4, passable=False), "next in line"),
+        (Place(3, 20.2, passable=False), "number 3 in line, starts in about 20 s"),
+        (Place(12, 600.0, passable=False), "number 12 in line, starts in about 10 min"),
     ],
 )
 def test_a_place_in_the_queue_is_said_with_the_time_where_that_is_known(place: Place, said: str) -> None:

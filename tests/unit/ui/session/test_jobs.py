@@ -236,7 +236,12 @@ def test_start_now_lets_a_job_pass_what_takes_minutes(gate: threading.Event) -> 
         jobs.submit(SESSION, name, lambda _, name=name: order.append(name), rank=jobs.Rank.BACKGROUND)
         for name in ("first", "second")
     )
-    assert [job.place and job.place.number for job in (first, second)] == [1, 2]
+    assert [job.place and (job.place.number, job.place.passable) for job in (first, second)] == [(1, True), (2, True)]
+    # A run would let nothing pass that was started now.
+    run = jobs.submit("other", "run", holding(gate), rank=jobs.Rank.RUN)
+    assert run.place is not None
+    assert not run.place.passable
+    run.cancel()
     second.start_now()
     assert second.wait(PATIENCE)
     assert (order, long.state, first.state) == (["second"], "running", "queued")
