@@ -213,6 +213,11 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
         status = "not resolved at this n"
         if lead.excludes(0):
             status = "supported" if lead.value > 0 else "not supported"
+        # The verdict is against random selection alone.
+        means = {name: float(share.means[-2]) for name, share in shares.items() if np.isfinite(share.means[-2])}
+        most = max(means, key=lambda name: means[name])
+        if most != results.against:
+            words += f"; {most} keeps most, {Estimate(means[most], None, 1, 'share').text}"
     texts, noun = document.data.eval, "texts" if document.protocol("eval") is None else "windows"
     count = texts.examples if document.criticality_texts is None else document.criticality_texts
     words += f"; every head removed alone on n = {count:,} {noun} of {texts.split}."

@@ -96,7 +96,7 @@ def verdict_sentence(
     statistics += _count(verdict.seeds, "seed")
     if not verdict.tested:
         result, statistics = f"one seed, so no verdict{measure} on {ours} and {other}", n
-    return f"{capital(describe_test(verdict, budgets))}: {result} ({verdict.lead} for {ours}, {statistics})"
+    return f"{capital(describe_test(verdict, budgets))}: {result} (lead of {ours}: {verdict.lead}, {statistics})"
 
 
 def headline(results: SplitResults) -> str:

@@ -60,13 +60,13 @@ class NeutralRecord:
     @property
     def finding(self) -> str:
         """What was found, in a sentence with its number."""
-        cost, more = self.outcomes["chosen"]["kl"].text, f"{self.excess.text} nats more"
+        cost = self.outcomes["chosen"]["kl"].text
         span = f"95 % interval {self.excess.span}, n = {self.excess.n:,}" if self.excess.ci95 else "no interval"
-        if self.narrow:
+        if self.narrow or (self.excess.ci95 and self.excess.low > 0):
             than = f"{self.excess.text} more than heads chosen there ({span})"
-            return f"Narrow: on neutral text these heads cost {cost} nats, {than}"
-        if self.excess.ci95 and self.excess.low > 0:
-            return f"Rather broad: on neutral text these heads cost only {more} than heads chosen there ({span})"
+            return (
+                f"{'Narrow' if self.narrow else 'Rather broad'}: on neutral text these heads cost {cost} nats, {than}"
+            )
         if self.excess.ci95 and self.excess.high < 0:
             return f"Broad: on neutral text these heads cost less than heads chosen there ({self.excess.text}; {span})"
         return f"Broad: on neutral text no difference from heads chosen there is resolved ({self.excess.text}; {span})"

@@ -213,7 +213,10 @@ def test_they_pass_as_the_tests_of_a_library_do() -> None:
 
 def test_sameness_is_stated_only_where_it_was_shown() -> None:
     same, unclear = no_difference(0.1, 0.5), replace(no_difference(0.1, 3.0), method="gradient")
-    assert "complementary and random are equivalent within 1 point (+0.1 points" in verdict_sentence(same, (4, 6))
+    assert (
+        "complementary and random are equivalent within 1 point (lead of complementary: +0.1 points"
+        in verdict_sentence(same, (4, 6))
+    )
     assert "is not resolved at this n" in verdict_sentence(unclear, (4, 6))
     ahead = replace(verdict("magnitude", 4, "complementary"))
     assert ahead_and_behind("complementary", [same, unclear, ahead]) == (

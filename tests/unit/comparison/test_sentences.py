@@ -100,23 +100,23 @@ def test_many_methods_are_counted() -> None:
 
 def test_a_test_is_told_with_its_statistics() -> None:
     assert verdict_sentence(verdict("random", 4, "complementary"), (4, 6), label=method_label) == (
-        "4 heads, before recovery: CAHP is better than random (+1.0 points for CAHP, 95 % interval +0.5 to +1.5, p = "
-        "0.02 after Holm, n = 100, 2 seeds)"
+        "4 heads, before recovery: CAHP is better than random (lead of CAHP: +1.0 points, 95 % interval +0.5 to +1.5, "
+        "p = 0.02 after Holm, n = 100, 2 seeds)"
     )
     tie = verdict_sentence(verdict("magnitude-raw", 4, None, "finetune"), (4, 6), label=method_label)
     assert tie.startswith(
-        "4 heads, after fine-tuning: the difference between CAHP and magnitude-raw is not resolved at this n (+1.0 "
-        "points"
+        "4 heads, after fine-tuning: the difference between CAHP and magnitude-raw is not resolved at this n (lead "
+        "of CAHP: +1.0 points"
     )
 
 
 def test_files_use_the_option_names_of_methods() -> None:
     behind = replace(verdict("random", 4, "random", "finetune"), pp=-1.0, ci95=(-1.5, -0.5))
     assert verdict_sentence(behind, (4, 6)).startswith(
-        "4 heads, after fine-tuning: random is better than complementary (−1.0 points for complementary, 95 % interval "
-        "−1.5"
+        "4 heads, after fine-tuning: random is better than complementary (lead of complementary: −1.0 points, 95 %"
     )
-    assert verdict_sentence(verdict("random", None, None), (4, 6)).startswith("Over all budgets, before recovery: the")
+    over_all = verdict_sentence(verdict("random", None, None), (4, 6))
+    assert over_all.startswith("Over all budgets, before recovery: the")
     everywhere, once = verdict("random", None, None, "refit"), verdict("random", 12, None)
     assert [describe_test(one, (4, 6)) for one in (everywhere, once)] == [
         "over all budgets, after refit",

@@ -189,7 +189,9 @@ def test_a_method_with_one_seed_is_told_without_a_verdict() -> None:
     assert (accuracy.outcome, agreement.outcome) == ("accuracy", "agreement")
     assert (accuracy.seeds, accuracy.pp, accuracy.p, accuracy.p_holm) == (1, 100.0, None, None)
     assert (accuracy.tie, accuracy.better, accuracy.tested) == (True, None, False)
-    assert "one seed, so no verdict on complementary and gradient (+100.0 points for complementary" in accuracy.words
+    assert (
+        "one seed, so no verdict on complementary and gradient (lead of complementary: +100.0 points" in accuracy.words
+    )
     assert {mean.method: mean.seeds for mean in found.means} == {"complementary": 2, "gradient": 1}
 
 
@@ -259,8 +261,10 @@ def test_less_divergence_is_better() -> None:
     one = found.verdicts[0]
     assert (one.outcome, one.unit, one.better) == ("kl", "nats", "complementary")
     assert one.pp == pytest.approx((kl[3:6].astype(np.float64) - kl[:3].astype(np.float64)).mean())
-    assert one.words.startswith("3 heads, before recovery: complementary is better than random in KL divergence (+0.")
-    assert f"{one.lead} for complementary" in one.words
+    assert one.words.startswith(
+        "3 heads, before recovery: complementary is better than random in KL divergence (lead of complementary: +0."
+    )
+    assert f"lead of complementary: {one.lead}" in one.words
 
 
 def test_areas_are_tested_as_their_difference() -> None:

@@ -116,7 +116,7 @@ def record(excess: Estimate, own: float = 0.2) -> NeutralRecord:
     ("excess", "said"),
     [
         ((0.3, 0.15, 0.4), "Narrow: on neutral text these heads cost 0.500 nats, 0.300 more than heads chosen there"),
-        ((0.3, 0.05, 0.4), "Rather broad: on neutral text these heads cost only 0.300 nats more"),
+        ((0.3, 0.05, 0.4), "Rather broad: on neutral text these heads cost 0.500 nats, 0.300 more than"),
         ((0.0, -0.1, 0.1), "Broad: on neutral text no difference from heads chosen there is resolved"),
         ((-0.3, -0.4, -0.1), "Broad: on neutral text these heads cost less than heads chosen there"),
     ],
