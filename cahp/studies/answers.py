@@ -98,8 +98,7 @@ def _representatives(subject: Subject, progress: Progress) -> Answer:
 
 
 def _compare_with_draws(changed: int, drawn: Sequence[int], n: int) -> str:
-    """Compare the predictions of ``n`` that change without the representatives with those of random draws, "
-    "ascending."""
+    """Compare how many of ``n`` predictions change without the representatives and in random draws, in order."""
     if drawn[0] <= changed <= drawn[-1]:
         return (
             "Without the representatives as many predictions change, within the range of the draws: other heads "
