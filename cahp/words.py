@@ -15,8 +15,9 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def capital(text: str) -> str:
-    """Write the first letter as a capital."""
-    return f"{text[:1].upper()}{text[1:]}"
+    """Write the first letter as a capital, unless the first word is the name of a file."""
+    name = any(sign in text.split(" ", 1)[0][1:-1] for sign in "./_")
+    return text if name else f"{text[:1].upper()}{text[1:]}"
 
 
 def signed(value: float, digits: int = 1) -> str:

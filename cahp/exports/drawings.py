@@ -362,6 +362,7 @@ svg .stripe{stroke:#fff8;stroke-width:2;fill:none}
 .solid,.light{display:inline-block;width:.9em;height:.9em;border-radius:3px;background:var(--faint);
 vertical-align:-.1em;margin-left:.4em}
 .light{opacity:.3}
+section:has(>table){overflow-x:auto}
 table{border-collapse:collapse;width:100%;margin:1rem 0;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:.3rem}
 th,td{text-align:left;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--rule);vertical-align:top;

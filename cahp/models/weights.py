@@ -66,7 +66,7 @@ def list_weight_files(name: str, present: Collection[str], read_index: Callable[
             "`model.save_pretrained(folder)`, which writes safetensors"
         )
     raise ModelError(
-        f"{name} has no {', '.join(missing)}, so no weights as safetensors; save it with "
+        f"{name} lacks its weights ({', '.join(missing)}); save it with "
         "`model.save_pretrained(folder)`, or choose another model or revision"
     )
 

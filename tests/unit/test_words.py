@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.words import duration, interval, number, percent, points, signed, size_of, span
+from cahp.words import capital, duration, interval, number, percent, points, signed, size_of, span
+
+
+def test_sentences_begin_with_a_capital_but_names_of_files_are_kept() -> None:
+    assert [capital(text) for text in ("cross-entropy fell", "", "empty.csv is empty")] == [
+        *("Cross-entropy fell", "", "empty.csv is empty")
+    ]
 
 
 def test_a_share_is_said_in_per_cent_with_a_space_before_the_sign() -> None:

@@ -256,7 +256,7 @@ def draw_builtins(explorer: Explorer) -> None:
     for column, (name, settings) in zip(st.columns(max(1, len(shown)), gap="small"), shown.items(), strict=False):
         with column, st.container(border=True, horizontal=True, vertical_alignment="center", key=f"card-{name}"):
             st.caption(f"**{name}** · {models.BUILTINS[name].description}")
-            if name == explorer.card.id:
+            if (name, settings.data) == (explorer.card.id, explorer.settings.data):
                 st.badge("on screen", color="gray")
             elif st.button("Open", key=f"open-{name}"):
                 _open(explorer, settings, None)
