@@ -89,17 +89,18 @@ PRESETS: Mapping[str, Preset] = {
         recoveries=("none", "refit", "finetune"),
     ),
     # How much the selection of heads matters after each recovery, on enough texts to tell methods apart. Training a
-    # mask takes minutes, so it is limited to the reference, random selection and the best other method.
-    "recovery": replace(
-        _POSTHOC,
-        expensive="left out",
-        trained=(REFERENCE, "random", "facility"),
+    # mask takes minutes, so five methods are trained, at one budget.
+    "recovery": Preset(
+        budgets=("6", "12", "20"),
+        seeds=_FIVE_SEEDS,
         limit=1000,
         eval_limit=1101,
         draws=10,
-        distilled_budgets=("12", "20"),
+        distilled_budgets=("12",),
         finetuned_budgets=("12",),
+        trained=(REFERENCE, "gradient", "salience", "obs-fisher", "random"),
         recoveries=TRAINED_ONCE,
+        named=(REFERENCE, "gradient", "fisher", "salience", "magnitude", "fisher-output", "obs-fisher", "random"),
     ),
     # For language models, a window of which takes as long as dozens of texts. A refit takes most of the time, and with
     # two seeds hardly any difference is resolved.
