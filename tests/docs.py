@@ -166,14 +166,15 @@ def _cell(estimate: Estimate) -> str:
     return f"{estimate.text.removesuffix(' %').removesuffix(' points')} {estimate.interval}"
 
 
-def _measured(comparison: str) -> list[str]:
-    """The outcomes of a bundled comparison."""
+def _measured(comparison: str, *recoveries: str) -> list[str]:
+    """The outcomes of a bundled comparison, after some recoveries (none given: all)."""
     results = _read(comparison).results
     return _table(
         "recovery | heads | method | KL divergence, nats | agreement, % | accuracy, %",
         (
             (*_row(*place), *(_cell(results.means[place[0], place[2], place[1]].outcomes[name]) for name in SHOWN))
             for place in _places(comparison)
+            if not recoveries or place[0] in recoveries
         ),
     )
 
@@ -219,13 +220,24 @@ def _ranked(comparison: str, budget: int) -> list[str]:
     results, means = _read(comparison).results, _means(comparison, budget)
     tests = {one.method: one for one in results.verdicts if (one.recovery, one.budget) == ("refit", budget)}
     shares = [name for name in SHOWN[1:] if name in results.outcomes]
+    columns = {
+        recovery: words
+        for recovery, words in (("none", "as pruned"), ("mean", "after mean ablation"), ("refit", "after refit"))
+        if recovery in results.recoveries
+    }
     return _table(
-        "method | KL as pruned | KL after mean ablation | KL after refit | CAHP's lead after refit | "
-        + " | ".join(f"{name} after refit, %" for name in shares),
+        " | ".join(
+            (
+                "method",
+                *(f"KL {words}" for words in columns.values()),
+                "CAHP's lead after refit",
+                *(f"{name} after refit, %" for name in shares),
+            )
+        ),
         (
             (
                 f"`{name}`",
-                *(_cell(means[recovery, name]["kl"]) for recovery in ("none", "mean", "refit")),
+                *(_cell(means[recovery, name]["kl"]) for recovery in columns),
                 _difference(tests[name]) if name in tests else "",
                 *(_cell(means["refit", name][outcome]) for outcome in shares),
             )
@@ -339,7 +351,10 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "first": ("README.md", _readme),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),
+    "sst5-trained": ("assets/compare/README.md", lambda: _measured("minilm-sst5", "distill", "finetune")),
+    "sst5-tested": ("assets/compare/README.md", lambda: _ranked("minilm-sst5-tested", 12)),
     "smollm2": ("assets/compare/README.md", lambda: _ranked("smollm2", 72)),
+    "smollm2-45": ("assets/compare/README.md", lambda: _ranked("smollm2", 45)),
     "mnli": ("assets/compare/README.md", lambda: _measured("minilm-mnli")),
     "mnli-random": ("assets/compare/README.md", lambda: _against_random("minilm-mnli")),
     "recovered": ("assets/docs/recovery.md", lambda: _against_refit("minilm-mnli", "minilm-mnli-recovered")),

@@ -139,9 +139,8 @@ def test_presets_follow_what_is_registered() -> None:
     assert PRESETS["quick"].few_seeds == make_plan(Settings(), methods="attattr").few_seeds == ()
     assert PRESETS["posthoc"].methods[0] == "complementary"
     recovery = PRESETS["recovery"]
-    assert (recovery.methods, recovery.few_seeds) == (PRESETS["quick"].methods, ())
     assert recovery.trained is not None
-    assert set(recovery.trained) < set(PRESETS["quick"].methods)
+    assert set(recovery.trained) < set(recovery.methods) < set(PRESETS["quick"].methods)
 
 
 def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed() -> None:
@@ -161,7 +160,7 @@ def test_random_masks_are_drawn_and_recovered_as_often_as_asked() -> None:
     twenty = make_plan(Settings(), preset="recovery", draws=20, methods="random", budgets="12", recover="refit")
     cells = twenty.cells(layers=6, heads=12)
     assert len([cell for cell in cells if "refit" in cell.recoveries]) == len(cells) == 20
-    few = make_plan(Settings(), preset="recovery", methods="random", budgets="12", recover="refit")
+    few = make_plan(Settings(), preset="posthoc", methods="random", budgets="12", recover="refit")
     assert len([cell for cell in few.cells(layers=6, heads=12) if "refit" in cell.recoveries]) == 5
     with pytest.raises(OptionError, match="--draws 0"):
         make_plan(Settings(), draws=0)
