@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from subprocess import run
@@ -180,11 +180,12 @@ def _measured(comparison: str, *recoveries: str) -> list[str]:
 
 
 def _places(comparison: str) -> Iterator[tuple[str, int, str]]:
-    """Return each recovery, budget and method of a comparison."""
+    """Return each recovery, budget and method that a comparison measured."""
     results = _read(comparison).results
     for recovery in results.recoveries:
         for budget in results.budgets_after(recovery):
-            yield from ((recovery, budget, name) for name in results.methods)
+            measured = (name for name in results.methods if (recovery, name, budget) in results.means)
+            yield from ((recovery, budget, name) for name in measured)
 
 
 def _row(recovery: str, budget: int, *method: str) -> tuple[object, ...]:
@@ -284,9 +285,10 @@ def _change(comparison: str, recovery: str, budget: int, method: str, outcome: s
     return Estimate(change.mean, (change.low, change.high), table.shape[1], "nats" if outcome == "kl" else "points")
 
 
-def _against_refit(*comparisons: str) -> list[str]:
-    """What each recovery changes against the refit, by the first of bundled comparisons that measured it."""
-    places = {place: one for one in reversed(comparisons) for place in _places(one) if place[0] != "refit"}
+def _against_refit(*comparisons: str, names: Collection[str] = RECOVERIES) -> list[str]:
+    """What recoveries (all, or ``names``) change against the refit, by the first of comparisons that measured it."""
+    shown = set(names) - {"refit"}
+    places = {place: one for one in reversed(comparisons) for place in _places(one) if place[0] in shown}
     order = dict.fromkeys(place for one in comparisons for place in _places(one) if place in places)
     return _table(
         "recovery | heads | method | KL divergence, nats | agreement, points | accuracy, points",
@@ -352,6 +354,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),
     "sst5-trained": ("assets/compare/README.md", lambda: _measured("minilm-sst5", "distill", "finetune")),
+    "sst5-recovered": ("assets/docs/recovery.md", lambda: _against_refit("minilm-sst5", names=("distill", "finetune"))),
     "sst5-tested": ("assets/compare/README.md", lambda: _ranked("minilm-sst5-tested", 12)),
     "smollm2": ("assets/compare/README.md", lambda: _ranked("smollm2", 72)),
     "smollm2-45": ("assets/compare/README.md", lambda: _ranked("smollm2", 45)),
