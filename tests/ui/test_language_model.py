@@ -193,7 +193,7 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: E
     assert len(known.written) == 3
     assert all(one.ids[0] == known.readings[name].answer for name, one in known.written.items())
     assert [caption.value for caption in app.caption if caption.value.startswith("**")][:3] == [
-        "**all 12 heads**",
+        "**all 12 groups**",
         "**6 as pruned**",
         "**6 refitted**",
     ]
