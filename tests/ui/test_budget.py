@@ -218,7 +218,9 @@ def test_a_method_that_is_measurably_better_is_named_with_its_interval_and_taken
     app.query_params["budget"], app.query_params["recover"] = "12", "none"
     app.run()
     (offer,) = (text.value.replace("\\", "") for text in app.caption if "is better than CAHP" in text.value)
-    assert offer.startswith("12 heads, before recovery: gradient is better than CAHP in KL divergence (−0.196 nats for")
+    assert offer.startswith(
+        "12 heads, before recovery: gradient is better than CAHP in KL divergence (lead of CAHP: −0.196 nats"
+    )
     assert "95 % interval −0.288 to −0.105" in offer
     press(app, "choose-better")
     job = explorer_of(app).work.job(work.CHOICE)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -330,7 +331,9 @@ class TestBrowser:
         )
         box.press("Control+Enter")
         # Where a page is drawn anew, the last drawing stays beside it for a moment.
-        expect(page.locator(".st-key-chart-attention").filter(has_text="script")).to_have_count(1)
+        # Only as many tokens are written as there is room for.
+        some = re.compile("img|src|alert|script|bold|java")
+        expect(page.locator(".st-key-chart-attention").filter(has_text=some)).to_have_count(1)
         assert self.ready(page).locator("[data-testid=stException]").count() == 0
         assert page.locator(".st-key-chart-attention img, .st-key-chart-attention script").count() == 0
         assert page.locator(".st-key-chart-attention svg a").count() == 0
