@@ -79,7 +79,7 @@ function placeSigns(places) {
     const around = members.flatMap(({ x, y }) => [[0, -BESIDE], [0, BESIDE], [-BESIDE, 0], [BESIDE, 0]].map(([a, b]) => ({ x: x + a, y: y + b })));
     const room = ({ x, y }) => Math.min(...taken.map((other) => Math.hypot(other.x - x, other.y - y)));
     const inside = around.filter(({ x, y }) => Math.abs(x) <= within[0] && Math.abs(y) <= within[1]);
-    const best = inside.map((place) => [room(place), place]).reduce((a, b) => (b[0] > a[0] ? b : a))[1];
+    const best = (inside.length ? inside : around).map((place) => [room(place), place]).reduce((a, b) => (b[0] > a[0] ? b : a))[1];
     taken.push(best);
     return best;
   });
