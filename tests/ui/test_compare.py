@@ -137,7 +137,7 @@ def test_a_bundled_comparison_that_is_broken_is_named_and_the_others_are_shown(s
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
     assert not app.exception
-    curve = chart(app, "compare-accuracy")
+    curve = chart(app, "compare-curves")
     assert curve["layout"]["yaxis"]["title"]["text"] == "agreement on validation (%)"
     lines = [trace for trace in curve["data"] if trace["mode"] == "lines+markers"]
     # The one that was not chosen stays behind, faint and without a name.
@@ -149,11 +149,11 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     assert "methods" not in app.query_params
     assert app.query_params["recovery"] == "refit"
     assert app.query_params["at"] == "6"
-    assert len([trace for trace in chart(app, "compare-accuracy")["data"] if trace["mode"] == "lines+markers"]) == 3
+    assert len([trace for trace in chart(app, "compare-curves")["data"] if trace["mode"] == "lines+markers"]) == 3
     assert app.query_params["outcome"] == "agreement"
     app.segmented_control(key="compare-outcome").set_value("kl").run()
     assert "outcome" not in app.query_params
-    assert chart(app, "compare-accuracy")["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
+    assert chart(app, "compare-curves")["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
 
 
 def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
@@ -235,7 +235,7 @@ def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
         app.run()
         assert not app.exception, tab
         shown = {one.proto.id.rsplit("-chart-", 1)[1] for one in app.get("plotly_chart")}
-        assert shown - {"compare-ranking", "compare-accuracy"} == charts, tab
+        assert shown - {"compare-ranking", "compare-curves"} == charts, tab
     assert "Holm" in said(app)
 
 
@@ -390,14 +390,14 @@ def test_a_deep_link_opens_the_recovery_and_switching_it_redraws_the_figure(
     page.keyboard.press("Escape")
     page.locator(".st-key-compare-budget").get_by_text("6", exact=True).click()
     expect(title).to_contain_text("At 6 heads, after refit")
-    lines = page.locator(".st-key-chart-compare-accuracy .scatterlayer .js-line")
+    lines = page.locator(".st-key-chart-compare-curves .scatterlayer .js-line")
     expect(lines.first).to_be_attached()
     before = lines.evaluate_all("lines => lines.map(line => line.getAttribute('d'))")
     page.locator(".st-key-compare-recovery").get_by_text("None", exact=True).click()
     expect(title).to_contain_text("At 6 heads, before recovery")
     settled(page)
     page.wait_for_function(
-        "before => [...document.querySelectorAll('.st-key-chart-compare-accuracy .scatterlayer .js-line')]"
+        "before => [...document.querySelectorAll('.st-key-chart-compare-curves .scatterlayer .js-line')]"
         ".some((line, place) => line.getAttribute('d') !== before[place])",
         arg=before,
     )

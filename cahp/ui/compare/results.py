@@ -115,7 +115,7 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
         f"intervals for other {results.noun} and seeds; the tooltip shows those of grey lines. Lines between the "
         "measured numbers of heads are interpolated.",
         formula=_INTERVAL,
-        name="compare-accuracy",
+        name="compare-curves",
         alt=" ".join(
             f"{method_label(mean.method)} at {mean.budget} heads: {results.estimate(mean).text}." for mean in means[:40]
         ),

@@ -174,7 +174,7 @@ def test_weights_of_other_shapes_than_the_configuration_s_are_not_fetched(
     ("without", "extra", "named"),
     [
         ("model.safetensors", "pytorch_model.bin", "any code"),
-        ("model.safetensors", "README.md", "no weights as safetensors"),
+        ("model.safetensors", "README.md", "lacks its weights"),
         ("config.json", "README.md", "no config.json"),
         ("tokenizer.json", "README.md", "no tokenizer"),
     ],
