@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import streamlit as st
@@ -19,6 +20,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, ROLES, TABLE, WARM, Kind, recovery_seconds
 from cahp.values import CahpError, HeadMask
 from cahp.words import percent, span
@@ -29,6 +31,8 @@ MEASURED_COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceabil
 _MAPS = "attention"
 #: A mask made by hand is refitted automatically if that takes at most so many seconds.
 _UNASKED_S = 30.0
+#: Seconds that a page waits for the first batches of a mask.
+_GLIMPSE_S = 0.6
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
 #: Describes what a mask achieves by its outcomes (None: not measured).
@@ -51,7 +55,9 @@ def measure(explorer: Explorer) -> None:
     job = explorer.job(FIGURE)
     # An existing distilled model is looked up once; only a person starts a distillation.
     if explorer.outcomes(recover) is None and (job is None or not (job.error or RECOVERIES[recover].trains)):
-        explorer.start(FIGURE).wait(0.05)
+        started = explorer.start(FIGURE)
+        if not started.wait(0.05) and job is None:
+            _await_glimpse(explorer, started)
     bundled = explorer.results.bundled
     if not bundled and explorer.work.job(TABLE) is None and pruned.missing() is not None:
         explorer.work.start(TABLE, explorer.board_state(NONE.name))
@@ -59,6 +65,14 @@ def measure(explorer: Explorer) -> None:
         explorer.work.drop(REFIT)
     elif explorer.outcomes() is not None and (not bundled or _refits_by_hand(explorer)):
         _refit(explorer)
+
+
+def _await_glimpse(explorer: Explorer, job: Job[Any]) -> None:
+    """Wait for the first batches of a mask: drawing the page meanwhile would delay them."""
+    latest = monotonic() + _GLIMPSE_S
+    while monotonic() < latest and (explorer.mask.sha256, explorer.recover) not in explorer.results.glimpses:
+        if job.wait(0.02):
+            return
 
 
 def _refits_by_hand(explorer: Explorer) -> bool:
