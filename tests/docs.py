@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from subprocess import run
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import numpy as np
@@ -34,8 +35,9 @@ from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
-from cahp.studies.redundancy import MEASURES, describe_correlation
+from cahp.studies.redundancy import MEASURES
 from cahp.values import Estimate
+from cahp.words import number
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -325,6 +327,11 @@ def _types() -> list[str]:
     return lines
 
 
+def _correlation(one: Mapping[str, Any]) -> str:
+    low, high = one["ci95"]
+    return f"{number(one['value'], 2)} [{number(low, 2)}, {number(high, 2)}]"
+
+
 def _redundancy() -> list[str]:
     """The rank correlations of measures of redundancy with the cost of removal, of each bundled test that has them."""
     documents = [json.loads(file.read_text("utf-8")) for file in sorted((ROOT / "assets/premise").glob("*.json"))]
@@ -334,7 +341,7 @@ def _redundancy() -> list[str]:
     return _table(
         " | ".join(head),
         (
-            (label, *(describe_correlation(document["measures"][name][kind]) for document in shown for kind in words))
+            (label, *(_correlation(document["measures"][name][kind]) for document in shown for kind in words))
             for name, label in MEASURES.items()
         ),
     )

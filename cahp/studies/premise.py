@@ -107,6 +107,12 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"  note: {notice}" for notice in document["notices"])
 
 
+def describe_permutations(difference: Mapping[str, Any]) -> str:
+    """The p value of the difference between pairs, a bound where permutations can give none smaller."""
+    bound = "≤" if difference["p"] <= 1 / (1 + difference["permutations"]) else "="
+    return f"p {bound} {number(difference['p'], 4)} ({difference['permutations']:,} permutations of the clusters)"
+
+
 def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Describe what was measured in sentences with the n of each number; intervals are in brackets."""
 
@@ -117,7 +123,6 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
 
     difference, pairs = document["interaction"]["difference"], document["pairs"]
     each = "text" if document.get("unit", "texts") == "texts" else "token"
-    bound = "≤" if difference["p"] <= 1 / (1 + difference["permutations"]) else "="
     predictors = {
         "representative": "its representative",
         "same_layer": "a head of its layer",
@@ -128,8 +133,7 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
         f"Removing one head costs {number(document['alone']['value'], 4)} nats per {each} on average. Removing two "
         f"heads of one cluster costs {read('interaction', 'within')} beyond the sum of both, two heads of different "
         f"clusters {read('interaction', 'between')}: n = {pairs['within']:,} and {pairs['between']:,} pairs.",
-        f"Their difference is {read('interaction', 'difference')}; p {bound} {number(difference['p'], 4)} "
-        f"({difference['permutations']:,} permutations of the clusters).",
+        f"Their difference is {read('interaction', 'difference')}; {describe_permutations(difference)}.",
         f"R² of a pruned head's output on held-out texts: {explained}; n = {document['r2']['random']['n']:,} heads.",
         # Documents of earlier versions have none.
         *([conclude(document["measures"])] if "measures" in document else []),

@@ -122,9 +122,9 @@ def _correlation(values: Floats, costs: Floats) -> float:
 
 
 def describe_correlation(one: Mapping[str, Any]) -> str:
-    """A rank correlation with its interval for a table, such as ``0.63 [0.46, 0.76]``."""
+    """A rank correlation with its interval, such as ``0.63 (0.46 to 0.76)``."""
     low, high = one["ci95"]
-    return f"{number(one['value'], 2)} [{number(low, 2)}, {number(high, 2)}]"
+    return f"{number(one['value'], 2)} ({span(low, high, 2)})"
 
 
 def conclude(measures: Mapping[str, Any]) -> str:
@@ -132,21 +132,17 @@ def conclude(measures: Mapping[str, Any]) -> str:
 
     It predicts the cost better if the two intervals do not overlap.
     """
-
-    def read(one: Mapping[str, Any]) -> str:
-        low, high = one["ci95"]
-        return f"{number(one['value'], 2)} ({span(low, high, 2)})"
-
     sentences = []
     for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
         best, own = max(measures, key=lambda name: measures[name][kind]["value"]), measures["distance"][kind]
         ahead = measures[best][kind]["ci95"][0] > own["ci95"][1]
         sentences.append(
             f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
-            f"{read(measures[best][kind])}, n = {own['n']:,} {counted}."
+            f"{describe_correlation(measures[best][kind])}, n = {own['n']:,} {counted}."
         )
         if best != "distance":
             sentences.append(
-                f"It follows the distance of CAHP {'less' if ahead else 'as far as this n resolves'}: {read(own)}."
+                f"It follows the distance of CAHP {'less' if ahead else 'as far as this n resolves'}: "
+                f"{describe_correlation(own)}."
             )
     return " ".join(sentences)

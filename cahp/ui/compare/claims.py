@@ -24,6 +24,7 @@ from cahp.comparison.claims import (
 )
 from cahp.comparison.sentences import after, method_label
 from cahp.figures.claims import criticality_figure, lead_figure, measures_figure, premise_figure
+from cahp.studies.premise import describe_permutations
 from cahp.studies.redundancy import MEASURES, conclude
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee
@@ -228,12 +229,10 @@ def _draw_premise_table(document: Mapping[str, Any]) -> None:
             {"measured": words, "mean (95 % interval)": f"{one.text}{unit} ({one.span})", "n": f"{one.n:,} {noun}"}
         )
     st.table(rows, hide_index=True)
-    test = document["interaction"]["difference"]
-    bound = "≤" if test["p"] <= 1 / (1 + test["permutations"]) else "="
     st.caption(
-        f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has p {bound} "
-        f"{number(test['p'], 4)} ({test['permutations']:,} permutations of the clusters). Measured on "
-        f"{document['texts']:,} {document.get('unit', 'texts')}."
+        f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has "
+        f"{describe_permutations(document['interaction']['difference'])}. Measured on {document['texts']:,} "
+        f"{document.get('unit', 'texts')}."
     )
 
 

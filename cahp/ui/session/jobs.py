@@ -299,14 +299,12 @@ class Worker:
             line = self._turns[job.rank].order()
             if job not in line:
                 return None
-            # Jobs of lower ranks let it pass.
-            running = [other for other in self._working if other.rank <= job.rank and not other.ended]
             ahead = [other for rank in Rank if rank < job.rank for other in self._turns[rank].waiting]
             ahead += line[: line.index(job)]
-        before = (*running, *ahead)
+            # Running jobs of lower ranks let it pass.
+            before = [*ahead, *(other for other in self._working if other.rank <= job.rank and not other.ended)]
         waits = [other.seconds_left for other in before]
-        known = [seconds for seconds in waits if seconds is not None]
-        seconds = sum(known) / self._most if len(known) == len(waits) else None
+        seconds = None if None in waits else sum(filter(None, waits)) / self._most
         return Place(len(ahead) + 1, seconds, any(other.rank > Rank.RUN for other in before))
 
     def run_above(self, rank: Rank) -> None:
