@@ -25,7 +25,7 @@ from cahp.cards import ModelCard
 from cahp.comparison import Comparison
 from cahp.comparison.claims import find_better_method
 from cahp.comparison.result import FILE, read_shown
-from cahp.comparison.sentences import method_label, verdict_sentence
+from cahp.comparison.sentences import describe_better
 from cahp.head_roles import HeadRoles, score_text
 from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
@@ -217,7 +217,7 @@ def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
 
 
 def describe_better_method(model: str, sha256: str, recovery: str, budget: int) -> tuple[str, str] | None:
-    """Name a method that the bundled comparison of a model shows to be better than CAHP, with its test in a sentence.
+    """Name a method that the bundled comparison of a model shows to be better than CAHP, with its lead in a sentence.
 
     None: there is none at about this ``budget`` after this ``recovery``, or no comparison.
     """
@@ -228,7 +228,7 @@ def describe_better_method(model: str, sha256: str, recovery: str, budget: int) 
     test = find_better_method(results, recovery, budget)
     if test is None or results.document.model.sha256 != sha256:
         return None
-    return test.method, verdict_sentence(test, results.budgets, noun=results.noun, label=method_label)
+    return test.method, describe_better(test, results.total, noun=results.noun)
 
 
 @lru_cache(maxsize=8)

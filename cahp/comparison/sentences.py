@@ -9,6 +9,7 @@ from cahp.comparison.document import AreaVerdict, Verdict
 from cahp.comparison.plan import REFERENCE
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
+from cahp.values import Estimate
 from cahp.words import capital
 
 if TYPE_CHECKING:
@@ -88,12 +89,23 @@ def verdict_sentence(
     else:
         better, worse = (ours, other) if verdict.better == verdict.against else (other, ours)
         result = f"{better} is better than {worse}{measure}"
-    n = f"n = {verdict.n:,}" + (f" {noun}" if noun != "texts" else "")
+    n = _count_texts(verdict, noun)
     statistics = f"95 % interval {verdict.span}, {describe_p(verdict)} after Holm, {n}, "
     statistics += _count(verdict.seeds, "seed")
     if not verdict.tested:
         result, statistics = f"one seed, so no verdict{measure} on {ours} and {other}", n
     return f"{capital(describe_test(verdict, budgets))}: {result} (lead of {ours}: {verdict.lead}, {statistics})"
+
+
+def describe_better(verdict: Verdict, total: int, *, noun: str = "texts") -> str:
+    """A test that another method wins, for a reader of one run; ``total`` heads, and ``noun`` as in a verdict."""
+    lead = Estimate(-verdict.pp, (-verdict.ci95[1], -verdict.ci95[0]), verdict.n, verdict.unit)
+    amount = lead.text if verdict.unit == "points" else f"{lead.text} {verdict.unit}"
+    return (
+        f"At {verdict.budget} of {total}, {after(verdict.recovery)}, {verdict.method} is better than "
+        f"{method_label(verdict.against)} in {name_outcome(verdict.outcome)} by {amount.removeprefix('+')} "
+        f"({lead.span}, {_count_texts(verdict, noun)}, {_count(verdict.seeds, 'seed')})"
+    )
 
 
 def headline(results: SplitResults) -> str:
@@ -105,10 +117,11 @@ def headline(results: SplitResults) -> str:
     if all(verdict.tie for verdict in (*results.verdicts, *results.overall)):
         return f"No difference from {ours} is resolved at this n"
     recovery = next(name for name in results.by_cost if name in tested)
-    areas: list[Verdict] = [verdict for verdict in results.overall if verdict.recovery == recovery]
-    tests = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
+    areas = [verdict for verdict in results.overall if verdict.recovery == recovery]
+    tests: Iterable[Verdict] = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
     measure = "" if results.outcome == "accuracy" else f"{name_outcome(results.outcome)}, "
-    return capital(f"{measure}{after(recovery)}: {ahead_and_behind(results.against, tests)}")
+    scope = f", {over(areas[0].budgets, results.budgets)}" if areas else ""
+    return capital(f"{measure}{after(recovery)}{scope}: {ahead_and_behind(results.against, tests)}")
 
 
 def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
@@ -157,6 +170,10 @@ def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[
         budgets = [str(verdict.budget) for verdict in passed[name]]
         labels.append(method_label(name) + ("" if name in everywhere else f" (at {join(budgets)} heads)"))
     return join(labels)
+
+
+def _count_texts(verdict: Verdict, noun: str) -> str:
+    return f"n = {verdict.n:,}" + (f" {noun}" if noun != "texts" else "")
 
 
 def _count(number: int, noun: str) -> str:

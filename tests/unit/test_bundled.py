@@ -77,8 +77,9 @@ def test_only_a_measured_difference_names_a_better_method() -> None:
     found = bundled.describe_better_method("minilm-bbc", model.sha256, "none", 13)
     assert found is not None
     assert found[0] == "gradient"
-    assert found[1].startswith(
-        "12 heads, before recovery: gradient is better than CAHP in KL divergence (lead of CAHP: −0.196"
+    assert found[1] == (
+        "At 12 of 72, before recovery, gradient is better than CAHP in KL divergence by 0.196 nats (0.105 to 0.288, "
+        "n = 311, 5 seeds)"
     )
     # Far from the compared budgets, after a refit, and for other models or weights, nothing is known to be better.
     for changed in (("none", 26), ("refit", 12)):

@@ -158,8 +158,6 @@ export class Curves {
     }
     if (panel.line != null) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
-      // The curves meet the line at the right.
-      if (panel.lineName) draw("text", { x: LEFT + 4, y: y(panel.line) - 5, class: "tick" }, svg, panel.lineName);
     }
     if (floored) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
@@ -213,6 +211,10 @@ export class Curves {
     // What was recovered has a mark of its own, as the model as pruned has.
     const marks = ["spot", "spot ring"].map((look) => draw("circle", { r: 5, class: look }, svg));
     if (panel.other && this.data.recovered) marks.reverse();
+    // The curves meet the line at the right. The name is legible where the marker passes it.
+    if (panel.line != null && panel.lineName) {
+      draw("text", { x: LEFT + 4, y: y(panel.line) - 5, class: "tick over" }, svg, panel.lineName);
+    }
     return { svg, marker, spot: marks[0], second: marks[1], y, panel };
   }
 
@@ -232,7 +234,7 @@ export class Curves {
       for (const shape of svg.children) {
         const copy = shape.cloneNode(true);
         const style = getComputedStyle(shape);
-        for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-weight", "font-family", "text-anchor", "visibility"]) {
+        for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "paint-order", "opacity", "font-size", "font-weight", "font-family", "text-anchor", "visibility"]) {
           copy.setAttribute(name, style.getPropertyValue(name));
         }
         group.append(copy);

@@ -248,7 +248,7 @@ def offer_better_method(explorer: Explorer) -> None:
     name, words = better
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="better-method"):
         st.caption(f"{plain(words)}.")
-        if st.button(f"Keep {kept} heads by {name}", key="choose-better"):
+        if st.button(f"Keep {kept} {card.unit}s by {name}", key="choose-better"):
             explorer.work.start(CHOICE, (explorer.bench, name, kept))
             st.rerun()
 

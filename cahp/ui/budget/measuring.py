@@ -20,12 +20,20 @@ from cahp.words import duration
 
 def draw(explorer: Explorer) -> None:
     """Draw what is being measured for the board, and what else can be measured."""
-    _draw_table_progress(explorer)
+    job = explorer.work.job(TABLE)
+    if job is not None and job.error:
+        problem(job.error)
+    if job is not None and not job.ended:
+        # It may fill the table of another recovery than the one on screen.
+        counted = f", {job.done} of {job.total}" if job.total else ""
+        show_in_row(job, f"Measuring every budget{counted}", key="stop-table")
     for name, kind in board.MEASURED_COLOURINGS.items():
         job = explorer.work.job(kind, explorer.bench)
         if job is not None and not job.ended:
             show_in_row(job, f"Measuring {name}", key=f"cancel-{name}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if job is None or job.ended:
+            _draw_missing_budgets(explorer)
         _draw_test_split(explorer)
         if explorer.lacks_distilled and not explorer.awaits_distillation:
             here = "The figures are bundled; the distilled model is not on this machine."
@@ -35,24 +43,18 @@ def draw(explorer: Explorer) -> None:
         st.caption(provenance(explorer, explorer.recover))
 
 
-def _draw_table_progress(explorer: Explorer) -> None:
-    table, job = explorer.table(explorer.recover), explorer.work.job(TABLE)
+def _draw_missing_budgets(explorer: Explorer) -> None:
+    table = explorer.table(explorer.recover)
     assert table is not None
+    if table.missing() is None:
+        return
     done, total = table.measured()
-    if job is not None and job.error:
-        problem(job.error)
-    if job is not None and not job.ended:
-        # It may fill the table of another recovery than the one on screen.
-        counted = f", {job.done} of {job.total}" if job.total else ""
-        show_in_row(job, f"Measuring every budget{counted}", key="stop-table")
-    elif table.missing() is not None:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            # Each is recovered and evaluated.
-            about = duration((total - done) * recovery_seconds(explorer.bench, explorer.recover))
-            if st.button(f"Measure all budgets (about {about})", key="fill-table", type="tertiary"):
-                explorer.start(TABLE)
-                st.rerun()
-            st.caption(f"{done} of {total} budgets measured")
+    # Each is recovered and evaluated.
+    about = duration((total - done) * recovery_seconds(explorer.bench, explorer.recover))
+    if st.button(f"Measure all budgets (about {about})", key="fill-table", type="tertiary"):
+        explorer.start(TABLE)
+        st.rerun()
+    st.caption(f"{done} of {total} budgets measured.")
 
 
 def _draw_test_split(explorer: Explorer) -> None:

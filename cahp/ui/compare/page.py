@@ -13,7 +13,7 @@ import streamlit as st
 from cahp import bundled
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.result import read_upload
-from cahp.comparison.sentences import headline, method_label, over
+from cahp.comparison.sentences import headline, method_label
 from cahp.run.document import machine
 from cahp.ui.compare import claims, own, results
 from cahp.ui.compare.view import ComparisonView, draw_filters
@@ -77,7 +77,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     """Draw the finding, the claims of the paper, the ranking, the curves, and the rest in tabs."""
     shown = choice.comparison.results
     # A headline contains no text from elsewhere except the names of methods, which are checked.
-    st.subheader(headline(shown) + _describe_scope(shown), anchor=False)
+    st.subheader(headline(shown), anchor=False)
     seeds, opened = len(shown.document.seeds), shown.document.test_opened
     calibration = max(sample.examples for sample in shown.document.data.select)
     read = "texts" if shown.document.protocols is None else "windows"
@@ -105,13 +105,6 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
             with tab:
                 draw_tab(shown, view)
     results.draw_downloads(choice.comparison)
-
-
-def _describe_scope(shown: SplitResults) -> str:
-    """Tell which numbers of heads the headline is about, if it is about the area over them and states a difference."""
-    if not shown.overall or all(verdict.tie for verdict in (*shown.verdicts, *shown.overall)):
-        return ""
-    return f", {over(shown.overall[0].budgets, shown.budgets)}"
 
 
 def _draw_overlap(shown: SplitResults, view: ComparisonView) -> None:

@@ -62,7 +62,9 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitRes
         *(verdict(name, budget, None) for name in ("random", "magnitude") for budget in (4, 6)),
         verdict("random", 4, None, "refit"),
     )
-    assert headline(found) == "Before recovery: CAHP is ahead of random (1 other not resolved at this n)"
+    assert (
+        headline(found) == "Before recovery, over all budgets: CAHP is ahead of random (1 other not resolved at this n)"
+    )
     assert verdict_sentence(found.overall[0], found.budgets, label=method_label).startswith(
         "Over all budgets, before recovery: CAHP is better than random"
     )
