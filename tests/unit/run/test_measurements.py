@@ -77,12 +77,6 @@ def test_evidence_is_measured_once_and_on_demand(model: HeadModel, texts: Texts,
     assert set(made.resources.timings) == {"load", "signatures", "salience", "features", "projection", "clustering"}
 
 
-def test_a_bench_holds_evidence_for_methods(model: HeadModel, texts: Texts, store: Store) -> None:
-    evidence: Evidence = bench(model, texts, store).evidence
-    assert evidence.texts is texts
-    assert len(evidence.space.features) == LAYERS * HEADS
-
-
 def test_one_forward_pass_serves_signatures_and_salience(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
     apart, gradients = collect(model, texts, pool_size=8), gate_gradients(model, texts)
@@ -311,11 +305,6 @@ def test_the_speed_of_generation_is_measured_once(tmp_path: Path, store: Store) 
     assert made.read_costs(MASK, length=64, seconds=2.0) is None
 
 
-def test_too_few_texts_cannot_evaluate_a_refit(model: HeadModel, texts: Texts, store: Store) -> None:
-    with pytest.raises(DataError, match="only 4"):
-        bench(model, texts.take(range(4)), store).recoveries.refit(MASK)
-
-
 # --- fine-tuning
 
 QUICK = Schedule(epochs=2, learning_rate=1e-3, batch=16)
@@ -416,11 +405,6 @@ def test_weights_that_weigh_too_much_are_not_kept_and_others_only_if_asked(
     assert list(small.folder.glob("*")) == []
 
 
-def test_too_few_texts_cannot_evaluate_fine_tuning(model: HeadModel, texts: Texts, store: Store) -> None:
-    with pytest.raises(DataError, match="only 4"):
-        bench(model, texts.take(range(4)), store).recoveries.finetune(MASK)
-
-
 def test_a_rate_that_leads_nowhere_is_refused(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(CahpError, match="--learning-rate"):
         bench(model, texts, store).recoveries.finetune(MASK, schedule=replace(QUICK, learning_rate=1e30))
@@ -478,12 +462,6 @@ def _weights(costs: Costs) -> int:
     return costs.pruned.parameters
 
 
-def test_costs_survive_being_written_and_read() -> None:
-    timing = Timing(1.5, 2.5, 8, 64, 30)
-    costs = Costs(Cost(100, 1000, timing), Cost(50, 600, timing), ratio_of(0.5, 0.4, 0.6), 0.3)
-    assert costs_from_json(json.loads(json.dumps(asdict(costs)))) == costs
-
-
 def test_times_of_a_busy_machine_say_so() -> None:
     calm, busy = Timing(10.0, 12.4, 8, 64, 30), Timing(10.0, 16.0, 8, 64, 30)
     said = [
@@ -504,15 +482,6 @@ def test_texts_longer_than_the_model_takes_are_refused(model: HeadModel, store: 
 # --- time
 
 
-def test_seconds_of_a_stage_add_up(model: HeadModel, texts: Texts, store: Store) -> None:
-    ticks = iter(range(100))
-    made = bench(model, texts, store, clock=lambda: float(next(ticks)))
-    for _ in range(3):
-        with made.resources.timed("evaluation"):
-            pass
-    assert made.resources.timings == {"evaluation": 3.0}
-
-
 def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, texts: Texts, store: Store) -> None:
     last: dict[str, tuple[int, int]] = {}
 
@@ -526,8 +495,3 @@ def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, tex
         last
     )
     assert all(done == total for done, total in last.values())
-
-
-def test_an_entry_of_another_shape_of_key_is_never_taken() -> None:
-    names = {key("signatures", 1, "card", "texts", size) for size in (8, "8", [8], 8.0, True)}
-    assert len(names) == 5

@@ -91,11 +91,6 @@ def test_every_budget_is_met_exactly_and_empties_no_layer(settings: Settings, st
     assert run.arrays["labels"].shape == (LAYERS * HEADS,)
 
 
-@pytest.mark.parametrize(("share", "heads"), [("25%", 3), ("37.5%", 5), ("54%", 6), ("54.2 %", 7), ("100%", 12)])
-def test_a_share_is_rounded_half_up(settings: Settings, store: Store, share: str, heads: int) -> None:
-    assert prune(replace(settings, budget=share), store=store).mask.count == heads
-
-
 @pytest.mark.parametrize(("budget", "heads"), [("6", 2), ("54%", 2), ("auto", None)])
 def test_an_even_run_keeps_as_many_heads_in_every_layer(
     settings: Settings, store: Store, budget: str, heads: int | None
@@ -115,11 +110,6 @@ def test_an_even_run_keeps_as_many_heads_in_every_layer(
     assert price.difference.low <= price.difference.value <= price.difference.high
     assert RunDocument.from_json(json.loads(json_text(run.document.to_json()))).evenness == price
     assert prune(replace(settings, budget="6"), store=store).document.evenness is None
-
-
-def test_a_number_that_the_layers_do_not_divide_is_refused(settings: Settings, store: Store) -> None:
-    with pytest.raises(BudgetError, match="7 heads cannot be spread evenly over 3 layers; choose 6 or 9, or leave out"):
-        prune(replace(settings, budget="7", even=True), store=store)
 
 
 def test_all_heads_kept_is_the_full_model(settings: Settings, store: Store) -> None:
@@ -200,26 +190,6 @@ def test_a_model_of_few_heads_takes_every_budget_and_suggests_none(
         assert run.arrays["medoids"].shape == (int(run.arrays["labels"].max()) + 1,)
     with pytest.raises(KneeNotFoundError, match="--budget"):
         prune(replace(few, budget="auto"), store=Store(tmp_path / "store"), model=loaded)
-
-
-def test_two_heads_are_too_few_to_compare(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = shaped(tmp_path / "model", monkeypatch, layers=2, heads=1)
-    with pytest.raises(SpaceError, match="takes 3"):
-        prune(replace(settings, model=folder, budget="2"), store=Store(tmp_path / "store"))
-
-
-def test_heads_that_all_attend_alike_are_refused(settings: Settings, tmp_path: Path) -> None:
-    folder = fakes.save_model(tmp_path / "model")
-    weights = load_file(folder / "model.safetensors")
-    # Without queries and keys every token attends to all alike; one length of text makes the maps equal too.
-    weights |= {
-        name: torch.zeros_like(weight) for name, weight in weights.items() if "self.query" in name or "self.key" in name
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    rows = [(f"{word} film", ("bad", "good")[index % 2]) for index, word in enumerate(fakes.WORDS)]
-    texts = write(tmp_path / "data", train=rows, validation=rows[:10])
-    with pytest.raises(SpaceError, match="same way"):
-        prune(replace(settings, model=str(folder), data=texts), store=Store(tmp_path / "store"))
 
 
 def test_a_plain_encoder_is_refused_before_its_data_are_looked_for(settings: Settings) -> None:
@@ -318,15 +288,6 @@ def test_the_first_rows_are_taken_in_file_order(settings: Settings) -> None:
     bench = open_bench(replace(settings, sample="head", limit=7, eval_limit=3))
     assert bench.calibration.first == bench.dataset.split("train").first[:7]
     assert bench.evaluation.first == bench.dataset.split("validation").first[:3]
-
-
-def test_a_file_sorted_by_label_is_shuffled_and_said_to_be(settings: Settings, tmp_path: Path) -> None:
-    rows = sorted(
-        ((f"{word} film", ("bad", "good")[index % 2]) for index, word in enumerate(fakes.WORDS)), key=lambda row: row[1]
-    )
-    bench = open_bench(replace(settings, data=write(tmp_path / "data", train=rows, validation=rows[::5])))
-    assert any("train" in notice and "shuffled" in notice for notice in bench.notices)
-    assert np.count_nonzero(np.diff(bench.calibration.labels)) > 1
 
 
 def test_a_class_that_the_data_lack_is_named_and_counts_nothing(settings: Settings, tmp_path: Path) -> None:
@@ -563,33 +524,6 @@ def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(
 
 
 # --- settings
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"limit": 1},
-        {"eval_limit": 0},
-        {"pool_size": 1},
-        {"pool_size": 129},
-        {"poly_degree": 1},
-        {"poly_degree": 11},
-        {"seed": -1},
-        {"seed": 2**32},
-        {"sample": "all"},
-        {"projection": "mds"},
-        {"salience": "sum"},
-        {"representative": "first"},
-        {"recover": "all"},
-        {"device": "tpu"},
-        {"report": "validation"},
-    ],
-    ids=str,
-)
-def test_settings_that_have_no_sense_cannot_be_made(change: dict[str, Any]) -> None:
-    (name,) = change
-    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')}"):
-        Settings(**change)
 
 
 def test_a_method_that_nobody_knows_is_refused(settings: Settings, store: Store) -> None:
