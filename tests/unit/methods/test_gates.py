@@ -20,7 +20,7 @@ from cahp.models.surgery import separate
 from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.values import BudgetError, Cancelled, HeadMask, OptionError, Texts
+from cahp.values import Cancelled, HeadMask, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -310,18 +310,6 @@ def test_a_training_repeats_itself_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_budgets_are_exact_and_no_layer_falls_below_its_floor(
-    name: str, model: HeadModel, texts: Texts, tmp_path: Path
-) -> None:
-    made = bench(model, texts.take(range(64)), tmp_path)
-    method = registry.get(name, **SHORT.get(name, {}))
-    for budget, floor in ((4, 0), (4, 1), (7, 2)):
-        chosen = method.choose(made, budget=budget, min_per_layer=floor)
-        assert (chosen.mask.count, chosen.requested) == (budget, budget)
-        assert chosen.mask.keep.sum(axis=1).min() >= floor
-
-
-@pytest.mark.parametrize("name", NAMES)
 def test_the_heads_kept_are_those_of_the_highest_parameters(
     name: str, model: HeadModel, texts: Texts, tmp_path: Path
 ) -> None:
@@ -330,17 +318,6 @@ def test_the_heads_kept_are_those_of_the_highest_parameters(
     kept = method.choose(made, budget=5, min_per_layer=0).mask.keep
     parameters = method.train(made, budget=5)
     assert parameters[kept].min() >= parameters[~kept].max()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_cannot_be_spent_is_refused_before_any_training(name: str, model: HeadModel) -> None:
-    class Nothing:
-        card = model.card
-
-    with pytest.raises(OptionError, match="give a budget"):
-        registry.get(name).choose(Nothing(), budget=None)
-    with pytest.raises(BudgetError):
-        registry.get(name).choose(Nothing(), budget=2)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,6 @@ from cahp.costs import Cost, Costs, Timing
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.recoveries import RefitReport
-from cahp.registry import Evidence
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.recovered import Refitted, cut_model
@@ -28,8 +27,8 @@ from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
-from cahp.store import Store, key
-from cahp.values import CahpError, Cancelled, DataError, HeadMask, Ints, OptionError, Precision, Precisions, Texts
+from cahp.store import Store
+from cahp.values import CahpError, Cancelled, HeadMask, Ints, OptionError, Precision, Precisions, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -480,6 +479,16 @@ def test_texts_longer_than_the_model_takes_are_refused(model: HeadModel, store: 
 
 
 # --- time
+
+
+def test_the_seconds_of_an_interrupted_stage_are_kept(model: HeadModel, store: Store) -> None:
+    times = iter([10.0, 13.0, 20.0, 21.0])
+    made = fakes.resources(model.card, store, clock=lambda: next(times))
+    with pytest.raises(Cancelled), made.timed("recovery"):
+        raise Cancelled
+    with made.timed("recovery"):
+        pass
+    assert made.timings == {"recovery": 4.0}
 
 
 def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, texts: Texts, store: Store) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from fakes import prune
-from safetensors.torch import load_file, save_file
 
 from cahp import models, registry
 from cahp.data import parse_label_map
@@ -37,7 +36,6 @@ from cahp.values import (
     KneeNotFoundError,
     ModelError,
     OptionError,
-    SpaceError,
     Texts,
 )
 

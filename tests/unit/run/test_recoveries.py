@@ -275,9 +275,10 @@ def test_options_that_a_recovery_does_not_use_are_refused(asked: dict[str, Any],
         check_recovery(Settings(**asked))
 
 
-def test_too_few_texts_cannot_evaluate_a_distillation(model: HeadModel, store: Store) -> None:
+@pytest.mark.parametrize("name", ["refit", "finetune", "distill"])
+def test_too_few_texts_cannot_evaluate_a_recovery(model: HeadModel, store: Store, name: str) -> None:
     with pytest.raises(DataError, match="only 4"):
-        distilled(model, store, TEXTS.take(range(4)))
+        opened(model, store, TEXTS.take(range(4))).recoveries.recover(MASK, name)
 
 
 # --- time
@@ -334,18 +335,6 @@ def len_of(made: Distilled) -> int:
     return texts
 
 
-def test_more_time_is_more_texts_and_then_more_batches(
-    model: HeadModel, clock: fakes.WorkClock, tmp_path: Path
-) -> None:
-    found = [
-        hurried(model, Store(tmp_path / str(allowed)), clock, allowed, card=model.card)
-        for allowed in (400.0, 900.0, 1500.0, ALL)
-    ]
-    assert [one.report.examples for one in found] == sorted({one.report.examples for one in found})
-    assert found[-1].report.examples == 160
-    assert "of 2 epochs" not in found[-1].report.reason
-
-
 def test_what_was_done_in_haste_is_no_whole_and_the_whole_serves_those_in_haste(
     model: HeadModel, store: Store, clock: fakes.WorkClock
 ) -> None:
@@ -371,13 +360,6 @@ def test_a_timed_recovery_is_cached_with_its_steps(model: HeadModel, store: Stor
     # But for the passes that told how long one takes.
     assert took - 16 <= (again.start.seconds or 0) + (again.seconds or 0) <= took
     assert clock.now == took
-
-
-def test_enough_time_gives_what_all_time_gives(
-    model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path
-) -> None:
-    whole = distilled(model, Store(tmp_path / "other"))
-    assert hurried(model, store, clock, ALL, card=model.card).sha256 == whole.sha256
 
 
 def stop_at(step: int) -> Any:

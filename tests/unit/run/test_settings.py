@@ -39,6 +39,7 @@ def test_numbers_and_paths_stand_for_texts_where_that_is_clear() -> None:
         *({"limit": 1}, {"limit": "many"}, {"limit": 2.5}, {"limit": True}, {"eval_limit": 0}, {"limit": 10_000_001}),
         *({"goal": "speed=2"}, {"goal": "agreement=95"}, {"goal": "time=20%"}, {"goal": "kv-cache=30%"}, {"goal": 3}),
         *({"min_per_layer": -1}, {"min_per_layer": None}, {"pool_size": 1}, {"poly_degree": 1}, {"seed": -1}),
+        *({"pool_size": 129}, {"poly_degree": 11}),
         *({"seed": 2**32}, {"projection": "lda"}, {"sample": "tail"}, {"salience": "max"}, {"device": "tpu"}),
         *({"recover": "magic"}, {"precision": "int8"}, {"report": "train"}, {"representative": 2}),
         *({"latency": "yes"}, {"labels": 1}, {"latency_time": "soon"}, {"latency_time": -1}, {"recover_time": "31d"}),

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from cahp.head_statistics import Moments
 from cahp.stages.replacement import (
@@ -22,7 +21,6 @@ from cahp.stages.replacement import (
 from cahp.values import HeadMask
 
 HEADS, SIZE, OUT, TOKENS = 4, 3, 7, 60
-Array = NDArray[np.float64]
 
 
 class Layer:

@@ -75,19 +75,6 @@ def test_constant_salience_is_all_ones() -> None:
     assert salience(np.ones((4, 2, 2))).tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
-def test_a_salience_pass_lets_a_collector_ride_along(model: HeadModel) -> None:
-    from cahp.stages.signatures import Collector, collect
-
-    texts = fakes.sentences(40)
-    collector = Collector(model, classes=2, pool_size=8)
-    gradients = gate_gradients(model, texts, watch=collector.watch)
-    shared = collect(model, texts, rows=range(len(gradients), 40), into=collector)
-    alone = collect(model, texts, pool_size=8)
-    assert np.allclose(shared.mean, alone.mean, atol=1e-6)
-    assert np.allclose(shared.variance, alone.variance, atol=1e-6)
-    assert np.allclose(gradients, gate_gradients(model, texts), atol=1e-6)
-
-
 def test_progress_can_stop_the_work(model: HeadModel) -> None:
     from cahp.values import Cancelled
 
