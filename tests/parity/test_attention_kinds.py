@@ -197,21 +197,6 @@ def test_a_tokenizer_that_does_not_end_a_text_is_refused_where_the_answer_is_rea
         models.load(str(folder), device="cpu")
 
 
-def test_a_tokenizer_with_more_words_than_the_embedding_is_refused(tmp_path: Path) -> None:
-    folder = zoo.save(tmp_path / "model", "mistral", vocab_size=len(fakes.WORDS))
-    with pytest.raises(ModelError, match="do not belong together"):
-        models.load(str(folder), device="cpu")
-
-
-def test_a_tokenizer_without_a_padding_token_is_refused(tmp_path: Path) -> None:
-    folder = zoo.save(tmp_path / "model", "qwen3")
-    tokenizer = fakes.tokenizer(type_ids=False)
-    tokenizer.pad_token = None
-    tokenizer.save_pretrained(folder)
-    with pytest.raises(ModelError, match="no padding token"):
-        models.load(str(folder), device="cpu")
-
-
 def test_a_context_of_a_million_tokens_is_no_reason_to_refuse_and_a_billion_layers_are(tmp_path: Path) -> None:
     zoo.configuration("mistral", max_position_embeddings=1_048_576).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="lacks its weights"):  # which are looked for next

@@ -209,53 +209,6 @@ def test_the_command_exports_measures_and_reads_back_in_a_fresh_process(
     assert again["loss"] == pytest.approx(said["metrics"]["recovered"]["loss"], abs=1e-5)
 
 
-#: Reads the compact folders below the first argument, where no package of ours can be imported.
-COMPACT = """
-import sys
-sys.modules["cahp"] = None  # importing it is an error
-import importlib.util, numpy, torch
-from pathlib import Path
-for folder in sorted(Path(sys.argv[1]).glob("*/compact")):
-    with numpy.load(folder.parent / "inputs.npz") as file:
-        tensors = {name: torch.from_numpy(file[name]) for name in file.files}
-    spec = importlib.util.spec_from_file_location("load_pruned", folder / "load_pruned.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with torch.no_grad():
-        numpy.save(folder.parent / "logits.npy", module.load_pruned()(**tensors).logits.numpy())
-"""
-
-
-@pytest.mark.usefixtures("one_thread")
-def test_prune_and_export_end_with_a_compact_model_that_others_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
-    data = fakes.write_data(tmp_path / "data", train=40, validation=20)
-    expected = {}
-    for kind in ("mistral", "gemma2", "qwen3", "t5", "esm"):
-        model = zoo.save(tmp_path / kind / "model", kind, seed=3)
-        common = ["--model", str(model), "--data", str(data), "--device", "cpu", "--recover", "none", "--quiet"]
-        quick = ["--pool-size", "8", "--projection", "pca", "--latency-time", "0.01s"]
-        run, compact = tmp_path / kind / "run", tmp_path / kind / "compact"
-        assert cahp_cli(["prune", *common, *quick, "--budget", "3", "--out", str(run)]) == 0
-        call = ["export", *common, "--mask", str(run / "head_mask.json"), "--format", "compact", "--out", str(compact)]
-        assert cahp_cli(call) == 0, capsys.readouterr().err
-        loaded = models.load(str(model), device="cpu")
-        mask, _ = cahp.read_mask(run / "head_mask.json")
-        assert mask.count == 3 < mask.keep.size
-        (batch,) = loaded.batches(loaded.tokenize(TEXTS[:5]))
-        np.savez(tmp_path / kind / "inputs.npz", **{name: tensor.numpy() for name, tensor in batch.tensors.items()})
-        expected[kind] = loaded.logits(batch, gates=loaded.gates(mask.keep)).numpy()
-    command = [sys.executable, "-I", "-B", "-c", COMPACT, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    for kind, logits in expected.items():
-        found = np.load(tmp_path / kind / "logits.npy")
-        assert np.abs(found - logits).max() <= 1e-5 * max(1.0, np.abs(logits).max()), kind
-
-
 def cahp_cli(arguments: list[str]) -> int:
     from cahp import cli
 

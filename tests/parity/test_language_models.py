@@ -16,14 +16,12 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from cahp import models
 from cahp.api.export import export
-from cahp.cards import Prompt
 from cahp.models import saving
 from cahp.models.compact import load_pruned
 from cahp.models.saving import save_network
 from cahp.models.surgery import cut, restore_shapes
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
-from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.values import HeadMask
 
@@ -186,16 +184,6 @@ def _told(card: str, names: dict[str, Any]) -> dict[str, float]:
     exec(card.partition("## Prompt the model")[2].partition("```python\n")[2].partition("```")[0], names)
     scores: dict[str, float] = names["scores"]
     return scores
-
-
-def test_a_pruned_language_model_is_evaluated_by_the_same_prompt(
-    run: Run, settings: Settings, folder: Path, language: str, tmp_path: Path
-) -> None:
-    prompt = Prompt(settings.prompt or "", tuple(settings.answers))
-    model = models.load(str(folder), device="cpu", prompt=prompt.template, answers=prompt.answers)
-    texts = replace(fakes.sentences(30, seed=4), classes=fakes.ANSWERS)
-    masked = evaluate(model, texts, mask=run.mask)
-    assert np.array_equal(evaluate(cut(model, run.mask), texts).predictions, masked.predictions)
 
 
 def test_another_prompt_is_another_model_in_the_store(run: Run, settings: Settings, store: Store) -> None:

@@ -18,7 +18,7 @@ from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import json_text
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import HeadMask, MaskError, ModelError, OptionError
+from cahp.values import HeadMask, MaskError, ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,11 +102,6 @@ def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store)
     timing = pruned.latency_ms
     assert (timing.batch, timing.length, timing.repeats) == (2, 8, 5)
     assert found["kept"] == {"heads": 6, "of": 12}
-
-
-def test_a_text_longer_than_the_model_takes_is_refused(model: Path, mask: Path, store: Store) -> None:
-    with pytest.raises(OptionError, match="at most 64 tokens"):
-        latency(str(model), mask=mask, length=128, device="cpu", store=store)
 
 
 def test_a_layer_without_heads_is_timed_without_its_attention(model: Path, store: Store, tmp_path: Path) -> None:

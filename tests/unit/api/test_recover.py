@@ -18,7 +18,7 @@ from cahp.api.fit import fit
 from cahp.output import MARK, Output, UnwrittenError
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import DataError, OptionError
+from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -83,12 +83,6 @@ def test_a_refit_is_given_no_schedule_of_a_training(
     assert not (tmp_path / "out").exists()
 
 
-def test_too_few_texts_cannot_check_a_refit(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--limit"):
-        recover(replace(settings, limit=4), mask=mask, out=tmp_path / "out", recover="refit", store=store)
-    assert not (tmp_path / "out").exists()
-
-
 # --- what must not be overwritten
 
 
@@ -130,17 +124,6 @@ def test_somebody_s_own_model_is_replaced_only_by_force_and_then_whole(
     assert models.identify(str(out)).family == "bert"
     assert not (out / "model.safetensors.index.json").exists()
     assert (out / "notes.txt").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_an_earlier_model_of_ours_is_replaced_whole(
-    settings: Settings, mask: Path, store: Store, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    recover(settings, mask=mask, out=out, recover="refit", store=store)
-    (out / "model.safetensors").write_bytes(b"broken")
-    recover(settings, mask=mask, out=out, recover="refit", store=store)
-    assert models.identify(str(out)).family == "bert"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -129,16 +129,6 @@ def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
         tracemalloc.stop()
 
 
-def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path) -> None:
-    right = np.arange(8) % 2 == 0
-    made({"complementary": [right], "gradient": [right]}).write(tmp_path)
-    said = json.loads((tmp_path / "compare.json").read_text())
-    del said["summary"]["area_verdicts"]
-    (tmp_path / "old.json").write_text(json.dumps(said))
-    found = Comparison.read(tmp_path / "old.json")
-    assert Comparison(found.document, written=found.written).results.overall == ()
-
-
 def test_divergence_is_shown_first_where_it_was_measured() -> None:
     comparison = varied(divergences=True)
     assert comparison.results.outcomes == ("kl", "agreement", "accuracy")
