@@ -14,6 +14,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
 
+    from cahp.models.head_model import HeadModel
     from cahp.store import Store
     from cahp.ui.session.explorer import Explorer
 
@@ -77,6 +78,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     from cahp.store import Store
 
     return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    """A tiny classifier of 3 layers with 4 heads each."""
+    import fakes
+
+    from cahp import models
+
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -277,6 +279,17 @@ def write_data(folder: Path, *, train: int = 120, validation: int = 40, test: in
     return folder
 
 
+def quick(model: Path | str, data: Path | str, **options: Any) -> Settings:
+    """Settings of a run that takes a second."""
+    usual = {"pool_size": 8, "projection": "pca", "latency": False, "device": "cpu"}
+    return Settings(model=str(model), data=str(data), **{**usual, **options})
+
+
+def quick_task(place: Path, **options: Any) -> Settings:
+    """``quick`` with a new tiny classifier and its data."""
+    return quick(save_model(place / "model"), write_data(place / "data"), **options)
+
+
 def resources(card: ModelCard, store: Store, **options: Any) -> Resources:
     """Resources of a model on the CPU."""
     return Resources(card, store=store, **{"device": "cpu", **options})
@@ -290,6 +303,11 @@ def evidence(card: ModelCard, texts: Texts, store: Store, **options: Any) -> Hea
     ours = {name: options.pop(name) for name in _OF_RESOURCES if name in options}
     settings = Settings(**{"pool_size": 8, "projection": "pca", **options})
     return HeadEvidence(resources(card, store, **ours), texts, settings)
+
+
+def gather(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
+    """Evidence of a loaded model, kept in a folder."""
+    return evidence(model.card, texts, Store(folder), **{"model": model, **options})
 
 
 class Opened(NamedTuple):
@@ -321,6 +339,29 @@ def measurements(card: ModelCard, store: Store, **options: Any) -> Measurements:
 def recoveries(card: ModelCard, texts: Texts, store: Store, *, seed: int = 42, **options: Any) -> Recoveries:
     """Recoveries on ``texts``."""
     return Recoveries(resources(card, store, **options), texts, seed=seed)
+
+
+class Memory:
+    """A checkpoint in memory that counts how often it was saved."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
+        self.saved = 0
+
+    @property
+    def exists(self) -> bool:
+        return self.kept is not None
+
+    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        return self.kept
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        # Copied, as a disk would: what lies on a checkpoint must not change with the network.
+        self.kept = {name: array.copy() for name, array in arrays.items()}, copy.deepcopy(dict(meta))
+        self.saved += 1
+
+    def remove(self) -> None:
+        self.kept = None
 
 
 class LatencyWorkerHere:

@@ -14,7 +14,6 @@ from torch import nn
 
 from cahp import models
 from cahp.models.head_model import HeadModel
-from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.stages.signatures import collect
 from cahp.store import Store
@@ -58,15 +57,8 @@ def test_signatures_are_those_of_one_text_at_a_time(model: HeadModel) -> None:
 
 def test_a_run_keeps_the_requested_number_of_heads(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data", train=60, validation=20, test=5)
-    settings = Settings(
-        model=model.card.folder,
-        data=str(data),
-        budget="5",
-        pool_size=8,
-        recover="refit",
-        latency_time="0.05s",
-        device="cpu",
-    )
+    timed = {"latency": True, "latency_time": "0.05s"}
+    settings = fakes.quick(model.card.folder, data, **timed, budget="5", recover="refit")
     if model.card.no_refit:
         with pytest.raises(OptionError, match="passes"):
             prune(settings, store=Store(tmp_path / "store"))

@@ -19,11 +19,6 @@ from cahp.models.surgery import cut
 from cahp.values import HeadMask, ModelError, SelfTestError
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
-
-
 def test_eight_threads_with_their_own_masks_get_their_own_answers_a_thousand_times(model: HeadModel) -> None:
     (batch,) = model.batches(model.tokenize(fakes.sentences(4).inputs))
     random = np.random.default_rng(0)

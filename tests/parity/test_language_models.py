@@ -42,17 +42,9 @@ def folder(language: str, one_thread: None, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def settings(language: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(
-        model=str(folder),
-        data=str(fakes.write_data(tmp_path_factory.mktemp("data"))),
-        budget="6",
-        pool_size=8,
-        recover="refit",
-        device="cpu",
-        latency=False,
-        prompt=fakes.PROMPTS[language],
-        answers=fakes.ANSWERS,
-    )
+    data = fakes.write_data(tmp_path_factory.mktemp("data"))
+    prompt = {"prompt": fakes.PROMPTS[language], "answers": fakes.ANSWERS}
+    return fakes.quick(folder, data, **prompt, budget="6", recover="refit")
 
 
 @pytest.fixture(scope="module")

@@ -258,10 +258,8 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sett
     """The run of a tiny language model, as it would ship, and its settings."""
     place = tmp_path_factory.mktemp("language")
     model, data = fakes.save_language_model(place / "model", "causal", "llama"), fakes.write_data(place / "data")
-    sizes = {"window": 16, "tokens": 320, "eval_tokens": 128}
-    settings = Settings(
-        model=str(model), data=str(data), pool_size=8, budget="9", recover="refit", latency=False, **sizes
-    )
+    windows = {"window": 16, "tokens": 320, "eval_tokens": 128}
+    settings = fakes.quick(model, data, **windows, budget="9", recover="refit")
     bundle.write_run(place / "run", settings, store=Store(place / "store"), day=date(2026, 1, 31))
     return place / "run", settings
 

@@ -172,8 +172,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
     )
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2))
-    settings = Settings(model=str(model), data=str(data), pool_size=8, projection="pca", budget="5", device="cpu")
-    return Two((first, second), folder, settings)
+    return Two((first, second), folder, fakes.quick(model, data, latency=True, budget="5"))
 
 
 @pytest.mark.nightly

@@ -40,11 +40,7 @@ def settings(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Sett
     folder = tmp_path_factory.mktemp("lm")
     (folder / "texts.txt").write_text("\n\n".join(fakes.sentences(300).first))
     model = fakes.teach(fakes.save_language_model(folder / "model", family="llama"))
-    return Settings(
-        model=str(model),
-        data=str(folder / "texts.txt"),
-        **{"window": 16, "tokens": 480, "eval_tokens": 192, "pool_size": 8, "projection": "pca", "device": "cpu"},
-    )
+    return fakes.quick(model, folder / "texts.txt", window=16, tokens=480, eval_tokens=192)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import pytest
 from cahp.comparison import Plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare
-from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.comparison import comparison_lines
 from cahp.values import OptionError
@@ -21,13 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_methods_that_need_labels_are_left_out_by_name_and_no_accuracy_is_there(tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("\n\n".join(fakes.sentences(120, seed=3).first), encoding="utf-8")
-    settings = Settings(
-        model=str(fakes.save_model(tmp_path / "tiny")),
-        data=str(notes),
-        pool_size=8,
-        projection="pca",
-        device="cpu",
-    )
+    settings = fakes.quick(fakes.save_model(tmp_path / "tiny"), notes)
     plan = Plan(
         settings,
         methods=("complementary", "magnitude", "dsp", "ablation"),

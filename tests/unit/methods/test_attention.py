@@ -12,6 +12,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from fakes import gather
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,8 +24,6 @@ from cahp.methods.shared.scored import average_rows, row_maxima
 from cahp.models import head_model
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import special_ids
-from cahp.run.evidence import HeadEvidence
-from cahp.store import Store
 from cahp.values import DataError, Texts, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,10 +35,6 @@ LAYERS, HEADS, SIZE = 3, 4, 8
 def double(model: HeadModel) -> Any:
     """Its network in double precision, of which only weights are used."""
     return copy.deepcopy(model.network).double()
-
-
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
-    return fakes.evidence(model.card, texts, Store(folder), model=model, **options)
 
 
 def some(*texts: str, labels: tuple[int, ...] | None = None) -> Texts:
@@ -120,7 +115,7 @@ def test_attributions_are_a_riemann_sum_of_numeric_derivatives(model: HeadModel,
 
 
 def test_the_attribution_score_is_the_sum_over_texts(model: HeadModel, tmp_path: Path) -> None:
-    score = registry.get("attattr").score(bench(model, TEXTS, tmp_path))  # type: ignore[attr-defined]
+    score = registry.get("attattr").score(gather(model, TEXTS, tmp_path))  # type: ignore[attr-defined]
     alone = sum(attributions(model, TEXTS.take([row]), progress=silent)[0] for row in range(3))
     assert np.allclose(score, alone, atol=1e-5)
 
@@ -169,7 +164,7 @@ def test_entropy_is_that_of_every_row_by_hand(model: HeadModel, double: Any, tmp
                 for row in maps[layer, head].tolist()
             ]
             expected[layer, head] = sum(rows) / len(rows)
-    found = entropies(bench(model, TEXTS, tmp_path))
+    found = entropies(gather(model, TEXTS, tmp_path))
     assert np.allclose(found, expected, atol=1e-5)
     assert ((found > 0) & (found < 1)).all()
 
@@ -190,7 +185,7 @@ def test_padding_does_not_count_for_entropy() -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
 def test_hies_weighs_gradient_and_focus(model: HeadModel, tmp_path: Path, alpha: float) -> None:
-    evidence = bench(model, fakes.sentences(20), tmp_path)
+    evidence = gather(model, fakes.sentences(20), tmp_path)
     gradient = registry.get("gradient").score(evidence)  # type: ignore[attr-defined]
     spread = entropies(evidence)
     expected = [
@@ -221,7 +216,7 @@ def test_confidence_is_the_mean_of_row_maxima_by_hand(
                 tops += [max(float(maps[layer, head, row, column]) for column in counted) for row in counted]
             assert len(tops) == (9 + 6 if special else 9)
             expected[layer, head] = sum(tops) / len(tops)
-    found = registry.get(name).score(bench(model, TEXTS, tmp_path))  # type: ignore[attr-defined]
+    found = registry.get(name).score(gather(model, TEXTS, tmp_path))  # type: ignore[attr-defined]
     assert np.allclose(found, expected, atol=1e-5)
 
 
@@ -247,7 +242,7 @@ def test_an_unknown_word_is_no_special_token_unless_it_ends_sentences_too() -> N
 
 
 def test_texts_without_words_cannot_be_scored_by_their_words(model: HeadModel, tmp_path: Path) -> None:
-    evidence = bench(model, some("", ""), tmp_path)
+    evidence = gather(model, some("", ""), tmp_path)
     with pytest.raises(DataError, match="use the method confidence"):
         registry.get("confidence-no-special").choose(evidence, budget=6)
     assert registry.get("confidence").choose(evidence, budget=6).mask.count == 6
@@ -256,7 +251,7 @@ def test_texts_without_words_cannot_be_scored_by_their_words(model: HeadModel, t
 def test_a_text_without_words_counts_for_nothing_beside_others(model: HeadModel, tmp_path: Path) -> None:
     score = registry.get("confidence-no-special").score  # type: ignore[attr-defined]
     alone, beside = some("good film", "the plot"), some("good film", "", "the plot")
-    assert np.allclose(score(bench(model, alone, tmp_path)), score(bench(model, beside, tmp_path)), atol=1e-6)
+    assert np.allclose(score(gather(model, alone, tmp_path)), score(gather(model, beside, tmp_path)), atol=1e-6)
 
 
 # --- several processes
@@ -291,7 +286,7 @@ def test_processes_share_the_texts_of_attributions_and_find_what_one_finds(
 def test_processes_share_the_texts_of_row_statistics_and_find_what_one_finds(
     model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evidence = bench(model, fakes.sentences(7), tmp_path)
+    evidence = gather(model, fakes.sentences(7), tmp_path)
     parts = shares(monkeypatch, lambda: average_rows(evidence, row_maxima))
     sums, rows = ([one[index] for one in parts] for index in range(2))
     # Of four batches each process went through two.

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from cahp import models, registry
 from cahp.methods.facility import REACH, order_by_coverage
 from cahp.stages.salience import example_gradients
-from cahp.store import Store
 
 
 def covered(features: NDArray[np.float64], weights: NDArray[np.float64], taken: tuple[int, ...]) -> float:
@@ -60,7 +59,7 @@ def test_the_method_covers_the_full_space_by_the_information_of_the_gates(tmp_pa
     model = models.load(str(fakes.save_model(tmp_path / "tiny")), device="cpu")
     # One batch, so that its sum does not depend on how texts are shuffled.
     texts = fakes.sentences(24)
-    evidence = fakes.evidence(model.card, texts, Store(tmp_path / "store"), model=model)
+    evidence = fakes.gather(model, texts, tmp_path / "store")
     mask = registry.get("facility").choose(evidence, budget=6, min_per_layer=0).mask
     weights = np.square(example_gradients(model, texts).sum(axis=0)).ravel()
     assert mask.flat == sorted(order_by_coverage(evidence.space.features, weights)[:6].tolist())

@@ -10,6 +10,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from fakes import gather
 
 from cahp import models, registry
 from cahp.costs import SelectionCost
@@ -17,9 +18,7 @@ from cahp.methods import dsp, l0, passing
 from cahp.methods.shared import gates
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import separate
-from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
-from cahp.store import Store
 from cahp.values import Cancelled, HeadMask, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,10 +67,6 @@ def model(tmp_path_factory: pytest.TempPathFactory, texts: Texts) -> HeadModel:
         for module in made.layer_modules:
             module.attention.output.dense.weight *= 0.15
     return made
-
-
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
-    return fakes.evidence(model.card, texts, Store(folder), model=model, **options)
 
 
 def state(model: HeadModel) -> dict[str, torch.Tensor]:
@@ -205,7 +200,7 @@ def test_reopening_cuts_all_gates_and_opens_closed_ones_by_chance() -> None:
 def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
     model: HeadModel, texts: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bench(model, texts, tmp_path)
+    made = gather(model, texts, tmp_path)
     seen: list[tuple[int, torch.Tensor]] = []
     done = [0]
     plain = passing.reopen
@@ -259,13 +254,13 @@ def test_useful_heads_stay_and_dead_ones_go(
 ) -> None:
     for method in (dsp.Dsp, dsp.JointDsp):
         monkeypatch.setattr(method, "epochs", 4)
-    made = bench(model, texts, tmp_path, seed=seed)
+    made = gather(model, texts, tmp_path, seed=seed)
     # One mask of 495 is right by chance.
     assert np.array_equal(registry.get(name, **options).choose(made, budget=4, min_per_layer=0).mask.keep, USEFUL)
 
 
 def test_the_bisection_comes_near_the_budget(model: HeadModel, texts: Texts, tmp_path: Path) -> None:
-    made = bench(model, texts, tmp_path)
+    made = gather(model, texts, tmp_path)
     method = l0.L0(steps=60)
     attained = [float(l0.expected_open(torch.as_tensor(method.train(made, budget=k)))) for k in (2, 3, 4)]
     assert attained == pytest.approx([2, 3, 4], abs=0.75)
@@ -298,9 +293,9 @@ def test_a_training_repeats_itself_and_leaves_no_trace(
 ) -> None:
     before, rng = state(model), torch.get_rng_state()
     method = registry.get(name, **SHORT.get(name, {}))
-    first, second = (method.train(bench(model, texts, tmp_path / each), budget=6) for each in ("a", "b"))
+    first, second = (method.train(gather(model, texts, tmp_path / each), budget=6) for each in ("a", "b"))
     assert np.array_equal(first, second)
-    assert not np.array_equal(first, method.train(bench(model, texts, tmp_path / "c", seed=7), budget=6))
+    assert not np.array_equal(first, method.train(gather(model, texts, tmp_path / "c", seed=7), budget=6))
     assert torch.equal(torch.get_rng_state(), rng)
     after = model.network.state_dict()
     assert before.keys() == after.keys()
@@ -313,7 +308,7 @@ def test_a_training_repeats_itself_and_leaves_no_trace(
 def test_the_heads_kept_are_those_of_the_highest_parameters(
     name: str, model: HeadModel, texts: Texts, tmp_path: Path
 ) -> None:
-    made = bench(model, texts.take(range(64)), tmp_path)
+    made = gather(model, texts.take(range(64)), tmp_path)
     method = registry.get(name, **SHORT.get(name, {}))
     kept = method.choose(made, budget=5, min_per_layer=0).mask.keep
     parameters = method.train(made, budget=5)
@@ -331,13 +326,13 @@ def test_a_training_can_be_cancelled_at_any_step(name: str, model: HeadModel, te
             if done == 2:
                 raise Cancelled
 
-    made = bench(model, texts, tmp_path, progress=stop)
+    made = gather(model, texts, tmp_path, progress=stop)
     method = registry.get(name, **SHORT.get(name, {}))
     with pytest.raises(Cancelled):
         method.choose(made, budget=6)
     assert steps == [0, 1, 2]
     # Nothing half-trained is remembered.
-    assert np.array_equal(method.train(made, budget=6), method.train(bench(model, texts, tmp_path / "b"), budget=6))
+    assert np.array_equal(method.train(made, budget=6), method.train(gather(model, texts, tmp_path / "b"), budget=6))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -348,10 +343,10 @@ def test_a_training_is_remembered_with_its_options(name: str, model: HeadModel, 
 
     short = SHORT.get(name, {})
     few = texts.take(range(64))
-    first = registry.get(name, **short).train(bench(model, few, tmp_path), budget=6)
-    found = registry.get(name, **short).train(bench(Unread(), few, tmp_path), budget=6)
+    first = registry.get(name, **short).train(gather(model, few, tmp_path), budget=6)
+    found = registry.get(name, **short).train(gather(Unread(), few, tmp_path), budget=6)
     assert np.array_equal(first, found)
-    other = registry.get(name, **short, learning_rate=0.03).train(bench(model, few, tmp_path), budget=6)
+    other = registry.get(name, **short, learning_rate=0.03).train(gather(model, few, tmp_path), budget=6)
     assert not np.array_equal(first, other)
 
 
@@ -366,7 +361,7 @@ def test_there_are_three_different_options_to_try_and_the_first_is_the_default(n
 
 def test_prices_count_three_forward_passes_for_a_step_s_texts(model: HeadModel, texts: Texts, tmp_path: Path) -> None:
     # 320 texts are ten batches an epoch.
-    made = bench(model, texts, tmp_path)
+    made = gather(model, texts, tmp_path)
     found = {name: registry.get(name).price(made, budget=6) for name in NAMES}
     assert found == {
         "dsp": SelectionCost(3 * 320, 320),

@@ -13,7 +13,6 @@ from cahp.methods.attattr import attributions
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.run.texts import ALL
-from cahp.store import Store
 from cahp.values import Texts, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,7 +31,7 @@ def windows(model: HeadModel) -> Texts:
 
 @pytest.fixture(scope="module")
 def evidence(model: HeadModel, windows: Texts, tmp_path_factory: pytest.TempPathFactory) -> HeadEvidence:
-    return fakes.evidence(model.card, windows, Store(tmp_path_factory.mktemp("store")), model=model)
+    return fakes.gather(model, windows, tmp_path_factory.mktemp("store"))
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import Any
 
 import fakes
 import numpy as np
 import pytest
 import torch
+from fakes import gather
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,10 +19,8 @@ from cahp.methods import ablation, fisher
 from cahp.methods.shared.scored import batch_gradients, gate_gradients
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
 from cahp.stages.selection import top
-from cahp.store import Store
 from cahp.values import HeadMask, Texts, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,10 +28,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS, HEADS = 3, 4
 PLACES = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 Keep = NDArray[np.bool_]
-
-
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
-    return fakes.evidence(model.card, texts, Store(folder), model=model, **options)
 
 
 def slopes(model: HeadModel, texts: Texts, keep: Keep) -> NDArray[np.float64]:
@@ -62,13 +56,13 @@ def scaled(scores: NDArray[np.float64]) -> list[list[float]]:
 def test_the_gradient_score_is_that_of_finite_differences(model: HeadModel, tmp_path: Path) -> None:
     # More texts than the quarter that the salience uses.
     texts = fakes.sentences(40)
-    found = registry.get("gradient").score(bench(model, texts, tmp_path))  # type: ignore[attr-defined]
+    found = registry.get("gradient").score(gather(model, texts, tmp_path))  # type: ignore[attr-defined]
     expected = scaled(np.abs(slopes(model, texts, np.ones((LAYERS, HEADS), bool))).mean(axis=0))
     assert np.allclose(found, expected, atol=5e-3)
 
 
 def test_signs_do_not_cancel_between_texts(model: HeadModel, tmp_path: Path) -> None:
-    evidence = bench(model, fakes.sentences(40), tmp_path)
+    evidence = gather(model, fakes.sentences(40), tmp_path)
     every = gate_gradients(evidence)
     assert (np.abs(every.mean(axis=0)) < 0.9 * np.abs(every).mean(axis=0)).any()
     found = registry.get("gradient").score(evidence)  # type: ignore[attr-defined]
@@ -85,14 +79,14 @@ def test_iterated_gradients_are_taken_again_after_every_round(model: HeadModel, 
         free = [place for place in PLACES if keep[place] and keep[place[0]].sum() > floor]
         keep[min(free, key=lambda place: scores[place])] = False
     method = registry.get("gradient-iterated")
-    found = method.choose(bench(model, texts, tmp_path), budget=9, min_per_layer=floor)
+    found = method.choose(gather(model, texts, tmp_path), budget=9, min_per_layer=floor)
     assert found.mask.keep.tolist() == keep.tolist()
 
 
 def test_budgets_share_the_rounds_that_they_have_in_common(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(20)
     seen: list[tuple[int, int]] = []
-    evidence = bench(model, texts, tmp_path, progress=lambda stage, done, total: seen.append((done, total)))
+    evidence = gather(model, texts, tmp_path, progress=lambda stage, done, total: seen.append((done, total)))
     registry.get("gradient-iterated").choose(evidence, budget=8)
     seen.clear()
     registry.get("gradient-iterated").choose(evidence, budget=7)
@@ -106,7 +100,7 @@ def test_budgets_share_the_rounds_that_they_have_in_common(model: HeadModel, tmp
 
 def test_fisher_sums_squares_of_batch_gradients(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(70)
-    found = batch_gradients(bench(model, texts, tmp_path, seed=5))
+    found = batch_gradients(gather(model, texts, tmp_path, seed=5))
     order = np.random.default_rng(5).permutation(70)
     expected = [
         slopes(model, texts.take(order[start : start + 32]), np.ones((LAYERS, HEADS), bool)).sum(axis=0)
@@ -157,7 +151,7 @@ def test_swaps_are_those_of_brute_force_and_never_make_it_worse(
 def test_fisher_keeps_each_layer_s_count_and_rearranges_inside(
     model: HeadModel, tmp_path: Path, budget: int, floor: int
 ) -> None:
-    evidence = bench(model, fakes.sentences(150), tmp_path)
+    evidence = gather(model, fakes.sentences(150), tmp_path)
     batches = batch_gradients(evidence)
     assert len(batches) == 5
     diagonal = top((batches**2).sum(axis=0), budget=budget, min_per_layer=floor).mask
@@ -182,7 +176,7 @@ def test_ablation_is_the_rise_of_the_loss_when_a_head_is_cut_out(model: HeadMode
         keep = np.ones((LAYERS, HEADS), bool)
         keep[place] = False
         expected[place] = loss(model, texts, keep) - float(evaluate(model, texts).losses.mean())
-    found = registry.get("ablation").score(bench(model, texts, tmp_path))  # type: ignore[attr-defined]
+    found = registry.get("ablation").score(gather(model, texts, tmp_path))  # type: ignore[attr-defined]
     assert np.abs(expected).max() > 1e-2
     assert np.allclose(found, expected, atol=1e-5)
 
@@ -190,7 +184,7 @@ def test_ablation_is_the_rise_of_the_loss_when_a_head_is_cut_out(model: HeadMode
 def test_losses_under_a_mask_are_on_top_of_it(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(30)
     keep = np.array([[True, False, True, True], [True] * 4, [False, True, True, False]])
-    found = ablation.losses_without(bench(model, texts, tmp_path), HeadMask(keep.copy()), silent, most=256)
+    found = ablation.losses_without(gather(model, texts, tmp_path), HeadMask(keep.copy()), silent, most=256)
     assert found[0] == pytest.approx(loss(model, texts, keep), abs=1e-5)
     for index, place in enumerate(PLACES):
         under = keep.copy()
@@ -210,12 +204,12 @@ def test_greedy_ablation_measures_again_after_every_round(model: HeadModel, tmp_
                 without[place] = False
                 losses[place] = loss(model, texts, without)
         keep[min(losses, key=lambda place: losses[place])] = False
-    found = registry.get("ablation-greedy").choose(bench(model, texts, tmp_path), budget=9, min_per_layer=floor)
+    found = registry.get("ablation-greedy").choose(gather(model, texts, tmp_path), budget=9, min_per_layer=floor)
     assert found.mask.keep.tolist() == keep.tolist()
 
 
 def test_ablation_uses_at_most_256_texts(model: HeadModel, tmp_path: Path) -> None:
-    made = bench(model, fakes.sentences(300), tmp_path)
+    made = gather(model, fakes.sentences(300), tmp_path)
     few = made.texts.take(np.sort(np.random.default_rng(made.seed).permutation(300)[:256]))
     found = ablation.losses_without(made, HeadMask.full(LAYERS, HEADS), silent, most=256)
     assert found[0] == pytest.approx(float(evaluate(model, few).losses.mean()), abs=1e-6)

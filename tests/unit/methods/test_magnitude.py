@@ -11,7 +11,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from cahp import models, registry
-from cahp.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,7 +33,7 @@ def test_magnitude_is_the_norm_of_a_head_s_slices(tmp_path: Path, family: str) -
             parts.append(weights[f"{path.format(layer)}{output}.weight"][:, own])
             expected[layer, head] = math.sqrt(sum(float(value) ** 2 for part in parts for value in part.flat))
     model = models.load(str(folder), device="cpu")
-    bench = fakes.evidence(model.card, fakes.sentences(4), Store(tmp_path / "store"), model=model)
+    bench = fakes.gather(model, fakes.sentences(4), tmp_path / "store")
     raw, relative = (
         registry.get(name).score(bench)  # type: ignore[attr-defined]
         for name in ("magnitude-raw", "magnitude")

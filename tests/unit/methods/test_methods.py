@@ -14,6 +14,7 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+from fakes import gather
 
 from cahp import methods, models, registry
 from cahp.cards import ModelCard
@@ -58,10 +59,6 @@ def texts() -> Texts:
     return fakes.sentences(48)
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
-    return fakes.evidence(model.card, texts, Store(folder), **{"model": model, **options})
-
-
 def unread(model: HeadModel, texts: Texts, folder: Path) -> HeadEvidence:
     """Evidence whose model must not be asked for."""
 
@@ -89,7 +86,7 @@ PARTS = {name for name in vars(Evidence) if not name.startswith("_")}
 @pytest.fixture(scope="module")
 def lasting(model: HeadModel, texts: Texts, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """Evidence that lasts, for tests to which it does not matter what is remembered."""
-    return OnlyEvidence(bench(model, texts, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
+    return OnlyEvidence(gather(model, texts, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
 
 
 def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
@@ -200,7 +197,7 @@ def test_the_same_seed_gives_the_same_mask_and_the_shared_model_is_left_as_it_wa
 
     before = state()
     first, second = (
-        registry.get(name).choose(bench(model, texts, tmp_path / part, seed=3), budget=6) for part in ("a", "b")
+        registry.get(name).choose(gather(model, texts, tmp_path / part, seed=3), budget=6) for part in ("a", "b")
     )
     assert first.mask.flat == second.mask.flat
     assert state() == before
@@ -270,8 +267,8 @@ def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomn
 )
 def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, texts: Texts, tmp_path: Path, name: str) -> None:
     other = Texts(texts.first, None, 1 - texts.labels, texts.classes)
-    masks = [registry.get(name).choose(bench(model, some, tmp_path), budget=6).mask.flat for some in (texts, other)]
-    assert registry.get(name).price(bench(model, texts, tmp_path), budget=6).labels == 0  # type: ignore[attr-defined]
+    masks = [registry.get(name).choose(gather(model, some, tmp_path), budget=6).mask.flat for some in (texts, other)]
+    assert registry.get(name).price(gather(model, texts, tmp_path), budget=6).labels == 0  # type: ignore[attr-defined]
     assert masks[0] == masks[1]
 
 
@@ -281,7 +278,7 @@ def test_pure_chance_gives_another_mask_for_another_seed(
 ) -> None:
     method = registry.get(name)
     assert registry.facts(name).draws == 20
-    masks = {tuple(method.choose(bench(model, texts, tmp_path, seed=seed), budget=6).mask.flat) for seed in range(8)}
+    masks = {tuple(method.choose(gather(model, texts, tmp_path, seed=seed), budget=6).mask.flat) for seed in range(8)}
     assert len(masks) >= 6
 
 
@@ -289,7 +286,7 @@ def test_pure_chance_gives_another_mask_for_another_seed(
 def test_what_was_measured_once_is_not_measured_again(
     model: HeadModel, texts: Texts, tmp_path: Path, name: str
 ) -> None:
-    first = registry.get(name).choose(bench(model, texts, tmp_path), budget=6)
+    first = registry.get(name).choose(gather(model, texts, tmp_path), budget=6)
     again = registry.get(name).choose(unread(model, texts, tmp_path), budget=6)
     assert again.mask.flat == first.mask.flat
 
@@ -306,8 +303,8 @@ def test_progress_rises_to_the_end_and_may_stop_the_work(
 
     if name == "hies":
         # Two passes, one after the other, under one name.
-        registry.get("gradient").choose(bench(model, texts, tmp_path), budget=6)
-    registry.get(name).choose(bench(model, texts, tmp_path, progress=watch), budget=6)
+        registry.get("gradient").choose(gather(model, texts, tmp_path), budget=6)
+    registry.get(name).choose(gather(model, texts, tmp_path, progress=watch), budget=6)
     assert last
     assert all(done == total for done, total in last.values())
 
@@ -315,7 +312,7 @@ def test_progress_rises_to_the_end_and_may_stop_the_work(
         raise Cancelled
 
     with pytest.raises(Cancelled):
-        registry.get(name).choose(bench(model, texts, tmp_path / "new", progress=stop), budget=6)
+        registry.get(name).choose(gather(model, texts, tmp_path / "new", progress=stop), budget=6)
 
 
 @pytest.mark.parametrize("name", [name for name in POST_HOC if len(registry.facts(name).tries) > 1])
@@ -330,7 +327,7 @@ def test_every_try_can_be_made_and_the_first_is_the_default(lasting: Evidence, n
 @pytest.mark.parametrize("family", list(fakes.SHAPES))
 def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
     other = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
-    evidence = bench(other, fakes.sentences(8), tmp_path / "store")
+    evidence = gather(other, fakes.sentences(8), tmp_path / "store")
     for name in ("hies", "confidence", "confidence-no-special", "magnitude", "ablation", "fisher-output", "obs-fisher"):
         score = registry.get(name).score(evidence)  # type: ignore[attr-defined]
         assert score.shape == (other.layers, other.heads)

@@ -7,11 +7,10 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from fakes import gather
 
 from cahp import registry
 from cahp.models.head_model import HeadModel
-from cahp.run.evidence import HeadEvidence
-from cahp.store import Store
 from cahp.values import Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,14 +28,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> HeadEvidence:
-    return fakes.evidence(model.card, texts, Store(folder), model=model, seed=seed)
-
-
 def test_random_masks_keep_every_head_equally_often(model: HeadModel, texts: Texts, folder: Path) -> None:
     method = registry.get("random")
     masks = [
-        method.choose(bench(model, texts, folder, seed=seed), budget=3, min_per_layer=0).mask.keep
+        method.choose(gather(model, texts, folder, seed=seed), budget=3, min_per_layer=0).mask.keep
         for seed in range(800)
     ]
     # Standard error of a share of 1/4 among 800 is 0.015.
@@ -49,7 +44,7 @@ def test_even_masks_differ_by_one_head_a_layer_at_most(
 ) -> None:
     fuller = set()
     for seed in range(40):
-        made = bench(model, texts, folder, seed=seed)
+        made = gather(model, texts, folder, seed=seed)
         counts = registry.get("random-even").choose(made, budget=budget, min_per_layer=floor).mask.keep.sum(axis=1)
         assert counts.sum() == budget
         assert counts.max() - counts.min() <= 1
@@ -62,7 +57,7 @@ def test_even_masks_differ_by_one_head_a_layer_at_most(
 def test_random_per_layer_keeps_the_counts_of_complementary_pruning(
     model: HeadModel, texts: Texts, folder: Path, budget: int | None, floor: int
 ) -> None:
-    made = bench(model, texts, folder)
+    made = gather(model, texts, folder)
     ours, theirs = (
         registry.get(name).choose(made, budget=budget, min_per_layer=floor)
         for name in ("complementary", "random-per-layer")
@@ -72,7 +67,7 @@ def test_random_per_layer_keeps_the_counts_of_complementary_pruning(
 
 
 def test_random_per_layer_draws_heads_of_a_layer_equally_often(model: HeadModel, texts: Texts, folder: Path) -> None:
-    made = bench(model, texts, folder)
+    made = gather(model, texts, folder)
     counts = registry.get("complementary").choose(made, budget=6).mask.keep.sum(axis=1)
 
     class Seeded:
@@ -89,7 +84,7 @@ def test_random_per_layer_draws_heads_of_a_layer_equally_often(model: HeadModel,
 def test_a_random_member_stands_for_each_cluster(
     model: HeadModel, texts: Texts, folder: Path, budget: int | None
 ) -> None:
-    made = bench(model, texts, folder)
+    made = gather(model, texts, folder)
 
     class Seeded:
         card, clustering, seed = made.card, made.clustering, 0

@@ -7,24 +7,19 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from fakes import gather
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.methods.shared.scored import Eliminating, draw_texts, normalise_layers, round_sizes
 from cahp.methods.shared.scored import gate_gradients as every_gradient
 from cahp.models.head_model import HeadModel
-from cahp.run.evidence import HeadEvidence
-from cahp.store import Store
 from cahp.values import HeadMask, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYERS, HEADS = 3, 4
 TOTAL = LAYERS * HEADS
-
-
-def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> HeadEvidence:
-    return fakes.evidence(model.card, texts, Store(folder), model=model, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +69,11 @@ def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor:
 
 def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(60)
-    assert draw_texts(bench(model, texts, tmp_path), most=60) is texts
+    assert draw_texts(gather(model, texts, tmp_path), most=60) is texts
     numbered = Texts(tuple(map(str, range(60))), None, texts.labels, texts.classes)
 
     def rows(seed: int) -> list[int]:
-        return [int(text) for text in draw_texts(bench(model, numbered, tmp_path, seed=seed), most=20).first]
+        return [int(text) for text in draw_texts(gather(model, numbered, tmp_path, seed=seed), most=20).first]
 
     assert rows(1) == sorted(set(rows(1)))
     assert len(rows(1)) == 20
@@ -96,7 +91,7 @@ def test_gradients_of_many_texts_are_their_own(model: HeadModel, tmp_path: Path,
 
     # The salience sees the first 32 texts of 60, methods see all or those that are drawn.
     texts = fakes.sentences(60)
-    evidence = bench(model, texts, tmp_path)
+    evidence = gather(model, texts, tmp_path)
     every = every_gradient(evidence)
     assert every.shape == (60, LAYERS, HEADS)
     assert np.allclose(every[:32], gate_gradients(model, texts), atol=1e-5)

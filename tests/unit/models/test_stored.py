@@ -25,7 +25,6 @@ from cahp.models.surgery import cut, restore_shapes, separate, tail
 from cahp.run.bench import open_bench
 from cahp.run.prune import read_run
 from cahp.run.recovered import Refitted, cut_model
-from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.latency import flops
@@ -224,18 +223,9 @@ def test_weights_that_are_made_here_are_float32_alone(
 
 
 def test_a_run_says_where_the_weights_are_and_keeps_timings_apart(exact: Path, tmp_path: Path) -> None:
-    settings = Settings(
-        model=str(exact),
-        data=str(fakes.write_data(tmp_path, train=60, validation=20, test=5)),
-        prompt=fakes.PROMPTS["causal"],
-        answers=fakes.ANSWERS,
-        budget="3",
-        pool_size=8,
-        projection="pca",
-        recover="refit",
-        device="cpu",
-        latency=False,
-    )
+    data = fakes.write_data(tmp_path, train=60, validation=20, test=5)
+    prompt = {"prompt": fakes.PROMPTS["causal"], "answers": fakes.ANSWERS}
+    settings = fakes.quick(exact, data, **prompt, budget="3", recover="refit")
     store, documents = Store(tmp_path / "store"), {}
     for dtype in ("float32", "auto", "bfloat16"):
         documents[dtype] = fakes.prune(replace(settings, dtype=dtype), store=store).document
@@ -259,20 +249,10 @@ def test_a_run_says_where_the_weights_are_and_keeps_timings_apart(exact: Path, t
 def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_are_not_kept(
     exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Dtype
 ) -> None:
-    settings = Settings(
-        model=str(exact),
-        data=str(fakes.write_data(tmp_path, train=60, validation=20, test=5)),
-        window=16,
-        tokens=256,
-        eval_tokens=128,
-        budget="3",
-        pool_size=8,
-        projection="pca",
-        recover="refit",
-        dtype=dtype,
-        device="cpu",
-        latency_time="0.05s",
-    )
+    data = fakes.write_data(tmp_path, train=60, validation=20, test=5)
+    windows = {"window": 16, "tokens": 256, "eval_tokens": 128}
+    timed = {"latency": True, "latency_time": "0.05s"}
+    settings = fakes.quick(exact, data, **windows, **timed, budget="3", recover="refit", dtype=dtype)
     stores, documents = (Store(tmp_path / "short"), Store(tmp_path / "roomy")), []
     parameters = (models.identify(str(exact)).details or {})["parameters"]
     for store in stores:

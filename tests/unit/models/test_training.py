@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import signal
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from cahp import models
 from cahp.models.head_model import HeadModel
@@ -26,38 +24,9 @@ from cahp.values import Cancelled, Texts
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCHEDULE = Schedule(epochs=3, learning_rate=1e-3, batch=8)
-#: 44 texts: six batches an epoch, the last one smaller.
+#: The model has dropout, so random numbers matter. 44 texts: six batches an epoch, the last one smaller.
 TEXTS, HELD_OUT = fakes.sentences(44), fakes.sentences(30, seed=5)
 STEPS = 18
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    # Its dropout is on, so that the random numbers matter.
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
-
-
-class Memory:
-    """A checkpoint that counts."""
-
-    def __init__(self) -> None:
-        self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
-        self.saved = 0
-
-    @property
-    def exists(self) -> bool:
-        return self.kept is not None
-
-    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
-        return self.kept
-
-    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        # Copied, as a disk would: what lies on a checkpoint must not change with the network.
-        self.kept = {name: array.copy() for name, array in arrays.items()}, copy.deepcopy(dict(meta))
-        self.saved += 1
-
-    def remove(self) -> None:
-        self.kept = None
 
 
 def trained(
@@ -88,7 +57,7 @@ def whole(model: HeadModel) -> tuple[list[torch.Tensor], list[Epoch]]:
 def test_a_checkpoint_and_a_watcher_change_nothing(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
 ) -> None:
-    weights, history = trained(model, checkpoint=Memory(), watch=lambda _: None)
+    weights, history = trained(model, checkpoint=fakes.Memory(), watch=lambda _: None)
     assert same(weights, whole[0])
     assert history == whole[1]
     assert not same(weights, list(model.network.parameters()))
@@ -99,7 +68,7 @@ def test_a_checkpoint_and_a_watcher_change_nothing(
 def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]], step: int
 ) -> None:
-    checkpoint = Memory()
+    checkpoint = fakes.Memory()
     with pytest.raises(Cancelled):
         trained(model, checkpoint=checkpoint, progress=stop_at(step))
     assert checkpoint.kept is not None
@@ -114,7 +83,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
 
 
 def test_a_training_may_be_stopped_many_times(model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]) -> None:
-    checkpoint = Memory()
+    checkpoint = fakes.Memory()
     for step in (2, 3, 9, 9, 14):
         with pytest.raises(KeyboardInterrupt):
             trained(model, checkpoint=checkpoint, progress=stop_at(step, KeyboardInterrupt))
@@ -124,7 +93,7 @@ def test_a_training_may_be_stopped_many_times(model: HeadModel, whole: tuple[lis
 def test_what_was_killed_goes_on_after_its_last_whole_epoch(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
 ) -> None:
-    checkpoint = Memory()
+    checkpoint = fakes.Memory()
     with pytest.raises(RuntimeError):
         trained(model, checkpoint=checkpoint, progress=stop_at(9, RuntimeError))
     seen: list[int] = []
@@ -136,7 +105,7 @@ def test_what_was_killed_goes_on_after_its_last_whole_epoch(
 def test_without_held_out_texts_it_is_the_last_epoch_that_stays(model: HeadModel) -> None:
     weights, history = trained(model, validation=None)
     assert [epoch.accuracy for epoch in history] == [None] * 3
-    checkpoint = Memory()
+    checkpoint = fakes.Memory()
     with pytest.raises(Cancelled):
         trained(model, validation=None, checkpoint=checkpoint, progress=stop_at(13))
     assert same(trained(model, validation=None, checkpoint=checkpoint)[0], weights)
@@ -145,7 +114,7 @@ def test_without_held_out_texts_it_is_the_last_epoch_that_stays(model: HeadModel
 def test_control_c_waits_for_the_end_of_a_batch_and_can_be_taken_up(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
 ) -> None:
-    checkpoint, pressed = Memory(), []
+    checkpoint, pressed = fakes.Memory(), []
 
     def press(at: Training) -> None:
         if at.step == 8 and not pressed:
@@ -187,7 +156,7 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: Hea
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", note)
-        checkpoint = Memory()
+        checkpoint = fakes.Memory()
         with pytest.raises(Cancelled):
             trained(model, checkpoint=checkpoint, progress=stop_at(5))
         trained(model, checkpoint=checkpoint)

@@ -20,9 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    model = fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
-    data = fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
-    return Settings(model=str(model), data=str(data), pool_size=8, projection="pca", latency=False, device="cpu")
+    return fakes.quick_task(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.mark.parametrize("least", [6, 7, 31, 72])

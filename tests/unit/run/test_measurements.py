@@ -36,11 +36,6 @@ LAYERS, HEADS = 3, 4
 MASK = HeadMask(np.tile(np.array([True, False, False, True]), (LAYERS, 1)))
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
-
-
 @pytest.fixture
 def texts() -> Texts:
     return fakes.sentences(150)

@@ -28,16 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     place = tmp_path_factory.mktemp("neutral")
     (place / "notes.txt").write_text("\n\n".join(fakes.sentences(120, seed=9).first))
-    return Settings(
-        model=str(fakes.save_model(place / "model")),
-        data=str(fakes.write_data(place / "data")),
-        neutral_data=str(place / "notes.txt"),
-        budget="4",
-        pool_size=8,
-        projection="pca",
-        latency=False,
-        device="cpu",
-    )
+    return fakes.quick_task(place, neutral_data=str(place / "notes.txt"), budget="4")
 
 
 @pytest.fixture(scope="module")

@@ -41,9 +41,7 @@ def model(place: Path) -> HeadModel:
 @pytest.fixture(scope="module")
 def settings(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     data = fakes.write_data(tmp_path_factory.mktemp("data"), train=60, validation=20, test=5)
-    return Settings(
-        model=str(place), data=str(data), budget="5", pool_size=8, projection="pca", latency=False, device="cpu"
-    )
+    return fakes.quick(place, data, budget="5")
 
 
 def test_products_in_bfloat16_answer_nearly_the_same_and_leave_weights_and_gates_alone(model: HeadModel) -> None:

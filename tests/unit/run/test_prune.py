@@ -56,9 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(model: Path, data: Path) -> Settings:
-    return Settings(
-        model=str(model), data=str(data), pool_size=8, projection="pca", latency=False, device="cpu", budget="5"
-    )
+    return fakes.quick(model, data, budget="5")
 
 
 def write(folder: Path, **splits: list[tuple[str, str]]) -> str:

@@ -191,10 +191,7 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
     closed = [json.loads(line)["text"] for line in (data / "test.jsonl").read_text().splitlines()][:2]
     file = tmp_path / "more.csv"
     file.write_text("text\n" + "\n".join([*fresh, *closed]) + "\n")
-    settings = Settings(
-        model=str(folder), data=str(data), budget="5", pool_size=8, projection="pca", recover="distill", device="cpu"
-    )
-    settings = replace(settings, recover_data=str(file), latency=False)
+    settings = fakes.quick(folder, data, budget="5", recover="distill", recover_data=str(file))
     bench = open_bench(settings, store=Store(tmp_path / "store"))
     assert set(bench.recoveries.inputs) <= set(fresh)
     assert any("were left out" in notice for notice in bench.notices)
@@ -505,10 +502,7 @@ def test_time_used_before_an_interruption_counts(model: HeadModel, clock: fakes.
 
 @pytest.fixture
 def settings(folder: Path, tmp_path: Path) -> Settings:
-    data = fakes.write_data(tmp_path / "data")
-    return Settings(
-        model=str(folder), data=str(data), budget="5", pool_size=8, projection="pca", latency=False, device="cpu"
-    )
+    return fakes.quick(folder, fakes.write_data(tmp_path / "data"), budget="5")
 
 
 def test_a_bench_of_another_recovery_finds_what_a_run_distilled(

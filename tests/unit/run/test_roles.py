@@ -19,7 +19,6 @@ from cahp.exports.report import Origin, page
 from cahp.files import json_text
 from cahp.head_roles import HeadRoles
 from cahp.run.document import RunDocument
-from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
 
@@ -36,9 +35,7 @@ def run() -> RunDocument:
 
 
 def test_a_run_measures_roles_if_it_is_asked_and_finds_them_again(tmp_path: Path) -> None:
-    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
-    quick = {"pool_size": 8, "projection": "pca", "latency": False, "device": "cpu", "budget": "5"}
-    settings, store = Settings(model=str(model), data=str(data), **quick), Store(tmp_path / "store")
+    settings, store = fakes.quick_task(tmp_path, budget="5"), Store(tmp_path / "store")
     assert prune(settings, store=store).document.to_json()["roles"] is None
     document = prune(replace(settings, roles=True), store=store).document
     assert document.roles is not None

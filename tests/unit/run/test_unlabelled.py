@@ -39,8 +39,7 @@ def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A run on a text file of one document per line."""
     path = tmp_path_factory.mktemp("data") / "notes.txt"
     path.write_text("\n".join(TEXTS.first), encoding="utf-8")
-    quick = {"pool_size": 8, "projection": "pca", "latency": False, "device": "cpu", "budget": "5"}
-    return Settings(model=str(model), data=str(path), documents="line", **quick)
+    return fakes.quick(model, path, documents="line", budget="5")
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from cahp import models
@@ -136,26 +133,6 @@ def test_a_student_that_is_farther_from_its_teacher_is_rejected(model: HeadModel
     assert "finite" in broken.reason
 
 
-class Memory:
-    """A checkpoint in memory."""
-
-    def __init__(self) -> None:
-        self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
-
-    @property
-    def exists(self) -> bool:
-        return self.kept is not None
-
-    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
-        return self.kept
-
-    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        self.kept = {name: array.copy() for name, array in arrays.items()}, copy.deepcopy(dict(meta))
-
-    def remove(self) -> None:
-        self.kept = None
-
-
 @pytest.mark.parametrize("step", [1, 5, 7])
 def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     model: HeadModel, start: HeadModel, found: Distilled, step: int
@@ -164,7 +141,7 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
         if (stage, done) == ("distill", step):
             raise Cancelled
 
-    memory = Memory()
+    memory = fakes.Memory()
     with pytest.raises(Cancelled):
         distill(model, start, TEXTS.inputs, schedule=QUICK, progress=stop, checkpoint=memory)
     assert memory.kept is not None
@@ -216,7 +193,7 @@ def test_one_that_was_stopped_within_an_epoch_and_has_no_time_left_is_scored_as_
         if (stage, done) == ("distill", 3):
             raise Cancelled
 
-    memory, left = Memory(), [1e9]
+    memory, left = fakes.Memory(), [1e9]
     with pytest.raises(Cancelled):
         distill(model, start, TEXTS.inputs, schedule=QUICK, progress=stop, checkpoint=memory, left=lambda: left[0])
 

@@ -25,9 +25,7 @@ from cahp.values import Cancelled
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    place = tmp_path_factory.mktemp("tiny")
-    model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data")
-    return Settings(model=str(model), data=str(data), pool_size=8, projection="pca", device="cpu", latency=False)
+    return fakes.quick_task(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import fakes
 import numpy as np
 import pytest
 import torch
 
-from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.stages.similarity import attend
@@ -17,11 +15,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXT = "the film was great and very long"
 FULL, MASK = HeadMask.full(3, 4), HeadMask.of([0, 3, 4, 9], 3, 4)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
 
 
 def test_a_text_is_answered_as_the_model_itself_answers_it(model: HeadModel) -> None:

@@ -49,16 +49,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
             part.bias[8:16] = part.bias[:8]
         attention.output.dense.weight[:, 8:16] = attention.output.dense.weight[:, :8]
     network.save_pretrained(folder / "model")
-    settings = Settings(
-        model=str(folder / "model"),
-        data=str(fakes.write_data(folder / "data")),
-        device="cpu",
-        limit=60,
-        eval_limit=40,
-        budget="6",
-        pool_size=8,
-        projection="pca",
-    )
+    data = fakes.write_data(folder / "data")
+    settings = fakes.quick(folder / "model", data, limit=60, eval_limit=40, budget="6")
     return open_bench(settings, store=Store(folder / "store"))
 
 

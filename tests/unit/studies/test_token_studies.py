@@ -13,7 +13,6 @@ import pytest
 import cahp
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
-from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies import answers, lessons, premise, stability
 from cahp.studies.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_part
@@ -31,13 +30,8 @@ def bench(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     folder = tmp_path_factory.mktemp("lm")
     (folder / "texts.txt").write_text("\n\n".join(fakes.sentences(300).first))
     model = fakes.teach(fakes.save_language_model(folder / "model", family="llama"))
-    settings = Settings(
-        model=str(model),
-        data=str(folder / "texts.txt"),
-        **{"window": 16, "tokens": 640, "eval_tokens": 160, "pool_size": 8, "projection": "pca", "device": "cpu"},
-        latency=False,
-        budget="6",
-    )
+    windows = {"window": 16, "tokens": 640, "eval_tokens": 160}
+    settings = fakes.quick(model, folder / "texts.txt", **windows, budget="6")
     return open_bench(settings, store=Store(folder / "store"))
 
 
