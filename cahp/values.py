@@ -34,7 +34,10 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Precisions:
-    """The precision of evaluations and signatures. Salience, recoveries, proofs and timings always use float32."""
+    """The precision of evaluations and signatures. Salience, recoveries, proofs and timings use float32.
+
+    Except the distillation of language models, see ``cahp.models.reading.Teacher.loss``.
+    """
 
     evaluation: Precision = "float32"
     signatures: Precision = "float32"

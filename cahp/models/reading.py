@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.answers import DIVERGENCE, LOSS, PREDICTION
-from cahp.models.devices import move_to
+from cahp.models.devices import has_bfloat16, move_to
 from cahp.models.head_model import Batch, HeadModel, Tokens
 from cahp.models.vocabulary import (
     Reference,
@@ -229,7 +229,8 @@ class Teacher:
     ) -> Tensor:
         """The mean of ``T^2 KL(teacher, student)`` over the texts of a batch, of scores softened by ``T``.
 
-        The cross-entropy with any ``labels (b,)`` is added to it.
+        The cross-entropy with any ``labels (b,)`` is added to it. Products of a language model, and of the pass back,
+        are computed in bfloat16 where that is fast: rounding is far below the noise of a batch.
         """
         if not self._model.predicts_tokens:
             logits = self._model.scores(tensors, network)
@@ -238,9 +239,10 @@ class Teacher:
             total = temperature**2 * nn.functional.kl_div(mine, softened, reduction="batchmean", log_target=True)
             return total if labels is None else total + nn.functional.cross_entropy(logits, labels)
         real = tensors["attention_mask"].bool()
-        states = hidden_states(network, tensors)[real]
         wanted, full = self._wanted(rows, real), self._model.network
-        return token_losses(network, states, full=full, wanted=wanted, temperature=temperature).mean()
+        with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(real.device)):
+            states = hidden_states(network, tensors)[real]
+            return token_losses(network, states, full=full, wanted=wanted, temperature=temperature).mean()
 
     def _wanted(self, rows: Ints, real: Tensor) -> Tensor:
         return move_to(self._states[rows, : real.shape[1]][real.cpu()], self._model.device)

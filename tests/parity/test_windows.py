@@ -15,6 +15,7 @@ from fakes import prune
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cahp import models
+from cahp.models import reading
 from cahp.models.reading import Reader
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Training
@@ -115,6 +116,19 @@ def test_a_distillation_takes_a_step_for_every_eight_windows(run: Run, settings:
     # Of 20 windows 16 are learned, three times.
     assert len(bench.recoveries.inputs) == 20
     assert seen[-1].total == 6
+
+
+def test_training_in_bfloat16_ends_near_that_in_float32(
+    run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reports = []
+    for half in (False, True):
+        monkeypatch.setattr(reading, "has_bfloat16", lambda _, half=half: half)
+        reports.append(open_bench(settings).recoveries.distill(run.mask, keep=False).report)
+    exact, rounded = (report.kl_after for report in reports)
+    assert rounded != exact
+    assert rounded == pytest.approx(exact, rel=0.01)
+    assert reports[0].kl_before == reports[1].kl_before
 
 
 def test_windows_are_those_of_a_rolling_log_likelihood(folder: Path) -> None:
