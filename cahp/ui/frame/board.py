@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from cahp.board import Event, Shown
 from cahp.costs import CacheShape
 from cahp.figures.head_grid import is_deep
 from cahp.outcomes import OUTCOMES, Outcomes
@@ -17,7 +18,7 @@ from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.frame import notes
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
-from cahp.ui.parts.budget_board import Event, Shown, budget_board
+from cahp.ui.parts.budget_board import budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job

@@ -13,8 +13,6 @@ from cahp.board import Event, Shown, contents, script, style
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
 
-__all__ = ["Event", "Shown", "budget_board"]
-
 _HERE = Path(__file__).parent
 
 
