@@ -80,7 +80,7 @@ def _report(
     explorer: Explorer, view: View, run: RunDocument, examples: Sequence[report.Example] = (), *, static: bool = False
 ) -> bytes:
     recipe = _recipe(explorer, run.settings)
-    made = explorer.results.bundle.made if view.bundled and explorer.results.bundle is not None else None
+    made = None if view.bundle is None else view.bundle.made
     clusters, table = explorer.clusters, explorer.table(explorer.swept)
     live = None
     if clusters is not None and view.labels is not None and table is not None:

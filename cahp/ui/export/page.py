@@ -108,11 +108,8 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     elif run.latency_ratio is not None:
         with columns[-1]:
             _draw_time(run, run.latency_ratio)
-    bundle = explorer.results.bundle
-    if view.bundled and bundle is not None:
-        where = of_bundle(explorer, bundle)
-    else:
-        where = f"Measured on this machine ({plain(machine())})."
+    here = f"Measured on this machine ({plain(machine())})."
+    where = here if view.bundle is None else of_bundle(explorer, view.bundle)
     if view.masked_only:
         where += " The attention of a layer of this model cannot be left out: the mask is neither timed nor recovered."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 from numpy.typing import NDArray
 
+from cahp.bundled import Bundle
 from cahp.exports.report import recipe
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
@@ -21,14 +22,17 @@ from cahp.values import HeadMask, Ints, Progress
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The mask on the board and its run, a document of ``cahp.run/1``; None until it is measured."""
+    """The mask on the board and its run, a document of ``cahp.run/1``; None until it is measured.
+
+    ``bundle`` is the bundled run, if the document is of it.
+    """
 
     mask: HeadMask
     labels: Ints | None
     families: Ints | None
     document: RunDocument | None
     arrays: Mapping[str, NDArray[Any]]
-    bundled: bool
+    bundle: Bundle | None = None
 
     @property
     def masked_only(self) -> bool:
@@ -41,10 +45,10 @@ def on_board(explorer: Explorer) -> View:
     """Return the mask on the board with the run that measured it, on screen or here."""
     mask, clusters, results = explorer.mask, explorer.clusters, explorer.results
     labels = None if clusters is None else explorer.board.labels
-    run, arrays, bundled = _run_on_screen(explorer), dict(results.arrays), results.bundled
+    run, arrays, bundle = _run_on_screen(explorer), dict(results.arrays), results.bundle
     if run is None:
         job = measuring(explorer)
-        run, bundled = None if job is None else job.result, False
+        run, bundle = None if job is None else job.result, None
         if clusters is not None and labels is not None:
             _, medoids = clusters.groups(int(labels.max()) + 1)
             arrays |= {"labels": labels, "medoids": medoids}
@@ -52,13 +56,13 @@ def on_board(explorer: Explorer) -> View:
     costs = results.costs(mask)
     if run is not None and costs is not None and (costs.full, costs.pruned) != (run.cost.full, run.cost.pruned):
         run = run.timed(costs)
-        if bundled:
+        if bundle is not None:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
     if run is not None and run.roles is None:
         run = replace(run, roles=explorer.roles)
     families = None if clusters is None else clusters.families
-    return View(mask, labels, families, run, arrays, bundled)
+    return View(mask, labels, families, run, arrays, bundle)
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
