@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cahp.board.colours import mark_clusters
 from cahp.exports.drawings import STYLE, draw_outcomes, grid
 from cahp.exports.report import verdict
 from cahp.figures import curves
@@ -85,8 +86,8 @@ def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
 
 def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The kept heads, coloured and lettered by cluster."""
-    figure = grid_figure(run.mask, run.arrays["labels"], families_of(run.arrays, run.document), dark=dark)
-    return figure, f"{run.mask.count} of {run.mask.keep.size} heads kept"
+    marks = mark_clusters(run.arrays["labels"], families_of(run.arrays, run.document))
+    return grid_figure(run.mask, marks, dark=dark), f"{run.mask.count} of {run.mask.keep.size} heads kept"
 
 
 def _space(run: Run, *, dark: bool) -> tuple[Any, str]:

@@ -22,11 +22,15 @@ STRIPED = len(CLUSTER_COLOURS) + 1
 
 @dataclass(frozen=True, eq=False)
 class HeadMarks:
-    """How heads are told apart: the colour and the name of each head's group, and whether it is ``striped (N,)``."""
+    """How heads are told apart: the colour and the name of each head's group, and whether it is ``striped (N,)``.
+
+    ``kind`` is what such a group is called.
+    """
 
     colours: list[str]
     names: list[str]
     striped: NDArray[np.bool_]
+    kind: str = "cluster"
 
 
 def mark_clusters(labels: Ints, families: Ints | None = None) -> HeadMarks:

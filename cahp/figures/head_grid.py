@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, contrast
+from cahp.board.colours import CLUSTER_COLOURS, HeadMarks, contrast
 from cahp.figures.marks import (
     LEGEND,
     bar_below,
@@ -21,7 +21,7 @@ from cahp.figures.marks import (
     ticks,
     written,
 )
-from cahp.figures.palette import CLUSTERS, Grouping, ink
+from cahp.figures.palette import ink
 from cahp.values import Floats, HeadMask, Ints
 
 #: Pixels: the default width of a grid, its greatest height, and the least one that has room for a bar of colours.
@@ -50,12 +50,9 @@ def places(layers: int, heads: int) -> dict[str, list[int]]:
 
 def grid_figure(
     mask: HeadMask,
-    labels: Ints | None = None,
-    families: Ints | None = None,
+    marks: HeadMarks | None = None,
     *,
-    grouping: Grouping = CLUSTERS,
     selected: int | None = None,
-    lit: int | None = None,
     dark: bool = False,
     width: int = _WIDTH,
     compact: bool = False,
@@ -63,11 +60,10 @@ def grid_figure(
 ) -> Any:
     """Draw the layers and their heads: kept heads solid, pruned heads tinted, with colour and name of their group.
 
-    ``labels (N,)`` are the groups of the heads (None: no colours), drawn as ``grouping`` says; ``families (N,)`` give
-    clusters the colours that they have at every budget (None: each cluster has its own). ``selected`` gets a
-    thick frame, each head of the group ``lit`` a thin one. ``width`` is the available width in pixels. A ``compact``
-    grid has no legend, and the layers of a deep model lie from left to right. A square is a ``unit``. Every point's
-    ``customdata`` is the head's flat index.
+    Without ``marks`` of the groups, all heads have the accent colour. The head ``selected`` gets a thick frame, and
+    each head of its group a thin one. ``width`` is the available width in pixels. A ``compact`` grid has no legend, and
+    the layers of a deep model lie from left to right. A square is a ``unit``. Every point's ``customdata`` is the
+    head's flat index.
     """
     colours, heads = ink(dark=dark), mask.heads
     deep = compact and is_deep(mask.layers, heads)
@@ -78,7 +74,6 @@ def grid_figure(
         layer, head = np.divmod(shown, heads)
         return (layer, head) if deep else (head, layer)
 
-    marks = None if labels is None else grouping.mark(labels) if families is None else grouping.mark(labels, families)
     names = [""] * mask.keep.size if marks is None else marks.names
     traces = []
     for shown, fills, state in by_state(
@@ -97,7 +92,7 @@ def grid_figure(
                 size=cell * 0.78,
                 hover=[
                     f"<b>{head_name(head, heads, unit)}</b><br>{state}"
-                    + (f"<br>{grouping.one} {names[head]}" if names[head] else "")
+                    + ("" if marks is None else f"<br>{marks.kind} {names[head]}")
                     for head in shown.tolist()
                 ],
                 heads=shown,
@@ -106,10 +101,10 @@ def grid_figure(
                 **lettered,
             )
         )
-    alike = np.flatnonzero(labels == lit) if labels is not None and lit is not None else np.empty(0, np.int64)
-    frames = ((alike, 0.94, 1.2), (np.array([] if selected is None else [selected], np.int64), 1.0, 2.5))
-    for framed, size, outline in frames:
-        if len(framed):
+    if selected is not None:
+        alike = [head for head, name in enumerate(names) if marks is not None and name == names[selected]]
+        for heads_framed, size, outline in ((alike, 0.94, 1.2), ([selected], 1.0, 2.5)):
+            framed = np.array(heads_framed, np.int64)
             frame = points(*place(framed), "square-open", colours.text, size=cell * size, outline=outline, heads=framed)
             traces.append({**frame, "showlegend": False})
     if not compact:

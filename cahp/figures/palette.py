@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from cahp.board.colours import NEUTRAL, STRIPED, HeadMarks, mark_clusters, tints
+from cahp.board.colours import NEUTRAL, STRIPED, HeadMarks, tints
 from cahp.values import Ints
 
 #: As far from each other as possible for every common kind of colour blindness, with a contrast of 3 to both grounds.
 COMMUNITY_COLOURS = ("#695AE1", "#879669", "#B41E96", "#875A69", "#4B96E1", "#C38700", "#870FFF", "#C31E2D")
-
-
-@dataclass(frozen=True)
-class Grouping:
-    """How groups of heads are told apart: what ``one`` is called, and the function that returns their marks."""
-
-    one: str
-    mark: Callable[..., HeadMarks]
 
 
 def community_name(group: int) -> str:
@@ -28,16 +19,13 @@ def community_name(group: int) -> str:
 
 
 def mark_communities(labels: Ints) -> HeadMarks:
-    """Return the marks of the communities of ``labels (N,)``: numbers; a single head has no colour of its own."""
+    """Return the marks of the communities of ``labels (N,)``: heads that attend alike on one text.
+
+    Numbers and other hues tell them from clusters; a single head has no colour of its own.
+    """
     tinted, eight = tints(labels, smallest=2), COMMUNITY_COLOURS
     colours = [(*eight, NEUTRAL, *eight)[tint] for tint in tinted]
-    return HeadMarks(colours, [community_name(group) for group in labels], tinted >= STRIPED)
-
-
-#: Heads that separate the classes of a task alike: what CAHP chooses from.
-CLUSTERS = Grouping("cluster", mark_clusters)
-#: Heads that attend alike on one text: numbers and other hues tell communities from clusters.
-COMMUNITIES = Grouping("community", mark_communities)
+    return HeadMarks(colours, [community_name(group) for group in labels], tinted >= STRIPED, "community")
 
 
 @dataclass(frozen=True)

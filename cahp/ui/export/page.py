@@ -169,10 +169,10 @@ def _draw_time(run: RunDocument, ratio: Estimate) -> None:
 
 def _draw_grid(view: View, card: ModelCard) -> None:
     """Draw the kept heads."""
-    mask, labels = view.mask, view.labels
-    clusters = {} if labels is None else {"cluster": mark_clusters(labels, view.families).names}
+    mask, marks = view.mask, None if view.labels is None else mark_clusters(view.labels, view.families)
+    clusters = {} if marks is None else {"cluster": marks.names}
     display.show(
-        grid_figure(mask, labels, view.families, dark=display.is_dark(), width=430, unit=card.unit),
+        grid_figure(mask, marks, dark=display.is_dark(), width=430, unit=card.unit),
         title=f"{mask.count} of {mask.keep.size} {card.unit}s kept",
         help=f"Each square is {display.describe_square(card)}: solid ones are kept, light ones pruned. The letter "
         "names the cluster.",

@@ -227,15 +227,12 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
 
 
 def _draw_grid(drawn: Compared, covered: str) -> None:
-    mask, graph, head = drawn.mask, drawn.graph, drawn.head
-    lit = int(graph.communities[head])
+    mask, graph = drawn.mask, drawn.graph
     display.show(
         grid_figure(
             mask,
-            graph.communities,
-            grouping=palette.COMMUNITIES,
-            selected=head,
-            lit=lit,
+            palette.mark_communities(graph.communities),
+            selected=drawn.head,
             dark=display.is_dark(),
             width=_GRID,
             compact=True,

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.board.colours import CLUSTER_COLOURS
+from cahp.board.colours import CLUSTER_COLOURS, mark_clusters
 from cahp.figures.head_grid import grid_figure, head_name, places, share_figure
 from cahp.figures.palette import blend, ink
 from cahp.values import HeadMask
@@ -21,14 +21,14 @@ def test_a_table_of_heads_goes_layer_by_layer() -> None:
 
 def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> None:
     mask = HeadMask.of([0, 5], 2, 3)
-    figure = grid_figure(mask, np.array([0, 0, 1, 1, 2, 2]), selected=4)
+    figure = grid_figure(mask, mark_clusters(np.array([0, 0, 1, 1, 2, 2])), selected=4)
     solid, light = figure.data[:2]
     assert (solid.marker.color[0], list(solid.customdata)) == (CLUSTER_COLOURS[0], [0, 5])
     assert (light.marker.color[0], list(light.customdata)) == (blend(CLUSTER_COLOURS[0], "#ffffff", 0.2), [1, 2, 3, 4])
     assert list(solid.x) == [0, 2]
     assert list(solid.y) == [0, 1]
     assert solid.hovertext[1] == "<b>layer 1, head 2</b><br>kept<br>cluster C"
-    assert list(figure.data[2].customdata) == [4]
+    assert [list(frame.customdata) for frame in figure.data[2:4]] == [[4, 5], [4]]
     assert figure.layout.xaxis.title.text == "Head"
 
 
@@ -36,7 +36,7 @@ def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None
     labels = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2])
     mask = HeadMask.of(list(range(25)), 2, 13)
     # Squares without room for letters.
-    figure = grid_figure(mask, labels, lit=8, width=200)
+    figure = grid_figure(mask, mark_clusters(labels), selected=24, width=200)
     solid, light, alike = figure.data[:3]
     assert list(solid.marker.symbol) == ["square"] * 24 + ["square-x"]
     assert list(light.marker.symbol) == ["square-x"]
@@ -44,12 +44,12 @@ def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None
     assert list(solid.marker.line.width) == [0] * 24 + [1]
     assert (list(alike.customdata), alike.marker.symbol) == ([24, 25], "square-open")
     # A cross would strike out the letter, which tells the group.
-    lettered = grid_figure(mask, labels).data[0]
+    lettered = grid_figure(mask, mark_clusters(labels)).data[0]
     assert (lettered.text[24], lettered.marker.symbol) == ("I", "square")
 
 
 def test_a_legend_is_of_no_group_s_colour() -> None:
-    figure = grid_figure(HeadMask.of([0, 5], 2, 3), np.array([0, 0, 1, 1, 2, 2]))
+    figure = grid_figure(HeadMask.of([0, 5], 2, 3), mark_clusters(np.array([0, 0, 1, 1, 2, 2])))
     named = [trace for trace in figure.data if trace.showlegend is not False]
     assert [trace.name for trace in named] == ["kept", "pruned"]
     assert named[0].marker.color == ink(dark=False).text
@@ -57,7 +57,7 @@ def test_a_legend_is_of_no_group_s_colour() -> None:
 
 
 def test_a_grid_of_many_heads_fits_the_page() -> None:
-    figure = grid_figure(HeadMask.full(32, 32), np.arange(1024) % 20)
+    figure = grid_figure(HeadMask.full(32, 32), mark_clusters(np.arange(1024) % 20))
     assert figure.layout.height < 720
     assert figure.data[0].marker.size < 560 / 32
 

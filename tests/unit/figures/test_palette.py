@@ -4,7 +4,7 @@ import numpy as np
 
 from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast
 from cahp.figures.head_grid import grid_figure
-from cahp.figures.palette import COMMUNITIES, COMMUNITY_COLOURS, ink, mark_communities
+from cahp.figures.palette import COMMUNITY_COLOURS, ink, mark_communities
 from cahp.values import HeadMask
 
 
@@ -33,14 +33,14 @@ def test_the_largest_groups_get_the_hues_and_loners_none() -> None:
 
 
 def test_a_grid_of_communities_says_so_and_numbers_them() -> None:
-    figure = grid_figure(HeadMask.full(2, 3), np.array([0, 0, 1, 1, 1, 2]), grouping=COMMUNITIES)
+    figure = grid_figure(HeadMask.full(2, 3), mark_communities(np.array([0, 0, 1, 1, 1, 2])))
     assert list(figure.data[0].text) == ["1", "1", "2", "2", "2", "3"]
     assert figure.data[0].hovertext[5] == "<b>layer 1, head 2</b><br>kept<br>community 3"
     assert figure.data[0].marker.color[5] == NEUTRAL
 
 
 def test_a_compact_grid_lays_the_layers_of_a_deep_model_from_left_to_right() -> None:
-    figure = grid_figure(HeadMask.full(30, 3), np.arange(90) % 4, grouping=COMMUNITIES, selected=5, compact=True)
+    figure = grid_figure(HeadMask.full(30, 3), mark_communities(np.arange(90) % 4), selected=5, compact=True)
     # Head 5 is head 2 of layer 1.
     assert (figure.data[0].x[5], figure.data[0].y[5]) == (1, 2)
     assert (*figure.data[-1].x, *figure.data[-1].y) == (1, 2)
