@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
+from colours import contrast_ratio
 from comparisons import varied, verdict
 
 from cahp.board.colours import NEUTRAL
@@ -19,18 +20,6 @@ from cahp.figures.marks import spread, written
 
 METHODS = ("complementary", "gradient", "random")
 _DOTS = ("circle", "circle-open")
-
-
-def contrast_ratio(colour: str, ground: str) -> float:
-    """The contrast of two colours ``#rrggbb`` (WCAG)."""
-
-    def luminance(colour: str) -> float:
-        channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
-    low, high = sorted((luminance(colour), luminance(ground)))
-    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+from colours import contrast_ratio
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
@@ -12,18 +14,18 @@ from cahp.ui.similarity.graph import graph_html
 from cahp.values import HeadMask
 
 
-def luminance(colour: str) -> float:
-    channels = np.array([int(colour[start : start + 2], 16) for start in (1, 3, 5)]) / 255
-    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
-
-
 @pytest.fixture(scope="module")
 def document() -> str:
     rng = np.random.default_rng(0)
     points = rng.normal(size=(12, 2))
     apart = np.linalg.norm(points[:, None] - points, axis=2)
     return graph_html(head_graph(apart / apart.max(), threshold=0.7), HeadMask.of([0, 1, 7], 2, 6), dark=True)
+
+
+def nodes_of(document: str) -> list[dict[str, Any]]:
+    start = document.index("nodes = new vis.DataSet(") + len("nodes = new vis.DataSet(")
+    nodes: list[dict[str, Any]] = json.JSONDecoder().raw_decode(document[start:])[0]
+    return nodes
 
 
 def test_the_graph_names_no_address(document: str) -> None:
@@ -39,8 +41,7 @@ def test_the_graph_may_load_nothing(document: str) -> None:
 
 
 def test_the_graphs_nodes_are_numbers_with_fixed_places(document: str) -> None:
-    start = document.index("nodes = new vis.DataSet(") + len("nodes = new vis.DataSet(")
-    nodes = json.JSONDecoder().raw_decode(document[start:])[0]
+    nodes = nodes_of(document)
     assert [node["id"] for node in nodes] == list(range(12))
     assert all({"x", "y"} <= set(node) for node in nodes)
     assert nodes[7]["title"].startswith("layer 1, head 1, community ")
@@ -54,11 +55,7 @@ def test_names_of_heads_are_readable_on_their_nodes(dark: bool) -> None:
     groups = np.repeat(np.arange(8), 3)
     apart = np.where(groups[:, None] == groups, 0.1, 0.9) * (1 - np.eye(24))
     page = graph_html(head_graph(apart, threshold=0.5), HeadMask.of(range(0, 24, 3), 4, 6), dark=dark)
-    start = page.index("nodes = new vis.DataSet(") + len("nodes = new vis.DataSet(")
-    nodes = json.JSONDecoder().raw_decode(page[start:])[0]
+    nodes = nodes_of(page)
     assert len({node["community"] for node in nodes}) == 8
     for node in nodes:
-        lighter, darker = sorted(
-            (luminance(node["font"]["color"]), luminance(node["color"]["background"])), reverse=True
-        )
-        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, node
+        assert contrast_ratio(node["font"]["color"], node["color"]["background"]) >= 4.5, node
