@@ -22,6 +22,7 @@ from cahp.exports.checkpoints import checkpoint
 from cahp.exports.form import change
 from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
+from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.output import Output
 from cahp.recoveries import RECOVERIES
@@ -39,46 +40,46 @@ MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False
 pytestmark = pytest.mark.usefixtures("read_back_here")
 
 
+def unpacked(content: bytes, place: Path) -> Path:
+    """The folder in a ZIP file."""
+    zipfile.ZipFile(io.BytesIO(content)).extractall(place)
+    (folder,) = place.iterdir()
+    return folder
+
+
+def check_same(network: Any, pruned: HeadModel, bench: Bench) -> None:
+    """Check that a network that was read back gives the logits of a model in memory."""
+    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
+
+
 def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: Bench, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     content, results = checkpoint(bench, MASK, form=model_form("drop-in"))
-    archive = zipfile.ZipFile(io.BytesIO(content))
-    archive.extractall(tmp_path)
-    (folder,) = tmp_path.iterdir()
-    assert not [name for name in archive.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
+    folder = unpacked(content, tmp_path)
+    assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
     network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pruned = cut_model(bench.model, MASK, bench.recoveries.refit(MASK))
-    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
-    with torch.no_grad():
-        logits = network(**batch.tensors).logits
-    torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
+    check_same(network, cut_model(bench.model, MASK, bench.recoveries.refit(MASK)), bench)
     assert results["difference"] < 1e-5
     assert results["metrics"]["recovered"]["n"] == 30
 
 
 @pytest.mark.parametrize(("method", "said"), [(None, "complementary"), (BY_HAND, "by hand")])
-def test_a_written_model_says_who_chose_its_heads(bench: Bench, method: str | None, said: str) -> None:
-    archive = zipfile.ZipFile(
-        io.BytesIO(checkpoint(bench, MASK, form=model_form("drop-in"), method=method, recover="none")[0])
-    )
-    (name,) = (name for name in archive.namelist() if name.endswith("head_mask.json"))
-    assert json.loads(archive.read(name))["method"] == said
+def test_a_written_model_says_who_chose_its_heads(bench: Bench, method: str | None, said: str, tmp_path: Path) -> None:
+    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), method=method, recover="none")
+    assert json.loads((unpacked(content, tmp_path) / "head_mask.json").read_text())["method"] == said
 
 
 def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_path: Path) -> None:
     content, results = checkpoint(bench, MASK, form=model_form("compact"), recover="distill")
-    zipfile.ZipFile(io.BytesIO(content)).extractall(tmp_path)
-    (folder,) = tmp_path.iterdir()
-    network = cahp.load_pruned(folder)
+    folder = unpacked(content, tmp_path)
     distilled = bench.recoveries.distill(MASK)
     assert results["distill"] == distilled.report
     assert results["refit"] == distilled.start.report
     assert RECOVERIES["distill"].card in (folder / "README.md").read_text()
-    pruned = cut_model(bench.model, MASK, distilled)
-    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
-    with torch.no_grad():
-        torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
+    check_same(cahp.load_pruned(folder), cut_model(bench.model, MASK, distilled), bench)
 
 
 def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(
@@ -89,13 +90,8 @@ def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(
     content, results = checkpoint(bench, MASK, form=model_form("compact"), recover="finetune", epochs=1)
     assert len(results["epochs"]) == 1
     assert seen[-1] == pytest.approx(results["epochs"][0]["loss"])
-    zipfile.ZipFile(io.BytesIO(content)).extractall(tmp_path)
-    (folder,) = tmp_path.iterdir()
-    network = cahp.load_pruned(folder)
     tuned = cut_model(bench.model, MASK, bench.recoveries.finetune(MASK, schedule=Schedule(epochs=1)))
-    (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
-    with torch.no_grad():
-        torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)
+    check_same(cahp.load_pruned(unpacked(content, tmp_path)), tuned, bench)
 
 
 def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(

@@ -41,6 +41,13 @@ def html(run: RunDocument, mask: HeadMask, live: Live, **options: Any) -> str:
     return page(run, origin=origin, live=live, **options)
 
 
+def board_of(page: str) -> Any:
+    """The data of a page's board."""
+    found = re.search(r'id="board-data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
 def test_the_page_may_run_its_one_script_and_load_nothing() -> None:
     text = html(*of_size(6, 12, 20))
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
@@ -81,9 +88,7 @@ def test_names_that_people_chose_never_become_script() -> None:
 
 def test_what_the_board_is_given_are_the_measured_figures() -> None:
     run, mask, live = of_size(6, 12, 20)
-    found = re.search(r'id="board-data">(.*?)</script>', html(run, mask, live), re.DOTALL)
-    assert found is not None
-    data = json.loads(found[1])
+    data = board_of(html(run, mask, live))
     assert data["budgets"] == list(range(6, 73))
     assert data["rows"][0]["values"]["accuracy"][0] == 0.5 + 0.4 * 6 / 72
     assert data["current"]["values"]["accuracy"] == [0.912, 0.895, 0.927, 1200]
@@ -99,9 +104,7 @@ def test_of_a_language_model_the_board_shows_its_cache_and_the_report_the_speed_
     point["ratio"] = {"value": 0.8, "ci95": [0.7, 0.9], "n": 5, "unit": "ratio"}
     speed = {"prefill": [point], "decode": [], "left_out": ["decode at 128 tokens (about 9 s)"]}
     text = html(*of_size(6, 12, 20, kv_cache=cache, speed=speed, attention_weights=0.197))
-    found = re.search(r'id="board-data">(.*?)</script>', text, re.DOTALL)
-    assert found is not None
-    data = json.loads(found[1])
+    data = board_of(text)
     assert (data["cache"], data["current"]["cache"]) == (72 * 512, 20 * 512)
     assert [row["cache"] for row in data["rows"]] == [512 * budget for budget in data["budgets"]]
     assert "10,240 bytes" in text

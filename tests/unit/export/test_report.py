@@ -152,14 +152,8 @@ def test_the_report_names_the_method_that_chose_the_heads(method: str, words: st
     text = report(document, labels=LABELS).text
     assert words in text
     assert ("one head of each cluster" in text) == (method == "complementary")
-
-
-def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
-    document = run()
-    document["settings"]["method"] = BY_HAND
-    text = report(document).text
-    assert "chosen by hand" in text
-    assert "head_mask.json" in text
+    # The file to take along.
+    assert ("head_mask.json" in text) == (method == BY_HAND)
 
 
 @pytest.mark.parametrize(("bundled", "words"), [(True, "are part of the package"), (False, "Report of")])
