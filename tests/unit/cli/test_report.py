@@ -5,34 +5,25 @@ import re
 from pathlib import Path
 
 import pytest
-from terminal import call
+from terminal import call, refused
 
 from cahp import bundled
-from cahp.cli import run
 from cahp.studies import budget_sweep
 
 
-def test_a_run_s_folder_becomes_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_run_s_folder_becomes_one_file(tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    assert run(["report", str(bundled.run_folder()), "--out", str(out), "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
+    said = call("report", bundled.run_folder(), "--out", out, "--json").document
     document = bundled.read_run().document  # type: ignore[union-attr]
-    assert said == {
-        "file": str(out),
-        "bytes": out.stat().st_size,
-        "answers": True,
-        "measured": 67,
-        "budgets": 67,
-    }
+    assert said == {"file": str(out), "bytes": out.stat().st_size, "answers": True, "measured": 67, "budgets": 67}
     text = out.read_text(encoding="utf-8")
     assert document.outcomes["pruned"]["accuracy"].text in text
     assert text.count("<script") == 2
 
 
-def test_static_runs_no_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_static_runs_no_script(tmp_path: Path) -> None:
     out = tmp_path / "still.html"
-    assert run(["report", str(bundled.run_folder()), "--out", str(out), "--static"]) == 0
-    assert "without a board" in capsys.readouterr().out
+    assert "without a board" in call("report", bundled.run_folder(), "--out", out, "--static").out
     assert "<script" not in out.read_text(encoding="utf-8")
 
 
@@ -67,30 +58,23 @@ def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    words: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(arguments) == 2
-    assert words in capsys.readouterr().err
+    assert words in refused(call(*arguments))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_cannot_be_written_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(["report", str(bundled.run_folder()), "--out", str(tmp_path)]) == 2
-    assert "name another file" in capsys.readouterr().err
+def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    assert "name another file" in refused(call("report", bundled.run_folder(), "--out", tmp_path))
 
 
-def test_a_file_that_is_no_report_is_replaced_only_by_force(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    asked = ["report", str(bundled.run_folder()), "--static", "--out", str(tmp_path / "thesis.html")]
+def test_a_file_that_is_no_report_is_replaced_only_by_force(tmp_path: Path) -> None:
+    asked = ["report", bundled.run_folder(), "--static", "--out", tmp_path / "thesis.html"]
     (tmp_path / "thesis.html").write_text("mine")
-    assert run(asked) == 2
-    assert "--force" in capsys.readouterr().err
+    assert "--force" in refused(call(*asked))
     assert (tmp_path / "thesis.html").read_text() == "mine"
-    assert run([*asked, "--force"]) == 0
+    assert call(*asked, "--force").code == 0
     # What is a report is replaced by the next.
-    assert run(asked) == 0
+    assert call(*asked).code == 0
     assert "<html" in (tmp_path / "thesis.html").read_text()
