@@ -12,11 +12,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from streamlit.testing.v1 import AppTest
-
     from cahp.models.head_model import HeadModel
     from cahp.store import Store
-    from cahp.ui.session.explorer import Explorer
 
 # Before anything imports the libraries that read these once; processes that a test starts inherit them.
 # No test needs the network.
@@ -122,24 +119,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI"):
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
-
-
-def page_script(key: str) -> str:
-    """The script of a page, found by the key that links name it with."""
-    from cahp.ui.frame.page import find_pages
-
-    root = Path(__file__).parents[1]
-    script = root / find_pages(root)[key.capitalize()]
-    return str(script)
-
-
-def explorer_of(app: AppTest) -> Explorer:
-    """What the person of a page's script test explores."""
-    from cahp.ui.session.explorer import Explorer
-
-    found = app.session_state["cahp_explorer"]
-    assert isinstance(found, Explorer)
-    return found
 
 
 def chromium() -> Path | None:

