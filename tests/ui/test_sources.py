@@ -466,4 +466,4 @@ def test_an_uploaded_file_gives_a_complete_run(
     assert page.evaluate("() => window.hacked") is None
     page.locator(".st-key-run-main button").first.click()
     expect(page.get_by_role("gridcell")).to_have_count(72, timeout=400_000)
-    expect(page.locator(".cahp-board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)
+    expect(page.locator(".cahp-board .figure").nth(1)).to_contain_text(", n = 29", timeout=120_000)
