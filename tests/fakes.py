@@ -243,6 +243,13 @@ def teach(folder: Path, language: str = "causal", *, steps: int = 80, **options:
     return folder
 
 
+def write_on(network: nn.Module, ids: torch.Tensor, count: int) -> torch.Tensor:
+    """``ids`` and the ``count`` most probable tokens after them, one by one and without a cache."""
+    for _ in range(count):
+        ids = torch.cat([ids, network(input_ids=ids, use_cache=False).logits[:, -1:].argmax(-1)], 1)
+    return ids
+
+
 def save_encoder(folder: Path, family: str = "bert") -> Path:
     """The encoder of ``save_model`` alone: something to fit a classifier on."""
     classifier = AutoModelForSequenceClassification.from_pretrained(save_model(folder, family))

@@ -13,7 +13,6 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cahp import models
-from cahp.answers import Evaluation
 from cahp.outcomes import measure
 from cahp.stages.evaluation import evaluate
 from cahp.values import HeadMask
@@ -62,9 +61,3 @@ def test_divergence_agreement_and_intervals_are_those_of_another_masking(family:
         ends = np.percentile(apart[drawn].mean(axis=1), [2.5, 97.5])
         assert (ours["kl"].low, ours["kl"].high) == pytest.approx(ends, rel=0.1, abs=1e-4)
         assert ours["agreement"].low < same.mean() < ours["agreement"].high or same.mean() in (0, 1)
-
-
-def test_a_text_s_divergence_is_that_of_its_two_distributions() -> None:
-    p, q = np.array([[0.7, 0.2, 0.1]]), np.array([[0.1, 0.3, 0.6]])
-    full, pruned = (Evaluation(np.log(one).astype(np.float32), np.array([0]), ("a", "b", "c")) for one in (p, q))
-    assert pruned.divergences(full) == pytest.approx([float((p * np.log(p / q)).sum())], abs=1e-6)

@@ -96,7 +96,7 @@ def test_a_refit_is_accepted_by_its_divergence_and_lowers_it(run: Run) -> None:
     assert run.document.outcomes["recovered"]["kl"].value < run.document.outcomes["pruned"]["kl"].value
 
 
-def test_the_protocol_is_stored(run: Run, settings: Settings) -> None:
+def test_the_protocol_is_stored(run: Run) -> None:
     protocol = run.document.protocol
     assert protocol is not None
     assert (protocol.window, protocol.stride, protocol.tokens) == (16, 16, 128)

@@ -104,7 +104,7 @@ def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store)
     assert found["kept"] == {"heads": 6, "of": 12}
 
 
-def test_a_layer_without_heads_is_timed_without_its_attention(model: Path, store: Store, tmp_path: Path) -> None:
+def test_a_layer_without_heads_is_timed_without_its_attention(model: Path, store: Store) -> None:
     keep = MASK.keep.copy()
     keep[1] = False
     found = latency(str(model), mask=HeadMask(keep), device="cpu", store=store)

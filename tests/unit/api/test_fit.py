@@ -64,7 +64,7 @@ def test_the_same_seed_trains_the_same_classifier(settings: Settings, encoder: P
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_classifier_of_other_classes_gets_a_new_head(settings: Settings, data: Path, tmp_path: Path) -> None:
+def test_a_classifier_of_other_classes_gets_a_new_head(settings: Settings, tmp_path: Path) -> None:
     three = fakes.save_model(tmp_path / "three", labels=("a", "b", "c"))
     fit(settings, three, tmp_path / "two", epochs=1, limit=16)
     assert models.identify(str(tmp_path / "two")).labels == ("bad", "good")

@@ -367,9 +367,7 @@ def test_a_worker_that_outlives_a_comparison_answers_the_next_one_with_its_data(
         running.measure_in_worker(replace(first, content="other"))
 
 
-def test_the_code_of_a_method_is_all_that_of_its_package(
-    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_code_of_a_method_is_all_that_of_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cahp.comparison.cells import _source_digest
 
     package = tmp_path / "theirs_of_two_files"

@@ -148,17 +148,16 @@ def test_two_that_come_at_once_convert_once(file: Path, monkeypatch: pytest.Monk
     assert Path(card.folder, "model.safetensors").is_file()
 
 
-def test_an_interrupted_conversion_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_conversion_leaves_nothing_behind(file: Path) -> None:
     card = identify(str(file))
     before = sorted(Path(card.folder).parent.rglob("*"))
-    stopped = pytest.raises(cahp.Cancelled)
 
     def stop(stage: str, done: int, total: int) -> None:
         assert stage == "convert"
         if done == 3:
             raise cahp.Cancelled
 
-    with stopped, gguf.hub.progress_to(stop):
+    with pytest.raises(cahp.Cancelled), gguf.hub.progress_to(stop):
         gguf.convert_weights(card)
     assert sorted(Path(card.folder).parent.rglob("*")) == before
 
