@@ -26,7 +26,6 @@ from cahp.comparison.presets import PRESETS
 from cahp.comparison.result import read_shown
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import headline
-from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.ui.compare import claims
 from cahp.ui.compare import own as compare_own
@@ -39,8 +38,7 @@ METHODS = ("complementary", "magnitude", "random")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison as ``cahp compare --out`` leaves it, of a tiny model."""
     place = tmp_path_factory.mktemp("compare")
-    model, texts = fakes.save_model(place / "tiny"), fakes.write_data(place / "reviews")
-    settings = Settings(str(model), str(texts), limit=60, eval_limit=30, pool_size=8, projection="pca", device="cpu")
+    settings = fakes.quick_task(place, limit=60, eval_limit=30, latency=True)
     plan = Plan(settings, METHODS, ("4", "6"), (42, 43), ("refit",), draws=4, recovered_draws=4)
     compare(plan, store=Store(place / "store"), command="cahp compare --seeds 2").write(place / "out")
     return place / "out"
@@ -301,10 +299,8 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
 
 
 def test_texts_that_only_this_session_has_are_compared_without_being_read_again(folder: Path, tmp_path: Path) -> None:
-    brought = replace(data.load(str(folder.parent / "reviews")), id="mine.csv")
-    settings = Settings(
-        str(folder.parent / "tiny"), "mine.csv", limit=60, eval_limit=30, pool_size=8, projection="pca", device="cpu"
-    )
+    brought = replace(data.load(str(folder.parent / "data")), id="mine.csv")
+    settings = fakes.quick(folder.parent / "model", "mine.csv", limit=60, eval_limit=30)
     plan = Plan(settings, ("magnitude",), ("4",), (42,))
     found = compare(plan, store=Store(tmp_path), dataset=brought)
     assert found.document.data.id == "mine.csv"

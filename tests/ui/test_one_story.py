@@ -37,18 +37,9 @@ BUDGET = 5
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     place = tmp_path_factory.mktemp("tiny")
-    return Settings(
-        model=str(fakes.save_model(place / "model")),
-        data=str(fakes.write_data(place / "data", train=60, validation=30)),
-        limit=60,
-        eval_limit=30,
-        pool_size=8,
-        projection="pca",
-        device="cpu",
-        budget=str(BUDGET),
-        recover="refit",
-        latency_time="0.2s",
-    )
+    model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data", train=60, validation=30)
+    sizes = {"limit": 60, "eval_limit": 30, "budget": str(BUDGET)}
+    return fakes.quick(model, data, **sizes, recover="refit", latency=True, latency_time="0.2s")
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,7 @@ def test_any_typed_label_map_is_read_as_by_the_library(words: list[object], text
 def test_the_budget_on_the_command_line_is_the_one_of_the_library(
     words: list[object], model: Path, data: Path, run: dict[str, Any], tmp_path: Path
 ) -> None:
-    asked = Settings(model=str(model), data=str(data), pool_size=POOL, projection="pca", device="cpu", budget="5")
-    found = prune(asked, store=Store(tmp_path))
+    found = prune(fakes.quick(model, data, budget="5"), store=Store(tmp_path))
     assert {str(layer): heads for layer, heads in enumerate(found.mask.by_layer)} == run["kept"]
 
 

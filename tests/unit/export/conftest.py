@@ -13,17 +13,8 @@ from cahp.store import Store
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     place = tmp_path_factory.mktemp("tiny")
-    fakes.save_model(place / "model")
-    fakes.write_data(place / "data", train=60, validation=30)
-    return Settings(
-        model=str(place / "model"),
-        data=str(place / "data"),
-        limit=60,
-        eval_limit=30,
-        pool_size=8,
-        projection="pca",
-        latency_time="0.05s",
-    )
+    model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data", train=60, validation=30)
+    return fakes.quick(model, data, limit=60, eval_limit=30, latency=True, latency_time="0.05s")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
         ({"keep": []}, "list of rows"),
         ({"keep": [[], []]}, "list of rows"),
         ({"keep": [1, 0, 1]}, "list of rows"),
+        ({"keep": reduce(lambda inner, _: [inner], range(300), [1])}, "Every row"),
         ({"keep": [[1, 0, 1], [0, 1]]}, "Every row"),
         ({"heads_per_layer": 4}, "Every row"),
         ({"heads_per_layer": [3, 3]}, "Every row"),

@@ -43,15 +43,6 @@ def test_a_run_is_three_files_that_say_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found["salience"], np.arange(6.0))
 
 
-def test_a_second_run_replaces_the_first_and_leaves_other_files_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    write_run(tmp_path, RUN)
-    write_run(tmp_path, replace(RUN, document=replace(DOCUMENT, knee=4)))
-    assert json.loads((tmp_path / "run.json").read_text())["knee"] == 4
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 4
-
-
 @pytest.mark.parametrize(
     "broken",
     [

@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("streamlit")
 
 from cahp import methods
-from cahp.run.settings import Settings
 from cahp.ui.budget.controls import collect_choice, offered_methods
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -20,8 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_another_method_puts_as_many_heads_on_the_board(tmp_path: Path) -> None:
-    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
-    explorer = Explorer("chooser", Source.open(Settings(model=str(model), data=str(data), latency=False)))
+    explorer = Explorer("chooser", Source.open(fakes.quick_task(tmp_path)))
     assert explorer.work.start(CHOICE, (explorer.bench, "fisher-output", 5)).wait(120.0)
     collect_choice(explorer)
     expected = methods.get("fisher-output").choose(explorer.bench.evidence, budget=5).mask

@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from cahp.run.settings import Settings
 from cahp.ui.budget.own_text import KnownText, TextOnBoard
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -26,8 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def explorer(tmp_path: Path) -> Explorer:
     """An explorer that has made a run, with a mask made by hand on its board."""
-    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
-    made = Explorer("reader", Source.open(Settings(model=str(model), data=str(data), projection="pca", latency=False)))
+    made = Explorer("reader", Source.open(fakes.quick_task(tmp_path)))
     run(made)
     made.board.set_mask(HeadMask.of([0, 2, 4, 8], made.card.layers, made.card.heads))
     return made

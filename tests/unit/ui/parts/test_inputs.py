@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp.run.bench import Bench
-from cahp.run.settings import Settings
 from cahp.ui.parts.inputs import examples_of, has_words, load_examples
 from cahp.ui.session.opening import Source
 from cahp.values import Input
@@ -17,8 +16,7 @@ from cahp.values import Input
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> Bench:
-    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
-    return Source.open(Settings(model=str(model), data=str(data), projection="pca", latency=False)).bench
+    return Source.open(fakes.quick_task(tmp_path)).bench
 
 
 @pytest.mark.parametrize(

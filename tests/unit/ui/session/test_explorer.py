@@ -28,9 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("tiny")
-    model, data = fakes.save_model(folder / "model"), fakes.write_data(folder / "data")
-    return Settings(model=str(model), data=str(data), projection="pca", latency=False)
+    return fakes.quick_task(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("two")
     fakes.save_model(folder / "first")
     fakes.save_model(folder / "second", seed=1)
-    data = fakes.write_data(folder / "data")
-    return Settings(model=str(folder / "first"), data=str(data), projection="pca", latency=False, device="cpu")
+    return fakes.quick(folder / "first", fakes.write_data(folder / "data"))
 
 
 @pytest.fixture(scope="module")

@@ -86,12 +86,6 @@ def test_without_waiting_sessions_the_order_of_arrival_counts() -> None:
     assert taken(turns) == "ba"
 
 
-def test_what_is_removed_is_not_taken() -> None:
-    turns = waiting("aab")
-    turns.waiting.remove(Wish(0, "a"))
-    assert turns.take() == Wish(1, "a")
-
-
 @given(st.text("abcd", max_size=12), st.integers(0, 6))
 def test_the_order_that_is_told_is_the_order_that_comes(came: str, before: int) -> None:
     turns = waiting(came)
