@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +21,7 @@ from cahp.head_roles import HeadRoles
 from cahp.outcomes import STATES, Outcomes, finite, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.continuation import Continuation
+from cahp.run.document_fields import describe_error, read_fields
 from cahp.run.evenness import Evenness
 from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
@@ -272,9 +272,9 @@ class RunDocument:
         if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
             raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
         try:
-            document = msgspec.convert(_read_fields(content), cls)
+            document = msgspec.convert(read_fields(content), cls)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CahpError(f"{_describe_error(error)}; write it again with `cahp prune --out`.") from None
+            raise CahpError(f"{describe_error(error)}; write it again with `cahp prune --out`.") from None
         for path in _missing_outcomes(document):
             raise CahpError(f"The run lacks {path}; write it again with `cahp prune --out`.")
         ratio, timing = document.latency_ratio, document.cost.full.latency_ms
@@ -286,43 +286,6 @@ class RunDocument:
         ):
             raise CahpError("`kept` of the run does not fit its model; write it again with `cahp prune --out`.")
         return document
-
-
-def _read_fields(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a run's file with the fields of ``RunDocument``.
-
-    Raises:
-        KeyError: If a field is missing, with its path.
-    """
-    native = {**content, "outcomes": _read_outcomes(content["outcomes"])}
-    ratio = content["latency_ratio"]
-    if ratio is not None:
-        for name in ("median", "ci95"):
-            if name not in ratio:
-                raise KeyError(f"latency_ratio.{name}")
-        native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": 0, "unit": "ratio"}
-    if content.get("report") is not None:
-        native["report"] = {**content["report"], "outcomes": _read_outcomes(content["report"]["outcomes"])}
-    return native
-
-
-def _read_outcomes(states: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the outcomes that were measured, of the models that this version knows."""
-    return {
-        state: {name: estimate for name, estimate in outcomes.items() if estimate is not None}
-        for state, outcomes in states.items()
-        if outcomes is not None and state in STATES
-    }
-
-
-def _describe_error(error: Exception) -> str:
-    """Describe what is wrong with a file, from its reader's error."""
-    if isinstance(error, KeyError):
-        return f"The run lacks {error.args[0]}"
-    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", str(error))
-    if missing is None:
-        return f"The run is broken ({error})"
-    return f"The run lacks {'.'.join(part for part in (missing[2], missing[1]) if part)}"
 
 
 def _missing_outcomes(document: RunDocument) -> Iterator[str]:

@@ -12,6 +12,7 @@ import pytest
 from documents import answers
 
 from cahp.answers import Evaluation, TokenEvaluation
+from cahp.files import json_text
 from cahp.outcomes import (
     OUTCOMES,
     accuracy_change,
@@ -185,7 +186,7 @@ def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
     assert delta is not None
     assert delta["pp"] == 50.0
     again = from_metrics(json.loads(json.dumps(metrics)), json.loads(json.dumps(delta)))
-    # They hold intervals of the accuracy and of its change only, and no KL divergence.
+    # A file of an earlier version has an interval of the accuracy and of its change only, and no KL divergence.
     bare = {name: replace(outcomes[name], ci95=None) for name in ("nll", "agreement")}
     in_files = ("accuracy", "accuracy_change", "macro_f1", "nll", "agreement")
     assert again == {name: {**outcomes, **bare}[name] for name in in_files}
@@ -199,6 +200,36 @@ def test_a_loss_without_bounds_is_null_in_a_file() -> None:
     assert "nll" not in from_metrics(metrics)
 
 
+def test_a_run_of_an_earlier_version_has_its_outcomes_and_steps_from_metrics_and_delta() -> None:
+    old = documents.run_json()
+    pruned, recovered = documents.scores(0.8, 0.7, 0.9, 0.85), documents.scores(0.9, 0.8, 0.95, 0.95)
+    change = {"pp": -5.3, "ci95": [-7.0, -3.5]}
+    old["metrics"]["recovered"], old["delta"]["recovered"] = recovered, change
+    step = {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "metrics": pruned, "gained": None}
+    gained = {"pp": 10.0, "ci95": [8.0, 12.0]}
+    last = {**step, "step": "distill", "accepted": True, "examples": 400, "metrics": recovered, "gained": gained}
+    old["steps"] = [{**one, "delta": change} for one in (step, last)]
+    document = RunDocument.from_json(old)
+    assert set(document.outcomes) == {"full", "pruned", "recovered"}
+    assert document.outcomes["recovered"] == {
+        "accuracy": Estimate(0.9, (0.8, 0.95), 1200, "share"),
+        "macro_f1": Estimate(0.8766, None, 1200, "share"),
+        "nll": Estimate(0.5, None, 1200, "nats"),
+        "agreement": Estimate(0.95, None, 1200, "share"),
+        "accuracy_change": Estimate(-5.3, (-7.0, -3.5), 1200, "points"),
+    }
+    assert set(document.outcomes["full"]) == {"accuracy", "macro_f1", "nll"}
+    assert document.latency_ratio == Estimate(0.82, (0.8, 0.85), 30, "ratio")
+    before, after = document.steps
+    assert (before.outcomes["accuracy"].value, before.gained) == (0.8, None)
+    assert after.outcomes == document.outcomes["recovered"]
+    assert after.gained == Estimate(10.0, (8.0, 12.0), 1200, "points")
+    # Written anew it keeps its fields, and is the same run.
+    written = json.loads(json_text(document.to_json()))
+    assert (written["metrics"], written["delta"]) == (old["metrics"], old["delta"])
+    assert RunDocument.from_json(written) == document
+
+
 @pytest.mark.parametrize("outcomes", [{}, {"full": None}, {"full": {}}, {"full": {"accuracy": None}}])
 def test_a_run_without_the_full_model_s_accuracy_is_refused(outcomes: object) -> None:
     with pytest.raises(CahpError, match=r"lacks outcomes\.full"):
@@ -206,7 +237,7 @@ def test_a_run_without_the_full_model_s_accuracy_is_refused(outcomes: object) ->
 
 
 def test_a_run_whose_report_or_steps_lack_an_outcome_is_refused() -> None:
-    said = documents.run_json()
+    said = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
     outcomes = {name: value for name, value in said["outcomes"]["pruned"].items() if name != "agreement"}
     step = {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "gained": None, "outcomes": outcomes}
     with pytest.raises(CahpError, match=r"lacks steps\.outcomes\.agreement"):
@@ -217,7 +248,7 @@ def test_a_run_whose_report_or_steps_lack_an_outcome_is_refused() -> None:
 
 
 def test_a_later_version_s_outcomes_and_models_do_not_hinder_reading() -> None:
-    said = documents.run_json()
+    said = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
     said["outcomes"]["rounded"] = said["outcomes"]["pruned"]
     said["outcomes"]["full"]["surprise"] = {"value": 1.5, "ci95": None, "n": 1200, "unit": "nats"}
     document = RunDocument.from_json(said)

@@ -7,7 +7,7 @@ from typing import Any
 import documents
 import numpy as np
 import pytest
-from documents import outcomes
+from documents import scores
 
 from cahp.exports.drawings import axis, draw_outcomes, grid
 from cahp.exports.model_card import _results
@@ -21,8 +21,8 @@ LABELS = np.array([0, 0, 1, 1, 2, 0])
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3")
 
 
-def run(**states: dict[str, Estimate]) -> dict[str, Any]:
-    return {**documents.run_json(**states), "refit": None, "cached": []}
+def run() -> dict[str, Any]:
+    return {**documents.run_json(), "refit": None, "cached": []}
 
 
 class Outline(HTMLParser):
@@ -112,8 +112,9 @@ def test_a_picture_says_in_words_what_it_shows() -> None:
 
 
 def test_a_difference_whose_interval_holds_zero_is_no_measurable_change() -> None:
-    assert "4.1 points lower" in verdict(RunDocument.from_json(run()))
-    document = run(pruned=outcomes(0.95, 0.935, 0.962, 0.99, (-0.3, -1.0, 0.4)))
+    document = run()
+    assert "4.1 points lower" in verdict(RunDocument.from_json(document))
+    document["delta"]["pruned"] = {"pp": -0.3, "ci95": [-1.0, 0.4]}
     assert "no measurable change (−0.3 points" in verdict(RunDocument.from_json(document))
 
 
@@ -125,7 +126,9 @@ def test_a_time_whose_interval_holds_one_does_not_change_measurably() -> None:
 
 
 def test_the_verdict_is_about_the_recovered_model_where_there_is_one() -> None:
-    document = run(recovered=outcomes(0.941, 0.925, 0.954, 0.95, (-1.2, -2.1, -0.3)))
+    document = run()
+    document["metrics"]["recovered"] = scores(0.941, 0.925, 0.954, 0.95)
+    document["delta"]["recovered"] = {"pp": -1.2, "ci95": [-2.1, -0.3]}
     assert "Accuracy on 1,200 texts after recovery is 94.1 %" in verdict(RunDocument.from_json(document))
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import documents
 import pytest
 from clusters import on_a_line, outcomes, ratio_of, speed
+from documents import run_json, scores
 
 pytest.importorskip("streamlit")
 
@@ -22,12 +22,16 @@ OF_THE_RUN, ALIKE = HeadMask.of([0, 2, 4], 2, 3), HeadMask.of([1, 2, 5], 2, 3)
 
 def run(**changes: Any) -> RunDocument:
     """A run whose mask keeps 0 and 2 of the first layer and 1 of the second."""
-    return RunDocument.from_json(documents.run_json() | changes)
+    return RunDocument.from_json(run_json() | changes)
 
 
 def recovered(how: str) -> RunDocument:
-    said = documents.run_json(recovered=documents.outcomes(0.94, 0.92, 0.95, 0.96, (-1.3, -2.0, -0.6)))
-    return RunDocument.from_json(said | {"settings": said["settings"] | {"recover": how}})
+    said = run_json()
+    return run(
+        settings=said["settings"] | {"recover": how},
+        metrics=said["metrics"] | {"recovered": scores(0.94, 0.92, 0.95, 0.96)},
+        delta=said["delta"] | {"recovered": {"pp": -1.3, "ci95": [-2.0, -0.6]}},
+    )
 
 
 def planned(results: Results, *, recover: Any = "none", **settings: Any) -> BudgetTable:
