@@ -120,7 +120,7 @@ def verdict(
     budgets: tuple[int, ...] = (4, 6),
 ) -> Verdict:
     """A test against CAHP, by one point; of areas over ``budgets`` where no budget is given."""
-    statistics = {"pp": 1.0, "ci95": (0.5, 1.5), "p": 0.01, "p_holm": 0.02, "n": 100, "seeds": 2, "df": 10.0}
+    statistics = {"pp": 1.0, "ci95": (0.5, 1.5), "p": 0.01, "p_holm": 0.02, "n": 100, "seeds": 2}
     given: dict[str, Any] = {"method": method, "budget": budget, "recovery": recovery, **statistics}
     given |= {"split": "validation", "against": "complementary", "tie": better is None, "better": better}
     return AreaVerdict(budgets=budgets, **given) if budget is None else Verdict(**given)

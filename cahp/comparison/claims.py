@@ -54,10 +54,11 @@ def small_budgets(results: SplitResults) -> tuple[int, ...]:
 
 
 def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
-    """The tests of the area up to 20 % of the heads; with fewer than two budgets up to there, those of each."""
+    """The tests of the area up to 20 % of the heads; without one (older files), of each budget up to there."""
     small = small_budgets(results)
+    # Areas of older files do not tell their budgets.
     areas: list[Verdict] = [
-        area for area in results.overall if area.recovery == recovery and set(area.budgets) <= set(small)
+        area for area in results.overall if area.recovery == recovery and set(area.budgets or (0,)) <= set(small)
     ]
     return areas or [test for test in results.verdicts if test.recovery == recovery and test.budget in small]
 

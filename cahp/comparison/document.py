@@ -83,7 +83,7 @@ class Participant:
 class RecoveryResult:
     """Outcomes of a mask after a recovery; ``row`` is its row in the arrays of ``compare.npz``.
 
-    ``accepted`` tells whether the recovery was kept (None: it is never rejected).
+    ``accepted`` tells whether the recovery was kept (None: it is never rejected, or an older file does not say).
     """
 
     row: int
@@ -239,9 +239,10 @@ class ComparisonDocument:
 class Mean:
     """Outcomes of a method at a budget: means over seeds and masks.
 
-    Those that are means over texts have an interval. ``lowest`` and ``highest`` are accuracies of single masks, ``sd``
-    is that over seeds (None for one seed); without labels all three are None. ``rejected`` of the ``masks`` kept their
-    pruned weights, because the recovery did not help (None: not applicable).
+    Those that are means over texts have an interval; older files have that of the accuracy alone. ``lowest`` and
+    ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed); without labels all three
+    are None. ``rejected`` of the ``masks`` kept their pruned weights, because the recovery did not help (None: not
+    applicable, or an older file).
     """
 
     split: str
@@ -289,7 +290,8 @@ class Mean:
         outcomes = from_metrics(row)
         if row["delta_pp"] is not None:
             outcomes["accuracy_change"] = Estimate(row["delta_pp"], None, row["n"], "points")
-        return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()} | row["outcomes"]}
+        with_interval = row.get("outcomes", {})
+        return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()} | with_interval}
 
 
 @dataclass(frozen=True)
@@ -317,7 +319,8 @@ class Verdict:
     ``pp`` is the lead of ``against`` in ``unit``: points of a share, or nats (less KL is better). It is at one
     ``budget``, or of the areas over several (None). ``p_holm`` is ``p`` corrected for the other tests. Both are None
     with one seed, which allows no verdict. A ``tie`` is not resolved at this n; otherwise ``better`` names the better
-    method. ``df`` are the degrees of freedom of the t test. ``words`` is the result as a sentence.
+    method. ``df`` are the degrees of freedom of the t test (None: an older file, with a bootstrap). ``words`` is the
+    result as a sentence.
     """
 
     split: str
@@ -333,10 +336,10 @@ class Verdict:
     better: str | None
     n: int
     seeds: int
-    df: float
     words: str = ""
     outcome: str = "accuracy"
     unit: Unit = "points"
+    df: float | None = None
 
     @property
     def tested(self) -> bool:
@@ -353,9 +356,14 @@ class Verdict:
         """The interval as sentences show it: ``+0.1 to +2.3``."""
         return " to ".join(signed(end, 1 if self.unit == "points" else 3) for end in self.ci95)
 
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of a test; an older file may have a verdict from one seed, which is no verdict."""
+        return {**row, "tie": True, "better": None} if row["seeds"] < _FEWEST_SEEDS else dict(row)
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True)
 class AreaVerdict(Verdict):
     """A test of areas over ``budgets``."""
 
-    budgets: tuple[int, ...]
+    budgets: tuple[int, ...] = ()

@@ -36,7 +36,7 @@ def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
     alike = quality.get("delta_alike")
     if alike is not None:
         outcomes[CHANGE_ALIKE] = from_metrics(quality, alike)["accuracy_change"]
-    # A model has some of them, without labels fewer.
+    # Older files lack them.
     for name in FURTHER:
         if quality.get(name) is not None:
             outcomes[name] = Estimate(quality[name], None, quality["n"], OUTCOMES[name].unit)

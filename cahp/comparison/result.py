@@ -35,7 +35,7 @@ class Comparison:
 
     ``document`` is ``compare.json`` without its summary. ``answers`` are the arrays of ``compare.npz`` by part, with
     the answers of a mask in the row that a recovery's ``row`` names. A comparison that was read has the summary of its
-    file, ``written``; it may lack the answers (a ``compare.json`` that was moved alone).
+    file, ``written``; it may lack the answers (a ``compare.json`` that was moved alone, or an older one).
     """
 
     document: ComparisonDocument

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: A sentence lists up to this many names; more are counted.
 _MOST_NAMES = 4
-#: The smallest p that is written out.
-_SMALLEST_P = 1e-4
+#: The smallest p of a bootstrap of 10,000 draws, as older files have it, and the smallest p that is written out.
+_BOOTSTRAP_FLOOR, _SMALLEST_P = 2 / 10_001, 1e-4
 #: Smaller differences do not matter, by unit, in words and as a number: methods within them are equivalent.
 _MARGINS = {"points": ("1 point", 1.0), "nats": ("0.01 nats", 0.01)}
 
@@ -36,8 +36,9 @@ def after(recovery: str) -> str:
 
 def over(budgets: Sequence[int], all_budgets: Sequence[int]) -> str:
     """The budgets of an area, such as "over all budgets"; ``all_budgets`` are those of the comparison."""
-    # Some recoveries are measured at a few budgets.
-    return "over all budgets" if set(budgets) == set(all_budgets) else f"over {join(list(map(str, budgets)))} heads"
+    # Some recoveries are measured at a few budgets; a file from elsewhere may not tell which.
+    every = not budgets or set(budgets) == set(all_budgets)
+    return "over all budgets" if every else f"over {join(list(map(str, budgets)))} heads"
 
 
 def describe_test(verdict: Verdict, budgets: Sequence[int]) -> str:
@@ -52,9 +53,11 @@ def name_outcome(outcome: str) -> str:
 
 
 def describe_p(verdict: Verdict) -> str:
-    """The corrected p of a test, such as "p = 0.02"; a bound where it is very small."""
+    """The corrected p of a test, such as "p = 0.02"; a bound where it is the smallest that its test can give."""
     if verdict.p is None or verdict.p_holm is None or not verdict.tested:
         return "one seed: no verdict"
+    if verdict.df is None and verdict.p <= _BOOTSTRAP_FLOOR:
+        return f"p ≤ {verdict.p_holm:.2g}"
     return f"p < {_SMALLEST_P:.4f}" if verdict.p_holm < _SMALLEST_P else f"p = {verdict.p_holm:.2g}"
 
 
@@ -65,8 +68,8 @@ def is_equivalent(verdict: Verdict) -> bool:
         return False
     from scipy.special import stdtrit
 
-    # They do where the 90 % interval lies within the margin.
-    one_sided, two_sided = stdtrit(verdict.df, [0.95, 0.975])
+    # They do where the 90 % interval lies within the margin. A bootstrap has no degrees of freedom: take the normal's.
+    one_sided, two_sided = stdtrit(verdict.df or 1e9, [0.95, 0.975])
     ends = [verdict.pp + (end - verdict.pp) * one_sided / two_sided for end in verdict.ci95]
     return bool(max(map(abs, ends)) < _MARGINS[verdict.unit][1])
 

@@ -78,6 +78,7 @@ class SplitResults:
             *(((row.method, row.method), row) for row in summary.overlap.seeds),
         ]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
+        # Older files have intervals and tests of the accuracy alone.
         outcomes = list_tested(
             [
                 name

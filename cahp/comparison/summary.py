@@ -136,8 +136,10 @@ class Summary:
         """
         content: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
         groups = (*content.get("by_outcome", {}).values(), content)
+        # Older files have no tests of areas.
         content |= {name: [row for group in groups for row in group.get(name, ())] for name in _TESTS}
-        return convert(content, cls, {"means": Mean.from_json})
+        read_rows = {"means": Mean.from_json, "verdicts": Verdict.from_json, "area_verdicts": Verdict.from_json}
+        return convert(content, cls, read_rows)
 
 
 def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> Summary:

@@ -92,7 +92,7 @@ def _draw_compression(results: SplitResults, view: ComparisonView, methods: tupl
             title=f"Lead of {method_label(results.against)} {after(view.recovery)}",
             help="The lead over the methods with the best mean at up to 20 % of the heads (shaded), and over random "
             "selection; bars are 95 % intervals. The verdict is over all methods, on the area up to 20 % of the "
-            "heads.",
+            "heads. Older comparisons have tests at single budgets only.",
             name="claim-compression",
             alt=finding.words,
             data={name: [getattr(test, name) for test in tests] for name in columns}

@@ -143,9 +143,7 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
         help=f"Points are the lead of {ours} over the other method on the same {results.noun}; lines are 95 % "
         "intervals. **Solid** points are significant, **hollow** points are not resolved at this n: more "
         f"{results.noun} or seeds might show a difference. Hollow **diamonds** are equivalent: two one-sided tests "
-        "show a difference below 1 point, or 0.01 nats. One seed allows no verdict. The test is a paired t test "
-        "with variance components of both. p is corrected by Holm over all budgets and methods after this recovery, so "
-        "an unresolved difference may have an interval without 0.",
+        "show a difference below 1 point, or 0.01 nats. One seed allows no verdict. " + _rule(tests),
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(_sentence(results, test) for test in tests[:30]),
@@ -160,6 +158,15 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
 
 def _sentence(results: SplitResults, test: Verdict) -> str:
     return verdict_sentence(test, results.budgets, noun=results.noun, label=method_label)
+
+
+def _rule(tests: Sequence[Verdict]) -> str:
+    """How the tests were made; older comparisons used a bootstrap."""
+    how = "bootstrap over texts and seeds" if tests[0].df is None else "t test with variance components of both"
+    return (
+        f"The test is a paired {how}. p is corrected by Holm over all budgets and methods after this recovery, so an "
+        "unresolved difference may have an interval without 0."
+    )
 
 
 # Heads -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from comparisons import KEPT, cell, document, failed, file, made, told, varied
 
 from cahp.comparison import SCHEMA, Comparison
 from cahp.comparison.fields import from_quality, to_quality
+from cahp.comparison.sentences import describe_p
 from cahp.comparison.summary import Summary
 from cahp.values import CahpError, Estimate
 
@@ -49,7 +50,7 @@ def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
     }
     assert list(said["verdicts"][0]) == [
         *("split", "recovery", "budget", "method", "against", "pp", "ci95", "p", "p_holm", "tie", "better", "n"),
-        *("seeds", "df", "words", "outcome", "unit"),
+        *("seeds", "words", "outcome", "unit", "df"),
     ]
     assert list(said["overlap"]["methods"][0]) == ["methods", "budget", "chance", "jaccard"]
     assert list(said["overlap"]["seeds"][0]) == ["method", "budget", "chance", "jaccard", "pairs"]
@@ -127,6 +128,49 @@ def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path) -> None:
+    right = np.arange(8) % 2 == 0
+    made({"complementary": [right], "gradient": [right]}).write(tmp_path)
+    said = json.loads((tmp_path / "compare.json").read_text())
+    del said["summary"]["area_verdicts"]
+    (tmp_path / "old.json").write_text(json.dumps(said))
+    found = Comparison.read(tmp_path / "old.json")
+    assert Comparison(found.document, written=found.written).results.overall == ()
+
+
+def test_answers_of_before_are_left_aside_and_the_summary_of_the_file_is_read(tmp_path: Path) -> None:
+    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
+    comparison.write(tmp_path)
+    np.savez_compressed(tmp_path / "compare.npz", eval=np.ones((2, 6), np.uint8))
+    found = Comparison.read(tmp_path)
+    assert found.answers == {}
+    assert found.summary.means == comparison.summary.means
+
+
+def test_a_file_of_before_shows_its_accuracy_with_the_same_numbers_and_no_verdict_from_one_seed(tmp_path: Path) -> None:
+    document = json.loads(Path(__file__).with_name("older.json").read_text())
+    # The part that is shown first: the test split.
+    said = {
+        name: [row for row in document["summary"][name] if row["split"] == "test"] for name in ("means", "verdicts")
+    }
+    for row in said["verdicts"]:
+        row["seeds"] = 1 if row["method"] == "facility" else row["seeds"]
+    (tmp_path / "compare.json").write_text(json.dumps(document))
+    results = Comparison.read(tmp_path).results
+    assert (results.outcome, results.outcomes) == ("accuracy", ("accuracy",))
+    for row in said["means"]:
+        mean = results.means[row["recovery"], row["method"], row["budget"]]
+        assert (mean.accuracy.value, mean.accuracy.ci95) == (row["accuracy"], tuple(row["ci95"]))
+        assert "kl" not in mean.outcomes
+        assert mean.outcomes["agreement"].ci95 is None
+    for row, one in zip(said["verdicts"], results.verdicts, strict=True):
+        assert (one.pp, one.p, one.p_holm, one.ci95) == (row["pp"], row["p"], row["p_holm"], tuple(row["ci95"]))
+        assert one.better == (row["better"] if row["seeds"] > 1 else None)
+    assert {one.method for one in results.verdicts if not one.tested} == {"facility"}
+    floor = next(one for one in results.verdicts if one.tested and one.p == 2 / 10_001)
+    assert describe_p(floor) == f"p ≤ {floor.p_holm:.2g}"
 
 
 def test_divergence_is_shown_first_where_it_was_measured() -> None:

@@ -130,10 +130,11 @@ def test_the_published_method_is_called_by_its_name() -> None:
     assert [method_label(name) for name in ("complementary", "random")] == ["CAHP", "random"]
 
 
-def test_a_very_small_p_value_is_written_as_a_bound() -> None:
+def test_a_p_value_is_a_bound_where_its_test_can_give_no_smaller_one() -> None:
     one = verdict("random", 4, "complementary")
-    assert describe_p(replace(one, p=2e-4, p_holm=0.003)) == "p = 0.003"
-    assert describe_p(replace(one, p=1e-9, p_holm=1e-8)) == "p < 0.0001"
+    assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003)) == "p ≤ 0.003"
+    assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003, df=4.0)) == "p = 0.003"
+    assert describe_p(replace(one, p=1e-9, p_holm=1e-8, df=4.0)) == "p < 0.0001"
 
 
 def test_one_seed_is_no_verdict(reading: SplitResults) -> None:
