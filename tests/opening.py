@@ -1,6 +1,6 @@
 """Opens files as the program does, in a child process that has two gigabytes, and says what each of them cost.
 
-``Opener().open(kind, path)`` is for tests; run as a script, this is the child. Time is the child's processor time, so
+``refusal`` is for tests; run as a script, this is the child. Time is the child's processor time, so
 that a busy machine fails nothing; memory is the most that was resident above what was before.
 """
 
@@ -117,6 +117,12 @@ def shared() -> Opener:
     opener = Opener()
     atexit.register(opener.close)
     return opener
+
+
+def refusal(kind: str, path: Path) -> str:
+    """What a file or folder is refused with, empty where it was of use, after making sure that it did no harm."""
+    size = path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*"))
+    return shared().open(kind, path).check(size)
 
 
 # The child -----------------------------------------------------------------------------------------------------------

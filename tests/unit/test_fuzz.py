@@ -224,7 +224,7 @@ def fuzz(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], *, exam
 def opened(path: Path, kinds: tuple[str, ...], content: bytes) -> None:
     path.write_bytes(content)
     for kind in kinds:
-        opening.shared().open(kind, path).check(len(content))
+        opening.refusal(kind, path)
 
 
 TABLES: dict[str, Callable[[], st.SearchStrategy[bytes]]] = {
@@ -258,10 +258,9 @@ def _in_folder(folder: Path, tmp_path: Path, file: str, content: bytes) -> None:
         shutil.copytree(folder, place)
     (place / file).write_bytes(content)
     try:
-        found = opening.shared().open("model", place)
+        opening.refusal("model", place)
     finally:
         shutil.copyfile(folder / file, place / file)
-    found.check(sum(one.stat().st_size for one in place.iterdir()))
 
 
 def _checks(

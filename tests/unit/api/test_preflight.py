@@ -21,11 +21,6 @@ from cahp.terminal.printing import preflight_lines
 from cahp.values import ModelError
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
 def card(*, layers: int, hidden: int, labels: int = 2, bytes_: int = 0) -> ModelCard:
     names = tuple(str(index) for index in range(labels))
     details = {"bytes": bytes_, "parameters": bytes_ // 4}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import fakes
-import opening
 import pytest
 import torch
+from opening import refusal
 
 from cahp import models
 from cahp.models import identity
@@ -21,19 +21,9 @@ from cahp.values import ModelError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def opener() -> opening.Opener:
-    return opening.shared()
-
-
 def configure(folder: Path, **changes: Any) -> None:
     said = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**said, **changes}))
-
-
-def said(opener: opening.Opener, folder: Path, kind: str = "model") -> str:
-    size = sum(path.stat().st_size for path in folder.rglob("*"))
-    return opener.open(kind, folder).check(size)
 
 
 def safetensors(path: Path, header: object, data: bytes) -> None:
@@ -57,24 +47,22 @@ def safetensors(path: Path, header: object, data: bytes) -> None:
         {"chunk_layers": 10**9},
     ],
 )
-def test_what_a_configuration_asks_for_is_held_against_the_weights_first(
-    opener: opening.Opener, folder: Path, changes: dict[str, Any]
-) -> None:
+def test_what_a_configuration_asks_for_is_held_against_the_weights_first(folder: Path, changes: dict[str, Any]) -> None:
     configure(folder, **changes)
-    assert said(opener, folder)
+    assert refusal("model", folder)
 
 
 @pytest.mark.parametrize("entry", ["n_positions", "n_inner", "vocab_size"])
-def test_tables_of_positions_and_masks_count_too(opener: opening.Opener, tmp_path: Path, entry: str) -> None:
+def test_tables_of_positions_and_masks_count_too(tmp_path: Path, entry: str) -> None:
     folder = fakes.save_model(tmp_path / "gpt2", "gpt2")
     configure(folder, **{entry: 100_000_000})
-    assert said(opener, folder)
+    assert refusal("model", folder)
 
 
-def test_a_decoder_that_nobody_sees_has_a_largest_number_of_layers(opener: opening.Opener, tmp_path: Path) -> None:
+def test_a_decoder_that_nobody_sees_has_a_largest_number_of_layers(tmp_path: Path) -> None:
     folder = fakes.save_model(tmp_path / "bart", "bart")
     configure(folder, decoder_layers=10**7)
-    assert "decoder_layers" in said(opener, folder)
+    assert "decoder_layers" in refusal("model", folder)
 
 
 @pytest.mark.parametrize(
@@ -108,23 +96,23 @@ def test_two_tensors_cannot_share_their_bytes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("length", [1000, 300_000, 40_000_000])
-def test_a_header_nested_deep_or_without_end_is_refused(opener: opening.Opener, folder: Path, length: int) -> None:
+def test_a_header_nested_deep_or_without_end_is_refused(folder: Path, length: int) -> None:
     safetensors(folder / "model.safetensors", b'{"a":' + b"[" * length + b"]" * length + b"}", b"")
-    assert "not a whole safetensors file" in said(opener, folder, "identify")
+    assert "not a whole safetensors file" in refusal("identify", folder)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])
 @pytest.mark.parametrize("depth", [1000, 100_000])
-def test_json_nested_deep_is_refused(opener: opening.Opener, folder: Path, file: str, depth: int) -> None:
+def test_json_nested_deep_is_refused(folder: Path, file: str, depth: int) -> None:
     (folder / file).write_text('{"added_tokens": ' + "[" * depth + "]" * depth + "}")
-    sentence = said(opener, folder)
+    sentence = refusal("model", folder)
     assert sentence or file == "special_tokens_map.json"
 
 
-def test_a_configuration_without_end_is_not_read(opener: opening.Opener, folder: Path) -> None:
+def test_a_configuration_without_end_is_not_read(folder: Path) -> None:
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to("/dev/zero")
-    assert "too large" in said(opener, folder, "identify")
+    assert "too large" in refusal("identify", folder)
 
 
 @pytest.mark.parametrize(

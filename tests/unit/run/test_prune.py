@@ -45,18 +45,8 @@ LAYERS, HEADS = 3, 4
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
-
-
-@pytest.fixture(scope="module")
-def settings(model: Path, data: Path) -> Settings:
-    return fakes.quick(model, data, budget="5")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return fakes.quick_task(tmp_path_factory.mktemp("tiny"), budget="5")
 
 
 def write(folder: Path, **splits: list[tuple[str, str]]) -> str:
@@ -301,10 +291,10 @@ def test_a_class_that_the_data_lack_is_named_and_counts_nothing(settings: Settin
 
 
 @pytest.fixture(scope="module")
-def oracle(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+def oracle(settings: Settings) -> list[tuple[str, str]]:
     """Texts with the labels that the tiny model gives them, as many of each class."""
     texts = fakes.sentences(400, seed=9)
-    answers = evaluate(models.load(str(model), device="cpu"), texts).predictions
+    answers = evaluate(models.load(settings.model, device="cpu"), texts).predictions
     by_class = [
         [text for text, answer in zip(texts.first, answers, strict=True) if answer == label] for label in (0, 1)
     ]
@@ -507,10 +497,8 @@ def test_a_layer_that_needs_its_attention_is_masked_and_not_recovered(
         prune(replace(bare, recover="finetune"), store=store)
 
 
-def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(
-    settings: Settings, model: Path, tmp_path: Path
-) -> None:
-    loaded = models.load(str(model), device="cpu")
+def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(settings: Settings, tmp_path: Path) -> None:
+    loaded = models.load(settings.model, device="cpu")
     before = loaded.network.classifier.weight.clone()
     run = prune(replace(settings, recover="finetune"), store=Store(tmp_path), model=loaded)
     assert run.document.outcomes["recovered"]["accuracy"].n == 40

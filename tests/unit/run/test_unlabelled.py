@@ -30,16 +30,11 @@ TEXTS = fakes.sentences(160, seed=3)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def settings(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A run on a text file of one document per line."""
-    path = tmp_path_factory.mktemp("data") / "notes.txt"
-    path.write_text("\n".join(TEXTS.first), encoding="utf-8")
-    return fakes.quick(model, path, documents="line", budget="5")
+    place = tmp_path_factory.mktemp("tiny")
+    (place / "notes.txt").write_text("\n".join(TEXTS.first), encoding="utf-8")
+    return fakes.quick(fakes.save_model(place / "model"), place / "notes.txt", documents="line", budget="5")
 
 
 @pytest.fixture
@@ -47,7 +42,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def logits(model: Path, texts: tuple[str, ...], mask: HeadMask) -> NDArray[np.float64]:
+def logits(model: str, texts: tuple[str, ...], mask: HeadMask) -> NDArray[np.float64]:
     """Logits of transformers' own model, with the output weights of pruned heads set to 0."""
     network = AutoModelForSequenceClassification.from_pretrained(model).eval()
     tokenizer, size = AutoTokenizer.from_pretrained(model), network.config.hidden_size // mask.heads
@@ -59,12 +54,10 @@ def logits(model: Path, texts: tuple[str, ...], mask: HeadMask) -> NDArray[np.fl
     return np.array(rows)
 
 
-def test_a_run_measures_kl_and_agreement_as_transformers_alone_does(
-    settings: Settings, model: Path, store: Store
-) -> None:
+def test_a_run_measures_kl_and_agreement_as_transformers_alone_does(settings: Settings, store: Store) -> None:
     run = measure_run(open_bench(replace(settings, recover="refit"), store=store))
     texts = open_bench(settings, store=store).evaluation.first
-    full, pruned = (logits(model, texts, mask) for mask in (HeadMask.full(3, 4), run.mask))
+    full, pruned = (logits(settings.model, texts, mask) for mask in (HeadMask.full(3, 4), run.mask))
     p, q = (torch.log_softmax(torch.tensor(one), dim=1).numpy() for one in (full, pruned))
     measured = run.document.outcomes["pruned"]
     assert measured["kl"].value == pytest.approx((np.exp(p) * (p - q)).sum(axis=1).mean(), abs=1e-4)
@@ -82,9 +75,9 @@ def test_a_run_measures_kl_and_agreement_as_transformers_alone_does(
     assert any("no labels" in notice for notice in run.document.notices)
 
 
-def test_predictions_are_the_classes_of_the_signatures(settings: Settings, model: Path, store: Store) -> None:
+def test_predictions_are_the_classes_of_the_signatures(settings: Settings, store: Store) -> None:
     bench = open_bench(settings, store=store)
-    predicted = logits(model, bench.calibration.first, HeadMask.full(3, 4)).argmax(axis=1)
+    predicted = logits(settings.model, bench.calibration.first, HeadMask.full(3, 4)).argmax(axis=1)
     assert bench.evidence.texts.labels.tolist() == predicted.tolist()
     assert bench.evidence.signatures.counts.tolist() == np.bincount(predicted, minlength=2).tolist()
 
