@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from hub import Hub
+
     from cahp.models.head_model import HeadModel
     from cahp.store import Store
 
@@ -85,6 +87,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     from cahp import models
 
     return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A small hub on this machine, which this process asks."""
+    from hub import asked_here, serving
+
+    with serving() as hub, asked_here(hub, tmp_path / "hf"):
+        yield hub
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import HeadMask, Progress, Texts, silent
+from cahp.values import CahpError, HeadMask, Progress, Texts, silent
 
 WORDS = [
     "good",
@@ -422,6 +422,15 @@ class WorkClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def reason(error: type[CahpError], call: Callable[..., object], *given: object, **options: Any) -> str:
+    """The one line with which a call is refused."""
+    with pytest.raises(error) as refused:
+        call(*given, **options)
+    said = str(refused.value)
+    assert "\n" not in said
+    return said
 
 
 def in_this_process(code: str, folder: Path, *paths: Path, failure: str = "") -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
+import fakes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,12 +17,6 @@ from cahp import hub as hub_client
 from cahp.values import DataError
 
 NAMES = ("entailment", "neutral", "contradiction")
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serving() as hub, asked_here(hub, tmp_path / "hf"):
-        yield hub
 
 
 def grades(split: str, count: int) -> bytes:
@@ -46,11 +40,7 @@ def pairs(split: str, count: int) -> bytes:
 
 
 def why_not(name: str) -> str:
-    with pytest.raises(DataError) as refused:
-        data.load(name)
-    said = str(refused.value)
-    assert "\n" not in said
-    return said
+    return fakes.reason(DataError, data.load, name)
 
 
 def test_a_preset_of_lines_is_read_and_nothing_is_drawn(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fakes
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -36,21 +37,11 @@ def reweigh(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
 
 
 def why_not(name: str | Path) -> str:
-    with pytest.raises(ModelError) as refused:
-        identify(str(name))
-    return one_sentence(refused)
+    return fakes.reason(ModelError, identify, str(name))
 
 
 def why_not_read(folder: Path) -> str:
-    with pytest.raises(ModelError) as refused:
-        models.load(str(folder), device="cpu")
-    return one_sentence(refused)
-
-
-def one_sentence(refused: pytest.ExceptionInfo[ModelError]) -> str:
-    said = str(refused.value)
-    assert "\n" not in said
-    return said
+    return fakes.reason(ModelError, models.load, str(folder), device="cpu")
 
 
 # --- names

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,8 @@ HEADER_BYTES = 100_001
 LISTED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    with serving() as hub, asked_here(hub, tmp_path / "hf"):
-        yield hub
-
-
 def why_not(name: str) -> str:
-    with pytest.raises(ModelError) as refused:
-        models.identify(name)
-    said = str(refused.value)
-    assert "\n" not in said
-    return said
+    return fakes.reason(ModelError, models.identify, name)
 
 
 def changed(folder: Path, **entries: Any) -> dict[str, bytes]:
