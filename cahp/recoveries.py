@@ -199,7 +199,8 @@ class RefitReport:
     """Whether a refit or mean ablation was accepted, why, and on how many texts it was calibrated.
 
     ``kl_before`` and ``kl_after`` are KL divergences (nats) from the full model on held-out texts, before and after the
-    last attempt; ``ridge`` is its strength (None: it has none), ``recovery`` its name. A baseline counts as accepted.
+    last attempt; ``ridge`` is its strength (None: it has none). Files of earlier versions have none of them.
+    ``recovery`` is its name. A baseline counts as accepted.
     """
 
     accepted: bool

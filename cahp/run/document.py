@@ -262,7 +262,7 @@ class RunDocument:
 
     @classmethod
     def from_json(cls, content: object) -> RunDocument:
-        """Read what ``to_json`` wrote.
+        """Read what ``to_json`` wrote, in this or an earlier version of the package.
 
         Raises:
             CahpError: If it is no run, with what is wrong.
