@@ -19,9 +19,9 @@ from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Speed
+from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import own_outcomes, table_of
+from cahp.studies.table_file import own_outcomes, own_speed, table_of
 from cahp.values import HeadMask, Ints
 
 #: With more heads, a report does not contain the clusters of every budget: it would be too large for a mail.
@@ -95,13 +95,11 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     recovered, swept, beside = run.outcomes.get("recovered"), live.table.recover, None
     if swept == NONE.name and recovered is not None:
         beside = name_of_result(run.settings.recover), recovered
-    ratio = run.latency_ratio
-    speed = None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
     rescued = [layer * mask.heads + head for layer, head in run.rescued]
     data = contents(
         live.table,
         live.clusters,
-        Shown(mask, origin, own_outcomes(run, swept), speed, rescued=rescued, beside=beside),
+        Shown(mask, origin, own_outcomes(run, swept), own_speed(run), rescued=rescued, beside=beside),
         labels=live.labels,
         alone=all_clusters,
         chance=run.data.eval.most_frequent,

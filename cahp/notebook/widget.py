@@ -19,9 +19,9 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.timeline import on_screen
 from cahp.studies import budget_sweep
-from cahp.studies.budget_sweep import BudgetTable, Speed
+from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import own_outcomes
+from cahp.studies.table_file import own_outcomes, own_speed
 from cahp.values import CahpError, Cancelled, HeadMask, ModelError, Progress
 
 _HERE = Path(__file__).parent
@@ -233,8 +233,8 @@ class BudgetBoard(anywidget.AnyWidget):
             mask = board.mask
             outcomes = self._outcomes_of(mask)
             speed = self.table.row(mask.count).speed if self.table.has(mask) else None
-            if mask.sha256 == run.mask.sha256 and run.latency_ratio is not None:
-                speed = Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned)
+            if mask.sha256 == run.mask.sha256:
+                speed = own_speed(run) or speed
             data = contents(
                 self.table,
                 self._clusters,

@@ -57,12 +57,8 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
             if content["of"] == _of(run) and content["masks"].items() <= ours.items():
                 table.fill_from(content["rows"])
     enter_full(table, run)
-    own = own_outcomes(run, table.recover)
     if table.has(run.mask):
-        if own is not None:
-            table.add(run.mask.count, outcomes=own)
-        if run.latency_ratio is not None:
-            table.add(run.mask.count, speed=Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
+        table.add(run.mask.count, outcomes=own_outcomes(run, table.recover), speed=own_speed(run))
     return table
 
 
@@ -83,6 +79,12 @@ def own_outcomes(run: RunDocument, recover: str) -> Outcomes | None:
     if recover == NONE.name:
         return run.outcomes.get("pruned")
     return run.outcomes.get("recovered") if recover == run.settings.recover else None
+
+
+def own_speed(run: RunDocument) -> Speed | None:
+    """Return the latency of the run's own mask (None: not measured)."""
+    ratio = run.latency_ratio
+    return None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
 
 
 @contextmanager

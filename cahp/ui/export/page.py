@@ -16,6 +16,7 @@ from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, machine
 from cahp.studies.budget_sweep import Speed
+from cahp.studies.table_file import own_speed
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
 from cahp.ui.export.model import draw_model_files
 from cahp.ui.export.view import View, measure, measuring, on_board
@@ -26,7 +27,6 @@ from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
-from cahp.values import Estimate
 from cahp.words import capital, duration, rate, times
 
 #: The cards of the page, in rows, by the end of their test ids.
@@ -105,9 +105,9 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     if run.kv_cache is not None:
         with columns[-1]:
             _draw_cache(run.kv_cache, run.speed)
-    elif run.latency_ratio is not None:
+    elif (speed := own_speed(run)) is not None:
         with columns[-1]:
-            _draw_time(run, run.latency_ratio)
+            _draw_time(speed)
     here = f"Measured on this machine ({plain(machine())})."
     where = here if view.bundle is None else of_bundle(explorer, view.bundle)
     if view.masked_only:
@@ -150,9 +150,9 @@ def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:
             )
 
 
-def _draw_time(run: RunDocument, ratio: Estimate) -> None:
+def _draw_time(speed: Speed) -> None:
     """Draw the latency of the cut model relative to the full one, or that no change was measurable."""
-    speed = Speed.of(ratio, run.cost.full, run.cost.pruned)
+    ratio = speed.ratio
     if speed.busy:
         st.caption("Time per batch")
         st.markdown("**unreliable: the machine was busy**")

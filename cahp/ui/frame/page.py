@@ -92,7 +92,7 @@ def provenance(explorer: Explorer, *shown: str) -> str:
     if all(results.ships(explorer.mask, recover) for recover in shown):
         return of_bundle(explorer, results.bundle)
     # The budgets choose from the same clusters.
-    curves = all(results.ships_table(explorer.settings, recover) for recover in shown)
+    curves = all(results.shipped_rows(explorer.settings, recover) for recover in shown)
     return f"This mask: measured here. {'Curves' if curves else 'Clusters'}: bundled, {_measured_on(results.bundle)}."
 
 

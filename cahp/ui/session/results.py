@@ -22,7 +22,7 @@ from cahp.run.settings import Settings, key_fields
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.head_habits import HeadMaps
-from cahp.studies.table_file import enter_full, own_outcomes
+from cahp.studies.table_file import enter_full, own_outcomes, own_speed
 from cahp.values import HeadMask
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
@@ -79,8 +79,9 @@ class Results:
                 outcomes = own_outcomes(run, recover)
                 if outcomes is not None and RECOVERIES[recover].swept:
                     self.add(run.mask, recover, outcomes)
-            if run.latency_ratio is not None:
-                self.add(run.mask, NONE.name, Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
+            speed = own_speed(run)
+            if speed is not None:
+                self.add(run.mask, NONE.name, speed)
         if bundle is not None:
             self._shipped.update(self._outcomes)
 
@@ -119,7 +120,7 @@ class Results:
         clusters = self.clusters(settings)
         if clusters is None:
             return None
-        key = (settings.salience, settings.min_per_layer, settings.even, settings.representative, recover)
+        key = (*_of_table(settings), recover)
         if key not in self._tables:
             table = BudgetTable(
                 clusters.selections(settings),
@@ -128,8 +129,8 @@ class Results:
                 timed=self.run is None or self.run.kv_cache is None,
                 timing=None if recover == NONE.name else self.table(settings),
             )
-            rows = None if self.bundle is None else self.bundle.tables.get(recover)
-            if rows is not None and self.ships_table(settings, recover):
+            rows = self.shipped_rows(settings, recover)
+            if rows is not None:
                 table.fill_from(rows)
                 budgets = map(int, rows["outcomes"])
                 self._shipped.update((table.selection(budget).mask.sha256, recover) for budget in budgets)
@@ -138,14 +139,11 @@ class Results:
             self._tables[key] = table
         return self._tables[key]
 
-    def ships_table(self, settings: Settings, recover: str = "none") -> bool:
-        """Return whether the table of these ``settings`` begins with the rows that ship with the package."""
-        names = ("salience", "min_per_layer", "even", "representative")
-        bundle = self.bundle
-        same = bundle is not None and all(
-            getattr(settings, name) == getattr(bundle.document.settings, name) for name in names
-        )
-        return bundle is not None and same and recover in bundle.tables
+    def shipped_rows(self, settings: Settings, recover: str = "none") -> Mapping[str, Any] | None:
+        """Return the rows that ship with the package for the table of these ``settings`` (None: there are none)."""
+        if self.bundle is None or _of_table(settings) != _of_table(self.bundle.document.settings):
+            return None
+        return self.bundle.tables.get(recover)
 
     # Figures -------------------------------------------------------------------------------------------------
 
@@ -182,6 +180,11 @@ class Results:
         for table in self._tables.values():
             if table.has(mask):
                 table.add(mask.count, speed=speed)
+
+
+def _of_table(settings: Settings) -> tuple[Any, ...]:
+    """Return the settings that tell what each budget keeps."""
+    return settings.salience, settings.min_per_layer, settings.even, settings.representative
 
 
 def same_evidence(settings: Settings, other: Settings, *, ignored: Sequence[str] = ()) -> bool:
