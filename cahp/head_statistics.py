@@ -151,6 +151,11 @@ class Clustering:
         return self.labels[row], self.medoids[row]
 
 
+def called(head: int, heads: int) -> str:
+    """Return a head's name in links and tables, layer.head, given its flat index."""
+    return f"{head // heads}.{head % heads}"
+
+
 def letters(index: int) -> str:
     """Return the name of a family: A .. Z, AA, AB, ...; heads and layers have numbers."""
     name = ""

@@ -16,6 +16,7 @@ from cahp.board import Shown, contents, script
 from cahp.exports.drawings import table
 from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
+from cahp.head_statistics import called
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
@@ -118,10 +119,10 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
     rows = []
     for kept in mask.flat:
         covered = [head for head in pruned if nearest[head] == kept]
-        inside = [_place(head, mask) for head in covered if labels[head] == labels[kept]]
-        outside = [_place(head, mask) for head in covered if labels[head] != labels[kept]]
+        inside = [called(head, mask.heads) for head in covered if labels[head] == labels[kept]]
+        outside = [called(head, mask.heads) for head in covered if labels[head] != labels[kept]]
         if covered:
-            name = f"{_place(kept, mask)} ({names[kept]})"
+            name = f"{called(kept, mask.heads)} ({names[kept]})"
             rows.append((name, [", ".join(inside) or "–", ", ".join(outside) or "–"]))
     if not rows:
         yield "<p>No head was pruned.</p>"
@@ -135,7 +136,3 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
         ["same cluster", "other clusters"],
         rows,
     )
-
-
-def _place(head: int, mask: HeadMask) -> str:
-    return f"{head // mask.heads}.{head % mask.heads}"

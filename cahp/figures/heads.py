@@ -30,11 +30,6 @@ WORDS: Mapping[str, str] = {
 _MANY = 144
 
 
-def called(head: int, heads: int) -> str:
-    """Return a head's name in links, layer.head, given its flat index."""
-    return f"{head // heads}.{head % heads}"
-
-
 def shares_figure(shares: Mapping[str, Estimate], *, dark: bool) -> Any:
     """Draw the share of a head's attention on each kind of target, with intervals."""
     colours = palette.ink(dark=dark)

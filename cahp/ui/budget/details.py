@@ -6,9 +6,9 @@ import numpy as np
 import streamlit as st
 
 from cahp.figures.head_grid import head_name, places
-from cahp.figures.heads import called
 from cahp.figures.similarity import attention_figure
 from cahp.figures.space import space_figure
+from cahp.head_statistics import called
 from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability
 from cahp.stages.similarity import Attention, attend

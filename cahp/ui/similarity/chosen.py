@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from cahp.figures.head_grid import head_name
-from cahp.figures.heads import called
+from cahp.head_statistics import called
 from cahp.values import HeadMask
 
 #: Session keys: the chosen head, and the name of the view.

@@ -13,6 +13,7 @@ from cahp.board.colours import contrast
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import TINT
 from cahp.figures.palette import Ink, blend, community_name, ink, mark_communities
+from cahp.head_statistics import called
 from cahp.stages.similarity import HeadGraph
 from cahp.ui.parts.display import cache_with
 from cahp.ui.similarity import chosen
@@ -74,7 +75,7 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
         look: dict[str, Any] = {"background": fill, "border": border}
         network.add_node(
             head,
-            label=" " if crowded else f"{head // mask.heads}.{head % mask.heads}",
+            label=" " if crowded else called(head, mask.heads),
             title=f"{head_name(head, mask.heads, unit)}, community {marks.names[head]}, {state}",
             x=round(across * _ACROSS),
             y=round(down * _DOWN),

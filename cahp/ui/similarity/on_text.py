@@ -18,7 +18,7 @@ from cahp.cards import ModelCard
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, is_deep, places
-from cahp.figures.heads import called
+from cahp.head_statistics import called
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,

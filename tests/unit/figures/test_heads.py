@@ -7,8 +7,9 @@ pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from copying import roles_of
 
-from cahp.figures.heads import WORDS, called, glance_figure, pattern_figure, shares_figure
+from cahp.figures.heads import WORDS, glance_figure, pattern_figure, shares_figure
 from cahp.head_roles import ROLES
+from cahp.head_statistics import called
 from cahp.studies.head_habits import KINDS
 from cahp.values import Estimate, HeadMask
 

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
-from cahp.figures.heads import called
+from cahp.head_statistics import called
 from cahp.ui.similarity.chosen import head_of
 
 
