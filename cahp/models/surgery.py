@@ -44,11 +44,7 @@ def cut(
     """
     if model.card.kept is not None:
         raise MaskError(f"{model.card.id} is already pruned; cut the model that it was made from")
-    if (mask.layers, mask.heads) != (model.layers, model.heads):
-        raise MaskError(
-            f"the mask is for {mask.layers} x {mask.heads} heads but {model.card.id} has {model.layers} x "
-            f"{model.heads}; make one with `cahp prune --model {model.card.id}`"
-        )
+    mask.check_fits(model.layers, model.heads, model.card.id)
     if not can_cut(model, mask):
         raise MaskError(
             f"layer {mask.empty_layers[0]} would keep no head, and {model.card.id} cannot do without the attention of "
