@@ -81,8 +81,5 @@ def _draw_tabs(explorer: Explorer) -> None:
         st.segmented_control(
             "More", tuple(_DETAILS), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
         )
-        if explorer.detail == own_text.TAB:
-            st.query_params[_FIELD] = "text"
-        else:
-            st.query_params.pop(_FIELD, None)
+        address.put(_FIELD, "text" if explorer.detail == own_text.TAB else "")
         _DETAILS[explorer.detail](explorer)

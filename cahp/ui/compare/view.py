@@ -58,20 +58,20 @@ def draw_filters(results: SplitResults) -> ComparisonView:
                 placeholder=f"All {len(results.methods)}",
                 help="The tests remain those of all methods.",
             )
-    _put_in_address("methods", ",".join(methods), "")
+    address.put("methods", ",".join(methods))
     order = sorted(results.methods, key=lambda name: name != results.against)
     shown = tuple(name for name in order if not methods or name in methods)
     return ComparisonView(outcome, recovery, by_name[budget], shown)
 
 
 def _choose(name: str, label: str, options: Sequence[str], default: str, **look: Any) -> str:
-    """Draw a filter whose value is in the address; nothing where there is no choice."""
+    """Draw a filter whose value, unless it is the default, is in the address; nothing where there is no choice."""
     if len(options) < 2:
         return default
     key = "compare-budget" if name == "at" else f"compare-{name}"
     _set_from_address(name, key, options, default)
     value = st.segmented_control(label, options, required=True, key=key, width="content", **look) or default
-    _put_in_address(name, value, default)
+    address.put(name, "" if value == default else value)
     return value
 
 
@@ -80,11 +80,3 @@ def _set_from_address(name: str, key: str, options: Sequence[str], default: str)
     if st.session_state.get(key) not in options or address.is_history_navigation():
         value = st.query_params.get(name)
         st.session_state[key] = value if value in options else default
-
-
-def _put_in_address(name: str, value: str, default: str) -> None:
-    """Put the value of a filter into the address; defaults are omitted."""
-    if value == default:
-        st.query_params.pop(name, None)
-    elif st.query_params.get(name) != value:
-        st.query_params[name] = value

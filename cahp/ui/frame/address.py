@@ -221,6 +221,14 @@ def drop_other_pages(title: str) -> None:
         st.query_params.from_dict(st.query_params.to_dict())
 
 
+def put(name: str, value: str) -> None:
+    """Set a field that only one page has; an empty value removes it."""
+    if not value:
+        st.query_params.pop(name, None)
+    elif st.query_params.get(name) != value:
+        st.query_params[name] = value
+
+
 def write(explorer: Explorer) -> None:
     """Update the browser's address.
 

@@ -175,8 +175,7 @@ def _choose_step(course: Sequence[_Lesson], learner: _Learner) -> int:
         linked = st.query_params.get("step", "")
         learner.at = int(linked) - 1 if linked in map(str, range(1, len(course) + 1)) else 0
     at = min(learner.at, len(course) - 1)
-    if st.query_params.get("step") != str(at + 1):
-        st.query_params["step"] = str(at + 1)
+    address.put("step", str(at + 1))
     # Above the step: an answer is long, and the way on stays in sight.
     with st.container(horizontal=True, key="learn-steps", gap="small"):
         for number, lesson in enumerate(course):
@@ -207,8 +206,8 @@ def _link_guesses(course: Sequence[_Lesson], learner: _Learner) -> None:
                 # Without an answer, only the slider is restored and the question is asked again.
                 (learner.moved if lesson.shipped is None else learner.guesses)[lesson.name] = int(text)
     guesses = ",".join("" if lesson.guess is None else str(lesson.guess) for lesson in course).rstrip(",")
-    if guesses and st.query_params.get("guesses") != guesses:
-        st.query_params["guesses"] = guesses
+    if guesses:
+        address.put("guesses", guesses)
 
 
 # One step ----------------------------------------------------------------------------------------------------

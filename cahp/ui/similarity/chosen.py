@@ -8,6 +8,7 @@ import streamlit as st
 
 from cahp.figures.head_grid import head_name
 from cahp.head_statistics import called
+from cahp.ui.frame import address
 from cahp.values import HeadMask
 
 #: Session keys: the chosen head, and the name of the view.
@@ -71,5 +72,4 @@ def linked(name: str) -> str | None:
 def write(name: str, value: str) -> None:
     """Set a parameter of the address."""
     st.session_state[f"similarity-{name}-written"] = value
-    if st.query_params.get(name) != value:
-        st.query_params[name] = value
+    address.put(name, value)
