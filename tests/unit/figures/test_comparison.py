@@ -5,9 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-pytest.importorskip("plotly", reason="what draws figures is not installed")
-
 from colours import contrast_ratio
 from comparisons import varied, verdict
 

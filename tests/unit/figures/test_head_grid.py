@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-
-pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from cahp.board.colours import CLUSTER_COLOURS, mark_clusters
 from cahp.figures.head_grid import grid_figure, head_name, places, share_figure

@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip("plotly", reason="what draws figures is not installed")
-
 from copying import roles_of
 
 from cahp.figures.heads import WORDS, glance_figure, pattern_figure, shares_figure

@@ -3,8 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("plotly", reason="what draws figures is not installed")
-
 from cahp.figures import lessons as figures
 from cahp.studies.lessons import Answer, Step
 from cahp.values import HeadMask

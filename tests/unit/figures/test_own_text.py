@@ -3,8 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("plotly", reason="what draws figures is not installed")
-
 from cahp.figures import own_text as figures
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 

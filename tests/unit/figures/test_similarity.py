@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("plotly", reason="what draws figures is not installed")
-
 from cahp.figures.similarity import attention_figure, habit, matrix
 from cahp.head_roles import score_text
 from cahp.values import HeadMask

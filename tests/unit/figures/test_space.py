@@ -6,11 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
-
-pytest.importorskip("plotly", reason="what draws figures is not installed")
-
 import plotly.graph_objects as go
+import pytest
 
 from cahp.figures.space import space_figure
 from cahp.run.settings import Settings

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
-
-pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from cahp.figures.stability import frequency_figure, knee_figure
 from cahp.studies.stability import Stability

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp import bundled, data, models
 from cahp.api import preflight
 from cahp.ui import server

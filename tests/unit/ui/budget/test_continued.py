@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp.run.continuation import Continuation, Tokens
 from cahp.ui.budget.continued import describe, mark
 

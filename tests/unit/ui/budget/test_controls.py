@@ -7,8 +7,6 @@ from pathlib import Path
 import fakes
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp import methods
 from cahp.ui.budget.controls import collect_choice, offered_methods
 from cahp.ui.session.explorer import Explorer

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp.head_statistics import Moments
 from cahp.stages.replacement import Replaceability
 from cahp.ui.budget.details import describe_replaceability

@@ -8,8 +8,6 @@ import fakes
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp.ui.budget.own_text import KnownText, TextOnBoard
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source

@@ -5,9 +5,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from terminal import call
 
 from cahp.comparison.plan import Plan

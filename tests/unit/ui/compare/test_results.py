@@ -3,10 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from comparisons import made, varied
 
 from cahp.ui.compare import results

@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp.ui.export.view import View
 from cahp.values import HeadMask
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp import bundled
 from cahp.run.command_line import to_text
 from cahp.run.settings import Settings

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp.ui.frame.board import below_baseline
 from cahp.values import Estimate, Texts
 

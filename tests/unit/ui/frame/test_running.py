@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.session.jobs import Place
 

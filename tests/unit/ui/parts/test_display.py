@@ -13,9 +13,6 @@ from typing import Any
 import documents
 import numpy as np
 import pytest
-
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from plotly.basedatatypes import BaseFigure
 from streamlit.testing.v1 import AppTest
 

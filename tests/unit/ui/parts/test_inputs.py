@@ -6,8 +6,6 @@ from pathlib import Path
 import fakes
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp.run.bench import Bench
 from cahp.ui.parts.inputs import examples_of, has_words, load_examples
 from cahp.ui.session.opening import Source

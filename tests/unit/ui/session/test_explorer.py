@@ -11,8 +11,6 @@ import fakes
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp import bundled
 from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings

@@ -6,8 +6,6 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp.run.timeline import PREPARATIONS
 from cahp.ui.session import jobs
 from cahp.values import DataError, Progress

@@ -8,9 +8,6 @@ import time
 import weakref
 
 import pytest
-
-pytest.importorskip("streamlit")
-
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled

@@ -7,8 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp import bundled, data, models
 from cahp.ui.session import opening
 from cahp.ui.session.opening import Source, Upload

@@ -10,8 +10,6 @@ from pathlib import Path
 import fakes
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp.run.settings import Settings
 from cahp.studies.versus import Variant
 from cahp.ui.budget.pinned import VERSUS, _AgainstPinned

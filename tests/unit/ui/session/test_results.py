@@ -7,8 +7,6 @@ import pytest
 from clusters import on_a_line, outcomes, ratio_of, speed
 from documents import run_json, scores
 
-pytest.importorskip("streamlit")
-
 from cahp.costs import Cost, Costs, Timing
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings

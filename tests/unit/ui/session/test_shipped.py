@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit")
-
 from cahp import bundled
 from cahp.bundled import WindowsRecord
 from cahp.models import identity

@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("streamlit")
-
 from cahp.ui.session.jobs import Turns
 
 

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from clusters import on_a_line, outcomes
 
-pytest.importorskip("streamlit")
-
 from cahp.outcomes import Outcomes
 from cahp.recoveries import DistillReport
 from cahp.run.bench import Bench

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp.head_statistics import called
 from cahp.ui.similarity.chosen import head_of
 

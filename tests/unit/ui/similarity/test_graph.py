@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 from colours import contrast_ratio
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp.stages.similarity import head_graph
 from cahp.ui.similarity.graph import graph_html
 from cahp.values import HeadMask

@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
 from cahp.studies.stability import Stability
 from cahp.ui.stability.page import describe_choices, describe_resamples, state_number, state_verdict
 from cahp.values import Estimate
