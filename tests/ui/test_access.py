@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import pytest
 from apps import has_button, open_app, open_dialog, text_of
 from playwright.sync_api import Page, expect
+from serving import free_port
 
 from cahp import access, bundled
 from cahp.run.settings import Settings
@@ -87,9 +88,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     browser = folder / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > "{folder}/given"\ncp "${{1#file://}}" "{folder}/page"\n')
     browser.chmod(0o755)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     desk = {"BROWSER": f"{browser} %s", "DISPLAY": ":99", "CAHP_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     with (
         (folder / "log").open("wb") as log,

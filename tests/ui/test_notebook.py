@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import fakes
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
+from serving import free_port, wait_until_there
 
 pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
 
@@ -71,9 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def jupyter(place: Path) -> Iterator[str]:
     """Address of a JupyterLab on that folder."""
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
     own = dict.fromkeys(places, str(place / ".jupyter"))
     # Cells that are out of sight are drawn as well.
@@ -96,23 +91,12 @@ def jupyter(place: Path) -> Iterator[str]:
     ):
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait(process, f"{url}/api", log)
+            wait_until_there(process, f"{url}/api", log)
             yield url
         finally:
             # Its kernels end with it.
             process.terminate()
             process.wait(30)
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urlopen(url, timeout=5):
-                return
-        except (URLError, OSError):
-            time.sleep(0.2)
-    pytest.fail(f"JupyterLab did not start:\n{log.read_text(errors='replace')}", pytrace=False)
 
 
 def run_cell(page: Page, number: int) -> Locator:
