@@ -359,6 +359,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "redundancy": ("assets/docs/comparison.md", _redundancy),
     "first": ("README.md", _readme),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
+    "sst5-6": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 6)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),
     "sst5-trained": ("assets/compare/README.md", lambda: _measured("minilm-sst5", "distill", "finetune")),
     "sst5-recovered": ("assets/docs/recovery.md", lambda: _against_refit("minilm-sst5", names=("distill", "finetune"))),

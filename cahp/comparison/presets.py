@@ -91,7 +91,7 @@ PRESETS: Mapping[str, Preset] = {
     # How much the selection of heads matters after each recovery, on enough texts to tell methods apart. Training a
     # mask takes minutes, so five methods are trained, at one budget.
     "recovery": Preset(
-        budgets=("12", "20"),
+        budgets=("6", "12", "20"),
         seeds=_FIVE_SEEDS,
         limit=1000,
         eval_limit=1101,
