@@ -193,10 +193,12 @@ def sample(
     are of one class.
 
     Raises:
-        OptionError: If the limit is below 1.
+        OptionError: If the limit is below 1 or ``how`` is unknown.
     """
     if limit is not None and limit < 1:
         raise OptionError(f"The limit of {limit} texts is too small; use at least 1.")
+    if how not in ("stratified", "head"):
+        raise OptionError(f"The sampling {how!r} is unknown; use 'stratified' or 'head'.")
     size = len(texts) if limit is None else min(limit, len(texts))
     notices = []
     rows: Ints = np.arange(size)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.head_statistics import Clustering, Space
-from cahp.values import Floats, Ints, KneeNotFoundError, Progress, silent
+from cahp.values import Floats, Ints, KneeNotFoundError, OptionError, Progress, silent
 
 #: Degrees of the polynomial that smooths the curve; higher ones follow the noise.
 DEGREES = range(2, 11)
@@ -40,7 +40,11 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     Up to ``COMPLETE`` heads every ``k`` starts from random medoids, as published, in cubic time. Above, each ``k`` of
     the grid starts from the previous medoids and from random heads far from these, and needs two or three iterations;
     ``grid_notice`` describes the effect.
+
+    Raises:
+        OptionError: If the degree is not one of ``DEGREES``.
     """
+    _check_degree(degree)
     heads = len(space.distances)
     ks = cluster_counts(heads)
     mss = np.ones(len(ks))
@@ -122,7 +126,11 @@ def _cluster_onward(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clu
 
 
 def with_degree(clustering: Clustering, *, degree: int) -> Clustering:
-    """The same clusters with the knee for another polynomial degree."""
+    """The same clusters with the knee for another polynomial degree.
+
+    Raises:
+        OptionError: If the degree is not one of ``DEGREES``.
+    """
     ks, mss = clustering.ks, clustering.mss
     if len(ks):
         # At every k, since a polynomial weighs all points equally.
@@ -160,9 +168,11 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
 
     Raises:
         KneeNotFoundError: If no point lies above the chord: the curve is flat, straight or sags.
+        OptionError: If the degree is not one of ``DEGREES``.
     """
     from kneed import KneeLocator
 
+    _check_degree(degree)
     x, y = np.asarray(ks, dtype=np.float64), np.asarray(mss, dtype=np.float64)
     if len(x) and np.ptp(y) > _FLAT:
         if len(x) >= _FEWEST_POINTS:
@@ -177,3 +187,8 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
         if height[highest] > _FLAT:
             return int(x[highest]), "chord"
     raise KneeNotFoundError(f"the silhouette curve of {len(x)} points has no knee; pass a budget")
+
+
+def _check_degree(degree: int) -> None:
+    if degree not in DEGREES:
+        raise OptionError(f"the polynomial degree must be {DEGREES.start} to {DEGREES.stop - 1}, got {degree}")

@@ -26,7 +26,7 @@ from cahp.models.training_state import Epoch
 from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.store import StoredTraining
-from cahp.values import CahpError, HeadMask, Input, ModelError, Progress, Texts, report_progress, silent
+from cahp.values import CahpError, HeadMask, Input, ModelError, OptionError, Progress, Texts, report_progress, silent
 from cahp.words import size_of
 
 STAGE = "refit"
@@ -313,8 +313,10 @@ def refit(
     baseline is kept in any case.
 
     Raises:
-        ModelError: If a model whose weights are not kept in float32 leaves no room for it.
+        OptionError: If the model cannot be refitted.
     """
+    if model.card.no_refit:
+        raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     if model.notice is not None and recovery.name == QUICK.name:
         _check_memory(model)
     learned = choose_inputs(inputs, seed=seed)

@@ -894,7 +894,7 @@ def test_pairs_are_sampled_together() -> None:
     assert [text[1:] for text in drawn.first] == [text[1:] for text in drawn.second]
 
 
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_sample_of_no_texts_is_refused(limit: int) -> None:
+@pytest.mark.parametrize(("limit", "how"), [(0, "stratified"), (-1, "head"), (3, "random")])
+def test_a_sample_without_sense_is_refused(limit: int, how: Any) -> None:
     with pytest.raises(OptionError):
-        sample(texts_of([0, 1]), limit)
+        sample(texts_of([0, 1]), limit, how=how)

@@ -21,7 +21,7 @@ from cahp.stages.clustering import (
     mean_simplified_silhouette,
     with_degree,
 )
-from cahp.values import Cancelled, KneeNotFoundError
+from cahp.values import Cancelled, KneeNotFoundError, OptionError
 
 #: A curve that rises fast and then hardly at all.
 SATURATING = [1 - math.exp(-k / 8) for k in range(2, 72)]
@@ -267,3 +267,14 @@ def test_any_curve_has_a_knee_on_it_or_none_at_all(mss: list[float], degree: int
         return
     assert k in ks
     assert rule == "chord" or 2 <= int(rule.removeprefix("polynomial-")) <= degree
+
+
+@pytest.mark.parametrize("degree", [-1, 0, 1, 11])
+def test_a_degree_out_of_range_is_refused_before_any_work(degree: int) -> None:
+    def never(stage: str, done: int, total: int) -> None:
+        raise AssertionError("work was done")
+
+    with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
+        cluster(blobs(2, 5), degree=degree, progress=never)
+    with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
+        knee(range(2, 72), SATURATING, degree=degree)
