@@ -1,4 +1,4 @@
-"""Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
+"""Makes the finished results that ship with the package; ``cahp.api.bundled`` reads them.
 
 Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
@@ -22,10 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from cahp import bundled, models
-from cahp.api.premise import premise
-from cahp.api.roles import roles
-from cahp.bundled import (
+from cahp import models
+from cahp.api import bundled
+from cahp.api.bundled import (
     EXAMPLE_FILE,
     LESSONS_FILE,
     MADE_FILE,
@@ -38,9 +37,19 @@ from cahp.bundled import (
     comparisons_folder,
     run_folder,
 )
+from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
-from cahp.data.neutral import AUTO
+from cahp.features.learn import lessons as six_steps
+from cahp.features.learn.answers import course
+from cahp.features.learn.answers import measure as measure_answer
+from cahp.features.neutral.measuring import evaluate_on_neutral
+from cahp.features.neutral.texts import AUTO
+from cahp.features.premise.use_case import premise
+from cahp.features.roles.habits import HeadMaps, head_habits
+from cahp.features.roles.use_case import roles
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
@@ -48,19 +57,11 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
-from cahp.run.neutral import evaluate_on_neutral
 from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Store
-from cahp.studies import lessons as six_steps
-from cahp.studies.answers import course
-from cahp.studies.answers import measure as measure_answer
-from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.head_habits import HeadMaps, head_habits
-from cahp.studies.table_file import table_json
 from cahp.values import Progress, silent
 
 

@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from cahp.api.export import export as export
     from cahp.api.export import recover as recover
     from cahp.api.fit import fit as fit
-    from cahp.api.premise import premise as premise
     from cahp.api.prune import PruneResult as PruneResult
     from cahp.api.prune import prune as prune
     from cahp.api.report import report as report
-    from cahp.api.reproduce import reproduce as reproduce
-    from cahp.api.roles import roles as roles
     from cahp.api.similarity import SimilarityResult as SimilarityResult
     from cahp.api.similarity import similarity as similarity
     from cahp.exports.masks import read_mask as read_mask
     from cahp.exports.run_folder import write_run as write_run
+    from cahp.features.premise.use_case import premise as premise
+    from cahp.features.reproduce.use_case import reproduce as reproduce
+    from cahp.features.roles.use_case import roles as roles
     from cahp.models import load as load
     from cahp.models.compact import load_pruned as load_pruned
     from cahp.models.surgery import cut as cut
     from cahp.run.bench import open_bench as open_bench
     from cahp.run.prune import Run as Run
     from cahp.run.settings import Settings as Settings
+    from cahp.tasks.texts import Texts as Texts
     from cahp.values import CahpError as CahpError
     from cahp.values import Cancelled as Cancelled
     from cahp.values import HeadMask as HeadMask
-    from cahp.values import Texts as Texts
 
 _HOMES = {
     name: home
@@ -45,11 +45,11 @@ _HOMES = {
         "api.evaluate": ("evaluate", "latency"),
         "api.export": ("export", "recover"),
         "api.fit": ("fit",),
-        "api.premise": ("premise",),
+        "features.premise.use_case": ("premise",),
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),
-        "api.reproduce": ("reproduce",),
-        "api.roles": ("roles",),
+        "features.reproduce.use_case": ("reproduce",),
+        "features.roles.use_case": ("roles",),
         "api.similarity": ("SimilarityResult", "similarity"),
         "exports.masks": ("read_mask",),
         "exports.run_folder": ("write_run",),
@@ -59,7 +59,8 @@ _HOMES = {
         "run.bench": ("open_bench",),
         "run.prune": ("Run",),
         "run.settings": ("Settings",),
-        "values": ("CahpError", "Cancelled", "HeadMask", "Texts"),
+        "values": ("CahpError", "Cancelled", "HeadMask"),
+        "tasks.texts": ("Texts",),
     }.items()
     for name in names
 }

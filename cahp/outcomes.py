@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.answers import Evaluation, TokenEvaluation
+from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.values import Bools, Estimate, Floats, Ints, Unit
 
 #: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.

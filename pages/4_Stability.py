@@ -1,6 +1,6 @@
 """Whether other data keep the same heads."""
 
+from cahp.features.stability.page import draw
 from cahp.ui.frame.page import page
-from cahp.ui.stability.page import draw
 
 draw(page("Stability"))

@@ -1,6 +1,6 @@
 """Redundancy of heads in six guesses."""
 
+from cahp.features.learn.page import draw
 from cahp.ui.frame.page import page
-from cahp.ui.learn.page import draw
 
 draw(page("Learn"))

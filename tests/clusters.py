@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.cards import ModelCard
-from cahp.head_statistics import Clustering
+from cahp.board.budget_sweep import Speed
+from cahp.board.head_clusters import HeadClusters
+from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
-from cahp.studies.budget_sweep import Speed
-from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Estimate
+from cahp.values.statistics import Clustering
 
 #: What is known of the model.
 CARD = ModelCard("by-hand", None, "bert", 2, 3, 4, 12, ("no", "yes"), "ab" * 32, "")

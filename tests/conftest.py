@@ -111,7 +111,7 @@ def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else runs here: no timing of this process counts as disturbed, so that all of them are kept."""
-    from cahp import costs
+    from cahp.models import costs
 
     monkeypatch.setattr(costs, "NOISY", float("inf"))
 

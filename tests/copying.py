@@ -8,8 +8,8 @@ import fakes
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from cahp import head_roles
-from cahp.head_roles import HeadRoles, RoleScores
+from cahp.values import head_roles
+from cahp.values.head_roles import HeadRoles, RoleScores
 
 #: The roles of its heads, by flat index; the last head attends to all tokens alike.
 ROLES = ("previous", "first", "induction", "none")

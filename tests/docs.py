@@ -23,7 +23,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from cahp import bundled, cli, methods
+from cahp import cli, methods
+from cahp.api import bundled
 from cahp.comparison import Comparison
 from cahp.comparison.arrays import tabulate
 from cahp.comparison.document import Verdict
@@ -31,11 +32,11 @@ from cahp.comparison.presets import LANGUAGE, PRESETS
 from cahp.comparison.sentences import describe_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
+from cahp.features.premise.redundancy import MEASURES
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
-from cahp.studies.redundancy import MEASURES
 from cahp.values import Estimate
 from cahp.words import number
 

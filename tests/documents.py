@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cahp.answers import Evaluation
 from cahp.run.recovered import RecoveryStep
+from cahp.tasks.answers import Evaluation
 from cahp.values import Estimate
 
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cahp.comparison import Plan
-from cahp.costs import SelectionCost
-from cahp.registry import Evidence
+from cahp.methods.shared.registry import Evidence
+from cahp.models.costs import SelectionCost
 from cahp.run.settings import Settings
 from cahp.stages.selection import top
 from cahp.values import Selection

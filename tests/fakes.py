@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pytest
 import torch
+from cahp.tasks.texts import Texts
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -29,8 +30,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from cahp.cards import ModelCard
-from cahp.costs import Costs
+from cahp.models.cards import ModelCard
+from cahp.models.costs import Costs
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
@@ -40,7 +41,7 @@ from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import CahpError, HeadMask, Progress, Texts, silent
+from cahp.values import CahpError, HeadMask, Progress, silent
 
 WORDS = [
     "good",

@@ -16,9 +16,9 @@ import fakes
 import pytest
 from terminal import call
 
-from cahp import bundled, registry
+from cahp.api import bundled, performance
 from cahp.exports import formats
-from cahp.studies import performance
+from cahp.methods.shared import registry
 from cahp.terminal.printing import run_lines
 from cahp.words import percent
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
-from cahp.costs import KvCache
 from cahp.exports.masks import kept_heads
+from cahp.models.costs import KvCache
 from cahp.run.bench import check_classifier, labelling, prompt_notices
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
 from cahp.run.options import parse_duration
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
-from cahp.run.test_split_log import TestSplitLog
+from cahp.run.split_log import TestSplitLog
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
 from cahp.values import HeadMask

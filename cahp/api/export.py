@@ -9,10 +9,10 @@ from typing import Any, Unpack
 
 from cahp import models
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
-from cahp.cards import ModelCard
 from cahp.exports import checkpoints, formats
 from cahp.exports.form import MaskForm, ModelForm
 from cahp.exports.masks import MaskOrigin, kept_heads
+from cahp.models.cards import ModelCard
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cahp.board.budget_sweep import Row, Speed, evaluate_mask
 from cahp.board.colours import mark_clusters
+from cahp.board.head_clusters import families_of
 from cahp.exports.drawings import STYLE, draw_outcomes, grid
 from cahp.exports.report import verdict
 from cahp.figures import curves
@@ -23,8 +25,6 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose
 from cahp.stages.selection import possible_budgets
-from cahp.studies.budget_sweep import Row, Speed, evaluate_mask
-from cahp.studies.head_clusters import families_of
 from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, safe
 

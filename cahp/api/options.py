@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from cahp import hub
-from cahp.cards import Dtype, ModelCard
 from cahp.exports.masks import read_mask
+from cahp.models.cards import Dtype, ModelCard
 from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
 from cahp.stages.selection import Representative

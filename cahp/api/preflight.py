@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from cahp import models
-from cahp.cards import ModelCard
-from cahp.costs import CONTEXTS
 from cahp.exports import formats
+from cahp.features.own_text.continuation import TOKENS
+from cahp.models.cards import ModelCard
+from cahp.models.costs import CONTEXTS
 from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
-from cahp.run.continuation import TOKENS
 from cahp.run.settings import Settings
-from cahp.values import COPY_TOKENS, CahpError, HeadMask
+from cahp.tasks.texts import COPY_TOKENS
+from cahp.values import CahpError, HeadMask
 
 #: Texts of the default run: calibration, and evaluation of the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000

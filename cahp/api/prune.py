@@ -18,6 +18,9 @@ from cahp import processes as parallel
 from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
 from cahp.api.preflight import estimate_seconds
+from cahp.board.budget_sweep import count_tokens, fill
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.table_file import table_of
 from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
 from cahp.output import Output
@@ -26,18 +29,15 @@ from cahp.run.document import StateOutcomes
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
-from cahp.studies.budget_sweep import count_tokens, fill
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import table_of
 from cahp.terminal.printing import run_lines
 from cahp.values import CahpError, Input, OptionError, Progress, silent
 from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
+    from cahp.board.budget_sweep import BudgetTable
     from cahp.models.head_model import HeadModel
     from cahp.notebook.widget import BudgetBoard
-    from cahp.studies.budget_sweep import BudgetTable
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, NEUTRAL, contrast
-from cahp.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
-from cahp.studies.head_habits import HeadMaps
+from cahp.features.roles.habits import HeadMaps
 from cahp.values import Floats, HeadMask
+from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
 
 #: The index in ``COLOURS`` of each role; heads without one are neutral.
 _ROLE_TINTS = {"retrieval": 5, "induction": 1, "duplicate": 3, "previous": 0, "current": 4, "first": 2, NO_ROLE: 8}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import name_clusters
 from cahp.values import Ints
+from cahp.values.statistics import name_clusters
 
 #: Hues that are distinct for all common kinds of colour blindness (Okabe and Ito 2008, and two more).
 CLUSTER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#925BE5", "#8C5A2B")

@@ -13,17 +13,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.budget_sweep import BudgetTable, Row, Speed
 from cahp.board.colourings import HeadFacts, paint
 from cahp.board.colours import COLOURS, STRIPED, contrast, tints
-from cahp.costs import CacheShape
-from cahp.head_roles import HeadRoles
-from cahp.head_statistics import name_clusters
+from cahp.board.head_clusters import HeadClusters
+from cahp.features.roles.habits import HeadMaps
+from cahp.models.costs import CacheShape
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
-from cahp.studies.budget_sweep import BudgetTable, Row, Speed
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.head_habits import HeadMaps
 from cahp.values import Floats, HeadMask, Ints
+from cahp.values.head_roles import HeadRoles
+from cahp.values.statistics import name_clusters
 
 #: Up to so many heads, replacement heads are part of every update; beyond, they are computed when one is asked for.
 _ALWAYS = 512

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.cards import ModelCard
+from cahp.board.budget_sweep import BudgetTable
+from cahp.board.head_clusters import HeadClusters
+from cahp.models.cards import ModelCard
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.head_clusters import HeadClusters
 from cahp.values import HeadMask, MaskError, Selection
 
 #: Changes that can be undone.

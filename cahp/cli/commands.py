@@ -55,7 +55,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
 
 def _better_method(run: RunDocument) -> list[str]:
     """Name a method that is measurably better than CAHP for this model, if CAHP chose the heads."""
-    from cahp import bundled
+    from cahp.api import bundled
 
     if run.settings.method != Settings.method:
         return []
@@ -239,7 +239,7 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
 )
 def premise(call: Call, pairs: int | None) -> None:
     """Test whether heads of one cluster are redundant, by removing pairs of heads."""
-    from cahp.studies.premise import describe as describe_premise
+    from cahp.features.premise.measuring import describe as describe_premise
 
     with call.bars() as progress:
         document = cahp.premise(call.settings, pairs=pairs, store=call.store, progress=progress)
@@ -252,7 +252,7 @@ def premise(call: Call, pairs: int | None) -> None:
 )
 def roles(call: Call, name: str, ablate: bool) -> None:
     """Measure what the heads of a model attend to: first token, induction, retrieval and others, or none."""
-    from cahp.terminal.roles import role_lines
+    from cahp.features.roles.lines import role_lines
 
     settings = call.settings
     with call.bars() as progress:
@@ -275,7 +275,7 @@ def reproduce(
     call: Call, out: Path, force: bool, jobs: int | None, cluster: str | None, estimate: bool, **options: Any
 ) -> None:
     """Repeat the published experiment and compare the numbers; an interrupted call resumes where it stopped."""
-    from cahp.api import reproduce as use_case
+    from cahp.features.reproduce import use_case
 
     options |= {"report": call.settings.report, "device": call.settings.device}
     if estimate:
@@ -307,7 +307,7 @@ def reproduce(
 )
 def bench(call: Call, **options: Any) -> None:
     """Measure the speed of choosing heads against a plain forward pass."""
-    from cahp.studies import performance
+    from cahp.api import performance
 
     with call.bars() as progress:
         document = performance.measure(call.settings, **options, progress=progress)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.answers import Evaluation, TokenEvaluation, independent_units, sum_by_unit
 from cahp.files import read_array
+from cahp.tasks.answers import Evaluation, TokenEvaluation, independent_units, sum_by_unit
 from cahp.values import CahpError, Floats
 
 if TYPE_CHECKING:

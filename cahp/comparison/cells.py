@@ -19,19 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
-from cahp.answers import Evaluation, read_answers
 from cahp.comparison.plan import FULL, WITHOUT, Cell, facts_of, split_minimum
 from cahp.comparison.workspace import Workspace
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, Method
+from cahp.models.costs import SelectionCost
 from cahp.outcomes import same_predictions
 from cahp.recoveries import RECOVERIES, refit_texts
-from cahp.registry import Evidence, Method
 from cahp.run.recovered import Distilled, Refitted, cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, key
-from cahp.values import BudgetError, Cancelled, Floats, HeadMask, Texts, digest
+from cahp.tasks.answers import Evaluation, read_answers
+from cahp.tasks.texts import Texts
+from cahp.values import BudgetError, Cancelled, Floats, HeadMask, digest
 
 #: Bump to invalidate cached results.
 _REVISION = 5

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from cahp.answers import name_units
 from cahp.comparison.fields import convert, from_quality, to_quality
-from cahp.costs import SelectionCost
 from cahp.files import plain_json
+from cahp.models.costs import SelectionCost
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, main_outcome, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
+from cahp.tasks.answers import name_units
+from cahp.tasks.windows import WindowProtocol
 from cahp.values import Bools, Estimate, Unit
-from cahp.windows import WindowProtocol
 from cahp.words import points, signed
 
 SCHEMA = "cahp.compare/1"

@@ -11,8 +11,8 @@ import numpy as np
 
 from cahp import methods
 from cahp.methods.complementary import Complementary
+from cahp.methods.shared.registry import Facts
 from cahp.recoveries import RECOVERIES
-from cahp.registry import Facts
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cahp import methods
-from cahp.cards import ModelCard
 from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, Plan
+from cahp.models.cards import ModelCard
 from cahp.run.settings import Settings
 from cahp.values import OptionError
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from cahp import methods
-from cahp.answers import Evaluation
 from cahp.comparison.arrays import to_answers
 from cahp.comparison.cells import MeasuredCell
 from cahp.comparison.document import (
@@ -31,6 +30,7 @@ from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
 from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
+from cahp.tasks.answers import Evaluation
 
 
 def record(

@@ -19,10 +19,10 @@ from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace, count_passes
 from cahp.data import Dataset
+from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import RECOVERIES
-from cahp.registry import Evidence
 from cahp.run.resources import Loader
-from cahp.run.test_split_log import TestSplitLog
+from cahp.run.split_log import TestSplitLog
 from cahp.store import Entry, Store, key
 from cahp.values import CahpError, OptionError, Progress, silent
 

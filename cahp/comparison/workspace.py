@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import models
-from cahp.cards import ModelCard
 from cahp.comparison.plan import WITHOUT, Cell, Plan, without_labels
 from cahp.data import Dataset
+from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.resources import Loader
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import load_data, window_protocol
 from cahp.store import Store
-from cahp.values import CahpError, Progress, Texts, digest, silent, spread
-from cahp.windows import WindowProtocol
+from cahp.tasks.texts import Texts
+from cahp.tasks.windows import WindowProtocol
+from cahp.values import CahpError, Progress, digest, silent, spread
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from cahp.data.rows import NO_LABELS, UNLABELLED, RawSplit
 from cahp.data.tables import join_quoted
-from cahp.values import NO_LABEL, DataError, Ints, OptionError, Texts, digest
+from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.values import DataError, Ints, OptionError, digest
 
 #: Other names of the three splits.
 ALIASES = {

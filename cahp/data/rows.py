@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cahp.data.tables import Table, join_quoted, row_error
-from cahp.values import DataError, OptionError, Texts
+from cahp.tasks.texts import Texts
+from cahp.values import DataError, OptionError
 
 #: Names of text columns that need no option, in the order in which they are tried: a text and its pair, or a text.
 TEXT_COLUMNS: tuple[tuple[str, str | None], ...] = (

@@ -7,15 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp.answers import Evaluation
-from cahp.cards import ModelCard
-from cahp.costs import LATENCY_SECONDS
 from cahp.exports import formats
 from cahp.exports.form import Decoding, Footprint, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
 from cahp.exports.run_folder import zipped
 from cahp.files import json_text, scratch
+from cahp.models.cards import ModelCard
+from cahp.models.costs import LATENCY_SECONDS
 from cahp.models.identity import locate
 from cahp.outcomes import measure
 from cahp.output import Output
@@ -25,8 +24,9 @@ from cahp.run.document import BY_HAND, SplitRecord, outcome_records, ratio_recor
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME
+from cahp.tasks.answers import Evaluation
+from cahp.tasks.windows import WindowProtocol
 from cahp.values import HeadMask, Input, OptionError, Progress, silent
-from cahp.windows import WindowProtocol
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from cahp.answers import name_units
+from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colours import mark_clusters
-from cahp.costs import KvCache
-from cahp.head_roles import NOUNS, ROLES, HeadRoles
+from cahp.models.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
-from cahp.studies.budget_sweep import BudgetTable
+from cahp.tasks.answers import name_units
+from cahp.tasks.windows import WindowProtocol
 from cahp.values import Estimate, HeadMask, Ints
-from cahp.windows import WindowProtocol
+from cahp.values.head_roles import NOUNS, ROLES, HeadRoles
 from cahp.words import capital, duration, percent, rate, safe, times
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp.cards import ModelCard
-from cahp.costs import Timing
 from cahp.exports.masks import MaskOrigin
+from cahp.models.cards import ModelCard
+from cahp.models.costs import Timing
 from cahp.values import CahpError, Estimate, HeadMask, Input, OptionError
 from cahp.words import percent, rate, size_of
 

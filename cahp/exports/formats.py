@@ -12,11 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cahp.cards import ModelCard
 from cahp.exports import snippets
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_pattern, mask_tensor
 from cahp.exports.snippets import GGUF_FILE, ONNX_FILE
+from cahp.models.cards import ModelCard
 from cahp.models.families import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from cahp.board import Shown, contents, script
+from cahp.board.budget_sweep import BudgetTable
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.table_file import own_outcomes, own_speed, table_of
 from cahp.exports.drawings import table
 from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
-from cahp.head_statistics import called
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import own_outcomes, own_speed, table_of
 from cahp.values import HeadMask, Ints
+from cahp.values.statistics import called
 
 #: With more heads, a report does not contain the clusters of every budget: it would be too large for a mail.
 _ALL_CLUSTERS = 256

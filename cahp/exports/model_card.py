@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from cahp.answers import name_units
-from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.exports import formats, snippets
 from cahp.exports.form import Footprint, ModelForm, markdown
+from cahp.models.cards import ModelCard, Prompt, PromptExample
 from cahp.models.description import output_head
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_words
 from cahp.run.document import machine
+from cahp.tasks.answers import name_units
+from cahp.tasks.windows import WindowProtocol
 from cahp.values import HeadMask
-from cahp.windows import WindowProtocol
 from cahp.words import safe
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}

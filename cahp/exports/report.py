@@ -21,13 +21,13 @@ from cahp.exports.drawings import STYLE, grid, table
 from cahp.exports.formats import MASK_FILE
 from cahp.exports.live import Live, live_of
 from cahp.exports.run_folder import RUN_FOLDER, RunFiles
+from cahp.features.neutral.measuring import NeutralRecord
+from cahp.features.own_text.continuation import Continuation
 from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
 from cahp.run.command_line import flags, to_arguments
-from cahp.run.continuation import Continuation
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.run.neutral import NeutralRecord
 from cahp.run.settings import Settings
 from cahp.values import Ints, OptionError
 from cahp.words import capital, interval, percent, printable, safe

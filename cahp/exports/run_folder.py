@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.budget_sweep import BudgetTable
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.table_file import TABLE_FILE, table_json
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import Content, finish_replacing, json_text, read_array, scratch
 from cahp.output import Mark, Output
 from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import TABLE_FILE, table_json
 from cahp.values import CahpError
 
 #: The name of the folder in an archive.

@@ -11,11 +11,11 @@ from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM, KeptShares
 from cahp.comparison.sentences import describe_p, method_label, name_outcome
 from cahp.comparison.statistics import HEADLINE
+from cahp.features.premise.redundancy import MEASURES
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of, styles
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE
-from cahp.studies.redundancy import MEASURES
 
 
 def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from cahp.board.budget_sweep import Row
 from cahp.figures import palette
 from cahp.figures.marks import draw, error_bars, fold
 from cahp.outcomes import Outcome
-from cahp.studies.budget_sweep import Row
 from cahp.values import Estimate, Floats, Ints
 
 

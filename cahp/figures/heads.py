@@ -12,8 +12,8 @@ from cahp.board.colours import CLUSTER_COLOURS
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import draw, error_bars, heat_map, points, shape, ticks
-from cahp.head_roles import NOUNS, ROLES, HeadRoles
 from cahp.values import Estimate, HeadMask
+from cahp.values.head_roles import NOUNS, ROLES, HeadRoles
 
 #: The targets of attention in words.
 WORDS: Mapping[str, str] = {

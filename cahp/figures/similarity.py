@@ -12,10 +12,10 @@ from cahp.board.colours import CLUSTER_COLOURS, contrast
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import LEGEND, bar_below, by_state, draw, heat_map, label, legend, points, shape, symbols
-from cahp.head_roles import ROLES, HeadRoles
-from cahp.head_statistics import called
 from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
+from cahp.values.head_roles import ROLES, HeadRoles
+from cahp.values.statistics import called
 from cahp.words import percent
 
 #: The colour of kept heads, visible on every shade of the scale.

@@ -1,12 +1,13 @@
 """Pruning methods, one file each; importing this package registers all of them.
 
-A new method is a new file here with a class that ``cahp.registry.register`` decorates; nothing lists the files.
+A new method is a new file here with a class that ``cahp.methods.shared.registry.register`` decorates; nothing lists
+the files.
 """
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from cahp.registry import facts, get, names, need_labels
+from cahp.methods.shared.registry import facts, get, names, need_labels
 
 __all__ = ["facts", "get", "names", "need_labels"]
 

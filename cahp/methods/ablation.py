@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Eliminating, Scored, draw_texts, part_progress, round_sizes
-from cahp.registry import Evidence, register
-from cahp.values import Floats, HeadMask, Ints, Progress, Texts
+from cahp.models.costs import SelectionCost
+from cahp.tasks.texts import Texts
+from cahp.values import Floats, HeadMask, Ints, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

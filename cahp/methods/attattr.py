@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Scored, draw_texts
-from cahp.registry import Evidence, register
-from cahp.values import Floats, Progress, Texts
+from cahp.models.costs import SelectionCost
+from cahp.tasks.texts import Texts
+from cahp.values import Floats, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import evidence_cost
-from cahp.registry import Evidence, register
+from cahp.models.costs import SelectionCost
 from cahp.stages.selection import Representative, select
 from cahp.values import Selection
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, mean_confidences
-from cahp.registry import Evidence, register
 from cahp.values import DataError, Floats
 
 

@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from cahp.methods.shared.gates import BATCH, Draw, Learned
-from cahp.registry import Evidence, register
-from cahp.values import Floats, Texts
+from cahp.methods.shared.registry import Evidence, register
+from cahp.tasks.texts import Texts
+from cahp.values import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor

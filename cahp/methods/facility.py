@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import MOST_BATCHED, Scored, batch_gradients
-from cahp.registry import Evidence, register
+from cahp.models.costs import SelectionCost
 from cahp.values import Floats
 
 #: Reach of a head, as a share of the median distance between two heads.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import MOST_BATCHED, Budgeted, batch_gradients
-from cahp.registry import Evidence, register
 from cahp.stages.selection import top
 from cahp.values import Bools, Floats, HeadMask, Selection
 

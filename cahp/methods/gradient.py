@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Eliminating, Scored, mean_sensitivity, normalise_layers, round_sizes
-from cahp.registry import Evidence, register
+from cahp.models.costs import SelectionCost
 from cahp.values import Floats, HeadMask, Progress
 
 

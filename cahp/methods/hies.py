@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, average_rows, mean_sensitivity
-from cahp.registry import Evidence, register
 from cahp.values import Floats
 
 if TYPE_CHECKING:

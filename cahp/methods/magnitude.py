@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, normalise_layers
-from cahp.registry import Evidence, register
 from cahp.values import Floats
 
 

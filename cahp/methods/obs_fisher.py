@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored
-from cahp.registry import Evidence, register
 from cahp.stages.replacement import RIDGE, eliminate_replaced
 from cahp.values import Floats
 

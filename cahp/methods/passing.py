@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.costs import SelectionCost
 from cahp.methods.shared.gates import SHIFT, Learned, hard_concrete
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import mean_confidences
-from cahp.registry import Evidence, register
+from cahp.models.costs import SelectionCost
 from cahp.values import Floats
 
 if TYPE_CHECKING:

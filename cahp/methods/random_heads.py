@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, evidence_cost
-from cahp.registry import Evidence, register
+from cahp.models.costs import SelectionCost
 from cahp.stages.selection import select
 from cahp.values import Floats, HeadMask, Selection
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored
-from cahp.registry import Evidence, register
+from cahp.models.costs import SelectionCost
 from cahp.values import Floats
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp.cards import Dtype, ModelCard, Prompt, PromptExample
+from cahp.models.cards import Dtype, ModelCard, Prompt, PromptExample
 from cahp.models.description import EXAMPLE, TOKENIZER_FILES, set_dtype
 from cahp.models.identity import (
     BUILTINS,
@@ -22,7 +22,8 @@ from cahp.models.identity import (
     name_of,
     preview,
 )
-from cahp.values import Input, OptionError, Precision, Texts
+from cahp.tasks.texts import Texts
+from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from cahp.costs import CacheShape
 from cahp.models.attention import ForwardCall, calling
+from cahp.models.costs import CacheShape
 from cahp.models.projection import Projection
 
 if TYPE_CHECKING:

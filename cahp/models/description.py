@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from cahp.cards import Dtype, Language, ModelCard, Prompt
 from cahp.models import weights
+from cahp.models.cards import Dtype, Language, ModelCard, Prompt
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_weights, read_json, read_shapes, sha256
 from cahp.values import ModelError, OptionError, digest

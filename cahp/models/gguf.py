@@ -19,8 +19,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cahp import hub
-from cahp.cards import ModelCard
 from cahp.files import UNFINISHED, json_text, sweep, write_whole
+from cahp.models.cards import ModelCard
 from cahp.models.description import check_attention, describe_config
 from cahp.models.gguf_header import SUFFIX, read_header
 from cahp.models.weights import CONFIG, WEIGHTS, read_json, sha256

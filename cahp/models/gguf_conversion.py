@@ -15,8 +15,8 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from cahp.cards import ModelCard
 from cahp.files import scratch
+from cahp.models.cards import ModelCard
 from cahp.models.devices import free_bytes
 from cahp.models.gguf_header import Header
 from cahp.models.sketch import check_fit, lost_weights, quiet

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.cards import ModelCard
 from cahp.models.attention import (
     Arguments,
     Edit,
@@ -25,14 +24,15 @@ from cahp.models.attention import (
     attach,
     calling,
 )
+from cahp.models.cards import ModelCard
 from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.families import Family, Site
 from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
 from cahp.models.prompting import MAX_LENGTH, ROOM, PromptReader
 from cahp.models.vocabulary import attach_head, hidden_states, logits_at
+from cahp.tasks.windows import Window
 from cahp.values import DataError, Input, Ints, OptionError, Precision
-from cahp.windows import Window
 
 
 @dataclass(frozen=True, eq=False)

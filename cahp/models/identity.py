@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cahp import hub
-from cahp.cards import ModelCard, Prompt
 from cahp.files import expanded, finish_replacing, is_there
 from cahp.models import weights
+from cahp.models.cards import ModelCard, Prompt
 from cahp.models.description import (
     TOKENIZER_FILES,
     TOKENIZER_SETTINGS,

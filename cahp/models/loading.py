@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
-from cahp.cards import Language, ModelCard, Prompt
 from cahp.files import scratch
 from cahp.models.attention import IMPLEMENTATION
+from cahp.models.cards import Language, ModelCard, Prompt
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.description import Head, count_attention, explain_missing_classes, output_head
 from cahp.models.devices import batch_size, find_device, free_bytes, mappable_bytes

@@ -13,7 +13,7 @@ from unicodedata import east_asian_width
 import torch
 from torch import Tensor
 
-from cahp.cards import AnswerToken, Language, Prompt, PromptExample
+from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
 from cahp.models.description import EXAMPLE
 from cahp.models.vocabulary import logits_at
 from cahp.values import Input, ModelError, OptionError

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp import processes as parallel
-from cahp.answers import DIVERGENCE, LOSS, PREDICTION
 from cahp.models.devices import has_bfloat16, move_to
 from cahp.models.head_model import Batch, HeadModel, Tokens
 from cahp.models.vocabulary import (
@@ -24,7 +23,9 @@ from cahp.models.vocabulary import (
     same_head,
     token_losses,
 )
-from cahp.values import Ints, Precision, Progress, Texts, report_progress, silent
+from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION
+from cahp.tasks.texts import Texts
+from cahp.values import Ints, Precision, Progress, report_progress, silent
 
 
 class Reader:

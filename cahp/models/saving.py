@@ -24,7 +24,6 @@ from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor
 
 from cahp import processes as parallel
-from cahp.answers import PREDICTION
 from cahp.files import scratch
 from cahp.models import compact
 from cahp.models.description import output_head
@@ -37,8 +36,9 @@ from cahp.models.training import Fitted
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
 from cahp.output import Output
+from cahp.tasks.answers import PREDICTION
+from cahp.tasks.windows import Window
 from cahp.values import CahpError, HeadMask, Input
-from cahp.windows import Window
 
 #: The file that loads a compact model where this package is not installed.
 LOADER = "load_pruned.py"

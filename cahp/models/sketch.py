@@ -20,7 +20,7 @@ from torch.nn.modules.module import (
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.models.compact import HEADS
 from cahp.models.description import Head, output_head
 from cahp.models.weights import Shape, count_weights

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.families import DERIVED_SIZE, FAMILIES, Family
 from cahp.models.head_model import HeadModel

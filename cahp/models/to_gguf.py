@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.gguf_header import read_header
 from cahp.models.weights import CONFIG, read_json

@@ -23,14 +23,15 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp import processes as parallel
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.reading import next_token_sums, training_losses
 from cahp.models.sketch import quiet
 from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
 from cahp.store import StoredTraining
-from cahp.values import Cancelled, Input, Ints, Progress, Texts, silent
+from cahp.tasks.texts import Texts
+from cahp.values import Cancelled, Input, Ints, Progress, silent
 
 
 @dataclass(frozen=True)

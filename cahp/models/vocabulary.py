@@ -171,7 +171,7 @@ def same_head(left: Any, right: Any) -> bool:
 
 
 def read_tokens(network: Any, hidden: Tensor, targets: Tensor, *, reference: Reference | None = None) -> Tensor:
-    """What follows from the hidden states of tokens ``(n, hidden)``: float32 ``(n, 3)``, see ``cahp.answers``.
+    """What follows from the hidden states of tokens ``(n, hidden)``: float32 ``(n, 3)``, see ``cahp.tasks.answers``.
 
     ``targets (n,)`` are the next tokens; without a ``reference`` KL divergences are 0.
     """

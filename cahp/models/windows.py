@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer, start_id, usual_ids
-from cahp.values import COPY_TOKENS, NO_LABEL, DataError, ModelError, Texts
-from cahp.windows import Window
+from cahp.tasks.texts import COPY_TOKENS, NO_LABEL, Texts
+from cahp.tasks.windows import Window
+from cahp.values import DataError, ModelError
 
 #: What stands between two documents.
 _BETWEEN = "\n\n"

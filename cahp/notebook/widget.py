@@ -10,18 +10,17 @@ from typing import Any
 import anywidget
 import traitlets
 
-from cahp.board import Event, Shown, contents, script, style
+from cahp.board import Event, Shown, budget_sweep, contents, script, style
+from cahp.board.budget_sweep import BudgetTable
+from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
+from cahp.board.table_file import own_outcomes, own_speed
 from cahp.files import plain_json
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.timeline import on_screen
-from cahp.studies import budget_sweep
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import own_outcomes, own_speed
 from cahp.values import CahpError, Cancelled, HeadMask, ModelError, Progress
 
 _HERE = Path(__file__).parent

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import data, methods, models
-from cahp.answers import Evaluation
-from cahp.cards import ModelCard
 from cahp.goals import Goal
+from cahp.models.cards import ModelCard
 from cahp.models.description import explain_missing_classes
 from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
@@ -43,8 +42,10 @@ from cahp.run.texts import (
     window_protocol,
 )
 from cahp.store import Store, key
-from cahp.values import ModelError, OptionError, Progress, Texts, silent
-from cahp.windows import WindowProtocol
+from cahp.tasks.answers import Evaluation
+from cahp.tasks.texts import Texts
+from cahp.tasks.windows import WindowProtocol
+from cahp.values import ModelError, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

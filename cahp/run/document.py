@@ -13,24 +13,25 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cahp.cards import ModelCard
-from cahp.costs import Cost, Costs, GenerationSpeed, KvCache
+from cahp.features.neutral.measuring import NeutralRecord
+from cahp.features.own_text.continuation import Continuation
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
-from cahp.head_roles import HeadRoles
+from cahp.models.cards import ModelCard
+from cahp.models.costs import Cost, Costs, GenerationSpeed, KvCache
 from cahp.outcomes import STATES, Outcomes, finite, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
-from cahp.run.continuation import Continuation
 from cahp.run.document_fields import describe_error, read_fields
 from cahp.run.evenness import Evenness
 from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
-from cahp.run.neutral import NeutralRecord
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
-from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts
-from cahp.windows import WindowProtocol
+from cahp.tasks.texts import Texts
+from cahp.tasks.windows import WindowProtocol
+from cahp.values import CahpError, Estimate, HeadMask, Precisions
+from cahp.values.head_roles import HeadRoles
 
 SCHEMA = "cahp.run/1"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cahp.answers import Evaluation
 from cahp.outcomes import OUTCOMES, estimate_mean
+from cahp.tasks.answers import Evaluation
 from cahp.values import Estimate
 
 

@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.head_statistics import Clustering, Moments, Signatures, Space
 from cahp.run.knee_null import NullCurves, null_curves
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.space import space
 from cahp.store import Entry, key
-from cahp.values import DataError, Floats, Precision, Progress, Texts
+from cahp.tasks.texts import Texts
+from cahp.values import DataError, Floats, Precision, Progress
+from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class HeadEvidence:
     """Signatures, gradients, salience, space and clusters of one model's heads on one sample of texts.
 
-    It is a ``cahp.registry.Evidence``.
+    It is a ``cahp.methods.shared.registry.Evidence``.
     """
 
     def __init__(self, resources: Resources, texts: Texts, settings: Settings) -> None:

@@ -16,7 +16,8 @@ from cahp.run.options import parse_duration
 from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import layer_minimum
 from cahp.store import key
-from cahp.values import Estimate, Floats, HeadMask, OptionError, Selection, Texts
+from cahp.tasks.texts import Texts
+from cahp.values import Estimate, Floats, HeadMask, OptionError, Selection
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

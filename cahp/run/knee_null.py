@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Clustering, Space
 from cahp.stages.clustering import COMPLETE, cluster, knee
 from cahp.stages.space import place
 from cahp.values import Floats, KneeNotFoundError, Progress, silent
+from cahp.values.statistics import Clustering, Space
 
 #: Number of draws, and of more heads than ``_MANY_HEADS``, where each takes several seconds.
 _DRAWS, _FEW_DRAWS = 20, 5

@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from cahp import models
-from cahp.cards import Prompt
-from cahp.costs import Costs
+from cahp.models.cards import Prompt
+from cahp.models.costs import Costs
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store

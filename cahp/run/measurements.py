@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.answers import Evaluation, PartListener, read_answers
-from cahp.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
+from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
-from cahp.values import HeadMask, Ints, OptionError, Precision, Texts
+from cahp.tasks.answers import Evaluation, PartListener, read_answers
+from cahp.tasks.texts import Texts
+from cahp.values import HeadMask, Ints, OptionError, Precision
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -257,8 +258,8 @@ class Measurements:
 
         They depend on the number of heads in each layer, not on which heads. A batch is by default 8 texts of 64
         tokens. Of a causal language model, the speed of generation is measured in contexts of ``length`` tokens, by
-        default several (``cahp.costs.CONTEXTS``), for a text at a time. ``fresh`` ignores a stored result. A result
-        from a busy machine is returned but not stored.
+        default several (``cahp.models.costs.CONTEXTS``), for a text at a time. ``fresh`` ignores a stored result. A
+        result from a busy machine is returned but not stored.
 
         Raises:
             OptionError: If the model does not take texts of ``length`` tokens.

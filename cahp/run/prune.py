@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp import processes as parallel
-from cahp.costs import Costs, KvCache
-from cahp.head_statistics import Clustering
+from cahp.features.neutral.measuring import evaluate_on_neutral, open_neutral
+from cahp.features.own_text.continuation import compare_continuations
+from cahp.methods.shared.registry import Method
+from cahp.models.costs import Costs, KvCache
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.registry import Method
 from cahp.run.bench import Bench, labelling
-from cahp.run.continuation import compare_continuations
 from cahp.run.document import (
     BY_HAND,
     Budget,
@@ -36,12 +36,11 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.head_search import improve_heads
 from cahp.run.measurements import timed_on
-from cahp.run.neutral import evaluate_on_neutral, open_neutral
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
 from cahp.run.roles import find_roles
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields
-from cahp.run.test_split_log import TestSplitLog
+from cahp.run.split_log import TestSplitLog
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_to_multiple
@@ -52,6 +51,7 @@ from cahp.values import (
     OptionError,
     Selection,
 )
+from cahp.values.statistics import Clustering
 
 #: Bump to invalidate cached runs.
 _REVISION = 5

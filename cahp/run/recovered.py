@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from cahp.outcomes import Outcomes, accuracy_change, measure
 from cahp.recoveries import NONE, DistillReport, RefitReport, name_of_result
 from cahp.store import Entry
-from cahp.values import Estimate, HeadMask, Texts, digest
+from cahp.tasks.texts import Texts
+from cahp.values import Estimate, HeadMask, digest
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

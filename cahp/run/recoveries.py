@@ -16,8 +16,9 @@ from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_mo
 from cahp.run.resources import Resources
 from cahp.run.time_limits import TimedTraining
 from cahp.store import StoredTraining, key
-from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, Texts, digest
-from cahp.windows import Window
+from cahp.tasks.texts import Texts
+from cahp.tasks.windows import Window
+from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, digest
 
 if TYPE_CHECKING:
     from cahp.models.training import Schedule

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from numpy.typing import NDArray
 
 from cahp import hub, models
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.store import Entry, Store
 from cahp.values import Precisions, Progress, silent
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from cahp.files import plain_json
-from cahp.head_roles import HeadRoles
 from cahp.run.resources import Resources
 from cahp.store import key
+from cahp.values.head_roles import HeadRoles
 
 
 def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:

@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cahp import models
-from cahp.cards import Dtype, ModelCard
 from cahp.data.rows import NO_LABELS
+from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.options import Setting, option
 from cahp.stages.clustering import DEGREES

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
-from cahp.answers import Evaluation, PartListener, read_answers
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.reading import Reader
 from cahp.models.surgery import cut, tail
 from cahp.stages.evaluation import evaluate_batches
-from cahp.values import HeadMask, Ints, Precision, Progress, Texts, silent
+from cahp.tasks.answers import Evaluation, PartListener, read_answers
+from cahp.tasks.texts import Texts
+from cahp.values import HeadMask, Ints, Precision, Progress, silent
 
 #: Memory for hidden states, in bytes.
 ROOM = 512 << 20

@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 
 from cahp import data, methods, models
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
-from cahp.values import NO_LABEL, DataError, Input, OptionError, Texts
-from cahp.windows import WindowProtocol
+from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.tasks.windows import WindowProtocol
+from cahp.values import DataError, Input, OptionError
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)

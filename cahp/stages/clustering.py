@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Clustering, Space
 from cahp.values import Floats, Ints, KneeNotFoundError, OptionError, Progress, silent
+from cahp.values.statistics import Clustering, Space
 
 #: Degrees of the polynomial that smooths the curve; higher ones follow the noise.
 DEGREES = range(2, 11)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cahp import processes as parallel
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Teacher
 from cahp.models.surgery import separate

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.answers import Evaluation, PartListener, answer_shape, read_answers
-from cahp.values import HeadMask, Precision, Progress, Texts, silent
+from cahp.tasks.answers import Evaluation, PartListener, answer_shape, read_answers
+from cahp.tasks.texts import Texts
+from cahp.values import HeadMask, Precision, Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from cahp import processes as parallel
-from cahp.head_statistics import Moments
 from cahp.models.devices import free_bytes
 from cahp.models.families import Site
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import fisher_score
-from cahp.values import ModelError, Progress, Texts, report_progress, silent
+from cahp.tasks.texts import Texts
+from cahp.values import ModelError, Progress, report_progress, silent
+from cahp.values.statistics import Moments
 from cahp.words import size_of
 
 STAGE = "moments"

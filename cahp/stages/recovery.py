@@ -26,7 +26,8 @@ from cahp.models.training_state import Epoch
 from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.store import StoredTraining
-from cahp.values import CahpError, HeadMask, Input, ModelError, OptionError, Progress, Texts, report_progress, silent
+from cahp.tasks.texts import Texts
+from cahp.values import CahpError, HeadMask, Input, ModelError, OptionError, Progress, report_progress, silent
 from cahp.words import size_of
 
 STAGE = "refit"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Moments
 from cahp.processes import one_openblas_thread
 from cahp.values import Bools, Floats, HeadMask
+from cahp.values.statistics import Moments
 
 #: Added to the diagonal of ``H``, relative to its mean: as a refit's.
 RIDGE = 0.1

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_roles import ROLES, HeadRoles, Loss, RoleAblation, find_targets, score_sequence, summarise
 from cahp.values import Bools, Estimate, Ints, ModelError, Progress, report_progress, silent
+from cahp.values.head_roles import ROLES, HeadRoles, Loss, RoleAblation, find_targets, score_sequence, summarise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -368,8 +368,8 @@ def _losses(model: HeadModel, probes: Sequence[Probe], keep: Bools, progress: Pr
     """The mean loss of each probe ``(T,)`` on the tokens that can be known, in nats per token."""
     import torch
 
-    from cahp.answers import LOSS
     from cahp.models.vocabulary import read_tokens
+    from cahp.tasks.answers import LOSS
 
     losses, gates = np.zeros(len(probes)), model.gates(keep)
     with torch.inference_mode():

@@ -16,7 +16,8 @@ from cahp.models.devices import move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.pooling import PooledProbe
 from cahp.models.reading import losses
-from cahp.values import Floats, HeadMask, Ints, Progress, Texts, report_progress, silent
+from cahp.tasks.texts import Texts
+from cahp.values import Floats, HeadMask, Ints, Progress, report_progress, silent
 
 STAGE = "salience"
 #: Batch size of the reference definition; it only groups the gradients, the model runs other batches.

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Clustering
 from cahp.values import Bools, BudgetError, CahpError, Floats, HeadMask, Ints, KneeNotFoundError, OptionError, Selection
+from cahp.values.statistics import Clustering
 
 Representative = Literal["salience", "medoid"]
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from cahp import processes as parallel
-from cahp.head_statistics import Signatures
 from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.pooling import PooledProbe
-from cahp.values import Ints, Precision, Progress, Texts, report_progress, silent
+from cahp.tasks.texts import Texts
+from cahp.values import Ints, Precision, Progress, report_progress, silent
+from cahp.values.statistics import Signatures
 
 STAGE = "signatures"
 

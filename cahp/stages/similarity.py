@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_roles import HeadRoles, score_text
 from cahp.values import DataError, Floats, HeadMask, Input, Ints, Progress, silent
+from cahp.values.head_roles import HeadRoles, score_text
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Signatures, Space
 from cahp.values import Progress, SpaceError, silent
+from cahp.values.statistics import Signatures, Space
 
 Projection = Literal["tsne", "umap", "pca", "none"]
 

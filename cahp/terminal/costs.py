@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cahp.costs import GenerationSpeed, KvCache
+    from cahp.models.costs import GenerationSpeed, KvCache
     from cahp.run.document import CostRecord
     from cahp.values import Estimate
 

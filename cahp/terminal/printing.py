@@ -6,25 +6,25 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cahp.features.own_text.continuation import Continuation
     from cahp.outcomes import Outcomes
     from cahp.output import Output
     from cahp.recoveries import DistillReport, RefitReport
-    from cahp.run.continuation import Continuation
     from cahp.run.document import RunDocument
     from cahp.run.head_search import HeadSearch
     from cahp.run.recovered import RecoveryStep
+    from cahp.tasks.windows import WindowProtocol
     from cahp.values import HeadMask
-    from cahp.windows import WindowProtocol
 
-from cahp.answers import name_units
 from cahp.exports.form import lines
 from cahp.exports.formats import model_form
 from cahp.goals import Goal, ReachedGoal
-from cahp.head_roles import NOUNS
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.run.settings import Settings
+from cahp.tasks.answers import name_units
 from cahp.terminal.costs import cost_lines, generation_lines
 from cahp.values import Estimate
+from cahp.values.head_roles import NOUNS
 from cahp.words import duration, percent, printable, size_of
 
 Document = Mapping[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import address, board

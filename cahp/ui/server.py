@@ -33,8 +33,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from cahp import bundled, models
+from cahp import models
 from cahp.access import TOKEN, Access, current, enforced, is_every_address, reachable
+from cahp.api import bundled
 from cahp.ui.session import jobs, lifetime
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.board import Shown, contents
 from cahp.comparison import SplitResults
 from cahp.comparison.sentences import after, ahead_and_behind

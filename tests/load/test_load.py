@@ -25,7 +25,7 @@ from load.expected import boards, figures, headings
 from load.visitor import Visitor
 from serving import explorer
 
-from cahp import bundled
+from cahp.api import bundled
 
 pytestmark = [pytest.mark.nightly, pytest.mark.skipif(bundled.read_run() is None, reason="no bundled run")]
 

@@ -12,10 +12,10 @@ import zoo
 
 import cahp
 from cahp import models
-from cahp.costs import KvCache
 from cahp.exports import formats
 from cahp.exports.checkpoints import write
 from cahp.models.caching import continue_greedily, decode_step, fill_cache
+from cahp.models.costs import KvCache
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import can_cut, cut
 from cahp.stages.recovery import mean_ablate, solve

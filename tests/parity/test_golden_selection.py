@@ -12,11 +12,11 @@ from scipy.stats import spearmanr
 from sklearn.metrics import pairwise_distances
 
 import cahp.stages.space
-from cahp.head_statistics import Clustering, Signatures, Space
 from cahp.stages.clustering import cluster, with_degree
 from cahp.stages.salience import salience
 from cahp.stages.selection import Ranking, representatives, select
 from cahp.stages.space import features, space
+from cahp.values.statistics import Clustering, Signatures, Space
 
 GOLDEN = Path(__file__).parent / "golden" / "sst5_256.npz"
 WHOLE = Path(__file__).parents[2].parent / "shared" / "golden" / "sst5_256.npz"

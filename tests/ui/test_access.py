@@ -20,7 +20,8 @@ from apps import has_button, open_app, open_dialog, text_of
 from playwright.sync_api import Page, expect
 from serving import free_port
 
-from cahp import access, bundled
+from cahp import access
+from cahp.api import bundled
 from cahp.run.settings import Settings
 from cahp.ui import server as server_module
 from cahp.ui.frame.address import Wish

@@ -18,11 +18,11 @@ from copying import roles_of
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.board import Shown, contents, script, style
-from cahp.costs import CacheShape
+from cahp.board.budget_sweep import BudgetTable, Speed
+from cahp.board.head_clusters import HeadClusters
+from cahp.features.roles.habits import HeadMaps
+from cahp.models.costs import CacheShape
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Speed
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.head_habits import HeadMaps
 from cahp.values import Estimate, HeadMask
 
 pytestmark = pytest.mark.browser

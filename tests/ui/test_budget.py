@@ -12,7 +12,7 @@ from clusters import outcomes
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.recoveries import DistillReport
 from cahp.run.recoveries import Recoveries
 from cahp.ui.budget import measuring

@@ -18,7 +18,8 @@ from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from assets import bundle
-from cahp import bundled, data
+from cahp import data
+from cahp.api import bundled
 from cahp.comparison import Comparison, Plan
 from cahp.comparison import presets as planning
 from cahp.comparison.claims import assess_compression, assess_critical_heads

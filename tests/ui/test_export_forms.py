@@ -104,8 +104,8 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
     def show() -> None:
         from clusters import ratio_of
 
-        from cahp.costs import Timing
         from cahp.exports.form import Decoding, Footprint
+        from cahp.models.costs import Timing
         from cahp.ui.export.model import _draw_sizes
         from cahp.values import Estimate
 

@@ -15,7 +15,7 @@ from apps import explorer_of, open_app, text_of
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.ui.frame.address import mask_to_hex
 from cahp.ui.frame.board import explain_recovery
 

@@ -12,8 +12,8 @@ import pytest
 from apps import done, has_button, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.studies.budget_sweep import evaluate_mask
-from cahp.ui.budget.own_text import OWN_TEXT
+from cahp.board.budget_sweep import evaluate_mask
+from cahp.features.own_text.panel import OWN_TEXT
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source

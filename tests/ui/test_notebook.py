@@ -22,8 +22,8 @@ pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
 import nbformat
 
 import cahp
+from cahp.board import budget_sweep
 from cahp.store import Store
-from cahp.studies import budget_sweep
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "assets" / "examples" / "notebook.ipynb"

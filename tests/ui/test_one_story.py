@@ -15,6 +15,7 @@ import fakes
 import pytest
 from apps import open_app, text_of
 
+from cahp.board.head_clusters import HeadClusters
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.report import run_report
@@ -22,7 +23,6 @@ from cahp.exports.run_folder import read_run, write_run
 from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings
-from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.export import files
 from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
@@ -46,7 +46,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def explorer(settings: Settings) -> Iterator[Explorer]:
     """A session whose run on screen was refitted, as the bundled one is, on a quiet machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cahp.costs.NOISY", float("inf"))
+        patch.setattr("cahp.models.costs.NOISY", float("inf"))
         made = Explorer("somebody", Source.open(settings))
         run = measure_run(made.bench)
         made.results = Results(run.document, run.arrays)

@@ -9,7 +9,7 @@ import pytest
 from apps import PATIENCE, explorer_of, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.ui.budget.own_text import OWN_TEXT
+from cahp.features.own_text.panel import OWN_TEXT
 
 SECRET = "xyzzyplugh"
 ODD = f'<img src=x onerror="document.title={SECRET}"> <script>alert(1)</script> profit & shares $x$'

@@ -11,9 +11,9 @@ import pytest
 from apps import done, explorer_of, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundled
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.ui.budget.pinned import TAB, VERSUS
+from cahp.api import bundled
+from cahp.board.budget_sweep import BudgetTable
+from cahp.features.versus.panel import TAB, VERSUS
 from cahp.ui.frame.address import OPENING, mask_to_hex
 from cahp.ui.session import jobs
 from cahp.ui.session.opening import Source

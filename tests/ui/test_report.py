@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.words import percent
 
 pytestmark = pytest.mark.browser

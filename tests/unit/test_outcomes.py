@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from documents import answers
 
-from cahp.answers import Evaluation, TokenEvaluation
 from cahp.files import json_text
 from cahp.outcomes import (
     OUTCOMES,
@@ -25,8 +24,9 @@ from cahp.outcomes import (
     wilson,
 )
 from cahp.run.document import RunDocument
+from cahp.tasks.answers import Evaluation, TokenEvaluation
+from cahp.tasks.windows import Window
 from cahp.values import CahpError, Estimate, Unit
-from cahp.windows import Window
 
 # --- the table
 

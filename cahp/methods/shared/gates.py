@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.costs import SelectionCost
+from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
-from cahp.registry import Evidence
+from cahp.models.costs import SelectionCost
 from cahp.stages.selection import top
-from cahp.values import Floats, Progress, Selection, Texts, silent
+from cahp.tasks.texts import Texts
+from cahp.values import Floats, Progress, Selection, silent
 
 if TYPE_CHECKING:
     from torch import Tensor

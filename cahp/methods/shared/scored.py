@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.costs import SelectionCost
-from cahp.registry import Evidence, Labels
+from cahp.methods.shared.registry import Evidence, Labels
+from cahp.models.costs import SelectionCost
 from cahp.stages.selection import top
-from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, Texts, report_progress
+from cahp.tasks.texts import Texts
+from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, report_progress
 
 if TYPE_CHECKING:
     from torch import Tensor

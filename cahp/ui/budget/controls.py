@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cahp import bundled, methods
+from cahp import methods
+from cahp.api import bundled
+from cahp.board.budget_sweep import reach
 from cahp.exports.masks import MASK_SUFFIXES, read_mask
+from cahp.features.versus import panel as pinned
 from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES
-from cahp.studies.budget_sweep import reach
-from cahp.ui.budget import pinned
 from cahp.ui.frame import evenness, notes
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts.display import plain

@@ -8,7 +8,6 @@ import streamlit as st
 from cahp.figures.head_grid import head_name, places
 from cahp.figures.similarity import attention_figure
 from cahp.figures.space import space_figure
-from cahp.head_statistics import called
 from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability
 from cahp.stages.similarity import Attention, attend
@@ -20,6 +19,7 @@ from cahp.ui.parts.inputs import examples_of, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS, NEUTRAL, REPLACEABILITY, Kind, pass_seconds, run_seconds
 from cahp.values import HeadMask, digest
+from cahp.values.statistics import called
 from cahp.words import capital, duration, percent
 
 #: The attention of all heads on an example text.

@@ -7,8 +7,11 @@ from functools import partial
 
 import streamlit as st
 
+from cahp.features.own_text import panel as own_text
+from cahp.features.roles import panel as roles
+from cahp.features.versus import panel as pinned
 from cahp.stages.clustering import grid_notice
-from cahp.ui.budget import controls, details, measuring, own_text, pinned, roles
+from cahp.ui.budget import controls, details, measuring
 from cahp.ui.frame import address, board, knee
 from cahp.ui.frame.running import need_run
 from cahp.ui.parts.inputs import set_value

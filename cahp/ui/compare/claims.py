@@ -23,9 +23,9 @@ from cahp.comparison.claims import (
     kept_shares,
 )
 from cahp.comparison.sentences import after, method_label
+from cahp.features.premise.measuring import describe_permutations
+from cahp.features.premise.redundancy import MEASURES, conclude
 from cahp.figures.claims import criticality_figure, lead_figure, measures_figure, premise_figure
-from cahp.studies.premise import describe_permutations
-from cahp.studies.redundancy import MEASURES, conclude
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee
 from cahp.ui.parts import display

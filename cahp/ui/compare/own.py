@@ -9,13 +9,13 @@ from typing import Any
 
 import streamlit as st
 
-from cahp import registry
 from cahp.comparison import Comparison
 from cahp.comparison.plan import COMPARED, REFERENCE, Plan
 from cahp.comparison.presets import PRESETS, default_preset, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
+from cahp.methods.shared import registry
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.bench import Bench

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.result import read_upload
 from cahp.comparison.sentences import headline, method_label

@@ -7,16 +7,16 @@ from typing import Any
 
 import streamlit as st
 
+from cahp.board.budget_sweep import Speed
 from cahp.board.colours import mark_clusters
-from cahp.cards import ModelCard
-from cahp.costs import GenerationSpeed, KvCache
+from cahp.board.table_file import own_speed
 from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
+from cahp.models.cards import ModelCard
+from cahp.models.costs import GenerationSpeed, KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, machine
-from cahp.studies.budget_sweep import Speed
-from cahp.studies.table_file import own_speed
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
 from cahp.ui.export.model import draw_model_files
 from cahp.ui.export.view import View, measure, measuring, on_board

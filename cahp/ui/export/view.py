@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp.bundled import Bundle
+from cahp.api.bundled import Bundle
 from cahp.exports.report import recipe
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine

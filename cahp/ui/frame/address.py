@@ -14,14 +14,15 @@ import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cahp import bundled, data, models
+from cahp import data, models
+from cahp.api import bundled
+from cahp.board.budget_sweep import reach
+from cahp.board.versus import Variant
 from cahp.goals import Goal
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.command_line import to_text
 from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
-from cahp.studies.budget_sweep import reach
-from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.values import CahpError, HeadMask, MaskError
 

@@ -9,12 +9,12 @@ from typing import Any
 import streamlit as st
 
 from cahp.board import Event, Shown
-from cahp.costs import CacheShape
+from cahp.board.budget_sweep import BudgetTable
 from cahp.figures.head_grid import is_deep
+from cahp.models.costs import CacheShape
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
-from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.frame import notes
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display

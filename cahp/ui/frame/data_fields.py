@@ -15,13 +15,13 @@ import streamlit as st
 
 from cahp import data, models
 from cahp.access import current
-from cahp.cards import ModelCard
 from cahp.data.dataset import SPLITS
 from cahp.data.parts import MOST_PARTS
 from cahp.data.rows import NO_LABELS, default_columns
 from cahp.data.sources import BBC_NEWS, PRESETS
 from cahp.data.tables import READERS, Table
 from cahp.files import is_there
+from cahp.models.cards import ModelCard
 from cahp.run.settings import Settings, describe
 from cahp.run.texts import check_texts, label_reading, match_labels
 from cahp.ui.frame.address import Wish

@@ -15,9 +15,10 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cahp import bundled, models
+from cahp import models
 from cahp.access import enforced
-from cahp.bundled import Bundle
+from cahp.api import bundled
+from cahp.api.bundled import Bundle
 from cahp.run.document import machine
 from cahp.ui.frame import address, source_dialog
 from cahp.ui.frame.running import follow, run_button

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from cahp.head_roles import HeadRoles
 from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import ROLES, RUN, SPEED, Kind, pass_seconds, run_seconds
 from cahp.values import CahpError
+from cahp.values.head_roles import HeadRoles
 from cahp.words import duration
 
 S = TypeVar("S")

@@ -8,11 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from cahp import bundled, data, hub, models
+from cahp import data, hub, models
 from cahp.access import current
+from cahp.api import bundled
 from cahp.api.preflight import default_seconds
-from cahp.cards import ModelCard
 from cahp.files import expanded, is_there
+from cahp.models.cards import ModelCard
 from cahp.models.description import add_prompt, explain_missing_classes
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings

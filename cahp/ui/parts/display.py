@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from cahp.cards import ModelCard
 from cahp.files import csv_text
+from cahp.models.cards import ModelCard
 from cahp.outcomes import main_outcome
 from cahp.run.recovered import RecoveryStep
 from cahp.words import capital, duration

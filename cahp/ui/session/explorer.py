@@ -12,18 +12,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.budget_sweep import BudgetTable
+from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
-from cahp.cards import ModelCard
-from cahp.head_roles import HeadRoles
+from cahp.board.versus import Variant
+from cahp.features.roles.habits import HeadMaps, kept_habits
+from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.head_habits import HeadMaps, kept_habits
-from cahp.studies.versus import Variant
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
@@ -44,6 +43,7 @@ from cahp.ui.session.work import (
     Work,
 )
 from cahp.values import HeadMask
+from cahp.values.head_roles import HeadRoles
 
 T = TypeVar("T")
 

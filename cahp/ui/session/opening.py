@@ -12,11 +12,12 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp import access, bundled, data, models
-from cahp.cards import ModelCard
+from cahp import access, data, models
+from cahp.api import bundled
 from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
 from cahp.files import scratch
+from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import data_name, load_data

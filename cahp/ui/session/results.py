@@ -7,10 +7,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from cahp import bundled, models
-from cahp.bundled import Bundle
-from cahp.costs import Costs
-from cahp.head_roles import HeadRoles
+from cahp import models
+from cahp.api import bundled
+from cahp.api.bundled import Bundle
+from cahp.board.budget_sweep import BudgetTable, Speed
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.table_file import enter_full, own_outcomes, own_speed
+from cahp.features.roles.habits import HeadMaps
+from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
@@ -19,11 +23,8 @@ from cahp.run.knee_null import NullCurves
 from cahp.run.prune import read_run
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings, key_fields
-from cahp.studies.budget_sweep import BudgetTable, Speed
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.head_habits import HeadMaps
-from cahp.studies.table_file import enter_full, own_outcomes, own_speed
 from cahp.values import HeadMask
+from cahp.values.head_roles import HeadRoles
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from cahp import bundled, data, models
-from cahp.bundled import Bundle, WindowsRecord
-from cahp.cards import ModelCard
+from cahp import data, models
+from cahp.api import bundled
+from cahp.api.bundled import Bundle, WindowsRecord
+from cahp.models.cards import ModelCard
 from cahp.run.settings import IN_DIGESTS, Settings
 from cahp.run.texts import ALL, cut_split
-from cahp.values import NO_LABEL, ModelError, Texts
+from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.values import ModelError
 
 #: The settings on which windows depend.
 _OF_WINDOWS = (*(name for name in IN_DIGESTS if name != "data"), "seed")

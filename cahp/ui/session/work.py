@@ -13,32 +13,33 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cahp.api.preflight import estimate_seconds
-from cahp.costs import Costs
-from cahp.data.neutral import AUTO
-from cahp.head_roles import HeadRoles
+from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.versus import Variant, Versus, versus
+from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
+from cahp.features.neutral.texts import AUTO
+from cahp.features.roles.habits import HeadHabits, head_habits
+from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.evenness import Evenness
 from cahp.run.knee_null import NullCurves
 from cahp.run.latency_worker import LatencyWorker
-from cahp.run.neutral import NeutralRecord, evaluate_on_neutral
 from cahp.run.prune import Run, choose, measure_run, price_evenness
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.roles import find_roles
-from cahp.run.test_split_log import TestSplitLog
+from cahp.run.split_log import TestSplitLog
 from cahp.run.timeline import PREPARATIONS
 from cahp.stages.replacement import Replaceability
-from cahp.studies.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.head_habits import HeadHabits, head_habits
-from cahp.studies.versus import Variant, Versus, versus
+from cahp.tasks.texts import Texts
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.lifetime import is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results
-from cahp.values import HeadMask, Progress, Texts
+from cahp.values import HeadMask, Progress
+from cahp.values.head_roles import HeadRoles
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import streamlit as st
 
 from cahp.figures.head_grid import head_name
-from cahp.head_statistics import called
 from cahp.ui.frame import address
 from cahp.values import HeadMask
+from cahp.values.statistics import called
 
 #: Session keys: the chosen head, and the name of the view.
 _HEAD, VIEW = "similarity-head", "similarity-view"

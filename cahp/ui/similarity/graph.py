@@ -13,11 +13,11 @@ from cahp.board.colours import contrast
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import TINT
 from cahp.figures.palette import Ink, blend, community_name, ink, mark_communities
-from cahp.head_statistics import called
 from cahp.stages.similarity import HeadGraph
 from cahp.ui.parts.display import cache_with
 from cahp.ui.similarity import chosen
 from cahp.values import HeadMask
+from cahp.values.statistics import called
 
 if TYPE_CHECKING:
     from pyvis.network import Network

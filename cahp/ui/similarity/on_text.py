@@ -13,12 +13,11 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp import bundled
-from cahp.cards import ModelCard
+from cahp.api import bundled
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, is_deep, places
-from cahp.head_statistics import called
+from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
@@ -39,6 +38,7 @@ from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.graph import show_graph
 from cahp.values import HeadMask, Input, Progress
+from cahp.values.statistics import called
 
 #: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
 _GRID = 390

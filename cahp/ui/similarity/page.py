@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import streamlit as st
 
+from cahp.features.roles import glance as over_texts
 from cahp.ui.frame.page import link
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.similarity import chosen, on_text, over_texts
+from cahp.ui.similarity import chosen, on_text
 
 #: The tabs about the text, and those about many texts: their labels by their names in links.
 _ON_TEXT: Mapping[str, tuple[str, Callable[[on_text.Compared], None]]] = {

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 
 from cahp import models
 from cahp.api import preflight
-from cahp.cards import ModelCard
+from cahp.models.cards import ModelCard
 from cahp.models.description import describe_config
 from cahp.models.sketch import head_operations, operations
 from cahp.stages.latency import flops

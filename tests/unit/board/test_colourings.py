@@ -9,7 +9,7 @@ from copying import roles_of
 
 from cahp.board.colourings import COLOURINGS, HeadFacts, paint
 from cahp.board.colours import COLOURS
-from cahp.studies.head_habits import HeadMaps
+from cahp.features.roles.habits import HeadMaps
 from cahp.values import HeadMask
 
 MASK = HeadMask.full(1, 3)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from colours import contrast_ratio, linear
 
+from cahp.api.bundled import read_run
 from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, mark_clusters
-from cahp.bundled import read_run
 from cahp.figures.palette import COMMUNITY_COLOURS, blend, ink
-from cahp.head_statistics import letters, name_clusters
+from cahp.values.statistics import letters, name_clusters
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
 BLINDNESS = {

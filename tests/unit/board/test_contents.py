@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from clusters import on_a_line
 
+from cahp.board.budget_sweep import BudgetTable
 from cahp.board.contents import Shown, contents
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import HeadMask
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from clusters import CARD, on_a_line
 
+from cahp.board.budget_sweep import BudgetTable
 from cahp.board.state import Board, Choices
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import HeadMask, MaskError
 
 

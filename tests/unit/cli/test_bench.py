@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from terminal import call
 
-from cahp.studies import performance
+from cahp.api import performance
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from terminal import call, refused
 
-from cahp import bundled, methods
+from cahp import methods
+from cahp.api import bundled
 from cahp.data import parse_label_map
 from cahp.exports.masks import read_mask
 from cahp.exports.report import recipe

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from terminal import call, refused
 
-from cahp import bundled
-from cahp.studies import budget_sweep
+from cahp.api import bundled
+from cahp.board import budget_sweep
 
 
 def test_a_run_s_folder_becomes_one_file(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import fakes
 import pytest
 from fake_methods import METHODS, Counted
 
-from cahp import registry
+from cahp.methods.shared import registry
 from cahp.run.settings import Settings
 from cahp.store import Store
 

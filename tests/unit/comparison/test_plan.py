@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
 
-from cahp import registry
 from cahp.comparison import make_plan
 from cahp.comparison.presets import PRESETS, read_seeds
 from cahp.comparison.running import compare
+from cahp.methods.shared import registry
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import BudgetError, OptionError

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 import cahp
 from cahp import cli
 from cahp.api.export import export
-from cahp.costs import Timing
 from cahp.exports import formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.models import saving
+from cahp.models.costs import Timing
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
 from cahp.output import Output

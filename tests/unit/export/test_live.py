@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from clusters import in_a_row, outcomes, speed
 
+from cahp.board.budget_sweep import BudgetTable
 from cahp.exports.live import Live
 from cahp.exports.report import Origin, page, recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import HeadMask
 
 

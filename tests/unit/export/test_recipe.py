@@ -13,12 +13,13 @@ import pytest
 
 from cahp import cli
 from cahp.api.evaluate import evaluate
-from cahp.costs import Costs
+from cahp.board import budget_sweep
 from cahp.exports import report as takeaway
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.formats import model_form
 from cahp.exports.run_folder import run_archive
 from cahp.files import plain_json
+from cahp.models.costs import Costs
 from cahp.outcomes import to_metrics
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND, RunDocument
@@ -26,7 +27,6 @@ from cahp.run.prune import Run, choose, measure_mask, measure_run
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
-from cahp.studies import budget_sweep
 from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))

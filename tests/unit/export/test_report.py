@@ -14,8 +14,8 @@ from cahp.exports.model_card import _results
 from cahp.exports.report import Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
+from cahp.tasks.windows import WindowProtocol
 from cahp.values import Estimate, HeadMask
-from cahp.windows import WindowProtocol
 
 LABELS = np.array([0, 0, 1, 1, 2, 0])
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3")

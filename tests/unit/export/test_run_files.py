@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cahp.board.budget_sweep import fill
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.table_file import table_of
 from cahp.exports.live import live_of
 from cahp.exports.report import run_report
 from cahp.exports.run_folder import RunFiles, read_run, write_run
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, measure_run
-from cahp.studies.budget_sweep import fill
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import table_of
 from cahp.values import CahpError, Estimate
 
 

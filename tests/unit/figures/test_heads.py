@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from copying import roles_of
 
+from cahp.features.roles.habits import KINDS
 from cahp.figures.heads import WORDS, glance_figure, pattern_figure, shares_figure
-from cahp.head_roles import ROLES
-from cahp.head_statistics import called
-from cahp.studies.head_habits import KINDS
 from cahp.values import Estimate, HeadMask
+from cahp.values.head_roles import ROLES
+from cahp.values.statistics import called
 
 
 def share(value: float, low: float, high: float) -> Estimate:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cahp.figures.similarity import attention_figure, habit, matrix
-from cahp.head_roles import score_text
 from cahp.values import HeadMask
+from cahp.values.head_roles import score_text
 
 
 def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:

@@ -12,19 +12,21 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from cahp.tasks.texts import Texts
 from fakes import gather
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cahp import models, registry
+from cahp import models
 from cahp import processes as parallel
 from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
+from cahp.methods.shared import registry
 from cahp.methods.shared.scored import average_rows, row_maxima
 from cahp.models import head_model
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import special_ids
-from cahp.values import DataError, Texts, silent
+from cahp.values import DataError, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

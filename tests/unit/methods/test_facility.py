@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cahp import models, registry
+from cahp import models
 from cahp.methods.facility import REACH, order_by_coverage
+from cahp.methods.shared import registry
 from cahp.stages.salience import example_gradients
 
 

@@ -10,16 +10,17 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from cahp.tasks.texts import Texts
 from fakes import gather
 
-from cahp import models, registry
-from cahp.costs import SelectionCost
+from cahp import models
 from cahp.methods import dsp, l0, passing
-from cahp.methods.shared import gates
+from cahp.methods.shared import gates, registry
+from cahp.models.costs import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import separate
 from cahp.stages.evaluation import evaluate
-from cahp.values import Cancelled, HeadMask, Texts
+from cahp.values import Cancelled, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

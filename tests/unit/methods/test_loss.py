@@ -9,19 +9,20 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from cahp.tasks.texts import Texts
 from fakes import gather
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cahp import registry
 from cahp.methods import ablation, fisher
+from cahp.methods.shared import registry
 from cahp.methods.shared.scored import batch_gradients, gate_gradients
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.stages.evaluation import evaluate
 from cahp.stages.selection import top
-from cahp.values import HeadMask, Texts, silent
+from cahp.values import HeadMask, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

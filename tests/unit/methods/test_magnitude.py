@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cahp import models, registry
+from cahp import models
+from cahp.methods.shared import registry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

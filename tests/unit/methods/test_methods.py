@@ -14,17 +14,19 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+from cahp.tasks.texts import Texts
 from fakes import gather
 
-from cahp import methods, models, registry
-from cahp.cards import ModelCard
-from cahp.costs import SelectionCost
+from cahp import methods, models
+from cahp.methods.shared import registry
+from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
+from cahp.models.cards import ModelCard
+from cahp.models.costs import SelectionCost
 from cahp.models.head_model import HeadModel
-from cahp.registry import Evidence
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
-from cahp.values import BudgetError, Cancelled, OptionError, Texts, digest
+from cahp.values import BudgetError, Cancelled, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -114,7 +116,7 @@ def test_a_file_of_its_own_is_all_that_a_new_method_needs(tmp_path: Path) -> Non
     package = tmp_path / "cahp"
     shutil.copytree(Path(methods.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "methods" / "first.py").write_text(
-        "from cahp.methods.random_heads import Random\nfrom cahp.registry import register\n\n\n"
+        "from cahp.methods.random_heads import Random\nfrom cahp.methods.shared.registry import register\n\n\n"
         "@register\nclass First(Random):\n    name = 'first'\n"
     )
     code = "from cahp import methods; print(*methods.names())"

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 import cahp
-from cahp.cards import Prompt
 from cahp.models import identify
+from cahp.models.cards import Prompt
 from cahp.models.prompting import PromptReader
 from cahp.values import DataError, ModelError, OptionError
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cahp import models
-from cahp.cards import Dtype
 from cahp.models import loading, saving, stored, surgery
+from cahp.models.cards import Dtype
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.stored import StoredWeight, as_kept

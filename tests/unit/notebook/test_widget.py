@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
 
 import cahp
+from cahp.board import budget_sweep
 from cahp.notebook.widget import BudgetBoard
 from cahp.store import Store
-from cahp.studies import budget_sweep
 from cahp.values import BudgetError, HeadMask, MaskError
 
 PATIENCE = 120

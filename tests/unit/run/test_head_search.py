@@ -10,6 +10,7 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+from cahp.tasks.texts import Texts
 
 from cahp import methods
 from cahp.run.bench import Bench, open_bench
@@ -18,7 +19,7 @@ from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.selection import top
 from cahp.store import Store
-from cahp.values import Cancelled, HeadMask, OptionError, Selection, Texts
+from cahp.values import Cancelled, HeadMask, OptionError, Selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

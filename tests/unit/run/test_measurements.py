@@ -11,12 +11,13 @@ from typing import Any, get_args
 import fakes
 import numpy as np
 import pytest
+from cahp.tasks.texts import Texts
 from clusters import ratio_of
 
-from cahp import costs, models
-from cahp.answers import Evaluation
-from cahp.cards import ModelCard
-from cahp.costs import Cost, Costs, Timing
+from cahp import models
+from cahp.models import costs
+from cahp.models.cards import ModelCard
+from cahp.models.costs import Cost, Costs, Timing
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.recoveries import RefitReport
@@ -28,7 +29,8 @@ from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store
-from cahp.values import CahpError, Cancelled, HeadMask, Ints, OptionError, Precision, Precisions, Texts
+from cahp.tasks.answers import Evaluation
+from cahp.values import CahpError, Cancelled, HeadMask, Ints, OptionError, Precision, Precisions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

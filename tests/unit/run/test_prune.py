@@ -15,11 +15,13 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from cahp.tasks.texts import Texts
 from fakes import prune
 
-from cahp import models, registry
+from cahp import models
 from cahp.data import parse_label_map
 from cahp.files import json_text, plain_json
+from cahp.methods.shared import registry
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, cost_record, versions
 from cahp.run.measurements import Measurements
@@ -36,7 +38,6 @@ from cahp.values import (
     KneeNotFoundError,
     ModelError,
     OptionError,
-    Texts,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")

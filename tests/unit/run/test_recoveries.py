@@ -12,9 +12,11 @@ from typing import Any, cast
 import fakes
 import numpy as np
 import pytest
+from cahp.tasks.texts import Texts
 from fakes import prune
 
 from cahp import models
+from cahp.board import budget_sweep
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
@@ -32,8 +34,7 @@ from cahp.run.time_limits import TimedTraining, texts_in_time
 from cahp.stages import distillation, recovery
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
-from cahp.studies import budget_sweep
-from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError, Texts
+from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,10 +17,10 @@ from fakes import prune
 from cahp.exports.masks import MaskOrigin, mask_csv
 from cahp.exports.report import Origin, page
 from cahp.files import json_text
-from cahp.head_roles import HeadRoles
 from cahp.run.document import RunDocument
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
+from cahp.values.head_roles import HeadRoles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cahp.cards import ModelCard
 from cahp.data.dataset import Dataset, assemble
 from cahp.data.rows import RawSplit
-from cahp.run.test_split_log import TestSplitLog as Log
+from cahp.models.cards import ModelCard
+from cahp.run.split_log import TestSplitLog as Log
 from cahp.store import Store, key
 
 THREADS, TIMES = 4, 5

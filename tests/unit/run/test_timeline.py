@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from cahp.exports import checkpoints
+from cahp.features.premise import measuring as premise
+from cahp.features.stability import measuring as stability
 from cahp.methods.shared import gates, scored
 from cahp.run.document import Timings
 from cahp.run.timeline import STAGES, in_terminal, on_screen
 from cahp.stages import latency, recovery, salience, signatures, similarity
-from cahp.studies import premise, stability
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
-from cahp.head_statistics import Clustering, Space
 from cahp.stages.clustering import (
     DEGREES,
     NO_KNEE,
@@ -22,6 +21,7 @@ from cahp.stages.clustering import (
     with_degree,
 )
 from cahp.values import Cancelled, KneeNotFoundError, OptionError
+from cahp.values.statistics import Clustering, Space
 
 #: A curve that rises fast and then hardly at all.
 SATURATING = [1 - math.exp(-k / 8) for k in range(2, 72)]

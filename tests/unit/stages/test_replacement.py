@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cahp.head_statistics import Moments
 from cahp.stages.replacement import (
     Elimination,
     Replaceability,
@@ -19,6 +18,7 @@ from cahp.stages.replacement import (
     joint_costs,
 )
 from cahp.values import HeadMask
+from cahp.values.statistics import Moments
 
 HEADS, SIZE, OUT, TOKENS = 4, 3, 7, 60
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from cahp import models
-from cahp.head_roles import NO_ROLE, HeadRoles
 from cahp.models.head_model import HeadModel
 from cahp.stages.roles import ablate_roles, ask_questions, draw_copies, measure_roles
 from cahp.values import Cancelled, ModelError
+from cahp.values.head_roles import NO_ROLE, HeadRoles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

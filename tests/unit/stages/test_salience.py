@@ -6,12 +6,12 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from cahp.tasks.texts import Texts
 from torch import nn
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
-from cahp.values import Texts
-from cahp.windows import Window
+from cahp.tasks.windows import Window
 
 
 @pytest.mark.parametrize(("total", "used"), [(1, 1), (31, 31), (33, 32), (256, 64), (640, 160), (2000, 480), (129, 32)])

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cahp.head_statistics import Clustering
 from cahp.stages.selection import (
     Ranking,
     Representative,
@@ -19,6 +18,7 @@ from cahp.stages.selection import (
     top,
 )
 from cahp.values import BudgetError, CahpError, KneeNotFoundError, OptionError, Selection
+from cahp.values.statistics import Clustering
 
 
 def clusterings(heads: int, seed: int = 0, *, knee: int = 2) -> Clustering:

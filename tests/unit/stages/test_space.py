@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
-from cahp.head_statistics import Signatures
 from cahp.stages.space import Projection, features, space
 from cahp.values import Cancelled, SpaceError
+from cahp.values.statistics import Signatures
 
 #: UMAP compiles for ten seconds first.
 PROJECTIONS = [

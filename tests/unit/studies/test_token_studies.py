@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 import cahp
+from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_part
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.versus import Variant, mismatch, versus
+from cahp.features.learn import answers, lessons
+from cahp.features.premise import measuring as premise
+from cahp.features.stability import measuring as stability
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
 from cahp.store import Store
-from cahp.studies import answers, lessons, premise, stability
-from cahp.studies.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_part
-from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.versus import Variant, mismatch, versus
 from cahp.values import DataError, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import documents
 
-from cahp.costs import Cost, Timing
 from cahp.exports.form import Footprint
 from cahp.goals import ReachedGoal
+from cahp.models.costs import Cost, Timing
 from cahp.run.document import CostRecord, RunDocument
 from cahp.run.knee_null import KneeNull
 from cahp.terminal.costs import cost_lines

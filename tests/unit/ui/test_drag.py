@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from apps import explorer_of, open_app, rerun
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.board import Event
 from cahp.ui.frame import board
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cahp import bundled, data, models
-from cahp.api import preflight
+from cahp import data, models
+from cahp.api import bundled, preflight
 from cahp.ui import server
 from cahp.ui.server import AssetInjector
 from cahp.ui.session.opening import Source

@@ -10,8 +10,8 @@ from typing import Any
 import streamlit as st
 
 from cahp.board import Event, Shown, contents, script, style
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.head_clusters import HeadClusters
+from cahp.board.budget_sweep import BudgetTable
+from cahp.board.head_clusters import HeadClusters
 
 _HERE = Path(__file__).parent
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.head_statistics import Moments
 from cahp.stages.replacement import Replaceability
 from cahp.ui.budget.details import describe_replaceability
 from cahp.values import HeadMask
+from cahp.values.statistics import Moments
 
 
 @pytest.fixture

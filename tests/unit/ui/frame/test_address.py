@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.run.command_line import to_text
 from cahp.run.settings import Settings
 from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, read, read_choices, source_of

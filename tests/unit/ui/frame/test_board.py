@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cahp.tasks.texts import Texts
 
 from cahp.ui.frame.board import below_baseline
-from cahp.values import Estimate, Texts
+from cahp.values import Estimate
 
 
 @pytest.mark.parametrize(

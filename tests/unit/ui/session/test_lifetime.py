@@ -10,7 +10,7 @@ import weakref
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundled
+from cahp.api import bundled
 from cahp.ui.session import lifetime
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source

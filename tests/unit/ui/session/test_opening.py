@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from cahp import bundled, data, models
+from cahp import data, models
+from cahp.api import bundled
 from cahp.ui.session import opening
 from cahp.ui.session.opening import Source, Upload
 from cahp.ui.session.results import Results

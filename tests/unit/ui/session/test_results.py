@@ -7,10 +7,10 @@ import pytest
 from clusters import on_a_line, outcomes, ratio_of, speed
 from documents import run_json, scores
 
-from cahp.costs import Cost, Costs, Timing
+from cahp.board.budget_sweep import BudgetTable, Speed
+from cahp.models.costs import Cost, Costs, Timing
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.ui.session.results import INTERPRETATIONS, Results
 from cahp.values import HeadMask
 

@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cahp.tasks.texts import NO_LABEL, Texts
 
-from cahp import bundled
-from cahp.bundled import WindowsRecord
+from cahp.api import bundled
+from cahp.api.bundled import WindowsRecord
 from cahp.models import identity
+from cahp.tasks.windows import Window
 from cahp.ui.session import opening
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.shipped import ShippedTexts
 from cahp.ui.session.work import FIGURE, run_seconds
-from cahp.values import NO_LABEL, ModelError, Texts
-from cahp.windows import Window
+from cahp.values import ModelError
 
 
 def windows() -> Texts:

@@ -7,14 +7,15 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from cahp.tasks.texts import Texts
 from clusters import on_a_line, outcomes
 
+from cahp.board.budget_sweep import BudgetTable
 from cahp.outcomes import Outcomes
 from cahp.recoveries import DistillReport
 from cahp.run.bench import Bench
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.session import work
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.results import Results
@@ -32,7 +33,7 @@ from cahp.ui.session.work import (
     Work,
     run_seconds,
 )
-from cahp.values import HeadMask, Progress, Texts
+from cahp.values import HeadMask, Progress
 
 PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.head_statistics import called
 from cahp.ui.similarity.chosen import head_of
+from cahp.values.statistics import called
 
 
 @pytest.mark.parametrize(

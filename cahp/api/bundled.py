@@ -1,0 +1,243 @@
+"""Finished results that ship with the package, so that the explorer starts without measuring: runs and comparisons.
+
+They hold no texts. A run has its document, small arrays and the measured rows of its tables; that of a language model
+also a description of the model and of its windows, so that it is shown where the model is not installed. A comparison
+has its file and ``made.json`` with the machine and day of the measurement.
+
+``assets/bundle.py`` makes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp import models
+from cahp.board.head_clusters import HeadClusters
+from cahp.comparison import Comparison
+from cahp.comparison.claims import find_better_method
+from cahp.comparison.result import FILE, read_shown
+from cahp.comparison.sentences import describe_better
+from cahp.features.learn.lessons import Answer
+from cahp.features.roles.habits import HeadMaps
+from cahp.models.cards import ModelCard
+from cahp.run.document import RunDocument
+from cahp.run.settings import Salience, Settings
+from cahp.stages.similarity import Attention
+from cahp.tasks.texts import Texts
+from cahp.values import CahpError
+from cahp.values.head_roles import HeadRoles, score_text
+
+#: The settings of the bundled run of the default model: the embedded default with a refit, to show both states.
+SETTINGS = Settings(recover="refit")
+NAME = SETTINGS.model
+#: The settings of the bundled run of each model. The published rule keeps far too few heads of a language model, so its
+#: run names a number; its speed is measured where it is used.
+RUNS: Mapping[str, Settings] = {
+    NAME: SETTINGS,
+    "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False),
+}
+#: The roles of the heads of a model, in the folder of its bundled run, with the machine and day.
+ROLES_FILE = "roles.json"
+#: What the heads attend to, in the folder of the bundled run.
+MAPS_FILE = "maps.npz"
+#: The machine and day of a comparison.
+MADE_FILE = "made.json"
+#: The answers of the six steps of Learn, in the folder of the bundled run.
+LESSONS_FILE = "lessons.json"
+#: The attention of all heads on an example text.
+EXAMPLE_FILE = "example.npz"
+#: The description of a language model and of its windows.
+MODEL_FILE = "model.json"
+
+
+# The run -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WindowsRecord:
+    """The windows of a split: their number, without those of repeated random tokens, their tokens, and digest."""
+
+    rows: int
+    count: int
+    tokens: int
+    sha256: str
+
+    @classmethod
+    def of(cls, texts: Texts) -> WindowsRecord:
+        """Describe windows."""
+        return cls(len(texts), texts.count, texts.tokens, texts.sha256)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The card of a language model, without the folder of its files, and its windows by split."""
+
+    card: ModelCard
+    splits: Mapping[str, WindowsRecord]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
+
+    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``roles`` are those of the
+    full model's heads, ``maps`` what they attend to.
+    """
+
+    document: RunDocument
+    arrays: Mapping[str, NDArray[Any]]
+    tables: Mapping[str, Mapping[str, Any]]
+    made: Mapping[str, str]
+    facts: ModelFacts | None = None
+    roles: HeadRoles | None = None
+    maps: HeadMaps | None = None
+
+    @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
+    def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
+        """Return the clusters of the run, for the projection of the run, with the knee of another ``degree``.
+
+        All callers share the result.
+        """
+        if degree is not None:
+            return self.evidence(salience).with_degree(degree)
+        clusters = HeadClusters.of_arrays(self.arrays, self.document)
+        if salience == "batch":
+            return clusters
+        return replace(clusters, salience=self.arrays["salience_example"].reshape(clusters.salience.shape))
+
+
+def run_folder(name: str = NAME) -> Path:
+    """Return the folder of the bundled run of a model."""
+    return models.assets() / "runs" / name
+
+
+@cache
+def read_run(name: str = NAME) -> Bundle | None:
+    """Read the bundled run of a model; None if this copy of the package has none."""
+    if name not in RUNS:
+        return None
+    place = run_folder(name)
+    try:
+        document = RunDocument.from_json(json.loads((place / "run.json").read_text(encoding="utf-8")))
+        table = json.loads((place / "table.json").read_text(encoding="utf-8"))
+        tables = {rows["recover"]: rows for rows in (table["rows"], *table.get("recovered", ()))}
+        facts = place / MODEL_FILE
+        known = msgspec.json.decode(facts.read_bytes(), type=ModelFacts) if facts.exists() else None
+        roles = place / ROLES_FILE
+        found = msgspec.json.decode(roles.read_bytes(), type=HeadRoles) if roles.exists() else None
+        with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
+            return Bundle(document, dict(arrays), tables, table["made"], known, found, _read_maps(place / MAPS_FILE))
+    except FileNotFoundError:
+        return None
+
+
+def _read_maps(file: Path) -> HeadMaps | None:
+    if not file.exists():
+        return None
+    with np.load(file, allow_pickle=False) as arrays:
+        return HeadMaps(arrays["pictures"], arrays["shares"].astype(np.float32), int(arrays["texts"]))
+
+
+@dataclass(frozen=True, eq=False)
+class BundledExample:
+    """The ``attention`` of all heads of a model on the example ``text`` that a page opens with."""
+
+    text: str
+    attention: Attention
+
+
+@cache
+def read_example(name: str) -> BundledExample | None:
+    """Read the bundled attention of a model on an example; None if this copy of the package has none."""
+    if name not in RUNS:
+        return None
+    try:
+        with np.load(run_folder(name) / EXAMPLE_FILE, allow_pickle=False) as arrays:
+            weights = arrays["weights"].astype(np.float32)
+            roles = score_text(weights, arrays["ids"], arrays["special"])
+            return BundledExample(str(arrays["text"]), Attention(tuple(map(str, arrays["tokens"])), weights, 0, roles))
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True)
+class BundledLessons:
+    """The answers of the six steps on the bundled run, by name; ``subject`` is the digest of their model and data."""
+
+    subject: str
+    answers: Mapping[str, Answer]
+    made: Mapping[str, str]
+
+
+@cache
+def read_lessons(name: str = NAME) -> BundledLessons | None:
+    """Read the bundled answers about a model; None if this copy of the package has none."""
+    if name not in RUNS:
+        return None
+    try:
+        return msgspec.json.decode((run_folder(name) / LESSONS_FILE).read_bytes(), type=BundledLessons)
+    except FileNotFoundError:
+        return None
+
+
+# Comparisons -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class BundledComparison:
+    """A bundled comparison; ``made`` names its ``machine`` and ``date``, if they were recorded."""
+
+    name: str
+    comparison: Comparison
+    made: Mapping[str, str]
+
+
+def comparisons_folder() -> Path:
+    """Return the folder of the bundled comparisons."""
+    return models.assets() / "compare"
+
+
+def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
+    """Read the comparisons in ``place``, ordered by name; return them and a message for each unreadable one."""
+    readable, messages = [], []
+    for file in sorted(place.glob(f"*/{FILE}")):
+        try:
+            readable.append(_comparison(file, file.stat().st_mtime_ns))
+        except (CahpError, OSError) as error:
+            messages.append(f"The bundled comparison {file.parent.name} cannot be shown: {error}")
+    return readable, messages
+
+
+def describe_better_method(model: str, sha256: str, recovery: str, budget: int) -> tuple[str, str] | None:
+    """Name a method that the bundled comparison of a model shows to be better than CAHP, with its lead in a sentence.
+
+    None: there is none at about this ``budget`` after this ``recovery``, or no comparison.
+    """
+    file = next((file for file in comparisons_folder().glob(f"*/{FILE}") if file.parent.name == model), None)
+    if file is None:
+        return None
+    results = _comparison(file, file.stat().st_mtime_ns).comparison.results
+    test = find_better_method(results, recovery, budget)
+    if test is None or results.document.model.sha256 != sha256:
+        return None
+    return test.method, describe_better(test, results.total, noun=results.noun)
+
+
+@lru_cache(maxsize=8)
+def _comparison(file: Path, changed: int) -> BundledComparison:
+    # ``changed`` is part of the cache key: a file that was replaced is read again.
+    try:
+        made = json.loads(file.with_name(MADE_FILE).read_text(encoding="utf-8"))
+        made = {name: str(made[name]) for name in ("machine", "date")}
+    except (OSError, ValueError, KeyError, TypeError):
+        made = {}
+    return BundledComparison(file.parent.name, read_shown(file.parent), made)

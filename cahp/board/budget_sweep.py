@@ -1,0 +1,399 @@
+"""The table of all budgets: measured row by row, and estimated in between.
+
+An estimate uses a part of the texts, or interpolates between measured budgets. The table is filled from coarse to fine,
+the current budget first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from cahp.goals import Goal, ReachedGoal
+from cahp.models.costs import CacheShape, Cost
+from cahp.outcomes import HEADLINES, Outcomes, finite, measure, to_perplexity
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.bench import Bench
+from cahp.run.latency_worker import LatencyWorker
+from cahp.run.recovered import Recovered
+from cahp.tasks.answers import Evaluation
+from cahp.values import BudgetError, Estimate, HeadMask, Ints, Progress, Selection, silent, spread
+
+#: Number of budgets at which latency is measured; in between it is nearly a straight line.
+TIMED = 8
+#: Number of budgets that are first evaluated on a part of the texts, so that a curve appears within seconds.
+GLIMPSED = 9
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency of a pruned model against the full one: their ``ratio`` (below 1: faster), and both medians in ms.
+
+    ``busy`` tells that other work slowed the machine meanwhile.
+    """
+
+    ratio: Estimate
+    full_ms: float
+    pruned_ms: float
+    busy: bool = False
+
+    @classmethod
+    def of(cls, ratio: Estimate, full: Cost, pruned: Cost) -> Speed:
+        """Build it from measured costs."""
+        before, after = full.latency_ms, pruned.latency_ms
+        assert before is not None
+        assert after is not None
+        return cls(ratio, before.median, after.median, before.noisy or after.noisy)
+
+    def or_reliable(self, earlier: Speed | None) -> Speed:
+        """Return this latency, or an ``earlier`` one if only that is reliable."""
+        return self if earlier is None or earlier.busy or not self.busy else earlier
+
+
+@dataclass(frozen=True)
+class Row:
+    """One budget. What is not measured is estimated without an interval, or None where nothing supports an estimate.
+
+    ``values`` are those of the headline outcomes, by name. An estimate rests on a ``glimpse`` at some of the texts, if
+    there is one, and otherwise on the budgets beside it. Between models that were trained nothing is estimated: how far
+    a training gets differs from mask to mask.
+    """
+
+    budget: int
+    values: Mapping[str, float]
+    outcomes: Outcomes | None
+    ratio: float | None
+    speed: Speed | None
+    glimpse: Outcomes | None = None
+
+
+#: Called with the mask and its measurement.
+Listener = Callable[[HeadMask, Outcomes | Speed], None]
+
+
+class BudgetTable:
+    """The rows of all budgets, from the fewest heads to all heads. Many threads may read while one fills it.
+
+    ``listener`` is called for every measurement. ``timed`` tables miss the latency of some budgets, others never do. A
+    table of the same budgets after another recovery, ``timing``, shares its times: a recovery does not change them.
+    """
+
+    def __init__(
+        self,
+        selections: Sequence[Selection],
+        *,
+        recover: str = "none",
+        listener: Listener | None = None,
+        timed: bool = True,
+        timing: BudgetTable | None = None,
+    ) -> None:
+        self.selections = tuple(selections)
+        self._listener, self._timed = listener, timed
+        self.recover: str = recover
+        self.budgets = tuple(selection.mask.count for selection in selections)
+        self._places = {budget: place for place, budget in enumerate(self.budgets)}
+        #: The budget on the board, which is measured first.
+        self.current_budget: int | None = None
+        self._outcomes: dict[int, Outcomes] = {}
+        self._speed: dict[int, Speed] = {} if timing is None else timing._speed
+        #: Budgets that were timed again, because the machine was busy the first time.
+        self._timed_again: set[int] = set() if timing is None else timing._timed_again
+        self._glimpses: dict[int, Outcomes] = {}
+        #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
+        self.uncuttable: set[int] = set()
+        self._lock = threading.Lock()
+
+    def selection(self, budget: int) -> Selection:
+        """Return the selection of a budget.
+
+        Raises:
+            BudgetError: If there is no such budget.
+        """
+        if budget in self._places:
+            return self.selections[self._places[budget]]
+        if not self.budgets[0] <= budget <= self.budgets[-1]:
+            raise BudgetError(
+                f"budget {budget} is outside {self.budgets[0]} to {self.budgets[-1]}; choose one in between"
+            )
+        near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda one: abs(one - budget))[:2])))
+        raise BudgetError(f"{budget} heads cannot be spread evenly over the layers; choose {near}")
+
+    def nearest(self, budget: int) -> Selection:
+        """Return the selection of the budget that is nearest to ``budget``, of two the larger one."""
+        return min(self.selections, key=lambda one: (abs(one.mask.count - budget), -one.mask.count))
+
+    def has(self, mask: HeadMask) -> bool:
+        """Whether the mask is the table's mask of its budget."""
+        return mask.count in self._places and self.selection(mask.count).mask.sha256 == mask.sha256
+
+    @property
+    def full(self) -> Outcomes | None:
+        """Outcomes of the full model (None: not measured)."""
+        return self._outcomes.get(self.budgets[-1])
+
+    def add(
+        self,
+        budget: int,
+        *,
+        outcomes: Outcomes | None = None,
+        speed: Speed | None = None,
+        glimpse: Outcomes | None = None,
+    ) -> None:
+        """Enter a measurement, or a glimpse until it is measured."""
+        with self._lock:
+            if glimpse is not None:
+                self._glimpses[budget] = glimpse
+            if outcomes is not None:
+                self._outcomes[budget] = outcomes
+                self._glimpses.pop(budget, None)
+            if speed is not None:
+                if budget in self._speed:
+                    self._timed_again.add(budget)
+                self._speed[budget] = speed = speed.or_reliable(self._speed.get(budget))
+        for measurement in (outcomes, speed):
+            if measurement is not None and self._listener is not None:
+                self._listener(self.selection(budget).mask, measurement)
+
+    def row(self, budget: int) -> Row:
+        """Return the row of a budget."""
+        return self.rows()[self._places[budget]]
+
+    def rows(self) -> list[Row]:
+        """Return all rows, interpolated between the measurements."""
+        with self._lock:
+            outcomes, speed, glimpses = dict(self._outcomes), dict(self._speed), dict(self._glimpses)
+        values: list[dict[str, float]] = [{} for _ in self.budgets]
+        for name in (row.name for row in HEADLINES):
+            known = {budget: found[name].value for budget, found in (glimpses | outcomes).items() if name in found}
+            swept = RECOVERIES[self.recover].swept
+            curve = _between(self.budgets, known) if swept else [known.get(budget) for budget in self.budgets]
+            for row, value in zip(values, curve, strict=True):
+                if value is not None:
+                    row[name] = value
+        # With all heads kept, both models are the same.
+        ratios = {budget: found.ratio.value for budget, found in speed.items() if not found.busy}
+        ratio = _between(self.budgets, {**ratios, self.budgets[-1]: 1.0} if ratios else {})
+        return [
+            Row(budget, values[index], outcomes.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
+            for index, budget in enumerate(self.budgets)
+        ]
+
+    def estimates(self, name: str) -> dict[int, Estimate]:
+        """Return the measured values of an outcome by budget."""
+        with self._lock:
+            return {budget: found[name] for budget, found in sorted(self._outcomes.items()) if name in found}
+
+    def measured(self) -> tuple[int, int]:
+        """Return the number of measured rows and of all rows."""
+        return len(self._outcomes), len(self.budgets)
+
+    @property
+    def glimpsed(self) -> int:
+        """Number of rows that are estimated from a part of the texts."""
+        return len(self._glimpses)
+
+    def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse"], int] | None:
+        """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
+
+        What was timed while the machine was busy is timed once more at the end.
+
+        Without a recovery, the first budgets get a glimpse before (a refit takes longer than its evaluation). Trained
+        models are measured only on request, so their tables miss nothing.
+        """
+        if not RECOVERIES[self.recover].swept:
+            return None
+        if self.budgets[-1] not in self._outcomes:
+            return "outcomes", self.budgets[-1]
+        known = self._outcomes.keys() | (self.uncuttable if self.recover != NONE.name else set())
+        if self.current_budget in self.budgets and self.current_budget not in known:
+            return "outcomes", self.current_budget
+        coarse = list(coarse_to_fine(self.budgets))
+        if self.recover == NONE.name:
+            for budget in coarse[:GLIMPSED]:
+                if budget not in self._outcomes and budget not in self._glimpses:
+                    return "glimpse", budget
+        order = [budget for budget in coarse if budget not in known]
+        rough = len(self._outcomes) >= min(len(self.budgets), 2 * TIMED)
+        timed = [self.budgets[place] for place in spread(len(self.budgets) - 1, TIMED)]
+        late = [budget for budget in timed if budget not in self._speed and budget not in self.uncuttable]
+        if self._timed and late and (rough or not order):
+            return "speed", late[0]
+        if order:
+            return "outcomes", order[0]
+        busy = [budget for budget in timed if budget in self._speed and self._speed[budget].busy]
+        again = [budget for budget in busy if budget not in self._timed_again]
+        return ("speed", again[0]) if self._timed and again else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the measurements for a file."""
+        with self._lock:
+            return {
+                "recover": self.recover,
+                "outcomes": {str(budget): finite(found) for budget, found in sorted(self._outcomes.items())},
+                "speed": {str(budget): found for budget, found in sorted(self._speed.items()) if not found.busy},
+            }
+
+    def fill_from(self, content: Mapping[str, Any]) -> None:
+        """Enter the measurements that ``as_json`` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: If they are missing or malformed.
+        """
+        import msgspec
+
+        measured = msgspec.convert(content["outcomes"], dict[int, dict[str, Estimate]], strict=False)
+        for budget, outcomes in measured.items():
+            if not {"accuracy", "accuracy_change"} <= outcomes.keys() and "kl" not in outcomes:
+                raise ValueError(f"budget {budget} has no accuracy")
+            self.add(budget, outcomes=outcomes)
+        for budget, speed in msgspec.convert(content["speed"], dict[int, Speed], strict=False).items():
+            self.add(budget, speed=speed)
+
+
+def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
+    """Yield both ends, the middle, then the middles of the gaps: every prefix covers the range evenly."""
+    yield budgets[-1]
+    if len(budgets) > 1:
+        yield budgets[0]
+    gaps = [(0, len(budgets) - 1)]
+    while gaps:
+        wider = []
+        for low, high in gaps:
+            middle = (low + high) // 2
+            if low < middle < high:
+                yield budgets[middle]
+                wider += [(low, middle), (middle, high)]
+        gaps = wider
+
+
+def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[float | None]:
+    """Interpolate between the measured budgets; None outside of their range."""
+    if not measured:
+        return [None] * len(budgets)
+    xs = sorted(measured)
+    values = np.interp(budgets, xs, [measured[x] for x in xs])
+    return [float(value) if xs[0] <= budget <= xs[-1] else None for budget, value in zip(budgets, values, strict=True)]
+
+
+# Measuring -------------------------------------------------------------------------------------------------
+
+
+def evaluate_mask(
+    bench: Bench, mask: HeadMask, *, recover: str = "none", on_part: Callable[[Outcomes], None] | None = None
+) -> Outcomes:
+    """Measure the model under ``mask`` on the evaluation texts, after a recovery (see ``recovered_by``).
+
+    ``on_part`` receives the estimates from the texts so far, whose intervals narrow.
+    """
+    return measure_recovered(bench, mask, recovered_by(recover, bench, mask), on_part=on_part)
+
+
+def measure_recovered(
+    bench: Bench, mask: HeadMask, recovered: Recovered | None, *, on_part: Callable[[Outcomes], None] | None = None
+) -> Outcomes:
+    """Measure the model under ``mask`` on the evaluation texts, recovered so (None: as pruned)."""
+    full = bench.full
+
+    def report(rows: Ints, answers: Evaluation) -> None:
+        if on_part is not None and (outcomes := measure_part(bench, rows, answers)):
+            on_part(outcomes)
+
+    answers = bench.measurements.evaluate(
+        bench.evaluation, mask=mask, recovered=recovered, on_part=None if on_part is None else report
+    )
+    return measure(answers, full=full, seed=bench.settings.seed)
+
+
+def measure_part(bench: Bench, rows: Ints, answers: Evaluation) -> Outcomes:
+    """Estimate the headline outcomes from the ``answers`` to the evaluation texts in ``rows``.
+
+    The accuracy is the full model's plus the change on these texts, and likewise the loss of a language model: texts
+    that are easy or hard for both models cancel. Empty where no token of these texts counts.
+    """
+    full, part = bench.full, bench.full.take(rows)
+    if not len(part.predictions):
+        return {}
+    outcomes = measure(answers, full=part, seed=bench.settings.seed)
+    if "perplexity" in outcomes:
+        loss = full.losses.mean() + answers.losses.mean() - part.losses.mean()
+        outcomes["perplexity"] = to_perplexity(Estimate(float(loss), None, outcomes["perplexity"].n, "nats"))
+    if full.labelled:
+        accuracy = float(full.correct.mean()) + outcomes["accuracy_change"].value / 100
+        outcomes["accuracy"] = Estimate(min(1.0, max(0.0, accuracy)), None, len(rows), "share")
+    return {row.name: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
+
+
+def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None:
+    """Recover the model under ``mask`` (None: no recovery, or the mask keeps all heads).
+
+    A distillation is read from the store or trained.
+    """
+    return None if mask.is_full else bench.recoveries.recover(mask, recover)
+
+
+def count_tokens(table: BudgetTable, bench: Bench) -> float:
+    """Tokens of windows that pass the model while ``fill`` measures all rows, nothing of which is stored."""
+    masks = [selection.mask for selection in table.selections if not selection.mask.is_full]
+    evaluated = sum(len(window.ids) for window in bench.evaluation.windows)
+    if table.recover == NONE.name:
+        # Imported here because it imports torch.
+        from cahp.run.shared_prefixes import count_mask_passes
+
+        return count_mask_passes(masks) * evaluated
+    lengths = [len(window.ids) for window in bench.calibration.windows]
+    passes = RECOVERIES[table.recover].passes(len(lengths), can_refit=not bench.card.no_refit)
+    return len(masks) * (evaluated + passes * sum(lengths) / max(1, len(lengths)))
+
+
+def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
+    """Measure what the table lacks, one measurement or glimpse per step.
+
+    First layers that several budgets share run once. Latency is measured in another process, undisturbed by this one.
+    Masks that cannot be cut are neither timed nor recovered. ``progress`` may raise ``Cancelled``.
+    """
+    masks = [selection.mask for selection in table.selections]
+    with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker(bench) as worker:
+        while (task := table.missing()) is not None:
+            kind, budget = task
+            done, total = table.measured()
+            # A glimpse takes a third of a measurement; without counting it, the estimated time left would grow.
+            progress("table", done + table.glimpsed // 3, total)
+            mask = table.selection(budget).mask
+            if (kind == "speed" or table.recover != NONE.name) and not bench.measurements.can_cut(mask):
+                table.uncuttable.add(budget)
+                continue
+            part = bench.measurements.glimpse(bench.evaluation, mask) if kind == "glimpse" else None
+            glimpse = None if part is None else measure_part(bench, *part)
+            if glimpse:
+                table.add(budget, glimpse=glimpse)
+            elif kind != "speed":
+                table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover))
+            else:
+                costs = worker.costs(mask, progress=progress)
+                table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
+            yield
+    return table
+
+
+# Goals -------------------------------------------------------------------------------------------------------
+
+
+def reach(table: BudgetTable, goal: Goal, cache: CacheShape | None = None) -> ReachedGoal:
+    """Find the fewest heads (for savings: the most) that are measured, or of a ``cache`` counted, to reach a goal.
+
+    Raises:
+        BudgetError: If none is, with the nearest.
+    """
+    rows = {
+        row.budget: goal.estimate(
+            row.outcomes,
+            time=None if row.speed is None or row.speed.busy else row.speed.ratio,
+            cache=None if cache is None else cache.ratio(selection.mask),
+        )
+        for row, selection in zip(table.rows(), table.selections, strict=True)
+    }
+    return goal.choose({budget: estimate for budget, estimate in rows.items() if estimate}, len(rows))

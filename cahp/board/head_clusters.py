@@ -1,0 +1,137 @@
+"""Clusters of heads for every k, the selections that follow from them, and replacement heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.run.document import RunDocument
+from cahp.run.evidence import HeadEvidence
+from cahp.run.settings import Settings
+from cahp.stages.clustering import with_degree
+from cahp.stages.selection import possible_budgets, round_to_multiple, table
+from cahp.values import HeadMask, Ints, Selection
+from cahp.values.statistics import Clustering, name_clusters
+
+
+def families_of(arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> NDArray[np.int64] | None:
+    """Return the family of each head ``(N,)`` in a run's arrays (None: they lack the clusters for every k)."""
+    return HeadClusters.of_arrays(arrays, document).families if "labels_of_k" in arrays else None
+
+
+@dataclass(frozen=True, eq=False)
+class HeadClusters:
+    """Clusters for every k, salience ``(L, H)``, ``embedding (N, 2)`` and the clustered ``distances (N, N)``.
+
+    Selections are computed once for all sessions.
+    """
+
+    clustering: Clustering
+    salience: NDArray[np.float64]
+    embedding: NDArray[np.float32]
+    distances: NDArray[np.float32]
+    _selected: dict[tuple[int, bool, str], tuple[Selection | None, tuple[Selection, ...]]] = field(
+        default_factory=dict, init=False
+    )
+
+    @classmethod
+    def of(cls, evidence: HeadEvidence) -> HeadClusters:
+        """Take them from the evidence, which computes them if need be."""
+        return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> HeadClusters:
+        """Build them from a run's arrays.
+
+        Raises:
+            KeyError: If the arrays lack the clusters for every k.
+        """
+        ks = arrays["ks"].astype(np.int64)
+        clustering = Clustering(
+            ks,
+            arrays["mss"],
+            arrays["labels_of_k"].astype(np.int64),
+            tuple(np.split(arrays["medoids_of_k"].astype(np.int64), np.cumsum(ks)[:-1])),
+            document.knee or 0,
+            document.knee_rule or "",
+        )
+        shape = (document.model.layers, document.model.heads)
+        return cls(clustering, arrays["salience"].reshape(shape), arrays["embedding"], arrays["distances"])
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return int(self.salience.shape[0])
+
+    @property
+    def heads(self) -> int:
+        """Heads a layer."""
+        return int(self.salience.shape[1])
+
+    @property
+    def families(self) -> NDArray[np.int64]:
+        """The family of each head ``(N,)``, the same at every budget: see ``Clustering.families``."""
+        return self.clustering.families
+
+    def names(self, labels: Ints) -> list[str]:
+        """Return the name of the cluster of each head ``(N,)``, given its cluster in ``labels (N,)``."""
+        names = name_clusters(labels, self.families)
+        return [names[label] for label in labels]
+
+    def suggested(self, settings: Settings) -> Selection | None:
+        """Return the selection at the curve's knee, or an even one of nearly as many heads (None: it has no knee)."""
+        return self._select(settings)[0]
+
+    def selections(self, settings: Settings) -> tuple[Selection, ...]:
+        """Return the selection of each budget, from the fewest heads that ``settings`` allow to all heads."""
+        return self._select(settings)[1]
+
+    def _select(self, settings: Settings) -> tuple[Selection | None, tuple[Selection, ...]]:
+        floor, even, how = key = settings.min_per_layer, settings.even, settings.representative
+
+        def at(budgets: Sequence[int | None], least: int) -> list[Selection]:
+            return table(self.clustering, self.salience, budgets=budgets, min_per_layer=least, representative=how)
+
+        if key not in self._selected:
+            suggested = at([None], floor)[0] if self.clustering.knee in self.clustering.ks else None
+            budgets = possible_budgets(self.layers, self.heads, min_per_layer=floor, even=even)
+            if not even:
+                selections = at(budgets, floor)
+            else:
+                selections = [chosen for budget in budgets for chosen in at([budget], budget // self.layers)]
+                if suggested is not None:
+                    count = max(round_to_multiple(suggested.mask.count, self.layers), budgets[0])
+                    suggested = selections[budgets.index(count)]
+            self._selected[key] = suggested, tuple(selections)
+        return self._selected[key]
+
+    def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return labels ``(N,)`` and medoids of ``k`` clusters, or of the nearest number that was clustered."""
+        wanted = int(self.clustering.ks[-1]) if k is None else k
+        return self.clustering.at(self.clustering.nearest(wanted))
+
+    def with_degree(self, degree: int) -> HeadClusters:
+        """Return the same clusters with the knee of another polynomial degree."""
+        return replace(self, clustering=with_degree(self.clustering, degree=degree))
+
+    def covers(self, mask: HeadMask, labels: Ints) -> NDArray[np.int64]:
+        """Return the replacement of each head ``(N,)``: the nearest other kept head of its cluster in ``labels (N,)``.
+
+        If its cluster keeps no other head, it is the nearest kept head of all; a single kept head replaces itself.
+        """
+        distances = np.where(mask.keep.ravel(), self.distances, np.inf)
+        np.fill_diagonal(distances, np.inf)
+        shared = np.where(labels[:, None] == labels, distances, np.inf)
+        inside = np.isfinite(shared).any(axis=1, keepdims=True)
+        nearest = np.where(inside, shared, distances).argmin(axis=1)
+        alone = np.isinf(distances).all(axis=1)
+        return np.asarray(np.where(alone, np.arange(len(nearest)), nearest))
+
+    def nearest_kept(self, mask: HeadMask, head: int, labels: Ints) -> tuple[int, float, bool]:
+        """Return the replacement of ``head``, its distance, and whether it is in the same cluster."""
+        cover = int(self.covers(mask, labels)[head])
+        return cover, float(self.distances[head, cover]), bool(labels[cover] == labels[head])

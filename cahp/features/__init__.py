@@ -1,0 +1,1 @@
+"""Features, each in a room of its own."""

@@ -1,0 +1,1 @@
+"""Redundancy of heads in guesses."""

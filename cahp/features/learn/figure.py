@@ -1,0 +1,111 @@
+"""Figures of the Learn page: what is switched off, a guess beside the answer, and the variants of a model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from cahp.features.learn.lessons import Answer, Step
+from cahp.figures import palette
+from cahp.figures.head_grid import head_name
+from cahp.figures.marks import by_state, draw, error_bars, points, ticks
+from cahp.outcomes import OUTCOMES
+from cahp.values import HeadMask
+
+#: Pixels of a head on the small board, at most, and of the whole board.
+_CELL, _BOARD = 26.0, 250.0
+
+
+def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
+    """Draw the heads that are switched on (solid) and off (light); a model of many layers lies on its side."""
+    colours, lying = palette.ink(dark=dark), mask.layers > 2 * mask.heads
+    across, down = (mask.layers, mask.heads) if lying else (mask.heads, mask.layers)
+    cell = min(_CELL, _BOARD / across)
+    traces = []
+    for shown, fills, state in by_state(mask, [colours.accent] * mask.keep.size, colours):
+        layer, head = shown // mask.heads, shown % mask.heads
+        hover = [f"{head_name(one, mask.heads)}: {'on' if state == 'kept' else 'off'}" for one in shown.tolist()]
+        x, y = (layer, head) if lying else (head, layer)
+        traces.append(points(x, y, "square", fills, size=0.65 * cell, hover=hover))
+    # The few rows of a model on its side have no room for a title.
+    x_title, y_title = ("layer (heads below each other)", "") if lying else ("head", "layer")
+    fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
+    # On its side it is so low that Plotly fails to keep the squares' sides equal.
+    equal: dict[str, Any] = {} if lying else {"scaleanchor": "x", "scaleratio": 1}
+    return draw(
+        traces,
+        x=ticks(x_title, range(0, across, 1 if across <= 12 else 5), (-0.6, across - 0.4), **fixed),
+        y=ticks(
+            y_title,
+            range(0, down, 1 if cell >= 16 else down),
+            (down - 0.4, -0.6),
+            **fixed,
+            **equal,
+        ),
+        height=round(cell * (down + 0.2)) + 52,
+        top=0,
+    )
+
+
+def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[int] = (), *, dark: bool) -> Any:
+    """Draw the measured answer (line, 95 % interval), the own guess (diamond) and how often others made each guess.
+
+    The axis is the range of the guess, and longer only where the answer lies outside.
+    """
+    colours, own_guess, unit = palette.ink(dark=dark), [] if own is None else [own], step.unit
+    ends = [0, step.highest, answer.value, *(answer.interval or ())]
+    width = max(1, round(max(ends) / 30))
+    counts = Counter(value // width * width for value in others)
+    bars = {
+        "type": "bar",
+        "x": [low + (width - 1) / 2 for low in counts],
+        "y": list(counts.values()),
+        "width": 0.9 * width,
+        "marker": {"color": colours.text, "opacity": 0.45},
+        "customdata": [f"{low}" if width == 1 else f"{low} to {low + width - 1}" for low in counts],
+        "hovertemplate": f"%{{y}} guessed %{{customdata}} {unit}<extra></extra>",
+    }
+    hover = [f"your guess: {guess} {unit}" for guess in own_guess]
+    diamond = points(own_guess, [0], "diamond-open", colours.text, size=13, outline=2, hover=hover, cliponaxis=False)
+    margin = 0.04 * (max(ends) - min(ends)) + width / 2
+    alone = {"visible": False, "range": [-1, 1], "fixedrange": True}
+    figure = draw(
+        [bars, diamond],
+        x={"title": unit, "range": [min(ends) - margin, max(ends) + margin], "zeroline": False},
+        y={"title": "guesses", "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)} if counts else alone,
+        height=230 if counts else 115,
+        left=10,
+        top=30,
+        bottom=45,
+    )
+    if answer.interval is not None:
+        figure.add_vrect(*answer.interval, fillcolor=colours.accent, opacity=0.2, line_width=0)
+    # The word stays inside of the chart.
+    side = "right" if answer.value > (min(ends) + max(ends)) / 2 else "left"
+    line, note = {"color": colours.accent, "width": 3}, {"text": "measured", "yanchor": "bottom", "xanchor": side}
+    return figure.add_vline(answer.value, line=line, annotation=note)
+
+
+def variants_figure(answer: Answer, *, dark: bool) -> Any:
+    """Draw the share ``answer.outcome`` of each variant (dots with 95 % intervals), and random selections (hollow)."""
+    colours, label = palette.ink(dark=dark), OUTCOMES[answer.outcome].label
+    centre = [100 * share.value for share in answer.bars.values()]
+    ends = [(100 * share.low, 100 * share.high) for share in answer.bars.values()]
+    traces = [
+        points(
+            centre,
+            list(answer.bars),
+            "circle",
+            colours.accent,
+            hover=[f"{name}<br>{label} {share.text}" for name, share in answer.bars.items()],
+            error_x=error_bars(centre, ends, colours.accent, thickness=2),
+        )
+    ]
+    for name, drawn in answer.draws.items():
+        shares = [100 * share for share in drawn]
+        hover = [f"random selection<br>{label} {share:.1f} %" for share in shares]
+        rows = [name] * len(shares)
+        traces.append(points(shares, rows, "circle-open", colours.text, outline=1.5, opacity=0.7, hover=hover))
+    height = 90 + 34 * (len(answer.bars) + len(answer.draws))
+    return draw(traces, x=f"{answer.outcome} in %", y={"autorange": "reversed"}, height=height, left=10, bottom=50)

@@ -1,0 +1,307 @@
+"""Learn as a class: the leader chooses the step and shows its answer, everybody else guesses.
+
+It also has the parts and words that a person alone sees, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from cahp import access
+from cahp.features.learn import figure as figures
+from cahp.features.learn.classroom import ClassError, Classes, Classroom
+from cahp.features.learn.lessons import Answer, Step
+from cahp.figures.head_grid import places
+from cahp.outcomes import OUTCOMES
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.lifetime import is_alive
+from cahp.words import capital, span
+from cahp.words import number as format_number
+
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
+#: The query parameter that names a class.
+_PARAMETER = "class"
+#: The classes of this server.
+CLASSES = Classes(is_alive)
+#: Seconds between two checks whether the class has moved on.
+_PULSE_S = 2.0
+
+
+def joined() -> Classroom | None:
+    """Return the class that the address names; if it has ended, say so and clean the address."""
+    code = st.query_params.get(_PARAMETER)
+    room = None if code is None else CLASSES.find(code)
+    if code is not None and room is None:
+        st.query_params.pop(_PARAMETER, None)
+        st.info("This class has ended. You can continue alone.")
+    return room
+
+
+# What all see -------------------------------------------------------------------------------------------------
+
+
+def describe(step: Step, *, number: int, of: int, asking: bool) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Draw a step: what is done, the heads, and while it is ``asking`` the new terms; return the two columns."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.caption(f"Step {number} of {of}")
+        st.subheader(step.title)
+        st.markdown(step.doing)
+        if asking:
+            st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
+    if step.mask is not None:
+        mask, total = step.mask, step.mask.keep.size
+        with right:
+            display.show(
+                figures.switched_figure(mask, dark=display.is_dark()),
+                title=f"{total - mask.count} of {total} switched off, {mask.count} on",
+                help="Each square is a head, or a group of heads that share keys and values. Solid: on; light: off.",
+                name=f"learn-heads-{step.name}",
+                data={**places(mask.layers, mask.heads), "on": mask.keep.ravel().tolist()},
+            )
+    return left, right
+
+
+def ask_guess(step: Step, start: int, **options: Any) -> int:
+    """Draw the slider for a guess."""
+    value = st.slider(step.question, 0, step.highest, start, format=f"%d {step.unit}", help=step.counted, **options)
+    return int(value)
+
+
+def measured(step: Step, answer: Answer) -> str:
+    """Return the measured value, or that no change was measurable if the interval contains 0."""
+    if answer.interval is not None and answer.interval[0] < 0 < answer.interval[1]:
+        return "no measurable change"
+    return f"{_digits(answer.value)} {step.unit}"
+
+
+def off(step: Step, guess: int, answer: Answer) -> str:
+    """Return how far the guess was from the measured value."""
+    distance = guess - answer.value
+    if answer.interval is not None and answer.interval[0] <= guess <= answer.interval[1]:
+        return "within the interval"
+    if not distance:
+        return "exactly right"
+    # Percentages differ by percentage points.
+    unit = "points" if step.unit == "per cent" else step.unit
+    return f"{_digits(abs(distance))} {unit} too {'high' if distance > 0 else 'low'}"
+
+
+def _digits(value: float) -> str:
+    return format_number(value, 0 if float(value).is_integer() else 1)
+
+
+def tabulate(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
+    """Return steps, guesses and measured values with 95 % intervals as the columns of a table."""
+    return {
+        "Step": [step.title for step, _, _ in seen],
+        "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
+        "Measured": [
+            measured(step, answer) + ("" if answer.interval is None else f" ({span(*answer.interval)})")
+            for step, _, answer in seen
+        ],
+        "You were": [off(step, guess, answer) for step, guess, answer in seen],
+    }
+
+
+def show_answer(
+    step: Step, answer: Answer, guess: int | None, guesses: Sequence[int] = (), *, beside: DeltaGenerator
+) -> None:
+    """Draw the answer, with the own ``guess`` and the sorted ``guesses`` of a class, and ``beside`` it the variants."""
+    st.markdown(f"**{step.question}**")
+    low, high = answer.interval or (answer.value, answer.value)
+    columns, own = iter(st.columns(2)), [] if guess is None else [guess]
+    unknown = [None] * (len(own) + len(guesses))
+    if guess is not None:
+        next(columns).metric("Your guess", f"{guess} {step.unit}")
+    column = next(columns)
+    column.metric("Measured", measured(step, answer))
+    if answer.interval is not None:
+        column.caption(
+            f"95 % interval {span(low, high)}",
+            help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
+            "contain the true one.",
+        )
+    title = f"Your guess: {off(step, guess, answer)}" if guess is not None else "There are no guesses"
+    if guesses:
+        near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
+        middle = guesses[len(guesses) // 2]
+        title = f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; {near} lie within the interval"
+    display.show(
+        figures.guess_figure(step, answer, guess, guesses, dark=display.is_dark()),
+        title=title,
+        help="Line: the measured answer; band: its 95 % interval. Hollow diamond: your guess. Bars: how many "
+        "people of a class gave this guess.",
+        name=f"learn-distance-{step.name}",
+        data={
+            "what": ["measured", *["your guess"] * len(own), *["a guess of the class"] * len(guesses)],
+            step.unit: [answer.value, *own, *guesses],
+            "low": [low, *unknown],
+            "high": [high, *unknown],
+        },
+    )
+    n = f"n = {answer.n} {step.units}" if step.units else "counted"
+    st.markdown(f"{answer.found} ({n})")
+    st.markdown(f"**{answer.meaning}**")
+    if not answer.bars:
+        return
+    (_, full), (variant, changed), *_ = answer.bars.items()
+    bars = answer.bars.values()
+    drawn = [(name, share) for name, shares in answer.draws.items() for share in shares]
+    label = OUTCOMES[answer.outcome].label
+    with beside:
+        display.show(
+            figures.variants_figure(answer, dark=display.is_dark()),
+            title=f"{capital(label)} {changed.text} {variant}, {full.text} with all heads",
+            help=f"Dot: {label} of one variant of the model; line: its 95 % interval. If lines overlap widely, the "
+            "difference may be chance. Hollow dots: random choices of heads.",
+            name=f"learn-{step.name}",
+            data={
+                "variant": [*answer.bars, *(name for name, _ in drawn)],
+                label: [*(bar.value for bar in bars), *(share for _, share in drawn)],
+                "low": [*(bar.low for bar in bars), *([None] * len(drawn))],
+                "high": [*(bar.high for bar in bars), *([None] * len(drawn))],
+            },
+        )
+
+
+# The leader ------------------------------------------------------------------------------------------------
+
+
+def invite(steps: list[Step], *, about: str, leader: str) -> None:
+    """Offer to lead a class."""
+    with st.expander("With a class"):
+        st.markdown(
+            "Each person guesses on their own screen. Then all guesses are shown with the measured answer. You choose "
+            "the step and when to show its answer. Guesses are anonymous and deleted when you end the class or close "
+            "this tab."
+        )
+        if st.button("Open a class", key="class-open"):
+            try:
+                CLASSES.open(steps, about=about, leader=leader)
+            except ClassError as error:
+                problem(str(error))
+            else:
+                st.rerun()
+
+
+def invitation(room: Classroom) -> None:
+    """Draw how to join the class and how to end it."""
+    import segno
+
+    url, elsewhere = _invitation(room.code)
+    code = segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff")
+    with st.container(border=True, key="class-door"):
+        # Closed after the first step, when most people have joined.
+        with st.expander("Join this class", expanded=room.moment == (0, None)):
+            picture, words = st.columns([1, 3], gap="medium", vertical_alignment="center")
+            with picture:
+                st.image(str(code), caption="Scan to join")
+            with words:
+                st.code(url, language=None, wrap_lines=True)
+                if not elsewhere:
+                    st.warning(
+                        "Only this machine can open this address. For a class, start the explorer with "
+                        "`cahp explore --host 0.0.0.0` and open the address that it prints."
+                    )
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.fragment(_attendance, run_every=_PULSE_S)(room)
+            if st.button("End the class", key="class-end"):
+                CLASSES.close(room.leader)
+                st.rerun()
+
+
+def _attendance(room: Classroom) -> None:
+    here, guesses = room.here(), len(room.guesses(room.moment[0]))
+    st.markdown(f"{here} joined, {guesses} guessed at this step." if here else "No participants yet.")
+
+
+def _invitation(code: str) -> tuple[str, bool]:
+    """Return the address of the class and whether other machines can open it."""
+    here = urlsplit(str(st.context.url or ""))
+    mine, listening = access.current(), str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
+    host, port = here.hostname or "127.0.0.1", here.port
+    if access.is_loopback(host):
+        port = port or int(st.get_option("server.port"))
+        if access.is_every_address(listening):
+            # The leader uses the machine that runs the server.
+            host = access.reachable(listening)
+    # Behind a proxy there may be no port.
+    url = mine.address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
+    return url, not access.is_loopback(host)
+
+
+def lead(
+    room: Classroom, at: int, known: Answer | None, *, beside: DeltaGenerator, measure: Callable[[], None]
+) -> None:
+    """Draw the step for the leader, variants ``beside`` it; ``measure`` measures an answer that is not ``known``."""
+    room.go(at)
+    if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
+        room.show(at, known)
+    (_, answer), step = room.moment, room.steps[at]
+    if answer is not None:
+        show_answer(step, answer, None, room.guesses(at), beside=beside)
+        return
+    st.markdown(f"**{step.question}**")
+    if st.button("Show the answer", key=f"class-show-{at}", type="primary"):
+        if known is None:
+            st.session_state[f"class-awaited-{at}"] = True
+            measure()
+        else:
+            room.show(at, known)
+        st.rerun()
+    st.caption("Your class can guess until you show the answer.")
+
+
+# Everybody else -----------------------------------------------------------------------------------------------
+
+
+def attend(room: Classroom, who: str) -> None:
+    """Draw the page of a person in the class."""
+    st.title("Learn as a class")
+    try:
+        room.attend(who)
+    except ClassError as error:
+        problem(f"{error}. You can continue alone: open Learn in the menu.")
+        return
+    at, answer = moment = room.moment
+    step, guess = room.steps[at], room.guess_of(who, at)
+    with st.container(border=True, key="learn-step"):
+        left, right = describe(step, number=at + 1, of=len(room.steps), asking=answer is None)
+        with left:
+            if answer is not None:
+                show_answer(step, answer, guess, room.guesses(at), beside=right)
+            else:
+                _hand_in(room, who, at, guess)
+    st.caption(plain(room.about))
+    seen = [(room.steps[at], own, answer) for at, answer in room.shown() if (own := room.guess_of(who, at)) is not None]
+    if seen:
+        st.subheader("Your guesses so far")
+        with st.container(key="class-so-far"):
+            st.table(tabulate(seen), hide_index=True)
+    st.fragment(_pulse, run_every=_PULSE_S)(room, moment)
+
+
+def _hand_in(room: Classroom, who: str, at: int, guess: int | None) -> None:
+    """Draw the slider for a guess, which replaces an earlier ``guess``."""
+    step = room.steps[at]
+    start = step.highest // 2 if guess is None else guess
+    value = ask_guess(step, start, key=f"class-guess-{room.code}-{at}")
+    if st.button("Guess" if guess is None else "Guess again", key=f"class-hand-in-{at}", type="primary"):
+        room.guess(who, at, value)
+        st.rerun()
+    if guess is not None:
+        st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
+
+
+def _pulse(room: Classroom, moment: tuple[int, Answer | None]) -> None:
+    """Redraw the page if the class has moved on."""
+    if CLASSES.find(room.code) is not room or room.moment != moment:
+        st.rerun()

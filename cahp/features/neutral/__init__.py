@@ -1,0 +1,1 @@
+"""Narrow or broad: a mask on neutral text."""

@@ -1,0 +1,59 @@
+"""Neutral texts, on which a mask that was chosen for a task is evaluated as well; their labels are not read."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from cahp.data.dataset import Dataset, assemble
+from cahp.data.rows import UNLABELLED, RawSplit, make_texts
+from cahp.data.sources import BBC_NEWS, catalogue, load
+from cahp.tasks.texts import NO_LABEL
+from cahp.values import DataError
+
+#: The names that stand for texts of its own: news for other tasks, and for these the manual.
+AUTO, MANUAL = "auto", "python-manual"
+#: Words of the shortest paragraph that is taken from the manual.
+_WORDS = 20
+#: Lines of code, tables and headings in it.
+_NO_PROSE = re.compile(r"^\s|[*=~-]{4}", re.MULTILINE)
+
+
+def load_neutral(name: str, *, task: str) -> Dataset:
+    """Read texts that have nothing to do with the data ``task``, without labels.
+
+    ``auto`` are the built-in news or, where these are the task or not installed, the manual of Python, which is
+    installed with it. Any other name is that of data.
+
+    Raises:
+        DataError: If there are no such data, or they are the task's own.
+    """
+    if name == AUTO:
+        name = BBC_NEWS if task != BBC_NEWS and _has_news() else MANUAL
+    if name == task:
+        raise DataError(f"{name} are the texts of the task itself; name others with --neutral-data, or give auto")
+    dataset = _read_manual() if name == MANUAL else load(name)
+    texts = {
+        split: replace(one, labels=np.full(len(one), NO_LABEL, dtype=np.int64), classes=())
+        for split, one in dataset.splits.items()
+    }
+    return Dataset(dataset.id, texts, (), ())
+
+
+def _has_news() -> bool:
+    return any(entry.available for entry in catalogue() if entry.name == BBC_NEWS)
+
+
+def _read_manual() -> Dataset:
+    """Read the paragraphs of the reference manual that Python shows under ``help``."""
+    if importlib.util.find_spec("pydoc_data") is None:
+        raise DataError("this Python has no manual (pydoc_data); name a text file with --neutral-data")
+    from pydoc_data.topics import topics
+
+    blocks = (block for topic in sorted(topics) for block in re.split(r"\n\s*\n", topics[topic]))
+    prose = (" ".join(block.split()) for block in blocks if block[:1].isalnum() and not _NO_PROSE.search(block))
+    texts = tuple(dict.fromkeys(one for one in prose if len(one.split()) >= _WORDS))
+    return assemble(MANUAL, {"train": RawSplit(make_texts(texts, None, [UNLABELLED] * len(texts)))})

@@ -1,0 +1,1 @@
+"""A person's own text: predictions and continuations."""

@@ -1,0 +1,128 @@
+"""Figures of one text that a person enters, with all heads and with fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.board.colours import CLUSTER_COLOURS
+from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
+from cahp.figures import palette
+from cahp.figures.marks import LEGEND, draw, label, named_rows, points, shape
+
+#: Most classes that are drawn: the most probable ones.
+CLASSES = 8
+#: Most tokens that are drawn along an axis.
+TOKENS = 24
+#: Symbols of models, and dashes and symbols of classes, which tell them apart without colour.
+_SIGNS = ("circle-open", "square", "diamond")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "circle-open", "square-open")
+
+
+def probabilities_figure(
+    models: Mapping[str, NDArray[np.float64]], classes: Sequence[str], *, of: str = "class", dark: bool
+) -> Any:
+    """Draw the probabilities ``(C,)`` of classes, or ``of`` others, of a text from several models, all heads first."""
+    colours = palette.ink(dark=dark)
+    shown = likeliest(list(models.values()), CLASSES)
+    names = [label(classes[place]) for place in shown]
+    percents = {name: [100 * float(row[place]) for place in shown] for name, row in models.items()}
+    hues = (colours.text, CLUSTER_COLOURS[0], CLUSTER_COLOURS[1])
+    traces = [
+        points(
+            percents[name],
+            list(range(len(shown))),
+            symbol,
+            hue,
+            size=12,
+            outline=2,
+            hover=[f"{text}<br>{name}: {value:.1f} %" for text, value in zip(names, percents[name], strict=True)],
+            name=name,
+        )
+        for name, symbol, hue in zip(models, _SIGNS, hues, strict=False)
+    ]
+    ranges = [
+        shape("line", (min(values), max(values)), (row, row), color=colours.faint, width=4)
+        for row, values in enumerate(zip(*percents.values(), strict=True))
+    ]
+    return draw(
+        traces,
+        x={"title": f"probability of the {of} (%)", "range": [-3, 103], "zeroline": False},
+        y=named_rows(names),
+        height=100 + 26 * len(shown),
+        left=10,
+        legend=LEGEND,
+        shapes=ranges,
+    )
+
+
+def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], current: int, *, dark: bool) -> Any:
+    """Draw the class probabilities of a text at every measured budget, with the ``current`` budget marked."""
+    text = palette.ink(dark=dark).text
+    # A few markers are enough to tell lines apart.
+    every = max(1, len(curve.budgets) // 12)
+    sizes = [8 if place % every == 0 else 0 for place in range(len(curve.budgets))]
+    traces = []
+    for place, row in enumerate(likeliest([curve.probabilities[-1], *curve.probabilities], CLASSES)):
+        name = label(classes[row])
+        traces.append(
+            {
+                "type": "scatter",
+                "x": curve.budgets,
+                "y": (100 * curve.probabilities[:, row]).round(2),
+                "mode": "lines+markers",
+                "name": name,
+                "line": {"color": CLUSTER_COLOURS[place], "width": 2, "dash": _DASHES[place]},
+                "marker": {"symbol": _SYMBOLS[place], "size": sizes},
+                "hovertemplate": f"%{{x}} heads<br>{name}: %{{y:.1f}} %<extra></extra>",
+            }
+        )
+    figure = draw(
+        traces,
+        x={"title": "heads kept", "zeroline": False},
+        y={"title": "probability (%)", "range": [-3, 103], "zeroline": False},
+        height=310,
+        top=20,
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+    )
+    note = {"text": "now", "font": {"color": text}, "yanchor": "bottom", "y": 1}
+    return figure.add_vline(x=current, line={"color": text, "width": 1.2, "dash": "dash"}, annotation=note)
+
+
+def words_to_show(full: TextReading, kept: TextReading) -> list[int]:
+    """Return the places, in reading order, of the words with most attention from all heads or from the kept ones."""
+    most = np.where(kept.special, -1.0, np.maximum(full.attention, kept.attention))
+    chosen = np.argsort(-most, kind="stable")[:TOKENS]
+    return sorted(place for place in chosen.tolist() if most[place] >= 0)
+
+
+def looked_at_figure(full: TextReading, kept: TextReading, *, dark: bool) -> Any:
+    """Draw the attention on each word from the kept heads (bars) and from all heads (circles)."""
+    shown = words_to_show(full, kept)
+    words, along = [label(kept.tokens[place], limit=14) for place in shown], list(range(len(shown)))
+    by_kept, by_all = (100 * reading.attention[shown] for reading in (kept, full))
+    bars = {
+        "type": "bar",
+        "x": along,
+        "y": by_kept,
+        "name": "kept heads",
+        "marker": {"color": CLUSTER_COLOURS[0]},
+        "hovertext": [
+            f"{word}<br>kept heads: {some:.1f} %<br>all heads: {every:.1f} %"
+            for word, some, every in zip(words, by_kept, by_all, strict=True)
+        ],
+        "hoverinfo": "text",
+    }
+    circles = points(along, by_all, "circle-open", palette.ink(dark=dark).text, size=9, outline=2, name="all heads")
+    return draw(
+        [bars, circles],
+        x={"tickvals": along, "ticktext": words, "tickangle": -50, "title": "word", "showgrid": False},
+        y={"title": "share of attention (%)", "rangemode": "tozero"},
+        height=270,
+        bottom=80,
+        legend=LEGEND,
+    )

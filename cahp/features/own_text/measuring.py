@@ -1,0 +1,170 @@
+"""One text of a person's own: predictions with fewer heads, and the tokens that the heads attend to.
+
+Nothing is stored on disk, because the text belongs to its author.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.features.own_text.continuation import TOKENS
+from cahp.stages.similarity import read_tokens
+from cahp.values import HeadMask, Input, Progress, report_progress, silent, spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.head_model import HeadModel
+
+STAGE = "own text"
+
+#: Tokens of all budgets of one text together: about half a second on two cores for a small model.
+_TOKENS = 10_000
+#: Number of budgets for a text of any length.
+_FEWEST = 9
+#: Next tokens whose probabilities are kept, of a language model: the most probable ones.
+MOST_WORDS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class TextReading:
+    """The prediction and attention of one model on one text.
+
+    ``probabilities (C,)`` of the classes, or of a language model of all next tokens, of which ``words`` has the most
+    probable ones as text by their ids (None: the model has classes); ``tokens (S,)`` and which of them are
+    ``special (S,)``; ``attention (S,)`` on each token, averaged over heads and query tokens, with sum 1. ``cut`` tokens
+    at the end were truncated.
+    """
+
+    probabilities: NDArray[np.float64]
+    tokens: tuple[str, ...]
+    special: NDArray[np.bool_]
+    attention: NDArray[np.float64]
+    cut: int
+    words: Mapping[int, str] | None = None
+
+    @property
+    def answer(self) -> int:
+        """The predicted class, or the id of the next token."""
+        return int(self.probabilities.argmax())
+
+
+@dataclass(frozen=True, eq=False)
+class AnswersOverBudgets:
+    """Class probabilities ``(B, C)`` of one text under the masks of ``budgets (B,)``, fewest heads first.
+
+    Of a language model they are those of the next tokens ``words``, by their ids, in the order of the columns.
+    ``answers (B,)`` are the predictions (None: the most probable classes).
+    """
+
+    budgets: tuple[int, ...]
+    probabilities: NDArray[np.float64]
+    answers: tuple[int, ...] | None = None
+    words: Mapping[int, str] | None = None
+
+    def steady_down_to(self, answer: int) -> int | None:
+        """Return the fewest heads from which on every budget predicts ``answer`` (None: the largest does not)."""
+        steady, answers = None, self.answers or tuple(self.probabilities.argmax(axis=1).tolist())
+        for budget, predicted in zip(reversed(self.budgets), reversed(answers), strict=True):
+            if predicted != answer:
+                break
+            steady = budget
+        return steady
+
+
+def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = True) -> TextReading:
+    """Run ``model`` on a text or a pair with the heads of ``mask`` only.
+
+    With ``masked``, the model has all heads and the others are gated off; otherwise it is already cut to the mask.
+
+    Raises:
+        DataError: If the text is empty.
+    """
+    import torch
+
+    from cahp.models.loading import special_ids
+
+    entry, tokens, truncated = read_tokens(model, text)
+    attention = torch.zeros(len(tokens), dtype=torch.float64)
+
+    def watch(layer: int, weights: Tensor) -> None:
+        maps, kept = weights[0].double().cpu(), mask.by_layer[layer]
+        # A cut layer has only its kept heads.
+        attention.add_((maps[kept] if len(maps) == mask.heads else maps).mean(dim=1).sum(dim=0))
+
+    gates = model.gates(mask.keep) if masked and not mask.is_full else None
+    with torch.inference_mode():
+        scores = model.logits(model.batches([entry])[0], gates=gates, probe=watch)
+    special = special_ids(model.tokenizer)
+    probabilities = scores[0].double().softmax(-1).cpu().numpy()
+    return TextReading(
+        probabilities,
+        tokens,
+        np.array([token in special for token in entry["input_ids"]], dtype=np.bool_),
+        (attention / attention.sum()).numpy(),
+        truncated,
+        _words(model, likeliest([probabilities])) if model.predicts_tokens else None,
+    )
+
+
+def continue_text(
+    model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = True, count: int = TOKENS
+) -> Iterator[int]:
+    """Yield the ids of the ``count`` most probable tokens after a text, one after the other, by a language model.
+
+    ``masked`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued.
+    """
+    from cahp.models.caching import continue_greedily
+
+    entry, _, _ = read_tokens(model, text)
+    gates = model.gates(mask.keep) if masked and not mask.is_full else None
+    yield from continue_greedily(model, entry["input_ids"][-max(1, model.max_length - count) :], count, gates=gates)
+
+
+def likeliest(rows: Sequence[NDArray[np.float64]], most: int = MOST_WORDS) -> list[int]:
+    """Return the places with the highest probability in any of ``rows (C,)``, sorted by the first row."""
+    top = np.argsort(-np.max(rows, axis=0), kind="stable")[:most]
+    return sorted(top.tolist(), key=lambda place: -rows[0][place])
+
+
+def _words(model: HeadModel, ids: Sequence[int]) -> dict[int, str]:
+    """Return tokens as text; spaces and line breaks, which many begin with, are visible."""
+    shown = {token: model.tokenizer.decode([token]) for token in ids}
+    return {token: text.replace(" ", "␣").replace("\n", "⏎") or f"token {token}" for token, text in shown.items()}
+
+
+def over_budgets(
+    model: HeadModel, text: Input, masks: Sequence[HeadMask], *, progress: Progress = silent
+) -> AnswersOverBudgets:
+    """Run ``model`` under each of ``masks``, or under some of them, evenly spread, where all would take too long.
+
+    Progress counts masks, and may stop the work between batches.
+
+    Raises:
+        DataError: If the text is empty.
+    """
+    import torch
+
+    entry, _, _ = read_tokens(model, text)
+    # A language model is larger, and each budget has a logit for every word.
+    most = _FEWEST if model.predicts_tokens else max(_FEWEST, _TOKENS // len(entry["input_ids"]))
+    chosen = [masks[place] for place in spread(len(masks), most)]
+    gates = torch.stack([model.gates(mask.keep) for mask in chosen])
+    rows_of: list[NDArray[np.float64]] = [np.zeros(0)] * len(chosen)
+    with torch.inference_mode():
+        for batch in report_progress(model.batches([entry] * len(chosen)), STAGE, progress):
+            rows = torch.as_tensor(batch.rows, device=gates.device)
+            scores = model.logits(batch, gates=gates[rows])
+            for row, found in zip(batch.rows.tolist(), scores.double().softmax(-1).cpu().numpy(), strict=True):
+                rows_of[row] = found
+    probabilities, words = np.stack(rows_of), None
+    answers = tuple(probabilities.argmax(axis=1).tolist())
+    if model.predicts_tokens:
+        kept = likeliest([probabilities[-1], *probabilities])
+        words, probabilities = _words(model, kept), probabilities[:, kept]
+    return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities, answers, words)

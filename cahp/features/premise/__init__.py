@@ -1,0 +1,1 @@
+"""Whether heads of one cluster are redundant."""

@@ -1,0 +1,1 @@
+"""What heads attend to: roles with evidence, and habits."""

@@ -1,0 +1,64 @@
+"""Figures of the roles of heads: what a mask keeps of each, and the losses as fewer heads are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cahp.features.roles.questions import Kept
+from cahp.figures import palette
+from cahp.figures.marks import LEGEND, draw, error_bars, points
+from cahp.values.head_roles import NOUNS
+
+
+def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
+    """Draw the share of each role's heads that a mask keeps (dots), and that random masks keep (95 % lines)."""
+    colours, names = palette.ink(dark=dark), [NOUNS[row.role] for row in rows]
+    centre = [100 * row.expected / row.count for row in rows]
+    ends = [(100 * row.low / row.count, 100 * row.high / row.count) for row in rows]
+    random = points(
+        centre,
+        names,
+        "line-ns",
+        colours.text,
+        outline=2,
+        name="random selection",
+        hover=[f"random selection: {row.expected:.1f} of {row.count}, {row.low} to {row.high}" for row in rows],
+        error_x=error_bars(centre, ends, colours.text, thickness=2),
+    )
+    own = points(
+        [100 * row.kept / row.count for row in rows],
+        names,
+        ["circle" if row.resolved else "circle-open" for row in rows],
+        colours.accent,
+        outline=2,
+        name="this mask (hollow: not resolved)",
+        hover=[str(row) for row in rows],
+    )
+    return draw(
+        [random, own],
+        x={"title": "kept heads of the role in %", "range": [-4, 104], "zeroline": False},
+        y={"autorange": "reversed", "automargin": True},
+        height=110 + 34 * len(rows),
+        left=10,
+        legend=LEGEND,
+    )
+
+
+def rises_figure(rises: Mapping[str, Mapping[int, float]], *, dark: bool) -> Any:
+    """Draw the rise of the losses on repeated random tokens and on text by the number of kept heads."""
+    colours = palette.ink(dark=dark)
+    looks = {"copying": ("repeated random tokens", colours.accent, "solid"), "nll": ("text", colours.text, "dash")}
+    traces = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": list(rises[name]),
+            "y": list(rises[name].values()),
+            "name": words,
+            "line": {"color": colour, "dash": dash, "width": 2},
+            "hovertemplate": f"%{{x}} heads: %{{y:+.2f}} nats per token of {words}<extra></extra>",
+        }
+        for name, (words, colour, dash) in looks.items()
+    ]
+    return draw(traces, x="heads kept", y="rise of the loss (nats per token)", height=330, left=60, legend=LEGEND)

@@ -1,0 +1,180 @@
+"""The targets of the attention of heads over many texts.
+
+Each attention weight counts for the first target that fits: the first token, a separator (any other special token), the
+token itself, the token before, the token after, punctuation, or any other word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.run.bench import Bench
+from cahp.store import key
+from cahp.tasks.texts import Texts
+from cahp.tasks.windows import Window
+from cahp.values import Estimate, Ints, Progress, Unit, report_progress, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.attention import Probe
+    from cahp.models.head_model import Batch, HeadModel
+
+STAGE = "habits"
+
+#: Number of texts: enough for an interval of a few points.
+TEXTS = 300
+#: Side length of a mean map.
+POOL = 32
+#: The targets of attention.
+KINDS = ("first", "separator", "itself", "before", "after", "punctuation", "other")
+
+
+def mean_over_texts(values: NDArray[np.floating], unit: Unit = "number") -> Estimate:
+    """Estimate the mean of one value per text; the interval assumes many independent texts."""
+    mean, n = float(values.mean(dtype=np.float64)), len(values)
+    half = 1.96 * float(values.std(ddof=1, dtype=np.float64)) / np.sqrt(n) if n > 1 else np.inf
+    return Estimate(mean, (mean - half, mean + half), n, unit)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadHabits:
+    """Attention targets of heads over ``T`` texts.
+
+    ``shares (T, N, K)`` is the share of each head's attention on each of ``KINDS``, averaged over query tokens;
+    ``breadth (T, N)`` the number of attended tokens (the exponential of a row's entropy); ``lengths (T,)`` the tokens
+    of each text; ``patterns (N, B, B)`` the mean maps, resized to one size.
+    """
+
+    shares: NDArray[np.float32]
+    breadth: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    patterns: NDArray[np.float32]
+
+    @property
+    def texts(self) -> int:
+        """Number of texts."""
+        return len(self.lengths)
+
+    def of(self, head: int) -> dict[str, Estimate]:
+        """Return the share of a head's attention (flat index) on each target."""
+        return {kind: mean_over_texts(self.shares[:, head, place], "share") for place, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMaps:
+    """What every head attends to, in short: its mean map as a picture, and its mean share on each target.
+
+    ``pictures (N, B, B)`` are bytes: the square root of the attention, which shows weak attention beside strong one, as
+    a share of the head's largest value. ``shares (N, K)`` are those on ``KINDS``, over ``texts`` texts.
+    """
+
+    pictures: NDArray[np.uint8]
+    shares: NDArray[np.float32]
+    texts: int
+
+    @classmethod
+    def of(cls, habits: HeadHabits) -> HeadMaps:
+        """Return the short form of ``habits``."""
+        top = np.maximum(habits.patterns.max(axis=(1, 2), keepdims=True), 1e-12)
+        pictures = (255 * np.sqrt(habits.patterns / top)).round().astype(np.uint8)
+        return cls(pictures, habits.shares.mean(axis=0), habits.texts)
+
+
+def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
+    """Return at most ``most`` of the texts, evenly spread, without sequences of repeated random tokens."""
+    return texts.take(sample_rows(texts, most))
+
+
+def sample_rows(texts: Texts, most: int) -> list[int]:
+    """Return the rows of ``sample_of``."""
+    rows = [row for row, one in enumerate(texts.first) if not (isinstance(one, Window) and one.copying)]
+    places = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
+    return [rows[place] for place in places]
+
+
+def head_habits(bench: Bench) -> HeadHabits:
+    """Measure the attention targets of all heads of the full model on some evaluation texts."""
+    resources, habits = bench.resources, kept_habits(bench)
+    if habits is None:
+        with resources.timed(STAGE):
+            habits = look(resources.model, sample_of(bench.evaluation), progress=resources.progress)
+        resources.keep(_key(bench), vars(habits))
+    return habits
+
+
+def kept_habits(bench: Bench) -> HeadHabits | None:
+    """Return the result of ``head_habits`` from the store, or None; nothing is measured."""
+    return bench.resources.found(STAGE, _key(bench), lambda entry: HeadHabits(**entry.arrays))
+
+
+def _key(bench: Bench) -> str:
+    return key("habits", 1, bench.card.sha256, sample_of(bench.evaluation).sha256, POOL)
+
+
+def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress = silent) -> HeadHabits:
+    """Measure the attention targets of all heads of ``model`` on ``texts``; progress counts texts."""
+    import torch
+
+    from cahp.models.loading import punctuation_ids, special_ids
+    from cahp.stages.signatures import Collector
+
+    heads = model.layers * model.heads
+    shares = np.zeros((len(texts), heads, len(KINDS)), dtype=np.float32)
+    breadth = np.zeros((len(texts), heads), dtype=np.float32)
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    # With a single class, it collects the mean over all texts.
+    patterns, one_class = Collector(model, classes=1, pool_size=pool), np.zeros(len(texts), dtype=np.int64)
+    special, punctuation = (
+        torch.tensor(sorted(ids), dtype=torch.int64, device=model.device)
+        for ids in (special_ids(model.tokenizer), punctuation_ids(model.tokenizer))
+    )
+    with torch.inference_mode():
+        for batch in report_progress(model.batches(model.tokenize(texts.inputs)), STAGE, progress):
+            counted, whole = _assign_targets(batch, special, punctuation), patterns.watch(batch, one_class[batch.rows])
+            lengths[batch.rows] = batch.lengths.cpu().numpy()
+
+            def watch(
+                layer: int, weights: Tensor, counted: Tensor = counted, rows: Probe = whole, at: Ints = batch.rows
+            ) -> None:
+                rows(layer, weights)
+                maps = weights.float()
+                here = slice(layer * model.heads, (layer + 1) * model.heads)
+                shares[at, here] = torch.einsum("bhij,bkij->bhk", maps, counted).cpu().numpy()
+                queries = counted.sum(dim=(1, 3))
+                attended = torch.special.entr(maps).sum(-1).exp()
+                breadth[at, here] = torch.einsum("bhi,bi->bh", attended, queries / queries.sum(1, keepdim=True)).cpu()
+
+            model.logits(batch, probe=watch)
+    means = patterns.result().mean.reshape(heads, pool, pool)
+    return HeadHabits(shares, breadth, lengths, means.astype(np.float32))
+
+
+def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tensor:
+    """Assign each attention weight of a batch to one of ``KINDS``, shape ``(b, K, S, S)``.
+
+    The value is 1 / number of query tokens where a weight counts, so that sums are means.
+    """
+    import torch
+
+    ids, real = batch.tensors["input_ids"], batch.tensors["attention_mask"].bool()
+    size, where = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
+    first = torch.nn.functional.one_hot(real.int().argmax(1), size).bool()
+    apart = where[None, :] - where[:, None]
+    targets = [
+        first[:, None].expand(-1, size, -1),
+        torch.isin(ids, special)[:, None].expand(-1, size, -1),
+        *((apart == step).expand(len(ids), -1, -1) for step in (0, -1, 1)),
+        torch.isin(ids, punctuation)[:, None].expand(-1, size, -1),
+        torch.ones(len(ids), size, size, dtype=torch.bool, device=ids.device),
+    ]
+    left = (real[:, :, None] & real[:, None, :]).clone()
+    assigned = torch.zeros(len(ids), len(KINDS), size, size, device=ids.device)
+    for place, target in enumerate(targets):
+        assigned[:, place] = (target & left).float()
+        left &= ~target
+    return assigned / real.sum(1)[:, None, None, None]

@@ -1,0 +1,76 @@
+"""The tab of roles: which the mask on the board keeps, whether they form clusters, and when copying breaks."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.features.roles.figure import kept_figure, rises_figure
+from cahp.features.roles.lines import describe_ablation
+from cahp.features.roles.questions import BROKEN, compare_kept, find_breaks, rises, share_clusters
+from cahp.recoveries import NONE
+from cahp.ui.frame.running import measure_roles
+from cahp.ui.parts import display
+from cahp.ui.parts.display import cache_with, plain
+from cahp.ui.session.explorer import Explorer
+from cahp.values.head_roles import NOUNS
+from cahp.words import capital
+
+
+def draw_roles(explorer: Explorer) -> None:
+    """Draw the answers for the mask on the board."""
+    roles = measure_roles(explorer)
+    if roles is None:
+        return
+    mask, dark, labels = explorer.mask, display.is_dark(), explorer.board.labels
+    rows = compare_kept(roles, mask.keep)
+    resolved = "; ".join(str(row) for row in rows if row.resolved)
+    display.show(
+        kept_figure(rows, dark=dark),
+        title=capital(resolved) if resolved else f"The {mask.count} kept heads have roles as random selection would",
+        help="Each head is named by its most telling role. Lines: what random masks of as many heads keep (95 %, "
+        "hypergeometric distribution, without a per-layer minimum). A role is resolved at p ≤ 0.05, corrected for the "
+        "number of roles.",
+        name="roles-kept",
+        data={
+            "role": [NOUNS[row.role] for row in rows],
+            "kept": [row.kept for row in rows],
+            "of": [row.count for row in rows],
+            "expected at random": [row.expected for row in rows],
+            "low": [row.low for row in rows],
+            "high": [row.high for row in rows],
+            "p": [row.p for row in rows],
+        },
+    )
+    assert explorer.clusters is not None
+    together = cache_with(explorer.clusters, ("together", labels.tobytes()), lambda: share_clusters(roles, labels))
+    if together is not None:
+        st.markdown(f"**Do first-token heads form one cluster?** {capital(str(together))}.")
+    for ablation in roles.ablations or ():
+        st.markdown(
+            f"**Does ablation confirm {NOUNS[ablation.role]} heads?** {plain(capital(describe_ablation(ablation)))}."
+        )
+    _draw_breaks(explorer, dark=dark)
+
+
+def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:
+    table = explorer.table(NONE.name)
+    full = None if table is None else table.full
+    if table is None or full is None or not explorer.card.predicts_tokens:
+        return
+    measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
+    breaks, risen = find_breaks(measured, full, table.budgets[-1]), rises(measured, full)
+    if breaks is None:
+        return
+    display.show(
+        rises_figure(risen, dark=dark),
+        title=f"As heads are pruned, {breaks}",
+        help="The rise of the loss above the full model's, as pruned, at measured budgets: on the second half of "
+        f"repeated random tokens ({full['copying'].n} sequences), and on the evaluation texts ({full['nll'].n} "
+        f"documents). A loss has broken if it has risen by {BROKEN:g} nat per token. The rises have no intervals.",
+        name="roles-copying",
+        data={
+            "heads kept": list(risen["copying"]),
+            "rise on repeated tokens": list(risen["copying"].values()),
+            "rise on text": [risen["nll"].get(budget) for budget in risen["copying"]],
+        },
+    )

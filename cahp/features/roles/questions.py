@@ -1,0 +1,154 @@
+"""Questions about the roles of heads, answered from what is measured: clusters, kept heads, and the copying loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cahp.outcomes import Outcomes
+from cahp.values import Bools, Ints
+from cahp.values.head_roles import NOUNS, HeadRoles
+from cahp.words import number, percent
+
+#: Draws of a permutation test.
+_PERMUTATIONS = 10_000
+#: A loss has broken if it is higher by so many nats per token: probabilities are then 2.7 times as small.
+BROKEN = 1.0
+#: A difference is resolved below this probability.
+_ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Together:
+    """Whether heads of a role share clusters: the ``share`` of their pairs that are in one cluster.
+
+    ``chance`` is its mean with the role's names permuted over heads, ``p`` the probability of at least as many pairs.
+    ``largest`` of the ``heads`` are in one cluster, and all of them in ``clusters`` clusters.
+    """
+
+    role: str
+    heads: int
+    share: float
+    chance: float
+    p: float
+    largest: int
+    clusters: int
+
+    def __str__(self) -> str:
+        bound = "≤" if self.p <= 1 / (1 + _PERMUTATIONS) else "="
+        start = (
+            f"{percent(self.share, 0)} of the pairs of {self.heads} {NOUNS[self.role]} heads are in one cluster, "
+            f"against {percent(self.chance, 0)} by chance (p {bound} {number(self.p, 4)}, {_PERMUTATIONS:,} "
+            "permutations)"
+        )
+        if self.clusters == 1:
+            return f"{start}: they form one cluster"
+        spread = f"they lie in {self.clusters} clusters, at most {self.largest} in one"
+        return f"{start}: {spread}" + ("" if self.p <= _ALPHA else "; not resolved")
+
+
+def share_clusters(roles: HeadRoles, labels: Ints, role: str = "first") -> Together | None:
+    """Test whether the heads named by a role share clusters of ``labels (N,)`` (None: there are fewer than two)."""
+    own = np.array([name == role for name in roles.names])
+    heads = int(own.sum())
+    if heads < 2:
+        return None
+
+    def pairs(chosen: Bools) -> float:
+        counts = np.bincount(labels[chosen])
+        return float((counts * (counts - 1)).sum()) / (heads * (heads - 1))
+
+    random, share, counts = np.random.default_rng(0), pairs(own), np.bincount(labels[own])
+    drawn = np.array([pairs(random.permutation(own)) for _ in range(_PERMUTATIONS)])
+    p = (1 + int((drawn >= share - 1e-12).sum())) / (1 + _PERMUTATIONS)
+    return Together(role, heads, share, float(drawn.mean()), p, int(counts.max()), int((counts > 0).sum()))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many heads of a role a mask keeps, of ``count``, against random masks that keep as many heads.
+
+    Random masks keep ``low`` to ``high`` with a probability of 95 % (hypergeometric distribution); ``p`` is two-sided,
+    and corrected for the number of roles (Bonferroni).
+    """
+
+    role: str
+    kept: int
+    count: int
+    expected: float
+    low: int
+    high: int
+    p: float
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the mask differs from a random one."""
+        return self.p <= _ALPHA
+
+    def __str__(self) -> str:
+        verdict = ("more than" if self.kept > self.expected else "fewer than") if self.resolved else "as"
+        return (
+            f"{self.kept} of {self.count} {NOUNS[self.role]}, {verdict} random selection ({number(self.expected)}, "
+            f"{self.low} to {self.high}; p = {number(self.p, 3)})"
+        )
+
+
+def compare_kept(roles: HeadRoles, keep: Bools) -> list[Kept]:
+    """Compare how many heads of each role a mask ``keep (L, H)`` keeps with random masks of as many heads."""
+    from scipy.stats import hypergeom
+
+    rows, counts, chosen = [], roles.count_kept(keep), int(keep.sum())
+    for role, (kept, count) in counts.items():
+        random = (keep.size, count, chosen)
+        tail = min(float(hypergeom.cdf(kept, *random)), float(hypergeom.sf(kept - 1, *random)))
+        low, high = (int(hypergeom.ppf(share, *random)) for share in (0.025, 0.975))
+        expected = count * chosen / keep.size
+        rows.append(Kept(role, kept, count, expected, low, high, min(1.0, 2 * len(counts) * tail)))
+    return rows
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """The largest number of kept heads at which a loss has risen by ``BROKEN`` nats: of copying, and of text.
+
+    None: at no measured budget. Budgets between the measured ones are not known.
+    """
+
+    copying: int | None
+    text: int | None
+    of: int
+
+    def __str__(self) -> str:
+        if self.copying is None and self.text is None:
+            return f"neither copying nor ordinary text loses {BROKEN:g} nat per token at any measured budget"
+        if self.copying == self.text:
+            return f"copying and ordinary text lose {BROKEN:g} nat per token at the same measured budget, {self.text}"
+        first, at, later = "copying", self.copying, self.text
+        if self.copying is None or (self.text is not None and self.text > self.copying):
+            first, at, later = "ordinary text", self.text, self.copying
+        second = "copying" if first != "copying" else "ordinary text"
+        then = "at no measured budget" if later is None else f"at {later}"
+        return f"{first} breaks first: it loses {BROKEN:g} nat per token at {at} of {self.of} heads, {second} {then}"
+
+
+def rises(measured: Mapping[int, Outcomes], full: Outcomes) -> dict[str, dict[int, float]]:
+    """Return the rise of the copying loss and of the loss on text above the full model's, by budget, in nats."""
+    return {
+        name: {
+            budget: outcomes[name].value - full[name].value
+            for budget, outcomes in sorted(measured.items())
+            if name in outcomes and name in full
+        }
+        for name in ("copying", "nll")
+    }
+
+
+def find_breaks(measured: Mapping[int, Outcomes], full: Outcomes, total: int) -> Breaks | None:
+    """Find where copying and text break as fewer of ``total`` heads are kept (None: their losses are not measured)."""
+    found = rises(measured, full)
+    if not all(found.values()):
+        return None
+    broken = {name: [budget for budget, rise in one.items() if rise >= BROKEN] for name, one in found.items()}
+    return Breaks(max(broken["copying"], default=None), max(broken["nll"], default=None), total)

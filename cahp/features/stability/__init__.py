@@ -1,0 +1,1 @@
+"""Whether other data keep the same heads."""

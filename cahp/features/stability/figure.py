@@ -1,0 +1,76 @@
+"""Figures of the resamples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cahp.features.stability.measuring import Stability
+from cahp.figures import palette
+from cahp.figures.head_grid import share_figure
+from cahp.figures.marks import LEGEND, draw, error_bars, points
+from cahp.values import Estimate, HeadMask
+from cahp.words import span
+
+
+def frequency_figure(result: Stability, framed: HeadMask | None, *, unit: str = "head", dark: bool) -> Any:
+    """Draw the share of choices that keep each head, or other ``unit``: layers by heads, those of a mask framed."""
+    n = len(result.found)
+    notes = []
+    for times in range(n + 1):
+        ends = result.share_ci95(times)
+        interval = "" if ends is None else f"<br>95 % interval {span(100 * ends[0], 100 * ends[1], 0)} %"
+        notes.append(f" ({times} of {n}){interval}")
+    return share_figure(
+        result.frequency,
+        framed=() if framed is None or framed.is_full else [divmod(head, framed.heads) for head in framed.flat],
+        scale="choices that keep it (%)",
+        hover="kept in %{z:.0f} % of the choices%{customdata}",
+        unit=unit,
+        notes=[[notes[times] for times in row] for row in np.rint(result.frequency * n).astype(int)],
+        width=450,
+        dark=dark,
+    )
+
+
+def knee_figure(result: Stability, column: str, *, unit: str = "head", dark: bool) -> Any:
+    """Draw the clusters at the knee and the heads, or other ``unit``, of each choice."""
+    colours = palette.ink(dark=dark)
+    places = [str(value) for value in result.values]
+    kept = result.keep.sum(axis=(1, 2))
+    traces = [
+        points(
+            places,
+            # Without a knee, a resample has no point.
+            [value or None for value in values.tolist()],
+            symbol,
+            colour,
+            size=10,
+            outline=1.5,
+            hover=[f"{place}<br>{name}: {value}" for place, value in zip(places, values, strict=True)],
+            name=name,
+            mode="lines+markers" if result.axis == "degree" else "markers",
+            line={"color": colour, "width": 1},
+        )
+        for name, values, symbol, colour in (
+            (f"{unit}s kept", kept, "square-open", colours.text),
+            ("clusters at the knee", result.knees, "circle", colours.accent),
+        )
+    ]
+    y = {"title": f"{unit}s", "rangemode": "tozero"}
+    # The lines keep their width in the legend.
+    legend = {**LEGEND, "itemsizing": "trace"}
+    return draw(traces, x={"title": column, "type": "category"}, y=y, height=330, legend=legend)
+
+
+def divergence_figure(places: Sequence[Any], divergences: Sequence[Estimate], column: str, *, dark: bool) -> Any:
+    """Draw the KL divergence of each choice, with its interval."""
+    accent, values = palette.ink(dark=dark).accent, [one.value for one in divergences]
+    names = [str(place) for place in places]
+    bars = error_bars(values, [(one.low, one.high) for one in divergences], accent, width=4)
+    hover = [f"{name}<br>{one.text} nats ({one.span})" for name, one in zip(names, divergences, strict=True)]
+    y = {"title": "KL divergence (nats)", "rangemode": "tozero"}
+    traces = [points(names, values, "circle", accent, size=10, hover=hover, error_y=bars)]
+    return draw(traces, x={"title": column, "type": "category"}, y=y, height=330)

@@ -1,0 +1,307 @@
+"""Would the same heads be kept again: with another seed, other texts, another knee of the curve?
+
+The published method draws twice by chance (the projection and the sample of texts) and has one dial (the degree of
+the polynomial). Each resample repeats the selection with one of them changed and all else as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.outcomes import measure, wilson
+from cahp.run.bench import Bench
+from cahp.run.settings import IN_DIGESTS, Settings, key_fields
+from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
+from cahp.stages.overlap import expected_overlap, overlaps
+from cahp.stages.selection import layer_minimum, select
+from cahp.stages.space import space
+from cahp.store import key
+from cahp.tasks.texts import Texts
+from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, SpaceError, silent
+from cahp.values.statistics import Clustering, Signatures
+
+Axis = Literal["seed", "sample", "degree"]
+
+STAGE = "resamples"
+#: The polynomial's degrees that are compared.
+DEGREES = range(2, 9)
+#: Equal parts of the calibration texts, from which other samples are put together.
+SHARDS = 10
+
+_REVISION = 4
+#: Settings that do not change a selection by the published method.
+_NOT_SELECTING = (
+    *IN_DIGESTS,
+    *("method", "budget", "goal", "recover", "recover_data", "recover_time", "labels", "report", "neutral_data"),
+    *("device", "latency", "latency_time"),
+)
+#: What the parts' statistics may take in memory.
+_MEMORY = 1 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """The same selection, resampled ``R`` times.
+
+    ``values (R,)`` are the seeds, sample numbers or degrees; ``knees (R,)`` the suggested number of clusters, 0 where
+    the curve had none; ``keep (R, L, H)`` the heads kept, none where the budget was left to a knee that was not found.
+    """
+
+    axis: Axis
+    values: NDArray[np.int64]
+    knees: NDArray[np.int64]
+    keep: Bools
+
+    @cached_property
+    def found(self) -> Bools:
+        """The masks of the resamples that led to one, ``(R', L, H)``."""
+        return np.asarray(self.keep[self.keep.any(axis=(1, 2))])
+
+    @property
+    def frequency(self) -> NDArray[np.float64]:
+        """Share of the resamples that keep each head, ``(L, H)``."""
+        return np.asarray(self.found.mean(axis=0)) if len(self.found) else np.zeros(self.keep.shape[1:])
+
+    @cached_property
+    def overlaps(self) -> NDArray[np.float64]:
+        """Jaccard index of every pair of resamples: heads that both keep, of those that at least one keeps."""
+        return overlaps(self.found)
+
+    @property
+    def overlap(self) -> float:
+        """Mean of ``overlaps``; not a number with fewer than two resamples."""
+        return float(self.overlaps.mean()) if len(self.overlaps) else float("nan")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether chance told the resamples apart; degrees are simply all there are, and leave nothing to infer."""
+        return self.axis != "degree"
+
+    @cached_property
+    def overlap_ci95(self) -> tuple[float, float] | None:
+        """95 % interval of ``overlap``: Student's, with the jackknife's error over resamples, whose pairs share them.
+
+        None where nothing was drawn, or of fewer than three.
+        """
+        count = len(self.found)
+        if not self.drawn or count < 3:
+            return None
+        from scipy.stats import t
+
+        pairs = np.array(list(combinations(range(count), 2)))
+        without = np.array([self.overlaps[(pairs != left_out).all(axis=1)].mean() for left_out in range(count)])
+        error = np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2))
+        reach = float(t.ppf(0.975, count - 1) * error)
+        return max(0.0, self.overlap - reach), min(1.0, self.overlap + reach)
+
+    def share_ci95(self, times: int) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the share of resamples that keep a head which ``times`` of those here did."""
+        return wilson(times, len(self.found)) if self.drawn else None
+
+    @cached_property
+    def chance(self) -> float:
+        """What ``overlap`` would be if every resample drew as many heads at random."""
+        return expected_overlap(self.found.sum(axis=(1, 2)).tolist(), self.keep[0].size)
+
+    @property
+    def beyond_chance(self) -> float:
+        """``(overlap - chance) / (1 - chance)``: 1 always the same heads, 0 as by chance."""
+        return (self.overlap - self.chance) / (1 - self.chance) if self.chance < 1 else 1.0
+
+
+def cached(bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None) -> Stability | None:
+    """Return an earlier result of ``stability`` with the same arguments from disk, or None."""
+    name = _key(bench, axis, resamples, budget)
+    return bench.resources.store.read(name, lambda entry: Stability(axis, **entry.arrays))
+
+
+def _key(bench: Bench, axis: Axis, resamples: int, budget: int | None) -> str:
+    return key(
+        "stability",
+        *(_REVISION, CLUSTERS_REVISION),
+        *(bench.card.sha256, bench.calibration.sha256, key_fields(bench.settings, without=_NOT_SELECTING)),
+        *(axis, resamples, budget),
+        # Those of a language model are put together from documents.
+        *(("documents",) if bench.calibration.windows else ()),
+    )
+
+
+def over_degrees(clustering: Clustering, salience: NDArray[np.float64], settings: Settings) -> Stability:
+    """Select from one clustering with each of ``DEGREES``; takes no time."""
+    evidence = ((with_degree(clustering, degree=degree), salience) for degree in DEGREES)
+    return _select_again("degree", DEGREES, evidence, None, settings)
+
+
+def stability(
+    bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None, progress: Progress = silent
+) -> Stability:
+    """Repeat CAHP's selection ``resamples`` times, changing ``axis`` alone; found on disk if it was done before.
+
+    ``"seed"``: other seeds of the projection and the clustering, the run's own first. ``"sample"``: random halves of
+    the calibration texts (of a language model, of their documents), put together from stratified parts whose statistics
+    merge exactly; they vary about as much as new samples of the full size (the delete-half jackknife, Shao and Wu
+    1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``resamples`` and ``budget`` are. ``budget`` None leaves
+    the number of heads to the knee.
+
+    Raises:
+        BudgetError: If the budget is impossible.
+        SpaceError: If the texts do not make enough parts.
+    """
+    if axis == "degree":
+        return over_degrees(bench.evidence.clustering, bench.evidence.salience, bench.settings)
+    result = cached(bench, axis=axis, resamples=resamples, budget=budget)
+    if result is None:
+        seeds = [(bench.settings.seed + place) % 2**32 for place in range(resamples)]
+        values, evidence = (
+            (seeds, _over_seeds(bench, seeds, progress))
+            if axis == "seed"
+            else (range(1, resamples + 1), _over_samples(bench, resamples, progress))
+        )
+        result = _select_again(axis, values, evidence, budget, bench.settings)
+        arrays = {"values": result.values, "knees": result.knees, "keep": result.keep}
+        bench.resources.store.save(_key(bench, axis, resamples, budget), arrays=arrays)
+    return result
+
+
+def measure_choices(bench: Bench, result: Stability, *, progress: Progress = silent) -> list[dict[str, Estimate]]:
+    """Measure the outcomes of each mask in ``result.found`` on the evaluation texts; each is stored.
+
+    Intervals of all masks come from the same resamples of texts.
+    """
+    outcomes = []
+    for place, keep in enumerate(result.found):
+        progress(STAGE, place, len(result.found))
+        evaluation = bench.measurements.evaluate(bench.evaluation, mask=HeadMask(keep))
+        outcomes.append(measure(evaluation, full=bench.full, seed=bench.settings.seed))
+    progress(STAGE, len(outcomes), len(outcomes))
+    return outcomes
+
+
+#: Clusters and salience of one resample.
+_Evidence = tuple[Clustering, NDArray[np.float64]]
+
+
+def _select_again(
+    axis: Axis, values: Sequence[int], evidence: Iterable[_Evidence], budget: int | None, settings: Settings
+) -> Stability:
+    knees, keep = [], []
+    for clustering, salience in evidence:
+        least = layer_minimum(budget, len(salience), min_per_layer=settings.min_per_layer, even=settings.even)
+        try:
+            chosen = select(
+                clustering,
+                salience,
+                budget=budget,
+                min_per_layer=least,
+                representative=settings.representative,
+            )
+        except KneeNotFoundError:
+            keep.append(np.zeros(salience.shape, dtype=np.bool_))
+        else:
+            keep.append(chosen.mask.keep)
+        knees.append(clustering.knee)
+    return Stability(
+        axis, np.array(values[: len(knees)], dtype=np.int64), np.array(knees, dtype=np.int64), np.stack(keep)
+    )
+
+
+def _cluster_again(
+    bench: Bench, signatures: Signatures, seed: int, place: int, resamples: int, progress: Progress
+) -> Clustering:
+    """Cluster the heads for the resample ``place`` of so many."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(STAGE, place + (stage == "clustering" and done == total), resamples)
+
+    placed = space(signatures, projection=bench.settings.projection, seed=seed, progress=report)
+    return cluster(placed, seed=seed, degree=bench.settings.poly_degree, progress=report)
+
+
+def _over_seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Iterator[_Evidence]:
+    evidence = bench.evidence
+    yield evidence.clustering, evidence.salience
+    for place, seed in enumerate(seeds[1:], start=1):
+        yield _cluster_again(bench, evidence.signatures, seed, place, len(seeds), progress), evidence.salience
+
+
+def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[_Evidence]:
+    from cahp.stages.salience import salience
+
+    settings, texts, gradients = bench.settings, bench.evidence.texts, bench.evidence.gradients
+    part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
+    count = min(SHARDS, _MEMORY // part_bytes)
+    if count < 4:
+        raise SpaceError(
+            "the statistics of this model's heads do not fit into memory in parts; choose a smaller pool size"
+        )
+    if len(texts) < 2 * count:
+        raise SpaceError(f"{len(texts)} texts are too few for resamples; use at least {2 * count}")
+    shard_of = shards_of(texts, count, seed=settings.seed)
+    parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
+    halves = list(combinations(range(count), count // 2))
+    drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:resamples]
+    for place, half in enumerate(drawn):
+        members = halves[half]
+        merged = reduce(Signatures.merge, (parts[shard] for shard in members))
+        # The gradients are those of the first quarter of the texts, in which every part has its share.
+        rows = np.isin(shard_of[: len(gradients)], members)
+        clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn), progress)
+        how = "example" if texts.windows else settings.salience
+        yield clustering, salience(gradients[rows] if rows.any() else gradients, how=how)
+
+
+def shards_of(texts: Texts, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Which of ``count`` parts each text belongs to, shape ``(M,)``; windows of one document are in one part.
+
+    A window belongs to the document of most of its tokens. Fewer documents than parts are divided.
+    """
+    names, member = np.unique([np.bincount(window.units).argmax() for window in texts.windows], return_inverse=True)
+    if len(names) < count:
+        return shards(texts.labels, count, seed=seed)
+    return shards(np.zeros(len(names), dtype=np.int64), count, seed=seed)[member]
+
+
+def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Which of ``count`` parts each text belongs to, shape ``(M,)``: every class is dealt out evenly."""
+    random = np.random.default_rng(seed)
+    part = np.empty(len(labels), dtype=np.int64)
+    dealt = 0
+    for label in np.unique(labels):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        # Going on where the last class stopped keeps the parts' sizes within one of each other.
+        part[rows] = (dealt + np.arange(len(rows))) % count
+        dealt += len(rows)
+    return part
+
+
+def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
+    """The statistics of one part, from disk if they were gathered before."""
+    card, texts = bench.card, bench.evidence.texts
+    name = key(
+        "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
+    )
+    name = key("documents", name) if texts.windows else name
+    found = bench.resources.store.read(
+        name, lambda entry: Signatures(**entry.arrays, layers=card.layers, heads=card.heads)
+    )
+    if found is not None:
+        return found
+    from cahp.stages.signatures import collect
+
+    before = int((shard_of < shard).sum())
+    made = collect(
+        bench.model,
+        texts,
+        pool_size=bench.settings.pool_size,
+        rows=np.flatnonzero(shard_of == shard),
+        progress=lambda stage, done, total: progress(stage, before + done, len(texts)),
+    )
+    bench.resources.keep(name, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
+    return made

@@ -1,0 +1,349 @@
+"""Stability: how often each head is kept over seeds, samples and degrees, and how much the choice varies.
+
+A choice of heads is the selection with one degree, with one seed, or from one sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from cahp.features.stability.figure import divergence_figure, frequency_figure, knee_figure
+from cahp.features.stability.measuring import Axis, Stability, cached, measure_choices, over_degrees, stability
+from cahp.figures.head_grid import places
+from cahp.outcomes import HEADLINES
+from cahp.ui.frame import knee
+from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.parts import display
+from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import pass_seconds
+from cahp.values import Estimate, HeadMask, Progress
+from cahp.words import capital, duration, span
+
+T = TypeVar("T")
+
+#: Seconds of a projection and a clustering of about a hundred heads, on two cores.
+_CLUSTERING_S = 1.0
+#: The largest number of clusters, as a multiple of the smallest, that is called stable, and that only varies.
+_STABLE, _VARYING = 1.25, 2.0
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A quantity that resampling varies, and its descriptions."""
+
+    label: str
+    means: str
+    column: str
+
+
+# The first needs no computation, so the page opens with a result.
+VARIATIONS: dict[Axis, Variation] = {
+    "degree": Variation(
+        "Curve smoothing",
+        "Varies the degree of the polynomial that smooths the silhouette curve, and so the knee.",
+        "degree of the polynomial",
+    ),
+    "seed": Variation(
+        "Random seed",
+        "Varies the random seed of the projection and the clustering.",
+        "seed of the projection",
+    ),
+    "sample": Variation(
+        "Text sample",
+        "Varies the texts: each resample uses a random half of the calibration texts (five of ten stratified parts). "
+        "Halves vary about as much as new samples of full size.",
+        "number of the sample",
+    ),
+}
+
+
+def draw(explorer: Explorer) -> None:
+    """Draw the page."""
+    st.title("Is the choice of heads stable?")
+    st.markdown(
+        "The choice of heads depends on a random projection, on a sample of texts and on the degree of a polynomial. "
+        f"This page changes one of them, repeats the choice, and counts how often each {explorer.card.unit} is kept."
+    )
+    axis, resamples, budget = _draw_form(explorer)
+    result = _resample(explorer, axis, resamples, budget)
+    if result is not None:
+        _draw_result(explorer, result, requested=resamples, budget=budget)
+    if explorer.clusters is not None:
+        st.subheader("Is the number of heads a property of the data?")
+        knee.draw(explorer, place="stability")
+
+
+def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
+    """Ask what to vary, how often, and how many heads to keep."""
+    what, often, how_many = st.columns([12, 5, 8], vertical_alignment="top", gap="medium")
+    with what:
+        axis: Axis = (
+            st.segmented_control(
+                "What to vary",
+                list(VARIATIONS),
+                default="degree",
+                required=True,
+                format_func=lambda axis: VARIATIONS[axis].label,
+                key="stability-axis",
+                persist_state="session",
+            )
+            or "degree"
+        )
+        st.caption(VARIATIONS[axis].means)
+    if axis == "degree":
+        # All degrees are compared, and they choose the number.
+        return axis, 0, None
+    with often:
+        resamples = st.select_slider(
+            "Resamples",
+            [6, 12, 20, 30],
+            12,
+            key="stability-resamples",
+            persist_state="session",
+            help="More resamples give narrower intervals: with 12, a head kept half of the time shows 25 to 75 %.",
+        )
+    with how_many:
+        by_rule, fixed = "published rule", f"always {explorer.board.budget}"
+        heads = st.segmented_control(
+            f"{capital(explorer.card.unit)}s to keep",
+            [by_rule, fixed],
+            default=by_rule,
+            required=True,
+            key=f"stability-budget-{explorer.board.budget}",
+            persist_state="session",
+            help="With a fixed number, only which ones are chosen can vary, not how many.",
+        )
+    return axis, int(resamples), explorer.board.budget if heads == fixed else None
+
+
+def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
+    """Return the resamples; None until they are asked for and computed."""
+    bench, settings = explorer.bench, explorer.settings
+    if axis == "degree" and explorer.clusters is not None:
+        return over_degrees(explorer.clusters.clustering, explorer.clusters.salience, settings)
+    return _compute(
+        explorer,
+        (bench.card.sha256, bench.calibration.sha256, str(settings), axis, resamples, budget),
+        lambda progress: stability(bench, axis=axis, resamples=resamples, budget=budget, progress=progress),
+        stored=lambda: cached(bench, axis=axis, resamples=resamples, budget=budget),
+        key="stability",
+        button="Resample",
+        cost=_describe_cost(explorer, axis, resamples),
+    )
+
+
+def _compute(
+    explorer: Explorer,
+    name: tuple[Any, ...],
+    work: Callable[[Progress], T],
+    *,
+    stored: Callable[[], T | None] = lambda: None,
+    key: str,
+    button: str,
+    cost: str,
+    main: bool = True,
+) -> T | None:
+    """Return the ``stored`` result of ``work``, called ``name``, or a new one; None until that is computed."""
+    memory: dict[tuple[Any, ...], jobs.Job[T]] = st.session_state.setdefault(f"{key}-memory", {})
+    job = memory.get(name)
+    if job is None:
+        before = stored()
+        if before is not None:
+            return before
+        if st.button(button, type="primary" if main else "secondary", key=f"{key}-start"):
+            memory[name] = jobs.submit(explorer.id, f"{key}-{hash(name)}", work)
+            memory[name].wait(0.7)
+            st.rerun()
+        st.caption(cost)
+        return None
+    if not job.ended:
+        follow(job, place=key)
+    elif job.result is None:
+        stopped = "Stopped. What was computed is kept, so the next run is faster."
+        offer_again(job, lambda: memory.pop(name), key=f"{key}-again", stopped=stopped)
+    return job.result
+
+
+def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
+    # The statistics of a bundled run are not on this machine, and parts of the texts have their own.
+    reads = explorer.results.bundled + (axis == "sample")
+    seconds = pass_seconds(explorer.bench, calibration=reads, evaluation=0) + resamples * _CLUSTERING_S
+    read = f"Reads {explorer.bench.calibration.measured}, then computes" if reads else "Computes"
+    return (
+        f"{read} {resamples} projections and clusterings: about {duration(seconds)}. Results are stored on this "
+        "machine and reused."
+    )
+
+
+# The result --------------------------------------------------------------------------------------------------
+
+
+def _draw_result(explorer: Explorer, result: Stability, *, requested: int, budget: int | None) -> None:
+    """Draw the overlap of choices, how often each head is kept, and the knees."""
+    dark, variation, unit = display.is_dark(), VARIATIONS[result.axis], explorer.card.unit
+    found, original = len(result.found), _original(explorer, budget)
+    if found < 2:
+        st.warning("Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number instead.")
+        return
+    st.subheader(state_verdict(result, unit) + ("" if budget else state_number(result)))
+    st.caption(describe_resamples(result, requested))
+    with st.container(key="stability-figures"):
+        overlap, always, never, moved = st.columns(4)
+    overlap.metric(
+        "Overlap of two choices",
+        f"{result.overlap:.2f}",
+        f"{result.chance:.2f} by chance",
+        delta_color="off",
+        delta_arrow="off",
+        help=f"Mean Jaccard index over all pairs of choices: the {unit}s that both keep, as a share of those that at "
+        "least one keeps. By chance: two random sets of the same sizes.",
+    )
+    frequency = result.frequency
+    total = frequency.size
+    always.metric("Always kept", f"{int((frequency == 1).sum())} of {total}")
+    never.metric("Never kept", f"{int((frequency == 0).sum())} of {total}")
+    seen = result.knees[result.knees > 0]
+    moved.metric(
+        "Clusters at the knee",
+        f"{seen.min()} to {seen.max()}" if len(seen) else "no knee",
+        help="The number of clusters at which the published rule stops. It is called stable if the largest is at most "
+        "a quarter above the smallest, and unstable if it is more than double.",
+    )
+    if result.overlap_ci95 is not None:
+        overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {found} resamples")
+    for column, times in ((always, found), (never, 0)):
+        interval = result.share_ci95(times)
+        if interval is not None:
+            share = span(100 * interval[0], 100 * interval[1], 0)
+            column.caption(f"n = {found}: such a {unit} is kept in {share} % of resamples (95 % interval)")
+    moved.caption(f"n = {len(seen)}")
+    kept_always = f"{int((frequency == 1).sum())} {unit}s are in every choice"
+    who = "CAHP keeps on these texts" if budget else "the published rule keeps"
+    if original is not None:
+        sure = int((frequency[original.keep] == 1).sum())
+        kept_always = f"{sure} of the {original.count} {unit}s that {who} are in every choice"
+    moves = "No choice has a knee"
+    if len(seen):
+        same = seen.min() == seen.max()
+        moves = f"The knee {f'stays at {seen[0]}' if same else f'moves between {seen.min()} and {seen.max()}'} clusters"
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        display.show(
+            frequency_figure(result, original, unit=unit, dark=dark),
+            title=kept_always,
+            help=f"Each cell is {display.describe_square(explorer.card)}; its number is the share of {found} choices "
+            f"that keep it, in %. {'' if original is None else f'Framed: those that {who}. '}{variation.means}",
+            name=f"survival-{result.axis}",
+            data={
+                **places(*frequency.shape),
+                "share of choices": frequency.ravel().round(4).tolist(),
+                **({} if original is None else {"framed": original.keep.ravel().tolist()}),
+            },
+        )
+    with right:
+        display.show(
+            knee_figure(result, variation.column, unit=unit, dark=dark),
+            title=moves,
+            help="The published rule stops at the knee of the silhouette curve. Without a fixed budget, that is the "
+            f"number of clusters; {unit}s added to empty layers come on top.",
+            name=f"knees-{result.axis}",
+            data={
+                variation.column: result.values.tolist(),
+                "clusters at the knee": result.knees.tolist(),
+                "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
+            },
+        )
+    _draw_choices(explorer, result)
+
+
+def _original(explorer: Explorer, budget: int | None) -> HeadMask | None:
+    """Return what is chosen from all calibration texts, as the run does it: at ``budget``, or by the published rule."""
+    table = explorer.table()
+    if explorer.clusters is None or table is None:
+        return None
+    selection = table.nearest(budget) if budget else explorer.clusters.suggested(explorer.settings)
+    return None if selection is None else selection.mask
+
+
+def _draw_choices(explorer: Explorer, result: Stability) -> None:
+    """Draw what the choice of each resample changes in the predictions, once it is measured."""
+    bench, column = explorer.bench, VARIATIONS[result.axis].column
+    st.subheader("Do the different choices change the predictions alike?")
+    seconds = pass_seconds(bench, evaluation=len(result.found))
+    outcomes = _compute(
+        explorer,
+        (bench.card.sha256, bench.evaluation.sha256, result.found.tobytes()),
+        lambda progress: measure_choices(bench, result, progress=progress),
+        key="stability-choices",
+        button="Evaluate each choice",
+        cost=f"Evaluates {len(result.found)} choices, without recovery, on {bench.evaluation.measured}: about "
+        f"{duration(seconds)}. Results are stored on this machine and reused.",
+        main=False,
+    )
+    if outcomes is None:
+        return
+    noun = bench.card.words.units
+    divergences, shown = [one["kl"] for one in outcomes], [row for row in HEADLINES if row.name in outcomes[0]]
+    places = result.values[result.keep.any(axis=(1, 2))].tolist()
+    display.show(
+        divergence_figure(places, divergences, column, dark=display.is_dark()),
+        title=describe_choices(divergences, noun),
+        help="Each point is the KL divergence from the full model where only the heads of one choice are kept, "
+        f"without recovery, with its 95 % interval over {noun}. Different choices that cost alike are equally good.",
+        name=f"choices-{result.axis}",
+        data={
+            column: places,
+            **{row.row_label: [one[row.name].value for one in outcomes] for row in shown},
+        },
+    )
+
+
+def describe_choices(divergences: list[Estimate], noun: str = "texts") -> str:
+    """Return the range of the KL divergences of choices, each measured on the same texts."""
+    best, worst = (pick(divergences, key=lambda one: one.value) for pick in (min, max))
+    alike = "their intervals overlap" if worst.low <= best.high else "their intervals do not overlap"
+    return (
+        f"{len(divergences)} choices cost {best.text} ({best.span}) to {worst.text} nats ({worst.span}): {alike}, "
+        f"n = {best.n:,} {noun}"
+    )
+
+
+def describe_resamples(result: Stability, requested: int) -> str:
+    """Return how many resamples were used and why others were not."""
+    found, made = len(result.found), len(result.values)
+    if not result.drawn:
+        said = f"All {made} degrees, not a random sample: no interval"
+    else:
+        said = f"{found} resamples"
+        if made < requested:
+            said += f" (of {requested} requested; these texts have only {made} different halves)"
+    left_out = made - found
+    return f"{said}; {left_out} without a knee {'is' if left_out == 1 else 'are'} left out." if left_out else f"{said}."
+
+
+def state_verdict(result: Stability, unit: str = "head") -> str:
+    """Return what the overlap means."""
+    for least, verdict, kept in (
+        (0.8, "Stable", f"nearly the same {unit}s"),
+        (0.5, "Fairly stable", f"most of the same {unit}s"),
+        (0.2, "Unstable", f"some of the same {unit}s and many others"),
+    ):
+        if result.beyond_chance >= least:
+            return f"{verdict}: another {result.axis} keeps {kept}."
+    return f"Hardly better than random selection: another {result.axis} keeps mostly other {unit}s."
+
+
+def state_number(result: Stability) -> str:
+    """Return what the spread of the knees means, as a sentence to follow the verdict; empty without any knee."""
+    seen = result.knees[result.knees > 0]
+    if not len(seen):
+        return ""
+    low, high = int(seen.min()), int(seen.max())
+    ratio = high / low if len(seen) == len(result.knees) else _VARYING
+    verdict = "is stable" if ratio <= _STABLE else "varies" if ratio <= _VARYING else "is unstable"
+    return f" Their number {verdict}: the rule stops at {low if low == high else f'{low} to {high}'} clusters."

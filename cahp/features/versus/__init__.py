@@ -1,0 +1,1 @@
+"""Two pruned models side by side."""

@@ -1,0 +1,194 @@
+"""Compare the pinned mask, A, with the one on the board, B: heads, accuracy, and the texts on which they differ.
+
+A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from cahp.board.versus import Variant, Versus, mismatch, only, versus
+from cahp.models.cards import ModelCard
+from cahp.recoveries import RECOVERIES
+from cahp.ui.frame import notes
+from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.parts.display import plain, show_texts
+from cahp.ui.session.explorer import Explorer, Pin
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import Kind
+from cahp.values import HeadMask
+
+#: The tab below the board.
+TAB = "Compare A and B"
+#: Seconds that a page waits for the comparison.
+_COMPARED_S = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class _AgainstPinned:
+    """A pinned model and a model on screen."""
+
+    source: Source
+    a: Pin
+    b: Variant
+
+    def __str__(self) -> str:
+        bench, a = self.source.bench, self.a
+        digests = (a.card.sha256, bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256)
+        return "-".join((*digests, str(a.variant), str(self.b)))
+
+
+#: Compare the two. A comparison of a mask that has left the board is dropped.
+VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(
+    # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
+    lambda pair, _: versus((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b)),
+    lambda pair: f"versus-{pair}",
+    newest=True,
+)
+
+
+def draw_button(explorer: Explorer) -> None:
+    """Draw the button that pins the mask on the board."""
+    if st.button(
+        "Pin as A",
+        key="board-pin",
+        help="Pin this mask as A, to compare it with the next mask on the board (B), also of another model of the same "
+        "shape. The board marks the heads that only A or only B keeps",
+    ):
+        notes.clear()
+        explorer.pinned = Pin(_on_board(explorer), explorer.card, explorer.settings)
+        explorer.detail = TAB
+        st.rerun()
+
+
+def comparable_mask(explorer: Explorer) -> HeadMask | None:
+    """Return the mask that the board shows beside its own."""
+    pin = explorer.pinned
+    return None if pin is None or mismatch(pin.card, explorer.card) else pin.variant.mask
+
+
+def draw(explorer: Explorer) -> None:
+    """Draw what A and B share and how their predictions differ; before a run, whether they can be compared."""
+    pin, measured = explorer.pinned, explorer.results.run is not None
+    if pin is None or (not measured and pin.is_of(explorer.card)):
+        return
+    with st.container(key="pinned"):
+        if why := mismatch(pin.card, explorer.card):
+            st.markdown(
+                f"**A** (pinned) is of {_name(pin.card)}, and **B** (on the board) of {_name(explorer.card)}. They "
+                f"cannot be compared: {plain(why)}. **A** stays pinned until you open its model again."
+            )
+        elif measured:
+            _draw_comparison(explorer, pin)
+        else:
+            kept = f"{pin.variant.mask.count} {pin.card.unit}s of {_name(pin.card)}"
+            st.markdown(f"**A** is pinned: {kept}. Run the model on screen to compare it as **B**.")
+        with st.container(horizontal=True, gap="small"):
+            if measured and comparable_mask(explorer) is not None:
+                _draw_swap(explorer, pin)
+            if st.button("Unpin", key="pin-forget"):
+                explorer.pinned = None
+                if explorer.detail == TAB:
+                    explorer.detail = "Where heads lie"
+                st.rerun()
+
+
+def _on_board(explorer: Explorer) -> Variant:
+    return Variant(explorer.mask, explorer.recover)
+
+
+# A and B -----------------------------------------------------------------------------------------------------
+
+
+def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
+    a, b = pin.variant, _on_board(explorer)
+    one_model = pin.is_of(explorer.card)
+    of_a, of_b = ("", "") if one_model else (f", of {_name(card)}" for card in (pin.card, explorer.card))
+    both, only_a, only_b = only(a.mask, b.mask)
+    st.markdown(
+        f"**A** (pinned{of_a}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].result}; **B** (on the "
+        f"board{of_b}) {b.mask.count}, {RECOVERIES[b.recover].result}. {both} {pin.card.unit}s are in both, {only_a} "
+        f"only in A, {only_b} only in B."
+    )
+    if one_model and str(a) == str(b):
+        st.caption("A and B are the same. Move the budget, click heads, or choose another recovery or model.")
+    else:
+        _draw_verdict(explorer, _AgainstPinned(explorer.source, pin, b))
+    if not one_model:
+        recovered = {a.recover, b.recover} != {"none"}
+        texts = ", and are recovered on its calibration texts." if recovered else "."
+        st.caption(f"Both models are evaluated on the data on screen{texts}")
+
+
+def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
+    job = explorer.work.job(VERSUS, pair)
+    if job is None:
+        job = explorer.work.start(VERSUS, pair)
+        job.wait(_COMPARED_S)
+    if not job.ended:
+        show_in_row(job, "" if job.stage == "load" else "Comparing predictions", key="pin-cancel")
+    elif job.error or job.state == "cancelled":
+        offer_again(
+            job, lambda: explorer.work.start(VERSUS, pair), key="pin-again", label="Compare them", stopped="Stopped."
+        )
+    elif job.result is None:
+        st.caption("A or B is not distilled yet. Distil its mask first.")
+    else:
+        change, (differ, n), noun = job.result.change, job.result.counts, job.result.noun
+        if change is not None:
+            verdict = "" if change.excludes(0) else "; no measurable difference"
+            st.markdown(
+                f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
+                f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
+            )
+        else:
+            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {noun}.**")
+
+
+def _draw_swap(explorer: Explorer, pin: Pin) -> None:
+    a, b = pin.variant, _on_board(explorer)
+    one_model = pin.is_of(explorer.card)
+    if st.button(
+        "Swap A and B",
+        key="pin-swap",
+        disabled=not one_model or str(a) == str(b),
+        help=None if one_model else "A belongs to another model; open that model to see A on the board",
+    ):
+        explorer.pinned = Pin(b, explorer.card, explorer.settings)
+        table = explorer.table(a.recover)
+        if table is not None and table.has(a.mask):
+            explorer.board.set_budget(a.mask.count)
+        else:
+            explorer.board.set_mask(a.mask)
+        explorer.chosen_recovery = a.recover
+        st.rerun()
+
+
+def _name(card: ModelCard) -> str:
+    """Return the name of a model, with the prompt of a language model."""
+    prompt = "" if card.prompt is None else f" with prompt “{card.prompt.template[:80]}”"
+    return f"**{plain(card.id + prompt)}**"
+
+
+def draw_tab(explorer: Explorer) -> None:
+    """Draw the tab below the board: the comparison, and the texts on which A and B disagree."""
+    pin = explorer.pinned
+    if pin is None:
+        st.markdown("Pin the mask on the board as **A** (above), then change the board. The changed mask is **B**.")
+        return
+    draw(explorer)
+    job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
+    comparison = None if job is None or mismatch(pin.card, explorer.card) else job.result
+    if comparison is None:
+        comparing = job is not None and not job.ended
+        st.caption("Comparing predictions…" if comparing else "A and B are not compared yet.")
+        return
+    texts, (differ, total), correct = explorer.bench.evaluation, comparison.counts, ""
+    if texts.labelled:
+        correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
+    st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")
+    if differ:
+        names = ("A", "B") if texts.in_windows else ("A says", "B says")
+        show_texts(comparison.table(texts, *names, classes=explorer.bench.class_names))

@@ -1,0 +1,178 @@
+"""The interface of pruning methods, and the registry that finds them by name.
+
+A method is a file in ``cahp.methods`` with a decorated class. Other packages add theirs through the entry point group
+``cahp.methods``, whose entries name such a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.models.cards import ModelCard
+from cahp.tasks.texts import Texts
+from cahp.values import Floats, OptionError, Progress, Selection
+from cahp.values.statistics import Clustering, Moments, Signatures, Space
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+ENTRY_POINTS = "cahp.methods"
+#: How a method uses labels: never, as the classes of texts (the model's predictions serve as well), or only true ones.
+Labels = Literal["none", "or predictions", "needed"]
+
+
+class Evidence(Protocol):
+    """Measurements of a model's heads on calibration texts for methods; each part is measured once, when it is used."""
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's shape and name, without reading its weights."""
+
+    @property
+    def model(self) -> HeadModel:
+        """The model, loaded when it is first used. It is shared and must not be changed."""
+
+    @property
+    def texts(self) -> Texts:
+        """The calibration texts; where they have no labels, the model's predictions take their place."""
+
+    @property
+    def seed(self) -> int:
+        """The seed of a method's random numbers."""
+
+    @property
+    def progress(self) -> Progress:
+        """To be called between batches; may raise ``Cancelled``."""
+
+    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+        """The result of ``make``, cached for this model, these texts and this seed.
+
+        ``name`` must contain everything else on which the result depends.
+        """
+
+    @property
+    def signatures(self) -> Signatures:
+        """Attention statistics of each head, per class."""
+
+    @property
+    def gradients(self) -> NDArray[np.float64]:
+        """Signed gradients ``(M, L, H)`` of each example's loss at open gates, for the first quarter of the texts."""
+
+    @property
+    def salience(self) -> NDArray[np.float64]:
+        """Salience ``(L, H)`` in 0..1."""
+
+    @property
+    def moments(self) -> Moments:
+        """Second moments of context vectors and their gradients, without labels."""
+
+    @property
+    def space(self) -> Space:
+        """The heads as points, with distances."""
+
+    @property
+    def clustering(self) -> Clustering:
+        """Clusters for every k."""
+
+
+class Method(Protocol):
+    """A method to choose heads: its ``name``, and whether it ``needs_budget`` because it cannot suggest one.
+
+    It is constructed without arguments, or with keywords that have defaults; a keyword with the name of a field of
+    ``cahp.run.settings.Settings`` gets its value in a run. Methods may also have
+    ``price(evidence, *, budget) -> SelectionCost``, what a choice costs, and state what ``Facts`` holds as class
+    attributes of these names.
+    """
+
+    name: str
+    needs_budget: bool
+
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+        """Keep exactly ``budget`` heads (None: as many as the method suggests)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Properties of a method for comparisons.
+
+    ``options`` are the names of its keywords, and ``tries`` values of them to be tuned (the first entry is the
+    default). ``draws`` is the number of masks in a comparison, more than one for random methods; ``learned`` says
+    whether it trains gates; ``expensive`` whether it takes as long as all other methods together; ``labels`` how it
+    uses labels.
+    """
+
+    options: tuple[str, ...]
+    tries: Sequence[Mapping[str, Any]] = ({},)
+    draws: int = 1
+    learned: bool = False
+    expensive: bool = False
+    labels: Labels = "or predictions"
+
+
+_methods: dict[str, Callable[..., Method]] = {}
+Made = TypeVar("Made", bound=Callable[..., Method])
+
+
+def register(made: Made) -> Made:
+    """Class decorator: register a method under its ``name``.
+
+    Raises:
+        ValueError: If another method has the name.
+    """
+    name: str = made.name  # type: ignore[attr-defined]
+    if name in _methods:
+        raise ValueError(f"two methods are named {name!r}")
+    _methods[name] = made
+    return made
+
+
+def names() -> list[str]:
+    """Names of all methods, also those of other packages."""
+    return sorted({*_methods, *_outside()})
+
+
+def get(name: str, **options: Any) -> Method:
+    """Make the method ``name`` with its default options or others.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    return _find(name)(**options)
+
+
+def facts(name: str) -> Facts:
+    """The properties of the method ``name``.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    made = _find(name)
+    own = ("tries", "draws", "learned", "expensive", "labels")
+    stated = {fact: getattr(made, fact) for fact in own if hasattr(made, fact)}
+    parameters = signature(made).parameters.values()
+    return Facts(tuple(one.name for one in parameters if one.kind is not Parameter.VAR_KEYWORD), **stated)
+
+
+def need_labels(names: Iterable[str]) -> list[str]:
+    """The methods among ``names`` that need labels."""
+    return [name for name in names if facts(name).labels == "needed"]
+
+
+def _find(name: str) -> Callable[..., Method]:
+    if name not in names():
+        raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
+    return _methods[name] if name in _methods else _outside()[name].load()
+
+
+@cache
+def _outside() -> dict[str, EntryPoint]:
+    # Cached, since it reads a file of every installed package.
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}

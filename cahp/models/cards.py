@@ -1,0 +1,205 @@
+"""The description of a model before its weights are read, and the prompt that makes a language model a classifier."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cahp.models.costs import CacheShape
+from cahp.values import Input, OptionError
+
+#: The kind of a language model: it continues a text (``causal``) or fills a gap in it (``masked``).
+Language = Literal["causal", "masked"]
+
+#: How weights are kept in memory: in float32, as their file stores them, or rounded to bfloat16.
+Dtype = Literal["float32", "auto", "bfloat16"]
+
+_PLACE = re.compile(r"\{([A-Za-z_]+)\}")
+_LONGEST_PROMPT = 20_000
+_MOST_ANSWERS = 1_000
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and its expected answers: the next word of a text, or the word in a gap, is the class.
+
+    ``template`` has the places ``{text}``, or ``{premise}`` and ``{hypothesis}`` for pairs, and ``{mask}`` for the gap
+    of a masked model; ``answers`` are the classes, in the order of their scores.
+
+    Raises:
+        OptionError: If a place is missing, unknown or repeated, or there are fewer than two different answers.
+    """
+
+    template: str
+    answers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answers", tuple(answer.strip() for answer in self.answers))
+        places = _PLACE.findall(self.template)
+        if unknown := [place for place in places if place not in ("text", "premise", "hypothesis", "mask")]:
+            raise OptionError(
+                f"the prompt has the unknown placeholder {{{unknown[0][:40]}}}; use {{text}}, {{premise}}, "
+                "{hypothesis} and {mask}"
+            )
+        if {"text"} != set(places) - {"mask"} != {"premise", "hypothesis"}:
+            raise OptionError(
+                "the prompt has no placeholder for the text; write {text} once, or {premise} and {hypothesis} for "
+                'pairs, as in "{text} It was"'
+            )
+        if len(set(places)) < len(places):
+            raise OptionError(
+                "the prompt repeats a placeholder; write {text}, {premise}, {hypothesis} and {mask} only once"
+            )
+        if len(self.template) > _LONGEST_PROMPT or len(self.answers) > _MOST_ANSWERS:
+            raise OptionError(
+                f"the prompt is too long; use at most {_LONGEST_PROMPT:,} characters and {_MOST_ANSWERS:,} answers"
+            )
+        if len(set(self.answers) - {""}) < max(2, len(self.answers)):
+            raise OptionError('too few different answers; name one for each class, as in --answers "terrible,great"')
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the inputs are pairs of texts."""
+        return "{premise}" in self.template
+
+    @property
+    def masked(self) -> bool:
+        """Whether the answer fills a gap."""
+        return "{mask}" in self.template
+
+    def render(self, example: Input, mask: str = "{mask}") -> str:
+        """Fill in a text or a pair, with ``mask`` in the gap."""
+        first, second = (example, "") if isinstance(example, str) else example
+        values = {"text": first, "premise": first, "hypothesis": second, "mask": mask}
+        # In one pass, so that braces inside a text are no places.
+        return _PLACE.sub(lambda place: values[place[1]], self.template)
+
+
+@dataclass(frozen=True)
+class AnswerToken:
+    """An answer and its first token, ``shown`` as text; ``whole`` if it has no other token."""
+
+    word: str
+    token: int
+    shown: str
+    whole: bool
+
+
+@dataclass(frozen=True)
+class PromptExample:
+    """An input in its prompt, ``prompted``, and the answers that a language model may give.
+
+    The tokenizer puts ``ending`` tokens after a prompt, which are left out before the answer of a causal model.
+    """
+
+    prompted: str
+    answers: tuple[AnswerToken, ...]
+    ending: int = 0
+
+    @property
+    def notice(self) -> str | None:
+        """What the user should know about answers of several tokens."""
+        parts = [f"{answer.word!r} by {answer.shown!r}" for answer in self.answers if not answer.whole]
+        if not parts:
+            return None
+        return f"answers of several tokens are recognised by their first: {', '.join(parts[:20])}"
+
+
+@dataclass(frozen=True)
+class ModelWords:
+    """How screens and reports speak of a model: the one place that tells a classifier from a language model in words.
+
+    ``task`` says what it does. It reads ``texts`` one at a time, its outcomes are means over ``units`` with an interval
+    over these, and it predicts one ``answer`` after the other. Heads of a cluster have their ``likeness`` in common.
+    ``own_text`` invites a person to try a text.
+    """
+
+    task: str
+    texts: str
+    units: str
+    answer: str
+    likeness: str
+    own_text: str
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The description of a model before its weights are read.
+
+    ``heads`` is the number of units that can be removed from a layer. Each stands for ``group`` query heads that share
+    keys and values, and has ``head_size`` channels of the output projection. ``labels`` are the class names in the
+    order of the logits. ``sha256`` is the digest of configuration, tokenizer and weights, which lie in ``folder``; it
+    is empty if the weights were not downloaded (``cahp.models.preview``). ``kept`` lists the heads of each layer if the
+    model was pruned before. ``no_refit``, ``no_cut`` and ``no_onnx`` are the reasons, if any, why projections cannot be
+    refitted, heads can be masked but not cut, and the model cannot be exported as ONNX. ``places`` are the indices of
+    the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
+    answers of its ``prompt``, which is then part of ``sha256``; without one a causal model ``predicts_tokens``.
+    ``source`` is the GGUF file that is converted into ``folder``, if any; ``sha256`` is then made from its digest.
+    ``cache`` is the size of the keys and values that a causal language model caches (None: another model, or the size
+    is not known). ``dtype`` says how weights are kept; where it changes numbers, ``sha256`` includes it.
+    """
+
+    id: str
+    revision: str | None
+    family: str
+    layers: int
+    heads: int
+    head_size: int
+    hidden: int
+    labels: tuple[str, ...]
+    sha256: str
+    folder: str
+    adapter: str | None = None
+    details: Mapping[str, Any] | None = None
+    group: int = 1
+    kept: tuple[tuple[int, ...], ...] | None = None
+    no_refit: str | None = None
+    notes: tuple[str, ...] = ()
+    language: Language | None = None
+    prompt: Prompt | None = None
+    no_cut: str | None = None
+    no_onnx: str | None = None
+    places: tuple[int, ...] | None = None
+    source: str | None = None
+    cache: CacheShape | None = None
+    dtype: Dtype = "float32"
+
+    @property
+    def attention_weights(self) -> float | None:
+        """Share of the weights in the projections of attention: the most that pruning heads can remove."""
+        details = self.details or {}
+        attention, every = details.get("attention"), details.get("parameters")
+        return attention / every if attention and every and self.kept is None else None
+
+    @property
+    def predicts_tokens(self) -> bool:
+        """Whether it is a causal language model that is measured on the next tokens of texts, without a prompt."""
+        return self.language == "causal" and not self.labels
+
+    @property
+    def unit(self) -> str:
+        """What is kept or pruned, as sentences call it: a head, or a group of heads that share keys and values."""
+        return "head" if self.group == 1 else "group"
+
+    @property
+    def words(self) -> ModelWords:
+        """The words for what it predicts, and for what it is measured on."""
+        if self.predicts_tokens:
+            return ModelWords(
+                task="predicts the next token",
+                texts="windows",
+                units="documents",
+                answer="next token",
+                likeness="attend in a similar way",
+                own_text="Continue your own text",
+            )
+        return ModelWords(
+            task=f"{len(self.labels)} classes",
+            texts="texts",
+            units="texts",
+            answer="class",
+            likeness="separate the classes in a similar way",
+            own_text="Your own text",
+        )

@@ -1,0 +1,219 @@
+"""The answers of a model to texts: class scores of each text, or of a language model what it predicts at each token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.tasks.windows import Window
+from cahp.values import Bools, Floats, Ints
+
+#: What is kept of a language model's answer at a token: KL divergence from the full model, loss, predicted token.
+DIVERGENCE, LOSS, PREDICTION = range(3)
+#: Documents over which intervals are drawn, at least.
+_FEWEST_UNITS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The answers of a model: class scores (logits) ``(n, C)`` and true classes ``(n,)`` of each text.
+
+    Without labels every true class is -1, and ``losses`` and ``correct`` raise ``ValueError``.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.scores.shape != (len(self.labels), len(self.classes)):
+            raise ValueError("scores must be of shape (texts, classes)")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the texts have labels."""
+        return bool((self.labels != NO_LABEL).any())
+
+    @property
+    def has(self) -> frozenset[str]:
+        """What outcomes may need: ``labels``, ``tokens``, and ``losses`` where there are either."""
+        return frozenset(("labels", "losses") if self.labelled else ())
+
+    @property
+    def units(self) -> NDArray[np.int64] | None:
+        """The independent unit that each prediction belongs to (None: each is one)."""
+        return None
+
+    def _check_labels(self) -> None:
+        if not self.labelled:
+            raise ValueError("the texts have no labels")
+
+    @cached_property
+    def predictions(self) -> NDArray[np.int64]:
+        """The predicted class of each text."""
+        return np.asarray(self.scores.argmax(axis=1), dtype=np.int64)
+
+    @cached_property
+    def log_probabilities(self) -> NDArray[np.float64]:
+        """The logarithm of the probability of each class, ``(n, C)``."""
+        from scipy.special import log_softmax
+
+        return np.asarray(log_softmax(self.scores.astype(np.float64), axis=1))
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """The cross-entropy of each text with its label, in nats."""
+        self._check_labels()
+        return np.asarray(-self.log_probabilities[np.arange(len(self)), self.labels])
+
+    def divergences(self, full: Evaluation) -> NDArray[np.float64]:
+        """KL divergence of each text's distribution from that of the ``full`` model, in nats."""
+        wanted = full.log_probabilities
+        return np.asarray((np.exp(wanted) * (wanted - self.log_probabilities)).sum(axis=1).clip(min=0.0))
+
+    def take(self, rows: Ints) -> Evaluation:
+        """Return the answers to the texts in ``rows``."""
+        return Evaluation(self.scores[rows], self.labels[rows], self.classes)
+
+    @property
+    def correct(self) -> Bools:
+        """Whether the prediction of each example is correct."""
+        self._check_labels()
+        return np.asarray(self.predictions == self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEvaluation(Evaluation):
+    """The answers of a language model to ``windows`` of text.
+
+    ``scores (n, tokens, 3)`` hold the KL divergence from the full model, the loss and the prediction at the last tokens
+    of each window. ``predictions``, ``losses``, ``divergences`` and ``units`` have an entry for every scored token
+    ``(T,)``; sequences made for the loss on repeated tokens do not count among them.
+    """
+
+    windows: tuple[Window, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        if self.scores.shape[:1] != (len(self.windows),) or self.scores.shape[2:] != (3,):
+            raise ValueError("scores must be of shape (windows, tokens, 3)")
+
+    @property
+    def has(self) -> frozenset[str]:
+        """Tokens, whose losses need no labels."""
+        return frozenset(("tokens", "losses"))
+
+    def _of_tokens(self, part: int, *, copying: bool = False) -> NDArray[np.float32]:
+        longest = self.scores.shape[1]
+        rows = [
+            self.scores[row, longest - window.scored :, part]
+            for row, window in enumerate(self.windows)
+            if window.copying == copying
+        ]
+        return np.concatenate([np.zeros(0, dtype=np.float32), *rows])
+
+    def _of_windows(self, part: Callable[[Window], Ints], *, copying: bool = False) -> NDArray[np.int64]:
+        return np.concatenate(
+            [np.zeros(0, dtype=np.int64), *(part(one) for one in self.windows if one.copying == copying)]
+        )
+
+    @cached_property
+    def documents(self) -> NDArray[np.int64]:
+        """The document of each token."""
+        return self._of_windows(lambda window: window.units)
+
+    @cached_property
+    def places(self) -> NDArray[np.int64]:
+        """The window of each token."""
+        lengths = [window.scored for window in self.windows if not window.copying]
+        return np.repeat(np.arange(len(lengths)), lengths)
+
+    @cached_property
+    def units(self) -> NDArray[np.int64]:
+        """The document of each token, or its window where there are too few documents for an interval."""
+        return independent_units(self.documents, self.places)
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """The length of each token in bytes."""
+        return self._of_windows(lambda window: window.sizes)
+
+    @cached_property
+    def predictions(self) -> NDArray[np.int64]:
+        """The most probable next token at each token."""
+        return self._of_tokens(PREDICTION).astype(np.int64)
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """The loss of each token, in nats: minus the logarithm of its probability."""
+        return self._of_tokens(LOSS).astype(np.float64)
+
+    @cached_property
+    def copying(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The losses of repeated random tokens, and the sequence that each belongs to."""
+        units = self._of_windows(lambda window: window.units, copying=True)
+        return self._of_tokens(LOSS, copying=True).astype(np.float64), units
+
+    @property
+    def window_divergences(self) -> NDArray[np.float64]:
+        """Mean KL divergence of each window ``(n,)`` from the full model, in nats per token."""
+        longest = self.scores.shape[1]
+        rows = [self.scores[row, longest - one.scored :, DIVERGENCE].mean() for row, one in enumerate(self.windows)]
+        return np.array(rows, dtype=np.float64)
+
+    def divergences(self, full: Evaluation) -> NDArray[np.float64]:
+        """KL divergence of each token's distribution from that of the full model, as it was measured."""
+        return self._of_tokens(DIVERGENCE).astype(np.float64).clip(min=0.0)
+
+    def take(self, rows: Ints) -> TokenEvaluation:
+        """Return the answers to the windows in ``rows``."""
+        windows = tuple(self.windows[int(row)] for row in rows)
+        return TokenEvaluation(self.scores[rows], self.labels[rows], self.classes, windows)
+
+
+def independent_units(documents: Ints, windows: Ints) -> NDArray[np.int64]:
+    """The independent unit of each token, of its document and window: see ``name_units``."""
+    units = documents if name_units(len(np.unique(documents))) == "documents" else windows
+    return np.asarray(units, dtype=np.int64)
+
+
+def name_units(documents: int) -> Literal["documents", "windows"]:
+    """What the tokens of so many documents are grouped by for an interval: windows, where documents are too few."""
+    return "documents" if documents >= _FEWEST_UNITS else "windows"
+
+
+def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of the columns of ``table (R, n)`` over units, and the ``sizes`` of these, both divided by the mean size.
+
+    The mean of such a row ``(units,)`` is a ratio: the sum of its columns over that of their ``sizes (n,)``.
+    """
+    _, member = np.unique(units, return_inverse=True)
+    whole = np.bincount(member, weights=sizes)
+    sums = np.array([np.bincount(member, weights=row.astype(np.float64)) for row in table])
+    return sums / whole.mean(), np.asarray(whole / whole.mean())
+
+
+def read_answers(scores: NDArray[Any], texts: Texts) -> Evaluation:
+    """Make the evaluation of ``texts`` of what a model's reader returned for each of them."""
+    if texts.windows:
+        return TokenEvaluation(scores, texts.labels, texts.classes, texts.windows)
+    return Evaluation(scores, texts.labels, texts.classes)
+
+
+def answer_shape(texts: Texts) -> tuple[int, ...]:
+    """The shape of a model's answer to one of ``texts``."""
+    if texts.windows:
+        return max(window.scored for window in texts.windows), 3
+    return (len(texts.classes),)
+
+
+#: Called with the rows and the answers of the texts so far, while the other texts are evaluated.
+PartListener = Callable[[Ints, Evaluation], None]

@@ -1,1 +1,0 @@
-"""The Learn page: six guesses, alone or as a class."""

@@ -1,0 +1,382 @@
+"""The frozen values that stages exchange, and the errors they raise.
+
+Every value checks itself once, when it is made. Symbols as in the paper: ``L`` layers, ``H`` heads per layer,
+``N = L * H`` heads with flat index ``layer * H + head``, ``C`` classes, ``B`` pool size and ``D = B * B`` cells of a
+pooled attention map.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp import words
+from cahp.tasks.windows import Window
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+Bools = NDArray[np.bool_]
+
+#: One input of a model: a text, or a pair of texts.
+Input = str | tuple[str, str]
+
+Chunk = TypeVar("Chunk", bound=Sized)
+#: The number format of matrix products.
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """The precision of evaluations and signatures. Salience, recoveries, proofs and timings use float32.
+
+    Except the distillation of language models, see ``cahp.models.reading.Teacher.loss``.
+    """
+
+    evaluation: Precision = "float32"
+    signatures: Precision = "float32"
+
+
+class CahpError(Exception):
+    """The input cannot be used. The message is one line that says what is wrong and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        # Jupyter calls this: a notebook then shows the message without a traceback, as the terminal does.
+        return [f"{type(self).__name__}: {self}"]
+
+
+class OptionError(CahpError):
+    """An option is invalid, alone or together with others."""
+
+
+class DataError(CahpError):
+    """A data set cannot be read or does not fit the model."""
+
+
+class ModelError(CahpError):
+    """A model cannot be loaded or is not supported."""
+
+
+class SelfTestError(ModelError):
+    """Masking or cutting heads does not have the same effect on this model."""
+
+
+class BudgetError(CahpError):
+    """No mask can meet the budget."""
+
+
+class MaskError(CahpError):
+    """A head mask is malformed or does not fit the model."""
+
+
+class KneeNotFoundError(CahpError):
+    """The silhouette curve has no knee."""
+
+
+class SpaceError(CahpError):
+    """The heads do not differ, or there are too few statistics to compare them."""
+
+
+class Cancelled(Exception):
+    """A progress callback raises this to stop the work between two batches."""
+
+
+class Progress(Protocol):
+    """Called between batches with the name of a stage and its progress; may raise ``Cancelled``."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report ``done`` of ``total`` units of ``stage``."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def report_progress(batches: Sequence[Chunk], stage: str, progress: Progress) -> Iterator[Chunk]:
+    """Yield ``batches``, and report the number of finished examples before each of them and at the end."""
+    total, done = sum(map(len, batches)), 0
+    for batch in batches:
+        progress(stage, done, total)
+        yield batch
+        done += len(batch)
+    progress(stage, done, total)
+
+
+def spread(rows: int, count: int) -> Ints:
+    """Return at most ``count`` of ``rows`` row numbers, evenly spread, with both ends."""
+    return np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64))
+
+
+def digest(*parts: bytes | str) -> str:
+    """Return the SHA-256 of length-prefixed parts, so that ``("ab", "c")`` and ``("a", "bc")`` differ."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "little"))
+        sha.update(data)
+    return sha.hexdigest()
+
+
+#: Random tokens on which the loss on repeated tokens is measured, beside the evaluation tokens.
+COPY_TOKENS = 512
+#: The label of every text where there are no labels.
+NO_LABEL = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Inputs of one split, in their original order.
+
+    ``first`` holds the texts, ``second`` the second text of each pair (None for single texts), and ``labels`` the class
+    index of each (int64, into ``classes``), or -1 for all texts if there are no labels.
+    """
+
+    first: tuple[str, ...]
+    second: tuple[str, ...] | None
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != np.int64 or self.labels.shape != (len(self.first),):
+            raise ValueError(f"labels must be int64 of shape ({len(self.first)},), got {self.labels.shape}")
+        if self.second is not None and len(self.second) != len(self.first):
+            raise ValueError(f"{len(self.first)} first but {len(self.second)} second texts")
+        if self.labelled and len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
+            raise ValueError(f"labels outside 0..{len(self.classes) - 1}")
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the texts have labels."""
+        return not len(self) or bool((self.labels != NO_LABEL).any())
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The texts, or the pairs of texts, in order."""
+        if self.second is None:
+            return list(self.first)
+        return list(zip(self.first, self.second, strict=True))
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Number of examples of each class, shape ``(C,)``; all 0 if there are no labels."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).astype(np.int64)
+
+    def take(self, rows: Sequence[int] | Ints) -> Texts:
+        """Return the given rows, in the given order."""
+        rows = [int(row) for row in rows]
+        second = None if self.second is None else tuple(self.second[row] for row in rows)
+        return Texts(tuple(self.first[row] for row in rows), second, self.labels[rows], self.classes)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of texts, labels and class names."""
+        second = () if self.second is None else self.second
+        windows = [part for window in self.windows for part in window.parts]
+        return digest(*self.first, "\0second", *second, self.labels.tobytes(), "\0classes", *self.classes, *windows)
+
+    @property
+    def count(self) -> int:
+        """Number of texts, without windows that are made for the loss on repeated tokens."""
+        return len(self) - sum(window.copying for window in self.windows)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that a language model reads of all windows."""
+        return sum(len(window.ids) - 1 for window in self.windows)
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether they are windows of a language model's tokens."""
+        return any(isinstance(one, Window) for one in self.first[:1])
+
+    @property
+    def measured(self) -> str:
+        """Their number in words: ``311 texts``, ``16 windows of tokens``."""
+        return f"{self.count:,} {'windows of tokens' if self.in_windows else 'texts'}"
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The inputs of a language model that is measured on windows; none for other texts."""
+        return tuple(one for one in self.first if isinstance(one, Window))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadMask:
+    """The heads that stay: ``keep[layer, head]`` is True for a kept head. It holds a read-only copy."""
+
+    keep: Bools
+
+    def __post_init__(self) -> None:
+        if self.keep.ndim != 2 or self.keep.dtype != np.bool_ or 0 in self.keep.shape:
+            raise ValueError(f"keep must be (layers, heads) bool, got {self.keep.shape} {self.keep.dtype}")
+        keep = np.array(self.keep)
+        keep.setflags(write=False)
+        object.__setattr__(self, "keep", keep)
+
+    @classmethod
+    def full(cls, layers: int, heads: int) -> HeadMask:
+        """Make a mask that keeps every head."""
+        return cls(np.ones((layers, heads), dtype=np.bool_))
+
+    @classmethod
+    def of(cls, kept: Iterable[int], layers: int, heads: int) -> HeadMask:
+        """Make a mask that keeps the heads with the given flat indices."""
+        keep = np.zeros(layers * heads, dtype=np.bool_)
+        keep[list(kept)] = True
+        return cls(keep.reshape(layers, heads))
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return int(self.keep.shape[0])
+
+    @property
+    def heads(self) -> int:
+        """Number of heads per layer before pruning."""
+        return int(self.keep.shape[1])
+
+    @cached_property
+    def count(self) -> int:
+        """Number of kept heads."""
+        return int(self.keep.sum())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every head is kept."""
+        return bool(self.keep.all())
+
+    @property
+    def flat(self) -> list[int]:
+        """Flat indices of the kept heads, ascending."""
+        return [int(index) for index in np.flatnonzero(self.keep)]
+
+    @property
+    def by_layer(self) -> list[list[int]]:
+        """Kept heads of each layer, ascending."""
+        return [[int(head) for head in np.flatnonzero(row)] for row in self.keep]
+
+    @property
+    def kept(self) -> dict[str, list[int]]:
+        """Kept heads by layer, in the form of files."""
+        return {str(layer): heads for layer, heads in enumerate(self.by_layer)}
+
+    def check_fits(self, layers: int, heads: int, model: str) -> None:
+        """Check that the mask is for a model of ``layers`` x ``heads`` heads; ``model`` names it.
+
+        Raises:
+            MaskError: If not.
+        """
+        if self.keep.shape != (layers, heads):
+            raise MaskError(
+                f"The mask is for {self.layers} x {self.heads} heads (layers x heads) but {model} has {layers} x "
+                f"{heads}; choose a mask that was made for this model."
+            )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Number of kept heads of each layer."""
+        return tuple(self.keep.sum(axis=1).tolist())
+
+    @cached_property
+    def empty_layers(self) -> tuple[int, ...]:
+        """Layers without a kept head."""
+        return tuple(int(layer) for layer in np.flatnonzero(~self.keep.any(axis=1)))
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the keep rows, one byte per head (0 or 1), row by row."""
+        return hashlib.sha256(self.keep.astype(np.uint8).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A mask and how its heads were chosen, as flat indices.
+
+    ``k`` is the number of clusters with a representative (None: no clusters were used), ``rescued`` are the heads added
+    by the per-layer minimum, and ``filled`` those that use up the rest of the budget.
+    """
+
+    mask: HeadMask
+    requested: int | None
+    k: int | None = None
+    rescued: tuple[int, ...] = ()
+    filled: tuple[int, ...] = ()
+
+
+#: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, bits, a ratio, or a number.
+Unit = Literal["share", "points", "nats", "bits", "ratio", "number"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured value with its 95 % interval ``ci95`` (None: it has none) over ``n`` independent measurements.
+
+    A value that was counted has no interval, and ``n`` is 0.
+    """
+
+    value: float
+    ci95: tuple[float, float] | None
+    n: int
+    unit: Unit
+
+    @property
+    def low(self) -> float:
+        """Lower end of the interval, or the value where there is none."""
+        return self.value if self.ci95 is None else self.ci95[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval, or the value where there is none."""
+        return self.value if self.ci95 is None else self.ci95[1]
+
+    def excludes(self, value: float) -> bool:
+        """Tell whether the interval excludes a value: whether a difference from it is measurable."""
+        return self.ci95 is not None and not self.ci95[0] <= value <= self.ci95[1]
+
+    @property
+    def text(self) -> str:
+        """The value with its unit: ``94.9 %``, ``+1.2 points``, ``0.73 ×``."""
+        match self.unit:
+            case "share":
+                return words.percent(self.value)
+            case "points":
+                return words.points(self.value)
+            case "ratio":
+                return words.times(self.value)
+            case _:
+                return words.number(self.value, self._digits)
+
+    @property
+    def interval(self) -> str:
+        """The interval as tables show it, in the unit of ``text``: ``[92.0, 96.1]``; empty where there is none."""
+        return "" if self.ci95 is None else words.interval(*self._scaled, self._digits)
+
+    @property
+    def span(self) -> str:
+        """The interval as sentences show it: ``92.0 to 96.1``; empty where there is none."""
+        return "" if self.ci95 is None else words.span(*self._scaled, self._digits)
+
+    def __str__(self) -> str:
+        interval = "" if self.ci95 is None else f" {self.interval}"
+        return f"{self.text}{interval}{f', n = {self.n:,}' if self.n else ''}"
+
+    @property
+    def _scaled(self) -> tuple[float, float]:
+        scale = 100.0 if self.unit == "share" else 1.0
+        return scale * self.low, scale * self.high
+
+    @property
+    def _digits(self) -> int:
+        if self.unit == "nats" and 0 < abs(self.value) < 0.01:
+            # A small divergence keeps two significant digits.
+            return min(9, 1 - math.floor(math.log10(abs(self.value))))
+        return {"share": 1, "points": 1, "ratio": 2, "nats": 3, "bits": 3, "number": 1}[self.unit]

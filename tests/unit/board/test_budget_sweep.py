@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from clusters import on_a_line, outcomes, speed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cahp.api import bundled
+from cahp.board.budget_sweep import GLIMPSED, TIMED, BudgetTable, Speed, coarse_to_fine, reach
+from cahp.files import json_text
+from cahp.goals import Goal
+from cahp.models.costs import CacheShape
+from cahp.outcomes import Outcomes
+from cahp.run.settings import Settings
+from cahp.values import BudgetError, Estimate, HeadMask, Selection
+
+#: Outcomes on a part of the texts.
+GLIMPSE = {"accuracy": Estimate(0.5, None, 40, "share")}
+
+
+def table(fewest: int = 2, most: int = 8) -> BudgetTable:
+    """Budgets of a model of 2 x 4 heads; every mask keeps the first heads, and the last one so that layer 1 has one."""
+    masks = [HeadMask.of([7, *range(budget - 1)], 2, 4) for budget in range(fewest, most + 1)]
+    return BudgetTable([Selection(mask, mask.count) for mask in masks])
+
+
+# --- estimates and measurements
+
+
+def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
+    filled = table()
+    filled.add(4, outcomes=outcomes(0.6))
+    filled.add(8, outcomes=outcomes(0.8))
+    rows = {row.budget: row for row in filled.rows()}
+    assert rows[6].values == pytest.approx({"accuracy": 0.7, "agreement": 0.9})
+    assert rows[6].outcomes is None
+    assert rows[4].outcomes is not None
+    # Outside of what is measured nothing supports an estimate.
+    assert rows[2].values == {}
+
+
+def test_an_outcome_that_no_budget_has_is_absent_and_one_that_has_been_measured_is_estimated_beside() -> None:
+    filled = table()
+    filled.add(4, outcomes=outcomes(0.6))
+    filled.add(8, outcomes=outcomes(0.8))
+    assert all("kl" not in row.values for row in filled.rows())
+    assert filled.estimates("kl") == {}
+    kl = Estimate(0.2, (0.1, 0.3), 100, "nats")
+    filled.add(4, outcomes={**outcomes(0.6), "kl": kl})
+    filled.add(8, outcomes={**outcomes(0.8), "kl": replace(kl, value=0.0)})
+    assert filled.row(7).values["kl"] == pytest.approx(0.05)
+    assert filled.estimates("kl") == {4: kl, 8: replace(kl, value=0.0)}
+
+
+def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_them() -> None:
+    masks = table().selections
+    filled = BudgetTable(masks, recover="distill")
+    assert filled.missing() is None
+    filled.add(4, outcomes=outcomes(0.6))
+    filled.add(8, outcomes=outcomes(0.8))
+    filled.current_budget = 5
+    assert {row.budget: row.values["accuracy"] for row in filled.rows() if row.values} == {4: 0.6, 8: 0.8}
+    assert filled.missing() is None
+
+
+def test_an_empty_table_claims_nothing() -> None:
+    assert all(not row.values and row.ratio is None for row in table().rows())
+
+
+def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition() -> None:
+    filled = table()
+    filled.add(4, speed=speed(0.6))
+    rows = {row.budget: row for row in filled.rows()}
+    assert rows[6].ratio == pytest.approx(0.8)
+    assert rows[6].speed is None
+    assert (rows[8].ratio, rows[8].speed) == (1.0, None)
+
+
+def test_the_listener_gets_each_mask_with_its_results() -> None:
+    told: list[tuple[HeadMask, Outcomes | Speed]] = []
+    filled = BudgetTable(table().selections, listener=lambda mask, found: told.append((mask, found)))
+    filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
+    mask = filled.selection(3).mask
+    assert told == [(mask, outcomes(0.5)), (mask, speed(0.7))]
+
+
+def test_a_table_has_the_masks_of_its_budgets_and_no_others() -> None:
+    has = table().has
+    assert has(HeadMask.of([7, 0, 1], 2, 4))
+    assert not has(HeadMask.of([7, 0, 2], 2, 4))
+    assert not has(HeadMask.of([7], 2, 4))
+
+
+# --- the order of measuring
+
+
+def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
+    filled = table()
+    filled.current_budget = 5
+    assert filled.missing() == ("outcomes", 8)
+    filled.add(8, outcomes=outcomes(0.9))
+    assert filled.missing() == ("outcomes", 5)
+    filled.add(5, outcomes=outcomes(0.9))
+    assert filled.missing() == ("glimpse", 2)
+
+
+def test_the_first_budgets_are_glimpsed_at_before_any_of_them_answers_all_texts() -> None:
+    filled = table(2, 8)
+    filled.add(8, outcomes=outcomes(0.9))
+    asked: list[int] = []
+    while (task := filled.missing()) is not None and task[0] == "glimpse":
+        asked.append(task[1])
+        filled.add(task[1], glimpse=GLIMPSE)
+    assert asked == [2, 5, 3, 6, 4, 7]
+    assert filled.missing() == ("outcomes", 2)
+    refitted = BudgetTable(filled.selections, recover="refit")
+    refitted.add(8, outcomes=outcomes(0.9))
+    assert refitted.missing() == ("outcomes", 2)
+
+
+def test_at_most_nine_budgets_are_glimpsed_at() -> None:
+    masks = [HeadMask.of([63, *range(budget - 1)], 2, 32) for budget in range(2, 65)]
+    filled = BudgetTable([Selection(mask, mask.count) for mask in masks])
+    filled.add(64, outcomes=outcomes(0.9))
+    seen = 1
+    while (task := filled.missing()) is not None and task[0] == "glimpse":
+        filled.add(task[1], glimpse=GLIMPSE)
+        seen += 1
+    assert seen == GLIMPSED == 9
+
+
+def test_a_glimpse_is_an_estimate_until_all_texts_have_answered() -> None:
+    filled = table()
+    filled.add(8, outcomes=outcomes(0.9))
+    glimpse = {"accuracy": Estimate(0.6, None, 40, "share")}
+    filled.add(4, glimpse=glimpse)
+    row = filled.row(4)
+    assert (row.values["accuracy"], row.outcomes, row.glimpse) == (0.6, None, glimpse)
+    # Between a glimpse and a measurement lies an estimate, as between two measurements.
+    assert filled.row(6).values["accuracy"] == pytest.approx(0.75)
+    assert filled.measured()[0] == 1
+    assert filled.as_json()["outcomes"].keys() == {"8"}
+    assert reach(filled, Goal.parse("accuracy-loss=50")).heads == 8
+    filled.add(4, outcomes=outcomes(0.7))
+    assert (filled.row(4).values["accuracy"], filled.row(4).glimpse) == (0.7, None)
+
+
+def test_the_order_goes_from_coarse_to_fine() -> None:
+    assert list(coarse_to_fine(range(0, 9))) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
+
+
+@given(st.integers(1, 200))
+def test_every_budget_comes_exactly_once(count: int) -> None:
+    assert sorted(coarse_to_fine(range(count))) == list(range(count))
+
+
+def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
+    masks = [HeadMask.of([63, *range(budget - 1)], 2, 32) for budget in range(2, 65)]
+    filled = BudgetTable([Selection(mask, mask.count) for mask in masks])
+    asked: list[tuple[str, int]] = []
+    while (task := filled.missing()) is not None:
+        asked.append(task)
+        what, budget = task
+        if what == "glimpse":
+            filled.add(budget, glimpse=GLIMPSE)
+        elif what == "outcomes":
+            filled.add(budget, outcomes=outcomes(0.5))
+        else:
+            filled.add(budget, speed=speed(0.5))
+    kinds = [what for what, _ in asked if what != "glimpse"]
+    assert kinds.count("outcomes") == 63
+    assert kinds.count("speed") == TIMED
+    assert kinds.index("speed") == 2 * TIMED
+    assert len(set(asked)) == len(asked)
+
+
+# --- budgets by a goal
+
+
+def test_a_goal_is_answered_by_the_fewest_heads_whose_interval_reaches_it() -> None:
+    filled = table()
+    for budget, low in ((2, 0.90), (4, 0.96), (5, 0.94), (8, 1.0)):
+        filled.add(budget, outcomes={**outcomes(0.9), "agreement": Estimate(0.97, (low, 0.99), 100, "share")})
+    reached = reach(filled, Goal.parse("agreement=95%"))
+    assert (reached.heads, reached.estimate.low, reached.measured, reached.budgets) == (4, 0.96, 4, 7)
+    assert reach(filled, Goal.parse("agreement=97%")).heads == 8
+
+
+def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
+    filled = table()
+    filled.add(2, speed=speed(0.4))
+    filled.add(6, speed=speed(0.79))
+    assert (reach(filled, Goal.parse("time=-20%")).heads, reach(filled, Goal.parse("time=-21%")).heads) == (6, 2)
+    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-70%; nearest are 2 heads with 0\.40 ×"):
+        reach(filled, Goal.parse("time=-70%"))
+
+
+def test_without_a_measurement_no_goal_is_reached() -> None:
+    with pytest.raises(BudgetError, match=r"kl=0\.05 is not measured at any budget"):
+        reach(table(), Goal.parse("kl=0.05"))
+
+
+# --- the table and its clusters
+
+
+def test_the_plan_holds_every_budget_from_the_floor_to_all_heads() -> None:
+    planned = BudgetTable(on_a_line().selections(Settings(min_per_layer=1)))
+    assert planned.budgets == (2, 3, 4, 5, 6)
+    assert [selection.mask.count for selection in planned.selections] == [2, 3, 4, 5, 6]
+    assert planned.selection(6).mask.keep.all()
+
+
+def test_a_budget_outside_the_plan_is_refused_with_the_bounds() -> None:
+    with pytest.raises(BudgetError, match="2 to 6"):
+        BudgetTable(on_a_line().selections(Settings())).selection(7)
+
+
+def test_a_floor_of_0_still_keeps_one_head() -> None:
+    assert BudgetTable(on_a_line().selections(Settings(min_per_layer=0))).budgets[0] == 1
+
+
+def test_measurements_survive_a_file() -> None:
+    filled = table()
+    filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
+    filled.add(8, outcomes=outcomes(0.9))
+    again = table()
+    again.fill_from(json.loads(json_text(filled.as_json())))
+    assert again.rows() == filled.rows()
+    said = json.loads(json_text(filled.as_json()))
+    del said["outcomes"]["3"]["accuracy"]
+    with pytest.raises(ValueError, match="budget 3 has no accuracy"):
+        table().fill_from(said)
+
+
+def test_a_loss_without_bounds_is_not_in_a_file() -> None:
+    filled = table()
+    filled.add(3, outcomes={**outcomes(0.5), "nll": Estimate(float("inf"), None, 100, "nats")})
+    again = table()
+    again.fill_from(json.loads(json_text(filled.as_json())))
+    row = again.row(3)
+    assert row.outcomes is not None
+    assert row.outcomes.keys() == outcomes(0.5).keys() - {"nll"}
+
+
+def test_the_cache_of_all_budgets_is_known_without_measuring_and_no_time_is_missed() -> None:
+    shape, goal = CacheShape(head=8), Goal.parse("kv-cache=-30%")
+    reached = reach(table(), goal, shape)
+    # Of 8 heads, 5 are the most that are at most 70 %.
+    assert (reached.heads, reached.measured) == (5, 7)
+    filled = BudgetTable(table().selections, timed=False)
+    for budget in filled.budgets:
+        assert filled.missing() is not None
+        filled.add(budget, outcomes=outcomes(0.6))
+    assert filled.missing() is None
+
+
+def test_a_table_of_even_selections_has_the_budgets_that_the_layers_divide() -> None:
+    even = BudgetTable(on_a_line().selections(Settings(even=True)))
+    assert even.budgets == (2, 4, 6)
+    assert even.row(4).budget == even.selection(4).mask.count == 4
+    assert [even.nearest(heads).mask.count for heads in (0, 3, 5, 9)] == [2, 4, 6, 6]
+    # A mask of three heads, which is on no even budget.
+    assert not even.has(HeadMask.of([0, 1, 3], 2, 3))
+    with pytest.raises(BudgetError, match="3 heads cannot be spread evenly over the layers; choose 2 or 4"):
+        even.selection(3)
+
+
+# --- the bundled run
+
+
+@pytest.fixture(scope="module")
+def shipped() -> bundled.Bundle:
+    found = bundled.read_run()
+    assert found is not None, "no bundled run; make it with `python assets/bundle.py`"
+    return found
+
+
+def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundled.Bundle) -> None:
+    assert shipped.made["machine"]
+    assert shipped.made["date"] >= "2026-11-24"
+    assert shipped.document.verified.mask_equals_surgery is True
+
+
+def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundled.Bundle) -> None:
+    filled = BudgetTable(shipped.evidence().selections(bundled.SETTINGS))
+    filled.fill_from(shipped.tables["none"])
+    assert filled.missing() is None
+    assert filled.measured() == (67, 67)
+    assert filled.full is not None
+    assert filled.full["accuracy"] == shipped.document.outcomes["full"]["accuracy"]
+
+
+def test_the_bundled_evidence_leads_to_the_bundled_heads(shipped: bundled.Bundle) -> None:
+    suggested = shipped.evidence().suggested(bundled.SETTINGS)
+    assert suggested is not None
+    assert shipped.document.mask.sha256 == suggested.mask.sha256
+
+
+def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:
+    from cahp import data
+    from cahp.values import DataError
+
+    try:
+        texts = data.load("bbc-news").split("validation").first
+    except DataError:
+        pytest.skip("the package with the BBC News texts is not installed")
+    content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundled.run_folder().glob("*.json")))
+    assert not any(text[:40] in content for text in texts)
+    assert all(array.dtype.kind in "fiu" for array in shipped.arrays.values())
+
+
+def test_what_a_busy_machine_timed_is_timed_once_more_at_the_end_and_is_never_written() -> None:
+    filled, busy = table(), replace(speed(0.9), busy=True)
+    asked: list[tuple[str, int]] = []
+    while (task := filled.missing()) is not None:
+        asked.append(task)
+        what, budget = task
+        if what == "speed":
+            filled.add(budget, speed=busy)
+        else:
+            filled.add(budget, **{what: outcomes(0.5)})
+    # Six of seven budgets are timed: those without all heads.
+    assert [what for what, _ in asked[-6:]] == ["speed"] * 6
+    assert sorted(budget for what, budget in asked if what == "speed") == sorted([2, 3, 4, 5, 6, 7] * 2)
+    assert filled.as_json()["speed"] == {}
+    # No estimate between budgets rests on them.
+    assert all(row.ratio is None for row in filled.rows())
+    filled.add(4, speed=speed(0.7))
+    filled.add(4, speed=busy)
+    assert filled.row(4).speed == speed(0.7)
+    assert list(filled.as_json()["speed"]) == ["4"]

@@ -1,0 +1,215 @@
+"""A table of all budgets is filled with what the other commands would say, one measurement a step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+from fakes import prune
+from scipy.special import log_softmax
+
+from cahp.board import budget_sweep
+from cahp.board.budget_sweep import BudgetTable, Speed, fill
+from cahp.board.head_clusters import HeadClusters
+from cahp.outcomes import Outcomes
+from cahp.run.bench import Bench, open_bench
+from cahp.run.recovered import cut_model
+from cahp.run.settings import Settings
+from cahp.stages.evaluation import evaluate
+from cahp.store import Store
+from cahp.values import Cancelled
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return fakes.quick_task(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
+
+
+@pytest.fixture(autouse=True)
+def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[fakes.LatencyWorkerHere]:
+    """The stopwatches that were started; a process of its own for the real one takes seconds, and has its own tests."""
+    started: list[fakes.LatencyWorkerHere] = []
+
+    def start(asked: Bench) -> fakes.LatencyWorkerHere:
+        assert asked.settings.model == bench.settings.model
+        started.append(fakes.LatencyWorkerHere(asked))
+        return started[-1]
+
+    monkeypatch.setattr(budget_sweep, "LatencyWorker", start)
+    return started
+
+
+def planned(bench: Bench, **options: str) -> BudgetTable:
+    return BudgetTable(HeadClusters.of(bench.evidence).selections(bench.settings), **options)  # type: ignore[arg-type]
+
+
+def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: list[fakes.LatencyWorkerHere]) -> None:
+    table = planned(bench)
+    assert sum(1 for _ in fill(table, bench)) == 10 + budget_sweep.TIMED
+    assert (table.measured(), table.missing()) == ((10, 10), None)
+    timed = [row for row in table.rows() if row.speed is not None]
+    (watch,) = watches
+    assert [row.budget for row in timed] == sorted(mask.count for mask in watch.asked)
+    assert (watch.entered, watch.left) == (1, 1)
+    # With all heads kept both models are the same: nothing to time.
+    assert 12 not in {row.budget for row in timed}
+
+
+def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
+    bench = open_bench(settings, store=Store(tmp_path))
+    monkeypatch.setattr(budget_sweep, "LatencyWorker", fakes.LatencyWorkerHere)
+    table, told = planned(bench), []
+    steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
+    seen: list[tuple[int, Outcomes | None]] = []
+    next(steps)
+    while (task := table.missing()) is not None and task[0] == "glimpse":
+        next(steps)
+        seen.append((task[1], table.row(task[1]).glimpse))
+    assert len(seen) == budget_sweep.GLIMPSED - 1
+    assert table.measured()[0] == 1
+    assert all(row.values.keys() == {"accuracy", "kl", "agreement"} for row in table.rows())
+    full = bench.measurements.evaluate(bench.evaluation)
+    for budget, found in seen:
+        assert found is not None
+        assert found["accuracy"].n < len(bench.evaluation) / 2
+        rows, _ = bench.measurements.glimpse(bench.evaluation, table.selection(budget).mask)  # type: ignore[misc]
+        own = evaluate(cut_model(bench.model, table.selection(budget).mask), bench.evaluation)
+        change = own.correct[rows].mean() - full.correct[rows].mean()
+        assert found["accuracy"].value == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
+        p, q = (log_softmax(one.scores[rows].astype(np.float64), axis=1) for one in (full, own))
+        assert found["kl"].value == pytest.approx((np.exp(p) * (p - q)).sum(axis=1).mean(), abs=1e-6)
+        assert found["agreement"].value == (full.predictions == own.predictions)[rows].mean()
+    # Eight thirds of a row came before the second row was measured.
+    assert told[-1] == (3, 10)
+    for _ in steps:
+        pass
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    whole = planned(bench)
+    for _ in fill(whole, bench):
+        assert all(row.glimpse is None for row in whole.rows()), "what is in the store needs no glimpse"
+    assert whole.as_json()["outcomes"] == table.as_json()["outcomes"]
+
+
+def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
+    table = planned(bench)
+    for _ in fill(table, bench):
+        pass
+    run = prune(replace(bench.settings, budget="5"), store=bench.resources.store).document
+    row = table.row(5)
+    assert row.outcomes is not None
+    assert row.values["kl"] == row.outcomes["kl"].value
+    assert row.outcomes == run.outcomes["pruned"]
+    costs = bench.measurements.costs(table.selection(5).mask, length=bench.length, **fakes.LatencyWorkerHere.QUICK)
+    assert row.speed == Speed.of(costs.ratio, costs.full, costs.pruned)
+    assert table.full is not None
+    assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
+    assert table.full["accuracy_change"].value == 0
+
+
+def test_a_recovered_row_says_what_a_run_with_a_refit_says(bench: Bench) -> None:
+    table = planned(bench, recover="refit")
+    table.current_budget = 5
+    filling = fill(table, bench)
+    next(filling)
+    next(filling)
+    filling.close()
+    run = prune(replace(bench.settings, budget="5", recover="refit"), store=bench.resources.store).document
+    assert table.row(5).values["accuracy"] == run.outcomes["recovered"]["accuracy"].value
+    # All heads kept leave nothing to recover.
+    assert table.full is not None
+    assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
+
+
+def test_the_current_budget_is_measured_next(bench: Bench) -> None:
+    table = planned(bench)
+    filling = fill(table, bench)
+    next(filling)
+    for budget in (7, 4):
+        table.current_budget = budget
+        assert table.row(budget).outcomes is None
+        next(filling)
+        assert table.row(budget).outcomes is not None
+    filling.close()
+
+
+def without_floor(bench: Bench) -> Bench:
+    return replace(bench, settings=replace(bench.settings, min_per_layer=0))
+
+
+def test_a_mask_with_an_empty_layer_is_answered_timed_and_refitted_as_any(bench: Bench) -> None:
+    bare = without_floor(bench)
+    pruned, refitted = planned(bare), planned(bare, recover="refit")
+    assert pruned.selection(1).mask.empty_layers
+    for table in (pruned, refitted):
+        for _ in fill(table, bare):
+            pass
+        assert table.measured() == (12, 12)
+        assert table.row(1).speed is not None
+        assert table.uncuttable == set()
+
+
+@pytest.mark.parametrize("recover", ["none", "refit"])
+def test_a_mask_that_cannot_be_cut_is_neither_timed_nor_recovered(
+    bench: Bench, watches: list[fakes.LatencyWorkerHere], monkeypatch: pytest.MonkeyPatch, recover: str
+) -> None:
+    bare = without_floor(bench)
+    monkeypatch.setattr(bare.measurements, "can_cut", lambda mask: not mask.empty_layers)
+    table = planned(bare, recover=recover)
+    empty = {selection.mask.count for selection in table.selections if selection.mask.empty_layers}
+    table.current_budget = 1
+    for _ in fill(table, bare):
+        pass
+    assert table.missing() is None
+    assert watches[0].asked
+    assert not any(mask.empty_layers for mask in watches[0].asked)
+    assert 1 in table.uncuttable
+    assert table.uncuttable <= empty
+    assert {row.budget for row in table.rows() if row.outcomes is None} == (set() if recover == "none" else empty)
+
+
+def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(
+    bench: Bench, watches: list[fakes.LatencyWorkerHere]
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def progress(name: str, done: int, total: int) -> None:
+        seen.append((name, done, total))
+        if done == 3:
+            raise Cancelled
+
+    table = planned(bench)
+    with pytest.raises(Cancelled):
+        list(fill(table, bench, progress))
+    assert seen == [("table", done, 10) for done in range(4)]
+    assert table.measured() == (3, 10)
+    assert watches[0].left == 1
+    # Filling it again goes on from there.
+    for _ in fill(table, bench):
+        pass
+    assert table.missing() is None
+
+
+def test_what_was_measured_once_is_found_again_without_the_model(bench: Bench, settings: Settings) -> None:
+    first = planned(bench)
+    for _ in fill(first, bench):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model is read again")
+
+    other = open_bench(settings, store=bench.resources.store, load=refuse)  # type: ignore[arg-type]
+    again = planned(other)
+    for _ in fill(again, other):
+        pass
+    assert again.as_json() == first.as_json()

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+from cahp.tasks.texts import Texts
+from documents import answers
+
+from cahp.board.versus import Variant, Versus, mismatch, only, versus
+from cahp.models.cards import ModelCard
+from cahp.run.bench import Bench, open_bench
+from cahp.run.recovered import cut_model
+from cahp.run.settings import Settings
+from cahp.values import DataError, Estimate, HeadMask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FULL, A, B = HeadMask.full(3, 4), HeadMask.of([0, 5, 9, 11], 3, 4), HeadMask.of([0, 4, 9], 3, 4)
+
+
+def held(bench: Bench, a: Variant, b: Variant) -> Versus | None:
+    return versus((bench, a), (bench, b))
+
+
+def test_heads_are_told_apart_by_who_keeps_them() -> None:
+    assert only(A, B) == (2, 2, 1)
+    assert only(B, A) == (2, 1, 2)
+
+
+def test_b_is_held_against_a_on_the_same_texts(small_bench: Bench) -> None:
+    found = held(small_bench, Variant(A), Variant(B))
+    assert found is not None
+    wins = small_bench.measurements.evaluate(small_bench.evaluation, mask=B).correct.astype(float)
+    losses = small_bench.measurements.evaluate(small_bench.evaluation, mask=A).correct.astype(float)
+    assert found.change.value == pytest.approx(100 * (wins - losses).mean())
+    assert found.change.low <= found.change.value <= found.change.high
+    back = held(small_bench, Variant(B), Variant(A))
+    assert back is not None
+    assert back.change.value == pytest.approx(-found.change.value)
+
+
+def test_all_heads_are_the_full_model_however_it_is_to_be_recovered(small_bench: Bench) -> None:
+    found = held(small_bench, Variant(FULL), Variant(FULL, "distill"))
+    assert found is not None
+    assert found.apart == []
+    assert np.array_equal(found.a.losses, small_bench.full.losses)
+
+
+def test_a_comparison_does_not_start_a_distillation(small_bench: Bench) -> None:
+    assert held(small_bench, Variant(A), Variant(B, "distill")) is None
+
+
+def test_texts_that_differ_are_counted_by_who_is_right() -> None:
+    labels = [0, 1, 1, 0]
+    found = Versus(answers([0, 1, 0, 1], labels), answers([1, 1, 1, 1], labels), Estimate(0.0, (0.0, 0.0), 4, "points"))
+    assert found.apart == [0, 2]
+    assert found.right_alone == (1, 1)
+    names, given = found.a.classes, found.a.labels
+    texts = Texts(("one", "two", "three", "four"), None, given, names)
+    assert found.table(texts, "A says", "B says") == {
+        "text": ["one", "three"],
+        "label": [names[0], names[1]],
+        "A says": [names[0], names[0]],
+        "B says": [names[1], names[1]],
+    }
+    assert found.table(texts, "A", "B", classes=("low", "high"))["label"] == ["low", "high"]
+    unlabelled = Texts(texts.first, None, np.full(4, -1), names)
+    assert list(found.table(unlabelled, "A says", "B says")) == ["text", "A says", "B says"]
+
+
+# Two models ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench: Bench, tmp_path: Path) -> None:
+    settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", "roberta")))
+    other = open_bench(settings, store=small_bench.resources.store)
+    found = versus((other, Variant(B)), (small_bench, Variant(A)))
+    assert found is not None
+    texts = small_bench.evaluation
+    ours = other.measurements.evaluate_model(other.model, texts, mask=B).correct.astype(float)
+    theirs = small_bench.measurements.evaluate_model(small_bench.model, texts, mask=A).correct.astype(float)
+    assert found.apart
+    assert found.change.value == pytest.approx(100 * (theirs - ours).mean())
+    # Whole texts are drawn, each with both answers.
+    rows = np.random.default_rng(0).integers(0, len(texts), (4000, len(texts)))
+    low, high = np.percentile(100 * (theirs - ours)[rows].mean(axis=1), [2.5, 97.5])
+    assert found.change.ci95 == pytest.approx((low, high), abs=100 / len(texts))
+    assert found.right_alone == (int(((ours == 1) & (theirs == 0)).sum()), int(((theirs == 1) & (ours == 0)).sum()))
+
+
+def test_each_model_is_recovered_on_its_own_bench(small_bench: Bench, tmp_path: Path) -> None:
+    settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", seed=1)))
+    other = open_bench(settings, store=small_bench.resources.store)
+    found = versus((other, Variant(B, "refit")), (small_bench, Variant(B, "refit")))
+    assert found is not None
+    for bench, said in ((other, found.a), (small_bench, found.b)):
+        pruned = cut_model(bench.model, B, bench.recoveries.refit(B))
+        assert np.array_equal(
+            said.predictions, bench.measurements.evaluate_model(pruned, small_bench.evaluation).predictions
+        )
+    assert versus((other, Variant(A, "distill")), (small_bench, Variant(A))) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "label_map"),
+    [
+        # The same weights, their two classes called the other way round.
+        (("good", "bad"), {}),
+        (("Good", "BAD "), {}),
+        # Names that say nothing: how the data were read does.
+        (("LABEL_0", "LABEL_1"), {"bad": "LABEL_1", "good": "LABEL_0"}),
+    ],
+    ids=str,
+)
+def test_answers_of_a_are_expressed_in_the_classes_of_b(
+    small_bench: Bench, tmp_path: Path, labels: tuple[str, ...], label_map: dict[str, str]
+) -> None:
+    theirs = ("LABEL_0", "LABEL_1") if label_map else ("bad", "good")
+    b_map = {"bad": "LABEL_0", "good": "LABEL_1"} if label_map else {}
+    benches = [
+        open_bench(
+            replace(small_bench.settings, model=str(fakes.save_model(tmp_path / name, labels=names)), label_map=said),
+            store=small_bench.resources.store,
+        )
+        for name, names, said in (("a", labels, label_map), ("b", theirs, b_map))
+    ]
+    found = versus(*((bench, Variant(A)) for bench in benches))
+    assert found is not None
+    assert found.a.classes == found.b.classes == theirs
+    assert np.array_equal(found.a.predictions, 1 - found.b.predictions)
+    assert np.array_equal(found.a.labels, found.b.labels)
+    assert found.change.value == pytest.approx(100 * (found.b.correct.mean() - (1 - found.b.correct).mean()))
+
+
+def test_models_that_group_the_labels_of_the_data_differently_are_not_compared(tmp_path: Path) -> None:
+    data = str(fakes.write_data(tmp_path / "data", train=30, validation=9, test=9, classes=3))
+    settings = Settings(data=data, device="cpu", latency=False, model=str(fakes.save_model(tmp_path / "model")))
+    a, b = ((open_bench(replace(settings, label_map={"fine": goal})), Variant(A)) for goal in ("good", "bad"))
+    with pytest.raises(DataError, match="into different classes"):
+        versus(a, b)
+
+
+def card(layers: int, heads: int, *labels: str) -> ModelCard:
+    return ModelCard("m", None, "bert", layers, heads, 8, 32, labels, "", "")
+
+
+def test_why_models_cannot_be_compared_is_said() -> None:
+    here = card(3, 4, "bad", "good")
+    assert mismatch(here, card(3, 4, "Good", "bad")) == ""
+    assert mismatch(card(6, 4, "bad", "good"), here) == "A's model has 6 layers of 4 heads, and B's 3 of 4"
+    assert mismatch(here, card(3, 8, "bad", "good")) == "A's model has 3 layers of 4 heads, and B's 3 of 8"
+    assert mismatch(here, card(3, 4, "bad", "fair", "good")) == "A's model has 2 classes, and B's 3"
+    assert mismatch(here, card(3, 4, "no", "yes")) == "A's model answers 'bad', 'good', and B's 'no', 'yes'"

@@ -1,0 +1,63 @@
+"""The size of a cache of keys and values, by hand: two layers of three heads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cahp.models.costs import CacheShape, KvCache
+from cahp.values import HeadMask
+
+FULL = HeadMask.full(2, 3)
+#: Two heads in the first layer, one in the second.
+MASK = HeadMask(np.array([[True, False, True], [False, True, False]]))
+#: The first layer keeps no head.
+EMPTY = HeadMask(np.array([[False, False, False], [True, True, False]]))
+
+
+def test_keys_and_values_leave_the_cache_with_their_heads() -> None:
+    shape = CacheShape(head=512)
+    assert [shape.per_token(mask) for mask in (FULL, MASK, EMPTY)] == [6 * 512, 3 * 512, 2 * 512]
+    assert shape.ratio(MASK).value == 0.5
+    assert str(shape.ratio(MASK)) == "0.50 ×"
+
+
+def test_what_all_heads_of_a_layer_share_is_cached_until_the_last_one_leaves() -> None:
+    assert CacheShape(head=0, shared=64).ratio(MASK).value == 1.0
+    assert CacheShape(head=8, shared=64).per_token(MASK) == 3 * 8 + 2 * 64
+    assert CacheShape(head=8, shared=64).per_token(EMPTY) == 2 * 8 + 64
+
+
+def test_a_layer_with_a_window_caches_no_more_than_its_latest_tokens() -> None:
+    shape = CacheShape(head=10, windows=((1, 100),))
+    assert shape.of_context(MASK, 50) == 50 * 30
+    assert shape.of_context(MASK, 400) == 400 * 20 + 100 * 10
+    # Of a layer that uses the keys and values of another one, nothing is cached.
+    assert CacheShape(head=10, windows=((1, 0),)).per_token(FULL) == 30
+
+
+@pytest.mark.parametrize(
+    ("shape", "memory", "longest"),
+    [
+        (CacheShape(head=10), 299, 9),
+        (CacheShape(head=10), 300, 10),
+        (CacheShape(head=10), 29, 0),
+        (CacheShape(head=10, positions=8), 300, 8),
+        (CacheShape(head=10, windows=((0, 4), (1, 4))), 120, None),
+        (CacheShape(head=10, windows=((0, 4), (1, 4))), 119, 3),
+        (CacheShape(head=10, windows=((0, 4), (1, 4)), positions=9), 120, 9),
+    ],
+)
+def test_the_longest_context_fits_and_one_token_more_does_not(
+    shape: CacheShape, memory: int, longest: int | None
+) -> None:
+    assert shape.longest(MASK, memory) == longest
+
+
+def test_both_models_are_counted_for_a_run() -> None:
+    assert KvCache.of(None, MASK) is None
+    found = KvCache.of(CacheShape(head=1 << 20, positions=500), MASK)
+    assert found is not None
+    assert (found.full, found.pruned, found.share) == (6 << 20, 3 << 20, 0.5)
+    # 1 GiB holds 1,024 MiB: 170 tokens of 6 MiB, 341 of 3 MiB.
+    assert (found.longest_full, found.longest_pruned) == (170, 341)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from cahp.tasks.texts import Texts
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cahp.tasks.answers import Evaluation
+from cahp.values import Estimate, HeadMask, digest, report_progress
+from cahp.values.statistics import Clustering, Signatures
+
+
+def statistics(values: np.ndarray, labels: np.ndarray, classes: int) -> Signatures:
+    """Signatures of ``values (examples, heads, cells)`` by definition."""
+    heads, cells = values.shape[1:]
+    counts = np.bincount(labels, minlength=classes).astype(np.int64)
+    mean, m2 = np.zeros((2, heads, classes, cells))
+    for label in range(classes):
+        if counts[label]:
+            of_class = values[labels == label]
+            mean[:, label] = of_class.mean(0)
+            m2[:, label] = ((of_class - of_class.mean(0)) ** 2).sum(0)
+    return Signatures(counts, mean, m2, heads, 1)
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 2**16))
+def test_two_halves_merge_to_the_whole(left: int, right: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values, labels = random.random((left + right, 2, 4)), random.integers(0, 3, left + right)
+    whole = statistics(values, labels, 3)
+    merged = statistics(values[:left], labels[:left], 3).merge(statistics(values[left:], labels[left:], 3))
+    assert np.array_equal(merged.counts, whole.counts)
+    assert np.allclose(merged.mean, whole.mean, atol=1e-12)
+    assert np.allclose(merged.m2, whole.m2, atol=1e-12)
+
+
+def test_variance_divides_by_one_less_and_is_tiny_for_a_single_example() -> None:
+    values = np.array([[[1.0]], [[3.0]], [[5.0]]])
+    found = statistics(values, np.array([0, 0, 1]), 2)
+    assert found.variance[0, 0, 0] == 2.0
+    assert found.variance[0, 1, 0] == 1e-6
+
+
+def test_signatures_of_other_heads_do_not_merge() -> None:
+    one, two = (statistics(np.ones((2, heads, 4)), np.array([0, 1]), 2) for heads in (1, 2))
+    with pytest.raises(ValueError, match="cannot merge"):
+        one.merge(two)
+
+
+def test_a_mask_s_digest_is_of_one_byte_a_head_row_by_row() -> None:
+    mask = HeadMask(np.array([[True, False], [False, True]]))
+    assert mask.sha256 == hashlib.sha256(bytes([1, 0, 0, 1])).hexdigest()
+    assert (mask.count, mask.flat, mask.by_layer, mask.empty_layers) == (2, [0, 3], [[0], [1]], ())
+    assert mask.counts == (1, 1)
+
+
+def test_boards_which_ask_for_the_empty_layers_of_every_budget_find_them_once() -> None:
+    mask = HeadMask.of([1], 2, 2)
+    assert mask.empty_layers == (1,)
+    assert mask.empty_layers is mask.empty_layers
+
+
+def test_a_mask_can_be_made_from_flat_indices_and_cannot_be_changed() -> None:
+    mask = HeadMask.of([1, 2], 2, 2)
+    assert mask.keep.tolist() == [[False, True], [True, False]]
+    with pytest.raises(ValueError, match="read-only"):
+        mask.keep[0, 0] = True
+
+
+def test_a_mask_copies_its_array_so_neither_changes_with_the_other() -> None:
+    base = np.zeros((4, 2), dtype=np.bool_)
+    base[0, 0] = True
+    mask = HeadMask(base[:2])
+    before = mask.sha256
+    base[:] = True
+    assert (mask.count, mask.sha256) == (1, before)
+    assert HeadMask(mask.keep).sha256 == before
+
+
+@pytest.mark.parametrize("keep", [np.ones(4, dtype=bool), np.ones((2, 2)), np.ones((0, 2), dtype=bool)])
+def test_a_mask_of_another_shape_or_type_is_refused(keep: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="layers, heads"):
+        HeadMask(keep)
+
+
+def test_the_digest_of_parts_knows_where_each_ends() -> None:
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab") == digest(b"ab")
+
+
+def test_texts_digest_texts_pairs_labels_and_names() -> None:
+    labels = np.array([0, 1], dtype=np.int64)
+    base = Texts(("a", "b"), None, labels, ("x", "y"))
+    others = [
+        Texts(("a", "c"), None, labels, ("x", "y")),
+        Texts(("a", "b"), ("a", "b"), labels, ("x", "y")),
+        Texts(("a", "b"), None, labels[::-1].copy(), ("x", "y")),
+        Texts(("a", "b"), None, labels, ("y", "x")),
+    ]
+    assert len({base.sha256, *(other.sha256 for other in others)}) == 5
+    assert base.take([1]).inputs == ["b"]
+    assert others[1].take([1, 0]).inputs == [("b", "b"), ("a", "a")]
+
+
+def test_labels_must_be_of_the_classes() -> None:
+    with pytest.raises(ValueError, match="labels outside"):
+        Texts(("a",), None, np.array([2], dtype=np.int64), ("x", "y"))
+
+
+def test_a_clustering_that_was_not_made_is_named() -> None:
+    medoids = (np.array([0, 1]),)
+    made = Clustering(np.array([2]), np.array([0.5]), np.array([[0, 1, 1]]), medoids, 2, "chord")
+    assert made.at(2)[0].tolist() == [0, 1, 1]
+    with pytest.raises(KeyError, match="no clustering for k=3"):
+        made.at(3)
+
+
+def test_a_difference_is_measurable_only_if_the_interval_excludes_it() -> None:
+    assert Estimate(0.8, (0.7, 0.9), 40, "ratio").excludes(1)
+    assert not Estimate(0.98, (0.9, 1.01), 40, "ratio").excludes(1)
+    assert not Estimate(0.9, (0.8, 1.0), 40, "ratio").excludes(1)
+    assert not Estimate(-3.0, None, 40, "points").excludes(0)
+
+
+def test_an_estimate_without_an_interval_has_its_value_for_both_ends() -> None:
+    assert (Estimate(2.0, None, 3, "nats").low, Estimate(2.0, None, 3, "nats").high) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text", "interval", "span"),
+    [
+        (Estimate(0.9488, (0.92, 0.9611), 1200, "share"), "94.9 %", "[92.0, 96.1]", "92.0 to 96.1"),
+        (Estimate(-4.1, (-5.6, -2.7), 1200, "points"), "−4.1 points", "[−5.6, −2.7]", "−5.6 to −2.7"),
+        (Estimate(0.73, (0.7, 0.755), 1200, "ratio"), "0.73 \u00d7", "[0.70, 0.76]", "0.70 to 0.76"),
+        (Estimate(0.1234, None, 1200, "nats"), "0.123", "", ""),
+        (Estimate(0.000461, (0.0002, 0.001), 1200, "nats"), "0.00046", "[0.00020, 0.00100]", "0.00020 to 0.00100"),
+    ],
+)
+def test_an_estimate_is_shown_in_its_unit(estimate: Estimate, text: str, interval: str, span: str) -> None:
+    assert (estimate.text, estimate.interval, estimate.span) == (text, interval, span)
+    assert str(estimate) == " ".join(filter(None, [text, interval])) + ", n = 1,200"
+
+
+def test_an_evaluation_knows_what_was_right() -> None:
+    made = Evaluation(np.log(np.array([[3, 1], [1, 3]], dtype=np.float32)), np.array([0, 0]), ("x", "y"))
+    assert made.correct.tolist() == [True, False]
+    assert made.losses == pytest.approx(-np.log([0.75, 0.25]))
+    assert len(made) == 2
+
+
+def test_progress_counts_examples_before_each_batch_and_at_the_end() -> None:
+    seen: list[tuple[str, int, int]] = []
+    assert list(report_progress([[1, 2], [3]], "stage", lambda *given: seen.append(given))) == [[1, 2], [3]]
+    assert seen == [("stage", 0, 3), ("stage", 2, 3), ("stage", 3, 3)]
