@@ -26,12 +26,9 @@ from cahp import models
 from cahp.api import bundled
 from cahp.api.bundled import (
     EXAMPLE_FILE,
-    LESSONS_FILE,
     MADE_FILE,
-    MAPS_FILE,
     MODEL_FILE,
     ROLES_FILE,
-    BundledLessons,
     ModelFacts,
     WindowsRecord,
     comparisons_folder,
@@ -42,13 +39,16 @@ from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
+from cahp.features import sections
 from cahp.features.learn import lessons as six_steps
 from cahp.features.learn.answers import course
 from cahp.features.learn.answers import measure as measure_answer
+from cahp.features.learn.bundled import LESSONS_FILE, BundledLessons, read_lessons
 from cahp.features.neutral.measuring import evaluate_on_neutral
+from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO
 from cahp.features.premise.use_case import premise
-from cahp.features.roles.habits import HeadMaps, head_habits
+from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
 from cahp.files import json_text, write_whole
 from cahp.models import assets
@@ -89,7 +89,7 @@ def write_lessons(
         (chosen,) = (one for one in clusters.selections(settings) if str(one.mask.count) == settings.budget)
     assert chosen is not None
     subject = six_steps.subject_of(bench, clusters, chosen)
-    shipped = bundled.read_lessons(name) if only else None
+    shipped = read_lessons(name) if only else None
     bundle = BundledLessons(
         subject.sha256,
         {
@@ -112,7 +112,7 @@ def write_run(
     """
     bench = open_bench(settings, store=store, progress=progress)
     command = shlex.join(["cahp", "prune", *to_arguments(settings, flags("prune"))])
-    run, evidence, facts = measure_run(bench, command=command), bench.evidence, {}
+    run, evidence, facts = measure_run(bench, command=command, sections=sections()), bench.evidence, {}
     selections = HeadClusters.of(evidence).selections(settings)
     tables = [
         BudgetTable(selections, timed=settings.latency),
@@ -213,7 +213,7 @@ def write_neutral(place: Path, settings: Settings, *, store: Store | None = None
     run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
     assert run is not None
     neutral = evaluate_on_neutral(bench, run.document.mask, AUTO, lambda other: choose(other).mask)
-    write_whole(place, {"run.json": json_text(replace(run.document, neutral=neutral).to_json()).encode()})
+    write_whole(place, {"run.json": json_text(NEUTRAL_TEXT.put(run.document, neutral).to_json()).encode()})
 
 
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hub import Hub
 
     from cahp.models.head_model import HeadModel
+    from cahp.run.bench import Bench
     from cahp.store import Store
 
 # Before anything imports the libraries that read these once; processes that a test starts inherit them.
@@ -87,6 +88,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     from cahp import models
 
     return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small_bench(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """Three layers of four heads on sixty texts, evaluated on forty."""
+    import fakes
+
+    from cahp.run.bench import open_bench
+    from cahp.store import Store
+
+    folder = tmp_path_factory.mktemp("bench")
+    return open_bench(fakes.quick_task(folder, limit=60, eval_limit=40), store=Store(folder / "store"))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -30,6 +29,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from cahp.features import sections
 from cahp.models.cards import ModelCard
 from cahp.models.costs import Costs
 from cahp.models.head_model import HeadModel
@@ -41,6 +41,7 @@ from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.tasks.texts import Texts
 from cahp.values import CahpError, HeadMask, Progress, silent
 
 WORDS = [
@@ -451,4 +452,4 @@ def prune(settings: Settings, *, command: str = "", clock: Callable[[], float] =
     start = clock()
     bench = open_bench(settings, **given)
     bench.resources.clock = clock
-    return measure_run(bench, command, start)
+    return measure_run(bench, command, start, sections=sections())

@@ -6,7 +6,6 @@ import csv
 import json
 import re
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from terminal import call
 
 from cahp.api import bundled, performance
 from cahp.exports import formats
+from cahp.features import sections
+from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.methods.shared import registry
 from cahp.terminal.printing import run_lines
 from cahp.words import percent
@@ -255,7 +256,7 @@ def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
     bundle = bundled.read_run("smollm2")
     assert bundle is not None
     # The command of the guide does not ask for neutral text, which the bundled run was evaluated on later.
-    printed = "\n".join(run_lines(replace(bundle.document, neutral=None)))
+    printed = "\n".join(run_lines(NEUTRAL_TEXT.put(bundle.document, None), sections()))
     shown = next(block for block in docs.blocks("assets/docs/language-models.md", "text") if "measured on" in block)
     assert shown.rstrip() in printed
     pruned, recovered = (bundle.document.outcomes[state]["kl"] for state in ("pruned", "recovered"))

@@ -26,8 +26,6 @@ from cahp.comparison import Comparison
 from cahp.comparison.claims import find_better_method
 from cahp.comparison.result import FILE, read_shown
 from cahp.comparison.sentences import describe_better
-from cahp.features.learn.lessons import Answer
-from cahp.features.roles.habits import HeadMaps
 from cahp.models.cards import ModelCard
 from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
@@ -47,12 +45,8 @@ RUNS: Mapping[str, Settings] = {
 }
 #: The roles of the heads of a model, in the folder of its bundled run, with the machine and day.
 ROLES_FILE = "roles.json"
-#: What the heads attend to, in the folder of the bundled run.
-MAPS_FILE = "maps.npz"
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
-#: The answers of the six steps of Learn, in the folder of the bundled run.
-LESSONS_FILE = "lessons.json"
 #: The attention of all heads on an example text.
 EXAMPLE_FILE = "example.npz"
 #: The description of a language model and of its windows.
@@ -90,7 +84,7 @@ class Bundle:
     """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
 
     ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``roles`` are those of the
-    full model's heads, ``maps`` what they attend to.
+    full model's heads.
     """
 
     document: RunDocument
@@ -99,7 +93,6 @@ class Bundle:
     made: Mapping[str, str]
     facts: ModelFacts | None = None
     roles: HeadRoles | None = None
-    maps: HeadMaps | None = None
 
     @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
     def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
@@ -135,16 +128,9 @@ def read_run(name: str = NAME) -> Bundle | None:
         roles = place / ROLES_FILE
         found = msgspec.json.decode(roles.read_bytes(), type=HeadRoles) if roles.exists() else None
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], known, found, _read_maps(place / MAPS_FILE))
+            return Bundle(document, dict(arrays), tables, table["made"], known, found)
     except FileNotFoundError:
         return None
-
-
-def _read_maps(file: Path) -> HeadMaps | None:
-    if not file.exists():
-        return None
-    with np.load(file, allow_pickle=False) as arrays:
-        return HeadMaps(arrays["pictures"], arrays["shares"].astype(np.float32), int(arrays["texts"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,26 +151,6 @@ def read_example(name: str) -> BundledExample | None:
             weights = arrays["weights"].astype(np.float32)
             roles = score_text(weights, arrays["ids"], arrays["special"])
             return BundledExample(str(arrays["text"]), Attention(tuple(map(str, arrays["tokens"])), weights, 0, roles))
-    except FileNotFoundError:
-        return None
-
-
-@dataclass(frozen=True)
-class BundledLessons:
-    """The answers of the six steps on the bundled run, by name; ``subject`` is the digest of their model and data."""
-
-    subject: str
-    answers: Mapping[str, Answer]
-    made: Mapping[str, str]
-
-
-@cache
-def read_lessons(name: str = NAME) -> BundledLessons | None:
-    """Read the bundled answers about a model; None if this copy of the package has none."""
-    if name not in RUNS:
-        return None
-    try:
-        return msgspec.json.decode((run_folder(name) / LESSONS_FILE).read_bytes(), type=BundledLessons)
     except FileNotFoundError:
         return None
 

@@ -19,10 +19,12 @@ from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
 from cahp.api.preflight import estimate_seconds
 from cahp.board.budget_sweep import count_tokens, fill
+from cahp.board.colourings import colour_by_sections
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import table_of
 from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
+from cahp.features import sections
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
@@ -93,7 +95,9 @@ class PruneResult(Run):
                 f"{self.settings.method}; draw it with plot()"
             )
         clusters = HeadClusters.of_arrays(self.arrays, self.document)
-        return BudgetBoard(self.document, self.bench, clusters, self.table or table_of(self.document, clusters))
+        coloured = colour_by_sections(sections(), self.document)
+        table = self.table or table_of(self.document, clusters)
+        return BudgetBoard(self.document, self.bench, clusters, table, coloured)
 
     # Files ---------------------------------------------------------------------------------------------------
 
@@ -120,7 +124,7 @@ class PruneResult(Run):
         # The figures that were measured on the board are part of the report.
         table = self.board.table if "board" in vars(self) else self.table
         files = RunFiles.of(self, table=table)
-        text = run_report(files, day=date.today(), static=static)
+        text = run_report(files, day=date.today(), static=static, sections=sections())
         return write_report(text, Path(path))
 
     # Figures -------------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ class PruneResult(Run):
                 self.bench.resources.progress = silent
 
     def __repr__(self) -> str:
-        return "\n".join(run_lines(self.document))
+        return "\n".join(run_lines(self.document, sections()))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         # The still picture stays in the notebook's file for readers without a kernel.
@@ -239,7 +243,7 @@ def prune(
         raise OptionError("--sweep works in one process; start it without accelerate")
     with show_progress(progress, yes=yes) as reporter:
         bench = open_bench(settings, store=store, model=loaded, progress=reporter, watch=reporter.watch)
-        run = measure_run(bench, recipe(settings) if command is None else command, start)
+        run = measure_run(bench, recipe(settings) if command is None else command, start, sections=sections())
         table = None
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))

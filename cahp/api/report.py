@@ -10,6 +10,7 @@ from cahp.api.options import Name
 from cahp.exports.live import live_of
 from cahp.exports.report import run_report, write_report
 from cahp.exports.run_folder import read_run
+from cahp.features import sections
 
 
 def report(
@@ -35,7 +36,7 @@ def report(
     """
     place = Path(run)
     files = read_run(place)
-    text = run_report(files, day=date.today(), static=static)
+    text = run_report(files, day=date.today(), static=static, sections=sections())
     folder = place if place.is_dir() else place.parent
     file = write_report(text, folder / "report.html" if out is None else Path(out), force=force)
     live = None if static else live_of(files)

@@ -1,37 +1,24 @@
-"""The colourings of a board: one table of what the colour and the letters, or a picture, of a head say.
+"""The colourings of a board: what the colour and the letters, or a picture, of a head say, beside those of clusters.
 
-A new colouring is one row of ``COLOURINGS`` and its function. The board shows those that have what they need.
+Features bring colourings of their own. A board shows those whose facts its host passes to it.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, NEUTRAL, contrast
-from cahp.features.roles.habits import HeadMaps
+from cahp.run.document import RunDocument
+from cahp.run.sections import Sections
 from cahp.values import Floats, HeadMask
-from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
 
-#: The index in ``COLOURS`` of each role; heads without one are neutral.
-_ROLE_TINTS = {"retrieval": 5, "induction": 1, "duplicate": 3, "previous": 0, "current": 4, "first": 2, NO_ROLE: 8}
-
-
-@dataclass(frozen=True, eq=False)
-class HeadFacts:
-    """What colourings may show: the mask on the board, and what is known of the heads (None: not measured)."""
-
-    mask: HeadMask
-    roles: HeadRoles | None = None
-    #: The share ``(L, H)`` of each head that the other kept heads of its layer can reproduce; NaN without any effect.
-    shares: Floats | None = None
-    #: What they attend to.
-    maps: HeadMaps | None = None
+F = TypeVar("F")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,32 +56,24 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Colouring:
-    """A colouring: its ``label`` on the switch, and its function (None: it has not what it needs)."""
+class Colouring(Generic[F]):
+    """A colouring: its ``label`` on the switch, and what it draws of its facts for the mask on the board."""
 
     name: str
     label: str
-    paint: Callable[[HeadFacts], Painted | Pictures | None]
+    paint: Callable[[F, HeadMask], Painted | Pictures]
 
 
-def _paint_maps(facts: HeadFacts) -> Pictures | None:
-    if facts.maps is None:
-        return None
-    return Pictures(facts.maps.pictures, f"Mean attention, {facts.maps.texts} texts: rows to columns")
+@dataclass(frozen=True, eq=False)
+class Coloured(Generic[F]):
+    """A colouring of one board with its ``facts`` (None: not measured, or not asked for).
 
+    ``waits`` offers to measure them, and tells how far that is (empty: it was not asked for; None: not offered).
+    """
 
-def _paint_roles(facts: HeadFacts) -> Painted | None:
-    if facts.roles is None:
-        return None
-    names = list(NOUNS)
-    groups = np.array([names.index(name) for name in facts.roles.names], dtype=np.int64)
-    return Painted(
-        groups,
-        np.array([_ROLE_TINTS[names[group]] for group in groups], dtype=np.int64),
-        tuple("" if name == NO_ROLE else ROLES[name].short for name in names),
-        tuple("no role" if name == NO_ROLE else f"{NOUNS[name]} head" for name in names),
-        "A head has the role of what gets a large share of its attention, beyond chance",
-    )
+    colouring: Colouring[F]
+    facts: F | None
+    waits: str | None = None
 
 
 #: From what no kept head can reproduce to what they reproduce almost wholly, evenly spaced to the eye and without red
@@ -102,12 +81,11 @@ def _paint_roles(facts: HeadFacts) -> Painted | None:
 _SHARE_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#FDE725", NEUTRAL)
 
 
-def _paint_shares(facts: HeadFacts) -> Painted | None:
-    if facts.shares is None:
-        return None
+def _paint_shares(shares: Floats, mask: HeadMask) -> Painted:
+    """Draw the share ``(L, H)`` of each head that other kept heads of its layer can reproduce; NaN: no effect."""
     bands = len(_SHARE_COLOURS) - 1
-    shares = facts.shares.ravel()
-    groups = np.where(np.isnan(shares), bands, np.minimum(np.nan_to_num(shares) * bands, bands - 1)).astype(np.int64)
+    flat = shares.ravel()
+    groups = np.where(np.isnan(flat), bands, np.minimum(np.nan_to_num(flat) * bands, bands - 1)).astype(np.int64)
     lows = [100 * band // bands for band in range(bands)]
     return Painted(
         groups,
@@ -120,28 +98,31 @@ def _paint_shares(facts: HeadFacts) -> Painted | None:
     )
 
 
-#: All colourings but the first of every board, that of clusters.
-COLOURINGS: Mapping[str, Colouring] = {
-    row.name: row
-    for row in (
-        Colouring("attention", "what they attend to", _paint_maps),
-        Colouring("replaceability", "replaceability", _paint_shares),
-        Colouring("roles", "roles", _paint_roles),
-    )
-}
+#: What the other kept heads of a head's layer can reproduce of it.
+REPLACEABILITY = Colouring("replaceability", "replaceability", _paint_shares)
 
 
-def paint(facts: HeadFacts, *, offered: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+def colour_by_sections(sections: Sections, run: RunDocument) -> list[Coloured[Any]]:
+    """Return the colourings by what features measured with a run."""
+    coloured = []
+    for section in sections:
+        record = section.read(run)
+        if record is not None and isinstance(section.colouring, Colouring):
+            coloured.append(Coloured(section.colouring, record))
+    return coloured
+
+
+def paint(colourings: Iterable[Coloured[Any]], mask: HeadMask) -> list[dict[str, Any]]:
     """Return the colourings of heads for the board's script.
 
-    Those that lack what they need are left out, or have null as ``groups`` if they are ``offered``: the host measures
-    them when a person asks for them. The words that they are offered with tell how far that is (empty: not asked for).
+    Those without facts have null as ``groups`` if they are offered: the host measures them when a person asks for them.
+    Others are left out.
     """
     entries = []
-    for row in COLOURINGS.values():
-        painted = row.paint(facts)
-        if painted is not None:
-            entries.append({"name": row.name, "label": row.label, **painted.as_data()})
-        elif offered is not None and row.name in offered:
-            entries.append({"name": row.name, "label": row.label, "groups": None, "waits": offered[row.name]})
+    for one in colourings:
+        row = one.colouring
+        if one.facts is not None:
+            entries.append({"name": row.name, "label": row.label, **row.paint(one.facts, mask).as_data()})
+        elif one.waits is not None:
+            entries.append({"name": row.name, "label": row.label, "groups": None, "waits": one.waits})
     return entries

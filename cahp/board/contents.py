@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
-from cahp.board.colourings import HeadFacts, paint
+from cahp.board.colourings import Coloured, paint
 from cahp.board.colours import COLOURS, STRIPED, contrast, tints
 from cahp.board.head_clusters import HeadClusters
-from cahp.features.roles.habits import HeadMaps
 from cahp.models.costs import CacheShape
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
-from cahp.values import Floats, HeadMask, Ints
-from cahp.values.head_roles import HeadRoles
+from cahp.run.document import RunDocument
+from cahp.values import HeadMask, Ints
 from cahp.values.statistics import name_clusters
 
 #: Up to so many heads, replacement heads are part of every update; beyond, they are computed when one is asked for.
@@ -72,24 +71,53 @@ class Shown:
     beside: tuple[str, Outcomes] | None = None
 
 
+@dataclass(frozen=True)
+class BoardSubject:
+    """What a board is about, the same for all masks.
+
+    ``unit`` is what a square stands for, in the singular, ``chance`` the share of the most frequent class of the
+    evaluation texts (None: no labels), and ``cache`` the size of a causal language model's cache of keys and values,
+    which is shown in place of the time (None: another model).
+    """
+
+    unit: str = "head"
+    chance: float | None = None
+    cache: CacheShape | None = None
+
+    @classmethod
+    def of(cls, run: RunDocument) -> BoardSubject:
+        """Return what the board of a finished run is about."""
+        unit = "head" if run.model.group == 1 else "group"
+        cache = None if run.kv_cache is None else run.kv_cache.shape
+        return cls(unit, run.data.eval.most_frequent, cache)
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """What the host of a board asks for and adds.
+
+    ``selected`` is the head that was asked about, ``status`` tells why a figure is not measured yet. Alone, without a
+    host that measures, the data contain the clusters and replacement heads of every budget, about ``7 N B`` bytes for
+    ``N`` heads and ``B`` budgets. ``titles`` are the finding of the mask, then those of all budgets, which the host's
+    heading shows. ``colourings`` are those beside clusters.
+    """
+
+    selected: int | None = None
+    status: str = ""
+    alone: bool = False
+    titles: Sequence[str] = ()
+    colourings: Sequence[Coloured[Any]] = ()
+
+
 def contents(
     table: BudgetTable,
     clusters: HeadClusters,
     shown: Shown,
     *,
     labels: Ints,
-    selected: int | None = None,
-    status: str = "",
-    alone: bool = False,
-    titles: Sequence[str] = (),
+    subject: BoardSubject = BoardSubject(),
+    host: Host = Host(),
     other: BudgetTable | None = None,
-    chance: float | None = None,
-    cache: CacheShape | None = None,
-    roles: HeadRoles | None = None,
-    shares: Floats | None = None,
-    maps: HeadMaps | None = None,
-    offered: Mapping[str, str] | None = None,
-    unit: str | None = None,
 ) -> dict[str, Any]:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
 
@@ -98,19 +126,9 @@ def contents(
         clusters: The clusters of all budgets.
         shown: The mask on the board.
         labels: The cluster of each head ``(N,)``.
-        selected: The head that was asked about.
-        status: Why a figure is not measured yet.
-        alone: Whether it has no host to measure: the data then contain the clusters and replacement heads of every
-            budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
-        titles: The finding of the mask, then those of all budgets, which the host's heading shows.
+        subject: What is the same for all masks: what a square stands for, the baseline, and the cache.
+        host: What the host of the board asks for and adds.
         other: The same budgets after another recovery: its outcomes stand beside those of ``table``.
-        chance: The share of the most frequent class of the evaluation texts.
-        cache: The size of a causal language model's cache of keys and values, which is shown in place of the time.
-        roles: The roles of the heads (None: not measured).
-        shares: The share ``(L, H)`` of each head that other kept heads can reproduce (None: not measured).
-        maps: What the heads attend to, about 1.4 kB a head (None: not measured, or not asked for).
-        offered: The colourings that the host measures, or sends, when they are asked for, with how far that is.
-        unit: What a square stands for, in the singular (None: as ``roles`` tell, or else a head).
     """
     rows, full, mask, families = table.rows(), table.full, shown.mask, clusters.families
     row = next((row for row in rows if row.budget == mask.count), None)
@@ -127,13 +145,13 @@ def contents(
                 one |= _beside(words, row.outcomes)
     if shown.beside is not None:
         current |= _beside(*shown.beside)
-    for one, title in zip((current, *figures), titles, strict=False):
+    for one, title in zip((current, *figures), host.titles, strict=False):
         one["title"] = title
     measured = {name for one in (*figures, current) for name in one["values"]}
     data: dict[str, Any] = {
         "layers": clusters.layers,
         "heads": clusters.heads,
-        "unit": unit or ("group" if roles is not None and roles.group > 1 else "head"),
+        "unit": subject.unit,
         "budgets": list(table.budgets),
         "kept": [_packed(selection.mask) for selection in table.selections],
         "rows": [
@@ -153,7 +171,7 @@ def contents(
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
         "names": name_clusters(labels, families),
-        "colourings": paint(HeadFacts(mask, roles, shares, maps), offered=offered),
+        "colourings": paint(host.colourings, mask),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
             {
@@ -163,7 +181,7 @@ def contents(
                 "full": None if full is None or row.name not in full else full[row.name].value,
                 "n": None if full is None or row.name not in full else full[row.name].n,
                 # The majority-class baseline answers labels.
-                "chance": _short(chance) if row.needs == "labels" else None,
+                "chance": _short(subject.chance) if row.needs == "labels" else None,
             }
             for row in HEADLINES
             if row.name in measured or not measured
@@ -173,8 +191,8 @@ def contents(
         "recovered": RECOVERIES[table.recover].noun,
         "trained": RECOVERIES[table.recover].trains,
         "unmeasured": "" if RECOVERIES[table.recover].swept else f"not {RECOVERIES[table.recover].result} yet",
-        "status": status,
-        "selected": selected,
+        "status": host.status,
+        "selected": host.selected,
         "current": {
             **current,
             "budget": mask.count,
@@ -187,6 +205,7 @@ def contents(
     }
     if any("other" in one for one in figures):
         data["other"] = words
+    cache = subject.cache
     if cache is not None:
         data["cache"] = cache.per_token(HeadMask.full(clusters.layers, clusters.heads))
         data["current"]["cache"] = cache.per_token(mask)
@@ -196,7 +215,8 @@ def contents(
         data["places"] = list(shown.places)
     if shown.pinned is not None:
         data["pinned"] = _packed(shown.pinned)
-    if alone:
+    selected = host.selected
+    if host.alone:
         # Each budget's clusters, their names and replacement heads.
         data["readings"] = []
         for selection in table.selections:
@@ -208,7 +228,7 @@ def contents(
                     "covers": _base64(clusters.covers(selection.mask, groups).astype("<u2")),
                 }
             )
-    if alone or selected is not None or labels.size <= _ALWAYS:
+    if host.alone or selected is not None or labels.size <= _ALWAYS:
         data["current"]["covers"] = clusters.covers(mask, labels).tolist()
     if selected is not None and selected < labels.size:
         # The distance to the replacement head, and the median distance of two heads.

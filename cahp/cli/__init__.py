@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import typer
 
+from cahp import features
 from cahp import processes as parallel
 from cahp.cli import commands, doctor, explore
 from cahp.values import CahpError, Cancelled
@@ -27,9 +28,7 @@ COMMANDS = (
     commands.models,
     commands.data,
     commands.compare,
-    commands.premise,
-    commands.roles,
-    commands.reproduce,
+    *features.commands(),
     doctor.doctor,
     commands.bench,
     explore.explore,

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cahp import data as data_sets
 from cahp import processes as parallel
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
+from cahp.features import sections
 from cahp.models import make_prompt, preview
 from cahp.output import UnwrittenError
 from cahp.run.command_line import to_arguments
@@ -24,7 +24,7 @@ from cahp.run.settings import COLUMNS, Settings, describe, identify_model
 from cahp.terminal import printing
 from cahp.values import OptionError
 
-_MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
+MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
 _HOW = Option(
     "recover",
     "Recovery: auto (refit, then distillation within --recover-time), refit (seconds: on a third of the calibration "
@@ -47,10 +47,11 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
         document, wrote = run.document.to_json(), "  nothing was written; --out DIR writes the run's files"
         if output is not None:
             if parallel.first():
-                with call.answering(lambda _: printing.run_lines(run.document)), UnwrittenError.carrying(document):
+                lines = printing.run_lines(run.document, sections())
+                with call.answering(lambda _: lines), UnwrittenError.carrying(document):
                     write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
-    call.answer(document, [*printing.run_lines(run.document), *_better_method(run.document), wrote])
+    call.answer(document, [*printing.run_lines(run.document, sections()), *_better_method(run.document), wrote])
 
 
 def _better_method(run: RunDocument) -> list[str]:
@@ -91,7 +92,7 @@ def latency(call: Call, **options: Any) -> None:
 
 
 @command(
-    *("mask", _MUST_OUT.but(help="Folder for the recovered model."), "force", _HOW),
+    *("mask", MUST_OUT.but(help="Folder for the recovered model."), "force", _HOW),
     OPTIONS["epochs"].but(help="Epochs of a training (default: 3)."),
     OPTIONS["learning_rate"].but(
         help="Highest learning rate of a training (default: 1e-4, windows 2e-4, finetune: 2e-5)."
@@ -107,7 +108,7 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
 
 
 @command(
-    *("mask", _MUST_OUT.but(help="Folder for the model, or for the mask's file."), "force"),
+    *("mask", MUST_OUT.but(help="Folder for the model, or for the mask's file."), "force"),
     Option("format", option_help(), default="compact"),
     _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: auto if there are data)."),
 )
@@ -135,7 +136,7 @@ def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -
 
 @command(
     OPTIONS["data"].but(default=REQUIRED, help="Labelled texts to learn from."),
-    *(_MUST_OUT.but(help="Folder for the classifier."), "force", OPTIONS["model"].but(default="minilm")),
+    *(MUST_OUT.but(help="Folder for the classifier."), "force", OPTIONS["model"].but(default="minilm")),
     OPTIONS["epochs"].but(help="Passes over the training texts (default: 4, with --whole 3)."),
     OPTIONS["learning_rate"].but(help="Highest learning rate (default: 5e-4, with --whole 2e-5)."),
     "batch",
@@ -189,25 +190,26 @@ def data(call: Call, name: str | None) -> None:
     call.answer(document, printing.data_lines(document))
 
 
-_METHODS = Option(
+METHODS = Option(
     "methods",
     "Methods, separated by commas (default: those of the preset); gradient-min-0 is gradient without a per-layer "
     "minimum.",
 )
-_SEEDS = Option("seeds", "Number of seeds (5), or the seeds themselves (42,43).")
-_RECOVERIES = OPTIONS["recover"].but(
+SEEDS = Option("seeds", "Number of seeds (5), or the seeds themselves (42,43).")
+RECOVERIES = OPTIONS["recover"].but(
     default=None,
     fills=False,
     help="Recoveries, separated by commas: none, mean, refit, distill, finetune, refit-finetune.",
 )
 #: Numbers of texts whose default belongs to the command.
-_LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in ("limit", "eval_limit"))
+LIMIT = OPTIONS["limit"].but(default=None, fills=False)
+EVAL_LIMIT = OPTIONS["eval_limit"].but(default=None, fills=False)
 
 
 @command(
-    *(_METHODS, Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."), _SEEDS, _RECOVERIES),
+    *(METHODS, Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."), SEEDS, RECOVERIES),
     Option("preset", "quick (the default), posthoc, full or recovery; language (the default of a language model)."),
-    *(_LIMIT.but(help=f"{_LIMIT.help[:-1]} (default: the preset's)."), _EVAL_LIMIT),
+    *(LIMIT.but(help=f"{LIMIT.help[:-1]} (default: the preset's)."), EVAL_LIMIT),
     Option("tries", "Number of settings to try of each method, on tuning texts (1: the defaults).", int, 1, low=1),
     Option(
         "draws",
@@ -230,74 +232,6 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
             with call.answering(lambda _: comparison_lines(result)), UnwrittenError.carrying(result.as_json()):
                 wrote = output.describe(result.write(output))
     call.answer(result.as_json(), [*comparison_lines(result), wrote])
-
-
-@command(
-    OPTIONS["eval_limit"].but(default=100),
-    OPTIONS["eval_tokens"].but(default=2048),
-    Option("pairs", "Pairs of heads to remove (default: all within clusters, and as many between).", int, low=2),
-)
-def premise(call: Call, pairs: int | None) -> None:
-    """Test whether heads of one cluster are redundant, by removing pairs of heads."""
-    from cahp.features.premise.measuring import describe as describe_premise
-
-    with call.bars() as progress:
-        document = cahp.premise(call.settings, pairs=pairs, store=call.store, progress=progress)
-    call.answer(document, describe_premise(document))
-
-
-@command(
-    Option("name", "The model.", str, REQUIRED, argument=True),
-    Option("ablate", "Also remove the heads of each role, and as many random heads (minutes).", bool, False),
-)
-def roles(call: Call, name: str, ablate: bool) -> None:
-    """Measure what the heads of a model attend to: first token, induction, retrieval and others, or none."""
-    from cahp.features.roles.lines import role_lines
-
-    settings = call.settings
-    with call.bars() as progress:
-        result = cahp.roles(
-            name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
-        )
-    call.answer({"model": name, **result.to_json()}, role_lines(name, result))
-
-
-@command(
-    *(_MUST_OUT.but(help="Folder for the classifiers, comparisons and the table."), "force"),
-    Option("experiments", "Experiments (default: bert-base-cased and bert-large-cased, each with sst5 and mnli)."),
-    _METHODS.but(help="Methods, separated by commas (default: complementary and random)."),
-    *(_RECOVERIES, _SEEDS.but(help="Number of seeds (3), or the seeds themselves (42,43).")),
-    _LIMIT.but(help="Number of training and calibration texts (default: all)."),
-    _EVAL_LIMIT.but(help="Number of evaluation texts (default: all)."),
-    *("jobs", "cluster", Option("estimate", "Print the expected cost and stop.", bool, False, ("--estimate",))),
-)
-def reproduce(
-    call: Call, out: Path, force: bool, jobs: int | None, cluster: str | None, estimate: bool, **options: Any
-) -> None:
-    """Repeat the published experiment and compare the numbers; an interrupted call resumes where it stopped."""
-    from cahp.features.reproduce import use_case
-
-    options |= {"report": call.settings.report, "device": call.settings.device}
-    if estimate:
-        costs = use_case.estimate_costs(use_case.plan_experiments(**options))
-        call.answer(costs, use_case.announcement(costs))
-        return
-
-    def lines(document: Mapping[str, Any]) -> list[str]:
-        return use_case.table(document["rows"])
-
-    with folder(out, force) as output, call.bars(lines=True) as progress, call.answering(lines):
-        document = use_case.reproduce(
-            output,
-            **options,
-            jobs=jobs,
-            cluster=cluster,
-            command=call.line,
-            store=use_case.open_store(fresh=call.no_cache),
-            progress=progress,
-        )
-    folders = document["asked"]["experiments"]
-    call.answer(document, [*lines(document), "", output.describe([use_case.FILE, *folders])])
 
 
 @command(

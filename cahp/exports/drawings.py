@@ -15,7 +15,6 @@ from cahp.run.document import RunDocument, StateOutcomes
 from cahp.tasks.answers import name_units
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import Estimate, HeadMask, Ints
-from cahp.values.head_roles import NOUNS, ROLES, HeadRoles
 from cahp.words import capital, duration, percent, rate, safe, times
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
@@ -40,29 +39,6 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequen
 def _breaks(text: str) -> str:
     """Return the class of a cell whose words may break, because one is longer than a column, such as a digest."""
     return " class=long" if any(len(word) > _LONGEST_WORD for word in text.split()) else ""
-
-
-def roles(found: HeadRoles, mask: HeadMask) -> Iterator[str]:
-    """Yield the roles of the full model's heads: what is kept of each, and the role of every head."""
-    yield (
-        "<p>A head has a role if a large share of its attention goes to one kind of token, and more than chance "
-        f"explains.{' A key-value group is named by the first role of its query heads.' if found.group > 1 else ''}</p>"
-    )
-    rows = []
-    for name, (kept, count) in found.count_kept(mask.keep).items():
-        cells = [f"{kept} of {count}", "", "", ""]
-        if name in found.scores:
-            scores = found.scores[name]
-            best = scores.estimate(int(np.argmax(scores.value)))
-            cells[1:] = [str(best), percent(ROLES[name].least, 0), percent(max(scores.chance))]
-        rows.append((NOUNS[name], cells))
-    yield table("Roles", ["kept", "highest share of attention (95 %)", "needs", "chance at most"], rows)
-    signs = [ROLES[name].short if name in ROLES else "\N{EN DASH}" for name in found.names]
-    layers = [
-        (f"layer {layer}", signs[layer * found.heads : (layer + 1) * found.heads]) for layer in range(found.layers)
-    ]
-    words = ", ".join(f"{role.short}: {role.noun}" for role in ROLES.values() if role.name in found.scores)
-    yield table(f"Role of each head ({words})", [str(head) for head in range(found.heads)], layers)
 
 
 def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> str:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cahp.board import Shown, contents, script
+from cahp.board import Host, Shown, BoardSubject, contents, script
 from cahp.board.budget_sweep import BudgetTable
+from cahp.board.colourings import Coloured, colour_by_sections
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import own_outcomes, own_speed, table_of
 from cahp.exports.drawings import table
@@ -21,6 +23,7 @@ from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.sections import Sections
 from cahp.run.settings import Settings
 from cahp.values import HeadMask, Ints
 from cahp.values.statistics import called
@@ -41,21 +44,27 @@ STYLE = """
 class Live:
     """The content of a report's board: the measured budgets of a run, beginning with its own mask.
 
-    ``labels (N,)`` are the clusters of the run's mask.
+    ``labels (N,)`` are the clusters of the run's mask; ``colourings`` are those of the board beside clusters.
     """
 
     clusters: HeadClusters
     table: BudgetTable
     labels: Ints
+    colourings: Sequence[Coloured[Any]] = ()
 
 
-def live_of(files: RunFiles) -> Live | None:
+def live_of(files: RunFiles, sections: Sections = ()) -> Live | None:
     """Return the content of the board (None: the folder does not contain the masks of other budgets)."""
     run, clusters = files.document, files.clusters
     # Only other methods themselves can choose their heads for other budgets.
     if clusters is None or "labels" not in files.arrays or run.settings.method not in (Settings.method, BY_HAND):
         return None
-    return Live(clusters, table_of(run, clusters, files.table), files.arrays["labels"].astype(np.int64))
+    return Live(
+        clusters,
+        table_of(run, clusters, files.table),
+        files.arrays["labels"].astype(np.int64),
+        colour_by_sections(sections, run),
+    )
 
 
 @cache
@@ -102,10 +111,8 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
         live.clusters,
         Shown(mask, origin, own_outcomes(run, swept), own_speed(run), rescued=rescued, beside=beside),
         labels=live.labels,
-        alone=all_clusters,
-        chance=run.data.eval.most_frequent,
-        cache=None if run.kv_cache is None else run.kv_cache.shape,
-        roles=run.roles,
+        subject=BoardSubject.of(run),
+        host=Host(alone=all_clusters, colourings=live.colourings),
     )
     # A script element ends at the first "</script", whatever it contains.
     text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -21,16 +21,15 @@ from cahp.exports.drawings import STYLE, grid, table
 from cahp.exports.formats import MASK_FILE
 from cahp.exports.live import Live, live_of
 from cahp.exports.run_folder import RUN_FOLDER, RunFiles
-from cahp.features.neutral.measuring import NeutralRecord
-from cahp.features.own_text.continuation import Continuation
 from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.sections import Sections, draw_sections
 from cahp.run.settings import Settings
 from cahp.values import Ints, OptionError
-from cahp.words import capital, interval, percent, printable, safe
+from cahp.words import capital, interval, percent, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: Characters of an example text that are shown.
@@ -105,38 +104,34 @@ def page(
     static: bool = False,
     recoveries: Mapping[str, Outcomes] | None = None,
     examples: Sequence[Example] = (),
+    sections: Sections = (),
 ) -> str:
     """Return the report as an HTML document.
 
     ``labels (N,)`` are the clusters of the heads, and part of ``live``, which makes the board interactive. ``static``
     leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by name of the result
-    ("refitted"). ``examples`` are texts of the data that the user allowed.
+    ("refitted"). ``examples`` are texts of the data that the user allowed. ``sections`` draw what features measured.
     """
     mask = run.mask
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
     labels = labels if live is None else live.labels
     interactive = None if static else live
     families = None if live is None else live.clusters.families
-    sections = [
+    parts = [
         _section("Kept heads", _kept_heads(run, labels, families, interactive)),
         _section("Quality and latency" if not run.data.labelled else "Accuracy and latency", drawings.figures(run)),
     ]
     compared = drawings.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
-        sections.append(_section("Effect of recovery", drawings.recoveries(run, compared)))
-    if run.roles is not None:
-        sections.append(_section("Roles of heads", drawings.roles(run.roles, mask)))
+        parts.append(_section("Effect of recovery", drawings.recoveries(run, compared)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
-        sections.append(_section("Outcomes by budget", drawings.budgets(run, live.table)))
-    if run.neutral is not None:
-        sections.append(_section("Narrow or broad?", _on_neutral_text(run.neutral)))
-    if run.continuation is not None:
-        sections.append(_section("The same text, continued", _continued(run.continuation)))
+        parts.append(_section("Outcomes by budget", drawings.budgets(run, live.table)))
+    parts += [_section(name, body) for name, body in draw_sections(sections, run)]
     if examples:
-        sections.append(_section("Changed predictions", _examples(examples)))
+        parts.append(_section("Changed predictions", _examples(examples)))
     if live is not None:
-        sections.append(_section("Replacement heads", live_board.covers(mask, live.clusters, live.labels)))
-    sections += [
+        parts.append(_section("Replacement heads", live_board.covers(mask, live.clusters, live.labels)))
+    parts += [
         _section("What was measured", _measured(run, origin)),
         _section("Checks and limits", _checks(run, origin)),
         _section("How to repeat this run", _repeat(run, origin)),
@@ -154,11 +149,11 @@ def page(
         f"{head}</head><body><main>"
         f"<header><p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
         f"<h1>{safe(title)}</h1><p class=lead>{safe(verdict(run))}</p></header>"
-        f"{''.join(sections)}</main>{script}</body></html>\n"
+        f"{''.join(parts)}</main>{script}</body></html>\n"
     )
 
 
-def run_report(files: RunFiles, *, day: datetime.date, static: bool = False) -> str:
+def run_report(files: RunFiles, *, day: datetime.date, static: bool = False, sections: Sections = ()) -> str:
     """Return the report of the run in a folder as an HTML document; nothing is measured.
 
     Its board is interactive if the folder contains the masks of other budgets.
@@ -166,7 +161,7 @@ def run_report(files: RunFiles, *, day: datetime.date, static: bool = False) -> 
     run, arrays = files.document, files.arrays
     labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
     origin = Origin(run.machine or "not recorded", day.isoformat(), recipe(run.settings))
-    return page(run, origin=origin, labels=labels, live=live_of(files), static=static)
+    return page(run, origin=origin, labels=labels, live=live_of(files, sections), static=static, sections=sections)
 
 
 def write_report(text: str, file: Path, *, force: bool = False) -> Path:
@@ -219,24 +214,6 @@ def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, li
         "<noscript><p class=note>The interactive board needs a script, which is disabled here; a static drawing "
         f"follows.</p>{still}</noscript>"
     )
-
-
-def _on_neutral_text(record: NeutralRecord) -> Iterator[str]:
-    yield f"<p><b>{safe(record.finding)}.</b> {safe(record.overlap)}.</p>"
-    rows = [(name, figures) for name, *figures in record.rows]
-    yield table(f"On {record.texts:,} neutral texts of {record.data}, as pruned", [*record.COLUMNS[1:]], rows)
-
-
-def _continued(continuation: Continuation) -> Iterator[str]:
-    yield (
-        f"<p>Each model continues “{safe(continuation.prompt)}” by the {len(continuation.full)} most probable tokens, "
-        "one after the other. The first token that differs is marked.</p>"
-    )
-    for name, (tokens, differs) in continuation.models.items():
-        shown = [safe(printable(token)) for token in tokens]
-        if differs is not None:
-            shown[differs] = f"<mark>{shown[differs]}</mark>"
-        yield f"<p><b>{safe(name)}:</b> {''.join(shown)}</p>"
 
 
 def _examples(examples: Sequence[Example]) -> Iterator[str]:

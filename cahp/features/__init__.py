@@ -1,1 +1,49 @@
-"""Features, each in a room of its own."""
+"""Features, each in a room of its own, and the one table of them.
+
+A room holds all that one feature needs: what it measures, its section of a run, its figure, panel or page, its command
+and its words. The core knows none of them; the front doors (``api``, ``cli``, ``ui``) read this table. Rooms do not
+know each other. A new feature is a folder here and a row of ``FEATURES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cahp.features.learn import LEARN
+from cahp.features.neutral import NEUTRAL
+from cahp.features.own_text import OWN_TEXT
+from cahp.features.premise import PREMISE
+from cahp.features.reproduce import REPRODUCE
+from cahp.features.roles import ROLES
+from cahp.features.stability import STABILITY
+from cahp.features.versus import VERSUS
+
+if TYPE_CHECKING:
+    from cahp.cli.command import Command
+    from cahp.features.feature import Feature
+    from cahp.run.sections import Section
+    from cahp.ui.frame.panels import BoardColouring, Panel
+
+#: All features, in the order of their commands and sections.
+FEATURES: tuple[Feature, ...] = (PREMISE, ROLES, NEUTRAL, OWN_TEXT, REPRODUCE, VERSUS, STABILITY, LEARN)
+
+
+def sections() -> tuple[Section[Any], ...]:
+    """Return the sections of a run that features measure."""
+    return tuple(section for feature in FEATURES for section in feature.sections())
+
+
+def commands() -> tuple[Command, ...]:
+    """Return the commands that features bring."""
+    return tuple(command for feature in FEATURES for command in feature.commands())
+
+
+def panels(page: str) -> Sequence[Panel]:
+    """Return the panels that features bring to a page."""
+    return [panel for feature in FEATURES for panel in feature.panels() if panel.page == page]
+
+
+def colourings() -> tuple[BoardColouring[Any], ...]:
+    """Return the colourings of the board that features bring."""
+    return tuple(colouring for feature in FEATURES for colouring in feature.colourings())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
-from cahp.board import Event, Shown, budget_sweep, contents, script, style
+from cahp.board import Event, Host, Shown, BoardSubject, budget_sweep, contents, script, style
 from cahp.board.budget_sweep import BudgetTable
+from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
 from cahp.board.table_file import own_outcomes, own_speed
@@ -100,8 +101,19 @@ class BudgetBoard(anywidget.AnyWidget):
     mask = traitlets.Instance(HeadMask)
     outcomes: Any = traitlets.Dict(allow_none=True)
 
-    def __init__(self, run: RunDocument, bench: Bench, clusters: HeadClusters, table: BudgetTable) -> None:
-        self._run, self._bench, self._clusters, self.table = run, bench, clusters, table
+    def __init__(
+        self,
+        run: RunDocument,
+        bench: Bench,
+        clusters: HeadClusters,
+        table: BudgetTable,
+        colourings: Sequence[Coloured[Any]] = (),
+    ) -> None:
+        self._run = run
+        self._bench = bench
+        self._clusters = clusters
+        self.table = table
+        self._colourings = colourings
         self._choices = Choices(bench.card, bench.settings, clusters, table)
         self._board = Board(lambda: self._choices, mask=run.mask)
         self._measured: dict[str, Outcomes] = {}
@@ -246,11 +258,12 @@ class BudgetBoard(anywidget.AnyWidget):
                     glimpse=self._glimpses.get(mask.sha256),
                 ),
                 labels=board.labels,
-                selected=self._selected,
-                status="being measured…" if self._measuring else "",
-                chance=run.data.eval.most_frequent,
-                cache=None if run.kv_cache is None else run.kv_cache.shape,
-                roles=run.roles,
+                subject=BoardSubject.of(run),
+                host=Host(
+                    selected=self._selected,
+                    status="being measured…" if self._measuring else "",
+                    colourings=self._colourings,
+                ),
             )
             self.data = plain_json(data | {"undo": board.can_undo})
             self.mask, self.budget, self.outcomes = mask, mask.count, None if outcomes is None else dict(outcomes)

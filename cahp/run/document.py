@@ -13,8 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from cahp.features.neutral.measuring import NeutralRecord
-from cahp.features.own_text.continuation import Continuation
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
 from cahp.models.cards import ModelCard
@@ -26,18 +24,20 @@ from cahp.run.evenness import Evenness
 from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
+from cahp.run.sections import read_sections
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
 from cahp.tasks.texts import Texts
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
-from cahp.values.head_roles import HeadRoles
 
 SCHEMA = "cahp.run/1"
 
 #: The method of a mask made by hand.
 BY_HAND = "by hand"
 
+#: The fields of a run's file that repeat others for readers of today.
+FILE_FIELDS = frozenset(("metrics", "delta"))
 #: The outcomes of each model that was evaluated.
 StateOutcomes = Mapping[str, Outcomes]
 
@@ -46,7 +46,7 @@ _LIBRARIES = ("numpy", "scikit-learn", "kmedoids", "kneed", "torch", "transforme
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Identity and shape of the model."""
+    """Identity and shape of the model; each of its ``heads`` stands for ``group`` query heads."""
 
     id: str
     revision: str | None
@@ -54,11 +54,12 @@ class ModelRecord:
     layers: int
     heads: int
     sha256: str
+    group: int = 1
 
     @classmethod
     def of(cls, card: ModelCard) -> ModelRecord:
         """Take them from the model's card."""
-        return cls(card.id, card.revision, card.family, card.layers, card.heads, card.sha256)
+        return cls(card.id, card.revision, card.family, card.layers, card.heads, card.sha256, card.group)
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,10 @@ class RunDocument:
     the outcomes after each step of a recovery that has several. ``knee_null`` tells where the published rule stops on
     the features without their structure (None: the budget was not left to it), ``goal`` which goal chose the budget,
     ``evenness`` what an even selection costs (None: the selection was free), and ``protocol`` how a language model was
-    measured; ``continuation`` is the text that it writes. Causal language
-    models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and ``attention_weights``, the share of
-    attention in their weights. ``search`` tells how ``--select-time`` improved the kept heads (None: it was not given),
-    and ``roles`` are those of the full model's heads (None: not measured).
-    ``neutral`` is the mask as pruned, evaluated on neutral text.
+    measured. Causal language models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and
+    ``attention_weights``, the share of attention in their weights. ``search`` tells how ``--select-time`` improved the
+    kept heads (None: it was not given). ``sections`` are the fields that features add, by name, as the file holds them;
+    see ``cahp.run.sections``.
     """
 
     model: ModelRecord
@@ -204,11 +204,9 @@ class RunDocument:
     kv_cache: KvCache | None = None
     speed: GenerationSpeed | None = None
     attention_weights: float | None = None
-    continuation: Continuation | None = None
     evenness: Evenness | None = None
     search: HeadSearch | None = None
-    roles: HeadRoles | None = None
-    neutral: NeutralRecord | None = None
+    sections: Mapping[str, Any] = field(default_factory=dict)
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property
@@ -219,7 +217,10 @@ class RunDocument:
         return HeadMask.of(kept, layers, heads)
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
-        """Return the run without its recovery; ``command`` writes the command line that repeats it."""
+        """Return the run without its recovery; ``command`` writes the command line that repeats it.
+
+        Its sections stay; ``cahp.run.sections.remove_recovery`` changes them.
+        """
         report = self.report and replace(self.report, outcomes=_unrecovered(self.report.outcomes))
         settings = replace(self.settings, recover="none", recover_data=None, recover_time=None, labels=False)
         if self.goal is not None:
@@ -236,7 +237,6 @@ class RunDocument:
             timings=replace(self.timings, recovery_s=None),
             command=command(settings),
             outcomes=_unrecovered(self.outcomes),
-            continuation=None if self.continuation is None else self.continuation.as_pruned(),
         )
 
     def timed(self, costs: Costs) -> RunDocument:
@@ -254,7 +254,7 @@ class RunDocument:
         content: dict[str, Any] = {"schema": self.schema}
         for one in fields(self):
             content |= outcome_records(self.outcomes) if one.name == "outcomes" else {one.name: getattr(self, one.name)}
-        content["roles"] = self.roles and self.roles.to_json()
+        content |= content.pop("sections")
         content["latency_ratio"] = ratio_record(self.latency_ratio)
         content["steps"] = [{**vars(step), "outcomes": finite(step.outcomes)} for step in self.steps]
         if self.report is not None:
@@ -273,7 +273,9 @@ class RunDocument:
         if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
             raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
         try:
-            document = msgspec.convert(read_fields(content), cls)
+            names = {one.name for one in fields(cls)} | FILE_FIELDS
+            native = {**read_fields(content), "sections": read_sections(content, names)}
+            document = msgspec.convert(native, cls)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CahpError(f"{describe_error(error)}; write it again with `cahp prune --out`.") from None
         for path in _missing_outcomes(document):

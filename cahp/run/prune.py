@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp import processes as parallel
-from cahp.features.neutral.measuring import evaluate_on_neutral, open_neutral
-from cahp.features.own_text.continuation import compare_continuations
 from cahp.methods.shared.registry import Method
 from cahp.models.costs import Costs, KvCache
 from cahp.recoveries import NONE, RECOVERIES
@@ -38,7 +36,7 @@ from cahp.run.head_search import improve_heads
 from cahp.run.measurements import timed_on
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
-from cahp.run.roles import find_roles
+from cahp.run.sections import Sections, check_sections, list_inputs, measure_sections
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields
 from cahp.run.split_log import TestSplitLog
 from cahp.run.timeline import STAGES
@@ -66,29 +64,37 @@ class Run:
     arrays: Mapping[str, NDArray[Any]]
 
 
-def measure_run(bench: Bench, command: str = "", start: float | None = None, *, costs: Costs | None = None) -> Run:
+def measure_run(
+    bench: Bench,
+    command: str = "",
+    start: float | None = None,
+    *,
+    costs: Costs | None = None,
+    sections: Sections = (),
+) -> Run:
     """Choose heads, and measure the outcomes, cost and recovery of the pruned model.
 
     An identical run is read from the store, without loading the model. An interrupted training is resumed by the next
-    identical run. ``costs`` of its mask are used if they were measured elsewhere.
+    identical run. ``costs`` of its mask are used if they were measured elsewhere. The ``sections`` that the settings
+    want are measured with it.
 
     Raises:
         CahpError: If model, data and options cannot be used together.
     """
     start = bench.resources.clock() if start is None else start
-    stored = read_run(bench)
+    stored = read_run(bench, sections=sections)
     if stored is None:
-        run = _measure(bench, command, start, costs)
+        run = _measure(bench, command, start, costs, sections)
         # Weights that had no room take another time where they have.
         if not (bench.resources.lacks_room and bench.settings.latency):
             entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
-            bench.resources.store.save(_run_key(bench), arrays=entry, meta=run.document.to_json())
+            bench.resources.store.save(_run_key(bench, sections), arrays=entry, meta=run.document.to_json())
         return run
     timings = replace(stored.document.timings, total_s=bench.resources.clock() - start)
     return replace(stored, document=replace(stored.document, timings=timings, command=command))
 
 
-def read_run(bench: Bench) -> Run | None:
+def read_run(bench: Bench, *, sections: Sections = ()) -> Run | None:
     """Return the same run from the store, or None; nothing is measured."""
 
     def read(entry: Entry) -> tuple[RunDocument, dict[str, NDArray[Any]], HeadMask]:
@@ -96,13 +102,13 @@ def read_run(bench: Bench) -> Run | None:
         keep = arrays.pop("keep")
         return RunDocument.from_json(entry.meta), arrays, HeadMask(keep.astype(np.bool_))
 
-    stored = bench.resources.store.read(_run_key(bench), read)
+    stored = bench.resources.store.read(_run_key(bench, sections), read)
     if stored is None:
         return None
     document, arrays, mask = stored
     # The test split may have been opened by another run since.
     opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
-    document = replace(document, cached=_cached_stages(document), test_opened=opened)
+    document = replace(document, cached=_cached_stages(document, sections), test_opened=opened)
     timing = document.cost.pruned.latency_ms
     if timing is not None:
         # The mask may have been timed again since.
@@ -112,20 +118,23 @@ def read_run(bench: Bench) -> Run | None:
     return Run(document, mask, arrays)
 
 
-def _cached_stages(document: RunDocument) -> tuple[str, ...]:
+def _cached_stages(document: RunDocument, sections: Sections) -> tuple[str, ...]:
     """The stages that a stored run answers, whether it computed them or found them in the store."""
 
-    untimed = {"latency": document.latency_ratio, "roles": document.roles}
+    untimed: dict[str, object] = {"latency": document.latency_ratio}
+    for section in sections:
+        if section.stage is not None:
+            untimed[section.stage] = document.sections.get(section.name)
 
     def answers(name: str, seconds: str | None) -> bool:
         if seconds is None:
-            return untimed[name] is not None
+            return untimed.get(name) is not None
         return name in document.cached or getattr(document.timings, seconds) is not None
 
     return tuple(stage.cached for stage in STAGES if stage.cached and answers(stage.cached, stage.seconds))
 
 
-def _run_key(bench: Bench) -> str:
+def _run_key(bench: Bench, sections: Sections) -> str:
     settings = bench.settings
     recovery = RECOVERIES[settings.recover]
     return key(
@@ -142,16 +151,15 @@ def _run_key(bench: Bench) -> str:
         bench.recoveries.inputs_sha256 if recovery.solves else None,
         parallel.world() if recovery.trains else None,
         bench.dataset.split(settings.report).sha256 if settings.report else None,
+        list_inputs(sections, bench),
     )
 
 
-def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> Run:
+def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sections: Sections) -> Run:
     settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
     if recovery.solves and not recovery.trains and bench.card.no_refit:
         raise OptionError(f"{bench.card.no_refit}; use --recover distill, finetune or none")
-    if settings.neutral_data is not None:
-        # Refuse text that the model cannot be evaluated on, before time is spent.
-        open_neutral(bench, bench.card.layers, settings.neutral_data)
+    check_sections(sections, bench)
     goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
     selection, searched = choose(bench, None if goal is None else goal.heads), None
     if settings.select_time is not None:
@@ -193,16 +201,12 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         curves = bench.evidence.null_curves
         if curves is not None:
             null, arrays = curves.knee(settings.poly_degree), {**arrays, "mss_null": curves.mss}
-    written = None if bench.protocol is None else compare_continuations(bench.measurements, mask, recovered)
-    roles = find_roles(bench.resources) if settings.roles else None
-    neutral = None
-    if settings.neutral_data is not None:
-        neutral = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda other: choose(other).mask)
+    measured = measure_sections(sections, bench, mask, recovered)
     evenness = price_evenness(bench, mask) if settings.even else None
     timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
     cached = tuple(bench.resources.cached)
-    document = replace(document, knee_null=null, goal=goal, continuation=written, timings=timings, cached=cached)
-    document = replace(document, search=searched, roles=roles, neutral=neutral, evenness=evenness)
+    document = replace(document, knee_null=null, goal=goal, timings=timings, cached=cached)
+    document = replace(document, search=searched, evenness=evenness, sections=measured)
     return Run(document, mask, arrays)
 
 

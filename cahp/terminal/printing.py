@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.features.own_text.continuation import Continuation
     from cahp.outcomes import Outcomes
     from cahp.output import Output
     from cahp.recoveries import DistillReport, RefitReport
@@ -20,12 +19,12 @@ from cahp.exports.form import lines
 from cahp.exports.formats import model_form
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
+from cahp.run.sections import Sections, describe_sections
 from cahp.run.settings import Settings
 from cahp.tasks.answers import name_units
 from cahp.terminal.costs import cost_lines, generation_lines
 from cahp.values import Estimate
-from cahp.values.head_roles import NOUNS
-from cahp.words import duration, percent, printable, size_of
+from cahp.words import duration, percent, size_of
 
 Document = Mapping[str, Any]
 
@@ -34,8 +33,8 @@ DIFFERS = "▸"
 KEPT, PRUNED, ADDED = "●", "·", "◆"
 
 
-def run_lines(run: RunDocument) -> Iterator[str]:
-    """The summary of a run."""
+def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
+    """The summary of a run, with what the ``sections`` say of it."""
     model, total = run.model, run.model.layers * run.model.heads
     method = "" if run.settings.method == Settings.method else f" by {run.settings.method}"
     yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{method}{_reason(run)}"
@@ -45,9 +44,6 @@ def run_lines(run: RunDocument) -> Iterator[str]:
         yield from _search_lines(run.search)
     yield ""
     yield from grid_lines(run.mask, run.rescued)
-    if run.roles is not None:
-        kept = run.roles.count_kept(run.mask.keep)
-        yield "  kept by role: " + ", ".join(f"{NOUNS[name]} {part} of {whole}" for name, (part, whole) in kept.items())
     if run.evenness is not None:
         yield f"  {run.evenness.finding}"
     if run.knee_null is not None:
@@ -58,13 +54,7 @@ def run_lines(run: RunDocument) -> Iterator[str]:
         yield ""
         yield from _outcomes(run.report.split, run.report.outcomes)
     yield from _describe_recovery(run.refit, run.distill, run.steps, run.protocol)
-    if run.neutral is not None:
-        yield ""
-        yield f"  {run.neutral.finding}"
-        yield f"  {run.neutral.overlap}"
-    if run.continuation is not None:
-        yield ""
-        yield from _continuation_lines(run.continuation)
+    yield from describe_sections(sections, run)
     yield ""
     if run.kv_cache is None:
         yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
@@ -78,15 +68,6 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     if run.cached:
         yield f"  cached    {', '.join(run.cached)}, from an earlier run (--no-cache measures again)"
     yield from list_notes(run.notices, run.test_opened)
-
-
-def _continuation_lines(continuation: Continuation) -> Iterator[str]:
-    yield f'  continued "{continuation.prompt}"'
-    count = len(continuation.full)
-    yield f"  by the {count} most probable tokens, one after the other ({DIFFERS} before the first that differs):"
-    for name, (tokens, differs) in continuation.models.items():
-        text = "".join(f"{DIFFERS if at == differs else ''}{printable(token)}" for at, token in enumerate(tokens))
-        yield f"    {name:<10}{text.strip()}"
 
 
 def _goal_lines(goal: ReachedGoal) -> Iterator[str]:

@@ -17,9 +17,11 @@ from clusters import on_a_line as two_numbers
 from copying import roles_of
 from playwright.sync_api import BrowserContext, Page, expect
 
-from cahp.board import Shown, contents, script, style
+from cahp.board import BoardSubject, Host, Shown, contents, script, style
 from cahp.board.budget_sweep import BudgetTable, Speed
+from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
+from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
 from cahp.models.costs import CacheShape
 from cahp.run.settings import Settings
@@ -79,7 +81,10 @@ def given(
     selection = table.selection(budget)
     fields = {"mask": selection.mask, "origin": "budget", "outcomes": None, "speed": None, "rescued": selection.rescued}
     labels = clusters.groups(selection.k)[0]
-    return contents(table, clusters, Shown(**fields | (shown or {})), labels=labels, **options)
+    subject = BoardSubject(**{name: options.pop(name) for name in ("chance", "cache") if name in options})
+    return contents(
+        table, clusters, Shown(**fields | (shown or {})), labels=labels, subject=subject, host=Host(**options)
+    )
 
 
 def data_of(clusters: HeadClusters, budget: int, **options: Any) -> dict[str, Any]:
@@ -424,17 +429,22 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
 def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_measured(
     bare: Callable[..., Page],
 ) -> None:
-    page = bare(data_of(on_a_line(), 3, offered={"roles": ""}))
+    page = bare(data_of(on_a_line(), 3, colourings=[Coloured(BY_ROLE, None, "")]))
     cells, chosen = page.get_by_role("gridcell"), page.get_by_role("group", name="Show")
     letters = cells.all_inner_texts()
     chosen.get_by_role("button", name="roles").click()
     assert page.evaluate("told") == [{"kind": "colour", "name": "roles"}]
     # Until they are measured it shows the clusters, and how far that is.
-    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, offered={"roles": "Measuring: next in line…"}))
+    page.evaluate(
+        "data => board.update(data)",
+        data_of(on_a_line(), 3, colourings=[Coloured(BY_ROLE, None, "Measuring: next in line…")]),
+    )
     assert cells.all_inner_texts() == letters
     expect(page.locator(".legend")).to_contain_text("Measuring: next in line…")
     names = ("first", "first", "induction", "none", "none", "first")
-    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, roles=roles_of(*names, heads=3)))
+    page.evaluate(
+        "data => board.update(data)", data_of(on_a_line(), 3, colourings=[Coloured(BY_ROLE, roles_of(*names, heads=3))])
+    )
     assert cells.all_inner_texts() == ["1st", "1st", "ind", "", "", "1st"]
     expect(page.locator(".legend")).to_contain_text("induction head (1)")
     expect(page.locator(".legend")).to_contain_text("first token head (3)")
@@ -451,12 +461,12 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
 
 
 def test_a_switch_shows_pictures_that_the_host_sends_when_they_are_asked_for(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(on_a_line(), 3, offered={"attention": ""}))
+    page = bare(data_of(on_a_line(), 3, colourings=[Coloured(MAPS, None, "")]))
     page.get_by_role("button", name="what they attend to").click()
     assert page.evaluate("told") == [{"kind": "colour", "name": "attention"}]
     expect(page.locator(".picture")).to_have_count(0)
     maps = HeadMaps(np.full((6, 2, 2), 255, np.uint8), np.zeros((6, 7), np.float32), 4)
-    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, maps=maps))
+    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, colourings=[Coloured(MAPS, maps)]))
     expect(page.locator(".cell .picture")).to_have_count(6)
     # Kept heads stand out, and clusters are still what a head is called by.
     expect(page.locator(".cell.kept .picture").first).to_have_css("opacity", "1")

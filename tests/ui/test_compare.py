@@ -27,8 +27,8 @@ from cahp.comparison.presets import PRESETS
 from cahp.comparison.result import read_shown
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import headline
+from cahp.features.premise import panel as premise_panel
 from cahp.store import Store
-from cahp.ui.compare import claims
 from cahp.ui.compare import own as compare_own
 from cahp.values import CahpError, Cancelled, Progress
 
@@ -146,7 +146,7 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
 def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "premise_folder", lambda: tmp_path / "premise")
+    monkeypatch.setattr(premise_panel, "premise_folder", lambda: tmp_path / "premise")
     app = page(recovery="refit", at="4")
     assert not [one for one in app.get("plotly_chart") if "claim" in one.proto.id]
     opened(app, "compression", "criticality", "number", "premise")

@@ -13,11 +13,12 @@ from apps import done, has_button, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.board.budget_sweep import evaluate_mask
+from cahp.features.neutral.panel import NEUTRAL
 from cahp.features.own_text.panel import OWN_TEXT
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, NEUTRAL, REFIT, RUN
+from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, REFIT, RUN
 from cahp.words import capital
 
 

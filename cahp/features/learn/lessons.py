@@ -9,7 +9,6 @@ from functools import cached_property
 import numpy as np
 
 from cahp.board.head_clusters import HeadClusters
-from cahp.features.roles.habits import sample_of, sample_rows
 from cahp.run.bench import Bench
 from cahp.stages.selection import top
 from cahp.tasks.texts import Texts
@@ -96,7 +95,7 @@ class Subject:
         if not self.texts.in_windows:
             return self.texts
         copies = [row for row, one in enumerate(self.texts.windows) if one.copying]
-        return self.texts.take([*sample_rows(self.texts, WINDOWS), *copies])
+        return self.texts.take([*self.texts.sample_rows(WINDOWS), *copies])
 
     @property
     def measured_on(self) -> str:
@@ -132,7 +131,7 @@ class Subject:
 
 def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Subject:
     """Return the subject of a bench and a selection, on some of the evaluation texts."""
-    texts = bench.evaluation if bench.evaluation.in_windows else sample_of(bench.evaluation, EXAMPLES)
+    texts = bench.evaluation if bench.evaluation.in_windows else bench.evaluation.sample(EXAMPLES)
     labels = clusters.groups(selection.k)[0]
     return Subject(bench, texts, selection.mask, labels, clusters.salience)
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from cahp.api import bundled
-from cahp.api.bundled import BundledLessons
 from cahp.features.learn import answers, lessons, teaching
+from cahp.features.learn.bundled import BundledLessons, read_lessons
 from cahp.features.learn.lessons import STAGE, Answer, Step, Subject
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address
@@ -123,7 +122,7 @@ def draw(explorer: Explorer) -> None:
     if room is not None:
         teaching.invitation(room)
     learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
-    shipped = bundled.read_lessons(explorer.card.id)
+    shipped = read_lessons(explorer.card.id)
     if shipped is not None and shipped.subject != subject.sha256:
         shipped = None
     course = [_Lesson(step, subject, shipped, learner) for step in steps]

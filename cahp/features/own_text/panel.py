@@ -27,6 +27,7 @@ from cahp.features.own_text.measuring import (
 )
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered, cut_model
+from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.inputs import has_words, input_box, keep
@@ -38,8 +39,8 @@ from cahp.words import capital, percent
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-#: The tab below the board, and the name of its boxes.
-TAB, _BOXES = "Your own text", "own-text"
+#: The name of its boxes.
+_BOXES = "own-text"
 #: Index of the first example: a topic of the embedded model, and a text without an end for a language model.
 _TOPIC, _UNFINISHED = 3, 10
 #: The stage that progress names while a text is continued.
@@ -350,3 +351,6 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
             **{name: curve.probabilities[:, place].round(5).tolist() for place, name in enumerate(classes)},
         },
     )
+
+
+TAB = Panel("Budget", "Your own text", draw, place=10, name="text")

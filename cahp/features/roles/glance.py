@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.features.roles.board import HABITS, known_maps
 from cahp.features.roles.habits import TEXTS, HeadHabits, kept_habits, mean_over_texts
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
+from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import measure, measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import HABITS
 from cahp.ui.similarity import chosen
 from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
 from cahp.words import number, percent, span
@@ -88,9 +89,9 @@ def draw_all(explorer: Explorer, head: int) -> None:
     """Draw the mean attention map of every head, layers by heads; a click on one opens its head."""
     mask = explorer.mask
     roles = measure_roles(explorer)
-    if roles is None or (explorer.maps is None and _measure_habits(explorer) is None):
+    if roles is None or (known_maps(explorer) is None and _measure_habits(explorer) is None):
         return
-    maps, dark = explorer.maps, display.is_dark()
+    maps, dark = known_maps(explorer), display.is_dark()
     assert maps is not None
     display.show(
         cache_with(
@@ -122,3 +123,7 @@ def _count_roles(roles: HeadRoles, unit: str) -> str:
     common = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
     named = ", ".join(f"{counts[name]} {NOUNS[name]}" for name in common) or "0"
     return f"{sum(counts.values())} of {len(roles.names)} {unit}s have a role: {named}; without one: {without}"
+
+
+ONE_HEAD = Panel("Similarity", "Over all texts", draw_head, place=40, name="head")
+ALL_HEADS = Panel("Similarity", "All at a glance", draw_all, place=50, name="all")

@@ -7,6 +7,7 @@ token itself, the token before, the token after, punctuation, or any other word.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 from cahp.run.bench import Bench
 from cahp.store import key
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import Window
 from cahp.values import Estimate, Ints, Progress, Unit, report_progress, silent
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cahp.models.head_model import Batch, HeadModel
 
 STAGE = "habits"
+#: What the heads attend to, in the folder of a bundled run.
+MAPS_FILE = "maps.npz"
 
 #: Number of texts: enough for an interval of a few points.
 TEXTS = 300
@@ -85,24 +87,12 @@ class HeadMaps:
         return cls(pictures, habits.shares.mean(axis=0), habits.texts)
 
 
-def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
-    """Return at most ``most`` of the texts, evenly spread, without sequences of repeated random tokens."""
-    return texts.take(sample_rows(texts, most))
-
-
-def sample_rows(texts: Texts, most: int) -> list[int]:
-    """Return the rows of ``sample_of``."""
-    rows = [row for row, one in enumerate(texts.first) if not (isinstance(one, Window) and one.copying)]
-    places = np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))
-    return [rows[place] for place in places]
-
-
 def head_habits(bench: Bench) -> HeadHabits:
     """Measure the attention targets of all heads of the full model on some evaluation texts."""
     resources, habits = bench.resources, kept_habits(bench)
     if habits is None:
         with resources.timed(STAGE):
-            habits = look(resources.model, sample_of(bench.evaluation), progress=resources.progress)
+            habits = look(resources.model, bench.evaluation.sample(TEXTS), progress=resources.progress)
         resources.keep(_key(bench), vars(habits))
     return habits
 
@@ -113,7 +103,7 @@ def kept_habits(bench: Bench) -> HeadHabits | None:
 
 
 def _key(bench: Bench) -> str:
-    return key("habits", 1, bench.card.sha256, sample_of(bench.evaluation).sha256, POOL)
+    return key("habits", 1, bench.card.sha256, bench.evaluation.sample(TEXTS).sha256, POOL)
 
 
 def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress = silent) -> HeadHabits:
@@ -178,3 +168,12 @@ def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tenso
         assigned[:, place] = (target & left).float()
         left &= ~target
     return assigned / real.sum(1)[:, None, None, None]
+
+
+def read_maps(folder: Path) -> HeadMaps | None:
+    """Read what the heads of a bundled run attend to from its folder (None: it is not bundled)."""
+    file = folder / MAPS_FILE
+    if not file.exists():
+        return None
+    with np.load(file, allow_pickle=False) as arrays:
+        return HeadMaps(arrays["pictures"], arrays["shares"].astype(np.float32), int(arrays["texts"]))

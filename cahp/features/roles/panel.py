@@ -8,6 +8,7 @@ from cahp.features.roles.figure import kept_figure, rises_figure
 from cahp.features.roles.lines import describe_ablation
 from cahp.features.roles.questions import BROKEN, compare_kept, find_breaks, rises, share_clusters
 from cahp.recoveries import NONE
+from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
@@ -74,3 +75,6 @@ def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:
             "rise on text": [risen["nll"].get(budget) for budget in risen["copying"]],
         },
     )
+
+
+TAB = Panel("Budget", "Roles", draw_roles, place=40)

@@ -13,15 +13,15 @@ from cahp.board.versus import Variant, Versus, mismatch, only, versus
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.ui.frame import notes
+from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts.display import plain, show_texts
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
-from cahp.values import HeadMask
 
-#: The tab below the board.
-TAB = "Compare A and B"
+#: The label of the tab below the board, and of the tab that opens when nothing is pinned any more.
+_LABEL, _OTHER = "Compare A and B", "Where heads lie"
 #: Seconds that a page waits for the comparison.
 _COMPARED_S = 0.05
 
@@ -59,14 +59,8 @@ def draw_button(explorer: Explorer) -> None:
     ):
         notes.clear()
         explorer.pinned = Pin(_on_board(explorer), explorer.card, explorer.settings)
-        explorer.detail = TAB
+        explorer.detail = _LABEL
         st.rerun()
-
-
-def comparable_mask(explorer: Explorer) -> HeadMask | None:
-    """Return the mask that the board shows beside its own."""
-    pin = explorer.pinned
-    return None if pin is None or mismatch(pin.card, explorer.card) else pin.variant.mask
 
 
 def draw(explorer: Explorer) -> None:
@@ -86,12 +80,12 @@ def draw(explorer: Explorer) -> None:
             kept = f"{pin.variant.mask.count} {pin.card.unit}s of {_name(pin.card)}"
             st.markdown(f"**A** is pinned: {kept}. Run the model on screen to compare it as **B**.")
         with st.container(horizontal=True, gap="small"):
-            if measured and comparable_mask(explorer) is not None:
+            if measured and explorer.marked_mask is not None:
                 _draw_swap(explorer, pin)
             if st.button("Unpin", key="pin-forget"):
                 explorer.pinned = None
-                if explorer.detail == TAB:
-                    explorer.detail = "Where heads lie"
+                if explorer.detail == _LABEL:
+                    explorer.detail = _OTHER
                 st.rerun()
 
 
@@ -192,3 +186,6 @@ def draw_tab(explorer: Explorer) -> None:
     if differ:
         names = ("A", "B") if texts.in_windows else ("A says", "B says")
         show_texts(comparison.table(texts, *names, classes=explorer.bench.class_names))
+
+
+TAB = Panel("Budget", _LABEL, draw_tab, place=80, before_run=draw, tool=draw_button)

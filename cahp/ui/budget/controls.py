@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cahp import methods
+from cahp import features, methods
 from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.exports.masks import MASK_SUFFIXES, read_mask
-from cahp.features.versus import panel as pinned
 from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
@@ -77,7 +76,9 @@ def draw(explorer: Explorer) -> None:
         with st.popover("Load a mask", key="load-mask"):
             _draw_upload(explorer)
         _draw_recovery(explorer)
-        pinned.draw_button(explorer)
+        for panel in features.panels("Budget"):
+            if panel.tool is not None:
+                panel.tool(explorer)
 
 
 def _enough_after_refit(explorer: Explorer) -> int | None:

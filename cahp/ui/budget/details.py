@@ -17,7 +17,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain, problem
 from cahp.ui.parts.inputs import examples_of, load_examples
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import FLIPS, NEUTRAL, REPLACEABILITY, Kind, pass_seconds, run_seconds
+from cahp.ui.session.work import FLIPS, REPLACEABILITY, Kind, pass_seconds
 from cahp.values import HeadMask, digest
 from cahp.values.statistics import called
 from cahp.words import capital, duration, percent
@@ -176,39 +176,6 @@ def describe_replaceability(found: Replaceability, mask: HeadMask, head: int) ->
         f"**{capital(named)} of this layer can reproduce {percent(reached, 0)} of what it contributes;** all {others} "
         f"other kept heads of the layer {percent(share, 0)}."
     )
-
-
-def draw_neutral(explorer: Explorer) -> None:
-    """Draw the mask evaluated on neutral text: as the run did it, or on request."""
-    run, job = explorer.results.run, explorer.job(NEUTRAL)
-    record = run.neutral if run is not None and run.mask.sha256 == explorer.mask.sha256 else None
-    if job is not None and not job.ended:
-        show_in_row(job, "Evaluating the heads on neutral text", key="stop-neutral")
-        return
-    if job is not None and job.error:
-        problem(job.error)
-    if job is not None and job.result is not None:
-        record = job.result
-    if record is None:
-        st.markdown("Do these heads serve other texts too, or only those that they were chosen on?")
-        about = duration(run_seconds(explorer.bench))
-        if st.button(
-            f"Evaluate on neutral text (about {about})",
-            key="evaluate-neutral",
-            help="Heads are chosen a second time, on neutral text. Both choices are then compared there, as pruned.",
-        ):
-            explorer.start(NEUTRAL)
-            st.rerun()
-        return
-    finding = plain(f"{record.finding}.")
-    if record.narrow:
-        st.warning(finding)
-    else:
-        st.markdown(f"**{finding}**")
-    st.caption(plain(f"{record.overlap}."))
-    columns = {name: list(column) for name, column in zip(record.COLUMNS, zip(*record.rows, strict=True), strict=True)}
-    st.table(columns, hide_index=True)
-    display.download_csv(columns, "neutral")
 
 
 def draw_flips(explorer: Explorer) -> None:

@@ -27,10 +27,10 @@ def draw(explorer: Explorer) -> None:
         # It may fill the table of another recovery than the one on screen.
         counted = f", {job.done} of {job.total}" if job.total else ""
         show_in_row(job, f"Measuring every budget{counted}", key="stop-table")
-    for name, kind in board.MEASURED_COLOURINGS.items():
-        job = explorer.work.job(kind, explorer.bench)
-        if job is not None and not job.ended:
-            show_in_row(job, f"Measuring {name}", key=f"cancel-{name}")
+    for one in board.list_colourings():
+        name, measuring = one.colouring.name, one.find_job(explorer)
+        if measuring is not None and not measuring.ended:
+            show_in_row(measuring, f"Measuring {name}", key=f"cancel-{name}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if job is None or job.ended:
             _draw_missing_budgets(explorer)

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 
 import streamlit as st
 
-from cahp.features.own_text import panel as own_text
-from cahp.features.roles import panel as roles
-from cahp.features.versus import panel as pinned
+from cahp import features
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import controls, details, measuring
 from cahp.ui.frame import address, board, knee
+from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import need_run
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 
-#: What can be shown below the board.
-_DETAILS: Mapping[str, Callable[[Explorer], None]] = {
-    own_text.TAB: own_text.draw,
-    "Where heads lie": details.draw_space,
-    "Replacement head": details.draw_replacement,
-    "Roles": roles.draw_roles,
-    "Changed answers": details.draw_flips,
-    "Narrow or broad?": details.draw_neutral,
-    "Published rule": partial(knee.draw, place="budget"),
-    pinned.TAB: pinned.draw_tab,
-}
+#: What can be shown below the board, beside what features bring.
+_PANELS = (
+    Panel("Budget", "Where heads lie", details.draw_space, place=20),
+    Panel("Budget", "Replacement head", details.draw_replacement, place=30),
+    Panel("Budget", "Changed answers", details.draw_flips, place=50),
+    Panel("Budget", "Published rule", partial(knee.draw, place="budget"), place=70),
+)
 #: The field of the address, and the key of the tabs.
 _FIELD, _TABS = "panel", "board-detail"
+
+
+def _list_panels() -> list[Panel]:
+    return sorted((*_PANELS, *features.panels("Budget")), key=lambda panel: panel.place)
 
 
 def draw(explorer: Explorer) -> None:
@@ -40,17 +38,22 @@ def draw(explorer: Explorer) -> None:
             st.title("How many heads are enough?")
         with st.popover("How heads are chosen", key="method", width="content"):
             controls.draw_method(explorer)
+    panels = _list_panels()
     if explorer.results.run is None:
-        pinned.draw(explorer)
+        for panel in panels:
+            if panel.before_run is not None:
+                panel.before_run(explorer)
     need_run(explorer)
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
         st.caption(f"With so many heads, {swept}.")
     board.warm(explorer)
-    # A link opens the tab of a person's own text, never with a text, unless another tab was opened since. The fragment
-    # must not read it: its runs may still have the address from before a click on a tab.
+    # A link opens a tab, such as that of a person's own text (never with a text), unless another tab was opened since.
+    # The fragment must not read it: its runs may still have the address from before a click on a tab.
     if _FIELD in st.query_params and st.session_state.get(_TABS) in (None, explorer.detail):
-        explorer.detail = own_text.TAB
+        for panel in panels:
+            if panel.name and panel.name == st.query_params[_FIELD]:
+                explorer.detail = panel.label
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
 
@@ -63,8 +66,7 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     controls.draw(explorer)
     measuring.draw_distillation(explorer)
     board.draw_finding(explorer, board.describe_change)
-    note, mask = measuring.describe_distillation(explorer), pinned.comparable_mask(explorer)
-    board.draw(explorer, board.describe_change, note=note, pinned=mask)
+    board.draw(explorer, board.describe_change, note=measuring.describe_distillation(explorer), marks=True)
     measuring.draw(explorer)
     controls.offer_better_method(explorer)
 
@@ -81,8 +83,10 @@ def _draw_tabs(explorer: Explorer) -> None:
 
     with st.container(key="board-details"):
         set_value(_TABS, explorer.detail)
+        panels = {panel.label: panel for panel in _list_panels()}
         st.segmented_control(
-            "More", tuple(_DETAILS), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
+            "More", tuple(panels), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
         )
-        address.put(_FIELD, "text" if explorer.detail == own_text.TAB else "")
-        _DETAILS[explorer.detail](explorer)
+        panel = panels[explorer.detail]
+        address.put(_FIELD, panel.name)
+        panel.draw(explorer)

@@ -9,11 +9,13 @@ from typing import Any
 import streamlit as st
 from numpy.typing import NDArray
 
+from cahp import features
 from cahp.api.bundled import Bundle
 from cahp.exports.report import recipe
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
+from cahp.run.sections import remove_recovery
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import measure_costs
@@ -59,10 +61,20 @@ def on_board(explorer: Explorer) -> View:
         if bundle is not None:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
-    if run is not None and run.roles is None:
-        run = replace(run, roles=explorer.roles)
+    if run is not None:
+        run = _add_known_sections(explorer, run)
     families = None if clusters is None else clusters.families
     return View(mask, labels, families, run, arrays, bundle)
+
+
+def _add_known_sections(explorer: Explorer, run: RunDocument) -> RunDocument:
+    """Return the run with what the board shows of the heads, such as their roles, if the run did not measure it."""
+    known = {one.colouring: one.know(explorer) for one in features.colourings()}
+    for section in features.sections():
+        facts = known.get(section.colouring)  # type: ignore[call-overload]
+        if facts is not None and section.read(run) is None:
+            run = section.put(run, facts)
+    return run
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
@@ -72,7 +84,7 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
         return None
     if explorer.recover == NONE.name:
         # Otherwise the report would describe a model that is neither on the board nor exported.
-        return run.as_pruned(command=recipe)
+        return remove_recovery(features.sections(), run.as_pruned(command=recipe))
     return run if run.settings.recover == explorer.recover and "recovered" in run.outcomes else None
 
 

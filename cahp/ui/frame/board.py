@@ -8,28 +8,26 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.board import Event, Shown
+from cahp import features
+from cahp.board import Event, Host, Shown, BoardSubject, colourings
 from cahp.board.budget_sweep import BudgetTable
+from cahp.board.colourings import Coloured
 from cahp.figures.head_grid import is_deep
 from cahp.models.costs import CacheShape
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
-from cahp.run.bench import Bench
 from cahp.ui.frame import notes
+from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import budget_board
 from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, ROLES, TABLE, WARM, Kind, recovery_seconds
+from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM, recovery_seconds
 from cahp.values import CahpError, HeadMask
 from cahp.words import percent, span
 
-#: What measures the colourings of the board, by their names in ``cahp.board.colourings``.
-MEASURED_COLOURINGS: dict[str, Kind[Bench, Any]] = {"roles": ROLES, "replaceability": REPLACEABILITY}
-#: The colouring that is sent when it is asked for.
-_MAPS = "attention"
 #: A mask made by hand is refitted automatically if that takes at most so many seconds.
 _UNASKED_S = 30.0
 #: Seconds that a page waits for the first batches of a mask.
@@ -112,13 +110,48 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
     )
 
 
-def draw(
-    explorer: Explorer, describe: Describe, *, key: str = "board", note: str = "", pinned: HeadMask | None = None
-) -> None:
+def _ask_shares(explorer: Explorer) -> None:
+    explorer.work.start(REPLACEABILITY, explorer.bench)
+
+
+def _find_shares_job(explorer: Explorer) -> Job[Any] | None:
+    return explorer.work.job(REPLACEABILITY, explorer.bench)
+
+
+#: The colouring by what other kept heads can reproduce.
+_SHARES = BoardColouring(
+    colourings.REPLACEABILITY, lambda explorer: explorer.replaceable_shares, _ask_shares, _find_shares_job
+)
+
+
+def list_colourings() -> tuple[BoardColouring[Any], ...]:
+    """Return all colourings that a board may offer, beside that of clusters."""
+    return (_SHARES, *features.colourings())
+
+
+def _colour(explorer: Explorer) -> list[Coloured[Any]]:
+    """Return the colourings of the board with what is known of them."""
+    coloured = []
+    for one in list_colourings():
+        waits = None
+        if one.is_offered(explorer):
+            waits = _describe_waiting(one.find_job(explorer))
+        coloured.append(Coloured(one.colouring, one.know(explorer), waits))
+    return coloured
+
+
+def _describe_waiting(job: Job[Any] | None) -> str:
+    """Describe how far the measurement of a colouring is (empty: it is not measured now)."""
+    if job is None or job.ended:
+        return ""
+    return f"{describe_progress(job, 'Measuring')}…"
+
+
+def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: str = "", marks: bool = False) -> None:
     """Draw the board with its figures; while a person drags, the finding follows in the words of ``describe``.
 
-    ``note`` are words about the recovery of the mask. Heads that only one of the mask and a ``pinned`` one keeps are
-    marked.
+    ``note`` are words about the recovery of the mask. With ``marks``, heads that only one of the mask and a pinned one
+    keeps are marked.
     """
     recover = explorer.recover
     # The model as pruned and the refitted one are shown together.
@@ -128,7 +161,11 @@ def draw(
     assert second is not None
     beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
     assert clusters is not None
-    job, maps = explorer.job(FIGURE), [] if explorer.maps is None else [_MAPS]
+    job = explorer.job(FIGURE)
+    status = ""
+    if job is not None and not job.ended:
+        status = describe_progress(job)
+    pinned = explorer.marked_mask if marks else None
     notes.draw()
     # The board of a deep model is above its figures.
     deep = is_deep(explorer.card.layers, explorer.card.heads)
@@ -149,21 +186,18 @@ def draw(
                 beside=None if beside is None else (RECOVERIES[second.recover].beside, beside),
             ),
             labels=explorer.board.labels,
-            titles=[_title(explorer, describe), *(describe(explorer, *one) for one in _measured(table))],
+            subject=BoardSubject(explorer.card.unit, _majority(explorer), explorer.card.cache),
+            host=Host(
+                selected=explorer.selected,
+                status=status,
+                titles=[_title(explorer, describe), *(describe(explorer, *one) for one in _measured(table))],
+                colourings=_colour(explorer),
+            ),
             other=second,
             key=key,
             on_event=lambda event: _handle(explorer, event),
-            selected=explorer.selected,
-            status="" if job is None or job.ended else describe_progress(job),
-            chance=_majority(explorer),
-            cache=explorer.card.cache,
-            roles=explorer.roles,
-            shares=explorer.replaceable_shares,
-            maps=explorer.maps if explorer.shows_maps else None,
-            unit=explorer.card.unit,
-            offered={name: _describe_colouring(explorer, name) for name in (*MEASURED_COLOURINGS, *maps)},
         )
-    for one in (job, *(explorer.work.job(kind, explorer.bench) for kind in MEASURED_COLOURINGS.values())):
+    for one in (job, *(colouring.find_job(explorer) for colouring in list_colourings())):
         if one is not None and one.error:
             problem(one.error)
 
@@ -176,12 +210,6 @@ def explain_recovery(explorer: Explorer) -> str:
     if explorer.mask.is_full or explorer.card.no_refit or (job is not None and job.error):
         return ""
     return "not refitted yet" if job is None or job.ended else "not refitted yet: the refit is computed"
-
-
-def _describe_colouring(explorer: Explorer, name: str) -> str:
-    """Describe how far the measurement of a colouring is (empty: it is not measured now)."""
-    job = explorer.work.job(MEASURED_COLOURINGS[name], explorer.bench) if name in MEASURED_COLOURINGS else None
-    return "" if job is None or job.ended else f"{describe_progress(job, 'Measuring')}…"
 
 
 def _explain_outcomes(explorer: Explorer) -> str:
@@ -290,10 +318,10 @@ def _handle(explorer: Explorer, event: Event) -> None:
     try:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
-        elif event.name == _MAPS:
-            explorer.shows_maps = True
         elif event.kind == "colour":
-            explorer.work.start(MEASURED_COLOURINGS[event.name], explorer.bench)
+            for one in list_colourings():
+                if one.colouring.name == event.name:
+                    one.ask(explorer)
         else:
             explorer.selected = event.head
             if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
-from cahp.board.versus import Variant
-from cahp.features.roles.habits import HeadMaps, kept_habits
+from cahp.board.versus import Variant, mismatch
 from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
@@ -30,7 +29,6 @@ from cahp.ui.session.work import (
     CLUSTERS,
     DISTIL,
     FIGURE,
-    HABITS,
     NULL,
     REFIT,
     REPLACEABILITY,
@@ -97,8 +95,8 @@ class Explorer:
         self.chosen_recovery: str | None = None
         #: A pruned model to compare with the board, if one is pinned.
         self.pinned: Pin | None = None
-        #: Whether the board was asked to show what heads attend to.
-        self.shows_maps = False
+        #: What features keep for this model and these data, by names of their own.
+        self.memory: dict[str, Any] = {}
         #: The head that was clicked last, as a flat index.
         self.selected: int | None = None
         #: The tab that is open below the board.
@@ -170,6 +168,13 @@ class Explorer:
         """The mask on the board."""
         return self.board.mask
 
+    @property
+    def marked_mask(self) -> HeadMask | None:
+        """The pinned mask, whose heads the board marks (None: none is pinned, or it is of a model of another shape)."""
+        if self.pinned is None or mismatch(self.pinned.card, self.card):
+            return None
+        return self.pinned.variant.mask
+
     def outcomes(self, recover: str = NONE.name) -> Outcomes | None:
         """Return the measured outcomes of the mask on the board, if there are any."""
         # A new table enters the measurements of its budgets.
@@ -217,18 +222,6 @@ class Explorer:
             # Once: a released budget must not wait for the store.
             self.results.roles, self.results.sought_roles = stored_roles(self.bench.resources), True
         return self.results.roles
-
-    @property
-    def maps(self) -> HeadMaps | None:
-        """What the model's heads attend to, measured in this session or before, or bundled (None: not measured)."""
-        results, job = self.results, self.work.job(HABITS, self.bench)
-        if results.maps is None:
-            habits = None if job is None else job.result
-            # Once, and not where windows would have to be cut for it: a released budget must not wait for the store.
-            if habits is None and not results.sought_maps and not self.bench.evaluation.in_windows:
-                habits, results.sought_maps = kept_habits(self.bench), True
-            results.maps = None if habits is None else HeadMaps.of(habits)
-        return results.maps
 
     @property
     def replaceable_shares(self) -> NDArray[np.float64] | None:

@@ -13,7 +13,7 @@ from cahp.api.bundled import Bundle
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import enter_full, own_outcomes, own_speed
-from cahp.features.roles.habits import HeadMaps
+from cahp.features import sections
 from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
@@ -59,10 +59,10 @@ class Results:
         self.bundled = bundle is not None
         #: The roles of the model's heads (None: not measured).
         self.roles: HeadRoles | None = None if bundle is None else bundle.roles
-        #: What they attend to (None: not measured).
-        self.maps: HeadMaps | None = None if bundle is None else bundle.maps
-        #: Whether these two were looked for in the store.
-        self.sought_roles = self.sought_maps = False
+        #: Whether they were looked for in the store.
+        self.sought_roles = False
+        #: What features keep with these results, by names of their own.
+        self.memory: dict[str, Any] = {}
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
@@ -89,7 +89,7 @@ class Results:
     @classmethod
     def load(cls, bench: Bench) -> Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
-        cached = read_run(bench)
+        cached = read_run(bench, sections=sections())
         if cached is not None:
             return cls(cached.document, cached.arrays)
         settings = bench.settings

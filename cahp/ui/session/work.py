@@ -16,9 +16,7 @@ from cahp.api.preflight import estimate_seconds
 from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.versus import Variant, Versus, versus
-from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
-from cahp.features.neutral.texts import AUTO
-from cahp.features.roles.habits import HeadHabits, head_habits
+from cahp.features import sections
 from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
@@ -80,7 +78,7 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
         # In a process of its own.
         with LatencyWorker(bench) as worker:
             costs = worker.costs(selection.mask, progress=progress)
-    return measure_run(bench, costs=costs), HeadClusters.of(bench.evidence)
+    return measure_run(bench, costs=costs, sections=sections()), HeadClusters.of(bench.evidence)
 
 
 def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
@@ -131,10 +129,6 @@ def measure_costs(bench: Bench, results: Results, mask: HeadMask, progress: Prog
 def _table(board: BoardState, progress: Progress) -> Generator[None, None, BudgetTable]:
     assert board.table is not None
     return fill(board.table, board.bench, progress)
-
-
-def _evaluate_on_neutral(board: BoardState, _: Progress) -> NeutralRecord:
-    return evaluate_on_neutral(board.bench, board.mask, AUTO, lambda neutral: choose(neutral).mask)
 
 
 def _flips(board: BoardState, _: Progress) -> Versus | None:
@@ -244,12 +238,6 @@ NULL: Kind[Bench, NullCurves | None] = Kind(
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources), lambda bench: f"roles-{bench.card.sha256}"
 )
-#: Measure what the heads attend to.
-HABITS: Kind[Bench, HeadHabits] = Kind(
-    lambda bench, _: head_habits(bench),
-    lambda bench: f"habits-{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}",
-    awaited=False,
-)
 #: Choose heads for the board by another method.
 CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
     lambda asked, _: _choose_by(*asked),
@@ -299,13 +287,6 @@ SPEED: Kind[BoardState, Costs] = Kind(
 #: Measure all budgets in the background.
 TABLE: Kind[BoardState, BudgetTable] = Kind(
     _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table"
-)
-#: Evaluate the mask on the board, as pruned, on neutral text.
-NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
-    _evaluate_on_neutral,
-    lambda board: f"neutral-{board.mask.sha256}-{board.bench.calibration.sha256}",
-    Rank.RUN,
-    expected=lambda board: run_seconds(board.bench),
 )
 #: Compare the even mask on the board, as pruned, with a free selection of as many heads.
 EVENNESS: Kind[BoardState, Evenness | None] = Kind(

@@ -7,32 +7,30 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import streamlit as st
 
-from cahp.features.roles import glance as over_texts
+from cahp import features
 from cahp.ui.frame.page import link
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen, on_text
 
-#: The tabs about the text, and those about many texts: their labels by their names in links.
+#: The tabs about the text: their labels by their names in links. Features bring those about many texts.
 _ON_TEXT: Mapping[str, tuple[str, Callable[[on_text.Compared], None]]] = {
     "text": ("Most alike", on_text.draw_nearest),
     "communities": ("All communities", on_text.draw_communities),
     "distances": ("All distances", on_text.draw_distances),
-}
-_OVER_TEXTS: Mapping[str, tuple[str, Callable[[Explorer, int], None]]] = {
-    "head": ("Over all texts", over_texts.draw_head),
-    "all": ("All at a glance", over_texts.draw_all),
 }
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     unit = explorer.card.unit
+    over_texts = {panel.name: panel for panel in features.panels("Similarity")}
     st.title(f"Which {unit}s attend alike on your text?")
     compared = on_text.compare(explorer)
     head = chosen.choose_head(explorer.mask, lambda: _start_head(explorer, compared))
     found = None if compared is None else on_text.draw(explorer, compared, head)
     linked = chosen.linked("view")
-    labels = {name: label for name, (label, _) in (*_ON_TEXT.items(), *_OVER_TEXTS.items())}
+    labels = {name: label for name, (label, _) in _ON_TEXT.items()}
+    labels |= {name: panel.label for name, panel in over_texts.items()}
     if linked in labels:
         st.session_state[chosen.VIEW] = linked
     elif st.session_state.get(chosen.VIEW) not in labels:
@@ -41,7 +39,7 @@ def draw(explorer: Explorer) -> None:
         # Without a text, or before its heads are compared, there is nothing to show about it.
         if st.session_state[chosen.VIEW] in _ON_TEXT:
             return
-        labels = {name: labels[name] for name in _OVER_TEXTS}
+        labels = {name: labels[name] for name in over_texts}
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="similarity-more"):
         name = st.segmented_control(
             "More",
@@ -55,8 +53,8 @@ def draw(explorer: Explorer) -> None:
         with st.container(width=260):
             chosen.box(explorer.mask, unit)
     chosen.write("view", str(name))
-    if name in _OVER_TEXTS:
-        _OVER_TEXTS[str(name)][1](explorer, head)
+    if name in over_texts:
+        over_texts[str(name)].draw(explorer, head)
     elif found is not None:
         _ON_TEXT[str(name)][1](found)
     with st.container(horizontal=True, gap="medium"):

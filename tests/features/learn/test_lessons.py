@@ -9,18 +9,17 @@ from typing import Any, cast
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from clusters import ratio_of
 from documents import answers
 
 from cahp.features.learn.answers import Answer, measure
 from cahp.features.learn.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
-from cahp.features.roles.habits import sample_of
 from cahp.models.costs import Cost, Costs, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
 from cahp.run.recovered import Refitted
 from cahp.tasks.answers import Evaluation
+from cahp.tasks.texts import Texts
 from cahp.values import Cancelled, HeadMask, OptionError, Progress
 
 LAYERS, HEADS = 2, 4
@@ -121,7 +120,7 @@ def test_there_are_six_steps_and_each_can_be_measured() -> None:
 
 
 def test_the_texts_are_spread_over_the_whole_sample() -> None:
-    evaluated = sample_of(texts(1000), EXAMPLES)
+    evaluated = texts(1000).sample(EXAMPLES)
     assert len(evaluated) == EXAMPLES
     assert evaluated.first[0] == "text 0"
     assert evaluated.first[-1] == "text 999"

@@ -12,6 +12,7 @@ from terminal import call
 
 from cahp.features.neutral import texts
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
+from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO, MANUAL, load_neutral
 from cahp.files import json_text
 from cahp.run.bench import Bench, open_bench
@@ -22,6 +23,8 @@ from cahp.store import Store
 from cahp.values import DataError, Estimate, HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+SECTIONS = (NEUTRAL_TEXT,)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +60,8 @@ def test_neutral_text_is_never_that_of_the_task(
 
 
 def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, settings: Settings) -> None:
-    document = measure_run(bench).document
-    record = document.neutral
+    document = measure_run(bench, sections=SECTIONS).document
+    record = NEUTRAL_TEXT.read(document)
     assert record is not None
     assert record.data.endswith("notes.txt")
     assert sum(map(len, record.kept.values())) == 4
@@ -72,9 +75,11 @@ def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, sett
     assert record.excess.value == pytest.approx(chosen.value - own.value)
     assert record.narrow == (record.excess.low > own.value / 2)
     assert "accuracy" not in record.outcomes["chosen"]
-    assert RunDocument.from_json(json.loads(json_text(document.to_json()))).neutral == record
-    plain = measure_run(open_bench(replace(settings, neutral_data=None), store=bench.resources.store))
-    assert plain.document.neutral is None
+    assert NEUTRAL_TEXT.read(RunDocument.from_json(json.loads(json_text(document.to_json())))) == record
+    plain = measure_run(
+        open_bench(replace(settings, neutral_data=None), store=bench.resources.store), sections=SECTIONS
+    )
+    assert plain.document.to_json()["neutral"] is None
     assert plain.document.mask.sha256 == document.mask.sha256
 
 
@@ -89,7 +94,7 @@ def test_heads_that_neutral_text_chooses_too_cost_nothing_more(bench: Bench, set
 def test_a_method_that_needs_labels_is_refused_before_time_is_spent(settings: Settings, tmp_path: Path) -> None:
     opened = open_bench(replace(settings, method="ablation"), store=Store(tmp_path))
     with pytest.raises(OptionError, match="--method ablation needs labels, which neutral text lacks"):
-        measure_run(opened)
+        measure_run(opened, sections=SECTIONS)
     assert not opened.resources.timings
 
 

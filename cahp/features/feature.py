@@ -1,0 +1,32 @@
+"""A feature: the parts that one room brings to the seams of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cahp.cli.command import Command
+    from cahp.run.sections import Section
+    from cahp.ui.frame.panels import BoardColouring, Panel
+
+
+def _bring_nothing() -> Sequence[Any]:
+    """Return nothing: the feature has no such part."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Feature:
+    """The parts of one feature by seam. Each is a function, so that a part is imported when it is first used.
+
+    ``sections`` are fields of ``run.json`` that a run measures, ``commands`` those after ``cahp``, ``panels`` tabs and
+    claims of pages, and ``colourings`` those of the board. Pages are scripts in ``pages/``.
+    """
+
+    name: str
+    sections: Callable[[], Sequence[Section[Any]]] = _bring_nothing
+    commands: Callable[[], Sequence[Command]] = _bring_nothing
+    panels: Callable[[], Sequence[Panel]] = _bring_nothing
+    colourings: Callable[[], Sequence[BoardColouring[Any]]] = _bring_nothing

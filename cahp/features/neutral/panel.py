@@ -1,0 +1,70 @@
+"""The tab that evaluates the mask on the board on neutral text."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
+from cahp.features.neutral.section import NEUTRAL_TEXT
+from cahp.features.neutral.texts import AUTO
+from cahp.run.prune import choose
+from cahp.ui.frame.panels import Panel
+from cahp.ui.frame.running import show_in_row
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Rank
+from cahp.ui.session.work import BoardState, Kind, run_seconds
+from cahp.values import Progress
+from cahp.words import duration
+
+
+def _evaluate(board: BoardState, _: Progress) -> NeutralRecord:
+    return evaluate_on_neutral(board.bench, board.mask, AUTO, lambda neutral: choose(neutral).mask)
+
+
+#: Evaluate the mask on the board, as pruned, on neutral text.
+NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
+    _evaluate,
+    lambda board: f"neutral-{board.mask.sha256}-{board.bench.calibration.sha256}",
+    Rank.RUN,
+    expected=lambda board: run_seconds(board.bench),
+)
+
+
+def draw_neutral(explorer: Explorer) -> None:
+    """Draw the mask evaluated on neutral text: as the run did it, or on request."""
+    run, job = explorer.results.run, explorer.job(NEUTRAL)
+    record = None
+    if run is not None and run.mask.sha256 == explorer.mask.sha256:
+        record = NEUTRAL_TEXT.read(run)
+    if job is not None and not job.ended:
+        show_in_row(job, "Evaluating the heads on neutral text", key="stop-neutral")
+        return
+    if job is not None and job.error:
+        problem(job.error)
+    if job is not None and job.result is not None:
+        record = job.result
+    if record is None:
+        st.markdown("Do these heads serve other texts too, or only those that they were chosen on?")
+        about = duration(run_seconds(explorer.bench))
+        if st.button(
+            f"Evaluate on neutral text (about {about})",
+            key="evaluate-neutral",
+            help="Heads are chosen a second time, on neutral text. Both choices are then compared there, as pruned.",
+        ):
+            explorer.start(NEUTRAL)
+            st.rerun()
+        return
+    finding = plain(f"{record.finding}.")
+    if record.narrow:
+        st.warning(finding)
+    else:
+        st.markdown(f"**{finding}**")
+    st.caption(plain(f"{record.overlap}."))
+    columns = {name: list(column) for name, column in zip(record.COLUMNS, zip(*record.rows, strict=True), strict=True)}
+    st.table(columns, hide_index=True)
+    display.download_csv(columns, "neutral")
+
+
+TAB = Panel("Budget", "Narrow or broad?", draw_neutral, place=60)

@@ -1,0 +1,135 @@
+"""The premise of the paper on the page Compare: a line with the verdict, which opens its n and its figure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from cahp import models
+from cahp.comparison import SplitResults
+from cahp.features.premise.figure import measures_figure, premise_figure
+from cahp.features.premise.measuring import describe_permutations
+from cahp.features.premise.redundancy import MEASURES, conclude
+from cahp.ui.frame.claims import open_claim
+from cahp.ui.frame.panels import Panel
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain
+from cahp.values import Estimate
+from cahp.words import number
+
+#: What a verdict on the premise means.
+_FINDINGS = {
+    "redundant": "Heads of one cluster replace each other more than heads of different clusters do.",
+    "less redundant": "Heads of one cluster replace each other less than heads of different clusters do.",
+}
+#: The rows of the table of the premise: the part and the name in its document, and what it is.
+_ROWS = (
+    ("interaction", "within", "cost of removing two heads beyond the sum of both, one cluster"),
+    ("interaction", "between", "the same, different clusters"),
+    ("interaction", "difference", "difference of these two"),
+    ("r2", "representative", "variance of a pruned head's output that its representative explains (R²)"),
+    ("r2", "same_layer", "the same, a head of its layer"),
+    ("r2", "random", "the same, a random head"),
+)
+_INTERACTION = r"\mathrm{KL}_{-A-B}-\mathrm{KL}_{-A}-\mathrm{KL}_{-B}"
+
+
+def premise_folder() -> Path:
+    """The folder of the bundled documents of ``cahp premise``."""
+    return models.assets() / "premise"
+
+
+def read_premise(model: str) -> dict[str, Any] | None:
+    """Read the bundled document of ``cahp premise`` about a model; None if there is none."""
+    for file in sorted(premise_folder().glob("*.json")):
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(document, dict) and document.get("schema") == "cahp.premise/1" and document["model"] == model:
+            return document
+    return None
+
+
+def draw_premise(results: SplitResults) -> None:
+    """Draw the line of the premise for the model of a comparison."""
+    model = results.document.model.id
+    document = read_premise(model)
+    # Two redundant heads cover for each other: without both, a model loses more than without either added up.
+    statuses = {"redundant": "supported", "less redundant": "not supported"}
+    status = "not measured" if document is None else statuses.get(document.get("verdict", ""), "not resolved at this n")
+    panel = open_claim("premise", CLAIM.label, status)
+    if not panel.open:
+        return
+    with panel:
+        if document is None:
+            st.markdown(f"Not measured for {plain(model)}; this command measures it:")
+            command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
+            st.code(shlex.join(command), language="bash", wrap_lines=True)
+            return
+        interaction, pairs = document["interaction"], document["pairs"]
+        words = _FINDINGS.get(
+            document.get("verdict", ""),
+            f"Whether heads of one cluster replace each other more is not resolved with {sum(pairs.values()):,} pairs.",
+        )
+        rows = [(name, interaction[name]["value"], *interaction[name]["ci95"]) for name in ("within", "between")]
+        st.markdown(plain(words))
+        _draw_premise_table(document)
+        display.show(
+            premise_figure(interaction, dark=display.is_dark()),
+            title="Interaction of two heads",
+            help="The premise of the paper. Points are the mean interaction of two heads: what removing both costs, "
+            "beyond the sum of what removing each costs. Lines are 95 % intervals. Heads that replace each other "
+            "interact more.",
+            formula=_INTERACTION,
+            name="claim-premise",
+            alt=words,
+            data={name: [row[at] for row in rows] for at, name in enumerate(("pairs", "interaction", "low", "high"))},
+        )
+        if "measures" in document:
+            _draw_measures(document["measures"])
+
+
+def _draw_premise_table(document: Mapping[str, Any]) -> None:
+    rows = []
+    for part, name, words in _ROWS:
+        fields = document[part][name]
+        one = Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
+        noun, unit = ("pairs", " nats") if part == "interaction" else ("heads", "")
+        rows.append(
+            {"measured": words, "mean (95 % interval)": f"{one.text}{unit} ({one.span})", "n": f"{one.n:,} {noun}"}
+        )
+    st.table(rows, hide_index=True)
+    st.caption(
+        f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has "
+        f"{describe_permutations(document['interaction']['difference'])}. Measured on {document['texts']:,} "
+        f"{document.get('unit', 'texts')}."
+    )
+
+
+def _draw_measures(measures: Mapping[str, Any]) -> None:
+    rows = [
+        (MEASURES[name], kind, one[kind]["value"], *one[kind]["ci95"]) for name, one in measures.items() for kind in one
+    ]
+    display.show(
+        measures_figure(measures, dark=display.is_dark()),
+        title="Six measures of redundancy, and the cost of removal",
+        help="Does a measure call the heads redundant whose removal costs least? Points are rank correlations "
+        "(Spearman) with the measured KL divergence without one head, and without two; 1 is the same order. Of one "
+        "head, a measure of pairs is that of the head most like it. Lines are 95 % intervals over heads.",
+        name="claim-measures",
+        alt=conclude(measures),
+        data={
+            name: [row[at] for row in rows]
+            for at, name in enumerate(("measure", "removed", "rank correlation", "low", "high"))
+        },
+    )
+    st.caption(plain(conclude(measures)))
+
+
+CLAIM = Panel("Compare", "Premise: heads of one cluster are redundant", draw_premise, place=40)

@@ -1,0 +1,22 @@
+"""The command ``cahp roles``."""
+
+from __future__ import annotations
+
+from cahp.cli.command import REQUIRED, Call, Option, command
+
+
+@command(
+    Option("name", "The model.", str, REQUIRED, argument=True),
+    Option("ablate", "Also remove the heads of each role, and as many random heads (minutes).", bool, False),
+)
+def roles(call: Call, name: str, ablate: bool) -> None:
+    """Measure what the heads of a model attend to: first token, induction, retrieval and others, or none."""
+    from cahp.features.roles import use_case
+    from cahp.features.roles.lines import role_lines
+
+    settings = call.settings
+    with call.bars() as progress:
+        result = use_case.roles(
+            name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
+        )
+    call.answer({"model": name, **result.to_json()}, role_lines(name, result))

@@ -1,0 +1,68 @@
+"""The section of a run that holds the roles of the full model's heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cahp.exports.drawings import table
+from cahp.features.roles.colourings import BY_ROLE
+from cahp.run.bench import Bench
+from cahp.run.document import RunDocument
+from cahp.run.recovered import Recovered
+from cahp.run.roles import find_roles
+from cahp.run.sections import Section
+from cahp.stages.roles import STAGE
+from cahp.values import HeadMask
+from cahp.values.head_roles import NOUNS, ROLES, HeadRoles
+from cahp.words import percent
+
+
+def _is_wanted(bench: Bench) -> bool:
+    return bench.settings.roles
+
+
+def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> HeadRoles:
+    return find_roles(bench.resources)
+
+
+def _describe(roles: HeadRoles, run: RunDocument) -> Iterator[str]:
+    kept = roles.count_kept(run.mask.keep)
+    yield "  kept by role: " + ", ".join(f"{NOUNS[name]} {part} of {whole}" for name, (part, whole) in kept.items())
+
+
+def _draw(found: HeadRoles, run: RunDocument) -> Iterator[str]:
+    yield (
+        "<p>A head has a role if a large share of its attention goes to one kind of token, and more than chance "
+        f"explains.{' A key-value group is named by the first role of its query heads.' if found.group > 1 else ''}</p>"
+    )
+    rows = []
+    for name, (kept, count) in found.count_kept(run.mask.keep).items():
+        cells = [f"{kept} of {count}", "", "", ""]
+        if name in found.scores:
+            scores = found.scores[name]
+            best = scores.estimate(int(np.argmax(scores.value)))
+            cells[1:] = [str(best), percent(ROLES[name].least, 0), percent(max(scores.chance))]
+        rows.append((NOUNS[name], cells))
+    yield table("Roles", ["kept", "highest share of attention (95 %)", "needs", "chance at most"], rows)
+    signs = [ROLES[name].short if name in ROLES else "\N{EN DASH}" for name in found.names]
+    layers = [
+        (f"layer {layer}", signs[layer * found.heads : (layer + 1) * found.heads]) for layer in range(found.layers)
+    ]
+    words = ", ".join(f"{role.short}: {role.noun}" for role in ROLES.values() if role.name in found.scores)
+    yield table(f"Role of each head ({words})", [str(head) for head in range(found.heads)], layers)
+
+
+ROLES_OF_HEADS: Section[HeadRoles] = Section(
+    "roles",
+    HeadRoles,
+    "Roles of heads",
+    wanted=_is_wanted,
+    measure=_measure,
+    describe=_describe,
+    draw=_draw,
+    to_json=HeadRoles.to_json,
+    stage=STAGE,
+    colouring=BY_ROLE,
+)
