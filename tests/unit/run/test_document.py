@@ -85,8 +85,8 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     assert list(said) == [*list(run)[:measured], "outcomes", *list(run)[measured:], *later]
     assert list(said["model"]) == [*run["model"], "group"]
     assert RunDocument.from_json(said) == document
-    assert {name: said[name] for name in run if name not in ("settings", "data", "verified", "refit")} == {
-        name: run[name] for name in run if name not in ("settings", "data", "verified", "refit")
+    assert {name: said[name] for name in run if name not in ("model", "settings", "data", "verified", "refit")} == {
+        name: run[name] for name in run if name not in ("model", "settings", "data", "verified", "refit")
     }
     assert said["refit"] == {**run["refit"], **LATER_REFIT}
     assert said["settings"]["seed"] == 42
