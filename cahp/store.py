@@ -7,6 +7,7 @@ used because both load pickles, which can run any code.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -14,8 +15,10 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -34,6 +37,9 @@ _FORMAT = b"cahp.store/1"
 _SUFFIX = ".entry"
 _PRIVATE = 0o700
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
+#: The code of this project, and the packages of it that choose heads.
+_PACKAGE = Path(__file__).parent
+_CHOOSING = ("cahp.methods.", "cahp.stages.")
 #: What a reader raises when an entry lacks something or holds something else. Other errors say nothing about the entry.
 _DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, CahpError)
 
@@ -49,6 +55,59 @@ def key(stage: str, *parts: object) -> str:
         ValueError: For a float that is not finite; pass None instead.
     """
     return digest(stage, json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False))
+
+
+def digest_code(modules: Iterable[str]) -> str:
+    """Digest the code of ``modules``, so that changed code finds no results of the old one.
+
+    What they import from ``cahp.methods`` and ``cahp.stages`` counts, too, and of another package all of its files.
+    Code without a file, as in a notebook, does not count.
+    """
+    files: dict[Path, str] = {}
+    waiting = [file for module in modules for file in _list_files(module)]
+    while waiting:
+        file = waiting.pop()
+        if file in files:
+            continue
+        try:
+            facts = file.stat()
+            files[file], imported = _read_code(file, facts.st_mtime_ns, facts.st_size)
+        except OSError:
+            continue
+        waiting += [place for name in imported for place in _list_files(name)]
+    return digest(*(part for file in sorted(files) for part in (file.name, files[file])))
+
+
+def _list_files(module: str) -> list[Path]:
+    """List the file of a module of this project, or all files of another package; none if there are none."""
+    first, *rest = module.split(".")
+    if first == _PACKAGE.name:
+        place = _PACKAGE.joinpath(*rest)
+        return [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+    package = sys.modules.get(first)
+    folders = getattr(package, "__path__", None)
+    if folders is not None:
+        return [file for folder in folders for file in Path(folder).rglob("*.py")]
+    file = getattr(package, "__file__", None)
+    if file is None:
+        return []
+    return [Path(file)]
+
+
+@lru_cache(maxsize=1024)
+def _read_code(file: Path, changed: int, size: int) -> tuple[str, tuple[str, ...]]:
+    """Digest a file that ``changed`` at this time, and list what it may import from packages that choose heads."""
+    source, names = file.read_bytes(), list[str]()
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return digest(source), ()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return digest(source), tuple(name for name in names if name.startswith(_CHOOSING))
 
 
 def cache_folder() -> Path:

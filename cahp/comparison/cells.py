@@ -6,12 +6,9 @@ interrupted comparison resumes, even between two recoveries that took hours, and
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 
@@ -25,22 +22,22 @@ from cahp.methods.shared.registry import Evidence, Method
 from cahp.models.costs import SelectionCost
 from cahp.outcomes import same_predictions
 from cahp.recoveries import RECOVERIES, refit_texts
+from cahp.run.evidence import HeadEvidence
 from cahp.run.recovered import Distilled, Refitted, cut_model
-from cahp.run.settings import IN_DIGESTS, key_fields
+from cahp.run.settings import AFTERWARDS, IN_DIGESTS, MACHINE, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.stages.selection import layer_minimum
-from cahp.store import Entry, key
+from cahp.store import Entry, digest_code, key
 from cahp.tasks.answers import Evaluation, read_answers
 from cahp.tasks.texts import Texts
-from cahp.values import BudgetError, Cancelled, Floats, HeadMask, digest
+from cahp.values import BudgetError, Cancelled, Floats, HeadMask
 
 #: Bump to invalidate cached results.
 _REVISION = 5
 #: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
 _NOT_SELECTING = (
-    *IN_DIGESTS,
-    *("method", "budget", "goal", "seed", "representative", "recover", "recover_data", "recover_time", "labels"),
-    *("report", "device", "precision", "latency", "latency_time"),
+    *(*IN_DIGESTS, *AFTERWARDS, *MACHINE),
+    *("method", "budget", "goal", "select_time", "seed", "representative"),
 )
 #: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
 _NOT_PREDICTING = (
@@ -158,7 +155,7 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
         "compare-choice",
         *(_REVISION, CLUSTERS_REVISION),
         *(workspace.card.sha256, workspace.bench(cell.seed).calibration.sha256),
-        *(cell.method, _source_digest(_make_method(cell)), tries, tuning),
+        *(cell.method, _digest_choosing(_make_method(cell)), tries, tuning),
         *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_NOT_SELECTING)),
     )
 
@@ -179,21 +176,9 @@ def _make_method(cell: Cell, **setting: Any) -> Method:
     return methods.get(split_minimum(cell.method)[0], **setting)
 
 
-def _source_digest(method: Method) -> str:
-    """Digest of a method's code, so that changed code finds no stored results.
-
-    It covers the file of a method of this project, and all files of another package.
-    """
-    home = inspect.getmodule(type(method))
-    package = sys.modules.get(type(method).__module__.partition(".")[0])
-    places = getattr(package, "__path__", None)
-    try:
-        if places is None or package is sys.modules["cahp"]:
-            return digest(inspect.getsource(home or type(method)))
-        files = sorted(file for place in places for file in Path(place).rglob("*.py"))
-        return digest(*(part for file in files for part in (file.name, file.read_text(encoding="utf-8"))))
-    except (OSError, TypeError, ValueError):
-        return ""
+def _digest_choosing(method: Method) -> str:
+    """Digest the code of a method and of the evidence from which it chooses."""
+    return digest_code([type(method).__module__, HeadEvidence.__module__])
 
 
 # Measuring ---------------------------------------------------------------------------------------------------

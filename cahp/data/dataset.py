@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -56,6 +57,11 @@ class Dataset:
     def pairs(self) -> bool:
         """Whether each input is a pair of texts."""
         return any(texts.second is not None for texts in self.splits.values())
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of all splits, each with its texts and labels."""
+        return digest(*(f"{split}-{texts.sha256}" for split, texts in self.splits.items()))
 
     def split(self, name: str) -> Texts:
         """Return the texts of one split.

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board import Host, Shown, BoardSubject, contents, script
+from cahp.board import BoardSubject, Host, Shown, contents, script
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured, colour_by_sections
 from cahp.board.head_clusters import HeadClusters

@@ -10,7 +10,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from cahp.board import Event, Host, Shown, BoardSubject, budget_sweep, contents, script, style
+from cahp.board import BoardSubject, Event, Host, Shown, budget_sweep, contents, script, style
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters

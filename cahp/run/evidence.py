@@ -6,10 +6,11 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,19 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.run.knee_null import NullCurves, null_curves
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings
+from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.space import space
-from cahp.store import Entry, key
+from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Floats, Precision, Progress
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
+
+#: Settings that change no part of the evidence; the precision of signatures is part of the keys that depend on it.
+_NOT_IN_EVIDENCE = (*IN_DIGESTS, *CHOOSING, *AFTERWARDS, *MACHINE)
 
 
 class HeadEvidence:
@@ -53,7 +57,8 @@ class HeadEvidence:
             # They are all of one class.
             same = np.zeros(len(self._texts), dtype=np.int64)
             return Texts(self._texts.first, self._texts.second, same, self._texts.classes)
-        entry = key("predicted classes", 1, self.card.sha256, self._texts.sha256, self._precision)
+        without = ("pool_size", "projection", "seed")
+        entry = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
         labels = self._resources.found("evaluation", entry, lambda found: found.arrays["labels"].astype(np.int64))
         if labels is None:
             from cahp.stages.evaluation import evaluate
@@ -83,11 +88,12 @@ class HeadEvidence:
     def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
         """Return the stored result of ``make`` for this model, these texts and this seed, or compute it.
 
-        ``name`` must hold everything else that the result depends on.
+        ``name`` must hold everything else that the result depends on, except the code of ``make``.
         """
         # Of texts without labels, the predictions that take their place follow from the model and the precision.
         texts = (self._texts.sha256,) if self._texts.labelled else (self._texts.sha256, self._precision)
-        entry = key("remembered", 1, name, self.card.sha256, *texts, self.seed)
+        code = digest_code(_list_modules(make))
+        entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
         found = self._resources.found("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False))
         if found is not None:
             return found
@@ -162,7 +168,7 @@ class HeadEvidence:
     @cached_property
     def moments(self) -> Moments:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
-        name = key("moments", 3, self.card.sha256, self._texts.sha256, self.seed)
+        name = self._key("moments", 4, self._texts.sha256, without=("pool_size", "projection"))
         found = self._resources.found(
             "moments", name, lambda entry: Moments(**entry.arrays, heads=self.card.heads, tokens=entry.meta["tokens"])
         )
@@ -216,7 +222,7 @@ class HeadEvidence:
     @cached_property
     def clustering(self) -> Clustering:
         """Clusters for every number of clusters."""
-        name = key("clustering", CLUSTERS_REVISION, self._space_key, self.seed)
+        name = self._key("clustering", CLUSTERS_REVISION, self._space_key)
         found = self._resources.found("clustering", name, self._clustering_of)
         if found is not None:
             return found
@@ -232,7 +238,7 @@ class HeadEvidence:
     @cached_property
     def null_curves(self) -> NullCurves | None:
         """The silhouette curves of the same features without structure (None: there are too few or many heads)."""
-        name = key("null curves", CLUSTERS_REVISION, self._space_key, self.seed)
+        name = self._key("null curves", CLUSTERS_REVISION, self._space_key)
         found = self._resources.store.read(name, lambda entry: NullCurves(entry.arrays["ks"], entry.arrays["mss"]))
         if found is not None:
             return found
@@ -249,13 +255,28 @@ class HeadEvidence:
 
     @cached_property
     def _signatures_key(self) -> str:
-        name = key("signatures", 2, self.card.sha256, self.texts.sha256, self._settings.pool_size)
-        return name if self._precision == "float32" else key("computed in", name, self._precision)
+        return self._key("signatures", 3, self.texts.sha256, self._precision, without=("projection", "seed"))
 
     @cached_property
     def _gradients_key(self) -> str:
-        return key("gradients", 1, self.card.sha256, self.texts.sha256)
+        return self._key("gradients", 2, self.texts.sha256, without=("pool_size", "projection", "seed"))
 
     @cached_property
     def _space_key(self) -> str:
-        return key("space", 3, self._signatures_key, self._settings.projection, self.seed)
+        return self._key("space", 4, self._signatures_key)
+
+    def _key(self, part: str, revision: int, *depends: object, without: Iterable[str] = ()) -> str:
+        """The key of a part, which ``depends`` on this and on every setting but those ``without`` effect on it."""
+        settings = key_fields(self._settings, without=(*_NOT_IN_EVIDENCE, *without))
+        return key(part, revision, self.card.sha256, settings, *depends)
+
+
+def _list_modules(make: Callable[..., Any]) -> set[str]:
+    """The modules of a function, and of the methods and functions that it calls with."""
+    while isinstance(make, partial):
+        make = make.func
+    held = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
+    return {
+        make.__module__,
+        *(one.__module__ for one in held if isinstance(one, FunctionType) or hasattr(one, "needs_budget")),
+    }

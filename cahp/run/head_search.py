@@ -13,6 +13,7 @@ from cahp import processes as parallel
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
 from cahp.run.options import parse_duration
+from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, key_fields
 from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import layer_minimum
 from cahp.store import key
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 STAGE = "search"
 #: Texts for a quick refit, for comparing its result, and for confirming all swaps together; at most a third each.
 _REFITTED, _COMPARED = 128, 256
+#: Settings that change no trial; its texts, drawn by the seed, and its precision are part of its key.
+_NOT_IN_TRIALS = (*IN_DIGESTS, *CHOOSING, *AFTERWARDS, *MACHINE, "pool_size", "projection", "seed")
 #: Of windows of a language model, each of which has the tokens of many texts.
 _WINDOWS = 8
 
@@ -150,7 +153,9 @@ class _Trials:
         """The divergence of each text, or token, after the refit, and the seconds that this took when it was done."""
         texts = self._compared if texts is None else texts
         resources = self._bench.resources
-        name = key("trial", 1, resources.card.sha256, self._refitted.sha256, texts.sha256, mask.sha256)
+        settings = key_fields(self._bench.settings, without=_NOT_IN_TRIALS)
+        digests = (resources.card.sha256, self._refitted.sha256, texts.sha256, mask.sha256)
+        name = key("trial", 2, *digests, resources.precisions.evaluation, settings)
         stored = resources.store.read(name, lambda entry: (entry.arrays["kl"], float(entry.meta["seconds"])))
         if stored is not None:
             return stored

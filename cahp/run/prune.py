@@ -42,7 +42,7 @@ from cahp.run.split_log import TestSplitLog
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_to_multiple
-from cahp.store import Entry, key
+from cahp.store import Entry, digest_code, key
 from cahp.values import (
     BudgetError,
     HeadMask,
@@ -52,7 +52,7 @@ from cahp.values import (
 from cahp.values.statistics import Clustering
 
 #: Bump to invalidate cached runs.
-_REVISION = 5
+_REVISION = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +82,14 @@ def measure_run(
         CahpError: If model, data and options cannot be used together.
     """
     start = bench.resources.clock() if start is None else start
-    stored = read_run(bench, sections=sections)
+    name = _run_key(bench, sections)
+    stored = _read_run(bench, name, sections)
     if stored is None:
         run = _measure(bench, command, start, costs, sections)
         # Weights that had no room take another time where they have.
         if not (bench.resources.lacks_room and bench.settings.latency):
             entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
-            bench.resources.store.save(_run_key(bench, sections), arrays=entry, meta=run.document.to_json())
+            bench.resources.store.save(name, arrays=entry, meta=run.document.to_json())
         return run
     timings = replace(stored.document.timings, total_s=bench.resources.clock() - start)
     return replace(stored, document=replace(stored.document, timings=timings, command=command))
@@ -96,13 +97,16 @@ def measure_run(
 
 def read_run(bench: Bench, *, sections: Sections = ()) -> Run | None:
     """Return the same run from the store, or None; nothing is measured."""
+    return _read_run(bench, _run_key(bench, sections), sections)
 
+
+def _read_run(bench: Bench, name: str, sections: Sections) -> Run | None:
     def read(entry: Entry) -> tuple[RunDocument, dict[str, NDArray[Any]], HeadMask]:
         arrays = dict(entry.arrays)
         keep = arrays.pop("keep")
         return RunDocument.from_json(entry.meta), arrays, HeadMask(keep.astype(np.bool_))
 
-    stored = bench.resources.store.read(_run_key(bench, sections), read)
+    stored = bench.resources.store.read(name, read)
     if stored is None:
         return None
     document, arrays, mask = stored
@@ -149,7 +153,10 @@ def _run_key(bench: Bench, sections: Sections) -> str:
         timed_on(settings.device) if settings.latency else None,
         # A recovery may draw other texts than the calibration texts, and several processes train with other batches.
         bench.recoveries.inputs_sha256 if recovery.solves else None,
+        bench.recoveries.everything_sha256 if recovery.timed else None,
         parallel.world() if recovery.trains else None,
+        # Methods of other packages change without a new version of this one.
+        digest_code([type(methods.get(settings.method)).__module__]),
         bench.dataset.split(settings.report).sha256 if settings.report else None,
         list_inputs(sections, bench),
     )

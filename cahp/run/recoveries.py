@@ -31,7 +31,7 @@ class Recoveries:
     """Recovers one model under any mask, on the ``calibration`` texts.
 
     Recoveries without labels use the ``unlabelled`` inputs instead, where there are any. Those with a time limit read
-    ``everything`` that may be learned from (None: the same inputs).
+    ``everything`` that may be learned from (None: the same inputs), of which ``digest_everything`` makes a digest.
     """
 
     def __init__(
@@ -42,9 +42,11 @@ class Recoveries:
         seed: int = 42,
         unlabelled: Sequence[Input] | None = None,
         everything: Callable[[], Sequence[Input]] | None = None,
+        digest_everything: Callable[[], str] | None = None,
     ) -> None:
         self._resources, self.card, self.calibration = resources, resources.card, calibration
         self._seed, self._unlabelled, self._everything = seed, unlabelled, everything
+        self._digest_everything = digest_everything
         #: The latest refit or mean ablation, by its key.
         self._latest: dict[str, Refitted] = {}
 
@@ -59,6 +61,11 @@ class Recoveries:
         if self._unlabelled is None and self.calibration.in_windows:
             return self.calibration.sha256
         return _digest_inputs(self.inputs)
+
+    @cached_property
+    def everything_sha256(self) -> str:
+        """Digest of all that a recovery with a time limit may learn from; no windows are cut for it."""
+        return self.inputs_sha256 if self._digest_everything is None else self._digest_everything()
 
     @cached_property
     def _all_inputs(self) -> list[Input]:

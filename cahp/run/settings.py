@@ -226,6 +226,18 @@ IN_DIGESTS = (
     *("window", "stride", "tokens", "eval_tokens"),
 )
 
+#: The fields by which heads are chosen from the evidence, those of what is done with the chosen heads, and those that
+#: say where and in which numbers it is computed.
+CHOOSING = (
+    *("method", "budget", "goal", "min_per_layer", "even", "poly_degree"),
+    *("salience", "representative", "select_time"),
+)
+AFTERWARDS = (
+    *("recover", "recover_data", "recover_time", "labels", "report", "neutral_data"),
+    *("roles", "latency", "latency_time"),
+)
+MACHINE = ("device", "precision")
+
 
 @cache
 def describe() -> Mapping[str, Setting]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cahp import data, methods, models
+from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
 from cahp.tasks.texts import NO_LABEL, Texts
 from cahp.tasks.windows import WindowProtocol
-from cahp.values import DataError, Input, OptionError
+from cahp.values import DataError, Input, OptionError, digest
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)
@@ -194,6 +197,16 @@ def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dat
     found, _ = read_unlabelled(whole, raw, dataset, card)
     assert found is not None
     return found
+
+
+def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
+    """Digest all texts that ``read_all_unlabelled`` reads, before they are cut into windows."""
+    if settings.recover_data is None:
+        return raw.split(settings.select_split).sha256
+    with expanded(Path(settings.recover_data)).open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    # Evaluation texts of the data are left out of the file.
+    return digest(content, raw.sha256)
 
 
 def _cut_unlabelled(inputs: Sequence[Input], settings: Settings, card: ModelCard) -> list[Input]:

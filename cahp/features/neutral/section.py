@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from cahp.exports.drawings import table
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral, open_neutral
+from cahp.features.neutral.texts import load_neutral
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import choose
 from cahp.run.recovered import Recovered
 from cahp.run.sections import Section
-from cahp.values import HeadMask, digest
+from cahp.values import HeadMask
 from cahp.words import safe
 
 
@@ -19,19 +20,16 @@ def _is_wanted(bench: Bench) -> bool:
     return bench.settings.neutral_data is not None
 
 
-def _open(bench: Bench, count: int) -> Bench:
+def _check(bench: Bench) -> None:
     name = bench.settings.neutral_data
     assert name is not None
-    return open_neutral(bench, count, name)
-
-
-def _check(bench: Bench) -> None:
-    _open(bench, bench.card.layers)
+    open_neutral(bench, bench.card.layers, name)
 
 
 def _digest_texts(bench: Bench) -> str:
-    neutral = _open(bench, bench.card.layers)
-    return digest(neutral.calibration.sha256, neutral.evaluation.sha256)
+    name = bench.settings.neutral_data
+    assert name is not None
+    return load_neutral(name, task=bench.dataset.id).sha256
 
 
 def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> NeutralRecord:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cahp.outcomes import measure, wilson
 from cahp.run.bench import Bench
-from cahp.run.settings import IN_DIGESTS, Settings, key_fields
+from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import layer_minimum, select
@@ -35,13 +35,14 @@ DEGREES = range(2, 9)
 #: Equal parts of the calibration texts, from which other samples are put together.
 SHARDS = 10
 
-_REVISION = 4
+_REVISION = 5
 #: Settings that do not change a selection by the published method.
 _NOT_SELECTING = (
-    *IN_DIGESTS,
-    *("method", "budget", "goal", "recover", "recover_data", "recover_time", "labels", "report", "neutral_data"),
-    *("device", "latency", "latency_time"),
+    *(*IN_DIGESTS, *AFTERWARDS),
+    *("method", "budget", "goal", "select_time", "device"),
 )
+#: Those that do not change the statistics of a part of the texts, which are computed in float32.
+_NOT_IN_PARTS = (*_NOT_SELECTING, *CHOOSING, "projection", "precision")
 #: What the parts' statistics may take in memory.
 _MEMORY = 1 << 30
 
@@ -284,10 +285,8 @@ def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
     """The statistics of one part, from disk if they were gathered before."""
     card, texts = bench.card, bench.evidence.texts
-    name = key(
-        "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
-    )
-    name = key("documents", name) if texts.windows else name
+    settings = key_fields(bench.settings, without=_NOT_IN_PARTS)
+    name = key("shard", _REVISION, card.sha256, texts.sha256, settings, count, shard, bool(texts.windows))
     found = bench.resources.store.read(
         name, lambda entry: Signatures(**entry.arrays, layers=card.layers, heads=card.heads)
     )

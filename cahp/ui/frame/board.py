@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from cahp import features
-from cahp.board import Event, Host, Shown, BoardSubject, colourings
+from cahp.board import BoardSubject, Event, Host, Shown, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.figures.head_grid import is_deep
