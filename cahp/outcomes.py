@@ -298,6 +298,12 @@ def describe(outcomes: Outcomes) -> str:
 _FIELDS = {"accuracy": "accuracy", "macro_f1": "macro_f1", "loss": "nll", "agreement": "agreement"}
 
 
+def list_further() -> tuple[str, ...]:
+    """List the outcomes that neither ``metrics`` nor ``delta`` of a file hold; those of tokens come last."""
+    further = [row for row in OUTCOMES.values() if row.name not in (*_FIELDS.values(), "accuracy_change")]
+    return tuple(row.name for row in sorted(further, key=lambda row: row.needs == "tokens"))
+
+
 def finite(outcomes: Outcomes) -> dict[str, Estimate]:
     """Return the outcomes that a file can hold: those with a finite value."""
     return {name: estimate for name, estimate in outcomes.items() if math.isfinite(estimate.value)}

@@ -14,7 +14,7 @@ import numpy as np
 from cahp.comparison.fields import convert, from_quality, to_quality
 from cahp.files import plain_json
 from cahp.models.costs import SelectionCost
-from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, main_outcome, to_metrics
+from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_outcome, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
 from cahp.tasks.answers import name_units
 from cahp.tasks.windows import WindowProtocol
@@ -281,8 +281,13 @@ class Mean:
             **vars(self),
             **to_metrics(self.outcomes),
             "delta_pp": change and change.value,
-            "outcomes": {name: one for name, one in self.outcomes.items() if one.ci95 and name != "accuracy"},
+            "outcomes": {name: one for name, one in self.outcomes.items() if self._needs_entry(name, one)},
         }
+
+    @staticmethod
+    def _needs_entry(name: str, estimate: Estimate) -> bool:
+        """Whether other fields do not hold the outcome, or not its interval."""
+        return name in list_further() or (estimate.ci95 is not None and name != "accuracy")
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> dict[str, Any]:

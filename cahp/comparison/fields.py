@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from cahp.files import plain_json
-from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, to_delta, to_metrics
+from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, to_delta, to_metrics
 from cahp.values import Estimate
 
-#: The outcomes that only language models have, and all of a cell besides those of ``metrics``.
-OF_TOKENS = ("perplexity", "bits_per_byte", "copying")
-FURTHER = ("kl", "ece", *OF_TOKENS)
 #: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
 CHANGE_ALIKE = "accuracy_change_alike"
 T = TypeVar("T")
@@ -20,7 +17,8 @@ T = TypeVar("T")
 def to_quality(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
     alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
-    known = [name for name in FURTHER if name in outcomes or name not in OF_TOKENS]
+    # A classifier has no fields of language models.
+    known = [name for name in list_further() if name in outcomes or OUTCOMES[name].needs != "tokens"]
     further = {name: outcomes[name].value if name in outcomes else None for name in known}
     changes = {"delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
     return dict(plain_json({**to_metrics(outcomes), **changes, **further}))
@@ -37,7 +35,7 @@ def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
     if alike is not None:
         outcomes[CHANGE_ALIKE] = from_metrics(quality, alike)["accuracy_change"]
     # Older files lack them.
-    for name in FURTHER:
+    for name in list_further():
         if quality.get(name) is not None:
             outcomes[name] = Estimate(quality[name], None, quality["n"], OUTCOMES[name].unit)
     return {name: vars(estimate) for name, estimate in outcomes.items()}

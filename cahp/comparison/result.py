@@ -13,11 +13,10 @@ from typing import Any
 from cahp.comparison.arrays import Answers, read_arrays, write_arrays
 from cahp.comparison.claims import Finding, assess_claims
 from cahp.comparison.document import SCHEMA, ComparisonDocument
-from cahp.comparison.fields import FURTHER, OF_TOKENS
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
 from cahp.files import csv_text, finish_replacing, json_text, plain_json
-from cahp.outcomes import to_metrics
+from cahp.outcomes import list_further, to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
 
@@ -175,17 +174,19 @@ def _check_parts(visit: Callable[[], object], file: str) -> None:
 
 # The table ---------------------------------------------------------------------------------------------------
 
+#: The columns in their order; outcomes that are not among them follow.
 _COLUMNS = (
     *("method", "setting", "seed", "draw", "requested", "attained", "recovery", "split"),
     *("accuracy", "ci_low", "ci_high", "macro_f1", "loss", "n", "agreement", "delta_pp", "delta_low", "delta_high"),
     *("score_s", "recovery_s", "evaluation_s", "forwards", "labels", "kept", "error", "kl", "ece", "accepted"),
-    *OF_TOKENS,
+    *("perplexity", "bits_per_byte", "copying"),
 )
 
 
 def _write_table(document: ComparisonDocument) -> str:
     """Write a row for each cell, recovery and split as CSV; a failed cell has a row without outcomes."""
     rows: list[dict[str, Any]] = []
+    further = list_further()
     for cell in (*document.full, *document.cells):
         kept = cell.kept or {}
         shared = {
@@ -210,11 +211,12 @@ def _write_table(document: ComparisonDocument) -> str:
                 "delta_pp": (change := outcomes.get("accuracy_change")) and change.value,
                 "delta_low": change and change.low,
                 "delta_high": change and change.high,
-                **{name: outcomes[name].value for name in FURTHER if name in outcomes},
+                **{name: outcomes[name].value for name in further if name in outcomes},
                 "accepted": cell.recoveries[recovery].accepted,
                 "recovery_s": cell.seconds.recovery.get(recovery),
                 "evaluation_s": cell.seconds.evaluation.get(recovery),
             }
             for recovery, part, outcomes in measured
         ] or [shared]
-    return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in rows))
+    columns = (*_COLUMNS, *(name for name in further if name not in _COLUMNS))
+    return csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cahp.store import Entry, Store, key
+from cahp import store as stored
+from cahp.store import Entry, Store, digest_code, key
 from cahp.values import Cancelled
 
 KEY = key("signatures", "model", {"pool_size": 32})
@@ -35,6 +37,31 @@ def test_a_key_is_the_digest_of_the_stage_and_of_its_canonical_parts() -> None:
     for part in (b"space", b'["abc",{"a":0.1,"b":[1,null]}]'):
         sha.update(len(part).to_bytes(8, "little") + part)
     assert key("space", "abc", {"b": (1, None), "a": 0.1}) == sha.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("methods/magnitude.py", True),
+        ("methods/shared/scored.py", True),
+        # Imported by what it imports, and inside a function.
+        ("stages/selection.py", True),
+        ("stages/salience.py", True),
+        ("methods/ablation.py", False),
+        ("stages/latency.py", False),
+    ],
+)
+def test_the_code_of_a_method_is_also_what_it_imports_from_methods_and_stages(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, counts: bool
+) -> None:
+    for folder in ("methods", "stages"):
+        shutil.copytree(Path(stored.__file__).parent / folder, tmp_path / "cahp" / folder)
+    monkeypatch.setattr(stored, "_PACKAGE", tmp_path / "cahp")
+    before = digest_code(["cahp.methods.magnitude"])
+    assert before == digest_code(["cahp.methods.magnitude"])
+    changed = tmp_path / "cahp" / file
+    changed.write_text(changed.read_text() + "\nCHANGED = 1\n")
+    assert (digest_code(["cahp.methods.magnitude"]) != before) is counts
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ def bench(one_thread: None, settings: Settings, tmp_path_factory: pytest.TempPat
     return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
 def test_the_manual_is_prose_without_labels() -> None:
     found = load_neutral(MANUAL, task="bbc-news")
     assert set(found.splits) == {"train", "validation", "test"}
@@ -96,6 +101,20 @@ def test_a_method_that_needs_labels_is_refused_before_time_is_spent(settings: Se
     with pytest.raises(OptionError, match="--method ablation needs labels, which neutral text lacks"):
         measure_run(opened, sections=SECTIONS)
     assert not opened.resources.timings
+
+
+def test_other_neutral_text_under_the_same_name_is_another_run(
+    settings: Settings, tmp_path: Path, store: Store
+) -> None:
+    file = tmp_path / "notes.txt"
+    asked = replace(settings, neutral_data=str(file))
+    found = []
+    for seed in (9, 9, 10):
+        file.write_text("\n\n".join(fakes.sentences(120, seed=seed).first))
+        record = measure_run(open_bench(asked, store=store)).document.neutral
+        assert record is not None
+        found.append(record.sha256)
+    assert found[0] == found[1] != found[2]
 
 
 def record(excess: Estimate, own: float = 0.2) -> NeutralRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import json
 import os
@@ -27,12 +28,13 @@ from cahp.comparison.plan import Cell
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.workspace import Workspace
 from cahp.files import plain_json
-from cahp.outcomes import to_delta, to_metrics
+from cahp.outcomes import OUTCOMES, Outcome, to_delta, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
-from cahp.values import CahpError, Cancelled, HeadMask, OptionError, digest
+from cahp.tasks.answers import Evaluation
+from cahp.values import CahpError, Cancelled, Estimate, HeadMask, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -368,7 +370,7 @@ def test_a_worker_that_outlives_a_comparison_answers_the_next_one_with_its_data(
 
 
 def test_the_code_of_a_method_is_all_that_of_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cahp.comparison.cells import _source_digest
+    from cahp.comparison.cells import _digest_choosing
 
     package = tmp_path / "theirs_of_two_files"
     package.mkdir()
@@ -379,11 +381,11 @@ def test_the_code_of_a_method_is_all_that_of_its_package(tmp_path: Path, monkeyp
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     mine = importlib.import_module("theirs_of_two_files.method").Mine()
-    before = _source_digest(mine)
-    assert before == _source_digest(mine) != ""
+    before = _digest_choosing(mine)
+    assert before == _digest_choosing(mine) != ""
     (package / "scores.py").write_text("SIGN = -1")
-    assert _source_digest(mine) != before
-    assert _source_digest(methods.get("magnitude")) != _source_digest(methods.get("random"))
+    assert _digest_choosing(mine) != before
+    assert _digest_choosing(methods.get("magnitude")) != _digest_choosing(methods.get("random"))
 
 
 def test_a_worker_s_store_has_the_room_of_the_caller_s(
@@ -415,6 +417,32 @@ def test_progress_may_cancel_between_two_batches(settings: Settings, store: Stor
         compare(plan(settings, "counted"), store=store, progress=cancel)
 
 
+def test_a_new_outcome_is_in_both_files_of_a_comparison_and_is_read_again(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confidence(found: Evaluation, _: Evaluation, seed: int) -> Estimate:
+        return Estimate(float(np.exp(found.log_probabilities.max(axis=1)).mean()), None, len(found), "share")
+
+    monkeypatch.setitem(OUTCOMES, "confidence", Outcome("confidence", "confidence", "share", confidence, needs=""))  # type: ignore[arg-type]
+    found = compare(plan(settings, "counted"), store=store)
+    found.write(tmp_path / "out")
+    for one in (found, Comparison.read(tmp_path / "out")):
+        wanted = [cell.recoveries["none"].measured["eval"]["confidence"].value for cell in one.document.cells]
+        assert min(wanted) >= 0.5
+        budgets = [cell.budget.attained for cell in one.document.cells]
+        means = [mean.outcomes["confidence"].value for mean in one.summary.means]
+        for mean, value in zip(one.summary.means, means, strict=True):
+            own = [share for share, budget in zip(wanted, budgets, strict=True) if budget == mean.budget]
+            assert value == pytest.approx(np.mean(own))
+    file = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [cell["recoveries"]["none"]["eval"]["confidence"] for cell in file["cells"]] == wanted
+    assert [row["outcomes"]["confidence"]["value"] for row in file["summary"]["means"]] == means
+    header, *rows = csv.reader((tmp_path / "out" / "comparison.csv").open(newline=""))
+    # Columns of before stay where they were.
+    assert header[-4:] == ["perplexity", "bits_per_byte", "copying", "confidence"]
+    assert [float(row[-1]) for row in rows if row[0] == "counted"] == wanted
+
+
 def test_a_method_whose_code_has_changed_is_asked_again(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,7 +450,7 @@ def test_a_method_whose_code_has_changed_is_asked_again(
 
     compare(plan(settings, "counted"), store=store)
     asked = len(Counted.asked)
-    monkeypatch.setattr(cells, "_source_digest", lambda method: "another file")
+    monkeypatch.setattr(cells, "_digest_choosing", lambda method: "another file")
     compare(plan(settings, "counted"), store=store)
     assert len(Counted.asked) == 2 * asked
 

@@ -123,3 +123,19 @@ def test_too_few_texts_are_refused(settings: Settings, tmp_path: Path) -> None:
     bench = opened(replace(settings, limit=4), tmp_path)
     with pytest.raises(OptionError, match="at least 6 calibration texts"):
         improve_heads(bench, worst(bench))
+
+
+def test_a_trial_in_other_numbers_is_another_trial(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, solved = recovery.solve, []
+
+    def solve(*arguments: Any, **options: Any) -> Any:
+        solved.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(recovery, "solve", solve)
+    for precision in ("float32", "float32", "bfloat16"):
+        bench = opened(replace(settings, precision=precision), tmp_path)
+        _Trials(bench).divergences(HeadMask.of([0, 1, 4, 8, 9], 3, 4))
+    assert len(solved) == 2

@@ -26,7 +26,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.options import parse_duration
-from cahp.run.prune import choose, measure_mask
+from cahp.run.prune import _run_key, choose, measure_mask
 from cahp.run.recovered import Distilled, refit_report
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings, check_recovery
@@ -214,6 +214,30 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
         open_bench(settings, store=Store(tmp_path))
     with pytest.raises(DataError, match="no file named"):
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
+
+
+@pytest.mark.parametrize("file", ["data/train.jsonl", "more.jsonl"])
+def test_texts_beyond_the_sample_count_where_a_recovery_reads_as_many_as_its_time_allows(
+    file: str, tmp_path: Path
+) -> None:
+    settings = fakes.quick_task(tmp_path, limit=20, sample="head")
+    more = tmp_path / "more.jsonl"
+    texts = fakes.sentences(40, seed=5).first
+    more.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    if file == "more.jsonl":
+        settings = replace(settings, recover_data=str(more))
+
+    def keys() -> list[str]:
+        benches = [open_bench(replace(settings, recover=name), store=Store(tmp_path)) for name in ("refit", "auto")]
+        return [_run_key(bench) for bench in benches]
+
+    before = keys()
+    assert keys() == before
+    with (tmp_path / file).open("a") as rows:
+        rows.write('{"text": "a text of its own", "label": "good"}\n')
+    refit, auto = keys()
+    assert refit == before[0]
+    assert auto != before[1]
 
 
 def test_evaluation_texts_are_left_out_of_the_windows_that_a_language_model_recovers_on(tmp_path: Path) -> None:
