@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property, partial
-from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -272,11 +271,8 @@ class HeadEvidence:
 
 
 def _list_modules(make: Callable[..., Any]) -> set[str]:
-    """The modules of a function, and of the methods and functions that it calls with."""
+    """The modules of a function and of the pruning methods that it refers to."""
     while isinstance(make, partial):
         make = make.func
     held = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
-    return {
-        make.__module__,
-        *(one.__module__ for one in held if isinstance(one, FunctionType) or hasattr(one, "needs_budget")),
-    }
+    return {make.__module__, *(one.__module__ for one in held if hasattr(one, "needs_budget"))}
