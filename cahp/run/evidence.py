@@ -275,4 +275,4 @@ def _list_modules(make: Callable[..., Any]) -> set[str]:
     while isinstance(make, partial):
         make = make.func
     held = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
-    return {make.__module__, *(one.__module__ for one in held if hasattr(one, "needs_budget"))}
+    return {make.__module__, *(one.__module__ for one in held if hasattr(type(one), "needs_budget"))}
