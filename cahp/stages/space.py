@@ -39,9 +39,9 @@ def features(signatures: Signatures, *, progress: Progress = silent) -> NDArray[
 
     ``P = C (C - 1) / 2`` blocks of ``D`` cells, one a pair of classes in the order of
     ``itertools.combinations``. A cell's value is the Jeffries-Matusita distance ``2 (1 - exp(-BD))`` of two
-    univariate normal distributions, with ``BD`` their Bhattacharyya distance (arXiv 2606.19150, section
-    "feature space"). Pairs with a class that has no examples are zero. ``progress`` is called
-    after every pair.
+    univariate normal distributions, with variances of at least ``VARIANCE_FLOOR`` and ``BD`` their Bhattacharyya
+    distance (arXiv 2606.19150, section "feature space"). Pairs with a class that has no examples are zero.
+    ``progress`` is called after every pair.
 
     Texts of one class, such as those of a language model, have nothing to separate: the features are then the square
     roots of the mean map, ``(N, D)``, whose distances are Hellinger's. This extends the method. Of SmolLM2-135M,
@@ -127,7 +127,8 @@ def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[i
     counts, mean = signatures.counts, signatures.mean
 
     def variance(label: int) -> NDArray[np.float64]:
-        # As ``Signatures.variance``, but one class at a time: with many classes the whole does not fit twice.
+        # ``Signatures.variance`` of one class, since with many classes the whole does not fit twice; and each variance
+        # has the floor.
         if counts[label] < 2:
             return np.full_like(mean[:, label], VARIANCE_FLOOR)
         spread: NDArray[np.float64] = signatures.m2[:, label] / (counts[label] - 1)
