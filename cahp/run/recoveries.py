@@ -276,14 +276,14 @@ class Recoveries:
         # Labels are those of the calibration texts.
         inputs = self.inputs if seconds is None or labels else self._all_inputs
         limit = None if seconds is None else (seconds, _digest_inputs(inputs))
-        untimed, name = (key("distilled", 3, *parts, time) for time in (None, limit))
+        untimed, name = (key("distilled", 4, *parts, time) for time in (None, limit))
         # A result without a time limit also serves where there is one.
         for stored in dict.fromkeys((untimed, name)):
             distilled = self._resources.found("recovery", stored, Distilled.from_entry)
             if distilled is not None:
                 return distilled
         model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
-        store, state = self._resources.store, key("distilling", 4, *parts, limit, model.device.type)
+        store, state = self._resources.store, key("distilling", 5, *parts, limit, model.device.type)
         training, left = StoredTraining(store, state), None
         rows: Ints = np.arange(len(inputs))
         if seconds is not None:
@@ -320,7 +320,7 @@ class Recoveries:
         """Return the result of ``distill`` without labels or time limit from the store, or None."""
         from cahp.stages.distillation import usual_schedule
 
-        name = key("distilled", 3, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
+        name = key("distilled", 4, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
         return self._resources.found("recovery", name, Distilled.from_entry)
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
@@ -339,4 +339,13 @@ def _check_texts(inputs: Sequence[Input], recovery: str) -> None:
 
 
 def _digest_inputs(inputs: Sequence[Input]) -> str:
-    return digest(*(part for one in inputs for part in ((one, "") if isinstance(one, str) else one)))
+    """Digest texts, pairs of texts, or windows by their tokens: the same text may be cut into other tokens."""
+    parts: list[str | bytes] = []
+    for one in inputs:
+        if isinstance(one, Window):
+            parts += one.parts
+        elif isinstance(one, str):
+            parts += (one, "")
+        else:
+            parts += one
+    return digest(*parts)

@@ -34,6 +34,7 @@ from cahp.run.time_limits import TimedTraining, texts_in_time
 from cahp.stages import distillation, recovery
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
+from cahp.tasks.windows import Window
 from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -256,6 +257,19 @@ def test_evaluation_texts_are_left_out_of_the_windows_that_a_language_model_reco
     assert any("80 texts" in notice and "were left out" in notice for notice in bench.notices)
     file.write_text("text\n" + "\n".join(fresh) + "\n")
     assert open_bench(settings, store=Store(tmp_path / "store")).recoveries.inputs == bench.recoveries.inputs
+
+
+def test_the_same_text_in_other_tokens_is_refitted_anew(tmp_path: Path, store: Store) -> None:
+    language_model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
+    windows = models.cut_windows(language_model.card, fakes.sentences(60), window=16, tokens=160)
+    others = tuple(Window(one, np.roll(one.ids, 1), one.units, one.sizes) for one in windows.windows)
+    shared = fakes.resources(language_model.card, store, model=language_model)
+    one, other = (Recoveries(shared, windows, unlabelled=inputs) for inputs in (windows.windows, others))
+    mask = HeadMask(np.arange(12).reshape(3, 4) % 2 == 0)
+    one.refit(mask)
+    assert one.read_refit(mask) is not None
+    assert other.read_refit(mask) is None
+    assert other.inputs_sha256 != one.inputs_sha256
 
 
 def test_of_learning_rates_one_that_diverges_is_the_worst_and_a_lack_of_memory_is_not_remembered(
