@@ -41,7 +41,7 @@ NAME = SETTINGS.model
 #: run names a number; its speed is measured where it is used.
 RUNS: Mapping[str, Settings] = {
     NAME: SETTINGS,
-    "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False),
+    "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False, bos="first"),
 }
 #: The roles of the heads of a model, in the folder of its bundled run, with the machine and day.
 ROLES_FILE = "roles.json"

@@ -22,6 +22,7 @@ from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
+from cahp.tasks.windows import Beginning
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import HeadMask, OptionError, Progress
 
@@ -42,6 +43,7 @@ class DataOptions(TypedDict, total=False):
     dtype: Dtype
     window: int
     stride: int | None
+    bos: Beginning
     tokens: int
     eval_tokens: int
     text_column: str | None

@@ -6,7 +6,7 @@ The fields are those of the file, in its order. A value that was not measured is
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -223,6 +223,9 @@ class ComparisonDocument:
             return {**cell, "recoveries": recoveries}
 
         document = convert(data, cls, {"full": read_cell, "cells": read_cell})
+        if document.protocols:
+            # Earlier files do not name the windows that begin with the beginning token: it was the first alone.
+            document = replace(document, settings={"bos": "first", **document.settings})
         if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):
             raise ValueError("settings without seeds or recoveries")
         heads, layers = range(document.model.heads), range(document.model.layers)

@@ -23,6 +23,7 @@ from cahp.models.identity import (
     preview,
 )
 from cahp.tasks.texts import Texts
+from cahp.tasks.windows import Beginning
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "check_builtin",
     "choose_precision",
     "cut_windows",
+    "find_beginning",
     "has_package",
     "identify",
     "load",
@@ -112,6 +114,13 @@ def start_token(card: ModelCard) -> str:
     from cahp.models import windows
 
     return windows.start_token(card)[1]
+
+
+def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
+    """Find which windows begin with the ``start_token``; see ``cahp.models.windows.find_beginning``."""
+    from cahp.models import windows
+
+    return windows.find_beginning(card, bos)
 
 
 def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample | None:

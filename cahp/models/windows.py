@@ -13,7 +13,7 @@ from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer, start_id, usual_ids
 from cahp.tasks.texts import COPY_TOKENS, NO_LABEL, Texts
-from cahp.tasks.windows import Window
+from cahp.tasks.windows import Beginning, Window
 from cahp.values import DataError, ModelError
 
 #: What stands between two documents.
@@ -51,6 +51,17 @@ def start_token(card: ModelCard) -> tuple[int, str]:
     return token, str(tokenizer.convert_ids_to_tokens(token))
 
 
+def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
+    """Find which windows begin with the ``start_token``: the first alone where the tokenizer has no beginning token.
+
+    Another special token only stands for one where nothing else is before the text: such models were trained without.
+    """
+    card = locate(card)
+    if _tokenizer_of(card.folder, card.sha256, card.id).bos_token_id is None:
+        return "first"
+    return bos
+
+
 def cut_windows(
     card: ModelCard,
     texts: Texts,
@@ -60,14 +71,20 @@ def cut_windows(
     tokens: int,
     seed: int | None = 42,
     copies: bool = False,
+    bos: Beginning = "every",
 ) -> Texts:
     """Cut texts into windows of ``window`` tokens, about ``tokens`` in all, without labels.
 
     Documents are drawn with the ``seed`` (None: from the first on) until they have enough tokens, joined by empty lines
     in their order, and cut; each window predicts ``stride`` further tokens (None: ``window``, so that none overlap).
-    Before the first token stands the model's ``start_token``. Each token is predicted once, in the windows of
-    lm-evaluation-harness' ``loglikelihood_rolling``; where there are more tokens than asked for, the last window is
-    whole. With ``copies`` windows for the loss on repeated random tokens follow.
+    Each token is predicted once; where there are more tokens than asked for, the last window is whole. With ``copies``
+    windows for the loss on repeated random tokens follow.
+
+    The model reads ``window`` tokens of each window (fewer where the text is over) and predicts the token after each.
+    With ``bos`` ``every`` the first of them is the model's beginning token, in the place of the one token of context
+    that is furthest away. With ``first`` it is so in the first window alone, and others begin with their context: the
+    windows of lm-evaluation-harness' ``loglikelihood_rolling``. Both predict the same tokens. See ``find_beginning``
+    for models without a beginning token.
 
     Raises:
         DataError: If there is hardly a token.
@@ -89,17 +106,22 @@ def cut_windows(
     owners, starts = np.searchsorted(borders, ends), np.concatenate([[0], ends[:-1]])
     sizes = np.array([len(joined[a:b].encode()) for a, b in zip(starts, ends, strict=True)], dtype=np.int64)
     total = len(ids) if len(ids) <= tokens else max(window, tokens // window * window)
-    ids, made = np.concatenate([[start], ids]), list[str]()
-    for begin, first, end in _spans(min(total, len(ids) - 1), window, stride or window):
-        text = joined[starts[max(0, begin)] : ends[end - 1]]
-        made.append(Window(text, ids[begin + 1 : end + 1], owners[first:end], sizes[first:end]))
+    every, made = find_beginning(card, bos) == "every", list[str]()
+    for begin, first, end in _spans(min(total, len(ids)), window, stride or window):
+        context = begin
+        if every or begin < 0:
+            context = begin + 1
+        read = ids[context:end]
+        if context > begin:
+            read = np.concatenate([[start], read])
+        made.append(Window(joined[starts[context] : ends[end - 1]], read, owners[first:end], sizes[first:end]))
     if copies:
         made += _copies(tokenizer, start)
     return replace(texts, first=tuple(made), second=None, labels=np.full(len(made), NO_LABEL, dtype=np.int64))
 
 
 def _spans(total: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
-    """Yield for each window its first token, which is context (-1: before the text), its first scored one, its end."""
+    """Yield for each window its first token, which is only context (-1: before the text), its first scored, its end."""
     done = 0
     while done < total:
         end = min(done + (window if not done else stride), total)

@@ -13,6 +13,9 @@ def read_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a run's file with the fields of ``RunDocument``; earlier files have no ``outcomes``."""
     content = _Section(content)
     native = {**content, "outcomes": _outcomes_of(content)}
+    if content.get("protocol") is not None:
+        # Earlier files do not name the windows that begin with the beginning token: it was the first alone.
+        native["settings"] = {"bos": content["protocol"].get("begins", "first"), **content["settings"]}
     ratio = content["latency_ratio"]
     if ratio is not None:
         native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": 0, "unit": "ratio"}

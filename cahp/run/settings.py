@@ -19,6 +19,7 @@ from cahp.run.options import Setting, option
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
+from cahp.tasks.windows import Beginning
 from cahp.values import OptionError, Precisions
 
 Salience = Literal["batch", "example"]
@@ -83,6 +84,13 @@ class Settings:
         "Tokens between the starts of two windows; the default is the window, without overlap.",
         _TEXTS,
         low=1,
+        link="choice",
+    )
+    bos: Beginning = option(
+        "every",
+        "Windows that begin with the beginning token of a language model: every, or only the first, as in "
+        "lm-evaluation-harness.",
+        _TEXTS,
         link="choice",
     )
     tokens: int = option(
@@ -223,7 +231,7 @@ PROMPT = ("prompt", "answers")
 IN_DIGESTS = (
     *("model", "data", "limit", "sample", "select_split", "eval_split", "eval_limit"),
     *(*COLUMNS, "label_map", *PROMPT, "dtype"),
-    *("window", "stride", "tokens", "eval_tokens"),
+    *("window", "stride", "bos", "tokens", "eval_tokens"),
 )
 
 #: The fields by which heads are chosen from the evidence, those of what is done with the chosen heads, and those that

@@ -63,7 +63,8 @@ def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> Window
     documents = len(np.unique(np.concatenate([window.units for window in windows])))
     tokens = sum(window.scored for window in windows)
     stride = settings.stride or settings.window
-    return WindowProtocol(settings.window, stride, models.start_token(card), tokens, documents)
+    begins = models.find_beginning(card, settings.bos)
+    return WindowProtocol(settings.window, stride, models.start_token(card), tokens, documents, begins)
 
 
 def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
@@ -88,7 +89,14 @@ def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard
     # The first documents of a file are its beginning; others are drawn.
     seed = None if settings.sample == "head" else settings.seed
     windows = models.cut_windows(
-        card, drawn, window=settings.window, stride=settings.stride, tokens=tokens, seed=seed, copies=not selects
+        card,
+        drawn,
+        window=settings.window,
+        stride=settings.stride,
+        tokens=tokens,
+        seed=seed,
+        copies=not selects,
+        bos=settings.bos,
     )
     return replace(windows, classes=ALL)
 
@@ -211,7 +219,7 @@ def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
 
 def _cut_unlabelled(inputs: Sequence[Input], settings: Settings, card: ModelCard) -> list[Input]:
     texts = Texts(tuple(map(str, inputs)), None, np.full(len(inputs), NO_LABEL, dtype=np.int64), ALL)
-    cut = {"window": settings.window, "stride": settings.stride, "seed": settings.seed}
+    cut = {name: getattr(settings, name) for name in ("window", "stride", "seed", "bos")}
     return models.cut_windows(card, texts, tokens=settings.tokens, **cut).inputs
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+#: Which windows begin with the model's beginning token.
+Beginning = Literal["every", "first"]
+_BEGINNINGS: Mapping[Beginning, str] = {"every": "every window", "first": "only the first"}
 
 _Ints = NDArray[np.integer[Any]]
 
@@ -52,8 +57,9 @@ class Window(str):
 class WindowProtocol:
     """How a language model is measured, on which its perplexity depends.
 
-    ``window`` and ``stride`` in tokens, the token ``bos`` before the first, and the number of predicted ``tokens`` of
-    ``documents``.
+    ``window`` and ``stride`` in tokens, and the number of predicted ``tokens`` of ``documents``. The beginning token
+    ``bos`` is the first of the tokens that the model reads of the windows ``begins``: of every window, or of the first
+    alone, as files say that do not name it.
     """
 
     window: int
@@ -61,10 +67,11 @@ class WindowProtocol:
     bos: str
     tokens: int
     documents: int
+    begins: Beginning = "first"
 
     def __str__(self) -> str:
         overlap = "without overlap" if self.stride == self.window else f"each {self.stride:,} after the last"
         return (
-            f"{self.tokens:,} tokens of {self.documents:,} documents in windows of {self.window:,} tokens, {overlap}, "
-            f"after {self.bos}"
+            f"{self.tokens:,} tokens of {self.documents:,} documents in windows of {self.window:,} tokens, {overlap}; "
+            f"{_BEGINNINGS[self.begins]} begins with {self.bos}"
         )

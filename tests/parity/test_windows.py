@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
@@ -24,6 +26,7 @@ from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
+from cahp.tasks.answers import TokenEvaluation
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -136,7 +139,7 @@ def test_windows_are_those_of_a_rolling_log_likelihood(folder: Path) -> None:
     card, words = models.identify(str(folder)), AutoTokenizer.from_pretrained(folder)
     texts = fakes.sentences(20)
     joined = "\n\n".join(texts.first)
-    windows = models.cut_windows(card, texts, window=8, tokens=10**6).windows
+    windows = models.cut_windows(card, texts, window=8, tokens=10**6, bos="first").windows
     ids = words(joined, add_special_tokens=False)["input_ids"]
     assert [token for window in windows for token in window.ids[-window.scored :]] == ids
     assert sum(int(window.sizes.sum()) for window in windows) == len(joined.encode())
@@ -212,6 +215,73 @@ def test_tokens_are_read_as_the_library_s_logits_say(kind: str, tmp_path: Path) 
     # A trained network has another head, and is compared by all logits.
     apart = evaluate(separate(pruned), cut_texts, reader=Reader(cut_texts, full=model))
     assert apart.divergences(apart) == pytest.approx(found.divergences(found), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def begun(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A language model that has learned a text after its beginning token, and to know nothing without it."""
+    folder = fakes.save_language_model(tmp_path_factory.mktemp("begun"), family="llama")
+    words = AutoTokenizer.from_pretrained(folder)
+    words.add_special_tokens({"bos_token": "[CLS]"})
+    words.save_pretrained(folder)
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.tensor(words("\n\n".join(RHYME), add_special_tokens=False)["input_ids"])
+    rows = ids.unfold(0, 16, 1)
+    begun = torch.cat([torch.full((len(rows), 1), words.bos_token_id), rows], 1)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for _ in range(120):
+        flat = network(input_ids=rows).logits.log_softmax(-1).mean()
+        (network(input_ids=begun, labels=begun).loss - flat).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    network.save_pretrained(folder)
+    return folder
+
+
+#: Texts that a small model learns in seconds.
+RHYME = ("the good film", "a fine plot and the great cast", "the bad song", "a poor film and the awful plot") * 12
+
+
+def losses_by_window(folder: Path, text: Path, **options: Any) -> list[float]:
+    """The full model's mean loss on each window of the evaluation texts."""
+    bench = open_bench(
+        Settings(model=str(folder), data=str(text), window=16, eval_tokens=10**6, sample="head", **options)
+    )
+    windows = [window for window in bench.evaluation.windows if not window.copying]
+    found = bench.full
+    assert isinstance(found, TokenEvaluation)
+    return [float(part.mean()) for part in np.split(found.losses, np.cumsum([one.scored for one in windows])[:-1])]
+
+
+def test_windows_begin_with_the_token_that_a_model_needs_as_in_a_loop_of_transformers_alone(
+    begun: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "validation"):
+        (tmp_path / f"{split}.txt").write_text("\n\n".join(RHYME))
+    words, network = AutoTokenizer.from_pretrained(begun), AutoModelForCausalLM.from_pretrained(begun).eval()
+    ids, expected = words("\n\n".join(RHYME), add_special_tokens=False)["input_ids"], []
+    for start in range(0, len(ids), 16):
+        # The last window reaches back, and predicts only what no other did.
+        end = min(start + 16, len(ids))
+        read = torch.tensor([[words.bos_token_id, *ids[end - 16 : end]]])
+        with torch.no_grad():
+            logits = network(read[:, :-1]).logits[0]
+        lost = torch.nn.functional.cross_entropy(logits, read[0, 1:], reduction="none")
+        expected.append(float(lost[start - end :].mean()))
+    assert losses_by_window(begun, tmp_path) == pytest.approx(expected, rel=1e-5)
+    rolling = losses_by_window(begun, tmp_path, bos="first")
+    assert rolling[0] == pytest.approx(expected[0], rel=1e-5)
+    assert np.mean(rolling[1:]) > 2 * np.mean(expected[1:])
+
+
+def test_windows_that_overlap_read_the_beginning_token_in_the_place_of_their_first_token(begun: Path) -> None:
+    card = models.identify(str(begun))
+    cut_into = partial(models.cut_windows, card, fakes.sentences(50), window=8, stride=4, tokens=48)
+    every, first = cut_into().windows, cut_into(bos="first").windows
+    assert [window.scored for window in every] == [window.scored for window in first] == [8, *[4] * 10]
+    assert [window.ids[1:].tolist() for window in every] == [window.ids[1:].tolist() for window in first]
+    assert {int(window.ids[0]) for window in every} == {2}
+    assert [len(str(window).split()) for window in every] == [8] * 11
 
 
 def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:

@@ -27,6 +27,7 @@ from cahp.run.prune import choose
 from cahp.stages.selection import Ranking, representatives
 from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units, sum_by_unit
 from cahp.tasks.texts import Texts
+from cahp.tasks.windows import WindowProtocol
 from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
 from cahp.words import number
 
@@ -85,6 +86,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         "split": bench.settings.eval_split,
         "texts": values.shape[1],
         "unit": name_units(len(np.unique(full.documents))) if isinstance(full, TokenEvaluation) else "texts",
+        "protocol": bench.protocol and asdict(bench.protocol),
         "heads": len(labels),
         "clusters": len(np.unique(labels)),
         "pairs": {name: interaction[name]["n"] for name in ("within", "between")},
@@ -103,6 +105,8 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
         f"{document['model']} on {document['data']}: {document['heads']} heads in {document['clusters']} clusters, "
         f"n = {document['texts']:,} {document.get('unit', 'texts')} of {document['split']}"
     )
+    if document.get("protocol") is not None:
+        yield f"  measured on {WindowProtocol(**document['protocol'])}"
     yield from (f"  {sentence}" for sentence in describe_result(document))
     yield f"  verdict: {VERDICTS[document['verdict']]}"
     yield from (f"  note: {notice}" for notice in document["notices"])

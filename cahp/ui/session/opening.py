@@ -138,6 +138,18 @@ def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
     return replace(settings, model=model, data=rules.source(settings.data, known=data.known()))
 
 
+def _follow_bundle(settings: Settings, shipped: Settings) -> Settings:
+    """Return the settings of a model with those ``shipped`` with its bundled run that a person does not choose here.
+
+    On the same data, what is measured here stands beside what was measured for the run, so windows begin alike.
+    """
+    if settings.budget == "auto":
+        settings = replace(settings, budget=shipped.budget)
+    if settings.data in (None, shipped.data, models.BUILTINS[shipped.model].data):
+        settings = replace(settings, bos=shipped.bos)
+    return settings
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A model and data that fit each other."""
@@ -158,8 +170,8 @@ class Source:
         """
         settings = permitted(settings, upload)
         card, bundle = _card(settings), bundled.read_run(settings.model)
-        if bundle is not None and upload is None and settings.budget == "auto":
-            settings = replace(settings, budget=bundle.document.settings.budget)
+        if bundle is not None and upload is None:
+            settings = _follow_bundle(settings, bundle.document.settings)
         if upload is not None:
             # As a command names them that is run beside the files.
             settings = replace(settings, data=upload.name if len(upload.files) == 1 else ".")

@@ -97,12 +97,20 @@ def test_the_mask_is_that_of_the_kept_heads() -> None:
     assert document.mask.by_layer == [[0, 2], [1]]
 
 
+def test_a_run_of_an_earlier_version_began_only_its_first_window_with_the_beginning_token() -> None:
+    said = json.loads((Path(assets()) / "runs" / "smollm2" / "run.json").read_text(encoding="utf-8"))
+    assert (said["settings"].pop("bos"), said["protocol"].pop("begins")) == ("first", "first")
+    document = RunDocument.from_json(said)
+    assert document.protocol is not None
+    assert (document.settings.bos, document.protocol.begins) == ("first", "first")
+
+
 def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
     said = json.loads((Path(assets()) / "runs" / "minilm-bbc" / "run.json").read_text(encoding="utf-8"))
     for name in ("goal", "protocol", "kv_cache", "speed", "evenness", "search", "roles", "neutral"):
         del said[name]
-    for name in ("documents", "goal"):
-        del said["settings"][name]
+    for name in ("documents", "goal", "bos"):
+        said["settings"].pop(name, None)
     document = RunDocument.from_json(said)
     assert said["schema"] == SCHEMA
     assert document.outcomes["full"]["accuracy"].value == said["metrics"]["full"]["accuracy"]

@@ -57,6 +57,8 @@ def explorer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Explorer]:
 
 def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
     assert explorer.results.bundled
+    # What is measured here goes on with the windows of the bundled run.
+    assert explorer.settings.bos == "first"
     assert (explorer.mask.count, explorer.card.predicts_tokens) == (72, True)
     for recover in ("none", "refit"):
         outcomes = explorer.outcomes(recover)
