@@ -125,10 +125,11 @@ class Reference:
             apart: Tensor = (sums.double() - away).clamp_min(0).float()
             return apart
         theirs = vocabulary_logits(self.network, self.states).log_softmax(-1)
-        # In bfloat16 the sum would be rounded, too.
+        # Both are normalised before they are compared: rounded probabilities do not sum to 1, so a constant in the
+        # logits would not cancel. In bfloat16 the sum would be rounded, too.
         with torch.autocast(logits.device.type, enabled=False):
-            differences: Tensor = torch.linalg.vecdot(theirs.exp(), theirs - logits)
-        return sums + differences
+            differences = theirs - logits.log_softmax(-1)
+            return torch.linalg.vecdot(theirs.exp(), differences)
 
 
 def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:

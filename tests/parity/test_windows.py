@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cahp import models
 from cahp.models import reading
-from cahp.models.reading import Reader
+from cahp.models.reading import Reader, Teacher
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Training
 from cahp.run.bench import Bench, open_bench
@@ -282,6 +282,18 @@ def test_windows_that_overlap_read_the_beginning_token_in_the_place_of_their_fir
     assert [window.ids[1:].tolist() for window in every] == [window.ids[1:].tolist() for window in first]
     assert {int(window.ids[0]) for window in every} == {2}
     assert [len(str(window).split()) for window in every] == [8] * 11
+
+
+def test_a_large_vocabulary_does_not_differ_from_itself(tmp_path: Path) -> None:
+    folder = fakes.save_language_model(tmp_path, family="llama")
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    network.resize_token_embeddings(50_000, mean_resizing=False)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(network.get_input_embeddings().weight)
+    network.save_pretrained(folder)
+    model = models.load(str(folder), device="cpu")
+    texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
+    assert Teacher(model, model.tokenize(texts.inputs)).compare(model) == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
 def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:
