@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cahp.data.rows import NO_LABELS, UNLABELLED, RawSplit
 from cahp.data.tables import join_quoted
-from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.texts import Texts
 from cahp.values import DataError, Ints, OptionError, digest
 
 #: Other names of the three splits.

@@ -12,7 +12,8 @@ import numpy as np
 from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer, start_id, usual_ids
-from cahp.tasks.texts import COPY_TOKENS, NO_LABEL, Texts
+from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.texts import COPY_TOKENS, Texts
 from cahp.tasks.windows import Beginning, Window
 from cahp.values import DataError, ModelError
 

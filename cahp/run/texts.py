@@ -15,7 +15,8 @@ from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
-from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.texts import Texts
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import DataError, Input, OptionError, digest
 

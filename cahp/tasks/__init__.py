@@ -1,1 +1,14 @@
-"""What a model predicts."""
+"""What a model predicts: the tasks, their items and their answers.
+
+A task (``cahp.tasks.task``) says what an item is, how items are counted, read and measured, what serves as a label, and
+what all that is called. Texts and models carry their task, and everything else asks it.
+"""
+
+from cahp.tasks.classification import CLASSIFICATION
+from cahp.tasks.next_token import NEXT_TOKEN
+from cahp.tasks.task import Task
+
+#: All tasks by name.
+TASKS = {task.name: task for task in (CLASSIFICATION, NEXT_TOKEN)}
+
+__all__ = ["CLASSIFICATION", "NEXT_TOKEN", "TASKS", "Task"]

@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.tasks.texts import NO_LABEL, Texts
 from cahp.tasks.windows import Window
 from cahp.values import Bools, Floats, Ints
 
 #: What is kept of a language model's answer at a token: KL divergence from the full model, loss, predicted token.
 DIVERGENCE, LOSS, PREDICTION = range(3)
+#: The label of every text where there are no labels.
+NO_LABEL = -1
 #: Documents over which intervals are drawn, at least.
 _FEWEST_UNITS = 8
 
@@ -199,20 +200,6 @@ def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[NDArra
     whole = np.bincount(member, weights=sizes)
     sums = np.array([np.bincount(member, weights=row.astype(np.float64)) for row in table])
     return sums / whole.mean(), np.asarray(whole / whole.mean())
-
-
-def read_answers(scores: NDArray[Any], texts: Texts) -> Evaluation:
-    """Make the evaluation of ``texts`` of what a model's reader returned for each of them."""
-    if texts.windows:
-        return TokenEvaluation(scores, texts.labels, texts.classes, texts.windows)
-    return Evaluation(scores, texts.labels, texts.classes)
-
-
-def answer_shape(texts: Texts) -> tuple[int, ...]:
-    """The shape of a model's answer to one of ``texts``."""
-    if texts.windows:
-        return max(window.scored for window in texts.windows), 3
-    return (len(texts.classes),)
 
 
 #: Called with the rows and the answers of the texts so far, while the other texts are evaluated.

@@ -5,31 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.tasks.answers import NO_LABEL, Evaluation
+from cahp.tasks.classification import CLASSIFICATION
+from cahp.tasks.task import Task
 from cahp.tasks.windows import Window
 from cahp.values import Input, Ints, digest
 
+#: What a model reads at once: a text, a pair of texts, or a window of tokens.
+Item = Input | Window
+
 #: Random tokens on which the loss on repeated tokens is measured, beside the evaluation tokens.
 COPY_TOKENS = 512
-#: The label of every text where there are no labels.
-NO_LABEL = -1
 
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Inputs of one split, in their original order.
+    """Items of one split, in their original order, and the ``task`` that reads them.
 
-    ``first`` holds the texts, ``second`` the second text of each pair (None for single texts), and ``labels`` the class
-    index of each (int64, into ``classes``), or -1 for all texts if there are no labels.
+    ``first`` holds the texts (or the windows of a language model), ``second`` the second text of each pair (None: there
+    are no pairs), and ``labels`` the class index of each (int64, into ``classes``), or -1 for all if there are none.
     """
 
-    first: tuple[str, ...]
+    first: tuple[str | Window, ...]
     second: tuple[str, ...] | None
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    task: Task = CLASSIFICATION
 
     def __post_init__(self) -> None:
         if self.labels.dtype != np.int64 or self.labels.shape != (len(self.first),):
@@ -48,11 +54,21 @@ class Texts:
         return not len(self) or bool((self.labels != NO_LABEL).any())
 
     @property
-    def inputs(self) -> list[Input]:
-        """The texts, or the pairs of texts, in order."""
+    def inputs(self) -> list[Item]:
+        """The items in order: texts, pairs of texts, or windows."""
         if self.second is None:
             return list(self.first)
-        return list(zip(self.first, self.second, strict=True))
+        return [(str(first), second) for first, second in zip(self.first, self.second, strict=True)]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The windows of a language model; none where the items are texts."""
+        return tuple(one for one in self.first if isinstance(one, Window))
+
+    @property
+    def plain_texts(self) -> list[str]:
+        """The text of each item, for people; of a pair the first."""
+        return [self.task.get_text(item) for item in self.first]
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
@@ -62,25 +78,28 @@ class Texts:
     def take(self, rows: Sequence[int] | Ints) -> Texts:
         """Return the given rows, in the given order."""
         rows = [int(row) for row in rows]
-        second = None if self.second is None else tuple(self.second[row] for row in rows)
-        return Texts(tuple(self.first[row] for row in rows), second, self.labels[rows], self.classes)
+        second = None
+        if self.second is not None:
+            second = tuple(self.second[row] for row in rows)
+        first = tuple(self.first[row] for row in rows)
+        return Texts(first, second, self.labels[rows], self.classes, self.task)
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of texts, labels and class names."""
-        second = () if self.second is None else self.second
-        windows = [part for window in self.windows for part in window.parts]
-        return digest(*self.first, "\0second", *second, self.labels.tobytes(), "\0classes", *self.classes, *windows)
-
-    @property
-    def count(self) -> int:
-        """Number of texts, without windows that are made for the loss on repeated tokens."""
-        return len(self) - sum(window.copying for window in self.windows)
+        """Digest of texts, labels, class names, and what else measurements depend on."""
+        second = self.second or ()
+        parts = self.task.list_parts(self)
+        return digest(*self.plain_texts, "\0second", *second, self.labels.tobytes(), "\0classes", *self.classes, *parts)
 
     @property
     def text_rows(self) -> list[int]:
-        """Rows of the data's own texts: all but windows that are made for the loss on repeated tokens."""
-        return [row for row, one in enumerate(self.first) if not (isinstance(one, Window) and one.copying)]
+        """Rows of the data's own items: all but those that the task adds to measure something."""
+        return self.task.list_rows(self)
+
+    @property
+    def count(self) -> int:
+        """Number of the data's own items."""
+        return len(self.text_rows)
 
     def sample_rows(self, most: int) -> list[int]:
         """Return at most ``most`` of ``text_rows``, evenly spread."""
@@ -93,21 +112,20 @@ class Texts:
         return self.take(self.sample_rows(most))
 
     @property
-    def tokens(self) -> int:
-        """Number of tokens that a language model reads of all windows."""
-        return sum(len(window.ids) - 1 for window in self.windows)
-
-    @property
-    def in_windows(self) -> bool:
-        """Whether they are windows of a language model's tokens."""
-        return any(isinstance(one, Window) for one in self.first[:1])
+    def tokens(self) -> float:
+        """Number of tokens that a model reads, or an estimate; see ``Task.count_tokens``."""
+        return self.task.count_tokens(self)
 
     @property
     def measured(self) -> str:
         """Their number in words: ``311 texts``, ``16 windows of tokens``."""
-        return f"{self.count:,} {'windows of tokens' if self.in_windows else 'texts'}"
+        return self.task.describe_count(self.count)
 
     @property
-    def windows(self) -> tuple[Window, ...]:
-        """The inputs of a language model that is measured on windows; none for other texts."""
-        return tuple(one for one in self.first if isinstance(one, Window))
+    def in_windows(self) -> bool:
+        """Whether they are windows of a language model's tokens."""
+        return self.task.predicts_often
+
+    def evaluation_of(self, scores: NDArray[Any]) -> Evaluation:
+        """Make the evaluation of what a model's reader returned for each item."""
+        return self.task.read_answers(scores, self)

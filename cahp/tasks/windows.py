@@ -16,8 +16,9 @@ _BEGINNINGS: Mapping[Beginning, str] = {"every": "every window", "first": "only 
 _Ints = NDArray[np.integer[Any]]
 
 
-class Window(str):
-    """A window of consecutive tokens, on which a causal language model is measured; as a string, its text.
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A window of consecutive tokens, on which a causal language model is measured, and its ``text``.
 
     ``ids`` are the tokens, the first of which is only context. The last ``scored`` of them are predicted and measured:
     ``units (scored,)`` are the numbers of the documents that hold them, over which intervals are drawn, and
@@ -25,22 +26,17 @@ class Window(str):
     the first: only the loss on that half is measured.
     """
 
-    ids: NDArray[np.int64]
-    units: NDArray[np.int64]
-    sizes: NDArray[np.int64]
-    copying: bool
+    text: str
+    ids: _Ints
+    units: _Ints
+    sizes: _Ints
+    copying: bool = False
 
-    def __new__(cls, text: str, ids: _Ints, units: _Ints, sizes: _Ints, *, copying: bool = False) -> Window:
-        """Make a window of its text and tokens."""
-        window = super().__new__(cls, text)
-        window.ids, window.units, window.sizes = (np.asarray(part, dtype=np.int64) for part in (ids, units, sizes))
-        if not len(units) == len(sizes) < len(ids):
-            raise ValueError(f"{len(ids)} tokens cannot predict {len(units)}, of {len(sizes)} sizes")
-        window.copying = copying
-        return window
-
-    def __getnewargs_ex__(self) -> tuple[tuple[str, _Ints, _Ints, _Ints], dict[str, bool]]:
-        return (str(self), self.ids, self.units, self.sizes), {"copying": self.copying}
+    def __post_init__(self) -> None:
+        for name in ("ids", "units", "sizes"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
+        if not len(self.units) == len(self.sizes) < len(self.ids):
+            raise ValueError(f"{len(self.ids)} tokens cannot predict {len(self.units)}, of {len(self.sizes)} sizes")
 
     @property
     def scored(self) -> int:

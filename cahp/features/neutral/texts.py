@@ -11,7 +11,7 @@ import numpy as np
 from cahp.data.dataset import Dataset, assemble
 from cahp.data.rows import UNLABELLED, RawSplit, make_texts
 from cahp.data.sources import BBC_NEWS, catalogue, load
-from cahp.tasks.texts import NO_LABEL
+from cahp.tasks.answers import NO_LABEL
 from cahp.values import DataError
 
 #: The names that stand for texts of its own: news for other tasks, and for these the manual.

@@ -19,7 +19,8 @@ from cahp.api.bundled import Bundle, WindowsRecord
 from cahp.models.cards import ModelCard
 from cahp.run.settings import IN_DIGESTS, Settings
 from cahp.run.texts import ALL, cut_split
-from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.texts import Texts
 from cahp.values import ModelError
 
 #: The settings on which windows depend.
