@@ -9,12 +9,13 @@ from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, re
 from cahp.exports.masks import kept_heads
 from cahp.models.costs import KvCache
 from cahp.run.bench import check_classifier, labelling, prompt_notices
-from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
+from cahp.run.document import cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
 from cahp.run.options import parse_duration
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
 from cahp.run.split_log import TestSplitLog
+from cahp.run.splits import cut_notices, record_split
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
 from cahp.values import HeadMask
@@ -60,7 +61,7 @@ def evaluate(
         outcomes = measurements.outcomes(texts, keep, seed=settings.seed)
         return {
             "model": card.id,
-            "data": SplitRecord.of(settings.eval_split, texts).with_id(dataset.id),
+            "data": record_split(resources, settings.eval_split, texts).with_id(dataset.id),
             "protocol": window_protocol(settings, card, texts),
             "kept": kept_heads(keep),
             **outcome_records(outcomes),
@@ -72,6 +73,7 @@ def evaluate(
                 *prompt_notices(card),
                 *dataset.notices,
                 *notices,
+                *cut_notices(resources, {settings.eval_split: texts}),
                 *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),
             ],
         }

@@ -16,12 +16,13 @@ from cahp.models.cards import ModelCard
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
-from cahp.run.document import BY_HAND, SplitRecord, outcome_records
+from cahp.run.document import BY_HAND, outcome_records
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings, identify_model
+from cahp.run.splits import record_split
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
 
@@ -97,11 +98,11 @@ def recover(
         pruned = cut_model(bench.model, keep, recovered)
         document = {
             "model": card.id,
-            "data": SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
+            "data": record_split(bench.resources, settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
             "protocol": bench.protocol,
             "kept": kept_heads(keep),
             **results,
-            "notices": list(bench.notices),
+            "notices": [*bench.notices, *bench.cut_notices],
         }
         with UnwrittenError.carrying(document):
             save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
@@ -167,8 +168,8 @@ def export(
             resources = bench.resources
             outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
             inputs, full = bench.evaluation.inputs, bench.full
-            data_record = SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
-            protocol, notices = bench.protocol, list(bench.notices)
+            data_record = record_split(bench.resources, settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
+            protocol, notices = bench.protocol, [*bench.notices, *bench.cut_notices]
         else:
             resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
             outcome, recovered, inputs, full, data_record, protocol, notices = {}, None, None, None, None, None, []

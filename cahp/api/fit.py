@@ -14,7 +14,9 @@ from cahp.exports.checkpoints import claimed
 from cahp.outcomes import measure, to_metrics
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
+from cahp.run.resources import Resources
 from cahp.run.settings import Settings
+from cahp.run.splits import cut_notices, record_split
 from cahp.store import Store, StoredTraining, key
 from cahp.values import CahpError, ModelError, OptionError, SelfTestError
 
@@ -80,7 +82,7 @@ def fit(
         **{name: value for name, value in changes.items() if value is not None},
     )
     with show_progress(progress, yes=yes) as reporter:
-        card = models.identify(settings.model)
+        card = models.set_max_length(models.identify(settings.model), settings.max_length)
         output = claimed(Output.of(out), card)
         dataset = data_sets.load(settings.data, **settings.columns)
         if not dataset.labelled:
@@ -91,7 +93,7 @@ def fit(
         fitted, history, name = None, None, ""
         if whole:
             digests = (card.sha256, texts.sha256, validation.sha256)
-            name = key("fit", 1, *digests, asdict(schedule), settings.seed)
+            name = key("fit", 2, *digests, asdict(schedule), settings.seed, settings.max_length)
             history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
             how["checkpoint"] = StoredTraining(store, key("fitting", name))
         if history is None:
@@ -100,7 +102,7 @@ def fit(
             history = [asdict(epoch) for epoch in fitted.history]
         if fitted and not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
             raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
-        document = {
+        document: dict[str, Any] = {
             "model": card.id,
             "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
             "epochs": history,
@@ -117,7 +119,7 @@ def fit(
                     fitted.network,
                     fitted.model.tokenizer,
                     output,
-                    made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": history},
+                    made=lambda part: {"key": name, "sha256": models.identify(str(part)).identity, "epochs": history},
                 )
             elif save == "adapter":
                 folder = saving.save_adapter(fitted, output)
@@ -126,7 +128,10 @@ def fit(
                 folder = saving.save_network(merged, fitted.model.tokenizer, output)
         try:
             adapted = replace(card, labels=texts.classes, adapter=str(folder))
-            classifier = models.load(adapted if save == "adapter" else str(folder.resolve()), device=settings.device)
+            if save != "adapter":
+                adapted = models.identify(str(folder.resolve()))
+            written = models.set_max_length(adapted, settings.max_length)
+            classifier = models.load(written, device=settings.device)
         except SelfTestError as error:
             raise SelfTestError(
                 f"the classifier in {folder} cannot be used ({error}); train again with a lower --learning-rate"
@@ -137,7 +142,15 @@ def fit(
             if split in dataset.splits
         }
     metrics = {split: to_metrics(measured_outcomes) for split, measured_outcomes in outcomes.items()}
-    return {**document, "metrics": metrics, "outcomes": outcomes}
+    resources = Resources(classifier.card, store=store, model=classifier)
+    trained = record_split(resources, "train", texts)
+    return {
+        **document,
+        "data": {"id": dataset.id, "train": trained},
+        "metrics": metrics,
+        "outcomes": outcomes,
+        "notices": [*document["notices"], *cut_notices(resources, {"train": texts})],
+    }
 
 
 def _read_epochs(output: Output, name: str) -> list[dict[str, Any]] | None:
@@ -149,4 +162,4 @@ def _read_epochs(output: Output, name: str) -> list[dict[str, Any]] | None:
         card = models.identify(str(output.folder.resolve()))
     except ModelError:
         return None
-    return origin.get("epochs") if card.sha256 == origin.get("sha256") else None
+    return origin.get("epochs") if card.identity == origin.get("sha256") else None

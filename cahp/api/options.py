@@ -41,6 +41,7 @@ class DataOptions(TypedDict, total=False):
     report: str | None
     device: str
     dtype: Dtype
+    max_length: int | None
     window: int
     stride: int | None
     bos: Beginning

@@ -16,6 +16,7 @@ from cahp.exports import formats
 from cahp.features import sections
 from cahp.models.cards import ModelCard
 from cahp.models.costs import CONTEXTS
+from cahp.models.description import longest_text
 from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
 from cahp.run.settings import Settings
 from cahp.tasks.texts import COPY_TOKENS
@@ -24,6 +25,8 @@ from cahp.values import CahpError, HeadMask
 #: Texts of the default run: calibration, and evaluation of the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000
 _TOKENS = 32
+#: Padded tokens of a batch on a processor; a longer text is a batch of its own.
+_BATCH_TOKENS = 2048
 #: Factor of the gradients through a quarter of the calibration texts.
 _GRADIENTS = 1.25
 #: Tokens of the timing: about 70 passes each of the full and the pruned model, of 8 texts of double length.
@@ -69,6 +72,11 @@ def preflight(card: ModelCard) -> dict[str, Any]:
     """
     reading = models.preview_prompt(card)
     size = (card.details or {}).get("bytes")
+    limit: int | None = None
+    expected_longest: float | None = None
+    if not card.predicts_tokens:
+        limit = longest_text(card)
+        expected_longest = default_seconds(card, length=limit)
     return {
         "id": card.id,
         "revision": card.revision,
@@ -84,7 +92,9 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "kv_cache": None if card.cache is None else card.cache.per_token(_kept(card)),
         "attention_weights": card.attention_weights,
         "memory_bytes": None if size is None else _memory(card, size),
+        "max_length": limit,
         "expected_s": default_seconds(card),
+        "expected_longest_s": expected_longest,
         "expected_refit_s": default_seconds(card, recover=QUICK.name) if card.predicts_tokens else None,
         "pruned_before": card.kept is not None,
         "notes": [
@@ -111,7 +121,11 @@ def _memory(card: ModelCard, size: int) -> int:
     # and variance in float64 of 32 x 32 cells, twice while they are saved.
     weights = 4 * ((card.details or {}).get("parameters") or size // 4)
     statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
-    return size + weights + _LIBRARIES + _ACTIVATIONS + statistics
+    needed = size + weights + _LIBRARIES + _ACTIVATIONS + statistics
+    if card.predicts_tokens:
+        return needed
+    # A batch of the longest texts has maps of each head and text, and as many scores before they are normalised.
+    return needed + 2 * 4 * card.heads * card.group * _BATCH_TOKENS * longest_text(card)
 
 
 def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
@@ -139,10 +153,10 @@ def _operations(card: ModelCard) -> tuple[float, float]:
     return sketch.operations(card), sketch.head_operations(card)
 
 
-def default_seconds(card: ModelCard, *, recover: str = NONE.name) -> float:
+def default_seconds(card: ModelCard, *, recover: str = NONE.name, length: int = _TOKENS) -> float:
     """Seconds of the default run on this machine, from the start of the command to its end.
 
-    ``recover`` counts for models that are measured on windows of tokens.
+    ``recover`` counts for models that are measured on windows of tokens, ``length``, the tokens of a text, for others.
 
     Raises:
         ModelError: If the configuration describes no network.
@@ -152,7 +166,7 @@ def default_seconds(card: ModelCard, *, recover: str = NONE.name) -> float:
     timed = _TIMED if card.cache is None else _GENERATED
     without_gradients = timed + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
-    return _START_S + reading + estimate_seconds(card, tokens=_TEXTS * _TOKENS + without_gradients / _GRADIENTS)
+    return _START_S + reading + estimate_seconds(card, tokens=_TEXTS * length + without_gradients / _GRADIENTS)
 
 
 def _window_seconds(card: ModelCard, recovery: Recovery) -> float:

@@ -16,7 +16,8 @@ from cahp import processes as parallel
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.features import sections
-from cahp.models import make_prompt, preview
+from cahp.models import identify, make_prompt, preview, set_max_length
+from cahp.models.cards import ModelCard
 from cahp.output import UnwrittenError
 from cahp.run.command_line import to_arguments
 from cahp.run.document import RunDocument
@@ -151,7 +152,7 @@ def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
         document = cahp.fit(call.settings, out=output, save=save, **options, store=call.store, progress=progress)
     wrote = output.describe()
     if save == "model":
-        flags = {name: describe()[name].flag for name in ("model", "data", *COLUMNS)}
+        flags = {name: describe()[name].flag for name in ("model", "data", "max_length", *COLUMNS)}
         arguments = to_arguments(replace(call.settings, model=str(output.folder)), flags)
         wrote += f": choose its heads with {shlex.join(['cahp', 'prune', *arguments])}"
     call.answer(document, [*printing.fit_lines(document), wrote])
@@ -167,22 +168,34 @@ def models(call: Call, name: str | None) -> None:
         call.answer(entries, printing.catalogue_lines(entries))
     else:
         with call.bars():
-            document = preflight(preview(name, prompt=make_prompt(call.settings.prompt, call.settings.answers)))
+            card = preview(name, prompt=make_prompt(call.settings.prompt, call.settings.answers))
+            document = preflight(set_max_length(card, call.settings.max_length))
         call.answer(document, printing.preflight_lines(document))
 
 
-@command(Option("name", "Data to look up.", argument=True), of_call=("as_json", "yes"))
-def data(call: Call, name: str | None) -> None:
-    """List the data sets known by name; or show the contents of a data set."""
+@command(
+    Option("name", "Data to look up.", argument=True),
+    OPTIONS["model"].but(default=None, fills=False, help="Model whose tokens are counted (default: words are)."),
+    OPTIONS["max_length"].but(fills=False, help="Tokens of a text that this model reads (default: at most 512)."),
+    of_call=("as_json", "yes"),
+)
+def data(call: Call, name: str | None, model: str | None, max_length: int | None) -> None:
+    """List the data sets known by name; or show the contents of a data set and how long its texts are."""
+    from cahp.api.lengths import describe_lengths
+
     if name is None:
         entries = [asdict(entry) for entry in data_sets.catalogue()]
         call.answer(entries, printing.catalogue_lines(entries))
         return
     dataset = data_sets.load(name, **call.settings.columns)
+    card: ModelCard | None = None
+    if model is not None:
+        card = set_max_length(identify(model), max_length)
     splits = {
         split: {
             "examples": len(texts),
             "class_counts": dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)) or None,
+            "lengths": describe_lengths(texts.inputs, card),
         }
         for split, texts in dataset.splits.items()
     }

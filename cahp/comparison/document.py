@@ -15,7 +15,8 @@ from cahp.comparison.fields import convert, from_quality, to_quality
 from cahp.files import plain_json
 from cahp.models.costs import SelectionCost
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_outcome, to_metrics
-from cahp.run.document import ModelRecord, SplitRecord
+from cahp.run.document import ModelRecord
+from cahp.run.splits import SplitRecord
 from cahp.tasks.answers import name_units
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import Bools, Estimate, Unit

@@ -27,7 +27,8 @@ from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import labelling
-from cahp.run.document import ModelRecord, SplitRecord, versions
+from cahp.run.document import ModelRecord, versions
+from cahp.run.splits import record_split
 from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
 from cahp.tasks.answers import Evaluation
@@ -48,7 +49,10 @@ def record(
     """Record measured cells: ``cells`` of methods, ``full_cells`` of the full model, and those without a head."""
     plan, settings = workspace.plan, workspace.plan.settings
     splits, tuning = workspace.splits, workspace.tuning_texts
-    samples = {seed: SplitRecord.of(settings.select_split, workspace.bench(seed).calibration) for seed in plan.seeds}
+    resources = workspace.bench(plan.settings.seed).resources
+    samples = {
+        seed: record_split(resources, settings.select_split, workspace.bench(seed).calibration) for seed in plan.seeds
+    }
     full = {cell.seed: measured[cell] for cell in full_cells}
     reference = next(iter(full.values()))
     rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
@@ -60,9 +64,9 @@ def record(
             id=workspace.dataset.id,
             classes=workspace.dataset.classes,
             select=tuple(SeedSample(**vars(sample), seed=seed) for seed, sample in samples.items()),
-            eval=SplitRecord.of(settings.eval_split, splits["eval"]),
-            steer=None if tuning is None else SplitRecord.of(settings.eval_split, tuning),
-            report=SplitRecord.of("test", splits["report"]) if "report" in splits else None,
+            eval=record_split(resources, settings.eval_split, splits["eval"]),
+            steer=None if tuning is None else record_split(resources, settings.eval_split, tuning),
+            report=record_split(resources, "test", splits["report"]) if "report" in splits else None,
         ),
         settings=plan.as_json(),
         methods={name: _describe_participant(name) for name in plan.methods},
@@ -156,6 +160,7 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Ite
     """List the notices of a comparison; the full model comes first in ``measured``."""
     plan = workspace.plan
     yield from dict.fromkeys(workspace.notices)
+    yield from workspace.bench(plan.seeds[0]).cut_notices
     full = measured[0].predictions["none", "eval"].evaluation
     yield from labelling(full, label_reading(workspace.raw, workspace.dataset))
     if len(plan.seeds) > 1 == len({workspace.bench(seed).calibration.sha256 for seed in plan.seeds}):

@@ -20,10 +20,11 @@ from cahp.outcomes import measure
 from cahp.output import Output
 from cahp.recoveries import NONE, get_recovery
 from cahp.run.bench import Bench
-from cahp.run.document import BY_HAND, SplitRecord, outcome_records, ratio_record, versions
+from cahp.run.document import BY_HAND, outcome_records, ratio_record, versions
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME
+from cahp.run.splits import record_split
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import HeadMask, Input, OptionError, Progress, silent
@@ -121,7 +122,7 @@ def checkpoint(
             full=bench.measurements.evaluate(bench.evaluation),
             outcome=outcome,
             method=method or bench.settings.method,
-            data=SplitRecord.of(bench.settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
+            data=record_split(bench.resources, bench.settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
             protocol=bench.protocol,
             recovery=recover,
             seed=bench.settings.seed,
@@ -207,7 +208,13 @@ def write(
         prompt = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
         source = {
             "protocol": protocol,
-            "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **prompt},
+            "model": {
+                "id": card.id,
+                "revision": card.revision,
+                "family": card.family,
+                "sha256": card.identity,
+                **prompt,
+            },
             "data": data,
             "recovery": recovery,
             "parameters": {"full": model.parameters, "pruned": pruned.parameters},

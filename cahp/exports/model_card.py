@@ -79,7 +79,7 @@ def model_card(
         *([*markdown(files, form.runtime, machine()), ""] if files else []),
         "## Origin",
         "",
-        f"- model: `{card.id}`, revision {card.revision or 'local'}, sha256 `{card.sha256}`",
+        f"- model: `{card.id}`, revision {card.revision or 'local'}, sha256 `{card.identity}`",
         f"- head mask: `head_mask.json`, sha256 `{mask.sha256}`",
         f"- data: {evaluated_on}",
         f"- versions: {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.models.cards import Dtype, ModelCard, Prompt, PromptExample
-from cahp.models.description import EXAMPLE, TOKENIZER_FILES, set_dtype
+from cahp.models.description import EXAMPLE, TOKENIZER_FILES, set_dtype, set_max_length
 from cahp.models.identity import (
     BUILTINS,
     INSTALL_SMOLLM2,
@@ -35,6 +35,7 @@ __all__ = [
     "assets",
     "check_builtin",
     "choose_precision",
+    "count_tokens",
     "cut_windows",
     "find_beginning",
     "has_package",
@@ -45,6 +46,7 @@ __all__ = [
     "preview",
     "preview_prompt",
     "set_dtype",
+    "set_max_length",
     "start_token",
     "verify_model",
 ]
@@ -57,6 +59,7 @@ def load(
     prompt: str | None = None,
     answers: Sequence[str] = (),
     dtype: Dtype = "float32",
+    max_length: int | None = None,
 ) -> HeadModel:
     """Load a model by name or card, and prove that its heads can be gated and cut.
 
@@ -65,7 +68,8 @@ def load(
 
     ``dtype`` says how weights are kept in memory. Results are computed in float32 and are the same with ``float32`` and
     ``auto``, the type of the file; ``bfloat16`` rounds the weights. Weights that have no room in float32 are kept as in
-    the file, and on the disk if need be.
+    the file, and on the disk if need be. Of a longer text ``max_length`` tokens are read (None: 512), if
+    the model reads as many.
 
     Raises:
         ModelError: If it cannot be loaded; ``SelfTestError`` if its masks would not be true.
@@ -74,11 +78,12 @@ def load(
     from cahp.models.loading import load_model
 
     if isinstance(name, str):
-        name = set_dtype(identify(name, prompt=make_prompt(prompt, answers)), dtype)
-    elif prompt is not None or answers or dtype != "float32":
+        card = set_dtype(identify(name, prompt=make_prompt(prompt, answers)), dtype)
+        name = set_max_length(card, max_length)
+    elif prompt is not None or answers or dtype != "float32" or max_length is not None:
         raise OptionError(
-            "a card holds its prompt and its dtype already; give prompt and answers to cahp.models.identify, and dtype "
-            "to cahp.models.set_dtype"
+            "a card holds its prompt, dtype and length already; give prompt and answers to cahp.models.identify, dtype "
+            "to cahp.models.set_dtype, and max_length to cahp.models.set_max_length"
         )
     return verify_model(load_model(locate(name), device_name=device))
 
@@ -96,6 +101,19 @@ def choose_precision(asked: str, device: str) -> Precision:
     from cahp.models import devices
 
     return "bfloat16" if devices.has_bfloat16(devices.find_device(device)) else "float32"
+
+
+def count_tokens(card: ModelCard, inputs: Sequence[Input]) -> list[int]:
+    """The number of tokens of each text or pair as a whole, with the special ones; reads the tokenizer alone.
+
+    Raises:
+        ModelError: If the tokenizer cannot be used.
+    """
+    from cahp.models.loading import load_tokenizer
+    from cahp.models.tokenizing import count_whole
+
+    card = locate(card)
+    return count_whole(load_tokenizer(card.folder, card.id, prompted=card.language is not None), inputs)
 
 
 def cut_windows(card: ModelCard, texts: Texts, **options: Any) -> Texts:
@@ -140,7 +158,9 @@ def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample |
         return PromptExample(card.prompt.render(EXAMPLE if one is None else one), ())
     from cahp.models.loading import prompt_reader
 
-    return prompt_reader(card.folder, card.sha256, card.prompt, card.language, card.id).preview(one)
+    return prompt_reader(card.folder, card.sha256, card.prompt, card.language, card.id).preview(
+        one, max_length=card.max_length
+    )
 
 
 def make_prompt(prompt: str | None, answers: Sequence[str]) -> Prompt | None:

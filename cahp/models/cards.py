@@ -138,7 +138,9 @@ class ModelCard:
     answers of its ``prompt``, which is then part of ``sha256``; without one a causal model ``predicts_tokens``.
     ``source`` is the GGUF file that is converted into ``folder``, if any; ``sha256`` is then made from its digest.
     ``cache`` is the size of the keys and values that a causal language model caches (None: another model, or the size
-    is not known). ``dtype`` says how weights are kept; where it changes numbers, ``sha256`` includes it.
+    is not known). ``dtype`` says how weights are kept; where it changes numbers, ``sha256`` includes it. Of a longer
+    text ``max_length`` tokens are read (None: what the model reads, at most 512), which ``sha256`` includes, too;
+    ``whole_sha256`` is the digest without it (empty: ``sha256``).
     """
 
     id: str
@@ -165,6 +167,13 @@ class ModelCard:
     source: str | None = None
     cache: CacheShape | None = None
     dtype: Dtype = "float32"
+    max_length: int | None = None
+    whole_sha256: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The digest of the model itself, however much of a text it reads; keys of results need ``sha256``."""
+        return self.whole_sha256 or self.sha256
 
     @property
     def attention_weights(self) -> float | None:

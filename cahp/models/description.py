@@ -29,6 +29,8 @@ TOKENIZER_FILES = (
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
 
+#: Largest number of tokens of a text that are read where nobody says otherwise.
+MAX_LENGTH = 512
 #: The text of an example prompt.
 EXAMPLE = "A warm and funny film."
 #: The head of a network.
@@ -363,8 +365,38 @@ def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
         made = "was pruned" if card.kept is not None else "is made from an encoder and an adapter"
         raise OptionError(f"{card.id} {made}, and its weights are used in float32; leave --dtype out")
     rounded = dtype == "bfloat16" and (card.details or {}).get("types", {}).keys() != {"BF16"}
-    # The card of a preview has no digest.
-    return replace(card, dtype=dtype, sha256=digest(card.sha256, dtype) if rounded and card.sha256 else card.sha256)
+    digests = {name: getattr(card, name) for name in ("sha256", "whole_sha256")}
+    if rounded:
+        # The card of a preview has no digest.
+        digests = {name: digest(sha256, dtype) for name, sha256 in digests.items() if sha256}
+    return replace(card, dtype=dtype, **digests)
+
+
+def set_max_length(card: ModelCard, max_length: int | None) -> ModelCard:
+    """The card of a model that reads at most ``max_length`` tokens of a text (None: 512), or fewer if it has to.
+
+    Its digest includes the number, except where results are those of windows, which have a length of their own.
+    """
+    if card.predicts_tokens:
+        return replace(card, max_length=max_length)
+    if not card.sha256:
+        # The card of a preview has no digest.
+        return replace(card, max_length=max_length)
+    sha256 = digest(card.identity, "max_length", str(max_length))
+    return replace(card, max_length=max_length, sha256=sha256, whole_sha256=card.identity)
+
+
+def longest_text(card: ModelCard) -> int:
+    """Largest number of tokens of a text that are read, by the files beside the weights; a prompt comes on top."""
+    limits = [card.max_length or MAX_LENGTH]
+    for file, entry in ((CONFIG, "max_position_embeddings"), (TOKENIZER_SETTINGS[0], "model_max_length")):
+        path = Path(card.folder, file)
+        # Of a bundled model, or one on the hub that is only looked at, files are missing.
+        if card.folder and path.is_file():
+            limit = read_json(path).get(entry)
+            if isinstance(limit, int) and limit > 0:
+                limits.append(limit)
+    return min(limits)
 
 
 def output_head(card: ModelCard) -> Head:

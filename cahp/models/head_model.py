@@ -25,14 +25,15 @@ from cahp.models.attention import (
     calling,
 )
 from cahp.models.cards import ModelCard
+from cahp.models.description import MAX_LENGTH
 from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.families import Family, Site
 from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
-from cahp.models.prompting import MAX_LENGTH, ROOM, PromptReader
+from cahp.models.prompting import ROOM, PromptReader
+from cahp.models.tokenizing import Tokens, count_whole, tokenize
 from cahp.models.vocabulary import attach_head, hidden_states, logits_at
-from cahp.tasks.windows import Window
-from cahp.values import DataError, Input, Ints, OptionError, Precision
+from cahp.values import Input, Ints, OptionError, Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +79,6 @@ class Verified:
     idle: int
     masks: int
     difference: float | None
-
-
-Tokens = list[dict[str, list[int]]]
 
 
 class HeadModel:
@@ -193,14 +191,29 @@ class HeadModel:
         return [*weights, output.T.reshape(self.heads, -1, len(output))]
 
     @property
+    def longest(self) -> int:
+        """Largest number of tokens of an input that the network and its tokenizer can read."""
+        limits = [int(self.tokenizer.model_max_length)]
+        positions = getattr(self.network.config, "max_position_embeddings", None)
+        if positions is not None:
+            if self.family.offset_positions:
+                positions -= (self.network.config.pad_token_id or 0) + 1
+            limits.append(positions)
+        if self.family.longest is not None:
+            limits.append(self.family.longest)
+        return min(limits)
+
+    @property
     def max_length(self) -> int:
         """Largest number of tokens of an input; the tokens of a prompt come on top."""
-        positions = getattr(self.network.config, "max_position_embeddings", MAX_LENGTH)
-        if self.family.offset_positions:
-            positions -= (self.network.config.pad_token_id or 0) + 1
-        longest = MAX_LENGTH + (0 if self.prompt is None else self.prompt.length)
-        whole = self.family.longest or longest
-        return int(min(longest, whole, self.tokenizer.model_max_length, positions))
+        return min((self.card.max_length or MAX_LENGTH) + self.prompt_length, self.longest)
+
+    @property
+    def prompt_length(self) -> int:
+        """Number of tokens of the prompt without any text; 0 without a prompt."""
+        if self.prompt is None:
+            return 0
+        return self.prompt.length
 
     @property
     def backward_tokens(self) -> int:
@@ -218,31 +231,13 @@ class HeadModel:
         Raises:
             DataError: If a text has no tokens at all.
         """
-        if not inputs:
-            return []
-        if any(isinstance(one, Window) for one in inputs):
-            rows = [one.ids[:-1].tolist() for one in inputs if isinstance(one, Window)]
-            return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
-        first = [text if isinstance(text, str) else text[0] for text in inputs]
+        return tokenize(self, inputs, max_length=max_length)
+
+    def count_tokens(self, inputs: Sequence[Input]) -> list[int]:
+        """The number of tokens of each text or pair as a whole, in its prompt if there is one; none of windows."""
         if self.prompt is not None:
-            limit = self.max_length if max_length is None else min(self.max_length, max_length + self.prompt.length)
-            tokens = self.prompt.tokens(inputs, limit)
-        else:
-            pairs = [text[1] for text in inputs if not isinstance(text, str)]
-            encoded = self.tokenizer(
-                first, pairs or None, truncation=True, max_length=max_length or self.max_length, padding=False
-            )
-            tokens = [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
-        rows = self.network.get_input_embeddings().num_embeddings
-        for text, ids in zip(first, (entry["input_ids"] for entry in tokens), strict=True):
-            if not ids:
-                raise DataError(f"the text {text[:60]!r} has no tokens for {self.card.id}; remove or replace it")
-            if max(ids) >= rows:
-                raise DataError(
-                    f"the tokenizer of {self.card.id} makes token {max(ids)} of the text {text[:60]!r}, but the model "
-                    f"knows only {rows}; save the model with its own tokenizer, or remove the text"
-                )
-        return tokens
+            return self.prompt.count_tokens(inputs)
+        return count_whole(self.tokenizer, inputs)
 
     def examples(self, sentences: Sequence[str]) -> list[Input]:
         """Sentences as inputs of this model: each paired with the next if its prompt takes pairs."""

@@ -22,6 +22,7 @@ from cahp.models.description import (
     describe,
     describe_config,
     set_dtype,
+    set_max_length,
 )
 from cahp.models.gguf import describe_gguf, file_digest, is_gguf
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, WEIGHTS, read_index, read_json, sha256
@@ -86,7 +87,8 @@ def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
             download has no consent.
         OptionError: If it is not to be asked by that prompt.
     """
-    return add_prompt(_find_local(name) or _find_at_hub(name, download=True), prompt)
+    card = add_prompt(_find_local(name) or _find_at_hub(name, download=True), prompt)
+    return set_max_length(card, None)
 
 
 def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
@@ -109,7 +111,7 @@ def locate(card: ModelCard) -> ModelCard:
     if card.folder:
         return card
     installed = set_dtype(identify(card.id), card.dtype)
-    if installed.sha256 != card.sha256:
+    if installed.sha256 != card.identity:
         raise ModelError(f"the installed {card.id} is not the model of the bundled run; install the version it names")
     return installed
 

@@ -14,14 +14,12 @@ import torch
 from torch import Tensor
 
 from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
-from cahp.models.description import EXAMPLE
+from cahp.models.description import EXAMPLE, MAX_LENGTH
 from cahp.models.vocabulary import logits_at
 from cahp.values import Input, ModelError, OptionError
 
 #: Characters after which an answer follows without a space.
 _OPENING = "\n\t([{<\"'“‘«„"
-#: Longest text in tokens, as in the paper.
-MAX_LENGTH = 128
 #: Smallest number of tokens that a prompt must leave for a text.
 ROOM = 8
 
@@ -93,10 +91,14 @@ class PromptReader:
             f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
         )
 
-    def preview(self, one: Input | None = None) -> PromptExample:
-        """The prompt of a text or pair, or of an example, with the tokens of the answers."""
+    def count_tokens(self, inputs: Sequence[Input]) -> list[int]:
+        """The number of tokens of the prompt of each text or pair, as a whole."""
+        return [len(entry["input_ids"]) for entry in self._encoded([self.render(one) for one in inputs])]
+
+    def preview(self, one: Input | None = None, *, max_length: int | None = None) -> PromptExample:
+        """The prompt of a text or pair, or of an example, with the tokens of the answers; longer texts are cut."""
         example = one if one is not None else (EXAMPLE, EXAMPLE) if self.prompt.pairs else EXAMPLE
-        limit = MAX_LENGTH + self.length
+        limit = (max_length or MAX_LENGTH) + self.length
         too_long = len(self._ids(self.render(example))) > limit
         rendered = self.render(self.shorten(example, limit) if too_long else example)
         ending = len(self._tokenizer(rendered, truncation=False, verbose=False)["input_ids"]) - len(self._ids(rendered))

@@ -31,6 +31,7 @@ from cahp.run.settings import (
     identify_model,
     precision_notices,
 )
+from cahp.run.splits import cut_notices
 from cahp.run.texts import (
     check_classes,
     digest_all_unlabelled,
@@ -92,6 +93,12 @@ class Bench:
     def latency_seconds(self) -> float:
         """Seconds that a timing may take."""
         return parse_duration(self.settings.latency_time, "--latency-time")
+
+    @property
+    def cut_notices(self) -> tuple[str, ...]:
+        """Notices about texts of which only the beginning is read; to count them takes the model or a stored result."""
+        splits = {self.settings.select_split: self.calibration, self.settings.eval_split: self.evaluation}
+        return tuple(cut_notices(self.resources, splits))
 
     @property
     def protocol(self) -> WindowProtocol | None:

@@ -26,8 +26,8 @@ from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
 from cahp.run.sections import read_sections
 from cahp.run.settings import Settings
+from cahp.run.splits import SplitRecord
 from cahp.run.timeline import STAGES
-from cahp.tasks.texts import Texts
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
 
@@ -59,33 +59,7 @@ class ModelRecord:
     @classmethod
     def of(cls, card: ModelCard) -> ModelRecord:
         """Take them from the model's card."""
-        return cls(card.id, card.revision, card.family, card.layers, card.heads, card.sha256, card.group)
-
-
-@dataclass(frozen=True)
-class SplitRecord:
-    """The texts of a split: their number, classes (None: there are no labels) and digest."""
-
-    split: str
-    examples: int
-    class_counts: Mapping[str, int] | None
-    sha256: str
-
-    @property
-    def most_frequent(self) -> float | None:
-        """Accuracy of the majority-class baseline (None: there are no texts, or no labels)."""
-        counts = list((self.class_counts or {}).values())
-        return max(counts) / sum(counts) if sum(counts) else None
-
-    @classmethod
-    def of(cls, split: str, texts: Texts) -> SplitRecord:
-        """Describe a sample of a split."""
-        counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
-        return cls(split, texts.count, counts if texts.labelled else None, texts.sha256)
-
-    def with_id(self, name: str) -> dict[str, Any]:
-        """Return the fields, after the ``id`` of the data ``name``, as documents of one split have them."""
-        return {"id": name, **vars(self)}
+        return cls(card.id, card.revision, card.family, card.layers, card.heads, card.identity, card.group)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from cahp.outcomes import STATES, from_metrics
+from cahp.run.settings import PUBLISHED_LENGTH
 
 
 def read_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a run's file with the fields of ``RunDocument``; earlier files have no ``outcomes``."""
     content = _Section(content)
     native = {**content, "outcomes": _outcomes_of(content)}
-    if content.get("protocol") is not None:
+    if content.get("protocol") is None:
+        # Earlier versions cut texts at this length, and had no option for it.
+        native["settings"] = {"max_length": PUBLISHED_LENGTH, **content["settings"]}
+    else:
         # Earlier files do not name the windows that begin with the beginning token: it was the first alone.
         native["settings"] = {"bos": content["protocol"].get("begins", "first"), **content["settings"]}
     ratio = content["latency_ratio"]

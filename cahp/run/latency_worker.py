@@ -39,7 +39,9 @@ class LatencyWorker:
         settings, prompt, cache = bench.settings, bench.card.prompt, str(bench.resources.store.folder.parent)
         prompt_json, dtype = json.dumps(None if prompt is None else asdict(prompt)), bench.card.dtype
         self._bench = bench
-        self._command = [sys.executable, "-m", __name__, settings.model, settings.device, cache, prompt_json, dtype]
+        length = json.dumps(bench.card.max_length)
+        words = [settings.model, settings.device, cache, prompt_json, dtype, length]
+        self._command = [sys.executable, "-m", __name__, *words]
         self._process: subprocess.Popen[str] | None = None
         self._reader = ThreadPoolExecutor(1)
 
@@ -85,9 +87,9 @@ class LatencyWorker:
         return costs_from_json(content)
 
 
-def _serve(
-    model: str, device: str, cache: str, prompt_json: str, dtype: str, requests: IO[str], responses: IO[str]
-) -> None:
+def _serve(model: str, device: str, cache: str, prompt_json: str, dtype: str, length: str, *streams: IO[str]) -> None:
+    """Answer the lines of the first stream on the second."""
+    requests, responses = streams
     measurements: Measurements | None = None
     content = json.loads(prompt_json)
     for line in requests:
@@ -96,6 +98,7 @@ def _serve(
             if measurements is None:
                 card = models.identify(model, prompt=None if content is None else Prompt(**content))
                 card = models.set_dtype(card, dtype)  # type: ignore[arg-type]
+                card = models.set_max_length(card, json.loads(length))
                 measurements = Measurements(Resources(card, store=Store(Path(cache)), device=device))
             mask = HeadMask(np.array(request.pop("keep"), dtype=np.bool_))
             response = asdict(measurements.costs(mask, **request))
@@ -106,4 +109,4 @@ def _serve(
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.argv[5], sys.stdin, sys.stdout)
+    _serve(*sys.argv[1:7], sys.stdin, sys.stdout)

@@ -22,7 +22,6 @@ from cahp.run.document import (
     ModelRecord,
     Report,
     RunDocument,
-    SplitRecord,
     Timings,
     Verification,
     cost_record,
@@ -39,6 +38,7 @@ from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_r
 from cahp.run.sections import Sections, check_sections, list_inputs, measure_sections
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields
 from cahp.run.split_log import TestSplitLog
+from cahp.run.splits import record_split
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_to_multiple
@@ -184,7 +184,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sect
     if settings.report is not None:
         texts = bench.dataset.split(settings.report)
         outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
-        report = Report(**vars(SplitRecord.of(settings.report, texts)), outcomes=outcomes)
+        report = Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
         goal = None if goal is None else confirm(goal, outcomes)
     if costs is None and settings.latency and can_cut:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
@@ -296,8 +296,8 @@ def _document(
         model=ModelRecord.of(bench.card),
         data=DataRecord(
             bench.dataset.id,
-            SplitRecord.of(settings.select_split, bench.calibration),
-            SplitRecord.of(settings.eval_split, bench.evaluation),
+            record_split(bench.resources, settings.select_split, bench.calibration),
+            record_split(bench.resources, settings.eval_split, bench.evaluation),
             bench.dataset.classes,
             bench.dataset.labelled,
         ),
@@ -322,6 +322,7 @@ def _document(
         test_opened=log.count if report is None else log.add(),
         notices=(
             *bench.notices,
+            *bench.cut_notices,
             *bench.resources.storage_notices,
             *notices,
             *(() if searched is None else (searched,)),

@@ -25,6 +25,8 @@ from cahp.values import OptionError, Precisions
 Salience = Literal["batch", "example"]
 #: The largest number of texts; as an option it stands for all of them.
 MOST = 10_000_000
+#: The ``max_length`` of the published experiments, and of all results that ship with the package.
+PUBLISHED_LENGTH = 128
 #: The time limit of ``--recover auto`` where none is given.
 RECOVER_TIME = "2m"
 
@@ -103,6 +105,14 @@ class Settings:
     )
     eval_tokens: int = option(
         4096, "Number of evaluation tokens of a language model.", _TEXTS, low=16, high=MOST, link="choice"
+    )
+    max_length: int | None = option(
+        None,
+        "Tokens read of a text; the rest is cut. By default what the model reads, at most 512 (published: 128).",
+        f"{_TEXTS} fit bench models",
+        low=8,
+        high=1 << 20,
+        link="choice",
     )
     budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", "premise", unit="heads")
     goal: str | None = option(
@@ -231,7 +241,7 @@ PROMPT = ("prompt", "answers")
 IN_DIGESTS = (
     *("model", "data", "limit", "sample", "select_split", "eval_split", "eval_limit"),
     *(*COLUMNS, "label_map", *PROMPT, "dtype"),
-    *("window", "stride", "bos", "tokens", "eval_tokens"),
+    *("window", "stride", "bos", "tokens", "eval_tokens", "max_length"),
 )
 
 #: The fields by which heads are chosen from the evidence, those of what is done with the chosen heads, and those that
@@ -280,9 +290,9 @@ def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, 
 
 
 def identify_model(settings: Settings) -> ModelCard:
-    """The card of the settings' model with their prompt and dtype; see ``cahp.models.identify``."""
+    """The card of the settings' model with their prompt, dtype and length; see ``cahp.models.identify``."""
     card = models.identify(settings.model, prompt=models.make_prompt(settings.prompt, settings.answers))
-    return models.set_dtype(card, settings.dtype)
+    return models.set_max_length(models.set_dtype(card, settings.dtype), settings.max_length)
 
 
 def choose_precisions(settings: Settings) -> Precisions:

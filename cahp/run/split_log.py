@@ -25,7 +25,7 @@ class TestSplitLog:
     """
 
     def __init__(self, card: ModelCard, dataset: data.Dataset, store: Store) -> None:
-        name = key("test-opened", card.sha256, dataset.split("test").sha256 if "test" in dataset.splits else "")
+        name = key("test-opened", card.identity, dataset.split("test").sha256 if "test" in dataset.splits else "")
         self._line = f"{name}\n".encode()
         self._file = store.folder.parent / _FILE
 

@@ -72,6 +72,8 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     """Cut a sample of the texts of every split into windows; see ``cahp.models.windows.cut_windows``."""
     if settings.label_map:
         raise OptionError("--label-map maps labels, which a language model without --answers does not read")
+    if settings.max_length is not None:
+        raise OptionError(f"--max-length cuts texts, and {card.id} reads windows of them; use --window")
     longest = None if card.cache is None else card.cache.positions
     if longest is not None and settings.window > longest:
         raise OptionError(

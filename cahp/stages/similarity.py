@@ -18,8 +18,6 @@ STAGE = "distances"
 
 #: Numbers in a block of computation, which fit into the cache of a core.
 _BLOCK = 1 << 16
-#: More tokens than any text has.
-_ENDLESS = 10**7
 #: Mean number of edges per head that keeps a graph readable.
 _EDGES_A_HEAD = 3
 
@@ -87,7 +85,7 @@ def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tu
     ids = entry["input_ids"]
     if len(ids) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
         raise DataError("this text has no tokens; type at least one word")
-    whole = len(model.tokenize([text], max_length=_ENDLESS)[0]["input_ids"])
+    (whole,) = model.count_tokens([text])
     # Decoded one by one, since byte-level vocabularies have no readable words.
     return entry, tuple(model.tokenizer.decode([token]).strip() for token in ids), whole - len(ids)
 

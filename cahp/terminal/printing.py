@@ -202,7 +202,19 @@ def data_lines(document: Document) -> Iterator[str]:
     for split, contents in document["splits"].items():
         counts = ", ".join(f"{name} {count:,}" for name, count in (contents["class_counts"] or {}).items())
         yield f"  {split:<12}{contents['examples']:>7,}   {counts}".rstrip()
+        yield f"              {_describe_lengths(contents['lengths'])}"
     yield from list_notes(document["notices"])
+
+
+def _describe_lengths(lengths: Mapping[str, Any]) -> str:
+    """How long the texts of a split are, and how many of them a model does not read to the end."""
+    found = (
+        f"{lengths['unit']} of a text: median {lengths['median']:,}, 95th percentile {lengths['p95']:,}, longest "
+        f"{lengths['longest']:,}"
+    )
+    if not lengths["cut"]:
+        return found
+    return f"{found}; {lengths['cut']:,} are longer than the {lengths['max_length']:,} tokens that are read"
 
 
 def fit_lines(document: Document) -> Iterator[str]:
@@ -281,6 +293,10 @@ def preflight_lines(document: Document) -> Iterator[str]:
         more = "" if refitted is None else f" ({duration(refitted)} with --recover refit)"
         took = duration(document["expected_s"])
         yield f"  time      about {took} for the default run on this machine's processor{more}"
+    if document["max_length"]:
+        limit = f"{document['max_length']:,}"
+        longest = duration(document["expected_longest_s"])
+        yield f"  texts     at most {limit} tokens are read of each (--max-length); if all are so long, about {longest}"
     if document["pruned_before"]:
         yield "  pruned    already: it can be evaluated, and its heads cannot be pruned again"
     else:

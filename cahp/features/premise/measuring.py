@@ -24,6 +24,7 @@ from cahp.methods.ablation import calls_without, divide
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
 from cahp.run.prune import choose
+from cahp.run.splits import record_split
 from cahp.stages.selection import Ranking, representatives
 from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units, sum_by_unit
 from cahp.tasks.texts import Texts
@@ -87,6 +88,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         "texts": values.shape[1],
         "unit": name_units(len(np.unique(full.documents))) if isinstance(full, TokenEvaluation) else "texts",
         "protocol": bench.protocol and asdict(bench.protocol),
+        "max_length": record_split(bench.resources, bench.settings.eval_split, texts).max_length,
         "heads": len(labels),
         "clusters": len(np.unique(labels)),
         "pairs": {name: interaction[name]["n"] for name in ("within", "between")},
@@ -95,7 +97,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         "r2": compare_predictors(r2, representative, layers, seed=seed),
         "measures": correlate(measures, alone.mean(axis=1), joint.mean(axis=1), first, second, seed=seed),
         "verdict": _conclude(interaction["difference"]),
-        "notices": list(bench.notices),
+        "notices": [*bench.notices, *bench.cut_notices],
     }
 
 

@@ -18,7 +18,7 @@ from cahp.data.sources import PRESETS
 from cahp.files import json_text
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import RECOVERIES, refit_texts
-from cahp.run.settings import Settings
+from cahp.run.settings import PUBLISHED_LENGTH, Settings
 from cahp.store import Store
 from cahp.values import OptionError
 from cahp.words import duration, interval, percent, size_of
@@ -234,6 +234,7 @@ def plan_experiments(**options: Unpack[ExperimentOptions]) -> dict[Published, Pl
                 limit=options.get("limit"),
                 eval_limit=options.get("eval_limit"),
                 pool_size=experiment.pool_size,
+                max_length=PUBLISHED_LENGTH,
                 device=options.get("device", "auto"),
                 # The published test split of MNLI has no labels.
                 report=options.get("report") if "test" in PRESETS[experiment.data].splits else None,
@@ -282,7 +283,12 @@ def announcement(costs: Sequence[ExpectedCost]) -> list[str]:
     ]
     here, gpu = sum(cost.hours_here for cost in costs), sum(cost.hours_gpu for cost in costs)
     total = f"about {duration(3600 * here)} on this machine, {duration(3600 * gpu)} on one modern GPU"
-    return [f"{len(costs)} experiments: {total} (operations counted from the configuration)", *lines]
+    counted = "operations counted from the configuration"
+    return [
+        f"{len(costs)} experiments: {total} ({counted})",
+        *lines,
+        f"texts are cut at {PUBLISHED_LENGTH} tokens, as published",
+    ]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -299,4 +305,9 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
             f"{percent(row['accuracy'])}{span} | {published} |"
         )
     splits = ", ".join(dict.fromkeys(f"{row['experiment']} {row['split']} (n = {row['n']:,})" for row in rows))
-    return [*lines, "", f"Measured on {splits}; means over seeds with 95 % intervals. P{_SOURCE[1:]}."]
+    return [
+        *lines,
+        "",
+        f"Measured on {splits}; means over seeds with 95 % intervals; texts cut at {PUBLISHED_LENGTH} tokens, as "
+        f"published. P{_SOURCE[1:]}.",
+    ]

@@ -244,7 +244,7 @@ def _draw_other_method(explorer: Explorer) -> None:
 def offer_better_method(explorer: Explorer) -> None:
     """Say if another method is measurably better than CAHP for this model, with a button that takes its heads."""
     card, kept = explorer.card, explorer.mask.count
-    better = bundled.describe_better_method(card.id, card.sha256, explorer.recover, kept)
+    better = bundled.describe_better_method(card.id, card.identity, explorer.recover, kept)
     if better is None or explorer.board.by_hand or explorer.work.job(CHOICE) is not None:
         return
     name, words = better

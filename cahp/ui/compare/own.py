@@ -33,7 +33,7 @@ from cahp.values import CahpError, Cancelled, OptionError, Progress
 _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 #: Fields of the board's settings that a comparison uses besides the model; its command contains them.
 _WINDOWS = ("window", "stride", "bos", "tokens", "eval_tokens")
-_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", *_WINDOWS, "min_per_layer", "even", "device")
+_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", "max_length", *_WINDOWS, "min_per_layer", "even", "device")
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,7 +165,7 @@ def keep(comparison: Comparison) -> None:
 
 def _is_of(explorer: Explorer, choice: Choice) -> bool:
     """Return whether a comparison is of the explorer's model."""
-    return choice.comparison.document.model.sha256 == explorer.card.sha256
+    return choice.comparison.document.model.sha256 == explorer.card.identity
 
 
 def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None:
@@ -177,13 +177,13 @@ def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None
     requested = st.session_state.pop(f"{_CHOSEN}-next", None)
     if requested in choices:
         st.session_state[_CHOSEN] = requested
-    elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.sha256:
+    elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.identity:
         tokens = explorer.card.predicts_tokens
         alike = {key: one for key, one in choices.items() if (one.comparison.document.protocols is not None) == tokens}
         same = [key for key, one in alike.items() if _is_of(explorer, one)]
         largest = max(same or alike, key=lambda key: len(choices[key].comparison.results.means), default=None)
         st.session_state[_CHOSEN] = largest
-    st.session_state[_CHOSEN_FOR] = explorer.card.sha256
+    st.session_state[_CHOSEN_FOR] = explorer.card.identity
     left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
     with left:
         key = st.selectbox(

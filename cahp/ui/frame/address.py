@@ -24,6 +24,7 @@ from cahp.run.command_line import to_text
 from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
 from cahp.ui.session.explorer import Explorer, Pin
+from cahp.ui.session.opening import bundled_length
 from cahp.values import CahpError, HeadMask, MaskError
 
 #: Session keys: a link's model and data until a person confirms or dismisses them; and the job that opens them.
@@ -188,7 +189,10 @@ def describe(explorer: Explorer) -> dict[str, str]:
     for name in (*prompted, *_COLUMNS, *_CHOICES):
         value = getattr(settings, name)
         text = to_text(value)
-        if value != getattr(bundled.SETTINGS, name) and len(text) <= _LONGEST and not (name == "splits" and uploaded):
+        usual = getattr(bundled.SETTINGS, name)
+        if name == "max_length":
+            usual = bundled_length(settings, uploaded=uploaded)
+        if value != usual and len(text) <= _LONGEST and not (name == "splits" and uploaded):
             fields[name] = text
     if board.by_hand:
         fields["mask"] = mask_to_hex(explorer.mask)

@@ -19,6 +19,7 @@ from cahp import models
 from cahp.access import enforced
 from cahp.api import bundled
 from cahp.api.bundled import Bundle
+from cahp.models.description import longest_text
 from cahp.run.document import machine
 from cahp.ui.frame import address, source_dialog
 from cahp.ui.frame.running import follow, run_button
@@ -28,6 +29,7 @@ from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.work import RUN
 from cahp.values import CahpError
+from cahp.words import capital
 
 #: Session keys: the explorer, and a notice for the next run of a page.
 _EXPLORER, _NOTE = "cahp_explorer", "cahp_note"
@@ -299,6 +301,15 @@ def _sidebar(explorer: Explorer) -> None:
     st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
 
 
+def _cut_notices(explorer: Explorer) -> list[str]:
+    """Return which texts of the run on screen were cut."""
+    run = explorer.results.run
+    if run is None:
+        return []
+    found = (run.data.select.cut_notice, run.data.eval.cut_notice)
+    return [capital(notice) for notice in found if notice is not None]
+
+
 def _sample_form(explorer: Explorer) -> None:
     """Draw the form for the number of texts, or tokens, and the device."""
     settings = explorer.settings
@@ -307,11 +318,15 @@ def _sample_form(explorer: Explorer) -> None:
             f"Heads are chosen on {explorer.bench.calibration.measured} and evaluated on "
             f"{explorer.bench.evaluation.count:,} others."
         )
+        for notice in _cut_notices(explorer):
+            st.caption(plain(notice))
         sizes: tuple[tuple[str, str, int], ...] = (
             ("limit", "Calibration texts, at most", settings.limit or 2000),
             ("eval_limit", "Evaluation texts, at most", settings.eval_limit or 1000),
         )
         smallest, step = 20, 100
+        if not explorer.card.predicts_tokens:
+            sizes += (("max_length", "Tokens read of a text, at most", longest_text(explorer.card)),)
         if explorer.card.predicts_tokens:
             sizes = (
                 ("tokens", "Calibration tokens", settings.tokens),
@@ -337,5 +352,8 @@ def _sample_form(explorer: Explorer) -> None:
             )
             if st.form_submit_button("Apply"):
                 with _note_errors():
-                    explorer.change(**{name: int(limit) for name, limit in limits.items()}, device=device)
+                    shown = {name: value for name, _, value in sizes}
+                    # A number that was not changed stays what the settings say, such as "all that the model reads".
+                    changed = {name: int(limit) for name, limit in limits.items() if limit != shown[name]}
+                    explorer.change(**changed, device=device)
                 st.rerun()

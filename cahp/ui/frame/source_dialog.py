@@ -232,7 +232,7 @@ def _describe_model(name: str, bench: Bench) -> ModelCard | None:
         f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {answers} · "
         + (
             f"a run takes about {duration(run_seconds(bench))} here"
-            if card.sha256 == bench.card.sha256
+            if card.identity == bench.card.identity
             else f"a default run takes about {duration(default_seconds(card))} here"
         )
     )

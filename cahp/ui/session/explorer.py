@@ -23,7 +23,7 @@ from cahp.run.bench import Bench
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.opening import Source, bench_of
+from cahp.ui.session.opening import Source, bench_of, with_length
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import (
     CLUSTERS,
@@ -78,6 +78,7 @@ class Pin:
             prompt=self.settings.prompt,
             answers=self.settings.answers,
             label_map=self.settings.label_map or source.settings.label_map,
+            max_length=self.card.max_length,
         )
         return bench_of(settings, self.card, source.raw)
 
@@ -129,7 +130,7 @@ class Explorer:
         if "min_per_layer" in changes:
             # A run recovers no layer without heads whose attention the model needs.
             changes["recover"] = (QUICK if changes["min_per_layer"] else NONE).name
-        settings = replace(self.settings, **changes)
+        settings = with_length(replace(self.settings, **changes), uploaded=self.source.uploaded)
         if settings == self.settings:
             return
         same = same_evidence(settings, self.settings)

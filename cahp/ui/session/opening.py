@@ -58,9 +58,9 @@ _builtin_lock = threading.Lock()
 
 
 @cache
-def _builtin_card(name: str) -> ModelCard:
+def _builtin_card(name: str, max_length: int | None) -> ModelCard:
     # A bundled language model is shown at once: reading its files takes seconds, and they need not be installed.
-    return shipped_card(name) or models.identify(name)
+    return models.set_max_length(shipped_card(name) or models.identify(name), max_length)
 
 
 @cache
@@ -74,17 +74,29 @@ def _builtin_texts() -> data.Dataset:
 def _card(settings: Settings) -> ModelCard:
     if settings.model not in models.BUILTINS or settings.prompt is not None or settings.dtype != "float32":
         return identify_model(settings)
-    return builtin_card(settings.model)
+    return builtin_card(settings.model, settings.max_length)
 
 
-def builtin_card(name: str) -> ModelCard:
-    """Return the card of a built-in model.
+def bundled_length(settings: Settings, *, uploaded: bool) -> int | None:
+    """Return the tokens that the bundled run of this model and these data read of a text (None: there is no such run).
+
+    Where nobody asks for another number, the explorer computes with it, so that new figures are like those that ship.
+    """
+    bundle = bundled.read_run(settings.model)
+    builtin = models.BUILTINS.get(settings.model)
+    if bundle is None or builtin is None or uploaded or settings.data not in (None, builtin.data):
+        return None
+    return bundle.document.settings.max_length
+
+
+def builtin_card(name: str, max_length: int | None = None) -> ModelCard:
+    """Return the card of a built-in model that reads at most ``max_length`` tokens of a text.
 
     Raises:
         ModelError: If the model is neither bundled nor installed.
     """
     with _builtin_lock:
-        return _builtin_card(name)
+        return _builtin_card(name, max_length)
 
 
 #: Files of one upload: train, validation and test, and some more to choose from.
@@ -150,6 +162,13 @@ def _follow_bundle(settings: Settings, shipped: Settings) -> Settings:
     return settings
 
 
+def with_length(settings: Settings, *, uploaded: bool) -> Settings:
+    """Return settings that read as much of a text as ``bundled_length`` says, unless they name a number."""
+    if settings.max_length is not None:
+        return settings
+    return replace(settings, max_length=bundled_length(settings, uploaded=uploaded))
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A model and data that fit each other."""
@@ -168,7 +187,7 @@ class Source:
         Raises:
             CahpError: If they cannot be used together, or access is not permitted.
         """
-        settings = permitted(settings, upload)
+        settings = with_length(permitted(settings, upload), uploaded=upload is not None)
         card, bundle = _card(settings), bundled.read_run(settings.model)
         if bundle is not None and upload is None:
             settings = _follow_bundle(settings, bundle.document.settings)
@@ -191,7 +210,8 @@ class Source:
 
     def with_settings(self, settings: Settings) -> Source:
         """Return the same model and data with other settings."""
-        return replace(self, settings=settings, bench=bench_of(settings, self.card, self.raw))
+        card = models.set_max_length(self.card, settings.max_length)
+        return replace(self, settings=settings, card=card, bench=bench_of(settings, card, self.raw))
 
 
 def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:

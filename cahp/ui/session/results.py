@@ -100,7 +100,7 @@ class Results:
         if not same_evidence(settings, run.settings, ignored=("data", "label_map")):
             return cls()
         digests = (run.model.sha256, run.data.select.sha256, run.data.eval.sha256)
-        same_inputs = digests == (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256)
+        same_inputs = digests == (bench.card.identity, bench.calibration.sha256, bench.evaluation.sha256)
         return cls(run, shipped.arrays, bundle=shipped) if same_inputs else cls()
 
     # Clusters and tables -------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> d
 
 def _bundle_of(settings: Settings, card: ModelCard) -> Bundle | None:
     bundle = bundled.read_run(card.id)
-    if bundle is None or bundle.document.model.sha256 != card.sha256:
+    if bundle is None or bundle.document.model.sha256 != card.identity:
         return None
     builtin = models.BUILTINS[card.id]
     same = all(getattr(settings, name) == getattr(bundle.document.settings, name) for name in _OF_WINDOWS)

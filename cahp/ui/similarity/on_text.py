@@ -124,7 +124,7 @@ def _compare_bundled(name: str) -> tuple[str, ComparedHeads] | None:
 def _bundled(card: ModelCard, text: Input) -> ComparedHeads | None:
     """Return the bundled comparison of heads if it is of this model and this text; all sessions share it."""
     run, example = bundled.read_run(card.id), _compare_bundled(card.id)
-    if run is None or example is None or run.document.model.sha256 != card.sha256 or text != example[0]:
+    if run is None or example is None or run.document.model.sha256 != card.identity or text != example[0]:
         return None
     return example[1]
 

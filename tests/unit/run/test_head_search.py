@@ -10,7 +10,6 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 
 from cahp import methods
 from cahp.run.bench import Bench, open_bench
@@ -19,6 +18,7 @@ from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.selection import top
 from cahp.store import Store
+from cahp.tasks.texts import Texts
 from cahp.values import Cancelled, HeadMask, OptionError, Selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")

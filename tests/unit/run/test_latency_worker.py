@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
@@ -101,12 +102,10 @@ def test_a_process_that_has_ended_is_a_sentence_and_nothing_is_left_of_it(bench:
     assert process.stdin.closed
 
 
-def test_a_bench_is_timed_by_its_own_model_device_store_and_prompt(store: Store, tmp_path: Path) -> None:
+def test_a_bench_is_timed_by_its_own_model_device_store_prompt_and_length(store: Store, tmp_path: Path) -> None:
     model, data = fakes.save_language_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
-    settings = Settings(
-        model=str(model), data=str(data), device="cpu", prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS
-    )
-    bench = open_bench(settings, store=store)
+    asked: dict[str, Any] = {"prompt": fakes.PROMPTS["causal"], "answers": fakes.ANSWERS, "max_length": 16}
+    bench = open_bench(Settings(model=str(model), data=str(data), device="cpu", **asked), store=store)
     with LatencyWorker(bench) as worker:
         prompt = json.dumps({"template": fakes.PROMPTS["causal"], "answers": list(fakes.ANSWERS)})
-        assert worker._command[3:] == [str(model), "cpu", str(store.folder.parent), prompt, "float32"]
+        assert worker._command[3:] == [str(model), "cpu", str(store.folder.parent), prompt, "float32", "16"]

@@ -12,7 +12,6 @@ from typing import Any, cast
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from fakes import prune
 
 from cahp import models
@@ -34,6 +33,7 @@ from cahp.run.time_limits import TimedTraining, texts_in_time
 from cahp.stages import distillation, recovery
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
+from cahp.tasks.texts import Texts
 from cahp.tasks.windows import Window
 from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError
 

@@ -78,3 +78,19 @@ def test_what_sessions_of_the_bundled_run_choose_from_is_made_once_and_what_they
     ours.add(20, outcomes=ours.row(21).outcomes)
     assert theirs.rows() == before
     assert theirs.row(20) != ours.row(20)
+
+
+def test_a_bundled_run_goes_on_at_its_length_until_somebody_asks_for_another() -> None:
+    source = Source.open(bundled.SETTINGS)
+    assert (source.settings.max_length, source.card.max_length) == (128, 128)
+    assert Results.load(source.bench).bundled
+    longer = source.with_settings(replace(source.settings, max_length=512))
+    assert longer.card.max_length == 512
+    assert not Results.load(longer.bench).bundled
+
+
+def test_texts_of_somebody_s_own_are_read_as_far_as_the_model_can() -> None:
+    classes = Source.open(bundled.SETTINGS).card.labels
+    rows = "\n".join(f"text number {row},{classes[row % len(classes)]}" for row in range(100))
+    mine = Upload({"mine.csv": f"text,label\n{rows}\n".encode()})
+    assert Source.open(replace(bundled.SETTINGS, data="mine.csv"), mine).settings.max_length is None

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cahp.tasks.texts import NO_LABEL, Texts
 
 from cahp.api import bundled
 from cahp.api.bundled import WindowsRecord
 from cahp.models import identity
+from cahp.tasks.texts import NO_LABEL, Texts
 from cahp.tasks.windows import Window
 from cahp.ui.session import opening
 from cahp.ui.session.explorer import Explorer

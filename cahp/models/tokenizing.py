@@ -1,0 +1,64 @@
+"""Texts as tokens of a model: cut at its longest input, and counted as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cahp.tasks.windows import Window
+from cahp.values import DataError, Input
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+Tokens = list[dict[str, list[int]]]
+
+
+def tokenize(model: HeadModel, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
+    """Cut each text or pair at the model's longest input; see ``HeadModel.tokenize``.
+
+    Raises:
+        DataError: If a text has no tokens at all, or one that the model does not know.
+    """
+    if not inputs:
+        return []
+    if any(isinstance(one, Window) for one in inputs):
+        rows = [one.ids[:-1].tolist() for one in inputs if isinstance(one, Window)]
+        return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
+    first, pairs = _parts(inputs)
+    if model.prompt is not None:
+        limit = model.max_length
+        if max_length is not None:
+            limit = min(limit, max_length + model.prompt.length)
+        tokens = model.prompt.tokens(inputs, limit)
+    else:
+        encoded = model.tokenizer(
+            first, pairs, truncation=True, max_length=max_length or model.max_length, padding=False
+        )
+        tokens = [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
+    known = model.network.get_input_embeddings().num_embeddings
+    for text, ids in zip(first, (entry["input_ids"] for entry in tokens), strict=True):
+        if not ids:
+            raise DataError(f"the text {text[:60]!r} has no tokens for {model.card.id}; remove or replace it")
+        if max(ids) >= known:
+            raise DataError(
+                f"the tokenizer of {model.card.id} makes token {max(ids)} of the text {text[:60]!r}, but the model "
+                f"knows only {known}; save the model with its own tokenizer, or remove the text"
+            )
+    return tokens
+
+
+def count_whole(tokenizer: Any, inputs: Sequence[Input]) -> list[int]:
+    """The number of tokens of each text or pair as a whole, with the special ones."""
+    if not inputs:
+        return []
+    first, pairs = _parts(inputs)
+    encoded = tokenizer(first, pairs, truncation=False, padding=False, verbose=False)
+    return [len(ids) for ids in encoded["input_ids"]]
+
+
+def _parts(inputs: Sequence[Input]) -> tuple[list[str], list[str] | None]:
+    """The texts, and the second text of each pair (None: they are single texts)."""
+    first = [text if isinstance(text, str) else text[0] for text in inputs]
+    pairs = [text[1] for text in inputs if not isinstance(text, str)]
+    return first, pairs or None

@@ -1,0 +1,221 @@
+"""How much of a text a model reads, and that a run says which texts were cut."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from terminal import call
+
+import cahp
+from cahp import models
+from cahp.api import bundled
+from cahp.api.preflight import preflight
+from cahp.exports import report
+from cahp.features.reproduce.use_case import ExpectedCost, announcement, plan_experiments
+from cahp.models import assets
+from cahp.models.head_model import HeadModel
+from cahp.run.document import RunDocument
+from cahp.run.settings import Settings, identify_model
+from cahp.run.texts import load_data
+from cahp.stages.similarity import read_tokens
+from cahp.store import Store
+from cahp.terminal.printing import run_lines
+from cahp.values import OptionError
+
+#: Of 600 words, which are as many tokens; two more frame a text.
+LONG = "good film " * 300
+
+
+def wide(folder: Path, reads: int, **more: Any) -> Path:
+    """A model that reads so many tokens."""
+    fakes.save_model(folder, max_position_embeddings=reads, **more)
+    words = fakes.tokenizer()
+    words.model_max_length = reads
+    words.save_pretrained(folder)
+    return folder
+
+
+def length(model: HeadModel, text: str = LONG) -> int:
+    (entry,) = model.tokenize([text])
+    return len(entry["input_ids"])
+
+
+def test_a_model_reads_what_it_can_and_at_most_512_tokens(tmp_path: Path) -> None:
+    small, large = (str(wide(tmp_path / str(reads), reads)) for reads in (300, 1000))
+    assert length(cahp.load(small, device="cpu")) == 300
+    assert length(cahp.load(large, device="cpu")) == 512
+
+
+def test_an_option_sets_how_many_tokens_are_read(tmp_path: Path) -> None:
+    large = str(wide(tmp_path, 1000))
+    assert length(cahp.load(large, device="cpu", max_length=128)) == 128
+    assert length(cahp.load(large, device="cpu", max_length=600)) == 600
+    # Never more than the model has positions for.
+    assert length(cahp.load(large, device="cpu", max_length=5000), "good film " * 2000) == 1000
+
+
+def test_the_tokens_of_a_prompt_come_on_top(tmp_path: Path) -> None:
+    folder = str(fakes.save_language_model(tmp_path))
+    model = cahp.load(folder, device="cpu", prompt="{text} it was", answers=fakes.ANSWERS, max_length=10)
+    assert length(model) == 10 + 3
+
+
+def test_another_length_is_another_model_to_every_key_and_the_same_model_to_a_reader(tmp_path: Path) -> None:
+    settings = Settings(model=str(wide(tmp_path, 300)))
+    default, short = identify_model(settings), identify_model(replace(settings, max_length=128))
+    assert default.sha256 != short.sha256
+    assert default.identity == short.identity == models.identify(settings.model).identity
+
+
+# What a run says --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A run that reads 6 words of each text, and two tokens that frame them."""
+    place = tmp_path_factory.mktemp("long")
+    quick: dict[str, Any] = {"pool_size": 8, "projection": "pca", "device": "cpu", "latency": False, "budget": "5"}
+    data = str(fakes.write_data(place / "reviews"))
+    return Settings(model=str(fakes.save_model(place / "tiny")), data=data, max_length=8, **quick)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def run(settings: Settings, store: Store) -> RunDocument:
+    return cahp.prune(settings, store=store).document
+
+
+@pytest.fixture(scope="module")
+def longer(settings: Settings) -> dict[str, tuple[int, int]]:
+    """By split, how many texts have more than 6 words, and how many there are: two tokens frame each."""
+    splits = load_data(settings, models.identify(settings.model)).splits
+    return {name: (sum(len(text.split()) > 6 for text in one.first), len(one)) for name, one in splits.items()}
+
+
+def test_a_run_counts_the_texts_that_were_cut(run: RunDocument, longer: dict[str, tuple[int, int]]) -> None:
+    assert all(0 < cut < count for cut, count in longer.values())
+    for part in (run.data.select, run.data.eval):
+        assert (part.cut, part.examples, part.max_length) == (*longer[part.split], 8)
+    assert RunDocument.from_json(run.to_json()).data == run.data
+
+
+def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer: dict[str, tuple[int, int]]) -> None:
+    page = report.page(run, origin=report.Origin(machine="m", date="d", recipe="cahp prune"))
+    said = "\n".join(run_lines(run))
+    for split, (cut, count) in longer.items():
+        if split in (run.data.select.split, run.data.eval.split):
+            sentence = f"{split}: {cut} of {count} texts are longer than 8 tokens and were cut"
+            assert sentence in page
+            assert f"note: {sentence}; --max-length reads up to 64" in said
+
+
+def test_an_evaluation_says_so(settings: Settings, store: Store, longer: dict[str, tuple[int, int]]) -> None:
+    found = cahp.evaluate(replace(settings, method="complementary"), store=store)
+    cut, count = longer["validation"]
+    assert found["data"]["cut"] == cut
+    assert (
+        f"validation: {cut} of {count} texts are longer than 8 tokens and were cut; --max-length reads up to 64"
+        in (found["notices"])
+    )
+
+
+def test_a_run_in_which_no_text_is_cut_says_nothing(settings: Settings, store: Store) -> None:
+    found = cahp.prune(replace(settings, max_length=None), store=store).document
+    assert (found.data.select.cut, found.data.eval.cut) == (0, 0)
+    assert not any("cut" in notice for notice in found.notices)
+
+
+def test_texts_of_another_length_are_not_read_from_the_cache(settings: Settings, store: Store) -> None:
+    short, whole = (
+        cahp.evaluate(replace(settings, max_length=length), store=store)["metrics"]["full"]["loss"]
+        for length in (8, None)
+    )
+    assert short != whole
+
+
+def test_a_run_of_an_earlier_version_was_made_at_128_tokens(run: RunDocument) -> None:
+    content = run.to_json()
+    del content["settings"]["max_length"]
+    assert RunDocument.from_json(content).settings.max_length == 128
+
+
+def test_windows_are_not_cut(tmp_path: Path) -> None:
+    folder, data = fakes.save_language_model(tmp_path / "lm"), fakes.write_data(tmp_path / "reviews")
+    with pytest.raises(OptionError, match="--max-length cuts texts, and lm reads windows of them; use --window"):
+        cahp.evaluate(str(folder), str(data), max_length=16, device="cpu")
+
+
+# One text ---------------------------------------------------------------------------------------------------------
+
+
+def test_of_a_text_of_one_s_own_the_lost_tokens_are_counted_also_in_a_prompt(tmp_path: Path) -> None:
+    folder = str(fakes.save_language_model(tmp_path))
+    model = cahp.load(folder, device="cpu", prompt="{text} it was", answers=fakes.ANSWERS, max_length=10)
+    _, tokens, lost = read_tokens(model, "good film " * 8)
+    assert (len(tokens), lost) == (13, 6)
+
+
+# Data -------------------------------------------------------------------------------------------------------------
+
+
+def test_data_show_the_lengths_of_their_texts(tmp_path: Path) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_text("\n\n".join(" ".join(["good"] * count) for count in range(1, 101)))
+    shown = call("data", file, "--json").document["splits"]
+    assert {one["lengths"]["unit"] for one in shown.values()} == {"words"}
+    assert max(one["lengths"]["longest"] for one in shown.values()) == 100
+    model = fakes.save_model(tmp_path / "tiny")
+    tokens = call("data", file, "--model", model, "--json").document["splits"]
+    assert max(one["lengths"]["longest"] for one in tokens.values()) == 102
+    assert sum(one["lengths"]["cut"] for one in tokens.values()) == 100 - (64 - 2)
+    assert "longer than the 64 tokens" in call("data", file, "--model", model).out
+
+
+# Where 128 tokens stay --------------------------------------------------------------------------------------------
+
+
+def test_the_published_experiments_cut_at_128_tokens_and_say_so() -> None:
+    plans = plan_experiments(experiments="bert-base-cased-sst5")
+    assert [plan.settings.max_length for plan in plans.values()] == [128]
+    assert "texts are cut at 128 tokens, as published" in announcement([ExpectedCost("a", 1.0, 1.0, 1.0, 1)])
+
+
+@pytest.mark.parametrize(
+    "file", sorted(assets().glob("compare/minilm-*/compare.json")), ids=lambda file: file.parent.name
+)
+def test_bundled_comparisons_name_their_128_tokens(file: Path) -> None:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert content["settings"]["max_length"] == content["data"]["eval"]["max_length"] == 128
+    assert "--max-length 128" in content["command"]
+
+
+def test_the_bundled_run_counts_the_texts_that_it_cut() -> None:
+    shipped = bundled.read_run()
+    assert shipped is not None
+    assert shipped.document.settings == bundled.RUNS[bundled.NAME]
+    assert (shipped.document.data.select.cut, shipped.document.data.eval.cut) == (10, 4)
+
+
+def test_a_comparison_counts_them_too(settings: Settings, store: Store, longer: dict[str, tuple[int, int]]) -> None:
+    words: dict[str, Any] = {"data": settings.data, "max_length": 8, "device": "cpu", "store": store}
+    found = cahp.compare(settings.model, methods="magnitude,random", budgets="5", seeds="7,", recover="none", **words)
+    content = found.as_json()
+    assert content["data"]["eval"]["cut"] == longer["validation"][0]
+    assert sum("are longer than 8 tokens and were cut" in notice for notice in content["notices"]) == 2
+
+
+def test_preflight_counts_the_longest_texts(tmp_path: Path) -> None:
+    card = models.preview(str(wide(tmp_path, 1000)))
+    short, default = (preflight(models.set_max_length(card, length)) for length in (64, None))
+    assert (short["max_length"], default["max_length"]) == (64, 512)
+    assert default["memory_bytes"] > short["memory_bytes"]
+    assert default["expected_longest_s"] > default["expected_s"]
