@@ -68,7 +68,7 @@ class WindowsRecord:
     @classmethod
     def of(cls, texts: Texts) -> WindowsRecord:
         """Describe windows."""
-        return cls(len(texts), texts.count, texts.tokens, texts.sha256)
+        return cls(len(texts), texts.count, int(texts.tokens), texts.sha256)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any, Unpack
 
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.exports.masks import kept_heads
-from cahp.models.costs import KvCache
 from cahp.run.bench import check_classifier, labelling, prompt_notices
 from cahp.run.document import cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
@@ -126,8 +125,8 @@ def latency(
         "cost": cost,
         "latency_ratio": ratio_record(ratio),
         "attention_share": share,
-        "kv_cache": KvCache.of(card.cache, keep),
+        "kv_cache": card.measure_cache(keep),
         "speed": costs.speed,
-        "attention_weights": None if card.cache is None else card.attention_weights,
+        "attention_weights": card.cacheable_weights,
         "notices": [*resources.storage_notices, *costs.notices],
     }

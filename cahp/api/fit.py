@@ -13,10 +13,9 @@ from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, sho
 from cahp.exports.checkpoints import claimed
 from cahp.outcomes import measure, to_metrics
 from cahp.output import Output, UnwrittenError
-from cahp.run.document import SplitRecord
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
-from cahp.run.splits import cut_notices, record_split
+from cahp.run.splits import SplitRecord, cut_notices, record_split
 from cahp.store import Store, StoredTraining, key
 from cahp.values import CahpError, ModelError, OptionError, SelfTestError
 

@@ -29,7 +29,7 @@ def describe_lengths(inputs: Sequence[Input], card: ModelCard | None = None) -> 
     if card is not None:
         unit = "tokens"
         lengths = models.count_tokens(card, inputs)
-    if card is not None and not card.predicts_tokens:
+    if card is not None and card.task.items_are_texts:
         reads = longest_text(card)
         cut = int(np.count_nonzero(np.array(lengths) > reads))
     # A split may have no text.

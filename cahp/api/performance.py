@@ -78,7 +78,7 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
     return {
         "model": model.card.id,
         "texts": len(texts),
-        "windows": bool(texts.windows),
+        "windows": texts.task.predicts_often,
         "rounds": rounds,
         "threads": torch.get_num_threads(),
         "seconds": {name: float(np.median(seconds)) for name, seconds in times.items()},

@@ -74,7 +74,7 @@ def preflight(card: ModelCard) -> dict[str, Any]:
     size = (card.details or {}).get("bytes")
     limit: int | None = None
     expected_longest: float | None = None
-    if not card.predicts_tokens:
+    if card.task.items_are_texts:
         limit = longest_text(card)
         expected_longest = default_seconds(card, length=limit)
     return {
@@ -89,13 +89,13 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "prompt": None if reading is None else asdict(reading),
         "parameters": (card.details or {}).get("parameters"),
         "types": (card.details or {}).get("types"),
-        "kv_cache": None if card.cache is None else card.cache.per_token(_kept(card)),
+        "kv_cache": card.count_cached_bytes(_kept(card), 1) or None,
         "attention_weights": card.attention_weights,
         "memory_bytes": None if size is None else _memory(card, size),
         "max_length": limit,
         "expected_s": default_seconds(card),
         "expected_longest_s": expected_longest,
-        "expected_refit_s": default_seconds(card, recover=QUICK.name) if card.predicts_tokens else None,
+        "expected_refit_s": default_seconds(card, recover=QUICK.name) if card.task.predicts_often else None,
         "pruned_before": card.kept is not None,
         "notes": [
             *card.notes,
@@ -122,7 +122,7 @@ def _memory(card: ModelCard, size: int) -> int:
     weights = 4 * ((card.details or {}).get("parameters") or size // 4)
     statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
     needed = size + weights + _LIBRARIES + _ACTIVATIONS + statistics
-    if card.predicts_tokens:
+    if not card.task.items_are_texts:
         return needed
     # A batch of the longest texts has maps of each head and text, and as many scores before they are normalised.
     return needed + 2 * 4 * card.heads * card.group * _BATCH_TOKENS * longest_text(card)
@@ -161,9 +161,11 @@ def default_seconds(card: ModelCard, *, recover: str = NONE.name, length: int = 
     Raises:
         ModelError: If the configuration describes no network.
     """
-    if card.predicts_tokens:
+    if card.task.predicts_often:
         return _window_seconds(card, RECOVERIES[recover])
-    timed = _TIMED if card.cache is None else _GENERATED
+    timed = _TIMED
+    if card.saves == "cache":
+        timed = _GENERATED
     without_gradients = timed + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
     return _START_S + reading + estimate_seconds(card, tokens=_TEXTS * length + without_gradients / _GRADIENTS)

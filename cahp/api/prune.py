@@ -247,7 +247,7 @@ def prune(
         table = None
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))
-            if bench.evaluation.windows:
+            if bench.evaluation.task.predicts_often:
                 tokens = count_tokens(table, bench)
                 time = duration(estimate_seconds(bench.card, tokens=tokens))
                 reporter.say(f"table of {len(table.budgets)} budgets: about {tokens:,.0f} tokens to read, in {time}")

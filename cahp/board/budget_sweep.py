@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cahp.goals import Goal, ReachedGoal
-from cahp.models.costs import CacheShape, Cost
+from cahp.models.cards import ModelCard
+from cahp.models.costs import Cost
 from cahp.outcomes import HEADLINES, Outcomes, finite, measure, to_perplexity
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
@@ -338,15 +339,15 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
 def count_tokens(table: BudgetTable, bench: Bench) -> float:
     """Tokens of windows that pass the model while ``fill`` measures all rows, nothing of which is stored."""
     masks = [selection.mask for selection in table.selections if not selection.mask.is_full]
-    evaluated = sum(len(window.ids) for window in bench.evaluation.windows)
+    evaluated = bench.evaluation.tokens
     if table.recover == NONE.name:
         # Imported here because it imports torch.
         from cahp.run.shared_prefixes import count_mask_passes
 
         return count_mask_passes(masks) * evaluated
-    lengths = [len(window.ids) for window in bench.calibration.windows]
-    passes = RECOVERIES[table.recover].passes(len(lengths), can_refit=not bench.card.no_refit)
-    return len(masks) * (evaluated + passes * sum(lengths) / max(1, len(lengths)))
+    texts = len(bench.calibration)
+    passes = RECOVERIES[table.recover].passes(texts, can_refit=not bench.card.no_refit)
+    return len(masks) * (evaluated + passes * bench.calibration.tokens / max(1, texts))
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
@@ -382,8 +383,8 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
 # Goals -------------------------------------------------------------------------------------------------------
 
 
-def reach(table: BudgetTable, goal: Goal, cache: CacheShape | None = None) -> ReachedGoal:
-    """Find the fewest heads (for savings: the most) that are measured, or of a ``cache`` counted, to reach a goal.
+def reach(table: BudgetTable, goal: Goal, card: ModelCard | None = None) -> ReachedGoal:
+    """Find the fewest heads (for savings: the most) that are measured, or by the cache of ``card`` counted, to reach it.
 
     Raises:
         BudgetError: If none is, with the nearest.
@@ -392,7 +393,7 @@ def reach(table: BudgetTable, goal: Goal, cache: CacheShape | None = None) -> Re
         row.budget: goal.estimate(
             row.outcomes,
             time=None if row.speed is None or row.speed.busy else row.speed.ratio,
-            cache=None if cache is None else cache.ratio(selection.mask),
+            cache=None if card is None else card.count_cache_ratio(selection.mask),
         )
         for row, selection in zip(table.rows(), table.selections, strict=True)
     }

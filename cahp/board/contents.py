@@ -88,8 +88,7 @@ class BoardSubject:
     def of(cls, run: RunDocument) -> BoardSubject:
         """Return what the board of a finished run is about."""
         unit = "head" if run.model.group == 1 else "group"
-        cache = None if run.kv_cache is None else run.kv_cache.shape
-        return cls(unit, run.data.eval.most_frequent, cache)
+        return cls(unit, run.data.eval.most_frequent, run.cache_shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
     # Other models take too long to be swept.
     if recover not in RECOVERIES or not RECOVERIES[recover].swept:
         recover = NONE.name
-    table = BudgetTable(clusters.selections(run.settings), recover=recover, timed=run.kv_cache is None)
+    table = BudgetTable(clusters.selections(run.settings), recover=recover, timed=run.saves == "time")
     if not table.budgets:
         raise CahpError(
             f"The run keeps at least {run.settings.min_per_layer} heads per layer, but its model has fewer. Prune the "

@@ -19,7 +19,6 @@ from cahp.run.recovered import Recovered
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Estimate, HeadMask
-from cahp.words import side_by_side
 
 #: Windows of a language model that a table lists.
 _WINDOWS = 20
@@ -80,8 +79,7 @@ class Versus:
     def _places(self) -> NDArray[np.int64]:
         """The row of the window of each token."""
         assert isinstance(self.a, TokenEvaluation)
-        scored = np.array([row for row, window in enumerate(self.a.windows) if not window.copying], dtype=np.int64)
-        return scored[self.a.places]
+        return self.a.rows_of_tokens
 
     @property
     def right_alone(self) -> tuple[int, int]:
@@ -110,23 +108,23 @@ class Versus:
                 **{
                     f"KL, {name}": [f"{found[row]:.3f}" for row in rows] for name, found in apart.items() if found.any()
                 },
-                "tokens that differ": [f"{differ[row]} of {self.a.windows[row].scored}" for row in rows],
-                "text": [side_by_side(texts.inputs[row]) for row in rows],
+                "tokens that differ": [f"{differ[row]} of {self.a.count_scored(row)}" for row in rows],
+                "text": [texts.get_line(row) for row in rows],
             }
         classes = classes or texts.classes
         labels = {"label": texts.labels} if texts.labelled else {}
         answers = {**labels, a: self.a.predictions, b: self.b.predictions}
         columns = {name: [classes[column[row]] for row in rows] for name, column in answers.items()}
-        return {"text": [side_by_side(texts.inputs[row]) for row in rows], **columns}
+        return {"text": [texts.get_line(row) for row in rows], **columns}
 
 
 def mismatch(a: ModelCard, b: ModelCard) -> str:
     """Return why pruned models of ``a`` and ``b`` cannot be compared, as a clause; empty if they can."""
     if (a.layers, a.heads) != (b.layers, b.heads):
         return f"A's model has {a.layers} layers of {a.heads} heads, and B's {b.layers} of {b.heads}"
-    if a.predicts_tokens != b.predicts_tokens:
+    if a.task is not b.task:
         return "one of them predicts classes, and the other the next tokens"
-    if a.predicts_tokens and a.sha256 != b.sha256:
+    if a.task.predicts_often and a.sha256 != b.sha256:
         return "language models are compared with pruned versions of themselves only, as their tokens differ"
     if len(a.labels) != len(b.labels):
         return f"A's model has {len(a.labels)} classes, and B's {len(b.labels)}"
@@ -167,7 +165,7 @@ def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
 
 def _translate(a: Side, b: Bench) -> Evaluation | None:
     """Evaluate A on the evaluation texts of ``b``, in the classes of ``b``."""
-    if b.evaluation.windows or a[0].evaluation.windows:
+    if not (a[0].evaluation.task.items_are_texts and b.evaluation.task.items_are_texts):
         if a[0].evaluation.sha256 != b.evaluation.sha256:
             raise DataError("the two models cut the texts into different tokens, so they cannot be compared")
         return _evaluate(a, b.evaluation)

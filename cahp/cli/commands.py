@@ -195,7 +195,7 @@ def data(call: Call, name: str | None, model: str | None, max_length: int | None
         split: {
             "examples": len(texts),
             "class_counts": dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)) or None,
-            "lengths": describe_lengths(texts.inputs, card),
+            "lengths": describe_lengths(texts.plain_inputs, card),
         }
         for split, texts in dataset.splits.items()
     }

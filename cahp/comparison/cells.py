@@ -28,7 +28,7 @@ from cahp.run.settings import AFTERWARDS, IN_DIGESTS, MACHINE, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, digest_code, key
-from cahp.tasks.answers import Evaluation, read_answers
+from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, Cancelled, Floats, HeadMask
 
@@ -93,7 +93,7 @@ class Predictions:
     @classmethod
     def from_entry(cls, entry: Entry, texts: Texts) -> Predictions:
         """Read the predictions on ``texts`` from the store."""
-        evaluation = read_answers(entry.arrays["scores"], texts)
+        evaluation = texts.evaluation_of(entry.arrays["scores"])
         return cls(evaluation, entry.meta["recovery"], entry.meta["seconds"], entry.meta["accepted"])
 
 

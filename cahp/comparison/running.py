@@ -17,13 +17,14 @@ from cahp.comparison.engines import count_workers, default_jobs, open_executor, 
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
 from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
-from cahp.comparison.workspace import Workspace, count_passes
+from cahp.comparison.workspace import Workspace
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import RECOVERIES
 from cahp.run.resources import Loader
 from cahp.run.split_log import TestSplitLog
 from cahp.store import Entry, Store, key
+from cahp.tasks.texts import Texts
 from cahp.values import CahpError, OptionError, Progress, silent
 
 #: The stage that progress names.
@@ -170,7 +171,7 @@ def _estimate_cost(
     if ("none", "eval") not in full.predictions:
         raise CahpError(f"the full model could not be measured ({full.error}); try `cahp evaluate` first")
     timed = full.predictions["none", "eval"]
-    seconds = timed.seconds / count_passes(workspace.splits["eval"])
+    seconds = timed.seconds / _count_passes(workspace.splits["eval"])
     saved = 1.0
     if shares and workspace.protocols is not None:
         saved = workspace.removal_passes / (workspace.card.layers * workspace.card.heads)
@@ -190,7 +191,7 @@ def _estimate_cost(
         total_choosing += max(0.0, choosing - before)
         passes[cell] = max(0.0, choosing - before) + sum(
             RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
-            + sum(count_passes(workspace.splits_of(cell)[split]) for split in splits) * (saved if alone else 1.0)
+            + sum(_count_passes(workspace.splits_of(cell)[split]) for split in splits) * (saved if alone else 1.0)
             for recovery, splits in stored.lacks(workspace.splits_of(cell)).items()
         )
     total = sum(passes.values())
@@ -297,3 +298,7 @@ def measure_in_worker(task: CellTask) -> tuple[MeasuredCell, dict[str, Entry]]:
             return measure_cell(workspace, task.cell, entries.__setitem__), entries
         save = workspace.store.save
         return measure_cell(workspace, task.cell, lambda name, entry: save(name, **vars(entry))), entries
+
+
+def _count_passes(texts: Texts) -> float:
+    return texts.task.count_passes(texts)

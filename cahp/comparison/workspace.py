@@ -54,8 +54,7 @@ class Workspace:
         self._benches: dict[int, Bench] = {}
         first = self._benches[plan.settings.seed] = self._open(plan.settings)
         self.dataset, self.notices = first.dataset, first.notices
-        # The next tokens serve as labels of a language model.
-        if not self.dataset.labelled and not first.evaluation.windows:
+        if not self.dataset.labelled and first.evaluation.task.predicts_labels:
             self.plan, left_out = without_labels(plan)
             self.notices += left_out
         tuning, evaluation = _halve(first.evaluation) if self.plan.tries_used > 1 else (None, first.evaluation)
@@ -80,12 +79,12 @@ class Workspace:
     def criticality_texts(self) -> Texts | None:
         """The evaluation texts on which heads are removed one by one; None: on too few to measure it.
 
-        Windows of a language model are expensive: as many are taken, evenly spread, as a part of the time allows.
+        Items of many predictions are expensive: as many are taken, evenly spread, as a part of the time allows.
         """
         texts = self.splits["eval"]
-        if not texts.windows:
+        if not texts.task.predicts_often:
             return texts
-        rows = np.array([row for row, window in enumerate(texts.windows) if not window.copying])
+        rows = np.array(texts.text_rows)
         affordable = int(_CRITICALITY * self._mask_passes / self.removal_passes)
         if not affordable:
             return None
@@ -99,7 +98,7 @@ class Workspace:
     @property
     def _mask_passes(self) -> float:
         """Forward passes to evaluate and recover all masks of the plan, if nothing is stored."""
-        evaluated = sum(map(count_passes, self.splits.values()))
+        evaluated = sum(texts.task.count_passes(texts) for texts in self.splits.values())
         recovered = len(self.bench(self.plan.seeds[0]).calibration)
         return sum(
             RECOVERIES[name].passes(recovered, can_refit=not self.card.no_refit) + evaluated
@@ -148,7 +147,7 @@ class Workspace:
             load=self._load,
             progress=lambda stage, done, total: self.progress(stage, done, total),
         )
-        if not bench.evaluation.windows or not self._benches:
+        if not bench.evaluation.task.compares_while_reading or not self._benches:
             return bench
         # What is known of the full model at each token takes time and memory, so that all seeds share it.
         return replace(bench, measurements=next(iter(self._benches.values())).measurements)
@@ -159,21 +158,7 @@ class Workspace:
         return self._model
 
 
-def count_passes(texts: Texts) -> float:
-    """Forward passes of one text to evaluate ``texts``: of windows, passes of a whole window."""
-    if not texts.windows:
-        return float(len(texts))
-    longest = max(len(window.ids) for window in texts.windows if not window.copying)
-    return sum(len(window.ids) for window in texts.windows) / longest
-
-
 def _halve(texts: Texts) -> tuple[Texts, Texts]:
-    """Split texts in two: every other text of each class, or the first and the last windows."""
-    if not texts.windows:
-        # Every other text of all could separate the classes.
-        by_class = np.argsort(texts.labels, kind="stable")
-        halves = [np.sort(by_class[start::2]) for start in (0, 1)]
-    else:
-        # Windows beside each other are often of one document. Those of repeated tokens come last.
-        halves = np.split(np.arange(len(texts)), [texts.count // 2])
-    return texts.take(halves[0]), texts.take(halves[1])
+    """Split texts in two; see ``Task.halve``."""
+    first, second = texts.task.halve(texts)
+    return texts.take(first), texts.take(second)

@@ -157,7 +157,7 @@ def _complete(given: Mapping[str, Texts]) -> tuple[dict[str, Texts], tuple[str, 
         return dict(given), ()
     made = [split for split in SPLITS if split not in given or split == "train"]
     rows: dict[str, list[int]] = {split: [] for split in made}
-    for row, one in enumerate(given["train"].inputs):
+    for row, one in enumerate(given["train"].plain_inputs):
         number = bucket(*((one,) if isinstance(one, str) else one))
         split = next(split for split, end in _ENDS.items() if number < end)
         rows[split if split in rows else "train"].append(row)

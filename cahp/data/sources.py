@@ -130,7 +130,7 @@ def read_inputs(
         raw = read_split(read_table(path), Columns(text_column, pair_column, NO_LABELS), documents=documents)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
-    return raw.texts.inputs
+    return raw.texts.plain_inputs
 
 
 def known() -> frozenset[str]:

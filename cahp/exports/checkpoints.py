@@ -26,8 +26,9 @@ from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME
 from cahp.run.splits import record_split
 from cahp.tasks.answers import Evaluation
+from cahp.tasks.texts import Item
 from cahp.tasks.windows import WindowProtocol
-from cahp.values import HeadMask, Input, OptionError, Progress, silent
+from cahp.values import HeadMask, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -138,7 +139,7 @@ def write(
     model: HeadModel,
     pruned: HeadModel,
     mask: HeadMask,
-    inputs: Sequence[Input] | None = None,
+    inputs: Sequence[Item] | None = None,
     full: Evaluation | None = None,
     outcome: Mapping[str, Any] | None = None,
     method: str = BY_HAND,
@@ -251,7 +252,7 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     full = pruned.whole if form.rounded is not None else None
     reads = formats.as_asked(form.reads, pruned.cut.card)
     read = read_back(folder, reads, pruned.cut, pruned.inputs, full=full)
-    if form.cached_card is not None and form.rounded is None and pruned.cut.card.cache is not None:
+    if form.cached_card is not None and form.rounded is None and pruned.cut.card.saves == "cache":
         read = compare_writing(folder, reads, pruned.cut, read)
     if form.rounded is None and read.difference > form.tolerance:
         read = replace(read, rounding=measure_rounding(pruned.cut, pruned.inputs))

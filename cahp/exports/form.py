@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from cahp.exports.masks import MaskOrigin
 from cahp.models.cards import ModelCard
 from cahp.models.costs import Timing
-from cahp.values import CahpError, Estimate, HeadMask, Input, OptionError
+from cahp.tasks.texts import Item
+from cahp.values import CahpError, Estimate, HeadMask, OptionError
 from cahp.words import percent, rate, size_of
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Pruned:
     whole: HeadModel
     cut: HeadModel
     mask: HeadMask
-    inputs: Sequence[Input]
+    inputs: Sequence[Item]
     exact: Path | None = None
 
 

@@ -48,7 +48,7 @@ _ONNX = ModelForm(
     needs=("onnx", "onnxruntime", "onnxscript"),
     extra="onnx",
     bars=("no_cut", "no_onnx"),
-    refuse=lambda card, mask, biases: NO_ONNX_CACHE.get(card.family) if card.cache else None,
+    refuse=lambda card, mask, biases: NO_ONNX_CACHE.get(card.family) if card.saves == "cache" else None,
     write=lambda folder, pruned: _models("saving_onnx").save_onnx(
         folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
     ),
@@ -288,12 +288,12 @@ def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None,
 
 def describe_loading(form: ModelForm, card: ModelCard) -> str:
     """Return how to load a model of this ``card`` from a folder, in Markdown."""
-    return as_asked((form.cached_card if card.cache else None) or form.card, card)
+    return as_asked((form.cached_card if card.saves == "cache" else None) or form.card, card)
 
 
 def as_asked(text: str, card: ModelCard) -> str:
     """Return code or words of a form for a model of this ``card``: language models have other classes."""
-    if card.prompt is None and not card.predicts_tokens:
+    if card.prompt is None and card.task.predicts_labels:
         return text
     return text.replace("ForSequenceClassification", "ForMaskedLM" if card.language == "masked" else "ForCausalLM")
 

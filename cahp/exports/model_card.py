@@ -60,7 +60,7 @@ def model_card(
             if card.prompt is None or example is None or form.key == "gguf"
             else _prompting(form, card, card.prompt, example)
         ),
-        *([snippets.GENERATING] if card.predicts_tokens and not form.runtime else []),
+        *([snippets.GENERATING] if card.task.predicts_often and not form.runtime else []),
         "## Checked",
         "",
         f"Read back in a new process with {', '.join(f'{name} {version(name)}' for name in form.checked_with)}: "
@@ -102,7 +102,7 @@ def _prompting(form: ModelForm, card: ModelCard, prompt: Prompt, example: Prompt
     if not form.runtime:
         tensors, logits = "pt", [f"logits = model(**inputs).logits[0, {at}].tolist()"]
         evaluate = [f"Where cahp-explorer is installed, `{shlex.join(command)}` does this for a data set.", ""]
-    elif card.cache is not None:
+    elif card.saves == "cache":
         tensors, evaluate = "np", []
         logits = [f'logits = read(inputs["input_ids"], inputs["attention_mask"])[0][0, {at}].tolist()']
     else:

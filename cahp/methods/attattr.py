@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cahp.models.head_model import Batch, HeadModel
+from cahp.models.reading import right_probabilities
 
 STEPS = 20
 MOST = 200
@@ -117,14 +118,9 @@ def _slopes(
     """Gradients of the right class's probability with one layer's attention weights scaled by ``share``."""
     import torch
 
-    from cahp.models.reading import losses
-
     scaled = [(weights * share).requires_grad_() for weights in maps]
     left = iter(scaled)
     call: dict[str, Any] = {"edit": lambda at, weights: next(left) if at == layer else weights, "start": start}
     # In the sum, the probability of each text depends only on its own weights.
-    if model.predicts_tokens:
-        right = (-losses(model, batch, labels, **call)).exp().sum()
-    else:
-        right = model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None]).sum()
+    right = right_probabilities(model, batch, labels, **call).sum()
     return torch.autograd.grad(right, scaled)

@@ -58,5 +58,7 @@ class FisherLayers(Scored):
 def _eliminate(evidence: Evidence) -> tuple[NDArray[np.float64], Elimination]:
     """The costs ``(L, H, H)`` of pairs of heads of a layer, and the order in which heads are removed by them."""
     moments = evidence.moments
-    costs = joint_costs(moments) if evidence.card.predicts_tokens else moments.products
+    costs = moments.products
+    if evidence.card.task.predicts_often:
+        costs = joint_costs(moments)
     return costs, eliminate_jointly(costs)

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cahp.models.costs import CacheShape
-from cahp.values import Input, OptionError
+from cahp.models.costs import CacheShape, KvCache, Saving
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
+from cahp.tasks.task import TaskWords
+from cahp.values import Estimate, HeadMask, Input, OptionError
 
 #: The kind of a language model: it continues a text (``causal``) or fills a gap in it (``masked``).
 Language = Literal["causal", "masked"]
@@ -108,23 +110,6 @@ class PromptExample:
 
 
 @dataclass(frozen=True)
-class ModelWords:
-    """How screens and reports speak of a model: the one place that tells a classifier from a language model in words.
-
-    ``task`` says what it does. It reads ``texts`` one at a time, its outcomes are means over ``units`` with an interval
-    over these, and it predicts one ``answer`` after the other. Heads of a cluster have their ``likeness`` in common.
-    ``own_text`` invites a person to try a text.
-    """
-
-    task: str
-    texts: str
-    units: str
-    answer: str
-    likeness: str
-    own_text: str
-
-
-@dataclass(frozen=True)
 class ModelCard:
     """The description of a model before its weights are read.
 
@@ -193,22 +178,45 @@ class ModelCard:
         return "head" if self.group == 1 else "group"
 
     @property
-    def words(self) -> ModelWords:
+    def task(self) -> Task:
+        """What it predicts."""
+        return NEXT_TOKEN if self.predicts_tokens else CLASSIFICATION
+
+    @property
+    def words(self) -> TaskWords:
         """The words for what it predicts, and for what it is measured on."""
-        if self.predicts_tokens:
-            return ModelWords(
-                task="predicts the next token",
-                texts="windows",
-                units="documents",
-                answer="next token",
-                likeness="attend in a similar way",
-                own_text="Continue your own text",
-            )
-        return ModelWords(
-            task=f"{len(self.labels)} classes",
-            texts="texts",
-            units="texts",
-            answer="class",
-            likeness="separate the classes in a similar way",
-            own_text="Your own text",
-        )
+        return self.task.words
+
+    @property
+    def describes_task(self) -> str:
+        """What it does, in words."""
+        if self.labels:
+            return f"{len(self.labels)} classes"
+        return f"predicts the {self.words.answer}"
+
+    @property
+    def longest_context(self) -> int | None:
+        """The most tokens that a causal language model keeps keys and values of (None: no limit, or another model)."""
+        return None if self.cache is None else self.cache.positions
+
+    @property
+    def saves(self) -> Saving:
+        """What removing its heads saves first: memory of a language model that caches keys and values, or else time."""
+        return "time" if self.cache is None else "cache"
+
+    def count_cached_bytes(self, mask: HeadMask, context: int) -> int:
+        """Count the bytes of keys and values that it caches of a context (0: it caches none)."""
+        return 0 if self.cache is None else self.cache.of_context(mask, context)
+
+    def measure_cache(self, mask: HeadMask) -> KvCache | None:
+        """Count the cache of keys and values with all heads and under a mask (None: it has none)."""
+        return KvCache.of(self.cache, mask)
+
+    def count_cache_ratio(self, mask: HeadMask) -> Estimate | None:
+        """Count the bytes of its cache under a mask relative to all heads (None: it has no cache)."""
+        return None if self.cache is None else self.cache.ratio(mask)
+
+    @property
+    def cacheable_weights(self) -> float | None:
+        """``attention_weights`` of a causal language model, whose cache they bound (None: another model)."""
+        return None if self.cache is None else self.attention_weights

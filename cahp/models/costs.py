@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import Literal
 
 from cahp.values import Estimate, HeadMask
 
+#: What removing heads saves first: time, or of a causal language model the memory of its cache.
+Saving = Literal["time", "cache"]
 #: Default seconds for timing a model.
 LATENCY_SECONDS = 5.0
 #: Numbers of tokens in the contexts at which the generation of text is timed.

@@ -31,8 +31,9 @@ from cahp.models.families import Family, Site
 from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
 from cahp.models.prompting import ROOM, PromptReader
-from cahp.models.tokenizing import Tokens, count_whole, tokenize
+from cahp.models.tokenizing import Tokens, count_whole, list_texts, tokenize
 from cahp.models.vocabulary import attach_head, hidden_states, logits_at
+from cahp.tasks.texts import Item
 from cahp.values import Input, Ints, OptionError, Precision
 
 
@@ -79,6 +80,10 @@ class Verified:
     idle: int
     masks: int
     difference: float | None
+
+
+#: More tokens than any context has.
+_ENDLESS = 1 << 20
 
 
 class HeadModel:
@@ -209,6 +214,13 @@ class HeadModel:
         return min((self.card.max_length or MAX_LENGTH) + self.prompt_length, self.longest)
 
     @property
+    def longest_context(self) -> int:
+        """Largest number of tokens that it reads at once, of any text."""
+        if self.card.cache is None:
+            return self.max_length
+        return self.card.cache.positions or _ENDLESS
+
+    @property
     def prompt_length(self) -> int:
         """Number of tokens of the prompt without any text; 0 without a prompt."""
         if self.prompt is None:
@@ -222,7 +234,7 @@ class HeadModel:
         fastest, _ = batch_size(self.device)
         return max(1, min(fastest, activation_bytes(self.device) // (self.layers * self.card.hidden * 48)))
 
-    def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
+    def tokenize(self, inputs: Sequence[Item], *, max_length: int | None = None) -> Tokens:
         """Token ids of each text or pair, in its prompt if there is one, truncated, without padding.
 
         ``max_length`` limits the text; a prompt comes on top, and is never truncated. Of a window the last token is
@@ -233,10 +245,10 @@ class HeadModel:
         """
         return tokenize(self, inputs, max_length=max_length)
 
-    def count_tokens(self, inputs: Sequence[Input]) -> list[int]:
+    def count_tokens(self, inputs: Sequence[Item]) -> list[int]:
         """The number of tokens of each text or pair as a whole, in its prompt if there is one; none of windows."""
         if self.prompt is not None:
-            return self.prompt.count_tokens(inputs)
+            return self.prompt.count_tokens(list_texts(inputs))
         return count_whole(self.tokenizer, inputs)
 
     def examples(self, sentences: Sequence[str]) -> list[Input]:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.models.devices import has_bfloat16, move_to
-from cahp.models.head_model import Batch, HeadModel, Tokens
+from cahp.models.head_model import Batch, HeadModel
+from cahp.models.tokenizing import Tokens
 from cahp.models.vocabulary import (
     Reference,
     has_linear_logits,
@@ -121,6 +122,17 @@ def losses(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tenso
     return _losses(
         model, model.network, batch.tensors, labels, model.logits(batch, states=model.predicts_tokens, **call)
     )
+
+
+def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tensor:
+    """The probability ``(b,)`` of what is right for each item of a batch, which can be differentiated.
+
+    That of its class ``labels (b,)``, or of a window the geometric mean over its tokens. ``call`` holds options of
+    ``HeadModel.logits``.
+    """
+    if model.predicts_tokens:
+        return (-losses(model, batch, labels, **call)).exp()
+    return model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None])[:, 0]
 
 
 def training_losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor) -> Tensor:

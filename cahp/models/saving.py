@@ -37,8 +37,9 @@ from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
 from cahp.output import Output
 from cahp.tasks.answers import PREDICTION
+from cahp.tasks.texts import Item
 from cahp.tasks.windows import Window
-from cahp.values import CahpError, HeadMask, Input
+from cahp.values import CahpError, HeadMask
 
 #: The file that loads a compact model where this package is not installed.
 LOADER = "load_pruned.py"
@@ -211,7 +212,7 @@ class ReadBack:
 
 
 def read_back(
-    folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Input], *, full: HeadModel | None = None
+    folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Item], *, full: HeadModel | None = None
 ) -> ReadBack:
     """Load the model in ``folder`` in a fresh process, and compare its logits of ``inputs`` with those of ``pruned``.
 
@@ -248,7 +249,7 @@ def read_back(
     return ReadBack(found, expected, tuple(differences))
 
 
-def measure_rounding(pruned: HeadModel, inputs: Sequence[Input]) -> float:
+def measure_rounding(pruned: HeadModel, inputs: Sequence[Item]) -> float:
     """Compare the logits of inputs with fused attention and with attention step by step: both are right.
 
     The largest difference, relative as those of ``ReadBack``. Some language models turn rounding in float32 into
@@ -268,7 +269,7 @@ def _read_back_tokens(
     folder: Path,
     reads: str,
     pruned: HeadModel,
-    inputs: Sequence[Input],
+    inputs: Sequence[Item],
     batches: Sequence[Batch],
     full: HeadModel | None,
 ) -> ReadBack:

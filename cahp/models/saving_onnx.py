@@ -15,13 +15,14 @@ from cahp.models import saving, to_onnx
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
 from cahp.models.weights import WEIGHTS
-from cahp.values import HeadMask, Input
+from cahp.tasks.texts import Item
+from cahp.values import HeadMask
 
 #: The number of tokens that a written language model adds to a text.
 WRITTEN, _BEGINNING = 20, "Once upon a time"
 
 
-def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Input]) -> None:
+def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Item]) -> None:
     """Save ``pruned`` (cut to ``mask``) as an ONNX file for any batch size and length, with its configuration.
 
     A fresh process traces the network with ``inputs``. A causal language model takes and returns its cache.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cahp.tasks.texts import Item
 from cahp.tasks.windows import Window
 from cahp.values import DataError, Input
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 Tokens = list[dict[str, list[int]]]
 
 
-def tokenize(model: HeadModel, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
+def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None = None) -> Tokens:
     """Cut each text or pair at the model's longest input; see ``HeadModel.tokenize``.
 
     Raises:
@@ -22,15 +23,17 @@ def tokenize(model: HeadModel, inputs: Sequence[Input], *, max_length: int | Non
     """
     if not inputs:
         return []
-    if any(isinstance(one, Window) for one in inputs):
-        rows = [one.ids[:-1].tolist() for one in inputs if isinstance(one, Window)]
+    windows = [one for one in inputs if isinstance(one, Window)]
+    if windows:
+        rows = [one.ids[:-1].tolist() for one in windows]
         return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
-    first, pairs = _parts(inputs)
+    texts = list_texts(inputs)
+    first, pairs = _parts(texts)
     if model.prompt is not None:
         limit = model.max_length
         if max_length is not None:
             limit = min(limit, max_length + model.prompt.length)
-        tokens = model.prompt.tokens(inputs, limit)
+        tokens = model.prompt.tokens(texts, limit)
     else:
         encoded = model.tokenizer(
             first, pairs, truncation=True, max_length=max_length or model.max_length, padding=False
@@ -48,13 +51,25 @@ def tokenize(model: HeadModel, inputs: Sequence[Input], *, max_length: int | Non
     return tokens
 
 
-def count_whole(tokenizer: Any, inputs: Sequence[Input]) -> list[int]:
+def count_whole(tokenizer: Any, inputs: Sequence[Item]) -> list[int]:
     """The number of tokens of each text or pair as a whole, with the special ones."""
     if not inputs:
         return []
-    first, pairs = _parts(inputs)
+    first, pairs = _parts(list_texts(inputs))
     encoded = tokenizer(first, pairs, truncation=False, padding=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
+
+
+def list_texts(inputs: Sequence[Item]) -> list[Input]:
+    """Return the texts and pairs of ``inputs``, which must hold no windows.
+
+    Raises:
+        ValueError: If they hold windows, whose tokens are known.
+    """
+    texts = [one for one in inputs if not isinstance(one, Window)]
+    if len(texts) != len(inputs):
+        raise ValueError("windows of tokens are mixed with texts, or counted as texts")
+    return texts
 
 
 def _parts(inputs: Sequence[Input]) -> tuple[list[str], list[str] | None]:

@@ -30,8 +30,8 @@ from cahp.models.reading import next_token_sums, training_losses
 from cahp.models.sketch import quiet
 from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
 from cahp.store import StoredTraining
-from cahp.tasks.texts import Texts
-from cahp.values import Cancelled, Input, Ints, Progress, silent
+from cahp.tasks.texts import Item, Texts
+from cahp.values import Cancelled, Ints, Progress, silent
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def train(
 def optimise(
     network: nn.Module,
     model: HeadModel,
-    inputs: Sequence[Input],
+    inputs: Sequence[Item],
     *,
     loss: Loss,
     schedule: Schedule,

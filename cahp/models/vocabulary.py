@@ -129,7 +129,8 @@ class Reference:
         # logits would not cancel. In bfloat16 the sum would be rounded, too.
         with torch.autocast(logits.device.type, enabled=False):
             differences = theirs - logits.log_softmax(-1)
-            return torch.linalg.vecdot(theirs.exp(), differences)
+            divergences: Tensor = torch.linalg.vecdot(theirs.exp(), differences)
+            return divergences
 
 
 def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:

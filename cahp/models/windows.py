@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer, start_id, usual_ids
+from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import COPY_TOKENS, Texts
 from cahp.tasks.windows import Beginning, Window
@@ -94,7 +94,7 @@ def cut_windows(
     card = locate(card)
     tokenizer, (start, _) = _tokenizer_of(card.folder, card.sha256, card.id), start_token(card)
     pairs = texts.second or [""] * len(texts)
-    documents = ["\n".join(filter(None, pair)) for pair in zip(texts.first, pairs, strict=True)]
+    documents = ["\n".join(filter(None, pair)) for pair in zip(texts.plain_texts, pairs, strict=True)]
     chosen = _draw(tokenizer, documents, tokens, seed)
     joined = _BETWEEN.join(chosen)
     found = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -107,7 +107,7 @@ def cut_windows(
     owners, starts = np.searchsorted(borders, ends), np.concatenate([[0], ends[:-1]])
     sizes = np.array([len(joined[a:b].encode()) for a, b in zip(starts, ends, strict=True)], dtype=np.int64)
     total = len(ids) if len(ids) <= tokens else max(window, tokens // window * window)
-    every, made = find_beginning(card, bos) == "every", list[str]()
+    every, made = find_beginning(card, bos) == "every", list[Window]()
     for begin, first, end in _spans(min(total, len(ids)), window, stride or window):
         context = begin
         if every or begin < 0:
@@ -118,7 +118,8 @@ def cut_windows(
         made.append(Window(joined[starts[context] : ends[end - 1]], read, owners[first:end], sizes[first:end]))
     if copies:
         made += _copies(tokenizer, start)
-    return replace(texts, first=tuple(made), second=None, labels=np.full(len(made), NO_LABEL, dtype=np.int64))
+    labels = np.full(len(made), NO_LABEL, dtype=np.int64)
+    return Texts(tuple(made), None, labels, texts.classes, NEXT_TOKEN)
 
 
 def _spans(total: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:

@@ -111,7 +111,7 @@ class Bench:
 
         None: a causal language model, which is timed at several lengths.
         """
-        if self.card.cache is not None:
+        if self.card.saves == "cache":
             return None
         name = key("length", 1, self.card.sha256, self.evaluation.sha256)
         found = self.resources.store.read(name, lambda entry: int(entry.meta["tokens"]))
@@ -208,16 +208,16 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     if dataset.labelled:
         return
     needs = "--labels" if settings.labels else None
-    reads_tokens = any(one.in_windows for one in dataset.splits.values())
+    learns = any(one.task.predicts_labels for one in dataset.splits.values())
     goal = None if settings.goal is None else Goal.parse(settings.goal).kind.outcome
     if goal is not None and OUTCOMES[goal].needs_labels:
         needs = f"--goal {settings.goal}"
     # The next token serves as the label of a language model.
-    if RECOVERIES[settings.recover].needs_labels and not reads_tokens:
+    if RECOVERIES[settings.recover].needs_labels and learns:
         needs = f"--recover {settings.recover}"
-    if settings.method in methods.names() and methods.need_labels([settings.method]) and not reads_tokens:
+    if settings.method in methods.names() and methods.need_labels([settings.method]) and learns:
         needs = f"--method {settings.method}"
-    if needs is not None and reads_tokens:
+    if needs is not None and not learns:
         raise OptionError(
             f"{needs} needs labels, which a language model reads only with --prompt and --answers; leave it out, or "
             "give them"
@@ -233,7 +233,7 @@ def check_classifier(settings: Settings, card: ModelCard) -> None:
         ModelError: If it is a plain encoder, or a language model without a prompt.
         OptionError: If two answers of a language model begin with the same token.
     """
-    if not card.labels and not card.predicts_tokens:
+    if not card.labels and card.task.predicts_labels:
         raise ModelError(explain_missing_classes(card, settings.model))
     models.preview_prompt(card)
 

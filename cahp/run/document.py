@@ -16,7 +16,7 @@ from typing import Any
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
 from cahp.models.cards import ModelCard
-from cahp.models.costs import Cost, Costs, GenerationSpeed, KvCache
+from cahp.models.costs import CacheShape, Cost, Costs, GenerationSpeed, KvCache, Saving
 from cahp.outcomes import STATES, Outcomes, finite, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.document_fields import describe_error, read_fields
@@ -189,6 +189,16 @@ class RunDocument:
         layers, heads = self.model.layers, self.model.heads
         kept = [int(layer) * heads + head for layer, row in self.kept.items() for head in row]
         return HeadMask.of(kept, layers, heads)
+
+    @property
+    def cache_shape(self) -> CacheShape | None:
+        """The size of the cache of keys and values, by which that of any mask is counted (None: there is none)."""
+        return None if self.kv_cache is None else self.kv_cache.shape
+
+    @property
+    def saves(self) -> Saving:
+        """What removing heads saves first; see ``ModelCard.saves``."""
+        return "time" if self.kv_cache is None else "cache"
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it.

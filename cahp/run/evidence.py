@@ -7,7 +7,6 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.space import space
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import DataError, Floats, Precision, Progress
+from cahp.values import DataError, Floats, Ints, Precision, Progress
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
@@ -52,10 +51,10 @@ class HeadEvidence:
         """
         if self._texts.labelled:
             return self._texts
-        if self._texts.in_windows:
-            # They are all of one class.
-            same = np.zeros(len(self._texts), dtype=np.int64)
-            return Texts(self._texts.first, self._texts.second, same, self._texts.classes)
+        labels = self._texts.task.label(self._texts, self._predict_classes)
+        return self._texts.with_labels(np.asarray(labels, dtype=np.int64))
+
+    def _predict_classes(self) -> Ints:
         without = ("pool_size", "projection", "seed")
         entry = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
         labels = self._resources.found("evaluation", entry, lambda found: found.arrays["labels"].astype(np.int64))
@@ -72,7 +71,7 @@ class HeadEvidence:
                 f"{self.card.id} predicts {self._texts.classes[labels[0]]!r} for all {len(labels)} calibration texts; "
                 "add texts of other classes"
             )
-        return replace(self._texts, labels=labels)
+        return np.asarray(labels, dtype=np.int64)
 
     @property
     def model(self) -> HeadModel:
@@ -161,8 +160,7 @@ class HeadEvidence:
         """Salience ``(L, H)`` in 0..1."""
         from cahp.stages.salience import salience
 
-        # The mean over a batch of windows is that over a single one.
-        return salience(self.gradients, how="example" if self._texts.in_windows else self._settings.salience)
+        return salience(self.gradients, how=self._texts.task.choose_salience(self._settings.salience))
 
     @cached_property
     def moments(self) -> Moments:

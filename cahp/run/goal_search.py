@@ -38,8 +38,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
         )
     if parallel.world() > 1:
         raise OptionError("--goal works in one process; start it without accelerate")
-    shape = bench.card.cache
-    if goal.is_counted and shape is None:
+    if goal.is_counted and bench.card.saves != "cache":
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
     estimates = dict[int, Estimate]()
     budgets = possible_budgets(
@@ -52,8 +51,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
         if needs_cut and not bench.measurements.can_cut(mask):
             # Such a model can be neither cut nor recovered.
             return False
-        if goal.is_counted and shape is not None:
-            cache = shape.ratio(mask)
+        if goal.is_counted:
+            cache = bench.card.count_cache_ratio(mask)
         elif goal.kind.saves == "time":
             time = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds).ratio
         else:

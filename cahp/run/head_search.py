@@ -29,7 +29,7 @@ _REFITTED, _COMPARED = 128, 256
 #: Settings that change no trial; its texts, drawn by the seed, and its precision are part of its key.
 _NOT_IN_TRIALS = (*IN_DIGESTS, *CHOOSING, *AFTERWARDS, *MACHINE, "pool_size", "projection", "seed")
 #: Of windows of a language model, each of which has the tokens of many texts.
-_WINDOWS = 8
+_ITEMS = 8
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,9 @@ class _Trials:
 
     def __init__(self, bench: Bench) -> None:
         texts = bench.calibration
-        refitted, compared = (_WINDOWS, _WINDOWS) if texts.in_windows else (_REFITTED, _COMPARED)
+        refitted, compared = _REFITTED, _COMPARED
+        if texts.task.predicts_often:
+            refitted = compared = _ITEMS
         third = len(texts) // 3
         if third < 2:
             raise OptionError("--select-time needs at least 6 calibration texts; raise --limit (or --tokens)")

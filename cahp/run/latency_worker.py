@@ -9,6 +9,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
@@ -87,9 +88,9 @@ class LatencyWorker:
         return costs_from_json(content)
 
 
-def _serve(model: str, device: str, cache: str, prompt_json: str, dtype: str, length: str, *streams: IO[str]) -> None:
-    """Answer the lines of the first stream on the second."""
-    requests, responses = streams
+def _serve(arguments: Sequence[str], requests: IO[str], responses: IO[str]) -> None:
+    """Answer the lines of ``requests``; the ``arguments`` are those with which the process was started."""
+    model, device, cache, prompt_json, dtype, length = arguments
     measurements: Measurements | None = None
     content = json.loads(prompt_json)
     for line in requests:
@@ -97,7 +98,7 @@ def _serve(model: str, device: str, cache: str, prompt_json: str, dtype: str, le
         try:
             if measurements is None:
                 card = models.identify(model, prompt=None if content is None else Prompt(**content))
-                card = models.set_dtype(card, dtype)  # type: ignore[arg-type]
+                card = models.set_dtype(card, dtype)
                 card = models.set_max_length(card, json.loads(length))
                 measurements = Measurements(Resources(card, store=Store(Path(cache)), device=device))
             mask = HeadMask(np.array(request.pop("keep"), dtype=np.bool_))
@@ -109,4 +110,4 @@ def _serve(model: str, device: str, cache: str, prompt_json: str, dtype: str, le
 
 
 if __name__ == "__main__":
-    _serve(*sys.argv[1:7], sys.stdin, sys.stdout)
+    _serve(sys.argv[1:7], sys.stdin, sys.stdout)

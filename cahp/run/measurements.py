@@ -18,7 +18,7 @@ from cahp.outcomes import Outcomes, measure
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
-from cahp.tasks.answers import Evaluation, PartListener, read_answers
+from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, Ints, OptionError, Precision
 
@@ -69,8 +69,8 @@ class Measurements:
         evaluation = self._read_evaluation(name, texts)
         sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
-            if texts.in_windows and mask is None and recovered is None:
-                evaluation = self._evaluate_full_windows(texts)
+            if texts.task.compares_while_reading and mask is None and recovered is None:
+                evaluation = self._evaluate_full(texts)
             elif mask is not None and mask.empty_layers and recovered is None:
                 evaluation = self.evaluate_model(self._resources.model, texts, mask=mask, on_part=on_part)
             elif sharing is not None:
@@ -122,10 +122,10 @@ class Measurements:
 
     def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
         digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
-        return key("evaluation", 6 if texts.in_windows else 3, *digests, self._precision)
+        return key("evaluation", texts.task.revision, *digests, self._precision)
 
     def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
-        return self._resources.found("evaluation", name, lambda entry: read_answers(entry.arrays["scores"], texts))
+        return self._resources.found("evaluation", name, lambda entry: texts.evaluation_of(entry.arrays["scores"]))
 
     @property
     def _whole(self) -> HeadMask:
@@ -160,10 +160,10 @@ class Measurements:
             return evaluate(model, texts, mask=mask, on_part=on_part, reader=self.reader(texts), **options)
 
     def reader(self, texts: Texts) -> Reader:
-        """Return what reads answers to ``texts``, and compares those to windows with the full model's."""
+        """Return what reads answers to ``texts``, and compares them with the full model's where the task says so."""
         from cahp.models.reading import Reader
 
-        if not texts.in_windows:
+        if not texts.task.compares_while_reading:
             return Reader(texts)
         if texts.sha256 not in self._readers:
             # It holds states of the full model, so only those of the latest texts stay; the store keeps none, since a
@@ -173,13 +173,13 @@ class Measurements:
         return self._readers[texts.sha256]
 
     def prepare(self, texts: Texts) -> None:
-        """Compute what all evaluations of windows compare with, so that their time does not contain it."""
-        if texts.windows:
+        """Compute what evaluations compare with while they read, so that their time does not contain it."""
+        if texts.task.compares_while_reading:
             model, progress = self._resources.model, self._resources.progress
             batches = model.batches(model.tokenize(texts.inputs))
             self.reader(texts).prepare(batches, precision=self._precision, progress=progress)
 
-    def _evaluate_full_windows(self, texts: Texts) -> Evaluation:
+    def _evaluate_full(self, texts: Texts) -> Evaluation:
         from cahp.stages.evaluation import evaluate_batches
 
         model = self._resources.model
@@ -240,8 +240,10 @@ class Measurements:
         from cahp.models.selftest import compare_masked_and_cut
 
         model = self._resources.model
-        # A window has as many tokens as many texts.
-        compared = texts.inputs[: 1 if texts.in_windows else _COMPARED_TEXTS]
+        compared = texts.inputs[:_COMPARED_TEXTS]
+        if texts.task.predicts_often:
+            # One has as many tokens as many texts.
+            compared = texts.inputs[:1]
         return compare_masked_and_cut(model, mask, model.batches(model.tokenize(compared)))
 
     def costs(
@@ -270,9 +272,10 @@ class Measurements:
             return stored
         from cahp.stages import latency
 
-        full, cache = self._resources.model, self.card.cache
-        longest = full.max_length if cache is None else cache.positions
-        if length is not None and longest is not None and length > longest:
+        full = self._resources.model
+        generates = self.card.saves == "cache"
+        longest = full.longest_context
+        if length is not None and length > longest:
             raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {length:,}; lower --length")
         size, lengths = self._timed_sizes(batch, length)
         pruned, shortest = cut_model(full, mask), min(lengths)
@@ -281,10 +284,10 @@ class Measurements:
 
         def measure_costs() -> Costs:
             speed = None
-            if cache is None:
-                times = latency.measure(full, pruned, length=shortest, **options)
-            else:
+            if generates:
                 times, speed = latency.measure_generation(full, pruned, contexts=lengths, **options)
+            else:
+                times = latency.measure(full, pruned, length=shortest, **options)
             return Costs(
                 Cost(full.parameters, latency.flops(full, length=shortest), times.full),
                 Cost(pruned.parameters, latency.flops(pruned, length=shortest), times.pruned),
@@ -307,18 +310,18 @@ class Measurements:
 
     def _timed_sizes(self, batch: int | None, length: int | None) -> tuple[int, Sequence[int]]:
         """The texts of a timed batch, and the lengths at which it is timed."""
-        cache = self.card.cache
-        if cache is None:
+        if self.card.saves == "time":
             return batch or _BATCH, (length or _LENGTH,)
         if length is not None:
             return batch or 1, (length,)
-        longest = max(CONTEXTS) if cache.positions is None else cache.positions
+        longest = self.card.longest_context or max(CONTEXTS)
         return batch or 1, tuple(sorted({min(context, longest) for context in CONTEXTS}))
 
     def _costs_key(
         self, mask: HeadMask, *, batch: int | None, length: int | None, seconds: float, repeats: int | None
     ) -> str:
-        generates, (size, lengths) = self.card.cache is not None, self._timed_sizes(batch, length)
+        generates = self.card.saves == "cache"
+        size, lengths = self._timed_sizes(batch, length)
         # The time decides at which lengths generation is timed, even if the number of rounds is given.
         limit = seconds if repeats is None or generates else None
         sizes = (size, lengths if generates else lengths[0])

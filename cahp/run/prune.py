@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cahp import methods
 from cahp import processes as parallel
 from cahp.methods.shared.registry import Method
-from cahp.models.costs import Costs, KvCache
+from cahp.models.costs import Costs
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, labelling
 from cahp.run.document import (
@@ -116,7 +116,9 @@ def _read_run(bench: Bench, name: str, sections: Sections) -> Run | None:
     timing = document.cost.pruned.latency_ms
     if timing is not None:
         # The mask may have been timed again since.
-        length = timing.length if bench.card.cache is None else None
+        length = None
+        if bench.card.saves == "time":
+            length = timing.length
         costs = bench.measurements.read_costs(mask, length=length, seconds=bench.latency_seconds)
         document = document if costs is None else document.timed(costs)
     return Run(document, mask, arrays)
@@ -334,9 +336,9 @@ def _document(
         command=command,
         machine=machine(),
         precision=bench.resources.precisions,
-        kv_cache=KvCache.of(bench.card.cache, mask),
+        kv_cache=bench.card.measure_cache(mask),
         speed=None if costs is None else costs.speed,
-        attention_weights=None if bench.card.cache is None else bench.card.attention_weights,
+        attention_weights=bench.card.cacheable_weights,
         protocol=bench.protocol,
     )
 

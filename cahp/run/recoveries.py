@@ -16,9 +16,10 @@ from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_mo
 from cahp.run.resources import Resources
 from cahp.run.time_limits import TimedTraining
 from cahp.store import StoredTraining, key
-from cahp.tasks.texts import Texts
+from cahp.tasks.task import TaskWords
+from cahp.tasks.texts import Item, Texts
 from cahp.tasks.windows import Window
-from cahp.values import CahpError, DataError, HeadMask, Input, Ints, OptionError, Progress, digest
+from cahp.values import CahpError, DataError, HeadMask, Ints, OptionError, Progress, digest
 
 if TYPE_CHECKING:
     from cahp.models.training import Schedule
@@ -40,8 +41,8 @@ class Recoveries:
         calibration: Texts,
         *,
         seed: int = 42,
-        unlabelled: Sequence[Input] | None = None,
-        everything: Callable[[], Sequence[Input]] | None = None,
+        unlabelled: Sequence[Item] | None = None,
+        everything: Callable[[], Sequence[Item]] | None = None,
         digest_everything: Callable[[], str] | None = None,
     ) -> None:
         self._resources, self.card, self.calibration = resources, resources.card, calibration
@@ -51,14 +52,15 @@ class Recoveries:
         self._latest: dict[str, Refitted] = {}
 
     @property
-    def inputs(self) -> list[Input]:
+    def inputs(self) -> list[Item]:
         """The inputs of recoveries without labels."""
         return self.calibration.inputs if self._unlabelled is None else list(self._unlabelled)
 
     @property
     def inputs_sha256(self) -> str:
         """Digest of ``inputs``."""
-        if self._unlabelled is None and self.calibration.in_windows:
+        if self._unlabelled is None and not self.calibration.task.predicts_labels:
+            # The digest holds no labels, and may be known before the items are.
             return self.calibration.sha256
         return _digest_inputs(self.inputs)
 
@@ -68,7 +70,7 @@ class Recoveries:
         return self.inputs_sha256 if self._digest_everything is None else self._digest_everything()
 
     @cached_property
-    def _all_inputs(self) -> list[Input]:
+    def _all_inputs(self) -> list[Item]:
         return self.inputs if self._everything is None else list(self._everything())
 
     @property
@@ -117,7 +119,7 @@ class Recoveries:
         mask: HeadMask,
         name: str = QUICK.name,
         *,
-        inputs: Sequence[Input] | None = None,
+        inputs: Sequence[Item] | None = None,
         progress: Progress | None = None,
         keep: bool = True,
     ) -> Refitted:
@@ -134,7 +136,7 @@ class Recoveries:
         row, used = RECOVERIES[name], self.inputs if inputs is None else inputs
         if self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
-        _check_texts(used, f"a {row.noun}")
+        _check_texts(used, f"a {row.noun}", self.card.words)
         entry = self._refit_key(mask, name, used)
         if entry in self._latest:
             return self._latest[entry]
@@ -159,7 +161,7 @@ class Recoveries:
         """Return the result of ``refit`` from the store, or None; nothing is solved."""
         return self._read_refit(self._refit_key(mask, name, self.inputs))
 
-    def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Input]) -> str:
+    def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         texts = refit_texts(len(inputs))
         return key("refit", 5, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
 
@@ -189,7 +191,7 @@ class Recoveries:
         from cahp.models.training import Schedule
         from cahp.stages import recovery
 
-        _check_texts(self.calibration.inputs, "fine-tuning")
+        _check_texts(self.calibration.inputs, "fine-tuning", self.card.words)
         schedule, refitted = schedule or Schedule(), refitted and not self.card.no_refit
         # Several processes take one batch each per step, which is another training.
         parts: list[Any] = [self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed]
@@ -270,7 +272,7 @@ class Recoveries:
 
         if labels and self._unlabelled is not None:
             raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")
-        _check_texts(self.inputs, "a distillation")
+        _check_texts(self.inputs, "a distillation", self.card.words)
         schedule = schedule or usual_schedule(self.card)
         parts = self._distill_parts(mask, schedule, labels=labels)
         # Labels are those of the calibration texts.
@@ -331,14 +333,14 @@ class Recoveries:
         )
 
 
-def _check_texts(inputs: Sequence[Input], recovery: str) -> None:
+def _check_texts(inputs: Sequence[Item], recovery: str, words: TaskWords) -> None:
     if len(inputs) < _MIN_TEXTS:
-        windows = any(isinstance(one, Window) for one in inputs)
-        noun, advice = ("windows", "raise --tokens or lower --window") if windows else ("texts", "raise --limit")
-        raise DataError(f"{recovery} holds out a fifth of the {noun}, and there are only {len(inputs)}; {advice}")
+        raise DataError(
+            f"{recovery} holds out a fifth of the {words.items}, and there are only {len(inputs)}; {words.raise_number}"
+        )
 
 
-def _digest_inputs(inputs: Sequence[Input]) -> str:
+def _digest_inputs(inputs: Sequence[Item]) -> str:
     """Digest texts, pairs of texts, or windows by their tokens: the same text may be cut into other tokens."""
     parts: list[str | bytes] = []
     for one in inputs:

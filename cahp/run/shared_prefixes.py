@@ -13,7 +13,7 @@ from cahp.models.head_model import Batch, HeadModel
 from cahp.models.reading import Reader
 from cahp.models.surgery import cut, tail
 from cahp.stages.evaluation import evaluate_batches
-from cahp.tasks.answers import Evaluation, PartListener, read_answers
+from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, Ints, Precision, Progress, silent
 
@@ -53,8 +53,10 @@ class SharedPrefixes:
     ) -> None:
         masks, reader = list(masks), reader or Reader(texts)
         others = model.batches(model.tokenize(texts.inputs))
-        # Windows take longer, and each has many tokens.
-        step = _GLIMPSED * (2 if texts.windows else 1)
+        step = _GLIMPSED
+        if texts.task.predicts_often:
+            # Each item takes longer, and says more.
+            step *= 2
         some = others[1::step] if len(others) >= _FEWEST_BATCHES else []
         if some:
             del others[1::step]
@@ -85,7 +87,7 @@ class SharedPrefixes:
         others = self._others.answers(mask, pruned, lambda stage, done, _: progress(stage, before + done, total))
         self._glimpses.pop(mask.sha256, None)
         # Each text is evaluated in one part, and is 0 in the other.
-        return read_answers(some.scores + others.scores, self._texts)
+        return self._texts.evaluation_of(some.scores + others.scores)
 
     def forget(self, mask: HeadMask) -> None:
         """Forget a mask that was evaluated elsewhere."""

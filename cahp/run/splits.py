@@ -61,7 +61,7 @@ class CutTexts:
 
 def count_cut(resources: Resources, texts: Texts) -> CutTexts | None:
     """Count the texts that the model of ``resources`` reads only in part (None: windows, which are not cut)."""
-    if texts.in_windows:
+    if not texts.task.items_are_texts:
         return None
 
     def read(entry: Entry) -> CutTexts:

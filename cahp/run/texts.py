@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,11 @@ from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
-from cahp.tasks.texts import Texts
+from cahp.tasks.texts import Item, Texts
 from cahp.tasks.windows import WindowProtocol
-from cahp.values import DataError, Input, OptionError, digest
+from cahp.values import DataError, OptionError, digest
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)
@@ -50,17 +51,19 @@ def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     Raises:
         DataError, OptionError: If labels do not match, or the prompt is not for such texts.
     """
-    if card.predicts_tokens:
-        return _cut_windows(raw, settings, card)
+    return _PREPARATIONS[card.task].match(raw, settings, card)
+
+
+def _match_classes(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
     check_texts(raw, card)
     return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
 
 
 def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> WindowProtocol | None:
     """Return how windows were cut (None: these are no windows)."""
-    windows = [window for window in texts.windows if not window.copying]
-    if not windows:
+    if texts.task is not NEXT_TOKEN:
         return None
+    windows = texts.take(texts.text_rows).windows
     documents = len(np.unique(np.concatenate([window.units for window in windows])))
     tokens = sum(window.scored for window in windows)
     stride = settings.stride or settings.window
@@ -74,7 +77,7 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
         raise OptionError("--label-map maps labels, which a language model without --answers does not read")
     if settings.max_length is not None:
         raise OptionError(f"--max-length cuts texts, and {card.id} reads windows of them; use --window")
-    longest = None if card.cache is None else card.cache.positions
+    longest = card.longest_context
     if longest is not None and settings.window > longest:
         raise OptionError(
             f"--window {settings.window:,} is more than the {longest:,} tokens that {card.id} reads; lower it"
@@ -134,8 +137,6 @@ def draw_sample(
 ) -> tuple[Texts, tuple[str, ...]]:
     """Draw the calibration or the evaluation texts, at most ``limit``; also return notices about them.
 
-    The windows of a language model were drawn when they were cut.
-
     Raises:
         DataError: If there is no such split.
     """
@@ -149,7 +150,8 @@ def draw_sample(
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
-    if dataset.split(split).in_windows:
+    if not dataset.split(split).task.items_are_texts:
+        # They were drawn when they were cut.
         return dataset.split(split), ()
     texts, notices = data.sample(
         dataset.split(split), limit, how=settings.sample, seed=settings.seed, by_label=by_label
@@ -159,7 +161,7 @@ def draw_sample(
 
 def read_unlabelled(
     settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard
-) -> tuple[list[Input] | None, tuple[str, ...]]:
+) -> tuple[list[Item] | None, tuple[str, ...]]:
     """Return the inputs of recoveries without labels (None: labels are read), and notices about them.
 
     They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts. A
@@ -172,8 +174,9 @@ def read_unlabelled(
     name = settings.recover_data
     if name is None:
         texts = dataset.split(settings.select_split)
-        # Windows are drawn already.
-        return None if settings.labels or texts.in_windows else _draw_inputs(texts.inputs, settings), ()
+        if settings.labels or not texts.task.items_are_texts:
+            return None, ()
+        return _draw_inputs(texts.inputs, settings, card), ()
     found = data.read_inputs(
         name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
     )
@@ -183,27 +186,27 @@ def read_unlabelled(
     closed = {one for split, texts in raw.splits.items() if split != settings.select_split for one in texts.inputs}
     there = [one for one in found if one not in closed]
     lost = len(found) - len(there)
-    taken = _cut_unlabelled(there, settings, card) if card.predicts_tokens else _draw_inputs(there, settings)
+    taken = _PREPARATIONS[card.task].draw(there, settings, card)
     if RECOVERIES[settings.recover].timed:
         read = f"as many of {len(found):,} texts of {name} as the time allows"
-    elif card.predicts_tokens:
-        read = f"{len(taken):,} windows of {name}"
-    else:
+    elif card.task.items_are_texts:
         read = f"{len(taken):,} of {len(found):,} texts of {name}"
+    else:
+        read = f"{len(taken):,} {card.words.items} of {name}"
     notices = [f"recovered on {read}"]
     if lost:
         notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)
 
 
-def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard) -> list[Input]:
+def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard) -> list[Item]:
     """Return all inputs that a recovery without labels may learn from, as far as its time allows.
 
     They are the whole calibration split, or all of ``--recover-data``. Of windows there are as many as fit in memory.
     """
     tokens = max(settings.tokens, _STATES_BYTES // (4 * card.hidden))
     whole = replace(settings, limit=None, tokens=tokens, labels=False)
-    if settings.recover_data is None and card.predicts_tokens:
+    if settings.recover_data is None and not card.task.items_are_texts:
         return cut_split(raw, settings.select_split, whole, card).inputs
     found, _ = read_unlabelled(whole, raw, dataset, card)
     assert found is not None
@@ -220,19 +223,33 @@ def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
     return digest(content, raw.sha256)
 
 
-def _cut_unlabelled(inputs: Sequence[Input], settings: Settings, card: ModelCard) -> list[Input]:
+def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard) -> list[Item]:
     texts = Texts(tuple(map(str, inputs)), None, np.full(len(inputs), NO_LABEL, dtype=np.int64), ALL)
     cut = {name: getattr(settings, name) for name in ("window", "stride", "seed", "bos")}
     return models.cut_windows(card, texts, tokens=settings.tokens, **cut).inputs
 
 
-def _draw_inputs(inputs: list[Input], settings: Settings) -> list[Input]:
+def _draw_inputs(inputs: Sequence[Item], settings: Settings, card: ModelCard) -> list[Item]:
     if settings.limit is None or settings.limit >= len(inputs):
-        return inputs
+        return list(inputs)
     if settings.sample == "head":
-        return inputs[: settings.limit]
+        return list(inputs[: settings.limit])
     rows = np.random.default_rng(settings.seed).permutation(len(inputs))[: settings.limit]
     return [inputs[row] for row in np.sort(rows)]
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """How texts become the items of a task: ``match`` those of data, and ``draw`` those of a file without labels."""
+
+    match: Callable[[data.Dataset, Settings, ModelCard], data.Dataset]
+    draw: Callable[[Sequence[Item], Settings, ModelCard], list[Item]]
+
+
+_PREPARATIONS = {
+    CLASSIFICATION: _Preparation(_match_classes, _draw_inputs),
+    NEXT_TOKEN: _Preparation(_cut_windows, _cut_unlabelled),
+}
 
 
 def check_classes(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.recoveries import Recovery
 from cahp.store import StoredTraining
-from cahp.values import Input, Ints, spread
+from cahp.tasks.texts import Item
+from cahp.values import Ints, spread
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -49,7 +50,7 @@ class TimedTraining(StoredTraining):
         """Return the seconds left."""
         return self.seconds - self.used
 
-    def rows(self, model: HeadModel, inputs: Sequence[Input]) -> Ints:
+    def rows(self, model: HeadModel, inputs: Sequence[Item]) -> Ints:
         """Return the rows of ``inputs`` to train on: those of the interrupted attempt, or as many as time allows."""
         if self._texts is None:
             # Processes that work together must use the same texts.
@@ -61,7 +62,7 @@ class TimedTraining(StoredTraining):
         super().save(arrays, {**meta, "texts": self._texts, "used": self.used})
 
 
-def texts_in_time(model: HeadModel, inputs: Sequence[Input], left: Left, recovery: Recovery) -> int:
+def texts_in_time(model: HeadModel, inputs: Sequence[Item], left: Left, recovery: Recovery) -> int:
     """Estimate how many of ``inputs`` a recovery can use in the time left, with one epoch of training."""
     probed = model.tokenize([inputs[row] for row in spread(len(inputs), _PROBED)])
     batches = model.batches(probed)

@@ -18,7 +18,9 @@ from cahp.models.training import Schedule, Watch, held_out_rows, optimise
 from cahp.models.training_state import Left, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
 from cahp.store import StoredTraining
-from cahp.values import Input, Ints, Progress, silent
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
+from cahp.tasks.texts import Item
+from cahp.values import Ints, Progress, silent
 
 STAGE = "distill"
 #: The pass of the full model before the training.
@@ -31,15 +33,19 @@ WINDOW_SCHEDULE = Schedule(learning_rate=2e-4, batch=8, floor=0.02)
 TEMPERATURE = 2.0
 
 
+#: The schedule of each task.
+_SCHEDULES = {CLASSIFICATION: SCHEDULE, NEXT_TOKEN: WINDOW_SCHEDULE}
+
+
 def usual_schedule(card: ModelCard) -> Schedule:
     """Return the schedule of a distillation of a model."""
-    return WINDOW_SCHEDULE if card.predicts_tokens else SCHEDULE
+    return _SCHEDULES[card.task]
 
 
 def distill(
     model: HeadModel,
     start: HeadModel,
-    inputs: Sequence[Input],
+    inputs: Sequence[Item],
     *,
     labels: Ints | None = None,
     schedule: Schedule | None = None,
@@ -118,7 +124,7 @@ def distill(
     else:
         reason = (
             f"KL divergence {-after[0]:.3f} nats on {len(held_out)} held-out "
-            f"{model.card.words.texts} after it, {-before[0]:.3f} before"
+            f"{model.card.words.items} after it, {-before[0]:.3f} before"
         )
         if made.step < whole:
             done = schedule.epochs * made.step / whole

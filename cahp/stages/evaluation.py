@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.tasks.answers import Evaluation, PartListener, answer_shape, read_answers
+from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, Precision, Progress, silent
 
@@ -44,14 +44,14 @@ def evaluate(
     from cahp.models.reading import Reader
 
     gates, read = None if mask is None else model.gates(mask.keep), (reader or Reader(texts)).read
-    early = on_part is not None and texts.in_windows and model.device.type == "cpu"
+    early = on_part is not None and texts.task.predicts_often and model.device.type == "cpu"
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=_FIRST if early else None))
     if on_part is not None:
         # Batches are ordered by length, but every part should have texts of all lengths.
         batches = [batches[number] for number in np.random.default_rng(0).permutation(len(batches))]
-        # A part needs windows of text, which repeated tokens are not.
-        repeated = {row for row, window in enumerate(texts.windows) if window.copying}
-        batches.sort(key=lambda batch: repeated.issuperset(batch.rows.tolist()))
+        # A part needs items of the data, which repeated tokens are not.
+        own = set(texts.text_rows)
+        batches.sort(key=lambda batch: own.isdisjoint(batch.rows.tolist()))
     part = evaluate_batches(
         batches,
         lambda number: read(model, batches[number], gates=gates, precision=precision),
@@ -60,7 +60,7 @@ def evaluate(
         on_part=on_part,
     )
     # A text has scores from one process, and 0 from the others.
-    return read_answers(parallel.total(part.scores), texts)
+    return texts.evaluation_of(parallel.total(part.scores))
 
 
 def evaluate_batches(
@@ -75,7 +75,7 @@ def evaluate_batches(
 
     ``on_part`` is called after the first batch and whenever the texts so far have grown by half.
     """
-    scores = np.zeros((len(texts), *answer_shape(texts)), dtype=np.float32)
+    scores = np.zeros((len(texts), *texts.task.get_answer_shape(texts)), dtype=np.float32)
     total, done, reported = sum(map(len, batches)), 0, 0
     answers: list[Tensor] = []
     for number, batch in enumerate(batches):
@@ -86,12 +86,12 @@ def evaluate_batches(
             reported = done
             rows = np.concatenate([one.rows for one in batches[: number + 1]])
             part = np.concatenate([answer.cpu().numpy() for answer in answers])
-            on_part(rows, read_answers(part, texts.take(rows)))
+            on_part(rows, texts.take(rows).evaluation_of(part))
     # Copied at the end, so that a device does not wait for the processor between batches.
     for batch, answer in zip(batches, answers, strict=True):
         scores[batch.rows] = answer.cpu().numpy()
     progress("evaluation", done, total)
-    return read_answers(scores, texts)
+    return texts.evaluation_of(scores)
 
 
 def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | None:

@@ -136,8 +136,9 @@ def measure_generation(
             continue
         room, name = seconds - (clock() - start), f"{kind} at {context:,} tokens"
         memory = 0
-        if kind == "decode" and full.card.cache is not None:
-            memory = _CACHES * batch * full.card.cache.of_context(HeadMask.full(full.layers, full.heads), context)
+        if kind == "decode":
+            every = HeadMask.full(full.layers, full.heads)
+            memory = _CACHES * batch * full.card.count_cached_bytes(every, context)
         free = free_bytes(full.device)
         if free is not None and memory > _MEMORY * free:
             left_out.append(f"{name} ({size_of(memory)} of memory)")
@@ -203,7 +204,7 @@ def measure_onnx(
         return partial(_timed, torch.device("cpu"), lambda: session.run(["logits", *present[session]], inputs), clock)
 
     clock, present = perf_counter, {one: [out.name for out in one.get_outputs()[1:]] for one in sessions}
-    cached = full.card.cache is not None
+    cached = full.card.saves == "cache"
     batch, share = sample_batch(full, batch=_BATCH, length=length), 0.5 if cached else 1.0
     times = _in_turn([run(one, batch) for one in sessions], None, share * seconds, silent, clock)
     batches = [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]

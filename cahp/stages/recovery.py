@@ -26,8 +26,8 @@ from cahp.models.training_state import Epoch
 from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.store import StoredTraining
-from cahp.tasks.texts import Texts
-from cahp.values import CahpError, HeadMask, Input, ModelError, OptionError, Progress, report_progress, silent
+from cahp.tasks.texts import Item, Texts
+from cahp.values import CahpError, HeadMask, ModelError, OptionError, Progress, report_progress, silent
 from cahp.words import size_of
 
 STAGE = "refit"
@@ -46,7 +46,7 @@ class _Reached(Exception):
 def solve(
     model: HeadModel,
     mask: HeadMask,
-    inputs: Sequence[Input],
+    inputs: Sequence[Item],
     *,
     ridge: float = RIDGE,
     progress: Progress = silent,
@@ -121,7 +121,7 @@ def solve(
 
 
 def _solve_outputs(
-    model: HeadModel, pruned: HeadModel, inputs: Sequence[Input], *, ridge: float, progress: Progress
+    model: HeadModel, pruned: HeadModel, inputs: Sequence[Item], *, ridge: float, progress: Progress
 ) -> HeadModel:
     batches = model.batches(model.tokenize(inputs))
     walks = model.family.walks
@@ -242,7 +242,7 @@ def _run_layer(
     return seen, state
 
 
-def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Input], *, progress: Progress = silent) -> HeadModel:
+def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Item], *, progress: Progress = silent) -> HeadModel:
     """The model cut to ``mask``, with the mean output of each dropped head added to its projection's bias.
 
     The means are those of the full model over the tokens of ``inputs``. A projection without a bias gets one
@@ -291,7 +291,7 @@ CLOSED_FORMS: Mapping[str, ClosedForm] = {
 }
 
 
-def choose_inputs(inputs: Sequence[Input], *, seed: int = 42) -> list[Input]:
+def choose_inputs(inputs: Sequence[Item], *, seed: int = 42) -> list[Item]:
     """Choose the inputs of a refit, evenly spread over those that are not held out."""
     learned, _ = held_out_rows(len(inputs), seed)
     spread = np.linspace(0, len(learned) - 1, min(refit_texts(len(inputs)), len(learned))).astype(np.int64)
@@ -301,7 +301,7 @@ def choose_inputs(inputs: Sequence[Input], *, seed: int = 42) -> list[Input]:
 def refit(
     model: HeadModel,
     mask: HeadMask,
-    inputs: Sequence[Input],
+    inputs: Sequence[Item],
     *,
     recovery: Recovery = QUICK,
     seed: int = 42,
@@ -342,7 +342,7 @@ def refit(
             after = teacher.compare(refitted, progress=pause)[0]
             if accepted := recovery.baseline or after < before:
                 break
-    words = model.card.words.texts
+    words = model.card.words.items
     reason = (
         f"KL divergence {after:.3f} nats on {len(held_out)} held-out {words} after {recovery.noun}, {before:.3f} before"
         f"{'' if accepted else ': the old weights stay'}"

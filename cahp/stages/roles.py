@@ -207,11 +207,11 @@ def draw_copies(model: HeadModel) -> list[Probe]:
     before, after = _frame(model)
     usual = usual_ids(model.tokenizer)
     usual = usual[usual < _rows(model)]
-    longest = min(_LONGEST, len(usual), (_room(model) - len(before) - len(after)) // 2)
+    longest = min(_LONGEST, len(usual), (model.longest_context - len(before) - len(after)) // 2)
     if longest < _FEWEST:
         raise ModelError(
-            f"{model.card.id} has {len(usual):,} different tokens and reads {_room(model):,} at once, too few to "
-            f"measure roles; name a model with {_FEWEST} tokens that reads {2 * _FEWEST + 2}"
+            f"{model.card.id} has {len(usual):,} different tokens and reads {model.longest_context:,} at once, too few "
+            f"to measure roles; name a model with {_FEWEST} tokens that reads {2 * _FEWEST + 2}"
         )
     random, probes = np.random.default_rng(0), []
     for _ in range(_SEQUENCES):
@@ -254,18 +254,11 @@ def ask_questions(model: HeadModel) -> list[Probe] | str:
             or ids.max() >= _rows(model)
         ):
             return "its tokenizer does not know the words of the questions"
-        if len(ids) > _room(model):
-            return f"it reads {_room(model):,} tokens at once, fewer than the questions have"
+        if len(ids) > model.longest_context:
+            return f"it reads {model.longest_context:,} tokens at once, fewer than the questions have"
         others = [np.roll(hidden_at, -number) for number in order]
         probes.append(Probe(ids, asked_at - 1, np.array(others)))
     return probes
-
-
-def _room(model: HeadModel) -> int:
-    """Number of tokens that the model reads at once."""
-    if model.card.cache is None:
-        return model.max_length
-    return model.card.cache.positions or 1 << 20
 
 
 def _rows(model: HeadModel) -> int:

@@ -25,8 +25,10 @@ BATCH = 32
 
 
 def texts_per_batch(texts: Texts) -> int:
-    """Texts in a batch of the reference; a window of a language model has the tokens of a whole batch."""
-    return 1 if texts.in_windows else BATCH
+    """Texts in a batch of the reference; an item of many predictions has the tokens of a whole batch."""
+    if texts.task.predicts_often:
+        return 1
+    return BATCH
 
 
 def examples_used(texts: Texts) -> int:

@@ -37,7 +37,7 @@ class NextToken(Task):
     predicts_often = True
     compares_while_reading = True
     items_are_texts = False
-    revision = 5
+    revision = 6
 
     def list_rows(self, texts: Texts) -> list[int]:
         """Return the rows of windows of text, without those of repeated random tokens."""

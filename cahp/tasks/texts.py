@@ -15,6 +15,7 @@ from cahp.tasks.classification import CLASSIFICATION
 from cahp.tasks.task import Task
 from cahp.tasks.windows import Window
 from cahp.values import Input, Ints, digest
+from cahp.words import side_by_side
 
 #: What a model reads at once: a text, a pair of texts, or a window of tokens.
 Item = Input | Window
@@ -71,9 +72,24 @@ class Texts:
         return [self.task.get_text(item) for item in self.first]
 
     @property
+    def plain_inputs(self) -> list[Input]:
+        """The texts, or the pairs of texts, in order; of windows their texts."""
+        if self.second is None:
+            return list(self.plain_texts)
+        return list(zip(self.plain_texts, self.second, strict=True))
+
+    def get_line(self, row: int) -> str:
+        """Return the text of an item on one line, the two texts of a pair side by side."""
+        return side_by_side(self.plain_inputs[row])
+
+    @property
     def class_counts(self) -> NDArray[np.int64]:
         """Number of examples of each class, shape ``(C,)``; all 0 if there are no labels."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).astype(np.int64)
+
+    def with_labels(self, labels: NDArray[np.int64]) -> Texts:
+        """Return the same items with other labels ``(n,)``."""
+        return Texts(self.first, self.second, labels, self.classes, self.task)
 
     def take(self, rows: Sequence[int] | Ints) -> Texts:
         """Return the given rows, in the given order."""
@@ -120,11 +136,6 @@ class Texts:
     def measured(self) -> str:
         """Their number in words: ``311 texts``, ``16 windows of tokens``."""
         return self.task.describe_count(self.count)
-
-    @property
-    def in_windows(self) -> bool:
-        """Whether they are windows of a language model's tokens."""
-        return self.task.predicts_often
 
     def evaluation_of(self, scores: NDArray[Any]) -> Evaluation:
         """Make the evaluation of what a model's reader returned for each item."""

@@ -29,7 +29,7 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
-    guesses = explorer.bench.dataset.labelled or explorer.card.predicts_tokens
+    guesses = explorer.bench.dataset.labelled or not explorer.card.task.predicts_labels
     doors = [door for door in _DOORS if door[0] != "learn" or guesses]
     with st.container(key="doors"):
         for column, (key, label, about) in zip(st.columns(len(doors), gap="small"), doors, strict=True):
@@ -41,7 +41,7 @@ def draw(explorer: Explorer) -> None:
         shown = dict.fromkeys((NONE.name, explorer.recover))
         evaluated = f"Evaluated on {_count_texts(explorer)}; the heads were selected on others."
         st.caption(f"{provenance(explorer, *shown)} {evaluated}")
-        if explorer.card.cache is None:
+        if explorer.card.saves == "time":
             draw_timing(explorer, place="home")
 
 
@@ -49,9 +49,10 @@ def _count_texts(explorer: Explorer) -> str:
     """Return the number of evaluation texts; of windows with that of the documents in them, if it was measured."""
     texts, table = explorer.bench.evaluation, explorer.table()
     full = None if table is None else table.full
-    if full is None or not texts.in_windows:
+    units = texts.task.words.units
+    if full is None or units == texts.task.words.items:
         return texts.measured
-    return f"{max(one.n for one in full.values()):,} documents in {texts.measured}"
+    return f"{max(one.n for one in full.values()):,} {units} in {texts.measured}"
 
 
 def _live(explorer: Explorer, pulse: float | None) -> None:

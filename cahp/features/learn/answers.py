@@ -34,7 +34,7 @@ from cahp.words import number, percent, signed
 
 def course(subject: Subject) -> list[Step]:
     """Return the six steps about a model in order."""
-    return token_lessons.steps(subject) if subject.predicts_tokens else steps(subject)
+    return token_lessons.steps(subject) if subject.texts.task.predicts_often else steps(subject)
 
 
 def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answer:
@@ -44,7 +44,7 @@ def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answ
         KeyError: If there is no such step.
         OptionError: If the texts of a classifier have no labels: its steps are about accuracy.
     """
-    if subject.predicts_tokens:
+    if subject.texts.task.predicts_often:
         return token_lessons.MEASURES[step](subject, progress)
     if not subject.texts.labelled:
         raise OptionError("the steps are about accuracy, which needs labels; open labelled texts")

@@ -84,25 +84,21 @@ class Subject:
     labels: Ints
     salience: Floats
 
-    @property
-    def predicts_tokens(self) -> bool:
-        """Whether it is about a language model, and the texts are windows of tokens."""
-        return self.texts.in_windows
-
     @cached_property
     def sample(self) -> Texts:
         """The texts; of windows some, with all sequences of repeated random tokens."""
-        if not self.texts.in_windows:
+        if not self.texts.task.predicts_often:
             return self.texts
-        copies = [row for row, one in enumerate(self.texts.windows) if one.copying]
+        own = set(self.texts.text_rows)
+        copies = [row for row in range(len(self.texts)) if row not in own]
         return self.texts.take([*self.texts.sample_rows(WINDOWS), *copies])
 
     @property
     def measured_on(self) -> str:
         """What the answers are measured on, in words."""
-        if not self.texts.in_windows:
+        if not self.texts.task.predicts_often:
             return self.texts.measured
-        return f"{min(WINDOWS, self.texts.count)} windows of tokens"
+        return self.texts.task.describe_count(min(WINDOWS, self.texts.count))
 
     @cached_property
     def sha256(self) -> str:
@@ -131,7 +127,9 @@ class Subject:
 
 def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Subject:
     """Return the subject of a bench and a selection, on some of the evaluation texts."""
-    texts = bench.evaluation if bench.evaluation.in_windows else bench.evaluation.sample(EXAMPLES)
+    texts = bench.evaluation
+    if texts.task.items_are_texts:
+        texts = texts.sample(EXAMPLES)
     labels = clusters.groups(selection.k)[0]
     return Subject(bench, texts, selection.mask, labels, clusters.salience)
 

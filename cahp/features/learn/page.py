@@ -20,7 +20,6 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values.head_roles import HeadRoles
-from cahp.words import side_by_side
 
 if TYPE_CHECKING:
     from streamlit.delta_generator import DeltaGenerator
@@ -95,7 +94,7 @@ def draw(explorer: Explorer) -> None:
         return
     need_run(explorer)
     st.title("Learn in six guesses")
-    if not explorer.card.predicts_tokens and not explorer.bench.dataset.labelled:
+    if explorer.card.task.predicts_labels and not explorer.bench.dataset.labelled:
         st.info(
             "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in the "
             "sidebar."
@@ -139,7 +138,7 @@ def draw(explorer: Explorer) -> None:
                 room.go(at)
             else:
                 teaching.lead(room, at, lesson.known, beside=right, measure=lambda: lesson.measure(explorer))
-    if not subject.predicts_tokens:
+    if not subject.texts.task.predicts_often:
         _show_example(subject.texts)
     if room is None:
         _show_scores(course)
@@ -156,7 +155,7 @@ def _with_heads(step: Step, subject: Subject, roles: HeadRoles | None) -> Step:
 
 def _show_example(texts: Texts) -> None:
     row = len(texts) // 2
-    text, classes = side_by_side(texts.inputs[row]), ", ".join(plain(name) for name in texts.classes)
+    text, classes = texts.get_line(row), ", ".join(plain(name) for name in texts.classes)
     with st.expander("One of the texts"):
         st.markdown(f"“{plain(f'{text[:_EXCERPT]}…' if len(text) > _EXCERPT else text)}”")
         st.caption(

@@ -13,7 +13,6 @@ from typing import cast
 import numpy as np
 
 from cahp.features.learn.lessons import CONTROLS, DRAWS, STAGE, Answer, Step, Subject, random_masks, rate_choice
-from cahp.models.costs import KvCache
 from cahp.outcomes import OUTCOMES, estimate_mean, same_predictions
 from cahp.run.roles import find_roles
 from cahp.tasks.answers import Evaluation, TokenEvaluation
@@ -236,7 +235,7 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
 
 def _cache(subject: Subject, progress: Progress) -> Answer:
     card, mask = subject.bench.card, subject.mask
-    cache = KvCache.of(card.cache, mask)
+    cache = card.measure_cache(mask)
     if cache is None:
         raise OptionError(f"the size of the cache of {card.id} is not known; continue with the next step")
     found = f"{cache.full:,} bytes per token before, {cache.pruned:,} after."

@@ -88,7 +88,7 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
     """
     settings = bench.settings
     method = settings.method if settings.method in methods.names() else Settings.method
-    if methods.need_labels([method]) and not bench.card.predicts_tokens:
+    if methods.need_labels([method]) and bench.card.task.predicts_labels:
         raise OptionError(f"--method {method} needs labels, which neutral text lacks; leave out --neutral-data")
     changes: dict[str, Any] = {name: getattr(Settings(), name) for name in (*COLUMNS, "label_map", "data")}
     changes |= {"select_split": "train", "eval_split": "validation", "neutral_data": None, "report": None}

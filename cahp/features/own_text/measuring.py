@@ -108,7 +108,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
         np.array([token in special for token in entry["input_ids"]], dtype=np.bool_),
         (attention / attention.sum()).numpy(),
         truncated,
-        _words(model, likeliest([probabilities])) if model.predicts_tokens else None,
+        _words(model, likeliest([probabilities])) if model.card.task.predicts_often else None,
     )
 
 
@@ -152,7 +152,7 @@ def over_budgets(
 
     entry, _, _ = read_tokens(model, text)
     # A language model is larger, and each budget has a logit for every word.
-    most = _FEWEST if model.predicts_tokens else max(_FEWEST, _TOKENS // len(entry["input_ids"]))
+    most = _FEWEST if model.card.task.predicts_often else max(_FEWEST, _TOKENS // len(entry["input_ids"]))
     chosen = [masks[place] for place in spread(len(masks), most)]
     gates = torch.stack([model.gates(mask.keep) for mask in chosen])
     rows_of: list[NDArray[np.float64]] = [np.zeros(0)] * len(chosen)
@@ -164,7 +164,7 @@ def over_budgets(
                 rows_of[row] = found
     probabilities, words = np.stack(rows_of), None
     answers = tuple(probabilities.argmax(axis=1).tolist())
-    if model.predicts_tokens:
+    if model.card.task.predicts_often:
         kept = likeliest([probabilities[-1], *probabilities])
         words, probabilities = _words(model, kept), probabilities[:, kept]
     return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities, answers, words)

@@ -110,7 +110,7 @@ class TextOnBoard:
 
     def _is_read(self, mask: HeadMask, how: str) -> bool:
         name = self._name(mask, how)
-        if self.known.readings.get(name) is None or not self.board.bench.card.predicts_tokens:
+        if self.known.readings.get(name) is None or not self.board.bench.card.task.predicts_often:
             return name in self.known.readings
         return len(self.known.written.get(name, Tokens()).ids) == TOKENS
 
@@ -140,7 +140,7 @@ class TextOnBoard:
         name, text, masked = self._name(mask, how), self.known.text, how == "none"
         self.known.readings[name] = None if model is None else read_text(model, text, mask, masked=masked)
         yield
-        if model is None or not bench.card.predicts_tokens:
+        if model is None or not bench.card.task.predicts_often:
             return
         ids = list[int]()
         for token in continue_text(model, text, mask, masked=masked):
@@ -173,7 +173,7 @@ OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
 
 def draw(explorer: Explorer) -> None:
     """Draw the tab below the board."""
-    example = _UNFINISHED if explorer.card.predicts_tokens else _TOPIC
+    example = _UNFINISHED if explorer.card.task.predicts_often else _TOPIC
     keep(_BOXES, {f"{_BOXES}-{part}-{example}": str for part in ("text", "first", "second")})
     left, right = st.columns([2, 3], gap="medium")
     with left:
@@ -227,7 +227,7 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
             f"{explorer.bench.evaluation.measured}."
         )
     with right:
-        if explorer.card.predicts_tokens:
+        if explorer.card.task.predicts_often:
             with st.container(key="own-text-continuation"):
                 _draw_continuation(text, mask, dict(zip(("full", "pruned", "recovered"), models, strict=False)))
         _draw_probabilities(explorer, models, full)

@@ -65,7 +65,10 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
     selection, clustering = choose(bench), bench.evidence.clustering
     labels, medoids = clustering.at(selection.k or clustering.nearest(selection.mask.count))
-    first, second = draw_pairs(labels, pairs, seed, most=_MOST_OF_TOKENS if texts.windows else _MOST_PAIRS)
+    most = _MOST_PAIRS
+    if texts.task.predicts_often:
+        most = _MOST_OF_TOKENS
+    first, second = draw_pairs(labels, pairs, seed, most=most)
     removals = [(None, np.arange(len(labels))), *((int(head), second[first == head]) for head in np.unique(first))]
     alone, *rows = removal_divergences(bench, removals)
     joint, full = np.concatenate(rows), bench.measurements.evaluate(texts)
@@ -260,8 +263,7 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
 def tested_texts(bench: Bench) -> Texts:
     """The evaluation texts; of a language model without the windows of repeated tokens."""
     texts = bench.evaluation
-    rows = [row for row, window in enumerate(texts.windows) if not window.copying]
-    return texts.take(rows) if rows else texts
+    return texts.take(texts.text_rows)
 
 
 def _group(full: Evaluation, rows: Sequence[Floats]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
@@ -297,7 +299,7 @@ def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:
     of either are drawn with the seed.
     """
     contexts, rows = _draw_contexts(bench, tested_texts(bench))
-    if not bench.evaluation.in_windows:
+    if not bench.evaluation.task.predicts_often:
         return contexts, rows % 2 == 0
     learned, _ = _draw_contexts(bench, bench.calibration)
     return np.concatenate([learned, contexts], axis=1), np.arange(learned.shape[1] + len(rows)) < learned.shape[1]

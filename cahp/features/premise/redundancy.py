@@ -43,9 +43,10 @@ def measure_heads(
     ``contexts (N, tokens, width)`` are the heads' context vectors.
     """
     signatures, outputs = bench.evidence.signatures, project(bench, contexts)
+    maps = [distances(attend(bench.model, text).by_head) for text in texts.plain_inputs[:_MAPS]]
     by_pair = {
         "distance": bench.evidence.space.distances.astype(np.float64),
-        "attention": np.mean([distances(attend(bench.model, text).by_head) for text in texts.inputs[:_MAPS]], axis=0),
+        "attention": np.mean(maps, axis=0),
         "maps": 1 - np.corrcoef(np.average(signatures.mean, axis=1, weights=signatures.counts)),
         "outputs": 1 - align(outputs),
     }

@@ -43,8 +43,8 @@ def _find_maps(explorer: Explorer) -> HeadMaps | None:
         maps = read_maps(bundled.run_folder(bundle.document.model.id))
         if maps is not None:
             return maps
-    if explorer.bench.evaluation.in_windows:
-        # Windows would have to be cut for it.
+    if not explorer.bench.evaluation.task.items_are_texts:
+        # They would have to be cut for it.
         return None
     habits = kept_habits(explorer.bench)
     return None if habits is None else HeadMaps.of(habits)

@@ -53,7 +53,7 @@ def draw_head(explorer: Explorer, head: int) -> None:
         display.show(
             figures.shares_figure(shares, dark=dark),
             title=f"{name} gives most of its attention to {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} "
-            f"({span(100 * low, 100 * high)}, n = {habits.texts} {explorer.card.words.texts})",
+            f"({span(100 * low, 100 * high)}, n = {habits.texts} {explorer.card.words.items})",
             help="The targets of its attention, averaged over query tokens and texts. Each weight counts for the first "
             "target that fits: the first token, a separator (another special token), the token itself, the token "
             "before or after, punctuation, or any other word. Lines are 95 % intervals of the mean over texts.",
@@ -100,7 +100,7 @@ def draw_all(explorer: Explorer, head: int) -> None:
             lambda: figures.glance_figure(maps.pictures, roles, mask, selected=head, dark=dark),
         ),
         title=_count_roles(roles, explorer.card.unit),
-        help=f"The mean attention map of every head over {maps.texts} evaluation {explorer.card.words.texts}, each "
+        help=f"The mean attention map of every head over {maps.texts} evaluation {explorer.card.words.items}, each "
         "resized to one size. Rows are query tokens, columns their targets; each head has its own scale. A frame "
         f"marks a kept head, the strong frame the chosen one. The label is its role. Click a head for its shares with "
         f"intervals. {HELP}",

@@ -56,7 +56,7 @@ def draw_roles(explorer: Explorer) -> None:
 def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:
     table = explorer.table(NONE.name)
     full = None if table is None else table.full
-    if table is None or full is None or not explorer.card.predicts_tokens:
+    if table is None or full is None or not explorer.card.task.predicts_often:
         return
     measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
     breaks, risen = find_breaks(measured, full, table.budgets[-1]), rises(measured, full)

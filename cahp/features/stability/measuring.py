@@ -130,7 +130,7 @@ def _key(bench: Bench, axis: Axis, resamples: int, budget: int | None) -> str:
         *(bench.card.sha256, bench.calibration.sha256, key_fields(bench.settings, without=_NOT_SELECTING)),
         *(axis, resamples, budget),
         # Those of a language model are put together from documents.
-        *(("documents",) if bench.calibration.windows else ()),
+        bench.calibration.task.name,
     )
 
 
@@ -254,19 +254,20 @@ def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[
         # The gradients are those of the first quarter of the texts, in which every part has its share.
         rows = np.isin(shard_of[: len(gradients)], members)
         clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn), progress)
-        how = "example" if texts.windows else settings.salience
+        how = texts.task.choose_salience(settings.salience)
         yield clustering, salience(gradients[rows] if rows.any() else gradients, how=how)
 
 
 def shards_of(texts: Texts, count: int, *, seed: int) -> NDArray[np.int64]:
-    """Which of ``count`` parts each text belongs to, shape ``(M,)``; windows of one document are in one part.
+    """Which of ``count`` parts each text belongs to, shape ``(M,)``; items of one document are in one part.
 
-    A window belongs to the document of most of its tokens. Fewer documents than parts are divided.
+    Fewer documents than parts are divided.
     """
-    names, member = np.unique([np.bincount(window.units).argmax() for window in texts.windows], return_inverse=True)
-    if len(names) < count:
+    documents = texts.task.group_documents(texts)
+    if documents is None or documents.max() + 1 < count:
         return shards(texts.labels, count, seed=seed)
-    return shards(np.zeros(len(names), dtype=np.int64), count, seed=seed)[member]
+    parts: NDArray[np.int64] = shards(np.zeros(documents.max() + 1, dtype=np.int64), count, seed=seed)[documents]
+    return parts
 
 
 def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
@@ -286,7 +287,7 @@ def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, pr
     """The statistics of one part, from disk if they were gathered before."""
     card, texts = bench.card, bench.evidence.texts
     settings = key_fields(bench.settings, without=_NOT_IN_PARTS)
-    name = key("shard", _REVISION, card.sha256, texts.sha256, settings, count, shard, bool(texts.windows))
+    name = key("shard", _REVISION, card.sha256, texts.sha256, settings, count, shard, texts.task.name)
     found = bench.resources.store.read(
         name, lambda entry: Signatures(**entry.arrays, layers=card.layers, heads=card.heads)
     )

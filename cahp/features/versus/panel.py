@@ -184,7 +184,9 @@ def draw_tab(explorer: Explorer) -> None:
         correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
     st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")
     if differ:
-        names = ("A", "B") if texts.in_windows else ("A says", "B says")
+        names = ("A says", "B says")
+        if texts.task.predicts_often:
+            names = ("A", "B")
         show_texts(comparison.table(texts, *names, classes=explorer.bench.class_names))
 
 

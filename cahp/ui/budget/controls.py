@@ -149,7 +149,7 @@ def _draw_goals(explorer: Explorer) -> None:
 def _can_reach(explorer: Explorer, kind: GoalKind) -> bool:
     """Whether a goal is about something that this model's table of budgets has."""
     if kind.outcome is None:
-        return kind.saves == ("time" if explorer.card.cache is None else "cache")
+        return kind.saves == explorer.card.saves
     return explorer.bench.evaluation.labelled or not OUTCOMES[kind.outcome].needs_labels
 
 
@@ -167,7 +167,7 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     """Put the budget that reaches a goal on the board, and return the answer in words."""
     table = explorer.table(explorer.chosen_recovery or explorer.swept)
     assert table is not None
-    reached = reach(table, goal, explorer.card.cache)
+    reached = reach(table, goal, explorer.card)
     explorer.board.set_budget(reached.heads)
     kept = f"{reached.heads} {explorer.card.unit}s"
     if goal.is_counted:

@@ -11,6 +11,7 @@ from cahp.figures.space import space_figure
 from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability
 from cahp.stages.similarity import Attention, attend
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import measure, offer_again, show_in_row
 from cahp.ui.parts import display
@@ -33,6 +34,8 @@ ATTENTION: Kind[tuple[Bench, str], Attention] = Kind(
 #: The distance of two heads: by how they separate two classes, or without classes by their mean maps.
 _SEPARATION = r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})"
 _HELLINGER = r"d(h,g)=\sqrt{\textstyle\sum_i\left(\sqrt{\mu^{(h)}_i}-\sqrt{\mu^{(g)}_i}\right)^2}"
+#: The formula of a head's features, by the task.
+_FORMULAS = {CLASSIFICATION: _SEPARATION, NEXT_TOKEN: _HELLINGER}
 
 
 def draw_space(explorer: Explorer) -> None:
@@ -60,7 +63,7 @@ def draw_space(explorer: Explorer) -> None:
             if settings.projection == "none"
             else "The clusters are computed from distances in this plane."
         ),
-        formula=_HELLINGER if explorer.card.predicts_tokens else _SEPARATION,
+        formula=_FORMULAS[explorer.card.task],
         name="space",
         data=lambda: {
             **places(clusters.layers, clusters.heads),
@@ -201,9 +204,12 @@ def draw_flips(explorer: Explorer) -> None:
         st.markdown(f"**{differ:,} of {total:,} predictions changed{changed}.**")
         if differ:
             table = job.result.table(texts, "all heads", "this mask", classes=explorer.bench.class_names)
-            if texts.in_windows:
-                st.caption("The windows in which the pruned model differs most from the full one (nats per token).")
+            if texts.task.predicts_often:
+                items = texts.task.words.items
+                st.caption(f"The {items} in which the pruned model differs most from the full one (nats per token).")
             display.show_texts(table, key="flips")
-            # The text of windows stays in the session.
-            numbers = {name: column for name, column in table.items() if name != "text" or not texts.in_windows}
+            numbers = dict(table)
+            if not texts.task.items_are_texts:
+                # A part of a document stays in the session.
+                numbers.pop("text")
             display.download_csv(numbers, "flips", file="changed-answers.csv")

@@ -38,7 +38,7 @@ def draw(explorer: Explorer) -> None:
         if explorer.lacks_distilled and not explorer.awaits_distillation:
             here = "The figures are bundled; the distilled model is not on this machine."
             _draw_distil_button(explorer, "Distil here", type="tertiary", help=here)
-        if explorer.card.cache is None:
+        if explorer.card.saves == "time":
             draw_timing(explorer, place="budget", polled=True)
         st.caption(provenance(explorer, explorer.recover))
 

@@ -231,7 +231,7 @@ def _draw_cost(
     else:
         settings = request.plan.settings
         texts = f"{settings.limit} calibration and {settings.eval_limit} evaluation texts"
-        if explorer.card.predicts_tokens:
+        if explorer.card.task.predicts_often:
             texts = f"{settings.tokens:,} calibration and {settings.eval_tokens:,} evaluation tokens"
         st.markdown(f"{announcement(cost)}, on {texts}. Finished results are kept if you stop.")
         st.code(command(request.plan, request.preset), language="bash", wrap_lines=True)

@@ -178,7 +178,7 @@ def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None
     if requested in choices:
         st.session_state[_CHOSEN] = requested
     elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.identity:
-        tokens = explorer.card.predicts_tokens
+        tokens = explorer.card.task.predicts_often
         alike = {key: one for key, one in choices.items() if (one.comparison.document.protocols is not None) == tokens}
         same = [key for key, one in alike.items() if _is_of(explorer, one)]
         largest = max(same or alike, key=lambda key: len(choices[key].comparison.results.means), default=None)

@@ -109,7 +109,7 @@ def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
 
     Windows of a language model are parts of documents, and stay in the session.
     """
-    if explorer.card.predicts_tokens:
+    if not explorer.card.task.items_are_texts:
         return []
     if not st.checkbox(
         "Include three texts whose prediction changed",

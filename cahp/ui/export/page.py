@@ -99,7 +99,7 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     outcomes = {**run.outcomes, "full": _of_full(run.outcomes.get("full", {}))}
     states = {words: outcomes[name] for name, words in names.items() if outcomes.get(name)}
     with st.container(key="export-figures"):
-        costs = run.kv_cache is not None or run.latency_ratio is not None
+        costs = run.saves == "cache" or run.latency_ratio is not None
         columns = st.columns(len(states) + costs, gap="medium")
     _draw_states(columns, states)
     if run.kv_cache is not None:

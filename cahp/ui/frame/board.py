@@ -13,7 +13,7 @@ from cahp.board import BoardSubject, Event, Host, Shown, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.figures.head_grid import is_deep
-from cahp.models.costs import CacheShape
+from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.ui.frame import notes
@@ -105,7 +105,7 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
         "dashed line are estimates: from a part of the texts, or between measured budgets. "
         f"{_explain_outcomes(explorer)}",
         name="budgets",
-        data=lambda: _as_table(table, explorer.card.cache),
+        data=lambda: _as_table(table, explorer.card),
         draw=draw,
     )
 
@@ -213,7 +213,7 @@ def explain_recovery(explorer: Explorer) -> str:
 
 
 def _explain_outcomes(explorer: Explorer) -> str:
-    if explorer.bench.evaluation.in_windows:
+    if explorer.card.task.predicts_often:
         return (
             "KL divergence (nats per token) compares the probabilities of the next token in the pruned and the full "
             "model; agreement is the share of tokens at which both predict the same; perplexity is the exponential of "
@@ -221,7 +221,7 @@ def _explain_outcomes(explorer: Explorer) -> str:
             "the keys and values of a token."
         )
     time = "Time is the median ratio of the cut to the full model, timed in turn."
-    if explorer.card.cache is not None:
+    if explorer.card.saves == "cache":
         time = "The KV cache is counted: the bytes of the keys and values of a token."
     return (
         "KL divergence (nats per text) compares the class probabilities of the pruned and the full model; agreement is "
@@ -277,8 +277,9 @@ def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None
         findings.append(f"accuracy {quality['accuracy'].text} is {below}")
     if agreement is not None:
         findings.append(f"{agreement.text} agreement")
-    if explorer.card.cache is not None:
-        saved = 1 - explorer.card.cache.ratio(mask).value
+    cache = explorer.card.count_cache_ratio(mask)
+    if cache is not None:
+        saved = 1 - cache.value
         findings.append(f"{percent(saved, 0)} of the KV cache saved")
     elif speed is not None and speed.busy:
         findings.append("time unreliable, as the machine was busy")
@@ -289,7 +290,7 @@ def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None
     return f"{title}{state}: {', '.join(findings)}"
 
 
-def _as_table(table: BudgetTable, cache: CacheShape | None) -> dict[str, list[Any]]:
+def _as_table(table: BudgetTable, card: ModelCard) -> dict[str, list[Any]]:
     rows = table.rows()
     columns: dict[str, list[Any]] = {"heads kept": [row.budget for row in rows]}
     for head in OUTCOMES.values():
@@ -300,8 +301,11 @@ def _as_table(table: BudgetTable, cache: CacheShape | None) -> dict[str, list[An
         if any(one is not None and one.ci95 for one in found):
             columns |= {f"{head.label} {end}": [one and getattr(one, end) for one in found] for end in ("low", "high")}
     columns["outcomes are"] = ["measured" if row.outcomes else "estimated" for row in rows]
-    if cache is not None:
-        return {**columns, "KV cache, bytes per token": [cache.per_token(one.mask) for one in table.selections]}
+    if card.saves == "cache":
+        return {
+            **columns,
+            "KV cache, bytes per token": [card.count_cached_bytes(one.mask, 1) for one in table.selections],
+        }
     return {
         **columns,
         "time ratio": [row.ratio for row in rows],

@@ -299,12 +299,12 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
     for notice in dataset.notices[:4]:
         st.caption(plain(capital(notice)))
     check_texts(dataset, card)
-    preview_prompt(card, next(iter(dataset.splits.values())).inputs[0])
-    if card.predicts_tokens:
-        st.caption("The texts are joined and cut into windows of tokens. Labels are not read.")
+    preview_prompt(card, next(iter(dataset.splits.values())).plain_inputs[0])
+    if not card.task.items_are_texts:
+        st.caption(f"The texts are joined and cut into {card.words.measured}. {capital(card.words.without_labels)}.")
         return settings
     if not dataset.labelled:
-        st.caption("No labels: the model's own predictions serve as classes, and accuracy is not measured.")
+        st.caption(f"No labels: {card.words.without_labels}.")
         return settings
     try:
         matched = match_labels(dataset, settings, card)

@@ -276,7 +276,9 @@ def _sidebar(explorer: Explorer) -> None:
     card, bench, run = explorer.card, explorer.bench, explorer.results.run
     with st.container(key="source", gap="small"):
         st.markdown(f"**{plain(card.id)}** on **{plain(bench.dataset.id)}**")
-        st.caption(f"{card.layers} layers × {describe_units(card)} = {card.layers * card.heads} · {card.words.task}")
+        st.caption(
+            f"{card.layers} layers × {describe_units(card)} = {card.layers * card.heads} · {card.describes_task}"
+        )
         if card.prompt is not None:
             st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.change_button(explorer)
@@ -325,9 +327,9 @@ def _sample_form(explorer: Explorer) -> None:
             ("eval_limit", "Evaluation texts, at most", settings.eval_limit or 1000),
         )
         smallest, step = 20, 100
-        if not explorer.card.predicts_tokens:
+        if explorer.card.task.items_are_texts:
             sizes += (("max_length", "Tokens read of a text, at most", longest_text(explorer.card)),)
-        if explorer.card.predicts_tokens:
+        else:
             sizes = (
                 ("tokens", "Calibration tokens", settings.tokens),
                 ("eval_tokens", "Evaluation tokens", settings.eval_tokens),

@@ -150,9 +150,8 @@ def choose(explorer: Explorer) -> None:
         card = _describe_model(name, explorer.bench) if name else None
         if card is None:
             return
-        longest = None if card.cache is None else card.cache.positions
-        if card.predicts_tokens and longest is not None:
-            fields["window"] = min(fields["window"], longest)
+        if card.longest_context is not None:
+            fields["window"] = min(fields["window"], card.longest_context)
         if card.prompt is not None:
             fields |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
         chosen = data_fields.draw(card, replace(bundled.SETTINGS, model=name, **fields))
@@ -225,9 +224,9 @@ def _describe_model(name: str, bench: Bench) -> ModelCard | None:
             return None
         card = add_prompt(card, models.make_prompt(template, data.parse_answers(answers)))
         data_fields.preview_prompt(card)
-    if not card.labels and not card.predicts_tokens:
+    if not card.labels and card.task.predicts_labels:
         raise CahpError(f"{explain_missing_classes(card, card.id)}, and open that folder")
-    answers = f"classes {plain(', '.join(card.labels)[:200])}" if card.labels else card.words.task
+    answers = f"classes {plain(', '.join(card.labels)[:200])}" if card.labels else card.describes_task
     st.caption(
         f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {answers} · "
         + (

@@ -56,17 +56,25 @@ def examples_of(bench: Bench, kind: Literal["single", "pairs"]) -> list[dict[str
     texts, pairs = bench.evaluation, kind == "pairs"
     if bench.dataset.id == BBC_NEWS or pairs != (texts.second is not None):
         return []
-    labelled = texts.labelled and not texts.in_windows
-    rows = np.unique(texts.labels, return_index=True)[1] if labelled else np.arange(texts.count)
+    rows = np.arange(texts.count)
+    if texts.labelled:
+        rows = np.unique(texts.labels, return_index=True)[1]
+    fields = ["text"]
+    if pairs:
+        fields = ["first", "second"]
     examples = []
     for row in sorted(rows.tolist())[:_MOST_OWN]:
-        both = (texts.first[row],) if texts.second is None else (texts.first[row], texts.second[row])
-        # A language model continues the beginning of a window.
-        parts = [part[:_BEGINNING].rpartition(" ")[0] if texts.in_windows else part[:LONGEST] for part in both]
-        start = " ".join(parts[0].split())
-        name = f"{start[:_NAME]}…" if len(start) > _NAME else start
-        name += f" ({bench.class_names[texts.labels[row]]})" if labelled else ""
-        fields = ("first", "second") if pairs else ("text",)
+        item = texts.plain_inputs[row]
+        both = (item,) if isinstance(item, str) else item
+        parts = [part[:LONGEST] for part in both]
+        if texts.task.predicts_often:
+            # The model continues the beginning of an item.
+            parts = [part[:_BEGINNING].rpartition(" ")[0] for part in both]
+        name = " ".join(parts[0].split())
+        if len(name) > _NAME:
+            name = f"{name[:_NAME]}…"
+        if texts.labelled:
+            name += f" ({bench.class_names[texts.labels[row]]})"
         examples.append({"name": name, **dict(zip(fields, parts, strict=True))})
     return [example for example in examples if all(example.values())]
 

@@ -220,5 +220,5 @@ def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
     Raises:
         CahpError: If the model does not fit these data.
     """
-    windows = shipped_dataset(settings, card, raw) if card.predicts_tokens else None
+    windows = shipped_dataset(settings, card, raw)
     return open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)

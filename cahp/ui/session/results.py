@@ -127,7 +127,7 @@ class Results:
                 clusters.selections(settings),
                 recover=recover,
                 listener=lambda mask, measured: self.add(mask, recover, measured),
-                timed=self.run is None or self.run.kv_cache is None,
+                timed=self.run is None or self.run.saves == "time",
                 timing=None if recover == NONE.name else self.table(settings),
             )
             rows = self.shipped_rows(settings, recover)

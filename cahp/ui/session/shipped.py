@@ -19,6 +19,7 @@ from cahp.api.bundled import Bundle, WindowsRecord
 from cahp.models.cards import ModelCard
 from cahp.run.settings import IN_DIGESTS, Settings
 from cahp.run.texts import ALL, cut_split
+from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import Texts
 from cahp.values import ModelError
@@ -36,7 +37,7 @@ class ShippedTexts(Texts):
     def __init__(self, record: WindowsRecord, cut: Callable[[], Texts]) -> None:
         labels = np.full(record.rows, NO_LABEL, dtype=np.int64)
         # The fields but the first, and the digest, where ``cached_property`` keeps it.
-        vars(self).update(second=None, labels=labels, classes=ALL, sha256=record.sha256)
+        vars(self).update(second=None, labels=labels, classes=ALL, sha256=record.sha256, task=NEXT_TOKEN)
         vars(self).update(_record=record, _cut=cut, _lock=threading.Lock())
 
     def __getattr__(self, name: str) -> Any:
@@ -63,14 +64,9 @@ class ShippedTexts(Texts):
         return int(vars(self)["_record"].count)
 
     @property
-    def tokens(self) -> int:
+    def tokens(self) -> float:
         """Number of tokens that the model reads."""
-        return int(vars(self)["_record"].tokens)
-
-    @property
-    def in_windows(self) -> bool:
-        """True: they are windows."""
-        return True
+        return float(vars(self)["_record"].tokens)
 
 
 def shipped_card(name: str) -> ModelCard | None:

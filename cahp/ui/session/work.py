@@ -169,11 +169,9 @@ _tokens: WeakKeyDictionary[Texts, float] = WeakKeyDictionary()
 
 
 def _count_tokens(texts: Texts) -> float:
-    """Count the tokens of windows; estimate those of texts: 1.3 per word, and 4 special ones per text."""
-    if texts.in_windows:
-        return texts.tokens
+    """Count or estimate the tokens of texts, once."""
     if texts not in _tokens:
-        _tokens[texts] = 1.3 * sum(len(text.split()) for text in texts.first) + 4 * len(texts)
+        _tokens[texts] = texts.tokens
     return _tokens[texts]
 
 
