@@ -384,7 +384,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
 
 
 def reach(table: BudgetTable, goal: Goal, card: ModelCard | None = None) -> ReachedGoal:
-    """Find the fewest heads (for savings: the most) that are measured, or by the cache of ``card`` counted, to reach it.
+    """Find the fewest heads (for savings: the most) that are measured, or by ``card``'s cache counted, to reach it.
 
     Raises:
         BudgetError: If none is, with the nearest.

@@ -98,7 +98,7 @@ def _serve(arguments: Sequence[str], requests: IO[str], responses: IO[str]) -> N
         try:
             if measurements is None:
                 card = models.identify(model, prompt=None if content is None else Prompt(**content))
-                card = models.set_dtype(card, dtype)
+                card = models.set_dtype(card, dtype)  # type: ignore[arg-type]
                 card = models.set_max_length(card, json.loads(length))
                 measurements = Measurements(Resources(card, store=Store(Path(cache)), device=device))
             mask = HeadMask(np.array(request.pop("keep"), dtype=np.bool_))
