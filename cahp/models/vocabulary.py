@@ -130,7 +130,7 @@ class Reference:
         with torch.autocast(logits.device.type, enabled=False):
             differences = theirs - logits.log_softmax(-1)
             divergences: Tensor = torch.linalg.vecdot(theirs.exp(), differences)
-            return divergences
+        return divergences
 
 
 def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:

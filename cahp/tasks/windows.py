@@ -68,6 +68,6 @@ class WindowProtocol:
     def __str__(self) -> str:
         overlap = "without overlap" if self.stride == self.window else f"each {self.stride:,} after the last"
         return (
-            f"{self.tokens:,} tokens of {self.documents:,} documents in windows of {self.window:,} tokens, {overlap}; "
-            f"{_BEGINNINGS[self.begins]} begins with {self.bos}"
+            f"{self.tokens:,} tokens of {self.documents:,} documents in windows of {self.window:,} tokens, {overlap} "
+            f"({_BEGINNINGS[self.begins]} begins with {self.bos})"
         )

@@ -53,8 +53,8 @@ def perplexity(document: dict[str, Any], state: str = "full") -> float:
 def test_a_run_prints_its_protocol_and_speaks_of_tokens(pruned: tuple[Path, str], run: dict[str, Any]) -> None:
     documents = run["protocol"]["documents"]
     assert (
-        f"measured on 128 tokens of {documents} documents in windows of 16 tokens, without overlap; "
-        "only the first begins with [CLS]" in pruned[1]
+        f"measured on 128 tokens of {documents} documents in windows of 16 tokens, without overlap "
+        "(only the first begins with [CLS])" in pruned[1]
     )
     assert f"on validation, n = {documents} documents" in pruned[1]
     for row in ("KL divergence", "agreement with", "perplexity", "bits per byte  ", "loss on repeated random tokens"):

@@ -236,8 +236,8 @@ def test_intervals_of_tokens_are_over_documents_and_the_token_before_the_first_i
 ) -> None:
     # The test split has other documents than the evaluation texts of the protocol.
     outcomes = {"agreement": Estimate(0.5, (0.4, 0.6), 97, "share")}
-    protocol = WindowProtocol(256, 256, "<s>", 4096, documents)
+    protocol = WindowProtocol(256, 256, "<s>", 4096, documents, "every")
     (drawn,) = draw_outcomes("On test", {"full": outcomes}, protocol)
     assert Outline(drawn).text.endswith(f"{unit.capitalize()} 97")
     first, *_ = _results({"outcomes": {"full": outcomes}}, None, protocol)
-    assert first.endswith(f"after &lt;s&gt;, with 95 % intervals over {unit}:")
+    assert first.endswith(f"(every window begins with &lt;s&gt;), with 95 % intervals over {unit}:")
