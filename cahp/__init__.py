@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult as SimilarityResult
     from cahp.api.similarity import similarity as similarity
     from cahp.exports.masks import read_mask as read_mask
+    from cahp.exports.masks import read_mask_record as read_mask_record
     from cahp.exports.run_folder import write_run as write_run
     from cahp.features.premise.use_case import premise as premise
     from cahp.features.reproduce.use_case import reproduce as reproduce
@@ -51,7 +52,7 @@ _HOMES = {
         "features.reproduce.use_case": ("reproduce",),
         "features.roles.use_case": ("roles",),
         "api.similarity": ("SimilarityResult", "similarity"),
-        "exports.masks": ("read_mask",),
+        "exports.masks": ("read_mask", "read_mask_record"),
         "exports.run_folder": ("write_run",),
         "models": ("load",),
         "models.compact": ("load_pruned",),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from cahp import hub
-from cahp.exports.masks import read_mask
+from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.models.cards import Dtype, ModelCard
 from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
@@ -117,7 +117,10 @@ def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Map
     """
     contents: Mapping[str, Any] = {}
     if not isinstance(mask, HeadMask):
-        mask, contents = read_mask(Path(mask), layers=card.layers, heads=card.heads)
+        # Read once, because it may be a pipe.
+        data = read_mask_bytes(Path(mask))
+        mask = read_mask(data, layers=card.layers, heads=card.heads)
+        contents = read_mask_record(data)
     mask.check_fits(card.layers, card.heads, card.id)
     if contents.get("model", card.id) != card.id:
         made_for = contents["model"]

@@ -63,10 +63,8 @@ def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
     return json_text(content).encode()
 
 
-def read_mask(
-    source: Path | str | bytes, *, layers: int | None = None, heads: int | None = None
-) -> tuple[HeadMask, dict[str, Any]]:
-    """Read a head mask from a file; the second value is the content of a ``head_mask.json``, else empty.
+def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: int | None = None) -> HeadMask:
+    """Read a head mask from a file.
 
     ``source`` is the path of a file, or its content as bytes, in one of four formats:
     ``head_mask.json``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 for a kept head; or the
@@ -75,6 +73,43 @@ def read_mask(
 
     Raises:
         MaskError: If the file cannot be read or is malformed. ``HeadMask.check_fits`` checks whether it fits a model.
+    """
+    data = read_mask_bytes(source)
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
+        return HeadMask(_keep_of_array(data))
+    if data.startswith(_TORCH_PREFIX):
+        return HeadMask(_checked(_array_of_tensor(data), "tensor"))
+    content = _read_object(data)
+    if _is_record(content):
+        return HeadMask(_keep_of_document(content))
+    if layers is None or heads is None:
+        raise MaskError("A list of pruned heads does not contain the number of heads; name its model.")
+    return HeadMask(_keep_of_pruned_heads(content, layers, heads))
+
+
+def read_mask_record(source: Path | str | bytes) -> dict[str, Any]:
+    """Read what a ``head_mask.json`` tells: its fields, such as model, method and metrics, by name.
+
+    ``source`` is the path of a file, or its content as bytes. A file of another format tells nothing: ``{}``.
+
+    Raises:
+        MaskError: If the file cannot be read, or is a malformed ``head_mask.json``.
+    """
+    data = read_mask_bytes(source)
+    if data.startswith((np.lib.format.MAGIC_PREFIX, _TORCH_PREFIX)):
+        return {}
+    content = _read_object(data)
+    if not _is_record(content):
+        return {}
+    _keep_of_document(content)  # Refuses a malformed one.
+    return content
+
+
+def read_mask_bytes(source: Path | str | bytes) -> bytes:
+    """Return the content of a file of a mask; bytes are the content itself.
+
+    Raises:
+        MaskError: If the file cannot be read, or is too large for a mask.
     """
     if isinstance(source, bytes):
         data = source
@@ -87,21 +122,22 @@ def read_mask(
             raise MaskError(f"{str(source)[:200]} cannot be read ({reason}); {_NEXT_STEP}.") from error
     if len(data) > _LARGEST_MASK_FILE:
         raise MaskError(f"This file is too large for a head mask; {_NEXT_STEP}.")
-    if data.startswith(np.lib.format.MAGIC_PREFIX):
-        return HeadMask(_keep_of_array(data)), {}
-    if data.startswith(_TORCH_PREFIX):
-        return HeadMask(_checked(_array_of_tensor(data), "tensor")), {}
+    return data
+
+
+def _read_object(data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
         raise MaskError(f"This is neither JSON nor an array; {_NEXT_STEP}.") from None
     if not isinstance(content, dict) or not content:
         raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
-    if "schema" in content or "keep" in content:
-        return HeadMask(_keep_of_document(content)), content
-    if layers is None or heads is None:
-        raise MaskError("A list of pruned heads does not contain the number of heads; name its model.")
-    return HeadMask(_keep_of_pruned_heads(content, layers, heads)), {}
+    return content
+
+
+def _is_record(content: Mapping[str, Any]) -> bool:
+    """Tell a ``head_mask.json`` from a list of pruned heads."""
+    return "schema" in content or "keep" in content
 
 
 def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:

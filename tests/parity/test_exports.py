@@ -178,7 +178,7 @@ def test_an_exported_folder_describes_its_model(exported) -> None:  # type: igno
         assert f"{mask.count} of {mask.keep.size} attention heads" in card
         assert model.card.sha256 in card
         assert mask.sha256 in card
-        assert cahp.read_mask(folder / form / "head_mask.json")[0].sha256 == mask.sha256
+        assert cahp.read_mask(folder / form / "head_mask.json").sha256 == mask.sha256
         assert json.loads((folder / form / "metrics.json").read_text())["parameters"]["full"] == model.parameters
         assert AutoTokenizer.from_pretrained(folder / form).pad_token == "[PAD]"
         assert not [path for path in (folder / form).iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
@@ -228,7 +228,7 @@ def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
     elif form == "csv":
         assert written.read_text().splitlines()[1:3] == ["0,0,1", "0,1,0"]
     else:
-        assert cahp.read_mask(written, layers=3, heads=4)[0].sha256 == mask.sha256
+        assert cahp.read_mask(written, layers=3, heads=4).sha256 == mask.sha256
 
 
 def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

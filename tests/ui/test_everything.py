@@ -19,7 +19,7 @@ import pytest
 from apps import explorer_of, open_app
 from playwright.sync_api import BrowserContext, Page, expect
 
-from cahp.exports.masks import read_mask
+from cahp.exports.masks import read_mask_record
 
 pytestmark = pytest.mark.browser
 
@@ -225,7 +225,7 @@ def test_a_head_toggled_by_hand_changes_the_accuracy_and_evaluate_says_the_same(
         page.get_by_role("button", name="JSON", exact=True).click()
     path = tmp_path / "head_mask.json"
     path.write_bytes(Path(started.value.path()).read_bytes())
-    assert read_mask(path)[1]["method"] == "by hand"
+    assert read_mask_record(path)["method"] == "by hand"
     said = subprocess.run(
         [sys.executable, "-m", "cahp", "evaluate", "--mask", str(path), "--json", "--quiet"],
         # With the cache of the tests, which the explorer does not have.

@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp import load_pruned
 from cahp.exports.live import live_of
-from cahp.exports.masks import read_mask
+from cahp.exports.masks import read_mask, read_mask_record
 from cahp.exports.run_folder import read_run
 from cahp.run.document import RunDocument
 from cahp.words import times
@@ -43,9 +43,10 @@ def test_every_form_of_the_mask_and_the_lines_that_make_it_again_are_those_of_th
 ) -> None:
     page = open_page("Export?budget=20")
     assert heads_on_screen(page) == 20
-    mask, said = read_mask(download(page, "JSON"))
+    file = download(page, "JSON")
+    mask = read_mask(file)
     assert mask.count == 20
-    assert said["model"] == "minilm-bbc"
+    assert read_mask_record(file)["model"] == "minilm-bbc"
     rows = download(page, "CSV").decode().splitlines()
     assert [int(row.split(",")[2]) for row in rows[1:]] == mask.keep.ravel().astype(int).tolist()
     tensor = torch.load(io.BytesIO(download(page, "PyTorch")), weights_only=True)
@@ -66,7 +67,7 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     assert archive.testzip() is None
     run = json.loads(archive.read("cahp-run/run.json"))
     RunDocument.from_json(run)
-    mask, _ = read_mask(archive.read("cahp-run/head_mask.json"))
+    mask = read_mask(archive.read("cahp-run/head_mask.json"))
     assert mask.count == heads_on_screen(page) == run["budget"]["attained"]
     with np.load(io.BytesIO(archive.read("cahp-run/arrays.npz"))) as arrays:
         assert arrays["embedding"].shape == (72, 2)
@@ -108,7 +109,7 @@ def test_a_compact_model_is_made_and_loads(open_page: Callable[[str], Page], tmp
         ready.click()
     zipfile.ZipFile(started.value.path()).extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
-    mask, _ = read_mask(folder / "head_mask.json")
+    mask = read_mask(folder / "head_mask.json")
     assert mask.count == 20
     network = load_pruned(folder)
     kept = json.loads((folder / "config.json").read_text())["cahp"]["kept"]

@@ -115,7 +115,7 @@ def _draw_upload(explorer: Explorer) -> None:
         if file is None:
             return
         try:
-            mask, _ = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
+            mask = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
             explorer.board.set_mask(mask)
             notes.clear()
         except CahpError as error:

@@ -151,7 +151,7 @@ def test_a_run_says_what_it_found(run: cahp.PruneResult) -> None:
 def test_a_run_is_saved_as_the_command_line_writes_it(run: cahp.PruneResult, tmp_path: Path) -> None:
     folder = run.save(str(tmp_path / "out"))
     assert {path.name for path in folder.iterdir()} == {"run.json", "head_mask.json", "arrays.npz"}
-    assert np.array_equal(cahp.read_mask(folder / "head_mask.json")[0].keep, run.mask.keep)
+    assert np.array_equal(cahp.read_mask(folder / "head_mask.json").keep, run.mask.keep)
     with pytest.raises(cahp.CahpError, match="Cannot write"):
         run.save(folder / "run.json")
 

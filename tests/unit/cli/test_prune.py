@@ -19,7 +19,7 @@ from terminal import call, refused
 from cahp import methods
 from cahp.api import bundled
 from cahp.data import parse_label_map
-from cahp.exports.masks import read_mask
+from cahp.exports.masks import read_mask, read_mask_record
 from cahp.exports.report import recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
@@ -109,7 +109,7 @@ def test_every_method_can_choose_and_is_named_by_all_that_is_written(
     assert RunDocument.from_json(run).to_json() == run
     assert run["settings"]["method"] == method
     assert run["budget"] == {"requested": 6, "attained": 6}
-    assert read_mask(tmp_path / "head_mask.json")[1]["method"] == method
+    assert read_mask_record(tmp_path / "head_mask.json")["method"] == method
     assert (f"heads kept by {method} (" in answer.out) is (method != "complementary")
     # Shown by the explorer, the run is asked for by its method too.
     shown = shlex.split(recipe(Settings(**run["settings"])))
@@ -275,7 +275,8 @@ def test_what_was_not_measured_is_null(words: list[object]) -> None:
 
 
 def test_the_mask_file_holds_the_heads_of_the_run(folder: Path, run: dict[str, Any]) -> None:
-    mask, said = read_mask(folder / "head_mask.json")
+    mask = read_mask(folder / "head_mask.json")
+    said = read_mask_record(folder / "head_mask.json")
     mask.check_fits(LAYERS, HEADS, "tiny")
     assert {str(layer): heads for layer, heads in enumerate(mask.by_layer)} == run["kept"]
     assert (said["schema"], said["sha256"]) == ("cahp.mask/1", mask.sha256)

@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.exports.masks import MASK_SUFFIXES, MaskOrigin, mask_array, mask_csv, mask_json, mask_tensor, read_mask
+from cahp.exports.masks import (
+    MASK_SUFFIXES,
+    MaskOrigin,
+    mask_array,
+    mask_csv,
+    mask_json,
+    mask_tensor,
+    read_mask,
+    read_mask_record,
+)
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 
@@ -83,26 +92,26 @@ def test_a_mask_document_follows_its_schema() -> None:
 @given(masks)
 def test_any_mask_comes_back_from_json_as_it_was(mask: HeadMask) -> None:
     document = json.loads(mask_json(mask, MaskOrigin("m", "random", mask.count, {})))
-    found, said = read_mask(json_text(document).encode())
-    np.testing.assert_array_equal(found.keep, mask.keep, strict=True)
-    assert said == document
+    file = json_text(document).encode()
+    np.testing.assert_array_equal(read_mask(file).keep, mask.keep, strict=True)
+    assert read_mask_record(file) == document
 
 
 @given(masks, st.sampled_from([np.bool_, np.uint8, np.int64, np.float32]))
 def test_any_mask_comes_back_from_a_numpy_array(mask: HeadMask, dtype: type) -> None:
     file = io.BytesIO()
     np.save(file, mask.keep.astype(dtype))
-    found, said = read_mask(file.getvalue())
-    np.testing.assert_array_equal(found.keep, mask.keep, strict=True)
-    assert said == {}
+    np.testing.assert_array_equal(read_mask(file.getvalue()).keep, mask.keep, strict=True)
+    assert read_mask_record(file.getvalue()) == {}
 
 
 def test_the_older_list_of_pruned_heads_is_read_with_the_size_of_the_model() -> None:
-    mask, said = read_mask(b'{"0": [1], "1": [2, 0]}', layers=3, heads=3)
+    file = b'{"0": [1], "1": [2, 0]}'
+    mask = read_mask(file, layers=3, heads=3)
     np.testing.assert_array_equal(mask.keep, np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], dtype=bool))
-    assert said == {}
+    assert read_mask_record(file) == {}
     with pytest.raises(MaskError, match="name its model"):
-        read_mask(b'{"0": [1]}')
+        read_mask(file)
 
 
 def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
@@ -110,7 +119,7 @@ def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
     (tmp_path / "head_mask.json").write_text(json_text(DOCUMENT), encoding="utf-8")
     for name in ("head_mask.npy", "head_mask.json"):
         for source in (tmp_path / name, str(tmp_path / name)):
-            assert read_mask(source)[0].sha256 == MASK.sha256
+            assert read_mask(source).sha256 == MASK.sha256
     for missing in (tmp_path / "none.json", "none.json", json_text(DOCUMENT), tmp_path, Path("a\0b")):
         with pytest.raises(MaskError, match="cannot be read"):
             read_mask(missing)
@@ -139,8 +148,9 @@ def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_mask_document_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(MaskError, match=reason):
-        read_mask(json.dumps({**DOCUMENT, **change}).encode())
+    for read in (read_mask, read_mask_record):
+        with pytest.raises(MaskError, match=reason):
+            read(json.dumps({**DOCUMENT, **change}).encode())
 
 
 @pytest.mark.parametrize(
@@ -212,7 +222,7 @@ VALID = [json_text(DOCUMENT).encode(), saved(MASK.keep), b'{"0": [1], "1": [2, 0
 )
 def test_whatever_the_bytes_are_they_are_a_mask_or_a_mask_error(data: bytes) -> None:
     try:
-        mask, _ = read_mask(data, layers=2, heads=3)
+        mask = read_mask(data, layers=2, heads=3)
     except MaskError:
         return
     assert mask.keep.dtype == np.bool_
@@ -227,7 +237,7 @@ json_values = st.recursive(
 @given(st.sampled_from(sorted(DOCUMENT)), json_values)
 def test_whatever_json_stands_in_a_field_it_is_the_same_mask_or_a_mask_error(name: str, value: Any) -> None:
     try:
-        mask, _ = read_mask(json.dumps({**DOCUMENT, name: value}).encode())
+        mask = read_mask(json.dumps({**DOCUMENT, name: value}).encode())
     except MaskError:
         assert name in {"schema", "heads_per_layer", "keep", "sha256"}
     else:
@@ -248,7 +258,7 @@ def test_a_mask_goes_through_every_file_unchanged() -> None:
     assert tensor.dtype == torch.bool
     np.testing.assert_array_equal(tensor.numpy(), MASK.keep)
     np.testing.assert_array_equal(np.load(io.BytesIO(mask_array(MASK)), allow_pickle=False), MASK.keep)
-    assert read_mask(mask_array(MASK))[0].sha256 == MASK.sha256
+    assert read_mask(mask_array(MASK)).sha256 == MASK.sha256
 
 
 def test_a_refusal_recommends_every_format_that_is_read() -> None:

@@ -11,7 +11,7 @@ import documents
 import numpy as np
 import pytest
 
-from cahp.exports.masks import read_mask
+from cahp.exports.masks import read_mask, read_mask_record
 from cahp.exports.run_folder import write_run
 from cahp.output import Output
 from cahp.run.document import RunDocument
@@ -30,8 +30,8 @@ def test_a_run_is_three_files_that_say_the_same(tmp_path: Path) -> None:
         "run.json",
     ]
     assert RunDocument.from_json(json.loads((tmp_path / "out" / "run.json").read_text())) == DOCUMENT
-    mask, said = read_mask(tmp_path / "out" / "head_mask.json")
-    np.testing.assert_array_equal(mask.keep, RUN.mask.keep)
+    np.testing.assert_array_equal(read_mask(tmp_path / "out" / "head_mask.json").keep, RUN.mask.keep)
+    said = read_mask_record(tmp_path / "out" / "head_mask.json")
     assert (said["model"], said["method"], said["budget"]) == (
         "tiny",
         "complementary",
