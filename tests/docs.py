@@ -278,7 +278,9 @@ def _difference(test: Verdict) -> str:
 def _change(comparison: str, recovery: str, budget: int, method: str, outcome: str) -> Estimate:
     """How a recovery changes an outcome against the refit of the same masks."""
     read, scale = _read(comparison), 1.0 if outcome == "kl" else 100.0
-    table = tabulate(read.answers["eval"], read.document.full[0].recoveries["none"].row)[outcome].values * scale
+    # Files hold half precision, in which differences and means are rounded by more than what is printed.
+    values = tabulate(read.answers["eval"], read.document.full[0].recoveries["none"].row)[outcome].values
+    table = values.astype(np.float64) * scale
     changes: dict[int, list[NDArray[np.float64]]] = {}
     for cell in read.document.finished:
         rows = [cell.recoveries[name].row for name in (recovery, "refit") if name in cell.recoveries]

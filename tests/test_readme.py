@@ -12,15 +12,20 @@ from typing import Any
 import click
 import docs
 import fakes
+import msgspec
+import numpy as np
 import pytest
 from terminal import call
 
 from cahp.api import bundled, performance
+from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
 from cahp.features import sections
 from cahp.features.neutral.section import NEUTRAL_TEXT
+from cahp.features.roles.questions import find_breaks
 from cahp.methods.shared import registry
 from cahp.terminal.printing import run_lines
+from cahp.values import Estimate
 from cahp.words import percent
 
 README = docs.PAGES["README.md"]
@@ -250,6 +255,37 @@ def test_the_commands_of_a_page_run_one_after_the_other(document: str, here: Pat
         if words[0] not in NOT_RUN and not set(ELSEWHERE) & set(words):
             answer = call(*shortened(words))
             assert answer.code == 0, f"{' '.join(words)}: {answer.err}"
+
+
+def test_the_guide_tells_where_copying_and_text_break_in_the_bundled_run() -> None:
+    bundle = bundled.read_run("smollm2")
+    assert bundle is not None
+    measured = msgspec.convert(bundle.tables["none"]["outcomes"], dict[int, dict[str, Estimate]], strict=False)
+    found = find_breaks(measured, bundle.document.outcomes["full"], 90)
+    assert found is not None
+    said = " ".join(docs.PAGES["assets/docs/language-models.md"].split())
+    assert f"1 nat per token at {found.copying} groups, that on text (100 documents) at {found.text}" in said
+
+
+def test_the_guide_counts_the_masks_that_mean_ablation_makes_worse() -> None:
+    read = docs._read("minilm-bbc")
+    losses = read.answers["eval"]["kl"].astype(np.float64).mean(axis=1)
+    rows = [cell.recoveries for cell in read.document.finished if "mean" in cell.recoveries]
+    worse = sum(losses[one["mean"].row] > losses[one["none"].row] for one in rows)
+    said = " ".join(docs.PAGES["assets/docs/recovery.md"].split())
+    assert f"mean ablation raises the KL divergence on the evaluation texts for {worse} of {len(rows)} masks" in said
+
+
+def test_a_change_against_the_refit_is_computed_in_double_precision() -> None:
+    read = docs._read("minilm-bbc")
+    kl = read.answers["eval"]["kl"].astype(np.float64)
+    cells = [one for one in read.document.finished if (one.method, one.budget.attained) == ("gradient", 12)]
+    changes = np.array([kl[one.recoveries["mean"].row] - kl[one.recoveries["refit"].row] for one in cells])
+    expected = crossed_mean(changes)
+    assert len({one.seed for one in cells}) == len(cells)
+    found = docs._change("minilm-bbc", "mean", 12, "gradient", "kl")
+    assert found.value == pytest.approx(expected.mean, abs=1e-12)
+    assert found.ci95 == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
