@@ -50,16 +50,6 @@ def _no_guard() -> None:
     enforced.set()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _few_permutations() -> Iterator[None]:
-    """Few null curves: every run that leaves the budget to the curve computes them, a second or two for tiny models."""
-    from cahp.run import knee_null
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(knee_null, "_DRAWS", 2)
-        yield
-
-
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For tiny models: threads that wait for each other cost them ten times what they compute on a busy machine."""

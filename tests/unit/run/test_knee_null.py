@@ -16,8 +16,7 @@ from cahp.stages.space import place
 from cahp.store import Store
 
 
-def test_mixed_features_have_the_curve_of_noise_whatever_structure_there_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knee_null, "_DRAWS", 20)
+def test_mixed_features_have_the_curve_of_noise_whatever_structure_there_was() -> None:
     random = np.random.default_rng(0)
     groups = random.normal(size=(4, 50)).repeat(6, axis=0) + 0.01 * random.normal(size=(24, 50))
     noise = random.normal(size=(24, 50))
@@ -43,7 +42,6 @@ def test_mixed_features_have_the_curve_of_noise_whatever_structure_there_was(mon
 
 
 def test_a_rotation_keeps_means_and_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(knee_null, "_DRAWS", 20)
     points = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     mixed: list[np.ndarray] = []
     monkeypatch.setattr(knee_null, "place", lambda *given: mixed.append(given[0]) or place(*given))
@@ -56,10 +54,7 @@ def test_a_rotation_keeps_means_and_covariances(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_with_random_weights_the_band_contains_the_curve_and_the_sentence_says_so(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(knee_null, "_DRAWS", 20)
+def test_with_random_weights_the_band_contains_the_curve_and_the_sentence_says_so(seed: int, tmp_path: Path) -> None:
     torch.manual_seed(seed)
     shape = {"hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 6}
     folder = fakes.save_model(tmp_path / "model", **shape)

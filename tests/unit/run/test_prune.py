@@ -117,6 +117,7 @@ def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settin
     assert document.budget.attained == (document.knee or 0) + len(document.rescued)
     # Where the curve decides, the run says where it would stop on unstructured data, also when it is found again.
     assert document.knee_null is not None
+    assert document.knee_null.draws == 20
     assert document.knee_null.low <= document.knee_null.high
     assert prune(replace(settings, budget="auto"), store=store).document.knee_null == document.knee_null
     assert prune(settings, store=store).document.knee_null is None
