@@ -44,7 +44,8 @@ class Recovery:
     per text; ``solving`` says in a report what was done on the texts. ``imitates`` tells that the model is then trained
     to answer as the full model does, ``needs_labels`` that it is trained on labels. A ``timed`` recovery stops when its
     time is over. ``on_board`` recoveries can be shown for the mask on the board. A ``baseline`` is applied even if the
-    KL divergence on held-out texts is no lower with it. Each of the learning ``rates`` is tried for an epoch.
+    KL divergence on held-out texts is no lower with it. One that ``adds_biases`` gives output projections a bias where
+    they have none. Each of the learning ``rates`` is tried for an epoch.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Recovery:
     timed: bool = False
     on_board: bool = False
     baseline: bool = False
+    adds_biases: bool = False
     rates: tuple[float, ...] = ()
 
     @property
@@ -121,6 +123,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             solving_passes=1,
             on_board=True,
             baseline=True,
+            adds_biases=True,
         ),
         Recovery(
             "refit",

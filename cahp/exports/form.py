@@ -100,7 +100,7 @@ class ModelForm(Form):
     models with a cache, those of the next token of each file beside the model in torch. ``checked_with`` are the
     packages with which a written model is read back. ``even`` forms need a mask with the same number of heads in every
     layer. ``refuse`` returns another reason why a model cannot have the form: from its card, the mask (None: any), and
-    whether biases are added to output projections that have none.
+    the noun of a recovery that adds biases to output projections that have none (empty: it adds none).
     """
 
     loads_with: str
@@ -121,7 +121,7 @@ class ModelForm(Form):
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()
     even: bool = False
-    refuse: Callable[[ModelCard, HeadMask | None, bool], str | None] = lambda card, mask, biases: None
+    refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: None
 
     def check(self, read: ReadBack) -> None:
         """Check that the written model, read back, gives the results of the model in memory.

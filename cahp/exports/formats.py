@@ -48,7 +48,7 @@ _ONNX = ModelForm(
     needs=("onnx", "onnxruntime", "onnxscript"),
     extra="onnx",
     bars=("no_cut", "no_onnx"),
-    refuse=lambda card, mask, biases: NO_ONNX_CACHE.get(card.family) if card.saves == "cache" else None,
+    refuse=lambda card, mask, adder: NO_ONNX_CACHE.get(card.family) if card.saves == "cache" else None,
     write=lambda folder, pruned: _models("saving_onnx").save_onnx(
         folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
     ),
@@ -64,20 +64,22 @@ _ONNX = ModelForm(
 )
 
 
-def _refuse_standard(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
+def _refuse_standard(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
     if card.family in FAMILIES:
         return DERIVED_SIZE
     from cahp.models.standard import refuse_standard
 
-    return refuse_standard(card, units=None if mask is None else len(mask.by_layer[0]), biases=biases)
+    return refuse_standard(card, units=None if mask is None else len(mask.by_layer[0]), adder=adder)
 
 
-def _refuse_biases(card: ModelCard, mask: HeadMask | None, biases: bool) -> str | None:
-    if not biases or card.family in FAMILIES:
+def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
+    if not adder or card.family in FAMILIES:
         return None
     from cahp.models.standard import lacks_output_bias
 
-    return "its output projections have no bias, and a mean ablation needs one" if lacks_output_bias(card) else None
+    if not lacks_output_bias(card):
+        return None
+    return f"its output projections have no bias, and {adder} needs one"
 
 
 _MODEL_FORMS = (
@@ -143,7 +145,7 @@ results of the pruned model, but it is neither smaller nor faster.
         loads="run model.gguf with llama.cpp, or with any tool that is built on it",
         file=GGUF_FILE,
         bars=("no_cut",),
-        refuse=lambda card, mask, biases: _models("to_gguf").refuse_gguf(card, mask, biases=biases),
+        refuse=lambda card, mask, adder: _models("to_gguf").refuse_gguf(card, mask, adder=adder),
         write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask),
         reads=snippets.GGUF_READS,
         tolerance=1e-5,
@@ -260,14 +262,15 @@ def model_form(key: str) -> ModelForm:
 
 def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> str | None:
     """Return why a model cannot be written in a form, cut to a mask (None: any) and recovered (None: it can)."""
-    # A mean ablation adds a bias.
-    biases = RECOVERIES[recover].baseline
+    adder = ""
+    if RECOVERIES[recover].adds_biases:
+        adder = RECOVERIES[recover].noun
     reasons: list[str | None] = [getattr(card, entry) for entry in form.bars]
     known = next((reason for reason in reasons if reason), None)
     counts = set() if mask is None else set(mask.counts)
     if known or not form.even or len(counts) <= 1:
-        return known or form.refuse(card, mask, biases)
-    return form.refuse(card, None, biases) or (
+        return known or form.refuse(card, mask, adder)
+    return form.refuse(card, None, adder) or (
         "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
         f"{min(counts)} to {max(counts)}"
     )

@@ -106,7 +106,7 @@ def _set_weights(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     module = network.get_submodule(path)
     current = getattr(module, leaf, None)
     if current is None and leaf == "bias" and isinstance(module, nn.Linear):
-        # A mean ablation adds a bias to output projections that have none.
+        # A recovery may add a bias to output projections that have none.
         module.bias = nn.Parameter(tensor, requires_grad=False)
         return
     if not isinstance(current, torch.Tensor):

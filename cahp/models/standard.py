@@ -26,16 +26,17 @@ from cahp.models.stored import in_float32
 from cahp.values import HeadMask, OptionError
 
 
-def refuse_standard(card: ModelCard, *, units: int | None = None, biases: bool = False) -> str | None:
+def refuse_standard(card: ModelCard, *, units: int | None = None, adder: str = "") -> str | None:
     """Return why a model cannot be a plain checkpoint with fewer heads, as a clause (None: it can).
 
-    ``units`` is the number that each layer keeps (None: any), and ``biases`` tells that its recovery adds a bias to
-    output projections without one. Of a model whose files are not located yet nothing is known.
+    ``units`` is the number that each layer keeps (None: any), and ``adder`` is the noun of a recovery that adds a bias
+    to output projections without one (empty: it adds none). Of a model whose files are not located yet nothing
+    is known.
     """
     if not card.folder:
         return None
     # Its details are a dictionary, which cannot be a key.
-    return _refuse(replace(card, details=None), (card.details or {}).get("bytes") or 0, units, biases)
+    return _refuse(replace(card, details=None), (card.details or {}).get("bytes") or 0, units, adder)
 
 
 def lacks_output_bias(card: ModelCard) -> bool:
@@ -59,13 +60,13 @@ def _refuse_any(card: ModelCard, weight_bytes: int) -> str | None:
 
 
 @lru_cache(maxsize=32)
-def _refuse(card: ModelCard, weight_bytes: int, units: int | None, biases: bool) -> str | None:
+def _refuse(card: ModelCard, weight_bytes: int, units: int | None, adder: str) -> str | None:
     network, family = _sketch(card, weight_bytes)
     reason = _refuse_any(card, weight_bytes)
-    if reason is None and biases and not _has_output_bias(network, family):
+    if reason is None and adder and not _has_output_bias(network, family):
         other = _with_fewer(network, card, units=1, biases=True)
         if other is None or not _has_output_bias(other, family):
-            reason = "its class has no bias in the output projection of its attention, and a mean ablation needs one"
+            reason = f"its class has no bias in the output projection of its attention, and {adder} needs one"
     if reason is None and units is not None and not _is_valid(network.config, card, units):
         counts = [str(count) for count in range(1, card.heads) if _is_valid(network.config, card, count)]
         reason = (
@@ -147,7 +148,7 @@ def _set_heads(config: Any, card: ModelCard, units: int) -> Any:
 def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     """Save a network that was cut to an even ``mask`` as a checkpoint that its own class loads.
 
-    A bias that a mean ablation added is kept where the class can have one; queries, keys and values then get zeros.
+    A bias that a recovery added is kept where the class can have one; queries, keys and values then get zeros.
 
     Raises:
         OptionError: If the class of the network cannot hold these weights.

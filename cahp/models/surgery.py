@@ -224,12 +224,12 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     Any tool that loads the original loads it, and its logits are those of the pruned model.
 
     Raises:
-        OptionError: If a mean ablation added a bias, which the original's shapes lack.
+        OptionError: If a recovery added a bias, which the original's shapes lack.
     """
     biases = ([one.projection(layer).bias is None for layer in range(model.layers)] for one in (model, pruned))
     if len(set(map(tuple, biases))) > 1:
         raise OptionError(
-            f"the output projections of {model.card.id} have no bias, and the mean ablation added one; export it as "
+            f"the output projections of {model.card.id} have no bias, and the recovery added one; export it as "
             "compact, or use --recover refit"
         )
     restored = _copy(pruned)

@@ -76,11 +76,11 @@ _LLAMA_3 = (
 _SPLITS = {_LLAMA_3: "llama-bpe", _LLAMA_3.replace("{1,3}", ""): "qwen2", "digits": "smollm", "": "gpt-2"}
 
 
-def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, biases: bool = False) -> str | None:
+def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "") -> str | None:
     """Return why a model cannot be a GGUF file, as a clause (None: it can).
 
-    ``biases`` tells that its recovery adds a bias to output projections without one. Of a model whose files are not
-    located yet only its kind is known.
+    ``adder`` is the noun of a recovery that adds a bias to output projections without one (empty: it adds none). Of a
+    model whose files are not located yet only its kind is known.
     """
     if output_head(card) != "causal":
         return "llama.cpp runs causal language models only"
@@ -105,8 +105,8 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, biases: bool =
             f"its layers keep different numbers of heads, and llama.cpp's architecture for that ({UNEVEN}) lacks the "
             "norms of its queries and keys; choose heads with --even"
         )
-    if biases and (not architecture.output_bias or (mask is not None and mask.empty_layers)):
-        return "llama.cpp reads no bias in the output projection of its attention, and a mean ablation needs one"
+    if adder and (not architecture.output_bias or (mask is not None and mask.empty_layers)):
+        return f"llama.cpp reads no bias in the output projection of its attention, and {adder} needs one"
     try:
         name_split(card)
     except ValueError as error:

@@ -105,7 +105,7 @@ def test_a_mean_ablation_is_written_as_a_bias_where_llama_cpp_reads_one(tmp_path
     pruned = mean_ablate(model, EVEN, ["ab a b", "bb a"])
     write(GGUF, tmp_path / "out", model=model, pruned=pruned, mask=EVEN, recovery="mean")
     assert "blk.0.attn_output.bias" in {one.name for one in gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors}
-    assert "no bias" in str(refuse_gguf(tiny(tmp_path, "qwen3").card, EVEN, biases=True))
+    assert "no bias" in str(refuse_gguf(tiny(tmp_path, "qwen3").card, EVEN, adder="mean ablation"))
 
 
 @pytest.mark.parametrize(

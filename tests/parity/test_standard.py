@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -18,6 +19,7 @@ from cahp.exports.checkpoints import write
 from cahp.models.head_model import HeadModel
 from cahp.models.standard import refuse_standard
 from cahp.models.surgery import cut
+from cahp.recoveries import RECOVERIES
 from cahp.stages.recovery import mean_ablate
 from cahp.values import HeadMask, OptionError
 
@@ -114,6 +116,20 @@ def test_a_bias_that_a_class_cannot_hold_is_refused_before_anything_is_recovered
         formats.check_export(STANDARD, card, mask, "mean")
     with pytest.raises(OptionError, match="cannot be exported as drop-in, since its output projections have no bias"):
         formats.check_export(formats.model_form("drop-in"), card, mask, "mean")
+
+
+@pytest.mark.parametrize("form", ["standard", "drop-in"])
+def test_a_refused_bias_names_the_recovery_that_adds_it(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", "qwen2")))
+    shift = replace(RECOVERIES["refit"], name="shift", noun="shift", adds_biases=True)
+    baseline = replace(RECOVERIES["refit"], name="baseline", baseline=True)
+    monkeypatch.setattr(formats, "RECOVERIES", {**RECOVERIES, "shift": shift, "baseline": baseline})
+    with pytest.raises(OptionError, match=r"no bias.*, and shift needs one"):
+        formats.check_export(formats.model_form(form), card, recover="shift")
+    # To be applied in any case is another thing than to add biases.
+    formats.check_export(formats.model_form(form), card, recover="baseline")
 
 
 def test_an_uneven_mask_is_refused_with_the_option_that_makes_it_even(tmp_path: Path) -> None:
