@@ -188,7 +188,10 @@ def get_recovery(name: str, *, choices: Callable[[Recovery], bool] = lambda row:
     row = RECOVERIES.get(name)
     if row is None or not choices(row):
         offered = ", ".join(name for name, row in RECOVERIES.items() if choices(row))
-        raise OptionError(f"--recover {name} is unknown; choose one of {offered}")
+        problem = "is unknown"
+        if row is not None:
+            problem = "cannot be used here"
+        raise OptionError(f"--recover {name} {problem}; choose one of {offered}")
     return row
 
 

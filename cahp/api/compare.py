@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, check_figure
@@ -14,7 +14,7 @@ from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, ahead_and_behind, method_label, name_outcome, over
 from cahp.figures import comparison as figures
-from cahp.run.settings import Settings, identify_model
+from cahp.run.settings import Settings, describe, identify_model
 from cahp.store import Store
 from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
@@ -96,6 +96,27 @@ class CompareResult(Comparison):
         return "\n".join(comparison_lines(self))
 
 
+#: Fields of ``Settings`` that a comparison takes as lists: the list, and its field in a ``Plan``.
+_LISTS = {
+    "method": ("methods", "methods"),
+    "budget": ("budgets", "budgets"),
+    "seed": ("seeds", "seeds"),
+    "recover": ("recover", "recoveries"),
+}
+
+
+def _check_lists(settings: Settings, plan: Plan) -> None:
+    """Check that a method, budget, seed or recovery of the settings is among those that are compared."""
+    for name, (keyword, listed) in _LISTS.items():
+        value = getattr(settings, name)
+        if value != describe()[name].default and value not in getattr(plan, listed):
+            compared = ", ".join(map(str, getattr(plan, listed)))
+            raise OptionError(
+                f"Settings({name}={value!r}) is not among the {keyword} that are compared ({compared}); name it in "
+                f"{keyword}, or leave it out of the Settings"
+            )
+
+
 def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
     """``wanted``, or the first of the ``known``."""
     if wanted is None:
@@ -133,7 +154,7 @@ def compare(
 
     Args:
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``, or a ``cahp.comparison.Plan`` with
-            all options.
+            all options. A method, budget, seed or recovery of the settings must be among those that are compared.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``; of a language model
             without answers ``"language"``.
@@ -142,8 +163,8 @@ def compare(
         budgets: Numbers of heads that every method keeps, or shares such as ``"10%"``.
         seeds: The number of seeds (5), or the seeds ([42, 43]).
         recover: Names of recoveries (see ``cahp.recoveries``) to measure as well.
-        limit: Number of calibration texts (None: that of the preset).
-        eval_limit: Number of evaluation texts (None: that of the preset).
+        limit: Number of calibration texts (None: that of the ``Settings``, else of the preset).
+        eval_limit: Number of evaluation texts (None: that of the ``Settings``, else of the preset).
         tries: Number of settings of a method to choose among on tuning texts (1: its defaults).
         draws: Number of masks of each random method, over all seeds, at most 20 (None: that of the preset).
         jobs: Number of processes on this machine (None: one, or one per GPU).
@@ -163,7 +184,8 @@ def compare(
         if isinstance(model, Plan):
             plan = model
         else:
-            settings = read_settings("compare", model, data, options)
+            own = {"limit": limit, "eval_limit": eval_limit}
+            settings = read_settings("compare", model, data, options, own=own)
             plan = make_plan(
                 settings,
                 preset=preset,
@@ -177,6 +199,10 @@ def compare(
                 draws=draws,
                 default=QUICK if preset else default_preset(identify_model(settings)),
             )
+            if isinstance(model, Settings):
+                # The numbers of texts are those of the settings, not of the preset.
+                plan = replace(plan, settings=settings)
+                _check_lists(settings, plan)
         comparison = measure(
             plan,
             store=store,

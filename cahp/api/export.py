@@ -33,7 +33,7 @@ def recover(
     *,
     mask: HeadMask | Name,
     out: Name | Output,
-    recover: str = "auto",
+    recover: str | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
     batch: int | None = None,
@@ -51,7 +51,7 @@ def recover(
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file.
         out: The folder to write to.
-        recover: The recovery; see ``cahp.recoveries``.
+        recover: The recovery; see ``cahp.recoveries`` (None: that of the ``Settings``, else ``"auto"``).
         epochs: Number of epochs of a training (None: the recovery's default), as are the next two.
         learning_rate: Highest learning rate.
         batch: Number of texts per batch.
@@ -69,7 +69,7 @@ def recover(
     from cahp.models.saving import save_network
     from cahp.models.surgery import restore_shapes
 
-    settings = replace(read_settings("recover", model, data, options), recover=recover)
+    settings = read_settings("recover", model, data, options, own={"recover": recover}, defaults={"recover": "auto"})
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = {name: value for name, value in given.items() if value is not None}
     with show_progress(progress, yes=yes) as reporter:
@@ -131,7 +131,7 @@ def export(
         mask: The file of a head mask.
         out: The folder to write to.
         format: Name of the format; an unknown name lists all formats.
-        recover: The recovery (None: ``"auto"`` if there are data, else ``"none"``).
+        recover: The recovery (None: that of the ``Settings``, else ``"auto"`` if there are data, else ``"none"``).
         command: The command line to record in the model card.
         progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp export``, by the names of ``cahp.Settings``.
@@ -143,7 +143,7 @@ def export(
         CahpError: If model, mask, data and format do not fit together, or the written model gives other answers.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    settings = read_settings("export", model, data, options)
+    settings = read_settings("export", model, data, options, own={"recover": recover})
     output, card = Output.of(out), identify_model(settings)
     keep, content = read_mask_for(card, mask)
     form = formats.find(format)
@@ -157,11 +157,12 @@ def export(
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
     has_data = settings.data is not None or bool(builtin and builtin.data)
-    # The settings name the recovery, by which its texts are drawn.
-    settings = replace(settings, recover=recover or ("auto" if has_data else NONE.name))
+    if has_data and recover is None and not isinstance(model, Settings):
+        # The settings name the recovery, by which its texts are drawn.
+        settings = replace(settings, recover="auto")
     formats.check_export(form, card, keep, get_recovery(settings.recover).name)
     if not has_data and settings.recover != NONE.name:
-        raise OptionError(f"--recover {recover} needs texts to recover the model on; name some with --data")
+        raise OptionError(f"--recover {settings.recover} needs texts to recover the model on; name some with --data")
     with show_progress(progress, yes=yes) as reporter:
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)

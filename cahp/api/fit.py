@@ -32,7 +32,7 @@ def fit(
     rank: int = 16,
     whole: bool = False,
     limit: int | None = None,
-    seed: int = Settings.seed,
+    seed: int | None = None,
     measured: Sequence[str] = ("validation", "test"),
     progress: ShowProgress = None,
     yes: bool = False,
@@ -51,8 +51,8 @@ def fit(
         batch: Number of texts per batch (None: 32).
         rank: Rank of the low-rank adapters (LoRA).
         whole: Train all weights, as the paper does; an interrupted training resumes where it stopped.
-        limit: Number of training texts (None: all).
-        seed: Seed of the training and of the sample of texts.
+        limit: Number of training texts (None: that of the ``Settings``, else all).
+        seed: Seed of the training and of the sample of texts (None: that of the ``Settings``, else 42).
         measured: Splits on which the classifier is evaluated after it was read back from ``out``.
         progress, yes, store: See ``cahp.prune``.
         **options: ``device`` and the columns of the data.
@@ -67,8 +67,9 @@ def fit(
     from cahp.models import saving, training
     from cahp.stages.evaluation import evaluate
 
-    settings, store = read_settings("fit", model, data, options), store or Store()
-    settings = settings if isinstance(model, Settings) else replace(settings, seed=seed)
+    own = {"limit": limit, "seed": seed}
+    settings = read_settings("fit", model, data, options, own=own, defaults={"limit": None})
+    store = store or Store()
     if save not in ("model", "adapter"):
         raise OptionError(f"--save {save} is unknown; choose model or adapter")
     if whole and save == "adapter":
@@ -86,7 +87,7 @@ def fit(
         dataset = data_sets.load(settings.data, **settings.columns)
         if not dataset.labelled:
             raise OptionError(f"{dataset.id} has no labels to learn from; name their column with --label-column")
-        texts, notices = data_sets.sample(dataset.split("train"), limit, seed=settings.seed)
+        texts, notices = data_sets.sample(dataset.split("train"), settings.limit, seed=settings.seed)
         validation = dataset.split("validation")
         how: dict[str, Any] = {"device": settings.device, "seed": settings.seed, "progress": reporter}
         fitted, history, name = None, None, ""

@@ -19,7 +19,7 @@ from cahp import hub
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.models.cards import Dtype, ModelCard
 from cahp.run.command_line import flags
-from cahp.run.settings import Salience, Settings
+from cahp.run.settings import Salience, Settings, describe
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 from cahp.tasks.windows import Beginning
@@ -28,6 +28,8 @@ from cahp.values import HeadMask, OptionError, Progress
 
 #: The name of a built-in, a hub id, or a path.
 Name = str | PathLike[str]
+#: No keywords.
+NOTHING: Mapping[str, Any] = {}
 
 
 class DataOptions(TypedDict, total=False):
@@ -88,15 +90,34 @@ class Options(ModelOptions, total=False):
     recover: str
 
 
-def read_settings(command: str, model: Name | Settings, data: Name | None, options: Mapping[str, Any]) -> Settings:
+def read_settings(
+    command: str,
+    model: Name | Settings,
+    data: Name | None,
+    options: Mapping[str, Any],
+    *,
+    own: Mapping[str, Any] = NOTHING,
+    defaults: Mapping[str, Any] = NOTHING,
+) -> Settings:
     """The settings of a call: ``model`` itself, or the options that ``cahp COMMAND`` takes.
 
+    ``own`` are the call's own keywords that are fields of ``Settings``, too, None where not given. ``defaults`` replace
+    those of the fields. Neither changes settings that are given.
+
     Raises:
-        OptionError: If an option is unknown, or its value invalid.
+        OptionError: If an option is unknown, its value invalid, or a field of settings disagrees with a keyword.
     """
+    given = {name: value for name, value in own.items() if value is not None}
     if isinstance(model, Settings):
         if data is not None or options:
             raise OptionError("Settings and options are both given; give all options to Settings, or none")
+        for name, value in given.items():
+            field = getattr(model, name)
+            if describe()[name].convert(value) != field:
+                raise OptionError(
+                    f"{name}={value!r} and Settings({name}={field!r}) are both given; leave {name} out of the call, "
+                    "or give Settings the same"
+                )
         return model
     known = [name for name in flags(command) if name not in ("model", "data")]
     for name in options:
@@ -104,7 +125,7 @@ def read_settings(command: str, model: Name | Settings, data: Name | None, optio
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
             raise OptionError(f"cahp.{command} has no option {name}; {hint}")
-    return Settings(model=model, data=data, **options)  # type: ignore[arg-type]
+    return Settings(model=model, data=data, **{**defaults, **options, **given})  # type: ignore[arg-type]
 
 
 def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,13 @@ class Call:
     quiet: bool = False
     no_cache: bool = False
     yes: bool = False
+    #: The fields of the settings that the command takes.
+    fields: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The settings as keywords, for a use case that takes some fields as keywords with defaults of its own."""
+        return {name: getattr(self.settings, name) for name in self.fields}
 
     @property
     def store(self) -> Store:
@@ -175,10 +182,11 @@ class Command:
     def add_to(self, app: typer.Typer) -> None:
         """Make this a command of ``app``."""
         own = [option.name for option in self.options if not option.fills and option.name not in _OF_CALL]
+        fields = tuple(option.name for option in self.options if option.fills)
 
         def run(context: typer.Context, **given: Any) -> None:
             of_call = {name: given[name] for name in _OF_CALL if name in given}
-            call = Call(self.settings(given), shlex.join(["cahp", *context.find_root().obj]), **of_call)
+            call = Call(self.settings(given), shlex.join(["cahp", *context.find_root().obj]), **of_call, fields=fields)
             with questions(yes=call.yes):
                 self.do(call, **{name: given[name] for name in own})
 

@@ -103,7 +103,7 @@ def latency(call: Call, **options: Any) -> None:
 def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.evaluation_lines):
-        document = cahp.recover(call.settings, out=output, **options, store=call.store, progress=progress)
+        document = cahp.recover(**call.given, out=output, **options, store=call.store, progress=progress)
     loads = as_asked(model_form("drop-in").loads, identify_model(call.settings))
     call.answer(document, [*printing.evaluation_lines(document), f"{output.describe()}: {loads}"])
 
@@ -117,7 +117,7 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Write a pruned model in a format for other tools, and verify it in a fresh process; or convert a mask."""
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.export_lines):
         document = cahp.export(
-            call.settings, out=output, **options, command=call.line, store=call.store, progress=progress
+            **call.given, out=output, **options, command=call.line, store=call.store, progress=progress
         )
     call.answer(document, printing.export_lines(document, output))
 
@@ -149,7 +149,7 @@ def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -
 def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
     """Train a classifier on an encoder (low-rank adapters or all weights); keep the best epoch on validation."""
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.fit_lines):
-        document = cahp.fit(call.settings, out=output, save=save, **options, store=call.store, progress=progress)
+        document = cahp.fit(**call.given, out=output, save=save, **options, store=call.store, progress=progress)
     wrote = output.describe()
     if save == "model":
         flags = {name: describe()[name].flag for name in ("model", "data", "max_length", *COLUMNS)}
@@ -239,7 +239,7 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
 
     with optional_folder(out, force, FILES, MARK) as output:
         with call.bars(lines=True) as progress:
-            result = cahp.compare(call.settings, **options, command=call.line, store=call.store, progress=progress)
+            result = cahp.compare(**call.given, **options, command=call.line, store=call.store, progress=progress)
         wrote = "  nothing was written; --out DIR writes compare.json, comparison.csv and the figures"
         if output is not None:
             with call.answering(lambda _: comparison_lines(result)), UnwrittenError.carrying(result.as_json()):

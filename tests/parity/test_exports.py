@@ -266,7 +266,7 @@ def test_what_cannot_be_exported_is_refused_with_the_next_step(
     options = {"format": "compact", "out": "out", **changes}
     out = tmp_path / str(options.pop("out"))
     with pytest.raises(CahpError, match=said):
-        export(Settings(model=str(model)), mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options)
+        export(model, mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])

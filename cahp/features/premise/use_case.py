@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Unpack
 
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
@@ -10,6 +9,7 @@ from cahp.features.premise.measuring import TEXTS, TOKENS, measure
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.values import OptionError
 
 
 def premise(
@@ -29,8 +29,8 @@ def premise(
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         pairs: Number of pairs (None: all within clusters, and as many between clusters).
         progress, yes, store: See ``cahp.prune``.
-        **options: The options of ``cahp premise``, by the names of ``cahp.Settings``; ``eval_limit`` is 100 and
-            ``eval_tokens`` 2,048.
+        **options: The options of ``cahp premise``, by the names of ``cahp.Settings``; without ``Settings``,
+            ``eval_limit`` is 100 and ``eval_tokens`` 2,048.
 
     Returns:
         The document that ``cahp premise --json`` prints.
@@ -39,7 +39,11 @@ def premise(
         CahpError: If model and data cannot be used together, or the clusters have no pairs; one line with the next
             step.
     """
-    defaults: Options = {} if isinstance(model, Settings) else {"eval_limit": TEXTS, "eval_tokens": TOKENS}
-    settings = replace(read_settings("premise", model, data, {**defaults, **options}), precision="float32")
+    defaults = {"eval_limit": TEXTS, "eval_tokens": TOKENS}
+    settings = read_settings("premise", model, data, options, defaults=defaults)
+    if settings.precision != "float32":
+        raise OptionError(
+            "the premise is tested in float32, so that rounding has no effect; leave precision out of the Settings"
+        )
     with show_progress(progress, yes=yes) as reporter:
         return measure(open_bench(settings, store=store, progress=reporter), pairs=pairs)

@@ -169,7 +169,7 @@ def reproduce(
             classifier = folder / "classifiers" / experiment.name
             how: dict[str, Any] = {"store": store, "progress": reporter}
             # The folder of an earlier call is found again. The test split is opened only on request.
-            fit(plan.settings, out=classifier, whole=True, limit=plan.settings.limit, measured=(), **how)
+            fit(plan.settings, out=classifier, whole=True, measured=(), **how)
             asked = replace(plan, settings=replace(plan.settings, model=str(classifier)))
             comparison = compare(asked, jobs=jobs, cluster=cluster, command=command, **how)
             comparison.write(folder / experiment.name)

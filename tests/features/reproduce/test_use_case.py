@@ -172,7 +172,8 @@ def test_invalid_requests_are_refused_before_any_download(
 def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, store = Settings(model=task.PUBLISHED[0].hub, data="sst5", device="cpu"), Store(tmp_path / "cache")
+    settings = Settings(model=task.PUBLISHED[0].hub, data="sst5", device="cpu", limit=40)
+    store = Store(tmp_path / "cache")
     fits: list[int] = []
 
     def fitted(*given: Any, **options: Any) -> Any:
@@ -181,7 +182,7 @@ def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_t
         return found
 
     def made() -> None:
-        fit(settings, out=tmp_path / "out", whole=True, limit=40, measured=(), store=store)
+        fit(settings, out=tmp_path / "out", whole=True, measured=(), store=store)
 
     train = training.fit
     monkeypatch.setattr(training, "fit", fitted)

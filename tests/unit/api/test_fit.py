@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def fit(settings: Settings, encoder: Path, out: Path, **options: Any) -> dict[str, Any]:
     usual = {"epochs": 2, "learning_rate": 5e-3, "batch": 16, "rank": 4}
-    return cahp.fit(replace(settings, model=str(encoder)), out=out, **{**usual, **options})
+    return cahp.fit(encoder, settings.data, out=out, device="cpu", **{**usual, **options})
 
 
 def test_a_whole_classifier_answers_anywhere_as_reported(

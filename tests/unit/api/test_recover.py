@@ -34,7 +34,7 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
     plain_accuracy: Callable[[Path, Path], float],
 ) -> None:
     epochs = None if how == "refit" else 1
-    found = recover(settings, mask=mask, out=tmp_path / "recovered", recover=how, epochs=epochs, store=store)
+    found = recover(replace(settings, recover=how), mask=mask, out=tmp_path / "recovered", epochs=epochs, store=store)
     assert found["metrics"]["recovered"]["accuracy"] == plain_accuracy(tmp_path / "recovered", data)
     assert found["kept"] == {"heads": 6, "of": 12}
     if how == "refit":
@@ -43,7 +43,7 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
         assert "on 24 held-out texts" in refit.reason
     else:
         assert [epoch["epoch"] for epoch in found["epochs"]] == [1]
-        beside = recover(settings, mask=mask, out=tmp_path / "refitted", recover="refit", store=store)
+        beside = recover(replace(settings, recover="refit"), mask=mask, out=tmp_path / "refitted", store=store)
         for table in ("metrics", "delta", "outcomes"):
             assert found[table]["refitted"] == beside[table]["recovered"]
             assert found[table]["pruned"] == beside[table]["pruned"]
@@ -53,7 +53,7 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
 def test_the_pruned_heads_of_a_recovered_model_are_there_with_zero_output(
     settings: Settings, mask: Path, store: Store, tmp_path: Path
 ) -> None:
-    recover(settings, mask=mask, out=tmp_path / "recovered", recover="refit", store=store)
+    recover(replace(settings, recover="refit"), mask=mask, out=tmp_path / "recovered", store=store)
     weights = load_file(tmp_path / "recovered" / "model.safetensors")
     for layer in range(3):
         by_head = weights[f"bert.encoder.layer.{layer}.attention.output.dense.weight"].reshape(32, 4, 8)
@@ -61,7 +61,7 @@ def test_the_pruned_heads_of_a_recovered_model_are_there_with_zero_output(
 
 
 def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
-    recover(settings, mask=mask, out=tmp_path / "recovered", recover="refit", store=store)
+    recover(replace(settings, recover="refit"), mask=mask, out=tmp_path / "recovered", store=store)
     again = replace(
         settings, model=str(tmp_path / "recovered"), pool_size=8, projection="pca", latency=False, budget="4"
     )
@@ -70,7 +70,7 @@ def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path,
 
 def test_an_unknown_recovery_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="refit, distill, auto, finetune"):
-        recover(settings, mask=mask, out=tmp_path / "out", recover="pray")
+        recover(settings.model, settings.data, mask=mask, out=tmp_path / "out", recover="pray")
 
 
 @pytest.mark.parametrize("given", [{"epochs": 9}, {"learning_rate": 0.5}, {"batch": 7}])
@@ -79,7 +79,7 @@ def test_a_refit_is_given_no_schedule_of_a_training(
 ) -> None:
     named = f"--{next(iter(given)).replace('_', '-')} .*--recover distill, auto, finetune"
     with pytest.raises(OptionError, match=named):
-        recover(settings, mask=mask, out=tmp_path / "out", recover="refit", **given)
+        recover(replace(settings, recover="refit"), mask=mask, out=tmp_path / "out", **given)
     assert not (tmp_path / "out").exists()
 
 
@@ -88,7 +88,7 @@ def test_a_refit_is_given_no_schedule_of_a_training(
 
 def lost(settings: Settings, mask: Path, out: Path) -> str:
     with pytest.raises(OptionError, match="--out") as refused:
-        recover(settings, mask=mask, out=out, recover="refit")
+        recover(replace(settings, recover="refit"), mask=mask, out=out)
     return str(refused.value)
 
 
@@ -120,7 +120,7 @@ def test_somebody_s_own_model_is_replaced_only_by_force_and_then_whole(
     assert "--force" in lost(settings, mask, out)
     assert models.identify(str(out)).family == "roberta"
     (out / "model.safetensors.index.json").write_text("of a larger model")
-    recover(settings, mask=mask, out=Output(out, force=True), recover="refit", store=store)
+    recover(replace(settings, recover="refit"), mask=mask, out=Output(out, force=True), store=store)
     assert models.identify(str(out)).family == "bert"
     assert not (out / "model.safetensors.index.json").exists()
     assert (out / "notes.txt").read_text() == "mine"
@@ -138,7 +138,7 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_the_earlier_model(
 
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
     with pytest.raises(UnwrittenError, match="No space left") as unwritten:
-        recover(settings, mask=mask, out=out, recover="refit", store=store)
+        recover(replace(settings, recover="refit"), mask=mask, out=out, store=store)
     assert unwritten.value.results is not None
     assert unwritten.value.results["metrics"]["recovered"]["n"] == 40
     assert models.identify(str(out)).family == "roberta"

@@ -134,12 +134,12 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
         more = {"mask": tmp_path / "mask.json", "format": "compact", "store": Store(tmp_path / "store"), **more}
         return {**export(of, out=out, **more), "card": (out / "README.md").read_text()}
 
-    found = exported(replace(settings, recover_time="1h"))
+    found = exported(replace(settings, recover="auto", recover_time="1h"))
     assert [one.step for one in found["steps"]] == ["pruned", "refit", "distill"]
     assert "Accuracy after each step of the recovery: as pruned " in found["card"]
     # Its texts were drawn as a distillation draws them, without their labels.
     assert [(how, one.recover) for how, one in asked] == [("auto", "auto")]
-    assert "steps" not in exported(settings, recover="refit")
+    assert "steps" not in exported(replace(settings, recover="refit"))
     bare = exported(replace(settings, data=None))
     assert (bare["metrics"], [how for how, _ in asked]) == (None, ["auto", "refit"])
     assert "nothing was recovered" in bare["card"]
@@ -151,11 +151,10 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     (tmp_path / "mask.npy").write_bytes(mask_array(MASK))
     out = tmp_path / "int8"
     found = export(
-        replace(settings, latency_time="0.1s"),
+        replace(settings, latency_time="0.1s", recover="refit"),
         mask=tmp_path / "mask.npy",
         format="onnx-int8",
         out=out,
-        recover="refit",
         store=Store(tmp_path / "store"),
     )
     assert found["tried"] == 30

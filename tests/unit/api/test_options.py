@@ -1,0 +1,142 @@
+"""A field of ``Settings`` is honoured by every call, and a keyword that disagrees with it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cahp
+from cahp.run.settings import Settings
+from cahp.values import Cancelled, OptionError
+
+#: The module of a verb that has another name, and what a verb calls with its settings.
+HOMES = {"recover": "export"}
+NEXT = {"recover": "open_bench", "export": "open_bench", "premise": "open_bench", "compare": "measure"}
+
+
+@pytest.fixture
+def ask(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Call a verb with settings whose fields are changed, and return those with which it would work."""
+
+    def call(verb: str, fields: dict[str, Any], **keywords: Any) -> Settings:
+        needed = {"recover": {"mask": mask, "out": tmp_path / "out"}, "export": {"mask": mask, "out": tmp_path / "out"}}
+        reached: list[Any] = []
+
+        def stop(asked: Any, **_: Any) -> None:
+            reached.append(asked)
+            raise Cancelled
+
+        monkeypatch.setattr(import_module(f"cahp.api.{HOMES.get(verb, verb)}"), NEXT[verb], stop)
+        with pytest.raises(Cancelled):
+            getattr(cahp, verb)(replace(settings, **fields), **needed.get(verb, {}), **keywords)
+        (asked,) = reached
+        found: Settings = getattr(asked, "settings", asked)
+        return found
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields"),
+    [
+        ("recover", {"recover": "distill"}),
+        ("export", {"recover": "none"}),
+        ("export", {"recover": "refit"}),
+        ("compare", {"limit": 24, "eval_limit": 16}),
+        ("premise", {"eval_limit": 16, "eval_tokens": 64}),
+    ],
+)
+def test_a_call_honours_the_fields_of_settings(
+    ask: Callable[..., Settings], verb: str, fields: dict[str, Any], settings: Settings
+) -> None:
+    assert ask(verb, fields) == replace(settings, **fields)
+
+
+def test_a_training_takes_the_number_of_texts_and_the_seed_of_settings(
+    settings: Settings, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int | None, int]] = []
+
+    def stop(texts: Any, limit: int | None, *, seed: int) -> None:
+        drawn.append((limit, seed))
+        raise Cancelled
+
+    monkeypatch.setattr("cahp.data.sample", stop)
+    for asked in (
+        {"model": replace(settings, model=str(encoder), limit=24, seed=7)},
+        {"model": encoder, "data": settings.data},
+        {"model": encoder, "data": settings.data, "limit": 16, "seed": 1},
+    ):
+        with pytest.raises(Cancelled):
+            cahp.fit(**asked, out=tmp_path / "out")  # type: ignore[arg-type]
+    assert drawn == [(24, 7), (None, 42), (16, 1)]
+
+
+@pytest.mark.parametrize(
+    ("verb", "field", "keyword"),
+    [
+        ("recover", {"recover": "distill"}, {"recover": "refit"}),
+        ("export", {"recover": "none"}, {"recover": "refit"}),
+        ("fit", {"seed": 1}, {"seed": 7}),
+        ("fit", {"limit": 24}, {"limit": 16}),
+        ("compare", {"limit": 24}, {"limit": 16}),
+        ("compare", {"eval_limit": 24}, {"eval_limit": 16}),
+    ],
+)
+def test_a_keyword_that_disagrees_with_a_field_is_refused_with_both_named(
+    settings: Settings, mask: Path, tmp_path: Path, verb: str, field: dict[str, Any], keyword: dict[str, Any]
+) -> None:
+    needed = {"compare": {}, "fit": {"out": tmp_path / "out"}}.get(verb, {"mask": mask, "out": tmp_path / "out"})
+    ((name, given),) = keyword.items()
+    both = rf"{name}={given!r} and Settings\({name}={field[name]!r}\) are both given"
+    with pytest.raises(OptionError, match=both):
+        getattr(cahp, verb)(replace(settings, **field), **needed, **keyword)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_keyword_may_repeat_a_field(ask: Callable[..., Settings]) -> None:
+    assert ask("recover", {"recover": "refit"}, recover="refit").recover == "refit"
+
+
+def test_settings_without_a_recovery_are_refused_by_recover(settings: Settings, mask: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="--recover none cannot be used here; choose one of mean, refit"):
+        cahp.recover(settings, mask=mask, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("field", [{"method": "magnitude"}, {"budget": "5"}, {"seed": 7}, {"recover": "distill"}])
+def test_a_comparison_refuses_a_field_that_is_not_among_what_it_compares(
+    ask: Callable[..., Settings], settings: Settings, field: dict[str, Any]
+) -> None:
+    lists: dict[str, Any] = {"methods": "complementary,random", "budgets": [4], "seeds": [42], "recover": "refit"}
+    ((name, value),) = field.items()
+    with pytest.raises(OptionError, match=rf"Settings\({name}={value!r}\) is not among the"):
+        cahp.compare(replace(settings, **field), **lists)
+    more = {"method": "methods", "budget": "budgets", "seed": "seeds"}.get(name, name)
+    assert ask("compare", field, **{**lists, more: [value]}) == replace(settings, **field)
+
+
+def test_the_premise_refuses_other_numbers_than_float32(settings: Settings) -> None:
+    with pytest.raises(OptionError, match="the premise is tested in float32"):
+        cahp.premise(replace(settings, precision="bfloat16"))
+
+
+@pytest.mark.parametrize("verb", ["recover", "export"])
+def test_without_settings_a_model_with_data_is_recovered_in_the_time_allowed(
+    settings: Settings, mask: Path, tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def stop(settings: Settings, **_: Any) -> None:
+        asked.append(settings.recover)
+        raise Cancelled
+
+    monkeypatch.setattr("cahp.api.export.open_bench", stop)
+    for given in ({}, {"recover": "refit"}):
+        with pytest.raises(Cancelled):
+            getattr(cahp, verb)(settings.model, settings.data, mask=mask, out=tmp_path / "out", **given)
+    assert asked == ["auto", "refit"]
