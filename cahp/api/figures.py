@@ -24,7 +24,7 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose
-from cahp.stages.selection import possible_budgets
+from cahp.stages.selection import check_budget, possible_budgets
 from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, safe
 
@@ -140,9 +140,12 @@ def by_budget(
         budgets = [*(possible[place] for place in places), max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
+        check_budget(budget, run.mask.layers, run.mask.heads, min_per_layer=settings.min_per_layer, even=settings.even)
         if budget not in possible:
-            steps = f" in steps of {possible.step}" if possible.step > 1 else ""
-            raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {possible[0]}..{total}{steps}")
+            raise BudgetError(
+                f"a budget of {budget} heads is impossible; budgets are {possible[0]} to {total} in steps of "
+                f"{possible.step}"
+            )
     shown = recovery if recovery.swept and what in OUTCOMES else NONE
     measured, rows = {}, []
     for done, budget in enumerate(wanted):

@@ -21,6 +21,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
+from cahp.stages.selection import check_budget
 from cahp.tasks.answers import Evaluation
 from cahp.values import BudgetError, Estimate, HeadMask, Ints, Progress, Selection, silent, spread
 
@@ -116,10 +117,8 @@ class BudgetTable:
         """
         if budget in self._places:
             return self.selections[self._places[budget]]
-        if not self.budgets[0] <= budget <= self.budgets[-1]:
-            raise BudgetError(
-                f"budget {budget} is outside {self.budgets[0]} to {self.budgets[-1]}; choose one in between"
-            )
+        mask = self.selections[0].mask
+        check_budget(budget, mask.layers, mask.heads, min_per_layer=mask.count // mask.layers)
         near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda one: abs(one - budget))[:2])))
         raise BudgetError(f"{budget} heads cannot be spread evenly over the layers; choose {near}")
 

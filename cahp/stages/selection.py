@@ -30,8 +30,8 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1, 
     ``even``, a share rounds to a multiple of ``layers``.
 
     Raises:
-        BudgetError: If the text is none of these, or outside ``min_per_layer * layers .. total``, or an ``even`` number
-            is no multiple of ``layers``.
+        BudgetError: If the text is none of these, or outside ``possible_budgets``, or an ``even`` number is no multiple
+            of ``layers``.
         OptionError: If no layer can keep ``min_per_layer`` heads.
     """
     _check_floor(min_per_layer, total // layers)
@@ -41,7 +41,7 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1, 
     amount, is_share = parsed
     step = layers if even else 1
     budget = round_to_multiple(amount * total / 100, step) if is_share else int(amount)
-    _check_budget(budget, layers, total, min_per_layer, text.strip())
+    check_budget(budget, layers, total // layers, min_per_layer=min_per_layer, even=even, written=text.strip())
     if budget % step:
         below = budget - budget % step
         raise BudgetError(
@@ -68,6 +68,34 @@ def possible_budgets(layers: int, heads: int, *, min_per_layer: int = 1, even: b
     """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th."""
     step = layers if even else 1
     return range(max(step, min_per_layer * layers), layers * heads + 1, step)
+
+
+def check_budget(
+    budget: int,
+    layers: int,
+    heads: int,
+    *,
+    min_per_layer: int = 1,
+    even: bool = False,
+    written: str | None = None,
+) -> None:
+    """Check that a model of ``layers`` with ``heads`` each can keep ``budget`` heads, ``written`` so by a person.
+
+    Raises:
+        BudgetError: If the budget is outside ``possible_budgets``.
+    """
+    possible = possible_budgets(layers, heads, min_per_layer=min_per_layer, even=even)
+    fewest, total = possible[0], possible[-1]
+    if fewest <= budget <= total:
+        return
+    shown = str(budget)
+    if written is not None and written != shown:
+        shown = f"{written} ({budget} heads)"
+    least = fewest // layers
+    reason = f"each of {layers} layers keeps at least {least} of {total} heads in all"
+    if least == 0:
+        reason = f"at least one of {total} heads is kept"
+    raise BudgetError(f"budget {shown} is outside {fewest} to {total}: {reason}; choose a budget in between")
 
 
 def read_budget(text: str) -> tuple[Decimal, bool] | None:
@@ -122,7 +150,7 @@ def table(
     only salience decides, as in ``top``. Selections of different budgets need not be nested.
 
     Raises:
-        BudgetError: If a budget is outside ``min_per_layer * L .. N``.
+        BudgetError: If a budget is outside ``possible_budgets``.
         KneeNotFoundError: If there is no budget, and no knee to stand in for it.
         OptionError: If ``min_per_layer`` does not fit a layer.
         CahpError: If a salience is not a number.
@@ -147,7 +175,7 @@ def table(
                     "heads or a share such as 30%"
                 )
         else:
-            _check_budget(budget, layers, layers * heads, min_per_layer)
+            check_budget(budget, layers, heads, min_per_layer=min_per_layer)
             rows = np.flatnonzero((ks <= budget) & (sizes <= budget))
         if len(rows):
             most = int(rows[np.argmax(ks[rows])])
@@ -165,13 +193,13 @@ def top(scores: Floats, *, budget: int, min_per_layer: int = 1) -> Selection:
     rest of the budget. ``rescued`` are the heads that only the minimum keeps.
 
     Raises:
-        BudgetError: If the budget is outside ``min_per_layer * L .. N``.
+        BudgetError: If the budget is outside ``possible_budgets``.
         OptionError: If ``min_per_layer`` is negative or more than a layer has.
         CahpError: If a score is not a number.
     """
     layers, heads = scores.shape
     _check_floor(min_per_layer, heads)
-    _check_budget(budget, layers, layers * heads, min_per_layer)
+    check_budget(budget, layers, heads, min_per_layer=min_per_layer)
     return _top(Ranking.of(scores), budget, min_per_layer)
 
 
@@ -245,14 +273,3 @@ def representatives(labels: Ints, medoids: Ints, ranking: Ranking, how: Represen
 def _check_floor(min_per_layer: int, heads: int) -> None:
     if not 0 <= min_per_layer <= heads:
         raise OptionError(f"the heads to keep in every layer must be 0 to {heads}, got {min_per_layer}")
-
-
-def _check_budget(budget: int, layers: int, total: int, min_per_layer: int, written: str | None = None) -> None:
-    fewest = min_per_layer * layers
-    if fewest <= budget <= total:
-        return
-    shown = str(budget) if written is None or written == str(budget) else f"{written} ({budget} heads)"
-    raise BudgetError(
-        f"budget {shown} is outside {fewest} to {total}: each of {layers} layers keeps at least "
-        f"{min_per_layer} of {total} heads in all; choose a budget in between"
-    )

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from clusters import on_a_line
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cahp.board.budget_sweep import BudgetTable
+from cahp.run.settings import Settings
 from cahp.stages.selection import (
     Ranking,
     Representative,
@@ -85,10 +90,29 @@ def test_a_budget_out_of_bounds_is_refused_with_the_bounds(text: str) -> None:
 
 
 def test_the_floor_moves_the_lower_bound() -> None:
-    assert parse_budget("0", total=144, layers=12, min_per_layer=0) == 0
+    assert parse_budget("1", total=144, layers=12, min_per_layer=0) == 1
     assert parse_budget("36", total=144, layers=12, min_per_layer=3) == 36
     with pytest.raises(BudgetError, match="outside 36 to 144"):
         parse_budget("35", total=144, layers=12, min_per_layer=3)
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda: parse_budget("0", total=6, layers=2, min_per_layer=0),
+        lambda: select(BY_HAND, SALIENCE, budget=0, min_per_layer=0),
+        lambda: top(np.zeros((2, 3)), budget=0, min_per_layer=0),
+        lambda: BudgetTable(on_a_line().selections(Settings(min_per_layer=0))).selection(0),
+    ],
+)
+def test_a_budget_without_heads_is_refused_everywhere_with_the_same_sentence(keep: Callable[[], object]) -> None:
+    with pytest.raises(BudgetError, match=r"^budget 0 is outside 1 to \d: at least one of \d heads is kept; choose a"):
+        keep()
+
+
+def test_an_even_share_that_rounds_to_no_head_is_refused_without_a_floor_too() -> None:
+    with pytest.raises(BudgetError, match=r"^budget 4% \(0 heads\) is outside 12 to 144: each of 12 layers keeps at"):
+        parse_budget("4%", total=144, layers=12, min_per_layer=0, even=True)
 
 
 @pytest.mark.parametrize("floor", [-1, 13])
@@ -241,7 +265,7 @@ def test_salience_of_other_heads_than_those_clustered_is_a_mistake_of_the_caller
         (3, 1, [0, 3, 5], []),
         (4, 2, [0, 3, 5, 6], []),
         (6, 3, [0, 2, 3, 4, 5, 6], [4]),
-        (0, 0, [], []),
+        (1, 0, [0], []),
     ],
 )
 def test_the_best_scores_win_beyond_the_floor(budget: int, floor: int, best: list[int], rescued: list[int]) -> None:
@@ -276,7 +300,7 @@ def test_every_budget_is_spent_exactly_with_as_many_clusters_as_fit(
     floor = data.draw(st.integers(0, heads))
     found = clusterings(layers * heads, seed)
     salience = saliences(shape, seed, ties)
-    budgets = range(floor * layers, layers * heads + 1)
+    budgets = possible_budgets(layers, heads, min_per_layer=floor)
     rows = table(found, salience, budgets=budgets, min_per_layer=floor, representative=representative)
     for budget, chosen in zip(budgets, rows, strict=True):
         assert chosen.mask.count == chosen.requested == budget
@@ -299,7 +323,7 @@ def test_no_other_mask_within_the_floor_has_a_higher_total_score(
 ) -> None:
     layers, heads = shape
     floor = data.draw(st.integers(0, heads))
-    budget = data.draw(st.integers(floor * layers, layers * heads))
+    budget = data.draw(st.sampled_from(possible_budgets(layers, heads, min_per_layer=floor)))
     scores = saliences(shape, seed, ties)
     keep = top(scores, budget=budget, min_per_layer=floor).mask.keep
     assert keep.sum() == budget
