@@ -39,8 +39,8 @@ Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
 
 def warm(explorer: Explorer) -> None:
-    """Load the model ahead, so that the first head that is removed answers at once."""
-    if explorer.work.job(WARM) is None:
+    """Load the model ahead for the current texts, so that the first head that is removed answers at once."""
+    if explorer.work.job(WARM, explorer.bench) is None:
         explorer.work.start(WARM, explorer.bench)
 
 

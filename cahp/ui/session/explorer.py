@@ -26,6 +26,7 @@ from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of, with_length
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import (
+    CHOICE,
     CLUSTERS,
     DISTIL,
     FIGURE,
@@ -139,7 +140,8 @@ class Explorer:
             self.results = Results.load(self.bench)
             # A run in progress would have the old settings.
             self.work.drop(RUN, CLUSTERS, NULL, FIGURE, REFIT, DISTIL, SPEED)
-        self.work.drop(TABLE)
+        # Another method would put heads on the board that it chose under the old settings.
+        self.work.drop(TABLE, CHOICE)
 
     # Results for the board -----------------------------------------------------------------------------------
 

@@ -256,6 +256,7 @@ WARM: Kind[Bench, None] = Kind(
     lambda bench: f"warm-{bench.card.sha256}-{bench.evaluation.sha256}-{bench.settings.device}",
     Rank.BACKGROUND,
     awaited=False,
+    newest=True,
 )
 #: Evaluate the mask on the board.
 FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)

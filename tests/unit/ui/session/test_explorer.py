@@ -14,9 +14,10 @@ import pytest
 from cahp.api import bundled
 from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
+from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source, is_loaded
-from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, BoardState, Kind
+from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM, BoardState, Kind
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -126,6 +127,24 @@ def test_a_new_sample_stops_what_is_under_way_for_the_old_one(explorer: Explorer
     # Clusters of other texts would be taken for those of these.
     assert explorer.work.job(CLUSTERS) is None
     explorer.change(limit=settings.limit)
+
+
+def test_the_model_is_made_ready_again_for_new_texts_and_only_for_these(explorer: Explorer, settings: Settings) -> None:
+    warm(explorer)
+    first = explorer.work.job(WARM)
+    assert first is not None
+    explorer.change(eval_limit=20)
+    try:
+        warm(explorer)
+        second = explorer.work.job(WARM)
+        assert second is not None
+        assert second is not first
+        assert first.ended
+        warm(explorer)
+        assert explorer.work.job(WARM) is second
+        assert second.wait(PATIENCE)
+    finally:
+        explorer.change(eval_limit=settings.eval_limit)
 
 
 def test_a_run_that_is_under_way_does_not_answer_another_question(settings: Settings) -> None:
