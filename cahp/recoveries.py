@@ -70,6 +70,11 @@ class Recovery:
         return self.imitates or self.needs_labels
 
     @property
+    def closed_form(self) -> bool:
+        """Whether it only solves for output projections, so that a model without a refit cannot be recovered so."""
+        return self.solves and not self.trains
+
+    @property
     def swept(self) -> bool:
         """Whether it is quick enough to be measured for every budget without being asked for."""
         return self.on_board and not self.trains

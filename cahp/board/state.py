@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,11 @@ from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
 from cahp.models.cards import ModelCard
 from cahp.run.settings import Settings
+from cahp.stages.selection import middle_budget
 from cahp.values import HeadMask, MaskError, Selection
 
+#: How the mask of a board was chosen whose curve has no knee.
+_UNCLEAR = "no clear choice"
 #: Changes that can be undone.
 _REMEMBERED = 100
 
@@ -34,12 +36,12 @@ class Choices:
         return None if self.clusters is None else self.clusters.suggested(self.settings)
 
     def of_budget(self, budget: int | None) -> Selection | None:
-        """Return the selection at ``budget`` or the nearest possible one; for None the suggested one, or the middle."""
+        """Return the selection at ``budget`` or the nearest possible one; for None the suggested one, or half."""
         table = self.table
         if table is None:
             return None
         if budget is None:
-            return self.suggested or table.selection(table.budgets[len(table.budgets) // 2])
+            return self.suggested or table.selection(middle_budget(table.budgets))
         return table.nearest(budget)
 
     def check(self, mask: HeadMask) -> None:
@@ -96,9 +98,15 @@ class Board:
         return self._position == _Position()
 
     @property
-    def origin(self) -> Literal["auto", "budget", "hand"]:
-        """How the mask was chosen: the suggested budget, another one, or by hand."""
-        return "hand" if self.by_hand else "auto" if self.auto else "budget"
+    def origin(self) -> str:
+        """How the mask was chosen: the suggested budget, another one, by hand, or the words of ``_UNCLEAR``."""
+        if self.by_hand:
+            return "hand"
+        if not self.auto:
+            return "budget"
+        if self._choices().suggested is None:
+            return _UNCLEAR
+        return "auto"
 
     @property
     def selection(self) -> Selection | None:

@@ -92,7 +92,7 @@ def compare(
         raise OptionError("uploaded texts stay in this process; use one job and no cluster")
     workspace = Workspace(plan, store=store or Store(), load=load, dataset=dataset)
     plan, card = workspace.plan, workspace.card
-    if card.no_refit and any(RECOVERIES[name].solves and not RECOVERIES[name].trains for name in plan.recoveries):
+    if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     full_cells = plan.full_cells(layers=card.layers, heads=card.heads)

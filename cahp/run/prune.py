@@ -46,7 +46,6 @@ from cahp.store import Entry, digest_code, key
 from cahp.values import (
     BudgetError,
     HeadMask,
-    OptionError,
     Selection,
 )
 from cahp.values.statistics import Clustering
@@ -166,8 +165,7 @@ def _run_key(bench: Bench, sections: Sections) -> str:
 
 def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sections: Sections) -> Run:
     settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
-    if recovery.solves and not recovery.trains and bench.card.no_refit:
-        raise OptionError(f"{bench.card.no_refit}; use --recover distill, finetune or none")
+    bench.recoveries.check(recovery.name)
     check_sections(sections, bench)
     goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
     selection, searched = choose(bench, None if goal is None else goal.heads), None

@@ -81,6 +81,15 @@ class Recoveries:
         few = len(self.calibration)
         return f"{few} texts are too few to hold one out" if few < _MIN_TEXTS else None
 
+    def check(self, name: str) -> None:
+        """Check that this model can be recovered so, before heads are chosen for it.
+
+        Raises:
+            OptionError: If its output projections cannot be changed in closed form.
+        """
+        if get_recovery(name).closed_form and self.card.no_refit:
+            raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
+
     def recover(
         self,
         mask: HeadMask,
@@ -134,8 +143,7 @@ class Recoveries:
         from cahp.stages.recovery import refit
 
         row, used = RECOVERIES[name], self.inputs if inputs is None else inputs
-        if self.card.no_refit:
-            raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
+        self.check(name)
         _check_texts(used, f"a {row.noun}", self.card.words)
         entry = self._refit_key(mask, name, used)
         if entry in self._latest:

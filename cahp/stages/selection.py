@@ -9,7 +9,7 @@ then an equal share of the budget (``layer_minimum``), which leaves nothing to d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
@@ -68,6 +68,11 @@ def possible_budgets(layers: int, heads: int, *, min_per_layer: int = 1, even: b
     """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th."""
     step = layers if even else 1
     return range(max(step, min_per_layer * layers), layers * heads + 1, step)
+
+
+def middle_budget(budgets: Sequence[int]) -> int:
+    """The one of all possible ``budgets`` that is nearest to half of the heads, of two the larger."""
+    return min(budgets, key=lambda one: (abs(2 * one - budgets[-1]), -one))
 
 
 def check_budget(

@@ -7,20 +7,19 @@ import streamlit as st
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO
-from cahp.run.prune import choose
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import BoardState, Kind, run_seconds
+from cahp.ui.session.work import BoardState, Kind, choose_or_half, run_seconds
 from cahp.values import Progress
 from cahp.words import duration
 
 
 def _evaluate(board: BoardState, _: Progress) -> NeutralRecord:
-    return evaluate_on_neutral(board.bench, board.mask, AUTO, lambda neutral: choose(neutral).mask)
+    return evaluate_on_neutral(board.bench, board.mask, AUTO, lambda neutral: choose_or_half(neutral)[1].mask)
 
 
 #: Evaluate the mask on the board, as pruned, on neutral text.

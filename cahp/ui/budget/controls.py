@@ -18,6 +18,7 @@ from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES
 from cahp.ui.frame import evenness, notes
+from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import set_value
@@ -79,6 +80,7 @@ def draw(explorer: Explorer) -> None:
         for panel in features.panels("Budget"):
             if panel.tool is not None:
                 panel.tool(explorer)
+    draw_no_refit(explorer)
 
 
 def _enough_after_refit(explorer: Explorer) -> int | None:
@@ -97,7 +99,7 @@ def _draw_recovery(explorer: Explorer) -> None:
     set_value("board-recover", explorer.recover)
     st.segmented_control(
         "Recovery",
-        [row.name for row in RECOVERIES.values() if row.on_board],
+        explorer.recoveries,
         required=True,
         key="board-recover",
         format_func=lambda name: RECOVERIES[name].word,

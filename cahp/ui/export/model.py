@@ -16,6 +16,7 @@ from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.options import parse_duration
 from cahp.run.settings import RECOVER_TIME
 from cahp.ui.export.view import View, chosen_by, name_of
+from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import download, plain, problem, show_steps
 from cahp.ui.session import jobs
@@ -121,14 +122,13 @@ def _draw_forms(explorer: Explorer, view: View, chosen: str, recover: str) -> No
 
 def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, float]:
     """Ask for the form, the recovery, the epochs of fine-tuning and the seconds allowed (0: not asked)."""
-    no_refit = explorer.card.no_refit
     titles = {form.key: form.title for form in formats.model_forms()}
     key = st.radio("Form", list(titles), format_func=titles.__getitem__, key="export-form", horizontal=True)
     labelled = explorer.bench.dataset.labelled
     there = [
         how
         for how, row in RECOVERIES.items()
-        if (row.trains or not row.solves or not no_refit) and (labelled or not row.needs_labels)
+        if not (row.closed_form and explorer.no_refit) and (labelled or not row.needs_labels)
     ]
     shown = st.session_state.get("export-recover")
     if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in there:
@@ -150,8 +150,7 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
         )
         about = duration(min(allowed, recovery_seconds(explorer.bench, recover)))
         st.caption(f"Expected: {about}, then evaluation and saving.")
-    if no_refit:
-        st.caption(f"A refit is not available: {plain(no_refit)}.")
+    draw_no_refit(explorer)
     here = explorer.outcomes(_DISTILLED) is not None and not explorer.results.ships(explorer.mask, _DISTILLED)
     if RECOVERIES[recover].imitates and here:
         st.caption("The model distilled on the board is used.")

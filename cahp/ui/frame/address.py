@@ -19,7 +19,7 @@ from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.board.versus import Variant
 from cahp.goals import Goal
-from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.recoveries import NONE, QUICK
 from cahp.run.command_line import to_text
 from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
@@ -132,10 +132,11 @@ def _parse_number(name: str, text: str) -> int:
     return int(text)
 
 
-def _parse_recovery(name: str | None) -> str | None:
-    """Return the recovery of this name, or None if a board has none of this name."""
-    row = RECOVERIES.get(name or "")
-    return row.name if row is not None and row.on_board else None
+def _parse_recovery(explorer: Explorer, name: str | None) -> str | None:
+    """Return the recovery of this name, or None if the board does not offer it."""
+    if name in explorer.recoveries:
+        return name
+    return None
 
 
 def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
@@ -148,7 +149,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if fields == {name: value for name, value in describe(explorer).items() if name in _BOARD}:
         # The same view is on screen: its Undo stays.
         return
-    explorer.chosen_recovery = _parse_recovery(fields.get("recover"))
+    explorer.chosen_recovery = _parse_recovery(explorer, fields.get("recover"))
     if "mask" in fields:
         explorer.board.set_mask(mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads))
     elif "budget" not in fields and "goal" not in fields:
@@ -170,7 +171,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if "pin" in pin:
         mask = mask_from_hex(pin["pin"], explorer.card.layers, explorer.card.heads)
         explorer.choices().check(mask)
-        recover = _parse_recovery(pin.get("pin-recover")) or NONE.name
+        recover = _parse_recovery(explorer, pin.get("pin-recover")) or NONE.name
         explorer.pinned = Pin(Variant(mask, recover), explorer.card, explorer.settings)
 
 

@@ -21,7 +21,7 @@ from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import budget_board
-from cahp.ui.parts.display import problem
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM, recovery_seconds
@@ -85,7 +85,7 @@ def _refit(explorer: Explorer) -> None:
     It costs seconds, and lets all that a person asks for pass.
     """
     mask, board = explorer.mask, explorer.board_state(QUICK.name)
-    possible = not (mask.is_full or mask.empty_layers or explorer.card.no_refit)
+    possible = not (mask.is_full or mask.empty_layers or explorer.no_refit)
     if possible and explorer.outcomes(QUICK.name) is None and explorer.work.job(REFIT, board) is None:
         explorer.work.start(REFIT, board)
 
@@ -207,9 +207,15 @@ def explain_recovery(explorer: Explorer) -> str:
     if explorer.chosen_recovery is not None or explorer.swept == NONE.name or explorer.outcomes(QUICK.name) is not None:
         return ""
     job = explorer.work.job(REFIT, explorer.board_state(QUICK.name))
-    if explorer.mask.is_full or explorer.card.no_refit or (job is not None and job.error):
+    if explorer.mask.is_full or explorer.no_refit or (job is not None and job.error):
         return ""
     return "not refitted yet" if job is None or job.ended else "not refitted yet: the refit is computed"
+
+
+def draw_no_refit(explorer: Explorer) -> None:
+    """Draw why no refit is offered, where it is impossible."""
+    if explorer.no_refit:
+        st.caption(f"A refit is not available: {plain(explorer.no_refit)}.")
 
 
 def _explain_outcomes(explorer: Explorer) -> str:

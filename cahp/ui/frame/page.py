@@ -298,7 +298,7 @@ def _sidebar(explorer: Explorer) -> None:
         run_button(explorer, place="sidebar", label="Run here")
     elif explorer.results.bundled:
         run_button(explorer, place="sidebar", label="Re-run here")
-    elif explorer.settings != run.settings:
+    elif explorer.awaits_run:
         run_button(explorer, place="sidebar", label="Run with these settings")
     st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
 

@@ -134,14 +134,26 @@ class Explorer:
         settings = with_length(replace(self.settings, **changes), uploaded=self.source.uploaded)
         if settings == self.settings:
             return
-        same = same_evidence(settings, self.settings)
-        self.source = self.source.with_settings(settings)
+        source = self.source.with_settings(settings)
+        if source.settings == self.settings:
+            return
+        same = same_evidence(source.settings, self.settings)
+        self.source = source
         if not same:
             self.results = Results.load(self.bench)
             # A run in progress would have the old settings.
             self.work.drop(RUN, CLUSTERS, NULL, FIGURE, REFIT, DISTIL, SPEED)
         # Another method would put heads on the board that it chose under the old settings.
         self.work.drop(TABLE, CHOICE)
+
+    @property
+    def awaits_run(self) -> bool:
+        """Whether a run with these settings would differ from the one on screen."""
+        run, settings = self.results.run, self.settings
+        if run is not None and run.knee is None and settings.budget == "auto":
+            # Without a knee, a run names half of the heads itself.
+            settings = replace(settings, budget=run.settings.budget)
+        return run is None or settings != run.settings
 
     # Results for the board -----------------------------------------------------------------------------------
 
@@ -183,6 +195,17 @@ class Explorer:
         # A new table enters the measurements of its budgets.
         self.table(recover)
         return self.results.outcomes(self.mask, recover)
+
+    @property
+    def no_refit(self) -> str | None:
+        """The reason why no refit of this model on these texts is possible (None: it is possible)."""
+        return self.bench.recoveries.no_refit
+
+    @property
+    def recoveries(self) -> list[str]:
+        """The names of the recoveries that are possible on the board."""
+        rows = (row for row in RECOVERIES.values() if row.on_board)
+        return [row.name for row in rows if not (row.closed_form and self.no_refit)]
 
     @property
     def recover(self) -> str:

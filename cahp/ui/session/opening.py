@@ -18,6 +18,7 @@ from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
 from cahp.files import scratch
 from cahp.models.cards import ModelCard
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import data_name, load_data
@@ -201,7 +202,8 @@ class Source:
         else:
             with _builtin_lock:
                 raw = _builtin_texts()
-        return cls(settings, card, raw, bench_of(settings, card, raw), uploaded=upload is not None)
+        bench = bench_of(settings, card, raw)
+        return cls(bench.settings, card, raw, bench, uploaded=upload is not None)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -211,14 +213,18 @@ class Source:
     def with_settings(self, settings: Settings) -> Source:
         """Return the same model and data with other settings."""
         card = models.set_max_length(self.card, settings.max_length)
-        return replace(self, settings=settings, card=card, bench=bench_of(settings, card, self.raw))
+        bench = bench_of(settings, card, self.raw)
+        return replace(self, settings=bench.settings, card=card, bench=bench)
 
 
 def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
-    """Return a bench of a model that all sessions share.
+    """Return a bench of a model that all sessions share; it asks for no refit where none is possible.
 
     Raises:
         CahpError: If the model does not fit these data.
     """
     windows = shipped_dataset(settings, card, raw)
-    return open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)
+    bench = open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)
+    if bench.recoveries.no_refit is None or not RECOVERIES[settings.recover].closed_form:
+        return bench
+    return replace(bench, settings=replace(settings, recover=NONE.name))

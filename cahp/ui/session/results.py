@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from cahp.run.knee_null import NullCurves
 from cahp.run.prune import read_run
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings, key_fields
+from cahp.stages.selection import middle_budget, possible_budgets
 from cahp.values import HeadMask
 from cahp.values.head_roles import HeadRoles
 
@@ -90,6 +92,13 @@ class Results:
     def load(cls, bench: Bench) -> Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
         cached = read_run(bench, sections=sections())
+        # A link may name a minimum that no layer can keep: then there is no budget, and a run is refused.
+        budgeted = bench.settings.min_per_layer <= bench.card.heads
+        if cached is None and bench.settings.budget == "auto" and budgeted:
+            halved = read_run(at_half(bench), sections=sections())
+            # Where there is a knee, it decides.
+            if halved is not None and halved.document.knee is None:
+                cached = halved
         if cached is not None:
             return cls(cached.document, cached.arrays)
         settings = bench.settings
@@ -181,6 +190,13 @@ class Results:
         for table in self._tables.values():
             if table.has(mask):
                 table.add(mask.count, speed=speed)
+
+
+def at_half(bench: Bench) -> Bench:
+    """Return the bench with half of the heads as its budget: a board begins there if the curve has no knee."""
+    settings, card = bench.settings, bench.card
+    budgets = possible_budgets(card.layers, card.heads, min_per_layer=settings.min_per_layer, even=settings.even)
+    return replace(bench, settings=replace(settings, budget=str(middle_budget(budgets))))
 
 
 def _of_table(settings: Settings) -> tuple[Any, ...]:

@@ -53,9 +53,12 @@ def test_before_the_first_run_all_heads_are_on_it() -> None:
         _ = board.labels
 
 
-def test_without_a_knee_it_begins_in_the_middle() -> None:
+def test_without_a_knee_it_begins_at_half_of_the_heads_and_says_that_nothing_is_clear() -> None:
+    board = Board(without_a_knee)
     # Budgets run from 2 to 6.
-    assert Board(without_a_knee).budget == 4
+    assert (board.budget, board.origin) == (3, "no clear choice")
+    board.set_budget(4)
+    assert board.origin == "budget"
 
 
 def test_a_budget_keeps_as_many_heads_in_as_many_clusters(board: Board) -> None:

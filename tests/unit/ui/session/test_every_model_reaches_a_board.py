@@ -1,0 +1,146 @@
+"""Models that cannot be refitted, or whose curve has no knee, are run and shown as others are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import pytest
+from apps import PATIENCE, done, has_button, open_app, text_of
+
+from cahp.recoveries import QUICK
+from cahp.run import prune
+from cahp.run.settings import Settings
+from cahp.ui.frame import address
+from cahp.ui.session import work
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import FIGURE, NEUTRAL, RUN
+from cahp.values import KneeNotFoundError, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Open = Callable[[Settings], Explorer]
+
+
+@pytest.fixture
+def explore() -> Iterator[Open]:
+    """Opens settings as the pages do, which ask every run for a refit."""
+    opened = []
+
+    def explore(settings: Settings) -> Explorer:
+        made = Explorer("visitor", Source.open(replace(settings, recover=QUICK.name)))
+        opened.append(made)
+        return made
+
+    yield explore
+    for explorer in opened:
+        explorer.close()
+
+
+def task(place: Path, family: str, **shape: int) -> Settings:
+    return fakes.quick(fakes.save_model(place / "model", family, **shape), fakes.write_data(place / "data"))
+
+
+def run(explorer: Explorer) -> None:
+    done(explorer.work.start(RUN, explorer.bench))
+    assert explorer.collect() is None
+    assert explorer.results.run is not None
+
+
+# --- no refit
+
+
+def test_a_model_without_a_refit_is_run_as_pruned_and_the_reason_is_shown(explore: Open, tmp_path: Path) -> None:
+    explorer = explore(task(tmp_path, "albert"))
+    assert explorer.settings.recover == "none"
+    # A page that is opened again sets what it finds in the address.
+    explorer.change(min_per_layer=1)
+    explorer.change(min_per_layer=2)
+    assert explorer.settings.recover == "none"
+    explorer.change(min_per_layer=1)
+    run(explorer)
+    assert explorer.outcomes() is not None
+    assert explorer.recoveries == ["none", "distill"]
+    app = open_app("budget", explorer)
+    assert app.segmented_control(key="board-recover").options == ["as pruned", "distil"]
+    assert "A refit is not available: " in text_of(app, "caption")
+    assert "uses each layer in many passes" in text_of(app, "caption")
+    assert not has_button(app, "run-sidebar")
+
+
+def test_a_link_to_a_refit_of_a_model_without_one_opens_it_as_pruned(explore: Open, tmp_path: Path) -> None:
+    explorer = explore(task(tmp_path, "albert"))
+    run(explorer)
+    address.restore(explorer, {"recover": "refit", "budget": "5"})
+    assert (explorer.recover, explorer.mask.count) == ("none", 5)
+    done(explorer.start(FIGURE))
+    address.restore(explorer, {"recover": "distill", "budget": "5"})
+    assert explorer.recover == "distill"
+
+
+def test_too_few_texts_for_a_refit_are_run_as_pruned(explore: Open, tmp_path: Path) -> None:
+    explorer = explore(replace(task(tmp_path, "bert"), limit=4))
+    assert explorer.no_refit == "4 texts are too few to hold one out"
+    run(explorer)
+
+
+def test_a_refit_that_is_impossible_is_refused_before_heads_are_chosen(
+    explore: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    for module in (work, prune):
+        monkeypatch.setattr(module, "choose", asked.append)
+    bench = explore(task(tmp_path, "albert")).bench
+    refused = replace(bench, settings=replace(bench.settings, recover=QUICK.name))
+    for start in (lambda: RUN.work(refused, lambda *_: None), lambda: prune.measure_run(refused)):
+        with pytest.raises(OptionError, match="use --recover distill, finetune or none"):
+            start()
+    assert asked == []
+
+
+# --- no knee
+
+
+@pytest.mark.parametrize(("heads", "half"), [(3, 2), (4, 2)])
+def test_a_model_without_a_knee_opens_at_half_of_its_heads(
+    explore: Open, tmp_path: Path, heads: int, half: int
+) -> None:
+    settings = task(tmp_path, "bert", num_hidden_layers=1, num_attention_heads=heads, hidden_size=24)
+    explorer = explore(settings)
+    # The command asks for a number, as there is a person to give one.
+    with pytest.raises(KneeNotFoundError, match="give --budget a number"):
+        prune.choose(explorer.bench)
+    run(explorer)
+    assert explorer.mask.count == half
+    assert explorer.outcomes() is not None
+    assert explorer.board.origin == "no clear choice"
+    assert not explorer.awaits_run
+    assert done(explorer.start(NEUTRAL)).outcomes
+    app = open_app("budget", explorer)
+    assert app.button(key="board-auto").label == "No clear choice"
+    assert not has_button(app, "run-sidebar")
+    # It is there again in another session, without a run.
+    again = explore(settings)
+    assert again.results.run is not None
+    assert again.mask.sha256 == explorer.mask.sha256
+    again.change(even=True)
+    assert again.awaits_run
+
+
+def test_a_run_of_half_of_the_heads_is_not_shown_where_there_is_a_knee(explore: Open, tmp_path: Path) -> None:
+    settings = task(tmp_path, "bert")
+    run(explore(replace(settings, budget="6")))
+    assert explore(settings).results.run is None
+
+
+def test_a_minimum_that_no_layer_can_keep_is_refused_by_the_run_and_opens_all_the_same(
+    explore: Open, tmp_path: Path
+) -> None:
+    explorer = explore(replace(task(tmp_path, "bert"), min_per_layer=5))
+    assert explorer.mask.is_full
+    job = explorer.work.start(RUN, explorer.bench)
+    assert job.wait(PATIENCE)
+    assert job.error == "the heads to keep in every layer must be 0 to 4, got 5"
