@@ -17,7 +17,7 @@ from cahp.ui.frame import address
 from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FIGURE, NEUTRAL, RUN
+from cahp.ui.session.work import FIGURE, RUN
 from cahp.values import KneeNotFoundError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +118,6 @@ def test_a_model_without_a_knee_opens_at_half_of_its_heads(
     assert explorer.outcomes() is not None
     assert explorer.board.origin == "no clear choice"
     assert not explorer.awaits_run
-    assert done(explorer.start(NEUTRAL)).outcomes
     app = open_app("budget", explorer)
     assert app.button(key="board-auto").label == "No clear choice"
     assert not has_button(app, "run-sidebar")
