@@ -56,7 +56,7 @@ def test_every_form_of_the_mask_and_the_lines_that_make_it_again_are_those_of_th
     blocks = page.locator(".st-key-export-again [data-testid=stCode]")
     # The browser fetches what draws code after the script has ended.
     blocks.wait_for()
-    assert blocks.inner_text().strip() == "cahp prune --budget 20 --recover refit --out cahp-run"
+    assert blocks.inner_text().strip() == "cahp prune --max-length 128 --budget 20 --recover refit --out cahp-run"
 
 
 def test_the_run_and_the_report_say_what_the_screen_says(

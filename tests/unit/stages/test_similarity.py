@@ -192,9 +192,9 @@ def test_attention_is_what_the_model_itself_says_it_is(model: HeadModel) -> None
 
 @pytest.mark.slow
 def test_long_texts_are_cut_and_it_says_by_how_many_tokens(model: HeadModel) -> None:
-    seen = attend(model, "word " * 500)
-    assert len(seen.tokens) == 128
-    assert seen.cut == 500 + 2 - 128
+    seen = attend(model, "word " * 600)
+    assert len(seen.tokens) == 512
+    assert seen.cut == 600 + 2 - 512
 
 
 @pytest.mark.slow

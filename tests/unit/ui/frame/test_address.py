@@ -6,7 +6,9 @@ import pytest
 from cahp.api import bundled
 from cahp.run.command_line import to_text
 from cahp.run.settings import Settings
-from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, read, read_choices, source_of
+from cahp.ui.frame.address import Wish, describe, mask_from_hex, mask_to_hex, read, read_choices, source_of
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
 from cahp.values import CahpError, HeadMask, MaskError, OptionError
 
 
@@ -103,3 +105,19 @@ def test_an_address_of_another_mask_is_refused(text: str) -> None:
 
 def test_a_mask_is_written_four_heads_a_digit() -> None:
     assert mask_to_hex(HeadMask.of([0, 5, 8], 3, 3)) == "8480"
+
+
+def test_a_link_says_how_much_of_a_text_is_read_unless_it_is_as_the_bundled_run_does() -> None:
+    explorer = Explorer("somebody", Source.open(bundled.SETTINGS))
+    try:
+        assert "max_length" not in describe(explorer)
+        explorer.change(max_length=512)
+        assert explorer.card.max_length == 512
+        assert not explorer.results.bundled
+        assert describe(explorer)["max_length"] == "512"
+        # As a link that names no length does.
+        explorer.change(max_length=None)
+        assert explorer.card.max_length == 128
+        assert explorer.results.bundled
+    finally:
+        explorer.close()
