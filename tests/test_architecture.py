@@ -242,3 +242,54 @@ def test_no_import_opens_a_socket() -> None:
     done = subprocess.run([sys.executable, "-c", seen], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "socket." in done.stderr
     assert done.returncode == 1
+
+
+# --- how the code reads
+
+#: Conditional expressions in the package. The number only falls: an ``if`` that is a statement is read once.
+CONDITIONAL_EXPRESSIONS = 500
+#: The spellings in which code outside tasks and models asks whether it has a language model.
+MODEL_KIND = re.compile(r"predicts_tokens|in_windows|\.windows\b|card\.cache|kv_cache")
+#: Functions with more parameters than eight: the public verbs, whose keywords are the options of commands.
+VERBS = {
+    "cahp/api/compare.py:compare",
+    "cahp/api/export.py:export",
+    "cahp/api/export.py:recover",
+    "cahp/api/fit.py:fit",
+}
+
+
+def parsed() -> Iterator[tuple[str, ast.Module]]:
+    """The modules of the package by their paths."""
+    for path in sorted((ROOT / "cahp").rglob("*.py")):
+        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_conditional_expressions_only_become_fewer() -> None:
+    count = sum(isinstance(node, ast.IfExp) for _, module in parsed() for node in ast.walk(module))
+    assert count <= CONDITIONAL_EXPRESSIONS
+
+
+def test_few_functions_have_many_parameters() -> None:
+    crowded = set()
+    for path, module in parsed():
+        for node in ast.walk(module):
+            if isinstance(node, ast.FunctionDef):
+                own = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len([name for name in own if name not in ("self", "cls")]) > 8:
+                    crowded.add(f"{path}:{node.name}")
+    assert crowded <= VERBS
+
+
+def test_the_ground_is_small() -> None:
+    assert len(list((ROOT / "cahp").glob("*.py"))) <= 12
+
+
+def test_few_files_ask_whether_a_model_is_a_language_model() -> None:
+    asking = []
+    for path in sorted((ROOT / "cahp").rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "import" not in line]
+        if not name.startswith(("cahp/tasks/", "cahp/models/")) and MODEL_KIND.search("\n".join(lines)):
+            asking.append(name)
+    assert len(asking) <= 10, asking

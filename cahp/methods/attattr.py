@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cahp.models.head_model import Batch, HeadModel
-from cahp.models.reading import right_probabilities
 
 STEPS = 20
 MOST = 200
@@ -117,6 +116,8 @@ def _slopes(
 ) -> tuple[Tensor, ...]:
     """Gradients of the right class's probability with one layer's attention weights scaled by ``share``."""
     import torch
+
+    from cahp.models.reading import right_probabilities
 
     scaled = [(weights * share).requires_grad_() for weights in maps]
     left = iter(scaled)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 
 from cahp import data
 from cahp.models.head_model import HeadModel
@@ -16,6 +15,7 @@ from cahp.models.loading import load_model
 from cahp.stages.salience import gate_gradients, salience
 from cahp.stages.signatures import Collector, collect
 from cahp.stages.space import features
+from cahp.tasks.texts import Texts
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 GOLDEN = SHARED / "golden" / "sst5_256.npz"

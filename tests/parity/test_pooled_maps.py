@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from cahp.tasks.texts import Texts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cahp import models
@@ -19,6 +18,7 @@ from cahp.models.head_model import Batch, HeadModel
 from cahp.models.pooling import MAPS_UP_TO, PooledProbe
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import Collector
+from cahp.tasks.texts import Texts
 from cahp.values import Precision
 
 LENGTHS = (200, 150, 40, 7)

@@ -27,7 +27,8 @@ _PANELS = (
 _FIELD, _TABS = "panel", "board-detail"
 
 
-def _list_panels() -> list[Panel]:
+def list_panels() -> list[Panel]:
+    """Return the tabs below the board, in their order."""
     return sorted((*_PANELS, *features.panels("Budget")), key=lambda panel: panel.place)
 
 
@@ -38,7 +39,7 @@ def draw(explorer: Explorer) -> None:
             st.title("How many heads are enough?")
         with st.popover("How heads are chosen", key="method", width="content"):
             controls.draw_method(explorer)
-    panels = _list_panels()
+    panels = list_panels()
     if explorer.results.run is None:
         for panel in panels:
             if panel.before_run is not None:
@@ -83,7 +84,7 @@ def _draw_tabs(explorer: Explorer) -> None:
 
     with st.container(key="board-details"):
         set_value(_TABS, explorer.detail)
-        panels = {panel.label: panel for panel in _list_panels()}
+        panels = {panel.label: panel for panel in list_panels()}
         st.segmented_control(
             "More", tuple(panels), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
         )

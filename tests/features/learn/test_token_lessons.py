@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 
 from cahp.features.learn import token_lessons
 from cahp.features.learn.answers import course, measure
@@ -17,6 +16,7 @@ from cahp.features.learn.lessons import DRAWS, Answer, Subject
 from cahp.models.costs import CacheShape
 from cahp.recoveries import RefitReport
 from cahp.tasks.answers import TokenEvaluation
+from cahp.tasks.texts import Texts
 from cahp.tasks.windows import Window
 from cahp.values import HeadMask, OptionError
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from documents import answers
 
 from cahp.board.versus import Variant, Versus, mismatch, only, versus
@@ -14,6 +13,7 @@ from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
+from cahp.tasks.texts import Texts
 from cahp.values import DataError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,7 +12,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 from fakes import gather
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,6 +25,7 @@ from cahp.methods.shared.scored import average_rows, row_maxima
 from cahp.models import head_model
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import special_ids
+from cahp.tasks.texts import Texts
 from cahp.values import DataError, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 from fakes import gather
 
 from cahp import models
@@ -20,6 +19,7 @@ from cahp.models.costs import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import separate
 from cahp.stages.evaluation import evaluate
+from cahp.tasks.texts import Texts
 from cahp.values import Cancelled, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 
 from cahp import models
 from cahp.methods.attattr import attributions
@@ -15,6 +14,7 @@ from cahp.methods.shared import registry
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.run.texts import ALL
+from cahp.tasks.texts import Texts
 from cahp.values import silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")

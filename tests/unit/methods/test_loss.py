@@ -9,7 +9,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 from fakes import gather
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +21,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.stages.evaluation import evaluate
 from cahp.stages.selection import top
+from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,6 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from fakes import gather
 
 from cahp import methods, models
@@ -26,6 +25,7 @@ from cahp.models.costs import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
+from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, Cancelled, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,11 +7,11 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from fakes import gather
 
 from cahp.methods.shared import registry
 from cahp.models.head_model import HeadModel
+from cahp.tasks.texts import Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

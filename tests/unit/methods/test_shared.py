@@ -7,7 +7,6 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from fakes import gather
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from cahp.methods.shared.scored import Eliminating, draw_texts, normalise_layers, round_sizes
 from cahp.methods.shared.scored import gate_gradients as every_gradient
 from cahp.models.head_model import HeadModel
+from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")

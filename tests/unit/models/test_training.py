@@ -13,13 +13,13 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.training import Schedule, Training, train
 from cahp.models.training_state import Epoch
+from cahp.tasks.texts import Texts
 from cahp.values import Cancelled
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,6 @@ from typing import Any, get_args
 import fakes
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from clusters import ratio_of
 
 from cahp import models
@@ -30,6 +29,7 @@ from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
+from cahp.tasks.texts import Texts
 from cahp.values import CahpError, Cancelled, HeadMask, Ints, OptionError, Precision, Precisions
 
 pytestmark = pytest.mark.usefixtures("one_thread")

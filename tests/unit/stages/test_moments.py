@@ -6,7 +6,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 
 from cahp import models
 from cahp.models import reading
@@ -14,6 +13,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.reading import draw_curvature, fisher_score
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.stages.moments import collect_moments
+from cahp.tasks.texts import Texts
 from cahp.values import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,7 +9,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 
 from cahp import models
 from cahp.models.head_model import HeadModel
@@ -20,6 +19,7 @@ from cahp.recoveries import QUICK, RECOVERIES, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import choose_inputs, finetune, mean_ablate, refit, solve
+from cahp.tasks.texts import Texts
 from cahp.values import Cancelled, HeadMask
 
 

@@ -6,11 +6,11 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from cahp.tasks.texts import Texts
 from torch import nn
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
+from cahp.tasks.texts import Texts
 from cahp.tasks.windows import Window
 
 

@@ -4,11 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.tasks.answers import Evaluation
+from cahp.tasks.texts import Texts
 from cahp.values import Estimate, HeadMask, digest, report_progress
 from cahp.values.statistics import Clustering, Signatures
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 
+from cahp.tasks.texts import Texts
 from cahp.ui.frame.board import below_baseline
 from cahp.values import Estimate
 

@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from clusters import on_a_line, outcomes
 
 from cahp.board.budget_sweep import BudgetTable
@@ -16,6 +15,7 @@ from cahp.recoveries import DistillReport
 from cahp.run.bench import Bench
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
+from cahp.tasks.texts import Texts
 from cahp.ui.session import work
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.results import Results
