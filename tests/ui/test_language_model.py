@@ -171,7 +171,7 @@ def cache_files() -> list[Path]:
 def test_a_link_opens_the_tab_with_the_beginning_of_a_text_of_the_data(teller: Explorer) -> None:
     app = open_app("budget", teller, panel="text")
     assert teller.detail == "Your own text"
-    assert teller.bench.evaluation.first[0].startswith(app.text_area[0].value)
+    assert teller.bench.evaluation.plain_texts[0].startswith(app.text_area[0].value)
     done(teller.work.job(OWN_TEXT))
 
 

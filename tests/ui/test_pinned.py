@@ -31,7 +31,7 @@ def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() 
     app.button(key="board-pin").click().run()
     explorer = explorer_of(app)
     assert "A and B are the same" in said(app)
-    assert explorer.detail == TAB
+    assert explorer.detail == TAB.label
     assert explorer.work.job(VERSUS) is None
     a = explorer.mask
     explorer.board.set_budget(13)
@@ -107,7 +107,7 @@ def test_a_mask_of_one_model_is_held_against_the_board_of_another(folders: Path)
     assert "A** is pinned: 7 heads of **first**" in said(app)
     run(app)
     explorer_of(app).board.set_budget(5)
-    explorer_of(app).detail = TAB
+    explorer_of(app).detail = TAB.label
     found = done(explorer_of(app.run()).work.job(VERSUS))
     assert found is not None
     rerun(app)

@@ -79,7 +79,7 @@ def test_a_causal_model_needs_no_prompt(app: AppTest, folders: dict[str, str]) -
     assert "Labels are not read" in text_of(app, "caption")
     app.button(key="use-source").click().run()
     assert not app.exception
-    assert explorer_of(app).card.predicts_tokens
+    assert explorer_of(app).card.task.predicts_often
 
 
 def test_the_bundled_language_model_is_offered_without_its_files(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ DIFFERS = "▸"
 
 
 def _is_wanted(bench: Bench) -> bool:
-    return bench.protocol is not None
+    return bench.card.task.predicts_often
 
 
 def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Continuation:

@@ -290,7 +290,7 @@ def test_a_language_model_ships_refitted_rows_and_what_is_known_of_it_without_it
         name: texts.sha256 for name, texts in bench.dataset.splits.items()
     }
     said = "".join((place / name).read_text() for name in ("run.json", "table.json", "model.json"))
-    assert not any(str(window) in said for window in bench.evaluation.windows if len(window) > 9)
+    assert not any(text in said for text in bench.evaluation.plain_texts if len(text) > 9)
 
 
 def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> None:

@@ -15,7 +15,7 @@ from cahp.run.settings import Settings
 from cahp.values import Cancelled, OptionError
 
 #: The module of a verb that has another name, and what a verb calls with its settings.
-HOMES = {"recover": "export"}
+HOMES = {"recover": "cahp.api.export", "premise": "cahp.features.premise.use_case"}
 NEXT = {"recover": "open_bench", "export": "open_bench", "premise": "open_bench", "compare": "measure"}
 
 
@@ -31,7 +31,7 @@ def ask(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.Monk
             reached.append(asked)
             raise Cancelled
 
-        monkeypatch.setattr(import_module(f"cahp.api.{HOMES.get(verb, verb)}"), NEXT[verb], stop)
+        monkeypatch.setattr(import_module(HOMES.get(verb, f"cahp.api.{verb}")), NEXT[verb], stop)
         with pytest.raises(Cancelled):
             getattr(cahp, verb)(replace(settings, **fields), **needed.get(verb, {}), **keywords)
         (asked,) = reached

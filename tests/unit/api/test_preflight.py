@@ -142,7 +142,7 @@ def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
         config.save_pretrained(tmp_path / str(words))
         cards.append(describe_config(str(words), tmp_path / str(words)))
     small, large = cards
-    assert small.predicts_tokens
+    assert small.task.predicts_often
     assert [head_operations(card) for card in cards] == [2 * 2048 * 1_000, 2 * 2048 * 100_000]
     assert operations(small) == operations(large)
     # Choosing the heads takes four passes of the head on 8,192 tokens, evaluating two models five on 4,096 and 512.

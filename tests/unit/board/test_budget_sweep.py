@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from clusters import on_a_line, outcomes, speed
+from clusters import CARD, on_a_line, outcomes, speed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -246,8 +246,8 @@ def test_a_loss_without_bounds_is_not_in_a_file() -> None:
 
 
 def test_the_cache_of_all_budgets_is_known_without_measuring_and_no_time_is_missed() -> None:
-    shape, goal = CacheShape(head=8), Goal.parse("kv-cache=-30%")
-    reached = reach(table(), goal, shape)
+    card = replace(CARD, cache=CacheShape(head=8))
+    reached = reach(table(), Goal.parse("kv-cache=-30%"), card)
     # Of 8 heads, 5 are the most that are at most 70 %.
     assert (reached.heads, reached.measured) == (5, 7)
     filled = BudgetTable(table().selections, timed=False)

@@ -350,5 +350,6 @@ def test_whole_layers_go_first_where_their_heads_matter_least_together(lasting: 
 
 
 def test_methods_are_read_without_torch() -> None:
-    code = "import sys; from cahp import methods, registry; list(map(registry.get, registry.names())); "
+    code = "import sys; from cahp import methods; from cahp.methods.shared import registry; "
+    code += "list(map(registry.get, registry.names())); "
     subprocess.run([sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules)"], check=True)

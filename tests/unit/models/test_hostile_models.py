@@ -189,4 +189,4 @@ def test_the_built_in_encoder_s_other_files_are_known_one_by_one(
 
 def test_the_bundled_run_is_still_that_of_the_built_in_model() -> None:
     run = json.loads((models.assets() / "runs" / "minilm-bbc" / "run.json").read_text())
-    assert identify("minilm-bbc").sha256 == run["model"]["sha256"]
+    assert identify("minilm-bbc").identity == run["model"]["sha256"]

@@ -10,6 +10,7 @@ from torch import nn
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
+from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.texts import Texts
 from cahp.tasks.windows import Window
 
@@ -22,7 +23,7 @@ def test_a_quarter_of_the_batches_is_used_and_at_least_one(total: int, used: int
 
 def test_a_window_counts_as_a_batch() -> None:
     window = Window("", np.arange(3), np.zeros(2), np.ones(2))
-    texts = Texts((window,) * 32, None, np.zeros(32, dtype=np.int64), ("all",))
+    texts = Texts((window,) * 32, None, np.zeros(32, dtype=np.int64), ("all",), NEXT_TOKEN)
     assert examples_used(texts) == 8
 
 

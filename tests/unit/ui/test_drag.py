@@ -54,5 +54,5 @@ def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(m
         monkeypatch.setattr(board, name, recorded(getattr(board, name)))
     rerun(app)
     assert explorer.board.budget == 20
-    assert {"board/contents.py", "board/state.py", "studies/budget_sweep.py", "ui/frame/board.py"} <= files
+    assert {"board/contents.py", "board/state.py", "board/budget_sweep.py", "ui/frame/board.py"} <= files
     assert len(files) <= MOST, " ".join(sorted(files))

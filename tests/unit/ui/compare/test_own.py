@@ -10,6 +10,7 @@ from terminal import call
 from cahp.comparison.plan import Plan
 from cahp.comparison.presets import QUICK
 from cahp.run.settings import Settings
+from cahp.tasks import CLASSIFICATION
 from cahp.ui.compare import own
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
@@ -17,7 +18,7 @@ from cahp.values import CahpError
 
 def planned(settings: Settings) -> Plan:
     """What a person with these settings asks for on the page."""
-    explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4, predicts_tokens=False))
+    explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4, task=CLASSIFICATION))
     return own._plan(cast(Explorer, explorer), ["random", "complementary"], "6, 25%", 3, ["refit"])
 
 
