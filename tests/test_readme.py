@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import benchmark
 import click
 import docs
 import fakes
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from terminal import call
 
-from cahp.api import bundled, performance
+from cahp.api import bundled
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
 from cahp.features import sections
@@ -106,7 +107,7 @@ def test_a_table_is_that_of_the_code(mark: str) -> None:
 
 def test_the_table_of_speed_has_the_limit_of_the_code() -> None:
     table = docs.marked("assets/docs/performance.md", "bench")
-    assert f"at most {performance.LIMIT:.2f} x" in table
+    assert f"at most {benchmark.LIMIT:.2f} x" in table
 
 
 def test_exports_are_promised_within_the_tolerances_that_are_checked() -> None:

@@ -30,7 +30,6 @@ COMMANDS = (
     commands.compare,
     *features.commands(),
     doctor.doctor,
-    commands.bench,
     explore.explore,
 )
 

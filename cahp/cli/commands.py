@@ -245,17 +245,3 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
             with call.answering(lambda _: comparison_lines(result)), UnwrittenError.carrying(result.as_json()):
                 wrote = output.describe(result.write(output))
     call.answer(result.as_json(), [*comparison_lines(result), wrote])
-
-
-@command(
-    OPTIONS["limit"].but(default=640, low=32, fills=False, help="Number of texts."),
-    Option("rounds", "Number of rounds; each contestant runs once per round.", int, 3, low=1, high=100),
-    of_call=("as_json", "yes", "quiet"),
-)
-def bench(call: Call, **options: Any) -> None:
-    """Measure the speed of choosing heads against a plain forward pass."""
-    from cahp.api import performance
-
-    with call.bars() as progress:
-        document = performance.measure(call.settings, **options, progress=progress)
-    call.answer(document, performance.words(document))

@@ -33,7 +33,7 @@ RECOVER_TIME = "2m"
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare premise bench"
+_EVERYWHERE = "evaluate latency recover export compare premise"
 _TEXTS = "evaluate recover export compare premise"
 
 
@@ -52,7 +52,7 @@ class Settings:
         short="-m",
     )
     data: str | None = option(
-        None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit bench", short="-d"
+        None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit", short="-d"
     )
     method: str = option(
         "complementary", "Method that chooses the heads, such as magnitude; an unknown name lists all methods."
@@ -109,7 +109,7 @@ class Settings:
     max_length: int | None = option(
         None,
         "Tokens read of a text; the rest is cut. By default what the model reads, at most 512 (published: 128).",
-        f"{_TEXTS} fit bench models",
+        f"{_TEXTS} fit models",
         low=8,
         high=1 << 20,
         link="choice",

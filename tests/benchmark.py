@@ -5,6 +5,7 @@ Everything is measured side by side in one process and told as ratios: seconds o
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
@@ -103,3 +104,20 @@ def words(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {title:<18}{results['seconds'][name]:>7.2f} s   {remark}".rstrip()
     if results["peak_memory"] is not None:
         yield f"  peak memory       {size_of(results['peak_memory']):>9}"
+
+
+def main() -> None:
+    """Measure the speed of choosing heads, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=Settings.model)
+    parser.add_argument("--data")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--texts", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    settings = Settings(model=given.model, data=given.data, device=given.device)
+    print("\n".join(words(measure(settings, limit=given.texts, rounds=given.rounds))))
+
+
+if __name__ == "__main__":
+    main()

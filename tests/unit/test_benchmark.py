@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import benchmark
 import fakes
+from benchmark import words
 
-from cahp.api import performance
-from cahp.api.performance import words
 from cahp.run.settings import Settings
 
 
@@ -37,7 +37,7 @@ def test_the_table_says_where_and_under_which_load_and_which_limits_are_not_kept
 def test_each_contestant_runs_once_a_round_and_once_to_warm_up(tmp_path: Path) -> None:
     place, data = fakes.save_model(tmp_path / "tiny"), fakes.write_data(tmp_path / "data")
     seen: list[tuple[str, int, int]] = []
-    results = performance.measure(
+    results = benchmark.measure(
         Settings(model=str(place), data=str(data), device="cpu"),
         limit=32,
         rounds=1,
