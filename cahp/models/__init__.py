@@ -88,7 +88,7 @@ def load(
     return verify_model(load_model(locate(name), device_name=device))
 
 
-def choose_precision(asked: str, device: str) -> Precision:
+def choose_precision(setting: str, device: str) -> Precision:
     """The numbers that ``auto``, ``float32`` or ``bfloat16`` means for answers on a device of this name.
 
     ``auto`` is bfloat16 where the device has instructions for it.
@@ -96,8 +96,10 @@ def choose_precision(asked: str, device: str) -> Precision:
     Raises:
         OptionError: If this machine has no such device.
     """
-    if asked != "auto":
-        return "bfloat16" if asked == "bfloat16" else "float32"
+    if setting == "bfloat16":
+        return "bfloat16"
+    if setting != "auto":
+        return "float32"
     from cahp.models import devices
 
     return "bfloat16" if devices.has_bfloat16(devices.find_device(device)) else "float32"
@@ -141,8 +143,8 @@ def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
     return windows.find_beginning(card, bos)
 
 
-def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample | None:
-    """How a language model reads ``one`` (or an example) in its prompt, and by which tokens it answers.
+def preview_prompt(card: ModelCard, example: Input | None = None) -> PromptExample | None:
+    """How a language model reads ``example`` (default: a sentence) in its prompt, and by which tokens it answers.
 
     None for a model that has classes of its own. Reads the tokenizer, and no weights; where that was not fetched from
     the hub yet, the tokens are not known (none).
@@ -155,11 +157,13 @@ def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample |
         return None
     if not any(Path(card.folder, file).is_file() for file in TOKENIZER_FILES):
         # A model on the hub that is only looked at.
-        return PromptExample(card.prompt.render(EXAMPLE if one is None else one), ())
+        if example is None:
+            example = EXAMPLE
+        return PromptExample(card.prompt.render(example), ())
     from cahp.models.loading import prompt_reader
 
     return prompt_reader(card.folder, card.sha256, card.prompt, card.language, card.id).preview(
-        one, max_length=card.max_length
+        example, max_length=card.max_length
     )
 
 

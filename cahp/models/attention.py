@@ -8,7 +8,7 @@ from a ``ContextVar``. Nothing is set on the shared model, so threads may run it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
@@ -94,10 +94,11 @@ def _attention(
     # A decoder beside the encoder has attention too, but its heads are not used here.
     own = getattr(module, "cahp_own", None)
     causal = kwargs.get("is_causal")
-    causal = getattr(module, "is_causal", False) if causal is None else causal
-    pooled = call.pooled if own is not None and module.cahp_fused and kwargs.get("position_bias") is None else None
-    if pooled is not None and pooled.serves(query, key):
-        pooled.pool(module, query, key, attention_mask, causal=causal, scaling=scaling)
+    if causal is None:
+        causal = getattr(module, "is_causal", False)
+    poolable = own is not None and module.cahp_fused and kwargs.get("position_bias") is None
+    if poolable and call.pooled is not None and call.pooled.serves(query, key):
+        call.pooled.pool(module, query, key, attention_mask, causal=causal, scaling=scaling)
         call = replace(call, probe=None)
     watched = own is not None and (call.probe is not None or call.edit is not None)
     if own is None or (module.cahp_fused and not watched):
@@ -109,24 +110,35 @@ def _attention(
     # Where other products are computed in bfloat16, this is done in float32: rows must sum to 1.
     precision = query.dtype
     if watched:
-        query, key, value = query.float(), key.float(), value.float()
+        query = query.float()
+        key = key.float()
+        value = value.float()
     if attention_mask is None and causal:
         # Without padding there is no mask, since fused kernels are told that attention is causal.
-        queries, keys = query.shape[2], key.shape[2]
-        # With a cache of earlier tokens, the last query is still the last key.
-        every = torch.ones((queries, keys), dtype=torch.bool, device=query.device)
-        attention_mask = every.tril(keys - queries)[None, None]
+        attention_mask = _causal_mask(query, key)
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         lowest = torch.finfo(query.dtype).min
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(~attention_mask, lowest)
     if scaling is not None:
         kwargs["scaling"] = scaling
-    with torch.autocast(query.device.type, enabled=False) if watched else nullcontext():
+    if not watched:
+        context, _ = own(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
+        return context.to(precision), None
+    with torch.autocast(query.device.type, enabled=False):
         context, weights = own(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
-        seen = _show_weights(module, call, weights) if watched else weights
-        if seen is not weights:
-            context = (seen @ repeat_kv(value, seen.shape[1] // value.shape[1])).transpose(1, 2).contiguous()
+        shown = _show_weights(module, call, weights)
+        if shown is not weights:
+            context = (shown @ repeat_kv(value, shown.shape[1] // value.shape[1])).transpose(1, 2).contiguous()
     return context.to(precision), None
+
+
+def _causal_mask(query: Tensor, key: Tensor) -> Tensor:
+    """Which keys each query attends to, ``(1, 1, queries, keys)``: none that comes after it."""
+    queries = query.shape[2]
+    keys = key.shape[2]
+    every = torch.ones((queries, keys), dtype=torch.bool, device=query.device)
+    # With a cache of earlier tokens, the last query is still the last key.
+    return every.tril(keys - queries)[None, None]
 
 
 def _show_weights(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:
@@ -135,8 +147,10 @@ def _show_weights(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tens
         weights = call.edit(layer, weights)
     if call.probe is not None:
         group: int = module.cahp_group  # type: ignore[assignment]
-        seen = weights.detach()
-        call.probe(layer, seen if group == 1 else seen.reshape(len(seen), -1, group, *seen.shape[2:]).mean(2))
+        maps = weights.detach()
+        if group != 1:
+            maps = maps.reshape(len(maps), -1, group, *maps.shape[2:]).mean(2)
+        call.probe(layer, maps)
     return weights
 
 
@@ -172,7 +186,9 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
             gates = gates[..., kept]
         # (heads) or (batch, heads) -> one factor for every channel of a head, the same for all tokens.
         factors = gates.repeat_interleave(context.shape[-1] // gates.shape[-1], dim=-1)
-        context = context * (factors if factors.ndim == 1 else factors[:, None])
+        if factors.ndim != 1:
+            factors = factors[:, None]
+        context = context * factors
     return (context, *args[1:])
 
 
@@ -183,7 +199,8 @@ def _after_projection(site: Site, module: nn.Module, args: tuple[Any, ...], outp
 
 
 def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-    call, has_heads = _current.get(), hasattr(module, "cahp_entry")
+    call = _current.get()
+    has_heads = hasattr(module, "cahp_entry")
     if call.start is not None and has_heads and module.cahp_entry:
         return (call.start, *args[1:]), kwargs
     if call.record is not None:
@@ -197,9 +214,12 @@ def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     leaving = _current.get().leaving
     if leaving is None:
         return None
-    whole = isinstance(output, Tensor)
-    instead = leaving(output if whole else output[0])
-    return instead if instead is None or whole else (instead, *output[1:])
+    if isinstance(output, Tensor):
+        return leaving(output)
+    replacement = leaving(output[0])
+    if replacement is None:
+        return None
+    return (replacement, *output[1:])
 
 
 def _after_network(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -222,11 +242,13 @@ def attach(
         layer.cahp_entry = False  # type: ignore[assignment]
         layer.register_forward_hook(_after_layer)
         attention = layer.get_submodule(family.attention)
-        weighing = attention if family.weights is None else attention.get_submodule(family.weights)
-        # Some families' attention modules carry no index of their own.
-        weighing.cahp_layer, weighing.cahp_group = index, group  # type: ignore[assignment]
+        weighing = attention
         if family.weights is not None:
+            weighing = attention.get_submodule(family.weights)
             weighing.register_forward_pre_hook(_before_weights)
+        # Some families' attention modules carry no index of their own.
+        weighing.cahp_layer = index  # type: ignore[assignment]
+        weighing.cahp_group = group  # type: ignore[assignment]
         if family.interface:
             attention.cahp_own = own_function(attention)
             # Whether fused kernels compute the same.

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 #: cached in their place, so pruning heads does not shrink the cache.
 _COMPRESSED = "kv_a_proj_with_mqa"
 #: The only kinds of layers whose cache is counted here; the first one stores nothing.
-_NONE, _KNOWN = "DummyLayer", ("DynamicLayer", "DynamicSlidingWindowLayer")
+_NONE = "DummyLayer"
+_KNOWN = ("DynamicLayer", "DynamicSlidingWindowLayer")
 _HYBRID = ("LinearAttentionAndFullAttentionLayer", "LinearAttentionAndSlidingWindowAttentionLayer")
 
 
@@ -86,9 +87,9 @@ def fill_cache(model: HeadModel, tokens: Tensor, *, context: int) -> Any:
     for layer in cache.layers:
         keys: Tensor | None = getattr(layer, "keys", None)
         if keys is not None and keys.ndim == 4 and context > 1:
-            layer.update(
-                *(torch.rand_like(one[:, :, :1].expand(-1, -1, context - 1, -1)) for one in (keys, layer.values))
-            )
+            pair = (keys, layer.values)
+            further = [torch.rand_like(part[:, :, :1].expand(-1, -1, context - 1, -1)) for part in pair]
+            layer.update(*further)
     return cache
 
 
@@ -107,18 +108,29 @@ def continue_greedily(
 
     ``gates`` are those of all passes. Nothing of a pass outlasts it, so other passes may run between two tokens.
     """
-    ids, cache, name = torch.tensor([list(tokens)], device=model.device), None, _argument(model)
+    ids = torch.tensor([list(tokens)], device=model.device)
+    name = _argument(model)
+    options: dict[str, Any] = {}
+    if model.family.caches:
+        options["use_cache"] = True
     for _ in range(count):
-        # Without a cache, every step reads the whole text.
-        given: dict[str, Any] = {} if cache is None else {name: cache}
         with torch.no_grad(), calling(ForwardCall(gates=gates)):
-            out = model.network(input_ids=ids, **({"use_cache": True, **given} if model.family.caches else {}))
-        cache = getattr(out, name) if model.family.caches else None
+            out = model.network(input_ids=ids, **options)
+        cache = None
+        if model.family.caches:
+            cache = getattr(out, name)
         best = out.logits[:, -1:].argmax(-1)
-        ids = best if cache is not None else torch.cat([ids, best], dim=1)
+        if cache is None:
+            # Every step reads the whole text.
+            ids = torch.cat([ids, best], dim=1)
+        else:
+            options[name] = cache
+            ids = best
         yield int(best)
 
 
 def _argument(model: HeadModel) -> str:
     """The name of the cache among a network's arguments and results, which transformers changed."""
-    return "cache" if "cache" in inspect.signature(model.network.forward).parameters else "past_key_values"
+    if "cache" in inspect.signature(model.network.forward).parameters:
+        return "cache"
+    return "past_key_values"

@@ -73,7 +73,9 @@ class Prompt:
 
     def render(self, example: Input, mask: str = "{mask}") -> str:
         """Fill in a text or a pair, with ``mask`` in the gap."""
-        first, second = (example, "") if isinstance(example, str) else example
+        if isinstance(example, str):
+            example = (example, "")
+        first, second = example
         values = {"text": first, "premise": first, "hypothesis": second, "mask": mask}
         # In one pass, so that braces inside a text are no places.
         return _PLACE.sub(lambda place: values[place[1]], self.template)
@@ -164,8 +166,11 @@ class ModelCard:
     def attention_weights(self) -> float | None:
         """Share of the weights in the projections of attention: the most that pruning heads can remove."""
         details = self.details or {}
-        attention, every = details.get("attention"), details.get("parameters")
-        return attention / every if attention and every and self.kept is None else None
+        attention = details.get("attention")
+        every = details.get("parameters")
+        if not attention or not every or self.kept is not None:
+            return None
+        return float(attention / every)
 
     @property
     def predicts_tokens(self) -> bool:
@@ -197,7 +202,9 @@ class ModelCard:
     @property
     def longest_context(self) -> int | None:
         """The most tokens that a causal language model keeps keys and values of (None: no limit, or another model)."""
-        return None if self.cache is None else self.cache.positions
+        if self.cache is None:
+            return None
+        return self.cache.positions
 
     @property
     def saves(self) -> Saving:
@@ -206,7 +213,9 @@ class ModelCard:
 
     def count_cached_bytes(self, mask: HeadMask, context: int) -> int:
         """Count the bytes of keys and values that it caches of a context (0: it caches none)."""
-        return 0 if self.cache is None else self.cache.of_context(mask, context)
+        if self.cache is None:
+            return 0
+        return self.cache.of_context(mask, context)
 
     def measure_cache(self, mask: HeadMask) -> KvCache | None:
         """Count the cache of keys and values with all heads and under a mask (None: it has none)."""
@@ -214,9 +223,13 @@ class ModelCard:
 
     def count_cache_ratio(self, mask: HeadMask) -> Estimate | None:
         """Count the bytes of its cache under a mask relative to all heads (None: it has no cache)."""
-        return None if self.cache is None else self.cache.ratio(mask)
+        if self.cache is None:
+            return None
+        return self.cache.ratio(mask)
 
     @property
     def cacheable_weights(self) -> float | None:
         """``attention_weights`` of a causal language model, whose cache they bound (None: another model)."""
-        return None if self.cache is None else self.attention_weights
+        if self.cache is None:
+            return None
+        return self.attention_weights

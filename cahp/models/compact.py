@@ -72,7 +72,9 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     for entry in ("per_layer_config", "allow_global_per_layer_attribute_access"):
         content.pop(entry, None)
     config = CONFIG_MAPPING[content["model_type"]].from_dict(content)
-    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    options = {}
+    if attn_implementation is not None:
+        options["attn_implementation"] = attn_implementation
     network = HEADS[plan.get("head", "classification")].from_config(config, **options)
     if (folder / "generation_config.json").is_file():
         network.generation_config = GenerationConfig.from_pretrained(folder)
@@ -142,8 +144,10 @@ def empty_attention(module: nn.Module, output: str | None, entries: int | None) 
     """
     module.cahp_empty = (output, entries)  # type: ignore[assignment]
     module.forward = MethodType(_without_heads, module)
-    projection = None if output is None else module.get_submodule(output)
-    if projection is not None and not isinstance(projection, nn.Linear):
+    if output is None:
+        return
+    projection = module.get_submodule(output)
+    if not isinstance(projection, nn.Linear):
         # GPT-2's cannot multiply nothing.
         projection.forward = MethodType(_intercept, projection)
 
@@ -157,11 +161,17 @@ def fill_attention(module: nn.Module) -> None:
 
 def _without_heads(module: Any, *args: Any, **kwargs: Any) -> Any:
     output, entries = module.cahp_empty
-    hidden: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    if args:
+        hidden: torch.Tensor = args[0]
+    else:
+        hidden = kwargs["hidden_states"]
     _count_tokens(module, kwargs, hidden)
-    context = hidden.new_zeros(*hidden.shape[:-1], 0)
-    left = context if output is None else module.get_submodule(output)(context)
-    return left if entries is None else (left, *[None] * (entries - 1))
+    result = hidden.new_zeros(*hidden.shape[:-1], 0)
+    if output is not None:
+        result = module.get_submodule(output)(result)
+    if entries is None:
+        return result
+    return (result, *[None] * (entries - 1))
 
 
 def _intercept(module: Any, entering: torch.Tensor) -> torch.Tensor:
@@ -181,20 +191,24 @@ class CountingLayer(DynamicLayer):  # type: ignore[misc]
         """Count further tokens: both tensors have a size of 0."""
         if self.is_initialized:
             key_states = torch.cat([self.keys, key_states], dim=-2)
-        self.device, self.is_initialized = key_states.device, True
+        self.device = key_states.device
+        self.is_initialized = True
         self.keys = self.values = key_states
         return key_states, key_states
 
     def get_seq_length(self) -> int:
         """The number of tokens that have passed."""
+        if not self.is_initialized:
+            return 0
         # While a graph is traced this is a symbol, and no whole number.
-        return self.keys.shape[-2] if self.is_initialized else 0
+        return self.keys.shape[-2]
 
 
 def _count_tokens(module: Any, arguments: dict[str, Any], hidden: torch.Tensor) -> None:
     """Count the tokens in a cache: its first layer tells the positions of the next ones."""
     cache = next((arguments[name] for name in _CACHES if arguments.get(name) is not None), None)
-    layers, index = getattr(cache, "layers", None), getattr(module, "layer_idx", None)
+    layers = getattr(cache, "layers", None)
+    index = getattr(module, "layer_idx", None)
     if cache is None or layers is None or index is None:
         return
     while len(layers) <= index:
@@ -219,10 +233,14 @@ def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
     planes = bound.arguments.get(argument)
     if planes is None or len(kept) == heads:
         return None
-    # (texts, heads, queries, keys), or with texts and heads in one dimension.
-    apart = planes if planes.ndim == 4 else planes.unflatten(0, (-1, heads))
-    left = apart.index_select(1, kept.to(planes.device))
-    bound.arguments[argument] = left if planes.ndim == 4 else left.flatten(0, 1)
+    kept = kept.to(planes.device)
+    if planes.ndim == 4:
+        # (texts, heads, queries, keys)
+        bound.arguments[argument] = planes.index_select(1, kept)
+    else:
+        # Texts and heads in one dimension.
+        by_head = planes.unflatten(0, (-1, heads))
+        bound.arguments[argument] = by_head.index_select(1, kept).flatten(0, 1)
     return bound.args, bound.kwargs
 
 

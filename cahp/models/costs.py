@@ -153,9 +153,13 @@ class CacheShape:
 
     def longest(self, mask: HeadMask, memory: int = CACHE_MEMORY) -> int | None:
         """The longest context in tokens whose cache fits in ``memory`` bytes, at most ``positions`` (None: any)."""
-        most = _LONGEST if self.positions is None else self.positions
+        most = self.positions
+        if most is None:
+            most = _LONGEST
         tokens = bisect_right(range(1, most + 1), memory, key=lambda tokens: self.of_context(mask, tokens))
-        return None if tokens == _LONGEST else tokens
+        if tokens == _LONGEST:
+            return None
+        return tokens
 
     def ratio(self, mask: HeadMask) -> Estimate:
         """The bytes per token of the model cut to ``mask`` relative to the full model's: counted, without interval."""

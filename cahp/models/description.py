@@ -44,7 +44,8 @@ _MASKED = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 #: Parts of the names of entries whose numbers become lists of so many items before a network is sketched.
 _LISTED = ("layer", "block", "dense_replace", "attention_types")
 #: Number of items that any such list may have, and bytes of weights for each further item.
-_ITEMS, _BYTES_PER_ITEM = 1_000, 1_000
+_ITEMS = 1_000
+_BYTES_PER_ITEM = 1_000
 #: Largest size of a tensor.
 _LARGEST_SIZE = 1 << 62
 #: Largest number of classes, as in data.
@@ -69,6 +70,47 @@ def describe_config(
     """
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
+    _check_kind(name, folder, config, kind)
+    if weight_bytes is None:
+        weight_bytes = weights.weight_bytes(folder)
+    _check_lists(folder / CONFIG, config, weight_bytes)
+    family = FAMILIES.get(kind)
+    if family is None:
+        # Imported here because it imports torch.
+        from cahp.models.matching import match_folder
+
+        family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
+    else:
+        shape = _describe_known(folder, config, family)
+    if config.get("is_decoder") and not family.causal:
+        raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
+    if labels is None:
+        labels = _classifier_labels(name, config)
+    passes = shape["layers"]
+    no_refit = None
+    if family.shared:
+        passes = _size(folder, config, "num_hidden_layers")
+        no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
+    elif config.get("conv_kernel_size"):
+        no_refit = f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
+    return ModelCard(
+        id=name,
+        revision=None,
+        family=kind,
+        labels=labels,
+        sha256="",
+        folder=str(folder),
+        details={"passes": passes, "attention": shape.pop("attention", None)},
+        kept=_kept(folder, config, shape["layers"], shape["heads"]),
+        no_refit=no_refit,
+        no_onnx=NO_ONNX.get(kind),
+        language=language_of(config),
+        **shape,
+    )
+
+
+def _check_kind(name: str, folder: Path, config: Mapping[str, Any], kind: str) -> None:
+    """Refuse a configuration of the architecture ``kind`` that no model here can have."""
     if kind in REFUSED:
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
     if not kind and (folder / ADAPTER_CONFIG).is_file():
@@ -85,40 +127,6 @@ def describe_config(
             f"{name} joins a language model with parts for other inputs ({kind}), which a prompt of text does not use; "
             "save the language model alone, or name a model that reads only text"
         )
-    weight_bytes = weights.weight_bytes(folder) if weight_bytes is None else weight_bytes
-    _check_lists(folder / CONFIG, config, weight_bytes)
-    family = FAMILIES.get(kind)
-    if family is None:
-        # Imported here because it imports torch.
-        from cahp.models.matching import match_folder
-
-        family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
-    else:
-        shape = _describe_known(folder, config, family)
-    if config.get("is_decoder") and not family.causal:
-        raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
-    no_refit = None
-    if family.shared:
-        no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
-    elif config.get("conv_kernel_size"):
-        no_refit = f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
-    return ModelCard(
-        id=name,
-        revision=None,
-        family=kind,
-        labels=_classifier_labels(name, config) if labels is None else labels,
-        sha256="",
-        folder=str(folder),
-        details={
-            "passes": _size(folder, config, "num_hidden_layers") if family.shared else shape["layers"],
-            "attention": shape.pop("attention", None),
-        },
-        kept=_kept(folder, config, shape["layers"], shape["heads"]),
-        no_refit=no_refit,
-        no_onnx=NO_ONNX.get(kind),
-        language=language_of(config),
-        **shape,
-    )
 
 
 def _describe_known(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
@@ -126,18 +134,19 @@ def _describe_known(folder: Path, config: dict[str, Any], family: Family) -> dic
     notes: tuple[str, ...] = ()
     if family.shared:
         # Older configurations omit a 1.
-        groups, inner = (
-            _size(folder, {entry: 1, **config}, entry) for entry in ("num_hidden_groups", "inner_group_num")
-        )
-        layers = groups * inner
+        complete = {"num_hidden_groups": 1, "inner_group_num": 1, **config}
+        layers = _size(folder, complete, "num_hidden_groups") * _size(folder, complete, "inner_group_num")
+        serving = f"{layers} layers serve"
+        if layers == 1:
+            serving = "1 layer serves"
         notes = (
-            f"its {layers} {'layer serves' if layers == 1 else 'layers serve'} {config.get('num_hidden_layers')} "
-            "passes: a head is counted once, described by the mean of its maps over the passes, and removed from all "
-            "of them",
+            f"its {serving} {config.get('num_hidden_layers')} passes: a head is counted once, described by the mean of "
+            "its maps over the passes, and removed from all of them",
         )
     else:
         layers = _size(folder, config, "num_hidden_layers")
-    heads, hidden = _size(folder, config, "num_attention_heads"), _size(folder, config, "hidden_size")
+    heads = _size(folder, config, "num_attention_heads")
+    hidden = _size(folder, config, "hidden_size")
     if hidden % heads:
         raise ModelError(
             f"{folder / CONFIG} has {hidden} channels, which is no multiple of its {heads} heads; correct it, or save "
@@ -197,7 +206,9 @@ def describe(
     parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *files)]
     if beside:
         # With their names: the same bytes have another meaning in another of these files.
-        parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
+        for file in _BESIDE:
+            if (folder / file).is_file():
+                parts += [file, sha256(folder / file)]
     sizes = {"bytes": sum(path.stat().st_size for path in files), "types": weights.count_types(files)}
     details = {**(card.details or {}), **sizes, "parameters": count}
     return replace(card, revision=revision, sha256=digest(*parts, extra, *card.labels), details=details)
@@ -224,11 +235,12 @@ def count_attention(card: ModelCard) -> int:
 def _check_adapter(name: str, folder: Path) -> None:
     """Check an adapter beside the weights, which transformers loads by itself and which may take any memory."""
     adapter = read_json(folder / ADAPTER_CONFIG)
-    ranks = adapter.get("rank_pattern")
-    highest = [adapter.get("r"), *(ranks.values() if isinstance(ranks, dict) else [])]
+    ranks = [adapter.get("r")]
+    if isinstance(adapter.get("rank_pattern"), dict):
+        ranks += adapter["rank_pattern"].values()
     if (
         adapter.get("peft_type") != "LORA"
-        or any(type(rank) is not int or not 0 < rank <= _HIGHEST_RANK for rank in highest)
+        or any(type(rank) is not int or not 0 < rank <= _HIGHEST_RANK for rank in ranks)
         or not (folder / ADAPTER).is_file()
     ):
         raise ModelError(
@@ -240,18 +252,25 @@ def _check_adapter(name: str, folder: Path) -> None:
 
 def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
     """The heads of each layer, in the folder of a pruned model."""
-    if config.get("cahp") is None:
+    plan = config.get("cahp")
+    if plan is None:
         return None
-    kept = config["cahp"].get("kept") if isinstance(config["cahp"], dict) else None
-    if not (
-        isinstance(kept, list)
-        and len(kept) == layers
-        and all(isinstance(row, list) for row in kept)
-        and any(kept)
-        and all(type(head) is int and 0 <= head < heads for row in kept for head in row)
+    kept = None
+    if isinstance(plan, dict):
+        kept = plan.get("kept")
+    if (
+        not isinstance(kept, list)
+        or len(kept) != layers
+        or not any(kept)
+        or not all(_lists_heads(row, heads) for row in kept)
     ):
         raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
     return tuple(map(tuple, kept))
+
+
+def _lists_heads(row: Any, heads: int) -> bool:
+    """Whether ``row`` lists heads of a layer that had so many ``heads``."""
+    return isinstance(row, list) and all(type(head) is int and 0 <= head < heads for head in row)
 
 
 def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
@@ -271,12 +290,16 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
         ModelError: If they are not numbered 0, 1, 2, ..., or two have one name.
     """
     names = config.get("id2label")
-    count = config.get("num_labels", 2) if names is None else len(names) if isinstance(names, dict) else 0
+    count = 0
+    if names is None:
+        count = config.get("num_labels", 2)
+    elif isinstance(names, dict):
+        count = len(names)
     if type(count) is not int or count > _MOST_CLASSES:
         raise ModelError(f"the model's config.json must name at most {_MOST_CLASSES:,} classes; correct it")
     if names is None:
         return tuple(f"LABEL_{index}" for index in range(count))
-    if not isinstance(names, dict) or {str(key) for key in names} != {str(index) for index in range(count)}:
+    if not isinstance(names, dict) or set(map(str, names)) != set(map(str, range(count))):
         raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json")
     labels = tuple(str(names[str(index)]) for index in range(count))
     if len(set(labels)) < len(labels):
@@ -292,17 +315,16 @@ def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
 
     Numbers and several labels at once are refused: heads are described by how attention maps differ between classes.
     """
-    written = config.get("architectures")
-    heads = written if isinstance(written, list) else [written]
-    if not any(str(entry).endswith("ForSequenceClassification") for entry in heads):
+    if not any(entry.endswith("ForSequenceClassification") for entry in _architectures(config)):
         return ()
     problem = config.get("problem_type")
     labels = class_names(config)
     if problem == "multi_label_classification":
         reason = f"gives a text several labels at once (problem_type {problem})"
-    elif problem == "regression" or len(labels) < 2:
-        why = f"problem_type {problem}" if problem == "regression" else "one output, as for problem_type regression"
-        reason = f"predicts a number ({why})"
+    elif problem == "regression":
+        reason = f"predicts a number (problem_type {problem})"
+    elif len(labels) < 2:
+        reason = "predicts a number (one output, as for problem_type regression)"
     else:
         return labels
     raise ModelError(
@@ -311,17 +333,26 @@ def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _architectures(config: Mapping[str, Any]) -> list[str]:
+    """The classes of networks that a configuration names."""
+    names = config.get("architectures")
+    if not isinstance(names, list):
+        names = [names]
+    return [str(name) for name in names]
+
+
 # Language models ---------------------------------------------------------------------------------------------------
 
 
 def language_of(config: Mapping[str, Any]) -> Language | None:
     """The kind of language model that a configuration names; None for classifiers, plain encoders and others."""
-    written = config.get("architectures")
-    heads = [str(entry) for entry in (written if isinstance(written, list) else [written])]
+    networks = _architectures(config)
     # XLM's "WithLMHeadModel" ends like GPT-2's.
-    if any(entry.endswith(_MASKED) for entry in heads):
+    if any(network.endswith(_MASKED) for network in networks):
         return "masked"
-    return "causal" if any(entry.endswith(_CAUSAL) for entry in heads) else None
+    if any(network.endswith(_CAUSAL) for network in networks):
+        return "causal"
+    return None
 
 
 def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
@@ -350,8 +381,10 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
         )
     if card.language == "causal" and prompt.masked:
         raise OptionError(f"{card.id} is a causal language model and answers after the prompt; leave {{mask}} out")
+    sha256 = ""
     # The card of a preview has no digest.
-    sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers) if card.sha256 else ""
+    if card.sha256:
+        sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers)
     return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256)
 
 
@@ -361,9 +394,13 @@ def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
     Raises:
         OptionError: If the model's weights are made when it is loaded, and so cannot be rounded.
     """
-    if dtype == "bfloat16" and (card.kept is not None or card.adapter is not None):
-        made = "was pruned" if card.kept is not None else "is made from an encoder and an adapter"
-        raise OptionError(f"{card.id} {made}, and its weights are used in float32; leave --dtype out")
+    origin = None
+    if card.kept is not None:
+        origin = "was pruned"
+    elif card.adapter is not None:
+        origin = "is made from an encoder and an adapter"
+    if dtype == "bfloat16" and origin is not None:
+        raise OptionError(f"{card.id} {origin}, and its weights are used in float32; leave --dtype out")
     rounded = dtype == "bfloat16" and (card.details or {}).get("types", {}).keys() != {"BF16"}
     digests = {name: getattr(card, name) for name in ("sha256", "whole_sha256")}
     if rounded:
@@ -411,7 +448,9 @@ def explain_missing_classes(card: ModelCard, name: str) -> str:
     trained = f"train one with `cahp fit --model {name} --data DATA --out DIR`"
     if card.language is None:
         return f"{card.id} has no trained classification head; {trained}"
-    prompt = "{text} It was {mask}." if card.language == "masked" else "{text} It was"
+    prompt = "{text} It was"
+    if card.language == "masked":
+        prompt += " {mask}."
     return (
         f"{card.id} is a {card.language} language model without a classification head; let it answer a prompt with "
         f'--prompt "{prompt}" --answers "terrible,great", or {trained}'

@@ -16,7 +16,9 @@ from cahp.values import OptionError
 
 #: The folder of Linux with the limit and use of a container.
 _CONTAINER = Path("/sys/fs/cgroup")
+#: A limit of memory, and the bytes of its unit.
 _SIZE = re.compile("([0-9]+(?:[.][0-9]+)?) ?([MG])B", re.IGNORECASE)
+_UNITS = {"M": 1e6, "G": 1e9}
 
 
 def find_device(name: str) -> torch.device:
@@ -99,7 +101,10 @@ def peak_bytes(where: torch.device) -> int | None:
     except ImportError:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(most if sys.platform == "darwin" else most << 10)
+    if sys.platform == "darwin":
+        return int(most)
+    # Other systems count in units of 1,024 bytes.
+    return int(most << 10)
 
 
 def free_bytes(where: torch.device) -> int | None:
@@ -108,14 +113,17 @@ def free_bytes(where: torch.device) -> int | None:
     Raises:
         OptionError: If ``CAHP_MEMORY`` is no size.
     """
-    free, limit = _free_bytes(where), os.environ.get("CAHP_MEMORY")
+    free = _free_bytes(where)
+    limit = os.environ.get("CAHP_MEMORY")
     if not limit:
         return free
     size = _SIZE.fullmatch(limit.strip())
     if size is None:
         raise OptionError(f"CAHP_MEMORY={limit[:40]} is no size; write a number of MB or GB, such as 8GB")
-    most = int(float(size[1]) * (1e6 if size[2].upper() == "M" else 1e9))
-    return most if free is None else min(most, free)
+    most = int(float(size[1]) * _UNITS[size[2].upper()])
+    if free is None:
+        return most
+    return min(most, free)
 
 
 def _free_bytes(where: torch.device) -> int | None:
@@ -144,6 +152,8 @@ def visible_gpus() -> list[str]:
     """The names that make this machine's GPUs visible to a process, in order; none if there is at most one GPU."""
     if not torch.cuda.is_available() or torch.cuda.device_count() < 2:
         return []
+    count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
-    return [name.strip() for name in names][: torch.cuda.device_count()]
+    if visible:
+        return [name.strip() for name in visible.split(",")[:count]]
+    return [str(index) for index in range(count)]

@@ -94,7 +94,9 @@ class Family:
     @property
     def refits(self) -> tuple[Site, ...]:
         """The projections that a refit solves."""
-        return ("output",) if self.feed_out is None or not self.walks else ("output", "feed_out")
+        if self.feed_out is None or not self.walks:
+            return ("output",)
+        return ("output", "feed_out")
 
     @property
     def edits(self) -> bool:

@@ -36,7 +36,8 @@ _PRIVATE = 0o700
 _STAGE = "convert"
 #: Bytes of converted models in the cache. Those above it that were used least recently are removed, unless they were
 #: used within a day.
-_LIMIT_BYTES, _DAY_S = 16 << 30, 86_400
+_LIMIT_BYTES = 16 << 30
+_DAY_S = 86_400
 _POLL_S = 0.5
 #: A file that changed so recently may change again without another time.
 _SETTLED_NS = 2_000_000_000
@@ -68,7 +69,7 @@ def file_digest(path: Path) -> str:
     if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
         with suppress(OSError):
             entry = json_text({"state": state, "sha256": content})
-            write_whole(_made(_home() / "digests"), {note: entry.encode()})
+            write_whole(_make_folder(_home() / "digests"), {note: entry.encode()})
     return content
 
 
@@ -111,7 +112,8 @@ def convert_weights(card: ModelCard) -> None:
     """
     if card.source is None:
         return
-    path, folder = Path(card.source), Path(card.folder)
+    path = Path(card.source)
+    folder = Path(card.folder)
     if (folder / WEIGHTS).is_file():
         return
     _check_unchanged(path, folder)
@@ -149,7 +151,8 @@ def _write_weights(card: ModelCard, path: Path, folder: Path) -> None:
     from cahp.models.gguf_conversion import write_weights
 
     header = read_header(path)
-    needed, room = 4 * header.numbers, shutil.disk_usage(folder).free
+    needed = 4 * header.numbers
+    room = shutil.disk_usage(folder).free
     if needed > room:
         raise ModelError(
             f"converting {card.id} takes {size_of(needed)} in {_home()}, and {size_of(room)} are free; free some space "
@@ -187,7 +190,7 @@ def _prepared() -> Iterator[Path]:
 def _locked(folder: Path) -> Iterator[None]:
     """Let one process after the other convert the model of ``folder``."""
     try:
-        lock = FileLock(_made(_home()) / f"{folder.name}.lock")
+        lock = FileLock(_make_folder(_home()) / f"{folder.name}.lock")
         while True:
             try:
                 lock.acquire(timeout=_POLL_S)
@@ -205,7 +208,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     cache_folder().mkdir(parents=True, exist_ok=True)
     for part in (_home(), folder):
         part.mkdir(mode=_PRIVATE, exist_ok=True)

@@ -27,7 +27,8 @@ STAGE = "convert"
 #: Entries of a configuration that say where it comes from, one of them a text that the file may choose.
 _ORIGIN = ("quantization_config", "_name_or_path", "_model_name_or_path", "name_or_path")
 #: Bytes of memory for each number while weights are converted (measured: 4.7), and in the file of weights.
-_BYTES_PER_NUMBER, _FLOAT32 = 6, 4
+_BYTES_PER_NUMBER = 6
+_FLOAT32 = 4
 _CONVERTING = threading.Lock()
 _LINK = "model.gguf"
 #: A text by which tokenizers are compared.
@@ -79,7 +80,8 @@ def write_weights(card: ModelCard, path: Path, folder: Path, header: Header, pro
         ModelError: If they do not fit the configuration or the memory, or some are missing; OSError: if they cannot be
             written.
     """
-    needed, room = _BYTES_PER_NUMBER * header.numbers, free_bytes(torch.device("cpu"))
+    needed = _BYTES_PER_NUMBER * header.numbers
+    room = free_bytes(torch.device("cpu"))
     if room is not None and needed > room:
         raise ModelError(
             f"converting {card.id} takes {size_of(needed)} of memory, and {size_of(room)} are free; use a machine with "
@@ -89,7 +91,9 @@ def write_weights(card: ModelCard, path: Path, folder: Path, header: Header, pro
     check_fit(card, {"": (header.numbers,)}, names=None, own_head=False, head="causal")
     # Of architectures that transformers reads anew, it would keep the blocks, and ask the hub for code that reads them.
     blocks = getattr(transformers, "GgufConfig", None)
-    expand = {} if blocks is None else {"quantization_config": blocks(dequantize=True)}
+    expand = {}
+    if blocks is not None:
+        expand["quantization_config"] = blocks(dequantize=True)
     with quiet():
         with _read(card.id, path, header) as place, _reported(progress):
             network, report = AutoModelForCausalLM.from_pretrained(

@@ -18,18 +18,24 @@ from typing import IO, Any
 from cahp.values import ModelError
 
 SUFFIX = ".gguf"
-_MAGIC, _VERSIONS, _ALIGNMENT = b"GGUF", (2, 3), 32
-_STRING, _ARRAY = 8, 9
-#: The formats of the other types of metadata.
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_ALIGNMENT = 32
+#: The types of metadata that are no numbers, and the formats of the others.
+_STRING = 8
+_ARRAY = 9
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _MOST_DIMENSIONS = 4
-_LONGEST_KEY, _LONGEST_STRING = 65_535, 1 << 20
+_LONGEST_KEY = 65_535
+_LONGEST_STRING = 1 << 20
 #: Readers take about 500 bytes for each entry (of metadata, of its lists, of the table of tensors), and an entry of a
 #: vocabulary has a row of weights: entries that any file may have, and bytes of the file for each further one.
-_ENTRIES, _BYTES_PER_ENTRY = 10_000, 32
+_ENTRIES = 10_000
+_BYTES_PER_ENTRY = 32
 #: Merges of a vocabulary may be computed from all parts of its words: sum of the squares of their lengths that any
 #: file may have, and how much more for each of its bytes.
-_SQUARES, _SQUARES_PER_BYTE = 10_000_000, 1
+_SQUARES = 10_000_000
+_SQUARES_PER_BYTE = 1
 #: Formats of numbers that are no blocks of few bits.
 _PLAIN = ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")
 _BITS = re.compile(r"(?:I?Q|TQ|MXFP|NVFP)(\d)")
@@ -62,14 +68,17 @@ class Header:
         if kind in _PLAIN:
             return None
         bits = _BITS.match(kind)
-        words = f"{bits[1]}-bit weights ({kind})" if bits else f"quantized weights ({kind})"
-        return f"{words} expanded to float32, not the published ones"
+        name = "quantized"
+        if bits is not None:
+            name = f"{bits[1]}-bit"
+        return f"{name} weights ({kind}) expanded to float32, not the published ones"
 
     @property
     def scales_positions(self) -> bool:
         """Whether rotary positions are scaled for long texts."""
-        scaling = [value for key, value in self.metadata.items() if key.endswith(".rope.scaling.type")]
-        return any(value != "none" for value in scaling) or any(name.startswith("rope_") for name in self.tensors)
+        if any(name.startswith("rope_") for name in self.tensors):
+            return True
+        return any(key.endswith(".rope.scaling.type") and value != "none" for key, value in self.metadata.items())
 
 
 class _BrokenError(Exception):
@@ -95,7 +104,8 @@ class _Reader:
     """Reads a header from its beginning to its end."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self._path, self._file = path, file
+        self._path = path
+        self._file = file
         self._size = path.stat().st_size
         self._at = 0
         self._entries = _ENTRIES + self._size // _BYTES_PER_ENTRY
@@ -105,7 +115,8 @@ class _Reader:
         if self._take(4) != _MAGIC:
             raise _BrokenError
         self._check_version(self._number("I"))
-        tensor_count, value_count = self._number("Q"), self._number("Q")
+        tensor_count = self._number("Q")
+        value_count = self._number("Q")
         self._spend(tensor_count + value_count)
         metadata: dict[str, Any] = {}
         for _ in range(value_count):
@@ -152,7 +163,8 @@ class _Reader:
             if name in tensors or not 1 <= dimensions <= _MOST_DIMENSIONS:
                 raise _BrokenError
             shape = [self._number("Q") for _ in range(dimensions)]
-            kind, offset = self._number("I"), self._number("Q")
+            kind = self._number("I")
+            offset = self._number("Q")
             sizes = GGML_QUANT_SIZES.get(kind)
             if sizes is None:
                 raise ModelError(
@@ -189,7 +201,8 @@ class _Reader:
             return self._text(_LONGEST_STRING)
         if kind != _ARRAY:
             raise _BrokenError
-        item, count = self._number("I"), self._number("Q")
+        item = self._number("I")
+        count = self._number("Q")
         self._spend(count)
         if item in _NUMBERS:
             self._take(count * struct.calcsize(f"<{_NUMBERS[item]}"))

