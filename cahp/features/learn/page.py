@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from cahp.features.learn import answers, lessons, teaching
+from cahp.features.learn import lessons, teaching
 from cahp.features.learn.bundled import BundledLessons, read_lessons
+from cahp.features.learn.course import list_steps, measure
 from cahp.features.learn.lessons import STAGE, Answer, Step, Subject
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address
@@ -79,7 +80,7 @@ class _Lesson:
         self.learner.jobs[self.name] = jobs.submit(
             explorer.id,
             f"learn-{self.name}",
-            lambda progress: answers.measure(self.step.name, self.subject, progress=progress),
+            lambda progress: measure(self.step.name, self.subject, progress=progress),
             rank=jobs.Rank.QUICK,
             # One bar over all variants, instead of one for each.
             headline=None if self.step.name in ("refit", "time", "cache") else STAGE,
@@ -110,7 +111,7 @@ def draw(explorer: Explorer) -> None:
         st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
         return
     subject = lessons.subject_of(explorer.bench, clusters, selection)
-    steps = [_with_heads(step, subject, explorer.roles) for step in answers.course(subject)]
+    steps = [_with_heads(step, subject, explorer.roles) for step in list_steps(subject)]
     measured_on = f"{subject.measured_on} that were not used to select heads."
     st.markdown(f"Guess first, then see the answer, measured on {measured_on}")
     room = teaching.CLASSES.led_by(explorer.id)

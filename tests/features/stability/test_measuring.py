@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 
 from cahp.features.stability import measuring as module
 from cahp.features.stability.measuring import Stability, measure_choices, shards, stability
@@ -16,6 +15,7 @@ from cahp.stages.clustering import cluster
 from cahp.stages.space import space
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
+from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, SpaceError
 from cahp.values.statistics import Signatures
 
