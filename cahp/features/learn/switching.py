@@ -261,7 +261,8 @@ def measure_first_token(subject: Subject, progress: Progress) -> Answer:
     """Count the predictions that change without the heads that attend to the first token."""
     counting = choose_counting(subject)
     removed = _remove_role(subject, "first", "attends mostly to the first token", progress)
-    full, less = removed.full, removed.less
+    full = removed.full
+    less = removed.less
     mine = _list_changes(removed.equal, full)
     others = _list_changes(removed.others, full)
     details = (
@@ -311,7 +312,8 @@ def measure_induction(subject: Subject, progress: Progress) -> Answer:
     """Measure the rise of the loss on repeated tokens without the heads that copy."""
     counting = choose_counting(subject)
     removed = _remove_role(subject, "induction", "copies", progress)
-    full, less = removed.full, removed.less
+    full = removed.full
+    less = removed.less
     before = estimate_copying(full)
     rise = _estimate_rise(full, less)
     mine = sorted(_estimate_rise(full, evaluation).value for evaluation in removed.equal)
