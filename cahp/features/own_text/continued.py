@@ -42,7 +42,9 @@ def describe(continuation: Continuation, labels: Mapping[str, str], *, of: int) 
         return f"{of} tokens by {labels['full']}"
     if not changed:
         return f"All {of} tokens stay the same with {' and '.join(same)}"
-    also = f", not with {' or '.join(same)}" if same and written == of else ""
+    also = ""
+    if same and written == of:
+        also = f", not with {' or '.join(same)}"
     return f"The continuation changes {', '.join(changed)}{also}"
 
 
@@ -51,7 +53,9 @@ def mark(tokens: tuple[str, ...], differs: int | None) -> str:
     shown = [token.replace("\n", " ⏎ ") for token in tokens]
     if differs is None:
         return _escape("".join(shown))
-    before, token, after = "".join(shown[:differs]), shown[differs], "".join(shown[differs + 1 :])
+    before = "".join(shown[:differs])
+    token = shown[differs]
+    after = "".join(shown[differs + 1 :])
     # A mark around a space at its end would not be read as one.
     gap = " " * token.startswith(" ")
     return f"{_escape(before)}{gap}:orange-background[**▸{plain(token) or '␣'}**]{_escape(after)}"

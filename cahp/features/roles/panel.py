@@ -22,12 +22,15 @@ def draw_roles(explorer: Explorer) -> None:
     roles = measure_roles(explorer)
     if roles is None:
         return
-    mask, dark, labels = explorer.mask, display.is_dark(), explorer.board.labels
+    mask = explorer.mask
+    labels = explorer.board.labels
+    dark = display.is_dark()
     rows = compare_kept(roles, mask.keep)
     resolved = "; ".join(str(row) for row in rows if row.resolved)
+    title = capital(resolved) or f"The {mask.count} kept heads have roles as random selection would"
     display.show(
         kept_figure(rows, dark=dark),
-        title=capital(resolved) if resolved else f"The {mask.count} kept heads have roles as random selection would",
+        title=title,
         help="Each head is named by its most telling role. Lines: what random masks of as many heads keep (95 %, "
         "hypergeometric distribution, without a per-layer minimum). A role is resolved at p ≤ 0.05, corrected for the "
         "number of roles.",
@@ -55,13 +58,14 @@ def draw_roles(explorer: Explorer) -> None:
 
 def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:
     table = explorer.table(NONE.name)
-    full = None if table is None else table.full
-    if table is None or full is None or not explorer.card.task.predicts_often:
+    if table is None or table.full is None or not explorer.card.task.predicts_often:
         return
+    full = table.full
     measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
-    breaks, risen = find_breaks(measured, full, table.budgets[-1]), rises(measured, full)
+    breaks = find_breaks(measured, full, table.budgets[-1])
     if breaks is None:
         return
+    risen = rises(measured, full)
     display.show(
         rises_figure(risen, dark=dark),
         title=f"As heads are pruned, {breaks}",
