@@ -14,8 +14,9 @@ from cahp.data.sources import BBC_NEWS, catalogue, load
 from cahp.tasks.answers import NO_LABEL
 from cahp.values import DataError
 
-#: The names that stand for texts of its own: news for other tasks, and for these the manual.
-AUTO, MANUAL = "auto", "python-manual"
+#: The name that stands for texts of its own: news for other tasks, and for these the manual.
+AUTO = "auto"
+MANUAL = "python-manual"
 #: Words of the shortest paragraph that is taken from the manual.
 _WORDS = 20
 #: Lines of code, tables and headings in it.
@@ -32,7 +33,9 @@ def load_neutral(name: str, *, task: str) -> Dataset:
         DataError: If there are no such data, or they are the task's own.
     """
     if name == AUTO:
-        name = BBC_NEWS if task != BBC_NEWS and _has_news() else MANUAL
+        name = MANUAL
+        if task != BBC_NEWS and _has_news():
+            name = BBC_NEWS
     if name == task:
         raise DataError(f"{name} are the texts of the task itself; name others with --neutral-data, or give auto")
     dataset = _read_manual() if name == MANUAL else load(name)
