@@ -10,12 +10,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cahp.features.learn import switching
+from cahp.board.head_clusters import HeadClusters
+from cahp.features.learn import lessons, switching
 from cahp.features.learn.choosing import DRAWS
 from cahp.features.learn.course import list_steps, measure
 from cahp.features.learn.lessons import Answer, Subject
 from cahp.models.costs import CacheShape, KvCache
 from cahp.recoveries import RefitReport
+from cahp.run.bench import Bench as RealBench
+from cahp.run.prune import choose
 from cahp.tasks.answers import TokenEvaluation
 from cahp.tasks.next_token import NEXT_TOKEN
 from cahp.tasks.texts import Texts
@@ -189,3 +192,15 @@ def test_the_cache_is_counted() -> None:
     assert "attention is 20.0 % of its weights, so they shrink by 12.5 %" in found.meaning
     with pytest.raises(OptionError, match="not known"):
         measure("cache", subject(Bench(), cache=None))
+
+
+def test_steps_measure_some_windows_and_all_repeated_tokens(window_bench: RealBench) -> None:
+    subject = lessons.subject_of(window_bench, HeadClusters.of(window_bench.evidence), choose(window_bench))
+    assert [one.copying for one in subject.sample.windows].count(False) == lessons.WINDOWS
+    assert subject.sample.windows[-1].copying
+    full, pruned = (window_bench.measurements.evaluate(subject.sample, mask=mask) for mask in (None, subject.mask))
+    before = (pruned.predictions == full.predictions).mean()
+    found = measure("refit", subject)
+    assert found.value == pytest.approx(100 * (found.bars["after refit"].value - before))
+    assert found.bars["before refit"].value == pytest.approx(before)
+    assert "Loss on repeated random tokens" in found.found
