@@ -65,7 +65,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     Raises:
         OptionError: If there is only one text or cluster, or no cluster with two heads.
     """
-    texts = tested_texts(bench)
+    texts = choose_texts(bench)
     seed = bench.settings.seed
     if len(texts) < 2:
         raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
@@ -268,7 +268,7 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
     """
     import torch
 
-    texts = tested_texts(bench)
+    texts = choose_texts(bench)
     progress = bench.evidence.progress
     full = bench.measurements.evaluate(texts)
     total = len(texts) * sum(len(others) for _, others in removals)
@@ -304,8 +304,8 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
     return tables
 
 
-def tested_texts(bench: Bench) -> Texts:
-    """The evaluation texts; of a language model without the windows of repeated tokens."""
+def choose_texts(bench: Bench) -> Texts:
+    """Return the evaluation texts; of a language model without the windows of repeated tokens."""
     texts = bench.evaluation
     return texts.take(texts.text_rows)
 
@@ -348,7 +348,7 @@ def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:
     a language model are too few for its wide heads, which learn from the calibration texts. At most about 4,096 tokens
     of either are drawn with the seed.
     """
-    contexts, rows = _draw_contexts(bench, tested_texts(bench))
+    contexts, rows = _draw_contexts(bench, choose_texts(bench))
     if not bench.evaluation.task.predicts_often:
         return contexts, rows % 2 == 0
     learned, _ = _draw_contexts(bench, bench.calibration)

@@ -256,7 +256,7 @@ def _draw_frequency(explorer: Explorer, result: Stability, original: HeadMask | 
     """Draw how often each head is kept, with those framed that are kept on all texts."""
     unit = explorer.card.unit
     frequency = result.frequency
-    data = {**places(*frequency.shape), "share of choices": frequency.ravel().round(4).tolist()}
+    data: dict[str, list[Any]] = {**places(*frequency.shape), "share of choices": frequency.ravel().round(4).tolist()}
     title = f"{int((frequency == 1).sum())} {unit}s are in every choice"
     framed = ""
     if original is not None:

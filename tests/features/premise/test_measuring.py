@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from cahp.features.premise import measuring as module
 from cahp.features.premise.measuring import (
+    choose_texts,
     collect_contexts,
     compare_pairs,
     compare_predictors,
@@ -20,7 +21,6 @@ from cahp.features.premise.measuring import (
     explained_shares,
     measure,
     removal_divergences,
-    tested_texts,
 )
 from cahp.features.premise.redundancy import MEASURES, measure_heads
 from cahp.run.bench import Bench, open_bench
@@ -225,7 +225,7 @@ def test_groups_that_share_keys_and_values_are_units(tmp_path: Path) -> None:
 
 def test_the_premise_is_tested_over_documents(window_bench: Bench) -> None:
     document = measure(window_bench)
-    tested = tested_texts(window_bench)
+    tested = choose_texts(window_bench)
     units = np.unique(np.concatenate([window.units for window in tested.windows]))
     assert (document["texts"], document["unit"]) == (len(units), "documents")
     assert not any(window.copying for window in tested.windows)
