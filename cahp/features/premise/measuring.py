@@ -30,7 +30,7 @@ from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units, sum_by_u
 from cahp.tasks.texts import Texts
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
-from cahp.words import number
+from cahp.words import number, p_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,11 +131,9 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_permutations(difference: Mapping[str, Any]) -> str:
-    """The p value of the difference between pairs, a bound where permutations can give none smaller."""
-    bound = "="
-    if difference["p"] <= 1 / (1 + difference["permutations"]):
-        bound = "≤"
-    return f"p {bound} {number(difference['p'], 4)} ({difference['permutations']:,} permutations of the clusters)"
+    """Return the p value of the difference between pairs in words."""
+    permutations = difference["permutations"]
+    return f"{p_value(difference['p'], permutations)} ({permutations:,} permutations of the clusters)"
 
 
 def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.features.roles import head_figure as figures
 from cahp.features.roles.board import HABITS, known_maps
 from cahp.features.roles.habits import TEXTS, HeadHabits, kept_habits, mean_over_texts
-from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import measure, measure_roles

@@ -10,7 +10,7 @@ import numpy as np
 from cahp.outcomes import Outcomes
 from cahp.values import Bools, Ints
 from cahp.values.head_roles import NOUNS, HeadRoles
-from cahp.words import number, percent
+from cahp.words import number, p_value, percent
 
 #: Draws of a permutation test.
 _PERMUTATIONS = 10_000
@@ -37,10 +37,9 @@ class Together:
     clusters: int
 
     def __str__(self) -> str:
-        bound = "≤" if self.p <= 1 / (1 + _PERMUTATIONS) else "="
         start = (
             f"{percent(self.share, 0)} of the pairs of {self.heads} {NOUNS[self.role]} heads are in one cluster, "
-            f"against {percent(self.chance, 0)} by chance (p {bound} {number(self.p, 4)}, {_PERMUTATIONS:,} "
+            f"against {percent(self.chance, 0)} by chance ({p_value(self.p, _PERMUTATIONS)}, {_PERMUTATIONS:,} "
             "permutations)"
         )
         if self.clusters == 1:
