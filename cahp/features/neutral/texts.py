@@ -56,7 +56,11 @@ def _read_manual() -> Dataset:
         raise DataError("this Python has no manual (pydoc_data); name a text file with --neutral-data")
     from pydoc_data.topics import topics
 
-    blocks = (block for topic in sorted(topics) for block in re.split(r"\n\s*\n", topics[topic]))
-    prose = (" ".join(block.split()) for block in blocks if block[:1].isalnum() and not _NO_PROSE.search(block))
-    texts = tuple(dict.fromkeys(one for one in prose if len(one.split()) >= _WORDS))
+    paragraphs: dict[str, None] = {}
+    for topic in sorted(topics):
+        for block in re.split(r"\n\s*\n", topics[topic]):
+            words = block.split()
+            if block[:1].isalnum() and not _NO_PROSE.search(block) and len(words) >= _WORDS:
+                paragraphs[" ".join(words)] = None
+    texts = tuple(paragraphs)
     return assemble(MANUAL, {"train": RawSplit(make_texts(texts, None, [UNLABELLED] * len(texts)))})

@@ -293,6 +293,7 @@ def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full
     rows = {name: reading.probabilities[shown] for name, reading in models.items()}
     classes = [names[place] for place in shown]
     of = explorer.card.words.answer
+    columns = {name: reading.round(5).tolist() for name, reading in rows.items()}
     display.show(
         figures.probabilities_figure(rows, classes, of=of, dark=display.is_dark()),
         title=_describe_predictions(models, full, names),
@@ -301,7 +302,7 @@ def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full
         f"change this prediction.{marked}",
         formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
         name="own-text-probabilities",
-        data={of: classes, **{name: reading.round(5).tolist() for name, reading in rows.items()}},
+        data={of: classes, **columns},
         alt="; ".join(
             f"{name}: {names[reading.answer]}, {percent(float(reading.probabilities.max()))}"
             for name, reading in models.items()

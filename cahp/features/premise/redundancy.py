@@ -108,10 +108,10 @@ def correlate(
     random = np.random.default_rng(seed)
     heads = len(alone)
     drawn = [random.multinomial(heads, np.full(heads, 1 / heads)) for _ in range(_RESAMPLES)]
-    rows = {
-        "alone": [np.repeat(np.arange(heads), counts) for counts in drawn],
-        "pairs": [np.repeat(np.arange(len(first)), counts[first] * counts[second]) for counts in drawn],
-    }
+    rows: dict[str, list[Ints]] = {"alone": [], "pairs": []}
+    for counts in drawn:
+        rows["alone"].append(np.repeat(np.arange(heads), counts))
+        rows["pairs"].append(np.repeat(np.arange(len(first)), counts[first] * counts[second]))
     result: dict[str, Any] = {}
     for name, values in measured.items():
         result[name] = {}

@@ -95,7 +95,8 @@ def estimate_costs(plans: Mapping[Published, Plan]) -> list[ExpectedCost]:
     """
     from cahp.models.sketch import operations
 
-    cards = {name: models.preview(name) for name in {experiment.hub for experiment in plans}}
+    encoders = {experiment.hub for experiment in plans}
+    cards = {name: models.preview(name) for name in encoders}
     costs = []
     for experiment, plan in plans.items():
         card = cards[experiment.hub]
@@ -187,8 +188,12 @@ def reproduce(
     plan = next(iter(plans.values()))
     request = {
         "experiments": [experiment.name for experiment in plans],
-        **{name: getattr(plan, name) for name in ("methods", "recoveries", "seeds")},
-        **{name: options.get(name) for name in ("limit", "eval_limit", "report")},
+        "methods": plan.methods,
+        "recoveries": plan.recoveries,
+        "seeds": plan.seeds,
+        "limit": options.get("limit"),
+        "eval_limit": options.get("eval_limit"),
+        "report": options.get("report"),
         "device": plan.settings.device,
     }
     document = {"schema": SCHEMA, "source": _SOURCE, "asked": request, "rows": rows, "command": command}

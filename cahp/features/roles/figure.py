@@ -19,6 +19,8 @@ def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
     for row in rows:
         symbol = "circle" if row.resolved else "circle-open"
         symbols.append(symbol)
+    expected = [f"random selection: {row.expected:.1f} of {row.count}, {row.low} to {row.high}" for row in rows]
+    shares = [100 * row.kept / row.count for row in rows]
     centre = [100 * row.expected / row.count for row in rows]
     ends = [(100 * row.low / row.count, 100 * row.high / row.count) for row in rows]
     random = points(
@@ -28,11 +30,11 @@ def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
         colours.text,
         outline=2,
         name="random selection",
-        hover=[f"random selection: {row.expected:.1f} of {row.count}, {row.low} to {row.high}" for row in rows],
+        hover=expected,
         error_x=error_bars(centre, ends, colours.text, thickness=2),
     )
     own = points(
-        [100 * row.kept / row.count for row in rows],
+        shares,
         names,
         symbols,
         colours.accent,

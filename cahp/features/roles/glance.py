@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from cahp.features.roles import head_figure as figures
@@ -55,6 +57,12 @@ def draw_head(explorer: Explorer, head: int) -> None:
     breadth = mean_over_texts(habits.breadth[:, head])
     kind = max(shares, key=lambda kind: shares[kind].value)
     most = shares[kind]
+    table: dict[str, list[Any]] = {"attends to": [], "share": [], "low": [], "high": []}
+    for target, share in shares.items():
+        table["attends to"].append(figures.WORDS[target])
+        table["share"].append(round(share.value, 5))
+        table["low"].append(round(share.low, 5))
+        table["high"].append(round(share.high, 5))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         display.show(
@@ -65,12 +73,7 @@ def draw_head(explorer: Explorer, head: int) -> None:
             "target that fits: the first token, a separator (another special token), the token itself, the token "
             "before or after, punctuation, or any other word. Lines are 95 % intervals of the mean over texts.",
             name="head-habits",
-            data={
-                "attends to": [figures.WORDS[kind] for kind in shares],
-                "share": [round(share.value, 5) for share in shares.values()],
-                "low": [round(share.low, 5) for share in shares.values()],
-                "high": [round(share.high, 5) for share in shares.values()],
-            },
+            data=table,
         )
     with right:
         display.show(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from cahp.features.roles.figure import kept_figure, rises_figure
@@ -28,6 +30,12 @@ def draw_roles(explorer: Explorer) -> None:
     rows = compare_kept(roles, mask.keep)
     resolved = "; ".join(str(row) for row in rows if row.resolved)
     title = capital(resolved) or f"The {mask.count} kept heads have roles as random selection would"
+    names = ("role", "kept", "of", "expected at random", "low", "high", "p")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        values = (NOUNS[row.role], row.kept, row.count, row.expected, row.low, row.high, row.p)
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
     display.show(
         kept_figure(rows, dark=dark),
         title=title,
@@ -35,15 +43,7 @@ def draw_roles(explorer: Explorer) -> None:
         "hypergeometric distribution, without a per-layer minimum). A role is resolved at p ≤ 0.05, corrected for the "
         "number of roles.",
         name="roles-kept",
-        data={
-            "role": [NOUNS[row.role] for row in rows],
-            "kept": [row.kept for row in rows],
-            "of": [row.count for row in rows],
-            "expected at random": [row.expected for row in rows],
-            "low": [row.low for row in rows],
-            "high": [row.high for row in rows],
-            "p": [row.p for row in rows],
-        },
+        data=columns,
     )
     assert explorer.clusters is not None
     together = cache_with(explorer.clusters, ("together", labels.tobytes()), lambda: share_clusters(roles, labels))
