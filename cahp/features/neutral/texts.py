@@ -40,8 +40,8 @@ def load_neutral(name: str, *, task: str) -> Dataset:
         raise DataError(f"{name} are the texts of the task itself; name others with --neutral-data, or give auto")
     dataset = _read_manual() if name == MANUAL else load(name)
     texts = {
-        split: replace(one, labels=np.full(len(one), NO_LABEL, dtype=np.int64), classes=())
-        for split, one in dataset.splits.items()
+        split: replace(labelled, labels=np.full(len(labelled), NO_LABEL, dtype=np.int64), classes=())
+        for split, labelled in dataset.splits.items()
     }
     return Dataset(dataset.id, texts, (), ())
 

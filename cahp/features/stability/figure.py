@@ -17,7 +17,7 @@ from cahp.words import span
 
 def frequency_figure(result: Stability, framed: HeadMask | None, *, unit: str = "head", dark: bool) -> Any:
     """Draw the share of choices that keep each head, or other ``unit``: layers by heads, those of a mask framed."""
-    n = len(result.found)
+    n = len(result.masks)
     notes = []
     for times in range(n + 1):
         note = f" ({times} of {n})"

@@ -61,21 +61,21 @@ class Stability:
     keep: Bools
 
     @cached_property
-    def found(self) -> Bools:
+    def masks(self) -> Bools:
         """The masks of the resamples that led to one, ``(R', L, H)``."""
         return np.asarray(self.keep[self.keep.any(axis=(1, 2))])
 
     @property
     def frequency(self) -> NDArray[np.float64]:
         """Share of the resamples that keep each head, ``(L, H)``."""
-        if not len(self.found):
+        if not len(self.masks):
             return np.zeros(self.keep.shape[1:])
-        return np.asarray(self.found.mean(axis=0))
+        return np.asarray(self.masks.mean(axis=0))
 
     @cached_property
     def overlaps(self) -> NDArray[np.float64]:
         """Jaccard index of every pair of resamples: heads that both keep, of those that at least one keeps."""
-        return overlaps(self.found)
+        return overlaps(self.masks)
 
     @property
     def overlap(self) -> float:
@@ -95,7 +95,7 @@ class Stability:
 
         None where nothing was drawn, or of fewer than three.
         """
-        count = len(self.found)
+        count = len(self.masks)
         if not self.drawn or count < 3:
             return None
         from scipy.stats import t
@@ -110,12 +110,12 @@ class Stability:
         """Wilson's 95 % interval of the share of resamples that keep a head which ``times`` of those here did."""
         if not self.drawn:
             return None
-        return wilson(times, len(self.found))
+        return wilson(times, len(self.masks))
 
     @cached_property
     def chance(self) -> float:
         """What ``overlap`` would be if every resample drew as many heads at random."""
-        return expected_overlap(self.found.sum(axis=(1, 2)).tolist(), self.keep[0].size)
+        return expected_overlap(self.masks.sum(axis=(1, 2)).tolist(), self.keep[0].size)
 
     @property
     def beyond_chance(self) -> float:
@@ -180,13 +180,13 @@ def stability(
 
 
 def measure_choices(bench: Bench, result: Stability, *, progress: Progress = silent) -> list[dict[str, Estimate]]:
-    """Measure the outcomes of each mask in ``result.found`` on the evaluation texts; each is stored.
+    """Measure the outcomes of each mask in ``result.masks`` on the evaluation texts; each is stored.
 
     Intervals of all masks come from the same resamples of texts.
     """
     outcomes = []
-    for place, keep in enumerate(result.found):
-        progress(STAGE, place, len(result.found))
+    for place, keep in enumerate(result.masks):
+        progress(STAGE, place, len(result.masks))
         evaluation = bench.measurements.evaluate(bench.evaluation, mask=HeadMask(keep))
         outcomes.append(measure(evaluation, full=bench.full, seed=bench.settings.seed))
     progress(STAGE, len(outcomes), len(outcomes))

@@ -196,7 +196,7 @@ def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
 def _draw_result(explorer: Explorer, result: Stability, *, requested: int, budget: int | None) -> None:
     """Draw the overlap of choices, how often each head is kept, and the knees."""
     unit = explorer.card.unit
-    if len(result.found) < 2:
+    if len(result.masks) < 2:
         st.warning("Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number instead.")
         return
     verdict = state_verdict(result, unit)
@@ -216,7 +216,7 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int, budge
 
 def _draw_metrics(result: Stability, unit: str) -> None:
     """Draw the overlap, how many heads are kept always and never, and where the knee is."""
-    found = len(result.found)
+    count = len(result.masks)
     with st.container(key="stability-figures"):
         overlap, always, never, moved = st.columns(4)
     overlap.metric(
@@ -243,12 +243,12 @@ def _draw_metrics(result: Stability, unit: str) -> None:
         "a quarter above the smallest, and unstable if it is more than double.",
     )
     if result.overlap_ci95 is not None:
-        overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {found} resamples")
-    for column, times in ((always, found), (never, 0)):
+        overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {count} resamples")
+    for column, times in ((always, count), (never, 0)):
         interval = result.share_ci95(times)
         if interval is not None:
             share = span(100 * interval[0], 100 * interval[1], 0)
-            column.caption(f"n = {found}: such a {unit} is kept in {share} % of resamples (95 % interval)")
+            column.caption(f"n = {count}: such a {unit} is kept in {share} % of resamples (95 % interval)")
     moved.caption(f"n = {len(knees)}")
 
 
@@ -268,7 +268,7 @@ def _draw_frequency(explorer: Explorer, result: Stability, original: HeadMask | 
     display.show(
         frequency_figure(result, original, unit=unit, dark=display.is_dark()),
         title=title,
-        help=f"Each cell is {display.describe_square(explorer.card)}; its number is the share of {len(result.found)} "
+        help=f"Each cell is {display.describe_square(explorer.card)}; its number is the share of {len(result.masks)} "
         f"choices that keep it, in %. {framed}{VARIATIONS[result.axis].means}",
         name=f"survival-{result.axis}",
         data=data,
@@ -317,14 +317,14 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     bench = explorer.bench
     column = VARIATIONS[result.axis].column
     st.subheader("Do the different choices change the predictions alike?")
-    seconds = pass_seconds(bench, evaluation=len(result.found))
+    seconds = pass_seconds(bench, evaluation=len(result.masks))
     outcomes = _compute(
         explorer,
-        (bench.card.sha256, bench.evaluation.sha256, result.found.tobytes()),
+        (bench.card.sha256, bench.evaluation.sha256, result.masks.tobytes()),
         lambda progress: measure_choices(bench, result, progress=progress),
         key="stability-choices",
         button="Evaluate each choice",
-        cost=f"Evaluates {len(result.found)} choices, without recovery, on {bench.evaluation.measured}: about "
+        cost=f"Evaluates {len(result.masks)} choices, without recovery, on {bench.evaluation.measured}: about "
         f"{duration(seconds)}. Results are stored on this machine and reused.",
         main=False,
     )
@@ -363,11 +363,11 @@ def describe_choices(divergences: list[Estimate], noun: str = "texts") -> str:
 def describe_resamples(result: Stability, requested: int) -> str:
     """Return how many resamples were used and why others were not."""
     count = len(result.values)
-    left_out = count - len(result.found)
+    left_out = count - len(result.masks)
     if not result.drawn:
         sentence = f"All {count} degrees, not a random sample: no interval"
     else:
-        sentence = f"{len(result.found)} resamples"
+        sentence = f"{len(result.masks)} resamples"
         if count < requested:
             sentence += f" (of {requested} requested; these texts have only {count} different halves)"
     if left_out == 1:

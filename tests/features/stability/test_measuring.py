@@ -80,7 +80,7 @@ def test_a_resample_without_a_knee_counts_neither_for_nor_against_a_head() -> No
     result = resampled([0, 1], [], [0, 1], knees=[2, 0, 2])
     assert result.frequency.tolist() == [[1, 1, 0, 0]]
     assert result.overlap == 1
-    assert len(result.found) == 2
+    assert len(result.masks) == 2
 
 
 def test_one_resample_overlaps_with_nothing() -> None:
@@ -171,7 +171,7 @@ def test_each_choice_is_measured_against_the_full_model() -> None:
 @pytest.mark.parametrize("axis", ["seed", "sample", "degree"])
 def test_a_selection_is_repeated_and_each_choice_measured(window_bench: Bench, axis: Axis) -> None:
     result = stability(window_bench, axis=axis, resamples=3, budget=6)
-    assert len(result.found) >= 1
+    assert len(result.masks) >= 1
     outcomes = measure_choices(window_bench, result)
     assert all(one["kl"].value >= 0 and "accuracy" not in one for one in outcomes)
     assert window_bench.evidence.null_curves is not None
