@@ -22,7 +22,10 @@ from cahp.words import number
 
 @dataclass(frozen=True)
 class Change:
-    """Predictions that change: their number in the unit of a guess, its 95 % interval, and the units it is over."""
+    """Predictions that change: ``value`` in the unit of a guess, with its 95 % interval over ``n`` units.
+
+    ``sentence`` states the value; ``hardly`` tells whether only few of the predictions change.
+    """
 
     value: float
     interval: tuple[float, float] | None
