@@ -41,9 +41,9 @@ from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import sections
 from cahp.features.learn import lessons as six_steps
-from cahp.features.learn.answers import course
-from cahp.features.learn.answers import measure as measure_answer
 from cahp.features.learn.bundled import LESSONS_FILE, BundledLessons, read_lessons
+from cahp.features.learn.course import list_steps
+from cahp.features.learn.course import measure as measure_answer
 from cahp.features.neutral.measuring import evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO
@@ -96,7 +96,7 @@ def write_lessons(
             step.name: shipped.answers[step.name]
             if shipped is not None and step.name not in only
             else measure_answer(step.name, subject, progress=progress)
-            for step in course(subject)
+            for step in list_steps(subject)
         },
         {"machine": machine(), "date": day.isoformat()} if shipped is None else shipped.made,
     )

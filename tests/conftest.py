@@ -92,6 +92,22 @@ def small_bench(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> B
     return open_bench(fakes.quick_task(folder, limit=60, eval_limit=40), store=Store(folder / "store"))
 
 
+@pytest.fixture(scope="session")
+def window_bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A language model of three layers of four heads, on forty windows of tokens, evaluated on ten."""
+    import fakes
+
+    from cahp.run.bench import open_bench
+    from cahp.store import Store
+
+    folder = tmp_path_factory.mktemp("windows")
+    (folder / "texts.txt").write_text("\n\n".join(fakes.sentences(300).first))
+    model = fakes.teach(fakes.save_language_model(folder / "model", family="llama"))
+    windows = {"window": 16, "tokens": 640, "eval_tokens": 160}
+    settings = fakes.quick(model, folder / "texts.txt", **windows, budget="6")
+    return open_bench(settings, store=Store(folder / "store"))
+
+
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A small hub on this machine, which this process asks."""

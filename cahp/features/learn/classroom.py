@@ -14,7 +14,8 @@ from cahp.features.learn.lessons import Answer, Step
 from cahp.values import CahpError
 
 #: Largest number of classes, and of people in one.
-_CLASSES, _PEOPLE = 32, 1000
+_CLASSES = 32
+_PEOPLE = 1000
 
 
 class ClassError(CahpError):
@@ -30,8 +31,11 @@ class Classroom:
 
     def __init__(self, steps: Sequence[Step], *, about: str, leader: str, alive: Callable[[str], bool]) -> None:
         self.code = secrets.token_urlsafe(8)
-        self.steps, self.about, self.leader = tuple(steps), about, leader
-        self._alive, self._lock = alive, Lock()
+        self.steps = tuple(steps)
+        self.about = about
+        self.leader = leader
+        self._alive = alive
+        self._lock = Lock()
         self._at = 0
         self._answers: dict[int, Answer] = {}
         self._guesses: list[dict[str, int]] = [{} for _ in steps]

@@ -13,36 +13,45 @@ from cahp.figures.marks import by_state, draw, error_bars, points, ticks
 from cahp.outcomes import OUTCOMES
 from cahp.values import HeadMask
 
-#: Pixels of a head on the small board, at most, and of the whole board.
-_CELL, _BOARD = 26.0, 250.0
+#: Pixels of a head on the small board, at most.
+_CELL = 26.0
+#: Pixels of the whole board.
+_BOARD = 250.0
 
 
 def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
     """Draw the heads that are switched on (solid) and off (light); a model of many layers lies on its side."""
-    colours, lying = palette.ink(dark=dark), mask.layers > 2 * mask.heads
-    across, down = (mask.layers, mask.heads) if lying else (mask.heads, mask.layers)
+    colours = palette.ink(dark=dark)
+    lying = mask.layers > 2 * mask.heads
+    x_title = "head"
+    y_title = "layer"
+    across = mask.heads
+    down = mask.layers
+    equal: dict[str, Any] = {"scaleanchor": "x", "scaleratio": 1}
+    if lying:
+        # Its few rows have no room for a title, and are so low that Plotly fails to keep the squares' sides equal.
+        x_title = "layer (heads below each other)"
+        y_title = ""
+        across = mask.layers
+        down = mask.heads
+        equal = {}
     cell = min(_CELL, _BOARD / across)
     traces = []
     for shown, fills, state in by_state(mask, [colours.accent] * mask.keep.size, colours):
-        layer, head = shown // mask.heads, shown % mask.heads
-        hover = [f"{head_name(one, mask.heads)}: {'on' if state == 'kept' else 'off'}" for one in shown.tolist()]
-        x, y = (layer, head) if lying else (head, layer)
+        x = shown % mask.heads
+        y = shown // mask.heads
+        if lying:
+            x, y = y, x
+        switch = "on" if state == "kept" else "off"
+        hover = [f"{head_name(head, mask.heads)}: {switch}" for head in shown.tolist()]
         traces.append(points(x, y, "square", fills, size=0.65 * cell, hover=hover))
-    # The few rows of a model on its side have no room for a title.
-    x_title, y_title = ("layer (heads below each other)", "") if lying else ("head", "layer")
+    x_step = 1 if across <= 12 else 5
+    y_step = 1 if cell >= 16 else down
     fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
-    # On its side it is so low that Plotly fails to keep the squares' sides equal.
-    equal: dict[str, Any] = {} if lying else {"scaleanchor": "x", "scaleratio": 1}
     return draw(
         traces,
-        x=ticks(x_title, range(0, across, 1 if across <= 12 else 5), (-0.6, across - 0.4), **fixed),
-        y=ticks(
-            y_title,
-            range(0, down, 1 if cell >= 16 else down),
-            (down - 0.4, -0.6),
-            **fixed,
-            **equal,
-        ),
+        x=ticks(x_title, range(0, across, x_step), (-0.6, across - 0.4), **fixed),
+        y=ticks(y_title, range(0, down, y_step), (down - 0.4, -0.6), **fixed, **equal),
         height=round(cell * (down + 0.2)) + 52,
         top=0,
     )
@@ -53,28 +62,39 @@ def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[i
 
     The axis is the range of the guess, and longer only where the answer lies outside.
     """
-    colours, own_guess, unit = palette.ink(dark=dark), [] if own is None else [own], step.unit
+    colours = palette.ink(dark=dark)
+    unit = step.unit
+    own_guess = []
+    if own is not None:
+        own_guess.append(own)
     ends = [0, step.highest, answer.value, *(answer.interval or ())]
     width = max(1, round(max(ends) / 30))
     counts = Counter(value // width * width for value in others)
+    guessed = [f"{low} to {low + width - 1}" for low in counts]
+    if width == 1:
+        guessed = [f"{low}" for low in counts]
     bars = {
         "type": "bar",
         "x": [low + (width - 1) / 2 for low in counts],
         "y": list(counts.values()),
         "width": 0.9 * width,
         "marker": {"color": colours.text, "opacity": 0.45},
-        "customdata": [f"{low}" if width == 1 else f"{low} to {low + width - 1}" for low in counts],
+        "customdata": guessed,
         "hovertemplate": f"%{{y}} guessed %{{customdata}} {unit}<extra></extra>",
     }
     hover = [f"your guess: {guess} {unit}" for guess in own_guess]
     diamond = points(own_guess, [0], "diamond-open", colours.text, size=13, outline=2, hover=hover, cliponaxis=False)
     margin = 0.04 * (max(ends) - min(ends)) + width / 2
-    alone = {"visible": False, "range": [-1, 1], "fixedrange": True}
+    y: dict[str, Any] = {"visible": False, "range": [-1, 1], "fixedrange": True}
+    height = 115
+    if counts:
+        y = {"title": "guesses", "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)}
+        height = 230
     figure = draw(
         [bars, diamond],
         x={"title": unit, "range": [min(ends) - margin, max(ends) + margin], "zeroline": False},
-        y={"title": "guesses", "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)} if counts else alone,
-        height=230 if counts else 115,
+        y=y,
+        height=height,
         left=10,
         top=30,
         bottom=45,
@@ -83,13 +103,14 @@ def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[i
         figure.add_vrect(*answer.interval, fillcolor=colours.accent, opacity=0.2, line_width=0)
     # The word stays inside of the chart.
     side = "right" if answer.value > (min(ends) + max(ends)) / 2 else "left"
-    line, note = {"color": colours.accent, "width": 3}, {"text": "measured", "yanchor": "bottom", "xanchor": side}
-    return figure.add_vline(answer.value, line=line, annotation=note)
+    note = {"text": "measured", "yanchor": "bottom", "xanchor": side}
+    return figure.add_vline(answer.value, line={"color": colours.accent, "width": 3}, annotation=note)
 
 
 def variants_figure(answer: Answer, *, dark: bool) -> Any:
     """Draw the share ``answer.outcome`` of each variant (dots with 95 % intervals), and random selections (hollow)."""
-    colours, label = palette.ink(dark=dark), OUTCOMES[answer.outcome].label
+    colours = palette.ink(dark=dark)
+    label = OUTCOMES[answer.outcome].label
     centre = [100 * share.value for share in answer.bars.values()]
     ends = [(100 * share.low, 100 * share.high) for share in answer.bars.values()]
     traces = [

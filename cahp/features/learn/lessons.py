@@ -1,8 +1,8 @@
-"""Six guesses about redundancy in a classifier: what is done to it, and a question. ``answers`` has the answers."""
+"""What a guess is about: a finished selection of heads, a step that changes the model, and the measured answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,21 +10,14 @@ import numpy as np
 
 from cahp.board.head_clusters import HeadClusters
 from cahp.run.bench import Bench
-from cahp.stages.selection import top
+from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
-from cahp.values import Estimate, Floats, HeadMask, Ints, Selection, digest
+from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, Selection, digest
 
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
 EXAMPLES = 400
 #: Number of windows of a language model, each of which takes as long as dozens of texts.
 WINDOWS = 4
-#: Random selections that CAHP's is compared with.
-DRAWS = 20
-#: Random sets of other heads that the representatives are compared with.
-CONTROLS = 5
-#: Random selections that are also refitted; each costs a refit.
-REFITTED_DRAWS = 5
-
 
 #: The stage that progress names, which counts variants of the model.
 STAGE = "variants"
@@ -105,6 +98,11 @@ class Subject:
         """Digest of what the answers depend on: the texts, the kept heads and the heads that are switched off."""
         return digest(self.texts.sha256, self.mask.sha256, str(self.strongest), str(self.largest_cluster))
 
+    @property
+    def total(self) -> int:
+        """Number of all heads."""
+        return self.mask.keep.size
+
     @cached_property
     def strongest(self) -> tuple[int, int]:
         """Layer and head of the highest salience."""
@@ -124,6 +122,19 @@ class Subject:
         """Return the mask of all heads but these."""
         return HeadMask(~HeadMask.of(heads, *self.mask.keep.shape).keep)
 
+    def evaluate(
+        self, masks: Sequence[HeadMask | None], progress: Progress, *, refit: bool = False
+    ) -> list[Evaluation]:
+        """Evaluate the model under each mask (None: all heads), or after a refit, which must be possible."""
+        evaluations: list[Evaluation] = []
+        for done, mask in enumerate(masks):
+            progress(STAGE, done, len(masks))
+            recovered = None
+            if refit and mask is not None:
+                recovered = self.bench.recoveries.refit(mask)
+            evaluations.append(self.bench.measurements.evaluate(self.sample, mask=mask, recovered=recovered))
+        return evaluations
+
 
 def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Subject:
     """Return the subject of a bench and a selection, on some of the evaluation texts."""
@@ -132,116 +143,3 @@ def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Su
         texts = texts.sample(EXAMPLES)
     labels = clusters.groups(selection.k)[0]
     return Subject(bench, texts, selection.mask, labels, clusters.salience)
-
-
-def rate_choice(as_good: int, *, clear: str, level: str) -> str:
-    """Return the verdict on a choice that ``as_good`` of ``DRAWS`` random selections equal, as sentences."""
-    if as_good <= DRAWS // 20:
-        return clear
-    return "The choice helps, but some random selections come close." if as_good < DRAWS // 2 else level
-
-
-def halved(mask: HeadMask) -> HeadMask:
-    """Return the mask that keeps the first half of the heads of each layer: time depends on their number alone."""
-    return HeadMask(np.tile(np.arange(mask.heads) < max(1, mask.heads // 2), (mask.layers, 1)))
-
-
-def random_masks(subject: Subject) -> list[HeadMask]:
-    """Return as many random selections as the steps draw, of as many heads as the subject keeps."""
-    # They get the same floor as CAHP: no empty layer, unless CAHP's selection has one.
-    floor, shape = 0 if subject.mask.empty_layers else 1, subject.mask.keep.shape
-    return [
-        top(np.random.default_rng(seed).random(shape), budget=subject.mask.count, min_per_layer=floor).mask
-        for seed in range(DRAWS)
-    ]
-
-
-def steps(subject: Subject) -> list[Step]:
-    """Return the six steps in order, with the numbers of the subject in their texts."""
-    layer, head = subject.strongest
-    members, representative = subject.largest_cluster
-    total, kept, n = subject.mask.keep.size, subject.mask.count, len(subject.texts)
-    answer = (
-        "An answer is the class that the model predicts for a text. A change is any answer that differs from that with "
-        "all heads, right or wrong."
-    )
-    return [
-        Step(
-            "one-head",
-            "Switch off one head",
-            f"The model has {total} attention heads. We switch off the one with the largest gradient: layer {layer}, "
-            f"head {head}. The other {total - 1} stay.",
-            f"Of {n} answers, how many will change?",
-            "answers",
-            n,
-            answer,
-            {
-                "attention head": "a part of a layer that decides which words attend to which",
-                "gradient": "how much the model's error would change if the head's output were turned down a little",
-            },
-            mask=subject.without([layer * subject.mask.heads + head]),
-        ),
-        Step(
-            "one-cluster",
-            "Switch off all heads of a cluster but one",
-            f"{len(members)} heads separate the classes in a similar way: the largest cluster. We keep one, its "
-            f"representative, and switch off the other {len(members) - 1}.",
-            f"Of {n} answers, how many will change?",
-            "answers",
-            n,
-            answer,
-            {"cluster": "a group of heads that are more similar to each other than to other heads"},
-            mask=subject.without(one for one in members if one != representative),
-        ),
-        Step(
-            "representatives",
-            "Switch off the representatives",
-            f"Now the reverse: we switch off the {kept} heads that CAHP keeps. The other {total - kept} stay. For "
-            f"comparison, we switch off as many of the others, drawn at random, {CONTROLS} times.",
-            f"Of {n} answers, how many will change without the representatives?",
-            "answers",
-            n,
-            answer,
-            {"representative": "the kept head of a cluster: the one with the largest gradient"},
-            mask=subject.without(subject.mask.flat),
-        ),
-        Step(
-            "random",
-            "Choose at random instead",
-            f"CAHP keeps {kept} of {total} heads. We keep as many random heads, {DRAWS} times, and compare accuracy.",
-            f"How many of the {DRAWS} random selections are at least as accurate as CAHP's?",
-            "selections",
-            DRAWS,
-            f"A random selection is {kept} heads drawn from {total}, at least one per layer. It counts if its accuracy "
-            f"on {n} texts is at least CAHP's.",
-            {"CAHP": "complementary attention head pruning: keep one representative per cluster, prune the others"},
-            mask=subject.mask,
-        ),
-        Step(
-            "refit",
-            "Recover without training",
-            f"With {kept} heads, the rest of the model gets inputs that it was not trained on. A refit solves for new "
-            "output weights in one pass, without labels and without training.",
-            "How many points of accuracy does the refit regain?",
-            "points",
-            50,
-            "One point is one more correct answer per hundred texts.",
-            {
-                "output weights": "the weights that mix the outputs of the heads into the output of the layer",
-                "label": "the correct class of a text, assigned by people",
-            },
-            mask=subject.mask,
-        ),
-        Step(
-            "time",
-            "Half of the heads, half of the time?",
-            "We cut half of the heads out of every layer. The model is now really smaller, and we time both in turn.",
-            "How much of the time is saved?",
-            "per cent",
-            50,
-            "Per cent of the time that the full model takes for the same texts.",
-            {"to cut": "to remove a head's weights from the model; switching it off only sets its output to zero"},
-            units="rounds",
-            mask=halved(subject.mask),
-        ),
-    ]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from cahp.features.learn import answers, lessons, teaching
+from cahp.features.learn import lessons, teaching
 from cahp.features.learn.bundled import BundledLessons, read_lessons
+from cahp.features.learn.course import list_steps, measure
 from cahp.features.learn.lessons import STAGE, Answer, Step, Subject
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address
@@ -67,7 +68,9 @@ class _Lesson:
         """The answer, measured here or bundled."""
         if self.job is not None and self.job.result is not None:
             return self.job.result
-        return None if self.shipped is None else self.shipped.answers.get(self.step.name)
+        if self.shipped is None:
+            return None
+        return self.shipped.answers.get(self.step.name)
 
     @property
     def answer(self) -> Answer | None:
@@ -76,13 +79,16 @@ class _Lesson:
 
     def measure(self, explorer: Explorer) -> None:
         """Start measuring the answer."""
+        # One bar over all variants, instead of one for each, where the step counts variants only.
+        headline: str | None = STAGE
+        if self.step.name in ("refit", "time", "cache"):
+            headline = None
         self.learner.jobs[self.name] = jobs.submit(
             explorer.id,
             f"learn-{self.name}",
-            lambda progress: answers.measure(self.step.name, self.subject, progress=progress),
+            lambda progress: measure(self.step.name, self.subject, progress=progress),
             rank=jobs.Rank.QUICK,
-            # One bar over all variants, instead of one for each.
-            headline=None if self.step.name in ("refit", "time", "cache") else STAGE,
+            headline=headline,
         )
 
 
@@ -101,16 +107,19 @@ def draw(explorer: Explorer) -> None:
         )
         draw_builtins(explorer)
         return
-    clusters, run = explorer.clusters, explorer.results.run
+    clusters = explorer.clusters
+    run = explorer.results.run
     # Always the heads that CAHP suggests, or as many as the run keeps, whatever is on the board: the steps explain the
     # method.
-    count = None if run is None or explorer.settings.budget == "auto" else run.mask.count
+    count = None
+    if run is not None and explorer.settings.budget != "auto":
+        count = run.mask.count
     selection = explorer.choices().of_budget(count)
     if clusters is None or selection is None:
         st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
         return
     subject = lessons.subject_of(explorer.bench, clusters, selection)
-    steps = [_with_heads(step, subject, explorer.roles) for step in answers.course(subject)]
+    steps = [_with_heads(step, subject, explorer.roles) for step in list_steps(subject)]
     measured_on = f"{subject.measured_on} that were not used to select heads."
     st.markdown(f"Guess first, then see the answer, measured on {measured_on}")
     room = teaching.CLASSES.led_by(explorer.id)
@@ -129,7 +138,9 @@ def draw(explorer: Explorer) -> None:
     at = _choose_step(course, learner)
     lesson = course[at]
     with st.container(border=True, key="learn-step"):
-        shown = lesson.answer if room is None else dict(room.shown()).get(at)
+        shown = lesson.answer
+        if room is not None:
+            shown = dict(room.shown()).get(at)
         left, right = teaching.describe(lesson.step, number=at + 1, of=len(course), asking=shown is None)
         with left:
             if room is None:
@@ -155,9 +166,12 @@ def _with_heads(step: Step, subject: Subject, roles: HeadRoles | None) -> Step:
 
 def _show_example(texts: Texts) -> None:
     row = len(texts) // 2
-    text, classes = texts.get_line(row), ", ".join(plain(name) for name in texts.classes)
+    text = texts.get_line(row)
+    if len(text) > _EXCERPT:
+        text = f"{text[:_EXCERPT]}…"
+    classes = ", ".join(plain(name) for name in texts.classes)
     with st.expander("One of the texts"):
-        st.markdown(f"“{plain(f'{text[:_EXCERPT]}…' if len(text) > _EXCERPT else text)}”")
+        st.markdown(f"“{plain(text)}”")
         st.caption(
             f"The model predicts one of {len(texts.classes)} classes ({classes}). The label of this text is "
             f"**{plain(texts.classes[texts.labels[row]])}**."
@@ -170,13 +184,17 @@ def _show_example(texts: Texts) -> None:
 def _choose_step(course: Sequence[_Lesson], learner: _Learner) -> int:
     if learner.at is None or address.is_history_navigation():
         linked = st.query_params.get("step", "")
-        learner.at = int(linked) - 1 if linked in map(str, range(1, len(course) + 1)) else 0
+        learner.at = 0
+        if linked in map(str, range(1, len(course) + 1)):
+            learner.at = int(linked) - 1
     at = min(learner.at, len(course) - 1)
     address.put("step", str(at + 1))
     # Above the step: an answer is long, and the way on stays in sight.
     with st.container(horizontal=True, key="learn-steps", gap="small"):
         for number, lesson in enumerate(course):
-            label = f"{number + 1}{'' if lesson.answer is None else ' ✓'}"
+            label = str(number + 1)
+            if lesson.answer is not None:
+                label += " ✓"
             kind = "primary" if number == at else "secondary"
             _go_button(label, f"learn-go-{number + 1}", learner, number, type=kind, help=lesson.step.title)
         st.space("stretch")
@@ -200,11 +218,18 @@ def _link_guesses(course: Sequence[_Lesson], learner: _Learner) -> None:
         learner.guesses = {}
         for lesson, text in zip(course, st.query_params.get("guesses", "").split(","), strict=False):
             if text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= lesson.step.highest:
-                # Without an answer, only the slider is restored and the question is asked again.
-                (learner.moved if lesson.shipped is None else learner.guesses)[lesson.name] = int(text)
-    guesses = ",".join("" if lesson.guess is None else str(lesson.guess) for lesson in course).rstrip(",")
-    if guesses:
-        address.put("guesses", guesses)
+                if lesson.shipped is None:
+                    # Without an answer, only the slider is restored and the question is asked again.
+                    learner.moved[lesson.name] = int(text)
+                else:
+                    learner.guesses[lesson.name] = int(text)
+    guesses = []
+    for lesson in course:
+        guess = "" if lesson.guess is None else str(lesson.guess)
+        guesses.append(guess)
+    linked = ",".join(guesses).rstrip(",")
+    if linked:
+        address.put("guesses", linked)
 
 
 # One step ----------------------------------------------------------------------------------------------------
@@ -223,8 +248,10 @@ def _show_job(lesson: _Lesson) -> bool:
 
 def _ask_and_answer(explorer: Explorer, lesson: _Lesson, *, beside: DeltaGenerator) -> None:
     """Draw the slider for a guess, then the answer, and the variants ``beside`` it."""
-    step, learner, job, answer = lesson.step, lesson.learner, lesson.job, lesson.answer
-    fixed = job is not None and not job.ended
+    step = lesson.step
+    learner = lesson.learner
+    answer = lesson.answer
+    fixed = lesson.job is not None and not lesson.job.ended
     if answer is not None and not fixed:
         _show_job(lesson)
         _draw_answer(explorer, lesson, answer, beside)
@@ -234,7 +261,9 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson, *, beside: DeltaGenerat
     def move() -> None:
         learner.moved[lesson.name] = int(st.session_state[key])
 
-    start = learner.moved.get(lesson.name, step.highest // 2) if lesson.guess is None else lesson.guess
+    start = lesson.guess
+    if start is None:
+        start = learner.moved.get(lesson.name, step.highest // 2)
     guess = teaching.ask_guess(step, start, key=key, disabled=fixed, on_change=move)
     if _show_job(lesson):
         return
@@ -252,13 +281,14 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson, *, beside: DeltaGenerat
 
 
 def _draw_answer(explorer: Explorer, lesson: _Lesson, answer: Answer, beside: DeltaGenerator) -> None:
-    step, job = lesson.step, lesson.job
+    step = lesson.step
+    job = lesson.job
     teaching.show_answer(step, answer, lesson.guess, beside=beside)
     if job is None or job.result is None:
         assert lesson.shipped is not None
-        made = lesson.shipped.made
+        origin = lesson.shipped.made
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"Bundled: measured on {plain(made['machine'])}, {plain(made['date'])}.")
+            st.caption(f"Bundled: measured on {plain(origin['machine'])}, {plain(origin['date'])}.")
             if st.button("Measure it here", key=f"learn-here-{step.name}"):
                 lesson.measure(explorer)
                 st.rerun()
@@ -269,11 +299,11 @@ def _draw_answer(explorer: Explorer, lesson: _Lesson, answer: Answer, beside: De
 
 def _show_scores(course: Sequence[_Lesson]) -> None:
     """Draw all guesses with the measured answers after the last step."""
-    seen = [
-        (lesson.step, lesson.guess, answer)
-        for lesson in course
-        if lesson.guess is not None and (answer := lesson.answer) is not None
-    ]
+    seen = []
+    for lesson in course:
+        answer = lesson.answer
+        if lesson.guess is not None and answer is not None:
+            seen.append((lesson.step, lesson.guess, answer))
     if len(seen) < len(course):
         return
     st.subheader("Your guesses and the measured answers")

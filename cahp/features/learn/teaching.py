@@ -37,8 +37,10 @@ _PULSE_S = 2.0
 def joined() -> Classroom | None:
     """Return the class that the address names; if it has ended, say so and clean the address."""
     code = st.query_params.get(_PARAMETER)
-    room = None if code is None else CLASSES.find(code)
-    if code is not None and room is None:
+    if code is None:
+        return None
+    room = CLASSES.find(code)
+    if room is None:
         st.query_params.pop(_PARAMETER, None)
         st.info("This class has ended. You can continue alone.")
     return room
@@ -57,7 +59,8 @@ def describe(step: Step, *, number: int, of: int, asking: bool) -> tuple[DeltaGe
         if asking:
             st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
     if step.mask is not None:
-        mask, total = step.mask, step.mask.keep.size
+        mask = step.mask
+        total = mask.keep.size
         with right:
             display.show(
                 figures.switched_figure(mask, dark=display.is_dark()),
@@ -89,26 +92,32 @@ def off(step: Step, guess: int, answer: Answer) -> str:
         return "within the interval"
     if not distance:
         return "exactly right"
-    # Percentages differ by percentage points.
-    unit = "points" if step.unit == "per cent" else step.unit
-    return f"{_digits(abs(distance))} {unit} too {'high' if distance > 0 else 'low'}"
+    unit = step.unit
+    if unit == "per cent":
+        # Percentages differ by percentage points.
+        unit = "points"
+    side = "high" if distance > 0 else "low"
+    return f"{_digits(abs(distance))} {unit} too {side}"
 
 
 def _digits(value: float) -> str:
-    return format_number(value, 0 if float(value).is_integer() else 1)
+    if float(value).is_integer():
+        return format_number(value, 0)
+    return format_number(value)
 
 
 def tabulate(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
     """Return steps, guesses and measured values with 95 % intervals as the columns of a table."""
-    return {
-        "Step": [step.title for step, _, _ in seen],
-        "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
-        "Measured": [
-            measured(step, answer) + ("" if answer.interval is None else f" ({span(*answer.interval)})")
-            for step, _, answer in seen
-        ],
-        "You were": [off(step, guess, answer) for step, guess, answer in seen],
-    }
+    table: dict[str, list[str]] = {"Step": [], "Your guess": [], "Measured": [], "You were": []}
+    for step, guess, answer in seen:
+        value = measured(step, answer)
+        if answer.interval is not None:
+            value += f" ({span(*answer.interval)})"
+        table["Step"].append(step.title)
+        table["Your guess"].append(f"{guess} {step.unit}")
+        table["Measured"].append(value)
+        table["You were"].append(off(step, guess, answer))
+    return table
 
 
 def show_answer(
@@ -117,11 +126,15 @@ def show_answer(
     """Draw the answer, with the own ``guess`` and the sorted ``guesses`` of a class, and ``beside`` it the variants."""
     st.markdown(f"**{step.question}**")
     low, high = answer.interval or (answer.value, answer.value)
-    columns, own = iter(st.columns(2)), [] if guess is None else [guess]
-    unknown = [None] * (len(own) + len(guesses))
+    column, right = st.columns(2)
+    own = []
+    title = "There are no guesses"
     if guess is not None:
-        next(columns).metric("Your guess", f"{guess} {step.unit}")
-    column = next(columns)
+        own.append(guess)
+        title = f"Your guess: {off(step, guess, answer)}"
+        column.metric("Your guess", f"{guess} {step.unit}")
+        column = right
+    unknown = [None] * (len(own) + len(guesses))
     column.metric("Measured", measured(step, answer))
     if answer.interval is not None:
         column.caption(
@@ -129,7 +142,6 @@ def show_answer(
             help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
             "contain the true one.",
         )
-    title = f"Your guess: {off(step, guess, answer)}" if guess is not None else "There are no guesses"
     if guesses:
         near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
         middle = guesses[len(guesses) // 2]
@@ -147,29 +159,39 @@ def show_answer(
             "high": [high, *unknown],
         },
     )
-    n = f"n = {answer.n} {step.units}" if step.units else "counted"
+    n = "counted"
+    if step.units:
+        n = f"n = {answer.n} {step.units}"
     st.markdown(f"{answer.found} ({n})")
     st.markdown(f"**{answer.meaning}**")
-    if not answer.bars:
-        return
+    if answer.bars:
+        with beside:
+            _draw_variants(step, answer)
+
+
+def _draw_variants(step: Step, answer: Answer) -> None:
+    """Draw the outcome of each variant and of random selections."""
     (_, full), (variant, changed), *_ = answer.bars.items()
-    bars = answer.bars.values()
-    drawn = [(name, share) for name, shares in answer.draws.items() for share in shares]
     label = OUTCOMES[answer.outcome].label
-    with beside:
-        display.show(
-            figures.variants_figure(answer, dark=display.is_dark()),
-            title=f"{capital(label)} {changed.text} {variant}, {full.text} with all heads",
-            help=f"Dot: {label} of one variant of the model; line: its 95 % interval. If lines overlap widely, the "
-            "difference may be chance. Hollow dots: random choices of heads.",
-            name=f"learn-{step.name}",
-            data={
-                "variant": [*answer.bars, *(name for name, _ in drawn)],
-                label: [*(bar.value for bar in bars), *(share for _, share in drawn)],
-                "low": [*(bar.low for bar in bars), *([None] * len(drawn))],
-                "high": [*(bar.high for bar in bars), *([None] * len(drawn))],
-            },
-        )
+    table: dict[str, list[Any]] = {"variant": [], label: [], "low": [], "high": []}
+    for name, bar in answer.bars.items():
+        table["variant"].append(name)
+        table[label].append(bar.value)
+        table["low"].append(bar.low)
+        table["high"].append(bar.high)
+    for name, shares in answer.draws.items():
+        table["variant"] += [name] * len(shares)
+        table[label] += shares
+        table["low"] += [None] * len(shares)
+        table["high"] += [None] * len(shares)
+    display.show(
+        figures.variants_figure(answer, dark=display.is_dark()),
+        title=f"{capital(label)} {changed.text} {variant}, {full.text} with all heads",
+        help=f"Dot: {label} of one variant of the model; line: its 95 % interval. If lines overlap widely, the "
+        "difference may be chance. Hollow dots: random choices of heads.",
+        name=f"learn-{step.name}",
+        data=table,
+    )
 
 
 # The leader ------------------------------------------------------------------------------------------------
@@ -219,22 +241,27 @@ def invitation(room: Classroom) -> None:
 
 
 def _attendance(room: Classroom) -> None:
-    here, guesses = room.here(), len(room.guesses(room.moment[0]))
-    st.markdown(f"{here} joined, {guesses} guessed at this step." if here else "No participants yet.")
+    joined = room.here()
+    if not joined:
+        st.markdown("No participants yet.")
+        return
+    guesses = len(room.guesses(room.moment[0]))
+    st.markdown(f"{joined} joined, {guesses} guessed at this step.")
 
 
 def _invitation(code: str) -> tuple[str, bool]:
     """Return the address of the class and whether other machines can open it."""
     here = urlsplit(str(st.context.url or ""))
-    mine, listening = access.current(), str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
-    host, port = here.hostname or "127.0.0.1", here.port
+    listening = str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
+    host = here.hostname or "127.0.0.1"
+    port = here.port
     if access.is_loopback(host):
         port = port or int(st.get_option("server.port"))
         if access.is_every_address(listening):
             # The leader uses the machine that runs the server.
             host = access.reachable(listening)
     # Behind a proxy there may be no port.
-    url = mine.address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
+    url = access.current().address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
     return url, not access.is_loopback(host)
 
 
@@ -245,7 +272,8 @@ def lead(
     room.go(at)
     if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
         room.show(at, known)
-    (_, answer), step = room.moment, room.steps[at]
+    _, answer = room.moment
+    step = room.steps[at]
     if answer is not None:
         show_answer(step, answer, None, room.guesses(at), beside=beside)
         return
@@ -272,7 +300,8 @@ def attend(room: Classroom, who: str) -> None:
         problem(f"{error}. You can continue alone: open Learn in the menu.")
         return
     at, answer = moment = room.moment
-    step, guess = room.steps[at], room.guess_of(who, at)
+    step = room.steps[at]
+    guess = room.guess_of(who, at)
     with st.container(border=True, key="learn-step"):
         left, right = describe(step, number=at + 1, of=len(room.steps), asking=answer is None)
         with left:
@@ -281,7 +310,11 @@ def attend(room: Classroom, who: str) -> None:
             else:
                 _hand_in(room, who, at, guess)
     st.caption(plain(room.about))
-    seen = [(room.steps[at], own, answer) for at, answer in room.shown() if (own := room.guess_of(who, at)) is not None]
+    seen = []
+    for place, shown in room.shown():
+        own = room.guess_of(who, place)
+        if own is not None:
+            seen.append((room.steps[place], own, shown))
     if seen:
         st.subheader("Your guesses so far")
         with st.container(key="class-so-far"):
@@ -292,9 +325,13 @@ def attend(room: Classroom, who: str) -> None:
 def _hand_in(room: Classroom, who: str, at: int, guess: int | None) -> None:
     """Draw the slider for a guess, which replaces an earlier ``guess``."""
     step = room.steps[at]
-    start = step.highest // 2 if guess is None else guess
+    start = guess
+    label = "Guess again"
+    if start is None:
+        start = step.highest // 2
+        label = "Guess"
     value = ask_guess(step, start, key=f"class-guess-{room.code}-{at}")
-    if st.button("Guess" if guess is None else "Guess again", key=f"class-hand-in-{at}", type="primary"):
+    if st.button(label, key=f"class-hand-in-{at}", type="primary"):
         room.guess(who, at, value)
         st.rerun()
     if guess is not None:

@@ -17,8 +17,10 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import COLUMNS, Settings
 from cahp.values import Estimate, HeadMask, OptionError
 
-#: Texts of a classifier that choose heads, and that evaluate them, at most.
-_CALIBRATION, _EVALUATION = 400, 300
+#: Texts of a classifier that choose heads, at most.
+_CALIBRATION = 400
+#: Those that evaluate them, at most.
+_EVALUATION = 300
 #: A choice is narrow if it surely costs this share more than a choice made on the neutral text.
 MUCH = 0.5
 
@@ -61,12 +63,13 @@ class NeutralRecord:
     def finding(self) -> str:
         """What was found, in a sentence with its number."""
         cost = self.outcomes["chosen"]["kl"].text
-        span = f"95 % interval {self.excess.span}, n = {self.excess.n:,}" if self.excess.ci95 else "no interval"
+        span = "no interval"
+        if self.excess.ci95:
+            span = f"95 % interval {self.excess.span}, n = {self.excess.n:,}"
         if self.narrow or (self.excess.ci95 and self.excess.low > 0):
+            breadth = "Narrow" if self.narrow else "Rather broad"
             than = f"{self.excess.text} more than heads chosen there ({span})"
-            return (
-                f"{'Narrow' if self.narrow else 'Rather broad'}: on neutral text these heads cost {cost} nats, {than}"
-            )
+            return f"{breadth}: on neutral text these heads cost {cost} nats, {than}"
         if self.excess.ci95 and self.excess.high < 0:
             return f"Broad: on neutral text these heads cost less than heads chosen there ({self.excess.text}; {span})"
         return f"Broad: on neutral text no difference from heads chosen there is resolved ({self.excess.text}; {span})"
@@ -87,7 +90,9 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
         CahpError: If there are no such texts, or the model does not fit them.
     """
     settings = bench.settings
-    method = settings.method if settings.method in methods.names() else Settings.method
+    method = settings.method
+    if method not in methods.names():
+        method = Settings.method
     if methods.need_labels([method]) and bench.card.task.predicts_labels:
         raise OptionError(f"--method {method} needs labels, which neutral text lacks; leave out --neutral-data")
     changes: dict[str, Any] = {name: getattr(Settings(), name) for name in (*COLUMNS, "label_map", "data")}
@@ -115,13 +120,20 @@ def evaluate_on_neutral(bench: Bench, mask: HeadMask, name: str, choose: Callabl
         CahpError: See ``open_neutral``.
     """
     neutral = open_neutral(bench, mask.count, name)
-    own, texts, seed = choose(neutral), neutral.evaluation, bench.settings.seed
+    own = choose(neutral)
+    texts = neutral.evaluation
+    seed = bench.settings.seed
     full = neutral.full
-    found = {"chosen": neutral.measurements.evaluate(texts, mask=mask)}
-    found["own"] = neutral.measurements.evaluate(texts, mask=own)
-    losses = {state: one.divergences(full) for state, one in found.items()}
-    excess = estimate_mean(losses["chosen"] - losses["own"], seed, units=full.units)
-    outcomes = {state: finite(measure(one, full=full, seed=seed)) for state, one in {"full": full, **found}.items()}
+    evaluations = {
+        "full": full,
+        "chosen": neutral.measurements.evaluate(texts, mask=mask),
+        "own": neutral.measurements.evaluate(texts, mask=own),
+    }
+    divergences = evaluations["chosen"].divergences(full) - evaluations["own"].divergences(full)
+    excess = estimate_mean(divergences, seed, units=full.units)
+    outcomes = {}
+    for state, evaluation in evaluations.items():
+        outcomes[state] = finite(measure(evaluation, full=full, seed=seed))
     return NeutralRecord(
         neutral.dataset.id,
         texts.count,

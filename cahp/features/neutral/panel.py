@@ -33,7 +33,8 @@ NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
 
 def draw_neutral(explorer: Explorer) -> None:
     """Draw the mask evaluated on neutral text: as the run did it, or on request."""
-    run, job = explorer.results.run, explorer.job(NEUTRAL)
+    run = explorer.results.run
+    job = explorer.job(NEUTRAL)
     record = None
     if run is not None and run.mask.sha256 == explorer.mask.sha256:
         record = NEUTRAL_TEXT.read(run)

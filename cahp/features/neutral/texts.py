@@ -14,8 +14,9 @@ from cahp.data.sources import BBC_NEWS, catalogue, load
 from cahp.tasks.answers import NO_LABEL
 from cahp.values import DataError
 
-#: The names that stand for texts of its own: news for other tasks, and for these the manual.
-AUTO, MANUAL = "auto", "python-manual"
+#: The name that stands for texts of its own: news for other tasks, and for these the manual.
+AUTO = "auto"
+MANUAL = "python-manual"
 #: Words of the shortest paragraph that is taken from the manual.
 _WORDS = 20
 #: Lines of code, tables and headings in it.
@@ -32,13 +33,15 @@ def load_neutral(name: str, *, task: str) -> Dataset:
         DataError: If there are no such data, or they are the task's own.
     """
     if name == AUTO:
-        name = BBC_NEWS if task != BBC_NEWS and _has_news() else MANUAL
+        name = MANUAL
+        if task != BBC_NEWS and _has_news():
+            name = BBC_NEWS
     if name == task:
         raise DataError(f"{name} are the texts of the task itself; name others with --neutral-data, or give auto")
     dataset = _read_manual() if name == MANUAL else load(name)
     texts = {
-        split: replace(one, labels=np.full(len(one), NO_LABEL, dtype=np.int64), classes=())
-        for split, one in dataset.splits.items()
+        split: replace(labelled, labels=np.full(len(labelled), NO_LABEL, dtype=np.int64), classes=())
+        for split, labelled in dataset.splits.items()
     }
     return Dataset(dataset.id, texts, (), ())
 
@@ -53,7 +56,11 @@ def _read_manual() -> Dataset:
         raise DataError("this Python has no manual (pydoc_data); name a text file with --neutral-data")
     from pydoc_data.topics import topics
 
-    blocks = (block for topic in sorted(topics) for block in re.split(r"\n\s*\n", topics[topic]))
-    prose = (" ".join(block.split()) for block in blocks if block[:1].isalnum() and not _NO_PROSE.search(block))
-    texts = tuple(dict.fromkeys(one for one in prose if len(one.split()) >= _WORDS))
+    paragraphs: dict[str, None] = {}
+    for topic in sorted(topics):
+        for block in re.split(r"\n\s*\n", topics[topic]):
+            words = block.split()
+            if block[:1].isalnum() and not _NO_PROSE.search(block) and len(words) >= _WORDS:
+                paragraphs[" ".join(words)] = None
+    texts = tuple(paragraphs)
     return assemble(MANUAL, {"train": RawSplit(make_texts(texts, None, [UNLABELLED] * len(texts)))})

@@ -47,50 +47,59 @@ class Continuation:
     @classmethod
     def of(cls, prompt: str, full: Tokens, pruned: Tokens, recovered: Tokens | None) -> Continuation:
         """Compare the tokens of the models with the full model's, as far as both have come."""
-        others = {"pruned": pruned, "recovered": recovered}
-        return cls(
-            prompt,
-            full.parts,
-            pruned.parts,
-            None if recovered is None else recovered.parts,
-            {
-                name: next((at for at, (a, b) in enumerate(zip(full.ids, made.ids, strict=False)) if a != b), None)
-                for name, made in others.items()
-                if made is not None
-            },
-        )
+        differences = {"pruned": find_difference(full, pruned)}
+        recovered_parts = None
+        if recovered is not None:
+            differences["recovered"] = find_difference(full, recovered)
+            recovered_parts = recovered.parts
+        return cls(prompt, full.parts, pruned.parts, recovered_parts, differences)
 
     @property
     def models(self) -> dict[str, tuple[tuple[str, ...], int | None]]:
         """The tokens of each model, and the index of the first that differs."""
-        states = {"full": self.full, "pruned": self.pruned, "recovered": self.recovered}
-        return {
-            name: (tokens, self.first_difference.get(name)) for name, tokens in states.items() if tokens is not None
-        }
+        states = {"full": self.full, "pruned": self.pruned}
+        if self.recovered is not None:
+            states["recovered"] = self.recovered
+        return {name: (tokens, self.first_difference.get(name)) for name, tokens in states.items()}
 
     def as_pruned(self) -> Continuation:
         """Return it without the recovered model's."""
         return replace(self, recovered=None, first_difference={"pruned": self.first_difference["pruned"]})
 
 
+def find_difference(full: Tokens, other: Tokens) -> int | None:
+    """Return the index of the first token that differs, as far as both have come (None: none differs)."""
+    for place, (expected, token) in enumerate(zip(full.ids, other.ids, strict=False)):
+        if token != expected:
+            return place
+    return None
+
+
 def compare_continuations(measurements: Measurements, mask: HeadMask, recovered: Recovered | None) -> Continuation:
     """Let the full model, the one cut to ``mask`` and the recovered one continue the prompt."""
-    states: list[tuple[HeadMask | None, Recovered | None]] = [(None, None), (mask, None)]
+
+    def continue_prompt(mask: HeadMask | None, recovered: Recovered | None = None) -> Tokens:
+        ids = measurements.continue_text(PROMPT, TOKENS, mask=mask, recovered=recovered)
+        return Tokens.of(measurements.model.tokenizer, ids)
+
+    full = continue_prompt(None)
+    pruned = continue_prompt(mask)
+    after = None
     if recovered is not None:
-        states.append((mask, recovered))
-    full, pruned, *after = (
-        Tokens.of(measurements.model.tokenizer, measurements.continue_text(PROMPT, TOKENS, mask=one, recovered=how))
-        for one, how in states
-    )
-    return Continuation.of(PROMPT, full, pruned, after[0] if after else None)
+        after = continue_prompt(mask, recovered)
+    return Continuation.of(PROMPT, full, pruned, after)
 
 
 def split_text(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     """The part of each token in the text of all: joined, they are that text."""
-    parts, before = list[str](), ""
+    parts = list[str]()
+    before = ""
     for end in range(1, len(ids) + 1):
         text = str(tokenizer.decode(ids[:end]))
-        # A token may be a part of a character.
-        parts.append(text[len(before) :] if text.startswith(before) else str(tokenizer.decode([ids[end - 1]])))
+        if text.startswith(before):
+            parts.append(text[len(before) :])
+        else:
+            # A token may be a part of a character.
+            parts.append(str(tokenizer.decode([ids[end - 1]])))
         before = text
     return tuple(parts)

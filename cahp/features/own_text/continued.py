@@ -13,7 +13,7 @@ from cahp.ui.parts.display import plain
 
 def draw(continuation: Continuation, labels: Mapping[str, str], *, of: int) -> None:
     """Draw the tokens so far, of ``of``, of each model that has one of ``labels``, by the name of its state."""
-    models = {state: one for state, one in continuation.models.items() if state in labels}
+    models = {state: written for state, written in continuation.models.items() if state in labels}
     longest = max(len(tokens) for tokens, _ in models.values())
     columns = {labels[state]: [*tokens, *[""] * (longest - len(tokens))] for state, (tokens, _) in models.items()}
     display.heading(
@@ -31,7 +31,7 @@ def draw(continuation: Continuation, labels: Mapping[str, str], *, of: int) -> N
 
 def describe(continuation: Continuation, labels: Mapping[str, str], *, of: int) -> str:
     """Return at which token, counted from 1, the other models first differ from the full one."""
-    models = {labels[state]: one for state, one in continuation.models.items() if state in labels}
+    models = {labels[state]: tokens for state, tokens in continuation.models.items() if state in labels}
     written = min(len(tokens) for tokens, _ in models.values())
     others = [(label, differs) for label, (_, differs) in models.items() if label != labels["full"]]
     changed = [f"at token {at + 1} with {label}" for label, at in others if at is not None]
@@ -42,7 +42,9 @@ def describe(continuation: Continuation, labels: Mapping[str, str], *, of: int) 
         return f"{of} tokens by {labels['full']}"
     if not changed:
         return f"All {of} tokens stay the same with {' and '.join(same)}"
-    also = f", not with {' or '.join(same)}" if same and written == of else ""
+    also = ""
+    if same and written == of:
+        also = f", not with {' or '.join(same)}"
     return f"The continuation changes {', '.join(changed)}{also}"
 
 
@@ -51,7 +53,9 @@ def mark(tokens: tuple[str, ...], differs: int | None) -> str:
     shown = [token.replace("\n", " ⏎ ") for token in tokens]
     if differs is None:
         return _escape("".join(shown))
-    before, token, after = "".join(shown[:differs]), shown[differs], "".join(shown[differs + 1 :])
+    before = "".join(shown[:differs])
+    token = shown[differs]
+    after = "".join(shown[differs + 1 :])
     # A mark around a space at its end would not be read as one.
     gap = " " * token.startswith(" ")
     return f"{_escape(before)}{gap}:orange-background[**▸{plain(token) or '␣'}**]{_escape(after)}"

@@ -30,25 +30,19 @@ def probabilities_figure(
     colours = palette.ink(dark=dark)
     shown = likeliest(list(models.values()), CLASSES)
     names = [label(classes[place]) for place in shown]
-    percents = {name: [100 * float(row[place]) for place in shown] for name, row in models.items()}
+    rows = list(range(len(shown)))
     hues = (colours.text, CLUSTER_COLOURS[0], CLUSTER_COLOURS[1])
-    traces = [
-        points(
-            percents[name],
-            list(range(len(shown))),
-            symbol,
-            hue,
-            size=12,
-            outline=2,
-            hover=[f"{text}<br>{name}: {value:.1f} %" for text, value in zip(names, percents[name], strict=True)],
-            name=name,
-        )
-        for name, symbol, hue in zip(models, _SIGNS, hues, strict=False)
-    ]
-    ranges = [
-        shape("line", (min(values), max(values)), (row, row), color=colours.faint, width=4)
-        for row, values in enumerate(zip(*percents.values(), strict=True))
-    ]
+    percents = []
+    traces = []
+    for name, symbol, hue in zip(models, _SIGNS, hues, strict=False):
+        values = [100 * float(models[name][place]) for place in shown]
+        hover = [f"{text}<br>{name}: {value:.1f} %" for text, value in zip(names, values, strict=True)]
+        traces.append(points(values, rows, symbol, hue, size=12, outline=2, hover=hover, name=name))
+        percents.append(values)
+    ranges = []
+    for row, of_class in enumerate(zip(*percents, strict=True)):
+        ends = (min(of_class), max(of_class))
+        ranges.append(shape("line", ends, (row, row), color=colours.faint, width=4))
     return draw(
         traces,
         x={"title": f"probability of the {of} (%)", "range": [-3, 103], "zeroline": False},
@@ -65,7 +59,9 @@ def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], curre
     text = palette.ink(dark=dark).text
     # A few markers are enough to tell lines apart.
     every = max(1, len(curve.budgets) // 12)
-    sizes = [8 if place % every == 0 else 0 for place in range(len(curve.budgets))]
+    sizes = [0] * len(curve.budgets)
+    for place in range(0, len(sizes), every):
+        sizes[place] = 8
     traces = []
     for place, row in enumerate(likeliest([curve.probabilities[-1], *curve.probabilities], CLASSES)):
         name = label(classes[row])
@@ -103,8 +99,10 @@ def words_to_show(full: TextReading, kept: TextReading) -> list[int]:
 def looked_at_figure(full: TextReading, kept: TextReading, *, dark: bool) -> Any:
     """Draw the attention on each word from the kept heads (bars) and from all heads (circles)."""
     shown = words_to_show(full, kept)
-    words, along = [label(kept.tokens[place], limit=14) for place in shown], list(range(len(shown)))
-    by_kept, by_all = (100 * reading.attention[shown] for reading in (kept, full))
+    words = [label(kept.tokens[place], limit=14) for place in shown]
+    along = list(range(len(shown)))
+    by_kept = 100 * kept.attention[shown]
+    by_all = 100 * full.attention[shown]
     bars = {
         "type": "bar",
         "x": along,

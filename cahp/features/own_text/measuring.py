@@ -69,7 +69,8 @@ class AnswersOverBudgets:
 
     def steady_down_to(self, answer: int) -> int | None:
         """Return the fewest heads from which on every budget predicts ``answer`` (None: the largest does not)."""
-        steady, answers = None, self.answers or tuple(self.probabilities.argmax(axis=1).tolist())
+        answers = self.answers or tuple(self.probabilities.argmax(axis=1).tolist())
+        steady = None
         for budget, predicted in zip(reversed(self.budgets), reversed(answers), strict=True):
             if predicted != answer:
                 break
@@ -93,23 +94,34 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     attention = torch.zeros(len(tokens), dtype=torch.float64)
 
     def watch(layer: int, weights: Tensor) -> None:
-        maps, kept = weights[0].double().cpu(), mask.by_layer[layer]
+        maps = weights[0].double().cpu()
         # A cut layer has only its kept heads.
-        attention.add_((maps[kept] if len(maps) == mask.heads else maps).mean(dim=1).sum(dim=0))
+        if len(maps) == mask.heads:
+            maps = maps[mask.by_layer[layer]]
+        attention.add_(maps.mean(dim=1).sum(dim=0))
 
-    gates = model.gates(mask.keep) if masked and not mask.is_full else None
     with torch.inference_mode():
-        scores = model.logits(model.batches([entry])[0], gates=gates, probe=watch)
+        scores = model.logits(model.batches([entry])[0], gates=_gate(model, mask, masked=masked), probe=watch)
     special = special_ids(model.tokenizer)
     probabilities = scores[0].double().softmax(-1).cpu().numpy()
+    words = None
+    if model.card.task.predicts_often:
+        words = _show_tokens(model, likeliest([probabilities]))
     return TextReading(
         probabilities,
         tokens,
         np.array([token in special for token in entry["input_ids"]], dtype=np.bool_),
         (attention / attention.sum()).numpy(),
         truncated,
-        _words(model, likeliest([probabilities])) if model.card.task.predicts_often else None,
+        words,
     )
+
+
+def _gate(model: HeadModel, mask: HeadMask, *, masked: bool) -> Tensor | None:
+    """Return the gates of the heads of ``mask`` (None: the model needs none); ``masked`` is that of ``read_text``."""
+    if not masked or mask.is_full:
+        return None
+    return model.gates(mask.keep)
 
 
 def continue_text(
@@ -122,8 +134,8 @@ def continue_text(
     from cahp.models.caching import continue_greedily
 
     entry, _, _ = read_tokens(model, text)
-    gates = model.gates(mask.keep) if masked and not mask.is_full else None
-    yield from continue_greedily(model, entry["input_ids"][-max(1, model.max_length - count) :], count, gates=gates)
+    ids = entry["input_ids"][-max(1, model.max_length - count) :]
+    yield from continue_greedily(model, ids, count, gates=_gate(model, mask, masked=masked))
 
 
 def likeliest(rows: Sequence[NDArray[np.float64]], most: int = MOST_WORDS) -> list[int]:
@@ -132,10 +144,13 @@ def likeliest(rows: Sequence[NDArray[np.float64]], most: int = MOST_WORDS) -> li
     return sorted(top.tolist(), key=lambda place: -rows[0][place])
 
 
-def _words(model: HeadModel, ids: Sequence[int]) -> dict[int, str]:
+def _show_tokens(model: HeadModel, ids: Sequence[int]) -> dict[int, str]:
     """Return tokens as text; spaces and line breaks, which many begin with, are visible."""
-    shown = {token: model.tokenizer.decode([token]) for token in ids}
-    return {token: text.replace(" ", "␣").replace("\n", "⏎") or f"token {token}" for token, text in shown.items()}
+    words = {}
+    for token in ids:
+        text = model.tokenizer.decode([token]).replace(" ", "␣").replace("\n", "⏎")
+        words[token] = text or f"token {token}"
+    return words
 
 
 def over_budgets(
@@ -151,8 +166,10 @@ def over_budgets(
     import torch
 
     entry, _, _ = read_tokens(model, text)
+    most = _FEWEST
     # A language model is larger, and each budget has a logit for every word.
-    most = _FEWEST if model.card.task.predicts_often else max(_FEWEST, _TOKENS // len(entry["input_ids"]))
+    if not model.card.task.predicts_often:
+        most = max(_FEWEST, _TOKENS // len(entry["input_ids"]))
     chosen = [masks[place] for place in spread(len(masks), most)]
     gates = torch.stack([model.gates(mask.keep) for mask in chosen])
     rows_of: list[NDArray[np.float64]] = [np.zeros(0)] * len(chosen)
@@ -160,11 +177,13 @@ def over_budgets(
         for batch in report_progress(model.batches([entry] * len(chosen)), STAGE, progress):
             rows = torch.as_tensor(batch.rows, device=gates.device)
             scores = model.logits(batch, gates=gates[rows])
-            for row, found in zip(batch.rows.tolist(), scores.double().softmax(-1).cpu().numpy(), strict=True):
-                rows_of[row] = found
-    probabilities, words = np.stack(rows_of), None
+            for row, own in zip(batch.rows.tolist(), scores.double().softmax(-1).cpu().numpy(), strict=True):
+                rows_of[row] = own
+    probabilities = np.stack(rows_of)
     answers = tuple(probabilities.argmax(axis=1).tolist())
+    words = None
     if model.card.task.predicts_often:
         kept = likeliest([probabilities[-1], *probabilities])
-        words, probabilities = _words(model, kept), probabilities[:, kept]
+        words = _show_tokens(model, kept)
+        probabilities = probabilities[:, kept]
     return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities, answers, words)

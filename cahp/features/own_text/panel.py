@@ -41,12 +41,16 @@ if TYPE_CHECKING:
 
 #: The name of its boxes.
 _BOXES = "own-text"
-#: Index of the first example: a topic of the embedded model, and a text without an end for a language model.
-_TOPIC, _UNFINISHED = 3, 10
+#: Index of the first example: a topic of the embedded model.
+_TOPIC = 3
+#: That of a language model: a text without an end.
+_UNFINISHED = 10
 #: The stage that progress names while a text is continued.
 CONTINUE = "continuation"
-#: Session key of the results; seconds that a page waits for the worker before it shows progress.
-_MEMORY, _PATIENCE_S = "own-text-memory", 0.1
+#: Session key of the results.
+_MEMORY = "own-text-memory"
+#: Seconds that a page waits for the worker before it shows progress.
+_PATIENCE_S = 0.1
 
 
 @dataclass(eq=False)
@@ -81,18 +85,22 @@ class TextOnBoard:
         steps: list[Callable[[Progress], Iterator[None]]] = [
             partial(self._read, which, how) for which, how in wanted if not self._is_read(which, how)
         ]
-        return steps if self.table_name in self.known.curves else [*steps, self._over_budgets]
+        if self.table_name not in self.known.curves:
+            steps.append(self._over_budgets)
+        return steps
 
     @property
     def recovery(self) -> str | None:
         """The recovery on the board, or else one that is measured for its mask (None: neither)."""
-        mask, results = self.board.mask, self.board.results
+        mask = self.board.mask
         if mask.is_full:
             return None
         if self.board.recover != NONE.name:
             return self.board.recover
-        shown = (row.name for row in RECOVERIES.values() if row.on_board and row is not NONE)
-        return next((how for how in shown if results.outcomes(mask, how)), None)
+        for row in RECOVERIES.values():
+            if row.on_board and row is not NONE and self.board.results.outcomes(mask, row.name):
+                return row.name
+        return None
 
     @property
     def table_name(self) -> str:
@@ -128,19 +136,17 @@ class TextOnBoard:
 
     def _read(self, mask: HeadMask, how: str, progress: Progress) -> Iterator[None]:
         """Run the text, with a recovered model if there is one: it is never trained here."""
-        bench, shown = self.board.bench, self.board.recover == how
-        model: HeadModel | None = bench.model
-        if how != "none":
-            if RECOVERIES[how].trains:
-                recovered: Recovered | None = bench.recoveries.read_distilled(mask)
-            else:
-                # Only a refit that the board shows is computed.
-                recovered = bench.recoveries.refit(mask, how) if shown else bench.recoveries.read_refit(mask, how)
-            model = None if recovered is None else cut_model(bench.model, mask, recovered)
-        name, text, masked = self._name(mask, how), self.known.text, how == "none"
-        self.known.readings[name] = None if model is None else read_text(model, text, mask, masked=masked)
+        model = self._get_model(mask, how)
+        name = self._name(mask, how)
+        text = self.known.text
+        masked = how == "none"
+        if model is None:
+            self.known.readings[name] = None
+            yield
+            return
+        self.known.readings[name] = read_text(model, text, mask, masked=masked)
         yield
-        if model is None or not bench.card.task.predicts_often:
+        if not self.board.bench.card.task.predicts_often:
             return
         ids = list[int]()
         for token in continue_text(model, text, mask, masked=masked):
@@ -148,6 +154,22 @@ class TextOnBoard:
             self.known.written[name] = Tokens.of(model.tokenizer, ids)
             progress(CONTINUE, len(ids), TOKENS)
             yield
+
+    def _get_model(self, mask: HeadMask, how: str) -> HeadModel | None:
+        """Return the full model, or the recovered one, if there is one."""
+        bench = self.board.bench
+        if how == "none":
+            return bench.model
+        if RECOVERIES[how].trains:
+            recovered: Recovered | None = bench.recoveries.read_distilled(mask)
+        elif self.board.recover == how:
+            # Only a refit that the board shows is computed.
+            recovered = bench.recoveries.refit(mask, how)
+        else:
+            recovered = bench.recoveries.read_refit(mask, how)
+        if recovered is None:
+            return None
+        return cut_model(bench.model, mask, recovered)
 
     def _over_budgets(self, progress: Progress) -> Iterator[None]:
         table = self.board.table
@@ -173,11 +195,15 @@ OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
 
 def draw(explorer: Explorer) -> None:
     """Draw the tab below the board."""
-    example = _UNFINISHED if explorer.card.task.predicts_often else _TOPIC
+    example = _TOPIC
+    if explorer.card.task.predicts_often:
+        example = _UNFINISHED
     keep(_BOXES, {f"{_BOXES}-{part}-{example}": str for part in ("text", "first", "second")})
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        kind: Literal["single", "pairs"] = "single" if explorer.bench.calibration.second is None else "pairs"
+        kind: Literal["single", "pairs"] = "pairs"
+        if explorer.bench.calibration.second is None:
+            kind = "single"
         typed = input_box(_BOXES, kind, explorer.bench, label="Your text", place=example)
     if not has_words(typed):
         right.info("Type a text, or insert an example.")
@@ -207,16 +233,20 @@ def _draw_work(explorer: Explorer, text: TextOnBoard) -> None:
 
 
 def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) -> None:
-    mask, heads = explorer.mask, explorer.card.layers * explorer.card.heads
-    full, pruned = text.reading(HeadMask.full(mask.layers, mask.heads)), text.reading(mask)
+    mask = explorer.mask
+    heads = explorer.card.layers * explorer.card.heads
+    full = text.reading(HeadMask.full(mask.layers, mask.heads))
+    pruned = text.reading(mask)
     if full is None:
         return
     models = {f"all {heads} {explorer.card.unit}s": full}
     if pruned is not None and mask.count < heads:
         models[f"{mask.count} as pruned"] = pruned
-    recovered = None if text.recovery is None else text.reading(mask, text.recovery)
-    if recovered is not None and text.recovery is not None:
-        models[f"{mask.count} {RECOVERIES[text.recovery].result}"] = recovered
+    recovered = None
+    if text.recovery is not None:
+        recovered = text.reading(mask, text.recovery)
+        if recovered is not None:
+            models[f"{mask.count} {RECOVERIES[text.recovery].result}"] = recovered
     with left:
         if full.cut:
             st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
@@ -254,20 +284,25 @@ def _draw_continuation(text: TextOnBoard, mask: HeadMask, labels: Mapping[str, s
 
 
 def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full: TextReading) -> None:
-    names = _names(explorer, models)
-    shown = list(names) if full.words is None else likeliest([one.probabilities for one in models.values()])
+    names = _list_names(explorer, models)
+    shown = list(names)
+    marked = ""
+    if full.words is not None:
+        shown = likeliest([reading.probabilities for reading in models.values()])
+        marked = " The most probable tokens are drawn; ␣ is a space, ⏎ a line break."
     rows = {name: reading.probabilities[shown] for name, reading in models.items()}
-    classes, of = [names[place] for place in shown], explorer.card.words.answer
+    classes = [names[place] for place in shown]
+    of = explorer.card.words.answer
+    columns = {name: reading.round(5).tolist() for name, reading in rows.items()}
     display.show(
         figures.probabilities_figure(rows, classes, of=of, dark=display.is_dark()),
         title=_describe_predictions(models, full, names),
         help=f"Each mark is the probability of a {of} for this text: the circle with all heads, the square for the "
         "pruned model on the board, the diamond for the recovered one, if any. If the marks overlap, pruning does not "
-        "change this prediction."
-        + ("" if full.words is None else " The most probable tokens are drawn; ␣ is a space, ⏎ a line break."),
+        f"change this prediction.{marked}",
         formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
         name="own-text-probabilities",
-        data={of: classes, **{name: reading.round(5).tolist() for name, reading in rows.items()}},
+        data={of: classes, **columns},
         alt="; ".join(
             f"{name}: {names[reading.answer]}, {percent(float(reading.probabilities.max()))}"
             for name, reading in models.items()
@@ -275,18 +310,20 @@ def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full
     )
 
 
-def _names(explorer: Explorer, models: dict[str, TextReading]) -> dict[int, str]:
+def _list_names(explorer: Explorer, models: dict[str, TextReading]) -> dict[int, str]:
     """Return the names of classes, or of the most probable next tokens, by their places in the probabilities."""
-    words = [reading.words for reading in models.values() if reading.words is not None]
-    if words:
-        return {place: name for some in words for place, name in some.items()}
-    return dict(enumerate(explorer.bench.class_names))
+    names: dict[int, str] = {}
+    for reading in models.values():
+        names |= reading.words or {}
+    return names or dict(enumerate(explorer.bench.class_names))
 
 
 def _describe_predictions(models: dict[str, TextReading], full: TextReading, names: Mapping[int, str]) -> str:
     others = {name: reading for name, reading in models.items() if reading is not full}
     answer = f"“{names[full.answer]}”"
-    prediction = "prediction" if full.words is None else "next token"
+    prediction = "prediction"
+    if full.words is not None:
+        prediction = "next token"
     if not others:
         share = percent(float(full.probabilities.max()), 0)
         return f"{capital(prediction)} with all heads: {answer} ({share})"
@@ -307,13 +344,16 @@ def _draw_attention(full: TextReading, kept: TextReading, kept_units: str) -> No
     if not shown:
         return
     best = max(shown, key=lambda place: float(kept.attention[place]))
-    special = float(kept.attention[kept.special].sum())
-    some = "" if len(shown) == words else f" The {len(shown)} of {words} words with most attention are drawn."
+    title = f"The {kept_units} attend most to “{kept.tokens[best][:24]}” ({percent(float(kept.attention[best]))})"
+    if kept.special.any():
+        special = float(kept.attention[kept.special].sum())
+        title += f"; {percent(special, 0)} goes to special tokens"
+    some = ""
+    if len(shown) < words:
+        some = f" The {len(shown)} of {words} words with most attention are drawn."
     display.show(
         figures.looked_at_figure(full, kept, dark=display.is_dark()),
-        title=f"The {kept_units} attend most to “{kept.tokens[best][:24]}” "
-        f"({percent(float(kept.attention[best]))})"
-        + (f"; {percent(special, 0)} goes to special tokens" if kept.special.any() else ""),
+        title=title,
         help="The share of attention on each word, averaged over heads and query tokens. Bars: the kept heads in the "
         "pruned model. Circles: all heads in the full model. Special tokens such as [CLS] and [SEP] get the rest; the "
         f"table lists all tokens.{some}",
@@ -329,10 +369,13 @@ def _draw_attention(full: TextReading, kept: TextReading, kept_units: str) -> No
 
 
 def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> None:
-    total, names = explorer.card.layers * explorer.card.heads, curve.words or full.words
-    classes = explorer.bench.class_names if curve.words is None else tuple(curve.words.values())
-    known = dict(enumerate(classes)) if names is None else {**(full.words or {}), **names}
-    answer, steady = f"“{known[full.answer]}”", curve.steady_down_to(full.answer)
+    total = explorer.card.layers * explorer.card.heads
+    classes = explorer.bench.class_names
+    if curve.words is not None:
+        classes = tuple(curve.words.values())
+    names = {**(full.words or {}), **(curve.words or {})} or dict(enumerate(classes))
+    answer = f"“{names[full.answer]}”"
+    steady = curve.steady_down_to(full.answer)
     if steady == curve.budgets[0]:
         title = f"The prediction is {answer} at every budget"
     elif steady is None:

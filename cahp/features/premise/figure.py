@@ -11,8 +11,10 @@ from cahp.figures import marks, palette
 
 def premise_figure(interaction: Mapping[str, Any], *, dark: bool) -> Any:
     """The interaction of pairs of heads within clusters and between clusters, with intervals."""
-    ink, names = palette.ink(dark=dark), ("within", "between")
-    values, ends = ([interaction[name][part] for name in names] for part in ("value", "ci95"))
+    ink = palette.ink(dark=dark)
+    names = ("within", "between")
+    values = [interaction[name]["value"] for name in names]
+    ends = [interaction[name]["ci95"] for name in names]
     bars = marks.error_bars(values, ends, ink.accent, width=5)
     hover = [f"{name} clusters: {interaction[name]['value']:.2g}" for name in names]
     figure = marks.draw(
@@ -28,10 +30,12 @@ def premise_figure(interaction: Mapping[str, Any], *, dark: bool) -> Any:
 
 def measures_figure(measures: Mapping[str, Any], *, dark: bool) -> Any:
     """Rank correlations of measures of redundancy with the cost of removing one head, and two, with intervals."""
-    ink, traces = palette.ink(dark=dark), []
+    ink = palette.ink(dark=dark)
+    traces = []
     series = (("alone", "one head", "circle", ink.accent, -0.12), ("pairs", "two heads", "diamond", ink.text, 0.12))
     for kind, words, symbol, colour, shift in series:
-        values, ends = ([measures[name][kind][part] for name in measures] for part in ("value", "ci95"))
+        values = [measure[kind]["value"] for measure in measures.values()]
+        ends = [measure[kind]["ci95"] for measure in measures.values()]
         hover = [f"{MEASURES[name]}, {words}: {measures[name][kind]['value']:.2f}" for name in measures]
         places = [place + shift for place in range(len(measures))]
         bars = marks.error_bars(values, ends, colour, width=4)

@@ -30,20 +30,25 @@ from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units, sum_by_u
 from cahp.tasks.texts import Texts
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
-from cahp.words import number
+from cahp.words import number, p_value
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "cahp.premise/1"
 STAGE = "pairs"
-#: Number of evaluation texts, and the largest number of pairs, where none is given.
-TEXTS, _MOST_PAIRS = 100, 3000
-#: Of a language model, whose forward passes are expensive.
-TOKENS, _MOST_OF_TOKENS = 2048, 300
-_RESAMPLES, _PERMUTATIONS = 2000, 10_000
-#: Number of tokens whose outputs are compared, and the smallest singular value of a predictor, relative to its largest.
-_TOKENS, _SMALLEST = 4096, 1e-3
+#: Number of evaluation texts, and of evaluation tokens of a language model, where none is given.
+TEXTS = 100
+TOKENS = 2048
+#: The largest number of pairs, where none is given, and that of a language model, whose forward passes are expensive.
+_MOST_PAIRS = 3000
+_MOST_OF_TOKENS = 300
+_RESAMPLES = 2000
+_PERMUTATIONS = 10_000
+#: Number of tokens whose outputs are compared.
+_TOKENS = 4096
+#: The smallest singular value of a predictor, relative to its largest.
+_SMALLEST = 1e-3
 #: The verdicts, in words.
 VERDICTS = {
     "redundant": "heads of one cluster are more redundant than heads of different clusters",
@@ -60,19 +65,24 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     Raises:
         OptionError: If there is only one text or cluster, or no cluster with two heads.
     """
-    texts, seed = tested_texts(bench), bench.settings.seed
+    texts = choose_texts(bench)
+    seed = bench.settings.seed
     if len(texts) < 2:
         raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
-    selection, clustering = choose(bench), bench.evidence.clustering
+    selection = choose(bench)
+    clustering = bench.evidence.clustering
     labels, medoids = clustering.at(selection.k or clustering.nearest(selection.mask.count))
     most = _MOST_PAIRS
     if texts.task.predicts_often:
         most = _MOST_OF_TOKENS
     first, second = draw_pairs(labels, pairs, seed, most=most)
-    removals = [(None, np.arange(len(labels))), *((int(head), second[first == head]) for head in np.unique(first))]
+    removals: list[tuple[int | None, Ints]] = [(None, np.arange(len(labels)))]
+    removals += [(int(head), second[first == head]) for head in np.unique(first)]
     alone, *rows = removal_divergences(bench, removals)
-    joint, full = np.concatenate(rows), bench.measurements.evaluate(texts)
-    values, sizes = joint - alone[first] - alone[second], _group(full, [])[1]
+    joint = np.concatenate(rows)
+    full = bench.measurements.evaluate(texts)
+    values = joint - alone[first] - alone[second]
+    _, sizes = _group(full, [])
     interaction = compare_pairs(values, first, second, labels, sizes=sizes, seed=seed)
     kept = representatives(labels, medoids, Ranking.of(bench.evidence.salience), bench.settings.representative)
     representative = np.arange(len(labels))
@@ -83,13 +93,16 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     explain = partial(explained_shares, contexts, learned, progress=bench.evidence.progress)
     r2 = bench.evidence.remembered(f"outputs of {texts.sha256} explained by {learned.sum()} tokens", explain)
     measures = measure_heads(bench, texts, contexts, first, second)
+    unit = "texts"
+    if isinstance(full, TokenEvaluation):
+        unit = name_units(len(np.unique(full.documents)))
     return {
         "schema": SCHEMA,
         "model": bench.card.id,
         "data": bench.dataset.id,
         "split": bench.settings.eval_split,
         "texts": values.shape[1],
-        "unit": name_units(len(np.unique(full.documents))) if isinstance(full, TokenEvaluation) else "texts",
+        "unit": unit,
         "protocol": bench.protocol and asdict(bench.protocol),
         "max_length": record_split(bench.resources, bench.settings.eval_split, texts).max_length,
         "heads": len(labels),
@@ -118,43 +131,55 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def describe_permutations(difference: Mapping[str, Any]) -> str:
-    """The p value of the difference between pairs, a bound where permutations can give none smaller."""
-    bound = "≤" if difference["p"] <= 1 / (1 + difference["permutations"]) else "="
-    return f"p {bound} {number(difference['p'], 4)} ({difference['permutations']:,} permutations of the clusters)"
+    """Return the p value of the difference between pairs in words."""
+    permutations = difference["permutations"]
+    return f"{p_value(difference['p'], permutations)} ({permutations:,} permutations of the clusters)"
 
 
 def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Describe what was measured in sentences with the n of each number; intervals are in brackets."""
 
-    def read(part: str, name: str) -> str:
-        fields = document[part][name]
-        one = Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
-        return f"{one.text} ({one.span})"
+    def describe_part(part: str, name: str) -> str:
+        estimate = read_estimate(document[part][name])
+        return f"{estimate.text} ({estimate.span})"
 
-    difference, pairs = document["interaction"]["difference"], document["pairs"]
-    each = "text" if document.get("unit", "texts") == "texts" else "token"
+    difference = document["interaction"]["difference"]
+    pairs = document["pairs"]
+    each = "token"
+    if document.get("unit", "texts") == "texts":
+        each = "text"
     predictors = {
         "representative": "its representative",
         "same_layer": "a head of its layer",
         "random": "a random head",
     }
-    explained = ", ".join(f"{read('r2', name)} from {words}" for name, words in predictors.items())
-    return (
+    explained = ", ".join(f"{describe_part('r2', name)} from {words}" for name, words in predictors.items())
+    sentences = [
         f"Removing one head costs {number(document['alone']['value'], 4)} nats per {each} on average. Removing two "
-        f"heads of one cluster costs {read('interaction', 'within')} beyond the sum of both, two heads of different "
-        f"clusters {read('interaction', 'between')}: n = {pairs['within']:,} and {pairs['between']:,} pairs.",
-        f"Their difference is {read('interaction', 'difference')}; {describe_permutations(difference)}.",
+        f"heads of one cluster costs {describe_part('interaction', 'within')} beyond the sum of both, two heads of "
+        f"different clusters {describe_part('interaction', 'between')}: n = {pairs['within']:,} and "
+        f"{pairs['between']:,} pairs.",
+        f"Their difference is {describe_part('interaction', 'difference')}; {describe_permutations(difference)}.",
         f"R² of a pruned head's output on held-out texts: {explained}; n = {document['r2']['random']['n']:,} heads.",
-        # Documents of earlier versions have none.
-        *([conclude(document["measures"])] if "measures" in document else []),
-    )
+    ]
+    # Documents of earlier versions have none.
+    if "measures" in document:
+        sentences.append(conclude(document["measures"]))
+    return tuple(sentences)
+
+
+def read_estimate(fields: Mapping[str, Any]) -> Estimate:
+    """Read an estimate of a document."""
+    return Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
 
 
 def _conclude(difference: Mapping[str, Any]) -> str:
     low, high = difference["ci95"]
     if difference["p"] > 0.05 or low <= 0 <= high:
         return "not resolved"
-    return "redundant" if low > 0 else "less redundant"
+    if low > 0:
+        return "redundant"
+    return "less redundant"
 
 
 # Pairs -----------------------------------------------------------------------------------------------------------
@@ -173,10 +198,12 @@ def draw_pairs(
     """
     first, second = np.triu_indices(len(labels), 1)
     same = labels[first] == labels[second]
-    inside, outside = np.flatnonzero(same), np.flatnonzero(~same)
+    inside = np.flatnonzero(same)
+    outside = np.flatnonzero(~same)
     if not len(inside) or not len(outside):
         raise OptionError("this needs two clusters, one of them with two heads; choose another --budget")
-    count = min(2 * len(inside), most) if count is None else count
+    if count is None:
+        count = min(2 * len(inside), most)
     taken = min(len(inside), max(count // 2, count - len(outside)))
     random = np.random.default_rng(seed)
     chosen = np.sort(np.concatenate([random.permutation(inside)[:taken], random.permutation(outside)[: count - taken]]))
@@ -192,33 +219,43 @@ def compare_pairs(
     bootstrap over heads and texts, because pairs share heads. The two-sided ``p`` of the difference comes from
     permuting the cluster ``labels (N,)`` over heads.
     """
-    random, (heads, texts) = np.random.default_rng(seed), (len(labels), values.shape[1])
-    sizes = np.ones(texts) if sizes is None else sizes
-    within, by_pair, equal = labels[first] == labels[second], values.mean(axis=1), np.ones(len(first))
-    means, draws = _means(by_pair, within, equal), np.empty((_RESAMPLES, 3))
+    random = np.random.default_rng(seed)
+    heads = len(labels)
+    texts = values.shape[1]
+    if sizes is None:
+        sizes = np.ones(texts)
+    within = labels[first] == labels[second]
+    by_pair = values.mean(axis=1)
+    equal = np.ones(len(first))
+    means = _weigh_means(by_pair, within, equal)
+    draws = np.empty((_RESAMPLES, 3))
     for draw in draws:
         weights = random.multinomial(heads, np.full(heads, 1 / heads))
         drawn = random.multinomial(texts, np.full(texts, 1 / texts))
         by_text = drawn / (drawn @ sizes)
-        draw[:] = _means(values @ by_text, within, weights[first] * weights[second])
+        draw[:] = _weigh_means(values @ by_text, within, weights[first] * weights[second])
     low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0).tolist()
-    extreme, smallest = 1, abs(means[2]) - 1e-12
+    extreme = 1
+    smallest = abs(means[2]) - 1e-12
     for _ in range(_PERMUTATIONS):
         permuted = random.permutation(labels)
         # Not a number, where no pair is within a cluster, counts as extreme.
-        extreme += not abs(_means(by_pair, permuted[first] == permuted[second], equal)[2]) < smallest
-    counts = (int(within.sum()), int((~within).sum()), len(within))
-    names = ("within", "between", "difference")
-    estimates = zip(names, means.tolist(), zip(low, high, strict=True), counts, strict=True)
-    result = {name: asdict(Estimate(mean, ends, n, "nats")) for name, mean, ends, n in estimates}
+        extreme += not abs(_weigh_means(by_pair, permuted[first] == permuted[second], equal)[2]) < smallest
+    counts = {"within": int(within.sum()), "between": int((~within).sum()), "difference": len(within)}
+    result = {}
+    for place, (name, n) in enumerate(counts.items()):
+        result[name] = asdict(Estimate(float(means[place]), (low[place], high[place]), n, "nats"))
     result["difference"] |= {"p": extreme / (1 + _PERMUTATIONS), "permutations": _PERMUTATIONS}
     return result
 
 
-def _means(values: Floats, within: Bools, weights: NDArray[Any]) -> NDArray[np.float64]:
-    """Weighted means within and between clusters, and their difference."""
+def _weigh_means(values: Floats, within: Bools, weights: NDArray[Any]) -> NDArray[np.float64]:
+    """Return weighted means within and between clusters, and their difference."""
+    inside_weights = weights * within
+    outside_weights = weights * ~within
     with np.errstate(invalid="ignore"):
-        inside, outside = (part @ values / part.sum() for part in (weights * within, weights * ~within))
+        inside = inside_weights @ values / inside_weights.sum()
+        outside = outside_weights @ values / outside_weights.sum()
     return np.array([inside, outside, inside - outside])
 
 
@@ -229,9 +266,11 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
     """
     import torch
 
-    texts, progress = tested_texts(bench), bench.evidence.progress
+    texts = choose_texts(bench)
+    progress = bench.evidence.progress
     full = bench.measurements.evaluate(texts)
-    done, total = 0, len(texts) * sum(len(others) for _, others in removals)
+    total = len(texts) * sum(len(others) for _, others in removals)
+    done = 0
 
     @cache
     def prepare() -> tuple[Any, ...]:
@@ -239,7 +278,9 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
         return model, divide(model), model.batches(model.tokenize(texts.inputs))
 
     def remove(first: int | None, others: Ints) -> NDArray[np.float64]:
-        (model, tails, batches), at, reader = prepare(), done, bench.measurements.reader(texts)
+        model, tails, batches = prepare()
+        reader = bench.measurements.reader(texts)
+        at = done
         keep = np.arange(model.layers * model.heads).reshape(model.layers, model.heads) != first
         scores = np.zeros((len(others), *full.scores.shape), dtype=np.float32)
         with torch.inference_mode():
@@ -249,7 +290,8 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
                     progress(STAGE, at, total)
                     at += len(batch)
                     scores[place, batch.rows] = reader.read(rest, batch, **call).cpu().numpy()
-        return _group(full, [replace(full, scores=one).divergences(full) for one in scores])[0]
+        divergences, _ = _group(full, [replace(full, scores=own).divergences(full) for own in scores])
+        return divergences
 
     tables: list[NDArray[np.float64]] = []
     for first, others in removals:
@@ -260,8 +302,8 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
     return tables
 
 
-def tested_texts(bench: Bench) -> Texts:
-    """The evaluation texts; of a language model without the windows of repeated tokens."""
+def choose_texts(bench: Bench) -> Texts:
+    """Return the evaluation texts; of a language model without the windows of repeated tokens."""
     texts = bench.evaluation
     return texts.take(texts.text_rows)
 
@@ -285,10 +327,16 @@ def compare_predictors(r2: Floats, representative: Ints, layers: Ints, *, seed: 
     pruned = np.flatnonzero(representative != heads)
     others = heads != heads[:, None]
     near = others & (layers == layers[:, None])
-    random, same_layer = ((r2 * among).sum(axis=1) / np.maximum(among.sum(axis=1), 1) for among in (others, near))
+    random = _average_over(r2, others)
+    same_layer = _average_over(r2, near)
     parts = {"representative": r2[heads, representative], "random": random, "same_layer": same_layer}
     parts["difference"] = parts["representative"] - random
     return {name: asdict(estimate_mean(values[pruned], seed, "share")) for name, values in parts.items()}
+
+
+def _average_over(r2: Floats, among: Bools) -> Floats:
+    """Return the mean of each row over the columns ``among``, 0 where there are none."""
+    return np.asarray((r2 * among).sum(axis=1) / np.maximum(among.sum(axis=1), 1))
 
 
 def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:
@@ -298,7 +346,7 @@ def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:
     a language model are too few for its wide heads, which learn from the calibration texts. At most about 4,096 tokens
     of either are drawn with the seed.
     """
-    contexts, rows = _draw_contexts(bench, tested_texts(bench))
+    contexts, rows = _draw_contexts(bench, choose_texts(bench))
     if not bench.evaluation.task.predicts_often:
         return contexts, rows % 2 == 0
     learned, _ = _draw_contexts(bench, bench.calibration)
@@ -309,12 +357,15 @@ def _draw_contexts(bench: Bench, texts: Texts) -> tuple[Floats, Ints]:
     """The heads' context vectors ``(N, tokens, width)``, and the text of each token."""
     import torch
 
-    model, draw, progress = bench.model, torch.Generator().manual_seed(bench.settings.seed), bench.evidence.progress
+    model = bench.model
+    draw = torch.Generator().manual_seed(bench.settings.seed)
     batches = model.batches(model.tokenize(texts.inputs))
     share = _TOKENS / sum(int(batch.lengths.sum()) for batch in batches)
-    contexts, rows = [], []
-    for batch in report_progress(batches, STAGE, progress):
-        real, seen = batch.tensors["attention_mask"].bool(), dict[int, torch.Tensor]()
+    contexts = []
+    rows = []
+    for batch in report_progress(batches, STAGE, bench.evidence.progress):
+        seen = dict[int, torch.Tensor]()
+        real = batch.tensors["attention_mask"].bool()
         real = real & (torch.rand(real.shape, generator=draw) < share).to(real.device)
 
         def watch(site: str, layer: int, entering: Tensor, real: Tensor = real, seen: dict[int, Tensor] = seen) -> None:
@@ -337,8 +388,10 @@ def explained_shares(outputs: Floats, learned: Bools, *, progress: Progress = si
     Directions in which the predictor hardly varies are left out; a prediction that is worse than the mean counts as 0.
     """
     outputs = outputs - outputs[:, learned].mean(axis=1, keepdims=True)
-    known, held_out = outputs[:, learned], outputs[:, ~learned]
-    variance, r2 = np.square(held_out).sum(axis=(1, 2)), np.empty((len(outputs), len(outputs)))
+    known = outputs[:, learned]
+    held_out = outputs[:, ~learned]
+    variance = np.square(held_out).sum(axis=(1, 2))
+    r2 = np.empty((len(outputs), len(outputs)))
     for head, (own, new) in enumerate(zip(known, held_out, strict=True)):
         progress(STAGE, head, len(outputs))
         left = held_out - new @ (np.linalg.pinv(own, rcond=_SMALLEST) @ known)

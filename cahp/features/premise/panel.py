@@ -13,15 +13,17 @@ import streamlit as st
 from cahp import models
 from cahp.comparison import SplitResults
 from cahp.features.premise.figure import measures_figure, premise_figure
-from cahp.features.premise.measuring import describe_permutations
+from cahp.features.premise.measuring import SCHEMA, VERDICTS, describe_permutations, read_estimate
 from cahp.features.premise.redundancy import MEASURES, conclude
 from cahp.ui.frame.claims import open_claim
 from cahp.ui.frame.panels import Panel
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
-from cahp.values import Estimate
 from cahp.words import number
 
+#: The status of the claim by verdict. Two redundant heads cover for each other: without both, a model loses more than
+#: without either added up.
+_STATUSES = {"redundant": "supported", "less redundant": "not supported"}
 #: What a verdict on the premise means.
 _FINDINGS = {
     "redundant": "Heads of one cluster replace each other more than heads of different clusters do.",
@@ -51,7 +53,7 @@ def read_premise(model: str) -> dict[str, Any] | None:
             document = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(document, dict) and document.get("schema") == "cahp.premise/1" and document["model"] == model:
+        if isinstance(document, dict) and document.get("schema") == SCHEMA and document["model"] == model:
             return document
     return None
 
@@ -60,9 +62,9 @@ def draw_premise(results: SplitResults) -> None:
     """Draw the line of the premise for the model of a comparison."""
     model = results.document.model.id
     document = read_premise(model)
-    # Two redundant heads cover for each other: without both, a model loses more than without either added up.
-    statuses = {"redundant": "supported", "less redundant": "not supported"}
-    status = "not measured" if document is None else statuses.get(document.get("verdict", ""), "not resolved at this n")
+    status = "not measured"
+    if document is not None:
+        status = _STATUSES.get(document.get("verdict", ""), VERDICTS["not resolved"])
     panel = open_claim("premise", CLAIM.label, status)
     if not panel.open:
         return
@@ -72,12 +74,19 @@ def draw_premise(results: SplitResults) -> None:
             command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
             st.code(shlex.join(command), language="bash", wrap_lines=True)
             return
-        interaction, pairs = document["interaction"], document["pairs"]
+        interaction = document["interaction"]
         words = _FINDINGS.get(
             document.get("verdict", ""),
-            f"Whether heads of one cluster replace each other more is not resolved with {sum(pairs.values()):,} pairs.",
+            f"Whether heads of one cluster replace each other more is not resolved with "
+            f"{sum(document['pairs'].values()):,} pairs.",
         )
-        rows = [(name, interaction[name]["value"], *interaction[name]["ci95"]) for name in ("within", "between")]
+        table: dict[str, list[Any]] = {"pairs": [], "interaction": [], "low": [], "high": []}
+        for name in ("within", "between"):
+            low, high = interaction[name]["ci95"]
+            table["pairs"].append(name)
+            table["interaction"].append(interaction[name]["value"])
+            table["low"].append(low)
+            table["high"].append(high)
         st.markdown(plain(words))
         _draw_premise_table(document)
         display.show(
@@ -89,7 +98,7 @@ def draw_premise(results: SplitResults) -> None:
             formula=_INTERACTION,
             name="claim-premise",
             alt=words,
-            data={name: [row[at] for row in rows] for at, name in enumerate(("pairs", "interaction", "low", "high"))},
+            data=table,
         )
         if "measures" in document:
             _draw_measures(document["measures"])
@@ -98,12 +107,14 @@ def draw_premise(results: SplitResults) -> None:
 def _draw_premise_table(document: Mapping[str, Any]) -> None:
     rows = []
     for part, name, words in _ROWS:
-        fields = document[part][name]
-        one = Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
-        noun, unit = ("pairs", " nats") if part == "interaction" else ("heads", "")
-        rows.append(
-            {"measured": words, "mean (95 % interval)": f"{one.text}{unit} ({one.span})", "n": f"{one.n:,} {noun}"}
-        )
+        estimate = read_estimate(document[part][name])
+        noun = "heads"
+        unit = ""
+        if part == "interaction":
+            noun = "pairs"
+            unit = " nats"
+        mean = f"{estimate.text}{unit} ({estimate.span})"
+        rows.append({"measured": words, "mean (95 % interval)": mean, "n": f"{estimate.n:,} {noun}"})
     st.table(rows, hide_index=True)
     st.caption(
         f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has "
@@ -113,9 +124,15 @@ def _draw_premise_table(document: Mapping[str, Any]) -> None:
 
 
 def _draw_measures(measures: Mapping[str, Any]) -> None:
-    rows = [
-        (MEASURES[name], kind, one[kind]["value"], *one[kind]["ci95"]) for name, one in measures.items() for kind in one
-    ]
+    table: dict[str, list[Any]] = {"measure": [], "removed": [], "rank correlation": [], "low": [], "high": []}
+    for name, by_kind in measures.items():
+        for kind, correlation in by_kind.items():
+            low, high = correlation["ci95"]
+            table["measure"].append(MEASURES[name])
+            table["removed"].append(kind)
+            table["rank correlation"].append(correlation["value"])
+            table["low"].append(low)
+            table["high"].append(high)
     display.show(
         measures_figure(measures, dark=display.is_dark()),
         title="Six measures of redundancy, and the cost of removal",
@@ -124,10 +141,7 @@ def _draw_measures(measures: Mapping[str, Any]) -> None:
         "head, a measure of pairs is that of the head most like it. Lines are 95 % intervals over heads.",
         name="claim-measures",
         alt=conclude(measures),
-        data={
-            name: [row[at] for row in rows]
-            for at, name in enumerate(("measure", "removed", "rank correlation", "low", "high"))
-        },
+        data=table,
     )
     st.caption(plain(conclude(measures)))
 

@@ -31,8 +31,10 @@ MEASURES: Mapping[str, str] = {
     "replaceability": "replaceability",
     "norm": "relative output norm",
 }
-#: Texts whose attention maps are compared, and resamples of a bootstrap.
-_MAPS, _RESAMPLES = 40, 1000
+#: Texts whose attention maps are compared.
+_MAPS = 40
+#: Resamples of a bootstrap.
+_RESAMPLES = 1000
 
 
 def measure_heads(
@@ -42,7 +44,8 @@ def measure_heads(
 
     ``contexts (N, tokens, width)`` are the heads' context vectors.
     """
-    signatures, outputs = bench.evidence.signatures, project(bench, contexts)
+    signatures = bench.evidence.signatures
+    outputs = project(bench, contexts)
     maps = [distances(attend(bench.model, text).by_head) for text in texts.plain_inputs[:_MAPS]]
     by_pair = {
         "distance": bench.evidence.space.distances.astype(np.float64),
@@ -50,26 +53,26 @@ def measure_heads(
         "maps": 1 - np.corrcoef(np.average(signatures.mean, axis=1, weights=signatures.counts)),
         "outputs": 1 - align(outputs),
     }
-    measured = {
-        name: ((table + np.diag(np.full(len(table), np.inf))).min(axis=1), table[first, second])
-        for name, table in by_pair.items()
-    }
+    measured = {}
+    for name, table in by_pair.items():
+        others = table + np.diag(np.full(len(table), np.inf))
+        measured[name] = (others.min(axis=1), table[first, second])
     measured["replaceability"] = _unreplaced(bench, first, second)
     norms = np.sqrt(np.square(outputs).sum(axis=2).mean(axis=1)).reshape(bench.card.layers, -1)
     relative = (norms / np.maximum(norms.mean(axis=1, keepdims=True), 1e-30)).ravel()
-    measured["norm"] = relative, relative[first] + relative[second]
+    measured["norm"] = (relative, relative[first] + relative[second])
     return measured
 
 
 def project(bench: Bench, contexts: Floats) -> NDArray[np.float64]:
     """Heads' outputs ``(N, tokens, width)`` in coordinates with the lengths and angles of the whole output."""
-    made = np.empty(contexts.shape)
+    projected = np.empty(contexts.shape)
     for head, rows in enumerate(contexts):
         layer, place = divmod(head, bench.card.heads)
         weight = bench.model.projection(layer).weight.double().cpu().numpy()
         width = rows.shape[1]
-        made[head] = rows @ np.asarray(np.linalg.qr(weight[:, place * width : (place + 1) * width], mode="r")).T
-    return made
+        projected[head] = rows @ np.asarray(np.linalg.qr(weight[:, place * width : (place + 1) * width], mode="r")).T
+    return projected
 
 
 def align(outputs: Floats) -> NDArray[np.float64]:
@@ -85,13 +88,13 @@ def align(outputs: Floats) -> NDArray[np.float64]:
 
 def _unreplaced(bench: Bench, first: Ints, second: Ints) -> tuple[Floats, Floats]:
     """The share of its effect that the others of its layer cannot reproduce, of each head, and on average of a pair."""
-    replaceability, pairs = Replaceability(bench.evidence.moments), np.empty(len(first))
+    replaceability = Replaceability(bench.evidence.moments)
+    pairs = np.empty(len(first))
     whole = HeadMask.full(bench.card.layers, bench.card.heads)
     for place, both in enumerate(zip(first, second, strict=True)):
         left = np.setdiff1d(np.arange(whole.count), both).tolist()
-        pairs[place] = (
-            1 - replaceability.shares(HeadMask.of(left, whole.layers, whole.heads)).ravel()[list(both)].mean()
-        )
+        shares = replaceability.shares(HeadMask.of(left, whole.layers, whole.heads)).ravel()
+        pairs[place] = 1 - shares[list(both)].mean()
     return 1 - replaceability.shares(whole).ravel(), pairs
 
 
@@ -102,12 +105,13 @@ def correlate(
 
     Intervals come from a bootstrap over heads, because pairs share heads.
     """
-    random, heads = np.random.default_rng(seed), len(alone)
+    random = np.random.default_rng(seed)
+    heads = len(alone)
     drawn = [random.multinomial(heads, np.full(heads, 1 / heads)) for _ in range(_RESAMPLES)]
-    rows = {
-        "alone": [np.repeat(np.arange(heads), counts) for counts in drawn],
-        "pairs": [np.repeat(np.arange(len(first)), counts[first] * counts[second]) for counts in drawn],
-    }
+    rows: dict[str, list[Ints]] = {"alone": [], "pairs": []}
+    for counts in drawn:
+        rows["alone"].append(np.repeat(np.arange(heads), counts))
+        rows["pairs"].append(np.repeat(np.arange(len(first)), counts[first] * counts[second]))
     result: dict[str, Any] = {}
     for name, values in measured.items():
         result[name] = {}
@@ -123,10 +127,10 @@ def _correlation(values: Floats, costs: Floats) -> float:
         return float(np.corrcoef(rankdata(values), rankdata(costs))[0, 1])
 
 
-def describe_correlation(one: Mapping[str, Any]) -> str:
-    """A rank correlation with its interval, such as ``0.63 (0.46 to 0.76)``."""
-    low, high = one["ci95"]
-    return f"{number(one['value'], 2)} ({span(low, high, 2)})"
+def describe_correlation(correlation: Mapping[str, Any]) -> str:
+    """Describe a rank correlation with its interval, such as ``0.63 (0.46 to 0.76)``."""
+    low, high = correlation["ci95"]
+    return f"{number(correlation['value'], 2)} ({span(low, high, 2)})"
 
 
 def conclude(measures: Mapping[str, Any]) -> str:
@@ -136,15 +140,16 @@ def conclude(measures: Mapping[str, Any]) -> str:
     """
     sentences = []
     for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
-        best, own = max(measures, key=lambda name: measures[name][kind]["value"]), measures["distance"][kind]
-        ahead = measures[best][kind]["ci95"][0] > own["ci95"][1]
+        by_measure = {name: measure[kind] for name, measure in measures.items()}
+        best = max(by_measure, key=lambda name: by_measure[name]["value"])
+        own = by_measure["distance"]
         sentences.append(
             f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
-            f"{describe_correlation(measures[best][kind])}, n = {own['n']:,} {counted}."
+            f"{describe_correlation(by_measure[best])}, n = {own['n']:,} {counted}."
         )
         if best != "distance":
-            sentences.append(
-                f"It follows the distance of CAHP {'less' if ahead else 'as far as this n resolves'}: "
-                f"{describe_correlation(own)}."
-            )
+            verdict = "as far as this n resolves"
+            if by_measure[best]["ci95"][0] > own["ci95"][1]:
+                verdict = "less"
+            sentences.append(f"It follows the distance of CAHP {verdict}: {describe_correlation(own)}.")
     return " ".join(sentences)

@@ -29,8 +29,10 @@ _TABLE = "reproduction.md"
 _MARK = Mark(FILE, "cahp.reproduction")
 #: Operations per second of training and inference on one modern GPU (an A100 in TensorFloat-32, half used).
 _GPU_SPEED = 6e13
-#: Forward passes that a training step costs, and the epochs of the paper's fine-tuning.
-_TRAINING_PASSES, _EPOCHS = 3, 3
+#: Forward passes that a training step costs.
+_TRAINING_PASSES = 3
+#: The epochs of the paper's fine-tuning.
+_EPOCHS = 3
 #: Forward passes per calibration text to choose heads: signatures, and gradients through a quarter of the texts.
 _CHOOSING_PASSES = 1.5
 #: Hidden states of each token that a refit holds at once.
@@ -93,16 +95,23 @@ def estimate_costs(plans: Mapping[Published, Plan]) -> list[ExpectedCost]:
     """
     from cahp.models.sketch import operations
 
-    cards = {name: models.preview(name) for name in {experiment.hub for experiment in plans}}
+    encoders = {experiment.hub for experiment in plans}
+    cards = {name: models.preview(name) for name in encoders}
     costs = []
     for experiment, plan in plans.items():
-        card, sizes, settings = cards[experiment.hub], PRESETS[experiment.data].splits, plan.settings
-        texts = sizes["train"] if settings.limit is None else min(settings.limit, sizes["train"])
-        most = sizes["validation"]
-        evaluated = most if settings.eval_limit is None else min(settings.eval_limit, most)
+        card = cards[experiment.hub]
+        sizes = PRESETS[experiment.data].splits
+        settings = plan.settings
+        texts = sizes["train"]
+        if settings.limit is not None:
+            texts = min(settings.limit, texts)
+        evaluated = sizes["validation"]
+        if settings.eval_limit is not None:
+            evaluated = min(settings.eval_limit, evaluated)
         if settings.report:
             evaluated += sizes["test"]
-        seeds, masks = len(plan.seeds), len(plan.methods) * len(plan.seeds)
+        seeds = len(plan.seeds)
+        masks = len(plan.methods) * seeds
         by_recovery = {name: row.passes(texts, can_refit=card.no_refit is None) for name, row in RECOVERIES.items()}
         labelled = sum(by_recovery[name] for name in plan.recoveries if RECOVERIES[name].needs_labels)
         passes = (
@@ -115,9 +124,10 @@ def estimate_costs(plans: Mapping[Published, Plan]) -> list[ExpectedCost]:
         work = passes * experiment.tokens * operations(card)
         seconds = estimate_seconds(card, tokens=1) / operations(card) * work
         # A training holds weights, gradients and two moments of the optimiser; a refit hidden states of its tokens.
-        training = 4 * 4 * (card.details or {}).get("parameters", 0)
-        refit = _HIDDEN_STATES * 4 * card.hidden * experiment.tokens * refit_texts(texts)
-        memory = preflight(card)["memory_bytes"] + max(training, 0 if card.no_refit else refit)
+        working = 4 * 4 * (card.details or {}).get("parameters", 0)
+        if not card.no_refit:
+            working = max(working, _HIDDEN_STATES * 4 * card.hidden * experiment.tokens * refit_texts(texts))
+        memory = preflight(card)["memory_bytes"] + working
         costs.append(ExpectedCost(experiment.name, work, seconds / 3600, work / _GPU_SPEED / 3600, memory))
     return costs
 
@@ -155,7 +165,8 @@ def reproduce(
         UnwrittenError: If the table cannot be written; the error carries the document.
     """
     plans = plan_experiments(**options)
-    output, store = Output.of(out), store or open_store()
+    output = Output.of(out)
+    store = store or open_store()
     output.check_files((FILE, _TABLE), _MARK)
     with show_progress(progress, yes=yes) as reporter:
         reporter.say("\n".join(announcement(estimate_costs(plans))))
@@ -170,18 +181,22 @@ def reproduce(
             how: dict[str, Any] = {"store": store, "progress": reporter}
             # The folder of an earlier call is found again. The test split is opened only on request.
             fit(plan.settings, out=classifier, whole=True, measured=(), **how)
-            asked = replace(plan, settings=replace(plan.settings, model=str(classifier)))
-            comparison = compare(asked, jobs=jobs, cluster=cluster, command=command, **how)
+            of_classifier = replace(plan, settings=replace(plan.settings, model=str(classifier)))
+            comparison = compare(of_classifier, jobs=jobs, cluster=cluster, command=command, **how)
             comparison.write(folder / experiment.name)
             rows += _list_rows(experiment, comparison.results_on(comparison.document.parts[-1], "accuracy"))
     plan = next(iter(plans.values()))
-    asked_for = {
+    request = {
         "experiments": [experiment.name for experiment in plans],
-        **{name: getattr(plan, name) for name in ("methods", "recoveries", "seeds")},
-        **{name: options.get(name) for name in ("limit", "eval_limit", "report")},
+        "methods": plan.methods,
+        "recoveries": plan.recoveries,
+        "seeds": plan.seeds,
+        "limit": options.get("limit"),
+        "eval_limit": options.get("eval_limit"),
+        "report": options.get("report"),
         "device": plan.settings.device,
     }
-    document = {"schema": SCHEMA, "source": _SOURCE, "asked": asked_for, "rows": rows, "command": command}
+    document = {"schema": SCHEMA, "source": _SOURCE, "asked": request, "rows": rows, "command": command}
     with UnwrittenError.carrying(document):
         output.write({FILE: json_text(document).encode(), _TABLE: ("\n".join(table(rows)) + "\n").encode()})
     return document
@@ -224,30 +239,36 @@ def plan_experiments(**options: Unpack[ExperimentOptions]) -> dict[Published, Pl
             raise OptionError(f"--experiments {name} is unknown; choose among {', '.join(known)}")
     # The paper reports one seed as far as we know; three show how much the seed matters.
     wanted = options.get("seeds")
-    seeds = read_seeds(3 if wanted is None else wanted)
+    if wanted is None:
+        wanted = 3
+    seeds = read_seeds(wanted)
     plans = {}
     for experiment in PUBLISHED:
-        if experiment.name in names:
-            settings = Settings(
-                model=experiment.hub,
-                data=experiment.data,
-                limit=options.get("limit"),
-                eval_limit=options.get("eval_limit"),
-                pool_size=experiment.pool_size,
-                max_length=PUBLISHED_LENGTH,
-                device=options.get("device", "auto"),
-                # The published test split of MNLI has no labels.
-                report=options.get("report") if "test" in PRESETS[experiment.data].splits else None,
-            )
-            plans[experiment] = Plan(
-                settings,
-                methods=read_items(options.get("methods") or (REFERENCE, "random")),
-                budgets=(str(experiment.kept),),
-                seeds=seeds,
-                recoveries=read_items(options.get("recover") or TRAINED_ONCE),
-                # One random mask per seed, so that each method is recovered equally often.
-                draws=len(seeds),
-            )
+        if experiment.name not in names:
+            continue
+        report = options.get("report")
+        # The published test split of MNLI has no labels.
+        if "test" not in PRESETS[experiment.data].splits:
+            report = None
+        settings = Settings(
+            model=experiment.hub,
+            data=experiment.data,
+            limit=options.get("limit"),
+            eval_limit=options.get("eval_limit"),
+            pool_size=experiment.pool_size,
+            max_length=PUBLISHED_LENGTH,
+            device=options.get("device", "auto"),
+            report=report,
+        )
+        plans[experiment] = Plan(
+            settings,
+            methods=read_items(options.get("methods") or (REFERENCE, "random")),
+            budgets=(str(experiment.kept),),
+            seeds=seeds,
+            recoveries=read_items(options.get("recover") or TRAINED_ONCE),
+            # One random mask per seed, so that each method is recovered equally often.
+            draws=len(seeds),
+        )
     return plans
 
 
@@ -255,21 +276,31 @@ _SOURCE = "published numbers: arXiv 2606.19150, from secondary sources, of one s
 
 
 def _list_rows(experiment: Published, results: SplitResults) -> list[dict[str, Any]]:
-    """A row for the full model and each method, by recovery."""
-    shared = {"experiment": experiment.name, "split": results.split, "n": results.n}
-    shared |= {"seeds": len(results.document.seeds), "of": results.total, "kl": None, "agreement": None}
-    rows = [
-        {**shared, "method": "all heads", "kept": results.total, "recovery": recovery, "accuracy": accuracy}
-        | {"interval": None, "published": experiment.full if recovery == "none" else None}
-        for recovery, accuracy in results.full.items()
-    ]
+    """Return a row for the full model and each method, by recovery."""
+    shared = {
+        "experiment": experiment.name,
+        "split": results.split,
+        "n": results.n,
+        "seeds": len(results.document.seeds),
+        "of": results.total,
+        "kl": None,
+        "agreement": None,
+    }
+    rows = []
+    for recovery, accuracy in results.full.items():
+        row = {**shared, "method": "all heads", "kept": results.total, "recovery": recovery, "accuracy": accuracy}
+        row["interval"] = None
+        row["published"] = experiment.full if recovery == "none" else None
+        rows.append(row)
     for (recovery, method, budget), mean in results.means.items():
-        theirs = method == REFERENCE and recovery == "finetune"
-        rows.append(
-            {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy.value}
-            | {"interval": [mean.accuracy.low, mean.accuracy.high], "published": experiment.pruned if theirs else None}
-            | {"kl": mean.outcomes["kl"].value, "agreement": mean.outcomes["agreement"].value}
-        )
+        row = {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy.value}
+        row["interval"] = [mean.accuracy.low, mean.accuracy.high]
+        row["published"] = None
+        if method == REFERENCE and recovery == "finetune":
+            row["published"] = experiment.pruned
+        row["kl"] = mean.outcomes["kl"].value
+        row["agreement"] = mean.outcomes["agreement"].value
+        rows.append(row)
     return rows
 
 
@@ -281,7 +312,8 @@ def announcement(costs: Sequence[ExpectedCost]) -> list[str]:
         f"{duration(3600 * cost.hours_gpu)} on one modern GPU; {size_of(cost.memory_bytes)} of memory"
         for cost in costs
     ]
-    here, gpu = sum(cost.hours_here for cost in costs), sum(cost.hours_gpu for cost in costs)
+    here = sum(cost.hours_here for cost in costs)
+    gpu = sum(cost.hours_gpu for cost in costs)
     total = f"about {duration(3600 * here)} on this machine, {duration(3600 * gpu)} on one modern GPU"
     counted = "operations counted from the configuration"
     return [
@@ -298,11 +330,16 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        span = "" if row["interval"] is None else f" {interval(*(100 * end for end in row['interval']))}"
-        published = "" if row["published"] is None else f"{row['published']:.1f}"
+        accuracy = percent(row["accuracy"])
+        if row["interval"] is not None:
+            low, high = row["interval"]
+            accuracy += f" {interval(100 * low, 100 * high)}"
+        published = ""
+        if row["published"] is not None:
+            published = f"{row['published']:.1f}"
         lines.append(
             f"| {row['experiment']} | {row['kept']} of {row['of']} | {row['method']} | {row['recovery']} | "
-            f"{percent(row['accuracy'])}{span} | {published} |"
+            f"{accuracy} | {published} |"
         )
     splits = ", ".join(dict.fromkeys(f"{row['experiment']} {row['split']} (n = {row['n']:,})" for row in rows))
     return [

@@ -18,8 +18,10 @@ HABITS: Kind[Bench, HeadHabits] = Kind(
     lambda bench: f"habits-{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}",
     awaited=False,
 )
-#: The names under which maps are kept with the results, and whether the board was asked to show them.
-_MAPS, _SHOWN = "roles.maps", "roles.shows_maps"
+#: The name under which maps are kept with the results.
+_MAPS = "roles.maps"
+#: The name under which a session keeps whether its board was asked to show them.
+_SHOWN = "roles.shows_maps"
 
 
 def known_maps(explorer: Explorer) -> HeadMaps | None:
@@ -47,12 +49,16 @@ def _find_maps(explorer: Explorer) -> HeadMaps | None:
         # They would have to be cut for it.
         return None
     habits = kept_habits(explorer.bench)
-    return None if habits is None else HeadMaps.of(habits)
+    if habits is None:
+        return None
+    return HeadMaps.of(habits)
 
 
 def _know_maps(explorer: Explorer) -> HeadMaps | None:
     """Return the maps once the board was asked to show them: they are large."""
-    return known_maps(explorer) if explorer.memory.get(_SHOWN) else None
+    if not explorer.memory.get(_SHOWN):
+        return None
+    return known_maps(explorer)
 
 
 def _show_maps(explorer: Explorer) -> None:

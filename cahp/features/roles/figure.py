@@ -13,7 +13,14 @@ from cahp.values.head_roles import NOUNS
 
 def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
     """Draw the share of each role's heads that a mask keeps (dots), and that random masks keep (95 % lines)."""
-    colours, names = palette.ink(dark=dark), [NOUNS[row.role] for row in rows]
+    colours = palette.ink(dark=dark)
+    names = [NOUNS[row.role] for row in rows]
+    symbols = []
+    for row in rows:
+        symbol = "circle" if row.resolved else "circle-open"
+        symbols.append(symbol)
+    expected = [f"random selection: {row.expected:.1f} of {row.count}, {row.low} to {row.high}" for row in rows]
+    shares = [100 * row.kept / row.count for row in rows]
     centre = [100 * row.expected / row.count for row in rows]
     ends = [(100 * row.low / row.count, 100 * row.high / row.count) for row in rows]
     random = points(
@@ -23,13 +30,13 @@ def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
         colours.text,
         outline=2,
         name="random selection",
-        hover=[f"random selection: {row.expected:.1f} of {row.count}, {row.low} to {row.high}" for row in rows],
+        hover=expected,
         error_x=error_bars(centre, ends, colours.text, thickness=2),
     )
     own = points(
-        [100 * row.kept / row.count for row in rows],
+        shares,
         names,
-        ["circle" if row.resolved else "circle-open" for row in rows],
+        symbols,
         colours.accent,
         outline=2,
         name="this mask (hollow: not resolved)",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
+from cahp.features.roles import head_figure as figures
 from cahp.features.roles.board import HABITS, known_maps
 from cahp.features.roles.habits import TEXTS, HeadHabits, kept_habits, mean_over_texts
-from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name, places
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import measure, measure_roles
@@ -27,9 +29,14 @@ HELP = (
 
 def _measure_habits(explorer: Explorer) -> HeadHabits | None:
     bench = explorer.bench
-    texts, title = min(TEXTS, len(bench.evaluation)), "Measure attention targets"
     return measure(
-        explorer, HABITS, bench, name="habits", texts=texts, title=title, kept=lambda: kept_habits(bench) is not None
+        explorer,
+        HABITS,
+        bench,
+        name="habits",
+        texts=min(TEXTS, len(bench.evaluation)),
+        title="Measure attention targets",
+        kept=lambda: kept_habits(bench) is not None,
     )
 
 
@@ -44,26 +51,29 @@ def draw_head(explorer: Explorer, head: int) -> None:
     habits = _measure_habits(explorer)
     if habits is None:
         return
-    name, dark = head_name(head, explorer.mask.heads, explorer.card.unit).capitalize(), display.is_dark()
-    shares, breadth = habits.of(head), mean_over_texts(habits.breadth[:, head])
+    name = head_name(head, explorer.mask.heads, explorer.card.unit).capitalize()
+    dark = display.is_dark()
+    shares = habits.of(head)
+    breadth = mean_over_texts(habits.breadth[:, head])
     kind = max(shares, key=lambda kind: shares[kind].value)
-    low, high = shares[kind].low, shares[kind].high
+    most = shares[kind]
+    table: dict[str, list[Any]] = {"attends to": [], "share": [], "low": [], "high": []}
+    for target, share in shares.items():
+        table["attends to"].append(figures.WORDS[target])
+        table["share"].append(round(share.value, 5))
+        table["low"].append(round(share.low, 5))
+        table["high"].append(round(share.high, 5))
     left, right = st.columns([3, 2], gap="medium")
     with left:
         display.show(
             figures.shares_figure(shares, dark=dark),
-            title=f"{name} gives most of its attention to {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} "
-            f"({span(100 * low, 100 * high)}, n = {habits.texts} {explorer.card.words.items})",
+            title=f"{name} gives most of its attention to {figures.WORDS[kind]}: {percent(most.value, 0)} "
+            f"({span(100 * most.low, 100 * most.high)}, n = {habits.texts} {explorer.card.words.items})",
             help="The targets of its attention, averaged over query tokens and texts. Each weight counts for the first "
             "target that fits: the first token, a separator (another special token), the token itself, the token "
             "before or after, punctuation, or any other word. Lines are 95 % intervals of the mean over texts.",
             name="head-habits",
-            data={
-                "attends to": [figures.WORDS[kind] for kind in shares],
-                "share": [round(share.value, 5) for share in shares.values()],
-                "low": [round(share.low, 5) for share in shares.values()],
-                "high": [round(share.high, 5) for share in shares.values()],
-            },
+            data=table,
         )
     with right:
         display.show(
@@ -91,8 +101,9 @@ def draw_all(explorer: Explorer, head: int) -> None:
     roles = measure_roles(explorer)
     if roles is None or (known_maps(explorer) is None and _measure_habits(explorer) is None):
         return
-    maps, dark = known_maps(explorer), display.is_dark()
+    maps = known_maps(explorer)
     assert maps is not None
+    dark = display.is_dark()
     display.show(
         cache_with(
             maps,

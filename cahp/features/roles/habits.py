@@ -38,8 +38,11 @@ KINDS = ("first", "separator", "itself", "before", "after", "punctuation", "othe
 
 def mean_over_texts(values: NDArray[np.floating], unit: Unit = "number") -> Estimate:
     """Estimate the mean of one value per text; the interval assumes many independent texts."""
-    mean, n = float(values.mean(dtype=np.float64)), len(values)
-    half = 1.96 * float(values.std(ddof=1, dtype=np.float64)) / np.sqrt(n) if n > 1 else np.inf
+    mean = float(values.mean(dtype=np.float64))
+    n = len(values)
+    half = np.inf
+    if n > 1:
+        half = 1.96 * float(values.std(ddof=1, dtype=np.float64)) / np.sqrt(n)
     return Estimate(mean, (mean - half, mean + half), n, unit)
 
 
@@ -89,7 +92,8 @@ class HeadMaps:
 
 def head_habits(bench: Bench) -> HeadHabits:
     """Measure the attention targets of all heads of the full model on some evaluation texts."""
-    resources, habits = bench.resources, kept_habits(bench)
+    resources = bench.resources
+    habits = kept_habits(bench)
     if habits is None:
         with resources.timed(STAGE):
             habits = look(resources.model, bench.evaluation.sample(TEXTS), progress=resources.progress)
@@ -118,14 +122,14 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
     breadth = np.zeros((len(texts), heads), dtype=np.float32)
     lengths = np.zeros(len(texts), dtype=np.int64)
     # With a single class, it collects the mean over all texts.
-    patterns, one_class = Collector(model, classes=1, pool_size=pool), np.zeros(len(texts), dtype=np.int64)
-    special, punctuation = (
-        torch.tensor(sorted(ids), dtype=torch.int64, device=model.device)
-        for ids in (special_ids(model.tokenizer), punctuation_ids(model.tokenizer))
-    )
+    patterns = Collector(model, classes=1, pool_size=pool)
+    one_class = np.zeros(len(texts), dtype=np.int64)
+    special = torch.tensor(sorted(special_ids(model.tokenizer)), dtype=torch.int64, device=model.device)
+    punctuation = torch.tensor(sorted(punctuation_ids(model.tokenizer)), dtype=torch.int64, device=model.device)
     with torch.inference_mode():
         for batch in report_progress(model.batches(model.tokenize(texts.inputs)), STAGE, progress):
-            counted, whole = _assign_targets(batch, special, punctuation), patterns.watch(batch, one_class[batch.rows])
+            counted = _assign_targets(batch, special, punctuation)
+            whole = patterns.watch(batch, one_class[batch.rows])
             lengths[batch.rows] = batch.lengths.cpu().numpy()
 
             def watch(
@@ -151,8 +155,10 @@ def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tenso
     """
     import torch
 
-    ids, real = batch.tensors["input_ids"], batch.tensors["attention_mask"].bool()
-    size, where = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
+    ids = batch.tensors["input_ids"]
+    real = batch.tensors["attention_mask"].bool()
+    size = ids.shape[1]
+    where = torch.arange(size, device=ids.device)
     first = torch.nn.functional.one_hot(real.int().argmax(1), size).bool()
     apart = where[None, :] - where[:, None]
     targets = [

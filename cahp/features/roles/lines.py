@@ -10,22 +10,24 @@ from cahp.words import number, percent
 
 def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
     """The roles of a model's heads as lines of text."""
-    counts, units = roles.counts, roles.layers * roles.heads
-    noun = "heads" if roles.group == 1 else f"key-value groups of {roles.group} query heads"
-    yield f"{model}: {units - counts[NO_ROLE]} of {units} {noun} have a role; without one: {counts[NO_ROLE]}"
+    units = roles.layers * roles.heads
+    noun = f"key-value groups of {roles.group} query heads"
+    if roles.group == 1:
+        noun = "heads"
+    without = roles.counts[NO_ROLE]
+    yield f"{model}: {units - without} of {units} {noun} have a role; without one: {without}"
     yield ""
     width = max(4, len(str(roles.heads - 1)))
     yield "  layer   head " + " ".join(f"{head:>{width}}" for head in range(roles.heads))
     for layer in range(roles.layers):
         names = roles.names[layer * roles.heads : (layer + 1) * roles.heads]
-        marks = ("·" if name == NO_ROLE else ROLES[name].short for name in names)
-        yield f"  {layer:>5}        " + " ".join(f"{mark:>{width}}" for mark in marks)
+        yield f"  {layer:>5}        " + " ".join(f"{_sign(name):>{width}}" for name in names)
     yield "  · no role"
     yield ""
     yield f"  {'role (share of attention)':<36}{'heads':>7}{'needs':>8}  {'highest':<24}{'chance at most':<16}n"
     for name, scores in roles.scores.items():
-        role, best = ROLES[name], max(range(len(scores.value)), key=scores.value.__getitem__)
-        highest = scores.estimate(best)
+        role = ROLES[name]
+        highest = scores.estimate(max(range(len(scores.value)), key=scores.value.__getitem__))
         label = f"{role.short}: {role.noun}"
         yield (
             f"  {label:<36}{len(roles.units(name)):>7}{percent(role.least, 0):>8}  "
@@ -40,18 +42,28 @@ def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
         yield f"  {describe_ablation(ablation)}"
 
 
-def describe_ablation(one: RoleAblation) -> str:
+def _sign(role: str) -> str:
+    """Return the short sign of a role, or a dot for none."""
+    if role == NO_ROLE:
+        return "·"
+    return ROLES[role].short
+
+
+def describe_ablation(ablation: RoleAblation) -> str:
     """Describe what removing the heads of a role does, against random heads."""
-    heads = f"{one.heads} {NOUNS[one.role]} {'head' if one.heads == 1 else 'heads'}"
+    noun = "head" if ablation.heads == 1 else "heads"
+    without = ablation.without
     start = (
-        f"without the {heads} the {one.loss} loss rises by {one.without.text} {one.without.interval} nats per token "
-        f"from {number(one.full.value, 3)}"
+        f"without the {ablation.heads} {NOUNS[ablation.role]} {noun} the {ablation.loss} loss rises by {without.text} "
+        f"{without.interval} nats per token from {number(ablation.full.value, 3)}"
     )
-    if one.random is None or one.extra is None or one.spread is None:
+    random = ablation.random
+    extra = ablation.extra
+    if random is None or extra is None or ablation.spread is None:
         return f"{start}; there are too few other heads to compare with"
-    low, high = (number(value, 3) for value in one.spread)
-    verdict = "confirmed" if one.confirmed else "not confirmed"
+    low, high = (number(value, 3) for value in ablation.spread)
+    verdict = "confirmed" if ablation.confirmed else "not confirmed"
     return (
-        f"{start}, without as many random ones by {one.random.text} ({low} to {high} in {one.draws} draws): difference "
-        f"{one.extra.text} {one.extra.interval}, n = {one.extra.n} sequences; {verdict}"
+        f"{start}, without as many random ones by {random.text} ({low} to {high} in {ablation.draws} draws): "
+        f"difference {extra.text} {extra.interval}, n = {extra.n} sequences; {verdict}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from cahp.features.roles.figure import kept_figure, rises_figure
@@ -22,25 +24,26 @@ def draw_roles(explorer: Explorer) -> None:
     roles = measure_roles(explorer)
     if roles is None:
         return
-    mask, dark, labels = explorer.mask, display.is_dark(), explorer.board.labels
+    mask = explorer.mask
+    labels = explorer.board.labels
+    dark = display.is_dark()
     rows = compare_kept(roles, mask.keep)
     resolved = "; ".join(str(row) for row in rows if row.resolved)
+    title = capital(resolved) or f"The {mask.count} kept heads have roles as random selection would"
+    names = ("role", "kept", "of", "expected at random", "low", "high", "p")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        values = (NOUNS[row.role], row.kept, row.count, row.expected, row.low, row.high, row.p)
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(value)
     display.show(
         kept_figure(rows, dark=dark),
-        title=capital(resolved) if resolved else f"The {mask.count} kept heads have roles as random selection would",
+        title=title,
         help="Each head is named by its most telling role. Lines: what random masks of as many heads keep (95 %, "
         "hypergeometric distribution, without a per-layer minimum). A role is resolved at p ≤ 0.05, corrected for the "
         "number of roles.",
         name="roles-kept",
-        data={
-            "role": [NOUNS[row.role] for row in rows],
-            "kept": [row.kept for row in rows],
-            "of": [row.count for row in rows],
-            "expected at random": [row.expected for row in rows],
-            "low": [row.low for row in rows],
-            "high": [row.high for row in rows],
-            "p": [row.p for row in rows],
-        },
+        data=columns,
     )
     assert explorer.clusters is not None
     together = cache_with(explorer.clusters, ("together", labels.tobytes()), lambda: share_clusters(roles, labels))
@@ -55,13 +58,14 @@ def draw_roles(explorer: Explorer) -> None:
 
 def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:
     table = explorer.table(NONE.name)
-    full = None if table is None else table.full
-    if table is None or full is None or not explorer.card.task.predicts_often:
+    if table is None or table.full is None or not explorer.card.task.predicts_often:
         return
+    full = table.full
     measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
-    breaks, risen = find_breaks(measured, full, table.budgets[-1]), rises(measured, full)
+    breaks = find_breaks(measured, full, table.budgets[-1])
     if breaks is None:
         return
+    risen = rises(measured, full)
     display.show(
         rises_figure(risen, dark=dark),
         title=f"As heads are pruned, {breaks}",

@@ -10,7 +10,7 @@ import numpy as np
 from cahp.outcomes import Outcomes
 from cahp.values import Bools, Ints
 from cahp.values.head_roles import NOUNS, HeadRoles
-from cahp.words import number, percent
+from cahp.words import number, p_value, percent
 
 #: Draws of a permutation test.
 _PERMUTATIONS = 10_000
@@ -37,16 +37,17 @@ class Together:
     clusters: int
 
     def __str__(self) -> str:
-        bound = "≤" if self.p <= 1 / (1 + _PERMUTATIONS) else "="
         start = (
             f"{percent(self.share, 0)} of the pairs of {self.heads} {NOUNS[self.role]} heads are in one cluster, "
-            f"against {percent(self.chance, 0)} by chance (p {bound} {number(self.p, 4)}, {_PERMUTATIONS:,} "
+            f"against {percent(self.chance, 0)} by chance ({p_value(self.p, _PERMUTATIONS)}, {_PERMUTATIONS:,} "
             "permutations)"
         )
         if self.clusters == 1:
             return f"{start}: they form one cluster"
-        spread = f"they lie in {self.clusters} clusters, at most {self.largest} in one"
-        return f"{start}: {spread}" + ("" if self.p <= _ALPHA else "; not resolved")
+        spread = f"{start}: they lie in {self.clusters} clusters, at most {self.largest} in one"
+        if self.p > _ALPHA:
+            return f"{spread}; not resolved"
+        return spread
 
 
 def share_clusters(roles: HeadRoles, labels: Ints, role: str = "first") -> Together | None:
@@ -60,7 +61,9 @@ def share_clusters(roles: HeadRoles, labels: Ints, role: str = "first") -> Toget
         counts = np.bincount(labels[chosen])
         return float((counts * (counts - 1)).sum()) / (heads * (heads - 1))
 
-    random, share, counts = np.random.default_rng(0), pairs(own), np.bincount(labels[own])
+    random = np.random.default_rng(0)
+    share = pairs(own)
+    counts = np.bincount(labels[own])
     drawn = np.array([pairs(random.permutation(own)) for _ in range(_PERMUTATIONS)])
     p = (1 + int((drawn >= share - 1e-12).sum())) / (1 + _PERMUTATIONS)
     return Together(role, heads, share, float(drawn.mean()), p, int(counts.max()), int((counts > 0).sum()))
@@ -88,7 +91,12 @@ class Kept:
         return self.p <= _ALPHA
 
     def __str__(self) -> str:
-        verdict = ("more than" if self.kept > self.expected else "fewer than") if self.resolved else "as"
+        if not self.resolved:
+            verdict = "as"
+        elif self.kept > self.expected:
+            verdict = "more than"
+        else:
+            verdict = "fewer than"
         return (
             f"{self.kept} of {self.count} {NOUNS[self.role]}, {verdict} random selection ({number(self.expected)}, "
             f"{self.low} to {self.high}; p = {number(self.p, 3)})"
@@ -99,7 +107,9 @@ def compare_kept(roles: HeadRoles, keep: Bools) -> list[Kept]:
     """Compare how many heads of each role a mask ``keep (L, H)`` keeps with random masks of as many heads."""
     from scipy.stats import hypergeom
 
-    rows, counts, chosen = [], roles.count_kept(keep), int(keep.sum())
+    counts = roles.count_kept(keep)
+    chosen = int(keep.sum())
+    rows = []
     for role, (kept, count) in counts.items():
         random = (keep.size, count, chosen)
         tail = min(float(hypergeom.cdf(kept, *random)), float(hypergeom.sf(kept - 1, *random)))
@@ -125,30 +135,36 @@ class Breaks:
             return f"neither copying nor ordinary text loses {BROKEN:g} nat per token at any measured budget"
         if self.copying == self.text:
             return f"copying and ordinary text lose {BROKEN:g} nat per token at the same measured budget, {self.text}"
-        first, at, later = "copying", self.copying, self.text
+        first = ("copying", self.copying)
+        second = ("ordinary text", self.text)
         if self.copying is None or (self.text is not None and self.text > self.copying):
-            first, at, later = "ordinary text", self.text, self.copying
-        second = "copying" if first != "copying" else "ordinary text"
-        then = "at no measured budget" if later is None else f"at {later}"
-        return f"{first} breaks first: it loses {BROKEN:g} nat per token at {at} of {self.of} heads, {second} {then}"
+            first, second = second, first
+        name, budget = first
+        other, later = second
+        then = "at no measured budget"
+        if later is not None:
+            then = f"at {later}"
+        return f"{name} breaks first: it loses {BROKEN:g} nat per token at {budget} of {self.of} heads, {other} {then}"
 
 
 def rises(measured: Mapping[int, Outcomes], full: Outcomes) -> dict[str, dict[int, float]]:
     """Return the rise of the copying loss and of the loss on text above the full model's, by budget, in nats."""
-    return {
-        name: {
-            budget: outcomes[name].value - full[name].value
-            for budget, outcomes in sorted(measured.items())
-            if name in outcomes and name in full
-        }
-        for name in ("copying", "nll")
-    }
+    losses: dict[str, dict[int, float]] = {"copying": {}, "nll": {}}
+    for name, by_budget in losses.items():
+        for budget, outcomes in sorted(measured.items()):
+            if name in outcomes and name in full:
+                by_budget[budget] = outcomes[name].value - full[name].value
+    return losses
 
 
 def find_breaks(measured: Mapping[int, Outcomes], full: Outcomes, total: int) -> Breaks | None:
     """Find where copying and text break as fewer of ``total`` heads are kept (None: their losses are not measured)."""
-    found = rises(measured, full)
-    if not all(found.values()):
+    losses = rises(measured, full)
+    if not all(losses.values()):
         return None
-    broken = {name: [budget for budget, rise in one.items() if rise >= BROKEN] for name, one in found.items()}
-    return Breaks(max(broken["copying"], default=None), max(broken["nll"], default=None), total)
+    return Breaks(_find_break(losses["copying"]), _find_break(losses["nll"]), total)
+
+
+def _find_break(rise: Mapping[int, float]) -> int | None:
+    """Return the largest budget at which a loss has broken."""
+    return max((budget for budget, nats in rise.items() if nats >= BROKEN), default=None)

@@ -32,26 +32,30 @@ def _describe(roles: HeadRoles, run: RunDocument) -> Iterator[str]:
     yield "  kept by role: " + ", ".join(f"{NOUNS[name]} {part} of {whole}" for name, (part, whole) in kept.items())
 
 
-def _draw(found: HeadRoles, run: RunDocument) -> Iterator[str]:
+def _draw(roles: HeadRoles, run: RunDocument) -> Iterator[str]:
+    groups = ""
+    if roles.group > 1:
+        groups = " A key-value group is named by the first role of its query heads."
     yield (
         "<p>A head has a role if a large share of its attention goes to one kind of token, and more than chance "
-        f"explains.{' A key-value group is named by the first role of its query heads.' if found.group > 1 else ''}</p>"
+        f"explains.{groups}</p>"
     )
     rows = []
-    for name, (kept, count) in found.count_kept(run.mask.keep).items():
+    for name, (kept, count) in roles.count_kept(run.mask.keep).items():
         cells = [f"{kept} of {count}", "", "", ""]
-        if name in found.scores:
-            scores = found.scores[name]
+        if name in roles.scores:
+            scores = roles.scores[name]
             best = scores.estimate(int(np.argmax(scores.value)))
             cells[1:] = [str(best), percent(ROLES[name].least, 0), percent(max(scores.chance))]
         rows.append((NOUNS[name], cells))
     yield table("Roles", ["kept", "highest share of attention (95 %)", "needs", "chance at most"], rows)
-    signs = [ROLES[name].short if name in ROLES else "\N{EN DASH}" for name in found.names]
-    layers = [
-        (f"layer {layer}", signs[layer * found.heads : (layer + 1) * found.heads]) for layer in range(found.layers)
-    ]
-    words = ", ".join(f"{role.short}: {role.noun}" for role in ROLES.values() if role.name in found.scores)
-    yield table(f"Role of each head ({words})", [str(head) for head in range(found.heads)], layers)
+    short = {name: role.short for name, role in ROLES.items()}
+    layers = []
+    for layer in range(roles.layers):
+        names = roles.names[layer * roles.heads : (layer + 1) * roles.heads]
+        layers.append((f"layer {layer}", [short.get(name, "\N{EN DASH}") for name in names]))
+    words = ", ".join(f"{role.short}: {role.noun}" for role in ROLES.values() if role.name in roles.scores)
+    yield table(f"Role of each head ({words})", [str(head) for head in range(roles.heads)], layers)
 
 
 ROLES_OF_HEADS: Section[HeadRoles] = Section(

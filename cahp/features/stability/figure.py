@@ -17,15 +17,20 @@ from cahp.words import span
 
 def frequency_figure(result: Stability, framed: HeadMask | None, *, unit: str = "head", dark: bool) -> Any:
     """Draw the share of choices that keep each head, or other ``unit``: layers by heads, those of a mask framed."""
-    n = len(result.found)
+    n = len(result.masks)
     notes = []
     for times in range(n + 1):
+        note = f" ({times} of {n})"
         ends = result.share_ci95(times)
-        interval = "" if ends is None else f"<br>95 % interval {span(100 * ends[0], 100 * ends[1], 0)} %"
-        notes.append(f" ({times} of {n}){interval}")
+        if ends is not None:
+            note += f"<br>95 % interval {span(100 * ends[0], 100 * ends[1], 0)} %"
+        notes.append(note)
+    frames: list[tuple[int, int]] = []
+    if framed is not None and not framed.is_full:
+        frames = [divmod(head, framed.heads) for head in framed.flat]
     return share_figure(
         result.frequency,
-        framed=() if framed is None or framed.is_full else [divmod(head, framed.heads) for head in framed.flat],
+        framed=frames,
         scale="choices that keep it (%)",
         hover="kept in %{z:.0f} % of the choices%{customdata}",
         unit=unit,
@@ -39,26 +44,21 @@ def knee_figure(result: Stability, column: str, *, unit: str = "head", dark: boo
     """Draw the clusters at the knee and the heads, or other ``unit``, of each choice."""
     colours = palette.ink(dark=dark)
     places = [str(value) for value in result.values]
-    kept = result.keep.sum(axis=(1, 2))
-    traces = [
-        points(
-            places,
-            # Without a knee, a resample has no point.
-            [value or None for value in values.tolist()],
-            symbol,
-            colour,
-            size=10,
-            outline=1.5,
-            hover=[f"{place}<br>{name}: {value}" for place, value in zip(places, values, strict=True)],
-            name=name,
-            mode="lines+markers" if result.axis == "degree" else "markers",
-            line={"color": colour, "width": 1},
+    mode = "markers"
+    if result.axis == "degree":
+        mode = "lines+markers"
+    traces = []
+    for name, values, symbol, colour in (
+        (f"{unit}s kept", result.keep.sum(axis=(1, 2)), "square-open", colours.text),
+        ("clusters at the knee", result.knees, "circle", colours.accent),
+    ):
+        # Without a knee, a resample has no point.
+        heights = [value or None for value in values.tolist()]
+        hover = [f"{place}<br>{name}: {value}" for place, value in zip(places, values, strict=True)]
+        line = {"color": colour, "width": 1}
+        traces.append(
+            points(places, heights, symbol, colour, size=10, outline=1.5, hover=hover, name=name, mode=mode, line=line)
         )
-        for name, values, symbol, colour in (
-            (f"{unit}s kept", kept, "square-open", colours.text),
-            ("clusters at the knee", result.knees, "circle", colours.accent),
-        )
-    ]
     y = {"title": f"{unit}s", "rangemode": "tozero"}
     # The lines keep their width in the legend.
     legend = {**LEGEND, "itemsizing": "trace"}
@@ -67,10 +67,12 @@ def knee_figure(result: Stability, column: str, *, unit: str = "head", dark: boo
 
 def divergence_figure(places: Sequence[Any], divergences: Sequence[Estimate], column: str, *, dark: bool) -> Any:
     """Draw the KL divergence of each choice, with its interval."""
-    accent, values = palette.ink(dark=dark).accent, [one.value for one in divergences]
+    accent = palette.ink(dark=dark).accent
+    values = [divergence.value for divergence in divergences]
     names = [str(place) for place in places]
-    bars = error_bars(values, [(one.low, one.high) for one in divergences], accent, width=4)
-    hover = [f"{name}<br>{one.text} nats ({one.span})" for name, one in zip(names, divergences, strict=True)]
+    ends = [(divergence.low, divergence.high) for divergence in divergences]
+    bars = error_bars(values, ends, accent, width=4)
+    hover = [f"{name}<br>{cost.text} nats ({cost.span})" for name, cost in zip(names, divergences, strict=True)]
     y = {"title": "KL divergence (nats)", "rangemode": "tozero"}
     traces = [points(names, values, "circle", accent, size=10, hover=hover, error_y=bars)]
     return draw(traces, x={"title": column, "type": "category"}, y=y, height=330)

@@ -61,24 +61,28 @@ class Stability:
     keep: Bools
 
     @cached_property
-    def found(self) -> Bools:
+    def masks(self) -> Bools:
         """The masks of the resamples that led to one, ``(R', L, H)``."""
         return np.asarray(self.keep[self.keep.any(axis=(1, 2))])
 
     @property
     def frequency(self) -> NDArray[np.float64]:
         """Share of the resamples that keep each head, ``(L, H)``."""
-        return np.asarray(self.found.mean(axis=0)) if len(self.found) else np.zeros(self.keep.shape[1:])
+        if not len(self.masks):
+            return np.zeros(self.keep.shape[1:])
+        return np.asarray(self.masks.mean(axis=0))
 
     @cached_property
     def overlaps(self) -> NDArray[np.float64]:
         """Jaccard index of every pair of resamples: heads that both keep, of those that at least one keeps."""
-        return overlaps(self.found)
+        return overlaps(self.masks)
 
     @property
     def overlap(self) -> float:
         """Mean of ``overlaps``; not a number with fewer than two resamples."""
-        return float(self.overlaps.mean()) if len(self.overlaps) else float("nan")
+        if not len(self.overlaps):
+            return float("nan")
+        return float(self.overlaps.mean())
 
     @property
     def drawn(self) -> bool:
@@ -91,7 +95,7 @@ class Stability:
 
         None where nothing was drawn, or of fewer than three.
         """
-        count = len(self.found)
+        count = len(self.masks)
         if not self.drawn or count < 3:
             return None
         from scipy.stats import t
@@ -104,17 +108,21 @@ class Stability:
 
     def share_ci95(self, times: int) -> tuple[float, float] | None:
         """Wilson's 95 % interval of the share of resamples that keep a head which ``times`` of those here did."""
-        return wilson(times, len(self.found)) if self.drawn else None
+        if not self.drawn:
+            return None
+        return wilson(times, len(self.masks))
 
     @cached_property
     def chance(self) -> float:
         """What ``overlap`` would be if every resample drew as many heads at random."""
-        return expected_overlap(self.found.sum(axis=(1, 2)).tolist(), self.keep[0].size)
+        return expected_overlap(self.masks.sum(axis=(1, 2)).tolist(), self.keep[0].size)
 
     @property
     def beyond_chance(self) -> float:
         """``(overlap - chance) / (1 - chance)``: 1 always the same heads, 0 as by chance."""
-        return (self.overlap - self.chance) / (1 - self.chance) if self.chance < 1 else 1.0
+        if self.chance >= 1:
+            return 1.0
+        return (self.overlap - self.chance) / (1 - self.chance)
 
 
 def cached(bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None) -> Stability | None:
@@ -159,12 +167,12 @@ def stability(
         return over_degrees(bench.evidence.clustering, bench.evidence.salience, bench.settings)
     result = cached(bench, axis=axis, resamples=resamples, budget=budget)
     if result is None:
-        seeds = [(bench.settings.seed + place) % 2**32 for place in range(resamples)]
-        values, evidence = (
-            (seeds, _over_seeds(bench, seeds, progress))
-            if axis == "seed"
-            else (range(1, resamples + 1), _over_samples(bench, resamples, progress))
-        )
+        if axis == "seed":
+            values: Sequence[int] = [(bench.settings.seed + place) % 2**32 for place in range(resamples)]
+            evidence = _over_seeds(bench, values, progress)
+        else:
+            values = range(1, resamples + 1)
+            evidence = _over_samples(bench, resamples, progress)
         result = _select_again(axis, values, evidence, budget, bench.settings)
         arrays = {"values": result.values, "knees": result.knees, "keep": result.keep}
         bench.resources.store.save(_key(bench, axis, resamples, budget), arrays=arrays)
@@ -172,13 +180,13 @@ def stability(
 
 
 def measure_choices(bench: Bench, result: Stability, *, progress: Progress = silent) -> list[dict[str, Estimate]]:
-    """Measure the outcomes of each mask in ``result.found`` on the evaluation texts; each is stored.
+    """Measure the outcomes of each mask in ``result.masks`` on the evaluation texts; each is stored.
 
     Intervals of all masks come from the same resamples of texts.
     """
     outcomes = []
-    for place, keep in enumerate(result.found):
-        progress(STAGE, place, len(result.found))
+    for place, keep in enumerate(result.masks):
+        progress(STAGE, place, len(result.masks))
         evaluation = bench.measurements.evaluate(bench.evaluation, mask=HeadMask(keep))
         outcomes.append(measure(evaluation, full=bench.full, seed=bench.settings.seed))
     progress(STAGE, len(outcomes), len(outcomes))
@@ -192,7 +200,8 @@ _Evidence = tuple[Clustering, NDArray[np.float64]]
 def _select_again(
     axis: Axis, values: Sequence[int], evidence: Iterable[_Evidence], budget: int | None, settings: Settings
 ) -> Stability:
-    knees, keep = [], []
+    knees = []
+    keep = []
     for clustering, salience in evidence:
         least = layer_minimum(budget, len(salience), min_per_layer=settings.min_per_layer, even=settings.even)
         try:
@@ -235,7 +244,9 @@ def _over_seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Itera
 def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[_Evidence]:
     from cahp.stages.salience import salience
 
-    settings, texts, gradients = bench.settings, bench.evidence.texts, bench.evidence.gradients
+    settings = bench.settings
+    texts = bench.evidence.texts
+    gradients = bench.evidence.gradients
     part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
     count = min(SHARDS, _MEMORY // part_bytes)
     if count < 4:
@@ -253,9 +264,12 @@ def _over_samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[
         merged = reduce(Signatures.merge, (parts[shard] for shard in members))
         # The gradients are those of the first quarter of the texts, in which every part has its share.
         rows = np.isin(shard_of[: len(gradients)], members)
+        if not rows.any():
+            # No text of this half has a gradient.
+            rows[:] = True
         clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn), progress)
         how = texts.task.choose_salience(settings.salience)
-        yield clustering, salience(gradients[rows] if rows.any() else gradients, how=how)
+        yield clustering, salience(gradients[rows], how=how)
 
 
 def shards_of(texts: Texts, count: int, *, seed: int) -> NDArray[np.int64]:
@@ -285,23 +299,25 @@ def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
 
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
     """The statistics of one part, from disk if they were gathered before."""
-    card, texts = bench.card, bench.evidence.texts
+    card = bench.card
+    texts = bench.evidence.texts
     settings = key_fields(bench.settings, without=_NOT_IN_PARTS)
     name = key("shard", _REVISION, card.sha256, texts.sha256, settings, count, shard, texts.task.name)
-    found = bench.resources.store.read(
+    stored = bench.resources.store.read(
         name, lambda entry: Signatures(**entry.arrays, layers=card.layers, heads=card.heads)
     )
-    if found is not None:
-        return found
+    if stored is not None:
+        return stored
     from cahp.stages.signatures import collect
 
     before = int((shard_of < shard).sum())
-    made = collect(
+    signatures = collect(
         bench.model,
         texts,
         pool_size=bench.settings.pool_size,
         rows=np.flatnonzero(shard_of == shard),
         progress=lambda stage, done, total: progress(stage, before + done, len(texts)),
     )
-    bench.resources.keep(name, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
-    return made
+    arrays = {"counts": signatures.counts, "mean": signatures.mean, "m2": signatures.m2}
+    bench.resources.keep(name, arrays)
+    return signatures

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
@@ -28,8 +28,10 @@ T = TypeVar("T")
 
 #: Seconds of a projection and a clustering of about a hundred heads, on two cores.
 _CLUSTERING_S = 1.0
-#: The largest number of clusters, as a multiple of the smallest, that is called stable, and that only varies.
-_STABLE, _VARYING = 1.25, 2.0
+#: The largest number of clusters, as a multiple of the smallest, that is called stable.
+_STABLE = 1.25
+#: That which only varies.
+_VARYING = 2.0
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
             help="More resamples give narrower intervals: with 12, a head kept half of the time shows 25 to 75 %.",
         )
     with how_many:
-        by_rule, fixed = "published rule", f"always {explorer.board.budget}"
+        by_rule = "published rule"
+        fixed = f"always {explorer.board.budget}"
         heads = st.segmented_control(
             f"{capital(explorer.card.unit)}s to keep",
             [by_rule, fixed],
@@ -118,12 +121,16 @@ def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
             persist_state="session",
             help="With a fixed number, only which ones are chosen can vary, not how many.",
         )
-    return axis, int(resamples), explorer.board.budget if heads == fixed else None
+    budget = None
+    if heads == fixed:
+        budget = explorer.board.budget
+    return axis, int(resamples), budget
 
 
 def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
     """Return the resamples; None until they are asked for and computed."""
-    bench, settings = explorer.bench, explorer.settings
+    bench = explorer.bench
+    settings = explorer.settings
     if axis == "degree" and explorer.clusters is not None:
         return over_degrees(explorer.clusters.clustering, explorer.clusters.salience, settings)
     return _compute(
@@ -155,7 +162,8 @@ def _compute(
         before = stored()
         if before is not None:
             return before
-        if st.button(button, type="primary" if main else "secondary", key=f"{key}-start"):
+        look: Literal["primary", "secondary"] = "primary" if main else "secondary"
+        if st.button(button, type=look, key=f"{key}-start"):
             memory[name] = jobs.submit(explorer.id, f"{key}-{hash(name)}", work)
             memory[name].wait(0.7)
             st.rerun()
@@ -173,7 +181,9 @@ def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
     # The statistics of a bundled run are not on this machine, and parts of the texts have their own.
     reads = explorer.results.bundled + (axis == "sample")
     seconds = pass_seconds(explorer.bench, calibration=reads, evaluation=0) + resamples * _CLUSTERING_S
-    read = f"Reads {explorer.bench.calibration.measured}, then computes" if reads else "Computes"
+    read = "Computes"
+    if reads:
+        read = f"Reads {explorer.bench.calibration.measured}, then computes"
     return (
         f"{read} {resamples} projections and clusterings: about {duration(seconds)}. Results are stored on this "
         "machine and reused."
@@ -185,13 +195,28 @@ def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
 
 def _draw_result(explorer: Explorer, result: Stability, *, requested: int, budget: int | None) -> None:
     """Draw the overlap of choices, how often each head is kept, and the knees."""
-    dark, variation, unit = display.is_dark(), VARIATIONS[result.axis], explorer.card.unit
-    found, original = len(result.found), _original(explorer, budget)
-    if found < 2:
+    unit = explorer.card.unit
+    if len(result.masks) < 2:
         st.warning("Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number instead.")
         return
-    st.subheader(state_verdict(result, unit) + ("" if budget else state_number(result)))
+    verdict = state_verdict(result, unit)
+    if not budget:
+        verdict += state_number(result)
+    st.subheader(verdict)
     st.caption(describe_resamples(result, requested))
+    _draw_metrics(result, unit)
+    original = _original(explorer, budget)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _draw_frequency(explorer, result, original, budget)
+    with right:
+        _draw_knees(result, unit)
+    _draw_choices(explorer, result)
+
+
+def _draw_metrics(result: Stability, unit: str) -> None:
+    """Draw the overlap, how many heads are kept always and never, and where the knee is."""
+    count = len(result.masks)
     with st.container(key="stability-figures"):
         overlap, always, never, moved = st.columns(4)
     overlap.metric(
@@ -207,58 +232,71 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int, budge
     total = frequency.size
     always.metric("Always kept", f"{int((frequency == 1).sum())} of {total}")
     never.metric("Never kept", f"{int((frequency == 0).sum())} of {total}")
-    seen = result.knees[result.knees > 0]
+    knees = result.knees[result.knees > 0]
+    reach = "no knee"
+    if len(knees):
+        reach = f"{knees.min()} to {knees.max()}"
     moved.metric(
         "Clusters at the knee",
-        f"{seen.min()} to {seen.max()}" if len(seen) else "no knee",
+        reach,
         help="The number of clusters at which the published rule stops. It is called stable if the largest is at most "
         "a quarter above the smallest, and unstable if it is more than double.",
     )
     if result.overlap_ci95 is not None:
-        overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {found} resamples")
-    for column, times in ((always, found), (never, 0)):
+        overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {count} resamples")
+    for column, times in ((always, count), (never, 0)):
         interval = result.share_ci95(times)
         if interval is not None:
             share = span(100 * interval[0], 100 * interval[1], 0)
-            column.caption(f"n = {found}: such a {unit} is kept in {share} % of resamples (95 % interval)")
-    moved.caption(f"n = {len(seen)}")
-    kept_always = f"{int((frequency == 1).sum())} {unit}s are in every choice"
-    who = "CAHP keeps on these texts" if budget else "the published rule keeps"
+            column.caption(f"n = {count}: such a {unit} is kept in {share} % of resamples (95 % interval)")
+    moved.caption(f"n = {len(knees)}")
+
+
+def _draw_frequency(explorer: Explorer, result: Stability, original: HeadMask | None, budget: int | None) -> None:
+    """Draw how often each head is kept, with those framed that are kept on all texts."""
+    unit = explorer.card.unit
+    frequency = result.frequency
+    data: dict[str, list[Any]] = {**places(*frequency.shape), "share of choices": frequency.ravel().round(4).tolist()}
+    title = f"{int((frequency == 1).sum())} {unit}s are in every choice"
+    framed = ""
     if original is not None:
+        who = "CAHP keeps on these texts" if budget else "the published rule keeps"
         sure = int((frequency[original.keep] == 1).sum())
-        kept_always = f"{sure} of the {original.count} {unit}s that {who} are in every choice"
-    moves = "No choice has a knee"
-    if len(seen):
-        same = seen.min() == seen.max()
-        moves = f"The knee {f'stays at {seen[0]}' if same else f'moves between {seen.min()} and {seen.max()}'} clusters"
-    left, right = st.columns([3, 2], gap="medium")
-    with left:
-        display.show(
-            frequency_figure(result, original, unit=unit, dark=dark),
-            title=kept_always,
-            help=f"Each cell is {display.describe_square(explorer.card)}; its number is the share of {found} choices "
-            f"that keep it, in %. {'' if original is None else f'Framed: those that {who}. '}{variation.means}",
-            name=f"survival-{result.axis}",
-            data={
-                **places(*frequency.shape),
-                "share of choices": frequency.ravel().round(4).tolist(),
-                **({} if original is None else {"framed": original.keep.ravel().tolist()}),
-            },
-        )
-    with right:
-        display.show(
-            knee_figure(result, variation.column, unit=unit, dark=dark),
-            title=moves,
-            help="The published rule stops at the knee of the silhouette curve. Without a fixed budget, that is the "
-            f"number of clusters; {unit}s added to empty layers come on top.",
-            name=f"knees-{result.axis}",
-            data={
-                variation.column: result.values.tolist(),
-                "clusters at the knee": result.knees.tolist(),
-                "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
-            },
-        )
-    _draw_choices(explorer, result)
+        title = f"{sure} of the {original.count} {unit}s that {who} are in every choice"
+        framed = f"Framed: those that {who}. "
+        data["framed"] = original.keep.ravel().tolist()
+    display.show(
+        frequency_figure(result, original, unit=unit, dark=display.is_dark()),
+        title=title,
+        help=f"Each cell is {display.describe_square(explorer.card)}; its number is the share of {len(result.masks)} "
+        f"choices that keep it, in %. {framed}{VARIATIONS[result.axis].means}",
+        name=f"survival-{result.axis}",
+        data=data,
+    )
+
+
+def _draw_knees(result: Stability, unit: str) -> None:
+    """Draw the clusters at the knee of each choice."""
+    column = VARIATIONS[result.axis].column
+    knees = result.knees[result.knees > 0]
+    if not len(knees):
+        title = "No choice has a knee"
+    elif knees.min() == knees.max():
+        title = f"The knee stays at {knees[0]} clusters"
+    else:
+        title = f"The knee moves between {knees.min()} and {knees.max()} clusters"
+    display.show(
+        knee_figure(result, column, unit=unit, dark=display.is_dark()),
+        title=title,
+        help="The published rule stops at the knee of the silhouette curve. Without a fixed budget, that is the "
+        f"number of clusters; {unit}s added to empty layers come on top.",
+        name=f"knees-{result.axis}",
+        data={
+            column: result.values.tolist(),
+            "clusters at the knee": result.knees.tolist(),
+            "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
+        },
+    )
 
 
 def _original(explorer: Explorer, budget: int | None) -> HeadMask | None:
@@ -266,47 +304,56 @@ def _original(explorer: Explorer, budget: int | None) -> HeadMask | None:
     table = explorer.table()
     if explorer.clusters is None or table is None:
         return None
-    selection = table.nearest(budget) if budget else explorer.clusters.suggested(explorer.settings)
-    return None if selection is None else selection.mask
+    if budget:
+        return table.nearest(budget).mask
+    selection = explorer.clusters.suggested(explorer.settings)
+    if selection is None:
+        return None
+    return selection.mask
 
 
 def _draw_choices(explorer: Explorer, result: Stability) -> None:
     """Draw what the choice of each resample changes in the predictions, once it is measured."""
-    bench, column = explorer.bench, VARIATIONS[result.axis].column
+    bench = explorer.bench
+    column = VARIATIONS[result.axis].column
     st.subheader("Do the different choices change the predictions alike?")
-    seconds = pass_seconds(bench, evaluation=len(result.found))
+    seconds = pass_seconds(bench, evaluation=len(result.masks))
     outcomes = _compute(
         explorer,
-        (bench.card.sha256, bench.evaluation.sha256, result.found.tobytes()),
+        (bench.card.sha256, bench.evaluation.sha256, result.masks.tobytes()),
         lambda progress: measure_choices(bench, result, progress=progress),
         key="stability-choices",
         button="Evaluate each choice",
-        cost=f"Evaluates {len(result.found)} choices, without recovery, on {bench.evaluation.measured}: about "
+        cost=f"Evaluates {len(result.masks)} choices, without recovery, on {bench.evaluation.measured}: about "
         f"{duration(seconds)}. Results are stored on this machine and reused.",
         main=False,
     )
     if outcomes is None:
         return
     noun = bench.card.words.units
-    divergences, shown = [one["kl"] for one in outcomes], [row for row in HEADLINES if row.name in outcomes[0]]
+    divergences = [measured["kl"] for measured in outcomes]
     places = result.values[result.keep.any(axis=(1, 2))].tolist()
+    data = {column: places}
+    for row in HEADLINES:
+        if row.name in outcomes[0]:
+            data[row.row_label] = [measured[row.name].value for measured in outcomes]
     display.show(
         divergence_figure(places, divergences, column, dark=display.is_dark()),
         title=describe_choices(divergences, noun),
         help="Each point is the KL divergence from the full model where only the heads of one choice are kept, "
         f"without recovery, with its 95 % interval over {noun}. Different choices that cost alike are equally good.",
         name=f"choices-{result.axis}",
-        data={
-            column: places,
-            **{row.row_label: [one[row.name].value for one in outcomes] for row in shown},
-        },
+        data=data,
     )
 
 
 def describe_choices(divergences: list[Estimate], noun: str = "texts") -> str:
     """Return the range of the KL divergences of choices, each measured on the same texts."""
-    best, worst = (pick(divergences, key=lambda one: one.value) for pick in (min, max))
-    alike = "their intervals overlap" if worst.low <= best.high else "their intervals do not overlap"
+    best = min(divergences, key=lambda divergence: divergence.value)
+    worst = max(divergences, key=lambda divergence: divergence.value)
+    alike = "their intervals do not overlap"
+    if worst.low <= best.high:
+        alike = "their intervals overlap"
     return (
         f"{len(divergences)} choices cost {best.text} ({best.span}) to {worst.text} nats ({worst.span}): {alike}, "
         f"n = {best.n:,} {noun}"
@@ -315,15 +362,19 @@ def describe_choices(divergences: list[Estimate], noun: str = "texts") -> str:
 
 def describe_resamples(result: Stability, requested: int) -> str:
     """Return how many resamples were used and why others were not."""
-    found, made = len(result.found), len(result.values)
+    count = len(result.values)
+    left_out = count - len(result.masks)
     if not result.drawn:
-        said = f"All {made} degrees, not a random sample: no interval"
+        sentence = f"All {count} degrees, not a random sample: no interval"
     else:
-        said = f"{found} resamples"
-        if made < requested:
-            said += f" (of {requested} requested; these texts have only {made} different halves)"
-    left_out = made - found
-    return f"{said}; {left_out} without a knee {'is' if left_out == 1 else 'are'} left out." if left_out else f"{said}."
+        sentence = f"{len(result.masks)} resamples"
+        if count < requested:
+            sentence += f" (of {requested} requested; these texts have only {count} different halves)"
+    if left_out == 1:
+        sentence += "; 1 without a knee is left out"
+    elif left_out:
+        sentence += f"; {left_out} without a knee are left out"
+    return f"{sentence}."
 
 
 def state_verdict(result: Stability, unit: str = "head") -> str:
@@ -340,10 +391,22 @@ def state_verdict(result: Stability, unit: str = "head") -> str:
 
 def state_number(result: Stability) -> str:
     """Return what the spread of the knees means, as a sentence to follow the verdict; empty without any knee."""
-    seen = result.knees[result.knees > 0]
-    if not len(seen):
+    knees = result.knees[result.knees > 0]
+    if not len(knees):
         return ""
-    low, high = int(seen.min()), int(seen.max())
-    ratio = high / low if len(seen) == len(result.knees) else _VARYING
-    verdict = "is stable" if ratio <= _STABLE else "varies" if ratio <= _VARYING else "is unstable"
-    return f" Their number {verdict}: the rule stops at {low if low == high else f'{low} to {high}'} clusters."
+    low = int(knees.min())
+    high = int(knees.max())
+    # A resample without a knee says that the number varies at least.
+    ratio = _VARYING
+    if len(knees) == len(result.knees):
+        ratio = high / low
+    if ratio <= _STABLE:
+        verdict = "is stable"
+    elif ratio <= _VARYING:
+        verdict = "varies"
+    else:
+        verdict = "is unstable"
+    reach = str(low)
+    if low < high:
+        reach = f"{low} to {high}"
+    return f" Their number {verdict}: the rule stops at {reach} clusters."

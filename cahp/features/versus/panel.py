@@ -20,8 +20,10 @@ from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
 
-#: The label of the tab below the board, and of the tab that opens when nothing is pinned any more.
-_LABEL, _OTHER = "Compare A and B", "Where heads lie"
+#: The label of the tab below the board.
+_LABEL = "Compare A and B"
+#: The label of the tab that opens when nothing is pinned any more.
+_OTHER = "Where heads lie"
 #: Seconds that a page waits for the comparison.
 _COMPARED_S = 0.05
 
@@ -35,7 +37,8 @@ class _AgainstPinned:
     b: Variant
 
     def __str__(self) -> str:
-        bench, a = self.source.bench, self.a
+        bench = self.source.bench
+        a = self.a
         digests = (a.card.sha256, bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256)
         return "-".join((*digests, str(a.variant), str(self.b)))
 
@@ -65,7 +68,8 @@ def draw_button(explorer: Explorer) -> None:
 
 def draw(explorer: Explorer) -> None:
     """Draw what A and B share and how their predictions differ; before a run, whether they can be compared."""
-    pin, measured = explorer.pinned, explorer.results.run is not None
+    pin = explorer.pinned
+    measured = explorer.results.run is not None
     if pin is None or (not measured and pin.is_of(explorer.card)):
         return
     with st.container(key="pinned"):
@@ -97,9 +101,14 @@ def _on_board(explorer: Explorer) -> Variant:
 
 
 def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
-    a, b = pin.variant, _on_board(explorer)
+    a = pin.variant
+    b = _on_board(explorer)
     one_model = pin.is_of(explorer.card)
-    of_a, of_b = ("", "") if one_model else (f", of {_name(card)}" for card in (pin.card, explorer.card))
+    of_a = ""
+    of_b = ""
+    if not one_model:
+        of_a = f", of {_name(pin.card)}"
+        of_b = f", of {_name(explorer.card)}"
     both, only_a, only_b = only(a.mask, b.mask)
     st.markdown(
         f"**A** (pinned{of_a}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].result}; **B** (on the "
@@ -111,9 +120,10 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
     else:
         _draw_verdict(explorer, _AgainstPinned(explorer.source, pin, b))
     if not one_model:
-        recovered = {a.recover, b.recover} != {"none"}
-        texts = ", and are recovered on its calibration texts." if recovered else "."
-        st.caption(f"Both models are evaluated on the data on screen{texts}")
+        sentence = "Both models are evaluated on the data on screen"
+        if {a.recover, b.recover} != {"none"}:
+            sentence += ", and are recovered on its calibration texts"
+        st.caption(f"{sentence}.")
 
 
 def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
@@ -122,7 +132,10 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
         job = explorer.work.start(VERSUS, pair)
         job.wait(_COMPARED_S)
     if not job.ended:
-        show_in_row(job, "" if job.stage == "load" else "Comparing predictions", key="pin-cancel")
+        doing = "Comparing predictions"
+        if job.stage == "load":
+            doing = ""
+        show_in_row(job, doing, key="pin-cancel")
     elif job.error or job.state == "cancelled":
         offer_again(
             job, lambda: explorer.work.start(VERSUS, pair), key="pin-again", label="Compare them", stopped="Stopped."
@@ -130,25 +143,32 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
     elif job.result is None:
         st.caption("A or B is not distilled yet. Distil its mask first.")
     else:
-        change, (differ, n), noun = job.result.change, job.result.counts, job.result.noun
+        change = job.result.change
+        differ, n = job.result.counts
         if change is not None:
-            verdict = "" if change.excludes(0) else "; no measurable difference"
+            verdict = "; no measurable difference"
+            if change.excludes(0):
+                verdict = ""
             st.markdown(
                 f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
                 f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
             )
         else:
-            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {noun}.**")
+            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {job.result.noun}.**")
 
 
 def _draw_swap(explorer: Explorer, pin: Pin) -> None:
-    a, b = pin.variant, _on_board(explorer)
+    a = pin.variant
+    b = _on_board(explorer)
     one_model = pin.is_of(explorer.card)
+    help_text = None
+    if not one_model:
+        help_text = "A belongs to another model; open that model to see A on the board"
     if st.button(
         "Swap A and B",
         key="pin-swap",
         disabled=not one_model or str(a) == str(b),
-        help=None if one_model else "A belongs to another model; open that model to see A on the board",
+        help=help_text,
     ):
         explorer.pinned = Pin(b, explorer.card, explorer.settings)
         table = explorer.table(a.recover)
@@ -162,8 +182,10 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
 
 def _name(card: ModelCard) -> str:
     """Return the name of a model, with the prompt of a language model."""
-    prompt = "" if card.prompt is None else f" with prompt “{card.prompt.template[:80]}”"
-    return f"**{plain(card.id + prompt)}**"
+    name = card.id
+    if card.prompt is not None:
+        name += f" with prompt “{card.prompt.template[:80]}”"
+    return f"**{plain(name)}**"
 
 
 def draw_tab(explorer: Explorer) -> None:
@@ -174,12 +196,18 @@ def draw_tab(explorer: Explorer) -> None:
         return
     draw(explorer)
     job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
-    comparison = None if job is None or mismatch(pin.card, explorer.card) else job.result
+    comparison = None
+    if job is not None and not mismatch(pin.card, explorer.card):
+        comparison = job.result
     if comparison is None:
-        comparing = job is not None and not job.ended
-        st.caption("Comparing predictions…" if comparing else "A and B are not compared yet.")
+        caption = "A and B are not compared yet."
+        if job is not None and not job.ended:
+            caption = "Comparing predictions…"
+        st.caption(caption)
         return
-    texts, (differ, total), correct = explorer.bench.evaluation, comparison.counts, ""
+    texts = explorer.bench.evaluation
+    differ, total = comparison.counts
+    correct = ""
     if texts.labelled:
         correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
     st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from cahp.features.learn import teaching
-from cahp.features.learn.answers import Answer
-from cahp.features.learn.lessons import Step
+from cahp.features.learn.lessons import Answer, Step
 
 
 def test_a_guess_stands_beside_what_was_measured_with_its_interval_and_per_cents_differ_by_points() -> None:

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 from cahp.features.premise import measuring as module
 from cahp.features.premise.measuring import (
+    choose_texts,
     collect_contexts,
     compare_pairs,
     compare_predictors,
@@ -23,6 +24,7 @@ from cahp.features.premise.measuring import (
 )
 from cahp.features.premise.redundancy import MEASURES, measure_heads
 from cahp.run.bench import Bench, open_bench
+from cahp.run.prune import choose
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import Cancelled, HeadMask, OptionError
@@ -219,3 +221,25 @@ def test_groups_that_share_keys_and_values_are_units(tmp_path: Path) -> None:
     # Eight query heads of each of three layers share four pairs of keys and values.
     assert document["heads"] == 12
     assert document["r2"]["representative"]["n"] == 12 - document["clusters"]
+
+
+def test_the_premise_is_tested_over_documents(window_bench: Bench) -> None:
+    document = measure(window_bench)
+    tested = choose_texts(window_bench)
+    units = np.unique(np.concatenate([window.units for window in tested.windows]))
+    assert (document["texts"], document["unit"]) == (len(units), "documents")
+    assert not any(window.copying for window in tested.windows)
+    labels, _ = window_bench.evidence.clustering.at(choose(window_bench).k or 6)
+    first, second = draw_pairs(labels, None, 42)
+    (alone,) = removal_divergences(window_bench, [(None, np.arange(12))])
+    keep = np.ones((3, 4), dtype=np.bool_)
+    keep.flat[first[0]] = False
+    single = window_bench.measurements.evaluate(tested, mask=HeadMask(keep))
+    assert alone[first[0]].mean() == pytest.approx(single.divergences(single).mean(), abs=1e-6)
+    keep.flat[second[0]] = False
+    both = window_bench.measurements.evaluate(tested, mask=HeadMask(keep))
+    (pair,) = removal_divergences(window_bench, [(int(first[0]), second[:1])])
+    assert pair.mean() == pytest.approx(both.divergences(both).mean(), abs=1e-6)
+    lines = "\n".join(describe(document))
+    assert f"n = {len(units)} documents" in lines
+    assert "nats per token" in lines

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cahp.features.stability import measuring as module
-from cahp.features.stability.measuring import Stability, measure_choices, shards, stability
+from cahp.features.stability.measuring import Axis, Stability, measure_choices, shards, shards_of, stability
 from cahp.models.cards import ModelCard
+from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.stages.clustering import cluster
 from cahp.stages.space import space
@@ -79,7 +80,7 @@ def test_a_resample_without_a_knee_counts_neither_for_nor_against_a_head() -> No
     result = resampled([0, 1], [], [0, 1], knees=[2, 0, 2])
     assert result.frequency.tolist() == [[1, 1, 0, 0]]
     assert result.overlap == 1
-    assert len(result.found) == 2
+    assert len(result.masks) == 2
 
 
 def test_one_resample_overlaps_with_nothing() -> None:
@@ -165,3 +166,19 @@ def test_each_choice_is_measured_against_the_full_model() -> None:
     lost = 0.8 * np.log(0.8 / 0.5) + 0.2 * np.log(0.2 / 0.5)
     assert [one["kl"].value for one in outcomes] == pytest.approx([0, lost], abs=1e-6)
     assert steps == [(0, 2), (1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize("axis", ["seed", "sample", "degree"])
+def test_a_selection_is_repeated_and_each_choice_measured(window_bench: Bench, axis: Axis) -> None:
+    result = stability(window_bench, axis=axis, resamples=3, budget=6)
+    assert len(result.masks) >= 1
+    outcomes = measure_choices(window_bench, result)
+    assert all(one["kl"].value >= 0 and "accuracy" not in one for one in outcomes)
+    assert window_bench.evidence.null_curves is not None
+
+
+def test_windows_of_one_document_are_in_one_part(window_bench: Bench) -> None:
+    documents = np.array([np.bincount(window.units).argmax() for window in window_bench.calibration.windows])
+    parts = shards_of(window_bench.calibration, 5, seed=1)
+    assert all(len(np.unique(parts[documents == one])) == 1 for one in documents)
+    assert len(np.unique(parts)) == 5

@@ -22,10 +22,10 @@ from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable
 from cahp.comparison.claims import find_better_method
 from cahp.comparison.result import read_shown
-from cahp.features.learn import answers as measured
 from cahp.features.learn import bundled as learned
 from cahp.features.learn import lessons
 from cahp.features.learn.bundled import read_lessons
+from cahp.features.learn.course import list_steps
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.premise import measuring as premise
 from cahp.features.roles.habits import read_maps
@@ -220,8 +220,8 @@ def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: p
 
 def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
-        "time": measured.Answer(-1.5, (-4.0, 1.0), "1.0 ms before.", "It holds.", 30),
-        "random": measured.Answer(
+        "time": lessons.Answer(-1.5, (-4.0, 1.0), "1.0 ms before.", "It holds.", 30),
+        "random": lessons.Answer(
             2.0,
             None,
             "2 of 20.",
@@ -235,7 +235,7 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
     monkeypatch.setattr(bundled, "read_run", lambda name: run)
     monkeypatch.setattr(bundle, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
     monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
-    monkeypatch.setattr(bundle, "course", lambda subject: [SimpleNamespace(name=name) for name in answers])
+    monkeypatch.setattr(bundle, "list_steps", lambda subject: [SimpleNamespace(name=name) for name in answers])
     monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: answers[name])
     elsewhere = place.parent / "lessons"
     elsewhere.mkdir()
@@ -348,7 +348,7 @@ def test_the_bundled_answers_are_about_the_bundled_run() -> None:
     assert chosen is not None
     subject = lessons.subject_of(bench, clusters, chosen)
     assert shipped.subject == subject.sha256
-    assert sorted(shipped.answers) == sorted(step.name for step in lessons.steps(subject))
+    assert sorted(shipped.answers) == sorted(step.name for step in list_steps(subject))
 
 
 @pytest.mark.parametrize("name", list(bundled.RUNS))

@@ -1,20 +1,38 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from clusters import CARD, on_a_line, outcomes, speed
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cahp
 from cahp.api import bundled
-from cahp.board.budget_sweep import GLIMPSED, TIMED, BudgetTable, Speed, coarse_to_fine, reach
+from cahp.board.budget_sweep import (
+    GLIMPSED,
+    TIMED,
+    BudgetTable,
+    Speed,
+    coarse_to_fine,
+    count_tokens,
+    evaluate_mask,
+    fill,
+    measure_part,
+    reach,
+)
+from cahp.board.head_clusters import HeadClusters
 from cahp.files import json_text
 from cahp.goals import Goal
 from cahp.models.costs import CacheShape
 from cahp.outcomes import Outcomes
+from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
+from cahp.store import Store
 from cahp.values import BudgetError, Estimate, HeadMask, Selection
 
 #: Outcomes on a part of the texts.
@@ -332,3 +350,41 @@ def test_what_a_busy_machine_timed_is_timed_once_more_at_the_end_and_is_never_wr
     filled.add(4, speed=busy)
     assert filled.row(4).speed == speed(0.7)
     assert list(filled.as_json()["speed"]) == ["4"]
+
+
+def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, tmp_path: Path) -> None:
+    clusters = HeadClusters.of(window_bench.evidence)
+    table = BudgetTable(clusters.selections(window_bench.settings), timed=False)
+    for _ in fill(table, window_bench):
+        pass
+    # Rows without a recovery share their first layers; each refit reads the calibration windows.
+    refits = BudgetTable(table.selections, recover="refit", timed=False)
+    tokens = sum(len(window.ids) for window in window_bench.evaluation.windows)
+    assert count_tokens(table, window_bench) < (len(table.budgets) - 1) * tokens
+    assert count_tokens(refits, window_bench) > 2 * count_tokens(table, window_bench)
+    plain = open_bench(window_bench.settings, store=Store(tmp_path))
+    for row in table.rows():
+        assert row.outcomes is not None
+        assert {"kl", "agreement", "perplexity"} <= row.values.keys()
+        expected = evaluate_mask(plain, table.selection(row.budget).mask)
+        for name, estimate in expected.items():
+            assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
+
+
+def test_the_cost_of_a_table_is_said_first(window_bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    run = cahp.prune(window_bench.settings, sweep=True, store=window_bench.resources.store, progress=True)
+    assert run.table is not None
+    assert run.table.missing() is None
+    shown = capsys.readouterr()
+    assert f"table of {len(run.table.budgets)} budgets: about" in shown.out + shown.err
+
+
+def test_a_part_of_the_windows_estimates_the_perplexity_of_all(window_bench: Bench) -> None:
+    pruned = window_bench.measurements.evaluate(window_bench.evaluation, mask=HeadMask.of([0, 4, 9], 3, 4))
+    rows = np.array([0, 3, 4])
+    part = measure_part(window_bench, rows, pruned.take(rows))
+    change = pruned.take(rows).losses.mean() - window_bench.full.take(rows).losses.mean()
+    assert part["perplexity"].value == pytest.approx(math.exp(window_bench.full.losses.mean() + change))
+    # Repeated random tokens tell nothing about the text.
+    copies = np.array([row for row, window in enumerate(window_bench.evaluation.windows) if window.copying])
+    assert measure_part(window_bench, copies, pruned.take(copies)) == {}

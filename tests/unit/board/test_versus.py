@@ -154,3 +154,26 @@ def test_why_models_cannot_be_compared_is_said() -> None:
     assert mismatch(here, card(3, 8, "bad", "good")) == "A's model has 3 layers of 4 heads, and B's 3 of 8"
     assert mismatch(here, card(3, 4, "bad", "fair", "good")) == "A's model has 2 classes, and B's 3"
     assert mismatch(here, card(3, 4, "no", "yes")) == "A's model answers 'bad', 'good', and B's 'no', 'yes'"
+
+
+def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:
+    found = versus((window_bench, Variant(A)), (window_bench, Variant(B)))
+    assert found is not None
+    a, b = (window_bench.measurements.evaluate(window_bench.evaluation, mask=mask).predictions for mask in (A, B))
+    assert found.counts == (int((a != b).sum()), 160)
+    assert found.noun == "tokens"
+    assert found.agreement.value == pytest.approx((a == b).mean())
+    assert found.agreement.n == len(np.unique(found.a.units))
+    assert found.change is None
+    table = found.table(window_bench.evaluation, "A", "B")
+    assert sum(int(count.split()[0]) for count in table["tokens that differ"]) == found.counts[0]
+    # Those in which B differs most from the full model come first.
+    assert sorted(window_bench.evaluation.plain_texts[row] for row in found.apart) == sorted(table["text"])
+    assert table["KL, B"] == sorted(table["KL, B"], key=float, reverse=True)
+
+
+def test_models_that_read_other_tokens_are_not_compared(window_bench: Bench) -> None:
+    other = open_bench(replace(window_bench.settings, window=8), store=window_bench.resources.store)
+    assert mismatch(other.card, window_bench.card) == ""
+    with pytest.raises(DataError, match="different tokens"):
+        versus((other, Variant(A)), (window_bench, Variant(B)))

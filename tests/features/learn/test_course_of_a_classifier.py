@@ -12,8 +12,9 @@ import pytest
 from clusters import ratio_of
 from documents import answers
 
-from cahp.features.learn.answers import Answer, measure
-from cahp.features.learn.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
+from cahp.features.learn.choosing import DRAWS, REFITTED_DRAWS
+from cahp.features.learn.course import list_steps, measure
+from cahp.features.learn.lessons import EXAMPLES, Answer, Subject, subject_of
 from cahp.models.costs import Cost, Costs, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
@@ -86,7 +87,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return nullcontext(SimpleNamespace(costs=costs))
 
-    monkeypatch.setattr("cahp.features.learn.answers.LatencyWorker", worker)
+    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", worker)
 
 
 def subject(bench: Bench) -> Subject:
@@ -105,7 +106,7 @@ def answer(name: str, bench: Bench) -> Answer:
 @pytest.mark.usefixtures("timed")
 def test_there_are_six_steps_and_each_can_be_measured() -> None:
     bench = Bench(lambda mask: 0)
-    made = steps(subject(bench))
+    made = list_steps(subject(bench))
     assert len(made) == 6
     for step in made:
         found = measure(step.name, subject(bench))
@@ -290,7 +291,7 @@ def test_a_step_times_for_as_long_as_the_settings_say(
         started.append(fakes.LatencyWorkerHere(asked))
         return started[-1]
 
-    monkeypatch.setattr("cahp.features.learn.answers.LatencyWorker", start)
+    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", start)
     bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
     clusters = cast(Any, SimpleNamespace(groups=lambda _: (LABELS,), salience=SALIENCE))
     selection = cast(Any, SimpleNamespace(mask=HeadMask.of([0, 4, 5, 8], 3, 4), k=3))

@@ -10,12 +10,17 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cahp.features.learn import token_lessons
-from cahp.features.learn.answers import course, measure
-from cahp.features.learn.lessons import DRAWS, Answer, Subject
-from cahp.models.costs import CacheShape
+from cahp.board.head_clusters import HeadClusters
+from cahp.features.learn import lessons, switching
+from cahp.features.learn.choosing import DRAWS
+from cahp.features.learn.course import list_steps, measure
+from cahp.features.learn.lessons import Answer, Subject
+from cahp.models.costs import CacheShape, KvCache
 from cahp.recoveries import RefitReport
+from cahp.run.bench import Bench as RealBench
+from cahp.run.prune import choose
 from cahp.tasks.answers import TokenEvaluation
+from cahp.tasks.next_token import NEXT_TOKEN
 from cahp.tasks.texts import Texts
 from cahp.tasks.windows import Window
 from cahp.values import HeadMask, OptionError
@@ -24,11 +29,12 @@ LAYERS, HEADS = 2, 4
 MASK = HeadMask.of([0, 4, 5], LAYERS, HEADS)
 LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
 SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
+CACHE = CacheShape(16, positions=128)
 #: Ten windows of ten tokens, each a document, and four sequences of repeated tokens.
 WINDOWS = tuple(
     Window("text", np.arange(11), np.full(10, row), np.ones(10, dtype=np.int64), copying=row >= 10) for row in range(14)
 )
-TEXTS = Texts(WINDOWS, None, np.full(14, -1), ("all texts",))
+TEXTS = Texts(WINDOWS, None, np.full(14, -1), ("all texts",), NEXT_TOKEN)
 
 
 @dataclass
@@ -66,14 +72,15 @@ class Bench:
         return TokenEvaluation(scores, texts.labels, texts.classes, WINDOWS)
 
 
-def subject(bench: Bench, **card: Any) -> Subject:
-    known = {"id": "tale", "group": 3, "cache": CacheShape(16, positions=128), "attention_weights": 0.2}
-    bench.card = SimpleNamespace(**{**known, **card})
+def subject(bench: Bench, cache: CacheShape | None = CACHE) -> Subject:
+    bench.card = SimpleNamespace(
+        id="tale", group=3, attention_weights=0.2, measure_cache=lambda mask: KvCache.of(cache, mask)
+    )
     return Subject(cast(Any, bench), TEXTS, MASK, LABELS, SALIENCE)
 
 
-def answer(name: str, bench: Bench, **card: Any) -> Answer:
-    return measure(name, subject(bench, **card))
+def answer(name: str, bench: Bench) -> Answer:
+    return measure(name, subject(bench))
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -85,13 +92,13 @@ def gone(mask: HeadMask | None) -> list[int]:
 def roles(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, ...]]:
     """Heads 1 and 6 attend to the first token, and head 2 copies."""
     units = {"first": (1, 6), "induction": (2,)}
-    monkeypatch.setattr(token_lessons, "find_roles", lambda _: SimpleNamespace(units=lambda role: units[role]))
+    monkeypatch.setattr(switching, "find_roles", lambda _: SimpleNamespace(units=lambda role: units[role]))
     return units
 
 
 def test_there_are_six_steps_and_each_can_be_measured() -> None:
     bench = Bench()
-    made = course(subject(bench))
+    made = list_steps(subject(bench))
     assert [step.name for step in made] == ["one-head", "first-token", "induction", "random", "refit", "cache"]
     for step in made:
         found = measure(step.name, subject(bench))
@@ -184,4 +191,16 @@ def test_the_cache_is_counted() -> None:
     assert "128 bytes per token before, 48 after" in found.found
     assert "attention is 20.0 % of its weights, so they shrink by 12.5 %" in found.meaning
     with pytest.raises(OptionError, match="not known"):
-        answer("cache", Bench(), cache=None)
+        measure("cache", subject(Bench(), cache=None))
+
+
+def test_steps_measure_some_windows_and_all_repeated_tokens(window_bench: RealBench) -> None:
+    subject = lessons.subject_of(window_bench, HeadClusters.of(window_bench.evidence), choose(window_bench))
+    assert [one.copying for one in subject.sample.windows].count(False) == lessons.WINDOWS
+    assert subject.sample.windows[-1].copying
+    full, pruned = (window_bench.measurements.evaluate(subject.sample, mask=mask) for mask in (None, subject.mask))
+    before = (pruned.predictions == full.predictions).mean()
+    found = measure("refit", subject)
+    assert found.value == pytest.approx(100 * (found.bars["after refit"].value - before))
+    assert found.bars["before refit"].value == pytest.approx(before)
+    assert "Loss on repeated random tokens" in found.found

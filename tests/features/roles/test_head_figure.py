@@ -5,7 +5,7 @@ import pytest
 from copying import roles_of
 
 from cahp.features.roles.habits import KINDS
-from cahp.figures.heads import WORDS, glance_figure, pattern_figure, shares_figure
+from cahp.features.roles.head_figure import WORDS, glance_figure, pattern_figure, shares_figure
 from cahp.values import Estimate, HeadMask
 from cahp.values.head_roles import ROLES
 from cahp.values.statistics import called
