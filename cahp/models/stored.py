@@ -44,12 +44,12 @@ class StoredWeight(Tensor):
 
     def __new__(cls, kept: Tensor, device: torch.device, rounded: torch.dtype | None = None) -> StoredWeight:
         """A weight with the shape of ``kept``; a tensor must be made so."""
-        made: StoredWeight = Tensor._make_wrapper_subclass(
+        weight: StoredWeight = Tensor._make_wrapper_subclass(
             cls, kept.shape, strides=kept.stride(), dtype=torch.float32, device=device
         )
-        made.kept = kept
-        made.rounded = rounded
-        return made
+        weight.kept = kept
+        weight.rounded = rounded
+        return weight
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
@@ -72,7 +72,7 @@ class StoredWeight(Tensor):
         if isinstance(first, cls):
             place = first.kept.device
             if function in _ALIKE:
-                rest = tree_map_only(Tensor, lambda one: one.to(place), args[1:])
+                rest = tree_map_only(Tensor, lambda tensor: tensor.to(place), args[1:])
                 # A view must be of the same mode as what it is a view of.
                 with torch.inference_mode(first.is_inference()):
                     return cls(function(first.kept, *rest, **kwargs), first.device, first.rounded)
@@ -168,7 +168,7 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
     remove_hook_from_module(network, recurse=True)
     # By this, saving would look for weights on the disk.
     del network.hf_device_map
-    made: dict[tuple[str, str], nn.Parameter] = {}
+    taken: dict[tuple[str, str], nn.Parameter] = {}
 
     def take(name: str, parameter: Tensor) -> nn.Parameter:
         place = places.get(name)
@@ -176,12 +176,12 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
             return nn.Parameter(parameter.to(where), requires_grad=False)
         # Weights that two modules share stay shared.
         source = (place["safetensors_file"], place["weight_name"])
-        if source not in made:
+        if source not in taken:
             with safe_open(source[0], "pt") as file:
                 # Mapped into memory, and read when it is used.
                 mapped = file.get_tensor(source[1])
-            made[source] = nn.Parameter(room.keep(mapped, where), requires_grad=False)
-        return made[source]
+            taken[source] = nn.Parameter(room.keep(mapped, where), requires_grad=False)
+        return taken[source]
 
     for path, module in network.named_modules():
         prefix = ""
