@@ -89,16 +89,17 @@ def fit(
             raise OptionError(f"{dataset.id} has no labels to learn from; name their column with --label-column")
         texts, notices = data_sets.sample(dataset.split("train"), settings.limit, seed=settings.seed)
         validation = dataset.split("validation")
-        how: dict[str, Any] = {"device": settings.device, "seed": settings.seed, "progress": reporter}
+        how: dict[str, Any] = {"device": settings.device, "seed": settings.seed}
+        hooks = training.Hooks("fit", reporter)
         fitted, history, name = None, None, ""
         if whole:
             digests = (card.sha256, texts.sha256, validation.sha256)
             name = key("fit", 2, *digests, asdict(schedule), settings.seed, settings.max_length)
             history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
-            how["checkpoint"] = StoredTraining(store, key("fitting", name))
+            hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", name)))
         if history is None:
             used = None if whole else rank
-            fitted = training.fit(card, texts, validation=validation, schedule=schedule, rank=used, **how)
+            fitted = training.fit(card, texts, validation=validation, schedule=schedule, rank=used, hooks=hooks, **how)
             history = [asdict(epoch) for epoch in fitted.history]
         if fitted and not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
             raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")

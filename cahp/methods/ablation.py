@@ -33,13 +33,14 @@ class Ablation(Scored):
     those texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
-    name, labels = "ablation", "needed"
+    name = "ablation"
+    labels = "needed"
 
     def score(self, evidence: Evidence) -> Floats:
         """Rise of the mean loss in nats, shape ``(L, H)``."""
-        layers, heads = evidence.card.layers, evidence.card.heads
-        losses = losses_without(evidence, HeadMask.full(layers, heads), part_progress(evidence.progress), most=MOST)
-        return np.asarray(losses[1:].reshape(layers, heads) - losses[0])
+        mask = HeadMask.full(evidence.card.layers, evidence.card.heads)
+        losses = losses_without(evidence, mask, part_progress(evidence.progress), most=MOST)
+        return np.asarray(losses[1:].reshape(mask.keep.shape) - losses[0])
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of at most 256 texts for each head, and one without any gated off."""
@@ -57,7 +58,8 @@ class GreedyAblation(Eliminating):
     and one before each. Labels: of those texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
-    name, labels = "ablation-greedy", "needed"
+    name = "ablation-greedy"
+    labels = "needed"
     expensive = True
     share = 0.05
 
@@ -70,8 +72,10 @@ class GreedyAblation(Eliminating):
         total = evidence.card.layers * evidence.card.heads
         texts = min(len(evidence.texts), MOST_GREEDY)
         sizes = round_sizes(total, budget, share=self.share)
-        starts = [total, *sizes[:-1]] if sizes else []
-        return SelectionCost(texts * sum(left + 1 for left in starts), texts if starts else 0)
+        if not sizes:
+            return SelectionCost(0, 0)
+        starts = [total, *sizes[:-1]]
+        return SelectionCost(texts * sum(left + 1 for left in starts), texts)
 
 
 def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> NDArray[np.float64]:
@@ -90,10 +94,12 @@ def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Pr
     from cahp.models.reading import losses as losses_of
 
     labels = torch.as_tensor(texts.labels, device=model.device)
-    tails, kept = divide(model), np.flatnonzero(mask.keep)
+    tails = divide(model)
+    kept = np.flatnonzero(mask.keep)
     losses = np.zeros(1 + mask.keep.size)
+    done = 0
     # Of all heads, so that every round counts up to the same number.
-    done, total = 0, len(texts) * mask.keep.size
+    total = len(texts) * mask.keep.size
     with torch.inference_mode():
         gates = model.gates(mask.keep)
         for batch in model.batches(model.tokenize(texts.inputs)):
@@ -125,13 +131,16 @@ def calls_without(
     The other heads have the ``gates``. ``tails`` are those of ``divide``. The layers below are the same for all heads
     of a layer, so they run once.
     """
-    state = None if tails[0] is None else model.enter(batch)
+    state = None
+    if tails[0] is not None:
+        state = model.enter(batch)
     for head in heads.tolist():
         layer = head // model.heads
         while state is not None and state.layer < layer:
             state = model.step(state, gates=gates)
-        without, rest = gates.clone(), tails[layer]
+        without = gates.clone()
         without[layer, head % model.heads] = 0.0
+        rest = tails[layer]
         if rest is None or state is None:
             yield head, model, {"gates": without}
         else:

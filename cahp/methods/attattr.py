@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ class AttentionAttribution(Scored):
     the evidence's seed says which texts, if there are more.
     """
 
-    name, labels = "attattr", "needed"
+    name = "attattr"
+    labels = "needed"
     expensive = True
 
     def score(self, evidence: Evidence) -> Floats:
@@ -65,29 +66,36 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=model.backward_tokens))
-    done, total = 0, sum(map(len, batches)) * model.layers * steps
+    done = 0
+    total = sum(map(len, batches)) * model.layers * steps
     for batch in batches:
         maps = _maps(model, batch)
-        state = model.enter(batch) if model.has_tails else None
+        state = None
+        if model.has_tails:
+            state = model.enter(batch)
         real = batch.tensors["attention_mask"].bool()
         pairs = real[:, None, :, None] & real[:, None, None, :]
         for layer in range(model.layers):
-            # The layers below are the same in all steps.
-            start, rest = (None, model) if state is None else (state.hidden, tail(model, layer) or model)
+            start = None
+            rest = model
+            if state is not None:
+                # The layers below are the same in all steps.
+                start = state.hidden
+                rest = tail(model, layer) or model
             sums = [torch.zeros_like(weights) for weights in maps[layer]]
             for step in range(1, steps + 1):
                 progress(STAGE, done, total)
-                for seen, slope in zip(
-                    sums, _slopes(rest, batch, layer, maps[layer], step / steps, labels[batch.rows], start), strict=True
-                ):
-                    seen += slope
+                slopes = _slopes(rest, batch, layer, maps[layer], step / steps, labels[batch.rows], start)
+                for summed, slope in zip(sums, slopes, strict=True):
+                    summed += slope
                 done += len(batch)
-            for weights, slopes in zip(maps[layer], sums, strict=True):
-                attributed = (weights * slopes / steps).masked_fill(~pairs, -torch.inf)
+            for weights, summed in zip(maps[layer], sums, strict=True):
+                attributed = (weights * summed / steps).masked_fill(~pairs, -torch.inf)
                 best = attributed.reshape(len(batch), model.heads, -1).amax(dim=2).double().cpu().numpy()
-                # A layer that is used in many passes has its best pass.
-                first = weights is maps[layer][0]
-                values[batch.rows, layer] = best if first else np.maximum(values[batch.rows, layer], best)
+                if weights is not maps[layer][0]:
+                    # A layer that is used in many passes has its best pass.
+                    best = np.maximum(values[batch.rows, layer], best)
+                values[batch.rows, layer] = best
             if state is not None:
                 with torch.no_grad():
                     state = model.step(state)
@@ -121,7 +129,12 @@ def _slopes(
 
     scaled = [(weights * share).requires_grad_() for weights in maps]
     left = iter(scaled)
-    call: dict[str, Any] = {"edit": lambda at, weights: next(left) if at == layer else weights, "start": start}
+
+    def scale(at: int, weights: Tensor) -> Tensor:
+        if at == layer:
+            return next(left)
+        return weights
+
     # In the sum, the probability of each text depends only on its own weights.
-    right = right_probabilities(model, batch, labels, **call).sum()
+    right = right_probabilities(model, batch, labels, edit=scale, start=start).sum()
     return torch.autograd.grad(right, scaled)

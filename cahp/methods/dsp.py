@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from cahp.methods.shared.gates import BATCH, Draw, Learned
+from cahp.methods.shared.gates import BATCH, Draw, GateRules, Learned
 from cahp.methods.shared.registry import Evidence, register
 from cahp.tasks.texts import Texts
 from cahp.values import Floats
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: The temperature at the start, and the share of the steps over which it falls.
-TAU_START, COOL_DOWN = 1000.0, 2 / 3
+TAU_START = 1000.0
+COOL_DOWN = 2 / 3
 
 
 def gumbel(uniform: Tensor) -> Tensor:
@@ -30,7 +31,8 @@ def relaxed_top(scores: Tensor, *, k: int, temperature: float) -> Tensor:
     """
     import torch
 
-    left, total = scores.flatten(), torch.zeros_like(scores.flatten())
+    left = scores.flatten()
+    total = torch.zeros_like(left)
     tiny = torch.finfo(scores.dtype).tiny
     for _ in range(k):
         taken = (left / temperature).softmax(0)
@@ -59,7 +61,8 @@ class Dsp(Learned):
 
     name = "dsp"
     tries = ({}, {"tau_end": 0.1}, {"tau_end": 0.1, "learning_rate": 0.1})
-    joint, epochs = False, 1
+    joint = False
+    epochs = 1
 
     def __init__(self, *, tau_end: float = 1e-8, learning_rate: float = 0.5) -> None:
         super().__init__(learning_rate=learning_rate)
@@ -79,7 +82,7 @@ class Dsp(Learned):
 
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)``."""
-        return self.train_cached(evidence, budget, self.draw(budget), joint=self.joint)
+        return self.train_cached(evidence, budget, GateRules(self.draw(budget), joint=self.joint))
 
     def count_steps(self, texts: Texts) -> int:
         """The batches of all epochs."""
@@ -96,7 +99,8 @@ class JointDsp(Dsp):
     """
 
     name = "dsp-joint"
-    joint, epochs = True, 3
+    joint = True
+    epochs = 3
 
 
 @register

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,8 @@ class Facility(Scored):
     all calibration texts. Randomness: the evidence's seed says which texts and which of them share a batch.
     """
 
-    name, labels = "facility", "or predictions"
+    name = "facility"
+    labels = "or predictions"
 
     def score(self, evidence: Evidence) -> Floats:
         """How early each head is taken: from N for the first down to 1, shape ``(L, H)``."""
@@ -51,14 +54,20 @@ def order_by_coverage(features: Floats, weights: Floats, *, reach: float = REACH
     from scipy.spatial.distance import pdist, squareform
 
     between = pdist(features)
-    radius = reach * float(np.median(between)) if len(between) else 0.0
-    alike = np.exp(-np.square(squareform(between) / radius) / 2) if radius > 0 else squareform(between) == 0
+    radius = 0.0
+    if len(between):
+        radius = reach * float(np.median(between))
+    distances = squareform(between)
+    alike: NDArray[Any] = distances == 0
+    if radius > 0:
+        alike = np.exp(-np.square(distances / radius) / 2)
     covered = np.zeros(len(weights))
     left = np.ones(len(weights), dtype=np.bool_)
     order = np.empty(len(weights), dtype=np.int64)
     for place in range(len(order)):
         gains = weights @ np.maximum(alike - covered[:, None], 0.0)
-        order[place] = best = int(np.where(left, gains, -1.0).argmax())
+        best = int(np.where(left, gains, -1.0).argmax())
+        order[place] = best
         left[best] = False
         np.maximum(covered, alike[:, best], out=covered)
     return order

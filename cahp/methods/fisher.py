@@ -24,7 +24,9 @@ class Fisher(Budgeted):
     """
 
     name = "fisher"
-    labels, passes, most = "or predictions", 3, MOST_BATCHED
+    labels = "or predictions"
+    passes = 3
+    most = MOST_BATCHED
 
     def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
         """Keep as many heads of each layer as their information says, and rearrange them."""

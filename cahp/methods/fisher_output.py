@@ -27,7 +27,8 @@ class FisherOutput(Scored):
     information.
     """
 
-    name, passes = "fisher-output", 3
+    name = "fisher-output"
+    passes = 3
 
     def score(self, evidence: Evidence) -> Floats:
         """The place of each head in the order of removal, shape ``(L, H)``."""
@@ -46,7 +47,8 @@ class FisherLayers(Scored):
     draws the signs that estimate the Fisher information.
     """
 
-    name, passes = "fisher-layers", 3
+    name = "fisher-layers"
+    passes = 3
 
     def score(self, evidence: Evidence) -> Floats:
         """The place of each layer in the order of removal, and below 1 that of the head in it, shape ``(L, H)``."""

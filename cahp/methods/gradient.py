@@ -20,7 +20,8 @@ class Gradient(Scored):
     """
 
     name = "gradient"
-    labels, passes = "or predictions", 3
+    labels = "or predictions"
+    passes = 3
 
     def score(self, evidence: Evidence) -> Floats:
         """Mean absolute gradients, relative to the layer, shape ``(L, H)``."""
@@ -37,7 +38,8 @@ class IteratedGradient(Eliminating):
     passes each. Labels: of all calibration texts. Randomness: none.
     """
 
-    name, labels = "gradient-iterated", "or predictions"
+    name = "gradient-iterated"
+    labels = "or predictions"
     share = 0.1
 
     def score_under(self, evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
@@ -51,11 +53,13 @@ class IteratedGradient(Eliminating):
 
         if mask.is_full:
             return mean_sensitivity(evidence)
-        found = evidence.remembered(f"mean absolute gate gradients under {mask.sha256}", make)
-        return normalise_layers(np.where(mask.keep, found, 0.0))
+        gradients = evidence.remembered(f"mean absolute gate gradients under {mask.sha256}", make)
+        return normalise_layers(np.where(mask.keep, gradients, 0.0))
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of every text in each round."""
+        rounds = round_sizes(evidence.card.layers * evidence.card.heads, budget, share=self.share)
+        if not rounds:
+            return SelectionCost(0, 0)
         texts = len(evidence.texts)
-        count = len(round_sizes(evidence.card.layers * evidence.card.heads, budget, share=self.share))
-        return SelectionCost(3 * texts * count, texts if count else 0)
+        return SelectionCost(3 * texts * len(rounds), texts)

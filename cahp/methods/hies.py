@@ -28,7 +28,8 @@ class ImportanceEntropy(Scored):
     """
 
     name = "hies"
-    labels, passes = "or predictions", 4
+    labels = "or predictions"
+    passes = 4
     tries: Sequence[Mapping[str, Any]] = ({"alpha": 0.5}, {"alpha": 0.25}, {"alpha": 0.75})
 
     def __init__(self, *, alpha: float = 0.5) -> None:
@@ -36,7 +37,8 @@ class ImportanceEntropy(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """The weighted sum, shape ``(L, H)``."""
-        importance, spread = _minmax(mean_sensitivity(evidence)), _minmax(entropies(evidence))
+        importance = _minmax(mean_sensitivity(evidence))
+        spread = _minmax(entropies(evidence))
         return np.asarray(self._alpha * importance + (1 - self._alpha) * (1 - spread))
 
 
@@ -55,5 +57,8 @@ def entropy(weights: Tensor, counted: Tensor) -> Tensor:
 
 
 def _minmax(scores: Floats) -> NDArray[np.float64]:
-    low, high = scores.min(), scores.max()
-    return np.asarray((scores - low) / (high - low if high > low else 1.0))
+    low = scores.min()
+    width = scores.max() - low
+    if width == 0:
+        width = 1.0
+    return np.asarray((scores - low) / width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.methods.shared.gates import SHIFT, Learned, hard_concrete
+from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
 from cahp.methods.shared.registry import Evidence, register
 from cahp.models.costs import SelectionCost
 from cahp.values import Floats
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: Range of the penalty of an open head, in units of the loss.
-WEAKEST, STRONGEST = 1e-4, 1.0
+WEAKEST = 1e-4
+STRONGEST = 1.0
 #: Number of trainings to find the penalty that leaves as many heads open as the budget.
 TRAININGS = 6
 
@@ -43,7 +44,8 @@ class L0(Learned):
         """The gates' parameters ``(L, H)`` of the training whose open gates come nearest to the budget."""
         import torch
 
-        low, high = 0.0, 1.0
+        low = 0.0
+        high = 1.0
         trainings: list[tuple[float, Floats]] = []
         for turn in range(TRAININGS):
             # All budgets bisect the same interval, so they share their first trainings.
@@ -53,19 +55,24 @@ class L0(Learned):
             trainings.append((abs(surplus), parameters))
             if abs(surplus) < 0.5:
                 break
-            low, high = (middle, high) if surplus > 0 else (low, middle)
+            if surplus > 0:
+                low = middle
+            else:
+                high = middle
         return min(trainings, key=lambda training: training[0])[1]
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """All trainings of the bisection, which may end earlier."""
-        one = super().price(evidence, budget=budget)
-        return SelectionCost(TRAININGS * one.forwards, one.labels)
+        training = super().price(evidence, budget=budget)
+        return SelectionCost(TRAININGS * training.forwards, training.labels)
 
     def _train_once(self, evidence: Evidence, strength: float, turn: int) -> Floats:
-        return self.train_cached(
-            evidence,
-            strength,
+        rules = GateRules(
             lambda parameters, uniform, _: hard_concrete(parameters, uniform),
             penalty=lambda parameters: strength * expected_open(parameters),
-            progress=lambda stage, done, total: evidence.progress(stage, turn * total + done, TRAININGS * total),
         )
+
+        def progress(stage: str, done: int, total: int) -> None:
+            evidence.progress(stage, turn * total + done, TRAININGS * total)
+
+        return self.train_cached(evidence, strength, rules, progress=progress)

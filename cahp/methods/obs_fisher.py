@@ -22,7 +22,8 @@ class ObsFisher(Scored):
     passes each. Labels: none. Randomness: the evidence's seed draws the signs that estimate the Fisher metric.
     """
 
-    name, passes = "obs-fisher", 3
+    name = "obs-fisher"
+    passes = 3
 
     def score(self, evidence: Evidence) -> Floats:
         """The place of each head in the order of removal, shape ``(L, H)``; cached."""

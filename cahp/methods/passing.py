@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.methods.shared.gates import SHIFT, Learned, hard_concrete
+from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import mean_confidences
 from cahp.models.costs import SelectionCost
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: The penalty's strength grows from the first by the second over the steps of a rise that miss the target.
-FIRST_STRENGTH, GROWTH = 1e-5, 1000.0
+FIRST_STRENGTH = 1e-5
+GROWTH = 1000.0
 #: Shares of the training after which closed gates may reopen; in the second half gates settle.
 REOPENINGS = (1 / 6, 1 / 3, 1 / 2)
 #: Largest absolute parameter when gates reopen, so that every gate can still change.
@@ -44,7 +45,9 @@ class Pressure:
     """
 
     def __init__(self, *, kept: int, rise: float) -> None:
-        self._kept, self._rise, self._misses = kept, rise, 0
+        self._kept = kept
+        self._rise = rise
+        self._misses = 0
 
     @property
     def strength(self) -> float:
@@ -96,13 +99,12 @@ class Pass(Learned):
             if done in points:
                 parameters.copy_(reopen(parameters, sure / sure.max(), uniform))
 
-        return self.train_cached(
-            evidence,
-            budget,
+        rules = GateRules(
             lambda parameters, uniform, _: hard_concrete(parameters, uniform),
             penalty=Pressure(kept=budget, rise=self._rise * steps),
             revise=revise,
         )
+        return self.train_cached(evidence, budget, rules)
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The training, and one forward pass of every text for the heads' confidence."""

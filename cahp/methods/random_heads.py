@@ -95,8 +95,10 @@ class RandomEven(Scored):
 
 
 def _uniform(evidence: Evidence, *, count: int | None = None) -> NDArray[np.float64]:
-    shape = (evidence.card.layers, evidence.card.heads)
-    return np.random.default_rng(evidence.seed).random(shape if count is None else (count, *shape))
+    shape: tuple[int, ...] = (evidence.card.layers, evidence.card.heads)
+    if count is not None:
+        shape = (count, *shape)
+    return np.random.default_rng(evidence.seed).random(shape)
 
 
 def _places(values: Floats) -> NDArray[np.int64]:

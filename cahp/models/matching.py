@@ -124,10 +124,12 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
     head = choose_sketch_head(config)
     known = kind in CONFIG_MAPPING_NAMES
     if head is None or not known:
+        remark = ", and whose own code is not run"
+        if known:
+            remark = " and no language model"
         raise ModelError(
-            f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier"
-            f"{' and no language model' if known else ', and whose own code is not run'}; name a model whose head is a "
-            "ForSequenceClassification, ForCausalLM or ForMaskedLM"
+            f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier{remark}; "
+            "name a model whose head is a ForSequenceClassification, ForCausalLM or ForMaskedLM"
         )
     network = sketch_network(name, folder, None, head, weight_bytes=weight_bytes)
     try:
@@ -143,8 +145,9 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
 
 def choose_sketch_head(config: Mapping[str, Any]) -> Head | None:
     """Choose the head to sketch a network with: a classifier's where transformers has a classifier of its type."""
-    known = str(config.get("model_type")) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    return "classification" if known else language_of(config)
+    if str(config.get("model_type")) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
+        return "classification"
+    return language_of(config)
 
 
 class _Candidate(NamedTuple):
@@ -171,13 +174,15 @@ class _Heads(NamedTuple):
 
 def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, dict[str, Any]]:
     base: nn.Module = network.base_model
-    found, places = _find_layers(name, network)
-    listed = base.get_submodule(found.layers)
+    candidate, places = _find_layers(name, network)
+    shape = candidate.shape
+    listed = base.get_submodule(candidate.layers)
     assert isinstance(listed, nn.ModuleList)
     layers = [listed[place] for place in places]
-    modules = [layer.get_submodule(found.attention) for layer in layers]
+    modules = [layer.get_submodule(candidate.attention) for layer in layers]
+    outputs = [layer.get_submodule(candidate.output) for layer in layers]
     first = modules[0]
-    widths = [Projection(layer.get_submodule(found.output)).weight.shape for layer in layers]
+    widths = [Projection(output).weight.shape for output in outputs]
     hidden, channels = widths[0]
     queries = _count(first, _HEADS) or int(getattr(network.config.get_text_config(), "num_attention_heads", 0) or 0)
     if not queries or channels % queries:
@@ -187,10 +192,13 @@ def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, di
         )
     if any(width[1] != channels for width in widths):
         raise ModelError(f"{name} has layers of different widths, which is not supported; name another model")
-    groups = _count_groups(first, found.shape, queries, channels)
+    groups = _count_groups(first, shape, queries, channels)
+    units = groups
     multi_query = groups == 1 < queries
-    heads = _Heads(queries, channels, queries if multi_query else groups, multi_query)
-    family, group = _describe_family(base, layers, first, found, heads), queries // heads.units
+    if multi_query:
+        units = queries
+    group = queries // units
+    family = _describe_family(base, layers, candidate, _Heads(queries, channels, units, multi_query))
     notes = [f"matched by its structure ({family.matched}), and verified when it is loaded"]
     if group > 1:
         notes.append(
@@ -201,20 +209,27 @@ def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, di
     # The head of an encoder may be called causal, too.
     decodes = all(getattr(module, name, True) for module in (first, layers[0]) for name in ("is_causal", "is_decoder"))
     if causal and decodes and family.caches:
+        fused = None
+        if shape.order is not None:
+            fused = groups * (channels // queries)
+        cut = set[str]()
+        if not multi_query and not family.no_cut:
+            cut = {path.rpartition(".")[2] for path in family.inputs}
         cache = describe_cache(
             network.config,
             modules,
             places,
-            names=(found.shape.key, found.shape.value),
-            fused=None if found.shape.order is None else groups * (channels // queries),
-            cut=() if multi_query or family.no_cut else {path.rpartition(".")[2] for path in family.inputs},
-            units=heads.units,
+            names=(shape.key, shape.value),
+            fused=fused,
+            cut=cut,
+            units=units,
             offset=family.offset_positions,
         )
-    owned = (find_module(module, name) for module in modules for name in (*found.shape.names, *_BESIDE, *_SHARED))
-    projections = [*owned, *(layer.get_submodule(found.output) for layer in layers)]
-    some = len(layers) < len(listed)
-    if some:
+    owned = (find_module(module, name) for module in modules for name in (*shape.names, *_BESIDE, *_SHARED))
+    projections = [*owned, *outputs]
+    shown = None
+    if len(layers) < len(listed):
+        shown = places
         notes.append(f"{len(layers)} of its {len(listed)} layers have attention heads, and only these are shown")
     if family.feed_out is None:
         notes.append("a refit solves only the output projection of the attention")
@@ -226,13 +241,13 @@ def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, di
         )
     return family, {
         "layers": len(layers),
-        "heads": heads.units,
+        "heads": units,
         "group": group,
-        "head_size": channels // heads.units,
+        "head_size": channels // units,
         "hidden": int(hidden),
         "notes": tuple(notes),
         "no_cut": family.no_cut,
-        "places": places if some else None,
+        "places": shown,
         "cache": cache,
         "attention": sum(weight.numel() for module in projections if module for weight in module.parameters()),
     }
@@ -241,103 +256,164 @@ def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, di
 def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
     """Find the attention modules of the text encoder, or of a decoder without an encoder, and their layers' indices."""
     modules: dict[str, nn.Module] = dict(network.base_model.named_modules())
-    found: dict[_Candidate, list[int]] = {}
+    places: dict[_Candidate, list[int]] = {}
     for path, module in modules.items():
         # The path of the outermost list that it lies in, and the index there.
         listed = re.match(r"(.*?)\.(\d+)(?:\.|$)", path)
         if listed is None or _ELSEWHERE.search(path) or any(hasattr(module, name) for name in _RECURRENT):
             continue
-        shape = next((one for one in SHAPES if all(is_linear(getattr(module, name, None)) for name in one.names)), None)
-        parent = path.rpartition(".")[0]
-        outputs = (f"{parent}.{end[1:]}" if end.startswith("^") else f"{path}.{end}" for end in _OUTPUTS)
-        output = next((place for place in outputs if is_linear(modules.get(place))), None)
+        shape = _find_shape(module)
+        output = _find_output(path, modules)
         if shape is not None and output is not None:
             start = f"{listed[1]}.{listed[2]}."
             candidate = _Candidate(shape, listed[1], path[len(start) :], output[len(start) :])
-            found.setdefault(candidate, []).append(int(listed[2]))
-    chosen = [one for one in found if "decoder" not in one.layers] or list(found)
+            places.setdefault(candidate, []).append(int(listed[2]))
+    chosen = [candidate for candidate in places if "decoder" not in candidate.layers] or list(places)
     if len(chosen) > 1:
         # Layers of other kinds have no attention weights.
-        firsts = {one: f"{one.layers}.{found[one][0]}.{one.attention}".rstrip(".") for one in chosen}
-        chosen = [one for one in chosen if _reads_interface(modules[firsts[one]])] or chosen
+        interfaces = list[_Candidate]()
+        for candidate in chosen:
+            first = f"{candidate.layers}.{places[candidate][0]}.{candidate.attention}".rstrip(".")
+            if _reads_interface(modules[first]):
+                interfaces.append(candidate)
+        chosen = interfaces or chosen
     if len(chosen) > 1:
         # Then the list with as many layers as the configuration says.
         expected = getattr(network.config.get_text_config(), "num_hidden_layers", None)
-        chosen = [one for one in chosen if len(found[one]) == expected] or chosen
+        chosen = [candidate for candidate in chosen if len(places[candidate]) == expected] or chosen
     if not chosen:
         raise ModelError(
             f"{name} has no layer with projections of queries, keys, values and an output, so it has no attention "
             "heads to prune; name a model with softmax attention"
         )
     if len(chosen) > 1:
-        kinds = ", ".join(sorted(f"{one.layers}.*.{one.attention}" for one in chosen))
+        kinds = ", ".join(sorted(f"{candidate.layers}.*.{candidate.attention}" for candidate in chosen))
         raise ModelError(f"{name} has attention of several kinds ({kinds}), which is not supported; name another model")
-    return chosen[0], tuple(found[chosen[0]])
+    return chosen[0], tuple(places[chosen[0]])
+
+
+def _find_shape(attention: nn.Module) -> Shape | None:
+    """Find the first shape whose projections a module has."""
+    for shape in SHAPES:
+        if all(is_linear(getattr(attention, name, None)) for name in shape.names):
+            return shape
+    return None
+
+
+def _find_output(path: str, modules: Mapping[str, nn.Module]) -> str | None:
+    """Find the path of the output projection of the attention module at ``path``."""
+    parent = path.rpartition(".")[0]
+    for end in _OUTPUTS:
+        place = f"{path}.{end}"
+        if end.startswith("^"):
+            place = f"{parent}.{end[1:]}"
+        if is_linear(modules.get(place)):
+            return place
+    return None
 
 
 def _count_groups(attention: nn.Module, shape: Shape, queries: int, channels: int) -> int:
     """The number of key-value heads."""
     size = channels // queries
-    if shape.order is not None:
-        rows, groups = _rows(attention, shape.query), _count(attention, _GROUPS)
-        if rows == 3 * channels:
+    if shape.order is None:
+        if shape.key == shape.value:
             return queries
+        return max(1, _rows(attention, shape.value) // size)
+    rows = _rows(attention, shape.query)
+    if rows == 3 * channels:
+        return queries
+    groups = _count(attention, _GROUPS)
+    if groups is None:
         # All queries, and keys and values of fewer heads.
-        return (rows - channels) // (2 * size) if groups is None else groups
-    return queries if shape.key == shape.value else max(1, _rows(attention, shape.value) // size)
+        groups = (rows - channels) // (2 * size)
+    return groups
 
 
-def _describe_family(
-    base: nn.Module, layers: list[nn.Module], first: nn.Module, found: _Candidate, heads: _Heads
-) -> Family:
+def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candidate, heads: _Heads) -> Family:
     config: Any = base.config
-    prefix = f"{found.attention}." if found.attention else ""
-    interface, inputs = _reads_interface(first), _cut_inputs(first, found.shape, heads)
+    shape = candidate.shape
+    attention = layers[0].get_submodule(candidate.attention)
+    prefix = ""
+    if candidate.attention:
+        prefix = f"{candidate.attention}."
+    interface = _reads_interface(attention)
+    inputs = _cut_inputs(attention, shape, heads)
     # A normalisation over all heads needs all of them: queries and keys are selected after they were computed.
-    normed_together = interface and _normed_together(first, found.shape, heads.units)
+    normed_together = interface and _normed_together(attention, shape, heads.units)
     if normed_together:
-        inputs = {name: rows for name, rows in inputs.items() if name not in (found.shape.query, found.shape.key)}
-    feeds = (pair for pair in _FEEDS if all(is_linear(find_module(layer, pair[0])) for layer in layers))
-    feed_out, feed_in = next(feeds, (None, None))
-    planes = next((name for name in _PLANES if name in inspect.signature(first.forward).parameters), None)
-    dropouts = [name for name in _DROPOUTS if isinstance(getattr(first, name, None), nn.Dropout)]
+        inputs = {name: rows for name, rows in inputs.items() if name not in (shape.query, shape.key)}
+    inputs = {f"{prefix}{name}": rows for name, rows in inputs.items()}
+    extra_inputs = tuple(f"{prefix}{name}" for name in _BESIDE if is_linear(getattr(attention, name, None)))
+    vectors = tuple(f"{prefix}{name}" for name in _VECTORS if isinstance(getattr(attention, name, None), nn.Parameter))
+    feed_out, feed_in = _find_feed(layers)
+    planes = next((name for name in _PLANES if name in inspect.signature(attention.forward).parameters), None)
+    selects = normed_together or hasattr(attention, "relative_attention_bias")
+    weights = None
+    if interface:
+        selects = selects or planes is not None
+        planes = None
+    else:
+        weights = next((name for name in _DROPOUTS if isinstance(getattr(attention, name, None), nn.Dropout)), None)
+    longest = None
+    if getattr(config, "attention_type", None) == "block_sparse":
+        # Sparse attention (BigBird's) attends to short texts as a whole too.
+        longest = (5 + 2 * config.num_random_blocks) * config.block_size
+    settings = dict[str, Any]()
+    if hasattr(config, "attention_type"):
+        settings["attention_type"] = "original_full"
     return Family(
-        layers=found.layers,
-        attention=found.attention,
-        inputs={f"{prefix}{name}": rows for name, rows in inputs.items()},
-        extra_inputs=tuple(f"{prefix}{name}" for name in _BESIDE if is_linear(getattr(first, name, None))),
-        vectors=tuple(f"{prefix}{name}" for name in _VECTORS if isinstance(getattr(first, name, None), nn.Parameter)),
-        output=found.output,
+        layers=candidate.layers,
+        attention=candidate.attention,
+        inputs=inputs,
+        extra_inputs=extra_inputs,
+        vectors=vectors,
+        output=candidate.output,
         feed_out=feed_out,
-        feed_in=feed_in if feed_in is not None and all(find_module(layer, feed_in) for layer in layers) else None,
+        feed_in=feed_in,
         residual="pre",
         interface=interface,
-        weights=None if interface or not dropouts else dropouts[0],
-        sizes=_find_sizes(first, heads),
-        planes=None if interface else planes,
-        selects=normed_together or (planes is not None and interface) or hasattr(first, "relative_attention_bias"),
-        matched=found.shape.words,
+        weights=weights,
+        sizes=_find_sizes(attention, heads),
+        planes=planes,
+        selects=selects,
+        matched=shape.words,
         own_arguments=True,
-        causal=bool(getattr(first, "is_causal", False)),
+        causal=bool(getattr(attention, "is_causal", False)),
         caches=hasattr(config, "use_cache"),
-        offset_positions=any(
-            path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-            for path, module in base.named_modules()
-        ),
-        # Sparse attention (BigBird's) attends to short texts as a whole too.
-        longest=(5 + 2 * config.num_random_blocks) * config.block_size
-        if getattr(config, "attention_type", None) == "block_sparse"
-        else None,
-        settings={"attention_type": "original_full"} if hasattr(config, "attention_type") else {},
-        no_cut=_explain_no_cut(first, found.shape),
+        offset_positions=_offsets_positions(base),
+        longest=longest,
+        settings=settings,
+        no_cut=_explain_no_cut(attention, shape),
+    )
+
+
+def _find_feed(layers: list[nn.Module]) -> tuple[str | None, str | None]:
+    """Find the second and the first projection of the feed-forward blocks (None: not known)."""
+    for feed_out, feed_in in _FEEDS:
+        if not all(is_linear(find_module(layer, feed_out)) for layer in layers):
+            continue
+        if feed_in is None or not all(find_module(layer, feed_in) for layer in layers):
+            return feed_out, None
+        return feed_out, feed_in
+    return None, None
+
+
+def _offsets_positions(base: nn.Module) -> bool:
+    """Whether positions are counted from the padding token's on."""
+    return any(
+        path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        for path, module in base.named_modules()
     )
 
 
 def _cut_inputs(attention: nn.Module, shape: Shape, heads: _Heads) -> dict[str, Rows]:
     """The projections that are cut, with the order of their channels."""
     if shape.order is None:
-        stay = (shape.key, shape.value) if heads.multi_query else ()
-        return {name: Rows() for name in shape.names if name not in stay}
+        cut = {name: Rows() for name in shape.names}
+        if heads.multi_query:
+            cut.pop(shape.key, None)
+            cut.pop(shape.value, None)
+        return cut
     if heads.multi_query:
         return {shape.query: Rows(shared=2)}
     if shape.order == "stacked" and _rows(attention, shape.query) != 3 * heads.channels:
@@ -360,10 +436,10 @@ def _find_sizes(attention: nn.Module, heads: _Heads) -> dict[str, Size]:
     """The attributes that change when heads are cut."""
     own = {name: value for name, value in vars(attention).items() if type(value) is int}
     sizes: dict[str, Size] = {name: "heads" for name in _HEADS if own.get(name) == heads.queries}
-    if heads.multi_query:
-        sizes |= {_SHARING: "heads"} if own.get(_SHARING) == heads.queries else {}
-    else:
+    if not heads.multi_query:
         sizes |= {name: "units" for name in _GROUPS if own.get(name) == heads.units}
+    elif own.get(_SHARING) == heads.queries:
+        sizes[_SHARING] = "heads"
     sizes |= {name: "channels" for name in _CHANNELS if own.get(name) == heads.channels}
     entry = "num_attention_heads"
     if hasattr(attention, "config") and entry not in own and {"config", entry} <= names_in_forward(attention):

@@ -96,7 +96,8 @@ class PooledProbe:
         query = query.float().gather(2, places.expand(-1, heads, -1, size))
         if mask is not None:
             mask = mask.expand(batch, -1, tokens, -1).gather(2, places.expand(-1, mask.shape[1], -1, tokens))
-            mask = mask if mask.dtype == torch.bool else mask.float()
+            if mask.dtype != torch.bool:
+                mask = mask.float()
         elif causal:
             mask = torch.arange(tokens, device=query.device) <= places
         pool = self.resize.shape[1]
@@ -136,14 +137,15 @@ def pools_alike(run: Callable[[PooledProbe], object], maps: Mapping[int, Tensor]
     ``run`` passes a probe to the forward pass; ``real (batch, tokens)`` marks the tokens of its texts.
     """
     device = next(iter(maps.values())).device
-    found, expected = dict[int, Tensor](), dict[int, Tensor]()
+    fused = dict[int, Tensor]()
     try:
-        run(PooledProbe.of(real, 4, device, found.__setitem__, maps_up_to=0))
+        run(PooledProbe.of(real, 4, device, fused.__setitem__, maps_up_to=0))
     except Exception:  # masks of an unknown shape raise anything
         return False
-    whole = PooledProbe.of(real, 4, device, expected.__setitem__)
+    pooled = dict[int, Tensor]()
+    probe = PooledProbe.of(real, 4, device, pooled.__setitem__)
     for layer, weights in maps.items():
-        whole(layer, weights)
-    return found.keys() == expected.keys() and all(
-        bool((found[layer] - expected[layer]).abs().max() <= _CLOSE) for layer in expected
+        probe(layer, weights)
+    return fused.keys() == pooled.keys() and all(
+        bool((fused[layer] - pooled[layer]).abs().max() <= _CLOSE) for layer in pooled
     )

@@ -35,7 +35,9 @@ class Projection:
     def weight(self) -> Tensor:
         """The weights ``(out, in)``."""
         weight: Tensor = self.module.weight  # type: ignore[assignment]
-        return weight.T if isinstance(self.module, Conv1D) else weight
+        if isinstance(self.module, Conv1D):
+            return weight.T
+        return weight
 
     @property
     def bias(self) -> Tensor | None:
@@ -54,5 +56,7 @@ class Projection:
         else:
             self.module.out_features, self.module.in_features = map(int, weight.shape)  # type: ignore[assignment]
         self.module.weight = nn.Parameter(stored.contiguous(), requires_grad=False)
-        new = None if bias is None else nn.Parameter(bias.detach().contiguous(), requires_grad=False)
-        self.module.register_parameter("bias", new)
+        if bias is None:
+            self.module.register_parameter("bias", None)
+        else:
+            self.module.register_parameter("bias", nn.Parameter(bias.detach().contiguous(), requires_grad=False))

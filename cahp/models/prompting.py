@@ -35,13 +35,16 @@ class PromptReader:
     """
 
     def __init__(self, tokenizer: Any, prompt: Prompt, language: Language, name: str) -> None:
-        self.prompt, self._tokenizer, self._name = prompt, tokenizer, name
+        self.prompt = prompt
+        self._tokenizer = tokenizer
+        self._name = name
         self._mask_id: int | None = None
         self._mask = ""
         if language == "masked":
             if tokenizer.mask_token is None:
                 raise ModelError(f"the tokenizer of {name} has no mask token to answer at; save it again with one")
-            self._mask_id, self._mask = tokenizer.mask_token_id, tokenizer.mask_token
+            self._mask_id = tokenizer.mask_token_id
+            self._mask = tokenizer.mask_token
         self.length = len(self._ids(self.render(("", ""))))
         self.answers = tuple(map(self._answer, prompt.answers))
         seen: dict[int, AnswerToken] = {}
@@ -56,35 +59,33 @@ class PromptReader:
 
     # Reading -------------------------------------------------------------------------------------------------------
 
-    def render(self, one: Input) -> str:
+    def render(self, text: Input) -> str:
         """The prompt with a text or a pair in it.
 
         A space at the end of a causal model's prompt belongs to the answers, whose tokens begin with it. A mask token
         inside a text loses its brackets, since a prompt has only one gap.
         """
-        if self._mask:
-            plain = self._mask.strip("<[|]>") or "mask"
-            texts = [part.replace(self._mask, plain) for part in ((one,) if isinstance(one, str) else one)]
-            one = texts[0] if isinstance(one, str) else (texts[0], texts[1])
-        rendered = self.prompt.render(one, self._mask)
-        return rendered if self._mask else rendered.rstrip(" ")
+        if not self._mask:
+            return self.prompt.render(text, "").rstrip(" ")
+        plain = self._mask.strip("<[|]>") or "mask"
+        return self.prompt.render(_join([part.replace(self._mask, plain) for part in _parts(text)]), self._mask)
 
     def tokens(self, inputs: Sequence[Input], limit: int) -> list[dict[str, list[int]]]:
         """Token ids of the prompt of each text or pair, at most ``limit``: longer texts lose their end."""
-        encoded = self._encoded([self.render(one) for one in inputs])
+        encoded = self._encoded([self.render(text) for text in inputs])
         for row, entry in enumerate(encoded):
             if len(entry["input_ids"]) > limit:
                 (encoded[row],) = self._encoded([self.render(self.shorten(inputs[row], limit))])
         return encoded
 
-    def shorten(self, one: Input, limit: int) -> Input:
+    def shorten(self, text: Input, limit: int) -> Input:
         """Cut the end of a text, or of the longer text of a pair, until its prompt has at most ``limit`` tokens."""
-        texts = (one,) if isinstance(one, str) else one
-        lengths = [len(self._ids(text, special=False)) for text in texts]
+        parts = _parts(text)
+        lengths = [len(self._ids(part, special=False)) for part in parts]
         # The first and last token of a text depend on its neighbours in the prompt, so lengths have to be tried.
         for room in range(min(limit - self.length, sum(lengths)), -1, -1):
-            cut = [self._cut(text, tokens) for text, tokens in zip(texts, _shares(lengths, room), strict=True)]
-            shortened = cut[0] if isinstance(one, str) else (cut[0], cut[1])
+            shares = _shares(lengths, room)
+            shortened = _join([self._cut(part, tokens) for part, tokens in zip(parts, shares, strict=True)])
             if len(self._ids(self.render(shortened))) <= limit:
                 return shortened
         raise OptionError(
@@ -93,14 +94,17 @@ class PromptReader:
 
     def count_tokens(self, inputs: Sequence[Input]) -> list[int]:
         """The number of tokens of the prompt of each text or pair, as a whole."""
-        return [len(entry["input_ids"]) for entry in self._encoded([self.render(one) for one in inputs])]
+        encoded = self._encoded([self.render(text) for text in inputs])
+        return [len(entry["input_ids"]) for entry in encoded]
 
-    def preview(self, one: Input | None = None, *, max_length: int | None = None) -> PromptExample:
+    def preview(self, text: Input | None = None, *, max_length: int | None = None) -> PromptExample:
         """The prompt of a text or pair, or of an example, with the tokens of the answers; longer texts are cut."""
-        example = one if one is not None else (EXAMPLE, EXAMPLE) if self.prompt.pairs else EXAMPLE
+        if text is None:
+            text = self._make_example(EXAMPLE)
         limit = (max_length or MAX_LENGTH) + self.length
-        too_long = len(self._ids(self.render(example))) > limit
-        rendered = self.render(self.shorten(example, limit) if too_long else example)
+        rendered = self.render(text)
+        if len(self._ids(rendered)) > limit:
+            rendered = self.render(self.shorten(text, limit))
         ending = len(self._tokenizer(rendered, truncation=False, verbose=False)["input_ids"]) - len(self._ids(rendered))
         return PromptExample(rendered, self.answers, ending)
 
@@ -120,7 +124,9 @@ class PromptReader:
     def logits(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
         """Logits ``(b, V)`` of the whole vocabulary where each text is answered."""
         # Here no next token follows; the exported model still caches keys and values.
-        options = {} if self._mask_id is not None else {"use_cache": False}
+        options = dict[str, Any]()
+        if self._mask_id is None:
+            options["use_cache"] = False
         return logits_at(network, tensors, self.positions(tensors), **options)
 
     @property
@@ -137,14 +143,16 @@ class PromptReader:
         encoded = self._tokenizer(
             list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
         )
-        entries = [{name: list(encoded[name][row]) for name in encoded} for row in range(len(prompts))]
-        for entry in entries:
+        entries = list[dict[str, list[int]]]()
+        for row in range(len(prompts)):
+            entry = {name: list(encoded[name][row]) for name in encoded}
             special = entry.pop("special_tokens_mask")
             # After an end token a causal model would begin another text.
             while self._mask_id is None and special and special[-1]:
                 special.pop()
                 for ids in entry.values():
                     ids.pop()
+            entries.append(entry)
         return entries
 
     def _ids(self, text: str, *, special: bool = True) -> list[int]:
@@ -159,12 +167,19 @@ class PromptReader:
             return len(self._ids(text[:end], special=False))
 
         # A part of a word may have more tokens than the word.
-        return text if count(len(text)) <= tokens else text[: bisect_right(range(1, len(text) + 1), tokens, key=count)]
+        if count(len(text)) <= tokens:
+            return text
+        return text[: bisect_right(range(1, len(text) + 1), tokens, key=count)]
+
+    def _make_example(self, text: str) -> Input:
+        """The text, or a pair of it where the prompt takes pairs."""
+        if self.prompt.pairs:
+            return text, text
+        return text
 
     def _answer(self, word: str) -> AnswerToken:
         """The first token of an answer after the prompt."""
-        example: Input = ("text", "text") if self.prompt.pairs else "text"
-        rendered = self.render(example)
+        rendered = self.render(self._make_example("text"))
         open_ = self._ids(rendered)
         if self._mask_id is not None:
             if open_.count(self._mask_id) != 1:
@@ -176,11 +191,15 @@ class PromptReader:
             # Some tokenizers make a token of the space before a mask.
             end = open_.index(self._mask_id)
             least = end - 1
+            tail = len(open_) - end - 1
         else:
             last = rendered[-1:]
-            space = "" if last in _OPENING or east_asian_width(last) in ("W", "F") else " "
-            answered, end = f"{rendered}{space}{word}", len(open_)
+            answered = f"{rendered} {word}"
+            if last in _OPENING or east_asian_width(last) in ("W", "F"):
+                answered = f"{rendered}{word}"
+            end = len(open_)
             least = end
+            tail = 0
         closed = self._ids(answered)
         first = next((place for place, (a, b) in enumerate(zip(open_, closed, strict=False)) if a != b), len(open_))
         first = min(first, end)
@@ -189,7 +208,7 @@ class PromptReader:
                 f"the tokenizer of {self._name} joins the answer {word!r} with the prompt; end the prompt before the "
                 "answer with a word or a sign such as a colon"
             )
-        token, tail = closed[first], 0 if self._mask_id is None else len(open_) - end - 1
+        token = closed[first]
         shown = str(self._tokenizer.decode([token])).strip()
         # A space alone begins many answers.
         if token == self._tokenizer.unk_token_id or not shown:
@@ -197,6 +216,20 @@ class PromptReader:
                 f"the tokenizer of {self._name} does not know the answer {word!r}; use a more common word"
             )
         return AnswerToken(word, token, shown, len(closed) - first - tail == 1)
+
+
+def _parts(text: Input) -> tuple[str, ...]:
+    """The text, or both texts of a pair."""
+    if isinstance(text, str):
+        return (text,)
+    return text
+
+
+def _join(parts: Sequence[str]) -> Input:
+    """The text or pair of these parts."""
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0], parts[1]
 
 
 def _shares(lengths: Sequence[int], room: int) -> list[int]:

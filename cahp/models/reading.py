@@ -36,7 +36,8 @@ class Reader:
     """
 
     def __init__(self, texts: Texts, *, full: HeadModel | None = None) -> None:
-        self._windows, self._full = texts.windows, full
+        self._windows = texts.windows
+        self._full = full
         self._longest = max((window.scored for window in self._windows), default=0)
         #: Of the scored tokens of each window the full model's states, and what ``linearise`` returned for them.
         self._states: dict[int, Tensor] = {}
@@ -50,7 +51,9 @@ class Reader:
         with torch.no_grad():
             states = model.logits(batch, states=True, precision=precision, **call)
             chosen = self._scored(batch, states.shape[1])
-            reference = self._reference(batch, model, precision) if self._full is not None else None
+            reference = None
+            if self._full is not None:
+                reference = self._reference(batch, model, precision)
             return self._answers(model, batch, states[chosen], reference, precision)
 
     def prepare(
@@ -70,7 +73,8 @@ class Reader:
         """Which tokens of a batch are scored ``(b, length)``: the last of each window."""
         device = batch.lengths.device
         scored = torch.tensor([self._windows[row].scored for row in batch.rows], device=device)[:, None]
-        places, ends = torch.arange(length, device=device)[None], batch.lengths[:, None]
+        places = torch.arange(length, device=device)[None]
+        ends = batch.lengths[:, None]
         return (places >= ends - scored) & (places < ends)
 
     def _states_of(self, batch: Batch, precision: Precision) -> Tensor:
@@ -87,29 +91,33 @@ class Reader:
 
     def _reference(self, batch: Batch, model: HeadModel, precision: Precision) -> Reference:
         assert self._full is not None
-        states, network = self._states_of(batch, precision), self._full.network
+        states = self._states_of(batch, precision)
+        network = self._full.network
         if self._linear is None:
             self._linear = has_linear_logits(network, states)
         # Rounded logits are not linear, and are compared with logits that are rounded in the same way.
         if not self._linear or precision != "float32" or not same_head(model.network, network):
             return Reference(network, states)
-        for row in batch.rows.tolist():
+        rows = batch.rows.tolist()
+        for row in rows:
             if row not in self._slopes:
                 self._slopes[row] = linearise(network, self._states[row])
-        slopes, shifts = (torch.cat([self._slopes[row][part] for row in batch.rows.tolist()]) for part in (0, 1))
+        slopes = torch.cat([self._slopes[row][0] for row in rows])
+        shifts = torch.cat([self._slopes[row][1] for row in rows])
         return Reference(network, states, slopes, shifts)
 
     def _answers(
         self, model: HeadModel, batch: Batch, states: Tensor, reference: Reference | None, precision: Precision
     ) -> Tensor:
-        windows, device = [self._windows[row] for row in batch.rows], states.device
+        windows = [self._windows[row] for row in batch.rows]
+        device = states.device
         targets = torch.as_tensor(np.concatenate([window.ids[-window.scored :] for window in windows]), device=device)
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            found = read_tokens(model.network, states, targets, reference=reference)
+            read = read_tokens(model.network, states, targets, reference=reference)
         # At the end of each row, whatever the window's length.
-        answers = torch.zeros(len(windows), self._longest, found.shape[1], device=device)
+        answers = torch.zeros(len(windows), self._longest, read.shape[1], device=device)
         scored = torch.tensor([window.scored for window in windows], device=device)[:, None]
-        answers[torch.arange(self._longest, device=device)[None] >= self._longest - scored] = found
+        answers[torch.arange(self._longest, device=device)[None] >= self._longest - scored] = read
         return answers
 
 
@@ -137,17 +145,18 @@ def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: 
 
 def training_losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     """The ``losses`` of another network than that of the ``model``, such as one that is trained."""
-    found = hidden_states(network, tensors) if model.predicts_tokens else model.scores(tensors, network)
-    return _losses(model, network, tensors, labels, found)
+    if model.predicts_tokens:
+        return _losses(model, network, tensors, labels, hidden_states(network, tensors))
+    return _losses(model, network, tensors, labels, model.scores(tensors, network))
 
 
 def next_token_sums(network: Any, tensors: Mapping[str, Tensor]) -> NDArray[np.float64]:
     """The sum of a language model's losses on the tokens of a batch, how many it predicts, and how many there are."""
-    ids, predicted = tensors["input_ids"], tensors["attention_mask"][:, 1:].bool()
-    targets = ids[:, 1:][predicted]
-    found = read_tokens(network, hidden_states(network, tensors)[:, :-1][predicted], targets)
-    right = int((found[:, PREDICTION] == targets).sum())
-    return np.array([float(found[:, LOSS].double().sum()), right, len(targets)])
+    predicted = tensors["attention_mask"][:, 1:].bool()
+    targets = tensors["input_ids"][:, 1:][predicted]
+    answers = read_tokens(network, hidden_states(network, tensors)[:, :-1][predicted], targets)
+    right = int((answers[:, PREDICTION] == targets).sum())
+    return np.array([float(answers[:, LOSS].double().sum()), right, len(targets)])
 
 
 def fisher_score(model: HeadModel, batch: Batch, generator: torch.Generator, **call: Any) -> Tensor:
@@ -177,13 +186,14 @@ def draw_curvature(logits: Tensor, generator: torch.Generator) -> Tensor:
     return drawn - shares * drawn.sum(-1, keepdim=True)
 
 
-def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor, found: Tensor) -> Tensor:
+def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor, outputs: Tensor) -> Tensor:
+    """The loss of each text from the ``outputs`` of a network: class scores, or hidden states of a language model."""
     if not model.predicts_tokens:
-        return nn.functional.cross_entropy(found, labels, reduction="none")
+        return nn.functional.cross_entropy(outputs, labels, reduction="none")
     ids = tensors["input_ids"]
     # Every token that is read but the first is predicted.
     predicted = tensors["attention_mask"][:, 1:].bool()
-    lost = token_losses(network, found[:, :-1][predicted], ids[:, 1:][predicted])
+    lost = token_losses(network, outputs[:, :-1][predicted], ids[:, 1:][predicted])
     rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(predicted)[predicted]
     return torch.zeros(len(ids), device=ids.device).index_add(0, rows, lost) / predicted.sum(1)
 
@@ -194,7 +204,8 @@ class Teacher:
     def __init__(
         self, model: HeadModel, tokens: Tokens, *, stage: str = "evaluation", progress: Progress = silent
     ) -> None:
-        self._model, self._tokens = model, tokens
+        self._model = model
+        self._tokens = tokens
         if model.predicts_tokens:
             self._states = _final_states(model, tokens, stage=stage, progress=progress)
         else:
@@ -212,11 +223,14 @@ class Teacher:
 
         The means are over the texts in ``rows`` (None: all), or over their tokens. ``network`` replaces the model's.
         """
-        tokens = self._tokens if rows is None else [self._tokens[row] for row in rows]
-        rows = np.arange(len(tokens)) if rows is None else rows
+        if rows is None:
+            rows = np.arange(len(self._tokens))
+        tokens = [self._tokens[row] for row in rows]
         if not self._model.predicts_tokens:
             return compare_answers(logits_of(model, tokens, network=network, progress=progress), self._logits[rows])
-        network, sums = model.network if network is None else network, np.zeros(3)
+        if network is None:
+            network = model.network
+        sums = np.zeros(3)
         for batch in report_progress(parallel.share(model.batches(tokens)), "evaluation", progress):
             real = batch.tensors["attention_mask"].bool()
             with torch.no_grad():
@@ -250,9 +264,12 @@ class Teacher:
             mine = (logits / temperature).log_softmax(-1)
             softened = (self._logits[rows] / temperature).log_softmax(-1)
             total = temperature**2 * nn.functional.kl_div(mine, softened, reduction="batchmean", log_target=True)
-            return total if labels is None else total + nn.functional.cross_entropy(logits, labels)
+            if labels is not None:
+                total = total + nn.functional.cross_entropy(logits, labels)
+            return total
         real = tensors["attention_mask"].bool()
-        wanted, full = self._wanted(rows, real), self._model.network
+        wanted = self._wanted(rows, real)
+        full = self._model.network
         with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(real.device)):
             states = hidden_states(network, tensors)[real]
             return token_losses(network, states, full=full, wanted=wanted, temperature=temperature).mean()
@@ -275,7 +292,8 @@ def _final_states(model: HeadModel, tokens: Tokens, *, stage: str, progress: Pro
 
 def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:
     """Return the mean KL divergence (nats) of ``logits (n, C)`` from the teacher's, and the share of same answers."""
-    mine, wanted = logits.float().log_softmax(-1), teacher.float().log_softmax(-1)
+    mine = logits.float().log_softmax(-1)
+    wanted = teacher.float().log_softmax(-1)
     divergence = nn.functional.kl_div(mine, wanted, reduction="batchmean", log_target=True)
     return float(divergence), float((logits.argmax(-1) == teacher.argmax(-1)).float().mean())
 

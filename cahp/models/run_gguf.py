@@ -29,10 +29,14 @@ def read_gguf(file: Path) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]
 
     def per_layer(name: str) -> list[int]:
         value = own[name]
-        return list(value) if isinstance(value, list) else [value] * own["block_count"]
+        if isinstance(value, list):
+            return value
+        return [value] * own["block_count"]
 
-    heads, units = per_layer("attention.head_count"), per_layer("attention.head_count_kv")
-    size, epsilon = own["attention.key_length"], own["attention.layer_norm_rms_epsilon"]
+    heads = per_layer("attention.head_count")
+    units = per_layer("attention.head_count_kv")
+    size = own["attention.key_length"]
+    epsilon = own["attention.layer_norm_rms_epsilon"]
     angles = own["rope.freq_base"] ** (-torch.arange(0, size, 2).float() / size)
     angles = angles / tensors.get("rope_freqs.weight", torch.ones(1))
 
@@ -44,13 +48,17 @@ def read_gguf(file: Path) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]
 
     def rotate(values: Tensor, positions: Tensor) -> Tensor:
         turns = (positions[..., None].float() * angles)[:, None]
-        apart = (2, -1) if kind in HALVES else (-1, 2)
-        pairs = values.reshape(*values.shape[:-1], *apart)
-        left, right = (pairs.transpose(-1, -2) if kind in HALVES else pairs).unbind(-1)
+        # Of a pair's two channels: neighbours, or one in each half.
+        apart = (-1, 2)
+        axis = -1
+        if kind in HALVES:
+            apart = (2, -1)
+            axis = -2
+        left, right = values.reshape(*values.shape[:-1], *apart).unbind(axis)
         turned = torch.stack(
-            [left * turns.cos() - right * turns.sin(), left * turns.sin() + right * turns.cos()], dim=-1
+            [left * turns.cos() - right * turns.sin(), left * turns.sin() + right * turns.cos()], dim=axis
         )
-        return (turned.transpose(-1, -2) if kind in HALVES else turned).flatten(-2)
+        return turned.flatten(-2)
 
     def attend(hidden: Tensor, layer: int, positions: Tensor, allowed: Tensor) -> Tensor:
         entering = normalise(hidden, f"blk.{layer}.attn_norm")
@@ -61,9 +69,10 @@ def read_gguf(file: Path) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]
         if f"blk.{layer}.attn_q_norm.weight" in tensors:
             queries = normalise(queries, f"blk.{layer}.attn_q_norm")
             keys = normalise(keys, f"blk.{layer}.attn_k_norm")
-        queries, keys = rotate(queries, positions), rotate(keys, positions)
+        queries = rotate(queries, positions)
         group = heads[layer] // units[layer]
-        keys, values = keys.repeat_interleave(group, dim=1), values.repeat_interleave(group, dim=1)
+        keys = rotate(keys, positions).repeat_interleave(group, dim=1)
+        values = values.repeat_interleave(group, dim=1)
         scores = (queries @ keys.transpose(-1, -2)) * size**-0.5
         weights = scores.masked_fill(~allowed[:, None], -torch.inf).softmax(-1)
         return hidden + linear((weights @ values).transpose(1, 2).flatten(-2), f"blk.{layer}.attn_output")

@@ -58,16 +58,18 @@ def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
     """Write the adapter in float16, and the class names; return the folder."""
 
     def write() -> Path:
-        output, card = Output.of(out), fitted.model.card
+        output = Output.of(out)
+        card = fitted.model.card
+        # Never a path of this machine.
+        base = card.id
+        if card.id in BUILTINS and card.source is None:
+            base = "sentence-transformers/all-MiniLM-L6-v2"
         with output.whole() as part, quiet():
             fitted.network.save_pretrained(part)
             weights = part / ADAPTER
             save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
             config = json.loads((part / ADAPTER_CONFIG).read_text())
-            # Never a path of this machine.
-            config["base_model_name_or_path"] = (
-                "sentence-transformers/all-MiniLM-L6-v2" if card.id in BUILTINS and card.source is None else card.id
-            )
+            config["base_model_name_or_path"] = base
             # PEFT writes a set here, in another order each time.
             config["target_modules"] = sorted(config["target_modules"])
             (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -105,14 +107,18 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     Raises:
         CahpError: If the heads of its family can be masked but not cut out.
     """
-    family, card = pruned.family, pruned.card
+    family = pruned.family
+    card = pruned.card
     if family.no_cut is not None:
         raise CahpError(
             f"heads of {card.id} can be masked but not cut out ({family.no_cut}); export the model as drop-in"
         )
     # See ``cahp.models.compact`` for these entries.
     names = {id(module): name for name, module in pruned.network.named_modules()}
-    attributes, planes, selects, empty = (dict[str, Any]() for _ in range(4))
+    attributes = dict[str, Any]()
+    planes = dict[str, Any]()
+    selects = dict[str, Any]()
+    empty = dict[str, Any]()
     for layer, (module, kept) in enumerate(zip(pruned.layer_modules, mask.by_layer, strict=True)):
         path = names[id(module.get_submodule(family.attention))]
         channels = pruned.projection(layer).weight.shape[1]
@@ -151,18 +157,18 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
 
 def _with_layer_counts(pruned: HeadModel, mask: HeadMask) -> Any:
     """Return the configuration with the number of heads of each layer, as transformers 5 states what differs."""
-    config, card = copy.deepcopy(pruned.network.config), pruned.card
+    config = copy.deepcopy(pruned.network.config)
+    card = pruned.card
     if pruned.family.shared or not hasattr(config, "num_attention_heads"):
         return config
     grouped = getattr(config, "num_key_value_heads", None) == card.heads
-    counts = {
-        place: {
-            "num_attention_heads": len(kept) * card.group,
-            **({"num_key_value_heads": len(kept)} if grouped else {}),
-        }
-        for place, kept in zip(card.places or range(card.layers), mask.by_layer, strict=True)
-        if len(kept) < card.heads
-    }
+    counts = dict[int, dict[str, int]]()
+    for place, kept in zip(card.places or range(card.layers), mask.by_layer, strict=True):
+        if len(kept) == card.heads:
+            continue
+        counts[place] = {"num_attention_heads": len(kept) * card.group}
+        if grouped:
+            counts[place]["num_key_value_heads"] = len(kept)
     if counts:
         # Some configurations read the number of all layers when they are loaded.
         config.allow_global_per_layer_attribute_access = True
@@ -202,13 +208,17 @@ class ReadBack:
     @property
     def agreement(self) -> float:
         """The share of texts, or tokens, with the same prediction."""
-        found, expected = (one if one.ndim == 1 else one.argmax(axis=1) for one in (self.found, self.expected))
-        return float((found == expected).mean())
+        same = self.found == self.expected
+        if self.found.ndim > 1:
+            same = self.found.argmax(axis=1) == self.expected.argmax(axis=1)
+        return float(same.mean())
 
     @property
     def scores(self) -> NDArray[np.float32]:
         """The scores of an ``Evaluation`` of the saved model."""
-        return self.found.astype(np.float32) if self.answers is None else self.answers
+        if self.answers is None:
+            return self.found.astype(np.float32)
+        return self.answers
 
 
 def read_back(
@@ -228,14 +238,19 @@ def read_back(
     if pruned.device.type != "cpu":
         # The fresh process computes on the processor, and another device sums products in another order.
         pruned = pruned.around(separate(pruned, trained=False).network.to("cpu"))
-        full = None if full is None else full.around(separate(full, trained=False).network.to("cpu"))
+        if full is not None:
+            full = full.around(separate(full, trained=False).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
     if pruned.predicts_tokens:
         return _read_back_tokens(folder, reads, pruned, inputs, batches, full)
-    scores = _SCORES if pruned.prompt is None else pruned.prompt.scores_code
+    scores = _SCORES
     # Predictions come from the logits of the classes, differences from those of the whole vocabulary.
-    classes = slice(None) if pruned.prompt is None else [answer.token for answer in pruned.prompt.answers]
-    found, expected = (np.zeros((len(inputs), len(pruned.card.labels))) for _ in range(2))
+    classes: slice | list[int] = slice(None)
+    if pruned.prompt is not None:
+        scores = pruned.prompt.scores_code
+        classes = [answer.token for answer in pruned.prompt.answers]
+    found = np.zeros((len(inputs), len(pruned.card.labels)))
+    expected = np.zeros_like(found)
     differences = []
     with scratch() as temporary:
         logits = temporary / "logits.npz"
@@ -243,8 +258,10 @@ def read_back(
         in_new_process(code, folder, save_batches(temporary, batches), logits)
         with np.load(logits) as loaded:
             for index, batch in enumerate(batches):
-                theirs, ours = loaded[str(index)], pruned.logits(batch, vocabulary=True).detach().cpu().numpy()
-                found[batch.rows], expected[batch.rows] = theirs[:, classes], ours[:, classes]
+                theirs = loaded[str(index)]
+                ours = pruned.logits(batch, vocabulary=True).detach().cpu().numpy()
+                found[batch.rows] = theirs[:, classes]
+                expected[batch.rows] = ours[:, classes]
                 differences.append(_difference(ours, theirs))
     return ReadBack(found, expected, tuple(differences))
 
@@ -255,10 +272,12 @@ def measure_rounding(pruned: HeadModel, inputs: Sequence[Item]) -> float:
     The largest difference, relative as those of ``ReadBack``. Some language models turn rounding in float32 into
     differences above 1e-4 at single tokens.
     """
-    batches = pruned.batches(pruned.tokenize(inputs), size=512)
-    apart = (pruned.logits(batch, probe=lambda layer, weights: None) for batch in batches)
-    pairs = zip((pruned.logits(batch) for batch in batches), apart, strict=True)
-    return max(_difference(*(one.detach().cpu().numpy() for one in pair)) for pair in pairs)
+    differences = []
+    for batch in pruned.batches(pruned.tokenize(inputs), size=512):
+        fused = pruned.logits(batch).detach().cpu().numpy()
+        in_steps = pruned.logits(batch, probe=lambda layer, weights: None).detach().cpu().numpy()
+        differences.append(_difference(fused, in_steps))
+    return max(differences)
 
 
 def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
@@ -273,15 +292,20 @@ def _read_back_tokens(
     batches: Sequence[Batch],
     full: HeadModel | None,
 ) -> ReadBack:
-    windows = [one for one in inputs if isinstance(one, Window)]
+    windows = [item for item in inputs if isinstance(item, Window)]
     measured = full is not None and len(windows) == len(inputs)
-    longest, differences = max((window.scored for window in windows), default=0), list[float]()
-    found, expected = (np.zeros(len(inputs)) for _ in range(2))
+    scores = _NEXT
+    if measured:
+        scores = _SCORES
+    longest = max((window.scored for window in windows), default=0)
+    differences = list[float]()
+    found = np.zeros(len(inputs))
+    expected = np.zeros(len(inputs))
     answers = np.zeros((len(inputs), longest, 3), dtype=np.float32)
     mine = np.zeros((len(inputs), longest))
     with scratch() as temporary:
         logits = temporary / "logits.npz"
-        code = f"{_READ}{reads}{_SCORES if measured else _NEXT}{_ANSWER}"
+        code = f"{_READ}{reads}{scores}{_ANSWER}"
         in_new_process(code, folder, save_batches(temporary, batches), logits)
         # One batch at a time, since logits of a whole vocabulary take much memory.
         with np.load(logits) as loaded, torch.no_grad():
@@ -289,18 +313,19 @@ def _read_back_tokens(
                 theirs = torch.from_numpy(loaded[str(index)])
                 if not measured:
                     ours = pruned.logits(batch)
-                    found[batch.rows], expected[batch.rows] = theirs.argmax(-1), ours.argmax(-1)
+                    found[batch.rows] = theirs.argmax(-1)
+                    expected[batch.rows] = ours.argmax(-1)
                     differences.append(_difference(ours.numpy(), theirs.numpy()))
                     continue
                 assert full is not None
-                states = [model.logits(batch, states=True) for model in (full, pruned)]
+                full_states = full.logits(batch, states=True)
+                states = pruned.logits(batch, states=True)
                 for place, row in enumerate(batch.rows.tolist()):
-                    count, length = windows[row].scored, int(batch.lengths[place])
+                    count = windows[row].scored
+                    length = int(batch.lengths[place])
                     at = slice(length - count, length)
-                    whole, ours = (
-                        vocabulary_logits(model.network, one[place, at])
-                        for model, one in zip((full, pruned), states, strict=True)
-                    )
+                    whole = vocabulary_logits(full.network, full_states[place, at])
+                    ours = vocabulary_logits(pruned.network, states[place, at])
                     targets = torch.from_numpy(windows[row].ids[-count:])
                     answers[row, longest - count :] = _token_answers(theirs[place, at], whole, targets)
                     mine[row, longest - count :] = ours.argmax(-1)
@@ -313,7 +338,8 @@ def _read_back_tokens(
 
 def _token_answers(logits: Tensor, whole: Tensor, targets: Tensor) -> NDArray[np.float32]:
     """What an ``Evaluation`` holds of logits ``(n, V)`` at tokens, beside those of the ``whole`` model."""
-    mine, wanted = logits.log_softmax(-1), whole.log_softmax(-1)
+    mine = logits.log_softmax(-1)
+    wanted = whole.log_softmax(-1)
     divergences = (wanted.exp() * (wanted - mine)).sum(-1)
     losses = -mine.gather(1, targets[:, None])[:, 0]
     return torch.stack([divergences, losses, mine.argmax(-1).float()], dim=1).numpy()

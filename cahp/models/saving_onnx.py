@@ -19,7 +19,8 @@ from cahp.tasks.texts import Item
 from cahp.values import HeadMask
 
 #: The number of tokens that a written language model adds to a text.
-WRITTEN, _BEGINNING = 20, "Once upon a time"
+WRITTEN = 20
+_BEGINNING = "Once upon a time"
 
 
 def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Item]) -> None:
@@ -33,7 +34,8 @@ def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[It
     saving.save_compact(file.parent, pruned, mask)
     # Two texts of different length, so that the traced batch contains padding; windows have one length.
     tokens = sorted(pruned.tokenize(inputs), key=lambda entry: len(entry["input_ids"]))
-    short, long = tokens[0], tokens[-1]
+    short = tokens[0]
+    long = tokens[-1]
     if len(short["input_ids"]) == len(long["input_ids"]):
         short = {name: values[: max(1, len(values) // 2)] for name, values in short.items()}
     batches = pruned.batches([short, long], size=2 * len(long["input_ids"]))
@@ -77,7 +79,8 @@ def compare_writing(folder: Path, reads: str, pruned: HeadModel, read: ReadBack)
     (tokens,) = pruned.tokenize(pruned.examples([_BEGINNING]))
     prompt = np.array([tokens["input_ids"]])
     with scratch() as temporary:
-        given, written = temporary / "given.npy", temporary / "written.npy"
+        given = temporary / "given.npy"
+        written = temporary / "written.npy"
         np.save(given, prompt)
         saving.in_new_process(f"{_READ}{reads}{_WRITE.format(count=WRITTEN)}", folder, given, written)
         ids = torch.from_numpy(np.load(written)).to(pruned.device)

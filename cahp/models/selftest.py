@@ -7,7 +7,7 @@ gate must close its head alone, and cutting heads must equal masking them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -112,21 +112,17 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
     if model.family.weights is not None:
         ways.append(replace(model.family, weights=None))
     length = batch.tensors["input_ids"].shape[1]
-    heads = {model.heads, *((len(kept) for kept in model.card.kept) if model.card.kept is not None else ())}
+    heads = {model.heads}
+    if model.card.kept is not None:
+        heads.update(map(len, model.card.kept))
+    having = [layer for layer in range(model.layers) if _heads_of(model, layer)]
     for family in ways:
         seen: list[tuple[int, Tensor]] = []
         trial = model.around(model.network, family=family)
         trial.logits(batch, probe=lambda layer, maps, seen=seen: seen.append((layer, maps)))  # type: ignore[misc]
         # Once each: a layer that also weights other things in the same way would appear twice.
-        having = [layer for layer in range(model.layers) if _heads_of(model, layer)]
-        if sorted(layer for layer, _ in seen) == having and all(
-            maps.ndim == 4
-            and maps.shape[1] in heads
-            and maps.shape[2:] == (length, length)
-            and float(maps.min()) >= 0
-            and float(maps.sum(-1).max()) < 1 + _CLOSE
-            for _, maps in seen
-        ):
+        layers = sorted(layer for layer, _ in seen)
+        if layers == having and all(_are_maps(maps, heads, length) for _, maps in seen):
             real = batch.tensors["attention_mask"].cpu().bool()
             fused = family.interface and getattr(model.network, "_supports_sdpa", True)
             pools = fused and pools_alike(lambda probe: trial.logits(batch, probe=probe), dict(seen), real)  # noqa: B023
@@ -134,6 +130,17 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
     raise ModelError(
         f"{model.card.id} has no attention weights between the tokens of a text, which are needed to compare its "
         "heads; name another model"
+    )
+
+
+def _are_maps(maps: Tensor, heads: Collection[int], length: int) -> bool:
+    """Whether a tensor can be the attention maps of texts of ``length`` tokens, for one of these numbers of heads."""
+    return (
+        maps.ndim == 4
+        and maps.shape[1] in heads
+        and maps.shape[2:] == (length, length)
+        and float(maps.min()) >= 0
+        and float(maps.sum(-1).max()) < 1 + _CLOSE
     )
 
 
@@ -146,9 +153,11 @@ def _run_layers(model: HeadModel, batch: Batch, left: list[Tensor]) -> Steps | N
     seen = [dict[Site, Tensor]() for _ in range(model.layers)]
 
     def watch(site: Site, layer: int, entering: Tensor) -> None:
-        # OPT joins the tokens of all texts in its feed-forward block.
-        joined = entering.ndim == 2 and len(entering) == batch.tensors["input_ids"].numel()
-        seen[layer][site] = entering.reshape(*batch.tensors["input_ids"].shape, -1) if joined else entering
+        ids = batch.tensors["input_ids"]
+        if entering.ndim == 2 and len(entering) == ids.numel():
+            # OPT joins the tokens of all texts in its feed-forward block.
+            entering = entering.reshape(*ids.shape, -1)
+        seen[layer][site] = entering
 
     try:
         states = [model.enter(batch)]
@@ -177,7 +186,8 @@ def _find_sums(model: HeadModel, steps: Steps, family: Family) -> Family:
     without_feed = replace(family, feed_out=None, feed_in=None)
     if family.feed_out is None or len(model.stack) > model.layers:
         return without_feed
-    pre, post = True, family.feed_in is not None
+    pre = True
+    post = family.feed_in is not None
     states, inputs = steps
     for layer, seen in enumerate(inputs):
         state, after = states[layer : layer + 2]
@@ -195,7 +205,9 @@ def _find_sums(model: HeadModel, steps: Steps, family: Family) -> Family:
         )
     if pre:
         return replace(family, residual="pre", feed_in=None)
-    return replace(family, residual="post") if post else without_feed
+    if post:
+        return replace(family, residual="post")
+    return without_feed
 
 
 def _close(left: Tensor, right: Tensor) -> bool:
@@ -233,9 +245,13 @@ def verify(model: HeadModel) -> Verified:
     if model.card.kept is None and set(model.head_counts) != {model.heads}:
         raise ModelError(f"heads of {model.card.id} were cut out of it before; use the model that it was cut from")
     batch = _make_batch(model, 2, length=32)
-    generator, masks = np.random.default_rng(0), list[HeadMask]()
-    # A model that was cut before cannot be cut again.
-    for _ in range(_MASKS if model.card.kept is None else 0):
+    generator = np.random.default_rng(0)
+    masks = list[HeadMask]()
+    count = _MASKS
+    if model.card.kept is not None:
+        # A model that was cut before cannot be cut again.
+        count = 0
+    for _ in range(count):
         keep = generator.random((model.layers, model.heads)) < 0.5
         # Uneven on purpose, but no layer empty.
         keep[np.arange(model.layers), generator.integers(model.heads, size=model.layers)] = True
@@ -271,18 +287,22 @@ def _repeated(batch: Batch, times: int) -> Batch:
 def _count_idle_heads(model: HeadModel) -> int:
     """Test every gate, and count the heads whose output weights are all zero."""
     batch = _make_batch(model, 1, length=12)
-    heads, idle = model.heads, 0
+    heads = model.heads
+    idle = 0
     # One row with every gate open, then one row a head with that head's gate closed, and the open row again.
-    many, open_ = _repeated(batch, heads + 2), torch.ones(1, heads, device=model.device)
+    many = _repeated(batch, heads + 2)
+    open_ = torch.ones(1, heads, device=model.device)
     rows = torch.cat([open_, 1 - torch.eye(heads, device=model.device), open_])
     gates = rows[:, None].expand(-1, model.layers, -1)
-    trial, calls = _Trial(model, range(model.layers)), list[Arguments]()
+    trial = _Trial(model, range(model.layers))
+    calls = list[Arguments]()
     model.logits(many, gates=gates, tap=trial.take, leaving=trial.leave, record=calls)
     if not all(_same_rows(call, len(many)) for call in calls):
         # Something besides hidden states passes from layer to layer and would carry the effect of gates: one at a time.
         trial = _Trial(model, ())
         for layer in range(model.layers):
-            trial.layers, alone = (layer,), torch.ones_like(gates)
+            trial.layers = (layer,)
+            alone = torch.ones_like(gates)
             alone[:, layer] = rows
             model.logits(many, gates=alone, tap=trial.take, leaving=trial.leave)
     for layer in range(model.layers):
@@ -291,7 +311,8 @@ def _count_idle_heads(model: HeadModel) -> int:
             continue
         nothing = torch.zeros(len(present), dtype=torch.bool, device=model.device)
         # A projection that was not called closes nothing, and a layer that was not called does not change.
-        wrong, moved = trial.wrong.get(layer, ~nothing), trial.moved.get(layer, nothing)
+        wrong = trial.wrong.get(layer, ~nothing)
+        moved = trial.moved.get(layer, nothing)
         # A head whose output weights are all zero was pruned before: it cannot change its layer.
         weight = model.projection(layer).weight
         alive = weight.reshape(len(weight), len(present), -1).abs().amax(dim=(0, 2)) > 0
@@ -310,7 +331,9 @@ def _count_idle_heads(model: HeadModel) -> int:
 
 def _heads_of(model: HeadModel, layer: int) -> tuple[int, ...]:
     """The heads of a layer, numbered as in the full model."""
-    return tuple(range(model.heads)) if model.card.kept is None else model.card.kept[layer]
+    if model.card.kept is None:
+        return tuple(range(model.heads))
+    return model.card.kept[layer]
 
 
 class _Trial:
@@ -321,7 +344,8 @@ class _Trial:
     """
 
     def __init__(self, model: HeadModel, layers: Sequence[int]) -> None:
-        self.layers, self._model = layers, model
+        self.layers = layers
+        self._model = model
         self.wrong: dict[int, Tensor] = {}
         self.moved: dict[int, Tensor] = {}
         #: The layer whose output projection ran last.
@@ -338,26 +362,34 @@ class _Trial:
             return
         parts = context.reshape(*context.shape[:-1], len(present), -1).transpose(0, -2)
         # (heads whose channels, tokens, rows, channels) -> rows of the heads of this layer, beside the open one.
-        shut, open_ = parts[:, :, [1 + head for head in present]], parts[:, :, :1]
+        shut = parts[:, :, [1 + head for head in present]]
+        open_ = parts[:, :, :1]
         own = torch.eye(len(present), dtype=torch.bool, device=context.device)
         apart = (shut - open_).abs().amax(dim=(1, 3))
         rest = shut.abs().amax(dim=(1, 3))
         # Not `apart > ...`: NaN must count as wrong too. A closed head is exactly 0, whatever the rounding.
         right = torch.where(own, rest == 0, apart <= _CLOSE * open_.abs().max().clamp_min(1e-30))
         wrong = ~right.all(dim=0)
-        self.wrong[layer] = self.wrong[layer] | wrong if layer in self.wrong else wrong
+        if layer in self.wrong:
+            wrong |= self.wrong[layer]
+        self.wrong[layer] = wrong
 
     def leave(self, hidden: Tensor) -> Tensor | None:
         """Compare the rows of a layer's output."""
-        layer, self._layer = self._layer, None
+        layer = self._layer
+        self._layer = None
         if layer is not None and layer in self.layers:
             rows = [1 + head for head in _heads_of(self._model, layer)]
             moved = (hidden - hidden[:1]).abs().amax(dim=(1, 2))
             # By more than two open rows differ: rounding may depend on the place of a row in a matrix.
             moved = moved[rows] > moved[-1]
-            # A layer that is used in many passes must change in each.
-            self.moved[layer] = self.moved[layer] & moved if layer in self.moved else moved
-        return hidden[:1].expand_as(hidden).contiguous() if len(self.layers) == self._model.layers else None
+            if layer in self.moved:
+                # A layer that is used in many passes must change in each.
+                moved &= self.moved[layer]
+            self.moved[layer] = moved
+        if len(self.layers) < self._model.layers:
+            return None
+        return hidden[:1].expand_as(hidden).contiguous()
 
 
 def _same_rows(value: object, rows: int) -> bool:
@@ -379,7 +411,9 @@ def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[B
     Raises:
         SelfTestError: If it is more than the device's tolerance.
     """
-    pruned, gates, worst = cut(model, mask), model.gates(mask.keep), 0.0
+    pruned = cut(model, mask)
+    gates = model.gates(mask.keep)
+    worst = 0.0
     for batch in batches:
         masked = model.logits(batch, gates=gates, vocabulary=True)
         worst = max(worst, _compare_logits(model, masked, pruned.logits(batch, vocabulary=True)))
@@ -388,7 +422,9 @@ def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[B
 
 def _compare_logits(model: HeadModel, masked: Tensor, pruned: Tensor) -> float:
     """The difference of masked and cut logits, relative to the largest one where that is above 1."""
-    largest, apart, allowed = float(masked.abs().max()), float((masked - pruned).abs().max()), tolerance(model.device)
+    largest = float(masked.abs().max())
+    apart = float((masked - pruned).abs().max())
+    allowed = tolerance(model.device)
     relative = apart / max(1.0, largest)
     # Not `relative > allowed`: a difference that is not a number must fail too.
     if not relative <= allowed:

@@ -29,10 +29,12 @@ from cahp.words import first_line
 
 #: Weights that may be missing from the files (so that an error can name them), and bytes of tables (of positions,
 #: masks) that are no weights.
-_SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
+_SLACK = 4_000_000
+_SLACK_BYTES = 32 << 20
 #: Number of modules and parameters that any network may have, and how many more for each byte of its weights: without
 #: numbers they cost nothing but the time to make them.
-_PARTS, _PARTS_PER_BYTE = 5_000, 1 / 250
+_PARTS = 5_000
+_PARTS_PER_BYTE = 1 / 250
 
 #: Number of modules and parameters that the current sketch may still have (None: no sketch is made).
 _parts_left: ContextVar[int | None] = ContextVar("cahp_parts_left", default=None)
@@ -120,8 +122,10 @@ def check_fit(
     claimed = sum(math.prod(shape) for weight, shape in wanted.items() if weight.startswith(prefix))
     outside = count_weights(wanted) - claimed
     buffers = sum(buffer.nbytes for buffer in sketch.buffers())
-    # A pruned model lacks most of its heads, and no other weights.
-    times = 1 if card.kept is None else 4
+    times = 1
+    if card.kept is not None:
+        # A pruned model lacks most of its heads, and no other weights.
+        times = 4
     if claimed > times * count + _SLACK or outside > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:
         raise ModelError(
             f"the config.json of {card.id} asks for {claimed + outside:,} weights and its files hold {count:,}: they "
@@ -169,29 +173,39 @@ def _count_weights(
     names = ("num_local_experts", "num_experts", "n_routed_experts")
     experts = next((count for key in names if (count := getattr(network.config, key, None))), None)
     chosen = getattr(network.config, "num_experts_per_tok", None)
-    # Weights of experts have three dimensions, and a token is multiplied with those of a few experts.
-    share = chosen / experts if experts and chosen else 1.0
+    share = 1.0
+    if experts and chosen:
+        share = chosen / experts
+    counts = list[float]()
+    for module in network.base_model.modules():
+        if isinstance(module, nn.Embedding):
+            continue
+        for weight in module.parameters(recurse=False):
+            if weight.ndim == 3:
+                # Weights of experts; a token is multiplied with those of a few experts.
+                counts.append(math.prod(weight.shape) * share)
+            elif weight.ndim > 1:
+                counts.append(math.prod(weight.shape))
+    head_weights = 0
     out = network.get_output_embeddings()
-    body = math.fsum(
-        math.prod(weight.shape) * (share if weight.ndim == 3 else 1)
-        for module in network.base_model.modules()
-        if not isinstance(module, nn.Embedding)
-        for weight in module.parameters(recurse=False)
-        if weight.ndim > 1
-    )
-    return body, 0 if out is None else out.weight.numel()
+    if out is not None:
+        head_weights = out.weight.numel()
+    return math.fsum(counts), head_weights
 
 
 def lost_weights(name: str, weights: list[str], problem: str) -> str:
     """The error message about some weights, with the names of the first three."""
-    first = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
+    first = ", ".join(weights[:3])
+    if len(weights) > 3:
+        first += f" and {len(weights) - 3} more"
     return f"the weights {first} of {name} {problem}; save the whole model again"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the libraries' progress bars, reports and deprecations inside the block."""
-    verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    drawn = transformers_logging.is_progress_bar_enabled()
     # It warns of weights that stay on the disk.
     placing = logging.getLogger("accelerate.big_modeling")
     level = placing.level

@@ -7,13 +7,14 @@ the size is the width over the number of heads, and fewer heads would be larger 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cahp.models.cards import ModelCard
 from cahp.models.description import output_head
@@ -145,6 +146,10 @@ def _set_heads(config: Any, card: ModelCard, units: int) -> Any:
     return config
 
 
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
+
+
 def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     """Save a network that was cut to an even ``mask`` as a checkpoint that its own class loads.
 
@@ -157,12 +162,12 @@ def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     weights = network.state_dict()
     for biases in (False, True):
         plain = _with_fewer(network, pruned.card, units=len(mask.by_layer[0]), biases=biases)
-        empty = {} if plain is None else plain.state_dict()
+        if plain is None:
+            continue
+        empty = plain.state_dict()
         added = {name: torch.zeros(empty[name].shape) for name in empty.keys() - weights.keys()}
         held = {**weights, **added}
-        if all(name.endswith(".bias") for name in added) and {name: value.shape for name, value in held.items()} == {
-            name: value.shape for name, value in empty.items()
-        }:
+        if all(name.endswith(".bias") for name in added) and _shapes(held) == _shapes(empty):
             break
     else:
         raise OptionError(

@@ -44,19 +44,24 @@ class StoredWeight(Tensor):
 
     def __new__(cls, kept: Tensor, device: torch.device, rounded: torch.dtype | None = None) -> StoredWeight:
         """A weight with the shape of ``kept``; a tensor must be made so."""
-        made: StoredWeight = Tensor._make_wrapper_subclass(
+        weight: StoredWeight = Tensor._make_wrapper_subclass(
             cls, kept.shape, strides=kept.stride(), dtype=torch.float32, device=device
         )
-        made.kept, made.rounded = kept, rounded
-        return made
+        weight.kept = kept
+        weight.rounded = rounded
+        return weight
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def read(self, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
         """The numbers as a plain tensor, which shares memory with ``kept`` where type and place are the same."""
-        kept = self.kept if self.rounded is None else self.kept.to(self.rounded)
+        kept = self.kept
+        if self.rounded is not None:
+            kept = kept.to(self.rounded)
+        if device is None:
+            device = self.device
         # The device converts faster than the processor, and fewer bytes are moved.
-        return kept.to(self.device if device is None else device).to(dtype)
+        return kept.to(device).to(dtype)
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -67,7 +72,7 @@ class StoredWeight(Tensor):
         if isinstance(first, cls):
             place = first.kept.device
             if function in _ALIKE:
-                rest = tree_map_only(Tensor, lambda one: one.to(place), args[1:])
+                rest = tree_map_only(Tensor, lambda tensor: tensor.to(place), args[1:])
                 # A view must be of the same mode as what it is a view of.
                 with torch.inference_mode(first.is_inference()):
                     return cls(function(first.kept, *rest, **kwargs), first.device, first.rounded)
@@ -117,14 +122,17 @@ class Room:
         """
         if mapped.ndim < 2:
             return StoredWeight(mapped, where, self.dtype).read().clone()
-        dtype = self.dtype or (mapped.dtype if mapped.dtype.itemsize < _FLOAT_BYTES else torch.float32)
+        dtype = self.dtype or mapped.dtype
+        if self.dtype is None and mapped.dtype.itemsize >= _FLOAT_BYTES:
+            dtype = torch.float32
         size = mapped.numel() * dtype.itemsize
         if self.device is None or size <= self.device:
             self.device = self.device and self.device - size
             place = where
         elif where.type != "cpu" and (self.memory is None or size <= self.memory):
             self.memory = self.memory and self.memory - size
-            place, self.elsewhere = torch.device("cpu"), True
+            place = torch.device("cpu")
+            self.elsewhere = True
         else:
             self.elsewhere = True
             self.on_disk += mapped.nbytes
@@ -135,11 +143,14 @@ class Room:
     @property
     def notice(self) -> str:
         """Where the weights are, and what that means for times, in a sentence."""
-        places = f"{size_of(self.in_memory)} in memory" if self.in_memory else ""
-        places += " and " if self.in_memory and self.on_disk else ""
-        places += f"{size_of(self.on_disk)} on the disk" if self.on_disk else ""
+        places = []
+        if self.in_memory:
+            places.append(f"{size_of(self.in_memory)} in memory")
+        if self.on_disk:
+            places.append(f"{size_of(self.on_disk)} on the disk")
         return (
-            f"{self.reason}weights are kept {self.form} ({places}) and read as float32 at each use, which times include"
+            f"{self.reason}weights are kept {self.form} ({' and '.join(places)}) and read as float32 at each use, "
+            "which times include"
         )
 
 
@@ -151,36 +162,44 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
     # All modules have the same one.
     maps = (getattr(getattr(module, "_hf_hook", None), "weights_map", None) for module in network.modules())
     weights = next((weights for weights in maps if weights is not None), None)
-    places: Mapping[str, Mapping[str, Any]] = {} if weights is None else weights.dataset.index
+    places: Mapping[str, Mapping[str, Any]] = {}
+    if weights is not None:
+        places = weights.dataset.index
     remove_hook_from_module(network, recurse=True)
     # By this, saving would look for weights on the disk.
     del network.hf_device_map
-    made: dict[tuple[str, str], nn.Parameter] = {}
+    taken: dict[tuple[str, str], nn.Parameter] = {}
 
     def take(name: str, parameter: Tensor) -> nn.Parameter:
         place = places.get(name)
         if place is None:
             return nn.Parameter(parameter.to(where), requires_grad=False)
         # Weights that two modules share stay shared.
-        source = place["safetensors_file"], place["weight_name"]
-        if source not in made:
+        source = (place["safetensors_file"], place["weight_name"])
+        if source not in taken:
             with safe_open(source[0], "pt") as file:
                 # Mapped into memory, and read when it is used.
                 mapped = file.get_tensor(source[1])
-            made[source] = nn.Parameter(room.keep(mapped, where), requires_grad=False)
-        return made[source]
+            taken[source] = nn.Parameter(room.keep(mapped, where), requires_grad=False)
+        return taken[source]
 
     for path, module in network.named_modules():
+        prefix = ""
+        if path:
+            prefix = f"{path}."
         for name, buffer in module._buffers.items():
-            module._buffers[name] = None if buffer is None else buffer.to(where)
+            if buffer is not None:
+                module._buffers[name] = buffer.to(where)
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                module._parameters[name] = take(f"{path}.{name}" if path else name, parameter)
+                module._parameters[name] = take(f"{prefix}{name}", parameter)
 
 
 def as_kept(weight: Tensor) -> Tensor:
     """A weight as it is kept, in its own type and place."""
-    return weight.kept if isinstance(weight, StoredWeight) else weight
+    if isinstance(weight, StoredWeight):
+        return weight.kept
+    return weight
 
 
 def check_memory(network: nn.Module, purpose: str, *, copies: int) -> None:

@@ -63,7 +63,10 @@ def cut(
         for path, rows in _inputs(layer, model.family).items():
             projection = Projection(layer.get_submodule(path))
             left = _channels(kept, len(projection.weight), model.heads, rows)
-            projection.replace(projection.weight[left], None if projection.bias is None else projection.bias[left])
+            bias = projection.bias
+            if bias is not None:
+                bias = bias[left]
+            projection.replace(projection.weight[left], bias)
         output = pruned.projection(index)
         columns = _channels(kept, output.weight.shape[1], model.heads)
         output.replace(output.weight[:, columns], output.bias)
@@ -93,24 +96,34 @@ def can_cut(model: HeadModel, mask: HeadMask) -> bool:
 
 
 def _find_entries(model: HeadModel) -> dict[int, int | None]:
-    found, own = dict[int, int | None](), _own_output(model)
+    """What ``HeadModel.entries`` holds: the layers that can do without their attention, by one pass with gates at 0."""
+    if model.family.shared:
+        return {}
+    entries = dict[int, int | None]()
+    own = _own_output(model)
 
     def see(layer: int, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         if isinstance(output, list):
             return
-        first, *rest = output if isinstance(output, tuple) else (output,)
+        count = None
+        rest = list[Any]()
+        if isinstance(output, tuple):
+            count = len(output)
+            output, *rest = output
         projection = model.projection(layer)
         if own is None:
-            alone = first.shape[-1] == projection.weight.shape[1]
+            alone = output.shape[-1] == projection.weight.shape[1]
         else:
-            wanted = first.new_zeros(1) if projection.bias is None else projection.bias
-            alone = bool((first - wanted).abs().max() <= 1e-6)
+            expected = projection.bias
+            if expected is None:
+                expected = output.new_zeros(1)
+            alone = bool((output - expected).abs().max() <= 1e-6)
         # Some layers compute a bias on scores for all later ones. Where attention is computed by our function, no layer
         # returns weights.
         own_bias = model.family.interface or model.family.planes is not None
-        passes = own_bias and any(isinstance(one, Tensor) for one in rest)
+        passes = own_bias and any(isinstance(returned, Tensor) for returned in rest)
         if alone and not passes:
-            found[layer] = len(output) if isinstance(output, tuple) else None
+            entries[layer] = count
 
     # The copy is dropped with its hooks.
     copied = _copy(model)
@@ -120,15 +133,18 @@ def _find_entries(model: HeadModel) -> dict[int, int | None]:
     gates = torch.zeros(model.layers, model.heads, device=model.device)
     with torch.no_grad(), calling(ForwardCall(gates=gates)):
         copied.scores(batch.tensors)
-    return {} if model.family.shared else found
+    return entries
 
 
 def _own_output(model: HeadModel) -> str | None:
     """The path of the output projection inside the attention module; None if it lies outside."""
-    path, prefix = model.family.output, f"{model.family.attention}."
+    path = model.family.output
     if not model.family.attention:
         return path
-    return path.removeprefix(prefix) if path.startswith(prefix) else None
+    prefix = f"{model.family.attention}."
+    if not path.startswith(prefix):
+        return None
+    return path.removeprefix(prefix)
 
 
 def tail(model: HeadModel, layer: int) -> HeadModel | None:
@@ -149,7 +165,8 @@ def tail(model: HeadModel, layer: int) -> HeadModel | None:
 
 def mark(layer: nn.Module, model: HeadModel, kept: Tensor, *, channels: int) -> None:
     """Set on a layer's modules which heads it keeps, and their numbers of heads and ``channels``."""
-    family, group = model.family, model.card.group
+    family = model.family
+    group = model.card.group
     attention = layer.get_submodule(family.attention)
     layer.get_submodule(family.output).cahp_kept = kept
     for name, value in sizes(family, units=len(kept), group=group, channels=channels).items():
@@ -209,8 +226,10 @@ def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> Head
 
 def _channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -> Tensor:
     """Indices of the channels of kept heads and of shared channels, among ``total`` channels in the order ``rows``."""
-    size, left, start = total // (heads * sum(rows.parts) + rows.shared), [], 0
+    size = total // (heads * sum(rows.parts) + rows.shared)
     every = torch.arange(total, device=kept.device)
+    left = list[Tensor]()
+    start = 0
     for part in rows.parts:
         stop = start + heads * part * size
         left.append(every[start:stop].reshape(heads, -1)[kept].flatten())
@@ -226,8 +245,7 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     Raises:
         OptionError: If a recovery added a bias, which the original's shapes lack.
     """
-    biases = ([one.projection(layer).bias is None for layer in range(model.layers)] for one in (model, pruned))
-    if len(set(map(tuple, biases))) > 1:
+    if _list_biased(model) != _list_biased(pruned):
         raise OptionError(
             f"the output projections of {model.card.id} have no bias, and the recovery added one; export it as "
             "compact, or use --recover refit"
@@ -242,9 +260,12 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
             fill_attention(layer.get_submodule(model.family.attention))
         # Fine-tuning may have changed the kept heads; the others have their original weights.
         for path, rows in _inputs(layer, model.family).items():
-            whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
+            whole = Projection(source.get_submodule(path))
+            part = Projection(layer.get_submodule(path))
             left = _channels(kept, len(whole.weight), model.heads, rows)
-            bias = None if whole.bias is None or part.bias is None else _insert(whole.bias, left, part.bias)
+            bias = None
+            if whole.bias is not None and part.bias is not None:
+                bias = _insert(whole.bias, left, part.bias)
             part.replace(_insert(whole.weight, left, part.weight), bias)
         for (owner, name), (origin, _) in zip(
             _vectors(layer, model.family), _vectors(source, model.family), strict=True
@@ -252,11 +273,17 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
             vector = getattr(origin, name)
             vector = _insert(vector, _channels(kept, len(vector), model.heads), getattr(owner, name))
             setattr(owner, name, nn.Parameter(vector, requires_grad=False))
-        output, weight = restored.projection(index), model.projection(index).weight
+        output = restored.projection(index)
+        weight = model.projection(index).weight
         columns = _channels(kept, weight.shape[1], model.heads)
         output.replace(_insert(torch.zeros_like(weight).T, columns, output.weight.T).T, output.bias)
         mark(layer, model, torch.arange(model.heads, device=model.device), channels=weight.shape[1])
     return restored.network
+
+
+def _list_biased(model: HeadModel) -> list[int]:
+    """The layers whose output projection has a bias."""
+    return [layer for layer in range(model.layers) if model.projection(layer).bias is not None]
 
 
 def _insert(whole: Tensor, rows: Tensor, part: Tensor) -> Tensor:

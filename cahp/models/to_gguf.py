@@ -90,15 +90,9 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     architecture = _ARCHITECTURES.get(card.family)
     if architecture is None:
         return f"it is of the architecture {card.family}, and the GGUF form is written for {', '.join(_ARCHITECTURES)}"
-    rotation = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
-    odd = [
-        *([f"rotary positions of the kind {rotation}"] if rotation not in _ROTATIONS else []),
-        *(["a sliding window"] if config.get("sliding_window") and config.get("use_sliding_window", True) else []),
-        *(["biases in its feed-forward blocks"] if config.get("mlp_bias") else []),
-        *(["another activation than SiLU"] if config.get("hidden_act", "silu") != "silu" else []),
-    ]
-    if odd:
-        return f"it has {odd[0]}, which the GGUF form leaves out"
+    lost = _find_lost_part(config)
+    if lost is not None:
+        return f"it has {lost}, which the GGUF form leaves out"
     even = mask is None or len(set(mask.counts)) == 1
     if not even and architecture.norms:
         return (
@@ -111,6 +105,20 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
         name_split(card)
     except ValueError as error:
         return str(error)
+    return None
+
+
+def _find_lost_part(config: Mapping[str, Any]) -> str | None:
+    """Name a part of a model that a GGUF file of its architecture cannot describe (None: there is none)."""
+    rotation = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    if rotation not in _ROTATIONS:
+        return f"rotary positions of the kind {rotation}"
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        return "a sliding window"
+    if config.get("mlp_bias"):
+        return "biases in its feed-forward blocks"
+    if config.get("hidden_act", "silu") != "silu":
+        return "another activation than SiLU"
     return None
 
 
@@ -145,8 +153,11 @@ def _name_split(file: str, digest: str) -> str:
     kinds = [step.get("type") for step in steps]
     if content["model"].get("type") != "BPE" or kinds[-1:] != ["ByteLevel"]:
         raise ValueError("its tokenizer does not merge bytes, which is the only kind that the GGUF form has")
-    pattern = str((steps[0].get("pattern") or {}).get("Regex", "")) if len(steps) == 2 else ""
-    key = "digits" if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") else pattern
+    key = ""
+    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
+        key = "digits"
+    elif len(steps) == 2:
+        key = str((steps[0].get("pattern") or {}).get("Regex", ""))
     if key not in _SPLITS or len(steps) > 2 or (len(steps) == 2 and not key):
         raise ValueError("llama.cpp has no name that we know for the way in which its tokenizer splits a text")
     return _SPLITS[key]
@@ -159,11 +170,20 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
 
     from cahp.models.stored import in_float32
 
-    card, network = pruned.card, in_float32(pruned.network)
-    config, architecture = network.config, _ARCHITECTURES[card.family]
-    units = list(mask.counts)
-    uneven = len(set(units)) > 1
-    name = UNEVEN if uneven else architecture.name
+    card = pruned.card
+    network = in_float32(pruned.network)
+    config = network.config
+    architecture = _ARCHITECTURES[card.family]
+    name = architecture.name
+    halves = architecture.halves
+    # A number for all layers, or a list of those of each.
+    units: Any = mask.counts[0]
+    heads: Any = units * card.group
+    if len(set(mask.counts)) > 1:
+        name = UNEVEN
+        halves = False
+        units = list(mask.counts)
+        heads = [count * card.group for count in units]
     size = card.head_size // card.group
     writer = gguf.GGUFWriter(file, name)
     writer.add_name(card.id)
@@ -172,8 +192,8 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(card.layers)
     writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count([count * card.group for count in units] if uneven else units[0] * card.group)
-    writer.add_head_count_kv(units if uneven else units[0])
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(units)
     writer.add_key_length(size)
     writer.add_value_length(size)
     writer.add_rope_dimension_count(size)
@@ -186,7 +206,6 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
     plain = config.rope_parameters["rope_theta"] ** (-torch.arange(0, size, 2).float() / size)
     if not torch.allclose(rotary, plain, rtol=1e-5, atol=0.0):
         writer.add_tensor("rope_freqs.weight", (plain / rotary).numpy())
-    halves = architecture.halves and not uneven
     for key, tensor in _name_tensors(network, mask, size=size, halves=halves):
         writer.add_tensor(key, tensor.detach().float().cpu().contiguous().numpy())
     writer.write_header_to_file()
@@ -218,22 +237,34 @@ def _describe_tokenizer(pruned: HeadModel) -> Mapping[str, Any]:
     """Return the metadata of a tokenizer that merges bytes, by the method of the writer that adds it."""
     import gguf
 
-    tokenizer, config = pruned.tokenizer, pruned.network.config
-    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
+    tokenizer = pruned.tokenizer
+    config = pruned.network.config
+    merges = list[str]()
+    for merge in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]:
+        if isinstance(merge, str):
+            merges.append(merge)
+        else:
+            merges.append(" ".join(merge))
     words = {index: word for word, index in tokenizer.get_vocab().items()}
     added = tokenizer.added_tokens_decoder
-    tokens, types = [], []
+    tokens = list[str]()
+    types = list[int]()
     for index in range(config.vocab_size):
         tokens.append(words.get(index, f"[PAD{index}]"))
         if index not in words:
             types.append(gguf.TokenType.UNUSED)
-        elif index in added:
-            types.append(gguf.TokenType.CONTROL if added[index].special else gguf.TokenType.USER_DEFINED)
-        else:
+        elif index not in added:
             types.append(gguf.TokenType.NORMAL)
+        elif added[index].special:
+            types.append(gguf.TokenType.CONTROL)
+        else:
+            types.append(gguf.TokenType.USER_DEFINED)
     start = tokenizer("a")["input_ids"]
+    beginning = tokenizer.bos_token_id
+    if beginning is None:
+        beginning = config.bos_token_id
     special = {
-        "bos_token_id": tokenizer.bos_token_id if tokenizer.bos_token_id is not None else config.bos_token_id,
+        "bos_token_id": beginning,
         "eos_token_id": tokenizer.eos_token_id,
         "unk_token_id": tokenizer.unk_token_id,
         "pad_token_id": tokenizer.pad_token_id,
@@ -244,7 +275,7 @@ def _describe_tokenizer(pruned: HeadModel) -> Mapping[str, Any]:
         "tokenizer_pre": name_split(pruned.card),
         "token_list": tokens,
         "token_types": types,
-        "token_merges": [pair if isinstance(pair, str) else " ".join(pair) for pair in merges],
+        "token_merges": merges,
         "add_bos_token": bool(start) and start[0] == special["bos_token_id"],
         "add_space_prefix": False,
         **{key: value for key, value in special.items() if value is not None and isinstance(value, int | str)},

@@ -37,9 +37,11 @@ class Logits(nn.Module):
 
     def __init__(self, network: nn.Module, names: list[str]) -> None:
         super().__init__()
-        self.network, self._names = network, names
-        parameters = inspect.signature(network.forward).parameters
-        self._options = {"use_cache": False} if "use_cache" in parameters else {}
+        self.network = network
+        self._names = names
+        self._options = dict[str, bool]()
+        if "use_cache" in inspect.signature(network.forward).parameters:
+            self._options["use_cache"] = False
 
     def forward(self, *values: Tensor) -> Tensor:
         """Compute the logits."""
@@ -58,16 +60,21 @@ class Cached(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         parameters = inspect.signature(network.forward).parameters
-        self.network, self._positions = network, "position_ids" in parameters
-        self._cache = "cache" if "cache" in parameters else "past_key_values"
+        self.network = network
+        self._positions = "position_ids" in parameters
+        self._cache = "past_key_values"
+        if "cache" in parameters:
+            self._cache = "cache"
         # Two texts, the second with padding before it; other sizes than 1, which the graph would take as fixed.
-        tokens, self.mask = torch.tensor([[1, 2, 3, 4, 5], [1, 1, 2, 3, 4]]), torch.ones(2, 5, dtype=torch.long)
+        tokens = torch.tensor([[1, 2, 3, 4, 5], [1, 1, 2, 3, 4]])
+        self.mask = torch.ones(2, 5, dtype=torch.long)
         self.mask[1, 0] = 0
         with torch.no_grad():
             out = network(input_ids=tokens[:, :3], attention_mask=self.mask[:, :3], use_cache=True)
         layers = getattr(out, self._cache).layers
         # A layer with a window forgets tokens, which a graph cannot; its mask hides them as well.
-        self._kinds = [DynamicLayer if type(layer) is DynamicSlidingWindowLayer else type(layer) for layer in layers]
+        unbounded = {DynamicSlidingWindowLayer: DynamicLayer}
+        self._kinds = [unbounded.get(type(layer), type(layer)) for layer in layers]
         #: The layers that store keys and values, and these of the first tokens; a layer without heads stores none.
         self.places = [place for place, layer in enumerate(layers) if layer.keys.shape[1]]
         self.past = [tensor for place in self.places for tensor in (layers[place].keys, layers[place].values)]
@@ -82,16 +89,14 @@ class Cached(nn.Module):
         cache.layers = [kind() for kind in self._kinds]
         for place, layer in enumerate(cache.layers):
             layer.keys, layer.values = stored.get(place, (nothing, nothing))
-            layer.dtype, layer.device, layer.is_initialized = layer.keys.dtype, layer.keys.device, True
-        # Padding has no position, before a text or after it.
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, cached:]
-        out = self.network(
-            input_ids=tokens,
-            attention_mask=mask,
-            use_cache=True,
-            **{self._cache: cache},
-            **({"position_ids": positions} if self._positions else {}),
-        )
+            layer.dtype = layer.keys.dtype
+            layer.device = layer.keys.device
+            layer.is_initialized = True
+        options: dict[str, Any] = {self._cache: cache}
+        if self._positions:
+            # Padding has no position, before a text or after it.
+            options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, cached:]
+        out = self.network(input_ids=tokens, attention_mask=mask, use_cache=True, **options)
         layers = getattr(out, self._cache).layers
         return out.logits, *(tensor for place in self.places for tensor in (layers[place].keys, layers[place].values))
 
@@ -104,7 +109,9 @@ def every_expert(experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor) 
 
     def linear(name: str, number: int, values: Tensor) -> Tensor:
         matrix = getattr(experts, name)[number]
-        out: Tensor = values @ (matrix if experts.is_transposed else matrix.T)
+        if not experts.is_transposed:
+            matrix = matrix.T
+        out: Tensor = values @ matrix
         if experts.has_bias:
             out = out + getattr(experts, f"{name}_bias")[number]
         return out
@@ -154,24 +161,30 @@ def write(network: Any, example: Mapping[str, Tensor], file: Path, *, cached: bo
     name has ``.data`` at its end.
     """
     with writable(network), torch.no_grad():
-        names, length, past = list(example), {0: "batch", 1: "length"}, list[str]()
+        names = list(example)
+        past = list[str]()
+        length = {0: "batch", 1: "length"}
         graph: Any = Logits(network, names)
         # One entry, because ``forward`` takes all values as one argument.
         free: Any = (tuple(length for _ in names),)
         inputs: tuple[Tensor, ...] = tuple(example.values())
         if cached:
-            graph, names = Cached(network), list(TOKENS)
+            graph = Cached(network)
+            names = list(TOKENS)
             past = [f"{place}.{part}" for place in graph.places for part in ("key", "value")]
             inputs = (graph.tokens, graph.mask, *graph.past)
             free = (length, {0: "batch", 1: "total"}, tuple({0: "batch", 2: "past"} for _ in past))
+        input_names = [*names, *(f"past_key_values.{entry}" for entry in past)]
+        output_names = ["logits", *(f"present.{entry}" for entry in past)]
+        size = sum(weights.nbytes for weights in network.parameters())
         torch.onnx.export(
             graph.eval(),
             inputs,
             str(file),
-            input_names=[*names, *(f"past_key_values.{entry}" for entry in past)],
-            output_names=["logits", *(f"present.{entry}" for entry in past)],
+            input_names=input_names,
+            output_names=output_names,
             dynamic_shapes=free,
-            external_data=sum(weights.nbytes for weights in network.parameters()) > LARGEST_FILE,
+            external_data=size > LARGEST_FILE,
             opset_version=18,
             dynamo=True,
             verbose=False,

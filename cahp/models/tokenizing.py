@@ -23,9 +23,9 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
     """
     if not inputs:
         return []
-    windows = [one for one in inputs if isinstance(one, Window)]
+    windows = [item for item in inputs if isinstance(item, Window)]
     if windows:
-        rows = [one.ids[:-1].tolist() for one in windows]
+        rows = [window.ids[:-1].tolist() for window in windows]
         return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
     texts = list_texts(inputs)
     first, pairs = _parts(texts)
@@ -38,7 +38,9 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
         encoded = model.tokenizer(
             first, pairs, truncation=True, max_length=max_length or model.max_length, padding=False
         )
-        tokens = [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
+        tokens = []
+        for row in range(len(first)):
+            tokens.append({name: encoded[name][row] for name in encoded})
     known = model.network.get_input_embeddings().num_embeddings
     for text, ids in zip(first, (entry["input_ids"] for entry in tokens), strict=True):
         if not ids:
@@ -66,7 +68,7 @@ def list_texts(inputs: Sequence[Item]) -> list[Input]:
     Raises:
         ValueError: If they hold windows, whose tokens are known.
     """
-    texts = [one for one in inputs if not isinstance(one, Window)]
+    texts = [item for item in inputs if not isinstance(item, Window)]
     if len(texts) != len(inputs):
         raise ValueError("windows of tokens are mixed with texts, or counted as texts")
     return texts
@@ -74,6 +76,12 @@ def list_texts(inputs: Sequence[Item]) -> list[Input]:
 
 def _parts(inputs: Sequence[Input]) -> tuple[list[str], list[str] | None]:
     """The texts, and the second text of each pair (None: they are single texts)."""
-    first = [text if isinstance(text, str) else text[0] for text in inputs]
-    pairs = [text[1] for text in inputs if not isinstance(text, str)]
-    return first, pairs or None
+    first = list[str]()
+    second = list[str]()
+    for item in inputs:
+        if isinstance(item, str):
+            first.append(item)
+        else:
+            first.append(item[0])
+            second.append(item[1])
+    return first, second or None

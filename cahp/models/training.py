@@ -28,7 +28,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.reading import next_token_sums, training_losses
 from cahp.models.sketch import quiet
-from cahp.models.training_state import Epoch, Left, TimeBudget, TrainingState
+from cahp.models.training_state import Epoch, Limit, TimeBudget, TrainingState
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
 from cahp.values import Cancelled, Ints, Progress, silent
@@ -90,6 +90,36 @@ Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a training minimises: the ``loss`` of ``inputs``, whose best epoch is that of the highest ``score``.
+
+    Without a ``score`` no epoch is preferred, and the last weights stay. Several processes share the inputs out, each
+    taking batches of the given size, or without ``shared`` each of them does the whole training.
+    """
+
+    inputs: Sequence[Item]
+    loss: Loss
+    score: Score | None = None
+    shared: bool = True
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a training calls between its batches.
+
+    ``progress`` gets the name of the ``stage``, and may end the training with ``Cancelled`` or ``KeyboardInterrupt``;
+    ``watch`` is called after every batch and every epoch, and ``after`` with the number of batches after each of them.
+    The ``checkpoint`` keeps the state of an interrupted training.
+    """
+
+    stage: str = "training"
+    progress: Progress = silent
+    watch: Watch | None = None
+    after: Callable[[int], object] | None = None
+    checkpoint: StoredTraining | None = None
+
+
+@dataclass(frozen=True)
 class Fitted:
     """A trained classifier: its ``network`` (an encoder with an adapter, or with its own weights), and its epochs."""
 
@@ -107,13 +137,12 @@ def fit(
     rank: int | None = None,
     device: str = "auto",
     seed: int = 42,
-    progress: Progress = silent,
-    checkpoint: StoredTraining | None = None,
+    hooks: Hooks = Hooks(),
 ) -> Fitted:
     """Train a classifier on an encoder, and keep the epoch with the highest accuracy on ``validation``.
 
     ``rank`` is that of low-rank adapters on all its linear layers (LoRA, Hu et al. 2021); None trains all weights with
-    a new head, as the paper does. With a ``checkpoint`` an interrupted training is resumed; see ``optimise``.
+    a new head, as the paper does.
     """
     torch.manual_seed(seed)
     model = load_model(card, device_name=device, labels=texts.classes)
@@ -132,38 +161,42 @@ def fit(
         )
         with quiet():
             network = get_peft_model(model.network, config)
-    history = train(
-        network,
-        model,
-        texts,
-        validation=validation,
-        schedule=schedule,
-        seed=seed,
-        stage="fit",
-        progress=progress,
-        checkpoint=checkpoint,
-    )
+    history = train(network, model, texts, validation=validation, schedule=schedule, seed=seed, hooks=hooks)
     return Fitted(model, network, history)
 
 
 def train(
-    network: nn.Module, model: HeadModel, texts: Texts, *, validation: Texts | None = None, **options: Any
+    network: nn.Module,
+    model: HeadModel,
+    texts: Texts,
+    *,
+    validation: Texts | None = None,
+    schedule: Schedule,
+    seed: int = 42,
+    hooks: Hooks = Hooks(),
 ) -> list[Epoch]:
     """``optimise`` on the labels of ``texts``, and keep the epoch with the highest accuracy on ``validation``.
 
     A language model that predicts tokens is trained on the texts themselves; the epoch with the lowest loss is kept.
-
-    ``options`` are those of ``optimise``.
     """
     labels = torch.as_tensor(texts.labels, device=model.device)
-    held_out = [] if validation is None else model.tokenize(validation.inputs)
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         return training_losses(model, network, inputs, labels[rows]).mean()
 
+    score = None
+    if validation is not None:
+        score = _score_on(validation, network, model)
+    objective = Objective(texts.inputs, loss, score)
+    return list(optimise(network, model, objective, schedule=schedule, seed=seed, hooks=hooks).epochs)
+
+
+def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
+    """Return the score of a network on held-out texts: minus the loss of a language model, and the accuracy."""
+    held_out = model.tokenize(validation.inputs)
+
     @torch.no_grad()
     def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
-        assert validation is not None
         sums = np.zeros(3)
         for batch in parallel.share(model.batches(held_out)):
             if pause is not None:
@@ -174,55 +207,48 @@ def train(
             predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
             sums[1:] += int((predictions == validation.labels[batch.rows]).sum()), len(batch)
         loss, right, count = parallel.total(sums)
-        # The lowest loss is the best of a language model, whose next token serves as the label.
-        return (-loss / count, right / count) if model.predicts_tokens else (right / count,)
+        if model.predicts_tokens:
+            # The lowest loss is the best of a language model, whose next token serves as the label.
+            return -loss / count, right / count
+        return (right / count,)
 
-    best = None if validation is None else score
-    return list(optimise(network, model, texts.inputs, loss=loss, score=best, **options).epochs)
+    return score
 
 
 def optimise(
     network: nn.Module,
     model: HeadModel,
-    inputs: Sequence[Item],
+    objective: Objective,
     *,
-    loss: Loss,
     schedule: Schedule,
-    score: Score | None = None,
-    seed: int = 42,
-    stage: str = "training",
-    progress: Progress = silent,
-    watch: Watch | None = None,
-    checkpoint: StoredTraining | None = None,
-    left: Left | None = None,
-    scoring: float = 0.0,
-    each: float = 0.0,
-    steps: int | None = None,
     groups: Sequence[dict[str, Any]] | None = None,
-    shared: bool = True,
-    after: Callable[[int], object] | None = None,
+    seed: int = 42,
+    limit: Limit = Limit(),  # noqa: B008 - frozen
+    hooks: Hooks = Hooks(),
 ) -> Training:
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
 
-    ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. Under
-    ``accelerate launch`` the texts are shared out over the processes, each of which takes batches of the given size.
+    ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. ``groups`` are
+    groups of parameters with rates of their own, as AdamW takes them. Under ``accelerate launch`` several processes
+    train together.
 
-    ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
-    the end of a batch. With a ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit
-    for bit, as without the interruption (on the same machine, with as many threads). For ``left``, ``scoring`` and
-    ``each`` see ``TimeBudget``.
-
-    ``steps`` ends the training after so many batches. ``groups`` are groups of parameters with rates of their own, as
-    AdamW takes them. Without ``shared`` every process does the whole training. ``after`` gets the number of batches
-    after each of them.
+    ``hooks.progress`` may end the training between two batches; Ctrl-C waits for the end of a batch. With a
+    ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit for bit, as without the
+    interruption (on the same machine, with as many threads).
     """
-    torch.manual_seed(seed + (parallel.rank() if shared else 0))
+    checkpoint = hooks.checkpoint
+    drawing = seed
+    if objective.shared:
+        drawing += parallel.rank()
+    torch.manual_seed(drawing)
     accelerator = Accelerator(cpu=model.device.type == "cpu")
-    tokens = model.tokenize(inputs)
+    tokens = model.tokenize(objective.inputs)
     order = torch.Generator().manual_seed(seed)
 
     def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        columns = {name: [tokens[row][name] for row in rows] for name in tokens[0]}
+        columns = dict[str, list[list[int]]]()
+        for name in tokens[0]:
+            columns[name] = [tokens[row][name] for row in rows]
         return dict(model.tokenizer.pad(columns, return_tensors="pt")), torch.tensor(rows)
 
     # Texts of like length meet in a batch, in a new random order every epoch.
@@ -233,10 +259,11 @@ def optimise(
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     plain = network
-    if shared:
+    if objective.shared:
         network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     epoch = len(loader)
-    budget = TimeBudget(steps or schedule.epochs * epoch, left=left, scoring=scoring, each=each)
+    batches = limit.steps or schedule.epochs * epoch
+    budget = TimeBudget(batches, left=limit.left, scoring=limit.scoring, each=limit.each)
     rate = LambdaLR(optimizer, lambda done: schedule.rate(budget.behind(done), budget.batches))
     state = TrainingState(trained, optimizer, rate, order, accelerator.device)
     if checkpoint is not None and (stored := checkpoint.load()) is not None:
@@ -249,33 +276,46 @@ def optimise(
             arrays, meta = state.state_dict()
             checkpoint.save(arrays, {**meta, "seconds": budget.seconds})
 
-    def reached() -> Training:
-        # Between two epochs it is the loss of the finished one.
-        mean = state.losses / state.batches if state.batches else state.history[-1].loss if state.history else 0.0
-        return Training(step, budget.total(step), mean, tuple(state.history), stage, state.best)
+    def describe() -> Training:
+        mean = 0.0
+        if state.batches:
+            mean = state.losses / state.batches
+        elif state.history:
+            # Between two epochs it is the loss of the finished one.
+            mean = state.history[-1].loss
+        return Training(step, budget.total(step), mean, tuple(state.history), hooks.stage, state.best)
 
-    watch = watch or (lambda _: None)
+    def report() -> None:
+        if hooks.watch is not None:
+            hooks.watch(describe())
+
     with _interruptions() as interrupted:
 
         def pause() -> None:
             """Report between two batches, and stop if that is asked for."""
-            wish: BaseException | None
+            wish: BaseException | None = None
             try:
-                progress(stage, step, budget.total(step))
+                hooks.progress(hooks.stage, step, budget.total(step))
             except (Cancelled, KeyboardInterrupt) as error:
                 wish = error
-            else:
-                wish = KeyboardInterrupt() if interrupted() else None
+            if wish is None and interrupted():
+                wish = KeyboardInterrupt()
             if any(parallel.gather(wish is not None)):
                 save()
                 raise wish or Cancelled
 
         def end_epoch() -> None:
             plain.eval()
-            # Processes have different numbers of batches here, so they cannot agree to stop at one.
-            state.end_epoch(None if score is None else score(pause if parallel.world() == 1 else None))
+            scores = None
+            if objective.score is not None:
+                # Several processes have different numbers of batches here, so they cannot agree to stop at one.
+                between = None
+                if parallel.world() == 1:
+                    between = pause
+                scores = objective.score(between)
+            state.end_epoch(scores)
             budget.scored()
-            watch(reached())
+            report()
 
         pause()
         budget.begin()
@@ -283,7 +323,7 @@ def optimise(
             network.train()
             budget.begin()
             for tensors, rows in state.rest(loader):
-                batch_loss = loss(network, tensors, rows)
+                batch_loss = objective.loss(network, tensors, rows)
                 accelerator.backward(batch_loss)
                 accelerator.clip_grad_norm_(trained, schedule.clip)
                 optimizer.step()
@@ -293,9 +333,9 @@ def optimise(
                 state.batches += 1
                 step += 1
                 state.losses += float(batch_loss.detach())
-                if after is not None:
-                    after(step)
-                watch(reached())
+                if hooks.after is not None:
+                    hooks.after(step)
+                report()
                 pause()
                 if budget.over(step):
                     break
@@ -308,16 +348,17 @@ def optimise(
     state.finish()
     if checkpoint is not None:
         checkpoint.remove()
-    progress(stage, budget.total(step), budget.total(step))
-    return reached()
+    hooks.progress(hooks.stage, budget.total(step), budget.total(step))
+    return describe()
 
 
 @contextmanager
 def _interruptions() -> Iterator[Callable[[], bool]]:
     """Postpone Ctrl-C inside the block, and tell whether it was pressed; a second one is not postponed."""
     # The signal may have another handler, and only the main thread may set one.
-    default, main = signal.default_int_handler, threading.main_thread()
-    postponed = threading.current_thread() is main and signal.getsignal(signal.SIGINT) is default
+    default = signal.default_int_handler
+    main = threading.current_thread() is threading.main_thread()
+    postponed = main and signal.getsignal(signal.SIGINT) is default
     pressed = False
 
     def note(*_: Any) -> None:

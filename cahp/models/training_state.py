@@ -32,9 +32,15 @@ class TrainingState:
     def __init__(
         self, trained: list[nn.Parameter], optimizer: Any, rate: Any, order: torch.Generator, device: torch.device
     ) -> None:
-        self._trained, self._optimizer, self._rate, self._order, self._device = trained, optimizer, rate, order, device
+        self._trained = trained
+        self._optimizer = optimizer
+        self._rate = rate
+        self._order = order
+        self._device = device
         #: The current epoch, its finished batches, and the sum of their losses.
-        self.epoch, self.batches, self.losses = 0, 0, 0.0
+        self.epoch = 0
+        self.batches = 0
+        self.losses = 0.0
         self.history: list[Epoch] = []
         self._best: tuple[float, ...] = (-math.inf,)
         self._kept: list[Tensor] | None = None
@@ -61,16 +67,24 @@ class TrainingState:
     def end_epoch(self, score: tuple[float, ...] | None) -> None:
         """Record the epoch's loss and score, and keep its weights if they are the best so far."""
         loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
-        self.history.append(Epoch(self.epoch + 1, loss, None if score is None else score[-1]))
-        if score is not None and score > self._best:
-            self._best, self._kept = score, [parameter.detach().clone() for parameter in self._trained]
-        self.epoch, self.batches, self.losses = self.epoch + 1, 0, 0.0
+        accuracy = None
+        if score is not None:
+            accuracy = score[-1]
+            if score > self._best:
+                self._best = score
+                self._kept = [parameter.detach().clone() for parameter in self._trained]
+        self.epoch += 1
+        self.history.append(Epoch(self.epoch, loss, accuracy))
+        self.batches = 0
+        self.losses = 0.0
         self._drawing = self._order.get_state()
 
     @property
     def best(self) -> tuple[float, ...] | None:
         """The score of the best epoch (None: no epoch was scored)."""
-        return None if self._kept is None else self._best
+        if self._kept is None:
+            return None
+        return self._best
 
     def finish(self) -> None:
         """Restore the weights of the best epoch."""
@@ -83,7 +97,9 @@ class TrainingState:
         generators = [torch.get_rng_state()]
         if self._device.type != "cpu":
             generators.append(getattr(torch, self._device.type).get_rng_state())
-        random = torch.cat(generators).numpy() if self._random is None else self._random
+        random = self._random
+        if random is None:
+            random = torch.cat(generators).numpy()
         optimizer = self._optimizer.state_dict()
         tensors = {f"weight-{index}": weight.detach() for index, weight in enumerate(self._trained)}
         tensors |= {f"best-{index}": weight for index, weight in enumerate(self._kept or [])}
@@ -91,12 +107,15 @@ class TrainingState:
             tensors |= {f"{name}-{index}": moment for name, moment in moments.items()}
         arrays = {name: tensor.cpu().numpy() for name, tensor in {**tensors, "order": self._drawing}.items()}
         arrays["random"] = np.stack(parallel.gather(random))
+        best = None
+        if self._kept is not None:
+            best = list(self._best)
         meta = {
             "epoch": self.epoch,
             "batches": self.batches,
             "losses": self.losses,
             "history": [asdict(epoch) for epoch in self.history],
-            "best": None if self._kept is None else list(self._best),
+            "best": best,
             "groups": optimizer["param_groups"],
             "rate": self._rate.last_epoch,
         }
@@ -108,11 +127,14 @@ class TrainingState:
         def stored(name: str) -> list[Tensor]:
             return [torch.tensor(arrays[f"{name}-{index}"], device=self._device) for index in range(len(self._trained))]
 
-        self.epoch, self.batches, self.losses = meta["epoch"], meta["batches"], meta["losses"]
+        self.epoch = meta["epoch"]
+        self.batches = meta["batches"]
+        self.losses = meta["losses"]
         self.history = [Epoch(**epoch) for epoch in meta["history"]]
         self._set_weights(stored("weight"))
         if meta["best"] is not None:
-            self._best, self._kept = tuple(meta["best"]), stored("best")
+            self._best = tuple(meta["best"])
+            self._kept = stored("best")
         moments = defaultdict[int, dict[str, Tensor]](dict)
         for place, array in arrays.items():
             name, _, index = place.rpartition("-")
@@ -157,6 +179,19 @@ def until(progress: Progress, left: Left | None) -> Progress:
     return guarded
 
 
+@dataclass(frozen=True)
+class Limit:
+    """What ends a training before its schedule does: a number of ``steps``, or the time ``left`` (None: no limit).
+
+    For ``scoring`` and ``each`` see ``TimeBudget``.
+    """
+
+    steps: int | None = None
+    left: Left | None = None
+    scoring: float = 0.0
+    each: float = 0.0
+
+
 class TimeBudget:
     """The ``batches`` of a training, or as many of them as fit into the time ``left``.
 
@@ -175,7 +210,8 @@ class TimeBudget:
             # Processes that train together must stop together.
             self._left = lambda: min(parallel.gather(left()))
             self.seconds = self._now = self._left()
-            self._scoring, self._each = (max(parallel.gather(estimate)) for estimate in (scoring, each))
+            self._scoring = max(parallel.gather(scoring))
+            self._each = max(parallel.gather(each))
 
     def begin(self) -> float:
         """Measure from now; return the seconds since the last measurement."""
@@ -189,9 +225,13 @@ class TimeBudget:
         if self._left is not None:
             seconds = self.begin()
             self._seen += 1
-            # The first one sets things up, and the estimate is dropped for the first that is measured.
-            if self._seen > 1:
-                self._each = max(self._each if self._seen > 2 else 0.0, seconds)
+            if self._seen == 1:
+                # It sets things up.
+                return
+            if self._seen == 2:
+                # The estimate gives way to the first that is measured.
+                self._each = 0.0
+            self._each = max(self._each, seconds)
 
     def scored(self) -> None:
         """Note the end of a score."""
@@ -203,12 +243,16 @@ class TimeBudget:
         if self.seconds is None:
             return step
         usable = self.seconds - self._reserve
-        return max(step, self.batches * (self.seconds - self._now) / usable) if usable > 0 else self.batches
+        if usable <= 0:
+            return self.batches
+        return max(step, self.batches * (self.seconds - self._now) / usable)
 
     def total(self, step: int) -> int:
         """The number of batches that the training will have, as estimated after ``step`` of them."""
         behind = self.behind(step)
-        return self.batches if behind <= step else max(step, min(self.batches, round(step * self.batches / behind)))
+        if behind <= step:
+            return self.batches
+        return max(step, min(self.batches, round(step * self.batches / behind)))
 
     def over(self, step: int) -> bool:
         """Whether the training ends after ``step`` batches: they are all, or no time is left for another one."""

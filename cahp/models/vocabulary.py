@@ -61,7 +61,9 @@ def _before_head(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | 
     if call.instead is not None:
         return (call.instead[None], *args[1:])
     call.hidden = hidden
-    at = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device) if call.at is None else call.at
+    at = call.at
+    if at is None:
+        at = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
     return (hidden[torch.arange(len(hidden), device=hidden.device), at][:, None], *args[1:])
 
 
@@ -69,8 +71,10 @@ def logits_at(network: Any, tensors: Mapping[str, Tensor], at: Tensor, **options
     """Logits ``(b, V)`` of the whole vocabulary at one position ``at (b,)`` of each text."""
     with _heading(_HeadCall(at)):
         logits: Tensor = network(**tensors, **options).logits
+    if logits.shape[1] == 1:
+        return logits[:, 0]
     # A head without the hook has logits for every token.
-    return logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(len(at), device=at.device), at]
+    return logits[torch.arange(len(at), device=at.device), at]
 
 
 def hidden_states(network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -97,6 +101,12 @@ def chunk_size(network: Any) -> int:
     return max(1, _CHUNK // int(network.get_input_embeddings().num_embeddings))
 
 
+def _take(values: Tensor | None, rows: slice) -> Tensor | None:
+    if values is None:
+        return None
+    return values[rows]
+
+
 @dataclass(frozen=True)
 class Reference:
     """The distributions of the full model at tokens, against which others are compared.
@@ -114,8 +124,7 @@ class Reference:
 
     def take(self, rows: slice) -> Reference:
         """The reference of some tokens."""
-        slopes, shifts = (None if part is None else part[rows] for part in (self.slopes, self.shifts))
-        return Reference(self.network, self.states[rows], slopes, shifts)
+        return Reference(self.network, self.states[rows], _take(self.slopes, rows), _take(self.shifts, rows))
 
     def divergences(self, hidden: Tensor, logits: Tensor, sums: Tensor) -> Tensor:
         """KL divergences ``(n,)`` from it of ``logits (n, V)``, whose logsumexp is ``sums``, made of ``hidden``."""
@@ -147,7 +156,8 @@ def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:
 
 def pull_back(network: Any, states: Tensor, weigh: Callable[[Tensor], Tensor]) -> Tensor:
     """Gradients ``(n, hidden)`` of ``weigh(logits) . logits``, with constant weights, by ``states (n, hidden)``."""
-    size, parts = chunk_size(network), list[Tensor]()
+    size = chunk_size(network)
+    parts = list[Tensor]()
     for start in range(0, len(states), size):
         given = states[start : start + size].clone().requires_grad_()
         logits = vocabulary_logits(network, given)
@@ -157,7 +167,8 @@ def pull_back(network: Any, states: Tensor, weigh: Callable[[Tensor], Tensor]) -
 
 def has_linear_logits(network: Any, states: Tensor) -> bool:
     """Whether logits are linear in the hidden states before the head, but for a constant; some networks bound them."""
-    first, second = states[:1], states[-1:]
+    first = states[:1]
+    second = states[-1:]
     zero, one, other, both = vocabulary_logits(
         network, torch.cat([torch.zeros_like(first), first, second, first + second])
     )
@@ -177,7 +188,8 @@ def read_tokens(network: Any, hidden: Tensor, targets: Tensor, *, reference: Ref
 
     ``targets (n,)`` are the next tokens; without a ``reference`` KL divergences are 0.
     """
-    size, parts = chunk_size(network), []
+    size = chunk_size(network)
+    parts = list[Tensor]()
     for start in range(0, len(hidden), size):
         rows = slice(start, start + size)
         logits = vocabulary_logits(network, hidden[rows])
@@ -215,9 +227,10 @@ def token_losses(
         divergences = nn.functional.kl_div(logits.log_softmax(-1), theirs, reduction="none", log_target=True)
         return temperature**2 * divergences.sum(-1)
 
-    size, losses = chunk_size(network), []
+    size = chunk_size(network)
+    losses = list[Tensor]()
     for start in range(0, len(hidden), size):
         rows = slice(start, start + size)
-        given = (None if tensor is None else tensor[rows] for tensor in (targets, wanted))
-        losses.append(checkpoint(chunk, hidden[rows], *given, use_reentrant=False))
+        chunked = (hidden[rows], _take(targets, rows), _take(wanted, rows))
+        losses.append(checkpoint(chunk, *chunked, use_reentrant=False))
     return torch.cat(losses)

@@ -16,7 +16,8 @@ from cahp.values import ModelError
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER = "adapter_model.safetensors"
 #: A configuration takes kilobytes, an index some hundred bytes a tensor; parsed JSON may take thirty times as much
 #: memory.
 LARGEST_JSON = 4 << 20
@@ -55,8 +56,10 @@ def list_weight_files(name: str, present: Collection[str], read_index: Callable[
     Raises:
         ModelError: If there are none, or some that are listed are missing.
     """
-    # In the order of transformers: one file, and only without it several.
-    files = read_index() if INDEX in present and WEIGHTS not in present else [WEIGHTS]
+    files = [WEIGHTS]
+    if INDEX in present and WEIGHTS not in present:
+        # In the order of transformers: one file, and only without it several.
+        files = read_index()
     missing = [file for file in files if file not in present]
     if not missing:
         return files
@@ -93,7 +96,9 @@ def read_index(index: Path) -> list[str]:
         ModelError: If it lists none, or something else than files beside it.
     """
     listed = read_json(index).get("weight_map")
-    shards = {str(shard) for shard in listed.values()} if isinstance(listed, dict) else set()
+    shards = set[str]()
+    if isinstance(listed, dict):
+        shards = {str(shard) for shard in listed.values()}
     # Only plain names: an index must not reach outside its folder.
     if not shards or any(Path(shard).name != shard for shard in shards):
         raise ModelError(f"{index} does not list files of its folder; save the model again")

@@ -92,50 +92,59 @@ def cut_windows(
         ModelError: If its tokenizer cannot be used.
     """
     card = locate(card)
-    tokenizer, (start, _) = _tokenizer_of(card.folder, card.sha256, card.id), start_token(card)
+    tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
+    start, _ = start_token(card)
     pairs = texts.second or [""] * len(texts)
     documents = ["\n".join(filter(None, pair)) for pair in zip(texts.plain_texts, pairs, strict=True)]
     chosen = _draw(tokenizer, documents, tokens, seed)
     joined = _BETWEEN.join(chosen)
-    found = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    if len(found["input_ids"]) < _LEAST:
-        raise DataError(f"the texts have {len(found['input_ids'])} tokens, too few to predict some; add more texts")
-    ids, ends = np.array(found["input_ids"], dtype=np.int64), np.array(found["offset_mapping"])[:, 1]
+    encoded = tokenizer(joined, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids = np.array(encoded["input_ids"], dtype=np.int64)
+    if len(ids) < _LEAST:
+        raise DataError(f"the texts have {len(ids)} tokens, too few to predict some; add more texts")
     # Tokens that share a character have the same end.
-    ends = np.maximum.accumulate(ends)
-    borders = np.cumsum([len(one) + len(_BETWEEN) for one in chosen])
-    owners, starts = np.searchsorted(borders, ends), np.concatenate([[0], ends[:-1]])
+    ends = np.maximum.accumulate(np.array(encoded["offset_mapping"])[:, 1])
+    borders = np.cumsum([len(document) + len(_BETWEEN) for document in chosen])
+    owners = np.searchsorted(borders, ends)
+    starts = np.concatenate([[0], ends[:-1]])
     sizes = np.array([len(joined[a:b].encode()) for a, b in zip(starts, ends, strict=True)], dtype=np.int64)
-    total = len(ids) if len(ids) <= tokens else max(window, tokens // window * window)
-    every, made = find_beginning(card, bos) == "every", list[Window]()
-    for begin, first, end in _spans(min(total, len(ids)), window, stride or window):
+    total = len(ids)
+    if total > tokens:
+        total = min(total, max(window, tokens // window * window))
+    every = find_beginning(card, bos) == "every"
+    windows = list[Window]()
+    for begin, first, end in _spans(total, window, stride or window):
         context = begin
         if every or begin < 0:
             context = begin + 1
         read = ids[context:end]
         if context > begin:
             read = np.concatenate([[start], read])
-        made.append(Window(joined[starts[context] : ends[end - 1]], read, owners[first:end], sizes[first:end]))
+        windows.append(Window(joined[starts[context] : ends[end - 1]], read, owners[first:end], sizes[first:end]))
     if copies:
-        made += _copies(tokenizer, start)
-    labels = np.full(len(made), NO_LABEL, dtype=np.int64)
-    return Texts(tuple(made), None, labels, texts.classes, NEXT_TOKEN)
+        windows += _copies(tokenizer, start)
+    labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
+    return Texts(tuple(windows), None, labels, texts.classes, NEXT_TOKEN)
 
 
 def _spans(total: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
     """Yield for each window its first token, which is only context (-1: before the text), its first scored, its end."""
     done = 0
+    end = min(window, total)
     while done < total:
-        end = min(done + (window if not done else stride), total)
         yield max(-1, end - window - 1), done, end
         done = end
+        end = min(done + stride, total)
 
 
 def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | None) -> list[str]:
     """Draw documents until they have so many tokens; return them in their order, none much longer than needed."""
-    order = np.arange(len(documents)) if seed is None else np.random.default_rng(seed).permutation(len(documents))
-    order = np.array([row for row in order if documents[row].strip()], dtype=np.int64)
-    rows, count = list[int](), 0
+    order = list(range(len(documents)))
+    if seed is not None:
+        order = np.random.default_rng(seed).permutation(len(documents)).tolist()
+    order = [row for row in order if documents[row].strip()]
+    rows = list[int]()
+    count = 0
     for begin in range(0, len(order), _AT_ONCE):
         some = order[begin : begin + _AT_ONCE]
         shortened = [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in some]
@@ -143,7 +152,7 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
         for row, length in zip(some, lengths, strict=True):
             if count > tokens:
                 break
-            rows.append(int(row))
+            rows.append(row)
             count += length
     return [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in sorted(rows)]
 

@@ -14,8 +14,8 @@ from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Teacher
 from cahp.models.surgery import separate
-from cahp.models.training import Schedule, Watch, held_out_rows, optimise
-from cahp.models.training_state import Left, TimeIsUp, until
+from cahp.models.training import Hooks, Objective, Schedule, Watch, held_out_rows, optimise
+from cahp.models.training_state import Left, Limit, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
 from cahp.store import StoredTraining
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
@@ -95,22 +95,16 @@ def distill(
         given = None if known is None else known[rows]
         return teacher.loss(network, inputs, learned[numbers], temperature=TEMPERATURE, labels=given)
 
+    # A pass back takes twice as long as one forward.
+    each = 3 * scoring * schedule.batch / len(held_out)
     made = optimise(
         network,
         start,
-        [inputs[row] for row in learned],
-        loss=loss,
-        score=score,
+        Objective([inputs[row] for row in learned], loss, score),
         schedule=schedule,
         seed=seed,
-        stage=STAGE,
-        progress=progress,
-        watch=watch,
-        checkpoint=checkpoint,
-        left=left,
-        scoring=scoring,
-        # A pass back takes twice as long as one forward.
-        each=3 * scoring * schedule.batch / len(held_out),
+        limit=Limit(left=left, scoring=scoring, each=each),
+        hooks=Hooks(STAGE, progress, watch, checkpoint=checkpoint),
     )
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     after = made.best if sound and made.best is not None else before

@@ -16,12 +16,7 @@ from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.reading import Teacher
 from cahp.models.surgery import cut, separate
-from cahp.models.training import (
-    Schedule,
-    Watch,
-    held_out_rows,
-    train,
-)
+from cahp.models.training import Hooks, Schedule, Watch, held_out_rows, train
 from cahp.models.training_state import Epoch
 from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
@@ -382,10 +377,7 @@ def finetune(
         schedule=schedule,
         validation=held_out,
         seed=seed,
-        stage="finetune",
-        progress=progress,
-        watch=watch,
-        checkpoint=checkpoint,
+        hooks=Hooks("finetune", progress, watch, checkpoint=checkpoint),
     )
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ BATCH = 32
 #: Largest norm of a step's gradients; larger ones are scaled down.
 CLIP = 1.0
 #: Hard concrete distribution (Louizos et al. 2018): how soft it is, and to where it is stretched before it is cut.
-TEMPERATURE, STRETCH = 0.33, (-0.1, 1.1)
+TEMPERATURE = 0.33
+STRETCH = (-0.1, 1.1)
 #: ``P(gate > 0) = sigmoid(a + SHIFT)`` and ``P(gate = 1) = sigmoid(a - SHIFT)``; about 0.791.
 SHIFT = -TEMPERATURE * math.log(-STRETCH[0] / STRETCH[1])
 
@@ -39,6 +41,21 @@ Draw = Callable[["Tensor", "Tensor", float], "Tensor"]
 Revise = Callable[["Tensor", int, "Tensor"], None]
 
 
+@dataclass(frozen=True)
+class GateRules:
+    """How a method trains gates: how it draws them, and what it adds.
+
+    A ``penalty`` of the parameters is added to the loss, and ``revise`` may change them after every step. ``joint``
+    also trains the weights of a copy of the model, with dropout and at the rate and decay of the recovery, and discards
+    them.
+    """
+
+    draw: Draw
+    penalty: Callable[[Tensor], Tensor] | None = None
+    revise: Revise | None = None
+    joint: bool = False
+
+
 class Learned(Budgeted):
     """A method that trains gates on the calibration texts, and keeps the heads with the highest parameters.
 
@@ -46,10 +63,12 @@ class Learned(Budgeted):
     methods have the same recovery from the same weights. A training has ``steps`` batches, or an epoch if that is more.
     """
 
-    labels, learned = "needed", True
+    labels = "needed"
+    learned = True
 
     def __init__(self, *, steps: int = 0, learning_rate: float) -> None:
-        self._steps, self._learning_rate = steps, learning_rate
+        self._steps = steps
+        self._learning_rate = learning_rate
 
     @abstractmethod
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
@@ -61,25 +80,28 @@ class Learned(Budgeted):
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A training: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
-        texts, steps = len(evidence.texts), self.count_steps(evidence.texts)
+        texts = len(evidence.texts)
+        steps = self.count_steps(evidence.texts)
         return SelectionCost(3 * texts * steps / math.ceil(texts / BATCH), min(texts, steps * BATCH))
 
     def count_steps(self, texts: Texts) -> int:
         """The number of batches of a training."""
         return max(self._steps, math.ceil(len(texts) / BATCH))
 
-    def train_cached(self, evidence: Evidence, goal: float, draw: Draw, **options: Any) -> NDArray[np.float64]:
-        """The parameters of a training towards a ``goal``, cached; ``options`` are those of ``train_gates``."""
+    def train_cached(
+        self, evidence: Evidence, goal: float, rules: GateRules, *, progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        """The parameters of a training towards a ``goal``, cached; its ``progress`` is the evidence's if None."""
         return evidence.remembered(
             f"{self.name} 1 {goal} {sorted(vars(self).items())}",
             lambda: train_gates(
                 evidence.model,
                 evidence.texts,
-                draw,
+                rules,
                 learning_rate=self._learning_rate,
                 steps=self.count_steps(evidence.texts),
                 seed=evidence.seed,
-                **{"progress": evidence.progress, **options},
+                progress=progress or evidence.progress,
             ),
         )
 
@@ -97,22 +119,18 @@ def hard_concrete(parameters: Tensor, uniform: Tensor) -> Tensor:
 def train_gates(
     model: HeadModel,
     texts: Texts,
-    draw: Draw,
+    rules: GateRules,
     *,
     learning_rate: float,
     steps: int,
     seed: int,
-    penalty: Callable[[Tensor], Tensor] | None = None,
-    revise: Revise | None = None,
-    joint: bool = False,
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
     """Train one parameter a head on the labels of ``texts``; their values ``(L, H)`` after ``steps`` batches of 32.
 
-    A step minimises the mean cross-entropy under the gates that ``draw`` gives, plus ``penalty`` of the parameters.
-    AdamW without decay, its rate falling linearly to 0; the start is uniform in ``+-sqrt(6 / (L + H))`` (Glorot and
-    Bengio 2010). ``joint`` also trains the weights of a copy of the model, with dropout and at the rate and decay of
-    the recovery, and discards them. The model itself stays as it is.
+    A step minimises the mean cross-entropy under gates that are drawn by the ``rules``, plus their penalty. AdamW
+    without decay, its rate falling linearly to 0; the start is uniform in ``+-sqrt(6 / (L + H))`` (Glorot and Bengio
+    2010). The model itself stays as it is.
     """
     import torch
     from torch import nn
@@ -120,7 +138,8 @@ def train_gates(
     from cahp.models.head_model import Batch
     from cahp.models.reading import losses
     from cahp.models.surgery import separate
-    from cahp.models.training import Schedule, optimise
+    from cahp.models.training import Hooks, Objective, Schedule, optimise
+    from cahp.models.training_state import Limit
 
     generator = torch.Generator().manual_seed(seed)
 
@@ -138,39 +157,42 @@ def train_gates(
     trained = nn.Module()
     trained.register_parameter("gates", parameters)
     groups: list[dict[str, Any]] = [{"params": [parameters], "lr": learning_rate}]
-    if joint:
-        model, recovery = separate(model), Schedule()
+    if rules.joint:
+        model = separate(model)
+        recovery = Schedule()
         trained.add_module("network", model.network.requires_grad_(True))
         weights = list(model.network.parameters())
         groups.append({"params": weights, "lr": recovery.learning_rate, "weight_decay": recovery.weight_decay})
-    labels, finished = torch.as_tensor(texts.labels), count()
+    labels = torch.as_tensor(texts.labels)
+    finished = count()
 
     def loss(_: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         batch = Batch(rows.numpy(), tensors["attention_mask"].sum(1), tensors)
-        gates = draw(parameters.double(), uniform(), next(finished) / steps).float().to(model.device)
+        gates = rules.draw(parameters.double(), uniform(), next(finished) / steps).float().to(model.device)
         total = losses(model, batch, labels[rows].to(model.device), gates=gates).mean()
-        return total if penalty is None else total + penalty(parameters.double()).float().to(model.device)
+        if rules.penalty is not None:
+            total = total + rules.penalty(parameters.double()).float().to(model.device)
+        return total
 
     def after(step: int) -> None:
-        if revise is not None:
+        if rules.revise is not None:
             with torch.no_grad():
-                revise(parameters, step, uniform())
+                rules.revise(parameters, step, uniform())
 
+    devices = []
+    if model.device.type == "cuda":
+        devices.append(model.device)
     # Dropout and the loader draw from the global generator, which is left as it was.
-    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+    with torch.random.fork_rng(devices):
         optimise(
             trained,
             model,
-            texts.inputs,
-            loss=loss,
+            Objective(texts.inputs, loss, shared=False),
             schedule=Schedule(batch=BATCH, clip=CLIP, weight_decay=0.0, warmup=0.0),
-            steps=steps,
             groups=groups,
-            shared=False,
-            after=after,
             seed=seed,
-            stage=STAGE,
-            progress=progress,
+            limit=Limit(steps=steps),
+            hooks=Hooks(STAGE, progress, after=after),
         )
     return parameters.detach().double().numpy()

@@ -121,17 +121,17 @@ _methods: dict[str, Callable[..., Method]] = {}
 Made = TypeVar("Made", bound=Callable[..., Method])
 
 
-def register(made: Made) -> Made:
+def register(method: Made) -> Made:
     """Class decorator: register a method under its ``name``.
 
     Raises:
         ValueError: If another method has the name.
     """
-    name: str = made.name  # type: ignore[attr-defined]
+    name: str = method.name  # type: ignore[attr-defined]
     if name in _methods:
         raise ValueError(f"two methods are named {name!r}")
-    _methods[name] = made
-    return made
+    _methods[name] = method
+    return method
 
 
 def names() -> list[str]:
@@ -154,11 +154,12 @@ def facts(name: str) -> Facts:
     Raises:
         OptionError: If there is none.
     """
-    made = _find(name)
+    method = _find(name)
     own = ("tries", "draws", "learned", "expensive", "labels")
-    stated = {fact: getattr(made, fact) for fact in own if hasattr(made, fact)}
-    parameters = signature(made).parameters.values()
-    return Facts(tuple(one.name for one in parameters if one.kind is not Parameter.VAR_KEYWORD), **stated)
+    stated = {fact: getattr(method, fact) for fact in own if hasattr(method, fact)}
+    parameters = signature(method).parameters.values()
+    options = tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)
+    return Facts(options, **stated)
 
 
 def need_labels(names: Iterable[str]) -> list[str]:
@@ -169,7 +170,10 @@ def need_labels(names: Iterable[str]) -> list[str]:
 def _find(name: str) -> Callable[..., Method]:
     if name not in names():
         raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
-    return _methods[name] if name in _methods else _outside()[name].load()
+    if name in _methods:
+        return _methods[name]
+    method: Callable[..., Method] = _outside()[name].load()
+    return method
 
 
 @cache

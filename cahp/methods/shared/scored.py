@@ -49,8 +49,13 @@ class Budgeted(ABC):
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The cost of choosing ``budget`` heads when nothing was measured before."""
-        texts = len(evidence.texts) if self.most is None else min(len(evidence.texts), self.most)
-        return SelectionCost(self.passes * texts, 0 if self.labels == "none" else texts)
+        texts = len(evidence.texts)
+        if self.most is not None:
+            texts = min(texts, self.most)
+        labels = texts
+        if self.labels == "none":
+            labels = 0
+        return SelectionCost(self.passes * texts, labels)
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads.
@@ -127,7 +132,9 @@ def part_progress(progress: Progress, index: int = 0, count: int = 1) -> Progres
 
 def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np.float64]:
     """Signed gradients ``(n, L, H)`` of each text's loss at open gates, of all texts or of ``most`` drawn ones."""
-    texts = evidence.texts if most is None else draw_texts(evidence, most=most)
+    texts = evidence.texts
+    if most is not None:
+        texts = draw_texts(evidence, most=most)
 
     def make() -> Floats:
         from cahp.stages.salience import example_gradients
@@ -164,16 +171,17 @@ def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collectio
     """
     import torch
 
-    model, progress = evidence.model, evidence.progress
+    model = evidence.model
     batches = model.batches(model.tokenize(evidence.texts.inputs))
     # Batch by batch: summed in one order, the mean does not depend on the number of processes.
     sums = np.zeros((len(batches), model.layers, model.heads))
     # For each layer, since some models run a layer many times.
     rows = np.zeros((len(batches), model.layers, 1))
     excluded = torch.tensor(sorted(without), dtype=torch.int64, device=model.device)
+    mine = report_progress(parallel.share(batches), STAGE, evidence.progress)
     numbers = parallel.share(range(len(batches)))
     with torch.no_grad():
-        for batch, number in zip(report_progress(parallel.share(batches), STAGE, progress), numbers, strict=True):
+        for batch, number in zip(mine, numbers, strict=True):
             counted = batch.tensors["attention_mask"].bool() & ~torch.isin(batch.tensors["input_ids"], excluded)
 
             def probe(layer: int, weights: Tensor, counted: Tensor = counted, number: int = number) -> None:
@@ -182,7 +190,8 @@ def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collectio
                 rows[number, layer] += int(counted.sum())
 
             model.logits(batch, probe=probe)
-    summed, counts = parallel.total(sums).sum(axis=0), parallel.total(rows).sum(axis=0)
+    summed = parallel.total(sums).sum(axis=0)
+    counts = parallel.total(rows).sum(axis=0)
     return np.asarray(summed / np.where(counts > 0, counts, np.nan))
 
 
@@ -192,7 +201,9 @@ def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> ND
     def make() -> Floats:
         from cahp.models.loading import special_ids
 
-        without: Collection[int] = () if counted == "all" else special_ids(evidence.model.tokenizer)
+        without: Collection[int] = ()
+        if counted == "words":
+            without = special_ids(evidence.model.tokenizer)
         return average_rows(evidence, row_maxima, without=without)
 
     return evidence.remembered(f"confidences over {counted} tokens", make)

@@ -272,11 +272,13 @@ def test_a_stronger_penalty_leaves_fewer_gates_open(model: HeadModel, texts: Tex
         parameters = gates.train_gates(
             model,
             texts,
-            lambda given, uniform, _: gates.hard_concrete(given, uniform),
+            gates.GateRules(
+                lambda given, uniform, _: gates.hard_concrete(given, uniform),
+                penalty=lambda given: strength * l0.expected_open(given),
+            ),
             learning_rate=0.1,
             steps=60,
             seed=0,
-            penalty=lambda given: strength * l0.expected_open(given),
         )
         return float(l0.expected_open(torch.as_tensor(parameters)))
 
@@ -389,7 +391,7 @@ def test_the_joint_training_moves_the_weights_of_its_copy(
         return given * 0 + 1
 
     monkeypatch.setattr("cahp.models.surgery.separate", separated)
-    gates.train_gates(model, texts, draw, learning_rate=0.5, steps=3, seed=0, joint=True)
+    gates.train_gates(model, texts, gates.GateRules(draw, joint=True), learning_rate=0.5, steps=3, seed=0)
     (copy,) = copies
     moved = [name for name, tensor in copy.network.state_dict().items() if not torch.equal(tensor, state(model)[name])]
     assert any("attention" in name for name in moved)
@@ -403,22 +405,15 @@ def test_the_first_step_is_the_rate_s_size_and_the_rates_fall_to_nothing(model: 
     def watch(parameters: torch.Tensor, done: int, uniform: torch.Tensor) -> None:
         seen.append(parameters.numpy().copy())
 
-    gates.train_gates(
-        model,
-        texts,
-        lambda given, *_: torch.ones_like(given),
-        learning_rate=0.4,
-        steps=4,
-        seed=0,
-        penalty=lambda given: given.sum(),
-        revise=watch,
-    )
+    rules = gates.GateRules(lambda given, *_: torch.ones_like(given), penalty=lambda given: given.sum(), revise=watch)
+    gates.train_gates(model, texts, rules, learning_rate=0.4, steps=4, seed=0)
     steps = [float(np.mean(before - after)) for before, after in pairwise(seen)]
     assert steps == pytest.approx([0.3, 0.2, 0.1], rel=1e-3)
 
 
 def test_the_start_is_within_glorot_s_bounds(model: HeadModel, texts: Texts) -> None:
-    start = gates.train_gates(model, texts, lambda given, *_: given * 0 + 1, learning_rate=0.0, steps=1, seed=3)
+    rules = gates.GateRules(lambda given, *_: given * 0 + 1)
+    start = gates.train_gates(model, texts, rules, learning_rate=0.0, steps=1, seed=3)
     bound = np.sqrt(6 / (LAYERS + HEADS))
     assert (np.abs(start) < bound).all()
     assert start.min() < -bound / 3

@@ -17,7 +17,7 @@ import torch
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
-from cahp.models.training import Schedule, Training, train
+from cahp.models.training import Hooks, Schedule, Training, train
 from cahp.models.training_state import Epoch
 from cahp.tasks.texts import Texts
 from cahp.values import Cancelled
@@ -34,7 +34,7 @@ def trained(
     model: HeadModel, *, validation: Texts | None = HELD_OUT, **options: Any
 ) -> tuple[list[torch.Tensor], list[Epoch]]:
     network = copy.deepcopy(model.network).requires_grad_(True)
-    history = train(network, model, TEXTS, schedule=SCHEDULE, validation=validation, **options)
+    history = train(network, model, TEXTS, schedule=SCHEDULE, validation=validation, hooks=Hooks(**options))
     return [parameter.detach() for parameter in network.parameters()], history
 
 

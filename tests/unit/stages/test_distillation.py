@@ -16,7 +16,7 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import compare_answers, logits_of
 from cahp.models.surgery import cut
-from cahp.models.training import Loss, Training, held_out_rows, optimise
+from cahp.models.training import Loss, Objective, Training, held_out_rows, optimise
 from cahp.recoveries import DistillReport
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE, distill
@@ -97,9 +97,9 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch
     losses: list[Loss] = []
     made = optimise
 
-    def observe(*args: Any, loss: Loss, **options: Any) -> Any:
-        losses.append(loss)
-        return made(*args, loss=loss, **options)
+    def observe(network: Any, model: Any, objective: Objective, **options: Any) -> Any:
+        losses.append(objective.loss)
+        return made(network, model, objective, **options)
 
     monkeypatch.setattr(distillation, "optimise", observe)
     texts = TEXTS.take(range(10))
