@@ -12,6 +12,7 @@ from cahp import features
 from cahp.board import BoardSubject, Event, Host, Shown, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
+from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
@@ -151,6 +152,11 @@ def _describe_waiting(job: Job[Any] | None) -> str:
     return f"{describe_progress(job, 'Measuring')}…"
 
 
+def shape_key(layers: int, heads: int) -> str:
+    """Return the key of a board's container: the style sheet puts the board of a deep model above its figures."""
+    return "deep" if is_deep(layers, heads) else "flat"
+
+
 def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: str = "", marks: bool = False) -> None:
     """Draw the board with its figures; while a person drags, the finding follows in the words of ``describe``.
 
@@ -174,7 +180,7 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
     if marks:
         pinned = explorer.marked_mask
     notes.draw()
-    with st.container(key=display.shape_key(explorer.card.layers, explorer.card.heads)):
+    with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
         budget_board(
             table,
             clusters,

@@ -16,7 +16,6 @@ from weakref import WeakKeyDictionary
 
 import streamlit as st
 
-from cahp.figures.head_grid import is_deep
 from cahp.files import csv_text
 from cahp.models.cards import ModelCard
 from cahp.outcomes import main_outcome
@@ -66,11 +65,6 @@ def describe_square(card: ModelCard) -> str:
     if card.group == 1:
         return "one attention head"
     return f"a group of {card.group} heads that share keys and values"
-
-
-def shape_key(layers: int, heads: int) -> str:
-    """Return the key of a board's container: the style sheet puts the board of a deep model above its figures."""
-    return "deep" if is_deep(layers, heads) else "flat"
 
 
 def is_dark() -> bool:

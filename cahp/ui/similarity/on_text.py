@@ -30,6 +30,7 @@ from cahp.stages.similarity import (
     suggest_threshold,
     uncovered_communities,
 )
+from cahp.ui.frame.board import shape_key
 from cahp.ui.frame.running import measure
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
@@ -178,7 +179,7 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
     mask = explorer.mask
     dark = display.is_dark()
     unit = explorer.card.unit
-    frame = st.container(key=display.shape_key(mask.layers, mask.heads))
+    frame = st.container(key=shape_key(mask.layers, mask.heads))
     left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
     key = f"{_THRESHOLD}-{compared.number}"
     suggested = round(suggest_threshold(compared.distances), 2)
