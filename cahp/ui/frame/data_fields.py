@@ -123,7 +123,8 @@ def _type_data_name() -> str:
     if current().public:
         label = "Folder or file"
         example = "texts.csv"
-    return st.text_input(label, key="source-data-name", persist_state="session", placeholder=example).strip()
+    name: str = st.text_input(label, key="source-data-name", persist_state="session", placeholder=example)
+    return name.strip()
 
 
 def _match_named(card: ModelCard, settings: Settings) -> Settings | None:

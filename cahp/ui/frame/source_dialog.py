@@ -217,9 +217,10 @@ def _type_model_name() -> str:
         help += ", or org/name[@revision] on the hub. Pickled weights and remote code are refused"
         label = "Folder, file or id"
         example = "org/name, or /path/to/model"
-    return st.text_input(
+    name: str = st.text_input(
         label, key="source-model-name", persist_state="session", placeholder=example, help=f"{help}."
-    ).strip()
+    )
+    return name.strip()
 
 
 def _describe_model(name: str, bench: Bench) -> ModelCard | None:

@@ -69,7 +69,7 @@ def box(mask: HeadMask, unit: str) -> None:
 
 def linked(name: str) -> str | None:
     """Return a parameter of the address that a person's link has set, not this page."""
-    value = st.query_params.get(name)
+    value: str | None = st.query_params.get(name)
     if value == st.session_state.get(f"similarity-{name}-written"):
         return None
     return value

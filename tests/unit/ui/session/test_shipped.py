@@ -11,7 +11,6 @@ import pytest
 from cahp.api import bundled
 from cahp.api.bundled import WindowsRecord
 from cahp.models import identity
-from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.texts import NO_LABEL, Texts
 from cahp.tasks.windows import Window
 from cahp.ui.session import opening
@@ -25,13 +24,13 @@ from cahp.values import ModelError
 def windows() -> Texts:
     one = Window("a film", np.array([2, 4, 5]), np.array([0, 0]), np.array([1, 5]))
     other = Window("", np.array([2, 4, 4]), np.array([0]), np.array([0]), copying=True)
-    return Texts((one, other), None, np.full(2, NO_LABEL, dtype=np.int64), ("all texts",), NEXT_TOKEN)
+    return Texts((one, other), None, np.full(2, NO_LABEL, dtype=np.int64), ("all texts",))
 
 
 def test_windows_are_known_before_they_are_cut() -> None:
     record = WindowsRecord.of(windows())
     unread = ShippedTexts(record, lambda: pytest.fail("they were cut"))
-    assert (len(unread), unread.count, unread.tokens, unread.task) == (2, 1, 4, NEXT_TOKEN)
+    assert (len(unread), unread.count, unread.tokens, unread.in_windows) == (2, 1, 4, True)
     assert (unread.labelled, unread.second, unread.measured) == (False, None, "1 windows of tokens")
     read = ShippedTexts(record, windows)
     assert (read.sha256, read.windows[0].ids.tolist()) == (windows().sha256, [2, 4, 5])
