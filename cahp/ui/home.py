@@ -47,12 +47,13 @@ def draw(explorer: Explorer) -> None:
 
 def _count_texts(explorer: Explorer) -> str:
     """Return the number of evaluation texts; of windows with that of the documents in them, if it was measured."""
-    texts, table = explorer.bench.evaluation, explorer.table()
-    full = None if table is None else table.full
+    texts = explorer.bench.evaluation
+    table = explorer.table()
     units = texts.task.words.units
-    if full is None or units == texts.task.words.items:
+    if table is None or table.full is None or units == texts.task.words.items:
         return texts.measured
-    return f"{max(one.n for one in full.values()):,} {units} in {texts.measured}"
+    count = max(estimate.n for estimate in table.full.values())
+    return f"{count:,} {units} in {texts.measured}"
 
 
 def _live(explorer: Explorer, pulse: float | None) -> None:
@@ -86,16 +87,16 @@ def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> 
         return finding
     # The accuracy or the perplexity; where there is neither, the agreement, which the full model has not.
     row = next((row for row in HEADLINES if row.name in outcomes and not row.difference), OUTCOMES["agreement"])
-    noun, value = RECOVERIES[explorer.recover].noun, outcomes[row.name].text
+    value = outcomes[row.name].text
     figure = {"accuracy": f"{value} right", "agreement": f"{value} agreement"}.get(row.name, f"{row.label} {value}")
+    finding += f": {figure}"
     if mask.is_full:
-        return f"{finding}: {figure}"
+        return finding
+    noun = RECOVERIES[explorer.recover].noun
+    finding += f" after a {noun}" if noun else " as pruned"
     below = board.below_baseline(explorer, outcomes)
-    beside = (
-        f", {below}"
-        if below
-        else ""
-        if row.difference or table.full is None
-        else f", {table.full[row.name].text} with all"
-    )
-    return f"{finding}: {figure} {f'after a {noun}' if noun else 'as pruned'}{beside}"
+    if below:
+        finding += f", {below}"
+    elif table.full is not None and not row.difference:
+        finding += f", {table.full[row.name].text} with all"
+    return finding

@@ -58,7 +58,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on to the application."""
-        answer = None if scope["type"] == "lifespan" else self._refuse_or_redirect(HTTPConnection(scope))
+        answer = None
+        if scope["type"] != "lifespan":
+            answer = self._refuse_or_redirect(HTTPConnection(scope))
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
@@ -68,11 +70,12 @@ class Guard:
 
     def _refuse_or_redirect(self, request: HTTPConnection) -> Response | None:
         """Return the answer to a request that the application must not see (None: it passes)."""
-        hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
+        hosts = request.headers.getlist("host")
+        origins = {origin.lower() for origin in request.headers.getlist("origin")}
         # The origin needs the same port, too: another port of this machine may be another person's page. Browsers send
         # an origin with every WebSocket and form; other clients need none.
         own = {f"{scheme}://{host.lower()}" for scheme in ("http", "https") for host in hosts}
-        if len(hosts) != 1 or not self._access.accepts_host(hosts[0]) or {origin.lower() for origin in origins} - own:
+        if len(hosts) != 1 or not self._access.accepts_host(hosts[0]) or origins - own:
             return _refusal(_WRONG_HOST)
         # Browsers share cookies between the ports of a host.
         cookie = f"cahp-explorer-{(request.scope.get('server') or ('', 0))[1]}"
@@ -85,7 +88,9 @@ class Guard:
         # Exactly one slash at the start: a path with two leads to another host.
         address = "/" + quote(request.scope["path"].lstrip("/"))
         query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != TOKEN])
-        answer = RedirectResponse(f"{address}?{query}" if query else address, status_code=303, headers=_DISCREET)
+        if query:
+            address += f"?{query}"
+        answer = RedirectResponse(address, status_code=303, headers=_DISCREET)
         if self._access.token:
             # A "strict" cookie would not be sent when a person follows a link in a mail to this server.
             secure = request.url.scheme == "https"
@@ -152,12 +157,15 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 
     The port is bound already, so the address cannot be another server's.
     """
-    access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))  # noqa: S104
+    access = current()
+    host = str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
+    port = int(st.get_option("server.port"))
     print(f"The explorer is at {access.address(reachable(host), port)}\nCtrl-C stops it.", flush=True)
     with ExitStack() as stack:
         if not st.get_option("server.headless"):
-            here = access.address("127.0.0.1" if is_every_address(host) else host, port)
-            _open_browser(here, hidden=bool(access.token), stack=stack)
+            if is_every_address(host):
+                host = "127.0.0.1"
+            _open_browser(access.address(host, port), hidden=bool(access.token), stack=stack)
         await asyncio.to_thread(prepare)
         yield
 
@@ -178,7 +186,9 @@ def prepare() -> None:
 
         go.Figure(go.Scatter()).to_json()
         bundled.read_comparisons(bundled.comparisons_folder())
-        for settings in (settings for name, settings in bundled.RUNS.items() if bundled.read_run(name)):
+        for name, settings in bundled.RUNS.items():
+            if bundled.read_run(name) is None:
+                continue
             bench = Source.open(settings).bench
             Results.load(bench).table(settings)
             run_seconds(bench)
@@ -202,8 +212,10 @@ def _open_browser(url: str, *, hidden: bool, stack: ExitStack) -> None:
     browser of Windows cannot read such a file in its Linux subsystem, which belongs to one person anyway.
     """
     if hidden and "microsoft" not in platform.release().lower():
-        # Browsers from snaps read the home folder only.
-        place = Path.home() if Path("/snap/bin").is_dir() else None
+        place = None
+        if Path("/snap/bin").is_dir():
+            # Browsers from snaps read the home folder only.
+            place = Path.home()
         folder = TemporaryDirectory(prefix="cahp-explorer-", dir=place, ignore_cleanup_errors=True)
         page = Path(stack.enter_context(folder), "open.html")
         page.write_text(_PAGE.format(f'<meta http-equiv="refresh" content="0; url={url}">'), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
-from cahp.stages.clustering import DEGREES
+from cahp.stages.clustering import DEGREES, NO_KNEE
 from cahp.ui.frame import evenness, notes
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import show_in_row
@@ -25,12 +26,15 @@ from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE
 from cahp.values import CahpError
+from cahp.values.statistics import Clustering
 
 #: Session keys: the kind of goal, and the number of goals so far.
-_GOAL, _GOALS = "budget-goal", "budget-goals-asked"
+_GOAL = "budget-goal"
+_GOALS = "budget-goals-asked"
 #: The number of heads that is offered beside that of the published rule.
 _ENOUGH = Goal.parse("agreement=95%")
 _WHY = "The fewest heads that keep 95 % agreement with the full model after a refit, on these texts"
+_KNEE = "The number of clusters at which the published rule stops: the knee of the silhouette curve"
 #: The kind of goal that needs no measurement.
 _SHARE = "share"
 #: The method that is offered first beside CAHP.
@@ -45,32 +49,20 @@ _CHOICES = {
 
 def draw(explorer: Explorer) -> None:
     """Draw the row of controls."""
-    enough = _enough_after_refit(explorer)
-
-    def keep_enough() -> None:
-        assert enough is not None
-        explorer.chosen_recovery = QUICK.name
-        explorer.board.set_budget(enough)
-
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="board-controls"):
-        board, suggested = explorer.board, explorer.choices().suggested
-        choice = "No clear choice" if suggested is None else f"Published rule: {suggested.mask.count}"
-        knee = "The number of clusters at which the published rule stops: the knee of the silhouette curve"
-        for label, key, disabled, act, about in (
-            (choice, "board-auto", board.auto or suggested is None, partial(board.set_budget, None), knee),
-            *(
-                ()
-                if enough is None
-                else ((f"{_ENOUGH.amount:g} % agreement: {enough}", "board-enough", False, keep_enough, _WHY),)
-            ),
-            ("Undo", "board-undo", not board.can_undo, board.undo, None),
-            # Always there, so that nothing moves at the first change by hand.
-            ("Reset", "board-reset", not board.by_hand, board.reset, "Restore the heads of the budget"),
-        ):
-            if st.button(label, key=key, disabled=disabled, help=about):
-                notes.clear()
-                act()
-                st.rerun()
+        board = explorer.board
+        suggested = explorer.choices().suggested
+        rule = "No clear choice"
+        if suggested is not None:
+            rule = f"Published rule: {suggested.mask.count}"
+        _draw_action(rule, partial(board.set_budget, None), key="auto", off=board.auto or suggested is None, help=_KNEE)
+        enough = _enough_after_refit(explorer)
+        if enough is not None:
+            label = f"{_ENOUGH.amount:g} % agreement: {enough}"
+            _draw_action(label, partial(_keep_enough, explorer, enough), key="enough", off=False, help=_WHY)
+        _draw_action("Undo", board.undo, key="undo", off=not board.can_undo)
+        # Always there, so that nothing moves at the first change by hand.
+        _draw_action("Reset", board.reset, key="reset", off=not board.by_hand, help="Restore the heads of the budget")
         # A new key closes the panel; the answer appears under the headline.
         with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)
@@ -81,6 +73,20 @@ def draw(explorer: Explorer) -> None:
             if panel.tool is not None:
                 panel.tool(explorer)
     draw_no_refit(explorer)
+
+
+def _draw_action(label: str, act: Callable[[], None], *, key: str, off: bool, help: str | None = None) -> None:
+    """Draw the button of an action on the board; with ``off`` it cannot be used now."""
+    if st.button(label, key=f"board-{key}", disabled=off, help=help):
+        notes.clear()
+        act()
+        st.rerun()
+
+
+def _keep_enough(explorer: Explorer, budget: int) -> None:
+    """Put the heads on the board that suffice after a refit, with the refit."""
+    explorer.chosen_recovery = QUICK.name
+    explorer.board.set_budget(budget)
 
 
 def _enough_after_refit(explorer: Explorer) -> int | None:
@@ -136,13 +142,23 @@ def _draw_goals(explorer: Explorer) -> None:
     }
     name = st.radio("Keep or save", list(labels), key=_GOAL, format_func=lambda name: labels[name])
     kind = GOALS.get(name)
-    default, highest, step = (20.0, 100.0, 1.0) if kind is None else (kind.default, kind.highest, kind.step)
+    default = 20.0
+    highest = 100.0
+    step = 1.0
+    if kind is not None:
+        default = kind.default
+        highest = kind.highest
+        step = kind.step
     # A goal of 0 would be reached by noise, or by nothing.
     amount = st.number_input(labels[name], step, highest, default, step=step, key=f"goal-{name}")
     if st.button("Find the budget", key="goal-apply", type="primary"):
         st.session_state[_GOALS] = st.session_state.get(_GOALS, 0) + 1
         try:
-            notes.write(_keep_share(explorer, amount) if kind is None else _reach_goal(explorer, Goal(kind, amount)))
+            if kind is None:
+                _keep_share(explorer, amount)
+                notes.clear()
+            else:
+                notes.write(_reach_goal(explorer, Goal(kind, amount)))
         except CahpError as error:
             notes.write(error)
         st.rerun()
@@ -155,14 +171,14 @@ def _can_reach(explorer: Explorer, kind: GoalKind) -> bool:
     return explorer.bench.evaluation.labelled or not OUTCOMES[kind.outcome].needs_labels
 
 
-def _keep_share(explorer: Explorer, percent: float) -> str:
+def _keep_share(explorer: Explorer, percent: float) -> None:
+    """Put the budget that is nearest to this share of the heads on the board."""
     table = explorer.table()
     assert table is not None
     wanted = int(np.floor(percent / 100 * table.budgets[-1] + 0.5))
     if wanted < table.budgets[0]:
         table.selection(wanted)
     explorer.board.set_budget(table.nearest(wanted).mask.count)
-    return ""
 
 
 def _reach_goal(explorer: Explorer, goal: Goal) -> str:
@@ -175,11 +191,12 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     if goal.is_counted:
         return f"{kept} are the most that reach {goal}: {reached.estimate} the full model's bytes."
     which = "the most" if goal.wants_most else "the fewest"
-    searched = f"{reached.measured} of {reached.budgets} budgets are measured"
-    of = f" {RECOVERIES[table.recover].beside}" if goal.kind.outcome else ""
+    finding = f"{kept} are {which} that reach {goal}"
+    if goal.kind.outcome:
+        finding += f" {RECOVERIES[table.recover].beside}"
     return (
-        f"{kept} are {which} that reach {goal}{of}: {reached.estimate}; {searched}. The "
-        "budget was chosen on these texts, so the figure is optimistic; check it on the test split."
+        f"{finding}: {reached.estimate}; {reached.measured} of {reached.budgets} budgets are measured. The budget was "
+        "chosen on these texts, so the figure is optimistic; check it on the test split."
     )
 
 
@@ -211,16 +228,17 @@ def draw_method(explorer: Explorer) -> None:
         draw_setting(st.selectbox, label, name, list(words), format_func=words.__getitem__)
     clusters = explorer.clusters
     if clusters is not None:
-        knee, rule = clusters.clustering.knee, clusters.clustering.knee_rule
-        st.caption(
-            "The curve has no knee."
-            if rule == "none"
-            else f"The published rule stops at {knee}, the knee of the curve ({plain(rule)})."
-        )
+        st.caption(_describe_knee(clusters.clustering))
     if explorer.results.run is None:
         st.caption("A change needs a run on this machine; cached results are reused.")
         return
     _draw_other_method(explorer)
+
+
+def _describe_knee(curve: Clustering) -> str:
+    if curve.knee_rule == NO_KNEE:
+        return "The curve has no knee."
+    return f"The published rule stops at {curve.knee}, the knee of the curve ({plain(curve.knee_rule)})."
 
 
 def offered_methods(*, labelled: bool) -> list[str]:
@@ -245,7 +263,8 @@ def _draw_other_method(explorer: Explorer) -> None:
 
 def offer_better_method(explorer: Explorer) -> None:
     """Say if another method is measurably better than CAHP for this model, with a button that takes its heads."""
-    card, kept = explorer.card, explorer.mask.count
+    card = explorer.card
+    kept = explorer.mask.count
     better = bundled.describe_better_method(card.id, card.identity, explorer.recover, kept)
     if better is None or explorer.board.by_hand or explorer.work.job(CHOICE) is not None:
         return

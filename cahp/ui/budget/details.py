@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from cahp.figures.head_grid import head_name, places
 from cahp.figures.similarity import attention_figure
@@ -42,9 +45,18 @@ def draw_space(explorer: Explorer) -> None:
     """Draw all heads in the plane in which they are clustered, coloured by cluster."""
     clusters = explorer.clusters
     assert clusters is not None
-    labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, display.is_dark()
-    head, unit = explorer.selected, explorer.card.unit
-    lit = int(labels[head]) if head is not None and head < len(labels) else None
+    labels = explorer.board.labels
+    mask = explorer.mask
+    settings = explorer.settings
+    dark = display.is_dark()
+    head = explorer.selected
+    unit = explorer.card.unit
+    lit = None
+    if head is not None and head < len(labels):
+        lit = int(labels[head])
+    source = "distances in this plane"
+    if settings.projection == "none":
+        source = "all features, not from this plane"
     display.show(
         cache_with(
             clusters,
@@ -57,12 +69,7 @@ def draw_space(explorer: Explorer) -> None:
         help=f"Each point is a {unit}. Those that {explorer.card.words.likeness} lie close together. "
         "Letter: cluster. Colour: family of clusters, the same at every budget. Size: salience. Solid: kept; light: "
         "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
-        "one. Framed: the cluster of the one clicked last. "
-        + (
-            "The clusters are computed from all features, not from this plane."
-            if settings.projection == "none"
-            else "The clusters are computed from distances in this plane."
-        ),
+        f"one. Framed: the cluster of the one clicked last. The clusters are computed from {source}.",
         formula=_FORMULAS[explorer.card.task],
         name="space",
         data=lambda: {
@@ -81,14 +88,17 @@ def draw_space(explorer: Explorer) -> None:
 def _replaceable(explorer: Explorer) -> dict[str, list[float]]:
     """The column of shares that other kept heads can reproduce, if they are measured."""
     shares = explorer.replaceable_shares
-    return {} if shares is None else {"reproduced by other kept heads": shares.ravel().tolist()}
+    if shares is None:
+        return {}
+    return {"reproduced by other kept heads": shares.ravel().tolist()}
 
 
 def draw_replacement(explorer: Explorer) -> None:
     """Draw the head that was clicked last and the kept head nearest to it, with their attention maps on a sentence."""
-    head, clusters, unit = explorer.selected, explorer.clusters, explorer.card.unit
+    head = explorer.selected
+    clusters = explorer.clusters
+    unit = explorer.card.unit
     assert clusters is not None
-    heads = clusters.heads
     if head is None or head >= clusters.salience.size:
         # A plain click removes it.
         st.markdown(
@@ -96,53 +106,66 @@ def draw_replacement(explorer: Explorer) -> None:
             f"choose a {unit}. With a keyboard, Shift-click or the key **i** does the same."
         )
         return
-    labels, mask = explorer.board.labels, explorer.mask
+    labels = explorer.board.labels
+    mask = explorer.mask
     cover, distance, same = clusters.nearest_kept(mask, head, labels)
-    median, names = float(np.median(clusters.distances[np.triu_indices(len(labels), 1)])), clusters.names(labels)
-    name, replacement = (head_name(one, heads, unit) for one in (head, cover))
+    median = float(np.median(clusters.distances[np.triu_indices(len(labels), 1)]))
+    names = clusters.names(labels)
+    name = head_name(head, mask.heads, unit)
+    replacement = head_name(cover, mask.heads, unit)
+    if same:
+        nearest = f"the nearest kept {unit} of its cluster is **{replacement}**"
+    else:
+        nearest = (
+            f"no other {unit} of its cluster is kept, so the nearest kept {unit} is **{replacement}** of cluster "
+            f"{names[cover]}"
+        )
+    state = "kept" if mask.keep.flat[head] else "pruned"
     others = int((labels == labels[head]).sum()) - 1
-    nearest = (
-        f"the nearest kept {unit} of its cluster is **{replacement}**"
-        if same
-        else f"no other {unit} of its cluster is kept, so the nearest kept {unit} is **{replacement}** of cluster "
-        f"{names[cover]}"
-    )
     st.markdown(
-        f"**{capital(name)}** is {'kept' if mask.keep.flat[head] else 'pruned'} and belongs to cluster "
-        f"{names[head]} ({others} other {unit}{'s' * (others != 1)}); {nearest}, at a "
-        f"distance of {distance:.1f}. The median distance of two {unit}s is {median:.1f}."
+        f"**{capital(name)}** is {state} and belongs to cluster {names[head]} ({others} other "
+        f"{unit}{'s' * (others != 1)}); {nearest}, at a distance of {distance:.1f}. The median distance of two {unit}s "
+        f"is {median:.1f}."
     )
     _draw_replaceability(explorer, head)
-    link("similarity", f"More about {name} →", view="head", head=called(head, heads))
+    link("similarity", f"More about {name} →", view="head", head=called(head, mask.heads))
     examples = [*examples_of(explorer.bench, "single"), *load_examples("single")]
     texts = {example["name"]: example["text"] for example in examples}
     text = texts[st.selectbox("Sentence", list(texts), key="cover-sentence")]
     st.caption(plain(text))
-    subject, title = (explorer.bench, text), "Running the sentence"
-    attention = measure(explorer, ATTENTION, subject, name="attention", title=title, polled=True)
+    subject = (explorer.bench, text)
+    attention = measure(explorer, ATTENTION, subject, name="attention", title="Running the sentence", polled=True)
     if attention is None:
         return
-    tokens, maps = attention.tokens, attention.by_head
+    maps = attention.by_head
     top = float(max(maps[head].max(), maps[cover].max()))
-    for column, which, role in zip(st.columns(2), (head, cover), ("chosen", "replacement"), strict=True):
-        with column:
-            display.show(
-                attention_figure(tokens, maps[which], dark=display.is_dark(), top=top),
-                title=f"{head_name(which, heads, unit).capitalize()} ({role})",
-                help="Each row is a query token, each column a token it attends to; a row sums to 1. Heads that attend "
-                "alike show the same pattern. Both maps share one scale.",
-                name=f"cover-{role}",
-                data={
-                    "looks": [token for token in tokens for _ in tokens],
-                    "looked at": list(tokens) * len(tokens),
-                    "attention": maps[which].ravel().tolist(),
-                },
-            )
+    left, right = st.columns(2)
+    with left:
+        _draw_attention(attention.tokens, maps[head], name, "chosen", top=top)
+    with right:
+        _draw_attention(attention.tokens, maps[cover], replacement, "replacement", top=top)
+
+
+def _draw_attention(tokens: Sequence[str], weights: NDArray[np.float32], name: str, role: str, *, top: float) -> None:
+    """Draw the attention of a head; ``top`` is the weight at the end of the scale."""
+    display.show(
+        attention_figure(tokens, weights, dark=display.is_dark(), top=top),
+        title=f"{name.capitalize()} ({role})",
+        help="Each row is a query token, each column a token it attends to; a row sums to 1. Heads that attend "
+        "alike show the same pattern. Both maps share one scale.",
+        name=f"cover-{role}",
+        data={
+            "looks": [token for token in tokens for _ in tokens],
+            "looked at": list(tokens) * len(tokens),
+            "attention": weights.ravel().tolist(),
+        },
+    )
 
 
 def _draw_replaceability(explorer: Explorer, head: int) -> None:
     """Tell how much of a head the other kept heads of its layer can reproduce, once that is measured."""
-    bench, job = explorer.bench, explorer.work.job(REPLACEABILITY, explorer.bench)
+    bench = explorer.bench
+    job = explorer.work.job(REPLACEABILITY, bench)
     if job is None:
         if st.button("Measure what kept heads can replace", key="replaceability"):
             explorer.work.start(REPLACEABILITY, bench)
@@ -162,16 +185,16 @@ def _draw_replaceability(explorer: Explorer, head: int) -> None:
         )
 
 
-def describe_replaceability(found: Replaceability, mask: HeadMask, head: int) -> str:
+def describe_replaceability(replaceability: Replaceability, mask: HeadMask, head: int) -> str:
     """Tell what the other kept heads of its layer can reproduce of a head, and which of them reproduce most."""
-    share = float(found.shares(mask).flat[head])
+    share = float(replaceability.shares(mask).flat[head])
     layer, place = divmod(head, mask.heads)
     others = int(mask.keep[layer].sum()) - int(mask.keep[layer, place])
     if np.isnan(share):
         return "The head has no effect on the predictions, so nothing has to replace it."
     if not others:
         return "No other head of its layer is kept, so none can reproduce what it contributes."
-    chosen, reached = found.replacing(mask, head)
+    chosen, reached = replaceability.replacing(mask, head)
     named = f"head{'s' * (len(chosen) > 1)} {' and '.join(map(str, chosen))}"
     if others == len(chosen):
         return f"**{capital(named)} of this layer can reproduce {percent(share, 0)} of what it contributes.**"
@@ -197,11 +220,13 @@ def draw_flips(explorer: Explorer) -> None:
     elif job.error:
         problem(job.error)
     elif job.result is not None:
-        texts, (differ, total), changed = explorer.bench.evaluation, job.result.counts, ""
+        texts = explorer.bench.evaluation
+        differ, total = job.result.counts
+        finding = f"{differ:,} of {total:,} predictions changed"
         if texts.labelled:
             lost, won = job.result.right_alone
-            changed = f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
-        st.markdown(f"**{differ:,} of {total:,} predictions changed{changed}.**")
+            finding += f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
+        st.markdown(f"**{finding}.**")
         if differ:
             table = job.result.table(texts, "all heads", "this mask", classes=explorer.bench.class_names)
             if texts.task.predicts_often:

@@ -25,10 +25,13 @@ def draw(explorer: Explorer) -> None:
         problem(job.error)
     if job is not None and not job.ended:
         # It may fill the table of another recovery than the one on screen.
-        counted = f", {job.done} of {job.total}" if job.total else ""
-        show_in_row(job, f"Measuring every budget{counted}", key="stop-table")
-    for one in board.list_colourings():
-        name, measuring = one.colouring.name, one.find_job(explorer)
+        title = "Measuring every budget"
+        if job.total:
+            title += f", {job.done} of {job.total}"
+        show_in_row(job, title, key="stop-table")
+    for row in board.list_colourings():
+        name = row.colouring.name
+        measuring = row.find_job(explorer)
         if measuring is not None and not measuring.ended:
             show_in_row(measuring, f"Measuring {name}", key=f"cancel-{name}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -75,10 +78,11 @@ def _draw_test_split(explorer: Explorer) -> None:
         st.caption("Evaluating on the test split…")
     elif job.result is not None:
         outcomes, opened = job.result
-        change = f"; {outcomes['accuracy_change'].text} against all heads" if "accuracy_change" in outcomes else ""
-        st.markdown(
-            f"**Test split: {describe(outcomes)}{change}** · used {'once' if opened == 1 else f'{opened} times'} so far"
-        )
+        finding = f"Test split: {describe(outcomes)}"
+        if "accuracy_change" in outcomes:
+            finding += f"; {outcomes['accuracy_change'].text} against all heads"
+        uses = "once" if opened == 1 else f"{opened} times"
+        st.markdown(f"**{finding}** · used {uses} so far")
     elif job.error:
         problem(job.error)
 
@@ -92,23 +96,27 @@ def describe_distillation(explorer: Explorer) -> str:
     if not RECOVERIES[explorer.recover].trains or distilled is None:
         return ""
     report, _ = distilled
-    return f"distillation {'accepted' if report.accepted else 'rejected'}: {report.reason}"
+    verdict = "accepted" if report.accepted else "rejected"
+    return f"distillation {verdict}: {report.reason}"
 
 
 def draw_distillation(explorer: Explorer) -> None:
     """Draw the panel of the distillation, where a distilled model is wanted: its offer, its progress or its steps."""
-    job, trains = explorer.work.job(DISTIL), RECOVERIES[explorer.recover].trains
+    job = explorer.work.job(DISTIL)
+    trains = RECOVERIES[explorer.recover].trains
     _, steps = explorer.results.distilled.get(explorer.mask.sha256, (None, ()))
     if (job is None or job.ended) and not (trains and (steps or explorer.awaits_distillation)):
         return
     with st.container(border=True, key="distilling"):
         st.caption("The refitted model is trained to reproduce the scores of the full model, without labels.")
         if job is not None and not job.ended:
-            # The progress may be that of another mask than the one on screen.
-            other = "" if explorer.job(DISTIL) is job else " (the mask that was on the board before)"
-            show_in_row(job, on_screen(job.stage or "distill") + other, key="cancel-distil")
+            title = on_screen(job.stage or "distill")
+            if explorer.job(DISTIL) is not job:
+                title += " (the mask that was on the board before)"
+            show_in_row(job, title, key="cancel-distil")
         elif explorer.awaits_distillation:
-            failed, search = explorer.job(DISTIL), explorer.job(FIGURE)
+            failed = explorer.job(DISTIL)
+            search = explorer.job(FIGURE)
             if failed is not None and failed.error:
                 problem(failed.error)
             if search is not None and not search.ended:

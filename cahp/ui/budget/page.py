@@ -24,7 +24,8 @@ _PANELS = (
     Panel("Budget", "Published rule", partial(knee.draw, place="budget"), place=70),
 )
 #: The field of the address, and the key of the tabs.
-_FIELD, _TABS = "panel", "board-detail"
+_FIELD = "panel"
+_TABS = "board-detail"
 
 
 def list_panels() -> list[Panel]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -19,6 +20,7 @@ from cahp.comparison.claims import (
 )
 from cahp.comparison.sentences import after, method_label
 from cahp.figures.claims import criticality_figure, lead_figure
+from cahp.ui.compare.results import tests_as_table
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee
 from cahp.ui.frame.claims import open_claim
@@ -50,7 +52,7 @@ def draw(explorer: Explorer, results: SplitResults, view: ComparisonView) -> Non
 
 
 def _draw_compression(results: SplitResults, view: ComparisonView, methods: tuple[str, ...]) -> None:
-    finding, dark = assess_compression(results, view.recovery), display.is_dark()
+    finding = assess_compression(results, view.recovery)
     panel = open_claim("compression", COMPRESSION, finding.status)
     if not panel.open:
         return
@@ -59,17 +61,15 @@ def _draw_compression(results: SplitResults, view: ComparisonView, methods: tupl
         st.markdown(plain(finding.words))
         if not tests:
             return
-        columns = ("method", "budget", "pp", "unit", "n", "seeds")
         display.show(
-            lead_figure(results, view.recovery, view.budget, methods, dark=dark),
+            lead_figure(results, view.recovery, view.budget, methods, dark=display.is_dark()),
             title=f"Lead of {method_label(results.against)} {after(view.recovery)}",
             help="The lead over the methods with the best mean at up to 20 % of the heads (shaded), and over random "
             "selection; bars are 95 % intervals. The verdict is over all methods, on the area up to 20 % of the "
             "heads. Older comparisons have tests at single budgets only.",
             name="claim-compression",
             alt=finding.words,
-            data={name: [getattr(test, name) for test in tests] for name in columns}
-            | {name: [test.ci95[end] for test in tests] for end, name in enumerate(("low", "high"))},
+            data=tests_as_table(tests, ("method", "budget", "pp", "unit", "n", "seeds")),
         )
         st.caption(_describe_drawn(results, methods))
 
@@ -81,7 +81,12 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
         return
     shares = kept_shares(results.document, view.budget)
     layers = [f"layer {layer}" for layer in range(results.document.model.layers)]
-    rows = [(name, place, mean) for name in shares for place, mean in zip(layers, shares[name].means, strict=False)]
+    data: dict[str, list[Any]] = {"method": [], "layer": [], "share of criticality": []}
+    for name in shares:
+        for layer, mean in zip(layers, shares[name].means, strict=False):
+            data["method"].append(name)
+            data["layer"].append(layer)
+            data["share of criticality"].append(mean)
     with panel:
         st.markdown(plain(finding.words))
         if not shares:
@@ -97,9 +102,7 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
             formula=_SHARE,
             name="claim-criticality",
             alt=finding.words,
-            data={
-                name: [row[at] for row in rows] for at, name in enumerate(("method", "layer", "share of criticality"))
-            },
+            data=data,
         )
         st.caption(_describe_drawn(results, methods))
 
@@ -107,20 +110,29 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
 def _describe_drawn(results: SplitResults, methods: tuple[str, ...]) -> str:
     """Tell which methods a chart of a claim leaves out."""
     rivals = len(set(methods) - {results.against, RANDOM})
-    left_out = f"; {count} more are left out" if (count := len(results.methods) - len(methods)) else ""
-    return f"Drawn: {method_label(results.against)}, the {rivals} best others and random selection{left_out}."
+    words = f"Drawn: {method_label(results.against)}, the {rivals} best others and random selection"
+    left_out = len(results.methods) - len(methods)
+    if left_out:
+        words += f"; {left_out} more are left out"
+    return f"{words}."
 
 
 def _draw_number(explorer: Explorer, results: SplitResults) -> None:
     """Draw the band of unstructured data if the model of the comparison is open and has a run."""
-    model, run, null = results.document.model, explorer.results.run, explorer.results.null
-    clusters = explorer.clusters if run is not None and run.model.sha256 == model.sha256 else None
+    model = results.document.model
+    run = explorer.results.run
+    null = explorer.results.null
+    clusters = None
+    if run is not None and run.model.sha256 == model.sha256:
+        clusters = explorer.clusters
     status = "not tested yet"
     if clusters is not None and null is not None:
         degree = explorer.settings.poly_degree
         stops = cache_with(null, degree, lambda: null.knee(degree))
-        same = stops is not None and stops.low <= clusters.clustering.knee <= stops.high
-        status = "not supported" if same else "supported"
+        status = "supported"
+        if stops is not None and stops.low <= clusters.clustering.knee <= stops.high:
+            # The rule stops there without clusters, too.
+            status = "not supported"
     panel = open_claim("number", _NUMBER, status)
     if not panel.open:
         return

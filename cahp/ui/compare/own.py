@@ -16,6 +16,7 @@ from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
 from cahp.methods.shared import registry
+from cahp.models.cards import ModelCard
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.bench import Bench
@@ -112,12 +113,10 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
             explorer.work.drop(COST)
             st.button("Estimate the time", key="compare-own-ask", disabled=True)
             return
-        request = _Request(
-            plan,
-            default_preset(explorer.card),
-            explorer.bench,
-            explorer.source.raw if explorer.source.uploaded else None,
-        )
+        dataset = None
+        if explorer.source.uploaded:
+            dataset = explorer.source.raw
+        request = _Request(plan, default_preset(explorer.card), explorer.bench, dataset)
         job = explorer.work.job(COST, request)
         if job is not None:
             _draw_cost(explorer, request, job, done)
@@ -134,17 +133,22 @@ def is_active(explorer: Explorer) -> bool:
 
 def _draw_form(explorer: Explorer) -> Plan | None:
     """Draw the form and return its plan; None, with the error on screen, if it is invalid."""
-    card, total = explorer.card, explorer.card.layers * explorer.card.heads
-    few, many = max(card.layers, total // 6), max(card.layers, total // 2)
+    card = explorer.card
+    total = card.layers * card.heads
     preset = default_preset(card)
     start = PRESETS[preset]
-    budgets_at_first = (f"{few}, {many}" if few < many else str(few)) if not start.named else ", ".join(start.budgets)
+    offered = [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit]
+    chosen = [QUICK.name]
+    about_recoveries = "The pruned model is always measured."
+    if card.no_refit:
+        chosen = []
+        about_recoveries = f"{card.no_refit}."
     with st.container(key="compare-form"):
         methods = st.multiselect(
             "Methods",
             registry.names(),
             start.named or _FIRST,
-            format_func=lambda name: method_label(name) + (" (trains gates)" if registry.facts(name).learned else ""),
+            format_func=_name_method,
             key=f"compare-own-methods-{preset}",
             persist_state="session",
             help="Methods that train gates take much longer.",
@@ -152,7 +156,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
         budgets, seeds, recover = st.columns(3, gap="medium")
         heads = budgets.text_input(
             f"Heads kept, of {total}",
-            budgets_at_first,
+            _first_budgets(card),
             key=f"compare-own-budgets-{total}",
             persist_state="session",
             help=f"Numbers from {card.layers} to {total}, or shares such as 25%, separated by commas.",
@@ -168,18 +172,41 @@ def _draw_form(explorer: Explorer) -> Plan | None:
         )
         recoveries = recover.multiselect(
             "Recoveries",
-            [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit],
-            [QUICK.name] if not card.no_refit else [],
-            format_func=lambda name: RECOVERIES[name].noun + (" (slow)" if RECOVERIES[name].trains else ""),
+            offered,
+            chosen,
+            format_func=_name_recovery,
             key="compare-own-recover",
             persist_state="session",
-            help=f"{card.no_refit}." if card.no_refit else "The pruned model is always measured.",
+            help=about_recoveries,
         )
         try:
             return _plan(explorer, methods, heads, count, recoveries)
         except CahpError as error:
             problem(error)
             return None
+
+
+def _first_budgets(card: ModelCard) -> str:
+    """Return the numbers of heads that the form begins with: those of the preset, or a sixth and a half of all."""
+    start = PRESETS[default_preset(card)]
+    if start.named:
+        return ", ".join(start.budgets)
+    total = card.layers * card.heads
+    few = max(card.layers, total // 6)
+    many = max(card.layers, total // 2)
+    return f"{few}, {many}" if few < many else str(few)
+
+
+def _name_method(name: str) -> str:
+    if registry.facts(name).learned:
+        return f"{method_label(name)} (trains gates)"
+    return method_label(name)
+
+
+def _name_recovery(name: str) -> str:
+    if RECOVERIES[name].trains:
+        return f"{RECOVERIES[name].noun} (slow)"
+    return RECOVERIES[name].noun
 
 
 def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recoveries: list[str]) -> Plan:
@@ -201,7 +228,8 @@ def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recove
 
 def command(plan: Plan, preset: str) -> str:
     """Return the command line that measures the same."""
-    settings, described = plan.settings, describe()
+    settings = plan.settings
+    described = describe()
     words = ["cahp", "compare", "--model", settings.model]
     words += command_line.to_arguments(settings, {name: described[name].flag for name in _SHARED})
     words += ["--preset", preset, "--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets)]

@@ -21,8 +21,11 @@ from cahp.ui.parts.display import describe_square, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 
-#: Session keys: comparisons that this session measured or opened, the one on screen, and the model it was chosen for.
-_MINE, _CHOSEN, _CHOSEN_FOR = "cahp_compare_mine", "compare-which", "cahp_compare_for"
+#: Session key: comparisons that this session measured or opened.
+_MINE = "cahp_compare_mine"
+#: Session keys: the comparison on screen, and the model it was chosen for.
+_CHOSEN = "compare-which"
+_CHOSEN_FOR = "cahp_compare_for"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +56,7 @@ def draw(explorer: Explorer) -> None:
             own.draw(explorer, keep)
         return
     choice = draw_choice(explorer, available)
-    if not any(_is_of(explorer, one) for one in available.values()):
+    if not any(_is_of(explorer, comparison) for comparison in available.values()):
         st.info(
             f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one below, or read one of "
             "another model."
@@ -78,20 +81,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     shown = choice.comparison.results
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(headline(shown), anchor=False)
-    seeds, opened = len(shown.document.seeds), shown.document.test_opened
-    calibration = max(sample.examples for sample in shown.document.data.select)
-    read = "texts" if shown.document.protocols is None else "windows"
-    times = f" The test split was opened {opened} time{'' if opened == 1 else 's'} for this model." if opened else ""
-    st.caption(
-        f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
-        f"{plain(shown.split[:40])}, {seeds} seed{'' if seeds == 1 else 's'}.{times}"
-        # Its sentences are those of the terminal and of files, whose units are heads.
-        + (
-            f" A head on this page is {describe_square(explorer.card)}."
-            if explorer.card.group > 1 and _is_of(explorer, choice)
-            else ""
-        )
-    )
+    st.caption(_describe_origin(explorer, choice))
     above = st.container(key="compare-above")
     view = draw_filters(shown)
     with above:
@@ -105,6 +95,30 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
             with tab:
                 draw_tab(shown, view)
     results.draw_downloads(choice.comparison)
+
+
+def _describe_origin(explorer: Explorer, choice: Choice) -> str:
+    """Describe where a comparison was measured, and on how many texts."""
+    shown = choice.comparison.results
+    document = shown.document
+    calibration = max(sample.examples for sample in document.data.select)
+    read = "texts" if document.protocols is None else "windows"
+    words = (
+        f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
+        f"{plain(shown.split[:40])}, {_count(len(document.seeds), 'seed')}."
+    )
+    if document.test_opened:
+        words += f" The test split was opened {_count(document.test_opened, 'time')} for this model."
+    if explorer.card.group > 1 and _is_of(explorer, choice):
+        # The sentences are those of the terminal and of files, whose units are heads.
+        words += f" A head on this page is {describe_square(explorer.card)}."
+    return words
+
+
+def _count(number: int, noun: str) -> str:
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"
 
 
 def _draw_overlap(shown: SplitResults, view: ComparisonView) -> None:
@@ -139,11 +153,11 @@ def list_choices() -> tuple[dict[str, Choice], list[str]]:
     """All comparisons by key, those of this session first, and an error message for each that cannot be read."""
     choices: dict[str, Choice] = dict(reversed(_session_choices().items()))
     shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
-    for one in shipped:
+    for file in shipped:
         origin = "**Bundled**: the machine and the date were not recorded."
-        if one.made:
-            origin = f"**Bundled**: measured on {plain(one.made['machine'])}, {plain(one.made['date'])}."
-        choices[f"bundled-{one.name}"] = Choice(f"{one.comparison.results.title} · bundled", origin, one.comparison)
+        if file.made:
+            origin = f"**Bundled**: measured on {plain(file.made['machine'])}, {plain(file.made['date'])}."
+        choices[f"bundled-{file.name}"] = Choice(f"{file.comparison.results.title} · bundled", origin, file.comparison)
     return choices, errors
 
 
@@ -179,8 +193,8 @@ def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None
         st.session_state[_CHOSEN] = requested
     elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.identity:
         tokens = explorer.card.task.predicts_often
-        alike = {key: one for key, one in choices.items() if (one.comparison.document.protocols is not None) == tokens}
-        same = [key for key, one in alike.items() if _is_of(explorer, one)]
+        alike = [key for key in choices if (choices[key].comparison.document.protocols is not None) == tokens]
+        same = [key for key in alike if _is_of(explorer, choices[key])]
         largest = max(same or alike, key=lambda key: len(choices[key].comparison.results.means), default=None)
         st.session_state[_CHOSEN] = largest
     st.session_state[_CHOSEN_FOR] = explorer.card.identity
@@ -198,7 +212,9 @@ def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None
         )
     with right, st.popover("Open a file", key="compare-open", width="stretch"):
         draw_upload()
-    return None if key is None else choices[key]
+    if key is None:
+        return None
+    return choices[key]
 
 
 def draw_upload() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.comparison import Comparison, SplitResults
-from cahp.comparison.document import Verdict
+from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import (
     after,
@@ -51,6 +51,8 @@ _JACCARD = (
 )
 #: Names of methods with another per-layer minimum.
 _MINIMUM = " A name that ends with **-min-N** is that method with at least N heads in each layer, 0 for no minimum."
+#: Methods whose overlaps a screen reader says.
+_SPOKEN_METHODS = 12
 #: The columns of a table of tests.
 _TEST_COLUMNS = (
     *("outcome", "method", "against", "budget", "recovery", "pp", "unit", "p", "p_holm", "better", "n", "seeds"),
@@ -69,7 +71,11 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
     if not means:
         st.info("None of these methods was measured after this recovery at this number of heads. Select others above.")
         return
-    ours, when = method_label(results.against), after(view.recovery)
+    ours = method_label(results.against)
+    when = after(view.recovery)
+    minimum = ""
+    if any(split_minimum(name)[1] is not None for name in results.methods):
+        minimum = _MINIMUM
     # The title covers all methods, whichever are shown.
     finding = ahead_and_behind(results.against, results.tests_at(view.recovery, view.budget))
     display.show(
@@ -80,12 +86,11 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
         f"95 % intervals are those {when}. The methods in colour are {ours}, the best other one, and random "
         "selection, whose interval is the band. **Pale**: no difference from "
         f"{ours} is resolved. Intervals can overlap although a difference is resolved, because all methods are "
-        f"evaluated on the same {results.noun}. The dashed line is the full model."
-        + (_MINIMUM if any(split_minimum(name)[1] is not None for name in results.methods) else ""),
+        f"evaluated on the same {results.noun}. The dashed line is the full model.{minimum}",
         formula=_INTERVAL,
         name="compare-ranking",
         alt=" ".join(f"{method_label(mean.method)}: {results.estimate(mean).text}." for mean in means[:40]),
-        data={name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()},
+        data=_as_table(means),
     )
     seeds = len(results.document.seeds)
     if seeds > 1:
@@ -95,22 +100,40 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
         )
 
 
+def _as_table(means: Sequence[Mean]) -> dict[str, list[Any]]:
+    """Return means as columns by name."""
+    rows = [mean.as_row() for mean in means]
+    table = {}
+    for name in rows[0]:
+        table[name] = [row[name] for row in rows]
+    return table
+
+
+def _describe_ends(results: SplitResults, recovery: str) -> str:
+    """Describe the outcome of the reference at its smallest and largest budget (empty: it was not measured)."""
+    means = []
+    for budget in results.budgets_after(recovery):
+        mean = results.means.get((recovery, results.against, budget))
+        if mean is not None:
+            means.append(mean)
+    ends = means[:1] + means[1:][-1:]
+    return ", ".join(f"{results.estimate(mean).text} at {mean.budget} heads" for mean in ends)
+
+
 def draw_curve(results: SplitResults, view: ComparisonView) -> None:
     """Draw the outcome by method and budget; with a single budget the ranking shows it."""
-    budgets, seeds = results.budgets_after(view.recovery), len(results.document.seeds)
-    keys = [(view.recovery, name, budget) for name in view.methods for budget in budgets]
+    budgets = results.budgets_after(view.recovery)
+    keys = product((view.recovery,), view.methods, budgets)
     means = [results.means[key] for key in keys if key in results.means]
     if not means or len(budgets) < 2:
         return
     others = tuple(name for name in results.methods if name not in view.methods)
-    own = [results.means[key] for at in budgets if (key := (view.recovery, results.against, at)) in results.means]
-    ends = [f"{results.estimate(mean).text} at {mean.budget} heads" for mean in (*own[:1], *own[1:][-1:])]
-    measure = f"{capital(name_outcome(results.outcome))}, {after(view.recovery)}"
+    title = f"{capital(name_outcome(results.outcome))}, {after(view.recovery)}"
+    if ends := _describe_ends(results, view.recovery):
+        title += f": {method_label(results.against)} {ends} (mean of {len(results.document.seeds)} seeds)"
     display.show(
         _draw_once(curve_figure, results, view.recovery, view.budget, view.methods, others),
-        title=f"{measure}: {method_label(results.against)} {', '.join(ends)} (mean of {seeds} seeds)"
-        if ends
-        else measure,
+        title=title,
         help="Each line is a method, in the colours of the chart above; its name stands at its end. **Bands** are 95 % "
         f"intervals for other {results.noun} and seeds; the tooltip shows those of grey lines. Lines between the "
         "measured numbers of heads are interpolated.",
@@ -119,7 +142,7 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
         alt=" ".join(
             f"{method_label(mean.method)} at {mean.budget} heads: {results.estimate(mean).text}." for mean in means[:40]
         ),
-        data={name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()},
+        data=_as_table(means),
     )
     if rejected := results.rejections(view.recovery):
         st.caption(f"{capital(plain(rejected))}. A rejected recovery leaves the pruned model as it was.")
@@ -136,7 +159,9 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
     if not tests:
         st.info("No differences were tested here.")
         return
-    ours, when, dark = method_label(results.against), after(view.recovery), display.is_dark()
+    ours = method_label(results.against)
+    when = after(view.recovery)
+    dark = display.is_dark()
     display.show(
         cache_with(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
         title=f"Lead of {ours} in {name_outcome(results.outcome)} at {view.budget} heads, {when}",
@@ -147,13 +172,22 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(_sentence(results, test) for test in tests[:30]),
-        data={name: [getattr(test, name) for test in tests] for name in _TEST_COLUMNS}
-        | {name: [test.ci95[place] for test in tests] for place, name in enumerate(("low", "high"))},
+        data=tests_as_table(tests, _TEST_COLUMNS),
     )
     with st.expander(f"All {len(after_recovery)} tests {when}, in words", key="compare-words"):
         ordered = sorted(after_recovery, key=lambda test: (test.tie, test.budget or 0, -abs(test.pp)))
         sentences = [_sentence(results, test) for test in ordered]
         st.markdown("\n".join(f"- {plain(sentence)}" for sentence in sentences))
+
+
+def tests_as_table(tests: Sequence[Verdict], columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Return these fields of tests, and the ends of their intervals, as columns by name."""
+    table: dict[str, list[Any]] = {}
+    for name in columns:
+        table[name] = [getattr(test, name) for test in tests]
+    table["low"] = [test.ci95[0] for test in tests]
+    table["high"] = [test.ci95[1] for test in tests]
+    return table
 
 
 def _sentence(results: SplitResults, test: Verdict) -> str:
@@ -162,7 +196,9 @@ def _sentence(results: SplitResults, test: Verdict) -> str:
 
 def _rule(tests: Sequence[Verdict]) -> str:
     """How the tests were made; older comparisons used a bootstrap."""
-    how = "bootstrap over texts and seeds" if tests[0].df is None else "t test with variance components of both"
+    how = "t test with variance components of both"
+    if tests[0].df is None:
+        how = "bootstrap over texts and seeds"
     return (
         f"The test is a paired {how}. p is corrected by Holm over all budgets and methods after this recovery, so an "
         "unresolved difference may have an interval without 0."
@@ -179,6 +215,9 @@ def draw_layers(results: SplitResults, view: ComparisonView) -> None:
         return
     layers = results.document.model.layers
     depths = {name: mean_layer(results.layers[name, view.budget]) for name in shown}
+    data: dict[str, Sequence[Any]] = {"method": shown, "mean layer": list(depths.values())}
+    for layer in range(layers):
+        data[f"layer {layer}"] = [results.layers[name, view.budget][layer] for name in shown]
     display.show(
         _draw_once(layer_figure, results, view.budget, view.methods),
         title=_depth_title(depths, even=(layers - 1) / 2),
@@ -189,19 +228,13 @@ def draw_layers(results: SplitResults, view: ComparisonView) -> None:
         formula=_DEPTH,
         name="compare-layers",
         alt=" ".join(f"{method_label(name)}: mean layer {depth:.1f}." for name, depth in depths.items()),
-        data={
-            "method": shown,
-            "mean layer": list(depths.values()),
-            **{
-                f"layer {layer}": [results.layers[name, view.budget][layer] for name in shown]
-                for layer in range(layers)
-            },
-        },
+        data=data,
     )
 
 
 def _depth_title(depths: dict[str, float], *, even: float) -> str:
-    last, first = max(depths, key=lambda name: depths[name]), min(depths, key=lambda name: depths[name])
+    last = max(depths, key=lambda name: depths[name])
+    first = min(depths, key=lambda name: depths[name])
     if len(depths) == 1:
         return f"{method_label(last)} keeps heads of mean layer {depths[last]:.1f}; an even spread has {even:.1f}"
     if depths[last] - depths[first] < 0.05:
@@ -218,12 +251,13 @@ def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
     if consensus is None:
         return
     model = results.document.model
-    all_keep, none_keeps = set(consensus.everybody), set(consensus.nobody)
-    count = len(all_keep)
-    heads = "No head is" if not count else "1 head is" if count == 1 else f"{count} heads are"
+    kept_by = dict.fromkeys(product(range(model.layers), range(model.heads)), "some")
+    kept_by |= dict.fromkeys(consensus.nobody, "none")
+    kept_by |= dict.fromkeys(consensus.everybody, "all")
+    heads = {0: "No head is", 1: "1 head is"}.get(len(consensus.everybody), f"{len(consensus.everybody)} heads are")
     display.show(
         _draw_once(consensus_figure, results, view.budget),
-        title=f"{heads} kept by all {consensus.methods} methods, {len(none_keeps)} of {results.total} by none",
+        title=f"{heads} kept by all {consensus.methods} methods, {len(consensus.nobody)} of {results.total} by none",
         help="Each cell is a head; its number is the share of methods that keep it, in per cent, over all their masks. "
         "**Framed**: every method keeps it with every seed. **×**: none ever does. Random selection is left out, "
         "and the filter of methods does not apply.",
@@ -232,10 +266,7 @@ def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
         data={
             **places(model.layers, model.heads),
             "share of methods": [float(share) for row in consensus.share for share in row],
-            "kept by": [
-                "all" if place in all_keep else "none" if place in none_keeps else "some"
-                for place in product(range(model.layers), range(model.heads))
-            ],
+            "kept by": list(kept_by.values()),
         },
     )
 
@@ -251,6 +282,16 @@ def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
     if mean is None:
         return
     random = results.random_overlap[view.budget]
+    data: dict[str, list[Any]] = {"method": [], "other": [], "overlap": [], "random selection": []}
+    pairs = []
+    for row, column in product(range(len(methods)), repeat=2):
+        value = values[row][column]
+        data["method"].append(methods[row])
+        data["other"].append(methods[column])
+        data["overlap"].append(value)
+        data["random selection"].append(random)
+        if row <= column < _SPOKEN_METHODS and value is not None:
+            pairs.append(f"{method_label(methods[row])} and {method_label(methods[column])}: {value:.2f}.")
     display.show(
         _draw_once(overlap_figure, results, view.budget, view.methods),
         title=f"Two methods share {percent(mean, 0)} of their heads on average; random selection {percent(random, 0)}",
@@ -260,18 +301,8 @@ def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
         "with itself with another seed. Empty cells were not measured.",
         formula=_JACCARD,
         name="compare-overlap",
-        alt=" ".join(
-            f"{method_label(method)} and {method_label(other)}: {value:.2f}."
-            for row, method in enumerate(methods[:12])
-            for column, other in enumerate(methods[:12])
-            if row <= column and (value := values[row][column]) is not None
-        ),
-        data={
-            "method": [method for method in methods for _ in methods],
-            "other": [other for _ in methods for other in methods],
-            "overlap": [value for row in values for value in row],
-            "random selection": [random] * len(methods) ** 2,
-        },
+        alt=" ".join(pairs),
+        data=data,
     )
 
 
@@ -285,7 +316,19 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
         return
     table = cost_table(results, shown, view.recovery)
     areas = [results.areas[view.recovery, name] for name in shown if (view.recovery, name) in results.areas]
-    budgets = over(areas[0].budgets if areas else results.budgets, results.budgets)
+    averaged = results.budgets
+    formula = None
+    if areas:
+        averaged = areas[0].budgets
+        formula = _AREA
+    budgets = over(averaged, results.budgets)
+    formats = {
+        "Forward passes": st.column_config.NumberColumn(format="localized"),
+        "Labels": st.column_config.NumberColumn(format="localized"),
+    }
+    for name in table:
+        if name.endswith("(s)"):
+            formats[name] = st.column_config.NumberColumn(format="%.2f")
     with st.container(key="figure-compare-cost"):
         display.heading(
             _cost_title(results, shown),
@@ -297,7 +340,7 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
             f"{after(view.recovery)} (the area under the line of the first chart, divided by its width), with its 95 % "
             "interval, for methods measured at all of them. **Own overlap** is the Jaccard index of the masks that a "
             "method keeps with different seeds.",
-            formula=_AREA if areas else None,
+            formula=formula,
             name="compare-cost",
             data=table,
         )
@@ -305,44 +348,53 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
             table,
             hide_index=True,
             height="content",
-            column_config={
-                "Forward passes": st.column_config.NumberColumn(format="localized"),
-                "Labels": st.column_config.NumberColumn(format="localized"),
-                **{name: st.column_config.NumberColumn(format="%.2f") for name in table if name.endswith("(s)")},
-            },
+            column_config=formats,
         )
 
 
 def cost_table(results: SplitResults, shown: Sequence[str], recovery: str) -> dict[str, list[Any]]:
     """Cost and outcome after a recovery of each method, column by column."""
     costs = [results.cost[name] for name in shown]
-    areas = [results.areas.get((recovery, name)) for name in shown]
     table: dict[str, list[Any]] = {"Method": [method_label(name) for name in shown]}
     column = capital(name_outcome(results.outcome))
-    if any(areas):
-        table[column] = [
-            "some budgets only" if area is None else f"{area.estimate.text} ({area.estimate.span})" for area in areas
-        ]
-    elif len(budgets := results.budgets_after(recovery)) == 1:
-        means = [results.means.get((recovery, name, budgets[0])) for name in shown]
-        estimates = [mean and results.estimate(mean) for mean in means]
+    budgets = results.budgets_after(recovery)
+    if any((recovery, name) in results.areas for name in shown):
+        table[column] = [_describe_area(results, recovery, name) for name in shown]
+    elif len(budgets) == 1:
         table[f"{column} at {budgets[0]} heads"] = [
-            f"{estimate.text} ({estimate.span})" if estimate else "not measured" for estimate in estimates
+            _describe_mean(results, (recovery, name, budgets[0])) for name in shown
         ]
-    table |= {
-        "Own overlap": [results.own_overlap(name) for name in shown],
-        "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],
-        "Labels": [cost.labels for cost in costs],
-        # Seconds are means without an interval, so the number of seeds or masks stands beside them.
-        "Selecting (s)": [cost.score_s for cost in costs],
-        "n (seeds)": [results.seeds_of(name) for name in shown],
-    }
+    table["Own overlap"] = [results.own_overlap(name) for name in shown]
+    table["Forward passes"] = [_round(cost.forwards) for cost in costs]
+    table["Labels"] = [cost.labels for cost in costs]
+    # Seconds are means without an interval, so the number of seeds or masks stands beside them.
+    table["Selecting (s)"] = [cost.score_s for cost in costs]
+    table["n (seeds)"] = [results.seeds_of(name) for name in shown]
     for other in results.by_cost:
         if other != "none":
             noun = RECOVERIES[other].noun
             table[f"{noun.capitalize()} (s)"] = [cost.recovery_s.get(other) for cost in costs]
             table[f"n ({noun})"] = [results.masks_of(name, other) for name in shown]
     return table
+
+
+def _describe_area(results: SplitResults, recovery: str, name: str) -> str:
+    area = results.areas.get((recovery, name))
+    if area is None:
+        return "some budgets only"
+    return f"{area.estimate.text} ({area.estimate.span})"
+
+
+def _describe_mean(results: SplitResults, key: tuple[str, str, int]) -> str:
+    mean = results.means.get(key)
+    if mean is None:
+        return "not measured"
+    estimate = results.estimate(mean)
+    return f"{estimate.text} ({estimate.span})"
+
+
+def _round(count: float | None) -> int | None:
+    return None if count is None else round(count)
 
 
 def _cost_title(results: SplitResults, shown: Sequence[str]) -> str:
@@ -352,7 +404,11 @@ def _cost_title(results: SplitResults, shown: Sequence[str]) -> str:
     costliest = max(passes, key=lambda name: passes[name])
     free = sum(not forwards for forwards in passes.values())
     title = f"{method_label(costliest)} is the costliest: {passes[costliest]:,.0f} forward passes"
-    return title + (f"; {free} method{'' if free == 1 else 's'} need{'s' if free == 1 else ''} none" if free else "")
+    if free == 1:
+        title += "; 1 method needs none"
+    elif free:
+        title += f"; {free} methods need none"
+    return title
 
 
 def draw_downloads(comparison: Comparison) -> None:
@@ -360,8 +416,9 @@ def draw_downloads(comparison: Comparison) -> None:
     files = [
         ("Document (JSON)", "compare.json", "application/json"),
         ("Table (CSV)", "comparison.csv", "text/csv"),
-        *([("Answers (NPZ)", "compare.npz", "application/octet-stream")] if comparison.answers else []),
     ]
+    if comparison.answers:
+        files.append(("Answers (NPZ)", "compare.npz", "application/octet-stream"))
     with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
         st.markdown("**Download:**", width="content")
         for label, file, media in files:

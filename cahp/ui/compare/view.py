@@ -48,7 +48,9 @@ def draw_filters(results: SplitResults) -> ComparisonView:
         )
         budget = _choose("at", f"Heads kept, of {results.total}", list(by_name), middle)
         chosen = st.session_state["compare-methods"]
-        count = f"{len(chosen)} of {len(results.methods)}" if chosen else f"all {len(results.methods)}"
+        count = f"all {len(results.methods)}"
+        if chosen:
+            count = f"{len(chosen)} of {len(results.methods)}"
         with st.popover(f"Methods: {count}", key="compare-which-methods"):
             methods = st.multiselect(
                 "Methods",
@@ -68,15 +70,22 @@ def _choose(name: str, label: str, options: Sequence[str], default: str, **look:
     """Draw a filter whose value, unless it is the default, is in the address; nothing where there is no choice."""
     if len(options) < 2:
         return default
-    key = "compare-budget" if name == "at" else f"compare-{name}"
+    key = f"compare-{name}"
+    if name == "at":
+        key = "compare-budget"
     _set_from_address(name, key, options, default)
     value = st.segmented_control(label, options, required=True, key=key, width="content", **look) or default
-    address.put(name, "" if value == default else value)
+    in_address = value
+    if value == default:
+        in_address = ""
+    address.put(name, in_address)
     return value
 
 
 def _set_from_address(name: str, key: str, options: Sequence[str], default: str) -> None:
     """Set a filter to the value in the address, or to its default, unless a valid option is selected."""
     if st.session_state.get(key) not in options or address.is_history_navigation():
-        value = st.query_params.get(name)
-        st.session_state[key] = value if value in options else default
+        value = st.query_params.get(name, default)
+        if value not in options:
+            value = default
+        st.session_state[key] = value

@@ -29,9 +29,13 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the mask alone."""
     st.subheader("The mask")
     st.markdown("The kept heads, for use in other tools.")
-    mask, run, model = view.mask, view.document, explorer.card.id
+    mask = view.mask
+    run = view.document
+    model = explorer.card.id
     if run is None:
-        budget = {"requested": None if explorer.board.by_hand else mask.count, "attained": mask.count}
+        budget: dict[str, int | None] = {"requested": None, "attained": mask.count}
+        if not explorer.board.by_hand:
+            budget["requested"] = mask.count
         origin = MaskOrigin(model, chosen_by(explorer), budget)
     else:
         metrics = outcome_records(run.outcomes)["metrics"]
@@ -79,29 +83,37 @@ def draw_report_files(explorer: Explorer, view: View) -> None:
 def _report(
     explorer: Explorer, view: View, run: RunDocument, examples: Sequence[report.Example] = (), *, static: bool = False
 ) -> bytes:
-    recipe = _recipe(explorer, run.settings)
-    made = None if view.bundle is None else view.bundle.made
-    clusters, table = explorer.clusters, explorer.table(explorer.swept)
+    clusters = explorer.clusters
+    table = explorer.table(explorer.swept)
     live = None
     if clusters is not None and view.labels is not None and table is not None:
         live = Live(clusters, table, view.labels)
-    recovered = {
-        row.result: explorer.outcomes(row.name) for row in RECOVERIES.values() if row.on_board and row is not NONE
-    }
+    recoveries = {}
+    for row in RECOVERIES.values():
+        if row is NONE or not row.on_board:
+            continue
+        outcomes = explorer.outcomes(row.name)
+        if outcomes is not None:
+            recoveries[row.result] = outcomes
     document = report.page(
         run,
-        origin=report.Origin(
-            machine=run.machine or machine() if made is None else made["machine"],
-            date=date.today().isoformat() if made is None else made["date"],
-            recipe=recipe,
-            bundled=made is not None,
-        ),
+        origin=_describe_origin(explorer, view, run),
         live=live,
         static=static,
-        recoveries={name: outcomes for name, outcomes in recovered.items() if outcomes is not None},
+        recoveries=recoveries,
         examples=examples,
     )
     return document.encode()
+
+
+def _describe_origin(explorer: Explorer, view: View, run: RunDocument) -> report.Origin:
+    """Return where and when the run was made, and the command that repeats it."""
+    recipe = _recipe(explorer, run.settings)
+    if view.bundle is None:
+        today = date.today().isoformat()
+        return report.Origin(machine=run.machine or machine(), date=today, recipe=recipe, bundled=False)
+    made = view.bundle.made
+    return report.Origin(machine=made["machine"], date=made["date"], recipe=recipe, bundled=True)
 
 
 def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
@@ -140,18 +152,26 @@ def draw_command(explorer: Explorer, view: View) -> None:
     st.subheader("Reproduce this run")
     run = view.document
     if run is None:
-        budget, method = str(explorer.board.budget), chosen_by(explorer)
-        settings = replace(explorer.settings, budget=budget, method=method, recover=explorer.recover)
+        settings = replace(
+            explorer.settings,
+            budget=str(explorer.board.budget),
+            method=chosen_by(explorer),
+            recover=explorer.recover,
+        )
     else:
         settings = run.settings
     recipe = _recipe(explorer, settings)
-    by_file = formats.MASK_FILE in recipe
-    st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:" if by_file else "In a terminal:")
+    if formats.MASK_FILE in recipe:
+        st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:")
+    else:
+        st.markdown("In a terminal:")
     if explorer.source.uploaded:
         st.caption("Run it in the folder that contains your files.")
     st.code(recipe, language="bash", wrap_lines=True)
 
 
 def _recipe(explorer: Explorer, settings: Settings) -> str:
-    # Uploaded files have the names that they had when they were uploaded.
-    return report.recipe(replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings)
+    if explorer.source.uploaded:
+        # Uploaded files have the names that they had when they were uploaded.
+        settings = replace(settings, data=explorer.settings.data)
+    return report.recipe(settings)

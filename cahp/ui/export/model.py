@@ -25,8 +25,10 @@ from cahp.ui.session.work import recovery_seconds
 from cahp.values import OptionError
 from cahp.words import capital, duration, percent, size_of
 
-#: Session keys: the job that wrote the latest model, by name; and the board's recovery when one was last chosen here.
-_WRITTEN, _OF_BOARD = "cahp_export_written", "cahp_export_of_board"
+#: Session key: the job that wrote the latest model, by name.
+_WRITTEN = "cahp_export_written"
+#: Session key: the board's recovery when one was last chosen here.
+_OF_BOARD = "cahp_export_of_board"
 #: The distillation of the board, whose result other distillations reuse.
 _DISTILLED = next(row.name for row in RECOVERIES.values() if row.imitates and row.on_board)
 
@@ -51,7 +53,11 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job = written.get(name)
     if job is not None and not job.ended:
-        follow(job, place="export-model", title="" if RECOVERIES[recover].trains else "Write the model")
+        title = "Write the model"
+        if RECOVERIES[recover].trains:
+            # Its stages tell more.
+            title = ""
+        follow(job, place="export-model", title=title)
         return
     if job is not None and job.error:
         problem(job.error)
@@ -92,11 +98,11 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
     size = len(content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", "application/zip")
-    rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
+    state = capital(RECOVERIES[recover].result)
+    if form.rounded is not None:
+        state += f" and rounded to {form.rounded.state}"
     close = form.closeness(**{name: results[name] for name in ("difference", "agreement", "tried", "written")})
-    st.caption(
-        f"{capital(RECOVERIES[recover].result)}{rounded}: {describe(last)}. Loaded again in a new process: {close}."
-    )
+    st.caption(f"{state}: {describe(last)}. Loaded again in a new process: {close}.")
     _draw_sizes(results)
 
 
@@ -104,9 +110,13 @@ def _draw_forms(explorer: Explorer, view: View, chosen: str, recover: str) -> No
     """Draw the forms as a table: what loads them, how they compare, and what they need."""
     rows = []
     for form in formats.model_forms():
+        title = form.title
+        if form.key == chosen:
+            title = f"**{title}**"
+        needs = capital(form.needs_model or "heads that can be cut")
         reason = formats.find_bar(form, explorer.card, view.mask, recover)
-        title = f"**{form.title}**" if form.key == chosen else form.title
-        needs = form.needs_model or "heads that can be cut"
+        if reason is not None:
+            needs = plain(f"Not this model, since {reason}")
         rows.append(
             {
                 "form": title,
@@ -114,7 +124,7 @@ def _draw_forms(explorer: Explorer, view: View, chosen: str, recover: str) -> No
                 "size": form.size,
                 "speed": form.speed,
                 "checked before it is written": form.exactness,
-                "for": capital(needs) if reason is None else plain(f"Not this model, since {reason}"),
+                "for": needs,
             }
         )
     st.table(rows)
@@ -125,24 +135,25 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
     titles = {form.key: form.title for form in formats.model_forms()}
     key = st.radio("Form", list(titles), format_func=titles.__getitem__, key="export-form", horizontal=True)
     labelled = explorer.bench.dataset.labelled
-    there = [
-        how
-        for how, row in RECOVERIES.items()
+    offered = [
+        name
+        for name, row in RECOVERIES.items()
         if not (row.closed_form and explorer.no_refit) and (labelled or not row.needs_labels)
     ]
     shown = st.session_state.get("export-recover")
-    if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in there:
+    if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in offered:
         # Follow the board, so that page, report and model agree.
         st.session_state[_OF_BOARD] = explorer.recover
-        st.session_state["export-recover"] = explorer.recover if explorer.recover in there else NONE.name
+        st.session_state["export-recover"] = explorer.recover if explorer.recover in offered else NONE.name
     _draw_forms(explorer, view, key, st.session_state["export-recover"])
-    recover = st.radio("Recovery", there, format_func=lambda how: RECOVERIES[how].choice, key="export-recover")
+    recover = st.radio("Recovery", offered, format_func=lambda name: RECOVERIES[name].choice, key="export-recover")
     if recover != explorer.recover:
         st.caption(
             f"The figures above and the report describe the mask {RECOVERIES[explorer.recover].result}; this model "
             f"will be {RECOVERIES[recover].result}. Its figures appear here and in its README."
         )
-    epochs, allowed = 0, 0.0
+    epochs = 0
+    allowed = 0.0
     if RECOVERIES[recover].timed:
         usual = parse_duration(RECOVER_TIME) / 60
         allowed = 60 * st.number_input(
@@ -165,24 +176,32 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
 
 def _draw_sizes(results: Mapping[str, Any]) -> None:
     """Draw a table of file size, latency and accuracy of the full, the pruned and a quantized model."""
-    files, runtime = results["files"], formats.model_form(results["form"]).runtime
+    files = results["files"]
+    runtime = formats.model_form(results["form"]).runtime
     if not files:
         return
-    found = {state: main_outcome(outcomes) for state, outcomes in results["outcomes"].items() if outcomes is not None}
-    outcome, values = found["full"][0].name, {state: value for state, (_, value) in found.items()}
-    st.table(
-        {
-            "model": [one.name for one in files],
-            "file": [size_of(one.bytes) for one in files],
-            # One column for both: five do not fit on a phone.
-            "a batch": [
-                f"{one.latency_ms.median:.1f} ms"
-                + ("" if one.ratio is None else f", {change(one.ratio)} ({one.ratio.span})")
-                for one in files
-            ],
-            outcome: [f"{values[one.name].text} ({values[one.name].span} %)" for one in files],
-        }
-    )
+    values = {}
+    for state, outcomes in results["outcomes"].items():
+        if outcomes is not None:
+            _, values[state] = main_outcome(outcomes)
+    row, _ = main_outcome(results["outcomes"]["full"])
+    outcome = row.name
+    rows = []
+    for file in files:
+        # One column for both: five do not fit on a phone.
+        batch = f"{file.latency_ms.median:.1f} ms"
+        if file.ratio is not None:
+            batch += f", {change(file.ratio)} ({file.ratio.span})"
+        value = values[file.name]
+        rows.append(
+            {
+                "model": file.name,
+                "file": size_of(file.bytes),
+                "a batch": batch,
+                outcome: f"{value.text} ({value.span} %)",
+            }
+        )
+    st.table(rows)
     if written := list(decoding_lines(files, runtime)):
         st.caption("Text written with the cache, one text at a time:\n" + "".join(f"\n- {line}" for line in written))
     st.caption(

@@ -42,15 +42,16 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     view = on_board(explorer)
     st.title("Export")
-    how = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
+    origin = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
     st.markdown(
-        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s kept**, {how}. "
+        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s kept**, {origin}. "
         "Change it on the Budget page."
     )
-    evenness.draw(explorer, place="export", measured=None if view.document is None else view.document.evenness)
     if view.document is None:
+        evenness.draw(explorer, place="export")
         _offer_to_measure(explorer)
     else:
+        evenness.draw(explorer, place="export", measured=view.document.evenness)
         _draw_outcomes(explorer, view, view.document)
     for row in _CARDS:
         for column, (name, draw_card) in zip(st.columns(len(row), gap="medium"), row.items(), strict=True):
@@ -66,14 +67,8 @@ def draw(explorer: Explorer) -> None:
 
 
 def _offer_to_measure(explorer: Explorer) -> None:
-    table, recover = explorer.table(NONE.name), explorer.recover
-    states = {
-        "all heads": _of_full((table and table.full) or {}) or None,
-        "pruned": explorer.outcomes(NONE.name),
-        **({} if recover == NONE.name else {name_of_result(recover): explorer.outcomes(recover)}),
-    }
-    # Those on the board; without any of its mask, all heads tell nothing.
-    measured = {words: outcomes for words, outcomes in states.items() if outcomes is not None}
+    measured = _list_states(explorer)
+    # Without any figures of its mask, those of all heads tell nothing.
     if len(measured) > 1:
         with st.container(key="export-figures"):
             _draw_states(st.columns(len(measured), gap="medium"), measured)
@@ -84,13 +79,27 @@ def _offer_to_measure(explorer: Explorer) -> None:
         return
     if job is not None and job.error:
         problem(job.error)
-    label, takes = "Evaluate and time this mask", "seconds"
+    label = "Evaluate and time this mask"
+    takes = "seconds"
     if explorer.lacks_distilled:
         about = duration(recovery_seconds(explorer.bench, explorer.recover))
-        label, takes = f"Distil and measure (about {about})", "the distillation takes longest"
+        label = f"Distil and measure (about {about})"
+        takes = "the distillation takes longest"
     if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):
         measure(explorer)
         st.rerun()
+
+
+def _list_states(explorer: Explorer) -> dict[str, Outcomes]:
+    """Return the outcomes on the board by the names of their states."""
+    states: dict[str, Outcomes | None] = {}
+    table = explorer.table(NONE.name)
+    if table is not None and table.full is not None:
+        states["all heads"] = _of_full(table.full) or None
+    states["pruned"] = explorer.outcomes(NONE.name)
+    if explorer.recover != NONE.name:
+        states[name_of_result(explorer.recover)] = explorer.outcomes(explorer.recover)
+    return {name: outcomes for name, outcomes in states.items() if outcomes is not None}
 
 
 def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
@@ -108,8 +117,10 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     elif (speed := own_speed(run)) is not None:
         with columns[-1]:
             _draw_time(speed)
-    here = f"Measured on this machine ({plain(machine())})."
-    where = here if view.bundle is None else of_bundle(explorer, view.bundle)
+    if view.bundle is None:
+        where = f"Measured on this machine ({plain(machine())})."
+    else:
+        where = of_bundle(explorer, view.bundle)
     if view.masked_only:
         where += " The attention of a layer of this model cannot be left out: the mask is neither timed nor recovered."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
@@ -119,7 +130,7 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
 
 def _of_full(outcomes: Outcomes) -> Outcomes:
     """The outcomes of the full model that say something: it does not differ from itself."""
-    return {name: one for name, one in outcomes.items() if not OUTCOMES[name].difference}
+    return {name: estimate for name, estimate in outcomes.items() if not OUTCOMES[name].difference}
 
 
 def _draw_states(columns: Sequence[Any], states: Mapping[str, Outcomes]) -> None:
@@ -143,10 +154,11 @@ def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:
     if speed is None:
         return
     for name, points in (("Prefill", speed.prefill), ("Decode", speed.decode)):
-        for one in points:
+        for point in points:
+            speeds = f"{rate(point.pruned)} instead of {rate(point.full)} tokens per second"
+            ratio = point.ratio
             st.caption(
-                f"{name} at {one.context:,} tokens: {rate(one.pruned)} instead of {rate(one.full)} tokens per second "
-                f"({one.ratio.text}, {one.ratio.span}, n = {one.ratio.n} rounds)"
+                f"{name} at {point.context:,} tokens: {speeds} ({ratio.text}, {ratio.span}, n = {ratio.n} rounds)"
             )
 
 
@@ -169,39 +181,51 @@ def _draw_time(speed: Speed) -> None:
 
 def _draw_grid(view: View, card: ModelCard) -> None:
     """Draw the kept heads."""
-    mask, marks = view.mask, None if view.labels is None else mark_clusters(view.labels, view.families)
-    clusters = {} if marks is None else {"cluster": marks.names}
+    mask = view.mask
+    data: dict[str, Sequence[Any]] = {
+        **places(mask.layers, mask.heads),
+        "kept": mask.keep.ravel().astype(int).tolist(),
+    }
+    marks = None
+    if view.labels is not None:
+        marks = mark_clusters(view.labels, view.families)
+        data["cluster"] = marks.names
     display.show(
         grid_figure(mask, marks, dark=display.is_dark(), width=430, unit=card.unit),
         title=f"{mask.count} of {mask.keep.size} {card.unit}s kept",
         help=f"Each square is {display.describe_square(card)}: solid ones are kept, light ones pruned. The letter "
         "names the cluster.",
         name="heads",
-        data={**places(mask.layers, mask.heads), "kept": mask.keep.ravel().astype(int).tolist(), **clusters},
+        data=data,
         alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(mask.by_layer)),
     )
 
 
 def _draw_outcome_curves(explorer: Explorer) -> None:
     """Draw each headline outcome by budget, if the Budget page has measured it."""
-    swept = explorer.swept
-    table, recovered = explorer.table(swept), RECOVERIES[swept].result
-    curves = {} if table is None else {head: table.estimates(head.name) for head in HEADLINES}
-    curves = {head: measured for head, measured in curves.items() if len(measured) > 1}
-    for head, measured in curves.items():
-        label, n = capital(head.label), next(iter(measured.values())).n
+    table = explorer.table(explorer.swept)
+    recovered = RECOVERIES[explorer.swept].result
+    curves = {}
+    if table is not None:
+        curves = {outcome: table.estimates(outcome.name) for outcome in HEADLINES}
+    drawn = 0
+    for outcome, by_budget in curves.items():
+        if len(by_budget) < 2:
+            continue
+        drawn += 1
+        label = capital(outcome.label)
+        estimates = list(by_budget.values())
+        data: dict[str, list[float]] = {"heads": list(by_budget)}
+        data[outcome.label] = [estimate.value for estimate in estimates]
+        data["low"] = [estimate.low for estimate in estimates]
+        data["high"] = [estimate.high for estimate in estimates]
+        data["n"] = [estimate.n for estimate in estimates]
         display.show(
-            outcome_by_budget(measured, head, dark=display.is_dark()),
-            title=f"{label}, {recovered}, at {len(measured)} budgets (n = {n:,})",
+            outcome_by_budget(by_budget, outcome, dark=display.is_dark()),
+            title=f"{label}, {recovered}, at {len(estimates)} budgets (n = {estimates[0].n:,})",
             help=f"{label} of the pruned model, {recovered}, with 95 % intervals, at the budgets that were measured.",
-            name=head.name,
-            data={
-                "heads": list(measured),
-                head.label: [one.value for one in measured.values()],
-                "low": [one.low for one in measured.values()],
-                "high": [one.high for one in measured.values()],
-                "n": [one.n for one in measured.values()],
-            },
+            name=outcome.name,
+            data=data,
         )
-    if not curves:
+    if not drawn:
         st.caption("Outcomes by budget appear here once they are measured on the Budget page.")

@@ -45,12 +45,22 @@ class View:
 
 def on_board(explorer: Explorer) -> View:
     """Return the mask on the board with the run that measured it, on screen or here."""
-    mask, clusters, results = explorer.mask, explorer.clusters, explorer.results
-    labels = None if clusters is None else explorer.board.labels
-    run, arrays, bundle = _run_on_screen(explorer), dict(results.arrays), results.bundle
+    mask = explorer.mask
+    results = explorer.results
+    clusters = explorer.clusters
+    labels = None
+    families = None
+    if clusters is not None:
+        labels = explorer.board.labels
+        families = clusters.families
+    run = _run_on_screen(explorer)
+    arrays = dict(results.arrays)
+    bundle = results.bundle
     if run is None:
         job = measuring(explorer)
-        run, bundle = None if job is None else job.result, None
+        if job is not None:
+            run = job.result
+        bundle = None
         if clusters is not None and labels is not None:
             _, medoids = clusters.groups(int(labels.max()) + 1)
             arrays |= {"labels": labels, "medoids": medoids}
@@ -63,13 +73,12 @@ def on_board(explorer: Explorer) -> View:
             run = replace(run, notices=(*run.notices, here))
     if run is not None:
         run = _add_known_sections(explorer, run)
-    families = None if clusters is None else clusters.families
     return View(mask, labels, families, run, arrays, bundle)
 
 
 def _add_known_sections(explorer: Explorer, run: RunDocument) -> RunDocument:
     """Return the run with what the board shows of the heads, such as their roles, if the run did not measure it."""
-    known = {one.colouring: one.know(explorer) for one in features.colourings()}
+    known = {row.colouring: row.know(explorer) for row in features.colourings()}
     for section in features.sections():
         facts = known.get(section.colouring)  # type: ignore[call-overload]
         if facts is not None and section.read(run) is None:
@@ -85,7 +94,9 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
     if explorer.recover == NONE.name:
         # Otherwise the report would describe a model that is neither on the board nor exported.
         return remove_recovery(features.sections(), run.as_pruned(command=recipe))
-    return run if run.settings.recover == explorer.recover and "recovered" in run.outcomes else None
+    if run.settings.recover != explorer.recover or "recovered" not in run.outcomes:
+        return None
+    return run
 
 
 def chosen_by(explorer: Explorer) -> str:
@@ -97,7 +108,8 @@ def name_of(explorer: Explorer) -> str:
     """Return a name for the work of a job: the model, the texts, the mask and its recovery."""
     bench = explorer.bench
     digests = (explorer.card.sha256, bench.calibration.sha256, bench.evaluation.sha256, explorer.mask.sha256)
-    return "-".join((*digests, explorer.recover, "hand" if explorer.board.by_hand else "budget"))
+    origin = "hand" if explorer.board.by_hand else "budget"
+    return "-".join((*digests, explorer.recover, origin))
 
 
 def _jobs() -> dict[str, jobs.Job[RunDocument]]:
@@ -111,8 +123,16 @@ def measuring(explorer: Explorer) -> jobs.Job[RunDocument] | None:
 
 def measure(explorer: Explorer) -> None:
     """Start to measure the mask on the board as a run does."""
-    bench, mask, selection, recover = explorer.bench, explorer.mask, explorer.board.selection, explorer.recover
-    results, clusters = explorer.results, explorer.clusters
+    # The work is about the board of this moment, whatever is on it when the work starts.
+    bench = explorer.bench
+    mask = explorer.mask
+    selection = explorer.board.selection
+    recover = explorer.recover
+    results = explorer.results
+    clusters = explorer.clusters
+    clustering = None
+    if selection is not None and clusters is not None:
+        clustering = clusters.clustering
 
     def work(progress: Progress) -> RunDocument:
         return measure_mask(
@@ -122,7 +142,7 @@ def measure(explorer: Explorer) -> None:
             command=recipe,
             recover=recover,
             selection=selection,
-            clustering=None if selection is None or clusters is None else clusters.clustering,
+            clustering=clustering,
         )
 
     name = name_of(explorer)

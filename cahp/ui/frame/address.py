@@ -19,20 +19,23 @@ from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.board.versus import Variant
 from cahp.goals import Goal
-from cahp.recoveries import NONE, QUICK
+from cahp.recoveries import NONE
 from cahp.run.command_line import to_text
 from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
-from cahp.ui.session.explorer import Explorer, Pin
+from cahp.ui.session.explorer import Explorer, Pin, recovery_of_run
 from cahp.ui.session.opening import bundled_length
 from cahp.values import CahpError, HeadMask, MaskError
 
-#: Session keys: a link's model and data until a person confirms or dismisses them; and the job that opens them.
-WISH, OPENING = "cahp_wish", "cahp_opening"
+#: Session key: a link's model and data until a person confirms or dismisses them.
+WISH = "cahp_wish"
+#: Session key: the job that opens model and data.
+OPENING = "cahp_opening"
 
-#: The longest name of a model or data; and the longest prompt, list of answers or list of pairs: longer addresses do
-#: not work everywhere.
-_LONGEST_NAME, _LONGEST = 200, 4_000
+#: The longest name of a model or data.
+_LONGEST_NAME = 200
+#: The longest prompt, list of answers or list of pairs: longer addresses do not work everywhere.
+_LONGEST = 4_000
 
 #: Address fields by purpose. All but the fingerprint of uploaded ``files`` and those of the board are named like the
 #: field of ``Settings`` that they fill.
@@ -86,7 +89,8 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     Raises:
         CahpError: If a field is invalid.
     """
-    model, dataset = params.get("model", bundled.SETTINGS.model), params.get("data")
+    model = params.get("model", bundled.SETTINGS.model)
+    dataset = params.get("data")
     builtin = models.BUILTINS.get(model)
     of_builtin = builtin is not None and builtin.data is not None and dataset in (None, builtin.data)
     own_data = "files" in params or any(name in params for name in _COLUMNS)
@@ -118,16 +122,20 @@ def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
         kind = describe_settings()[name].kind
         if kind is bool:
             settings[name] = text == "True"
+        elif kind is int:
+            settings[name] = _parse_number(name, text)
         else:
-            settings[name] = _parse_number(name, text) if kind is int else _PARSERS.get(name, str)(text)
+            settings[name] = _PARSERS.get(name, str)(text)
     if "min_per_layer" in settings:
-        settings["recover"] = (QUICK if settings["min_per_layer"] else NONE).name
+        settings["recover"] = recovery_of_run(settings["min_per_layer"]).name
     return settings
 
 
 def _parse_number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 9):
-        kind = "a number of heads" if name == "budget" else "a number"
+        kind = "a number"
+        if name == "budget":
+            kind = "a number of heads"
         raise CahpError(f"The {name} in this link is not {kind}. Correct the link, or open the page without it.")
     return int(text)
 
@@ -137,6 +145,14 @@ def _parse_recovery(explorer: Explorer, name: str | None) -> str | None:
     if name in explorer.recoveries:
         return name
     return None
+
+
+def _budget_of_goal(explorer: Explorer, goal: str) -> int | None:
+    """Return the budget that reaches the goal in an address (None: the suggested one, before the first run)."""
+    table = explorer.table(explorer.chosen_recovery or explorer.swept)
+    if table is None:
+        return None
+    return reach(table, Goal.parse(goal)).heads
 
 
 def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
@@ -155,14 +171,16 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     elif "budget" not in fields and "goal" not in fields:
         explorer.board.set_budget(explorer.start_budget)
     elif fields.get("budget", "auto") != "auto":
-        budget, table = _parse_number("budget", fields["budget"]), explorer.table()
+        budget = _parse_number("budget", fields["budget"])
+        table = explorer.table()
         if table is not None:
             # Refuses a budget that the model does not have; before the first run the budget waits on the board.
             table.selection(budget)
         explorer.board.set_budget(budget)
+    elif "goal" in fields:
+        explorer.board.set_budget(_budget_of_goal(explorer, fields["goal"]))
     else:
-        table = explorer.table(explorer.chosen_recovery or explorer.swept) if "goal" in fields else None
-        explorer.board.set_budget(None if table is None else reach(table, Goal.parse(fields["goal"])).heads)
+        explorer.board.set_budget(None)
     pin = {name: value for name, value in fields.items() if name in _PINNED}
     if pin == _describe_pin(explorer):
         # A pin of another model is in no link, and stays.
@@ -180,14 +198,18 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
 
 def describe(explorer: Explorer) -> dict[str, str]:
     """Return the view as fields of an address, with the pin; it has no text and no name of an uploaded file."""
-    settings, board, uploaded = explorer.settings, explorer.board, explorer.source.uploaded
+    settings = explorer.settings
+    board = explorer.board
+    uploaded = explorer.source.uploaded
     fields = {"model": settings.model}
     if uploaded:
         fields["files"] = explorer.source.fingerprint
     else:
         fields["data"] = explorer.bench.dataset.id
-    prompted = PROMPT if settings.prompt is not None and len(settings.prompt) <= _LONGEST else ()
-    for name in (*prompted, *_COLUMNS, *_CHOICES):
+    names = (*_COLUMNS, *_CHOICES)
+    if settings.prompt is not None and len(settings.prompt) <= _LONGEST:
+        names = (*PROMPT, *names)
+    for name in names:
         value = getattr(settings, name)
         text = to_text(value)
         usual = getattr(bundled.SETTINGS, name)
@@ -211,8 +233,10 @@ def _describe_pin(explorer: Explorer) -> dict[str, str]:
     pin = explorer.pinned
     if pin is None or not pin.is_of(explorer.card):
         return {}
-    recovery = {} if pin.variant.recover == NONE.name else {"pin-recover": pin.variant.recover}
-    return {"pin": mask_to_hex(pin.variant.mask), **recovery}
+    fields = {"pin": mask_to_hex(pin.variant.mask)}
+    if pin.variant.recover != NONE.name:
+        fields["pin-recover"] = pin.variant.recover
+    return fields
 
 
 def drop_other_pages(title: str) -> None:

@@ -25,7 +25,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM, recovery_seconds
-from cahp.values import CahpError, HeadMask
+from cahp.values import CahpError, Estimate, HeadMask
 from cahp.words import percent, span
 
 #: A mask made by hand is refitted automatically if that takes at most so many seconds.
@@ -46,11 +46,15 @@ def warm(explorer: Explorer) -> None:
 
 def measure(explorer: Explorer) -> None:
     """Start to measure what is on the board, unless it is measured."""
-    recover, pruned = explorer.recover, explorer.table()
+    recover = explorer.recover
+    pruned = explorer.table()
     assert pruned is not None
+    current = None
+    if not explorer.board.by_hand:
+        current = explorer.board.budget
     for table in (pruned, explorer.table(recover)):
         assert table is not None
-        table.current_budget = None if explorer.board.by_hand else explorer.board.budget
+        table.current_budget = current
     job = explorer.job(FIGURE)
     # An existing distilled model is looked up once; only a person starts a distillation.
     if explorer.outcomes(recover) is None and (job is None or not (job.error or RECOVERIES[recover].trains)):
@@ -84,7 +88,8 @@ def _refit(explorer: Explorer) -> None:
 
     It costs seconds, and lets all that a person asks for pass.
     """
-    mask, board = explorer.mask, explorer.board_state(QUICK.name)
+    mask = explorer.mask
+    board = explorer.board_state(QUICK.name)
     possible = not (mask.is_full or mask.empty_layers or explorer.no_refit)
     if possible and explorer.outcomes(QUICK.name) is None and explorer.work.job(REFIT, board) is None:
         explorer.work.start(REFIT, board)
@@ -132,11 +137,11 @@ def list_colourings() -> tuple[BoardColouring[Any], ...]:
 def _colour(explorer: Explorer) -> list[Coloured[Any]]:
     """Return the colourings of the board with what is known of them."""
     coloured = []
-    for one in list_colourings():
+    for row in list_colourings():
         waits = None
-        if one.is_offered(explorer):
-            waits = _describe_waiting(one.find_job(explorer))
-        coloured.append(Coloured(one.colouring, one.know(explorer), waits))
+        if row.is_offered(explorer):
+            waits = _describe_waiting(row.find_job(explorer))
+        coloured.append(Coloured(row.colouring, row.know(explorer), waits))
     return coloured
 
 
@@ -147,6 +152,11 @@ def _describe_waiting(job: Job[Any] | None) -> str:
     return f"{describe_progress(job, 'Measuring')}…"
 
 
+def shape_key(layers: int, heads: int) -> str:
+    """Return the key of a board's container: the style sheet puts the board of a deep model above its figures."""
+    return "deep" if is_deep(layers, heads) else "flat"
+
+
 def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: str = "", marks: bool = False) -> None:
     """Draw the board with its figures; while a person drags, the finding follows in the words of ``describe``.
 
@@ -155,21 +165,22 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
     """
     recover = explorer.recover
     # The model as pruned and the refitted one are shown together.
-    second = explorer.table(QUICK.name if recover == NONE.name else NONE.name)
-    table, clusters = explorer.table(recover), explorer.clusters
+    other = QUICK.name if recover == NONE.name else NONE.name
+    second = explorer.table(other)
+    table = explorer.table(recover)
+    clusters = explorer.clusters
     assert table is not None
     assert second is not None
-    beside = None if explorer.mask.is_full else explorer.outcomes(second.recover)
     assert clusters is not None
     job = explorer.job(FIGURE)
     status = ""
     if job is not None and not job.ended:
         status = describe_progress(job)
-    pinned = explorer.marked_mask if marks else None
+    pinned = None
+    if marks:
+        pinned = explorer.marked_mask
     notes.draw()
-    # The board of a deep model is above its figures.
-    deep = is_deep(explorer.card.layers, explorer.card.heads)
-    with st.container(key="deep" if deep else "flat"):
+    with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
         budget_board(
             table,
             clusters,
@@ -183,23 +194,34 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
                 places=explorer.card.places,
                 pinned=pinned,
                 glimpse=explorer.results.glimpses.get((explorer.mask.sha256, recover)),
-                beside=None if beside is None else (RECOVERIES[second.recover].beside, beside),
+                beside=_find_outcomes_beside(explorer, second.recover),
             ),
             labels=explorer.board.labels,
             subject=BoardSubject(explorer.card.unit, _majority(explorer), explorer.card.cache),
             host=Host(
                 selected=explorer.selected,
                 status=status,
-                titles=[_title(explorer, describe), *(describe(explorer, *one) for one in _measured(table))],
+                titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
                 colourings=_colour(explorer),
             ),
             other=second,
             key=key,
             on_event=lambda event: _handle(explorer, event),
         )
-    for one in (job, *(colouring.find_job(explorer) for colouring in list_colourings())):
-        if one is not None and one.error:
-            problem(one.error)
+    colouring_jobs = [colouring.find_job(explorer) for colouring in list_colourings()]
+    for failed in (job, *colouring_jobs):
+        if failed is not None and failed.error:
+            problem(failed.error)
+
+
+def _find_outcomes_beside(explorer: Explorer, recover: str) -> tuple[str, Outcomes] | None:
+    """Return what the mask achieves with the recovery that the board does not have, and the name of that state."""
+    if explorer.mask.is_full:
+        return None
+    outcomes = explorer.outcomes(recover)
+    if outcomes is None:
+        return None
+    return RECOVERIES[recover].beside, outcomes
 
 
 def explain_recovery(explorer: Explorer) -> str:
@@ -209,7 +231,9 @@ def explain_recovery(explorer: Explorer) -> str:
     job = explorer.work.job(REFIT, explorer.board_state(QUICK.name))
     if explorer.mask.is_full or explorer.no_refit or (job is not None and job.error):
         return ""
-    return "not refitted yet" if job is None or job.ended else "not refitted yet: the refit is computed"
+    if job is not None and not job.ended:
+        return "not refitted yet: the refit is computed"
+    return "not refitted yet"
 
 
 def draw_no_refit(explorer: Explorer) -> None:
@@ -239,12 +263,15 @@ def _explain_outcomes(explorer: Explorer) -> str:
 def _majority(explorer: Explorer) -> float | None:
     """Accuracy of the majority-class baseline (None: there are no labels)."""
     texts = explorer.bench.evaluation
-    return float(texts.class_counts.max()) / len(texts) if texts.labelled else None
+    if not texts.labelled:
+        return None
+    return float(texts.class_counts.max()) / len(texts)
 
 
 def below_baseline(explorer: Explorer, outcomes: Outcomes) -> str:
     """Return the clause that the accuracy is below that of the majority-class baseline; empty if it is not."""
-    baseline, accuracy = _majority(explorer), outcomes.get("accuracy")
+    baseline = _majority(explorer)
+    accuracy = outcomes.get("accuracy")
     if baseline is None or accuracy is None or accuracy.value >= baseline:
         return ""
     return f"below the majority-class baseline ({percent(baseline)})"
@@ -261,29 +288,27 @@ def _title(explorer: Explorer, describe: Describe) -> str:
     title = describe(explorer, explorer.mask, outcomes)
     if outcomes is not None:
         return title
-    waits = explorer.awaits_distillation
-    return f"{title}: {f'not {RECOVERIES[explorer.recover].result} yet' if waits else 'measuring…'}"
+    if explorer.awaits_distillation:
+        return f"{title}: not {RECOVERIES[explorer.recover].result} yet"
+    return f"{title}: measuring…"
 
 
 def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None) -> str:
     """Describe what pruning to ``mask`` changed."""
-    total, kept, speed = mask.keep.size, mask.count, explorer.results.speed(mask)
-    title = f"{kept} of {total} {explorer.card.unit}s"
+    title = f"{mask.count} of {mask.keep.size} {explorer.card.unit}s"
     if quality is None:
         return title
     findings = []
-    points, agreement = quality.get("accuracy_change"), quality.get("agreement")
-    if points is not None and points.excludes(0):
-        findings.append(f"{abs(points.value):.1f} points of accuracy {'lost' if points.value < 0 else 'gained'}")
-    elif points is not None:
-        findings.append("no measurable change in accuracy")
-        if points.high - points.low > _WIDE_PP:
-            findings[0] += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
+    points = quality.get("accuracy_change")
+    if points is not None:
+        findings.append(_describe_accuracy_change(points))
     if below := below_baseline(explorer, quality):
         findings.append(f"accuracy {quality['accuracy'].text} is {below}")
+    agreement = quality.get("agreement")
     if agreement is not None:
         findings.append(f"{agreement.text} agreement")
     cache = explorer.card.count_cache_ratio(mask)
+    speed = explorer.results.speed(mask)
     if cache is not None:
         saved = 1 - cache.value
         findings.append(f"{percent(saved, 0)} of the KV cache saved")
@@ -291,34 +316,49 @@ def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None
         findings.append("time unreliable, as the machine was busy")
     elif speed is not None and speed.ratio.excludes(1):
         ratio = speed.ratio.value
-        findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {'saved' if ratio < 1 else 'added'}")
-    state = "" if mask.is_full else f" {RECOVERIES[explorer.recover].beside}"
-    return f"{title}{state}: {', '.join(findings)}"
+        effect = "saved" if ratio < 1 else "added"
+        findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {effect}")
+    if not mask.is_full:
+        title += f" {RECOVERIES[explorer.recover].beside}"
+    return f"{title}: {', '.join(findings)}"
+
+
+def _describe_accuracy_change(points: Estimate) -> str:
+    if points.excludes(0):
+        effect = "lost" if points.value < 0 else "gained"
+        return f"{abs(points.value):.1f} points of accuracy {effect}"
+    words = "no measurable change in accuracy"
+    if points.high - points.low > _WIDE_PP:
+        words += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
+    return words
 
 
 def _as_table(table: BudgetTable, card: ModelCard) -> dict[str, list[Any]]:
     rows = table.rows()
     columns: dict[str, list[Any]] = {"heads kept": [row.budget for row in rows]}
-    for head in OUTCOMES.values():
-        found = [None if row.outcomes is None else row.outcomes.get(head.name) for row in rows]
-        values = [row.values.get(head.name, one and one.value) for row, one in zip(rows, found, strict=True)]
+    for outcome in OUTCOMES.values():
+        estimates = [(row.outcomes or {}).get(outcome.name) for row in rows]
+        values = []
+        for row, estimate in zip(rows, estimates, strict=True):
+            values.append(row.values.get(outcome.name, estimate and estimate.value))
         if any(value is not None for value in values):
-            columns[head.label] = values
-        if any(one is not None and one.ci95 for one in found):
-            columns |= {f"{head.label} {end}": [one and getattr(one, end) for one in found] for end in ("low", "high")}
-    columns["outcomes are"] = ["measured" if row.outcomes else "estimated" for row in rows]
+            columns[outcome.label] = values
+        if any(estimate is not None and estimate.ci95 for estimate in estimates):
+            columns[f"{outcome.label} low"] = [estimate and estimate.low for estimate in estimates]
+            columns[f"{outcome.label} high"] = [estimate and estimate.high for estimate in estimates]
+    columns["outcomes are"] = [_name_evidence(row.outcomes) for row in rows]
     if card.saves == "cache":
-        return {
-            **columns,
-            "KV cache, bytes per token": [card.count_cached_bytes(one.mask, 1) for one in table.selections],
-        }
-    return {
-        **columns,
-        "time ratio": [row.ratio for row in rows],
-        "time ratio low": [row.speed and row.speed.ratio.low for row in rows],
-        "time ratio high": [row.speed and row.speed.ratio.high for row in rows],
-        "time is": ["measured" if row.speed else "estimated" for row in rows],
-    }
+        cached = [card.count_cached_bytes(selection.mask, 1) for selection in table.selections]
+        return {**columns, "KV cache, bytes per token": cached}
+    columns["time ratio"] = [row.ratio for row in rows]
+    columns["time ratio low"] = [row.speed and row.speed.ratio.low for row in rows]
+    columns["time ratio high"] = [row.speed and row.speed.ratio.high for row in rows]
+    columns["time is"] = [_name_evidence(row.speed) for row in rows]
+    return columns
+
+
+def _name_evidence(measurement: object) -> str:
+    return "measured" if measurement else "estimated"
 
 
 def _handle(explorer: Explorer, event: Event) -> None:
@@ -329,9 +369,9 @@ def _handle(explorer: Explorer, event: Event) -> None:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
         elif event.kind == "colour":
-            for one in list_colourings():
-                if one.colouring.name == event.name:
-                    one.ask(explorer)
+            for row in list_colourings():
+                if row.colouring.name == event.name:
+                    row.ask(explorer)
         else:
             explorer.selected = event.head
             if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:

@@ -39,12 +39,17 @@ ELSEWHERE = "A folder, a preset or hub data…"
 _SUFFIXES = [suffix.removeprefix(".") for suffix in READERS]
 #: The name of pasted text.
 _PASTED_FILE = "pasted.txt"
-#: Rows, columns and characters of a cell that are shown; and rows from which the columns' roles are guessed.
-_SHOWN_ROWS, _SHOWN_COLUMNS, _SHOWN_CHARACTERS, _GUESS_ROWS = 5, 50, 300, 50
+#: Rows, columns and characters of a cell that are shown.
+_SHOWN_ROWS = 5
+_SHOWN_COLUMNS = 50
+_SHOWN_CHARACTERS = 300
+#: Rows from which the columns' roles are guessed.
+_GUESS_ROWS = 50
 #: Characters that are shown from both ends of a long prompt.
 _SHOWN_PROMPT = 600
 #: Labels that are matched by hand at most, and pairs of them that a button lists.
-_MOST_MATCHED, _MOST_PAIRS = 20, 6
+_MOST_MATCHED = 20
+_MOST_PAIRS = 6
 _UNUSED = "not used"
 
 
@@ -60,7 +65,7 @@ class DialogState:
     #: Uploaded files that are being opened, which boxes that are not drawn do not keep.
     upload: Upload | None = None
     #: What was looked up on the hub, by its kind and name.
-    found: dict[tuple[str, str], Any] = field(default_factory=dict)
+    hub_answers: dict[tuple[str, str], Any] = field(default_factory=dict)
 
 
 def dialog_state() -> DialogState:
@@ -74,42 +79,66 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     Raises:
         CahpError: If the data cannot be used.
     """
-    builtin = models.BUILTINS.get(settings.model)
-    own = [WITH_MODEL] if builtin is not None and builtin.data == BBC_NEWS else []
-    # Without access to the whole hub, presets are listed instead of a box for ids.
-    presets = list(PRESETS) if current().public else []
-    others = [*presets, *([ELSEWHERE] if current().opens_folders else [])]
-    picked = st.selectbox(
-        "Data", [*own, FILES, PASTED, *others], key=f"source-data-{bool(own)}", persist_state="session"
-    )
+    picked = _choose_data(settings.model)
     if picked == WITH_MODEL:
         return settings, None
+    upload: Upload | None = None
     if picked in (FILES, PASTED):
         upload = draw_upload("source-file") if picked == FILES else _paste()
         if upload is None:
             return None
         with upload.open() as parts:
             matched = _assign_roles(parts, card, settings)
-        return None if matched is None else (matched, upload)
-    name = str(picked)
-    if picked == ELSEWHERE:
-        name = st.text_input(
-            "Folder or file" if current().public else "Folder, file, preset or hub data",
-            key="source-data-name",
-            persist_state="session",
-            placeholder="texts.csv" if current().public else "/path/to/folder, sst5, mnli, or hub:org/name",
-        ).strip()
+    else:
+        name = picked
+        if picked == ELSEWHERE:
+            name = _type_data_name()
         if not name:
             return None
-    settings = permitted(replace(settings, data=name))
+        matched = _match_named(card, permitted(replace(settings, data=name)))
+    if matched is None:
+        return None
+    return matched, upload
+
+
+def _choose_data(model: str) -> str:
+    """Draw the choice of data, and return the chosen row."""
+    builtin = models.BUILTINS.get(model)
+    offered = [FILES, PASTED]
+    has_own = builtin is not None and builtin.data == BBC_NEWS
+    if has_own:
+        offered.insert(0, WITH_MODEL)
+    if current().public:
+        # Without access to the whole hub, presets are listed instead of a box for ids.
+        offered += PRESETS
+    if current().opens_folders:
+        offered.append(ELSEWHERE)
+    return str(st.selectbox("Data", offered, key=f"source-data-{has_own}", persist_state="session"))
+
+
+def _type_data_name() -> str:
+    """Draw the box for a folder, a file or data on the hub; return its content."""
+    label = "Folder, file, preset or hub data"
+    example = "/path/to/folder, sst5, mnli, or hub:org/name"
+    if current().public:
+        label = "Folder or file"
+        example = "texts.csv"
+    name: str = st.text_input(label, key="source-data-name", persist_state="session", placeholder=example)
+    return name.strip()
+
+
+def _match_named(card: ModelCard, settings: Settings) -> Settings | None:
+    """Find the data that ``settings`` name, and return the settings with all roles and labels (None: not yet)."""
     name = str(settings.data)
     if name == BBC_NEWS:
-        matched = _match_labels(data.load(name), card, settings)
+        return _match_labels(data.load(name), card, settings)
+    if name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir)):
+        parts = look_up_on_hub("data", name, data.find)
     else:
-        online = name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir))
-        found = look_up_on_hub("data", name, data.find) if online else data.find(name)
-        matched = None if found is None else _assign_roles(found, card, settings)
-    return None if matched is None else (matched, None)
+        parts = data.find(name)
+    if parts is None:
+        return None
+    return _assign_roles(parts, card, settings)
 
 
 def look_up_on_hub(kind: str, name: str, find: Callable[[str], T]) -> T | None:
@@ -119,10 +148,10 @@ def look_up_on_hub(kind: str, name: str, find: Callable[[str], T]) -> T | None:
     """
     if not st.checkbox("Look it up on the hub (uses the network unless it was downloaded before)", key=f"hub-{name}"):
         return None
-    found = dialog_state().found
-    if (kind, name) not in found:
-        found[kind, name] = find(name)
-    return found[kind, name]  # type: ignore[no-any-return]
+    answers = dialog_state().hub_answers
+    if (kind, name) not in answers:
+        answers[kind, name] = find(name)
+    return answers[kind, name]  # type: ignore[no-any-return]
 
 
 def _paste() -> Upload | None:
@@ -136,7 +165,9 @@ def _paste() -> Upload | None:
         "predictions serve as classes, and agreement and KL divergence replace accuracy.",
     )
     st.caption("The text stays in this session: it is not stored on disk, logged, or put into a link.")
-    return Upload({_PASTED_FILE: text.encode(errors="replace")}) if text.strip() else None
+    if not text.strip():
+        return None
+    return Upload({_PASTED_FILE: text.encode(errors="replace")})
 
 
 def draw_upload(key: str) -> Upload | None:
@@ -157,7 +188,10 @@ def draw_upload(key: str) -> Upload | None:
         for file in uploaded:
             # Files of two folders may have the same name.
             same = sum(name == file.name or name.endswith(f") {file.name}") for name in files)
-            files[f"({same + 1}) {file.name}" if same else file.name] = file.getvalue()
+            name = file.name
+            if same:
+                name = f"({same + 1}) {name}"
+            files[name] = file.getvalue()
         return Upload(files)
     if upload is None:
         st.caption("Files stay in this session: they are not stored on disk, logged, or put into a link.")
@@ -174,17 +208,23 @@ def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Set
 
     None: some labels are not matched yet.
     """
-    splits = {} if parts.divided else _splits(parts)
-    train = next((part for part, split in splits.items() if split == "train"), None)
-    if train is None and not parts.divided:
-        raise DataError("No file is marked as train. Mark one; the heads are selected on it.")
-    if splits == {part: split for part, split in parts.splits.items() if split in SPLITS}:
+    splits: dict[str, str] = {}
+    if parts.divided:
+        part = next(iter(parts.tables))
+    else:
+        splits = _splits(parts)
+        train = [name for name, split in splits.items() if split == "train"]
+        if not train:
+            raise DataError("No file is marked as train. Mark one; the heads are selected on it.")
+        part = train[0]
+    if splits == {name: split for name, split in parts.splits.items() if split in SPLITS}:
         # The parts are split by default; other parts of the data stay available.
         splits = {}
-    part = train or next(iter(parts.tables))
     documents = _documents(part, parts.tables[part])
     table = parts.tables[part]()
-    columns = _columns(table.by_line() if documents == "line" else table, part, card)
+    if documents == "line":
+        table = table.by_line()
+    columns = _columns(table, part, card)
     settings = replace(
         settings,
         splits=splits,
@@ -219,7 +259,9 @@ def _documents(part: str, table: Callable[[], Table]) -> Literal["paragraph", "l
     """Draw a choice of the documents of a text file, lines at first if it is one paragraph; other files have none."""
     if not part.lower().endswith(".txt"):
         return "paragraph"
-    default = "paragraph" if len(table().preview(2)) > 1 else "line"
+    default = "line"
+    if len(table().preview(2)) > 1:
+        default = "paragraph"
     _reset_choices("source", (part, default), {"documents": default})
     chosen = st.segmented_control(
         "Each document is a",
@@ -233,11 +275,13 @@ def _documents(part: str, table: Callable[[], Table]) -> Literal["paragraph", "l
 
 def _columns(table: Table, part: str, card: ModelCard) -> data.Columns:
     """Show the first rows of a part with a choice of columns, and return it (None in each place: the default)."""
-    names, rows = list(table.columns), table.preview(_GUESS_ROWS)
+    names = list(table.columns)
+    rows = table.preview(_GUESS_ROWS)
     if any(name != _encodable(name) for name in names):
         raise DataError(f"A column name in {part} is not valid Unicode. Rename the column.")
-    first = rows[:_SHOWN_ROWS]
-    shown = {name: [_encodable(row[name][:_SHOWN_CHARACTERS]) for row in first] for name in names[:_SHOWN_COLUMNS]}
+    shown = {}
+    for name in names[:_SHOWN_COLUMNS]:
+        shown[name] = [_encodable(row[name][:_SHOWN_CHARACTERS]) for row in rows[:_SHOWN_ROWS]]
     st.dataframe(shown, hide_index=True)
     chosen = data.Columns(names[0], None, NO_LABELS)
     if len(names) > 1:
@@ -253,9 +297,14 @@ def _columns(table: Table, part: str, card: ModelCard) -> data.Columns:
         label = right.selectbox(
             "Label", _others(names, text, "label", second), key="column-label", persist_state="session"
         )
-        chosen = data.Columns(text, None if second == NO_LABELS else second, label)
+        pair = None
+        if second != NO_LABELS:
+            pair = second
+        chosen = data.Columns(text, pair, label)
     usual = default_columns(names)
-    return data.Columns() if usual and chosen == replace(usual, label=usual.label or NO_LABELS) else chosen
+    if usual and chosen == replace(usual, label=usual.label or NO_LABELS):
+        return data.Columns()
+    return chosen
 
 
 def _others(names: list[str], text: str, role: str, second: str = NO_LABELS) -> list[str]:
@@ -316,9 +365,13 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
             ) from error
         st.markdown("Match your labels to the model's classes:")
         by_hand = _match_by_hand(dataset.classes, card.labels)
-        return None if by_hand is None else replace(settings, label_map=by_hand)
+        if by_hand is None:
+            return None
+        return replace(settings, label_map=by_hand)
     classes = label_reading(dataset, matched)
-    pairs = [label if card.prompt is None else f"{label} = {name}" for label, name in classes.items()]
+    pairs = list(classes)
+    if card.prompt is not None:
+        pairs = [f"{label} = {name}" for label, name in classes.items()]
     st.caption(f"Labels match: {plain(', '.join(pairs)[:200])}")
     return settings
 
@@ -326,12 +379,16 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
 def _match_by_hand(labels: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, str] | None:
     # Numbers are no names: 1 of 1 to 5 is not 1 of 0 to 4.
     numbered = all(label.isdecimal() for label in labels)
-    alike = {} if numbered else {name.strip().casefold(): name for name in classes}
+    alike = {}
+    if not numbered:
+        alike = {name.strip().casefold(): name for name in classes}
     defaults = {str(position): alike.get(label.strip().casefold()) for position, label in enumerate(labels)}
     _reset_choices("map", (labels, classes), defaults)
     if numbered and len(labels) == len(classes):
         pairs = [f"{label} → {name}" for label, name in zip(labels, classes, strict=True)]
-        shown = ", ".join(pairs) if len(pairs) <= _MOST_PAIRS else f"{pairs[0]}, …, {pairs[-1]}"
+        shown = ", ".join(pairs)
+        if len(pairs) > _MOST_PAIRS:
+            shown = f"{pairs[0]}, …, {pairs[-1]}"
         if st.button(f"Match in order: {plain(shown)}", key="match-in-order"):
             _set_choices("map", {str(position): name for position, name in enumerate(classes)})
     chosen = {
@@ -363,8 +420,13 @@ def preview_prompt(card: ModelCard, text: Input | None = None) -> None:
     prompt = reading.prompted
     if len(prompt) > 2 * _SHOWN_PROMPT:
         prompt = f"{prompt[:_SHOWN_PROMPT]} […] {prompt[-_SHOWN_PROMPT:]}"
-    st.caption("Prompt with an example:" if text is None else "Prompt with the first text:")
-    with st.container(key="prompt-example" if text is None else "prompt-preview"):
+    title = "Prompt with the first text:"
+    key = "prompt-preview"
+    if text is None:
+        title = "Prompt with an example:"
+        key = "prompt-example"
+    st.caption(title)
+    with st.container(key=key):
         st.text(prompt)
     words = [f"**{plain(answer.word)}** ({plain(repr(answer.shown))})" for answer in reading.answers]
     if words:

@@ -34,14 +34,17 @@ def draw(explorer: Explorer, *, place: str, measured: Evenness | None = None) ->
     )
     if not explorer.settings.even or explorer.board.by_hand or explorer.mask.is_full or explorer.results.run is None:
         return
-    run, job = explorer.results.run, explorer.job(EVENNESS)
+    run = explorer.results.run
+    job = explorer.job(EVENNESS)
     if measured is None and run.mask.sha256 == explorer.mask.sha256:
         measured = run.evenness
+    if job is not None:
+        measured = job.result
     if job is not None and not job.ended:
         follow(job, place=key, title="Compare with a free selection")
     elif job is not None and job.error:
         problem(job.error)
-    elif (measured := measured if job is None else job.result) is not None:
+    elif measured is not None:
         st.caption(plain(capital(measured.finding)))
     elif st.button("Measure what this costs", key=f"{key}-price", help="KL divergence against a free selection"):
         explorer.start(EVENNESS)

@@ -17,28 +17,30 @@ def draw(explorer: Explorer, *, place: str, title: str | None = None) -> None:
     """Draw the curve, its band and what follows from both; without a band, the offer to compute it."""
     if explorer.clusters is None:
         return
-    curve, null = explorer.clusters.clustering, explorer.results.null
-    band = None if null is None else null.band
+    curve = explorer.clusters.clustering
+    null = explorer.results.null
+    data = {"k": curve.ks.tolist(), "silhouette": curve.mss.tolist()}
+    band = None
+    if null is not None:
+        band = null.band
+        data |= {"lowest null": band[0].tolist(), "highest null": band[1].tolist()}
     display.show(
         silhouette(curve.ks, curve.mss, curve.knee or None, null=band, dark=display.is_dark()),
-        title=title
-        or (f"The published rule stops at {curve.knee} clusters" if curve.knee else "The published rule does not stop"),
+        title=title or _describe_knee(curve.knee),
         help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line "
         "marks the knee of the curve, smoothed by a polynomial: the published rule stops there. The grey band contains "
         "the curves of unstructured data. In these data a random rotation has mixed the features of the heads: means "
         "and covariances stay, clusters disappear. The test is of the mean over all numbers of clusters, so a curve "
         "may leave the band at some of them.",
         name=f"knee-{place}",
-        data={
-            "k": curve.ks.tolist(),
-            "silhouette": curve.mss.tolist(),
-            **({} if band is None else {"lowest null": band[0].tolist(), "highest null": band[1].tolist()}),
-        },
+        data=data,
     )
     if null is not None:
         degree = explorer.settings.poly_degree
         stops = display.cache_with(null, degree, lambda: null.knee(degree))
-        sentence = "" if stops is None else stops.describe(curve.knee)
+        sentence = ""
+        if stops is not None:
+            sentence = stops.describe(curve.knee)
         st.markdown(f"{null.describe(curve.mss)} {sentence[:1].upper()}{sentence[1:]}.")
     elif len(explorer.clusters.distances) > COMPLETE:
         st.caption(f"Only models of up to {COMPLETE} heads are compared with unstructured data.")
@@ -46,8 +48,15 @@ def draw(explorer: Explorer, *, place: str, title: str | None = None) -> None:
         _offer(explorer, place)
 
 
+def _describe_knee(knee: int) -> str:
+    if not knee:
+        return "The published rule does not stop"
+    return f"The published rule stops at {knee} clusters"
+
+
 def _offer(explorer: Explorer, place: str) -> None:
-    job, bench = explorer.work.job(NULL), explorer.bench
+    bench = explorer.bench
+    job = explorer.work.job(NULL)
     if job is None:
         if st.button("Compare with unstructured data", key=f"null-{place}"):
             explorer.work.start(NULL, bench).wait(0.3)

@@ -32,9 +32,11 @@ from cahp.values import CahpError
 from cahp.words import capital
 
 #: Session keys: the explorer, and a notice for the next run of a page.
-_EXPLORER, _NOTE = "cahp_explorer", "cahp_note"
+_EXPLORER = "cahp_explorer"
+_NOTE = "cahp_note"
 #: Session key: earlier models and data by their fields in the address; and how many are kept.
-_SOURCES, _REMEMBERED = "cahp_sources", 2
+_SOURCES = "cahp_sources"
+_REMEMBERED = 2
 
 #: The names of pages where they differ from their addresses.
 _NAMES = {"Home": "Overview", "Similarity": "My text"}
@@ -95,14 +97,18 @@ def provenance(explorer: Explorer, *shown: str) -> str:
     if all(results.ships(explorer.mask, recover) for recover in shown):
         return of_bundle(explorer, results.bundle)
     # The budgets choose from the same clusters.
-    curves = all(results.shipped_rows(explorer.settings, recover) for recover in shown)
-    return f"This mask: measured here. {'Curves' if curves else 'Clusters'}: bundled, {_measured_on(results.bundle)}."
+    shipped = "Clusters"
+    if all(results.shipped_rows(explorer.settings, recover) for recover in shown):
+        shipped = "Curves"
+    return f"This mask: measured here. {shipped}: bundled, {_measured_on(results.bundle)}."
 
 
 def of_bundle(explorer: Explorer, bundle: Bundle) -> str:
     """Describe in Markdown where figures of the bundled run were measured."""
-    timed = " Its time: measured here." if explorer.results.costs(explorer.mask) is not None else ""
-    return f"Bundled result, {_measured_on(bundle)}.{timed}"
+    words = f"Bundled result, {_measured_on(bundle)}."
+    if explorer.results.costs(explorer.mask) is not None:
+        words += " Its time: measured here."
+    return words
 
 
 def _measured_on(bundle: Bundle) -> str:
@@ -117,7 +123,9 @@ def _explorer() -> Explorer:
     explorer = st.session_state.get(_EXPLORER)
     if isinstance(explorer, Explorer):
         explorer = _take_opened(explorer)
-        return _follow_history(explorer) if address.is_history_navigation() else explorer
+        if address.is_history_navigation():
+            explorer = _follow_history(explorer)
+        return explorer
     wish = None
     try:
         settings, wish = address.read(st.query_params.to_dict())
@@ -211,7 +219,9 @@ def _note_errors() -> Iterator[None]:
 
 def _session_id() -> str:
     context = get_script_run_ctx()
-    return "" if context is None else str(context.session_id)
+    if context is None:
+        return ""
+    return str(context.session_id)
 
 
 # Links to pages ----------------------------------------------------------------------------------------------
@@ -237,7 +247,9 @@ def link(key: str, label: str, **more: str) -> None:
 
 def _app_pages() -> dict[str, str]:
     context = get_script_run_ctx()
-    return {} if context is None else find_pages(Path(context.main_script_path).parent)
+    if context is None:
+        return {}
+    return find_pages(Path(context.main_script_path).parent)
 
 
 # The sidebar -------------------------------------------------------------------------------------------------
@@ -273,9 +285,10 @@ export default function () {
 
 def _sidebar(explorer: Explorer) -> None:
     """Draw model and data with a button to change them, the sample, the badge, and a run's button or progress."""
-    card, bench, run = explorer.card, explorer.bench, explorer.results.run
+    card = explorer.card
+    run = explorer.results.run
     with st.container(key="source", gap="small"):
-        st.markdown(f"**{plain(card.id)}** on **{plain(bench.dataset.id)}**")
+        st.markdown(f"**{plain(card.id)}** on **{plain(explorer.bench.dataset.id)}**")
         st.caption(
             f"{card.layers} layers × {describe_units(card)} = {card.layers * card.heads} · {card.describes_task}"
         )
@@ -283,14 +296,7 @@ def _sidebar(explorer: Explorer) -> None:
             st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.change_button(explorer)
     _sample_form(explorer)
-    proof = ""
-    if is_loaded(card, device=explorer.settings.device):
-        proof = "Verified on this machine when the model was loaded."
-    elif run is not None and run.verified.mask_bites:
-        proof = f"Recorded with {'the bundled run' if explorer.results.bundled else 'the run on screen'}."
-    label, color = ("✓ Masks verified", "green") if proof else ("Masks are verified at the first run", "gray")
-    with st.container(key="badge"):
-        st.badge(label, color=color, help=f"{_PROOF} {proof}".strip())
+    _draw_badge(explorer)
     job = explorer.work.job(RUN)
     if job is not None and not job.ended:
         follow(job, place="sidebar")
@@ -303,13 +309,35 @@ def _sidebar(explorer: Explorer) -> None:
     st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
 
 
+def _draw_badge(explorer: Explorer) -> None:
+    """Draw whether the masks of the model were verified, and when."""
+    with st.container(key="badge"):
+        proof = _describe_proof(explorer)
+        if proof:
+            st.badge("✓ Masks verified", color="green", help=f"{_PROOF} {proof}")
+        else:
+            st.badge("Masks are verified at the first run", color="gray", help=_PROOF)
+
+
+def _describe_proof(explorer: Explorer) -> str:
+    """Describe when the masks were verified (empty: never)."""
+    if is_loaded(explorer.card, device=explorer.settings.device):
+        return "Verified on this machine when the model was loaded."
+    run = explorer.results.run
+    if run is None or not run.verified.mask_bites:
+        return ""
+    if explorer.results.bundled:
+        return "Recorded with the bundled run."
+    return "Recorded with the run on screen."
+
+
 def _cut_notices(explorer: Explorer) -> list[str]:
     """Return which texts of the run on screen were cut."""
     run = explorer.results.run
     if run is None:
         return []
-    found = (run.data.select.cut_notice, run.data.eval.cut_notice)
-    return [capital(notice) for notice in found if notice is not None]
+    notices = (run.data.select.cut_notice, run.data.eval.cut_notice)
+    return [capital(notice) for notice in notices if notice is not None]
 
 
 def _sample_form(explorer: Explorer) -> None:
@@ -326,7 +354,8 @@ def _sample_form(explorer: Explorer) -> None:
             ("limit", "Calibration texts, at most", settings.limit or 2000),
             ("eval_limit", "Evaluation texts, at most", settings.eval_limit or 1000),
         )
-        smallest, step = 20, 100
+        smallest = 20
+        step = 100
         if explorer.card.task.items_are_texts:
             sizes += (("max_length", "Tokens read of a text, at most", longest_text(explorer.card)),)
         else:

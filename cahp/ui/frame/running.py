@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -10,7 +10,7 @@ import streamlit as st
 from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
+from cahp.ui.session.jobs import Job, Place
 from cahp.ui.session.work import ROLES, RUN, SPEED, Kind, pass_seconds, run_seconds
 from cahp.values import CahpError
 from cahp.values.head_roles import HeadRoles
@@ -19,8 +19,16 @@ from cahp.words import duration
 S = TypeVar("S")
 T = TypeVar("T")
 
-#: Seconds that a page waits before it shows progress, and up to which work starts without a question.
-_PATIENCE_S, _UNASKED_S = 0.7, 60.0
+#: Seconds that a page waits before it shows progress.
+_PATIENCE_S = 0.7
+#: Seconds up to which work starts without a question.
+_UNASKED_S = 60.0
+
+#: The look of the button that starts a run, by its place.
+_RUN_BUTTONS: Mapping[str, Mapping[str, Any]] = {
+    "main": {"type": "primary", "width": "content"},
+    "sidebar": {"type": "secondary", "width": "stretch"},
+}
 
 
 def run_button(explorer: Explorer, *, place: str, label: str) -> None:
@@ -28,8 +36,7 @@ def run_button(explorer: Explorer, *, place: str, label: str) -> None:
     if st.button(
         f"{label} (about {duration(run_seconds(explorer.bench))})",
         key=f"run-{place}",
-        type="primary" if place == "main" else "secondary",
-        width="stretch" if place == "sidebar" else "content",
+        **_RUN_BUTTONS[place],
     ):
         explorer.work.start(RUN, explorer.bench)
         st.rerun()
@@ -41,7 +48,8 @@ def need_run(explorer: Explorer) -> None:
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
-        card, bench = explorer.card, explorer.bench
+        card = explorer.card
+        bench = explorer.bench
         st.markdown(
             f"A run records the attention of each of the {card.layers * card.heads} heads on "
             f"{bench.calibration.measured}, groups heads that attend alike, and evaluates the kept ones on "
@@ -73,8 +81,11 @@ def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None
         st.caption("The machine was busy, so the last time is not kept. Measure again when it is idle.")
     if explorer.mask.is_full:
         return
+    label = "Measure the time"
+    if explorer.results.speed(explorer.mask) is not None:
+        label = "Measure the time again"
     if st.button(
-        "Measure the time" if explorer.results.speed(explorer.mask) is None else "Measure the time again",
+        label,
         key=f"time-{place}",
         type="tertiary",
         help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is known "
@@ -91,15 +102,27 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     """Describe a job's place in the queue, or ``title`` or else its stage, and the time left if it is known."""
     place = job.place
     if place is not None:
-        words = f"{title or 'Waiting'}: {'next' if place.number == 1 else f'number {place.number}'} in line"
-        wait = place.seconds or 0
-        return words if wait < 1 else f"{words}, starts in about {duration(wait)}"
+        return _describe_place(place, title or "Waiting")
     if job.paused:
         return f"{title or on_screen(job.stage)}: paused, other work that was asked for runs first"
-    # Preparing a model may take longer than what was asked for.
-    words = on_screen(job.stage) if job.stage in PREPARATIONS else title or on_screen(job.stage or "Starting")
+    words = title or on_screen(job.stage or "Starting")
+    if job.stage in PREPARATIONS:
+        # Preparing a model may take longer than what was asked for.
+        words = on_screen(job.stage)
     left = job.seconds_left
-    return words if left is None or left < 1 else f"{words} · about {duration(left)} left"
+    if left is not None and left >= 1:
+        words += f" · about {duration(left)} left"
+    return words
+
+
+def _describe_place(place: Place, title: str) -> str:
+    position = f"number {place.number}"
+    if place.number == 1:
+        position = "next"
+    words = f"{title}: {position} in line"
+    if place.seconds is not None and place.seconds >= 1:
+        words += f", starts in about {duration(place.seconds)}"
+    return words
 
 
 def show_in_row(job: Job[Any], title: str = "", *, key: str) -> None:
@@ -109,7 +132,10 @@ def show_in_row(job: Job[Any], title: str = "", *, key: str) -> None:
 
 
 def _show_progress(job: Job[Any], title: str, *, key: str) -> None:
-    st.progress(job.share if job.place is None else 0.0, text=plain(describe_progress(job, title)))
+    share = 0.0
+    if job.place is None:
+        share = job.share
+    st.progress(share, text=plain(describe_progress(job, title)))
     if st.button("Cancel", key=key):
         job.cancel()
         st.rerun()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,20 +61,24 @@ def change_button(explorer: Explorer) -> None:
 
 
 def _close() -> None:
-    dialog_state().is_open, dialog_state().failure = False, None
+    state = dialog_state()
+    state.is_open = False
+    state.failure = None
 
 
 def finish(job: Job[Source]) -> Wish | None:
     """Return the link that was opened, if any; after a failure, show the dialog or the link again with all choices."""
     state = dialog_state()
-    wish, state.opening = state.opening, None
+    wish = state.opening
+    state.opening = None
     if job.result is not None:
         state.upload = None
         return wish
     if wish is not None:
         st.session_state[WISH] = wish
     elif job.error:
-        state.is_open, state.failure = True, job.error
+        state.is_open = True
+        state.failure = job.error
     return None
 
 
@@ -81,8 +86,10 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
     """Offer to open a link, or tell why it cannot be opened."""
     instead = f"This page shows {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)} instead."
     linked = wish.fields["model"]
-    if wish.files is not None or "data" in wish.fields:
-        linked += f" on {wish.fields['data'] if wish.files is None else 'uploaded files'}"
+    if wish.files is not None:
+        linked += " on uploaded files"
+    elif "data" in wish.fields:
+        linked += f" on {wish.fields['data']}"
     if "prompt" in wish.fields:
         linked += f" with the prompt “{wish.fields['prompt'][:200]}”"
     ready: tuple[Settings, Upload | None] | None = None
@@ -112,8 +119,11 @@ def _draw_files(linked: Settings) -> tuple[Settings, Upload] | None:
         if upload is None:
             return None
         # The names of files are in no link, so neither are their splits.
+        splits: Mapping[str, str] = {}
         with upload.open() as parts:
-            return replace(linked, splits={} if parts.divided else data.guess_splits(parts)), upload
+            if not parts.divided:
+                splits = data.guess_splits(parts)
+        return replace(linked, splits=splits), upload
     except CahpError as error:
         problem(error)
         return None
@@ -133,7 +143,8 @@ def _open(explorer: Explorer, settings: Settings, upload: Upload | None, *, wish
     st.session_state[OPENING] = job
     st.session_state.pop(WISH, None)
     state = dialog_state()
-    state.opening, state.upload = wish, upload
+    state.opening = wish
+    state.upload = upload
     _close()
     job.wait(3.0)
     st.rerun()
@@ -147,7 +158,9 @@ def choose(explorer: Explorer) -> None:
     fields: dict[str, Any] = {field: getattr(explorer.settings, field) for field in kept}
     try:
         name = _choose_model(explorer)
-        card = _describe_model(name, explorer.bench) if name else None
+        if not name:
+            return
+        card = _describe_model(name, explorer.bench)
         if card is None:
             return
         if card.longest_context is not None:
@@ -159,8 +172,10 @@ def choose(explorer: Explorer) -> None:
             return
         settings, upload = chosen
         missing = (card.details or {}).get("missing", 0)
-        # The label tells the size of the download: pressing it is the consent.
-        label = f"Download {size_of(missing)} and use this model and data" if missing else "Use this model and data"
+        label = "Use this model and data"
+        if missing:
+            # The label tells the size of the download: pressing it is the consent.
+            label = f"Download {size_of(missing)} and use this model and data"
         if st.button(label, type="primary", key="use-source"):
             _open(explorer, settings, upload)
     except CahpError as error:
@@ -169,27 +184,43 @@ def choose(explorer: Explorer) -> None:
 
 def _choose_model(explorer: Explorer) -> str:
     """Draw the choice of a model and return its name (empty: there is none yet)."""
-    ready = [name for name, builtin in models.BUILTINS.items() if builtin.data is not None]
+    descriptions = {name: builtin.description for name, builtin in models.BUILTINS.items() if builtin.data is not None}
+    offered = list(descriptions)
+    first = 0
+    if explorer.card.id in offered:
+        first = offered.index(explorer.card.id)
+    if current().opens_folders:
+        offered.append(_OTHER_MODEL)
     picked = st.selectbox(
         "Model",
-        [*ready, *([_OTHER_MODEL] if current().opens_folders else [])],
-        index=ready.index(explorer.card.id) if explorer.card.id in ready else 0,
-        format_func=lambda name: models.BUILTINS[name].description if name in ready else name,
+        offered,
+        index=first,
+        format_func=lambda name: descriptions.get(name, name),
         key="source-model",
         persist_state="session",
     )
     name = str(picked)
     if picked == _OTHER_MODEL:
-        help = "A folder with config.json, safetensors weights and a tokenizer, or a GGUF file"
-        label, example = "Folder or file", None
-        if not current().public:
-            help += ", or org/name[@revision] on the hub. Pickled weights and remote code are refused"
-            label, example = "Folder, file or id", "org/name, or /path/to/model"
-        name = st.text_input(
-            label, key="source-model-name", persist_state="session", placeholder=example, help=f"{help}."
-        ).strip()
+        name = _type_model_name()
+    if not name:
+        return ""
     # Checked before the look-up, which would tell what exists on this machine.
-    return name and permitted(replace(bundled.SETTINGS, model=name)).model
+    return permitted(replace(bundled.SETTINGS, model=name)).model
+
+
+def _type_model_name() -> str:
+    """Draw the box for a folder, a file or an id on the hub; return its content."""
+    help = "A folder with config.json, safetensors weights and a tokenizer, or a GGUF file"
+    label = "Folder or file"
+    example = None
+    if not current().public:
+        help += ", or org/name[@revision] on the hub. Pickled weights and remote code are refused"
+        label = "Folder, file or id"
+        example = "org/name, or /path/to/model"
+    name: str = st.text_input(
+        label, key="source-model-name", persist_state="session", placeholder=example, help=f"{help}."
+    )
+    return name.strip()
 
 
 def _describe_model(name: str, bench: Bench) -> ModelCard | None:
@@ -198,12 +229,15 @@ def _describe_model(name: str, bench: Bench) -> ModelCard | None:
     A run of the model of ``bench`` is expected to take as long as the sidebar says.
     """
     online = "/" in name and not is_there(expanded(Path(name)), Path.exists)
+    card: ModelCard | None
     # The first look at a GGUF file takes seconds.
     with st.spinner("Reading the model's description…"):
         if online:
             card = data_fields.look_up_on_hub("model", name, models.preview)
+        elif name in models.BUILTINS:
+            card = builtin_card(name)
         else:
-            card = builtin_card(name) if name in models.BUILTINS else models.preview(name)
+            card = models.preview(name)
     if card is None:
         return None
     if not card.labels and card.language is not None and (card.language != "causal" or _is_prompted(card)):
@@ -226,21 +260,23 @@ def _describe_model(name: str, bench: Bench) -> ModelCard | None:
         data_fields.preview_prompt(card)
     if not card.labels and card.task.predicts_labels:
         raise CahpError(f"{explain_missing_classes(card, card.id)}, and open that folder")
-    answers = f"classes {plain(', '.join(card.labels)[:200])}" if card.labels else card.describes_task
+    predicts = card.describes_task
+    if card.labels:
+        predicts = f"classes {plain(', '.join(card.labels)[:200])}"
+    if card.identity == bench.card.identity:
+        takes = f"a run takes about {duration(run_seconds(bench))} here"
+    else:
+        takes = f"a default run takes about {duration(default_seconds(card))} here"
     st.caption(
-        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {answers} · "
-        + (
-            f"a run takes about {duration(run_seconds(bench))} here"
-            if card.identity == bench.card.identity
-            else f"a default run takes about {duration(default_seconds(card))} here"
-        )
+        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {predicts} · {takes}"
     )
     return card
 
 
 def _is_prompted(card: ModelCard) -> bool:
     """Draw the choice of what a causal language model is measured on; return whether it answers a prompt."""
-    tokens, prompt = "Next tokens", "Answers to a prompt"
+    tokens = "Next tokens"
+    prompt = "Answers to a prompt"
     chosen = st.segmented_control("Measured on", [tokens, prompt], default=tokens, required=True, key="source-answers")
     if chosen == tokens:
         st.caption(

@@ -46,19 +46,25 @@ def bind_units(text: str) -> str:
 
 def problem(error: object) -> None:
     """Show an error as one sentence; its words are not read as markup."""
-    sentence = str(error).strip()
-    end = "" if sentence.endswith((".", "!", "?")) else "."
-    st.error(plain(capital(sentence) + end))
+    sentence = capital(str(error).strip())
+    if not sentence.endswith((".", "!", "?")):
+        sentence += "."
+    st.error(plain(sentence))
 
 
 def describe_units(card: ModelCard) -> str:
     """Return how many parts of a layer can be pruned: heads, or groups of heads that share keys and values."""
-    return f"{card.heads} {card.unit}s{'' if card.group == 1 else f' of {card.group} heads'}"
+    units = f"{card.heads} {card.unit}s"
+    if card.group > 1:
+        units += f" of {card.group} heads"
+    return units
 
 
 def describe_square(card: ModelCard) -> str:
     """Return what a square of a board stands for."""
-    return "one attention head" if card.group == 1 else f"a group of {card.group} heads that share keys and values"
+    if card.group == 1:
+        return "one attention head"
+    return f"a group of {card.group} heads that share keys and values"
 
 
 def is_dark() -> bool:
@@ -126,8 +132,10 @@ def show(
             def pick() -> None:
                 points = st.session_state[key].selection.points
                 if points:
-                    data = points[0]["customdata"]
-                    on_pick(int(data if isinstance(data, (int, float)) else data[0]))
+                    picked = points[0]["customdata"]
+                    if not isinstance(picked, (int, float)):
+                        picked = picked[0]
+                    on_pick(int(picked))
 
             options = {"on_select": pick, "selection_mode": "points"}
         st.plotly_chart(
@@ -229,7 +237,9 @@ def show_texts(table: Mapping[str, Sequence[Any]], *, key: str | None = None) ->
 
 def as_csv(data: Table) -> bytes:
     """Encode a table as a CSV file that spreadsheets open; none of its cells is run as a formula."""
-    columns = data() if callable(data) else data
+    columns = data
+    if callable(columns):
+        columns = columns()
     # The byte order mark tells spreadsheets that this is UTF-8.
     return ("\ufeff" + csv_text(columns, zip(*columns.values(), strict=True))).encode()
 
@@ -248,7 +258,8 @@ def show_steps(steps: Sequence[RecoveryStep]) -> None:
 def describe_steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
     """Describe each step in a line."""
     for step in steps:
-        (row, value), gained = main_outcome(step.outcomes), step.gained
+        row, value = main_outcome(step.outcomes)
+        gained = step.gained
         line = f"{step.result}: {value.text} ({value.span})"
         if row.name != "agreement":
             line += f", agreement {step.outcomes['agreement'].text}"

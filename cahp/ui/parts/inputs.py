@@ -21,8 +21,10 @@ from cahp.values import Input
 
 #: Characters that a box takes.
 LONGEST = 100_000
-#: Examples from a person's own data, and characters of the name of one.
-_MOST_OWN, _NAME = 6, 50
+#: Examples from a person's own data.
+_MOST_OWN = 6
+#: Characters of the name of an example.
+_NAME = 50
 #: Characters of a window's beginning.
 _BEGINNING = 160
 
@@ -53,7 +55,8 @@ def examples_of(bench: Bench, kind: Literal["single", "pairs"]) -> list[dict[str
 
     Those of a language model are beginnings of its windows. Built-in data have none: the bundled texts fit them.
     """
-    texts, pairs = bench.evaluation, kind == "pairs"
+    texts = bench.evaluation
+    pairs = kind == "pairs"
     if bench.dataset.id == BBC_NEWS or pairs != (texts.second is not None):
         return []
     rows = np.arange(texts.count)
@@ -65,11 +68,11 @@ def examples_of(bench: Bench, kind: Literal["single", "pairs"]) -> list[dict[str
     examples = []
     for row in sorted(rows.tolist())[:_MOST_OWN]:
         item = texts.plain_inputs[row]
-        both = (item,) if isinstance(item, str) else item
-        parts = [part[:LONGEST] for part in both]
+        whole = parts_of(item)
+        parts = [part[:LONGEST] for part in whole]
         if texts.task.predicts_often:
             # The model continues the beginning of an item.
-            parts = [part[:_BEGINNING].rpartition(" ")[0] for part in both]
+            parts = [part[:_BEGINNING].rpartition(" ")[0] for part in whole]
         name = " ".join(parts[0].split())
         if len(name) > _NAME:
             name = f"{name[:_NAME]}…"
@@ -94,9 +97,15 @@ def input_box(
     opened, an unchanged example is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
     The choice of examples is drawn in ``choose_in`` (None: below a higher box).
     """
-    own, bundled = examples_of(bench, kind), load_examples(kind)
-    examples, opening = [*own, *bundled], own[0] if own else bundled[place]
-    parts = ("first", "second") if kind == "pairs" else ("text",)
+    own = examples_of(bench, kind)
+    bundled = load_examples(kind)
+    examples = [*own, *bundled]
+    opening = own[0] if own else bundled[place]
+    parts: tuple[str, ...] = ("text",)
+    labels: tuple[str, ...] = (label,)
+    if kind == "pairs":
+        parts = ("first", "second")
+        labels = (f"{label}, first part", f"{label}, second part")
     keys = [f"{name}-{part}-{place}" for part in parts]
     for key, part in zip(keys, parts, strict=True):
         before = f"{key}-opening"
@@ -113,19 +122,24 @@ def input_box(
             for key, part in zip(keys, parts, strict=True):
                 st.session_state[key] = examples[chosen][part]
 
-    texts = [
-        st.text_area(
-            label if len(parts) == 1 else f"{label}, {part} part",
+    visibility: Literal["visible", "collapsed"] = "visible"
+    height = 68
+    if choose_in is not None:
+        visibility = "collapsed"
+    elif kind == "single":
+        height = 100
+    texts = []
+    for key, words in zip(keys, labels, strict=True):
+        text = st.text_area(
+            words,
             key=key,
-            label_visibility="visible" if choose_in is None else "collapsed",
-            height=100 if len(parts) == 1 and choose_in is None else 68,
+            label_visibility=visibility,
+            height=height,
             max_chars=LONGEST,
             placeholder="Type or paste a text",
             persist_state="session",
         )
-        or ""
-        for key, part in zip(keys, parts, strict=True)
-    ]
+        texts.append(text or "")
     (choose_in or st).selectbox(
         "Example",
         range(len(examples)),
@@ -136,7 +150,9 @@ def input_box(
         key=choice,
         on_change=insert,
     )
-    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+    if kind == "single":
+        return texts[0]
+    return texts[0], texts[1]
 
 
 def set_value(key: str, value: object) -> None:
@@ -150,7 +166,14 @@ def set_value(key: str, value: object) -> None:
 
 def has_words(text: Input) -> bool:
     """Return whether the text, or each part of a pair, has any words."""
-    return all(part.strip() for part in ([text] if isinstance(text, str) else text))
+    return all(part.strip() for part in parts_of(text))
+
+
+def parts_of(text: Input) -> Sequence[str]:
+    """Return the two texts of a pair, or the single text."""
+    if isinstance(text, str):
+        return (text,)
+    return text
 
 
 def keep(name: str, kinds: Mapping[str, type]) -> None:
@@ -159,8 +182,11 @@ def keep(name: str, kinds: Mapping[str, type]) -> None:
     Call it before their widgets are drawn.
     """
     for key, value in st.session_state.pop(f"{name}-kept-said", {}).items():
-        if key in kinds and isinstance(value, kinds[key]):
-            st.session_state[key] = value[:LONGEST] if isinstance(value, str) else value
+        if key not in kinds or not isinstance(value, kinds[key]):
+            continue
+        if isinstance(value, str):
+            value = value[:LONGEST]
+        st.session_state[key] = value
     # The style sheet takes this frame, which shows nothing, out of the page.
     with st.container(key=f"{name}-kept-frame"):
         st.fragment(_keep)(name, tuple(kinds))
@@ -169,10 +195,12 @@ def keep(name: str, kinds: Mapping[str, type]) -> None:
 def _keep(name: str, keys: Sequence[str]) -> None:
     answered = f"{name}-kept"
     ask = not st.session_state.get(answered)
-    boxes = {key: st.session_state[key] for key in keys if st.session_state.get(key) is not None}
+    boxes = {}
+    if not ask:
+        boxes = {key: st.session_state[key] for key in keys if st.session_state.get(key) is not None}
     storage = st.components.v2.component("cahp_kept", js=_STORAGE)(
         key=f"{name}-kept-boxes",
-        data={"name": name, "ask": ask, "boxes": {} if ask else boxes},
+        data={"name": name, "ask": ask, "boxes": boxes},
         height="content",
         on_answer_change=lambda: None,
     )

@@ -18,7 +18,7 @@ from cahp.board.state import Board, Choices
 from cahp.board.versus import Variant, mismatch
 from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
-from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
 from cahp.run.bench import Bench
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings
@@ -84,6 +84,11 @@ class Pin:
         return bench_of(settings, self.card, source.raw)
 
 
+def recovery_of_run(min_per_layer: int) -> Recovery:
+    """Return the recovery of a run that keeps at least so many heads in each layer: a layer without heads has none."""
+    return QUICK if min_per_layer else NONE
+
+
 class Explorer:
     """The state of one session: ``board`` holds the heads, ``results`` the measurements, ``work`` the jobs."""
 
@@ -124,13 +129,14 @@ class Explorer:
     @property
     def start_budget(self) -> int | None:
         """The budget that the board begins with: that of the settings if it is a number (None: the suggested one)."""
-        return int(self.settings.budget) if self.settings.budget.isdecimal() else None
+        if self.settings.budget.isdecimal():
+            return int(self.settings.budget)
+        return None
 
     def change(self, **changes: Any) -> None:
         """Change settings; results that do not depend on the change are kept."""
         if "min_per_layer" in changes:
-            # A run recovers no layer without heads whose attention the model needs.
-            changes["recover"] = (QUICK if changes["min_per_layer"] else NONE).name
+            changes["recover"] = recovery_of_run(changes["min_per_layer"]).name
         settings = with_length(replace(self.settings, **changes), uploaded=self.source.uploaded)
         if settings == self.settings:
             return
@@ -149,11 +155,14 @@ class Explorer:
     @property
     def awaits_run(self) -> bool:
         """Whether a run with these settings would differ from the one on screen."""
-        run, settings = self.results.run, self.settings
-        if run is not None and run.knee is None and settings.budget == "auto":
+        run = self.results.run
+        if run is None:
+            return True
+        settings = self.settings
+        if run.knee is None and settings.budget == "auto":
             # Without a knee, a run names half of the heads itself.
             settings = replace(settings, budget=run.settings.budget)
-        return run is None or settings != run.settings
+        return settings != run.settings
 
     # Results for the board -----------------------------------------------------------------------------------
 
@@ -172,7 +181,9 @@ class Explorer:
 
     def table(self, recover: str = NONE.name) -> BudgetTable | None:
         """Return all budgets with their measurements, or None before the first run."""
-        return None if self.clusters is None else self.results.table(self.settings, recover)
+        if self.clusters is None:
+            return None
+        return self.results.table(self.settings, recover)
 
     def choices(self) -> Choices:
         """Return the heads that budgets keep under the current settings."""
@@ -212,8 +223,9 @@ class Explorer:
         """The recovery on the board: the chosen one, or else a refit where it is measured for the mask."""
         if self.chosen_recovery is not None:
             return self.chosen_recovery
-        refitted = not self.mask.is_full and self.outcomes(QUICK.name) is not None
-        return (QUICK if refitted else NONE).name
+        if not self.mask.is_full and self.outcomes(QUICK.name) is not None:
+            return QUICK.name
+        return NONE.name
 
     @property
     def awaits_distillation(self) -> bool:
@@ -234,9 +246,11 @@ class Explorer:
         """
         if self.chosen_recovery is not None:
             return self.chosen_recovery if RECOVERIES[self.chosen_recovery].swept else NONE.name
-        pruned, refitted = self.table(), self.table(QUICK.name)
-        whole = pruned is not None and refitted is not None and refitted.measured() >= pruned.measured()
-        return (QUICK if whole else NONE).name
+        pruned = self.table()
+        refitted = self.table(QUICK.name)
+        if pruned is not None and refitted is not None and refitted.measured() >= pruned.measured():
+            return QUICK.name
+        return NONE.name
 
     @property
     def roles(self) -> HeadRoles | None:
@@ -246,14 +260,17 @@ class Explorer:
             self.results.roles = job.result
         elif self.results.roles is None and not self.results.sought_roles:
             # Once: a released budget must not wait for the store.
-            self.results.roles, self.results.sought_roles = stored_roles(self.bench.resources), True
+            self.results.roles = stored_roles(self.bench.resources)
+            self.results.sought_roles = True
         return self.results.roles
 
     @property
     def replaceable_shares(self) -> NDArray[np.float64] | None:
         """The share of each head that the other kept heads of its layer can reproduce (None: not measured)."""
         job = self.work.job(REPLACEABILITY, self.bench)
-        return None if job is None or job.result is None else job.result.shares(self.mask)
+        if job is None or job.result is None:
+            return None
+        return job.result.shares(self.mask)
 
     # Work on the board ---------------------------------------------------------------------------------------
 
@@ -273,8 +290,10 @@ class Explorer:
     def collect(self) -> str | None:
         """Show the results of a run that has finished; return why it failed."""
         job = self.work.take(RUN)
-        if job is None or job.result is None:
-            return None if job is None else job.error
+        if job is None:
+            return None
+        if job.result is None:
+            return job.error
         run, clusters = job.result
         if same_evidence(run.document.settings, self.settings):
             self.results = Results(run.document, run.arrays)

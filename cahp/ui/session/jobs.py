@@ -88,19 +88,27 @@ class Job(Generic[T]):
         headline: str | None = None,
     ):
         self.id = next(self._ids)
-        self.session_id, self.key, self.rank = session_id, key, rank
+        self.session_id = session_id
+        self.key = key
+        self.rank = rank
         self.state: State = "queued"
         #: Whether it lets another job pass.
         self.paused = False
-        self.stage, self.done, self.total = "", 0, 0
+        self.stage = ""
+        self.done = 0
+        self.total = 0
         self.result: T | None = None
         self.error: str | None = None
-        self._worker, self._expected, self._headline = worker, expected, headline
+        self._worker = worker
+        self._expected = expected
+        self._headline = headline
         self._steps: Iterator[None] = self._run(work)
         self._started: float | None = None
         #: When the current stage began, and how much of it was done then.
-        self._stage_began, self._stage_base = monotonic(), 0
-        self._end, self._ending = threading.Event(), threading.Lock()
+        self._stage_began = monotonic()
+        self._stage_base = 0
+        self._end = threading.Event()
+        self._ending = threading.Lock()
 
     @property
     def ended(self) -> bool:
@@ -131,16 +139,23 @@ class Job(Generic[T]):
         """Estimated seconds to the end, from the expected time and the pace of this stage (None: unknown)."""
         if self._started is None:
             return self._expected
-        estimates = [] if self._expected is None else [self._expected - (monotonic() - self._started)]
+        estimates = []
+        if self._expected is not None:
+            estimates.append(self._expected - (monotonic() - self._started))
         spent = monotonic() - self._stage_began
         if self.done > self._stage_base and spent > 0.5:
             estimates.append(spent * (self.total - self.done) / (self.done - self._stage_base))
-        return max(0.0, *estimates) if estimates else None
+        if not estimates:
+            return None
+        return max(0.0, *estimates)
 
     @property
     def share(self) -> float:
         """The share of its work that is done, counted or else estimated by the time, which never reaches 1."""
-        counted, left = self.done / self.total if self.total else 0.0, self.seconds_left
+        counted = 0.0
+        if self.total:
+            counted = self.done / self.total
+        left = self.seconds_left
         if counted or left is None or self._started is None:
             return min(1.0, counted)
         spent = monotonic() - self._started
@@ -150,20 +165,28 @@ class Job(Generic[T]):
         self._raise_if_unwanted()
         if self._headline in (None, stage):
             if stage != self.stage or done < self.done:
-                self._stage_began, self._stage_base = monotonic(), done
-            self.stage, self.done, self.total = stage, done, total
+                self._stage_began = monotonic()
+                self._stage_base = done
+            self.stage = stage
+            self.done = done
+            self.total = total
         # A job that loads a model holds a lock, for which the other job would wait forever.
         if stage not in PREPARATIONS:
-            began, self.paused = monotonic(), True
-            try:
-                self._worker.run_above(self.rank)
-            finally:
-                self.paused = False
-            # The time of other jobs is not that of this one.
-            spent = monotonic() - began
-            self._stage_began += spent
-            self._started = None if self._started is None else self._started + spent
+            self._let_others_pass()
             self._raise_if_unwanted()
+
+    def _let_others_pass(self) -> None:
+        """Run the waiting jobs of a better rank; their time is not that of this job."""
+        began = monotonic()
+        self.paused = True
+        try:
+            self._worker.run_above(self.rank)
+        finally:
+            self.paused = False
+        spent = monotonic() - began
+        self._stage_began += spent
+        if self._started is not None:
+            self._started += spent
 
     def _raise_if_unwanted(self) -> None:
         if self.ended or not is_alive(self.session_id):
@@ -171,7 +194,9 @@ class Job(Generic[T]):
 
     def _run(self, work: Callable[[Progress], Any]) -> Generator[None, None, Any]:
         result = work(self._report)
-        return (yield from result) if isinstance(result, Generator) else result
+        if isinstance(result, Generator):
+            result = yield from result
+        return result
 
     def advance(self) -> bool:
         """Work until the end or the next pause; return whether there is more to do."""
@@ -179,7 +204,8 @@ class Job(Generic[T]):
             if self.ended:
                 return False
             if self._started is None:
-                self._started, self.state = monotonic(), "running"
+                self._started = monotonic()
+                self.state = "running"
             steps = self._steps
         token = _progress.set(self._report)
         try:
@@ -206,7 +232,9 @@ class Job(Generic[T]):
         with self._ending:
             if self.ended:
                 return
-            self.state, self.result, self.error = state, result, error
+            self.state = state
+            self.result = result
+            self.error = error
             # The work refers to texts and a model, which must not live as long as a page remembers the job.
             self._steps = iter(())
             self._end.set()
@@ -244,7 +272,8 @@ class Turns:
     def order(self) -> list[Job[Any]]:
         """Return all jobs in the order in which they are taken if none is added or removed and no session is busy."""
         rehearsal = copy(self)
-        rehearsal.waiting, rehearsal.served = self.waiting.copy(), self.served.copy()
+        rehearsal.waiting = self.waiting.copy()
+        rehearsal.served = self.served.copy()
         return list(iter(rehearsal.take, None))
 
 
@@ -252,7 +281,8 @@ class Worker:
     """Threads and their queue. With one thread, a job lets jobs of a better rank pass between its batches."""
 
     def __init__(self, name: str, *, threads: int = 1) -> None:
-        self._name, self._most = name, threads
+        self._name = name
+        self._most = threads
         self._turns: dict[Rank, Turns] = {rank: Turns() for rank in Rank}
         self._working: list[Job[Any]] = []
         self._change = threading.Condition()
@@ -304,7 +334,9 @@ class Worker:
             # Running jobs of lower ranks let it pass.
             before = [*ahead, *(other for other in self._working if other.rank <= job.rank and not other.ended)]
         waits = [other.seconds_left for other in before]
-        seconds = None if None in waits else sum(filter(None, waits)) / self._most
+        seconds = None
+        if None not in waits:
+            seconds = sum(filter(None, waits)) / self._most
         return Place(len(ahead) + 1, seconds, any(other.rank > Rank.RUN for other in before))
 
     def run_above(self, rank: Rank) -> None:
@@ -341,20 +373,28 @@ class Worker:
     def _take_next(self, below: int = len(Rank)) -> Job[Any] | None:
         with self._change:
             for rank, turns in self._turns.items():
-                # A session has one thread at a time. A cancelled job that does not return keeps its thread, and a
-                # session with two such jobs gets no other.
-                working = Counter(job.session_id for job in self._working if job.rank == rank)
-                busy = {
-                    job.session_id
-                    for job in self._working
-                    if (job.rank == rank and not job.ended) or working[job.session_id] > 1
-                }
-                while rank < below and (job := turns.take(busy=busy)) is not None:
+                if rank >= below:
+                    break
+                busy = self._find_busy(rank)
+                while (job := turns.take(busy=busy)) is not None:
                     if is_alive(job.session_id):
                         self._working.append(job)
                         return job
                     job.cancel()
         return None
+
+    def _find_busy(self, rank: Rank) -> set[str]:
+        """Return the sessions that get no thread for another job of this rank.
+
+        A session has one thread at a time. A cancelled job that does not return keeps its thread, and a session with
+        two such jobs gets no other.
+        """
+        working = Counter(job.session_id for job in self._working if job.rank == rank)
+        busy = set()
+        for job in self._working:
+            if (job.rank == rank and not job.ended) or working[job.session_id] > 1:
+                busy.add(job.session_id)
+        return busy
 
     def _advance(self, job: Job[Any]) -> None:
         more = job.advance()
@@ -383,7 +423,9 @@ def submit(
 
     ``io``: it waits for the network or a disk, and gets one of the threads for that. ``options`` are those of ``Job``.
     """
-    worker = _io_worker if io else _worker
+    worker = _worker
+    if io:
+        worker = _io_worker
     return worker.submit(Job(worker, session_id, key, work, **options))
 
 

@@ -123,6 +123,11 @@ class Upload:
         """The name of the data."""
         return ", ".join(self.files)
 
+    @property
+    def name_in_command(self) -> str:
+        """The data of a command that is run in the folder of the files."""
+        return self.name if len(self.files) == 1 else "."
+
     @contextmanager
     def open(self) -> Iterator[data.Parts]:
         """Open the tables in the files; they can be read inside of the block."""
@@ -135,7 +140,9 @@ class Upload:
                 # Error messages name the uploaded file and not this path.
                 tables[name] = partial(read_table, path, name)
             parts = data.Parts.of_files(self.name, self.name, tables)
-            yield replace(parts, divided=True) if len(tables) == 1 else parts
+            if len(tables) == 1:
+                parts = replace(parts, divided=True)
+            yield parts
 
 
 def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
@@ -189,12 +196,12 @@ class Source:
             CahpError: If they cannot be used together, or access is not permitted.
         """
         settings = with_length(permitted(settings, upload), uploaded=upload is not None)
-        card, bundle = _card(settings), bundled.read_run(settings.model)
+        card = _card(settings)
+        bundle = bundled.read_run(settings.model)
         if bundle is not None and upload is None:
             settings = _follow_bundle(settings, bundle.document.settings)
         if upload is not None:
-            # As a command names them that is run beside the files.
-            settings = replace(settings, data=upload.name if len(upload.files) == 1 else ".")
+            settings = replace(settings, data=upload.name_in_command)
             with upload.open() as parts:
                 raw = parts.read(**settings.columns)
         elif settings.columns != Settings().columns or data_name(settings, card) != BBC_NEWS:

@@ -57,10 +57,14 @@ class Results:
         #: The bundled run, if it is on screen: it was measured on another machine.
         self.bundle = bundle
         #: The silhouette curves of unstructured data (None: not computed).
-        self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"]) if "mss_null" in self.arrays else None
+        self.null: NullCurves | None = None
+        if "mss_null" in self.arrays:
+            self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
         self.bundled = bundle is not None
         #: The roles of the model's heads (None: not measured).
-        self.roles: HeadRoles | None = None if bundle is None else bundle.roles
+        self.roles: HeadRoles | None = None
+        if bundle is not None:
+            self.roles = bundle.roles
         #: Whether they were looked for in the store.
         self.sought_roles = False
         #: What features keep with these results, by names of their own.
@@ -102,15 +106,17 @@ class Results:
         if cached is not None:
             return cls(cached.document, cached.arrays)
         settings = bench.settings
-        builtin, shipped = models.BUILTINS.get(settings.model), bundled.read_run(settings.model)
+        builtin = models.BUILTINS.get(settings.model)
+        shipped = bundled.read_run(settings.model)
         if shipped is None or builtin is None or settings.data not in (None, builtin.data):
             return cls()
         run = shipped.document
         if not same_evidence(settings, run.settings, ignored=("data", "label_map")):
             return cls()
         digests = (run.model.sha256, run.data.select.sha256, run.data.eval.sha256)
-        same_inputs = digests == (bench.card.identity, bench.calibration.sha256, bench.evaluation.sha256)
-        return cls(run, shipped.arrays, bundle=shipped) if same_inputs else cls()
+        if digests != (bench.card.identity, bench.calibration.sha256, bench.evaluation.sha256):
+            return cls()
+        return cls(run, shipped.arrays, bundle=shipped)
 
     # Clusters and tables -------------------------------------------------------------------------------------
 
@@ -132,12 +138,15 @@ class Results:
             return None
         key = (*_of_table(settings), recover)
         if key not in self._tables:
+            timing = None
+            if recover != NONE.name:
+                timing = self.table(settings)
             table = BudgetTable(
                 clusters.selections(settings),
                 recover=recover,
                 listener=lambda mask, measured: self.add(mask, recover, measured),
                 timed=self.run is None or self.run.saves == "time",
-                timing=None if recover == NONE.name else self.table(settings),
+                timing=timing,
             )
             rows = self.shipped_rows(settings, recover)
             if rows is not None:
@@ -194,7 +203,8 @@ class Results:
 
 def at_half(bench: Bench) -> Bench:
     """Return the bench with half of the heads as its budget: a board begins there if the curve has no knee."""
-    settings, card = bench.settings, bench.card
+    settings = bench.settings
+    card = bench.card
     budgets = possible_budgets(card.layers, card.heads, min_per_layer=settings.min_per_layer, even=settings.even)
     return replace(bench, settings=replace(settings, budget=str(middle_budget(budgets))))
 

@@ -72,7 +72,9 @@ class ShippedTexts(Texts):
 def shipped_card(name: str) -> ModelCard | None:
     """Return the card of a bundled model that is known without its files, or None."""
     bundle = bundled.read_run(name)
-    return None if bundle is None or bundle.facts is None else bundle.facts.card
+    if bundle is None or bundle.facts is None:
+        return None
+    return bundle.facts.card
 
 
 def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> data.Dataset | None:
@@ -91,6 +93,8 @@ def _bundle_of(settings: Settings, card: ModelCard) -> Bundle | None:
     bundle = bundled.read_run(card.id)
     if bundle is None or bundle.document.model.sha256 != card.identity:
         return None
-    builtin = models.BUILTINS[card.id]
-    same = all(getattr(settings, name) == getattr(bundle.document.settings, name) for name in _OF_WINDOWS)
-    return bundle if same and settings.data in (None, builtin.data) else None
+    if settings.data not in (None, models.BUILTINS[card.id].data):
+        return None
+    if any(getattr(settings, name) != getattr(bundle.document.settings, name) for name in _OF_WINDOWS):
+        return None
+    return bundle

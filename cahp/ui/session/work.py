@@ -43,12 +43,15 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 #: Loading a model in advance waits at most so many seconds for a quiet moment, and checks so often.
-_WARM_LATEST_S, _WARM_CHECK_S = 20.0, 0.1
+_WARM_LATEST_S = 20.0
+_WARM_CHECK_S = 0.1
 
 #: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
-_FIRST_S, _BYTES_PER_S = 4.0, 3e7
+_FIRST_S = 4.0
+_BYTES_PER_S = 3e7
 #: Seconds after which a page polls its jobs, and while a model is loaded.
-_PULSE_S, _LOADING_PULSE_S = 0.6, 2.0
+_PULSE_S = 0.6
+_LOADING_PULSE_S = 2.0
 #: Seconds of a run beside its forward passes: loading and proving the model, projecting the heads, timing.
 _OVERHEAD_S = 15.0
 
@@ -108,7 +111,9 @@ def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     """Evaluate the mask; None where it would have to be trained first, which a person has to start."""
     if RECOVERIES[board.recover].trains and not board.mask.is_full:
         earlier = board.bench.recoveries.read_distilled(board.mask)
-        return None if earlier is None else _enter_distilled(board, earlier)
+        if earlier is None:
+            return None
+        return _enter_distilled(board, earlier)
     show = partial(board.results.glimpses.__setitem__, (board.mask.sha256, board.recover))
     return _enter(board, evaluate_mask(board.bench, board.mask, recover=board.recover, on_part=show))
 
@@ -167,12 +172,13 @@ _replaceability: WeakValueDictionary[str, Replaceability] = WeakValueDictionary(
 
 def _measure_replaceability(bench: Bench, _: Progress) -> Replaceability:
     name = REPLACEABILITY.key(bench)
-    found = _replaceability.get(name)
-    if found is None:
-        found = _replaceability[name] = Replaceability(bench.evidence.moments)
+    replaceability = _replaceability.get(name)
+    if replaceability is None:
+        replaceability = Replaceability(bench.evidence.moments)
+        _replaceability[name] = replaceability
         # Layers that keep all heads take longest, and most masks have some.
-        found.shares(HeadMask.full(bench.card.layers, bench.card.heads))
-    return found
+        replaceability.shares(HeadMask.full(bench.card.layers, bench.card.heads))
+    return replaceability
 
 
 #: Tokens by texts: every page that offers a run estimates its time again.
@@ -320,23 +326,29 @@ class Work:
 
     def start(self, kind: Kind[S, T], subject: S) -> Job[T]:
         """Start a job of this kind; if the same one is in progress, return that."""
-        key, earlier = kind.key(subject), self._jobs.get(kind)
+        key = kind.key(subject)
+        earlier = self._jobs.get(kind)
         if kind.newest and earlier is not None and earlier.key != key:
             earlier.cancel()
         work: Any = partial(kind.work, subject)
         options: dict[str, Any] = {"expected": kind.expected(subject), "headline": kind.headline}
-        self._jobs[kind] = job = jobs.submit(self._session_id, key, work, rank=kind.rank, **options)
+        job: Job[T] = jobs.submit(self._session_id, key, work, rank=kind.rank, **options)
+        self._jobs[kind] = job
         return job
 
     def job(self, kind: Kind[S, T], subject: S | None = None) -> Job[T] | None:
         """Return the latest job of this kind (None: there is none, or it is about another subject)."""
         job = self._jobs.get(kind)
-        return None if job is None or (subject is not None and job.key != kind.key(subject)) else job
+        if job is None or subject is None or job.key == kind.key(subject):
+            return job
+        return None
 
     def take(self, kind: Kind[S, T]) -> Job[T] | None:
         """Return the job of this kind once it has ended, and forget it."""
         job = self._jobs.get(kind)
-        return self._jobs.pop(kind) if job is not None and job.ended else None
+        if job is None or not job.ended:
+            return None
+        return self._jobs.pop(kind)
 
     def drop(self, *kinds: Kind[Any, Any]) -> None:
         """Cancel the jobs of these kinds and forget them."""
@@ -351,9 +363,11 @@ class Work:
 
         While a model is loaded none can come, and drawing the page again and again would slow the loading.
         """
-        awaited = [job for kind, job in self._jobs.items() if kind.awaited and not job.ended]
-        loads = any(job.stage in PREPARATIONS for job in self._jobs.values() if not job.ended)
-        return None if not awaited else _LOADING_PULSE_S if loads else _PULSE_S
+        unfinished = {kind: job for kind, job in self._jobs.items() if not job.ended}
+        if not any(kind.awaited for kind in unfinished):
+            return None
+        loads = any(job.stage in PREPARATIONS for job in unfinished.values())
+        return _LOADING_PULSE_S if loads else _PULSE_S
 
     def close(self) -> None:
         """Cancel all jobs of this session."""

@@ -12,7 +12,8 @@ from cahp.values import HeadMask
 from cahp.values.statistics import called
 
 #: Session keys: the chosen head, and the name of the view.
-_HEAD, VIEW = "similarity-head", "similarity-view"
+_HEAD = "similarity-head"
+VIEW = "similarity-view"
 
 
 def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
@@ -34,9 +35,12 @@ def head_of(text: str, layers: int, heads: int) -> int | None:
         return None
     numbers = [int(part) for part in parts]
     if len(numbers) == 1:
-        return numbers[0] if numbers[0] < layers * heads else None
+        flat = numbers[0]
+        return flat if flat < layers * heads else None
     layer, head = numbers
-    return layer * heads + head if layer < layers and head < heads else None
+    if layer >= layers or head >= heads:
+        return None
+    return layer * heads + head
 
 
 def choose(head: int) -> None:
@@ -65,8 +69,10 @@ def box(mask: HeadMask, unit: str) -> None:
 
 def linked(name: str) -> str | None:
     """Return a parameter of the address that a person's link has set, not this page."""
-    value = st.query_params.get(name)
-    return None if value == st.session_state.get(f"similarity-{name}-written") else value
+    value: str | None = st.query_params.get(name)
+    if value == st.session_state.get(f"similarity-{name}-written"):
+        return None
+    return value
 
 
 def write(name: str, value: str) -> None:

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from pyvis.network import Network
 
 #: Where the layout's -1..1 lies on the canvas.
-_ACROSS, _DOWN = 330, 300
+_ACROSS = 330
+_DOWN = 300
 _HEIGHT = 490
 #: The share of its community's colour in a link.
 _QUIET = 0.5
 
-_FRAME, _LISTEN = ((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("frame.js", "listen.js"))
+_FRAME = (Path(__file__).parent / "frame.js").read_text(encoding="utf-8")
+_LISTEN = (Path(__file__).parent / "listen.js").read_text(encoding="utf-8")
 
 # Nothing may be loaded, sent or opened; the scripts are those of this very document.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
@@ -53,8 +55,8 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bo
     """
     network, parts = _draw(graph, mask, unit, dark=dark)
     colours = ink(dark=dark)
-    given = {"COMMUNITIES": parts["communities"], "ACCENT": colours.accent, "ACROSS": _ACROSS, "DOWN": _DOWN}
-    constants = "\n".join(f"const {name} = {json.dumps(value)};" for name, value in given.items())
+    values = {"COMMUNITIES": parts["communities"], "ACCENT": colours.accent, "ACROSS": _ACROSS, "DOWN": _DOWN}
+    constants = "\n".join(f"const {name} = {json.dumps(value)};" for name, value in values.items())
     script = f"<script>{constants}\n{_FRAME}</script>"
     return _confine(network.generate_html(notebook=False), script, colours)
 
@@ -62,24 +64,40 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bo
 def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[Network, GraphParts]:
     from pyvis.network import Network
 
-    colours, marks, kept = ink(dark=dark), mark_communities(graph.communities), mask.keep.ravel().tolist()
+    colours = ink(dark=dark)
+    marks = mark_communities(graph.communities)
+    kept = mask.keep.ravel().tolist()
     # With a ``font_color`` here, it would replace the fonts of the nodes.
     network = Network(height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, cdn_resources="in_line")
+    # A crowded graph has dots without names, which could not be read.
     crowded = len(kept) > 150
+    shape = "dot" if crowded else "circle"
     for head, (across, down) in enumerate(graph.positions.tolist()):
-        state, fill = "kept" if kept[head] else "pruned", marks.colours[head]
-        # Kept heads that overlap stay apart.
-        border = colours.ground
-        if not kept[head]:
-            fill, border = (blend(fill, colours.ground, share) for share in (TINT, _QUIET))
+        name = head_name(head, mask.heads, unit)
+        colour = marks.colours[head]
+        if kept[head]:
+            state = "kept"
+            fill = colour
+            # Kept heads that overlap stay apart.
+            border = colours.ground
+        else:
+            state = "pruned"
+            fill = blend(colour, colours.ground, TINT)
+            border = blend(colour, colours.ground, _QUIET)
+        label = called(head, mask.heads)
+        if crowded:
+            label = " "
+        dashes: list[int] | bool = False
+        if marks.striped[head]:
+            dashes = [4, 3]
         look: dict[str, Any] = {"background": fill, "border": border}
         network.add_node(
             head,
-            label=" " if crowded else called(head, mask.heads),
-            title=f"{head_name(head, mask.heads, unit)}, community {marks.names[head]}, {state}",
+            label=label,
+            title=f"{name}, community {marks.names[head]}, {state}",
             x=round(across * _ACROSS),
             y=round(down * _DOWN),
-            shape="dot" if crowded else "circle",
+            shape=shape,
             size=9,
             color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
             borderWidth=1,
@@ -87,22 +105,27 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
             # What the frame's own script lights together.
             community=int(graph.communities[head]),
             # The second eight communities have the hues of the first eight, and broken outlines.
-            shapeProperties={"borderDashes": [4, 3] if marks.striped[head] else False},
+            shapeProperties={"borderDashes": dashes},
             # One size for all, wide enough for the longest name.
             widthConstraint=26,
             font={"size": 13, "color": contrast(fill)},
         )
-    low, high = float(graph.similarity.min(initial=1)), float(graph.similarity.max(initial=0))
+    low = float(graph.similarity.min(initial=1))
+    high = float(graph.similarity.max(initial=0))
     for (first, second), similarity, backbone in zip(
         graph.edges.tolist(), graph.similarity.tolist(), graph.backbone.tolist(), strict=True
     ):
-        share = (similarity - low) / (high - low) if high > low else 1.0
-        inside = graph.communities[first] == graph.communities[second]
+        share = 1.0
+        if high > low:
+            share = (similarity - low) / (high - low)
+        colour = colours.faint
+        if graph.communities[first] == graph.communities[second]:
+            colour = blend(marks.colours[first], colours.ground, _QUIET)
         network.add_edge(
             first,
             second,
             width=0.6 + 3.4 * share,
-            color=blend(marks.colours[first], colours.ground, _QUIET) if inside else colours.faint,
+            color=colour,
             dashes=backbone,
             title=f"similarity {similarity:.2f}",
         )

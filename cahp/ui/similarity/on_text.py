@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import count
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from cahp.api import bundled
 from cahp.figures import palette
 from cahp.figures import similarity as figures
-from cahp.figures.head_grid import grid_figure, head_name, is_deep, places
+from cahp.figures.head_grid import grid_figure, head_name, places
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
@@ -29,6 +30,7 @@ from cahp.stages.similarity import (
     suggest_threshold,
     uncovered_communities,
 )
+from cahp.ui.frame.board import shape_key
 from cahp.ui.frame.running import measure
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
@@ -46,8 +48,10 @@ _GRID = 390
 _HEAD = 350
 #: A head with this share of its attention on the first and the last token says little about the text.
 _IDLE = 0.4
-#: Session keys: whether the box is for a pair of texts, and the threshold that a person chose.
-_PAIRS, _THRESHOLD = "similarity-pairs", "similarity-threshold"
+#: Session key: whether the box is for a pair of texts.
+_PAIRS = "similarity-pairs"
+#: Session key: the threshold that a person chose.
+_THRESHOLD = "similarity-threshold"
 #: The distance of two heads, as a formula and in words.
 _FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
 _HOW = (
@@ -75,7 +79,8 @@ class ComparedHeads:
 
         Many heads attend to the first or the last token where they find nothing, which says little about the text.
         """
-        maps, heads = self.attention.by_head, len(self.distances)
+        maps = self.attention.by_head
+        heads = len(self.distances)
         focus = maps[:, :, 1:-1].max(axis=2, initial=0).mean(axis=1)
         idle = maps[:, :, [0, -1]].sum(axis=2).mean(axis=1) >= _IDLE
         focused = np.lexsort((-focus, idle))[: max(2, min(heads // 4, int((~idle).sum())))]
@@ -123,7 +128,8 @@ def _compare_bundled(name: str) -> tuple[str, ComparedHeads] | None:
 
 def _bundled(card: ModelCard, text: Input) -> ComparedHeads | None:
     """Return the bundled comparison of heads if it is of this model and this text; all sessions share it."""
-    run, example = bundled.read_run(card.id), _compare_bundled(card.id)
+    run = bundled.read_run(card.id)
+    example = _compare_bundled(card.id)
     if run is None or example is None or run.document.model.sha256 != card.identity or text != example[0]:
         return None
     return example[1]
@@ -136,14 +142,8 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
         st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
     boxes, beside = st.container(key="similarity-input").columns([4, 1], gap="small")
     with boxes:
-        pairs = bool(st.session_state[_PAIRS])
-        text = input_box(
-            "similarity",
-            "pairs" if pairs else "single",
-            explorer.bench,
-            label="Text",
-            choose_in=beside,
-        )
+        kind: Literal["single", "pairs"] = "pairs" if st.session_state[_PAIRS] else "single"
+        text = input_box("similarity", kind, explorer.bench, label="Text", choose_in=beside)
     with beside:
         st.toggle("Pair of texts", key=_PAIRS, persist_state="session")
     if not has_words(text):
@@ -152,35 +152,41 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
     compared = _bundled(explorer.card, text)
     if compared is None:
         compared = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
-    if compared is not None and compared.attention.cut:
+    if compared is None:
+        return None
+    if compared.attention.cut:
         st.warning(
             f"This text is too long for the model: its first {len(compared.attention.tokens):,} tokens are compared, "
             f"{compared.attention.cut:,} more were truncated."
         )
-    refused = "" if compared is None else describe_emptiness(compared.attention)
-    if refused:
+    if refused := describe_emptiness(compared.attention):
         st.info(refused)
-    return None if refused else compared
+        return None
+    return compared
 
 
 def describe_emptiness(attention: Attention) -> str:
     """Return why heads cannot be compared on a text; empty if they can."""
     if attention.ordinary is not None and attention.unknown == attention.ordinary:
         return "The tokenizer of this model knows no token of this text, so the heads have nothing to read. Type words."
-    return "One token is too few to compare heads. Type a few words." if attention.ordinary == 1 else ""
+    if attention.ordinary == 1:
+        return "One token is too few to compare heads. Type a few words."
+    return ""
 
 
 def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
     """Draw graph, communities by layer, and the chosen head, side by side; return what is drawn."""
-    mask, dark, unit = explorer.mask, display.is_dark(), explorer.card.unit
-    frame = st.container(key="deep" if is_deep(mask.layers, mask.heads) else "flat")
+    mask = explorer.mask
+    dark = display.is_dark()
+    unit = explorer.card.unit
+    frame = st.container(key=shape_key(mask.layers, mask.heads))
     left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
-    key, suggested = f"{_THRESHOLD}-{compared.number}", round(suggest_threshold(compared.distances), 2)
+    key = f"{_THRESHOLD}-{compared.number}"
+    suggested = round(suggest_threshold(compared.distances), 2)
     # The slider is drawn below the graph, and after it, so that nothing jumps.
     threshold = float(st.session_state.get(key, st.session_state.get(_THRESHOLD, suggested)))
-    first, graph = (
-        cache_with(compared, at, partial(head_graph, compared.distances, threshold=at)) for at in (suggested, threshold)
-    )
+    first = _make_graph(compared, suggested)
+    graph = _make_graph(compared, threshold)
     joined = int((~graph.backbone).sum())
     covered = _describe_coverage(explorer, graph)
     if not joined:
@@ -196,12 +202,7 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
             "Distances in the drawing are approximate. Hover to highlight a community, click a node to choose it. "
             f"{_HOW}",
             formula=_FORMULA,
-            data=lambda: {
-                "first": [head_name(head, mask.heads, unit) for head in graph.edges[:, 0].tolist()],
-                "second": [head_name(head, mask.heads, unit) for head in graph.edges[:, 1].tolist()],
-                "similarity": graph.similarity.round(4).tolist(),
-                "above threshold": (~graph.backbone).tolist(),
-            },
+            data=lambda: _list_links(graph, mask, unit),
         )
         show_graph(first, graph, mask, head, unit=unit, dark=dark, alt=covered)
     with left:
@@ -226,8 +227,25 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
     return drawn
 
 
+def _make_graph(compared: ComparedHeads, threshold: float) -> HeadGraph:
+    """Make the graph of the heads that are joined at this threshold, once."""
+    return cache_with(compared, threshold, partial(head_graph, compared.distances, threshold=threshold))
+
+
+def _list_links(graph: HeadGraph, mask: HeadMask, unit: str) -> dict[str, list[Any]]:
+    """Return the links of the graph as a table."""
+    names = [head_name(head, mask.heads, unit) for head in range(mask.keep.size)]
+    return {
+        "first": np.take(names, graph.edges[:, 0]).tolist(),
+        "second": np.take(names, graph.edges[:, 1]).tolist(),
+        "similarity": graph.similarity.round(4).tolist(),
+        "above threshold": (~graph.backbone).tolist(),
+    }
+
+
 def _draw_grid(drawn: Compared, covered: str) -> None:
-    mask, graph = drawn.mask, drawn.graph
+    mask = drawn.mask
+    graph = drawn.graph
     display.show(
         grid_figure(
             mask,
@@ -255,32 +273,30 @@ def _draw_grid(drawn: Compared, covered: str) -> None:
 
 def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
     """Describe whether the kept heads cover every community of this text."""
-    communities, unit = int(graph.communities.max()) + 1, explorer.card.unit
+    communities = int(graph.communities.max()) + 1
+    unit = explorer.card.unit
     if explorer.results.run is None:
         return f"{unit.capitalize()}s form {communities} communities on this text"
-    kept, missed = explorer.mask.count, uncovered_communities(graph.communities, explorer.mask)
-    covered = f"all {communities}" if not missed else f"{communities - len(missed)} of {communities}"
-    return f"The {kept} kept {unit}s cover {covered} communities of {unit}s on this text"
+    missed = uncovered_communities(graph.communities, explorer.mask)
+    covered = f"all {communities}"
+    if missed:
+        covered = f"{communities - len(missed)} of {communities}"
+    return f"The {explorer.mask.count} kept {unit}s cover {covered} communities of {unit}s on this text"
 
 
 def _draw_head(drawn: Compared) -> None:
     """Draw the attention of the chosen head, with its role."""
-    attention, head = drawn.heads.attention, drawn.head
-    weights, name = attention.by_head[head], head_name(head, drawn.mask.heads, drawn.unit)
-    rows, columns = np.indices(weights.shape).reshape(2, -1)
+    attention = drawn.heads.attention
+    head = drawn.head
+    weights = attention.by_head[head]
+    name = head_name(head, drawn.mask.heads, drawn.unit)
     display.show(
         figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), height=_HEAD),
         title=f"{name.capitalize()} {figures.habit(weights, attention.roles, head)}",
         help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
         "attention so that it shows beside strong attention.",
         name="attention",
-        data=lambda: {
-            "place": rows.tolist(),
-            "token": [attention.tokens[row] for row in rows],
-            "looks at place": columns.tolist(),
-            "looks at token": [attention.tokens[column] for column in columns],
-            "attention": weights.ravel().round(5).tolist(),
-        },
+        data=lambda: _list_weights(attention.tokens, weights),
         alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
     )
     if attention.roles is not None:
@@ -291,53 +307,75 @@ def _draw_head(drawn: Compared) -> None:
         )
 
 
+def _list_weights(tokens: tuple[str, ...], weights: NDArray[np.float32]) -> dict[str, list[Any]]:
+    """Return the attention of each token to each as a table."""
+    rows, columns = np.indices(weights.shape).reshape(2, -1)
+    return {
+        "place": rows.tolist(),
+        "token": [token for token in tokens for _ in tokens],
+        "looks at place": columns.tolist(),
+        "looks at token": list(tokens) * len(tokens),
+        "attention": weights.ravel().round(5).tolist(),
+    }
+
+
 # The tabs ----------------------------------------------------------------------------------------------------
 
 
 def draw_nearest(drawn: Compared) -> None:
     """Draw the chosen head beside those that attend most alike."""
-    attention, apart, mask, head = drawn.heads.attention, drawn.heads.distances, drawn.mask, drawn.head
+    attention = drawn.heads.attention
+    distances = drawn.heads.distances
+    mask = drawn.mask
+    head = drawn.head
     dark = display.is_dark()
-    near = nearest_heads(apart, head, count=3)
+    near = nearest_heads(distances, head, count=3)
     if not near:
         return
     state = "kept" if mask.keep.flat[near[0]] else "pruned"
+    names = [head_name(other, mask.heads, drawn.unit) for other in near]
     display.show(
         cache_with(
             drawn.heads,
             ("nearest", head, dark),
-            lambda: figures.beside(attention, apart, [head, *near], heads=mask.heads, unit=drawn.unit, dark=dark),
+            lambda: figures.beside(attention, distances, [head, *near], heads=mask.heads, unit=drawn.unit, dark=dark),
         ),
-        title=f"{head_name(near[0], mask.heads, drawn.unit).capitalize()} ({state}) attends most alike: "
-        f"distance {apart[head, near[0]]:.2f} of at most 1",
+        title=f"{names[0].capitalize()} ({state}) attends most alike: distance {distances[head, near[0]]:.2f} of at "
+        "most 1",
         help=f"The attention maps of the chosen {drawn.unit} and of the three that attend most alike on this text, "
         f"with one colour scale. {_HOW}",
         formula=_FORMULA,
         name="nearest",
         data={
-            "head": [head_name(other, mask.heads, drawn.unit) for other in near],
-            "distance": [round(float(apart[head, other]), 4) for other in near],
-            "kept": [bool(mask.keep.flat[other]) for other in near],
+            "head": names,
+            "distance": [round(float(distances[head, other]), 4) for other in near],
+            "kept": mask.keep.ravel()[near].tolist(),
         },
     )
 
 
 def draw_communities(drawn: Compared) -> None:
     """List all communities with their heads."""
-    mask, communities = drawn.mask, drawn.graph.communities
-    members = [np.flatnonzero(communities == group) for group in range(int(communities.max()) + 1)]
-    kept = [[head for head in group.tolist() if mask.keep.flat[head]] for group in members]
-    st.dataframe(
-        {
-            "community": [palette.community_name(group) for group in range(len(members))],
-            f"{drawn.unit}s": [len(group) for group in members],
-            "kept": [len(group) for group in kept],
-            f"kept {drawn.unit}s": [", ".join(called(head, mask.heads) for head in group) or "none" for group in kept],
-            f"all {drawn.unit}s": [", ".join(called(head, mask.heads) for head in group.tolist()) for group in members],
-        },
-        hide_index=True,
-        key="similarity-communities",
-    )
+    mask = drawn.mask
+    communities = drawn.graph.communities
+    rows = []
+    for group in range(int(communities.max()) + 1):
+        members = np.flatnonzero(communities == group).tolist()
+        kept = [head for head in members if mask.keep.flat[head]]
+        rows.append(
+            {
+                "community": palette.community_name(group),
+                f"{drawn.unit}s": len(members),
+                "kept": len(kept),
+                f"kept {drawn.unit}s": _list_heads(kept, mask) or "none",
+                f"all {drawn.unit}s": _list_heads(members, mask),
+            }
+        )
+    st.dataframe(rows, hide_index=True, key="similarity-communities")
+
+
+def _list_heads(heads: list[int], mask: HeadMask) -> str:
+    return ", ".join(called(head, mask.heads) for head in heads)
 
 
 def draw_distances(drawn: Compared) -> None:

@@ -27,7 +27,9 @@ def draw(explorer: Explorer) -> None:
     st.title(f"Which {unit}s attend alike on your text?")
     compared = on_text.compare(explorer)
     head = chosen.choose_head(explorer.mask, lambda: _start_head(explorer, compared))
-    found = None if compared is None else on_text.draw(explorer, compared, head)
+    drawn = None
+    if compared is not None:
+        drawn = on_text.draw(explorer, compared, head)
     linked = chosen.linked("view")
     labels = {name: label for name, (label, _) in _ON_TEXT.items()}
     labels |= {name: panel.label for name, panel in over_texts.items()}
@@ -35,7 +37,7 @@ def draw(explorer: Explorer) -> None:
         st.session_state[chosen.VIEW] = linked
     elif st.session_state.get(chosen.VIEW) not in labels:
         st.session_state[chosen.VIEW] = "text"
-    if found is None:
+    if drawn is None:
         # Without a text, or before its heads are compared, there is nothing to show about it.
         if st.session_state[chosen.VIEW] in _ON_TEXT:
             return
@@ -55,8 +57,8 @@ def draw(explorer: Explorer) -> None:
     chosen.write("view", str(name))
     if name in over_texts:
         over_texts[str(name)].draw(explorer, head)
-    elif found is not None:
-        _ON_TEXT[str(name)][1](found)
+    elif drawn is not None:
+        _ON_TEXT[str(name)][1](drawn)
     with st.container(horizontal=True, gap="medium"):
         link("budget", f"Keep or remove {unit}s on the board →")
         link("budget", f"{explorer.card.words.own_text}, with fewer {unit}s →", panel="text")
@@ -68,4 +70,6 @@ def _start_head(explorer: Explorer, compared: on_text.ComparedHeads | None) -> i
         return explorer.selected
     if compared is not None:
         return compared.start_head
-    return 0 if explorer.clusters is None else int(np.argmax(explorer.clusters.salience))
+    if explorer.clusters is None:
+        return 0
+    return int(np.argmax(explorer.clusters.salience))
