@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, check_figure
-from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
+from cahp.api.options import DataOptions, Name, ShowProgress, changed_fields, read_settings, show_progress
 from cahp.comparison.plan import Plan
 from cahp.comparison.presets import QUICK, ListOption, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, ahead_and_behind, method_label, name_outcome, over
 from cahp.figures import comparison as figures
-from cahp.run.settings import Settings, describe, identify_model
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
@@ -107,9 +107,10 @@ _LISTS = {
 
 def _check_lists(settings: Settings, plan: Plan) -> None:
     """Check that a method, budget, seed or recovery of the settings is among those that are compared."""
+    changed = changed_fields(settings)
     for name, (keyword, listed) in _LISTS.items():
-        value = getattr(settings, name)
-        if value != describe()[name].default and value not in getattr(plan, listed):
+        value = changed.get(name)
+        if name in changed and value not in getattr(plan, listed):
             compared = ", ".join(map(str, getattr(plan, listed)))
             raise OptionError(
                 f"Settings({name}={value!r}) is not among the {keyword} that are compared ({compared}); name it in "
@@ -163,8 +164,9 @@ def compare(
         budgets: Numbers of heads that every method keeps, or shares such as ``"10%"``.
         seeds: The number of seeds (5), or the seeds ([42, 43]).
         recover: Names of recoveries (see ``cahp.recoveries``) to measure as well.
-        limit: Number of calibration texts (None: that of the ``Settings``, else of the preset).
-        eval_limit: Number of evaluation texts (None: that of the ``Settings``, else of the preset).
+        limit: Number of calibration texts (None: that of the ``Settings`` if it differs from its default, else that of
+            the preset).
+        eval_limit: Number of evaluation texts (None: likewise).
         tries: Number of settings of a method to choose among on tuning texts (1: its defaults).
         draws: Number of masks of each random method, over all seeds, at most 20 (None: that of the preset).
         jobs: Number of processes on this machine (None: one, or one per GPU).
@@ -200,8 +202,9 @@ def compare(
                 default=QUICK if preset else default_preset(identify_model(settings)),
             )
             if isinstance(model, Settings):
-                # The numbers of texts are those of the settings, not of the preset.
-                plan = replace(plan, settings=settings)
+                # Numbers of texts that the settings name replace those of the preset.
+                limits = {name: value for name, value in changed_fields(model).items() if name in own}
+                plan = replace(plan, settings=replace(plan.settings, **limits))
                 _check_lists(settings, plan)
         comparison = measure(
             plan,

@@ -51,7 +51,7 @@ def fit(
         batch: Number of texts per batch (None: 32).
         rank: Rank of the low-rank adapters (LoRA).
         whole: Train all weights, as the paper does; an interrupted training resumes where it stopped.
-        limit: Number of training texts (None: that of the ``Settings``, else all).
+        limit: Number of training texts (None: that of the ``Settings`` if it differs from its default, else all).
         seed: Seed of the training and of the sample of texts (None: that of the ``Settings``, else 42).
         measured: Splits on which the classifier is evaluated after it was read back from ``out``.
         progress, yes, store: See ``cahp.prune``.
@@ -67,8 +67,10 @@ def fit(
     from cahp.models import saving, training
     from cahp.stages.evaluation import evaluate
 
-    own = {"limit": limit, "seed": seed}
-    settings = read_settings("fit", model, data, options, own=own, defaults={"limit": None})
+    settings = read_settings("fit", model, data, options, own={"limit": limit, "seed": seed})
+    if limit is None and settings.limit == Settings.limit:
+        # The default of the field is that of calibration texts; a training reads all texts.
+        settings = replace(settings, limit=None)
     store = store or Store()
     if save not in ("model", "adapter"):
         raise OptionError(f"--save {save} is unknown; choose model or adapter")

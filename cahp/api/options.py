@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -101,24 +102,25 @@ def read_settings(
 ) -> Settings:
     """The settings of a call: ``model`` itself, or the options that ``cahp COMMAND`` takes.
 
-    ``own`` are the call's own keywords that are fields of ``Settings``, too, None where not given. ``defaults`` replace
-    those of the fields. Neither changes settings that are given.
+    ``own`` are the call's own keywords that are fields of ``Settings``, too, None where not given. Such a keyword
+    replaces a field that has its default. ``defaults`` replace those of the fields where no settings are given.
 
     Raises:
-        OptionError: If an option is unknown, its value invalid, or a field of settings disagrees with a keyword.
+        OptionError: If an option is unknown, its value invalid, or a keyword disagrees with a field of settings that
+            differs from its default.
     """
     given = {name: value for name, value in own.items() if value is not None}
     if isinstance(model, Settings):
         if data is not None or options:
             raise OptionError("Settings and options are both given; give all options to Settings, or none")
-        for name, value in given.items():
-            field = getattr(model, name)
-            if describe()[name].convert(value) != field:
+        settings = replace(model, **given)
+        for name, field in changed_fields(model).items():
+            if getattr(settings, name) != field:
                 raise OptionError(
-                    f"{name}={value!r} and Settings({name}={field!r}) are both given; leave {name} out of the call, "
-                    "or give Settings the same"
+                    f"{name}={given[name]!r} and Settings({name}={field!r}) are both given; leave {name} out of the "
+                    "call, or give Settings the same"
                 )
-        return model
+        return settings
     known = [name for name in flags(command) if name not in ("model", "data")]
     for name in options:
         if name not in known:
@@ -126,6 +128,12 @@ def read_settings(
             hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
             raise OptionError(f"cahp.{command} has no option {name}; {hint}")
     return Settings(model=model, data=data, **{**defaults, **options, **given})  # type: ignore[arg-type]
+
+
+def changed_fields(settings: Settings) -> dict[str, Any]:
+    """The fields of settings that differ from their defaults, by name."""
+    fields = {name: getattr(settings, name) for name in describe()}
+    return {name: value for name, value in fields.items() if value != describe()[name].default}
 
 
 def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Mapping[str, Any]]:
