@@ -38,8 +38,8 @@ class CompareResult(Comparison):
 
         ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1, ``kl``, ``kl_low`` and ``kl_high`` nats.
         """
-        means = [self.results.means[key] for key in sorted(self.results.means)]
-        return {name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()}
+        rows = [self.results.means[key].as_row() for key in sorted(self.results.means)]
+        return {name: [row[name] for row in rows] for name in rows[0]}
 
     def plot(
         self,
@@ -68,9 +68,12 @@ class CompareResult(Comparison):
             OptionError: If there is no such figure, outcome, recovery, budget or method, or plotly is not installed.
         """
         check_figure(name, get_args(ComparisonFigure))
-        outcome = _among("outcome", "accuracy" if name == "accuracy" else outcome, self.results.outcomes)
+        if name == "accuracy":
+            outcome = "accuracy"
+        outcome = _among("outcome", outcome, self.results.outcomes)
         results = self.results_on(self.document.parts[-1], outcome)
-        stage, at = _among("recovery", recovery, results.recoveries), _among("budget", budget, results.budgets)
+        stage = _among("recovery", recovery, results.recoveries)
+        at = _among("budget", budget, results.budgets)
         when = after(stage)
         shown = tuple(results.methods) if methods is None else tuple(methods)
         for method in shown:
@@ -86,7 +89,8 @@ class CompareResult(Comparison):
             where = f"at {at} heads"
             areas = [test for test in results.overall if test.recovery == stage and test.method in shown]
             if areas and budget is None:
-                tests, where = [*areas], over(areas[0].budgets, results.budgets)
+                tests = areas
+                where = over(areas[0].budgets, results.budgets)
             tests = [test for test in tests if test.method in shown]
             figure = figures.difference_figure(results.against, tests, dark=dark)
             title = f"{method_label(results.against)} against the others {where}, {when}"
@@ -188,6 +192,7 @@ def compare(
         else:
             own = {"limit": limit, "eval_limit": eval_limit}
             settings = read_settings("compare", model, data, options, own=own)
+            default = QUICK if preset else default_preset(identify_model(settings))
             plan = make_plan(
                 settings,
                 preset=preset,
@@ -199,7 +204,7 @@ def compare(
                 eval_limit=eval_limit,
                 tries=tries,
                 draws=draws,
-                default=QUICK if preset else default_preset(identify_model(settings)),
+                default=default,
             )
             if isinstance(model, Settings):
                 # Numbers of texts that the settings name replace those of the preset.

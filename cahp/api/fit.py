@@ -79,10 +79,8 @@ def fit(
     if settings.data is None:
         raise OptionError("no training texts are given; name them with --data")
     changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    schedule = replace(
-        training.PAPER_SCHEDULE if whole else training.LORA_SCHEDULE,
-        **{name: value for name, value in changes.items() if value is not None},
-    )
+    schedule = training.PAPER_SCHEDULE if whole else training.LORA_SCHEDULE
+    schedule = replace(schedule, **{name: value for name, value in changes.items() if value is not None})
     with show_progress(progress, yes=yes) as reporter:
         card = models.set_max_length(models.identify(settings.model), settings.max_length)
         output = claimed(Output.of(out), card)
@@ -92,14 +90,18 @@ def fit(
         texts, notices = data_sets.sample(dataset.split("train"), settings.limit, seed=settings.seed)
         validation = dataset.split("validation")
         how: dict[str, Any] = {"device": settings.device, "seed": settings.seed, "progress": reporter}
-        fitted, history, name = None, None, ""
+        fitted = None
+        history = None
+        name = ""
+        used: int | None = rank
         if whole:
+            used = None
             digests = (card.sha256, texts.sha256, validation.sha256)
             name = key("fit", 2, *digests, asdict(schedule), settings.seed, settings.max_length)
-            history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
+            if not store.fresh:
+                history = parallel.from_first(lambda: _read_epochs(output, name))
             how["checkpoint"] = StoredTraining(store, key("fitting", name))
         if history is None:
-            used = None if whole else rank
             fitted = training.fit(card, texts, validation=validation, schedule=schedule, rank=used, **how)
             history = [asdict(epoch) for epoch in fitted.history]
         if fitted and not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
@@ -164,4 +166,6 @@ def _read_epochs(output: Output, name: str) -> list[dict[str, Any]] | None:
         card = models.identify(str(output.folder.resolve()))
     except ModelError:
         return None
-    return origin.get("epochs") if card.identity == origin.get("sha256") else None
+    if card.identity != origin.get("sha256"):
+        return None
+    return origin.get("epochs")

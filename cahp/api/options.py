@@ -124,8 +124,10 @@ def read_settings(
     known = [name for name in flags(command) if name not in ("model", "data")]
     for name in options:
         if name not in known:
+            hint = f"the options are {', '.join(known)}"
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
+            if near:
+                hint = f"did you mean {near[0]}?"
             raise OptionError(f"cahp.{command} has no option {name}; {hint}")
     return Settings(model=model, data=data, **{**defaults, **options, **given})  # type: ignore[arg-type]
 
@@ -193,11 +195,14 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
             with hub.progress_to(progress):
                 yield Reporter(forward=progress)
             return
-        # A person types into this Python.
-        interactive = (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
-        shown = in_notebook() or interactive if progress is None else progress
+        shown = progress
+        draws = None
+        if in_notebook():
+            draws = True
+        if shown is None:
+            shown = in_notebook() or _is_typed()
         try:
-            with bars(quiet=not shown, draws=True if in_notebook() else None) as reporter:
+            with bars(quiet=not shown, draws=draws) as reporter:
                 yield reporter
         except KeyboardInterrupt:
             if shown:
@@ -205,8 +210,14 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
             raise
 
 
+def _is_typed() -> bool:
+    """Whether a person types into this Python."""
+    return (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
+
+
 def in_notebook() -> bool:
     """Whether this runs in a kernel, whose outputs are pages and not a terminal's lines."""
     shell = sys.modules.get("IPython")
-    running = None if shell is None else shell.get_ipython()
-    return getattr(running, "kernel", None) is not None
+    if shell is None:
+        return False
+    return getattr(shell.get_ipython(), "kernel", None) is not None
