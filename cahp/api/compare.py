@@ -89,7 +89,7 @@ class CompareResult(Comparison):
             where = f"at {at} heads"
             areas = [test for test in results.overall if test.recovery == stage and test.method in shown]
             if areas and budget is None:
-                tests = areas
+                tests = [*areas]
                 where = over(areas[0].budgets, results.budgets)
             tests = [test for test in tests if test.method in shown]
             figure = figures.difference_figure(results.against, tests, dark=dark)

@@ -75,4 +75,4 @@ def _linear(channel: float) -> float:
     """Return the linear light of a channel of sRGB, both in 0..1."""
     if channel <= 0.04045:
         return channel / 12.92
-    return ((channel + 0.055) / 1.055) ** 2.4
+    return float(((channel + 0.055) / 1.055) ** 2.4)

@@ -199,7 +199,7 @@ def write(
             pruned = replace(pruned, exact=exact)
         read = _fill(form, part, pruned)
         progress(STAGE, 1, 2)
-        results = dict(UNMEASURED)
+        results: dict[str, Any] = dict(UNMEASURED)
         if measured is not None:
             results = _results_after_reading(form, measured, read)
         files: tuple[Footprint, ...] = ()

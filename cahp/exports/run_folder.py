@@ -41,10 +41,10 @@ _AGAIN = "write it again with `cahp prune --out`"
 
 def files(*, table: bool = False) -> tuple[str, ...]:
     """Return the names of the files that ``write_run`` writes, with or without a table."""
-    names = ("run.json", "head_mask.json", "arrays.npz")
+    names = ["run.json", "head_mask.json", "arrays.npz"]
     if table:
-        names = (*names, TABLE_FILE)
-    return names
+        names.append(TABLE_FILE)
+    return tuple(names)
 
 
 # Writing ---------------------------------------------------------------------------------------------------------

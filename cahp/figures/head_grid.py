@@ -96,9 +96,11 @@ def grid_figure(
                 lettered = {"mode": "markers+text", "text": names, "textfont": font}
             else:
                 symbol = symbols("square", marks, shown)
+        x, y = place(shown)
         traces.append(
             points(
-                *place(shown),
+                x,
+                y,
                 symbol,
                 fills,
                 size=cell * 0.78,
