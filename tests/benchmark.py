@@ -39,7 +39,9 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
     ``settings`` name model, data and device. ``peak_memory`` is what was in use at most: on a GPU by this package, else
     by this whole process.
     """
-    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    busy = None
+    if hasattr(os, "getloadavg"):
+        busy = os.getloadavg()[0]
     model = models.load(identify_model(settings), device=settings.device)
     reset_peak(model.device)
     data = match_labels(load_data(settings, model.card), settings, model.card)
@@ -58,7 +60,8 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
         "selection": choose,
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    total, done = (rounds + 1) * len(contestants), 0
+    total = (rounds + 1) * len(contestants)
+    done = 0
     for turn in range(rounds + 1):
         for name, work in contestants.items():
             progress(STAGE, done, total)
@@ -71,6 +74,9 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
                 times[name].append(perf_counter() - start)
             done += 1
     progress(STAGE, total, total)
+    device = machine()
+    if model.device.type == "cuda":
+        device = torch.cuda.get_device_name(model.device)
     ratios = {
         name: float(np.median(np.divide(seconds, times["forward"])))
         for name, seconds in times.items()
@@ -86,7 +92,7 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
         "ratios": ratios,
         "kept": ratios["signatures"] <= LIMIT,
         "peak_memory": peak_bytes(model.device),
-        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else machine(),
+        "device": device,
         "load": busy,
     }
 
@@ -94,13 +100,21 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
 def words(results: Mapping[str, Any]) -> Iterator[str]:
     """A benchmark as a person reads it."""
     how = f"{results['threads']} threads, median of {results['rounds']} rounds in turn"
-    yield f"{results['model']}, {results['texts']} {'windows' if results.get('windows') else 'texts'}, {how}"
-    load = "" if results["load"] is None else f"; load {number(results['load'], 2)} before"
-    yield f"on {results['device']}{load}"
+    items = "windows" if results.get("windows") else "texts"
+    yield f"{results['model']}, {results['texts']} {items}, {how}"
+    where = f"on {results['device']}"
+    if results["load"] is not None:
+        where += f"; load {number(results['load'], 2)} before"
+    yield where
     for name, title in {"forward": "forward pass", "signatures": "signatures", "selection": "whole selection"}.items():
-        remark = f"{number(results['ratios'][name], 2)} x a forward pass" if name in results["ratios"] else ""
+        remark = ""
+        if name in results["ratios"]:
+            remark = f"{number(results['ratios'][name], 2)} x a forward pass"
         if name == "signatures":
-            remark += f" (at most {number(LIMIT, 2)} x{'' if results['kept'] else ', missed'})"
+            limit = f"at most {number(LIMIT, 2)} x"
+            if not results["kept"]:
+                limit += ", missed"
+            remark += f" ({limit})"
         yield f"  {title:<18}{results['seconds'][name]:>7.2f} s   {remark}".rstrip()
     if results["peak_memory"] is not None:
         yield f"  peak memory       {size_of(results['peak_memory']):>9}"

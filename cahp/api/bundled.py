@@ -123,12 +123,14 @@ def read_run(name: str = NAME) -> Bundle | None:
         document = RunDocument.from_json(json.loads((place / "run.json").read_text(encoding="utf-8")))
         table = json.loads((place / "table.json").read_text(encoding="utf-8"))
         tables = {rows["recover"]: rows for rows in (table["rows"], *table.get("recovered", ()))}
-        facts = place / MODEL_FILE
-        known = msgspec.json.decode(facts.read_bytes(), type=ModelFacts) if facts.exists() else None
-        roles = place / ROLES_FILE
-        found = msgspec.json.decode(roles.read_bytes(), type=HeadRoles) if roles.exists() else None
+        facts = None
+        if (place / MODEL_FILE).exists():
+            facts = msgspec.json.decode((place / MODEL_FILE).read_bytes(), type=ModelFacts)
+        roles = None
+        if (place / ROLES_FILE).exists():
+            roles = msgspec.json.decode((place / ROLES_FILE).read_bytes(), type=HeadRoles)
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], known, found)
+            return Bundle(document, dict(arrays), tables, table["made"], facts, roles)
     except FileNotFoundError:
         return None
 
@@ -174,7 +176,8 @@ def comparisons_folder() -> Path:
 
 def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
     """Read the comparisons in ``place``, ordered by name; return them and a message for each unreadable one."""
-    readable, messages = [], []
+    readable = []
+    messages = []
     for file in sorted(place.glob(f"*/{FILE}")):
         try:
             readable.append(_comparison(file, file.stat().st_mtime_ns))

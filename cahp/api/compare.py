@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, check_figure
-from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
+from cahp.api.options import DataOptions, Name, ShowProgress, changed_fields, read_settings, show_progress
 from cahp.comparison.plan import Plan
 from cahp.comparison.presets import QUICK, ListOption, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, ahead_and_behind, method_label, name_outcome, over
 from cahp.figures import comparison as figures
-from cahp.run.settings import Settings, describe, identify_model
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
@@ -38,8 +38,8 @@ class CompareResult(Comparison):
 
         ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1, ``kl``, ``kl_low`` and ``kl_high`` nats.
         """
-        means = [self.results.means[key] for key in sorted(self.results.means)]
-        return {name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()}
+        rows = [self.results.means[key].as_row() for key in sorted(self.results.means)]
+        return {name: [row[name] for row in rows] for name in rows[0]}
 
     def plot(
         self,
@@ -68,9 +68,12 @@ class CompareResult(Comparison):
             OptionError: If there is no such figure, outcome, recovery, budget or method, or plotly is not installed.
         """
         check_figure(name, get_args(ComparisonFigure))
-        outcome = _among("outcome", "accuracy" if name == "accuracy" else outcome, self.results.outcomes)
+        if name == "accuracy":
+            outcome = "accuracy"
+        outcome = _among("outcome", outcome, self.results.outcomes)
         results = self.results_on(self.document.parts[-1], outcome)
-        stage, at = _among("recovery", recovery, results.recoveries), _among("budget", budget, results.budgets)
+        stage = _among("recovery", recovery, results.recoveries)
+        at = _among("budget", budget, results.budgets)
         when = after(stage)
         shown = tuple(results.methods) if methods is None else tuple(methods)
         for method in shown:
@@ -86,7 +89,8 @@ class CompareResult(Comparison):
             where = f"at {at} heads"
             areas = [test for test in results.overall if test.recovery == stage and test.method in shown]
             if areas and budget is None:
-                tests, where = [*areas], over(areas[0].budgets, results.budgets)
+                tests = [*areas]
+                where = over(areas[0].budgets, results.budgets)
             tests = [test for test in tests if test.method in shown]
             figure = figures.difference_figure(results.against, tests, dark=dark)
             title = f"{method_label(results.against)} against the others {where}, {when}"
@@ -107,9 +111,10 @@ _LISTS = {
 
 def _check_lists(settings: Settings, plan: Plan) -> None:
     """Check that a method, budget, seed or recovery of the settings is among those that are compared."""
+    changed = changed_fields(settings)
     for name, (keyword, listed) in _LISTS.items():
-        value = getattr(settings, name)
-        if value != describe()[name].default and value not in getattr(plan, listed):
+        value = changed.get(name)
+        if name in changed and value not in getattr(plan, listed):
             compared = ", ".join(map(str, getattr(plan, listed)))
             raise OptionError(
                 f"Settings({name}={value!r}) is not among the {keyword} that are compared ({compared}); name it in "
@@ -163,8 +168,9 @@ def compare(
         budgets: Numbers of heads that every method keeps, or shares such as ``"10%"``.
         seeds: The number of seeds (5), or the seeds ([42, 43]).
         recover: Names of recoveries (see ``cahp.recoveries``) to measure as well.
-        limit: Number of calibration texts (None: that of the ``Settings``, else of the preset).
-        eval_limit: Number of evaluation texts (None: that of the ``Settings``, else of the preset).
+        limit: Number of calibration texts (None: that of the ``Settings`` if it differs from its default, else that of
+            the preset).
+        eval_limit: Number of evaluation texts (None: likewise).
         tries: Number of settings of a method to choose among on tuning texts (1: its defaults).
         draws: Number of masks of each random method, over all seeds, at most 20 (None: that of the preset).
         jobs: Number of processes on this machine (None: one, or one per GPU).
@@ -186,6 +192,7 @@ def compare(
         else:
             own = {"limit": limit, "eval_limit": eval_limit}
             settings = read_settings("compare", model, data, options, own=own)
+            default = QUICK if preset else default_preset(identify_model(settings))
             plan = make_plan(
                 settings,
                 preset=preset,
@@ -197,11 +204,12 @@ def compare(
                 eval_limit=eval_limit,
                 tries=tries,
                 draws=draws,
-                default=QUICK if preset else default_preset(identify_model(settings)),
+                default=default,
             )
             if isinstance(model, Settings):
-                # The numbers of texts are those of the settings, not of the preset.
-                plan = replace(plan, settings=settings)
+                # Numbers of texts that the settings name replace those of the preset.
+                limits = {name: value for name, value in changed_fields(model).items() if name in own}
+                plan = replace(plan, settings=replace(plan.settings, **limits))
                 _check_lists(settings, plan)
         comparison = measure(
             plan,

@@ -45,11 +45,14 @@ def evaluate(
     Raises:
         CahpError: If model, data and mask do not fit together; one line with the next step.
     """
-    settings, store = read_settings("evaluate", model, data, options), store or Store()
+    settings = read_settings("evaluate", model, data, options)
+    store = store or Store()
     with show_progress(progress, yes=yes) as reporter:
         card = identify_model(settings)
         check_classifier(settings, card)
-        keep = None if mask is None else read_mask_for(card, mask)[0]
+        keep = None
+        if mask is not None:
+            keep, _ = read_mask_for(card, mask)
         raw = load_data(settings, card)
         dataset = match_labels(raw, settings, card)
         texts, notices = draw_sample(dataset, "eval-split", settings.eval_limit, settings)

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from cahp import models
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.exports import checkpoints, formats
-from cahp.exports.form import MaskForm, ModelForm
+from cahp.exports.form import MaskForm, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, kept_heads
 from cahp.models.cards import ModelCard
 from cahp.output import Mark, Output, UnwrittenError
@@ -88,7 +88,9 @@ def recover(
         bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
         results, recovered = checkpoints.recovered(bench, keep, recover=recovery.name, schedule=schedule)
         # A training is measured beside the refit, as the model ``refitted``.
-        refitted = recovered.start if isinstance(recovered, Distilled) else None
+        refitted = None
+        if isinstance(recovered, Distilled):
+            refitted = recovered.start
         if recovery.needs_labels and not card.no_refit:
             refitted = bench.recoveries.refit(keep)
             results["refit"] = refitted.report
@@ -144,13 +146,16 @@ def export(
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
     settings = read_settings("export", model, data, options, own={"recover": recover})
-    output, card = Output.of(out), identify_model(settings)
+    output = Output.of(out)
+    card = identify_model(settings)
     keep, content = read_mask_for(card, mask)
     form = formats.find(format)
     if isinstance(form, MaskForm):
-        roles = stored_roles(Resources(card, store=store or Store()))
         origin = _read_origin(card, keep, content)
-        return _write_mask(form, keep, origin if roles is None else replace(origin, columns=roles.columns), output)
+        roles = stored_roles(Resources(card, store=store or Store()))
+        if roles is not None:
+            origin = replace(origin, columns=roles.columns)
+        return _write_mask(form, keep, origin, output)
     assert isinstance(form, ModelForm)
     form.check_installed()
     checkpoints.claimed(output, card)
@@ -166,22 +171,28 @@ def export(
     with show_progress(progress, yes=yes) as reporter:
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-            resources = bench.resources
             outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
-            inputs, full = bench.evaluation.inputs, bench.full
-            data_record = record_split(bench.resources, settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
-            protocol, notices = bench.protocol, [*bench.notices, *bench.cut_notices]
+            measured = checkpoints.measured_on(bench, outcome)
+            cut = cut_model(bench.model, keep, recovered)
+            pruned = Pruned(bench.model, cut, keep, bench.evaluation.inputs)
+            facts = {"data": measured.data, "protocol": measured.protocol}
+            notices = [*bench.notices, *bench.cut_notices]
         else:
-            resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
-            outcome, recovered, inputs, full, data_record, protocol, notices = {}, None, None, None, None, None, []
-        pruned = cut_model(resources.model, keep, recovered)
+            model_in_memory = Resources(card, store=store or Store(), device=settings.device, progress=reporter).model
+            outcome = dict(checkpoints.UNMEASURED)
+            measured = None
+            pruned = Pruned(model_in_memory, cut_model(model_in_memory, keep), keep)
+            facts = {"data": None, "protocol": None}
+            notices = []
+        seconds = None
+        if settings.latency:
+            seconds = parse_duration(settings.latency_time, "--latency-time")
         document = {
             "model": card.id,
-            "data": data_record,
-            "protocol": protocol,
+            **facts,
             "kept": kept_heads(keep),
-            **(outcome or checkpoints.UNMEASURED),
-            "parameters": {"full": resources.model.parameters, "pruned": pruned.parameters},
+            **outcome,
+            "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
             "form": form.key,
             # Known once the model is written.
             **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "onnx_latency_ms", "files")),
@@ -192,20 +203,10 @@ def export(
             results = checkpoints.write(
                 form,
                 output,
-                model=resources.model,
-                pruned=pruned,
-                mask=keep,
-                inputs=inputs,
-                full=full,
-                outcome=outcome or None,
-                method=str(content.get("method", BY_HAND)),
-                data=data_record,
-                protocol=protocol,
-                recovery=settings.recover,
-                command=command,
-                latency=settings.latency,
-                seconds=parse_duration(settings.latency_time, "--latency-time"),
-                seed=settings.seed,
+                pruned,
+                measured=measured,
+                provenance=checkpoints.Provenance(str(content.get("method", BY_HAND)), settings.recover, command),
+                seconds=seconds,
                 progress=reporter,
             )
         return {**document, **results}

@@ -59,8 +59,12 @@ def check_plotly() -> None:
 def add_title(figure: Any, title: str, *, dark: bool) -> Any:
     """Put the title of a page's figure into the figure."""
     top = (figure.layout.margin.t or 0) + _TITLE
+    template = "plotly_dark" if dark else "plotly_white"
+    height = figure.layout.height
+    if height is not None:
+        height += _TITLE
     figure.update_layout(
-        template="plotly_dark" if dark else "plotly_white",
+        template=template,
         title={
             "text": label(title, limit=160),
             "x": 0.01,
@@ -70,15 +74,17 @@ def add_title(figure: Any, title: str, *, dark: bool) -> Any:
             "pad": {"t": 8},
         },
         margin={"t": top},
-        height=None if figure.layout.height is None else figure.layout.height + _TITLE,
+        height=height,
     )
     return figure
 
 
 def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
     """The MIME bundle for a notebook of what has a figure: its text alone where figures cannot be drawn."""
-    figure = {} if find_spec("plotly") is None else drawn.plot()._repr_mimebundle_()
-    return {**figure, "text/plain": repr(drawn)}
+    text = {"text/plain": repr(drawn)}
+    if find_spec("plotly") is None:
+        return text
+    return {**drawn.plot()._repr_mimebundle_(), **text}
 
 
 # Of a run ----------------------------------------------------------------------------------------------------
@@ -92,8 +98,10 @@ def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
 
 def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The heads in the plane of the projection."""
-    labels, salience = run.arrays["labels"], run.arrays["salience"].reshape(run.mask.keep.shape)
-    families, settings = families_of(run.arrays, run.document), run.document.settings
+    labels = run.arrays["labels"]
+    salience = run.arrays["salience"].reshape(run.mask.keep.shape)
+    families = families_of(run.arrays, run.document)
+    settings = run.document.settings
     figure = space_figure(run.arrays["embedding"], salience, labels, families, run.mask, settings, dark=dark)
     return figure, f"{run.mask.count} kept heads in {len(np.unique(labels))} clusters"
 
@@ -102,7 +110,9 @@ def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The mean silhouette of the heads in k clusters, by k."""
     knee = run.document.knee
     figure = curves.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
-    return figure, "The curve has no knee" if knee is None else f"The knee of the curve is at {knee} clusters"
+    if knee is None:
+        return figure, "The curve has no knee"
+    return figure, f"The knee of the curve is at {knee} clusters"
 
 
 #: The figures that need no measurement beside the run, by name: each function returns a figure and its title.
@@ -129,14 +139,16 @@ def by_budget(
     Raises:
         BudgetError: If a budget is impossible.
     """
-    settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
+    settings = bench.settings
+    recovery = RECOVERIES[settings.recover]
     total = run.mask.keep.size
     possible = possible_budgets(
         run.mask.layers, run.mask.heads, min_per_layer=settings.min_per_layer, even=settings.even
     )
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.
-        places = spread(len(possible), 5 if what == "latency" else 9)
+        count = 5 if what == "latency" else 9
+        places = spread(len(possible), count)
         budgets = [*(possible[place] for place in places), max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
@@ -147,11 +159,13 @@ def by_budget(
                 f"{possible.step}"
             )
     shown = recovery if recovery.swept and what in OUTCOMES else NONE
-    measured, rows = {}, []
+    measured = {}
+    rows = []
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
-        everything = HeadMask.full(run.mask.layers, run.mask.heads)
-        mask = everything if budget == total else choose(bench, budget).mask
+        mask = HeadMask.full(run.mask.layers, run.mask.heads)
+        if budget < total:
+            mask = choose(bench, budget).mask
         if what in OUTCOMES:
             measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
         elif budget < total and bench.measurements.can_cut(mask):

@@ -51,7 +51,7 @@ def fit(
         batch: Number of texts per batch (None: 32).
         rank: Rank of the low-rank adapters (LoRA).
         whole: Train all weights, as the paper does; an interrupted training resumes where it stopped.
-        limit: Number of training texts (None: that of the ``Settings``, else all).
+        limit: Number of training texts (None: that of the ``Settings`` if it differs from its default, else all).
         seed: Seed of the training and of the sample of texts (None: that of the ``Settings``, else 42).
         measured: Splits on which the classifier is evaluated after it was read back from ``out``.
         progress, yes, store: See ``cahp.prune``.
@@ -67,8 +67,10 @@ def fit(
     from cahp.models import saving, training
     from cahp.stages.evaluation import evaluate
 
-    own = {"limit": limit, "seed": seed}
-    settings = read_settings("fit", model, data, options, own=own, defaults={"limit": None})
+    settings = read_settings("fit", model, data, options, own={"limit": limit, "seed": seed})
+    if limit is None and settings.limit == Settings.limit:
+        # The default of the field is that of calibration texts; a training reads all texts.
+        settings = replace(settings, limit=None)
     store = store or Store()
     if save not in ("model", "adapter"):
         raise OptionError(f"--save {save} is unknown; choose model or adapter")
@@ -77,10 +79,8 @@ def fit(
     if settings.data is None:
         raise OptionError("no training texts are given; name them with --data")
     changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    schedule = replace(
-        training.PAPER_SCHEDULE if whole else training.LORA_SCHEDULE,
-        **{name: value for name, value in changes.items() if value is not None},
-    )
+    schedule = training.PAPER_SCHEDULE if whole else training.LORA_SCHEDULE
+    schedule = replace(schedule, **{name: value for name, value in changes.items() if value is not None})
     with show_progress(progress, yes=yes) as reporter:
         card = models.set_max_length(models.identify(settings.model), settings.max_length)
         output = claimed(Output.of(out), card)
@@ -91,14 +91,18 @@ def fit(
         validation = dataset.split("validation")
         how: dict[str, Any] = {"device": settings.device, "seed": settings.seed}
         hooks = training.Hooks("fit", reporter)
-        fitted, history, name = None, None, ""
+        fitted = None
+        history = None
+        name = ""
+        used: int | None = rank
         if whole:
+            used = None
             digests = (card.sha256, texts.sha256, validation.sha256)
             name = key("fit", 2, *digests, asdict(schedule), settings.seed, settings.max_length)
-            history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
+            if not store.fresh:
+                history = parallel.from_first(lambda: _read_epochs(output, name))
             hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", name)))
         if history is None:
-            used = None if whole else rank
             fitted = training.fit(card, texts, validation=validation, schedule=schedule, rank=used, hooks=hooks, **how)
             history = [asdict(epoch) for epoch in fitted.history]
         if fitted and not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
@@ -163,4 +167,6 @@ def _read_epochs(output: Output, name: str) -> list[dict[str, Any]] | None:
         card = models.identify(str(output.folder.resolve()))
     except ModelError:
         return None
-    return origin.get("epochs") if card.identity == origin.get("sha256") else None
+    if card.identity != origin.get("sha256"):
+        return None
+    return origin.get("epochs")

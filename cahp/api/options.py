@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -101,31 +102,40 @@ def read_settings(
 ) -> Settings:
     """The settings of a call: ``model`` itself, or the options that ``cahp COMMAND`` takes.
 
-    ``own`` are the call's own keywords that are fields of ``Settings``, too, None where not given. ``defaults`` replace
-    those of the fields. Neither changes settings that are given.
+    ``own`` are the call's own keywords that are fields of ``Settings``, too, None where not given. Such a keyword
+    replaces a field that has its default. ``defaults`` replace those of the fields where no settings are given.
 
     Raises:
-        OptionError: If an option is unknown, its value invalid, or a field of settings disagrees with a keyword.
+        OptionError: If an option is unknown, its value invalid, or a keyword disagrees with a field of settings that
+            differs from its default.
     """
     given = {name: value for name, value in own.items() if value is not None}
     if isinstance(model, Settings):
         if data is not None or options:
             raise OptionError("Settings and options are both given; give all options to Settings, or none")
-        for name, value in given.items():
-            field = getattr(model, name)
-            if describe()[name].convert(value) != field:
+        settings = replace(model, **given)
+        for name, field in changed_fields(model).items():
+            if getattr(settings, name) != field:
                 raise OptionError(
-                    f"{name}={value!r} and Settings({name}={field!r}) are both given; leave {name} out of the call, "
-                    "or give Settings the same"
+                    f"{name}={given[name]!r} and Settings({name}={field!r}) are both given; leave {name} out of the "
+                    "call, or give Settings the same"
                 )
-        return model
+        return settings
     known = [name for name in flags(command) if name not in ("model", "data")]
     for name in options:
         if name not in known:
+            hint = f"the options are {', '.join(known)}"
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
+            if near:
+                hint = f"did you mean {near[0]}?"
             raise OptionError(f"cahp.{command} has no option {name}; {hint}")
     return Settings(model=model, data=data, **{**defaults, **options, **given})  # type: ignore[arg-type]
+
+
+def changed_fields(settings: Settings) -> dict[str, Any]:
+    """The fields of settings that differ from their defaults, by name."""
+    fields = {name: getattr(settings, name) for name in describe()}
+    return {name: value for name, value in fields.items() if value != describe()[name].default}
 
 
 def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Mapping[str, Any]]:
@@ -185,11 +195,14 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
             with hub.progress_to(progress):
                 yield Reporter(forward=progress)
             return
-        # A person types into this Python.
-        interactive = (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
-        shown = in_notebook() or interactive if progress is None else progress
+        shown = progress
+        draws = None
+        if in_notebook():
+            draws = True
+        if shown is None:
+            shown = in_notebook() or _is_typed()
         try:
-            with bars(quiet=not shown, draws=True if in_notebook() else None) as reporter:
+            with bars(quiet=not shown, draws=draws) as reporter:
                 yield reporter
         except KeyboardInterrupt:
             if shown:
@@ -197,8 +210,14 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
             raise
 
 
+def _is_typed() -> bool:
+    """Whether a person types into this Python."""
+    return (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
+
+
 def in_notebook() -> bool:
     """Whether this runs in a kernel, whose outputs are pages and not a terminal's lines."""
     shell = sys.modules.get("IPython")
-    running = None if shell is None else shell.get_ipython()
-    return getattr(running, "kernel", None) is not None
+    if shell is None:
+        return False
+    return getattr(shell.get_ipython(), "kernel", None) is not None

@@ -35,16 +35,21 @@ _TIMED = 70 * 8 * 2 * _TOKENS
 _GENERATED = 2 * 8 * min(CONTEXTS)
 #: Passes of a language model's calibration tokens to choose its heads, with gradients, and of its head; passes of its
 #: head for each evaluation token before anything is pruned, of which three prepare the comparison of other models.
-_CHOOSING, _CHOOSING_HEAD, _COMPARING_HEAD = 2.0, 4.0, 4.0
+_CHOOSING = 2.0
+_CHOOSING_HEAD = 4.0
+_COMPARING_HEAD = 4.0
 #: Tokens that take as long as a step of generation, which reads all weights for one token.
 _STEP_TOKENS = 16
 #: Tokens of the self-test: a pass of some short texts, and more for each head of a layer.
-_PROOF_TOKENS, _PROOF_TOKENS_PER_HEAD = 300, 12
+_PROOF_TOKENS = 300
+_PROOF_TOKENS_PER_HEAD = 12
 #: Seconds to start, to read the data, and to project and cluster the heads; bytes of weights that are read, hashed and
 #: converted per second.
-_START_S, _READ_SPEED = 8.0, 0.3e9
+_START_S = 8.0
+_READ_SPEED = 0.3e9
 #: Bytes of Python with its libraries, and of the activations of a batch.
-_LIBRARIES, _ACTIVATIONS = 450 << 20, 300 << 20
+_LIBRARIES = 450 << 20
+_ACTIVATIONS = 300 << 20
 _SIDE = 768
 
 
@@ -70,8 +75,24 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         ModelError: If the model's configuration describes no network.
         OptionError: If the prompt does not fit the model.
     """
+    notes = [*card.notes]
+    prompt = None
     reading = models.preview_prompt(card)
+    if reading is not None:
+        prompt = asdict(reading)
+        if reading.notice:
+            notes.append(reading.notice)
+    if card.no_refit:
+        notes.append(f"no refit: {card.no_refit}")
+    if card.no_onnx:
+        notes.append(f"no ONNX export: {card.no_onnx}")
     size = (card.details or {}).get("bytes")
+    memory = None
+    if size is not None:
+        memory = _memory(card, size)
+    expected_refit = None
+    if card.task.predicts_often:
+        expected_refit = default_seconds(card, recover=QUICK.name)
     limit: int | None = None
     expected_longest: float | None = None
     if card.task.items_are_texts:
@@ -86,23 +107,18 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "heads_per_group": card.group,
         "labels": list(card.labels),
         "language": card.language,
-        "prompt": None if reading is None else asdict(reading),
+        "prompt": prompt,
         "parameters": (card.details or {}).get("parameters"),
         "types": (card.details or {}).get("types"),
         "kv_cache": card.count_cached_bytes(_kept(card), 1) or None,
         "attention_weights": card.attention_weights,
-        "memory_bytes": None if size is None else _memory(card, size),
+        "memory_bytes": memory,
         "max_length": limit,
         "expected_s": default_seconds(card),
         "expected_longest_s": expected_longest,
-        "expected_refit_s": default_seconds(card, recover=QUICK.name) if card.task.predicts_often else None,
+        "expected_refit_s": expected_refit,
         "pruned_before": card.kept is not None,
-        "notes": [
-            *card.notes,
-            *([reading.notice] if reading and reading.notice else []),
-            *([f"no refit: {card.no_refit}"] if card.no_refit else []),
-            *([f"no ONNX export: {card.no_onnx}"] if card.no_onnx else []),
-        ],
+        "notes": notes,
         "exports": [form.key for form in formats.model_forms() if formats.find_bar(form, card) is None],
         "to_fetch_bytes": (card.details or {}).get("missing", 0),
         "sha256": card.sha256 or None,
@@ -173,7 +189,8 @@ def default_seconds(card: ModelCard, *, recover: str = NONE.name, length: int = 
 
 def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
     """Seconds of the default run of a model that is measured on the next tokens of windows."""
-    calibration, window = Settings.tokens, Settings.window
+    calibration = Settings.tokens
+    window = Settings.window
     evaluation = Settings.eval_tokens + COPY_TOKENS
     pruned = 1 if recovery is NONE else 2
     body = _CHOOSING * calibration + (1 + pruned) * evaluation

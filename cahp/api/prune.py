@@ -121,8 +121,10 @@ class PruneResult(Run):
         Raises:
             CahpError: If the file cannot be written.
         """
-        # The figures that were measured on the board are part of the report.
-        table = self.board.table if "board" in vars(self) else self.table
+        table = self.table
+        if "board" in vars(self):
+            # The figures that were measured on the board are part of the report.
+            table = self.board.table
         files = RunFiles.of(self, table=table)
         text = run_report(files, day=date.today(), static=static, sections=sections())
         return write_report(text, Path(path))
@@ -191,7 +193,9 @@ class PruneResult(Run):
             live = self.board._repr_mimebundle_()
         except CahpError:
             return still
-        return {**(live[0] if live else {}), **still}
+        if not live:
+            return still
+        return {**live[0], **still}
 
     def _repr_html_(self) -> str:
         return figures.run_html(self)
@@ -243,7 +247,9 @@ def prune(
         raise OptionError("--sweep works in one process; start it without accelerate")
     with show_progress(progress, yes=yes) as reporter:
         bench = open_bench(settings, store=store, model=loaded, progress=reporter, watch=reporter.watch)
-        run = measure_run(bench, recipe(settings) if command is None else command, start, sections=sections())
+        if command is None:
+            command = recipe(settings)
+        run = measure_run(bench, command, start, sections=sections())
         table = None
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))
@@ -280,14 +286,20 @@ def _read_settings(
     # Imported here because it imports torch.
     from cahp.models.devices import find_device
 
-    card, prompt, where = model.card, model.card.prompt, model.device.type
-    own = {} if prompt is None else {"prompt": prompt.template, "answers": prompt.answers}
-    own |= {"dtype": card.dtype} if card.dtype != "float32" else {}
+    card = model.card
+    prompt = card.prompt
+    where = model.device.type
+    own: dict[str, Any] = {}
+    if prompt is not None:
+        own |= {"prompt": prompt.template, "answers": prompt.answers}
+    if card.dtype != "float32":
+        own["dtype"] = card.dtype
     missing = {name: value for name, value in own.items() if not options.get(name)}
     settings = read_settings("prune", models.name_of(card), data, {**options, **missing})
     if models.make_prompt(settings.prompt, settings.answers) != prompt:
+        loaded_with = "no" if prompt is None else "another"
         raise OptionError(
-            f"{card.id} was loaded with {'no' if prompt is None else 'another'} prompt; give prompt and answers to "
+            f"{card.id} was loaded with {loaded_with} prompt; give prompt and answers to "
             "cahp.load, or the model by its name"
         )
     if settings.dtype != card.dtype:
@@ -299,4 +311,6 @@ def _read_settings(
         raise OptionError(
             f"{card.id} was loaded on {where} and not on {settings.device}; leave device out, or give it to cahp.load"
         )
-    return settings if find_device(settings.device).type == where else replace(settings, device=where), model
+    if find_device(settings.device).type != where:
+        settings = replace(settings, device=where)
+    return settings, model

@@ -37,14 +37,18 @@ def report(
     place = Path(run)
     files = read_run(place)
     text = run_report(files, day=date.today(), static=static, sections=sections())
-    folder = place if place.is_dir() else place.parent
-    file = write_report(text, folder / "report.html" if out is None else Path(out), force=force)
-    live = None if static else live_of(files)
-    measured, budgets = (None, None) if live is None else live.table.measured()
-    return {
+    if out is None:
+        folder = place if place.is_dir() else place.parent
+        out = folder / "report.html"
+    file = write_report(text, Path(out), force=force)
+    document = {
         "file": str(file),
         "bytes": len(text.encode()),
-        "answers": live is not None,
-        "measured": measured,
-        "budgets": budgets,
+        "answers": False,
+        "measured": None,
+        "budgets": None,
     }
+    if not static and (live := live_of(files)) is not None:
+        measured, budgets = live.table.measured()
+        document |= {"answers": True, "measured": measured, "budgets": budgets}
+    return document

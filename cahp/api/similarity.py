@@ -111,9 +111,10 @@ class SimilarityResult:
 
         Without a threshold, about three edges per head remain. The graph shows itself in a notebook.
         """
-        wanted = suggest_threshold(self.distances) if threshold is None else threshold
-        found = head_graph(self.distances, threshold=wanted, seed=seed)
-        return SimilarityGraph(**vars(found), mask=self.mask)
+        if threshold is None:
+            threshold = suggest_threshold(self.distances)
+        graph = head_graph(self.distances, threshold=threshold, seed=seed)
+        return SimilarityGraph(**vars(graph), mask=self.mask)
 
     def attention(self, layer: int, head: int) -> AttentionPattern:
         """The attention of one head. It shows itself in a notebook.

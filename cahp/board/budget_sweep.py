@@ -46,14 +46,17 @@ class Speed:
     @classmethod
     def of(cls, ratio: Estimate, full: Cost, pruned: Cost) -> Speed:
         """Build it from measured costs."""
-        before, after = full.latency_ms, pruned.latency_ms
+        before = full.latency_ms
+        after = pruned.latency_ms
         assert before is not None
         assert after is not None
         return cls(ratio, before.median, after.median, before.noisy or after.noisy)
 
     def or_reliable(self, earlier: Speed | None) -> Speed:
         """Return this latency, or an ``earlier`` one if only that is reliable."""
-        return self if earlier is None or earlier.busy or not self.busy else earlier
+        if self.busy and earlier is not None and not earlier.busy:
+            return earlier
+        return self
 
 
 @dataclass(frozen=True)
@@ -94,16 +97,20 @@ class BudgetTable:
         timing: BudgetTable | None = None,
     ) -> None:
         self.selections = tuple(selections)
-        self._listener, self._timed = listener, timed
+        self._listener = listener
+        self._timed = timed
         self.recover: str = recover
         self.budgets = tuple(selection.mask.count for selection in selections)
         self._places = {budget: place for place, budget in enumerate(self.budgets)}
         #: The budget on the board, which is measured first.
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
-        self._speed: dict[int, Speed] = {} if timing is None else timing._speed
+        self._speed: dict[int, Speed] = {}
         #: Budgets that were timed again, because the machine was busy the first time.
-        self._timed_again: set[int] = set() if timing is None else timing._timed_again
+        self._timed_again: set[int] = set()
+        if timing is not None:
+            self._speed = timing._speed
+            self._timed_again = timing._timed_again
         self._glimpses: dict[int, Outcomes] = {}
         #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
         self.uncuttable: set[int] = set()
@@ -119,12 +126,12 @@ class BudgetTable:
             return self.selections[self._places[budget]]
         mask = self.selections[0].mask
         check_budget(budget, mask.layers, mask.heads, min_per_layer=mask.count // mask.layers)
-        near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda one: abs(one - budget))[:2])))
+        near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda other: abs(other - budget))[:2])))
         raise BudgetError(f"{budget} heads cannot be spread evenly over the layers; choose {near}")
 
     def nearest(self, budget: int) -> Selection:
         """Return the selection of the budget that is nearest to ``budget``, of two the larger one."""
-        return min(self.selections, key=lambda one: (abs(one.mask.count - budget), -one.mask.count))
+        return min(self.selections, key=lambda choice: (abs(choice.mask.count - budget), -choice.mask.count))
 
     def has(self, mask: HeadMask) -> bool:
         """Whether the mask is the table's mask of its budget."""
@@ -165,18 +172,29 @@ class BudgetTable:
     def rows(self) -> list[Row]:
         """Return all rows, interpolated between the measurements."""
         with self._lock:
-            outcomes, speed, glimpses = dict(self._outcomes), dict(self._speed), dict(self._glimpses)
+            outcomes = dict(self._outcomes)
+            speed = dict(self._speed)
+            glimpses = dict(self._glimpses)
         values: list[dict[str, float]] = [{} for _ in self.budgets]
-        for name in (row.name for row in HEADLINES):
-            known = {budget: found[name].value for budget, found in (glimpses | outcomes).items() if name in found}
-            swept = RECOVERIES[self.recover].swept
-            curve = _between(self.budgets, known) if swept else [known.get(budget) for budget in self.budgets]
+        for headline in HEADLINES:
+            name = headline.name
+            known = {
+                budget: estimates[name].value
+                for budget, estimates in (glimpses | outcomes).items()
+                if name in estimates
+            }
+            if RECOVERIES[self.recover].swept:
+                curve = _between(self.budgets, known)
+            else:
+                curve = [known.get(budget) for budget in self.budgets]
             for row, value in zip(values, curve, strict=True):
                 if value is not None:
                     row[name] = value
-        # With all heads kept, both models are the same.
-        ratios = {budget: found.ratio.value for budget, found in speed.items() if not found.busy}
-        ratio = _between(self.budgets, {**ratios, self.budgets[-1]: 1.0} if ratios else {})
+        ratios = {budget: timing.ratio.value for budget, timing in speed.items() if not timing.busy}
+        if ratios:
+            # With all heads kept, both models are the same.
+            ratios[self.budgets[-1]] = 1.0
+        ratio = _between(self.budgets, ratios)
         return [
             Row(budget, values[index], outcomes.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
             for index, budget in enumerate(self.budgets)
@@ -185,7 +203,8 @@ class BudgetTable:
     def estimates(self, name: str) -> dict[int, Estimate]:
         """Return the measured values of an outcome by budget."""
         with self._lock:
-            return {budget: found[name] for budget, found in sorted(self._outcomes.items()) if name in found}
+            measured = sorted(self._outcomes.items())
+        return {budget: outcomes[name] for budget, outcomes in measured if name in outcomes}
 
     def measured(self) -> tuple[int, int]:
         """Return the number of measured rows and of all rows."""
@@ -208,7 +227,9 @@ class BudgetTable:
             return None
         if self.budgets[-1] not in self._outcomes:
             return "outcomes", self.budgets[-1]
-        known = self._outcomes.keys() | (self.uncuttable if self.recover != NONE.name else set())
+        known = set(self._outcomes)
+        if self.recover != NONE.name:
+            known |= self.uncuttable
         if self.current_budget in self.budgets and self.current_budget not in known:
             return "outcomes", self.current_budget
         coarse = list(coarse_to_fine(self.budgets))
@@ -226,16 +247,16 @@ class BudgetTable:
             return "outcomes", order[0]
         busy = [budget for budget in timed if budget in self._speed and self._speed[budget].busy]
         again = [budget for budget in busy if budget not in self._timed_again]
-        return ("speed", again[0]) if self._timed and again else None
+        if self._timed and again:
+            return "speed", again[0]
+        return None
 
     def as_json(self) -> dict[str, Any]:
         """Return the measurements for a file."""
         with self._lock:
-            return {
-                "recover": self.recover,
-                "outcomes": {str(budget): finite(found) for budget, found in sorted(self._outcomes.items())},
-                "speed": {str(budget): found for budget, found in sorted(self._speed.items()) if not found.busy},
-            }
+            outcomes = {str(budget): finite(measured) for budget, measured in sorted(self._outcomes.items())}
+            speed = {str(budget): timing for budget, timing in sorted(self._speed.items()) if not timing.busy}
+        return {"recover": self.recover, "outcomes": outcomes, "speed": speed}
 
     def fill_from(self, content: Mapping[str, Any]) -> None:
         """Enter the measurements that ``as_json`` wrote.
@@ -276,7 +297,11 @@ def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[floa
         return [None] * len(budgets)
     xs = sorted(measured)
     values = np.interp(budgets, xs, [measured[x] for x in xs])
-    return [float(value) if xs[0] <= budget <= xs[-1] else None for budget, value in zip(budgets, values, strict=True)]
+    curve: list[float | None] = [None] * len(budgets)
+    for place, budget in enumerate(budgets):
+        if xs[0] <= budget <= xs[-1]:
+            curve[place] = float(values[place])
+    return curve
 
 
 # Measuring -------------------------------------------------------------------------------------------------
@@ -297,14 +322,14 @@ def measure_recovered(
 ) -> Outcomes:
     """Measure the model under ``mask`` on the evaluation texts, recovered so (None: as pruned)."""
     full = bench.full
+    report = None
+    if on_part is not None:
 
-    def report(rows: Ints, answers: Evaluation) -> None:
-        if on_part is not None and (outcomes := measure_part(bench, rows, answers)):
-            on_part(outcomes)
+        def report(rows: Ints, answers: Evaluation) -> None:
+            if outcomes := measure_part(bench, rows, answers):
+                on_part(outcomes)
 
-    answers = bench.measurements.evaluate(
-        bench.evaluation, mask=mask, recovered=recovered, on_part=None if on_part is None else report
-    )
+    answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered, on_part=report)
     return measure(answers, full=full, seed=bench.settings.seed)
 
 
@@ -314,7 +339,8 @@ def measure_part(bench: Bench, rows: Ints, answers: Evaluation) -> Outcomes:
     The accuracy is the full model's plus the change on these texts, and likewise the loss of a language model: texts
     that are easy or hard for both models cancel. Empty where no token of these texts counts.
     """
-    full, part = bench.full, bench.full.take(rows)
+    full = bench.full
+    part = full.take(rows)
     if not len(part.predictions):
         return {}
     outcomes = measure(answers, full=part, seed=bench.settings.seed)
@@ -332,7 +358,9 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
 
     A distillation is read from the store or trained.
     """
-    return None if mask.is_full else bench.recoveries.recover(mask, recover)
+    if mask.is_full:
+        return None
+    return bench.recoveries.recover(mask, recover)
 
 
 def count_tokens(table: BudgetTable, bench: Bench) -> float:
@@ -366,8 +394,9 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             if (kind == "speed" or table.recover != NONE.name) and not bench.measurements.can_cut(mask):
                 table.uncuttable.add(budget)
                 continue
-            part = bench.measurements.glimpse(bench.evaluation, mask) if kind == "glimpse" else None
-            glimpse = None if part is None else measure_part(bench, *part)
+            glimpse = None
+            if kind == "glimpse" and (part := bench.measurements.glimpse(bench.evaluation, mask)) is not None:
+                glimpse = measure_part(bench, *part)
             if glimpse:
                 table.add(budget, glimpse=glimpse)
             elif kind != "speed":
@@ -388,12 +417,16 @@ def reach(table: BudgetTable, goal: Goal, card: ModelCard | None = None) -> Reac
     Raises:
         BudgetError: If none is, with the nearest.
     """
-    rows = {
-        row.budget: goal.estimate(
-            row.outcomes,
-            time=None if row.speed is None or row.speed.busy else row.speed.ratio,
-            cache=None if card is None else card.count_cache_ratio(selection.mask),
-        )
-        for row, selection in zip(table.rows(), table.selections, strict=True)
-    }
-    return goal.choose({budget: estimate for budget, estimate in rows.items() if estimate}, len(rows))
+    rows = table.rows()
+    estimates = {}
+    for row, selection in zip(rows, table.selections, strict=True):
+        time = None
+        if row.speed is not None and not row.speed.busy:
+            time = row.speed.ratio
+        cache = None
+        if card is not None:
+            cache = card.count_cache_ratio(selection.mask)
+        estimate = goal.estimate(row.outcomes, time=time, cache=cache)
+        if estimate:
+            estimates[row.budget] = estimate
+    return goal.choose(estimates, len(rows))

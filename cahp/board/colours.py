@@ -38,8 +38,11 @@ def mark_clusters(labels: Ints, families: Ints | None = None) -> HeadMarks:
 
     ``families (N,)`` are those of the heads (None: each cluster is one).
     """
-    tinted, written = tints(labels if families is None else families), name_clusters(labels, families)
-    return HeadMarks([COLOURS[tint] for tint in tinted], [written[label] for label in labels], tinted >= STRIPED)
+    groups = labels if families is None else families
+    tinted = tints(groups)
+    colours = [COLOURS[tint] for tint in tinted]
+    cluster_names = name_clusters(labels, families)
+    return HeadMarks(colours, [cluster_names[label] for label in labels], tinted >= STRIPED)
 
 
 def tints(groups: Ints, *, smallest: int = 1) -> NDArray[np.int64]:
@@ -48,11 +51,14 @@ def tints(groups: Ints, *, smallest: int = 1) -> NDArray[np.int64]:
     The eight largest groups have plain hues and the next eight striped ones; others are neutral, as are groups of fewer
     than ``smallest`` heads.
     """
-    sizes, hued = np.bincount(groups), len(CLUSTER_COLOURS)
+    sizes = np.bincount(groups)
+    hued = len(CLUSTER_COLOURS)
+    # Without the neutral colour, the places of the plain and of the striped hues.
+    hues = [*range(hued), *range(STRIPED, STRIPED + hued)]
     of_group = np.full(len(sizes), hued)
-    for place, group in enumerate(np.argsort(-sizes, kind="stable")[: 2 * hued]):
+    for hue, group in zip(hues, np.argsort(-sizes, kind="stable"), strict=False):
         if sizes[group] >= smallest:
-            of_group[group] = place if place < hued else STRIPED + place - hued
+            of_group[group] = hue
     tinted: NDArray[np.int64] = of_group[groups]
     return tinted
 
@@ -60,6 +66,13 @@ def tints(groups: Ints, *, smallest: int = 1) -> NDArray[np.int64]:
 def contrast(colour: str) -> str:
     """Return black or white, the more readable one on ``#rrggbb`` (WCAG relative luminance)."""
     channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    red, green, blue = map(_linear, channels)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return "#000000" if luminance > 0.179 else "#ffffff"
+
+
+def _linear(channel: float) -> float:
+    """Return the linear light of a channel of sRGB, both in 0..1."""
+    if channel <= 0.04045:
+        return channel / 12.92
+    return float(((channel + 0.055) / 1.055) ** 2.4)

@@ -18,7 +18,7 @@ from cahp.board.colourings import Coloured, paint
 from cahp.board.colours import COLOURS, STRIPED, contrast, tints
 from cahp.board.head_clusters import HeadClusters
 from cahp.models.costs import CacheShape
-from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcome, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
 from cahp.values import HeadMask, Ints
@@ -129,40 +129,33 @@ def contents(
         host: What the host of the board asks for and adds.
         other: The same budgets after another recovery: its outcomes stand beside those of ``table``.
     """
-    rows, full, mask, families = table.rows(), table.full, shown.mask, clusters.families
-    row = next((row for row in rows if row.budget == mask.count), None)
-    # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
-    # do, so their estimates serve the budget's own mask alone.
-    ratio = None if row is None else row.ratio
-    values, glimpse = ({}, None) if row is None or not table.has(mask) else (row.values, row.glimpse)
+    mask = shown.mask
+    families = clusters.families
+    rows = table.rows()
     figures = [_figures(row) for row in rows]
-    current = _figures(Row(mask.count, values, shown.outcomes, ratio, shown.speed, shown.glimpse or glimpse))
+    current = _figures(_current_row(table, rows, shown))
     if other is not None:
         words = RECOVERIES[other.recover].beside
-        for one, row in zip(figures, other.rows(), strict=True):
+        for entry, row in zip(figures, other.rows(), strict=True):
             if row.outcomes is not None and row.budget < other.budgets[-1]:
-                one |= _beside(words, row.outcomes)
+                entry |= _beside(words, row.outcomes)
     if shown.beside is not None:
         current |= _beside(*shown.beside)
-    for one, title in zip((current, *figures), host.titles, strict=False):
-        one["title"] = title
-    measured = {name for one in (*figures, current) for name in one["values"]}
+    for entry, title in zip((current, *figures), host.titles, strict=False):
+        entry["title"] = title
+    measured = {name for entry in (*figures, current) for name in entry["values"]}
+    kept = [_packed(selection.mask) for selection in table.selections]
+    mss = [round(float(value), 4) for value in clusters.clustering.mss]
+    recovery = RECOVERIES[table.recover]
     data: dict[str, Any] = {
         "layers": clusters.layers,
         "heads": clusters.heads,
         "unit": subject.unit,
         "budgets": list(table.budgets),
-        "kept": [_packed(selection.mask) for selection in table.selections],
-        "rows": [
-            {
-                **one,
-                "rescued": list(selection.rescued),
-                **({"uncuttable": True} if selection.mask.count in table.uncuttable else {}),
-            }
-            for one, selection in zip(figures, table.selections, strict=True)
-        ],
+        "kept": kept,
+        "rows": _rows(table, figures),
         "ks": clusters.clustering.ks.tolist(),
-        "mss": [round(float(value), 4) for value in clusters.clustering.mss],
+        "mss": mss,
         "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
         "tints": tints(families).tolist(),
@@ -173,23 +166,15 @@ def contents(
         "colourings": paint(host.colourings, mask),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
-            {
-                "name": row.name,
-                "label": row.label,
-                "unit": row.unit,
-                "full": None if full is None or row.name not in full else full[row.name].value,
-                "n": None if full is None or row.name not in full else full[row.name].n,
-                # The majority-class baseline answers labels.
-                "chance": _short(subject.chance) if row.needs == "labels" else None,
-            }
+            _describe_outcome(row, table.full or {}, subject)
             for row in HEADLINES
             if row.name in measured or not measured
         ],
         # A language model answers at every token, and its intervals are over documents.
         "per": "token" if "perplexity" in measured else "text",
-        "recovered": RECOVERIES[table.recover].noun,
-        "trained": RECOVERIES[table.recover].trains,
-        "unmeasured": "" if RECOVERIES[table.recover].swept else f"not {RECOVERIES[table.recover].result} yet",
+        "recovered": recovery.noun,
+        "trained": recovery.trains,
+        "unmeasured": "" if recovery.swept else f"not {recovery.result} yet",
         "status": host.status,
         "selected": host.selected,
         "current": {
@@ -202,14 +187,14 @@ def contents(
             "uncuttable": mask.count in table.uncuttable and table.has(mask),
         },
     }
-    if any("other" in one for one in figures):
+    if other is not None and any("other" in entry for entry in figures):
         data["other"] = words
     cache = subject.cache
     if cache is not None:
         data["cache"] = cache.per_token(HeadMask.full(clusters.layers, clusters.heads))
         data["current"]["cache"] = cache.per_token(mask)
-        for one, selection in zip(data["rows"], table.selections, strict=True):
-            one["cache"] = cache.per_token(selection.mask)
+        for entry, selection in zip(data["rows"], table.selections, strict=True):
+            entry["cache"] = cache.per_token(selection.mask)
     if shown.places is not None:
         data["places"] = list(shown.places)
     if shown.pinned is not None:
@@ -219,7 +204,8 @@ def contents(
         # Each budget's clusters, their names and replacement heads.
         data["readings"] = []
         for selection in table.selections:
-            groups, _ = clusters.groups(selection.mask.count if selection.k is None else selection.k)
+            k = selection.mask.count if selection.k is None else selection.k
+            groups, _ = clusters.groups(k)
             data["readings"].append(
                 {
                     "labels": _base64(groups.astype("<u2")),
@@ -231,21 +217,58 @@ def contents(
         data["current"]["covers"] = clusters.covers(mask, labels).tolist()
     if selected is not None and selected < labels.size:
         # The distance to the replacement head, and the median distance of two heads.
-        distances, cover = clusters.distances, data["current"]["covers"][selected]
+        distances = clusters.distances
+        cover = data["current"]["covers"][selected]
         median = np.median(distances[np.triu_indices(len(distances), 1)])
         data["asked"] = {"distance": float(distances[selected, cover]), "median": float(median)}
     return data
 
 
+def _current_row(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> Row:
+    """Return the row of the mask on the board, with the estimates of its budget that serve it."""
+    row = next((row for row in rows if row.budget == shown.mask.count), None)
+    if row is None:
+        return Row(shown.mask.count, {}, shown.outcomes, None, shown.speed, shown.glimpse)
+    # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
+    # do, so their estimates serve the budget's own mask alone.
+    if not table.has(shown.mask):
+        return Row(row.budget, {}, shown.outcomes, row.ratio, shown.speed, shown.glimpse)
+    return Row(row.budget, row.values, shown.outcomes, row.ratio, shown.speed, shown.glimpse or row.glimpse)
+
+
+def _rows(table: BudgetTable, figures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the figures of each budget with the heads that the per-layer minimum added."""
+    rows = []
+    for entry, selection in zip(figures, table.selections, strict=True):
+        row = {**entry, "rescued": list(selection.rescued)}
+        if selection.mask.count in table.uncuttable:
+            row["uncuttable"] = True
+        rows.append(row)
+    return rows
+
+
+def _describe_outcome(row: Outcome, full: Outcomes, subject: BoardSubject) -> dict[str, Any]:
+    """Return an outcome for the script, with that of the ``full`` model and the baseline of the labels."""
+    value = None
+    n = None
+    if row.name in full:
+        value = full[row.name].value
+        n = full[row.name].n
+    # The majority-class baseline answers labels.
+    chance = _short(subject.chance) if row.needs == "labels" else None
+    return {"name": row.name, "label": row.label, "unit": row.unit, "full": value, "n": n, "chance": chance}
+
+
 def _beside(words: str, outcomes: Outcomes) -> dict[str, dict[str, Any]]:
     """Return the value of each outcome of another recovery, which ``words`` name, and a line that states it."""
-    return {
-        "other": {name: _short(estimate.value) for name, estimate in outcomes.items()},
-        "beside": {
-            name: f"{words} {estimate.text}{f' ({estimate.span})' if estimate.ci95 else ''}"
-            for name, estimate in outcomes.items()
-        },
-    }
+    values = {}
+    lines = {}
+    for name, estimate in outcomes.items():
+        values[name] = _short(estimate.value)
+        lines[name] = f"{words} {estimate.text}"
+        if estimate.ci95:
+            lines[name] += f" ({estimate.span})"
+    return {"other": values, "beside": lines}
 
 
 def _packed(mask: HeadMask) -> str:
@@ -258,13 +281,15 @@ def _base64(array: NDArray[Any]) -> str:
 
 def _figures(row: Row) -> dict[str, Any]:
     """Return a row for the script; ``values`` have value, low, high and n of each outcome, or an estimated value."""
-    outcomes, speed = row.outcomes or {}, row.speed
+    outcomes = row.outcomes or {}
+    speed = row.speed
     values: dict[str, list[float | None]] = {name: [_short(value)] for name, value in row.values.items()}
     for head in HEADLINES:
         estimate = (row.outcomes or row.glimpse or {}).get(head.name)
         if estimate is not None:
-            ends = [] if estimate.ci95 is None else [_short(estimate.low), _short(estimate.high), estimate.n]
-            values[head.name] = [estimate.value, *ends]
+            values[head.name] = [estimate.value]
+            if estimate.ci95 is not None:
+                values[head.name] += [_short(estimate.low), _short(estimate.high), estimate.n]
     figures: dict[str, Any] = {"values": values, "ratio": _short(row.ratio)}
     if row.glimpse is not None and row.outcomes is None:
         figures["glimpsed"] = max(estimate.n for estimate in row.glimpse.values())
@@ -293,7 +318,9 @@ def _figures(row: Row) -> dict[str, Any]:
 
 def _short(value: float | None) -> float | None:
     """Round to five significant digits: a table has a thousand budgets."""
-    return None if value is None else float(f"{value:.5g}")
+    if value is None:
+        return None
+    return float(f"{value:.5g}")
 
 
 # Script and style sheet --------------------------------------------------------------------------------------

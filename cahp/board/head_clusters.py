@@ -20,7 +20,9 @@ from cahp.values.statistics import Clustering, name_clusters
 
 def families_of(arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> NDArray[np.int64] | None:
     """Return the family of each head ``(N,)`` in a run's arrays (None: they lack the clusters for every k)."""
-    return HeadClusters.of_arrays(arrays, document).families if "labels_of_k" in arrays else None
+    if "labels_of_k" not in arrays:
+        return None
+    return HeadClusters.of_arrays(arrays, document).families
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,28 +93,35 @@ class HeadClusters:
         return self._select(settings)[1]
 
     def _select(self, settings: Settings) -> tuple[Selection | None, tuple[Selection, ...]]:
-        floor, even, how = key = settings.min_per_layer, settings.even, settings.representative
+        floor = settings.min_per_layer
+        even = settings.even
+        how = settings.representative
+        key = (floor, even, how)
+        if key in self._selected:
+            return self._selected[key]
 
         def at(budgets: Sequence[int | None], least: int) -> list[Selection]:
             return table(self.clustering, self.salience, budgets=budgets, min_per_layer=least, representative=how)
 
-        if key not in self._selected:
-            suggested = at([None], floor)[0] if self.clustering.knee in self.clustering.ks else None
-            budgets = possible_budgets(self.layers, self.heads, min_per_layer=floor, even=even)
-            if not even:
-                selections = at(budgets, floor)
-            else:
-                selections = [chosen for budget in budgets for chosen in at([budget], budget // self.layers)]
-                if suggested is not None:
-                    count = max(round_to_multiple(suggested.mask.count, self.layers), budgets[0])
-                    suggested = selections[budgets.index(count)]
-            self._selected[key] = suggested, tuple(selections)
+        suggested = None
+        if self.clustering.knee in self.clustering.ks:
+            (suggested,) = at([None], floor)
+        budgets = possible_budgets(self.layers, self.heads, min_per_layer=floor, even=even)
+        if not even:
+            selections = at(budgets, floor)
+        else:
+            selections = [chosen for budget in budgets for chosen in at([budget], budget // self.layers)]
+            if suggested is not None:
+                count = max(round_to_multiple(suggested.mask.count, self.layers), budgets[0])
+                suggested = selections[budgets.index(count)]
+        self._selected[key] = suggested, tuple(selections)
         return self._selected[key]
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return labels ``(N,)`` and medoids of ``k`` clusters, or of the nearest number that was clustered."""
-        wanted = int(self.clustering.ks[-1]) if k is None else k
-        return self.clustering.at(self.clustering.nearest(wanted))
+        if k is None:
+            k = int(self.clustering.ks[-1])
+        return self.clustering.at(self.clustering.nearest(k))
 
     def with_degree(self, degree: int) -> HeadClusters:
         """Return the same clusters with the knee of another polynomial degree."""

@@ -33,7 +33,9 @@ class Choices:
     @property
     def suggested(self) -> Selection | None:
         """The selection at the knee of the silhouette curve (None: there is no knee, or no curve yet)."""
-        return None if self.clusters is None else self.clusters.suggested(self.settings)
+        if self.clusters is None:
+            return None
+        return self.clusters.suggested(self.settings)
 
     def of_budget(self, budget: int | None) -> Selection | None:
         """Return the selection at ``budget`` or the nearest possible one; for None the suggested one, or half."""
@@ -79,11 +81,13 @@ class Board:
         self, choices: Callable[[], Choices], budget: int | None = None, *, mask: HeadMask | None = None
     ) -> None:
         self._choices = choices
-        self._position, self._past = _Position(budget), list[_Position]()
+        self._position = _Position(budget)
+        self._past: list[_Position] = []
         if mask is not None and mask.sha256 != self.mask.sha256:
             table = choices().table
-            of_table = table is not None and table.has(mask)
-            self._position = _Position(mask.count) if of_table else _Position(hand=mask)
+            self._position = _Position(hand=mask)
+            if table is not None and table.has(mask):
+                self._position = _Position(mask.count)
 
     # Its state -----------------------------------------------------------------------------------------------
 
@@ -111,15 +115,20 @@ class Board:
     @property
     def selection(self) -> Selection | None:
         """The selection of the mask, unless it was made by hand."""
-        return None if self.by_hand else self._choices().of_budget(self._position.budget)
+        if self.by_hand:
+            return None
+        return self._choices().of_budget(self._position.budget)
 
     @property
     def mask(self) -> HeadMask:
         """The mask; before the first run it keeps all heads."""
         if self._position.hand is not None:
             return self._position.hand
-        selection, card = self.selection, self._choices().card
-        return HeadMask.full(card.layers, card.heads) if selection is None else selection.mask
+        selection = self.selection
+        if selection is not None:
+            return selection.mask
+        card = self._choices().card
+        return HeadMask.full(card.layers, card.heads)
 
     @property
     def rescued(self) -> Sequence[int]:
@@ -148,7 +157,10 @@ class Board:
             raise ValueError("there are no clusters before the first run")
         # A mask made by hand has the clusters of the budget that it was made from.
         selection = choices.of_budget(self._position.budget)
-        return choices.clusters.groups(self.budget if selection is None or selection.k is None else selection.k)[0]
+        k = self.budget
+        if selection is not None and selection.k is not None:
+            k = selection.k
+        return choices.clusters.groups(k)[0]
 
     # Changes -------------------------------------------------------------------------------------------------
 

@@ -78,13 +78,17 @@ def own_outcomes(run: RunDocument, recover: str) -> Outcomes | None:
     """Return the outcomes of the run's own mask after a recovery (None: not measured)."""
     if recover == NONE.name:
         return run.outcomes.get("pruned")
-    return run.outcomes.get("recovered") if recover == run.settings.recover else None
+    if recover == run.settings.recover:
+        return run.outcomes.get("recovered")
+    return None
 
 
 def own_speed(run: RunDocument) -> Speed | None:
     """Return the latency of the run's own mask (None: not measured)."""
     ratio = run.latency_ratio
-    return None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
+    if ratio is None:
+        return None
+    return Speed.of(ratio, run.cost.full, run.cost.pruned)
 
 
 @contextmanager

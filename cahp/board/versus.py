@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,7 +84,8 @@ class Versus:
     @property
     def right_alone(self) -> tuple[int, int]:
         """Number of texts that only A predicts correctly, and that only B does."""
-        a, b = self.a.correct, self.b.correct
+        a = self.a.correct
+        b = self.b.correct
         return int((a & ~b).sum()), int((b & ~a).sum())
 
     def table(self, texts: Texts, a: str, b: str, *, classes: Sequence[str] = ()) -> dict[str, list[str]]:
@@ -94,28 +95,32 @@ class Versus:
         ``a`` and ``b`` name those of the predictions. Of windows their KL divergences from the full model and the
         number of tokens that differ are returned instead, those first in which B differs most from the full model.
         """
+        if isinstance(self.a, TokenEvaluation) and isinstance(self.b, TokenEvaluation):
+            return self._window_table(texts, {a: self.a.window_divergences, b: self.b.window_divergences})
         rows = self.apart
-        if isinstance(self.a, TokenEvaluation):
-            differ = np.bincount(self._places[~same_predictions(self.a, self.b)], minlength=len(texts))
-            apart = {
-                name: one.window_divergences
-                for name, one in ((a, self.a), (b, self.b))
-                if isinstance(one, TokenEvaluation)
-            }
-            rows = sorted(rows, key=lambda row: -apart[b][row])[:_WINDOWS]
-            return {
-                # The full model does not differ from itself.
-                **{
-                    f"KL, {name}": [f"{found[row]:.3f}" for row in rows] for name, found in apart.items() if found.any()
-                },
-                "tokens that differ": [f"{differ[row]} of {self.a.count_scored(row)}" for row in rows],
-                "text": [texts.get_line(row) for row in rows],
-            }
+        answers = {a: self.a.predictions, b: self.b.predictions}
+        if texts.labelled:
+            answers = {"label": texts.labels, **answers}
         classes = classes or texts.classes
-        labels = {"label": texts.labels} if texts.labelled else {}
-        answers = {**labels, a: self.a.predictions, b: self.b.predictions}
-        columns = {name: [classes[column[row]] for row in rows] for name, column in answers.items()}
-        return {"text": [texts.get_line(row) for row in rows], **columns}
+        columns = {"text": [texts.get_line(row) for row in rows]}
+        for name, column in answers.items():
+            columns[name] = [classes[column[row]] for row in rows]
+        return columns
+
+    def _window_table(self, texts: Texts, divergences: Mapping[str, NDArray[np.float64]]) -> dict[str, list[str]]:
+        """Return the windows that are ``apart``; ``divergences`` are those of A and of B from the full model."""
+        assert isinstance(self.a, TokenEvaluation)
+        of_b = list(divergences.values())[-1]
+        rows = sorted(self.apart, key=lambda row: -of_b[row])[:_WINDOWS]
+        columns = {}
+        for name, divergence in divergences.items():
+            # The full model does not differ from itself.
+            if divergence.any():
+                columns[f"KL, {name}"] = [f"{divergence[row]:.3f}" for row in rows]
+        differ = np.bincount(self._places[~same_predictions(self.a, self.b)], minlength=len(texts))
+        columns["tokens that differ"] = [f"{differ[row]} of {self.a.count_scored(row)}" for row in rows]
+        columns["text"] = [texts.get_line(row) for row in rows]
+        return columns
 
 
 def mismatch(a: ModelCard, b: ModelCard) -> str:
@@ -169,31 +174,35 @@ def _translate(a: Side, b: Bench) -> Evaluation | None:
         if a[0].evaluation.sha256 != b.evaluation.sha256:
             raise DataError("the two models cut the texts into different tokens, so they cannot be compared")
         return _evaluate(a, b.evaluation)
-    texts, goals, classes = b.evaluation, _goals(a[0], b), a[0].card.labels
-    if classes == texts.classes and (goals == np.arange(len(goals))).all():
+    texts = b.evaluation
+    classes = a[0].card.labels
+    counterparts = _counterparts(a[0], b)
+    if classes == texts.classes and (counterparts == np.arange(len(counterparts))).all():
         # The same texts and labels: an earlier evaluation of A's model is found in the store.
         return _evaluate(a, texts)
-    labels = goals[texts.labels] if texts.labelled else texts.labels
+    labels = texts.labels
+    if texts.labelled:
+        labels = counterparts[labels]
     evaluation = _evaluate(a, Texts(texts.first, texts.second, labels, classes))
     if evaluation is None:
         return None
-    return Evaluation(evaluation.scores[:, goals], texts.labels, texts.classes)
+    return Evaluation(evaluation.scores[:, counterparts], texts.labels, texts.classes)
 
 
-def _goals(a: Bench, b: Bench) -> NDArray[np.int64]:
+def _counterparts(a: Bench, b: Bench) -> NDArray[np.int64]:
     """Return A's class for each of B's, shape ``(C,)``."""
     alike = {_folded(name): name for name in a.card.labels}
-    counterparts = {name: alike.get(_folded(name)) for name in b.card.labels}
+    names = {name: alike.get(_folded(name)) for name in b.card.labels}
     # The labels of the data count more than class names: "LABEL_0" of two models need not be the same class.
     by_label = {(name, a.reading.get(label)) for label, name in b.reading.items()}
-    counterparts.update(by_label)
-    goals = [a.card.labels.index(name) for name in counterparts.values() if name is not None]
-    if len(dict(by_label)) < len(by_label) or len(set(goals)) < len(b.card.labels):
+    names.update(by_label)
+    classes = [a.card.labels.index(name) for name in names.values() if name is not None]
+    if len(dict(by_label)) < len(by_label) or len(set(classes)) < len(b.card.labels):
         raise DataError(
             "the two models divide the labels of the data into different classes, so they cannot be compared; open "
             "both with label maps that agree"
         )
-    return np.array(goals, dtype=np.int64)
+    return np.array(classes, dtype=np.int64)
 
 
 def _folded(name: str) -> str:

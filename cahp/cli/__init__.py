@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A terminal or pipe that cannot show a character gets its code instead of a traceback.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    code = run(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
+    code = run(arguments)
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.flush()
@@ -99,13 +101,15 @@ def run(arguments: Sequence[str]) -> int:
     if code == _INTERRUPTED and parallel.first():
         # Some versions of the option parser return this code, some raise.
         typer.echo("cahp: interrupted; no incomplete file was left", err=True)
-    return code if isinstance(code, int) else 0
+    if not isinstance(code, int):
+        return 0
+    return code
 
 
 def _disk_full(error: OSError) -> str:
     # The rest of the output has no room either.
     _discard_output()
-    place = f"{error.filename}" if error.filename else "the output"
+    place = error.filename or "the output"
     return f"{place} cannot be written ({error.strerror or error}); free some space, or name another place"
 
 

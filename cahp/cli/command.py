@@ -9,7 +9,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,10 @@ class Option:
     @property
     def parameter(self) -> inspect.Parameter:
         """The parameter from which Typer makes the option."""
-        default = (
-            typer.Argument(self.default, help=self.help)
-            if self.argument
-            else typer.Option(self.default, *self.flags, help=self.help, min=self.low, max=self.high)
-        )
+        if self.argument:
+            default = typer.Argument(self.default, help=self.help)
+        else:
+            default = typer.Option(self.default, *self.flags, help=self.help, min=self.low, max=self.high)
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=self.kind)
 
     def but(self, **changes: Any) -> Option:
@@ -67,16 +66,15 @@ class Option:
 
 
 def _of_setting(setting: Setting, flag: str) -> Option:
+    help = setting.help.replace("{choices}", ", ".join(setting.choices))
     kind = setting.kind if setting.kind in (bool, int, float) else str
-    both = f"{flag}/{flag.replace('--', '--no-', 1)}" if setting.default is True else flag
-    return Option(
-        setting.name,
-        setting.help.replace("{choices}", ", ".join(setting.choices)),
-        kind,
-        to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default,
-        (both, *([setting.short] if setting.short else [])),
-        fills=True,
-    )
+    default = to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default
+    names = [flag]
+    if setting.default is True:
+        names = [f"{flag}/{flag.replace('--', '--no-', 1)}"]
+    if setting.short:
+        names.append(setting.short)
+    return Option(setting.name, help, kind, default, tuple(names), fills=True)
 
 
 #: Options that fill a setting or that more than one command takes, by name. The others are defined with their command.
@@ -136,8 +134,10 @@ class Call:
 
     def answer(self, document: object, lines: Iterable[str]) -> None:
         """Print the result: as JSON with ``--json``, else as lines."""
-        if parallel.first():
-            typer.echo(json_text(document).rstrip() if self.as_json else "\n".join(lines))
+        if not parallel.first():
+            return
+        text = json_text(document).rstrip() if self.as_json else "\n".join(lines)
+        typer.echo(text)
 
     @contextmanager
     def answering(self, lines: Callable[[Any], Iterable[str]]) -> Iterator[None]:
@@ -198,12 +198,18 @@ class Command:
         app.command(self.name, help=self.do.__doc__)(run)
 
 
+def _find(option: Option | str) -> Option:
+    if isinstance(option, str):
+        return OPTIONS[option]
+    return option
+
+
 def command(*own: Option | str, of_call: Iterable[str] = _OF_CALL) -> Callable[[Callable[..., None]], Command]:
     """Decorator: a command with its ``own`` options, those of its settings and those ``of_call``.
 
     Options that must be given come first. An option of the table ``OPTIONS`` is given by its name.
     """
-    chosen = [OPTIONS[option] if isinstance(option, str) else option for option in own]
+    chosen = [_find(option) for option in own]
 
     def make(do: Callable[..., None]) -> Command:
         first = [option for option in chosen if option.argument or option.default is REQUIRED]
@@ -257,7 +263,9 @@ def folder(out: Path, force: bool) -> Iterator[Output]:
 @contextmanager
 def optional_folder(out: Path | None, force: bool, files: Iterable[str], mark: Mark) -> Iterator[Output | None]:
     """``folder``, checked for the ``files`` of somebody else; None without ``out``."""
-    with nullcontext() if out is None else folder(out, force) as output:
-        if output is not None:
-            output.check_files(files, mark)
+    if out is None:
+        yield None
+        return
+    with folder(out, force) as output:
+        output.check_files(files, mark)
         yield output

@@ -45,7 +45,8 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     with optional_folder(out, force, files(table=sweep), MARK) as output:
         with call.bars() as progress:
             run = cahp.prune(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
-        document, wrote = run.document.to_json(), "  nothing was written; --out DIR writes the run's files"
+        document = run.document.to_json()
+        wrote = "  nothing was written; --out DIR writes the run's files"
         if output is not None:
             if parallel.first():
                 lines = printing.run_lines(run.document, sections())
@@ -61,8 +62,11 @@ def _better_method(run: RunDocument) -> list[str]:
 
     if run.settings.method != Settings.method:
         return []
-    found = bundled.describe_better_method(run.model.id, run.model.sha256, run.settings.recover, run.budget.attained)
-    return [] if found is None else [f"  {found[1]}; --method {found[0]} selects its heads", ""]
+    better = bundled.describe_better_method(run.model.id, run.model.sha256, run.settings.recover, run.budget.attained)
+    if better is None:
+        return []
+    method, lead = better
+    return [f"  {lead}; --method {method} selects its heads", ""]
 
 
 @command(OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."))

@@ -39,8 +39,9 @@ class Check:
     @property
     def lines(self) -> list[str]:
         """As ``cahp doctor`` prints it."""
-        line = f"{'ok    ' if self.passed else 'FAILED'}  {self.name}: {self.found}"
-        return [line] if self.passed else [line, f"        -> {self.remedy}"]
+        if self.passed:
+            return [f"ok      {self.name}: {self.found}"]
+        return [f"FAILED  {self.name}: {self.found}", f"        -> {self.remedy}"]
 
 
 def examine() -> list[Check]:
@@ -74,7 +75,9 @@ def _packages() -> list[Check]:
             checks.append(Check(requirement.name, False, "not installed", remedy))
             continue
         fits = requirement.specifier.contains(found, prereleases=True)
-        checks.append(Check(requirement.name, fits, found if fits else f"{found}, not {requirement.specifier}", remedy))
+        if not fits:
+            found = f"{found}, not {requirement.specifier}"
+        checks.append(Check(requirement.name, fits, found, remedy))
     return checks
 
 
@@ -120,6 +123,7 @@ def _end_to_end() -> str:
     with scratch() as folder:
         settings = Settings(limit=64, eval_limit=64, projection="pca", latency=False)
         run = measure_run(open_bench(settings, store=Store(folder)))
-    kept, accuracy = run.mask.count, run.document.outcomes["full"]["accuracy"]
+    kept = run.mask.count
+    accuracy = run.document.outcomes["full"]["accuracy"]
     seconds = run.document.timings.total_s or 0.0
     return f"64 texts in {seconds:.1f} s, {kept} of {run.mask.keep.size} heads kept, full accuracy {accuracy.text}"

@@ -55,12 +55,8 @@ def explore(
     if any(map(is_every_address, hosts)):
         own = socket.gethostname().lower()
         hosts += [own, f"{own}.local"]
-    access = Access(
-        hosts=tuple(hosts),
-        token=secrets.token_urlsafe(32) if token and not public else "",
-        public=public,
-        data_root=data_root,
-    )
+    secret = secrets.token_urlsafe(32) if token and not public else ""
+    access = Access(hosts=tuple(hosts), token=secret, public=public, data_root=data_root)
     raise typer.Exit(start(access, port=port, browser=browser))
 
 
@@ -90,7 +86,8 @@ def start(access: Access, *, port: int, browser: bool) -> int:
     if access.hosts:
         host = access.hosts[0]
         try:
-            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.socket(family) as probe:
                 probe.bind((host, 0))
         except OSError:
             raise OptionError(

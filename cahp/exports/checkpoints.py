@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,10 @@ from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME
 from cahp.run.splits import record_split
 from cahp.tasks.answers import Evaluation
-from cahp.tasks.texts import Item
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import HeadMask, OptionError, Progress, silent
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
     from cahp.models.saving import ReadBack
 
 STAGE = "write"
@@ -76,7 +74,9 @@ def recovered(
     ``schedule`` changes that of a training, and ``allowed`` are the seconds of a timed recovery (None: those of the
     settings).
     """
-    settings, measurements, texts = bench.settings, bench.measurements, bench.evaluation
+    settings = bench.settings
+    measurements = bench.measurements
+    texts = bench.evaluation
     recovery = bench.recoveries.recover(
         mask,
         recover,
@@ -109,93 +109,102 @@ def checkpoint(
         CahpError: If the written model gives other results.
     """
     formats.check_export(form, locate(bench.card), mask, recover)
-    schedule = {"epochs": epochs} if get_recovery(recover).needs_labels else None
+    schedule = None
+    if get_recovery(recover).needs_labels:
+        schedule = {"epochs": epochs}
     outcome, recovery = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
         results = write(
             form,
             folder,
-            model=bench.model,
-            pruned=cut_model(bench.model, mask, recovery),
-            mask=mask,
-            inputs=bench.evaluation.inputs,
-            full=bench.measurements.evaluate(bench.evaluation),
-            outcome=outcome,
-            method=method or bench.settings.method,
-            data=record_split(bench.resources, bench.settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
-            protocol=bench.protocol,
-            recovery=recover,
-            seed=bench.settings.seed,
+            Pruned(bench.model, cut_model(bench.model, mask, recovery), mask, bench.evaluation.inputs),
+            measured=measured_on(bench, outcome),
+            provenance=Provenance(method or bench.settings.method, recover),
             progress=progress,
         )
         return zipped(folder), results
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What was measured before a model is written.
+
+    ``outcome`` has the ``metrics`` and ``delta`` of a run, ``data`` describes its texts, ``protocol`` the windows of a
+    language model (None: texts), and ``full`` is the full model's evaluation of the texts on which the written model is
+    tried. ``seed`` draws the intervals of a rounded model.
+    """
+
+    outcome: Mapping[str, Any]
+    data: Mapping[str, Any]
+    protocol: WindowProtocol | None
+    full: Evaluation
+    seed: int
+
+
+def measured_on(bench: Bench, outcome: Mapping[str, Any]) -> Measured:
+    """Return an ``outcome`` with what a bench knows of the texts on which it was measured."""
+    record = record_split(bench.resources, bench.settings.eval_split, bench.evaluation)
+    full = bench.measurements.evaluate(bench.evaluation)
+    return Measured(outcome, record.with_id(bench.dataset.id), bench.protocol, full, bench.settings.seed)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a pruned model was made: the ``method`` that chose its heads, its ``recovery``, and the ``command``."""
+
+    method: str = BY_HAND
+    recovery: str = NONE.name
+    command: str = ""
+
+
 def write(
     form: ModelForm,
     out: Path | Output,
+    pruned: Pruned,
     *,
-    model: HeadModel,
-    pruned: HeadModel,
-    mask: HeadMask,
-    inputs: Sequence[Item] | None = None,
-    full: Evaluation | None = None,
-    outcome: Mapping[str, Any] | None = None,
-    method: str = BY_HAND,
-    data: Mapping[str, Any] | None = None,
-    protocol: WindowProtocol | None = None,
-    recovery: str = NONE.name,
-    command: str = "",
-    latency: bool = True,
-    seconds: float = LATENCY_SECONDS,
-    seed: int = 42,
+    measured: Measured | None = None,
+    provenance: Provenance = Provenance(),
+    seconds: float | None = LATENCY_SECONDS,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write ``pruned`` (``model`` cut to ``mask``, recovered or not) as a folder for other tools, whole or not at all.
+    """Write a model, cut to a mask and recovered or not, as a folder for other tools, whole or not at all.
 
     Beside weights and tokenizer it holds ``head_mask.json``, ``metrics.json``, and a ``README.md`` with instructions,
-    results and origin. It is read back in a new process without this package, and its results for ``inputs`` (None: a
-    few sentences) must be those in memory: the same logits, or enough equal predictions if the form rounds. ``outcome``
-    has the ``metrics`` and ``delta`` of a run, ``data`` describes its texts, ``protocol`` the windows of a language
-    model, and ``full`` is the full model's evaluation of ``inputs``; each None if nothing was measured. With
-    ``latency``, a form with its own runtime is timed for at most ``seconds``.
+    results and origin. It is read back in a new process without this package, and its results for the inputs of
+    ``pruned`` (none: a few sentences) must be those in memory: the same logits, or enough equal predictions if the form
+    rounds. A form with its own runtime is timed for at most ``seconds`` (None: not timed).
 
     Returns:
-        ``outcome``, with the outcomes of a rounded model added, and more fields of ``metrics.json``: the ``form``, the
-        ``bytes`` of the weights, the ``difference`` of logits and the ``agreement`` of predictions on the ``tried``
-        texts after reading back, the number of tokens ``written`` with a cache (None: not tried), and sizes and
-        latencies of its ``files`` beside the full model's, if it was timed.
+        The outcomes that were ``measured``, with those of a rounded model added, and more fields of ``metrics.json``:
+        the ``form``, the ``bytes`` of the weights, the ``difference`` of logits and the ``agreement`` of predictions on
+        the ``tried`` texts after reading back, the number of tokens ``written`` with a cache (None: not tried), and
+        sizes and latencies of its ``files`` beside the full model's, if it was timed.
 
     Raises:
         CahpError: If the model cannot be written in this form, gives other results, or cannot be read; nothing is
             written.
     """
-    card = model.card
-    formats.check_export(form, card, mask, recovery)
-    timed = form.times is not None and latency
+    formats.check_export(form, pruned.whole.card, pruned.mask, provenance.recovery)
     progress(STAGE, 0, 2)
     # Without data, the texts may still have to be pairs.
-    texts = model.examples(_SENTENCES) if inputs is None else list(inputs)
-    tried = texts if form.rounded else texts[:TRIED]
+    texts = list(pruned.inputs) or pruned.whole.examples(_SENTENCES)
+    if form.rounded is None:
+        texts = texts[:TRIED]
+    pruned = replace(pruned, inputs=texts)
     with scratch() as beside, Output.of(out).whole() as part:
-        whole = Pruned(model, pruned, mask, tried)
         if form.rounded is not None:
             exact = beside / form.rounded.exact
-            _fill(formats.model_form(form.rounded.exact), exact, replace(whole, inputs=tried[:TRIED]))
-            whole = replace(whole, exact=exact)
-        read = _fill(form, part, whole)
+            _fill(formats.model_form(form.rounded.exact), exact, replace(pruned, inputs=texts[:TRIED]))
+            pruned = replace(pruned, exact=exact)
+        read = _fill(form, part, pruned)
         progress(STAGE, 1, 2)
-        results = dict(outcome or UNMEASURED)
-        if form.rounded is not None and full is not None:
-            evaluation = replace(full, scores=read.scores)
-            states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
-            states[form.rounded.state] = measure(evaluation, full=full, seed=seed)
-            results |= outcome_records(states)
-        files, timings = _time_files(form, part, whole, recovery, seconds) if timed else (), None
-        if files:
-            times = {"full": asdict(files[0].latency_ms), "pruned": asdict(files[1].latency_ms)}
-            timings = {**times, "ratio": ratio_record(files[1].ratio)}
+        results: dict[str, Any] = dict(UNMEASURED)
+        if measured is not None:
+            results = _results_after_reading(form, measured, read)
+        files: tuple[Footprint, ...] = ()
+        if form.times is not None and seconds is not None:
+            files = _time_files(form, part, pruned, provenance.recovery, seconds)
         results |= {
             "form": form.key,
             "bytes": _size_of_weights(form, part),
@@ -203,37 +212,84 @@ def write(
             "agreement": read.agreement,
             "tried": len(read.found),
             "written": read.written,
-            "onnx_latency_ms": timings,
+            "onnx_latency_ms": _timing_record(files),
             "files": files or None,
         }
-        prompt = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
-        source = {
-            "protocol": protocol,
-            "model": {
-                "id": card.id,
-                "revision": card.revision,
-                "family": card.family,
-                "sha256": card.identity,
-                **prompt,
-            },
-            "data": data,
-            "recovery": recovery,
-            "parameters": {"full": model.parameters, "pruned": pruned.parameters},
-            "versions": versions(),
-            "command": command,
-        }
-        origin = MaskOrigin(card.id, method, budget={"attained": mask.count}, metrics=results["metrics"] or {})
-        example = None if model.prompt is None else model.prompt.preview()
-        figures = {"schema": "cahp.metrics/1", **source, **results}
-        readme = model_card(form, card, mask, results, source, example=example, files=files)
-        (part / formats.MASK_FILE).write_bytes(mask_json(mask, origin))
-        (part / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
-        (part / formats.CARD_FILE).write_bytes(readme.encode())
-        for path in part.iterdir():
-            # Weights are written for their owner alone; here they get the permissions of other files.
-            path.chmod((part / formats.CARD_FILE).stat().st_mode)
+        _describe(form, part, pruned, results, measured, provenance)
     progress(STAGE, 2, 2)
     return results
+
+
+def _results_after_reading(form: ModelForm, measured: Measured, read: ReadBack) -> dict[str, Any]:
+    """Return what was measured; of a form that rounds, with the outcomes of the model that was read back."""
+    results = dict(measured.outcome)
+    if form.rounded is not None:
+        evaluation = replace(measured.full, scores=read.scores)
+        states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
+        states[form.rounded.state] = measure(evaluation, full=measured.full, seed=measured.seed)
+        results |= outcome_records(states)
+    return results
+
+
+def _timing_record(files: Sequence[Footprint]) -> dict[str, Any] | None:
+    """Return the times of the full and the pruned model (None: not timed)."""
+    if not files:
+        return None
+    full, pruned, *_ = files
+    return {
+        "full": asdict(full.latency_ms),
+        "pruned": asdict(pruned.latency_ms),
+        "ratio": ratio_record(pruned.ratio),
+    }
+
+
+def _describe(
+    form: ModelForm,
+    folder: Path,
+    pruned: Pruned,
+    results: Mapping[str, Any],
+    measured: Measured | None,
+    provenance: Provenance,
+) -> None:
+    """Write the mask, the results and the model card into a folder that has the weights."""
+    model = pruned.whole
+    card = model.card
+    facts: dict[str, Any] = {
+        "id": card.id,
+        "revision": card.revision,
+        "family": card.family,
+        "sha256": card.identity,
+    }
+    if card.prompt is not None:
+        facts |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
+    protocol = None
+    data = None
+    if measured is not None:
+        protocol = measured.protocol
+        data = measured.data
+    source = {
+        "protocol": protocol,
+        "model": facts,
+        "data": data,
+        "recovery": provenance.recovery,
+        "parameters": {"full": model.parameters, "pruned": pruned.cut.parameters},
+        "versions": versions(),
+        "command": provenance.command,
+    }
+    origin = MaskOrigin(
+        card.id, provenance.method, budget={"attained": pruned.mask.count}, metrics=results["metrics"] or {}
+    )
+    example = None
+    if model.prompt is not None:
+        example = model.prompt.preview()
+    readme = model_card(form, card, pruned.mask, results, source, example=example, files=results["files"] or ())
+    figures = {"schema": "cahp.metrics/1", **source, **results}
+    (folder / formats.MASK_FILE).write_bytes(mask_json(pruned.mask, origin))
+    (folder / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
+    (folder / formats.CARD_FILE).write_bytes(readme.encode())
+    for path in folder.iterdir():
+        # Weights are written for their owner alone; here they get the permissions of other files.
+        path.chmod((folder / formats.CARD_FILE).stat().st_mode)
 
 
 def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
@@ -248,8 +304,10 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     folder.mkdir(exist_ok=True)
     save_tokenizer(pruned.cut.tokenizer, folder)
     form.write(folder, pruned)
-    # What a rounded language model predicts is measured at every token.
-    full = pruned.whole if form.rounded is not None else None
+    full = None
+    if form.rounded is not None:
+        # What a rounded language model predicts is measured at every token.
+        full = pruned.whole
     reads = formats.as_asked(form.reads, pruned.cut.card)
     read = read_back(folder, reads, pruned.cut, pruned.inputs, full=full)
     if form.cached_card is not None and form.rounded is None and pruned.cut.card.saves == "cache":
@@ -272,10 +330,14 @@ def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, se
     from cahp.models.surgery import cut
 
     assert form.times is not None
-    model, everything = pruned.whole, HeadMask.full(pruned.whole.layers, pruned.whole.heads)
-    state = "pruned" if recovery == NONE.name else "recovered"
+    model = pruned.whole
+    everything = HeadMask.full(model.layers, model.heads)
+    state = "recovered"
+    if recovery == NONE.name:
+        state = "pruned"
     with scratch() as full:
-        exact, folders = form, {"full": full, state: folder}
+        exact = form
+        folders = {"full": full, state: folder}
         if form.rounded is not None:
             assert pruned.exact is not None
             exact = formats.model_form(form.rounded.exact)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,12 +14,18 @@ from cahp.models.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
+from cahp.run.recovered import RecoveryStep
 from cahp.tasks.answers import name_units
 from cahp.tasks.windows import WindowProtocol
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.words import capital, duration, percent, rate, safe, times
 
-_CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
+_Value = TypeVar("_Value")
+#: The grid of heads: the side of a square, the gap between two, and the margins with the numbers of layers and heads.
+_CELL = 26
+_GAP = 4
+_LEFT = 74
+_TOP = 26
 #: Most characters of a word in a narrow column.
 _LONGEST_WORD = 16
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
@@ -26,19 +34,22 @@ _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
 def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
     """Return a table with a name for every column and every row."""
     head = "".join(f"<th scope=col>{safe(name)}</th>" for name in columns)
-    body = "".join(
-        f"<tr><th scope=row{_breaks(name)}>{safe(name)}</th>"
-        f"{''.join(f'<td{_breaks(cell)}>{safe(cell)}</td>' for cell in cells)}</tr>"
-        for name, cells in rows
-    )
+    body = "".join(_row(name, cells) for name, cells in rows)
     return (
         f"<table><caption>{safe(caption)}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
+def _row(name: str, cells: Sequence[str]) -> str:
+    columns = "".join(f"<td{_breaks(cell)}>{safe(cell)}</td>" for cell in cells)
+    return f"<tr><th scope=row{_breaks(name)}>{safe(name)}</th>{columns}</tr>"
+
+
 def _breaks(text: str) -> str:
     """Return the class of a cell whose words may break, because one is longer than a column, such as a digest."""
-    return " class=long" if any(len(word) > _LONGEST_WORD for word in text.split()) else ""
+    if any(len(word) > _LONGEST_WORD for word in text.split()):
+        return " class=long"
+    return ""
 
 
 def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> str:
@@ -47,7 +58,8 @@ def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> s
     ``families (N,)`` give clusters the colours that they have at every budget (None: each cluster has its own).
     """
     step = _CELL + _GAP
-    width, height = _LEFT + mask.heads * step, _TOP + mask.layers * step
+    width = _LEFT + mask.heads * step
+    height = _TOP + mask.layers * step
     rows = "; ".join(f"layer {layer} keeps {heads or 'none'}" for layer, heads in enumerate(mask.by_layer))
     drawn = [
         f'<svg class=grid viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
@@ -58,33 +70,43 @@ def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> s
         f'<text class=side x="{_LEFT - 10}" y="{_TOP + layer * step + 17}">layer {layer}</text>'
         for layer in range(mask.layers)
     ]
-    marks = None if labels is None else mark_clusters(labels, families)
+    marks = None
+    if labels is not None:
+        marks = mark_clusters(labels, families)
     for place, kept in enumerate(mask.keep.ravel().tolist()):
         layer, head = divmod(place, mask.heads)
-        x, y = _LEFT + head * step, _TOP + layer * step
-        colour, name, tip = "var(--accent)", "", f"layer {layer}, head {head}: {'kept' if kept else 'pruned'}"
-        striped = marks is not None and bool(marks.striped[place])
+        x = _LEFT + head * step
+        y = _TOP + layer * step
+        tip = f"layer {layer}, head {head}: {_STATES[kept]}"
+        colour = "var(--accent)"
+        over = ""
         if marks is not None:
-            colour, name = marks.colours[place], marks.names[place]
+            colour = marks.colours[place]
+            name = marks.names[place]
             tip += f", cluster {name}"
+            if marks.striped[place]:
+                over = f'<path class=stripe transform="translate({x},{y})" d="{_STRIPES}"/>'
+            over += f'<text class={_TEXT_CLASSES[kept]} x="{x + _CELL / 2}" y="{y + 17}">{name}</text>'
         drawn.append(
             f'<g><title>{tip}</title><rect x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" rx="4" '
-            f'fill="{colour}" fill-opacity="{1 if kept else 0.2}"/>'
-            + (f'<path class=stripe transform="translate({x},{y})" d="{_STRIPES}"/>' if striped else "")
-            + (f'<text class={"on" if kept else "off"} x="{x + _CELL / 2}" y="{y + 17}">{name}</text>' if name else "")
-            + "</g>"
+            f'fill="{colour}" fill-opacity="{_OPACITIES[kept]}"/>{over}</g>'
         )
     return "".join(drawn) + "</svg>"
 
 
 #: Lines in two corners of a square of ``_CELL``, from the lower left upwards; the letter lies between them.
 _STRIPES = "M2,6L6,2M2,11L11,2M20,24L24,20M15,24L24,15"
+#: The word, the class of the letter, and the opacity of the square of a head, by whether it is kept.
+_STATES = {True: "kept", False: "pruned"}
+_TEXT_CLASSES = {True: "on", False: "off"}
+_OPACITIES = {True: 1, False: 0.2}
 
 
 def axis(values: Sequence[float], *, most: float = 100.0) -> tuple[float, float, float]:
     """Return the ends of an axis of ``values`` in 0..``most``, at round numbers, and its step; it has two at least."""
     known = [value for value in values if np.isfinite(value)] or [0, most]
-    low, high = min(known), max(known)
+    low = min(known)
+    high = max(known)
     step = next(most * size / 100 for size in (1, 2, 5, 10, 25, 50) if (high - low) / (most * size / 100) <= 6)
     start = max(0.0, step * np.floor(low / step))
     end = min(most, max(step * np.ceil(high / step), start + 2 * step))
@@ -93,16 +115,29 @@ def axis(values: Sequence[float], *, most: float = 100.0) -> tuple[float, float,
 
 def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[str, Estimate], at: int) -> str:
     """Draw an outcome by budget with intervals, and named levels; ``at`` is the budget of the report."""
-    points = {budget: one for budget, one in estimates.items() if np.isfinite(one.value)}
-    share = next(iter(levels.values())).unit == "share"
-    scale, unit = (100, " in %") if share else (1, "" if next(iter(levels.values())).unit == "number" else " in nats")
+    points = {budget: estimate for budget, estimate in estimates.items() if np.isfinite(estimate.value)}
+    measure = next(iter(levels.values())).unit
+    unit = {"share": " in %", "number": ""}.get(measure, " in nats")
+    scale = 1
+    if measure == "share":
+        scale = 100
     named = {f"{name} {level.text}": scale * level.value for name, level in levels.items()}
-    values = [scale * end for one in points.values() for end in (one.low, one.high)] + list(named.values())
-    most = 100.0 if share else 10 ** float(np.ceil(np.log10(max(*values, 1e-3))))
-    lowest, highest = (pick(points, key=lambda budget: points[budget].value) for pick in (min, max))
-    left, width, top, height = 60, 520, 14, 200
-    bottom, right = top + height, left + width
-    (low, high, step), first, last = axis(values, most=most), min(points), max(points)
+    values = [scale * end for estimate in points.values() for end in (estimate.low, estimate.high)]
+    values += named.values()
+    most = 100.0
+    if measure != "share":
+        most = 10 ** float(np.ceil(np.log10(max(*values, 1e-3))))
+    lowest = min(points, key=lambda budget: points[budget].value)
+    highest = max(points, key=lambda budget: points[budget].value)
+    left = 60
+    width = 520
+    right = left + width
+    top = 14
+    height = 200
+    bottom = top + height
+    low, high, step = axis(values, most=most)
+    first = min(points)
+    last = max(points)
 
     def across(budget: int) -> float:
         return left + width * (budget - first) / max(1, last - first)
@@ -118,8 +153,8 @@ def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[
         f"{lowest} heads, highest {points[highest].text} at {highest} heads; {', '.join(named)}"
     )
     drawn = [f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" aria-label="{safe(alt)}">']
-    upper = [(budget, one.high) for budget, one in points.items()]
-    lower = [(budget, one.low) for budget, one in points.items()]
+    upper = [(budget, estimate.high) for budget, estimate in points.items()]
+    lower = [(budget, estimate.low) for budget, estimate in points.items()]
     drawn.append(f'<polygon class=band points="{joined([*upper, *reversed(lower)])}"/>')
     for tick in np.arange(low, high + step / 2, step):
         y = down(tick)
@@ -129,11 +164,14 @@ def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[
         y = down(level)
         drawn.append(f'<line class=level x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(f'<text class=side x="{right}" y="{y - 5:.1f}">{safe(name)}</text>')
-    drawn.append(f'<polyline points="{joined((budget, one.value) for budget, one in points.items())}"/>')
+    line = joined((budget, estimate.value) for budget, estimate in points.items())
+    drawn.append(f'<polyline points="{line}"/>')
     drawn.append(f'<line class=mark x1="{across(at):.1f}" x2="{across(at):.1f}" y1="{top}" y2="{bottom}"/>')
     drawn += [f'<text x="{across(k):.1f}" y="{bottom + 18}">{k}</text>' for k in sorted({first, at, last})]
     # An axis without its zero makes differences look large.
-    start = "" if low == 0 else f", from {low:g}"
+    start = ""
+    if low != 0:
+        start = f", from {low:g}"
     x = left + width / 2
     drawn.append(f'<text x="{x}" y="{bottom + 38}">heads kept (left: {label}{unit}{start})</text></svg>')
     return "".join(drawn)
@@ -148,7 +186,9 @@ def figures(run: RunDocument) -> Iterator[str]:
     if run.report is not None:
         yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes, run.protocol)
     if run.refit is not None:
-        verdict = run.refit.verdict + ("" if run.refit.accepted else ", so nothing changed")
+        verdict = run.refit.verdict
+        if not run.refit.accepted:
+            verdict += ", so nothing changed"
         yield f"<p class=note>The {run.refit.row.noun} was {verdict}: {safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
@@ -157,7 +197,9 @@ def draw_outcomes(caption: str, states: StateOutcomes, protocol: WindowProtocol 
     """Draw the outcomes of the full, the pruned and the recovered model as a table."""
     named = {_NAMES[state]: outcomes for state, outcomes in states.items()}
     counts = [main_outcome(outcomes)[1].n for outcomes in named.values()]
-    unit = "texts" if protocol is None else name_units(protocol.documents)
+    unit = "texts"
+    if protocol is not None:
+        unit = name_units(protocol.documents)
     yield table(caption, list(named), [*_rows(named.values()), (capital(unit), [f"{n:,}" for n in counts])])
 
 
@@ -167,75 +209,100 @@ def _rows(columns: Iterable[Outcomes]) -> Iterator[tuple[str, list[str]]]:
     for name, row in OUTCOMES.items():
         estimates = [outcomes.get(name) for outcomes in columns]
         if any(estimates):
-            yield capital(row.row_label), ["" if one is None else one.text for one in estimates]
-        if any(one is not None and one.ci95 for one in estimates):
-            yield "95 % interval", ["" if one is None else one.interval for one in estimates]
+            yield capital(row.row_label), [_format_known(estimate, attrgetter("text")) for estimate in estimates]
+        if any(estimate is not None and estimate.ci95 for estimate in estimates):
+            yield "95 % interval", [_format_known(estimate, attrgetter("interval")) for estimate in estimates]
+
+
+def _format_known(value: _Value | None, format_value: Callable[[_Value], str]) -> str:
+    """Format a value, or return an empty text where it was not measured."""
+    if value is None:
+        return ""
+    return format_value(value)
 
 
 def by_recovery(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
     """Return the outcomes of the run's mask as pruned and after each recovery that was measured."""
     own = {"pruned": NONE.result, "recovered": name_of_result(run.settings.recover)}
     measured = {own[state]: outcomes for state, outcomes in run.outcomes.items() if state in own}
-    return {**measured, **{name: outcomes for name, outcomes in others.items() if name not in measured}}
+    for name, outcomes in others.items():
+        measured.setdefault(name, outcomes)
+    return measured
 
 
 def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[str]:
     """Draw the same heads after each recovery, the share of the loss it regained, and the gain of each step."""
-    row, full = main_outcome(run.outcomes["full"])
-    texts = "texts" if run.protocol is None else "windows"
-    pruned = compared.get(NONE.result)
-    lost = 0.0 if pruned is None else full.value - pruned[row.name].value
-    regained = [
-        "" if lost <= 0 or outcomes is pruned else percent(1 - (full.value - outcomes[row.name].value) / lost, 0)
-        for outcomes in compared.values()
-    ]
-    rows = [*_rows(compared.values()), ("Share of the loss regained", regained)]
+    texts = "windows"
+    if run.protocol is None:
+        texts = "texts"
     if len(compared) > 1:
+        rows = [*_rows(compared.values()), ("Share of the loss regained", _regained(run, compared))]
         yield table("The same heads after each recovery, on the same texts", list(compared), rows)
     if run.steps:
-        gained = [step.gained for step in run.steps]
-        rows = [
-            *_rows(step.outcomes for step in run.steps),
-            ("Change from the previous step", ["" if one is None else one.text for one in gained]),
-            ("95 % interval of this", ["" if one is None else one.interval for one in gained]),
-            (
-                "Evaluation texts" if run.protocol is None else "n",
-                [f"{step.outcomes[row.name].n:,}" for step in run.steps],
-            ),
-            (
-                f"Training {texts}",
-                ["" if step.examples is None else f"{step.examples:,}" for step in run.steps],
-            ),
-            ("Time", ["" if step.seconds is None else duration(step.seconds) for step in run.steps]),
-            ("Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in run.steps]),
-        ]
-        yield table("Recovery step by step", [step.result for step in run.steps], rows)
+        yield table("Recovery step by step", [step.result for step in run.steps], _step_rows(run, run.steps, texts))
     if run.distill is not None:
         distill = run.distill
-        taken = "was accepted" if distill.accepted else "was rejected; nothing changed"
+        taken = "was rejected; nothing changed"
+        if distill.accepted:
+            taken = "was accepted"
         yield f"<p class=note>Distillation on {distill.examples:,} {texts} {taken}: {safe(distill.reason)}.</p>"
+
+
+def _regained(run: RunDocument, compared: Mapping[str, Outcomes]) -> list[str]:
+    """Return the share of the pruning's loss that each recovery regained; empty for the pruned model itself."""
+    row, full = main_outcome(run.outcomes["full"])
+    shares = []
+    for name, outcomes in compared.items():
+        share = ""
+        if name != NONE.result and NONE.result in compared:
+            lost = full.value - compared[NONE.result][row.name].value
+            if lost > 0:
+                share = percent(1 - (full.value - outcomes[row.name].value) / lost, 0)
+        shares.append(share)
+    return shares
+
+
+def _step_rows(run: RunDocument, steps: Sequence[RecoveryStep], texts: str) -> Iterator[tuple[str, list[str]]]:
+    """A row for each outcome of the steps of a recovery, for the gain of each step, and for its cost."""
+    yield from _rows(step.outcomes for step in steps)
+    yield "Change from the previous step", [_format_known(step.gained, attrgetter("text")) for step in steps]
+    yield "95 % interval of this", [_format_known(step.gained, attrgetter("interval")) for step in steps]
+    main = main_outcome(run.outcomes["full"])[0].name
+    label = "n"
+    if run.protocol is None:
+        label = "Evaluation texts"
+    yield label, [f"{step.outcomes[main].n:,}" for step in steps]
+    yield f"Training {texts}", [_format_known(step.examples, "{:,}".format) for step in steps]
+    yield "Time", [_format_known(step.seconds, duration) for step in steps]
+    yield "Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in steps]
 
 
 def _cost(run: RunDocument) -> Iterator[str]:
     if run.kv_cache is not None:
         yield from _generation(run, run.kv_cache)
         return
-    ratio, full, pruned = run.latency_ratio, run.cost.full, run.cost.pruned
-    before, after = full.latency_ms, pruned.latency_ms
+    ratio = run.latency_ratio
+    costs = (run.cost.full, run.cost.pruned)
+    before = run.cost.full.latency_ms
+    after = run.cost.pruned.latency_ms
     if ratio is None or before is None or after is None:
         yield "<p>Time and size were not measured.</p>"
         return
-    against = ratio.text if ratio.excludes(1) else "no measurable change"
+    against = "no measurable change"
+    if ratio.excludes(1):
+        against = ratio.text
     rows = [
         ("Time relative to all heads", ["1 ×", against]),
         ("95 % interval of this", ["", f"{ratio.interval}, n = {before.repeats} rounds"]),
-        ("Time per batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
-        ("95th percentile", [f"{one.p95:.1f} ms" for one in (before, after)]),
-        ("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (full, pruned)]),
-        ("Operations per text", [f"{(one.flops or 0) / 1e9:.2f} G" for one in (full, pruned)]),
+        ("Time per batch, median", [f"{before.median:.1f} ms", f"{after.median:.1f} ms"]),
+        ("95th percentile", [f"{before.p95:.1f} ms", f"{after.p95:.1f} ms"]),
+        ("Weights", [f"{(cost.parameters or 0) / 1e6:.1f} M" for cost in costs]),
+        ("Operations per text", [f"{(cost.flops or 0) / 1e9:.2f} G" for cost in costs]),
     ]
     yield table("Cost", ["all heads", "pruned"], rows)
-    share = "" if run.attention_share is None else percent(run.attention_share, 0)
+    share = ""
+    if run.attention_share is not None:
+        share = percent(run.attention_share, 0)
     yield (
         f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
         f"alternating the models: {ratio.text} {ratio.interval}. Attention takes "
@@ -245,57 +312,67 @@ def _cost(run: RunDocument) -> Iterator[str]:
 
 def _generation(run: RunDocument, cache: KvCache) -> Iterator[str]:
     """The cost of a causal language model: the memory of its cache, which is counted, and the speed of generation."""
-    contexts = ("any" if tokens is None else f"{tokens:,}" for tokens in (cache.longest_full, cache.longest_pruned))
-    yield table(
-        "Cost",
-        ["all heads", "pruned"],
-        [
-            ("KV cache per token", [f"{count:,} bytes" for count in (cache.full, cache.pruned)]),
-            ("Relative to all heads", ["1 ×", times(cache.share)]),
-            (f"Longest context in {cache.memory / 2**30:g} GiB, tokens", list(contexts)),
-            *(
-                [("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (run.cost.full, run.cost.pruned)])]
-                if run.cost.full.parameters
-                else []
-            ),
-        ],
-    )
-    most = "" if cache.shape.positions is None else f" The model reads at most {cache.shape.positions:,} tokens."
-    share = "" if run.attention_weights is None else f" Attention is {percent(run.attention_weights)} of the weights"
-    took = ""
-    if run.attention_share is not None and run.speed is not None:
-        took = (
-            f" and {percent(run.attention_share, 0)} of the time of a prefill of {run.speed.prefill[0].context} tokens"
-        )
-    more = " of either. It takes more of the time of longer contexts" if took else ""
-    bound = f"{share}{took}: pruning heads saves no more{more}." if share else ""
+    rows = [
+        ("KV cache per token", [f"{count:,} bytes" for count in (cache.full, cache.pruned)]),
+        ("Relative to all heads", ["1 ×", times(cache.share)]),
+        (
+            f"Longest context in {cache.memory / 2**30:g} GiB, tokens",
+            [_describe_context(cache.longest_full), _describe_context(cache.longest_pruned)],
+        ),
+    ]
+    if run.cost.full.parameters:
+        costs = (run.cost.full, run.cost.pruned)
+        rows.append(("Weights", [f"{(cost.parameters or 0) / 1e6:.1f} M" for cost in costs]))
+    yield table("Cost", ["all heads", "pruned"], rows)
+    most = ""
+    if cache.shape.positions is not None:
+        most = f" The model reads at most {cache.shape.positions:,} tokens."
     yield (
         f"<p class=note>The cache holds keys and values in {cache.shape.width}-byte numbers. Its size is counted, not "
-        f"measured.{most}{bound}</p>"
+        f"measured.{most}{_bound_of_savings(run)}</p>"
     )
     if run.speed is None:
         yield "<p>The speed of generation was not measured.</p>"
         return
-    rows = [
-        (
-            f"{name} at {one.context:,} tokens",
-            [rate(one.full), rate(one.pruned), f"{one.ratio.text} {one.ratio.interval}, n = {one.ratio.n} rounds"],
-        )
-        for name, points in (("Prefill", run.speed.prefill), ("Decode", run.speed.decode))
-        for one in points
-    ]
+    rows = []
+    for name, points in (("Prefill", run.speed.prefill), ("Decode", run.speed.decode)):
+        for point in points:
+            ratio = f"{point.ratio.text} {point.ratio.interval}, n = {point.ratio.n} rounds"
+            rows.append((f"{name} at {point.context:,} tokens", [rate(point.full), rate(point.pruned), ratio]))
     yield table("Tokens per second", ["all heads", "pruned", "ratio of times"], rows)
-    missing = ", ".join(run.speed.left_out)
-    left_out = f" Not timed, for lack of time or memory: {missing}." if missing else ""
+    left_out = ""
+    if run.speed.left_out:
+        left_out = f" Not timed, for lack of time or memory: {', '.join(run.speed.left_out)}."
     yield (
         "<p class=note>Prefill reads a whole context; decode writes one token after it. The models were timed in turn; "
         f"intervals are of 95 %.{safe(left_out)}</p>"
     )
 
 
+def _describe_context(tokens: int | None) -> str:
+    """Return the longest context of a cache (None: it has no limit)."""
+    if tokens is None:
+        return "any"
+    return f"{tokens:,}"
+
+
+def _bound_of_savings(run: RunDocument) -> str:
+    """Return, as a sentence, what pruning heads of a language model saves at most; empty if it was not measured."""
+    if run.attention_weights is None:
+        return ""
+    share = f" Attention is {percent(run.attention_weights)} of the weights"
+    if run.attention_share is None or run.speed is None:
+        return f"{share}: pruning heads saves no more."
+    return (
+        f"{share} and {percent(run.attention_share, 0)} of the time of a prefill of {run.speed.prefill[0].context} "
+        "tokens: pruning heads saves no more of either. It takes more of the time of longer contexts."
+    )
+
+
 def budgets(run: RunDocument, swept: BudgetTable) -> Iterator[str]:
     """Draw each headline outcome at every measured budget, with levels of the full model and of the majority class."""
-    full, majority = swept.full or {}, run.data.eval.most_frequent
+    full = swept.full or {}
+    majority = run.data.eval.most_frequent
     for head in HEADLINES:
         measured = swept.estimates(head.name)
         if len(measured) < 2 or head.name not in full:

@@ -30,14 +30,14 @@ _ROUNDING = 4
 class Pruned:
     """A pruned model before it is written: ``whole`` with all heads, and ``cut`` to ``mask``, recovered or not.
 
-    The written model is tried on the texts ``inputs``. ``exact`` is the folder with its full precision, for a form that
-    rounds weights.
+    The written model is tried on the texts ``inputs`` (empty: a few sentences). ``exact`` is the folder with its full
+    precision, for a form that rounds weights.
     """
 
     whole: HeadModel
     cut: HeadModel
     mask: HeadMask
-    inputs: Sequence[Item]
+    inputs: Sequence[Item] = ()
     exact: Path | None = None
 
 
@@ -57,7 +57,10 @@ class Rounded:
 
     def allowed(self, count: int, *, tokens: bool = False) -> int:
         """Return on how many of so many texts, or ``tokens``, the prediction may differ, rounded up."""
-        return math.ceil((1 - (self.of_tokens if tokens else self.agreement)) * count - 1e-9)
+        agreement = self.agreement
+        if tokens:
+            agreement = self.of_tokens
+        return math.ceil((1 - agreement) * count - 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +134,18 @@ class ModelForm(Form):
         """
         if self.rounded is None:
             # Not `difference > tolerance`: NaN must fail too.
-            equal, reason = (
-                read.difference <= max(self.tolerance, _ROUNDING * read.rounding),
-                f"logits differ by {read.difference:.1e} from the model in memory",
-            )
+            equal = read.difference <= max(self.tolerance, _ROUNDING * read.rounding)
+            reason = f"logits differ by {read.difference:.1e} from the model in memory"
             instead = "the mask instead, and tell us which model this is"
         else:
-            count, tokens = len(read.found), read.found.ndim == 1
-            changed, allowed = round((1 - read.agreement) * count), self.rounded.allowed(count, tokens=tokens)
+            count = len(read.found)
+            tokens = read.found.ndim == 1
+            changed = round((1 - read.agreement) * count)
+            allowed = self.rounded.allowed(count, tokens=tokens)
             equal = changed <= allowed
-            words = "tokens" if tokens else "texts"
+            words = "texts"
+            if tokens:
+                words = "tokens"
             reason = f"predictions differ on {changed:,} of {count:,} {words} (allowed: {allowed:,})"
             instead = f"it as {self.rounded.exact}, which rounds nothing"
         if not equal:
@@ -162,10 +167,14 @@ class ModelForm(Form):
 
         It was tried on ``tried`` texts, or other ``words``, and on so many tokens ``written`` with its cache.
         """
-        if self.rounded is None:
-            wrote = "" if written is None else f", and it writes the same {written} tokens with its cache"
-            return f"its logits {f'differ by at most {difference:.0e}' if difference else 'are identical'}{wrote}"
-        return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} {words}"
+        if self.rounded is not None:
+            return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} {words}"
+        clause = "its logits are identical"
+        if difference:
+            clause = f"its logits differ by at most {difference:.0e}"
+        if written is not None:
+            clause += f", and it writes the same {written} tokens with its cache"
+        return clause
 
     def check_installed(self) -> None:
         """Check that the packages needed for writing are installed.
@@ -227,7 +236,9 @@ class Footprint:
 
 def change(ratio: Estimate) -> str:
     """Describe a latency ratio."""
-    return f"{ratio.value:.2f} of the full model's time" if ratio.excludes(1) else "no measurable change"
+    if not ratio.excludes(1):
+        return "no measurable change"
+    return f"{ratio.value:.2f} of the full model's time"
 
 
 def decoding_lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
@@ -240,7 +251,9 @@ def decoding_lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
 def circumstances(files: Sequence[Footprint], runtime: str) -> str:
     """Describe how the files were timed with ``runtime``."""
     full = files[0].latency_ms
-    busy = "; other processes kept the machine busy" if any(file.latency_ms.noisy for file in files) else ""
+    busy = ""
+    if any(file.latency_ms.noisy for file in files):
+        busy = "; other processes kept the machine busy"
     return (
         f"with {runtime}, a batch of {full.batch} texts of {full.length} tokens, median of {full.repeats} rounds "
         f"in turn{busy}"
@@ -253,9 +266,11 @@ def lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
     for file in files:
         compared = ""
         if (ratio := file.ratio) is not None:
-            first = "" if ratio.excludes(1) else f"{change(ratio)}: "
             rounds = f"n = {file.latency_ms.repeats} rounds"
-            compared = f"   {first}{file.name} / full {ratio.value:.2f} {ratio.interval}, {rounds}"
+            compared = f"{file.name} / full {ratio.value:.2f} {ratio.interval}, {rounds}"
+            if not ratio.excludes(1):
+                compared = f"{change(ratio)}: {compared}"
+            compared = f"   {compared}"
         yield f"            {file.name:<10}{size_of(file.bytes):>8}{file.latency_ms.median:>10.1f} ms{compared}"
     for line in decoding_lines(files, runtime):
         yield f"  decode    {line}"
@@ -268,7 +283,9 @@ def markdown(files: Sequence[Footprint], runtime: str, machine: str) -> Iterator
     yield "| model | file | time of a batch | change | 95 % interval of the ratio |"
     yield "|---|---|---|---|---|"
     for file in files:
-        compared = "| |" if file.ratio is None else f"{change(file.ratio)} | {file.ratio.span} |"
+        compared = "| |"
+        if file.ratio is not None:
+            compared = f"{change(file.ratio)} | {file.ratio.span} |"
         yield f"| {file.name} | {size_of(file.bytes)} | {file.latency_ms.median:.1f} ms | {compared}"
     if written := [f"- {line}" for line in decoding_lines(files, runtime)]:
         yield from ("", "Text is written with the cache, one text at a time:", "", *written)

@@ -34,6 +34,12 @@ def _write_int8(folder: Path, pruned: Pruned) -> None:
     _models("saving_onnx").save_onnx_int8(folder / ONNX_FILE, pruned.exact / ONNX_FILE)
 
 
+def _refuse_onnx(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
+    if card.saves != "cache":
+        return None
+    return NO_ONNX_CACHE.get(card.family)
+
+
 _INT8_CARD = f"""\
 `{ONNX_FILE}` holds the smaller model with 8-bit weights (dynamic quantisation). {{}}
 Activations are rounded while it runs, with steps chosen for each batch: the logits of a text depend a little on the
@@ -48,7 +54,7 @@ _ONNX = ModelForm(
     needs=("onnx", "onnxruntime", "onnxscript"),
     extra="onnx",
     bars=("no_cut", "no_onnx"),
-    refuse=lambda card, mask, adder: NO_ONNX_CACHE.get(card.family) if card.saves == "cache" else None,
+    refuse=_refuse_onnx,
     write=lambda folder, pruned: _models("saving_onnx").save_onnx(
         folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
     ),
@@ -69,7 +75,10 @@ def _refuse_standard(card: ModelCard, mask: HeadMask | None, adder: str) -> str 
         return DERIVED_SIZE
     from cahp.models.standard import refuse_standard
 
-    return refuse_standard(card, units=None if mask is None else len(mask.by_layer[0]), adder=adder)
+    units = None
+    if mask is not None:
+        units = len(mask.by_layer[0])
+    return refuse_standard(card, units=units, adder=adder)
 
 
 def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
@@ -267,7 +276,9 @@ def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, rec
         adder = RECOVERIES[recover].noun
     reasons: list[str | None] = [getattr(card, entry) for entry in form.bars]
     known = next((reason for reason in reasons if reason), None)
-    counts = set() if mask is None else set(mask.counts)
+    counts: set[int] = set()
+    if mask is not None:
+        counts = set(mask.counts)
     if known or not form.even or len(counts) <= 1:
         return known or form.refuse(card, mask, adder)
     return form.refuse(card, None, adder) or (
@@ -291,21 +302,35 @@ def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None,
 
 def describe_loading(form: ModelForm, card: ModelCard) -> str:
     """Return how to load a model of this ``card`` from a folder, in Markdown."""
-    return as_asked((form.cached_card if card.saves == "cache" else None) or form.card, card)
+    text = form.card
+    if card.saves == "cache" and form.cached_card is not None:
+        text = form.cached_card
+    return as_asked(text, card)
 
 
 def as_asked(text: str, card: ModelCard) -> str:
     """Return code or words of a form for a model of this ``card``: language models have other classes."""
     if card.prompt is None and card.task.predicts_labels:
         return text
-    return text.replace("ForSequenceClassification", "ForMaskedLM" if card.language == "masked" else "ForCausalLM")
+    head = "ForCausalLM"
+    if card.language == "masked":
+        head = "ForMaskedLM"
+    return text.replace("ForSequenceClassification", head)
 
 
 def option_help() -> str:
     """Return the help of ``--format``."""
-    models = ", ".join(f"{form.key} ({form.gist})" if form.gist else form.key for form in model_forms())
-    return f"{models}; or the mask alone: {', '.join(form.key for form in mask_forms())}."
+    models = []
+    for form in model_forms():
+        gist = ""
+        if form.gist:
+            gist = f" ({form.gist})"
+        models.append(f"{form.key}{gist}")
+    masks = ", ".join(form.key for form in mask_forms())
+    return f"{', '.join(models)}; or the mask alone: {masks}."
 
 
 #: The files that describe an exported folder.
-CARD_FILE, FIGURES_FILE, MASK_FILE = "README.md", "metrics.json", "head_mask.json"
+CARD_FILE = "README.md"
+FIGURES_FILE = "metrics.json"
+MASK_FILE = "head_mask.json"

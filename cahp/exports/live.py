@@ -55,7 +55,8 @@ class Live:
 
 def live_of(files: RunFiles, sections: Sections = ()) -> Live | None:
     """Return the content of the board (None: the folder does not contain the masks of other budgets)."""
-    run, clusters = files.document, files.clusters
+    run = files.document
+    clusters = files.clusters
     # Only other methods themselves can choose their heads for other budgets.
     if clusters is None or "labels" not in files.arrays or run.settings.method not in (Settings.method, BY_HAND):
         return None
@@ -94,15 +95,18 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
             f"{measured} of {budgets} budgets were measured; values between them are estimated. "
             "<code>cahp prune --sweep</code> measures all."
         )
-    clusters = (
-        "Click a head to see its replacement head."
-        if all_clusters
-        else f"Colours are those of the clusters at {mask.count} heads."
-    )
+    clusters = f"Colours are those of the clusters at {mask.count} heads."
+    if all_clusters:
+        clusters = "Click a head to see its replacement head."
     yield f"<p class='note moves'>Drag the number of heads. {note} {clusters}</p>"
-    requested = run.budget.requested is not None
-    origin = "hand" if run.settings.method == BY_HAND else "budget" if requested else "auto"
-    recovered, swept, beside = run.outcomes.get("recovered"), live.table.recover, None
+    origin = "auto"
+    if run.settings.method == BY_HAND:
+        origin = "hand"
+    elif run.budget.requested is not None:
+        origin = "budget"
+    swept = live.table.recover
+    recovered = run.outcomes.get("recovered")
+    beside = None
     if swept == NONE.name and recovered is not None:
         beside = name_of_result(run.settings.recover), recovered
     rescued = [layer * mask.heads + head for layer, head in run.rescued]
@@ -121,7 +125,8 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
 
 def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:
     """List, for each kept head, the pruned heads to which it is nearest."""
-    nearest, names = clusters.covers(mask, labels), clusters.names(labels)
+    nearest = clusters.covers(mask, labels)
+    names = clusters.names(labels)
     pruned = [head for head in range(mask.keep.size) if not mask.keep.flat[head]]
     rows = []
     for kept in mask.flat:

@@ -142,7 +142,9 @@ def _is_record(content: Mapping[str, Any]) -> bool:
 
 def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:
     """Return the number of kept heads and of all heads for JSON; None without a mask."""
-    return None if mask is None else {"heads": mask.count, "of": mask.keep.size}
+    if mask is None:
+        return None
+    return {"heads": mask.count, "of": mask.keep.size}
 
 
 def heads_to_prune_json(mask: HeadMask) -> bytes:

@@ -37,8 +37,17 @@ def model_card(
 
     ``example`` is a prompt of a language model with its answers; ``files`` are sizes and latencies, if measured.
     """
-    weights, data, command = source["parameters"], source["data"], source["command"]
-    evaluated_on = "none" if data is None else f"`{data['id']}`, split `{data['split']}`, sha256 `{data['sha256']}`"
+    weights = source["parameters"]
+    data = source["data"]
+    evaluated_on = "none"
+    if data is not None:
+        evaluated_on = f"`{data['id']}`, split `{data['split']}`, sha256 `{data['sha256']}`"
+    packages = [f"{name} {version(name)}" for name in form.checked_with]
+    closeness = form.closeness(
+        outcome["difference"], outcome["agreement"], outcome["tried"], written=outcome["written"]
+    )
+    heads = [f"| {layer} | {', '.join(map(str, kept)) or '-'} |" for layer, kept in enumerate(mask.by_layer)]
+    versions = [f"{name} {number}" for name, number in source["versions"].items()]
     lines = [
         "---",
         "library_name: transformers",
@@ -55,58 +64,65 @@ def model_card(
         "",
         formats.describe_loading(form, card).rstrip(),
         "",
-        *(
-            []
-            if card.prompt is None or example is None or form.key == "gguf"
-            else _prompting(form, card, card.prompt, example)
-        ),
-        *([snippets.GENERATING] if card.task.predicts_often and not form.runtime else []),
+    ]
+    if card.prompt is not None and example is not None and form.key != "gguf":
+        lines += _prompting(form, card, card.prompt, example)
+    if card.task.predicts_often and not form.runtime:
+        lines.append(snippets.GENERATING)
+    lines += [
         "## Checked",
         "",
-        f"Read back in a new process with {', '.join(f'{name} {version(name)}' for name in form.checked_with)}: "
-        f"{form.closeness(**{name: outcome[name] for name in ('difference', 'agreement', 'tried', 'written')})}.",
+        f"Read back in a new process with {', '.join(packages)}: {closeness}.",
         "",
         "## Kept heads",
         "",
         "| layer | heads (numbered as in the original) |",
         "|---|---|",
-        *(f"| {layer} | {', '.join(map(str, heads)) or '-'} |" for layer, heads in enumerate(mask.by_layer)),
+        *heads,
         "",
         "## Results",
         "",
         *_results(outcome, data, source["protocol"]),
         "",
-        *([*markdown(files, form.runtime, machine()), ""] if files else []),
+    ]
+    if files:
+        lines += [*markdown(files, form.runtime, machine()), ""]
+    lines += [
         "## Origin",
         "",
         f"- model: `{card.id}`, revision {card.revision or 'local'}, sha256 `{card.identity}`",
         f"- head mask: `head_mask.json`, sha256 `{mask.sha256}`",
         f"- data: {evaluated_on}",
-        f"- versions: {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
-        *([f"- command: `{command}`"] if command else []),
-        "",
-        "The weights derive from the original model: its licence applies to them.",
+        f"- versions: {', '.join(versions)}",
     ]
+    if source["command"]:
+        lines.append(f"- command: `{source['command']}`")
+    lines += ["", "The weights derive from the original model: its licence applies to them."]
     return "\n".join(lines) + "\n"
 
 
 def _prompting(form: ModelForm, card: ModelCard, prompt: Prompt, example: PromptExample) -> list[str]:
     """Return a section that shows how to get the answers of a language model in Python and on the command line."""
-    at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - example.ending)
-    places = {"premise": "a text", "hypothesis": "another"} if prompt.pairs else {"text": "a text"}
+    places = {"text": "a text"}
+    if prompt.pairs:
+        places = {"premise": "a text", "hypothesis": "another"}
     filled = "".join(f'.replace("{{{place}}}", "{text}")' for place, text in places.items())
-    filled += '.replace("{mask}", tokenizer.mask_token)' if prompt.masked else ""
+    at = str(-1 - example.ending)
+    if prompt.masked:
+        at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)'
+        filled += '.replace("{mask}", tokenizer.mask_token)'
     tokens = {answer.word: answer.token for answer in example.answers}
     command = ["cahp", "evaluate", "--model", "FOLDER"]
     command += ["--prompt", prompt.template, "--answers", join_words(prompt.answers)]
+    tensors = "np"
+    evaluate = []
     if not form.runtime:
-        tensors, logits = "pt", [f"logits = model(**inputs).logits[0, {at}].tolist()"]
+        tensors = "pt"
+        logits = [f"logits = model(**inputs).logits[0, {at}].tolist()"]
         evaluate = [f"Where cahp-explorer is installed, `{shlex.join(command)}` does this for a data set.", ""]
     elif card.saves == "cache":
-        tensors, evaluate = "np", []
         logits = [f'logits = read(inputs["input_ids"], inputs["attention_mask"])[0][0, {at}].tolist()']
     else:
-        tensors, evaluate = "np", []
         logits = [
             'found = session.run(["logits"], {name: values for name, values in inputs.items() if name in wanted})',
             f"logits = found[0][0, {at}].tolist()",
@@ -136,13 +152,21 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protoco
     shown = [row for row in OUTCOMES.values() if any(row.name in outcomes for outcomes in states.values())]
     rows = [f"| model | {' | '.join(row.row_label for row in shown)} |", f"|---|{'---|' * len(shown)}"]
     for state, outcomes in states.items():
-        cells = [outcomes.get(row.name) for row in shown]
-        rows.append(f"| {state} | {' | '.join('' if one is None else f'{one.text} {one.interval}' for one in cells)} |")
+        cells = [""] * len(shown)
+        for column, row in enumerate(shown):
+            if row.name in outcomes:
+                cells[column] = f"{outcomes[row.name].text} {outcomes[row.name].interval}"
+        rows.append(f"| {state} | {' | '.join(cells)} |")
     if steps := outcome.get("steps"):
         after = [f"{step.result} {main_outcome(step.outcomes)[1].text}" for step in steps]
         name = main_outcome(steps[0].outcomes)[0].name.capitalize()
         rows += ["", f"{name} after each step of the recovery: {', '.join(after)}."]
-    split = "" if data is None else f" of the split `{data['split']}`"
-    measured = f"{main_outcome(states['full'])[1].n:,} texts" if protocol is None else safe(protocol)  # <s> is a tag
-    over = "" if protocol is None else f" over {name_units(protocol.documents)}"
+    measured = f"{main_outcome(states['full'])[1].n:,} texts"
+    over = ""
+    if protocol is not None:
+        measured = safe(protocol)  # <s> is a tag
+        over = f" over {name_units(protocol.documents)}"
+    split = ""
+    if data is not None:
+        split = f" of the split `{data['split']}`"
     return [f"On {measured}{split}, with 95 % intervals{over}:", "", *rows]

@@ -65,15 +65,22 @@ def recipe(settings: Settings) -> str:
 def verdict(run: RunDocument) -> str:
     """Summarize what pruning did in two or three sentences."""
     total = run.model.layers * run.model.heads
-    state = "recovered" if "recovered" in run.outcomes else "pruned"
-    outcomes, after = run.outcomes[state], " after recovery" if state == "recovered" else ""
+    outcomes = run.outcomes["pruned"]
+    after = ""
+    if "recovered" in run.outcomes:
+        outcomes = run.outcomes["recovered"]
+        after = " after recovery"
     accuracy = ""
     if "accuracy" in outcomes:
-        full, now, change = run.outcomes["full"]["accuracy"], outcomes["accuracy"], outcomes["accuracy_change"]
+        full = run.outcomes["full"]["accuracy"]
+        now = outcomes["accuracy"]
+        change = outcomes["accuracy_change"]
         difference = f"no measurable change ({change.text}, 95 % interval {change.interval})"
         if change.excludes(0):
-            lost = "lower" if change.value < 0 else "higher"
-            difference = f"{abs(change.value):.1f} points {lost} (95 % interval {change.interval})"
+            direction = "higher"
+            if change.value < 0:
+                direction = "lower"
+            difference = f"{abs(change.value):.1f} points {direction} (95 % interval {change.interval})"
         accuracy = f"Accuracy on {now.n:,} texts{after} is {now.text}; with all heads it is {full.text}: {difference}. "
     same = [row for row in HEADLINES if row.difference and row.name in outcomes]
     against_full = "".join(f"{capital(row.label)} {outcomes[row.name]}. " for row in same)
@@ -114,12 +121,19 @@ def page(
     """
     mask = run.mask
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
-    labels = labels if live is None else live.labels
-    interactive = None if static else live
-    families = None if live is None else live.clusters.families
+    interactive = live
+    if static:
+        interactive = None
+    families = None
+    if live is not None:
+        labels = live.labels
+        families = live.clusters.families
+    outcomes = "Quality and latency"
+    if run.data.labelled:
+        outcomes = "Accuracy and latency"
     parts = [
         _section("Kept heads", _kept_heads(run, labels, families, interactive)),
-        _section("Quality and latency" if not run.data.labelled else "Accuracy and latency", drawings.figures(run)),
+        _section(outcomes, drawings.figures(run)),
     ]
     compared = drawings.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
@@ -136,9 +150,12 @@ def page(
         _section("Checks and limits", _checks(run, origin)),
         _section("How to repeat this run", _repeat(run, origin)),
     ]
-    policy, head, script = _POLICY, "", ""
+    policy = _POLICY
+    head = ""
+    script = ""
     if interactive is not None:
-        policy, head = live_board.policy(), f"<style>{style()}{live_board.STYLE}</style>"
+        policy = live_board.policy()
+        head = f"<style>{style()}{live_board.STYLE}</style>"
         script = f'<script type="module">{live_board.report_script()}</script>'
     return (
         "<!doctype html>\n"
@@ -158,8 +175,10 @@ def run_report(files: RunFiles, *, day: datetime.date, static: bool = False, sec
 
     Its board is interactive if the folder contains the masks of other budgets.
     """
-    run, arrays = files.document, files.arrays
-    labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
+    run = files.document
+    labels = None
+    if "labels" in files.arrays:
+        labels = files.arrays["labels"].astype(np.int64)
     origin = Origin(run.machine or "not recorded", day.isoformat(), recipe(run.settings))
     return page(run, origin=origin, labels=labels, live=live_of(files, sections), static=static, sections=sections)
 
@@ -176,7 +195,9 @@ def write_report(text: str, file: Path, *, force: bool = False) -> Path:
     output = Output(file.parent, force=force)
     output.check_files([file.name], Mark(file.name, "cahp.report"))
     output.write({file.name: text.encode()})
-    return file if output.folder == file.parent else output.folder / file.name
+    if output.folder == file.parent:
+        return file
+    return output.folder / file.name
 
 
 # Sections ------------------------------------------------------------------------------------------------------
@@ -193,7 +214,9 @@ def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, li
     )
     method = run.settings.method
     if method == Settings.method:
-        alike = "attend in the same way" if run.protocol else "separate the classes in the same way"
+        alike = "separate the classes in the same way"
+        if run.protocol:
+            alike = "attend in the same way"
         yield f"Heads that {alike} form a cluster; one head of each cluster is kept.</p>"
     elif method == BY_HAND:
         yield "The kept heads were chosen by hand.</p>"
@@ -219,52 +242,70 @@ def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, li
 def _examples(examples: Sequence[Example]) -> Iterator[str]:
     yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
     columns = ["label", "full model", "pruned model"]
-    start = 0 if any(label for _, label, *_ in examples) else 1  # texts without labels
-    rows = [(text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…", names[start:]) for text, *names in examples]
-    yield table("Examples", columns[start:], rows)
+    start = 1
+    if any(label for _, label, *_ in examples):
+        start = 0
+    yield table("Examples", columns[start:], [(_excerpt(text), names[start:]) for text, *names in examples])
+
+
+def _excerpt(text: str) -> str:
+    if len(text) <= _EXCERPT:
+        return text
+    return f"{text[:_EXCERPT]}…"
 
 
 def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     rows = []
     for role, part in (("selection", run.data.select), ("evaluation", run.data.eval)):
-        cells, classes = [part.split, f"{part.examples:,}"], part.class_counts
+        cells = [part.split, f"{part.examples:,}"]
         if run.protocol is None:
-            known = "no labels" if classes is None else ", ".join(f"{name}: {count}" for name, count in classes.items())
-            cells.append(known)
+            classes = "no labels"
+            if part.class_counts is not None:
+                classes = ", ".join(f"{name}: {count}" for name, count in part.class_counts.items())
+            cells.append(classes)
         rows.append((role, cells))
     if run.protocol is None:
         yield table("Texts", ["split", "number", "per class"], rows)
     else:
         yield table("Windows", ["split", "number"], rows)
     model = run.model
-    facts = {
-        "Model": f"{model.id}{'' if model.revision is None else '@' + model.revision}",
+    name = model.id
+    if model.revision is not None:
+        name += f"@{model.revision}"
+    day = "Report of"
+    if origin.bundled:
+        day = "Measured"
+    facts: dict[str, object] = {
+        "Model": name,
         "Kind": f"{model.family}, {model.layers} layers of {model.heads} heads",
         "Model digest": model.sha256,
         "Machine": origin.machine,
-        "Measured" if origin.bundled else "Report of": origin.date,
-        **({} if run.protocol is None else {"Evaluated on": run.protocol}),
-        "Method": run.settings.method,
-        "Seed": run.settings.seed,
-        **({} if run.knee is None else {"Published rule": f"stops at {run.knee} heads"}),
-        "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+        day: origin.date,
     }
+    if run.protocol is not None:
+        facts["Evaluated on"] = run.protocol
+    facts |= {"Method": run.settings.method, "Seed": run.settings.seed}
+    if run.knee is not None:
+        facts["Published rule"] = f"stops at {run.knee} heads"
+    facts["Versions"] = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     yield table("Facts", [""], [(name, [str(value)]) for name, value in facts.items()])
 
 
 def _checks(run: RunDocument, origin: Origin) -> Iterator[str]:
-    verified, selected, evaluated = run.verified, run.data.select.split, run.data.eval.split
+    selected = run.data.select.split
+    evaluated = run.data.eval.split
+    cut = "One layer keeps no head, and its attention cannot be left out; latency was not measured."
+    if run.verified.mask_equals_surgery:
+        cut = "The masked model and the model with the same heads cut out give the same output."
     opened = {0: "has not been used", 1: "was used once"}.get(run.test_opened, f"was used {run.test_opened} times")
     points = [
-        "The masked model and the model with the same heads cut out give the same output."
-        if verified.mask_equals_surgery
-        else "One layer keeps no head, and its attention cannot be left out; latency was not measured.",
+        cut,
         f"The heads were selected on {selected} and evaluated on {evaluated}. A budget that was chosen on {evaluated} "
         "makes its own result slightly optimistic.",
         f"The test split {opened} for this model on this machine.",
         *run.notices,
     ]
-    if verified.mask_bites:
+    if run.verified.mask_bites:
         points.insert(0, "Masking heads changes the output of the model: the mask takes effect.")
     if origin.bundled:
         points.append("These figures are part of the package; they were measured on the machine named above.")

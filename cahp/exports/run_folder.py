@@ -41,7 +41,10 @@ _AGAIN = "write it again with `cahp prune --out`"
 
 def files(*, table: bool = False) -> tuple[str, ...]:
     """Return the names of the files that ``write_run`` writes, with or without a table."""
-    return ("run.json", "head_mask.json", "arrays.npz", *([TABLE_FILE] if table else []))
+    names = ["run.json", "head_mask.json", "arrays.npz"]
+    if table:
+        names.append(TABLE_FILE)
+    return tuple(names)
 
 
 # Writing ---------------------------------------------------------------------------------------------------------
@@ -111,8 +114,13 @@ class RunFiles:
     @classmethod
     def of(cls, run: Run, *, table: BudgetTable | None = None) -> RunFiles:
         """Return what the folder of a run and of a ``table`` of its budgets would contain."""
-        clusters = HeadClusters.of_arrays(run.arrays, run.document) if "labels_of_k" in run.arrays else None
-        return cls(run.document, clusters, run.arrays, None if table is None else table_json(table, run.document))
+        clusters = None
+        if "labels_of_k" in run.arrays:
+            clusters = HeadClusters.of_arrays(run.arrays, run.document)
+        measured = None
+        if table is not None:
+            measured = table_json(table, run.document)
+        return cls(run.document, clusters, run.arrays, measured)
 
 
 def read_run(place: Path) -> RunFiles:
@@ -121,24 +129,27 @@ def read_run(place: Path) -> RunFiles:
     Raises:
         CahpError: If there is none, or it is broken.
     """
-    folder = place if place.is_dir() else place.parent
+    folder = place
+    if not place.is_dir():
+        folder = place.parent
     finish_replacing(folder)
     if place.is_file() and place.name not in files(table=True):
         raise CahpError(f"{place} is no file of a run; name the folder that `cahp prune --out` wrote.")
     content = _read_json(folder / "run.json")
     if content is None:
         raise CahpError(f"There is no run in {folder}; make one with `cahp prune --out {folder}`.")
-    model = content.get("model") if isinstance(content, Mapping) else None
-    sizes = [model.get(name) for name in ("layers", "heads")] if isinstance(model, Mapping) else []
-    if any(isinstance(size, int) and not 0 < size <= MOST_HEADS for size in sizes):
-        raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
+    _check_size(content)
     document = RunDocument.from_json(content)
     changes = [outcomes for state, outcomes in document.outcomes.items() if state != "full"]
-    needed = "accuracy_change" if document.data.labelled else "kl"
+    needed = "kl"
+    if document.data.labelled:
+        needed = "accuracy_change"
     if "pruned" not in document.outcomes or any(needed not in outcomes for outcomes in changes):
         raise CahpError(f"The run in {folder} lacks the results of its heads; {_AGAIN}.")
     total = document.model.layers * document.model.heads
-    arrays = _read_arrays(folder / "arrays.npz", total) if total <= MOST_HEADS else {}
+    arrays = {}
+    if total <= MOST_HEADS:
+        arrays = _read_arrays(folder / "arrays.npz", total)
     clusters = None
     if "labels_of_k" in arrays:
         try:
@@ -146,6 +157,15 @@ def read_run(place: Path) -> RunFiles:
         except (KeyError, ValueError):
             raise CahpError(f"arrays.npz in {folder} is incomplete; {_AGAIN}.") from None
     return RunFiles(document, clusters, arrays, _read_json(folder / TABLE_FILE))
+
+
+def _check_size(content: object) -> None:
+    """Check that the content of a ``run.json`` names no model of an impossible size."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
+        return
+    sizes = [content["model"].get(name) for name in ("layers", "heads")]
+    if any(isinstance(size, int) and not 0 < size <= MOST_HEADS for size in sizes):
+        raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
 
 
 def _read_json(file: Path) -> Any:
@@ -176,8 +196,8 @@ def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
             raise ValueError(f"{name} is larger than in any run")
         content = archive.read(f"{name}.npy")
         array = read_array(io.BytesIO(content), len(content))
-        wanted = tuple(size if expected == -1 else expected for expected, size in zip(shape, array.shape, strict=False))
-        if array.shape != wanted or len(shape) != array.ndim or array.dtype.kind not in "iuf":
+        fits = all(expected in (-1, size) for expected, size in zip(shape, array.shape, strict=False))
+        if not fits or len(shape) != array.ndim or array.dtype.kind not in "iuf":
             raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
         if whole_below is None:
             valid = np.isfinite(array).all()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from cahp import models
 
-GGUF_FILE, ONNX_FILE = "model.gguf", "model.onnx"
+GGUF_FILE = "model.gguf"
+ONNX_FILE = "model.onnx"
 TORCH = """
 import torch
 def answer(batch):

@@ -22,33 +22,39 @@ def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequ
 
     Colours are those of the ranking at ``budget``.
     """
-    ink, others = palette.ink(dark=dark), [name for name in methods if name != results.against]
-    tests = {
-        name: [test for test in results.verdicts if (test.recovery, test.method) == (recovery, name)] for name in others
-    }
+    ink = palette.ink(dark=dark)
+    others = [name for name in methods if name != results.against]
     budgets = results.budgets_after(recovery)
-    drawn, width = styles(results, recovery, budget, dark=dark), 0.008 * (budgets[-1] - budgets[0])
+    drawn = styles(results, recovery, budget, dark=dark)
+    width = 0.008 * (budgets[-1] - budgets[0])
     traces = []
     for place, name in enumerate(others):
-        own, style = sorted(tests[name], key=lambda test: test.budget or 0), drawn[name]
-        values, ends = [test.pp for test in own], [test.ci95 for test in own]
+        tests = [test for test in results.verdicts if (test.recovery, test.method) == (recovery, name)]
+        tests.sort(key=lambda test: test.budget or 0)
+        style = drawn[name]
+        # Side by side, or intervals would hide each other.
+        aside = width * (place - (len(others) - 1) / 2)
+        values = [test.pp for test in tests]
+        ends = [test.ci95 for test in tests]
+        hover = [f"<b>{name_of(name)}</b><br>{test.lead} ({test.span})<br>{describe_p(test)}" for test in tests]
         traces.append(
             marks.points(
-                # Side by side, or intervals would hide each other.
-                [(test.budget or 0) + width * (place - (len(others) - 1) / 2) for test in own],
+                [(test.budget or 0) + aside for test in tests],
                 values,
                 style.symbol,
                 style.colour,
                 size=8,
-                hover=[f"<b>{name_of(name)}</b><br>{one.lead} ({one.span})<br>{describe_p(one)}" for one in own],
+                hover=hover,
                 mode="lines+markers",
                 line={"color": style.colour, "dash": style.dash, "width": 1.2},
                 error_y=marks.error_bars(values, ends, style.colour, width=3),
                 name=name_of(name),
             )
         )
-    row, margin = OUTCOMES[results.outcome], max(0.5, 0.05 * (budgets[-1] - budgets[0]))
-    unit = "points" if row.unit == "share" else row.unit
+    margin = max(0.5, 0.05 * (budgets[-1] - budgets[0]))
+    unit: str = OUTCOMES[results.outcome].unit
+    if unit == "share":
+        unit = "points"
     lead = {"title": f"lead of {method_label(results.against)} in {name_outcome(results.outcome)} ({unit})"}
     figure = marks.draw(
         traces,
@@ -68,10 +74,12 @@ def criticality_figure(
     results: SplitResults, shares: Mapping[str, KeptShares], budget: int, methods: Sequence[str], *, dark: bool
 ) -> Any:
     """The share of each layer's criticality that ``methods`` keep at a budget, and the band of random masks."""
-    ink, layers = palette.ink(dark=dark), results.document.model.layers
+    ink = palette.ink(dark=dark)
+    layers = results.document.model.layers
     drawn = styles(results, NONE.name, budget, dark=dark)
     # The middle third has no place of its own on the axis.
-    columns, places = [*range(layers), layers + 1], [*range(layers), layers + 0.5]
+    columns = [*range(layers), layers + 1]
+    places = [*range(layers), layers + 0.5]
     traces: list[dict[str, Any]] = []
     if RANDOM in shares:
         low, high = np.nanpercentile(100 * shares[RANDOM].shares[:, columns], [2.5, 97.5], axis=0)
@@ -79,7 +87,8 @@ def criticality_figure(
         look = {"fill": "toself", "fillcolor": ink.faint, "opacity": 0.45, "line": {"width": 0}, "hoverinfo": "skip"}
         traces.append({"type": "scatter", "mode": "lines", "name": "random, 95 %", **outline, **look})
     for name in [name for name in methods if name in shares]:
-        means, style = 100 * shares[name].means[columns], drawn[name]
+        means = 100 * shares[name].means[columns]
+        style = drawn[name]
         where = [*(f"layer {layer}" for layer in range(layers)), "all layers"]
         hover = [f"<b>{name_of(name)}</b>, {place}: {mean:.0f} %" for place, mean in zip(where, means, strict=True)]
         line = {"color": style.colour, "dash": style.dash, "width": style.width}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,17 @@ from cahp.recoveries import NONE, QUICK, RECOVERIES
 
 #: The colours of the best other method and of random selection, by day and by night, readable as text; the reference
 #: has the accent, other methods are grey.
-_BEST, _RANDOM = ("#B84A00", "#F08A3C"), ("#7A3FD6", "#B08CF0")
+_BEST = ("#B84A00", "#F08A3C")
+_RANDOM = ("#7A3FD6", "#B08CF0")
 _SYMBOLS = ("diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hourglass", "bowtie")
 #: The opacity of bands, and of methods whose difference from the reference is not resolved.
-_BAND, _PALE = 0.15, 0.4
+_BAND = 0.15
+_PALE = 0.4
 #: Pixels of a row of the ranking, of a label beside a line, of a character of a label, and of numbers beside rows.
-_ROW, _LABEL, _CHARACTER, _NUMBER = 24, 16, 6.8, 56
+_ROW = 24
+_LABEL = 16
+_CHARACTER = 6.8
+_NUMBER = 56
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ def styles(results: SplitResults, recovery: str, budget: int, *, dark: bool) -> 
         results.against: Style(palette.ink(dark=dark).accent, "solid", "circle", 3),
     }
     for place, (name, method) in enumerate(results.methods.items()):
-        symbol, dash = _SYMBOLS[place % len(_SYMBOLS)], "dot" if method.random else "solid"
+        symbol = _SYMBOLS[place % len(_SYMBOLS)]
+        dash = "dot" if method.random else "solid"
         drawn[name] = coloured.get(name) or Style(NEUTRAL, dash, symbol, 1.2)
     return drawn
 
@@ -64,7 +71,10 @@ def name_of(method: str) -> str:
 
 def _tinted(text: str, style: Style, colours: palette.Ink) -> str:
     """A label in the colour of its method; grey methods have the colour of text."""
-    return f'<span style="color:{colours.text if style.colour == NEUTRAL else style.colour}">{text}</span>'
+    colour = style.colour
+    if colour == NEUTRAL:
+        colour = colours.text
+    return f'<span style="color:{colour}">{text}</span>'
 
 
 def _beside(y: float, text: str, *, yref: str) -> dict[str, Any]:
@@ -88,18 +98,21 @@ def _scaled(results: SplitResults, means: Sequence[Mean]) -> list[tuple[float, f
     """Value and interval of each mean, shares in per cent."""
     scale = 100 if OUTCOMES[results.outcome].unit == "share" else 1
     estimates = [results.estimate(mean) for mean in means]
-    return [(scale * one.value, scale * one.low, scale * one.high) for one in estimates]
+    return [(scale * estimate.value, scale * estimate.low, scale * estimate.high) for estimate in estimates]
 
 
 def _full_levels(results: SplitResults, recovery: str) -> list[tuple[float, str]]:
     """The outcome of the full model and its label, also after a recovery that changes it."""
     row = OUTCOMES[results.outcome]
-    # It does not differ from itself.
-    names = [] if row.difference else ["none"]
-    names += [recovery] if recovery != NONE.name and recovery in results.full else []
     scale = 100 if row.unit == "share" else 1
-    when = {name: "" if name == NONE.name else f" {after(name)}" for name in names}
-    return [(scale * results.full[name], f"all heads{when[name]} {results.full_text(name)}") for name in names]
+    levels = []
+    # It does not differ from itself.
+    if not row.difference:
+        levels.append((scale * results.full[NONE.name], f"all heads {results.full_text(NONE.name)}"))
+    if recovery != NONE.name and recovery in results.full:
+        level = scale * results.full[recovery]
+        levels.append((level, f"all heads {after(recovery)} {results.full_text(recovery)}"))
+    return levels
 
 
 def _level(colours: palette.Ink, x: Sequence[float], y: Sequence[float], name: str) -> dict[str, Any]:
@@ -117,59 +130,71 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     Order, intervals, numbers and the band of random selection are those after ``recovery``; before any, the rings are
     those after a refit. A method is pale where no difference from the reference is resolved.
     """
-    ink, drawn = palette.ink(dark=dark), styles(results, recovery, budget, dark=dark)
+    ink = palette.ink(dark=dark)
+    drawn = styles(results, recovery, budget, dark=dark)
     rows = [mean for mean in results.rank(recovery, budget) if mean.method in methods]
     resolved = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
     traces: list[dict[str, Any]] = []
     joined: dict[int, list[float]] = {}
-    for stage, symbol in ((NONE.name, "circle"), (QUICK.name if recovery == NONE.name else recovery, "circle-open")):
+    recovered = recovery
+    if recovery == NONE.name:
+        recovered = QUICK.name
+    for stage, symbol, outline in ((NONE.name, "circle", 0), (recovered, "circle-open", 2)):
         keys = [(place, (stage, mean.method, budget)) for place, mean in enumerate(rows)]
         measured = {place: results.means[key] for place, key in keys if key in results.means}
         if not measured:
             continue
-        means, scaled = list(measured.values()), _scaled(results, list(measured.values()))
+        means = list(measured.values())
+        scaled = _scaled(results, means)
         values = [value for value, _, _ in scaled]
         for place, value in zip(measured, values, strict=True):
             joined.setdefault(place, []).append(value)
         ends = [(low, high) for _, low, high in scaled]
-        traces += [
-            marks.points(
-                values,
-                list(measured),
-                symbol,
-                [drawn[mean.method].colour for mean in means],
-                size=11,
-                outline=2 * symbol.endswith("open"),
-                opacity=[1 if mean.method in resolved else _PALE for mean in means],
-                hover=[_describe(results, mean) for mean in means],
-                name=RECOVERIES[stage].result,
-                showlegend=False,
-                error_x=marks.error_bars(values, ends, NEUTRAL, thickness=2, width=0) if stage == recovery else None,
-            ),
-            marks.points([None], [None], symbol, ink.text, size=11, outline=2, name=RECOVERIES[stage].result),
-        ]
+        bars = None
+        if stage == recovery:
+            bars = marks.error_bars(values, ends, NEUTRAL, thickness=2, width=0)
+        colours = [drawn[mean.method].colour for mean in means]
+        opacity = [1 if mean.method in resolved else _PALE for mean in means]
+        hover = [_describe(results, mean) for mean in means]
+        dots = marks.points(
+            values,
+            list(measured),
+            symbol,
+            colours,
+            size=11,
+            outline=outline,
+            opacity=opacity,
+            hover=hover,
+            name=RECOVERIES[stage].result,
+            showlegend=False,
+            error_x=bars,
+        )
+        entry = marks.points([None], [None], symbol, ink.text, size=11, outline=2, name=RECOVERIES[stage].result)
+        traces += [dots, entry]
     traces += [
         _level(ink, [level] * 2, [-0.5, len(rows) - 0.5], words) for level, words in _full_levels(results, recovery)
+    ]
+    dotted = [
+        marks.shape("line", (pair[0], pair[1]), (place, place), color=NEUTRAL, width=1, dash="dot")
+        for place, pair in joined.items()
+        if len(pair) == 2
+    ]
+    numbers = [
+        _beside(place, _tinted(results.estimate(mean).text, drawn[mean.method], ink), yref="y")
+        for place, mean in enumerate(rows)
     ]
     figure = marks.draw(
         traces,
         x=_axis(results, rows),
         y=marks.named_rows([_tinted(name_of(mean.method), drawn[mean.method], ink) for mean in rows]),
-        shapes=[
-            marks.shape("line", (pair[0], pair[1]), (place, place), color=NEUTRAL, width=1, dash="dot")
-            for place, pair in joined.items()
-            if len(pair) == 2
-        ],
-        annotations=[
-            _beside(place, _tinted(results.estimate(mean).text, drawn[mean.method], ink), yref="y")
-            for place, mean in enumerate(rows)
-        ],
+        shapes=dotted,
+        annotations=numbers,
         height=100 + _ROW * len(rows),
         left=10,
-        right=_NUMBER,
         bottom=50,
         legend=marks.LEGEND,
     )
+    figure.update_layout(margin_r=_NUMBER)
     for _, low, high in _scaled(results, [mean for mean in rows if mean.method == RANDOM]):
         figure.add_vrect(x0=low, x1=high, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
     return figure
@@ -194,46 +219,54 @@ def curve_figure(
     budgets = results.budgets_after(recovery)
     if len(budgets) < 2:
         return ranking_figure(results, recovery, budget, (*methods, *others), dark=dark)
-    drawn, ink = styles(results, recovery, budget, dark=dark), palette.ink(dark=dark)
-    lines = {
-        name: [results.means[key] for at in budgets if (key := (recovery, name, at)) in results.means]
-        for name in (*others, *methods)
-    }
-    lines = {name: means for name, means in lines.items() if means}
+    drawn = styles(results, recovery, budget, dark=dark)
+    ink = palette.ink(dark=dark)
+    lines: dict[str, list[Mean]] = {}
+    for name in (*others, *methods):
+        keys = [(recovery, name, at) for at in budgets]
+        means = [results.means[key] for key in keys if key in results.means]
+        if means:
+            lines[name] = means
     # The coloured ones last, on top of the others.
     order = sorted(lines, key=lambda name: (name in methods, drawn[name].width))
     labelled = [name for name in order if name in methods]
     traces = [_band(results, lines[name], drawn[name].colour) for name in labelled if drawn[name].colour != NEUTRAL]
     faint = Style(ink.faint, "solid", "circle", 1.2)
-    traces += [_line(results, lines[name], drawn[name] if name in methods else faint) for name in order]
+    for name in order:
+        style = drawn[name] if name in methods else faint
+        traces.append(_line(results, lines[name], style))
     ends = (budgets[0] - (budgets[-1] - budgets[0]) * 0.03, budgets[-1] + (budgets[-1] - budgets[0]) * 0.03)
     levels = _full_levels(results, recovery)
     traces += [_level(ink, ends, [level] * 2, words) for level, words in levels]
-    axis = _axis(results, [mean for means in lines.values() for mean in means])
+    axis = _axis(results, list(chain.from_iterable(lines.values())))
     labels = [(_scaled(results, lines[name][-1:])[0][0], name_of(name), drawn[name]) for name in labelled]
     labels += [(level, words, Style(ink.text, "dash", "", 1.4)) for level, words in levels]
     every = np.array([y for trace in traces for y in trace["y"]])
     scale = np.log10 if "type" in axis else np.asarray
-    low, high = scale(every.min()), scale(every.max())
-    low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
+    lowest = scale(every.min())
+    highest = scale(every.max())
+    low = lowest - 0.04 * (highest - lowest)
+    high = highest + 0.04 * (highest - lowest)
     height = max(360, _LABEL * len(labels))
-    labels.sort(key=lambda one: one[0])
+    labels.sort(key=lambda entry: entry[0])
     places = marks.spread([(scale(value) - low) / (high - low) for value, _, _ in labels], _LABEL / height)
-    return marks.draw(
+    annotations = [
+        _beside(place, _tinted(words, style, ink), yref="paper")
+        for place, (_, words, style) in zip(places, labels, strict=True)
+    ]
+    figure = marks.draw(
         traces,
         x=marks.ticks(f"heads kept (of {results.total})", budgets, ends),
         y={**axis, "range": [low, high]},
-        annotations=[
-            _beside(place, _tinted(words, style, ink), yref="paper")
-            for place, (_, words, style) in zip(places, labels, strict=True)
-        ],
+        annotations=annotations,
         height=height + 66,
         left=60,
-        right=12 + round(_CHARACTER * max((len(words) for _, words, _ in labels), default=0)),
         top=16,
         bottom=50,
         hovermode="closest",
     )
+    longest = max((len(words) for _, words, _ in labels), default=0)
+    return figure.update_layout(margin_r=12 + round(_CHARACTER * longest))
 
 
 def _line(results: SplitResults, means: Sequence[Mean], style: Style) -> dict[str, Any]:
@@ -270,13 +303,18 @@ def _band(results: SplitResults, means: Sequence[Mean], colour: str) -> dict[str
     }
 
 
+def _count(number: int, noun: str) -> str:
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"
+
+
 def _describe(results: SplitResults, mean: Mean) -> str:
     estimate = results.estimate(mean)
     lines = [
         f"<b>{name_of(mean.method)}</b>, {mean.budget} heads, {after(mean.recovery)}",
         f"{name_outcome(results.outcome)} {estimate.text}, 95 % interval {estimate.span}",
-        f"n = {estimate.n:,}, {mean.seeds} seed{'' if mean.seeds == 1 else 's'}, {mean.masks} "
-        f"mask{'' if mean.masks == 1 else 's'}",
+        f"n = {estimate.n:,}, {_count(mean.seeds, 'seed')}, {_count(mean.masks, 'mask')}",
     ]
     others = [name for name in OUTCOMES if name in mean.outcomes and name != results.outcome]
     lines += [f"{OUTCOMES[name].label} {mean.outcomes[name].text}" for name in others]
@@ -292,32 +330,37 @@ def _describe(results: SplitResults, mean: Mean) -> str:
 # Differences -------------------------------------------------------------------------------------------------
 
 
+_SIGNIFICANT = "significant"
+
+
 def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:
     """By how much ``against`` is better than each other method: solid if significant."""
-    ink, traces = palette.ink(dark=dark), []
-    measure, unit = (name_outcome(tests[0].outcome), tests[0].unit) if tests else ("accuracy", "points")
+    ink = palette.ink(dark=dark)
+    traces = []
+    title = "points of accuracy"
+    if tests:
+        title = f"{tests[0].unit} of {name_outcome(tests[0].outcome)}"
     order = sorted(tests, key=lambda test: test.pp)
-    results = [describe_tie(test) if test.tie else "significant" for test in order]
+    results = [_name_result(test) for test in order]
     for name in sorted(set(results), reverse=True):
-        tie = name != "significant"
-        symbol = "circle-open" if name.startswith("not") else "diamond-open" if tie else "circle"
+        symbol = "diamond-open"
+        thickness = 1.0
+        if name == _SIGNIFICANT:
+            symbol = "circle"
+            thickness = 1.6
+        elif name.startswith("not"):
+            symbol = "circle-open"
         places = [place for place, result in enumerate(results) if result == name]
         shown = [order[place] for place in places]
-        values, ends = [test.pp for test in shown], [test.ci95 for test in shown]
-        hover = [
-            f"<b>{name_of(test.method)}</b><br>{test.lead}, 95 % interval {test.span}<br>"
-            f"{describe_p(test)}{' after Holm' if test.tested else ''}"
-            for test in shown
-        ]
-        if shown:
-            bars = marks.error_bars(values, ends, ink.accent, thickness=1.0 if tie else 1.6, width=4)
-            traces.append(
-                marks.points(values, places, symbol, ink.accent, outline=2, hover=hover, name=name, error_x=bars)
-            )
+        values = [test.pp for test in shown]
+        ends = [test.ci95 for test in shown]
+        hover = [_describe_lead(test) for test in shown]
+        bars = marks.error_bars(values, ends, ink.accent, thickness=thickness, width=4)
+        traces.append(marks.points(values, places, symbol, ink.accent, outline=2, hover=hover, name=name, error_x=bars))
     names = [name_of(test.method) for test in order]
     figure = marks.draw(
         traces,
-        x={"title": f"{unit} of {measure}<br>that {name_of(against)} is ahead", "zeroline": False},
+        x={"title": f"{title}<br>that {name_of(against)} is ahead", "zeroline": False},
         y={**marks.named_rows(names), "range": [-0.6, len(order) - 0.4]},
         height=128 + 30 * max(2, len(order)),
         left=10,
@@ -327,3 +370,14 @@ def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> 
     )
     figure.add_vline(x=0, line={"color": ink.text, "width": 1.2})
     return figure
+
+
+def _name_result(test: Verdict) -> str:
+    return describe_tie(test) if test.tie else _SIGNIFICANT
+
+
+def _describe_lead(test: Verdict) -> str:
+    text = f"<b>{name_of(test.method)}</b><br>{test.lead}, 95 % interval {test.span}<br>{describe_p(test)}"
+    if test.tested:
+        text += " after Holm"
+    return text

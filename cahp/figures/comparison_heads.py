@@ -19,8 +19,10 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
     """Heads that each method keeps in each layer, and their mean layer."""
     ink = palette.ink(dark=dark)
     shown = by_depth(results, budget, methods)
-    names, values = [name_of(name) for name in shown], [results.layers[name, budget] for name in shown]
-    layers, top = results.document.model.layers, max((max(value) for value in values), default=1.0)
+    names = [name_of(name) for name in shown]
+    values = [results.layers[name, budget] for name in shown]
+    layers = results.document.model.layers
+    top = max((max(value) for value in values), default=1.0)
     traces: list[Any] = [
         marks.heat_map(
             values,
@@ -38,6 +40,7 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
         shares = [[mean / (top or 1.0) for mean in value] for value in values]
         traces.append(marks.written([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
     depths = [mean_layer(value) for value in values]
+    hover = [f"{name}<br>mean layer {depth:.2f}" for name, depth in zip(names, depths, strict=True)]
     traces.append(
         marks.points(
             depths,
@@ -46,12 +49,13 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
             "triangle-up",
             CLUSTER_COLOURS[1],
             outline=1,
-            hover=[f"{name}<br>mean layer {depth:.2f}" for name, depth in zip(names, depths, strict=True)],
+            hover=hover,
             name="mean layer of the kept heads",
             showlegend=True,
         )
     )
-    steps = list(range(0, layers, 1 if layers <= 16 else 4))
+    step = 1 if layers <= 16 else 4
+    steps = list(range(0, layers, step))
     figure = marks.draw(
         traces,
         x={"title": "layer (first to last)", "tickvals": steps, "showgrid": False, "zeroline": False},
@@ -77,8 +81,11 @@ def overlap_table(
 ) -> tuple[list[str], list[list[float | None]]]:
     """Methods measured at a budget, and the Jaccard index of every two of them (None: not measured)."""
     measured = [name for name in methods if (name, budget) in results.layers]
-    pairs = [[(min(one, other), max(one, other), budget) for other in measured] for one in measured]
-    return measured, [[results.overlap.get(pair) for pair in row] for row in pairs]
+    rows = []
+    for method in measured:
+        pairs = [(min(method, other), max(method, other), budget) for other in measured]
+        rows.append([results.overlap.get(pair) for pair in pairs])
+    return measured, rows
 
 
 def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
@@ -89,11 +96,16 @@ def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *
     names = [name_of(name) for name in measured]
     # Shortened names may be equal; places are not.
     places = list(range(len(measured)))
-    # Values below random selection have its colour; the arrow tells them apart.
-    texts = [
-        ["" if value is None else f"{value:.2f}{'↓' * (value < random - 0.005)}" for value in row] for row in values
-    ]
-    beyond = [[0.0 if value is None else (value - random) / (1 - random or 1) for value in row] for row in values]
+    texts = []
+    beyond = []
+    pairs = []
+    for name, row in zip(names, values, strict=True):
+        texts.append([_write_overlap(value, random) for value in row])
+        # One that was not measured has no text.
+        known = [random if value is None else value for value in row]
+        beyond.append([(value - random) / (1 - random or 1) for value in known])
+        pairs.append([f"{name} and {other}" for other in names])
+    size = 11 if len(measured) <= 12 else 9
     ticks = {"title": "method", "tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False}
     return marks.draw(
         [
@@ -107,10 +119,10 @@ def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *
                 y=places,
                 zmin=random,
                 zmax=1,
-                customdata=[[f"{one} and {other}" for other in names] for one in names],
+                customdata=pairs,
                 hoverongaps=False,
             ),
-            marks.written(texts, beyond, ink, size=11 if len(measured) <= 12 else 9),
+            marks.written(texts, beyond, ink, size=size),
         ],
         x={**ticks, "automargin": True, "tickangle": -40},
         y={**ticks, "automargin": True, "autorange": "reversed"},
@@ -119,6 +131,16 @@ def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *
         top=16,
         bottom=50,
     )
+
+
+def _write_overlap(value: float | None, random: float) -> str:
+    """Write an overlap in its cell; those below random selection have its colour, and an arrow tells them apart."""
+    if value is None:
+        return ""
+    text = f"{value:.2f}"
+    if value < random - 0.005:
+        text += "↓"
+    return text
 
 
 def consensus_figure(results: SplitResults, budget: int, *, dark: bool) -> Any:
@@ -138,4 +160,6 @@ def consensus_figure(results: SplitResults, budget: int, *, dark: bool) -> Any:
 def mean_overlap(values: Sequence[Sequence[float | None]]) -> float | None:
     """Mean overlap of two different methods."""
     measured = [value for row, line in enumerate(values) for value in line[row + 1 :] if value is not None]
-    return float(np.mean(measured)) if measured else None
+    if not measured:
+        return None
+    return float(np.mean(measured))

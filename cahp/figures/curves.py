@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.budget_sweep import Row
+from cahp.board.budget_sweep import Row, Speed
 from cahp.figures import palette
 from cahp.figures.marks import draw, error_bars, fold
 from cahp.outcomes import Outcome
@@ -33,23 +33,33 @@ def silhouette(ks: Ints, mss: Floats, knee: int | None, *, null: Floats | None =
 def outcome_by_budget(measured: Mapping[int, Estimate], head: Outcome, *, dark: bool) -> Any:
     """Draw an outcome with its 95 % interval at every measured budget."""
     hover = [f"{budget} heads: {head.label} {estimate}" for budget, estimate in measured.items()]
-    scale, unit = (100, " in %") if head.unit == "share" else (1, "" if head.unit == "number" else f" in {head.unit}")
+    scale = 100 if head.unit == "share" else 1
+    unit = {"share": " in %", "number": ""}.get(head.unit, f" in {head.unit}")
     trace = _by_budget(list(measured.items()), hover, scale=scale, dark=dark)
     return _curve(trace, "heads kept", f"{head.label}{unit}", dark=dark)
 
 
 def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
     """Draw the time of the cut model relative to the full one, with 95 % intervals, at every timed budget."""
-    timed = [(row.budget, row.speed) for row in rows if row.speed is not None]
-    hover = [
-        f"{budget} heads: {speed.ratio.text if speed.ratio.excludes(1) else 'no measurable change'} "
-        f"({speed.ratio.span}), n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
-        f"{', the machine was busy' if speed.busy else ''}"
-        for budget, speed in timed
-    ]
-    trace = _by_budget([(budget, speed.ratio) for budget, speed in timed], hover, scale=1, dark=dark)
+    ratios = []
+    hover = []
+    for row in rows:
+        if row.speed is not None:
+            ratios.append((row.budget, row.speed.ratio))
+            hover.append(f"{row.budget} heads: {_describe_speed(row.speed)}")
+    trace = _by_budget(ratios, hover, scale=1, dark=dark)
     figure = _curve(trace, "heads kept", "time per batch, pruned / full", dark=dark)
     return figure.add_hline(y=1, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})
+
+
+def _describe_speed(speed: Speed) -> str:
+    change = speed.ratio.text if speed.ratio.excludes(1) else "no measurable change"
+    text = (
+        f"{change} ({speed.ratio.span}), n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
+    )
+    if speed.busy:
+        text += ", the machine was busy"
+    return text
 
 
 def _by_budget(

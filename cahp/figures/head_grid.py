@@ -12,6 +12,7 @@ from cahp.figures.marks import (
     LEGEND,
     bar_below,
     by_state,
+    clickable,
     draw,
     heat_map,
     legend,
@@ -65,52 +66,65 @@ def grid_figure(
     the layers of a deep model lie from left to right. A square is a ``unit``. Every point's ``customdata`` is the
     head's flat index.
     """
-    colours, heads = ink(dark=dark), mask.heads
+    colours = ink(dark=dark)
+    heads = mask.heads
     deep = compact and is_deep(mask.layers, heads)
-    rows, columns = (heads, mask.layers) if deep else (mask.layers, heads)
+    rows = mask.layers
+    columns = heads
+    if deep:
+        rows, columns = columns, rows
     cell = _cell_size(rows, columns, width)
 
     def place(shown: Ints) -> tuple[Ints, Ints]:
         layer, head = np.divmod(shown, heads)
         return (layer, head) if deep else (head, layer)
 
-    names = [""] * mask.keep.size if marks is None else marks.names
+    all_fills = [colours.accent] * mask.keep.size
+    if marks is not None:
+        all_fills = marks.colours
     traces = []
-    for shown, fills, state in by_state(
-        mask, [colours.accent] * mask.keep.size if marks is None else marks.colours, colours
-    ):
+    for shown, fills, state in by_state(mask, all_fills, colours):
+        symbol: str | list[str] = "square"
         lettered: dict[str, Any] = {}
-        if marks is not None and cell >= 17:
-            font = {"size": max(8, min(12, cell * 0.36)), "color": [contrast(fill) for fill in fills]}
-            lettered = {"mode": "markers+text", "text": [names[head] for head in shown], "textfont": font}
+        hover = [f"<b>{head_name(head, heads, unit)}</b><br>{state}" for head in shown.tolist()]
+        if marks is not None:
+            names = [marks.names[head] for head in shown]
+            hover = [f"{text}<br>{marks.kind} {name}" for text, name in zip(hover, names, strict=True)]
+            if cell >= 17:
+                # A cross would strike its letter out; the letter alone tells the family.
+                font = {"size": max(8, min(12, cell * 0.36)), "color": [contrast(fill) for fill in fills]}
+                lettered = {"mode": "markers+text", "text": names, "textfont": font}
+            else:
+                symbol = symbols("square", marks, shown)
+        x, y = place(shown)
         traces.append(
             points(
-                *place(shown),
-                # A cross would strike its letter out; the letter alone tells the family.
-                "square" if marks is None or lettered else symbols("square", marks, shown),
+                x,
+                y,
+                symbol,
                 fills,
                 size=cell * 0.78,
-                hover=[
-                    f"<b>{head_name(head, heads, unit)}</b><br>{state}"
-                    + ("" if marks is None else f"<br>{marks.kind} {names[head]}")
-                    for head in shown.tolist()
-                ],
-                heads=shown,
+                hover=hover,
                 name=state,
                 showlegend=False,
+                **clickable(shown),
                 **lettered,
             )
         )
     if selected is not None:
-        alike = [head for head, name in enumerate(names) if marks is not None and name == names[selected]]
-        for heads_framed, size, outline in ((alike, 0.94, 1.2), ([selected], 1.0, 2.5)):
-            framed = np.array(heads_framed, np.int64)
-            frame = points(*place(framed), "square-open", colours.text, size=cell * size, outline=outline, heads=framed)
-            traces.append({**frame, "showlegend": False})
+        alike = []
+        if marks is not None:
+            alike = [head for head, name in enumerate(marks.names) if name == marks.names[selected]]
+        for group, size, outline in ((alike, 0.94, 1.2), ([selected], 1.0, 2.5)):
+            framed = np.array(group, np.int64)
+            frame = points(*place(framed), "square-open", colours.text, size=cell * size, outline=outline)
+            traces.append({**frame, **clickable(framed), "showlegend": False})
     if not compact:
         titles = (unit.capitalize(), _LAYERS)
         return draw([*traces, *legend("square", colours)], **_layout(rows, columns, width, titles), legend=LEGEND)
-    titles = ("Layer", unit.capitalize()) if deep else (unit.capitalize(), "Layer")
+    titles = (unit.capitalize(), "Layer")
+    if deep:
+        titles = ("Layer", unit.capitalize())
     layout = _layout(rows, columns, width, titles)
     return draw(traces, **{**layout, "height": layout["height"] - 24}, top=6)
 
@@ -123,12 +137,17 @@ def _cell_size(rows: int, columns: int, width: int) -> float:
 def _layout(rows: int, columns: int, width: int, titles: tuple[str, str]) -> dict[str, Any]:
     """Return axes, with the ``titles`` of x and y, and height of a grid: the first row on top, square cells."""
     fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
-    across, down = (range(0, count, 1 if count <= 16 else 4) for count in (columns, rows))
     return {
-        "x": ticks(titles[0], across, (-0.6, columns - 0.4), **fixed),
-        "y": ticks(titles[1], down, (rows - 0.4, -0.6), **fixed, scaleanchor="x", scaleratio=1),
+        "x": ticks(titles[0], _numbered(columns), (-0.6, columns - 0.4), **fixed),
+        "y": ticks(titles[1], _numbered(rows), (rows - 0.4, -0.6), **fixed, scaleanchor="x", scaleratio=1),
         "height": round(_cell_size(rows, columns, width) * (rows + 0.2)) + 90,
     }
+
+
+def _numbered(count: int) -> range:
+    """Return the rows or columns of a grid that have a number: all, or every fourth."""
+    step = 1 if count <= 16 else 4
+    return range(0, count, step)
 
 
 def share_figure(
@@ -148,20 +167,24 @@ def share_figure(
     The layers of a deep model lie from left to right. ``scale`` is the title of the colours, and ``hover`` the tooltip
     of a cell, a ``unit``: ``%{z}`` is its share in per cent, ``%{customdata}`` its entry in ``notes``.
     """
-    colours, (rows, columns), where = ink(dark=dark), shares.shape, f"layer %{{y}}, {unit} %{{x}}"
+    colours = ink(dark=dark)
+    where = f"layer %{{y}}, {unit} %{{x}}"
     titles = (unit.capitalize(), _LAYERS)
-    if is_deep(rows, columns):
-        shares, rows, columns = np.transpose(shares), columns, rows
-        notes = None if notes is None else list(zip(*notes, strict=True))
-        framed, crossed = ([(head, layer) for layer, head in some] for some in (framed, crossed))
-        titles, where = ("Layer", unit.capitalize()), f"layer %{{x}}, {unit} %{{y}}"
+    if is_deep(*shares.shape):
+        shares = np.transpose(shares)
+        framed = [(head, layer) for layer, head in framed]
+        crossed = [(head, layer) for layer, head in crossed]
+        if notes is not None:
+            notes = list(zip(*notes, strict=True))
+        where = f"layer %{{x}}, {unit} %{{y}}"
+        titles = ("Layer", unit.capitalize())
+    rows, columns = shares.shape
     cells = heat_map(100 * shares, colours.scale, hover=f"{where}<br>{hover}", gap=2, zmin=0, zmax=100)
     traces: list[Any] = [{**cells, "customdata": notes, **bar_below(scale)}]
     if _cell_size(rows, columns, width) >= 20:
-        texts = [
-            ["×" if (row, column) in crossed else f"{100 * shares[row, column]:.0f}" for column in range(columns)]
-            for row in range(rows)
-        ]
+        texts = [[f"{100 * share:.0f}" for share in row] for row in shares]
+        for row, column in crossed:
+            texts[row][column] = "×"
         traces.append(written(texts, shares.tolist(), colours, size=10))
     frames = [
         shape("rect", (column - 0.46, column + 0.46), (row - 0.46, row + 0.46), color=CLUSTER_COLOURS[1], width=2.5)

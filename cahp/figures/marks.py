@@ -31,7 +31,6 @@ def draw(
     y: Mapping[str, Any] | str,
     height: float,
     left: int = 50,
-    right: int = 10,
     top: int | None = None,
     bottom: int = 46,
     legend: Mapping[str, Any] | None = None,
@@ -43,13 +42,18 @@ def draw(
     """
     import plotly.graph_objects as go
 
-    above = (10 if legend is None else 34) if top is None else top
-    margin = {"l": left, "r": right, "t": above, "b": bottom}
-    axes = {
-        name: {"title": axis} if isinstance(axis, str) else dict(axis) for name, axis in (("xaxis", x), ("yaxis", y))
-    }
+    if top is None:
+        top = 10 if legend is None else 34
+    margin = {"l": left, "r": 10, "t": top, "b": bottom}
+    axes = {"xaxis": _axis(x), "yaxis": _axis(y)}
     named = {"showlegend": legend is not None, "legend": legend}
     return go.Figure(list(traces), {**axes, "height": height, "margin": margin, **named, **layout})
+
+
+def _axis(axis: Mapping[str, Any] | str) -> dict[str, Any]:
+    if isinstance(axis, str):
+        return {"title": axis}
+    return dict(axis)
 
 
 def points(
@@ -62,34 +66,36 @@ def points(
     outline: float = 0,
     opacity: float | Sequence[float] = 1,
     hover: Sequence[str] | None = None,
-    heads: Any = None,
     **trace: Any,
 ) -> dict[str, Any]:
-    """Return a trace of points; ``hover`` are their tooltips, ``heads`` the flat indices that a click returns."""
-    # A cross is as wide as the outline.
-    width = outline if isinstance(symbol, str) else [1 if one.endswith("-x") else outline for one in symbol]
+    """Return a trace of points; ``hover`` are their tooltips."""
+    width: float | list[float] = outline
+    if not isinstance(symbol, str):
+        # A cross is as wide as the outline.
+        width = [1 if name.endswith("-x") else outline for name in symbol]
     marker = {"symbol": symbol, "size": size, "color": colour, "line": {"width": width}, "opacity": opacity}
-    tooltips = {"hoverinfo": "skip"} if hover is None else {"hovertext": hover, "hoverinfo": "text"}
-    return {
-        "type": "scatter",
-        "x": x,
-        "y": y,
-        "mode": "markers",
-        "marker": marker,
-        **tooltips,
-        **({} if heads is None else {"customdata": heads, **UNDIMMED}),
-        **trace,
-    }
+    tooltips: dict[str, Any] = {"hoverinfo": "skip"}
+    if hover is not None:
+        tooltips = {"hovertext": hover, "hoverinfo": "text"}
+    return {"type": "scatter", "x": x, "y": y, "mode": "markers", "marker": marker, **tooltips, **trace}
+
+
+def clickable(heads: Any) -> dict[str, Any]:
+    """Return the parts of a trace of points that are heads: a click on one returns its flat index."""
+    return {"customdata": heads, **UNDIMMED}
 
 
 def heat_map(
     z: Any, scale: Sequence[Sequence[Any]], *, title: str = "", hover: str = "", gap: int = 0, **trace: Any
 ) -> dict[str, Any]:
     """Return a heat map in the colours of ``scale``, which has a bar with a ``title`` or none."""
-    bar = {"colorbar": {"title": {"text": title, "side": "right"}, "thickness": 10, "len": 0.9}}
-    tooltip = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
-    shown = bar if title else {"showscale": False}
-    return {"type": "heatmap", "z": z, "colorscale": scale, "xgap": gap, "ygap": gap, **shown, **tooltip, **trace}
+    bar: dict[str, Any] = {"showscale": False}
+    if title:
+        bar = {"colorbar": {"title": {"text": title, "side": "right"}, "thickness": 10, "len": 0.9}}
+    tooltip = {"hoverinfo": "skip"}
+    if hover:
+        tooltip = {"hovertemplate": f"{hover}<extra></extra>"}
+    return {"type": "heatmap", "z": z, "colorscale": scale, "xgap": gap, "ygap": gap, **bar, **tooltip, **trace}
 
 
 def bar_below(title: str) -> dict[str, Any]:
@@ -105,7 +111,8 @@ def fold(text: str, *, limit: int = 24) -> str:
 
 def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> dict[str, Any]:
     """Return error bars from ``values (n,)`` to the ``ends (n, 2)`` of their intervals."""
-    values, ends = np.asarray(values), np.reshape(ends, (-1, 2))
+    values = np.asarray(values)
+    ends = np.reshape(ends, (-1, 2))
     reach = {"array": ends[:, 1] - values, "arrayminus": values - ends[:, 0]}
     return {"type": "data", "symmetric": False, **reach, "color": colour, "thickness": 1.5, **style}
 
@@ -113,7 +120,8 @@ def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> dict[str, A
 def shape(kind: str, x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> dict[str, Any]:
     """Return a ``rect`` or a ``line`` between two corners, in axis units; a line lies below the points."""
     place = {"x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1]}
-    return {"type": kind, **place, "line": style, "layer": "below" if kind == "line" else "above"}
+    layer = "below" if kind == "line" else "above"
+    return {"type": kind, **place, "line": style, "layer": layer}
 
 
 def by_state(mask: HeadMask, fills: Sequence[str], ink: Ink) -> Iterator[tuple[Ints, list[str], str]]:
@@ -121,7 +129,8 @@ def by_state(mask: HeadMask, fills: Sequence[str], ink: Ink) -> Iterator[tuple[I
 
     ``fills`` are the colours of all heads; pruned heads have a tint of theirs.
     """
-    kept, pruned = np.flatnonzero(mask.keep), np.flatnonzero(~mask.keep)
+    kept = np.flatnonzero(mask.keep)
+    pruned = np.flatnonzero(~mask.keep)
     yield kept, [fills[head] for head in kept.tolist()], "kept"
     yield pruned, [blend(fills[head], ink.ground, TINT) for head in pruned.tolist()], "pruned"
 
@@ -129,16 +138,20 @@ def by_state(mask: HeadMask, fills: Sequence[str], ink: Ink) -> Iterator[tuple[I
 def symbols(shape: str, marks: HeadMarks, shown: Ints) -> str | list[str]:
     """Return the symbol of each head in ``shown (M,)``: ``shape``, crossed where a larger group has the same hue."""
     crossed = marks.striped[shown]
-    return [f"{shape}-x" if line else shape for line in crossed.tolist()] if crossed.any() else shape
+    if not crossed.any():
+        return shape
+    names = {True: f"{shape}-x", False: shape}
+    return [names[line] for line in crossed.tolist()]
 
 
 def ticks(
     title: str, places: Sequence[Any], ends: tuple[float, float], names: Sequence[Any] = (), **axis: Any
 ) -> dict[str, Any]:
     """Return an axis between two ``ends`` with ticks at ``places``, labelled with ``names`` or else numbers."""
-    named = {"ticktext": list(names)} if len(names) else {}
-    bare = {"showgrid": False, "zeroline": False}
-    return {"title": title, "tickvals": list(places), "range": list(ends), **named, **bare, **axis}
+    described = {"title": title, "tickvals": list(places), "range": list(ends), "showgrid": False, "zeroline": False}
+    if len(names):
+        described["ticktext"] = list(names)
+    return {**described, **axis}
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
@@ -159,9 +172,10 @@ def named_rows(names: Sequence[str]) -> dict[str, Any]:
 
 def legend(shape: str, colours: Ink) -> list[dict[str, Any]]:
     """Return traces that explain solid and light points, in a colour that belongs to no group."""
+    pruned = blend(colours.text, colours.ground, TINT)
     return [
-        points([None], [None], shape, colour, name=name)
-        for name, colour in (("kept", colours.text), ("pruned", blend(colours.text, colours.ground, TINT)))
+        points([None], [None], shape, colours.text, name="kept"),
+        points([None], [None], shape, pruned, name="pruned"),
     ]
 
 
@@ -169,16 +183,22 @@ def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: 
     """Return texts in the cells of a heat map, each black or white, as its cell's ``share`` of the scale requires."""
     import plotly.graph_objects as go
 
-    places = [(row, column) for row in range(len(texts)) for column in range(len(texts[row]))]
+    columns = []
+    rows = []
+    cells = []
+    inks = []
+    for row, row_texts in enumerate(texts):
+        for column, text in enumerate(row_texts):
+            columns.append(column)
+            rows.append(row)
+            cells.append(text)
+            inks.append(contrast(on_scale(colours, shares[row][column])))
     return go.Scatter(
-        x=[column for _, column in places],
-        y=[row for row, _ in places],
-        text=[texts[row][column] for row, column in places],
+        x=columns,
+        y=rows,
+        text=cells,
         mode="text",
-        textfont={
-            "size": size,
-            "color": [contrast(on_scale(colours, shares[row][column])) for row, column in places],
-        },
+        textfont={"size": size, "color": inks},
         hoverinfo="skip",
         showlegend=False,
     )

@@ -23,7 +23,8 @@ def mark_communities(labels: Ints) -> HeadMarks:
 
     Numbers and other hues tell them from clusters; a single head has no colour of its own.
     """
-    tinted, eight = tints(labels, smallest=2), COMMUNITY_COLOURS
+    tinted = tints(labels, smallest=2)
+    eight = COMMUNITY_COLOURS
     colours = [(*eight, NEUTRAL, *eight)[tint] for tint in tinted]
     return HeadMarks(colours, [community_name(group) for group in labels], tinted >= STRIPED, "community")
 
@@ -55,14 +56,19 @@ def ink(*, dark: bool) -> Ink:
 
 def blend(colour: str, ground: str, share: float) -> str:
     """Mix a ``share`` of a colour with a ground, both ``#rrggbb``."""
-    pairs = [(int(colour[at : at + 2], 16), int(ground[at : at + 2], 16)) for at in (1, 3, 5)]
-    return "#" + "".join(f"{round(share * over + (1 - share) * under):02x}" for over, under in pairs)
+    mixed = "#"
+    for at in (1, 3, 5):
+        over = int(colour[at : at + 2], 16)
+        under = int(ground[at : at + 2], 16)
+        mixed += f"{round(share * over + (1 - share) * under):02x}"
+    return mixed
 
 
 def on_scale(colours: Ink, share: float) -> str:
     """The colour that a share of the scale has."""
     stops = [stop for stop, _ in colours.scale]
-    channels = [
-        np.interp(share, stops, [int(colour[at : at + 2], 16) for _, colour in colours.scale]) for at in (1, 3, 5)
-    ]
-    return "#" + "".join(f"{round(float(channel)):02x}" for channel in channels)
+    mixed = "#"
+    for at in (1, 3, 5):
+        channels = [int(colour[at : at + 2], 16) for _, colour in colours.scale]
+        mixed += f"{round(float(np.interp(share, stops, channels))):02x}"
+    return mixed

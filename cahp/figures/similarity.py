@@ -11,7 +11,19 @@ import numpy as np
 from cahp.board.colours import CLUSTER_COLOURS, contrast
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import LEGEND, bar_below, by_state, draw, heat_map, label, legend, points, shape, symbols
+from cahp.figures.marks import (
+    LEGEND,
+    bar_below,
+    by_state,
+    clickable,
+    draw,
+    heat_map,
+    label,
+    legend,
+    points,
+    shape,
+    symbols,
+)
 from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.head_roles import ROLES, HeadRoles
@@ -55,17 +67,20 @@ def attention_figure(
         "showgrid": False,
         "constrain": "domain",
     }
+    gap = 1 if len(words) <= 32 else 0
+    if top is None:
+        top = weights.max()
     cells = heat_map(
         np.asarray(weights, dtype=np.float32).round(4),
         # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
         [(stop**2, colour) for stop, colour in palette.ink(dark=dark).scale],
         title="attention (0..1)",
         hover="%{y}<br>attends to %{x}<br>with %{z:.3f} of its attention",
-        gap=1 if len(words) <= 32 else 0,
+        gap=gap,
         x=names,
         y=names,
         zmin=0,
-        zmax=float(top if top is not None else weights.max()) or 1.0,
+        zmax=float(top) or 1.0,
     )
     return draw(
         [cells],
@@ -90,11 +105,15 @@ def habit(weights: Floats, roles: HeadRoles | None = None, head: int = 0) -> str
         "attends mostly to the token before": float(weights[places[1:], places[:-1]].sum() / len(weights)),
         "attends mostly to the token after": float(weights[places[:-1], places[1:]].sum() / len(weights)),
     }
-    for name, one in {} if roles is None else roles.scores.items():
-        if f"attends mostly to {ROLES[name].target}" in shares:
-            shares[f"attends mostly to {ROLES[name].target}"] = one.value[head]
+    if roles is not None:
+        for name, score in roles.scores.items():
+            target = f"attends mostly to {ROLES[name].target}"
+            if target in shares:
+                shares[target] = score.value[head]
     words, share = max(shares.items(), key=lambda pair: pair[1])
-    return f"{words} ({percent(share, 0)} of its attention)" if share >= 0.4 else "spreads its attention over the text"
+    if share < 0.4:
+        return "spreads its attention over the text"
+    return f"{words} ({percent(share, 0)} of its attention)"
 
 
 def beside(
@@ -127,18 +146,22 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
 
     Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph.
     """
-    ink, marks = palette.ink(dark=dark), palette.mark_communities(graph.communities)
-    x, y = graph.positions[:, 0], -graph.positions[:, 1]
+    ink = palette.ink(dark=dark)
+    marks = palette.mark_communities(graph.communities)
+    x = graph.positions[:, 0]
+    y = -graph.positions[:, 1]
     traces: list[Any] = []
     for tree, dash, name in ((False, "solid", "alike"), (True, "dot", "connects the graph")):
         edges = graph.edges[graph.backbone == tree]
         if len(edges):
             # A gap after every edge, or one line would join them all.
-            ends = [np.column_stack([axis[edges], np.full(len(edges), np.nan)]).ravel() for axis in (x, y)]
+            gap = np.full(len(edges), np.nan)
+            ends = [np.column_stack([axis[edges], gap]).ravel() for axis in (x, y)]
             line = {"color": ink.faint, "width": 1.2, "dash": dash}
             edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
             traces.append({**edge, "x": ends[0], "y": ends[1]})
     named = mask.keep.size <= _NAMED
+    size = 24 if named else 11
     for shown, fills, state in by_state(mask, marks.colours, ink):
         names: dict[str, Any] = {}
         if named:
@@ -151,11 +174,11 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
                 y[shown],
                 symbols("circle", marks, shown),
                 fills,
-                size=24 if named else 11,
+                size=size,
                 hover=hover,
-                heads=shown,
                 name=state,
                 showlegend=False,
+                **clickable(shown),
                 **names,
             )
         )
@@ -166,7 +189,8 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
 
 def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) -> tuple[Any, str]:
     """Draw all distances, heads ordered by community, and state the mean distances in and between communities."""
-    colours, order = palette.ink(dark=dark), np.argsort(communities, kind="stable")
+    colours = palette.ink(dark=dark)
+    order = np.argsort(communities, kind="stable")
     names = [head_name(head, mask.heads) for head in order.tolist()]
     cells = heat_map(
         distances[np.ix_(order, order)].astype(np.float32),
@@ -179,9 +203,11 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         zmax=1,
     )
     kept = np.flatnonzero(mask.keep.ravel()[order])
-    here, hover = [names[place] for place in kept], [f"{names[place]}<br>kept" for place in kept]
+    kept_names = [names[place] for place in kept]
+    hover = [f"{name}<br>kept" for name in kept_names]
     size = max(5.0, 520 / len(order))
-    diagonal = points(here, here, "square-open", _KEPT, size=size, outline=2, hover=hover, heads=order[kept])
+    clicks = clickable(order[kept])
+    diagonal = points(kept_names, kept_names, "square-open", _KEPT, size=size, outline=2, hover=hover, **clicks)
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
@@ -200,8 +226,10 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         shapes=[shape("rect", block, block, color=colours.text, width=1.2) for block in pairwise(bounds)],
     )
     first, second = np.triu_indices(len(order), 1)
-    same, values = communities[first] == communities[second], distances[first, second]
+    same = communities[first] == communities[second]
+    values = distances[first, second]
     if not same.any() or same.all():
         return figure, "Distances between all heads on this text"
-    inside, outside = float(values[same].mean()), float(values[~same].mean())
+    inside = float(values[same].mean())
+    outside = float(values[~same].mean())
     return figure, f"Mean distance {inside:.2f} within communities, {outside:.2f} between them"

@@ -9,7 +9,7 @@ import numpy as np
 from cahp.board.colours import mark_clusters
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import LEGEND, by_state, draw, legend, points, symbols
+from cahp.figures.marks import LEGEND, by_state, clickable, draw, legend, points, symbols
 from cahp.run.settings import Settings
 from cahp.values import Floats, HeadMask, Ints
 
@@ -32,11 +32,13 @@ def space_figure(
     ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point), ``labels (N,)`` and ``families (N,)``
     (None: each cluster is one) belong to the run of ``settings``. The heads of the cluster ``lit`` are framed.
     """
-    marks, ink = mark_clusters(labels, families), palette.ink(dark=dark)
+    marks = mark_clusters(labels, families)
+    ink = palette.ink(dark=dark)
     names = marks.names
     x, y = embedding.T
     salience = salience.ravel()
     size = 9 + 15 * np.sqrt(salience)
+    mode = "markers+text" if len(labels) <= 160 else "markers"
     traces = []
     for shown, fills, state in by_state(mask, marks.colours, ink):
         hover = [
@@ -51,17 +53,18 @@ def space_figure(
                 fills,
                 size=size[shown],
                 hover=hover,
-                heads=shown,
-                mode="markers+text" if len(labels) <= 160 else "markers",
+                mode=mode,
                 text=[names[head] for head in shown],
                 textposition="top center",
                 textfont={"size": 10, "color": ink.text},
                 name=state,
                 showlegend=False,
+                **clickable(shown),
             )
         )
     if lit is not None:
-        alike, name = np.flatnonzero(labels == lit), f"cluster {names[int(np.argmax(labels == lit))]}"
+        alike = np.flatnonzero(labels == lit)
+        name = f"cluster {names[int(np.argmax(labels == lit))]}"
         traces.append(
             points(x[alike], y[alike], "square-open", ink.accent, size=size[alike] + 11, outline=2, name=name)
         )

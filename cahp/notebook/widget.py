@@ -43,7 +43,8 @@ class Background:
     def start(self, work: Callable[[Progress], None]) -> None:
         """Stop the work in progress, then do this."""
         self._stop.set()
-        before, self._stop = self._thread, threading.Event()
+        before = self._thread
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(work, self._stop, before), daemon=True)
         self._thread.start()
 
@@ -214,7 +215,8 @@ class BudgetBoard(anywidget.AnyWidget):
             if own.card.sha256 != self._bench.card.sha256:
                 raise ModelError(f"{own.settings.model} is no longer the model of this run. Prune it again.")
             self._own = own
-        bench, mask = self._own, self._board.mask
+        bench = self._own
+        mask = self._board.mask
         bench.resources.progress = progress
         if self._outcomes_of(mask) is None:
             progress("evaluation", 0, 1)
@@ -235,38 +237,40 @@ class BudgetBoard(anywidget.AnyWidget):
                 self._show()
 
     def _outcomes_of(self, mask: HeadMask) -> Outcomes | None:
-        row = self.table.row(mask.count) if self.table.has(mask) else None
-        return self._measured.get(mask.sha256) if row is None or row.outcomes is None else row.outcomes
+        if self.table.has(mask):
+            outcomes = self.table.row(mask.count).outcomes
+            if outcomes is not None:
+                return outcomes
+        return self._measured.get(mask.sha256)
 
     def _show(self) -> None:
         with self._lock:
-            board, run = self._board, self._run
+            board = self._board
+            run = self._run
             mask = board.mask
             outcomes = self._outcomes_of(mask)
-            speed = self.table.row(mask.count).speed if self.table.has(mask) else None
+            speed = None
+            if self.table.has(mask):
+                speed = self.table.row(mask.count).speed
             if mask.sha256 == run.mask.sha256:
                 speed = own_speed(run) or speed
+            glimpse = self._glimpses.get(mask.sha256)
+            status = "being measured…" if self._measuring else ""
             data = contents(
                 self.table,
                 self._clusters,
-                Shown(
-                    mask,
-                    board.origin,
-                    outcomes,
-                    speed,
-                    rescued=board.rescued,
-                    glimpse=self._glimpses.get(mask.sha256),
-                ),
+                Shown(mask, board.origin, outcomes, speed, rescued=board.rescued, glimpse=glimpse),
                 labels=board.labels,
                 subject=BoardSubject.of(run),
-                host=Host(
-                    selected=self._selected,
-                    status="being measured…" if self._measuring else "",
-                    colourings=self._colourings,
-                ),
+                host=Host(selected=self._selected, status=status, colourings=self._colourings),
             )
             self.data = plain_json(data | {"undo": board.can_undo})
-            self.mask, self.budget, self.outcomes = mask, mask.count, None if outcomes is None else dict(outcomes)
+            self.mask = mask
+            self.budget = mask.count
+            if outcomes is None:
+                self.outcomes = None
+            else:
+                self.outcomes = dict(outcomes)
 
     def _report(self, doing: dict[str, Any]) -> None:
         self.doing = doing

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cahp.comparison import Comparison, SplitResults
     from cahp.comparison.document import Verdict
     from cahp.comparison.running import ComparisonCost
+    from cahp.values import Estimate
 
 
 def announcement(cost: ComparisonCost) -> str:
@@ -28,23 +29,25 @@ def announcement(cost: ComparisonCost) -> str:
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """The results of a comparison as lines of text."""
-    results, document, summary = comparison.results, comparison.document, comparison.summary
+    results = comparison.results
+    document = comparison.document
+    summary = comparison.summary
     yield (
         f"{document.model.id} on {document.data.id}: {len(results.methods)} methods, {len(document.cells)} masks, "
         f"{len(document.seeds)} seed(s)"
     )
     shown = [comparison.results_on(part, name) for part in reversed(document.parts) for name in results.outcomes]
-    for one in shown:
+    for outcome_results in shown:
         for recovery in results.recoveries:
             yield ""
-            yield from _table(one, recovery)
-            if one.outcome == "nll":
+            yield from _table(outcome_results, recovery)
+            if outcome_results.outcome == "nll":
                 yield ""
-                yield from _table(one, recovery, "perplexity")
+                yield from _table(outcome_results, recovery, "perplexity")
     yield ""
     yield f"  {summary.rule}"
-    for one in shown:
-        yield from _verdicts(one)
+    for outcome_results in shown:
+        yield from _verdicts(outcome_results)
     yield ""
     yield "  the paper's claims on these texts:"
     for finding in comparison.claims:
@@ -70,30 +73,46 @@ def _table(results: SplitResults, recovery: str, outcome: str | None = None) -> 
     ``outcome`` is shown instead of the results', which are tested.
     """
     outcome = outcome or results.outcome
-    when, row, own = after(recovery), OUTCOMES[outcome], outcome == results.outcome
-    full = "" if row.difference or not own else f", all heads {results.full_text()}"
-    noun = "" if results.noun == "texts" else f" {results.noun}"
-    yield f"  {row.label} on {results.split} {when}, n = {results.n:,}{noun}{full}"
+    when = after(recovery)
+    row = OUTCOMES[outcome]
+    own = outcome == results.outcome
+    n = f"{results.n:,}"
+    if results.noun != "texts":
+        n += f" {results.noun}"
+    if own and not row.difference:
+        n += f", all heads {results.full_text()}"
+    yield f"  {row.label} on {results.split} {when}, n = {n}"
     if recovery != "none" and recovery in results.full and own:
         yield f"  (all heads {when}: {results.full_text(recovery)})"
     budgets = results.budgets_after(recovery)
-    areas = results.areas if own else {}
-    covered = next((area.budgets for (how, _), area in areas.items() if how == recovery), ())
+    areas = {}
+    if own:
+        areas = {method: area for (how, method), area in results.areas.items() if how == recovery}
     titles = [f"{budget} heads" for budget in budgets]
-    titles += [f"area {covered[0]}-{covered[-1]} heads"] if covered else []
-    titles += ["own overlap"]
+    if areas:
+        covered = next(iter(areas.values())).budgets
+        titles.append(f"area {covered[0]}-{covered[-1]} heads")
+    titles.append("own overlap")
     width = max(len(name) for name in results.methods)
     yield f"    {'':<{width}}" + "".join(f"{title:>25}" for title in titles)
     for name in results.methods:
-        means = [results.means.get((recovery, name, budget)) for budget in budgets]
-        estimates = [mean.outcomes.get(outcome) if mean else None for mean in means]
-        if covered:
-            area = areas.get((recovery, name))
-            estimates.append(area.estimate if area else None)
-        cells = [f"{estimate.text} {estimate.interval}" if estimate else "–" for estimate in estimates]
+        cells = []
+        for budget in budgets:
+            mean = results.means.get((recovery, name, budget))
+            outcomes = mean.outcomes if mean is not None else {}
+            cells.append(_cell(outcomes.get(outcome)))
+        if areas:
+            estimates = {method: area.estimate for method, area in areas.items()}
+            cells.append(_cell(estimates.get(name)))
         yield f"    {name:<{width}}" + "".join(f"{text:>25}" for text in (*cells, results.own_overlap(name)))
     if outcome == results.outcomes[0] and (rejected := results.rejections(recovery)):
         yield f"    {rejected}"
+
+
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "–"
+    return f"{estimate.text} {estimate.interval}"
 
 
 def _note(test: Verdict) -> str:
@@ -103,12 +122,13 @@ def _note(test: Verdict) -> str:
 
 
 def _verdicts(result: SplitResults) -> Iterator[str]:
-    tests, place = (*result.overall, *result.verdicts), f"{result.split}, {name_outcome(result.outcome)}"
+    tests = (*result.overall, *result.verdicts)
     for test in tests:
         if not test.tie:
             yield f"    {result.split}: {verdict_sentence(test, result.budgets, noun=result.noun)}"
     ties = [test for test in tests if test.tie]
     if ties:
+        place = f"{result.split}, {name_outcome(result.outcome)}"
         yield f"    {place}: no difference is resolved at this n in {len(ties)} of {len(tests)} tests:"
         where: dict[str, list[str]] = {}
         for test in ties:

@@ -15,8 +15,8 @@ from cahp.words import percent, rate
 
 def cost_lines(cost: CostRecord, ratio: Estimate | None, attention_share: float | None) -> Iterator[str]:
     """Size, operations and latency of the full and the pruned model."""
-    full, pruned = cost.full, cost.pruned
-    before, after = full.latency_ms, pruned.latency_ms
+    before = cost.full.latency_ms
+    after = cost.pruned.latency_ms
     if ratio is None or before is None or after is None:
         yield "  time and size were not measured"
         return
@@ -33,8 +33,10 @@ def cost_lines(cost: CostRecord, ratio: Estimate | None, attention_share: float 
 
 
 def _describe_size(cost: CostRecord) -> str:
-    weights, smaller = cost.full.parameters or 0, cost.pruned.parameters or 0
-    flops, fewer = cost.full.flops or 0, cost.pruned.flops or 0
+    weights = cost.full.parameters or 0
+    smaller = cost.pruned.parameters or 0
+    flops = cost.full.flops or 0
+    fewer = cost.pruned.flops or 0
     return (
         f"  size      {weights / 1e6:.1f} M weights -> {smaller / 1e6:.1f} M "
         f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
@@ -56,24 +58,26 @@ def generation_lines(
     """The cost of a causal language model: the most that pruning can save, its cache, and the speed of generation."""
     if cost.full.parameters:
         yield _describe_size(cost)
-    shares = [] if attention_weights is None else [f"{percent(attention_weights)} of the weights"]
+    shares = []
+    if attention_weights is not None:
+        shares.append(f"{percent(attention_weights)} of the weights")
     if attention_share is not None and speed is not None:
         timed = f"{percent(attention_share, 0)} of the time of a prefill of {speed.prefill[0].context:,} tokens"
         shares.append(f"{timed} (more of longer contexts)")
-    shrinks = "shrinks with the heads" if cache.shape.head else "does not shrink: all heads share what is cached"
     if shares:
+        bound = "no more of either" if len(shares) > 1 else "no more"
+        shrinks = "shrinks with the heads" if cache.shape.head else "does not shrink: all heads share what is cached"
         yield f"  ceiling   attention is {' and '.join(shares)}:"
-        yield f"            pruning heads saves no more{' of either' if shares[1:] else ''}; the cache {shrinks}"
+        yield f"            pruning heads saves {bound}; the cache {shrinks}"
     yield (
         f"  cache     keys and values take {cache.full:,} bytes per token -> {cache.pruned:,} "
         f"({percent(1 - cache.share)} fewer), in {cache.shape.width}-byte numbers"
     )
-    before, after = (
-        "any context" if tokens is None else f"{tokens:,} tokens"
-        for tokens in (cache.longest_full, cache.longest_pruned)
-    )
-    most = "" if cache.shape.positions is None else f"; the model reads at most {cache.shape.positions:,}"
-    yield f"            {cache.memory / 2**30:g} GiB holds {before} -> {after}{most}"
+    before = _describe_context(cache.longest_full)
+    after = _describe_context(cache.longest_pruned)
+    if cache.shape.positions is not None:
+        after += f"; the model reads at most {cache.shape.positions:,}"
+    yield f"            {cache.memory / 2**30:g} GiB holds {before} -> {after}"
     windows = sorted({window for _, window in cache.shape.windows if window})
     if windows:
         latest = " or ".join(f"{window:,}" for window in windows)
@@ -82,10 +86,20 @@ def generation_lines(
         yield "  speed     not measured"
         return
     for name, points in (("prefill", speed.prefill), ("decode", speed.decode)):
-        for index, one in enumerate(points):
+        label = name
+        for point in points:
             yield (
-                f"  {'' if index else name:<10}{one.context:>5,} tokens: {rate(one.full)} -> {rate(one.pruned)} tokens "
-                f"per second, {_compare(one.ratio, one.ratio.n)}"
+                f"  {label:<10}{point.context:>5,} tokens: {rate(point.full)} -> {rate(point.pruned)} tokens per "
+                f"second, {_compare(point.ratio, point.ratio.n)}"
             )
+            # The first line of a group has its name.
+            label = ""
     if speed.left_out:
         yield f"            not timed, for lack of time or memory: {', '.join(speed.left_out)}"
+
+
+def _describe_context(tokens: int | None) -> str:
+    """Return the longest context of a cache (None: it has no limit)."""
+    if tokens is None:
+        return "any context"
+    return f"{tokens:,} tokens"

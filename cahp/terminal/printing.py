@@ -30,13 +30,19 @@ Document = Mapping[str, Any]
 
 #: Stands before the first token that differs from the full model's.
 DIFFERS = "▸"
-KEPT, PRUNED, ADDED = "●", "·", "◆"
+#: A head of the grid: kept, pruned, or kept only by the per-layer minimum.
+KEPT = "●"
+PRUNED = "·"
+ADDED = "◆"
 
 
 def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
     """The summary of a run, with what the ``sections`` say of it."""
-    model, total = run.model, run.model.layers * run.model.heads
-    method = "" if run.settings.method == Settings.method else f" by {run.settings.method}"
+    model = run.model
+    total = model.layers * model.heads
+    method = ""
+    if run.settings.method != Settings.method:
+        method = f" by {run.settings.method}"
     yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{method}{_reason(run)}"
     if run.goal is not None:
         yield from _goal_lines(run.goal)
@@ -60,11 +66,10 @@ def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
         yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
     else:
         yield from generation_lines(run.cost, run.kv_cache, run.speed, run.attention_share, run.attention_weights)
-    yield "  verified  switching off any head changes its layer; " + (
-        f"the cut model gives the answers of the masked one (within {run.verified.difference:.0e})"
-        if run.verified.mask_equals_surgery
-        else "the attention of a layer of this model cannot be left out, so this is a mask only"
-    )
+    cut = "the attention of a layer of this model cannot be left out, so this is a mask only"
+    if run.verified.mask_equals_surgery:
+        cut = f"the cut model gives the answers of the masked one (within {run.verified.difference:.0e})"
+    yield f"  verified  switching off any head changes its layer; {cut}"
     if run.cached:
         yield f"  cached    {', '.join(run.cached)}, from an earlier run (--no-cache measures again)"
     yield from list_notes(run.notices, run.test_opened)
@@ -80,8 +85,10 @@ def _goal_lines(goal: ReachedGoal) -> Iterator[str]:
     )
     match goal.confirmed:
         case None:
-            check = "" if Goal.parse(goal.goal).wants_most else "; --report test checks it on other texts"
-            yield f"  The number of heads was chosen on these texts, so its figures are optimistic{check}"
+            line = "  The number of heads was chosen on these texts, so its figures are optimistic"
+            if not Goal.parse(goal.goal).wants_most:
+                line += "; --report test checks it on other texts"
+            yield line
         case True:
             yield "  The test split confirms it: the limit of its interval reaches the goal, too"
         case False:
@@ -94,23 +101,33 @@ def _search_lines(search: HeadSearch) -> Iterator[str]:
     if search.change is None:
         yield f"  searched  {accepted}"
         return
-    end = ": the heads at the start stay" if search.kept else ""
-    yield f"  searched  {accepted}; change in KL divergence on other calibration texts {search.change}{end}"
+    line = f"  searched  {accepted}; change in KL divergence on other calibration texts {search.change}"
+    if search.kept:
+        line += ": the heads at the start stay"
+    yield line
     for swap in search.swaps:
-        (layer, head), (other, restored) = swap.removed, swap.restored
+        layer, head = swap.removed
+        other, restored = swap.restored
         yield f"            layer {other} head {restored} instead of layer {layer} head {head}: {swap.change}"
 
 
 def _reason(run: RunDocument) -> str:
     if run.goal is not None:
-        return f" ({'the most' if Goal.parse(run.goal.goal).wants_most else 'the fewest'} that reach the goal)"
+        number = "the most" if Goal.parse(run.goal.goal).wants_most else "the fewest"
+        return f" ({number} that reach the goal)"
     if run.budget.requested is not None:
         return f" (as requested; the published rule stops at {run.knee})" if run.knee else " (as requested)"
     name, _, degree = (run.knee_rule or "").partition("-")
-    rule = f"smoothed by a polynomial of degree {degree}" if name == "polynomial" else "farthest from its chord"
-    added = f"; {len(run.rescued)} more by the per-layer minimum" if run.rescued else ""
-    # Some methods use only the number of clusters.
-    count = run.knee if run.clusters is None else run.clusters
+    rule = "farthest from its chord"
+    if name == "polynomial":
+        rule = f"smoothed by a polynomial of degree {degree}"
+    added = ""
+    if run.rescued:
+        added = f"; {len(run.rescued)} more by the per-layer minimum"
+    count = run.clusters
+    if count is None:
+        # Some methods use only the number of clusters.
+        count = run.knee
     return f" (the knee of the curve, {rule}, is at {count} clusters{added})"
 
 
@@ -120,9 +137,17 @@ def grid_lines(mask: HeadMask, added: Collection[tuple[int, int]] = ()) -> Itera
     width = max(2, len(str(heads - 1)))
     yield "  layer   head " + " ".join(f"{head:>{width}}" for head in range(heads))
     for layer, kept in enumerate(mask.by_layer):
-        marks = [(ADDED if (layer, head) in added else KEPT) if head in kept else PRUNED for head in range(heads)]
+        marks = [PRUNED] * heads
+        for head in kept:
+            marks[head] = KEPT
+        for place, head in added:
+            if place == layer:
+                marks[head] = ADDED
         yield f"  {layer:>5}        " + " ".join(f"{mark:>{width}}" for mark in marks) + f"   {len(kept)} kept"
-    yield f"  {KEPT} kept   {PRUNED} pruned" + (f"   {ADDED} added by the per-layer minimum" if added else "")
+    legend = f"  {KEPT} kept   {PRUNED} pruned"
+    if added:
+        legend += f"   {ADDED} added by the per-layer minimum"
+    yield legend
 
 
 def _outcomes(split: str, states: Mapping[str, Outcomes], protocol: WindowProtocol | None = None) -> Iterator[str]:
@@ -141,15 +166,25 @@ def _outcomes(split: str, states: Mapping[str, Outcomes], protocol: WindowProtoc
     for name, row in OUTCOMES.items():
         estimates = [outcomes.get(name) for outcomes in states.values()]
         if any(estimates):
-            yield line(row.row_label, ["" if one is None else one.text for one in estimates])
-        if any(one is not None and one.ci95 for one in estimates):
-            yield line("  95 % interval", ["" if one is None else one.interval for one in estimates])
+            yield line(row.row_label, [_text(estimate) for estimate in estimates])
+        if any(estimate is not None and estimate.ci95 for estimate in estimates):
+            yield line("  95 % interval", [_interval(estimate) for estimate in estimates])
+
+
+def _text(estimate: Estimate | None) -> str:
+    return "" if estimate is None else estimate.text
+
+
+def _interval(estimate: Estimate | None) -> str:
+    return "" if estimate is None else estimate.interval
 
 
 def evaluation_lines(document: Document) -> Iterator[str]:
     """The result of ``cahp evaluate`` or ``cahp recover``."""
     kept = document["kept"]
-    heads = "all heads" if kept is None else f"{kept['heads']} of {kept['of']} heads"
+    heads = "all heads"
+    if kept is not None:
+        heads = f"{kept['heads']} of {kept['of']} heads"
     yield f"{document['model']} on {document['data']['id']}: {heads}"
     yield ""
     measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
@@ -174,21 +209,21 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
     else:
         yield f"{document['model']}: {kept['heads']} of {kept['of']} heads, not evaluated (no data were given)"
     form = model_form(document["form"])
-    full, pruned = document["parameters"]["full"], document["parameters"]["pruned"]
+    full = document["parameters"]["full"]
+    pruned = document["parameters"]["pruned"]
     if output is None:
         yield f"  size      {full:,} weights -> {pruned:,}"
         return
     yield f"  size      {full:,} weights -> {pruned:,}; {document['bytes'] / 1e6:.1f} MB on disk"
-    yield (
-        "  verified  read back in a fresh process, "
-        + form.closeness(
-            document["difference"],
-            document["agreement"],
-            document["tried"],
-            written=document["written"],
-            words="texts" if document.get("protocol") is None else "tokens",
-        )
+    words = "texts" if document.get("protocol") is None else "tokens"
+    closeness = form.closeness(
+        document["difference"],
+        document["agreement"],
+        document["tried"],
+        written=document["written"],
+        words=words,
     )
+    yield f"  verified  read back in a fresh process, {closeness}"
     if document["files"]:
         yield from lines(document["files"], form.runtime)
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
@@ -197,8 +232,9 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
 def data_lines(document: Document) -> Iterator[str]:
     """The contents of a data set."""
     classes = next(iter(document["splits"].values()))["class_counts"]
+    texts = "pairs of texts" if document["pairs"] else "texts"
     content = "no labels" if classes is None else f"{len(classes)} classes"
-    yield f"{document['id']}: {'pairs of texts' if document['pairs'] else 'texts'}, {content}"
+    yield f"{document['id']}: {texts}, {content}"
     for split, contents in document["splits"].items():
         counts = ", ".join(f"{name} {count:,}" for name, count in (contents["class_counts"] or {}).items())
         yield f"  {split:<12}{contents['examples']:>7,}   {counts}".rstrip()
@@ -229,9 +265,11 @@ def fit_lines(document: Document) -> Iterator[str]:
 
 def latency_lines(document: Document) -> Iterator[str]:
     """The result of ``cahp latency``."""
-    ratio, rounds = document["latency_ratio"], document["cost"].full.latency_ms.repeats
+    ratio = document["latency_ratio"]
+    rounds = document["cost"].full.latency_ms.repeats
     estimate = Estimate(ratio["median"], ratio["ci95"], rounds, "ratio")
-    cache, share = document["kv_cache"], document["attention_share"]
+    cache = document["kv_cache"]
+    share = document["attention_share"]
     if cache is None:
         yield from cost_lines(document["cost"], estimate, share)
     else:
@@ -241,18 +279,19 @@ def latency_lines(document: Document) -> Iterator[str]:
 
 def report_lines(document: Document) -> Iterator[str]:
     """The result of ``cahp report``."""
-    board = f"its board shows {document['measured']} of {document['budgets']} budgets measured"
-    yield (
-        f"wrote {document['file']} ({document['bytes'] / 1e3:.0f} kB): "
-        f"{board if document['answers'] else 'a report without a board'}"
-    )
+    board = "a report without a board"
+    if document["answers"]:
+        board = f"its board shows {document['measured']} of {document['budgets']} budgets measured"
+    yield f"wrote {document['file']} ({document['bytes'] / 1e3:.0f} kB): {board}"
 
 
 def catalogue_lines(entries: Iterable[Document]) -> Iterator[str]:
     """The models or data sets that are known by name."""
     for entry in entries:
-        missing = "  (read from the hub)" if entry.get("kind") == "preset" else "  (not installed)"
-        yield f"{entry['name']:<14}{entry['description']}{'' if entry['available'] else missing}"
+        line = f"{entry['name']:<14}{entry['description']}"
+        if not entry["available"]:
+            line += "  (read from the hub)" if entry.get("kind") == "preset" else "  (not installed)"
+        yield line
 
 
 #: Types of 16 bits, by their names in files of weights.
@@ -262,7 +301,8 @@ _HALVES = {"BF16": "bfloat16", "F16": "float16"}
 def preflight_lines(document: Document) -> Iterator[str]:
     """The facts about a model before it is used; see ``cahp.api.preflight``."""
     yield f"{document['id']}: supported ({document['family']})"
-    layers, heads = document["layers"], document["heads"]
+    layers = document["layers"]
+    heads = document["heads"]
     yield f"  heads     {layers} layers x {heads} = {layers * heads}"
     if document["prompt"]:
         tokens = [f"{answer['word']} (token {answer['token']})" for answer in document["prompt"]["answers"]]
@@ -277,22 +317,25 @@ def preflight_lines(document: Document) -> Iterator[str]:
     else:
         yield "  classes   none: an encoder; train a classifier on it with `cahp fit`"
     if document["parameters"]:
+        line = f"  weights   {document['parameters'] / 1e6:.1f} M"
         halves = [_HALVES[name] for name in document["types"] or () if name in _HALVES]
-        stored = f", stored in {' and '.join(halves)} (--dtype auto keeps them so)" if halves else ""
-        yield f"  weights   {document['parameters'] / 1e6:.1f} M{stored}"
+        if halves:
+            line += f", stored in {' and '.join(halves)} (--dtype auto keeps them so)"
+        yield line
     if document["to_fetch_bytes"]:
         yield f"  download  {size_of(document['to_fetch_bytes'])} from the hub, at commit {document['revision'][:12]}"
     if document["kv_cache"]:
-        share = document["attention_weights"]
-        ceiling = "" if share is None else f"; attention is {percent(share)} of the weights"
-        yield f"  cache     keys and values take {document['kv_cache']:,} bytes per token{ceiling}"
+        line = f"  cache     keys and values take {document['kv_cache']:,} bytes per token"
+        if document["attention_weights"] is not None:
+            line += f"; attention is {percent(document['attention_weights'])} of the weights"
+        yield line
     if document["memory_bytes"]:
         yield f"  memory    about {document['memory_bytes'] / 2**30:.1f} GiB for the default run"
     if document["expected_s"]:
-        refitted = document["expected_refit_s"]
-        more = "" if refitted is None else f" ({duration(refitted)} with --recover refit)"
-        took = duration(document["expected_s"])
-        yield f"  time      about {took} for the default run on this machine's processor{more}"
+        line = f"  time      about {duration(document['expected_s'])} for the default run on this machine's processor"
+        if document["expected_refit_s"] is not None:
+            line += f" ({duration(document['expected_refit_s'])} with --recover refit)"
+        yield line
     if document["max_length"]:
         limit = f"{document['max_length']:,}"
         longest = duration(document["expected_longest_s"])
@@ -308,10 +351,13 @@ def epoch_line(
     epoch: int, loss: float, accuracy: float | None, *, learning_rate: float | None = None, taught: bool = False
 ) -> str:
     """An epoch of a training on labels, or ``taught`` by the full model; with its rate if held-out texts chose it."""
-    outcome = "agreement" if taught else "accuracy"
-    held_out = "" if accuracy is None else f", {outcome} {percent(accuracy)} on held-out texts"
-    rate = "" if learning_rate is None else f", learning rate {learning_rate:g}"
-    return f"  epoch {epoch:>2}  loss {loss:.3f}{held_out}{rate}"
+    line = f"  epoch {epoch:>2}  loss {loss:.3f}"
+    if accuracy is not None:
+        outcome = "agreement" if taught else "accuracy"
+        line += f", {outcome} {percent(accuracy)} on held-out texts"
+    if learning_rate is not None:
+        line += f", learning rate {learning_rate:g}"
+    return line
 
 
 def _describe_recovery(
@@ -329,24 +375,29 @@ def _describe_recovery(
         for epoch in distill.epochs:
             yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)
         verb = "accepted" if distill.accepted else "rejected"
-        labels = " with labels" if distill.labels else " without labels" if protocol is None else ""
-        taught = f"taught by the full model on {distill.examples} {texts}{labels}"
+        taught = f"taught by the full model on {distill.examples} {texts}"
+        if distill.labels:
+            taught += " with labels"
+        elif protocol is None:
+            taught += " without labels"
         yield f"  distillation {verb} ({taught}): {distill.reason}"
     if steps:
         outcome, first = main_outcome(steps[0].outcomes)
         yield f"  {outcome.name} after each step, n = {first.n:,} (95 % intervals)"
-    for one in steps:
-        outcome, value = main_outcome(one.outcomes)
-        line = f"    {one.result:<10}{value.text:>7} {value.interval:<14}"
+    for step in steps:
+        outcome, value = main_outcome(step.outcomes)
+        line = f"    {step.result:<10}{value.text:>7} {value.interval:<14}"
         if outcome.name != "agreement":
-            line += f"{one.outcomes['agreement'].text:>7} agreement"
-        if "kl" in one.outcomes:
-            line += f"   KL {one.outcomes['kl'].text} {one.outcomes['kl'].interval}"
-        if one.gained is not None:
-            line += f"   {one.gained.text} {one.gained.interval}"
-        if one.seconds is not None:
-            line += f"   {duration(one.seconds)}"
-        yield line + ("   (rejected: nothing changed)" if one.accepted is False else "")
+            line += f"{step.outcomes['agreement'].text:>7} agreement"
+        if "kl" in step.outcomes:
+            line += f"   KL {step.outcomes['kl'].text} {step.outcomes['kl'].interval}"
+        if step.gained is not None:
+            line += f"   {step.gained.text} {step.gained.interval}"
+        if step.seconds is not None:
+            line += f"   {duration(step.seconds)}"
+        if step.accepted is False:
+            line += "   (rejected: nothing changed)"
+        yield line
 
 
 def list_notes(notices: Iterable[str], test_opened: int | None = None) -> Iterator[str]:

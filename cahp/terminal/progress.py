@@ -37,7 +37,9 @@ class Reporter:
     def __init__(
         self, *, draws: bool = False, say: Callable[[str], None] = lambda _: None, forward: Progress = silent
     ) -> None:
-        self._draws, self.say, self._forward = draws, say, forward
+        self.say = say
+        self._draws = draws
+        self._forward = forward
         self._bars: dict[str, Any] = {}
         self._epochs = 0
         self.trained = False
@@ -93,14 +95,18 @@ class LineReporter(Reporter):
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report ``done`` of ``total`` units of ``stage``."""
         if self._stage != (stage, total) or done < self._done:
-            self._stage, self._start, self._tenths = (stage, total), monotonic(), 0
+            self._stage = (stage, total)
+            self._start = monotonic()
+            self._tenths = 0
         self._done = done
         tenths = 10 * done // max(1, total)
         if tenths > self._tenths:
             self._tenths = tenths
             left = (monotonic() - self._start) * (total - done) / max(1, done)
-            rest = "" if tenths == 10 else f", {duration(left)} left"
-            self.say(f"{tenths * 10} % done{rest}")
+            line = f"{tenths * 10} % done"
+            if tenths < 10:
+                line += f", {duration(left)} left"
+            self.say(line)
 
 
 @contextmanager
@@ -113,8 +119,11 @@ def bars(*, quiet: bool, lines: bool = False, draws: bool | None = None) -> Iter
     if quiet or not parallel.first():
         yield Reporter()
         return
-    draws = sys.stderr.isatty() if draws is None else draws
-    reporter = LineReporter() if lines and not draws else Reporter(draws=draws, say=print_line)
+    if draws is None:
+        draws = sys.stderr.isatty()
+    reporter = Reporter(draws=draws, say=print_line)
+    if lines and not draws:
+        reporter = LineReporter()
     with hub.progress_to(reporter):
         try:
             yield reporter

@@ -14,6 +14,7 @@ import cahp
 from cahp import models
 from cahp.exports import formats
 from cahp.exports.checkpoints import write
+from cahp.exports.form import Pruned
 from cahp.models.caching import continue_greedily, decode_step, fill_cache
 from cahp.models.costs import KvCache
 from cahp.models.head_model import HeadModel
@@ -54,7 +55,7 @@ def test_masked_cut_and_reloaded_models_give_the_same_logits(tmp_path: Path, fam
     assert float((pruned.logits(batch) - masked).abs().max()) <= bound
     for form in ("compact", "drop-in"):
         folder = tmp_path / form
-        write(formats.model_form(form), folder, model=model, pruned=pruned, mask=mask, inputs=TEXTS, latency=False)
+        write(formats.model_form(form), folder, Pruned(model, pruned, mask, TEXTS), seconds=None)
         again = models.load(str(folder), device="cpu")
         assert float((again.logits(batch) - masked).abs().max()) <= bound, form
     assert again.head_counts == model.head_counts
@@ -97,7 +98,7 @@ def test_a_generating_model_with_an_empty_layer_is_loaded_elsewhere(tmp_path: Pa
     model = load(tmp_path / "model", "llama", language=True)
     mask = first_empty(model)
     pruned, form = cut(model, mask), formats.model_form("compact")
-    write(form, tmp_path / "out", model=model, pruned=pruned, mask=mask, inputs=TEXTS, latency=False)
+    write(form, tmp_path / "out", Pruned(model, pruned, mask, TEXTS), seconds=None)
     network, ids = cahp.load_pruned(tmp_path / "out"), torch.tensor([[2, 5, 6, 7]])
     made = network.generate(ids, max_new_tokens=4, do_sample=False)[0, 4:].tolist()
     assert made == list(continue_greedily(pruned, [2, 5, 6, 7], 4))[: len(made)]

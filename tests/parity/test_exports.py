@@ -21,7 +21,7 @@ from cahp import models
 from cahp.api.export import export
 from cahp.exports import formats
 from cahp.exports.checkpoints import claimed, write
-from cahp.exports.form import ModelForm
+from cahp.exports.form import ModelForm, Pruned
 from cahp.models import saving
 from cahp.models.head_model import HeadModel, Verified
 from cahp.models.surgery import cut
@@ -100,11 +100,8 @@ def exported(
                 write(
                     form,
                     root / family / form.key,
-                    model=model,
-                    pruned=cut(model, mask),
-                    mask=mask,
-                    inputs=TEXTS,
-                    latency=False,
+                    Pruned(model, cut(model, mask), mask, TEXTS),
+                    seconds=None,
                 )
             (batch,) = model.batches(model.tokenize(TEXTS[:5]))
             np.savez(root / family / "inputs.npz", **{name: t.numpy() for name, t in batch.tensors.items()})
@@ -241,10 +238,7 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: py
         write(
             replace(compact, reads=reads),
             tmp_path / "out",
-            model=model,
-            pruned=cut(model, mask),
-            mask=mask,
-            inputs=TEXTS,
+            Pruned(model, cut(model, mask), mask, TEXTS),
         )
     assert not (tmp_path / "out").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
@@ -280,12 +274,12 @@ def test_a_mean_ablated_model_reads_back_where_its_shapes_have_a_bias(
     mask, texts = HeadMask(keep), fakes.sentences(60)
     pruned = mean_ablate(model, mask, texts.inputs)
     for form in ("compact", "drop-in"):
-        given = {"model": model, "pruned": pruned, "mask": mask, "inputs": texts.inputs[:8]}
+        whole = Pruned(model, pruned, mask, texts.inputs[:8])
         if (family, form) == ("llama", "drop-in"):
             with pytest.raises(OptionError, match="export it as compact"):
-                write(formats.model_form(form), tmp_path / form, **given)
+                write(formats.model_form(form), tmp_path / form, whole)
         else:
-            assert write(formats.model_form(form), tmp_path / form, **given)["difference"] <= 1e-5
+            assert write(formats.model_form(form), tmp_path / form, whole)["difference"] <= 1e-5
 
 
 def test_a_compact_folder_states_the_heads_of_each_layer_as_transformers_defines_it(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import zoo
 
 from cahp import models
 from cahp.exports import formats
-from cahp.exports.checkpoints import write
+from cahp.exports.checkpoints import Provenance, write
+from cahp.exports.form import Pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.run_gguf import read_gguf
 from cahp.models.surgery import cut
@@ -36,7 +37,7 @@ def tiny(folder: Path, kind: str = "llama") -> HeadModel:
 
 
 def export(model: HeadModel, mask: HeadMask, folder: Path) -> gguf.GGUFReader:
-    write(GGUF, folder, model=model, pruned=cut(model, mask), mask=mask)
+    write(GGUF, folder, Pruned(model, cut(model, mask), mask))
     return gguf.GGUFReader(folder / "model.gguf")
 
 
@@ -103,7 +104,7 @@ def test_the_tokenizer_travels_with_its_merges_and_special_tokens(tmp_path: Path
 def test_a_mean_ablation_is_written_as_a_bias_where_llama_cpp_reads_one(tmp_path: Path) -> None:
     model = tiny(tmp_path)
     pruned = mean_ablate(model, EVEN, ["ab a b", "bb a"])
-    write(GGUF, tmp_path / "out", model=model, pruned=pruned, mask=EVEN, recovery="mean")
+    write(GGUF, tmp_path / "out", Pruned(model, pruned, EVEN), provenance=Provenance(recovery="mean"))
     assert "blk.0.attn_output.bias" in {one.name for one in gguf.GGUFReader(tmp_path / "out" / "model.gguf").tensors}
     assert "no bias" in str(refuse_gguf(tiny(tmp_path, "qwen3").card, EVEN, adder="mean ablation"))
 

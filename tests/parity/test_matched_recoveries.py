@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from cahp import load_pruned, models
 from cahp.exports.checkpoints import write
+from cahp.exports.form import Pruned
 from cahp.exports.formats import model_form
 from cahp.models import saving
 from cahp.models.training import Schedule
@@ -62,9 +63,7 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
         pruned = cut_model(model, mask, one)
         if how == "finetune" or kind != "t5":
             folder = tmp_path / how
-            results = write(
-                model_form("compact"), folder, model=model, pruned=pruned, mask=mask, inputs=TEXTS.inputs[:8]
-            )
+            results = write(model_form("compact"), folder, Pruned(model, pruned, mask, TEXTS.inputs[:8]))
             assert results["difference"] <= 1e-5
             with torch.no_grad():
                 network = load_pruned(folder)

@@ -17,6 +17,7 @@ from parity.test_caches import TYPES, UNCOUNTED, language_model, uneven
 from cahp import models
 from cahp.exports import formats
 from cahp.exports.checkpoints import write
+from cahp.exports.form import Pruned
 from cahp.models import saving, to_onnx
 from cahp.models.compact import load_pruned
 from cahp.models.families import NO_ONNX, NO_ONNX_CACHE
@@ -46,7 +47,7 @@ def test_the_code_in_the_readme_writes_what_the_pruned_model_writes(tmp_path: Pa
     shape = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
     model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama", **shape)), device="cpu")
     pruned, out = cut(model, MASK), tmp_path / "out"
-    results = write(ONNX, out, model=model, pruned=pruned, mask=MASK, inputs=fakes.sentences(9).inputs, latency=False)
+    results = write(ONNX, out, Pruned(model, pruned, MASK, fakes.sentences(9).inputs), seconds=None)
     assert results["difference"] <= 1e-5
     assert results["written"] == 20
     session = runtime.InferenceSession(str(out / "model.onnx"))

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from cahp import models
 from cahp.exports import formats
-from cahp.exports.checkpoints import write
+from cahp.exports.checkpoints import Provenance, write
+from cahp.exports.form import Pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.standard import refuse_standard
 from cahp.models.surgery import cut
@@ -42,7 +43,7 @@ def even(model: HeadModel, kept: int) -> HeadMask:
 def test_transformers_alone_reads_an_even_model_as_the_masked_one(kind: str, tmp_path: Path) -> None:
     model = models.load(str(zoo.save(tmp_path / "model", kind, seed=3, **STATED[kind])), device="cpu")
     mask = even(model, model.heads // 2)
-    write(STANDARD, tmp_path / "out", model=model, pruned=cut(model, mask), mask=mask, inputs=TEXTS)
+    write(STANDARD, tmp_path / "out", Pruned(model, cut(model, mask), mask, TEXTS))
     network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
     (batch,) = model.batches(model.tokenize(TEXTS[:5]))
     expected = model.logits(batch, gates=model.gates(mask.keep))
@@ -63,11 +64,8 @@ def test_a_language_model_writes_the_same_text_with_its_cache(recover: bool, tmp
     write(
         STANDARD,
         tmp_path / "out",
-        model=model,
-        pruned=pruned,
-        mask=mask,
-        inputs=TEXTS,
-        recovery="mean" if recover else "none",
+        Pruned(model, pruned, mask, TEXTS),
+        provenance=Provenance(recovery="mean" if recover else "none"),
     )
     network = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     # A mean ablation needs a bias of the output projection, which Llama has with those of queries, keys and values.

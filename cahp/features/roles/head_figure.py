@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cahp.board.colours import CLUSTER_COLOURS
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import draw, error_bars, heat_map, points, shape, ticks
+from cahp.figures.marks import clickable, draw, error_bars, heat_map, points, shape, ticks
 from cahp.values import Estimate, HeadMask
 from cahp.values.head_roles import NOUNS, ROLES, HeadRoles
 
@@ -34,13 +34,14 @@ def shares_figure(shares: Mapping[str, Estimate], *, dark: bool) -> Any:
     """Draw the share of a head's attention on each kind of target, with intervals."""
     colours = palette.ink(dark=dark)
     means = [100 * share.value for share in shares.values()]
+    ends = [(100 * share.low, 100 * share.high) for share in shares.values()]
     bars = {
         "type": "bar",
         "x": means,
         "y": [WORDS[kind] for kind in shares],
         "orientation": "h",
         "marker": {"color": colours.accent},
-        "error_x": error_bars(means, [(100 * share.low, 100 * share.high) for share in shares.values()], colours.text),
+        "error_x": error_bars(means, ends, colours.text),
         "hovertext": [f"{WORDS[kind]}<br>{share.text} ({share.span})" for kind, share in shares.items()],
         "hoverinfo": "text",
     }
@@ -73,42 +74,52 @@ def glance_figure(pictures: NDArray[np.uint8], roles: HeadRoles, mask: HeadMask,
     Under each is its role. Kept heads have a frame, ``selected`` a thick one. Every point's
     ``customdata`` is the head's flat index.
     """
-    colours, (layers, heads) = palette.ink(dark=dark), mask.keep.shape
+    colours = palette.ink(dark=dark)
+    layers, heads = mask.keep.shape
     size = pictures.shape[1]
     if len(pictures) > _MANY and size % 2 == 0:
         # They are smaller on screen; half the resolution is a quarter to send.
         size //= 2
         pictures = pictures.reshape(-1, size, 2, size, 2).mean(axis=(2, 4)).round().astype(np.uint8)
     # Room for a word under each, and between neighbours.
-    wide, high = size + 3, size + round(size * (0.3 if heads <= 12 else 0.36))
+    wide = size + 3
+    high = size + round(size * 0.36)
+    font = 9
+    if heads <= 12:
+        high = size + round(size * 0.3)
+        font = 10
     canvas = np.zeros((layers * high, heads * wide), dtype=np.uint8)
     # One byte for each cell, 0 for the ground.
     cells = np.maximum(pictures, 1)
-    every, kept = np.arange(layers * heads), mask.keep.ravel()
+    every = np.arange(layers * heads)
     rows, columns = np.divmod(every, heads)
     for head, row, column in zip(every, rows * high, columns * wide, strict=True):
         canvas[row : row + size, column : column + size] = cells[head]
-    x, y = columns * wide + (size - 1) / 2, rows * high + (size - 1) / 2
+    x = columns * wide + (size - 1) / 2
+    y = rows * high + (size - 1) / 2
     scale = [(0, colours.ground), (1 / 255, colours.scale[0][1]), *colours.scale[1:]]
+    short = {name: role.short for name, role in ROLES.items()}
     words = {
         "type": "scatter",
         "x": x,
         "y": y + size / 2 + (high - size) * 0.45,
         "mode": "text",
-        "text": [ROLES[name].short if name in ROLES else "" for name in roles.names],
-        "textfont": {"size": 10 if heads <= 12 else 9, "color": colours.text},
+        "text": [short.get(name, "") for name in roles.names],
+        "textfont": {"size": font, "color": colours.text},
         "hoverinfo": "skip",
     }
-    hover = [
-        f"<b>{head_name(head, heads)}</b><br>{'kept' if kept[head] else 'pruned'}<br>{NOUNS[name]}"
-        for head, name in zip(every.tolist(), roles.names, strict=True)
-    ]
+    hover = []
+    for head, (kept, name) in enumerate(zip(mask.keep.ravel(), roles.names, strict=True)):
+        state = "kept" if kept else "pruned"
+        hover.append(f"<b>{head_name(head, heads)}</b><br>{state}<br>{NOUNS[name]}")
     # Invisible points make the thumbnails clickable.
-    clicks = points(x, y, "square", "rgba(0,0,0,0)", size=max(10.0, 560 / heads), hover=hover, heads=every)
+    size_of_points = max(10.0, 560 / heads)
+    clicks = points(x, y, "square", "rgba(0,0,0,0)", size=size_of_points, hover=hover, **clickable(every))
     frames = []
     framed = [(head, colours.text, 1.4) for head in mask.flat]
     for head, colour, width in [*framed, (selected, CLUSTER_COLOURS[1], 3.5)]:
-        left, above = columns[head] * wide - 1, rows[head] * high - 1
+        left = columns[head] * wide - 1
+        above = rows[head] * high - 1
         frames.append(shape("rect", (left, left + size + 1), (above, above + size + 1), color=colour, width=width))
     return draw(
         [heat_map(canvas, scale, zmin=0, zmax=255), words, clicks],

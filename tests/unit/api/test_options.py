@@ -1,4 +1,4 @@
-"""A field of ``Settings`` is honoured by every call, and a keyword that disagrees with it is refused."""
+"""Calls use the fields of ``Settings``; a keyword replaces a field's default, and may not disagree otherwise."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def ask(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.Monk
         ("export", {"recover": "none"}),
         ("export", {"recover": "refit"}),
         ("compare", {"limit": 24, "eval_limit": 16}),
+        ("compare", {"limit": None, "eval_limit": 16}),
         ("premise", {"eval_limit": 16, "eval_tokens": 64}),
     ],
 )
@@ -70,18 +71,22 @@ def test_a_training_takes_the_number_of_texts_and_the_seed_of_settings(
     for asked in (
         {"model": replace(settings, model=str(encoder), limit=24, seed=7)},
         {"model": encoder, "data": settings.data},
+        {"model": replace(settings, model=str(encoder))},
+        {"model": replace(settings, model=str(encoder), limit=None)},
         {"model": encoder, "data": settings.data, "limit": 16, "seed": 1},
+        {"model": replace(settings, model=str(encoder)), "limit": 16, "seed": 1},
+        {"model": replace(settings, model=str(encoder)), "limit": Settings.limit},
     ):
         with pytest.raises(Cancelled):
             cahp.fit(**asked, out=tmp_path / "out")  # type: ignore[arg-type]
-    assert drawn == [(24, 7), (None, 42), (16, 1)]
+    assert drawn == [(24, 7), (None, 42), (None, 42), (None, 42), (16, 1), (16, 1), (2000, 42)]
 
 
 @pytest.mark.parametrize(
     ("verb", "field", "keyword"),
     [
         ("recover", {"recover": "distill"}, {"recover": "refit"}),
-        ("export", {"recover": "none"}, {"recover": "refit"}),
+        ("export", {"recover": "distill"}, {"recover": "none"}),
         ("fit", {"seed": 1}, {"seed": 7}),
         ("fit", {"limit": 24}, {"limit": 16}),
         ("compare", {"limit": 24}, {"limit": 16}),
@@ -99,8 +104,26 @@ def test_a_keyword_that_disagrees_with_a_field_is_refused_with_both_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_keyword_may_repeat_a_field(ask: Callable[..., Settings]) -> None:
-    assert ask("recover", {"recover": "refit"}, recover="refit").recover == "refit"
+@pytest.mark.parametrize(
+    ("verb", "fields", "keyword"),
+    [
+        ("recover", {"recover": "refit"}, {"recover": "refit"}),
+        ("recover", {"recover": "none"}, {"recover": "refit"}),
+        ("export", {"recover": "none"}, {"recover": "refit"}),
+        ("compare", {"eval_limit": 16}, {"limit": 24}),
+    ],
+)
+def test_a_keyword_repeats_a_field_or_replaces_its_default(
+    ask: Callable[..., Settings], verb: str, fields: dict[str, Any], keyword: dict[str, Any], settings: Settings
+) -> None:
+    assert ask(verb, fields, **keyword) == replace(settings, **{**fields, **keyword})
+
+
+def test_a_comparison_reads_the_texts_of_its_preset_where_settings_have_the_default(
+    ask: Callable[..., Settings], settings: Settings
+) -> None:
+    assert ask("compare", {}) == replace(settings, limit=400, eval_limit=300)
+    assert ask("compare", {"limit": 24}) == replace(settings, limit=24, eval_limit=300)
 
 
 def test_settings_without_a_recovery_are_refused_by_recover(settings: Settings, mask: Path, tmp_path: Path) -> None:
@@ -117,7 +140,7 @@ def test_a_comparison_refuses_a_field_that_is_not_among_what_it_compares(
     with pytest.raises(OptionError, match=rf"Settings\({name}={value!r}\) is not among the"):
         cahp.compare(replace(settings, **field), **lists)
     more = {"method": "methods", "budget": "budgets", "seed": "seeds"}.get(name, name)
-    assert ask("compare", field, **{**lists, more: [value]}) == replace(settings, **field)
+    assert ask("compare", field, **{**lists, more: [value]}) == replace(settings, limit=2000, eval_limit=1000, **field)
 
 
 def test_the_premise_refuses_other_numbers_than_float32(settings: Settings) -> None:
