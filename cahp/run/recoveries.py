@@ -218,9 +218,9 @@ class Recoveries:
         Raises:
             CahpError: If there are too few texts to hold one out, or the training diverges.
         """
+        from cahp.models.supervision import Supervision
         from cahp.models.training import Schedule
         from cahp.stages import recovery
-        from cahp.stages.supervision import Supervision
 
         _check_texts(self.calibration.inputs, "fine-tuning", self.card.words)
         schedule = schedule or Schedule()
@@ -308,9 +308,9 @@ class Recoveries:
         Raises:
             DataError: If there are too few texts to hold one out.
         """
+        from cahp.models.supervision import Supervision
         from cahp.models.training_state import TimeIsUp, until
         from cahp.stages.distillation import distill, usual_schedule
-        from cahp.stages.supervision import Supervision
 
         if labels and self._unlabelled is not None:
             raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")

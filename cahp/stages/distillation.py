@@ -13,11 +13,11 @@ from cahp import processes as parallel
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Teacher
+from cahp.models.supervision import Supervision
 from cahp.models.surgery import separate
 from cahp.models.training import Schedule, held_out_rows, optimise
 from cahp.models.training_state import TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
-from cahp.stages.supervision import Supervision
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.texts import Item
 from cahp.values import Ints, Progress

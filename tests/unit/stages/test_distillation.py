@@ -15,12 +15,12 @@ from torch import nn
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import compare_answers, logits_of
+from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut
 from cahp.models.training import Loss, Training, held_out_rows, optimise
 from cahp.recoveries import DistillReport
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE, distill
-from cahp.stages.supervision import Supervision
 from cahp.values import Cancelled, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
