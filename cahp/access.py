@@ -83,7 +83,8 @@ class Access:
         match = _HOST.fullmatch(host)
         if match is None:
             return False
-        named, own = _parse(match["six"] or match["name"]), (*_LOOPBACK, *self.hosts)
+        named = _parse(match["six"] or match["name"])
+        own = (*_LOOPBACK, *self.hosts)
         return named in map(_parse, own) or (not isinstance(named, str) and any(map(is_every_address, own)))
 
     def accepts_token(self, token: str) -> bool:
@@ -92,10 +93,16 @@ class Access:
 
     def address(self, host: str, port: int | None, path: str = "", *, scheme: str = "http", **query: str) -> str:
         """Return the URL of the explorer, or of a page, with the token if there is one."""
-        named = f"[{host}]" if ":" in host else host
-        at = "" if port is None else f":{port}"
-        parameters = {**({TOKEN: self.token} if self.token else {}), **query}
-        return f"{scheme}://{named}{at}/{path}" + (f"?{urlencode(parameters)}" if parameters else "")
+        if ":" in host:
+            host = f"[{host}]"
+        if port is not None:
+            host = f"{host}:{port}"
+        if self.token:
+            query = {TOKEN: self.token, **query}
+        url = f"{scheme}://{host}/{path}"
+        if query:
+            url = f"{url}?{urlencode(query)}"
+        return url
 
     # Models and data ---------------------------------------------------------------------------------------------
 
@@ -122,8 +129,11 @@ class Access:
                     return str(path)
         if not self.public and _HUB.fullmatch(name) and not is_there(Path(name), Path.exists):
             return name
-        allowed = ["built-in models and data", *([] if self.public else ["the hub"])]
-        allowed += [] if self.data_root is None else ["its data folder"]
+        allowed = ["built-in models and data"]
+        if not self.public:
+            allowed.append("the hub")
+        if self.data_root is not None:
+            allowed.append("its data folder")
         raise AccessError(f"this explorer opens only {', '.join(allowed)} and uploaded files; choose one of these")
 
 
@@ -155,7 +165,9 @@ def is_every_address(host: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches ``host``."""
     address = _parse(host)
-    return address == "localhost" if isinstance(address, str) else address.is_loopback
+    if isinstance(address, str):
+        return address == "localhost"
+    return address.is_loopback
 
 
 def reachable(host: str) -> str:

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 #: The names of files and folders that are still being written.
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}(\..*)?", re.DOTALL)
 #: A complete set of files on its way into its folder: what it replaces, and the files that it only removes.
-_READY, _OLD, _GONE = ".ready", ".old", ".gone.json"
+_READY = ".ready"
+_OLD = ".old"
+_GONE = ".gone.json"
 #: A set takes its place within microseconds; a process that holds the lock for longer was stopped.
 _LOCK_TIMEOUT_S = 10
 _DAY_S = 86_400
@@ -247,7 +249,9 @@ def plain_json(value: object) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return plain_json(value.tolist())
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        return value
     if isinstance(value, Mapping):
         if not all(isinstance(name, str) for name in value):
             raise TypeError(f"JSON keys are strings, got {list(value)}")
@@ -279,7 +283,9 @@ def _cell(value: object) -> object:
         return value
     # A lone carriage return would not be quoted, and the rest would begin a new row.
     value = value.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\n")) else value
+    if value.startswith(("=", "+", "-", "@", "\t", "\n")):
+        return f"'{value}"
+    return value
 
 
 def _render(value: Any, newline: str) -> str:

@@ -38,8 +38,10 @@ class GoalKind:
     saves: Literal["", "time", "cache"] = ""
 
 
-_AGREEMENT, _LOSS = "Agreement with the full model of at least (%)", "Accuracy lost of at most (points)"
-_KL, _TIME = "KL divergence from the full model of at most (nats)", "Time saved of at least (%)"
+_AGREEMENT = "Agreement with the full model of at least (%)"
+_KL = "KL divergence from the full model of at most (nats)"
+_LOSS = "Accuracy lost of at most (points)"
+_TIME = "Time saved of at least (%)"
 _CACHE = "Memory of the KV cache saved of at least (%)"
 #: What all savings have in common.
 _SAVED: dict[str, Any] = {"outcome": None, "scale": -0.01, "step": 1.0, "start": 1.0, "sign": "-", "unit": "%"}
@@ -117,8 +119,10 @@ class Goal:
 
         ``time`` is the ratio of times, and ``cache`` that of the bytes in a cache.
         """
+        if self.is_counted:
+            return cache
         if self.kind.outcome is None:
-            return cache if self.is_counted else time
+            return time
         return (outcomes or {}).get(self.kind.outcome)
 
     def is_reached_by(self, estimate: Estimate) -> bool:
@@ -127,7 +131,9 @@ class Goal:
 
     def _beyond(self, estimate: Estimate) -> float:
         bound = self.kind.start + self.kind.scale * self.amount
-        return estimate.high - bound if self.kind.upper else bound - estimate.low
+        if self.kind.upper:
+            return estimate.high - bound
+        return bound - estimate.low
 
     def choose(self, estimates: Mapping[int, Estimate], budgets: int) -> ReachedGoal:
         """Return the fewest heads (for savings: the most) whose ``estimates`` reach the goal, of so many ``budgets``.
@@ -144,5 +150,7 @@ class Goal:
                 f"No measured budget reaches {self}; nearest are {nearest} heads with {estimates[nearest]}. Choose a "
                 "weaker goal or another recovery."
             )
-        heads = max(reached) if self.wants_most else min(reached)
+        heads = min(reached)
+        if self.wants_most:
+            heads = max(reached)
         return ReachedGoal(str(self), heads, estimates[heads], len(estimates), budgets)

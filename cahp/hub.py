@@ -26,6 +26,8 @@ _TIMEOUT_S = 10.0
 _SET_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, or run `hf auth login`"  # noqa: S105
 
 Kind = Literal["model", "dataset"]
+#: The part of the address of a repository that its kind adds.
+_FOLDERS: Mapping[Kind, str] = {"model": "", "dataset": "datasets/"}
 #: Called with the name of a download and its bytes; returns whether it may start.
 Ask = Callable[[str, int], bool]
 
@@ -106,7 +108,7 @@ class Repository:
 
     def fetch(self, files: Sequence[str], *, progress: Progress | None = None) -> Path:
         """Download the ``files`` that are missing, in this order, and return their folder."""
-        bar = _counting_bar(self.missing_bytes(files), _report.get() if progress is None else progress)
+        bar = _counting_bar(self.missing_bytes(files), progress or _report.get())
         download = partial(client.hf_hub_download, self.id, repo_type=self.kind, tqdm_class=bar)
         places = [download(file, revision=self.commit) for file in files]
         if self.revision != self.commit:
@@ -135,7 +137,9 @@ def split_name(name: str) -> tuple[str, str | None]:
 def cached_file(kind: Kind, repository: str, file: str, revision: str | None) -> Path | None:
     """Return the path of a downloaded file, as it was when the revision was last downloaded; the hub is not asked."""
     place = client.try_to_load_from_cache(repository, file, repo_type=kind, revision=revision)
-    return Path(place) if isinstance(place, str) else None
+    if isinstance(place, str):
+        return Path(place)
+    return None
 
 
 def _counting_bar(total: int, report: Progress) -> Any:
@@ -203,15 +207,17 @@ def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
 
     repository, revision = split_name(name)
     noun = {"model": "model", "dataset": "data set"}[kind]
-    page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repository}"
+    page = f"{constants.ENDPOINT}/{_FOLDERS[kind]}{repository}"
     causes = _causes(failure)
     status = next((code for cause in causes if (code := _status(cause)) is not None), None)
-    token = "with the account of your token" if client.get_token() else f"and {_SET_TOKEN}"
+    account = f"and {_SET_TOKEN}"
+    if client.get_token():
+        account = "with the account of your token"
     # In this order: a gated repository is also one that was not found.
     sentences: dict[type[BaseException], str] = {
         errors.HFValidationError: f"{repository!r} is neither a folder nor a hub id; write org/name or "
         "org/name@revision",
-        errors.GatedRepoError: f"{repository} is gated; accept its terms at {page} {token}",
+        errors.GatedRepoError: f"{repository} is gated; accept its terms at {page} {account}",
         errors.DisabledRepoError: f"{repository} is disabled on the hub; choose another {noun}",
         errors.RevisionNotFoundError: f"{repository} has no revision {revision!r}; {page}/tree/main lists its branches "
         "and tags",

@@ -23,7 +23,8 @@ STATES = ("full", "pruned", "recovered")
 Outcomes = Mapping[str, Estimate]
 
 #: Resamples of a change in accuracy, and of a mean over texts.
-_RESAMPLES, _MEAN_RESAMPLES = 10_000, 2_000
+_RESAMPLES = 10_000
+_MEAN_RESAMPLES = 2_000
 #: Above this loss a perplexity is no finite number.
 _LARGEST_LOSS = 700.0
 #: Bins of the confidence, for the calibration error.
@@ -57,7 +58,9 @@ class Outcome:
     @property
     def row_label(self) -> str:
         """The label of a table's row, with the unit that its numbers do not show."""
-        return f"{self.label} ({self.unit})" if self.unit == "nats" else self.label
+        if self.unit == "nats":
+            return f"{self.label} ({self.unit})"
+        return self.label
 
 
 def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int = 42) -> dict[str, Estimate]:
@@ -70,17 +73,20 @@ def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int
     """
     if not len(evaluation):
         raise ValueError("no texts to evaluate")
-    return {
-        name: row.estimate(evaluation, evaluation if full is None else full, seed)
-        for name, row in OUTCOMES.items()
-        if (full is not None or not row.difference) and (not row.needs or row.needs in evaluation.has)
-    }
+    rows = [row for row in OUTCOMES.values() if not row.needs or row.needs in evaluation.has]
+    if full is None:
+        # The others do not compare, and ignore it.
+        full = evaluation
+        rows = [row for row in rows if not row.difference]
+    return {row.name: row.estimate(evaluation, full, seed) for row in rows}
 
 
 def main_outcome(outcomes: Outcomes) -> tuple[Outcome, Estimate]:
     """Return the outcome that stands for all: the accuracy, or where there is none the agreement."""
-    row = OUTCOMES["accuracy" if "accuracy" in outcomes else "agreement"]
-    return row, outcomes[row.name]
+    name = "agreement"
+    if "accuracy" in outcomes:
+        name = "accuracy"
+    return OUTCOMES[name], outcomes[name]
 
 
 def wilson(count: int, total: int) -> tuple[float, float]:
@@ -108,14 +114,16 @@ def changed_rows(evaluation: Evaluation, full: Evaluation) -> Ints:
 
 
 def _share(values: Bools) -> Estimate:
-    count, total = int(values.sum()), len(values)
+    count = int(values.sum())
+    total = len(values)
     return Estimate(count / total, wilson(count, total), total, "share")
 
 
 @lru_cache(maxsize=2)
 def _resamples(units: int, seed: int) -> NDArray[np.uint8]:
     """How often each resample holds each text, ``(resamples, units)``; the same for every mask and every outcome."""
-    rng, counts = np.random.default_rng(seed), np.empty((_MEAN_RESAMPLES, units), dtype=np.uint8)
+    rng = np.random.default_rng(seed)
+    counts = np.empty((_MEAN_RESAMPLES, units), dtype=np.uint8)
     for row in counts:
         row[:] = np.bincount(rng.integers(units, size=units), minlength=units)
     return counts
@@ -132,19 +140,22 @@ def estimate_mean(values: Floats, seed: int, unit: Unit = "nats", *, units: Ints
 
 def _ratio(values: Floats, sizes: Floats, seed: int, unit: Unit, units: Ints | None) -> Estimate:
     """Estimate the sum of ``values`` divided by the sum of ``sizes``; see ``estimate_mean``."""
-    mean, ends = float(values.sum() / sizes.sum()), None
-    count = len(values) if units is None else len(np.unique(units))
+    mean = float(values.sum() / sizes.sum())
+    count = len(values)
+    if units is not None:
+        units, member = np.unique(units, return_inverse=True)
+        count = len(units)
     # The spread of a single unit is not known.
-    if math.isfinite(mean) and count > 1:
-        away: Floats = values - mean * sizes
-        if units is not None:
-            _, member = np.unique(units, return_inverse=True)
-            away, sizes = (np.bincount(member, weights=part).astype(np.float64) for part in (away, sizes))
-        draws = _resamples(count, seed)
-        moved = draws @ away.astype(np.float32) / (draws @ sizes.astype(np.float32))
-        low, high = np.percentile(moved, [2.5, 97.5])
-        ends = mean + float(low), mean + float(high)
-    return Estimate(mean, ends, count, unit)
+    if not math.isfinite(mean) or count < 2:
+        return Estimate(mean, None, count, unit)
+    away: Floats = values - mean * sizes
+    if units is not None:
+        away = np.bincount(member, weights=away).astype(np.float64)
+        sizes = np.bincount(member, weights=sizes).astype(np.float64)
+    draws = _resamples(count, seed)
+    moved = draws @ away.astype(np.float32) / (draws @ sizes.astype(np.float32))
+    low, high = np.percentile(moved, [2.5, 97.5])
+    return Estimate(mean, (mean + float(low), mean + float(high)), count, unit)
 
 
 def _agreement(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
@@ -153,8 +164,10 @@ def _agreement(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
         same = _share(matches)
     else:
         same = estimate_mean(matches.astype(np.float64), seed, "share", units=evaluation.units)
-    # A model agrees with itself on every text.
-    return replace(same, ci95=(1.0, 1.0)) if evaluation is full else same
+    if evaluation is full:
+        # A model agrees with itself on every text.
+        return replace(same, ci95=(1.0, 1.0))
+    return same
 
 
 def _loss(evaluation: Evaluation, seed: int) -> Estimate:
@@ -163,8 +176,11 @@ def _loss(evaluation: Evaluation, seed: int) -> Estimate:
 
 def to_perplexity(loss: Estimate) -> Estimate:
     """The perplexity of a mean ``loss`` in nats per token."""
-    low, value, high = np.exp(np.minimum([loss.low, loss.value, loss.high], _LARGEST_LOSS))
-    return Estimate(float(value), None if loss.ci95 is None else (float(low), float(high)), loss.n, "number")
+    low, value, high = np.exp(np.minimum([loss.low, loss.value, loss.high], _LARGEST_LOSS)).tolist()
+    interval = None
+    if loss.ci95 is not None:
+        interval = low, high
+    return Estimate(value, interval, loss.n, "number")
 
 
 def _bits_per_byte(evaluation: Evaluation, seed: int) -> Estimate:
@@ -176,7 +192,9 @@ def _bits_per_byte(evaluation: Evaluation, seed: int) -> Estimate:
 def _copying(evaluation: Evaluation, seed: int) -> Estimate:
     assert isinstance(evaluation, TokenEvaluation)
     losses, units = evaluation.copying
-    return estimate_mean(losses, seed, units=units) if len(losses) else Estimate(math.nan, None, 0, "nats")
+    if not len(losses):
+        return Estimate(math.nan, None, 0, "nats")
+    return estimate_mean(losses, seed, units=units)
 
 
 def _divergence(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
@@ -287,9 +305,16 @@ HEADLINES = tuple(sorted((row for row in OUTCOMES.values() if row.headline), key
 
 def describe(outcomes: Outcomes) -> str:
     """Describe the headline outcomes with their intervals for a sentence: ``accuracy 91.0 % (88.1 to 93.2), ...``."""
-    estimates = {row.row_label: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
-    words = [f"{label} {one.text}{f' ({one.span})' if one.ci95 else ''}" for label, one in estimates.items()]
-    return f"{', '.join(words)}, n = {max(one.n for one in estimates.values()):,}"
+    words: list[str] = []
+    n = 0
+    for row in HEADLINES:
+        if row.name in outcomes:
+            estimate = outcomes[row.name]
+            words.append(f"{row.row_label} {estimate.text}")
+            if estimate.ci95 is not None:
+                words[-1] += f" ({estimate.span})"
+            n = max(n, estimate.n)
+    return f"{', '.join(words)}, n = {n:,}"
 
 
 # The fields ``metrics`` and ``delta`` of files ------------------------------------------------------------------
@@ -311,15 +336,23 @@ def finite(outcomes: Outcomes) -> dict[str, Estimate]:
 
 def to_metrics(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as ``metrics`` of ``run.json`` holds them: values, ``n`` and the interval of the accuracy."""
-    accuracy, measured = outcomes.get("accuracy"), finite(outcomes)
-    values = {field: measured[name].value if name in measured else None for field, name in _FIELDS.items()}
-    return {**values, "n": main_outcome(outcomes)[1].n, "ci95": accuracy and accuracy.ci95}
+    metrics: dict[str, Any] = dict.fromkeys(_FIELDS)
+    for field, name in _FIELDS.items():
+        if name in outcomes and math.isfinite(outcomes[name].value):
+            metrics[field] = outcomes[name].value
+    metrics["n"] = main_outcome(outcomes)[1].n
+    metrics["ci95"] = None
+    if "accuracy" in outcomes:
+        metrics["ci95"] = outcomes["accuracy"].ci95
+    return metrics
 
 
 def to_delta(outcomes: Outcomes) -> dict[str, Any] | None:
     """Return the change in accuracy as ``delta`` of ``run.json`` holds it (None: not measured)."""
     change = outcomes.get("accuracy_change")
-    return None if change is None else {"pp": change.value, "ci95": change.ci95}
+    if change is None:
+        return None
+    return {"pp": change.value, "ci95": change.ci95}
 
 
 def from_metrics(metrics: Mapping[str, Any], delta: Mapping[str, Any] | None = None) -> dict[str, Estimate]:

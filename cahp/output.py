@@ -70,7 +70,8 @@ class Output:
     """
 
     def __init__(self, folder: str | PathLike[str], *, force: bool = False) -> None:
-        self.folder, self.note = Path(folder), ""
+        self.folder = Path(folder)
+        self.note = ""
         self._force = force
         self._real = self.folder.resolve()
         finish_replacing(self._real)
@@ -79,12 +80,17 @@ class Output:
     @classmethod
     def of(cls, folder: str | PathLike[str] | Output) -> Output:
         """Return ``folder`` as an output, made now unless it is one."""
-        return folder if isinstance(folder, Output) else cls(folder)
+        if isinstance(folder, Output):
+            return folder
+        return cls(folder)
 
     def describe(self, names: Iterable[str] = ()) -> str:
         """Name the folder and the files that were written, in a line for the terminal."""
+        line = f"  wrote     {self.folder}"
         listed = ", ".join(names)
-        return f"  wrote     {self.folder}{'/' if listed else ''}{listed}"
+        if listed:
+            line += f"/{listed}"
+        return line
 
     def check_writable(self) -> None:
         """Make the folder if need be and check that it can be written to, so that long work does not end in a refusal.
@@ -163,7 +169,9 @@ class Output:
     def made(self) -> Mapping[str, Any]:
         """What the maker of the folder noted in its mark; empty without a note."""
         note = _read_mark(self._real).get("made")
-        return note if isinstance(note, dict) else {}
+        if not isinstance(note, dict):
+            return {}
+        return note
 
     @contextmanager
     def whole(self, made: Callable[[Path], Mapping[str, Any]] | None = None) -> Iterator[Path]:
@@ -176,8 +184,9 @@ class Output:
         """
         with translate_errors(self.folder):
             token = secrets.token_hex(8)
-            inside = self._real.is_dir()
-            part = self._real / f".{token}" if inside else self._real.with_name(f".{self._real.name}-{token}")
+            part = self._real.with_name(f".{self._real.name}-{token}")
+            if self._real.is_dir():
+                part = self._real / f".{token}"
             try:
                 part.mkdir(parents=True)
                 yield part
@@ -195,10 +204,12 @@ class Output:
 
     def _place(self, part: Path, names: list[str]) -> None:
         """Give the files in ``part`` their place, and remove those of the old folder that are ours."""
-        listed = _marked_files(self._real)
-        if listed is None:
-            listed = set(filter(_PART_OF_A_MODEL.fullmatch, self._before)) if self._force else set()
-        gone = {*listed, "__pycache__"}
+        gone = _marked_files(self._real)
+        if gone is None:
+            gone = set()
+            if self._force:
+                gone.update(filter(_PART_OF_A_MODEL.fullmatch, self._before))
+        gone.add("__pycache__")
         if self._step_aside_for({*names, *gone}):
             gone = set()
         if not self._real.exists():
@@ -217,14 +228,18 @@ class Output:
         new = sorted(name for name in names if name in now and now[name] != self._before.get(name))
         if self._force or not new:
             return False
-        named, before = self.folder, self._real
+        named = self.folder
+        before = self._real
         for number in itertools.count(2):
             self._real = before.with_name(f"{before.name}-{number}")
             with suppress(FileExistsError):
                 self._real.mkdir()
                 break
         self._before = {}
-        self.folder = named.with_name(self._real.name) if named.parent.resolve() == before.parent else self._real
+        self.folder = self._real
+        if named.parent.resolve() == before.parent:
+            # As it was named: relative, or through a link.
+            self.folder = named.with_name(self._real.name)
         self.note = f"{new[0]} appeared in {named} during the work and is kept; the results are in {self.folder}"
         return True
 
@@ -260,7 +275,9 @@ def _marked_files(folder: Path) -> set[str] | None:
     """List the files in a folder that its mark says are ours; None without a mark."""
     # Only those in the folder: a mark must not reach outside it.
     files = _read_mark(folder).get("files")
-    return {name for name in _states(folder) if name in files} if isinstance(files, list) else None
+    if not isinstance(files, list):
+        return None
+    return {name for name in _states(folder) if name in files}
 
 
 def _read_mark(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,9 @@ def rank() -> int:
     Raises:
         OptionError: As ``world``.
     """
-    return 0 if _alone else _launched()[0]
+    if _alone:
+        return 0
+    return _launched()[0]
 
 
 def world() -> int:
@@ -38,12 +40,15 @@ def world() -> int:
     Raises:
         OptionError: If the environment variables of a launcher do not fit together.
     """
-    return 1 if _alone else _launched()[1]
+    if _alone:
+        return 1
+    return _launched()[1]
 
 
 def _launched() -> tuple[int, int]:
     """Rank and number of processes, as a launcher sets them."""
-    size, number = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "")
+    size = os.environ.get("WORLD_SIZE", "1")
+    number = os.environ.get("RANK", "")
     if size == "1":
         return 0, 1
     if not (size.isdecimal() and number.isdecimal() and int(number) < int(size)):

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from cahp.values import OptionError
 
 #: The smallest and largest number of texts that a refit works on, and its share of the calibration texts.
-REFIT_TEXTS, _MOST_REFIT_TEXTS, _REFIT_SHARE = 512, 4096, 1 / 3
+REFIT_TEXTS = 512
+_MOST_REFIT_TEXTS = 4096
+_REFIT_SHARE = 1 / 3
 #: Forward passes of the full model that a refit costs, per text that it solves on and per text that accepts it.
-REFIT_PASSES, _ACCEPTANCE_PASSES = 4.1, 3.0
+REFIT_PASSES = 4.1
+_ACCEPTANCE_PASSES = 3.0
 #: The share of the texts that is held out.
 _HELD_OUT = 0.2
 #: An epoch of training: a forward and a backward pass per training text, and an evaluation on the held-out texts.
@@ -82,7 +85,9 @@ class Recovery:
     @property
     def word(self) -> str:
         """Its word on a switch, such as "distil"."""
-        return self.choice.split()[0].rstrip(":").lower() if self.noun else self.result
+        if not self.noun:
+            return self.result
+        return self.choice.split()[0].rstrip(":").lower()
 
     @property
     def beside(self) -> str:
@@ -92,7 +97,9 @@ class Recovery:
     @property
     def after(self) -> str:
         """The clause that figures after it carry, such as "after refit"; empty without a recovery."""
-        return f"after {self.noun}" if self.noun else ""
+        if not self.noun:
+            return ""
+        return f"after {self.noun}"
 
     def passes(self, texts: int, *, can_refit: bool = True, epochs: int = 3) -> float:
         """Estimate its forward passes of one text on ``texts`` calibration texts (timed: with unlimited time)."""
@@ -102,7 +109,9 @@ class Recovery:
             total += _HELD_OUT * texts * _ACCEPTANCE_PASSES
         if self.imitates:
             total += _TEACHER_PASSES * texts
-        return total + ((epochs + len(self.rates)) * _EPOCH_PASSES * texts if self.trains else 0.0)
+        if self.trains:
+            total += (epochs + len(self.rates)) * _EPOCH_PASSES * texts
+        return total
 
 
 #: All recoveries by name, the cheapest first.
@@ -181,7 +190,8 @@ RECOVERIES: Mapping[str, Recovery] = {
 }
 
 #: No recovery, and the one that takes seconds: what runs and boards begin with.
-NONE, QUICK = RECOVERIES["none"], RECOVERIES["refit"]
+NONE = RECOVERIES["none"]
+QUICK = RECOVERIES["refit"]
 
 
 def get_recovery(name: str, *, choices: Callable[[Recovery], bool] = lambda row: True) -> Recovery:
@@ -202,7 +212,9 @@ def get_recovery(name: str, *, choices: Callable[[Recovery], bool] = lambda row:
 
 def name_of_result(name: str) -> str:
     """Return what a recovery makes of a pruned model, such as "refitted"; "recovered" for a name of another version."""
-    return RECOVERIES[name].result if name in RECOVERIES else "recovered"
+    if name not in RECOVERIES:
+        return "recovered"
+    return RECOVERIES[name].result
 
 
 @dataclass(frozen=True)
@@ -230,7 +242,11 @@ class RefitReport:
     @property
     def verdict(self) -> str:
         """Whether it was accepted, in a word."""
-        return "applied" if self.row.baseline else "accepted" if self.accepted else "rejected"
+        if self.row.baseline:
+            return "applied"
+        if self.accepted:
+            return "accepted"
+        return "rejected"
 
 
 @dataclass(frozen=True)

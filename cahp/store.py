@@ -97,7 +97,8 @@ def _list_files(module: str) -> list[Path]:
 @lru_cache(maxsize=1024)
 def _read_code(file: Path, changed: int, size: int) -> tuple[str, tuple[str, ...]]:
     """Digest a file that ``changed`` at this time, and list what it may import from packages that choose heads."""
-    source, names = file.read_bytes(), list[str]()
+    source = file.read_bytes()
+    names: list[str] = []
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -113,7 +114,9 @@ def _read_code(file: Path, changed: int, size: int) -> tuple[str, tuple[str, ...
 def cache_folder() -> Path:
     """Return the folder of all that is cached: the environment's ``CAHP_CACHE``, else in the user's cache folder."""
     named = os.environ.get("CAHP_CACHE")
-    return expanded(Path(named)) if named else platformdirs.user_cache_path("cahp", appauthor=False)
+    if named:
+        return expanded(Path(named))
+    return platformdirs.user_cache_path("cahp", appauthor=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,27 +206,29 @@ class Store:
             TypeError: If ``meta`` is not JSON.
             ValueError: If an array holds Python objects.
         """
-        path, arrays, meta = self._path(key), arrays or {}, meta or {}
+        path = self._path(key)
+        saved, self.trouble = parallel.from_first(
+            lambda: (self._write(key, path, arrays or {}, meta or {}), self.trouble)
+        )
+        return saved
 
-        def write() -> tuple[bool, str | None]:
-            kept = False
-            # The key is stored too, so that a file renamed by hand is not taken for another result.
-            head = json.dumps({"key": key, "arrays": list(arrays), "meta": dict(meta)}).encode() + b"\n"
-            size = len(head) + sum(np.asarray(array).nbytes for array in arrays.values())
-            if size <= self.limit_bytes:
-                try:
-                    self.folder.parent.mkdir(parents=True, exist_ok=True)
-                    # Results tell about their owner's texts.
-                    self.folder.mkdir(mode=_PRIVATE, exist_ok=True)
-                    write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays)})
-                    kept = True
-                    self._evict()
-                except OSError as error:
-                    self._report(error)
-            return kept, self.trouble
-
-        kept, self.trouble = parallel.from_first(write)
-        return kept
+    def _write(self, key: str, path: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bool:
+        # The key is stored too, so that a file renamed by hand is not taken for another result.
+        head = json.dumps({"key": key, "arrays": list(arrays), "meta": dict(meta)}).encode() + b"\n"
+        size = len(head) + sum(np.asarray(array).nbytes for array in arrays.values())
+        if size > self.limit_bytes:
+            return False
+        written = False
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            # Results tell about their owner's texts.
+            self.folder.mkdir(mode=_PRIVATE, exist_ok=True)
+            write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays)})
+            written = True
+            self._evict()
+        except OSError as error:
+            self._report(error)
+        return written
 
     def remove(self, key: str) -> None:
         """Remove the entry stored under ``key``, if there is one."""
@@ -281,7 +286,9 @@ class StoredTraining:
         """Return the last state, or None."""
         entry = self.store.load(self.name)
         self.resumed = entry is not None
-        return None if entry is None else (entry.arrays, entry.meta)
+        if entry is None:
+            return None
+        return entry.arrays, entry.meta
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Replace the stored state; warn once if the store is too small for it."""
@@ -327,4 +334,6 @@ def _unpack(key: str, data: bytes) -> Entry | None:
         arrays = {str(name): read_array(body, len(data)) for name in head["arrays"]}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return Entry(arrays=arrays, meta=head["meta"]) if body.tell() == len(data) else None
+    if body.tell() != len(data):
+        return None
+    return Entry(arrays=arrays, meta=head["meta"])

@@ -16,8 +16,10 @@ def number(value: float, digits: int = 1) -> str:
 
 def capital(text: str) -> str:
     """Write the first letter as a capital, unless the first word is the name of a file."""
-    name = any(sign in text.split(" ", 1)[0][1:-1] for sign in "./_")
-    return text if name else f"{text[:1].upper()}{text[1:]}"
+    first_word = text.split(" ", 1)[0]
+    if any(sign in first_word[1:-1] for sign in "./_"):
+        return text
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -27,7 +29,9 @@ def signed(value: float, digits: int = 1) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """Format a share in per cent."""
-    return "not measured" if share is None else f"{number(share * 100, digits)} %"
+    if share is None:
+        return "not measured"
+    return f"{number(share * 100, digits)} %"
 
 
 def points(pp: float) -> str:
@@ -48,7 +52,9 @@ def times(ratio: float) -> str:
 
 def rate(per_second: float) -> str:
     """Format tokens per second: ``17.3``, ``1,204``."""
-    return f"{per_second:,.1f}" if per_second < 100 else f"{per_second:,.0f}"
+    if per_second < 100:
+        return f"{per_second:,.1f}"
+    return f"{per_second:,.0f}"
 
 
 def interval(low: float, high: float, digits: int = 1) -> str:
@@ -63,21 +69,27 @@ def span(low: float, high: float, digits: int = 1) -> str:
 
 def side_by_side(text: str | Sequence[str]) -> str:
     """Put the two texts of a pair, or a text alone, on one line."""
-    return text if isinstance(text, str) else " ⸱ ".join(text)
+    if isinstance(text, str):
+        return text
+    return " ⸱ ".join(text)
 
 
 def duration(seconds: float) -> str:
     """Format seconds in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def size_of(count: int) -> str:
     """Format bytes in kB, MB or GB: powers of 1,000, as for disks and downloads."""
     if round(count / 1e3) < 1000:
         return f"{count / 1e3:.0f} kB"
-    return f"{count / 1e6:.0f} MB" if round(count / 1e6) < 1000 else f"{count / 1e9:.1f} GB"
+    if round(count / 1e6) < 1000:
+        return f"{count / 1e6:.0f} MB"
+    return f"{count / 1e9:.1f} GB"
 
 
 def safe(value: object) -> str:
@@ -87,11 +99,16 @@ def safe(value: object) -> str:
 
 def printable(text: str) -> str:
     """Return a text on one line: line breaks and control characters are written as in Python."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    if character.isprintable():
+        return character
+    return repr(character)[1:-1]
 
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, shortened for a sentence."""
-    text = str(error).strip()
-    line = text.splitlines()[0] if text else type(error).__name__
-    return line[:200].rstrip(" .:")
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200].rstrip(" .:")

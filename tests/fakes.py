@@ -304,7 +304,7 @@ def resources(card: ModelCard, store: Store, **options: Any) -> Resources:
     return Resources(card, store=store, **{"device": "cpu", **options})
 
 
-_OF_RESOURCES = ("device", "precisions", "model", "load", "progress", "watch", "clock")
+_OF_RESOURCES = ("device", "precisions", "model", "load", "progress", "clock")
 
 
 def evidence(card: ModelCard, texts: Texts, store: Store, **options: Any) -> HeadEvidence:

@@ -114,9 +114,9 @@ class Bench:
         if self.card.saves == "cache":
             return None
         name = key("length", 1, self.card.sha256, self.evaluation.sha256)
-        found = self.resources.store.read(name, lambda entry: int(entry.meta["tokens"]))
-        if found is not None:
-            return found
+        stored = self.resources.store.read(name, lambda entry: int(entry.meta["tokens"]))
+        if stored is not None:
+            return stored
         model = self.model
         lengths = [len(entry["input_ids"]) for entry in model.tokenize(self.evaluation.inputs)]
         tokens = min(model.max_length, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8))
@@ -146,13 +146,19 @@ def open_bench(
     """
     check_splits(settings)
     check_recovery(settings)
+    if card is None and model is not None:
+        card = model.card
     if card is None:
-        card = identify_model(settings) if model is None else model.card
+        card = identify_model(settings)
     check_classifier(settings, card)
     if card.kept is not None:
         raise ModelError(f"{card.id} is already pruned, and its heads cannot be chosen again; prune the original model")
-    raw = load_data(settings, card) if dataset is None else dataset
-    dataset = match_labels(raw, settings, card) if windows is None else windows
+    raw = dataset
+    if raw is None:
+        raw = load_data(settings, card)
+    dataset = windows
+    if dataset is None:
+        dataset = match_labels(raw, settings, card)
     check_labels(settings, dataset)
     calibration, drawn = draw_sample(dataset, "select-split", settings.limit, settings)
     evaluation, sampled = draw_sample(dataset, "eval-split", settings.eval_limit, settings)
@@ -165,8 +171,8 @@ def open_bench(
         model=model,
         load=load,
         progress=progress,
-        watch=watch,
     )
+    resources.watch = watch
     unlabelled, left_out = read_unlabelled(settings, raw, dataset, card)
     notices = (
         *precision_notices(resources.precisions),
@@ -207,23 +213,33 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     """
     if dataset.labelled:
         return
-    needs = "--labels" if settings.labels else None
-    learns = any(one.task.predicts_labels for one in dataset.splits.values())
-    goal = None if settings.goal is None else Goal.parse(settings.goal).kind.outcome
-    if goal is not None and OUTCOMES[goal].needs_labels:
-        needs = f"--goal {settings.goal}"
-    # The next token serves as the label of a language model.
-    if RECOVERIES[settings.recover].needs_labels and learns:
-        needs = f"--recover {settings.recover}"
-    if settings.method in methods.names() and methods.need_labels([settings.method]) and learns:
-        needs = f"--method {settings.method}"
-    if needs is not None and not learns:
+    predicts_labels = any(texts.task.predicts_labels for texts in dataset.splits.values())
+    option = _find_option_with_labels(settings, predicts_labels=predicts_labels)
+    if option is None:
+        return
+    if not predicts_labels:
         raise OptionError(
-            f"{needs} needs labels, which a language model reads only with --prompt and --answers; leave it out, or "
+            f"{option} needs labels, which a language model reads only with --prompt and --answers; leave it out, or "
             "give them"
         )
-    if needs is not None:
-        raise OptionError(f"{needs} needs labels, and {dataset.id} has none; leave it out, or use labelled data")
+    raise OptionError(f"{option} needs labels, and {dataset.id} has none; leave it out, or use labelled data")
+
+
+def _find_option_with_labels(settings: Settings, *, predicts_labels: bool) -> str | None:
+    """Return an option that needs labels, with its value (None: there is none)."""
+    # The next token serves as the label of a language model.
+    if predicts_labels:
+        if settings.method in methods.names() and methods.need_labels([settings.method]):
+            return f"--method {settings.method}"
+        if RECOVERIES[settings.recover].needs_labels:
+            return f"--recover {settings.recover}"
+    if settings.goal is not None:
+        outcome = Goal.parse(settings.goal).kind.outcome
+        if outcome is not None and OUTCOMES[outcome].needs_labels:
+            return f"--goal {settings.goal}"
+    if settings.labels:
+        return "--labels"
+    return None
 
 
 def check_classifier(settings: Settings, card: ModelCard) -> None:
@@ -241,7 +257,9 @@ def check_classifier(settings: Settings, card: ModelCard) -> None:
 def prompt_notices(card: ModelCard) -> tuple[str, ...]:
     """Return notices about the tokens by which a language model answers its prompt."""
     reading = models.preview_prompt(card)
-    return () if reading is None or reading.notice is None else (reading.notice,)
+    if reading is None or reading.notice is None:
+        return ()
+    return (reading.notice,)
 
 
 def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
@@ -257,7 +275,8 @@ def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
     if better is None:
         return []
     accuracy, mapping = better
-    right, total = int(full.correct.sum()), len(full)
+    right = int(full.correct.sum())
+    total = len(full)
     # With few texts the difference may be chance: the two intervals must not overlap.
     if wilson(round(accuracy * total), total)[0] <= wilson(right, total)[1]:
         return []

@@ -33,18 +33,22 @@ def to_arguments(settings: Settings, options: Mapping[str, str]) -> list[str]:
             continue
         if value is False:
             arguments.append(option.replace("--", "--no-", 1))
+        elif value is True:
+            arguments.append(option)
         else:
-            arguments += [option] if value is True else [option, to_text(value)]
+            arguments += [option, to_text(value)]
     return arguments
 
 
 def to_text(value: object) -> str:
     """The value of a setting as an option takes it."""
+    if value is None:
+        return str(MOST)
     if isinstance(value, Mapping):
         return join_pairs(value)
     if isinstance(value, tuple):
         return join_words(value)
-    return str(MOST if value is None else value)
+    return str(value)
 
 
 def join_pairs(pairs: Mapping[str, str]) -> str:

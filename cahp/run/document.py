@@ -186,19 +186,23 @@ class RunDocument:
     @property
     def mask(self) -> HeadMask:
         """The heads kept."""
-        layers, heads = self.model.layers, self.model.heads
+        heads = self.model.heads
         kept = [int(layer) * heads + head for layer, row in self.kept.items() for head in row]
-        return HeadMask.of(kept, layers, heads)
+        return HeadMask.of(kept, self.model.layers, heads)
 
     @property
     def cache_shape(self) -> CacheShape | None:
         """The size of the cache of keys and values, by which that of any mask is counted (None: there is none)."""
-        return None if self.kv_cache is None else self.kv_cache.shape
+        if self.kv_cache is None:
+            return None
+        return self.kv_cache.shape
 
     @property
     def saves(self) -> Saving:
         """What removing heads saves first; see ``ModelCard.saves``."""
-        return "time" if self.kv_cache is None else "cache"
+        if self.kv_cache is None:
+            return "time"
+        return "cache"
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it.
@@ -236,8 +240,11 @@ class RunDocument:
     def to_json(self) -> dict[str, Any]:
         """Return the run as ``run.json`` holds it."""
         content: dict[str, Any] = {"schema": self.schema}
-        for one in fields(self):
-            content |= outcome_records(self.outcomes) if one.name == "outcomes" else {one.name: getattr(self, one.name)}
+        for entry in fields(self):
+            if entry.name == "outcomes":
+                content |= outcome_records(self.outcomes)
+            else:
+                content[entry.name] = getattr(self, entry.name)
         content |= content.pop("sections")
         content["latency_ratio"] = ratio_record(self.latency_ratio)
         content["steps"] = [{**vars(step), "outcomes": finite(step.outcomes)} for step in self.steps]
@@ -257,20 +264,20 @@ class RunDocument:
         if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
             raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
         try:
-            names = {one.name for one in fields(cls)} | FILE_FIELDS
+            names = {entry.name for entry in fields(cls)} | FILE_FIELDS
             native = {**read_fields(content), "sections": read_sections(content, names)}
             document = msgspec.convert(native, cls)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CahpError(f"{describe_error(error)}; write it again with `cahp prune --out`.") from None
         for path in _missing_outcomes(document):
             raise CahpError(f"The run lacks {path}; write it again with `cahp prune --out`.")
-        ratio, timing = document.latency_ratio, document.cost.full.latency_ms
+        ratio = document.latency_ratio
+        timing = document.cost.full.latency_ms
         if ratio is not None and timing is not None:
             document = replace(document, latency_ratio=replace(ratio, n=timing.repeats))
-        heads, layers = range(document.model.heads), range(document.model.layers)
-        if set(document.kept) != set(map(str, layers)) or not all(
-            set(kept) <= set(heads) for kept in document.kept.values()
-        ):
+        layers = {str(layer) for layer in range(document.model.layers)}
+        heads = set(range(document.model.heads))
+        if set(document.kept) != layers or not all(set(kept) <= heads for kept in document.kept.values()):
             raise CahpError("`kept` of the run does not fit its model; write it again with `cahp prune --out`.")
         return document
 
@@ -278,7 +285,9 @@ class RunDocument:
 def _missing_outcomes(document: RunDocument) -> Iterator[str]:
     """Yield the paths of outcomes that every reader of a run expects and that its file lacks."""
     sections = {"outcomes": document.outcomes}
-    needed = ("accuracy", "agreement") if document.data.labelled else ("agreement",)
+    needed = ["agreement"]
+    if document.data.labelled:
+        needed = ["accuracy", "agreement"]
     if document.report is not None:
         sections["report.outcomes"] = document.report.outcomes
     for section, states in sections.items():
@@ -296,16 +305,23 @@ def _unrecovered(outcomes: StateOutcomes) -> StateOutcomes:
 def outcome_records(outcomes: StateOutcomes) -> dict[str, Any]:
     """Return ``metrics``, ``delta`` and ``outcomes`` of a file; null where a model was not evaluated."""
     states = (*STATES, *(state for state in outcomes if state not in STATES))
-    return {
-        "metrics": {state: to_metrics(outcomes[state]) if state in outcomes else None for state in states},
-        "delta": {state: to_delta(outcomes[state]) if state in outcomes else None for state in states[1:]},
-        "outcomes": {state: finite(outcomes[state]) if state in outcomes else None for state in states},
-    }
+    full, *others = states
+    metrics: dict[str, Any] = dict.fromkeys(states)
+    delta: dict[str, Any] = dict.fromkeys(others)
+    values: dict[str, Any] = dict.fromkeys(states)
+    for state, measured in outcomes.items():
+        metrics[state] = to_metrics(measured)
+        values[state] = finite(measured)
+        if state != full:
+            delta[state] = to_delta(measured)
+    return {"metrics": metrics, "delta": delta, "outcomes": values}
 
 
 def ratio_record(ratio: Estimate | None) -> dict[str, Any] | None:
     """Return ``latency_ratio`` of a file."""
-    return None if ratio is None else {"median": ratio.value, "ci95": ratio.ci95}
+    if ratio is None:
+        return None
+    return {"median": ratio.value, "ci95": ratio.ci95}
 
 
 def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float | None]:
@@ -318,13 +334,13 @@ def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float
 
 def versions() -> dict[str, str]:
     """Return the versions of this package and of the libraries that affect numbers."""
-    found = {}
+    installed = {}
     for name in ("cahp-explorer", *_LIBRARIES):
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+            installed[name] = "unknown"
+    return installed
 
 
 def machine() -> str:

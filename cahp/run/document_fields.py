@@ -42,19 +42,23 @@ class _Section(dict[str, Any]):
         if name not in self:
             raise KeyError(path)
         value = super().__getitem__(name)
-        return _Section(value, f"{path}.") if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        return _Section(value, f"{path}.")
 
 
 def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    measured: dict[str, Any] = {}
     if "outcomes" in content:
-        return {
-            state: {name: estimate for name, estimate in outcomes.items() if estimate is not None}
-            for state, outcomes in content["outcomes"].items()
-            if outcomes is not None and state in STATES
-        }
-    measured = {}
+        for state, outcomes in content["outcomes"].items():
+            if outcomes is not None and state in STATES:
+                measured[state] = {name: estimate for name, estimate in outcomes.items() if estimate is not None}
+        return measured
     for state in STATES:
-        metrics, change = content["metrics"][state], None if state == "full" else content["delta"][state]
+        metrics = content["metrics"][state]
+        change = None
+        if state != "full":
+            change = content["delta"][state]
         if metrics is not None:
             measured[state] = {name: vars(estimate) for name, estimate in from_metrics(metrics, change).items()}
     return measured
@@ -63,10 +67,11 @@ def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
 def _native_step(step: Mapping[str, Any]) -> dict[str, Any]:
     if "outcomes" in step:
         return dict(step)
-    gained, outcomes = step["gained"], from_metrics(step["metrics"], step["delta"])
+    gained = step["gained"]
+    outcomes = from_metrics(step["metrics"], step["delta"])
     if gained is not None:
         gained = {"value": gained["pp"], "ci95": gained["ci95"], "n": outcomes["accuracy"].n, "unit": "points"}
-    return {**step, "outcomes": {name: vars(one) for name, one in outcomes.items()}, "gained": gained}
+    return {**step, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()}, "gained": gained}
 
 
 def describe_error(error: Exception) -> str:

@@ -35,7 +35,9 @@ class Evenness:
     def finding(self) -> str:
         """The price in a sentence."""
         change = self.difference
-        verdict = "no measurable price" if not change.excludes(0) else f"{change.text} {change.interval}"
+        verdict = "no measurable price"
+        if change.excludes(0):
+            verdict = f"{change.text} {change.interval}"
         return (
             f"price of the same number of heads in every layer: {verdict} (KL divergence {self.even.text} as pruned, "
             f"of a free selection of as many heads {self.free.text}, n = {change.n:,})"

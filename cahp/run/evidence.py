@@ -38,8 +38,11 @@ class HeadEvidence:
     """
 
     def __init__(self, resources: Resources, texts: Texts, settings: Settings) -> None:
-        self._resources, self._texts, self._settings = resources, texts, settings
-        self.card, self.seed = resources.card, settings.seed
+        self._resources = resources
+        self._texts = texts
+        self._settings = settings
+        self.card = resources.card
+        self.seed = settings.seed
         self._gradients: NDArray[np.float64] | None = None
 
     @cached_property
@@ -57,7 +60,7 @@ class HeadEvidence:
     def _predict_classes(self) -> Ints:
         without = ("pool_size", "projection", "seed")
         entry = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
-        labels = self._resources.found("evaluation", entry, lambda found: found.arrays["labels"].astype(np.int64))
+        labels = self._resources.found("evaluation", entry, lambda stored: stored.arrays["labels"].astype(np.int64))
         if labels is None:
             from cahp.stages.evaluation import evaluate
 
@@ -88,13 +91,15 @@ class HeadEvidence:
 
         ``name`` must hold everything else that the result depends on, except the code of ``make``.
         """
-        # Of texts without labels, the predictions that take their place follow from the model and the precision.
-        texts = (self._texts.sha256,) if self._texts.labelled else (self._texts.sha256, self._precision)
+        texts = [self._texts.sha256]
+        if not self._texts.labelled:
+            # The predictions that take the place of labels follow from the model and the precision.
+            texts.append(self._precision)
         code = digest_code(_list_modules(make))
         entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
-        found = self._resources.found("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False))
-        if found is not None:
-            return found
+        stored = self._resources.found("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False))
+        if stored is not None:
+            return stored
         with self._resources.timed("scores"):
             values = np.asarray(make(), dtype=np.float64)
         self._resources.keep(entry, {"values": values})
@@ -103,11 +108,14 @@ class HeadEvidence:
     @cached_property
     def signatures(self) -> Signatures:
         """Statistics of each head's attention maps, per class."""
-        layers, heads = self.card.layers, self.card.heads
-        found = self._resources.found(
+        layers = self.card.layers
+        heads = self.card.heads
+        stored = self._resources.found(
             "signatures", self._signatures_key, lambda entry: Signatures(**entry.arrays, layers=layers, heads=heads)
         )
-        return self._observe() if found is None else found
+        if stored is not None:
+            return stored
+        return self._observe()
 
     @property
     def gradients(self) -> NDArray[np.float64]:
@@ -135,7 +143,9 @@ class HeadEvidence:
         from cahp.stages.salience import examples_used, gate_gradients
         from cahp.stages.signatures import Collector, collect
 
-        model, texts, seen = self.model, self.texts, 0
+        model = self.model
+        texts = self.texts
+        seen = 0
         collector = Collector(model, classes=len(texts.classes), pool_size=self._settings.pool_size)
         if self._precision == "float32":
             seen = examples_used(texts)
@@ -147,8 +157,8 @@ class HeadEvidence:
                 self._resources.keep(self._gradients_key, {"values": self._gradients})
             else:
                 with self._resources.timed("signatures"):
-                    ahead, size = np.arange(seen), model.backward_tokens
-                    collect(model, texts, rows=ahead, size=size, into=collector, progress=self.progress)
+                    size = model.backward_tokens
+                    collect(model, texts, rows=np.arange(seen), size=size, into=collector, progress=self.progress)
         with self._resources.timed("signatures"):
             rest = np.arange(seen, len(texts))
             made = collect(model, texts, rows=rest, into=collector, precision=self._precision, progress=self.progress)
@@ -205,7 +215,8 @@ class HeadEvidence:
             lambda: space(signatures, projection=self._settings.projection, seed=self.seed, progress=watch)
         )
         timings = self._resources.timings
-        timings["features"], timings["projection"] = turn - start, self._resources.clock() - turn
+        timings["features"] = turn - start
+        timings["projection"] = self._resources.clock() - turn
         arrays = {"features": made.features, "embedding": made.embedding, "distances": made.distances}
         self._resources.keep(self._space_key, arrays)
         return made

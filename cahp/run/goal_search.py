@@ -11,7 +11,7 @@ from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.stages.selection import possible_budgets, read_budget
-from cahp.values import Estimate, OptionError, Selection, spread
+from cahp.values import Estimate, HeadMask, OptionError, Selection, spread
 
 #: Number of evenly spread budgets among which the search begins.
 _COARSE = 9
@@ -26,7 +26,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
         OptionError: If the run's options do not allow a search.
         BudgetError: If no budget reaches the goal, with the nearest.
     """
-    settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
+    settings = bench.settings
+    recovery = RECOVERIES[settings.recover]
     assert settings.goal is not None
     goal = Goal.parse(settings.goal)
     if read_budget(settings.budget) is not None:
@@ -46,34 +47,46 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
     )
 
     def reaches(budget: int) -> bool:
-        mask, recovered, outcomes, time, cache = choose(budget).mask, None, None, None, None
+        mask = choose(budget).mask
         needs_cut = goal.kind.saves == "time" or recovery is not NONE
         if needs_cut and not bench.measurements.can_cut(mask):
             # Such a model can be neither cut nor recovered.
             return False
-        if goal.is_counted:
-            cache = bench.card.count_cache_ratio(mask)
-        elif goal.kind.saves == "time":
-            time = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds).ratio
-        else:
-            if not mask.is_full:
-                recovered = bench.recoveries.recover(mask, recovery.name)
-            answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
-            outcomes = measure(answers, full=bench.full, seed=settings.seed)
-        estimate = goal.estimate(outcomes, time=time, cache=cache)
-        if estimate is not None:
-            estimates[budget] = estimate
-        return estimate is not None and goal.is_reached_by(estimate)
+        estimate = _measure_goal(bench, goal, mask)
+        if estimate is None:
+            return False
+        estimates[budget] = estimate
+        return goal.is_reached_by(estimate)
 
-    search(budgets[::-1] if goal.wants_most else budgets, reaches)
+    if goal.wants_most:
+        search(budgets[::-1], reaches)
+    else:
+        search(budgets, reaches)
     return goal.choose(estimates, len(budgets))
+
+
+def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask) -> Estimate | None:
+    """Measure what a goal is about for one mask, with the run's recovery (None: it is not measured)."""
+    measurements = bench.measurements
+    if goal.is_counted:
+        return goal.estimate(None, cache=bench.card.count_cache_ratio(mask))
+    if goal.kind.saves == "time":
+        costs = measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
+        return goal.estimate(None, time=costs.ratio)
+    recovered = None
+    if not mask.is_full:
+        recovered = bench.recoveries.recover(mask, bench.settings.recover)
+    answers = measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
+    return goal.estimate(measure(answers, full=bench.full, seed=bench.settings.seed))
 
 
 def confirm(goal: ReachedGoal, outcomes: Mapping[str, Outcomes]) -> ReachedGoal:
     """Tell whether the outcomes of each model on the test split reach a goal, too."""
     wanted = Goal.parse(goal.goal)
     estimate = wanted.estimate(outcomes.get("recovered", outcomes["pruned"]))
-    return goal if estimate is None else replace(goal, confirmed=wanted.is_reached_by(estimate))
+    if estimate is None:
+        return goal
+    return replace(goal, confirmed=wanted.is_reached_by(estimate))
 
 
 def search(budgets: Sequence[int], reaches: Callable[[int], bool]) -> None:

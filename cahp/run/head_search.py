@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 STAGE = "search"
 #: Texts for a quick refit, for comparing its result, and for confirming all swaps together; at most a third each.
-_REFITTED, _COMPARED = 128, 256
+_REFITTED = 128
+_COMPARED = 256
 #: Settings that change no trial; its texts, drawn by the seed, and its precision are part of its key.
 _NOT_IN_TRIALS = (*IN_DIGESTS, *CHOOSING, *AFTERWARDS, *MACHINE, "pool_size", "projection", "seed")
 #: Of windows of a language model, each of which has the tokens of many texts.
@@ -74,12 +75,17 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
             f"--select-time refits the pruned model, and {bench.card.id} cannot do without the attention of a layer; "
             "use --min-per-layer 1"
         )
-    settings, resources = bench.settings, bench.resources
-    trials, limit = _Trials(bench), parse_duration(settings.select_time or "0s", "--select-time")
-    start = mask = selection.mask
-    replaceability, swaps, tried, seconds = Replaceability(bench.evidence.moments), list[Swap](), {start.sha256}, 0.0
+    settings = bench.settings
+    resources = bench.resources
+    trials = _Trials(bench)
+    limit = parse_duration(settings.select_time or "0s", "--select-time")
+    start = selection.mask
+    mask = start
+    replaceability = Replaceability(bench.evidence.moments)
+    swaps: list[Swap] = []
+    tried = {start.sha256}
     best, spent = trials.divergences(start)
-    seconds += spent
+    seconds = spent
     total = int(limit) + 1
     # Every mask keeps as many heads.
     least = layer_minimum(start.count, start.layers, min_per_layer=settings.min_per_layer, even=settings.even)
@@ -92,31 +98,33 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
         if candidate.sha256 in tried or not bench.measurements.can_cut(candidate):
             continue
         tried.add(candidate.sha256)
-        found, spent = trials.divergences(candidate)
+        divergences, spent = trials.divergences(candidate)
         seconds += spent
-        change = trials.compare(found, best)
+        change = trials.compare(divergences, best)
         if change.ci95 is not None and change.high < 0:
             swaps.append(Swap(divmod(removed, mask.heads), divmod(restored, mask.heads), change))
-            mask, best = candidate, found
+            mask = candidate
+            best = divergences
             waiting = propose_swaps(replaceability.losses(mask), mask, least)
     resources.progress(STAGE, total, total)
-    together = trials.confirm(mask, start) if swaps else None
+    together = None
+    if swaps:
+        together = trials.confirm(mask, start)
     kept = together is None or not together.value < 0
-    final = start if kept else mask
-    chosen = set(final.flat)
-    improved = replace(
-        selection,
-        mask=final,
-        rescued=tuple(head for head in selection.rescued if head in chosen),
-        filled=tuple(head for head in selection.filled if head in chosen),
-    )
+    if kept:
+        mask = start
+    chosen = set(mask.flat)
+    rescued = tuple(head for head in selection.rescued if head in chosen)
+    filled = tuple(head for head in selection.filled if head in chosen)
+    improved = replace(selection, mask=mask, rescued=rescued, filled=filled)
     return improved, HeadSearch(round(seconds, 1), len(tried) - 1, tuple(swaps), together, kept)
 
 
 def swap(mask: HeadMask, removed: int, restored: int) -> HeadMask:
     """The mask without one head and with another, both as flat indices."""
     keep = mask.keep.copy()
-    keep.flat[removed], keep.flat[restored] = False, True
+    keep.flat[removed] = False
+    keep.flat[restored] = True
     return HeadMask(keep)
 
 
@@ -125,11 +133,14 @@ def propose_swaps(losses: Floats, mask: HeadMask, least: int) -> Iterator[tuple[
 
     The one that promises most is first: by the ``losses (L, H)`` of the head that it removes and of that it restores.
     """
-    counts, flat = mask.keep.sum(axis=1), losses.ravel()
-    kept, gone = (np.flatnonzero(which.ravel()) for which in (mask.keep, ~mask.keep))
+    counts = mask.keep.sum(axis=1)
+    flat = losses.ravel()
+    kept = np.flatnonzero(mask.keep)
+    gone = np.flatnonzero(~mask.keep)
     promised = flat[kept][:, None] - flat[gone]
     for place in np.argsort(promised, axis=None, kind="stable"):
-        removed, restored = int(kept[place // len(gone)]), int(gone[place % len(gone)])
+        removed = int(kept[place // len(gone)])
+        restored = int(gone[place % len(gone)])
         if removed // mask.heads == restored // mask.heads or counts[removed // mask.heads] > least:
             yield removed, restored
 
@@ -139,9 +150,11 @@ class _Trials:
 
     def __init__(self, bench: Bench) -> None:
         texts = bench.calibration
-        refitted, compared = _REFITTED, _COMPARED
+        refitted = _REFITTED
+        compared = _COMPARED
         if texts.task.predicts_often:
-            refitted = compared = _ITEMS
+            refitted = _ITEMS
+            compared = _ITEMS
         third = len(texts) // 3
         if third < 2:
             raise OptionError("--select-time needs at least 6 calibration texts; raise --limit (or --tokens)")
@@ -149,11 +162,13 @@ class _Trials:
         self._refitted = texts.take(np.sort(order[: min(refitted, third)]))
         self._compared = texts.take(np.sort(order[third : third + min(compared, third)]))
         self._confirming = texts.take(np.sort(order[2 * third : 2 * third + min(compared, third)]))
-        self._bench, self._seed = bench, bench.settings.seed
+        self._bench = bench
+        self._seed = bench.settings.seed
 
     def divergences(self, mask: HeadMask, texts: Texts | None = None) -> tuple[NDArray[np.float64], float]:
         """The divergence of each text, or token, after the refit, and the seconds that this took when it was done."""
-        texts = self._compared if texts is None else texts
+        if texts is None:
+            texts = self._compared
         resources = self._bench.resources
         settings = key_fields(self._bench.settings, without=_NOT_IN_TRIALS)
         digests = (resources.card.sha256, self._refitted.sha256, texts.sha256, mask.sha256)
@@ -162,25 +177,31 @@ class _Trials:
         if stored is not None:
             return stored
         # Loading the model and running it on the texts happens once, and not in each trial.
-        model, full = self._bench.model, self._bench.measurements.evaluate(texts)
+        model = self._bench.model
+        full = self._bench.measurements.evaluate(texts)
         start = resources.clock()
-        found = self._bench.measurements.evaluate_model(self._recover(model, mask), texts).divergences(full)
+        divergences = self._bench.measurements.evaluate_model(self._recover(model, mask), texts).divergences(full)
         seconds = resources.clock() - start
-        resources.keep(name, {"kl": found}, {"seconds": seconds})
-        return found, seconds
+        resources.keep(name, {"kl": divergences}, {"seconds": seconds})
+        return divergences, seconds
 
     def _recover(self, model: HeadModel, mask: HeadMask) -> HeadModel:
         from cahp.models.surgery import cut
         from cahp.stages.recovery import solve
 
-        return cut(model, mask) if model.card.no_refit else solve(model, mask, self._refitted.inputs)
+        if model.card.no_refit:
+            return cut(model, mask)
+        return solve(model, mask, self._refitted.inputs)
 
-    def compare(self, found: NDArray[np.float64], before: NDArray[np.float64], texts: Texts | None = None) -> Estimate:
+    def compare(self, after: NDArray[np.float64], before: NDArray[np.float64], texts: Texts | None = None) -> Estimate:
         """The mean change of the divergence, with its paired interval."""
-        full = self._bench.measurements.evaluate(self._compared if texts is None else texts)
-        return estimate_mean(found - before, self._seed, units=full.units)
+        if texts is None:
+            texts = self._compared
+        full = self._bench.measurements.evaluate(texts)
+        return estimate_mean(after - before, self._seed, units=full.units)
 
     def confirm(self, mask: HeadMask, start: HeadMask) -> Estimate:
         """The mean change from ``start`` on texts that chose no swap."""
-        found, before = (self.divergences(one, self._confirming)[0] for one in (mask, start))
-        return self.compare(found, before, self._confirming)
+        after, _ = self.divergences(mask, self._confirming)
+        before, _ = self.divergences(start, self._confirming)
+        return self.compare(after, before, self._confirming)

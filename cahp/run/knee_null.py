@@ -20,7 +20,8 @@ from cahp.values import Floats, KneeNotFoundError, Progress, silent
 from cahp.values.statistics import Clustering, Space
 
 #: Number of draws, and of more heads than ``_MANY_HEADS``, where each takes several seconds.
-_DRAWS, _FEW_DRAWS = 20, 5
+_DRAWS = 20
+_FEW_DRAWS = 5
 _MANY_HEADS = 200
 #: Fewer heads have no curve.
 _FEWEST = 4
@@ -36,9 +37,15 @@ class KneeNull:
 
     def describe(self, knee: int) -> str:
         """Return where the published rule stops on unstructured data, compared with ``knee`` (0: none) here."""
-        stops = f"{self.low}" if self.low == self.high else f"{self.low} to {self.high}"
-        too = " too" if self.low <= knee <= self.high else f", and {f'at {knee} here' if knee else 'nowhere here'}"
-        return f"the published rule would stop at {stops} on unstructured data{too} ({self.draws} draws)"
+        stops = f"{self.low}"
+        if self.low != self.high:
+            stops = f"{self.low} to {self.high}"
+        here = ", and nowhere here"
+        if self.low <= knee <= self.high:
+            here = " too"
+        elif knee:
+            here = f", and at {knee} here"
+        return f"the published rule would stop at {stops} on unstructured data{here} ({self.draws} draws)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +63,9 @@ class NullCurves:
                 knees.append(knee(self.ks, curve, degree=degree)[0])
             except KneeNotFoundError:
                 continue
-        return KneeNull(min(knees), max(knees), len(self.mss)) if knees else None
+        if not knees:
+            return None
+        return KneeNull(min(knees), max(knees), len(self.mss))
 
     @cached_property
     def band(self) -> NDArray[np.float64]:
@@ -104,15 +113,18 @@ def null_curves(space: Space, *, seed: int = 42, progress: Progress = silent) ->
     heads = len(space.features)
     if not _FEWEST <= heads <= COMPLETE:
         return None
-    random, mean = np.random.default_rng(seed), space.features.mean(axis=0)
+    random = np.random.default_rng(seed)
+    mean = space.features.mean(axis=0)
     # Coordinates of the heads without their mean, which a rotation must not mix.
     basis = helmert(heads)
     coordinates = basis @ space.features
-    draws = _FEW_DRAWS if len(space.features) > _MANY_HEADS else _DRAWS
-    made: list[Clustering] = []
+    draws = _DRAWS
+    if heads > _MANY_HEADS:
+        draws = _FEW_DRAWS
+    clusterings: list[Clustering] = []
     for draw in range(draws):
         progress("unstructured", draw, draws)
         mixed = mean + basis.T @ (ortho_group.rvs(heads - 1, random_state=random) @ coordinates)
-        made.append(cluster(place(mixed.astype(np.float32), space.projection, seed), seed=seed))
+        clusterings.append(cluster(place(mixed.astype(np.float32), space.projection, seed), seed=seed))
     progress("unstructured", draws, draws)
-    return NullCurves(made[0].ks, np.stack([one.mss for one in made]))
+    return NullCurves(clusterings[0].ks, np.stack([clustering.mss for clustering in clusterings]))

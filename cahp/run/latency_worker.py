@@ -37,12 +37,16 @@ class LatencyWorker:
     """A process that times a bench's model cut to masks; it starts with the first request and ends with the block."""
 
     def __init__(self, bench: Bench) -> None:
-        settings, prompt, cache = bench.settings, bench.card.prompt, str(bench.resources.store.folder.parent)
-        prompt_json, dtype = json.dumps(None if prompt is None else asdict(prompt)), bench.card.dtype
-        self._bench = bench
+        prompt = None
+        if bench.card.prompt is not None:
+            prompt = asdict(bench.card.prompt)
+        cache = str(bench.resources.store.folder.parent)
         length = json.dumps(bench.card.max_length)
-        words = [settings.model, settings.device, cache, prompt_json, dtype, length]
-        self._command = [sys.executable, "-m", __name__, *words]
+        self._bench = bench
+        self._command = [
+            *(sys.executable, "-m", __name__),
+            *(bench.settings.model, bench.settings.device, cache, json.dumps(prompt), bench.card.dtype, length),
+        ]
         self._process: subprocess.Popen[str] | None = None
         self._reader = ThreadPoolExecutor(1)
 
@@ -50,7 +54,8 @@ class LatencyWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        process, self._process = self._process, None
+        process = self._process
+        self._process = None
         if process is not None:
             process.kill()
             # The reader ends with the process; then this waits for the process and closes its pipes.
@@ -92,12 +97,14 @@ def _serve(arguments: Sequence[str], requests: IO[str], responses: IO[str]) -> N
     """Answer the lines of ``requests``; the ``arguments`` are those with which the process was started."""
     model, device, cache, prompt_json, dtype, length = arguments
     measurements: Measurements | None = None
-    content = json.loads(prompt_json)
+    prompt = json.loads(prompt_json)
+    if prompt is not None:
+        prompt = Prompt(**prompt)
     for line in requests:
         request = json.loads(line)
         try:
             if measurements is None:
-                card = models.identify(model, prompt=None if content is None else Prompt(**content))
+                card = models.identify(model, prompt=prompt)
                 card = models.set_dtype(card, dtype)  # type: ignore[arg-type]
                 card = models.set_max_length(card, json.loads(length))
                 measurements = Measurements(Resources(card, store=Store(Path(cache)), device=device))

@@ -32,7 +32,8 @@ _COMPARED_TEXTS = 8
 #: Sets of windows for which the full model's answers are kept in memory.
 _READERS = 3
 #: Texts in a timed batch, and their tokens.
-_BATCH, _LENGTH = 8, 64
+_BATCH = 8
+_LENGTH = 64
 
 
 class Measurements:
@@ -42,7 +43,8 @@ class Measurements:
     """
 
     def __init__(self, resources: Resources) -> None:
-        self._resources, self.card = resources, resources.card
+        self._resources = resources
+        self.card = resources.card
         self._full: dict[str, Evaluation] = {}
         self._sharing: _Sharing | None = None
         self._readers: dict[str, Reader] = {}
@@ -67,26 +69,36 @@ class Measurements:
         if mask is None and name in self._full:
             return self._full[name]
         evaluation = self._read_evaluation(name, texts)
-        sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
-            if texts.task.compares_while_reading and mask is None and recovered is None:
-                evaluation = self._evaluate_full(texts)
-            elif mask is not None and mask.empty_layers and recovered is None:
-                evaluation = self.evaluate_model(self._resources.model, texts, mask=mask, on_part=on_part)
-            elif sharing is not None:
-                with self._resources.timed("evaluation"):
-                    prefixes = sharing.prefixes(self._resources.model, self._precision, self.reader(texts))
-                    progress = self._resources.progress
-                    evaluation = prefixes.evaluate(mask or self._whole, progress=progress, on_part=on_part)
-            else:
-                model = self._resources.model if mask is None else cut_model(self._resources.model, mask, recovered)
-                evaluation = self.evaluate_model(model, texts, on_part=on_part)
+            evaluation = self._evaluate(texts, mask, recovered, on_part)
             self._resources.keep(name, {"scores": evaluation.scores})
-        elif sharing is not None:
-            sharing.forget(mask or self._whole)
+        elif recovered is None:
+            sharing = self._sharing_on(texts)
+            if sharing is not None:
+                sharing.forget(mask or self._whole)
         if mask is None:
             self._full[name] = evaluation
         return evaluation
+
+    def _evaluate(
+        self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None, on_part: PartListener | None
+    ) -> Evaluation:
+        """Evaluate now; see ``evaluate``."""
+        if recovered is None:
+            if mask is None and texts.task.compares_while_reading:
+                return self._evaluate_full(texts)
+            if mask is not None and mask.empty_layers:
+                return self.evaluate_model(self.model, texts, mask=mask, on_part=on_part)
+            sharing = self._sharing_on(texts)
+            if sharing is not None:
+                with self._resources.timed("evaluation"):
+                    prefixes = sharing.prefixes(self.model, self._precision, self.reader(texts))
+                    progress = self._resources.progress
+                    return prefixes.evaluate(mask or self._whole, progress=progress, on_part=on_part)
+        model = self.model
+        if mask is not None:
+            model = cut_model(model, mask, recovered)
+        return self.evaluate_model(model, texts, on_part=on_part)
 
     def outcomes(
         self, texts: Texts, mask: HeadMask | None, *, recovered: Recovered | None = None, seed: int = 42
@@ -97,7 +109,11 @@ class Measurements:
         the outcomes of its comparison with itself.
         """
         full = self.evaluate(texts)
-        outcomes: dict[str, Outcomes] = {"full": measure(full, full=None if full.labelled else full, seed=seed)}
+        outcomes: dict[str, Outcomes] = {}
+        if full.labelled:
+            outcomes["full"] = measure(full, seed=seed)
+        else:
+            outcomes["full"] = measure(full, full=full, seed=seed)
         if mask is not None:
             outcomes["pruned"] = measure(self.evaluate(texts, mask=mask), full=full, seed=seed)
         if recovered is not None:
@@ -136,7 +152,9 @@ class Measurements:
         return self._resources.precisions.evaluation
 
     def _sharing_on(self, texts: Texts) -> _Sharing | None:
-        return self._sharing if self._sharing is not None and self._sharing.texts.sha256 == texts.sha256 else None
+        if self._sharing is None or self._sharing.texts.sha256 != texts.sha256:
+            return None
+        return self._sharing
 
     @contextmanager
     def sharing(self, texts: Texts, masks: Sequence[HeadMask]) -> Iterator[None]:
@@ -175,16 +193,16 @@ class Measurements:
     def prepare(self, texts: Texts) -> None:
         """Compute what evaluations compare with while they read, so that their time does not contain it."""
         if texts.task.compares_while_reading:
-            model, progress = self._resources.model, self._resources.progress
-            batches = model.batches(model.tokenize(texts.inputs))
-            self.reader(texts).prepare(batches, precision=self._precision, progress=progress)
+            batches = self.model.batches(self.model.tokenize(texts.inputs))
+            self.reader(texts).prepare(batches, precision=self._precision, progress=self._resources.progress)
 
     def _evaluate_full(self, texts: Texts) -> Evaluation:
         from cahp.stages.evaluation import evaluate_batches
 
         model = self._resources.model
         with self._resources.timed("evaluation"):
-            reader, batches = self.reader(texts), model.batches(model.tokenize(texts.inputs))
+            reader = self.reader(texts)
+            batches = model.batches(model.tokenize(texts.inputs))
             return evaluate_batches(
                 batches,
                 lambda number: reader.full_answers(batches[number], precision=self._precision),
@@ -203,21 +221,22 @@ class Measurements:
         """Return the ``count`` most probable tokens after a ``prompt``, one after the other, by a language model."""
         digests = (self.card.sha256, mask and mask.sha256, recovered and recovered.sha256)
         name = key("continuation", 1, *digests, prompt, count)
-        found = self._resources.found("continuation", name, lambda entry: entry.arrays["tokens"])
-        if found is None:
+        continuation = self._resources.found("continuation", name, lambda entry: entry.arrays["tokens"])
+        if continuation is None:
             from cahp.models.caching import continue_greedily
             from cahp.models.windows import start_token
 
             model = self._resources.model
             ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            tokens, gates = [start_token(self.card)[0], *ids], None
+            tokens = [start_token(self.card)[0], *ids]
+            gates = None
             if recovered is not None and mask is not None:
                 model = cut_model(model, mask, recovered)
             elif mask is not None:
                 gates = model.gates(mask.keep)
-            found = np.array(list(continue_greedily(model, tokens, count, gates=gates)))
-            self._resources.keep(name, {"tokens": found})
-        return [int(token) for token in found]
+            continuation = np.array(list(continue_greedily(model, tokens, count, gates=gates)))
+            self._resources.keep(name, {"tokens": continuation})
+        return [int(token) for token in continuation]
 
     def can_cut(self, mask: HeadMask) -> bool:
         """Return whether the heads that ``mask`` drops can be cut out; see ``cahp.models.surgery.can_cut``."""
@@ -267,9 +286,10 @@ class Measurements:
             OptionError: If the model does not take texts of ``length`` tokens.
         """
         name = self._costs_key(mask, batch=batch, length=length, seconds=seconds, repeats=repeats)
-        stored = None if fresh else self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
-        if stored is not None:
-            return stored
+        if not fresh:
+            stored = self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
+            if stored is not None:
+                return stored
         from cahp.stages import latency
 
         full = self._resources.model
@@ -278,7 +298,8 @@ class Measurements:
         if length is not None and length > longest:
             raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {length:,}; lower --length")
         size, lengths = self._timed_sizes(batch, length)
-        pruned, shortest = cut_model(full, mask), min(lengths)
+        shortest = min(lengths)
+        pruned = cut_model(full, mask)
         options: dict[str, Any] = {"batch": size, "seconds": seconds, "repeats": repeats}
         options["progress"] = self._resources.progress
 
@@ -322,21 +343,27 @@ class Measurements:
     ) -> str:
         generates = self.card.saves == "cache"
         size, lengths = self._timed_sizes(batch, length)
+        timed: Sequence[int] | int = lengths
+        if not generates:
+            timed = lengths[0]
+        limit: float | None = seconds
         # The time decides at which lengths generation is timed, even if the number of rounds is given.
-        limit = seconds if repeats is None or generates else None
-        sizes = (size, lengths if generates else lengths[0])
-        heads = [len(layer) for layer in mask.by_layer]
-        # Weights that are converted at each use take time.
-        kept = () if self.card.dtype == "float32" else (self.card.dtype,)
-        where = (*timed_on(self._resources.device), *kept)
-        return key("costs", 5, self.card.sha256, heads, *sizes, limit, repeats, *where)
+        if repeats is not None and not generates:
+            limit = None
+        where = [*timed_on(self._resources.device)]
+        if self.card.dtype != "float32":
+            # Weights that are converted at each use take time.
+            where.append(self.card.dtype)
+        return key("costs", 5, self.card.sha256, mask.counts, size, timed, limit, repeats, *where)
 
 
 def timed_on(device: str) -> tuple[str | int | None, ...]:
     """Return what timings on a device of this name depend on, as far as it is known without loading PyTorch."""
     import platform
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = os.cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
     variables = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
     return device, platform.node(), version("torch"), cores, *variables
 

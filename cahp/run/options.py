@@ -54,14 +54,25 @@ class Setting:
         converted = self._of_kind(value)
         if self.choices and converted not in self.choices:
             raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
-        if self.kind in (int, float) and not self.low <= converted <= (converted if self.high is None else self.high):
-            span = f"at least {self.low}" if self.high is None else f"in {self.low}..{self.high}"
-            raise OptionError(f"{self.flag} {converted} is out of range; it must be {span}")
+        if self.kind in (int, float):
+            self._check_range(converted)
         if self.unit == "duration":
             parse_duration(converted, self.flag)
         if self.unit == "heads":
             read_budget(converted)
-        return str(Goal.parse(converted)) if self.unit == "goal" else converted
+        if self.unit == "goal":
+            return str(Goal.parse(converted))
+        return converted
+
+    def _check_range(self, number: float) -> None:
+        if self.high is None:
+            inside = self.low <= number
+            span = f"at least {self.low}"
+        else:
+            inside = self.low <= number <= self.high
+            span = f"in {self.low}..{self.high}"
+        if not inside:
+            raise OptionError(f"{self.flag} {number} is out of range; it must be {span}")
 
     def _of_kind(self, value: object) -> Any:
         number = isinstance(value, Real) and not isinstance(value, bool)

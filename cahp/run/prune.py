@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,7 @@ from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_to_multiple
 from cahp.store import Entry, digest_code, key
-from cahp.values import (
-    BudgetError,
-    HeadMask,
-    Selection,
-)
+from cahp.values import BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
 
 #: Bump to invalidate cached runs.
@@ -80,7 +77,8 @@ def measure_run(
     Raises:
         CahpError: If model, data and options cannot be used together.
     """
-    start = bench.resources.clock() if start is None else start
+    if start is None:
+        start = bench.resources.clock()
     name = _run_key(bench, sections)
     stored = _read_run(bench, name, sections)
     if stored is None:
@@ -119,7 +117,8 @@ def _read_run(bench: Bench, name: str, sections: Sections) -> Run | None:
         if bench.card.saves == "time":
             length = timing.length
         costs = bench.measurements.read_costs(mask, length=length, seconds=bench.latency_seconds)
-        document = document if costs is None else document.timed(costs)
+        if costs is not None:
+            document = document.timed(costs)
     return Run(document, mask, arrays)
 
 
@@ -141,7 +140,12 @@ def _cached_stages(document: RunDocument, sections: Sections) -> tuple[str, ...]
 
 def _run_key(bench: Bench, sections: Sections) -> str:
     settings = bench.settings
-    recovery = RECOVERIES[settings.recover]
+    timing = None
+    if settings.latency:
+        timing = timed_on(settings.device)
+    report = None
+    if settings.report is not None:
+        report = bench.dataset.split(settings.report).sha256
     return key(
         "run",
         _REVISION,
@@ -151,70 +155,157 @@ def _run_key(bench: Bench, sections: Sections) -> str:
         bench.evaluation.sha256,
         CLUSTERS_REVISION,
         asdict(bench.resources.precisions),
-        timed_on(settings.device) if settings.latency else None,
-        # A recovery may draw other texts than the calibration texts, and several processes train with other batches.
-        bench.recoveries.inputs_sha256 if recovery.solves else None,
-        bench.recoveries.everything_sha256 if recovery.timed else None,
-        parallel.world() if recovery.trains else None,
+        timing,
+        *_list_recovery_inputs(bench),
         # Methods of other packages change without a new version of this one.
         digest_code([type(methods.get(settings.method)).__module__]),
-        bench.dataset.split(settings.report).sha256 if settings.report else None,
+        report,
         list_inputs(sections, bench),
     )
 
 
+def _list_recovery_inputs(bench: Bench) -> tuple[str | None, str | None, int | None]:
+    """List what a recovery depends on beside the mask: digests of its texts, and the number of processes."""
+    recovery = RECOVERIES[bench.settings.recover]
+    inputs = None
+    everything = None
+    processes = None
+    if recovery.solves:
+        # It may draw other texts than the calibration texts.
+        inputs = bench.recoveries.inputs_sha256
+    if recovery.timed:
+        everything = bench.recoveries.everything_sha256
+    if recovery.trains:
+        # Several processes train with other batches.
+        processes = parallel.world()
+    return inputs, everything, processes
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """A mask and where it comes from; without ``selection`` and ``clustering`` it was made by hand.
+
+    ``settings`` make it again. ``requested`` is the number of heads that was asked for (None: where the curve stops).
+    """
+
+    mask: HeadMask
+    settings: Settings
+    requested: int | None
+    selection: Selection | None
+    clustering: Clustering | None
+
+    @property
+    def knee(self) -> int | None:
+        """The number of clusters at which the curve stops (None: it does not stop, or there is no curve)."""
+        if self.clustering is None:
+            return None
+        return self.clustering.knee or None
+
+    @property
+    def knee_rule(self) -> str | None:
+        """The rule that found the knee."""
+        if self.clustering is None or self.knee is None:
+            return None
+        return self.clustering.knee_rule
+
+    @property
+    def clusters(self) -> int | None:
+        """The number of clusters with a representative."""
+        if self.selection is None:
+            return None
+        return self.selection.k
+
+    @property
+    def rescued(self) -> tuple[tuple[int, int], ...]:
+        """Layer and head of those that only the per-layer minimum keeps."""
+        if self.selection is None:
+            return ()
+        return tuple(divmod(head, self.mask.heads) for head in self.selection.rescued)
+
+
+@dataclass(frozen=True, eq=False)
+class _Results:
+    """What was measured of a mask before its document is written (None: not measured, or not recovered)."""
+
+    recovered: Recovered | None
+    costs: Costs | None
+    report: Report | None = None
+    notices: Iterable[str] = ()
+
+
 def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sections: Sections) -> Run:
-    settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
-    bench.recoveries.check(recovery.name)
+    settings = bench.settings
+    bench.recoveries.check(settings.recover)
     check_sections(sections, bench)
-    goal = None if settings.goal is None else reach_goal(bench, lambda budget: choose(bench, budget))
-    selection, searched = choose(bench, None if goal is None else goal.heads), None
+
+    # Choose the heads: as many as were asked for, as reach the goal, or (None) as the curve suggests.
+    goal = None
+    if settings.goal is None:
+        requested = _requested(bench)
+    else:
+        goal = reach_goal(bench, partial(choose, bench))
+        requested = goal.heads
+    selection = choose(bench, requested)
+    search = None
     if settings.select_time is not None:
-        selection, searched = improve_heads(bench, selection)
+        selection, search = improve_heads(bench, selection)
     mask = selection.mask
+
+    # Cut and recover the model.
     can_cut = bench.measurements.can_cut(mask)
-    if not can_cut and recovery is not NONE:
+    if not can_cut and settings.recover != NONE.name:
         raise BudgetError(
             f"layer {mask.empty_layers[0]} keeps no head, and {bench.card.id} cannot do without the attention of a "
             "layer, so it cannot be cut and recovered; use --min-per-layer 1 or --recover none"
         )
     limit = parse_duration(settings.recover_time or RECOVER_TIME)
     recovered = bench.recoveries.recover(mask, settings.recover, labels=settings.labels, seconds=limit)
-    report = None
-    if settings.report is not None:
-        texts = bench.dataset.split(settings.report)
-        outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
-        report = Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
-        goal = None if goal is None else confirm(goal, outcomes)
+
+    # Open the test split, if that was asked for, and time the model.
+    report = _report(bench, mask, recovered)
+    if goal is not None and report is not None:
+        goal = confirm(goal, report.outcomes)
     if costs is None and settings.latency and can_cut:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
+
+    # Evaluate it, and write down what is known of it.
     arrays = _arrays(bench.evidence, selection)
-    document = _document(
-        bench,
-        mask,
-        settings=settings,
-        selection=selection,
-        requested=_requested(bench) if goal is None else goal.heads,
-        clustering=bench.evidence.clustering,
-        recovered=recovered,
-        costs=costs,
-        report=report,
-        start=start,
-        notices=labelling(bench.full, bench.reading),
-        command=command,
-    )
+    choice = _Choice(mask, settings, requested, selection, bench.evidence.clustering)
+    results = _Results(recovered, costs, report, labelling(bench.full, bench.reading))
+    document = _document(bench, choice, results, start=start, command=command)
+
+    # Measure what stands beside the outcomes.
     null = None
-    if document.knee and document.budget.requested is None:
+    if document.knee is not None and requested is None:
         curves = bench.evidence.null_curves
         if curves is not None:
-            null, arrays = curves.knee(settings.poly_degree), {**arrays, "mss_null": curves.mss}
+            null = curves.knee(settings.poly_degree)
+            arrays["mss_null"] = curves.mss
     measured = measure_sections(sections, bench, mask, recovered)
-    evenness = price_evenness(bench, mask) if settings.even else None
-    timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
-    cached = tuple(bench.resources.cached)
-    document = replace(document, knee_null=null, goal=goal, timings=timings, cached=cached)
-    document = replace(document, search=searched, evenness=evenness, sections=measured)
+    evenness = None
+    if settings.even:
+        evenness = price_evenness(bench, mask)
+    document = replace(
+        document,
+        knee_null=null,
+        goal=goal,
+        search=search,
+        evenness=evenness,
+        sections=measured,
+        timings=Timings.of(bench.resources.timings, bench.resources.clock() - start),
+        cached=tuple(bench.resources.cached),
+    )
     return Run(document, mask, arrays)
+
+
+def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report | None:
+    """Evaluate the model on the split that is opened only for a report (None: it stays closed)."""
+    settings = bench.settings
+    if settings.report is None:
+        return None
+    texts = bench.dataset.split(settings.report)
+    outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
+    return Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
 
 
 def measure_mask(
@@ -234,100 +325,77 @@ def measure_mask(
     repeats a run with these settings. The stages have no timings: the run that filled the board measured them.
     """
     start = bench.resources.clock()
-    can_cut = bench.measurements.can_cut(mask)
-    recovered = bench.recoveries.recover(mask, recover) if can_cut else None
-    settings = replace(
-        bench.settings,
-        budget=str(mask.count),
-        goal=None,
-        recover=NONE.name if recovered is None else recover,
-        labels=False,
-        method=BY_HAND if selection is None else bench.settings.method,
-    )
-    document = _document(
-        bench,
-        mask,
-        settings=settings,
-        selection=selection,
-        requested=None if selection is None else mask.count,
-        clustering=clustering,
-        recovered=recovered,
-        costs=costs(mask) if can_cut else None,
-        start=start,
-        command=command(settings),
-    )
-    chosen_evenly = settings.even and selection is not None
-    return replace(document, evenness=price_evenness(bench, mask) if chosen_evenly else None)
+    results = _Results(None, None)
+    if bench.measurements.can_cut(mask):
+        results = _Results(bench.recoveries.recover(mask, recover), costs(mask))
+    settings = replace(bench.settings, budget=str(mask.count), goal=None, recover=NONE.name, labels=False)
+    if results.recovered is not None:
+        settings = replace(settings, recover=recover)
+    requested = None
+    if selection is None:
+        settings = replace(settings, method=BY_HAND)
+    else:
+        requested = mask.count
+    choice = _Choice(mask, settings, requested, selection, clustering)
+    document = _document(bench, choice, results, start=start, command=command(settings))
+    if settings.even and selection is not None:
+        document = replace(document, evenness=price_evenness(bench, mask))
+    return document
 
 
 def price_evenness(bench: Bench, mask: HeadMask) -> Evenness | None:
     """Compare an even ``mask`` with a free selection of as many heads (None: it keeps all, or no even number)."""
-    if mask.is_full or len({len(heads) for heads in mask.by_layer}) > 1:
+    if mask.is_full or len(set(mask.counts)) > 1:
         return None
-    free, texts = choose(bench, mask.count, even=False).mask, bench.evaluation
-    answers = (bench.measurements.evaluate(texts, mask=one) for one in (mask, free))
-    return Evenness.of(*answers, full=bench.full, seed=bench.settings.seed)
+    free_mask = choose(bench, mask.count, even=False).mask
+    even = bench.measurements.evaluate(bench.evaluation, mask=mask)
+    free = bench.measurements.evaluate(bench.evaluation, mask=free_mask)
+    return Evenness.of(even, free, full=bench.full, seed=bench.settings.seed)
 
 
-def _document(
-    bench: Bench,
-    mask: HeadMask,
-    *,
-    settings: Settings,
-    selection: Selection | None,
-    requested: int | None,
-    clustering: Clustering | None,
-    recovered: Recovered | None,
-    costs: Costs | None,
-    start: float,
-    command: str,
-    report: Report | None = None,
-    notices: Iterable[str] = (),
-) -> RunDocument:
+def _document(bench: Bench, choice: _Choice, results: _Results, *, start: float, command: str) -> RunDocument:
     """Measure what is still missing of a mask, and return all of it as a document without timings of stages."""
-    knee = None if clustering is None else clustering.knee or None
-    searched = None if clustering is None else grid_notice(mask.layers * mask.heads)
-    cost, ratio, share = cost_record(costs)
-    # The mask itself must give the same logits as its cut model, not only the random masks of the self-test.
-    difference, proof = bench.measurements.difference(mask, bench.evaluation), bench.resources.proof
+    settings = choice.settings
+    mask = choice.mask
+    recovered = results.recovered
+    measurements = bench.measurements
+    verified = _verify(bench, mask)
+    data = DataRecord(
+        bench.dataset.id,
+        record_split(bench.resources, settings.select_split, bench.calibration),
+        record_split(bench.resources, settings.eval_split, bench.evaluation),
+        bench.dataset.classes,
+        bench.dataset.labelled,
+    )
+    outcomes = measurements.outcomes(bench.evaluation, mask, recovered=recovered, seed=settings.seed)
+    steps = measure_steps(measurements, bench.evaluation, mask, recovered, seed=settings.seed)
     log = TestSplitLog(bench.card, bench.dataset, bench.resources.store)
-    measured, texts, seed = bench.measurements, bench.evaluation, settings.seed
+    test_opened = log.count if results.report is None else log.add()
+    cost, ratio, share = cost_record(results.costs)
+    speed = None
+    if results.costs is not None:
+        speed = results.costs.speed
     return RunDocument(
         model=ModelRecord.of(bench.card),
-        data=DataRecord(
-            bench.dataset.id,
-            record_split(bench.resources, settings.select_split, bench.calibration),
-            record_split(bench.resources, settings.eval_split, bench.evaluation),
-            bench.dataset.classes,
-            bench.dataset.labelled,
-        ),
+        data=data,
         settings=settings,
-        knee=knee,
-        knee_rule=None if clustering is None or knee is None else clustering.knee_rule,
-        budget=Budget(requested, mask.count),
+        knee=choice.knee,
+        knee_rule=choice.knee_rule,
+        budget=Budget(choice.requested, mask.count),
         kept={layer: tuple(heads) for layer, heads in mask.kept.items()},
-        rescued=() if selection is None else tuple(divmod(head, mask.heads) for head in selection.rescued),
-        clusters=None if selection is None else selection.k,
-        outcomes=measured.outcomes(texts, mask, recovered=recovered, seed=seed),
+        rescued=choice.rescued,
+        clusters=choice.clusters,
+        outcomes=outcomes,
         refit=refit_report(recovered),
         distill=distill_report(recovered),
         cost=cost,
         latency_ratio=ratio,
         attention_share=share,
-        report=report,
-        steps=measure_steps(measured, texts, mask, recovered, seed=seed),
-        verified=Verification(
-            None if proof is None else proof.gates > 0, None if difference is None else True, difference
-        ),
-        test_opened=log.count if report is None else log.add(),
-        notices=(
-            *bench.notices,
-            *bench.cut_notices,
-            *bench.resources.storage_notices,
-            *notices,
-            *(() if searched is None else (searched,)),
-            *(() if costs is None else costs.notices),
-        ),
+        report=results.report,
+        steps=steps,
+        verified=verified,
+        test_opened=test_opened,
+        notices=_list_notices(bench, choice, results),
         timings=Timings.of({}, bench.resources.clock() - start),
         cached=(),
         versions=versions(),
@@ -335,10 +403,32 @@ def _document(
         machine=machine(),
         precision=bench.resources.precisions,
         kv_cache=bench.card.measure_cache(mask),
-        speed=None if costs is None else costs.speed,
+        speed=speed,
         attention_weights=bench.card.cacheable_weights,
         protocol=bench.protocol,
     )
+
+
+def _verify(bench: Bench, mask: HeadMask) -> Verification:
+    """Compare the masked model with the cut one: the self-test has compared them under random masks only."""
+    verified = Verification(None, None, bench.measurements.difference(mask, bench.evaluation))
+    if verified.difference is not None:
+        verified = replace(verified, mask_equals_surgery=True)
+    proof = bench.resources.proof
+    if proof is not None:
+        verified = replace(verified, mask_bites=proof.gates > 0)
+    return verified
+
+
+def _list_notices(bench: Bench, choice: _Choice, results: _Results) -> tuple[str, ...]:
+    notices = [*bench.notices, *bench.cut_notices, *bench.resources.storage_notices, *results.notices]
+    if choice.clustering is not None:
+        notice = grid_notice(choice.mask.layers * choice.mask.heads)
+        if notice is not None:
+            notices.append(notice)
+    if results.costs is not None:
+        notices += results.costs.notices
+    return tuple(notices)
 
 
 def method_of(settings: Settings) -> Method:
@@ -358,23 +448,26 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
         BudgetError, KneeNotFoundError: If the budget is impossible, or there is none and the curve has no knee.
     """
     settings = bench.settings
-    budget = _requested(bench) if budget is None else budget
+    if budget is None:
+        budget = _requested(bench)
+    if even is None:
+        even = settings.even
     method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    least, layers = settings.min_per_layer, bench.card.layers
-    even = settings.even if even is None else even
+    layers = bench.card.layers
     if budget is None and even:
-        suggested = method.choose(bench.evidence, budget=None, min_per_layer=least)
+        suggested = method.choose(bench.evidence, budget=None, min_per_layer=settings.min_per_layer)
         budget = max(round_to_multiple(suggested.mask.count, layers), layers)
-    minimum = layer_minimum(budget, layers, min_per_layer=least, even=even)
+    minimum = layer_minimum(budget, layers, min_per_layer=settings.min_per_layer, even=even)
     selection = method.choose(bench.evidence, budget=budget, min_per_layer=minimum)
     # Rounding may differ between processes that work together, and all must prune the same heads.
     return parallel.from_first(lambda: selection)
 
 
 def _requested(bench: Bench) -> int | None:
-    settings, card = bench.settings, bench.card
+    settings = bench.settings
+    card = bench.card
     return parse_budget(
         settings.budget,
         total=card.layers * card.heads,
@@ -385,10 +478,14 @@ def _requested(bench: Bench) -> int | None:
 
 
 def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:
-    signatures, space, clustering = evidence.signatures, evidence.space, evidence.clustering
-    # A method without clusters gets those of the suggested number, or of the number of kept heads.
-    fallback = clustering.knee or clustering.nearest(selection.mask.count)
-    labels, medoids = clustering.at(fallback if selection.k is None else selection.k)
+    signatures = evidence.signatures
+    space = evidence.space
+    clustering = evidence.clustering
+    k = selection.k
+    if k is None:
+        # A method without clusters gets those of the suggested number, or of the number of kept heads.
+        k = clustering.knee or clustering.nearest(selection.mask.count)
+    labels, medoids = clustering.at(k)
     return {
         "class_counts": signatures.counts,
         "mean": signatures.mean.astype(np.float32),

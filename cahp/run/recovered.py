@@ -93,7 +93,8 @@ class Distilled(Recovered):
         """Build it from an entry of the store."""
         import msgspec
 
-        weights, start = dict(entry.arrays), entry.meta["start"]
+        weights = dict(entry.arrays)
+        start = entry.meta["start"]
         refit = {name.removeprefix(_START): weights.pop(name) for name in entry.arrays if name.startswith(_START)}
         report = msgspec.convert(entry.meta["distill"], DistillReport)
         return cls(weights, report, start and Refitted.from_stored(refit, start), entry.meta["seconds"])
@@ -101,8 +102,10 @@ class Distilled(Recovered):
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All weights by name, and the projections of the refit that it began with."""
-        refit = {} if self.start is None else self.start.weights
-        return {**self.weights, **{f"{_START}{name}": array for name, array in refit.items()}}
+        arrays = dict(self.weights)
+        if self.start is not None:
+            arrays |= {f"{_START}{name}": array for name, array in self.start.weights.items()}
+        return arrays
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -116,9 +119,10 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
 
     from cahp.models.surgery import cut, with_weights
 
+    if recovered is None:
+        return cut(model, mask)
     if not isinstance(recovered, Refitted):
-        pruned = cut(model, mask)
-        return pruned if recovered is None else with_weights(pruned, recovered.weights)
+        return with_weights(cut(model, mask), recovered.weights)
     if not recovered.report.accepted:
         return cut(model, mask)
     tensors = {name: torch.tensor(array, device=model.device) for name, array in recovered.weights.items()}
@@ -137,13 +141,18 @@ def weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
 
 def refit_report(recovered: Recovered | None) -> RefitReport | None:
     """Return the report of the refit (or mean ablation), alone or at the start of a distillation."""
-    made = recovered.start if isinstance(recovered, Distilled) else recovered
-    return made.report if isinstance(made, Refitted) else None
+    if isinstance(recovered, Distilled):
+        recovered = recovered.start
+    if isinstance(recovered, Refitted):
+        return recovered.report
+    return None
 
 
 def distill_report(recovered: Recovered | None) -> DistillReport | None:
     """Return the report of the distillation."""
-    return recovered.report if isinstance(recovered, Distilled) else None
+    if isinstance(recovered, Distilled):
+        return recovered.report
+    return None
 
 
 # Steps -------------------------------------------------------------------------------------------------------
@@ -168,7 +177,9 @@ class RecoveryStep:
     @property
     def result(self) -> str:
         """The model after it in words, such as "refitted"."""
-        return name_of_result(NONE.name if self.step == "pruned" else self.step)
+        if self.step == "pruned":
+            return NONE.result
+        return name_of_result(self.step)
 
 
 def measure_steps(
@@ -177,24 +188,21 @@ def measure_steps(
     """Evaluate each step of a recovery that has several on ``texts``; other recoveries have no steps."""
     if not isinstance(recovered, Distilled):
         return ()
-    full, current = measurements.evaluate(texts), measurements.evaluate(texts, mask=mask)
+    full = measurements.evaluate(texts)
+    current = measurements.evaluate(texts, mask=mask)
     steps = [RecoveryStep("pruned", None, None, None, measure(current, full=full, seed=seed), None)]
     for name, made in (("refit", recovered.start), ("distill", recovered)):
         if made is None:
             continue
-        before, report = current, made.report
+        report = made.report
+        before = current
         if report.accepted:
             current = measurements.evaluate(texts, mask=mask, recovered=made)
-        steps.append(
-            RecoveryStep(
-                name,
-                report.accepted,
-                report.examples,
-                made.seconds,
-                measure(current, full=full, seed=seed),
-                accuracy_change(current, before, seed) if texts.labelled else None,
-            )
-        )
+        outcomes = measure(current, full=full, seed=seed)
+        gained = None
+        if texts.labelled:
+            gained = accuracy_change(current, before, seed)
+        steps.append(RecoveryStep(name, report.accepted, report.examples, made.seconds, outcomes, gained))
     return tuple(steps)
 
 
@@ -202,10 +210,11 @@ def recovery_record(
     measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
 ) -> dict[str, Any]:
     """Return what a recovery reports: ``refit``, ``distill`` with its ``steps``, ``epochs``; only what applies."""
-    reports = {
+    reports: dict[str, Any] = {
         "refit": refit_report(recovered),
         "distill": distill_report(recovered),
         "steps": measure_steps(measurements, texts, mask, recovered, seed=seed) or None,
-        "epochs": list(recovered.epochs) if isinstance(recovered, FineTuned) else None,
     }
+    if isinstance(recovered, FineTuned):
+        reports["epochs"] = list(recovered.epochs)
     return {name: report for name, report in reports.items() if report is not None}

@@ -45,8 +45,12 @@ class Recoveries:
         everything: Callable[[], Sequence[Item]] | None = None,
         digest_everything: Callable[[], str] | None = None,
     ) -> None:
-        self._resources, self.card, self.calibration = resources, resources.card, calibration
-        self._seed, self._unlabelled, self._everything = seed, unlabelled, everything
+        self._resources = resources
+        self.card = resources.card
+        self.calibration = calibration
+        self._seed = seed
+        self._unlabelled = unlabelled
+        self._everything = everything
         self._digest_everything = digest_everything
         #: The latest refit or mean ablation, by its key.
         self._latest: dict[str, Refitted] = {}
@@ -54,7 +58,9 @@ class Recoveries:
     @property
     def inputs(self) -> list[Item]:
         """The inputs of recoveries without labels."""
-        return self.calibration.inputs if self._unlabelled is None else list(self._unlabelled)
+        if self._unlabelled is None:
+            return self.calibration.inputs
+        return list(self._unlabelled)
 
     @property
     def inputs_sha256(self) -> str:
@@ -67,19 +73,25 @@ class Recoveries:
     @cached_property
     def everything_sha256(self) -> str:
         """Digest of all that a recovery with a time limit may learn from; no windows are cut for it."""
-        return self.inputs_sha256 if self._digest_everything is None else self._digest_everything()
+        if self._digest_everything is None:
+            return self.inputs_sha256
+        return self._digest_everything()
 
     @cached_property
     def _all_inputs(self) -> list[Item]:
-        return self.inputs if self._everything is None else list(self._everything())
+        if self._everything is None:
+            return self.inputs
+        return list(self._everything())
 
     @property
     def no_refit(self) -> str | None:
         """The reason why a refit on the calibration texts is impossible (None: it is possible)."""
         if self.card.no_refit:
             return self.card.no_refit
-        few = len(self.calibration)
-        return f"{few} texts are too few to hold one out" if few < _MIN_TEXTS else None
+        count = len(self.calibration)
+        if count < _MIN_TEXTS:
+            return f"{count} texts are too few to hold one out"
+        return None
 
     def check(self, name: str) -> None:
         """Check that this model can be recovered so, before heads are chosen for it.
@@ -108,18 +120,24 @@ class Recoveries:
             CahpError: If this model cannot be recovered so, or there are too few texts.
         """
         row = get_recovery(name)
+        changes = schedule or {}
         if row.imitates:
             from cahp.stages.distillation import usual_schedule
 
-            limit, changed = seconds if row.timed else None, replace(usual_schedule(self.card), **schedule or {})
-            return self.distill(mask, labels=labels, seconds=limit, schedule=changed, keep=keep)
+            if not row.timed:
+                seconds = None
+            changed = replace(usual_schedule(self.card), **changes)
+            return self.distill(mask, labels=labels, seconds=seconds, schedule=changed, keep=keep)
         if row.needs_labels:
             from cahp.models.training import Schedule
 
-            changed = Schedule(**schedule or {})
-            rates = () if "learning_rate" in (schedule or {}) else row.rates
-            return self.finetune(mask, schedule=changed, refitted=row.solves, rates=rates, keep=keep)
-        return self.refit(mask, name, keep=keep) if row.solves else None
+            rates = row.rates
+            if "learning_rate" in changes:
+                rates = ()
+            return self.finetune(mask, schedule=Schedule(**changes), refitted=row.solves, rates=rates, keep=keep)
+        if row.solves:
+            return self.refit(mask, name, keep=keep)
+        return None
 
     # Refit and mean ablation -----------------------------------------------------------------------------------
 
@@ -142,20 +160,24 @@ class Recoveries:
         """
         from cahp.stages.recovery import refit
 
-        row, used = RECOVERIES[name], self.inputs if inputs is None else inputs
+        row = RECOVERIES[name]
+        if inputs is None:
+            inputs = self.inputs
         self.check(name)
-        _check_texts(used, f"a {row.noun}", self.card.words)
-        entry = self._refit_key(mask, name, used)
+        _check_texts(inputs, f"a {row.noun}", self.card.words)
+        entry = self._refit_key(mask, name, inputs)
         if entry in self._latest:
             return self._latest[entry]
         refitted = self._read_refit(entry)
         if refitted is None:
             # Load the model before the clock starts, in every process.
-            model, clock, progress = self._resources.model, self._resources.clock, progress or self._resources.progress
+            model = self._resources.model
+            clock = self._resources.clock
+            progress = progress or self._resources.progress
 
             def make() -> Refitted:
                 start = clock()
-                made, report = refit(model, mask, used, recovery=row, seed=self._seed, progress=progress)
+                made, report = refit(model, mask, inputs, recovery=row, seed=self._seed, progress=progress)
                 return Refitted.of(made, report, clock() - start)
 
             with self._resources.timed("recovery"):
@@ -196,24 +218,31 @@ class Recoveries:
         Raises:
             CahpError: If there are too few texts to hold one out, or the training diverges.
         """
+        from cahp.models.supervision import Supervision
         from cahp.models.training import Schedule
         from cahp.stages import recovery
 
         _check_texts(self.calibration.inputs, "fine-tuning", self.card.words)
-        schedule, refitted = schedule or Schedule(), refitted and not self.card.no_refit
-        # Several processes take one batch each per step, which is another training.
+        schedule = schedule or Schedule()
+        refitted = refitted and not self.card.no_refit
         parts: list[Any] = [self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed]
+        # Several processes take one batch each per step, which is another training.
         parts.append(parallel.world())
-        if refitted or rates:
-            parts += [self.inputs_sha256 if refitted else None, list(rates)]
+        if refitted:
+            parts += [self.inputs_sha256, list(rates)]
+        elif rates:
+            parts += [None, list(rates)]
         name = key("tuned", 3, *parts)
         stored = self._resources.found(
             "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
         )
         if stored is not None:
             return stored
-        resources, model = self._resources, self._resources.model
-        start = self.refit(mask, keep=keep) if refitted else None
+        resources = self._resources
+        model = resources.model
+        refit = None
+        if refitted:
+            refit = self.refit(mask, keep=keep)
         chosen: dict[str, Any] = {}
         if rates:
             chosen = {"learning_rate": self._choose_rate(mask, schedule, rates, refitted=refitted)}
@@ -223,12 +252,14 @@ class Recoveries:
                 model,
                 mask,
                 self.calibration,
-                start=None if start is None else cut_model(model, mask, start),
+                start=cut_model(model, mask, refit),
                 schedule=schedule,
                 seed=self._seed,
-                progress=resources.progress,
-                watch=resources.watch,
-                checkpoint=StoredTraining(resources.store, key("tuning", 4, *parts, model.device.type)),
+                supervision=Supervision(
+                    progress=resources.progress,
+                    watch=resources.watch,
+                    checkpoint=StoredTraining(resources.store, key("tuning", 4, *parts, model.device.type)),
+                ),
             )
         tuned = FineTuned(weights_of(made), tuple({**asdict(epoch), **chosen} for epoch in history))
         if keep:
@@ -238,9 +269,10 @@ class Recoveries:
     def _choose_rate(self, mask: HeadMask, schedule: Schedule, rates: Sequence[float], *, refitted: bool) -> float:
         """Return the rate with the highest accuracy (tokens: lowest loss) on held-out texts after one epoch."""
         parts = (self.card.sha256, self.calibration.sha256, self.inputs_sha256, mask.sha256, refitted, self._seed)
+        store = self._resources.store
         scores = []
         for rate in rates:
-            once, store = replace(schedule, epochs=1, learning_rate=rate), self._resources.store
+            once = replace(schedule, epochs=1, learning_rate=rate)
             name = key("tried rate", 2, *parts, asdict(once), parallel.world())
             score = store.read(name, lambda entry: float(entry.meta["score"]))
             if score is None:
@@ -250,8 +282,9 @@ class Recoveries:
                     if type(error) is not CahpError:  # such as a lack of memory
                         raise
                     score = np.nan
-                # Below all others where it diverged; JSON has no infinity.
-                score = score if np.isfinite(score) else -1e300
+                if not np.isfinite(score):
+                    # It diverged. JSON has no infinity, and this is below all others.
+                    score = -1e300
                 store.save(name, meta={"score": score})
             scores.append(score)
         return rates[int(np.argmax(scores))]
@@ -275,6 +308,7 @@ class Recoveries:
         Raises:
             DataError: If there are too few texts to hold one out.
         """
+        from cahp.models.supervision import Supervision
         from cahp.models.training_state import TimeIsUp, until
         from cahp.stages.distillation import distill, usual_schedule
 
@@ -283,45 +317,62 @@ class Recoveries:
         _check_texts(self.inputs, "a distillation", self.card.words)
         schedule = schedule or usual_schedule(self.card)
         parts = self._distill_parts(mask, schedule, labels=labels)
-        # Labels are those of the calibration texts.
-        inputs = self.inputs if seconds is None or labels else self._all_inputs
-        limit = None if seconds is None else (seconds, _digest_inputs(inputs))
-        untimed, name = (key("distilled", 4, *parts, time) for time in (None, limit))
+        inputs = self.inputs
+        limit = None
+        if seconds is not None:
+            if not labels:
+                # Labels are those of the calibration texts.
+                inputs = self._all_inputs
+            limit = seconds, _digest_inputs(inputs)
+        name = key("distilled", 4, *parts, limit)
         # A result without a time limit also serves where there is one.
+        untimed = key("distilled", 4, *parts, None)
         for stored in dict.fromkeys((untimed, name)):
             distilled = self._resources.found("recovery", stored, Distilled.from_entry)
             if distilled is not None:
                 return distilled
-        model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
-        store, state = self._resources.store, key("distilling", 5, *parts, limit, model.device.type)
-        training, left = StoredTraining(store, state), None
+        resources = self._resources
+        model = resources.model
+        state = key("distilling", 5, *parts, limit, model.device.type)
+        training = StoredTraining(resources.store, state)
+        left = None
         rows: Ints = np.arange(len(inputs))
         if seconds is not None:
-            training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
-            left, rows = training.left, training.rows(model, inputs)
+            training = TimedTraining(resources.store, state, RECOVERIES["auto"], seconds, resources.clock)
+            left = training.left
+            rows = training.rows(model, inputs)
         inputs = [inputs[row] for row in rows]
+        known = None
+        if labels:
+            known = self.calibration.labels[rows]
         refitted = None
         if not self.card.no_refit:
-            limited = progress if training.exists else until(progress, left)
+            progress = resources.progress
+            if not training.exists:
+                progress = until(progress, left)
             with suppress(TimeIsUp):
-                refitted = self.refit(mask, inputs=inputs, progress=limited, keep=keep)
+                refitted = self.refit(mask, inputs=inputs, progress=progress, keep=keep)
         start = cut_model(model, mask, refitted)
-        began = clock()
-        with self._resources.timed("recovery"):
+        called = "the cut model"
+        if refitted is not None and refitted.report.accepted:
+            called = "the refit"
+        supervision = Supervision(resources.progress, resources.watch, training, left)
+        began = resources.clock()
+        with resources.timed("recovery"):
             made, report = distill(
                 model,
                 start,
                 inputs,
-                labels=self.calibration.labels[rows] if labels else None,
+                labels=known,
                 schedule=schedule,
-                called="the refit" if refitted is not None and refitted.report.accepted else "the cut model",
+                called=called,
                 seed=self._seed,
-                progress=progress,
-                watch=self._resources.watch,
-                checkpoint=training,
-                left=left,
+                supervision=supervision,
             )
-        distilled = Distilled(weights_of(made), report, refitted, None if training.resumed else clock() - began)
+        took = None
+        if not training.resumed:
+            took = resources.clock() - began
+        distilled = Distilled(weights_of(made), report, refitted, took)
         if keep:
             self._resources.keep(name, distilled.arrays, distilled.meta, trained=True)
         return distilled
@@ -335,8 +386,11 @@ class Recoveries:
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
         """Everything that a distillation depends on, except its time limit."""
+        labelled = None
+        if labels:
+            labelled = self.calibration.sha256
         return (
-            *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if labels else None, mask.sha256),
+            *(self.card.sha256, self.inputs_sha256, labelled, mask.sha256),
             *(asdict(schedule), self._seed, parallel.world(), refit_texts(len(self.inputs))),
         )
 
@@ -351,11 +405,11 @@ def _check_texts(inputs: Sequence[Item], recovery: str, words: TaskWords) -> Non
 def _digest_inputs(inputs: Sequence[Item]) -> str:
     """Digest texts, pairs of texts, or windows by their tokens: the same text may be cut into other tokens."""
     parts: list[str | bytes] = []
-    for one in inputs:
-        if isinstance(one, Window):
-            parts += one.parts
-        elif isinstance(one, str):
-            parts += (one, "")
+    for item in inputs:
+        if isinstance(item, Window):
+            parts += item.parts
+        elif isinstance(item, str):
+            parts += (item, "")
         else:
-            parts += one
+            parts += item
     return digest(*parts)

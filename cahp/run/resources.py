@@ -33,7 +33,7 @@ class Resources:
     """One model, and the store in which its results are found again.
 
     ``cached`` lists the stages that an earlier run has answered, ``timings`` the seconds of the stages that ran here.
-    ``progress`` is called between batches and may raise ``Cancelled``; ``watch`` observes trainings.
+    ``progress`` is called between batches and may raise ``Cancelled``; a ``watch``, set before a training, observes it.
     """
 
     def __init__(
@@ -46,15 +46,21 @@ class Resources:
         model: HeadModel | None = None,
         load: Loader = models.load,
         progress: Progress = silent,
-        watch: Watch | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self.card, self.store, self.device, self.precisions = card, store, device, precisions
-        self.progress, self.watch, self.clock = progress, watch, clock
+        self.card = card
+        self.store = store
+        self.device = device
+        self.precisions = precisions
+        self.progress = progress
+        self.watch: Watch | None = None
+        self.clock = clock
         self.cached: list[str] = []
         self.timings: dict[str, float] = {}
         self._stored_here: set[str] = set()
-        self._model, self._load, self._lock = model, load, threading.Lock()
+        self._model = model
+        self._load = load
+        self._lock = threading.Lock()
 
     @property
     def model(self) -> HeadModel:
@@ -72,12 +78,16 @@ class Resources:
     @property
     def proof(self) -> Verified | None:
         """The result of the model's self-test (None: the model was not loaded, because everything was cached)."""
-        return None if self._model is None else self._model.verified
+        if self._model is None:
+            return None
+        return self._model.verified
 
     @property
     def storage_notices(self) -> tuple[str, ...]:
         """Notices about a loaded model whose weights are not kept in float32."""
-        return () if self._model is None or self._model.notice is None else (self._model.notice,)
+        if self._model is None or self._model.notice is None:
+            return ()
+        return (self._model.notice,)
 
     @property
     def lacks_room(self) -> bool:
@@ -100,7 +110,9 @@ class Resources:
         trained: bool = False,
     ) -> None:
         """Store a result unless it is too large; ``trained`` weights, which took longest, may be larger."""
-        largest = self.store.limit_bytes // _TRAINED_SHARE if trained else _LARGEST_ENTRY
+        largest = _LARGEST_ENTRY
+        if trained:
+            largest = self.store.limit_bytes // _TRAINED_SHARE
         if sum(array.nbytes for array in arrays.values()) <= largest:
             self.store.save(name, arrays=arrays, meta=meta)
             self._stored_here.add(name)

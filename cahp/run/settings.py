@@ -260,20 +260,22 @@ MACHINE = ("device", "precision")
 @cache
 def describe() -> Mapping[str, Setting]:
     """The fields of ``Settings`` by name, in the order of the help."""
-    hints, described = get_type_hints(Settings), {}
-    for one in fields(Settings):
-        hint = hints[one.name]
+    hints = get_type_hints(Settings)
+    described = {}
+    for entry in fields(Settings):
+        hint = hints[entry.name]
         optional = type(None) in get_args(hint)
         if optional:
             (hint,) = (part for part in get_args(hint) if part is not type(None))
-        words = get_origin(hint) is Literal
-        described[one.name] = Setting(
-            one.name,
-            str if words else get_origin(hint) or hint,
-            optional,
-            default=one.default if one.default_factory is MISSING else one.default_factory(),
-            **{"choices": get_args(hint) if words else (), **one.metadata},
-        )
+        kind = get_origin(hint) or hint
+        more = dict(entry.metadata)
+        if kind is Literal:
+            kind = str
+            more = {"choices": get_args(hint), **more}
+        default = entry.default
+        if entry.default_factory is not MISSING:
+            default = entry.default_factory()
+        described[entry.name] = Setting(entry.name, kind, optional, default=default, **more)
     return described
 
 
@@ -298,7 +300,9 @@ def identify_model(settings: Settings) -> ModelCard:
 def choose_precisions(settings: Settings) -> Precisions:
     """The numbers in which a run computes; ``auto`` never changes signatures, because they choose the heads."""
     answers = models.choose_precision(settings.precision, settings.device)
-    return Precisions(answers, "bfloat16" if settings.precision == "bfloat16" else "float32")
+    if settings.precision == "bfloat16":
+        return Precisions(answers, "bfloat16")
+    return Precisions(answers, "float32")
 
 
 def precision_notices(precisions: Precisions) -> tuple[str, ...]:
@@ -323,7 +327,9 @@ def check_recovery(settings: Settings) -> None:
     if settings.recover_time is not None and not recovery.timed:
         raise OptionError(f"--recover-time needs --recover auto, not {recovery.name}; leave one of them out")
     if settings.recover_data is not None and not recovery.solves:
-        reason = "fine-tuning needs labels" if recovery.needs_labels else "nothing is recovered"
+        reason = "nothing is recovered"
+        if recovery.needs_labels:
+            reason = "fine-tuning needs labels"
         raise OptionError(f"--recover-data cannot be used, because {reason}; use --recover distill")
     if not settings.labels:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -20,7 +21,8 @@ from cahp.values import HeadMask, Ints, Precision, Progress, silent
 #: Memory for hidden states, in bytes.
 ROOM = 512 << 20
 #: A glimpse is every third batch (of windows every sixth), where there are at least six.
-_GLIMPSED, _FEWEST_BATCHES = 3, 6
+_GLIMPSED = 3
+_FEWEST_BATCHES = 6
 
 #: The places of a mask in the tree of all masks, layer by layer: equal for masks that are equal up to that layer.
 Path = tuple[int, ...]
@@ -51,20 +53,21 @@ class SharedPrefixes:
         room: int = ROOM,
         reader: Reader | None = None,
     ) -> None:
-        masks, reader = list(masks), reader or Reader(texts)
+        masks = list(masks)
+        reader = reader or Reader(texts)
         others = model.batches(model.tokenize(texts.inputs))
         step = _GLIMPSED
         if texts.task.predicts_often:
             # Each item takes longer, and says more.
             step *= 2
-        some = others[1::step] if len(others) >= _FEWEST_BATCHES else []
-        if some:
+        some: list[Batch] = []
+        if len(others) >= _FEWEST_BATCHES:
+            some = others[1::step]
             del others[1::step]
-        self._model, self._texts = model, texts
-        self._some, self._others = (
-            _Part(texts, part, masks, precision, room * sum(map(len, part)) // len(texts), reader)
-            for part in (some, others)
-        )
+        self._model = model
+        self._texts = texts
+        self._some = _Part(texts, some, masks, precision, room, reader)
+        self._others = _Part(texts, others, masks, precision, room, reader)
         self._glimpses: dict[str, Evaluation] = {}
 
     def glimpse(self, mask: HeadMask, *, progress: Progress = silent) -> tuple[Ints, Evaluation] | None:
@@ -72,14 +75,14 @@ class SharedPrefixes:
         rows = self._some.rows
         if not len(rows):
             return None
-        found = self._first(mask, cut(self._model, mask), progress)
-        return rows, found.take(rows)
+        return rows, self._first(mask, cut(self._model, mask), progress).take(rows)
 
     def evaluate(
         self, mask: HeadMask, *, progress: Progress = silent, on_part: PartListener | None = None
     ) -> Evaluation:
         """Evaluate the model cut to ``mask``, which must have no empty layer; ``on_part`` receives a glimpse."""
-        before, total = len(self._some.rows), len(self._texts)
+        before = len(self._some.rows)
+        total = len(self._texts)
         pruned = cut(self._model, mask)
         some = self._first(mask, pruned, lambda stage, done, _: progress(stage, done, total))
         if on_part is not None and before:
@@ -96,14 +99,15 @@ class SharedPrefixes:
             part.forget(mask)
 
     def _first(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
-        found = self._glimpses.get(mask.sha256)
-        if found is None:
-            found = self._glimpses[mask.sha256] = self._some.answers(mask, pruned, progress)
-        return found
+        answers = self._glimpses.get(mask.sha256)
+        if answers is None:
+            answers = self._some.answers(mask, pruned, progress)
+            self._glimpses[mask.sha256] = answers
+        return answers
 
 
 class _Part:
-    """Evaluates the texts of some batches; all other texts are 0."""
+    """Evaluates the texts of some batches; all other texts are 0. It takes their share of ``room``, in bytes."""
 
     def __init__(
         self,
@@ -115,7 +119,10 @@ class _Part:
         reader: Reader,
     ) -> None:
         self._read = reader.read
-        self._texts, self._batches, self._precision, self._room = texts, batches, precision, room
+        self._texts = texts
+        self._batches = batches
+        self._precision = precision
+        self._room = room * sum(map(len, batches)) // len(texts)
         self.rows: Ints = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
         self._places: dict[tuple[int, bytes], int] = {}
         self._pending = {self._path(mask) for mask in masks}
@@ -131,26 +138,31 @@ class _Part:
             self._pending.discard(path)
             depth = max((layer for layer, place in enumerate(path[:-1], 1) if place in self._states), default=0)
             # Removed one by one, so that memory is freed as soon as a batch is done.
-            states = deque(self._states[path[depth - 1]] if depth else ())
+            states: deque[Tensor] = deque()
+            if depth:
+                states.extend(self._states[path[depth - 1]])
             # Where layers need more than hidden states, no mask can continue from them.
-            ahead = path[depth:-1] if pruned.has_tails else ()
+            ahead: Path = ()
+            if pruned.has_tails:
+                ahead = path[depth:-1]
             use = gains(self._pending, self._states.keys() | set(ahead))
             left: States = {place: [] for place in ahead if use.get(place)}
-        rest = tail(pruned, depth) if depth else pruned
+        rest: HeadModel | None = pruned
+        if depth:
+            rest = tail(pruned, depth)
         assert rest is not None
 
         def scores(number: int) -> Tensor:
             places = iter(path[depth:])
-            return self._read(
-                rest,
-                self._batches[number],
-                start=states.popleft() if states else None,
-                leaving=(lambda hidden: self._keep(left, next(places), hidden)) if left else None,
-                precision=self._precision,
-            )
+            options: dict[str, Any] = {"precision": self._precision}
+            if states:
+                options["start"] = states.popleft()
+            if left:
+                options["leaving"] = lambda hidden: self._keep(left, next(places), hidden)
+            return self._read(rest, self._batches[number], **options)
 
         try:
-            found = evaluate_batches(self._batches, scores, self._texts, progress=progress)
+            answers = evaluate_batches(self._batches, scores, self._texts, progress=progress)
         except BaseException:
             with self._lock:
                 self._forget(left, list(left))
@@ -160,7 +172,7 @@ class _Part:
             self._states |= left
             use = gains(self._pending, self._states)
             self._forget(self._states, [place for place in self._states if not use.get(place)])
-        return found
+        return answers
 
     def _keep(self, left: States, place: int, hidden: Tensor) -> None:
         """Add the output of a layer to ``left`` if its place is there; drop the least useful place if memory is full.
@@ -187,25 +199,28 @@ class _Part:
 
     def _path(self, mask: HeadMask) -> Path:
         path: list[int] = []
+        place = -1
         for row in mask.keep:
-            step = (path[-1] if path else -1, row.tobytes())
-            path.append(self._places.setdefault(step, len(self._places)))
+            place = self._places.setdefault((place, row.tobytes()), len(self._places))
+            path.append(place)
         return tuple(path)
 
 
 def count_mask_passes(masks: Sequence[HeadMask]) -> float:
     """Forward passes of the texts under all ``masks``, as far as memory holds the states that they share."""
-    rows = [[row.tobytes() for row in mask.keep] for mask in masks]
-    prefixes = {tuple(own[: layer + 1]) for own in rows for layer in range(len(own))}
-    return len(prefixes) / masks[0].layers if masks else 0.0
+    if not masks:
+        return 0.0
+    layers = masks[0].layers
+    prefixes = {mask.keep[: layer + 1].tobytes() for mask in masks for layer in range(layers)}
+    return len(prefixes) / layers
 
 
 def gains(pending: Iterable[Path], known: Collection[int]) -> dict[int, int]:
     """Return the layers that each known place saves the pending masks, compared with the next best place."""
     saved: dict[int, int] = {}
     for path in pending:
-        depths = [layer for layer, place in enumerate(path[:-1], 1) if place in known]
-        if depths:
+        depths = [0, *(layer for layer, place in enumerate(path[:-1], 1) if place in known)]
+        if len(depths) > 1:
             place = path[depths[-1] - 1]
-            saved[place] = saved.get(place, 0) + depths[-1] - (depths[-2] if len(depths) > 1 else 0)
+            saved[place] = saved.get(place, 0) + depths[-1] - depths[-2]
     return saved

@@ -25,7 +25,10 @@ class TestSplitLog:
     """
 
     def __init__(self, card: ModelCard, dataset: data.Dataset, store: Store) -> None:
-        name = key("test-opened", card.identity, dataset.split("test").sha256 if "test" in dataset.splits else "")
+        texts = ""
+        if "test" in dataset.splits:
+            texts = dataset.split("test").sha256
+        name = key("test-opened", card.identity, texts)
         self._line = f"{name}\n".encode()
         self._file = store.folder.parent / _FILE
 
@@ -53,8 +56,9 @@ class TestSplitLog:
                 with self._file.open("a+b") as file:
                     if file.tell():
                         file.seek(-1, os.SEEK_END)
-                        # The disk was full in the middle of a line.
-                        file.write(b"" if file.read() == b"\n" else b"\n")
+                        if file.read() != b"\n":
+                            # The disk was full in the middle of a line.
+                            file.write(b"\n")
                     file.write(self._line)
                     file.flush()
                     os.fsync(file.fileno())

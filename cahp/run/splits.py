@@ -37,13 +37,17 @@ class SplitRecord:
     def most_frequent(self) -> float | None:
         """Accuracy of the majority-class baseline (None: there are no texts, or no labels)."""
         counts = list((self.class_counts or {}).values())
-        return max(counts) / sum(counts) if sum(counts) else None
+        if not sum(counts):
+            return None
+        return max(counts) / sum(counts)
 
     @classmethod
     def of(cls, split: str, texts: Texts) -> SplitRecord:
         """Describe a sample of a split."""
-        counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
-        return cls(split, texts.count, counts if texts.labelled else None, texts.sha256)
+        counts = None
+        if texts.labelled:
+            counts = dict(zip(texts.classes, texts.class_counts.tolist(), strict=True))
+        return cls(split, texts.count, counts, texts.sha256)
 
     def with_id(self, name: str) -> dict[str, Any]:
         """Return the fields, after the ``id`` of the data ``name``, as documents of one split have them."""
@@ -68,14 +72,14 @@ def count_cut(resources: Resources, texts: Texts) -> CutTexts | None:
         return CutTexts(**{name: int(entry.meta[name]) for name in CutTexts.__annotations__})
 
     name = key("cut texts", 1, resources.card.sha256, texts.sha256)
-    found = resources.store.read(name, read)
-    if found is None:
+    counted = resources.store.read(name, read)
+    if counted is None:
         model = resources.model
         prompt = model.prompt_length
         cut = sum(length > model.max_length for length in model.count_tokens(texts.inputs))
-        found = CutTexts(cut, model.max_length - prompt, model.longest - prompt)
-        resources.store.save(name, meta=asdict(found))
-    return found
+        counted = CutTexts(cut, model.max_length - prompt, model.longest - prompt)
+        resources.store.save(name, meta=asdict(counted))
+    return counted
 
 
 def record_split(resources: Resources, split: str, texts: Texts) -> SplitRecord:

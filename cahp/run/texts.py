@@ -23,6 +23,7 @@ from cahp.values import DataError, OptionError, digest
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)
+
 #: Memory for the full model's last hidden states at the tokens that a pruned one learns.
 _STATES_BYTES = 1 << 30
 
@@ -33,11 +34,12 @@ def data_name(settings: Settings, card: ModelCard) -> str:
     Raises:
         OptionError: If there are no data.
     """
+    if settings.data:
+        return settings.data
     builtin = models.BUILTINS.get(card.id)
-    name = settings.data or (builtin.data if builtin else None)
-    if name is None:
+    if builtin is None or builtin.data is None:
         raise OptionError(f"{card.id} has no data of its own; name some with --data")
-    return name
+    return builtin.data
 
 
 def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
@@ -90,10 +92,16 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
 def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:
     """Cut the texts of a split into windows; those of calibration have no sequences of repeated tokens."""
     selects = split == settings.select_split
-    limit, tokens = (settings.limit, settings.tokens) if selects else (settings.eval_limit, settings.eval_tokens)
+    limit = settings.eval_limit
+    tokens = settings.eval_tokens
+    if selects:
+        limit = settings.limit
+        tokens = settings.tokens
     drawn, _ = data.sample(raw.splits[split], limit, how=settings.sample, seed=settings.seed, by_label=False)
-    # The first documents of a file are its beginning; others are drawn.
-    seed = None if settings.sample == "head" else settings.seed
+    seed: int | None = settings.seed
+    if settings.sample == "head":
+        # The first documents of a file are its beginning; others are drawn.
+        seed = None
     windows = models.cut_windows(
         card,
         drawn,
@@ -114,22 +122,31 @@ def check_texts(raw: data.Dataset, card: ModelCard) -> None:
         OptionError: If it is for pairs and these are single texts, or the other way round.
     """
     if card.prompt is not None and card.prompt.pairs != raw.pairs:
-        holds, places = ("pairs", "{premise} and {hypothesis}") if raw.pairs else ("single texts", "{text}")
+        places = "{text}"
+        if raw.pairs:
+            places = "{premise} and {hypothesis}"
         raise OptionError(
-            f"{raw.id} holds {holds}, but the prompt has no placeholder for them; write {places} into the prompt"
+            f"{raw.id} holds {_name_inputs(pairs=raw.pairs)}, but the prompt has no placeholder for them; write "
+            f"{places} into the prompt"
         )
+
+
+def _name_inputs(*, pairs: bool) -> str:
+    if pairs:
+        return "pairs"
+    return "single texts"
 
 
 def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
     """Return the model's class for each label as the data names it; empty without labels."""
-    found: dict[str, str] = {}
+    reading: dict[str, str] = {}
     if not matched.labelled:
-        return found
+        return reading
     for split, texts in raw.splits.items():
         labels, first = np.unique(texts.labels, return_index=True)
-        goals = matched.splits[split].labels[first]
-        found |= {raw.classes[ours]: matched.classes[theirs] for ours, theirs in zip(labels, goals, strict=True)}
-    return found
+        targets = matched.splits[split].labels[first]
+        reading |= {raw.classes[ours]: matched.classes[theirs] for ours, theirs in zip(labels, targets, strict=True)}
+    return reading
 
 
 def draw_sample(
@@ -140,13 +157,14 @@ def draw_sample(
     Raises:
         DataError: If there is no such split.
     """
-    split, by_label = settings.eval_split, True
+    split = settings.eval_split
+    by_label = True
     if option == "select-split":
+        split = settings.select_split
         # Labels that nothing reads must have no effect, not even on the sample.
-        split, recovery = settings.select_split, RECOVERIES[settings.recover]
         known = settings.method in methods.names()
         ignored = known and methods.facts(settings.method).labels == "none"
-        by_label = not ignored or settings.labels or recovery.needs_labels
+        by_label = not ignored or settings.labels or RECOVERIES[settings.recover].needs_labels
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
@@ -177,20 +195,21 @@ def read_unlabelled(
         if settings.labels or not texts.task.items_are_texts:
             return None, ()
         return _draw_inputs(texts.inputs, settings, card), ()
-    found = data.read_inputs(
+    inputs = data.read_inputs(
         name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
     )
-    if found and isinstance(found[0], str) is dataset.pairs:
-        kinds = ("pairs", "single texts") if dataset.pairs else ("single texts", "pairs")
-        raise DataError(f"{name} holds {kinds[1]} and {dataset.id} {kinds[0]}; name a file of {kinds[0]}")
-    closed = {one for split, texts in raw.splits.items() if split != settings.select_split for one in texts.inputs}
-    there = [one for one in found if one not in closed]
-    lost = len(found) - len(there)
-    taken = _PREPARATIONS[card.task].draw(there, settings, card)
+    if inputs and isinstance(inputs[0], str) is dataset.pairs:
+        wanted = _name_inputs(pairs=dataset.pairs)
+        given = _name_inputs(pairs=not dataset.pairs)
+        raise DataError(f"{name} holds {given} and {dataset.id} {wanted}; name a file of {wanted}")
+    closed = {item for split, texts in raw.splits.items() if split != settings.select_split for item in texts.inputs}
+    usable = [item for item in inputs if item not in closed]
+    lost = len(inputs) - len(usable)
+    taken = _PREPARATIONS[card.task].draw(usable, settings, card)
     if RECOVERIES[settings.recover].timed:
-        read = f"as many of {len(found):,} texts of {name} as the time allows"
+        read = f"as many of {len(inputs):,} texts of {name} as the time allows"
     elif card.task.items_are_texts:
-        read = f"{len(taken):,} of {len(found):,} texts of {name}"
+        read = f"{len(taken):,} of {len(inputs):,} texts of {name}"
     else:
         read = f"{len(taken):,} {card.words.items} of {name}"
     notices = [f"recovered on {read}"]
@@ -208,9 +227,9 @@ def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dat
     whole = replace(settings, limit=None, tokens=tokens, labels=False)
     if settings.recover_data is None and not card.task.items_are_texts:
         return cut_split(raw, settings.select_split, whole, card).inputs
-    found, _ = read_unlabelled(whole, raw, dataset, card)
-    assert found is not None
-    return found
+    inputs, _ = read_unlabelled(whole, raw, dataset, card)
+    assert inputs is not None
+    return inputs
 
 
 def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:

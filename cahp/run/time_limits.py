@@ -23,7 +23,8 @@ _SOLVING_PASSES = 4.4
 #: A timed recovery uses at least this many texts.
 _MIN_TIMED_TEXTS = 40
 #: Texts on which the time of a forward pass is measured, and the share of the time that a plan fills.
-_PROBED, _FILLED = 8, 0.8
+_PROBED = 8
+_FILLED = 0.8
 
 
 @dataclass
@@ -37,8 +38,10 @@ class TimedTraining(StoredTraining):
     def __post_init__(self) -> None:
         # An interrupted attempt has stored them with its state.
         plan = self.store.read(self.name, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
-        self._texts: int | None
-        self._texts, self._spent = plan if plan is not None else (None, 0.0)
+        self._texts: int | None = None
+        self._spent = 0.0
+        if plan is not None:
+            self._texts, self._spent = plan
         self._start = self.clock()
 
     @property
@@ -68,7 +71,9 @@ def texts_in_time(model: HeadModel, inputs: Sequence[Item], left: Left, recovery
     batches = model.batches(probed)
     tokens = sum(len(entry["input_ids"]) for entry in probed) / len(probed)
     can_refit = not model.card.no_refit
-    solving = _SOLVING_PASSES * model.card.hidden / tokens if recovery.solves and can_refit else 0.0
+    solving = 0.0
+    if recovery.solves and can_refit:
+        solving = _SOLVING_PASSES * model.card.hidden / tokens
     seconds_per_pass = 0.0
     # The first pass allocates memory and is slower.
     for _ in range(2):
@@ -78,10 +83,14 @@ def texts_in_time(model: HeadModel, inputs: Sequence[Item], left: Left, recovery
         seconds_per_pass = (before - left()) / len(probed)
         if seconds_per_pass * len(probed) > 0.02 * before:
             break
-    low, high = min(_MIN_TIMED_TEXTS, len(inputs)), len(inputs)
+    low = min(_MIN_TIMED_TEXTS, len(inputs))
+    high = len(inputs)
     seconds = _FILLED * left()
     while low < high:
         middle = (low + high + 1) // 2
         needed = seconds_per_pass * (solving + recovery.passes(middle, can_refit=can_refit, epochs=1))
-        low, high = (middle, high) if needed <= seconds else (low, middle - 1)
+        if needed <= seconds:
+            low = middle
+        else:
+            high = middle - 1
     return low

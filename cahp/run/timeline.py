@@ -65,9 +65,13 @@ _BY_NAME = {stage.name: stage for stage in STAGES}
 
 def on_screen(name: str) -> str:
     """Return the words of a stage on screen; an unknown stage has its own name."""
-    return _BY_NAME[name].screen if name in _BY_NAME else name.capitalize()
+    if name not in _BY_NAME:
+        return name.capitalize()
+    return _BY_NAME[name].screen
 
 
 def in_terminal(name: str) -> str:
     """Return the words of a stage in the terminal; an unknown stage has its own name."""
-    return _BY_NAME[name].terminal if name in _BY_NAME else name
+    if name not in _BY_NAME:
+        return name
+    return _BY_NAME[name].terminal

@@ -50,8 +50,11 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     mss = np.ones(len(ks))
     labels = np.empty((len(ks), heads), dtype=np.int64)
     medoids: list[NDArray[np.int64]] = []
-    sweep = _cluster_each if heads <= COMPLETE else _cluster_onward
-    for row, (k_labels, k_medoids) in enumerate(sweep(space.distances, ks, seed)):
+    if heads <= COMPLETE:
+        clusters = _cluster_each(space.distances, ks, seed)
+    else:
+        clusters = _cluster_onward(space.distances, ks, seed)
+    for row, (k_labels, k_medoids) in enumerate(clusters):
         labels[row] = k_labels
         medoids.append(k_medoids)
         # Once every head lies on a medoid, further clusters only split equal heads: the curve stays at 1.
@@ -104,7 +107,8 @@ def _cluster_onward(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clu
     """Labels and medoids for each of ``ks``, each from the previous medoids."""
     import kmedoids
 
-    heads, generator = len(distances), np.random.default_rng(seed)
+    heads = len(distances)
+    generator = np.random.default_rng(seed)
     # The matrix is symmetric, so its transpose serves as a copy by columns.
     by_column = distances.T
     medoids = np.empty(0, dtype=np.int64)
@@ -119,7 +123,8 @@ def _cluster_onward(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clu
         added = generator.choice(heads, more, replace=False, p=own / own.sum())
         start = np.concatenate([medoids, added]).astype(np.uintp)
         clusters = kmedoids.fasterpam(by_column, medoids=start, n_cpu=1)
-        labels, medoids = clusters.labels.astype(np.int64), clusters.medoids.astype(np.int64)
+        labels = clusters.labels.astype(np.int64)
+        medoids = clusters.medoids.astype(np.int64)
         yield labels, medoids
         own = distances[np.arange(heads), medoids[labels]].astype(np.float64)
         own[medoids] = 0
@@ -131,7 +136,8 @@ def with_degree(clustering: Clustering, *, degree: int) -> Clustering:
     Raises:
         OptionError: If the degree is not one of ``DEGREES``.
     """
-    ks, mss = clustering.ks, clustering.mss
+    ks = clustering.ks
+    mss = clustering.mss
     if len(ks):
         # At every k, since a polynomial weighs all points equally.
         ks = np.arange(clustering.ks[0], clustering.ks[-1] + 1)
@@ -155,7 +161,8 @@ def mean_simplified_silhouette(distances: Floats, labels: Ints, medoids: Ints) -
     off_medoid = own > 0
     if not off_medoid.any():
         return 1.0
-    a, b = own[off_medoid], others[off_medoid]
+    a = own[off_medoid]
+    b = others[off_medoid]
     return float(np.mean((b - a) / np.maximum(a, b)))
 
 
@@ -173,7 +180,8 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
     from kneed import KneeLocator
 
     _check_degree(degree)
-    x, y = np.asarray(ks, dtype=np.float64), np.asarray(mss, dtype=np.float64)
+    x = np.asarray(ks, dtype=np.float64)
+    y = np.asarray(mss, dtype=np.float64)
     if len(x) and np.ptp(y) > _FLAT:
         if len(x) >= _FEWEST_POINTS:
             # Two more points than the degree, or the polynomial runs through all of them and smooths nothing.

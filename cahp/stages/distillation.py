@@ -13,14 +13,14 @@ from cahp import processes as parallel
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Teacher
+from cahp.models.supervision import Supervision
 from cahp.models.surgery import separate
-from cahp.models.training import Hooks, Objective, Schedule, Watch, held_out_rows, optimise
-from cahp.models.training_state import Left, Limit, TimeIsUp, until
+from cahp.models.training import Objective, Schedule, held_out_rows, optimise
+from cahp.models.training_state import Limit, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
-from cahp.store import StoredTraining
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.texts import Item
-from cahp.values import Ints, Progress, silent
+from cahp.values import Ints, Progress
 
 STAGE = "distill"
 #: The pass of the full model before the training.
@@ -51,19 +51,15 @@ def distill(
     schedule: Schedule | None = None,
     called: str = "the refit",
     seed: int = 42,
-    progress: Progress = silent,
-    watch: Watch | None = None,
-    checkpoint: StoredTraining | None = None,
-    left: Left | None = None,
+    supervision: Supervision = Supervision(),  # noqa: B008 - frozen
 ) -> tuple[HeadModel, DistillReport]:
     """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.
 
     Returns the distilled model, or ``start`` if that did not help, and the report. The loss is
     ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
     names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
-    ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``. With a
-    ``checkpoint`` an interrupted training is resumed. With seconds ``left`` it has as many batches as fit; the
-    preparation of a resumed training does not count. See ``cahp.models.training.optimise``.
+    ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``. With seconds
+    left by the ``supervision`` it has as many batches as fit; the preparation of a resumed training does not count.
     """
     schedule = schedule or usual_schedule(model.card)
     learned, held_out = held_out_rows(len(inputs), seed)
@@ -71,47 +67,62 @@ def distill(
     network = separate(start).network.requires_grad_(True)
     # Most words do not occur in the few texts.
     network.get_input_embeddings().requires_grad_(False)
-    bounded = progress if checkpoint is not None and checkpoint.exists else until(progress, left)
+    left = supervision.left
+    bounded = supervision.progress
+    if supervision.checkpoint is None or not supervision.checkpoint.exists:
+        bounded = until(bounded, left)
     no_time = "no time was left for it"
     texts = len(learned), labels is not None, len(held_out)
     unmeasured = DistillReport(False, f"{no_time}: {called} stays", *texts, None, None, ())
+    scoring = 0.0
     try:
         teacher = Teacher(model, tokens, stage=TEACHER, progress=bounded)
 
         def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
-            between: Progress = bounded if pause is None else lambda *_: pause()
+            between = bounded
+            if pause is not None:
+                between = _call_between_batches(pause)
             divergence, same = teacher.compare(start, held_out, network=network, progress=between)
             return -divergence, same
 
-        ready = 0.0 if left is None else left()
-        before = score(None)
+        if left is None:
+            before = score(None)
+        else:
+            ready = left()
+            before = score(None)
+            scoring = ready - left()
     except TimeIsUp:
         return start, unmeasured
-    scoring = 0.0 if left is None else ready - left()
-    known = None if labels is None else torch.as_tensor(labels[learned], device=model.device)
+    known = None
+    if labels is not None:
+        known = torch.as_tensor(labels[learned], device=model.device)
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        numbers = rows.cpu().numpy()
-        given = None if known is None else known[rows]
-        return teacher.loss(network, inputs, learned[numbers], temperature=TEMPERATURE, labels=given)
+        given = None
+        if known is not None:
+            given = known[rows]
+        numbers = learned[rows.cpu().numpy()]
+        return teacher.loss(network, inputs, numbers, temperature=TEMPERATURE, labels=given)
 
     # A pass back takes twice as long as one forward.
     each = 3 * scoring * schedule.batch / len(held_out)
-    made = optimise(
+    training = optimise(
         network,
         start,
         Objective([inputs[row] for row in learned], loss, score),
         schedule=schedule,
         seed=seed,
         limit=Limit(left=left, scoring=scoring, each=each),
-        hooks=Hooks(STAGE, progress, watch, checkpoint=checkpoint),
+        hooks=supervision.hooks(STAGE),
     )
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
-    after = made.best if sound and made.best is not None else before
+    after = before
+    if sound and training.best is not None:
+        after = training.best
     accepted = after[0] > before[0]
     # Each process takes a batch at a time.
     whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
-    if not made.epochs:
+    if not training.epochs:
         reason = no_time
     elif not sound:
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
@@ -120,17 +131,28 @@ def distill(
             f"KL divergence {-after[0]:.3f} nats on {len(held_out)} held-out "
             f"{model.card.words.items} after it, {-before[0]:.3f} before"
         )
-        if made.step < whole:
-            done = schedule.epochs * made.step / whole
+        if training.step < whole:
+            done = schedule.epochs * training.step / whole
             reason += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
+    if not accepted:
+        reason += f": {called} stays"
     report = replace(
         unmeasured,
         accepted=accepted,
-        reason=reason if accepted else f"{reason}: {called} stays",
+        reason=reason,
         agreement_before=before[1],
         held_out_agreement=after[1],
-        epochs=tuple(DistillEpoch(one.epoch, one.loss, one.accuracy or 0.0) for one in made.epochs),
+        epochs=tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in training.epochs),
         kl_before=-before[0],
         kl_after=-after[0],
     )
-    return start.around(network) if accepted else start, report
+    if not accepted:
+        return start, report
+    return start.around(network), report
+
+
+def _call_between_batches(pause: Callable[[], None]) -> Progress:
+    def between(stage: str, done: int, total: int) -> None:
+        pause()
+
+    return between

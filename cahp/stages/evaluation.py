@@ -43,9 +43,14 @@ def evaluate(
     """
     from cahp.models.reading import Reader
 
-    gates, read = None if mask is None else model.gates(mask.keep), (reader or Reader(texts)).read
-    early = on_part is not None and texts.task.predicts_often and model.device.type == "cpu"
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=_FIRST if early else None))
+    gates = None
+    if mask is not None:
+        gates = model.gates(mask.keep)
+    read = (reader or Reader(texts)).read
+    size = None
+    if on_part is not None and texts.task.predicts_often and model.device.type == "cpu":
+        size = _FIRST
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=size))
     if on_part is not None:
         # Batches are ordered by length, but every part should have texts of all lengths.
         batches = [batches[number] for number in np.random.default_rng(0).permutation(len(batches))]
@@ -76,7 +81,9 @@ def evaluate_batches(
     ``on_part`` is called after the first batch and whenever the texts so far have grown by half.
     """
     scores = np.zeros((len(texts), *texts.task.get_answer_shape(texts)), dtype=np.float32)
-    total, done, reported = sum(map(len, batches)), 0, 0
+    total = sum(map(len, batches))
+    done = 0
+    reported = 0
     answers: list[Tensor] = []
     for number, batch in enumerate(batches):
         progress("evaluation", done, total)

@@ -25,15 +25,20 @@ from cahp.words import duration, size_of
 STAGE = "latency"
 #: A ratio is precise if its 95 % interval is narrower than this share of it.
 PRECISE = 0.02
-_WARMUP, _BATCH = 3, 8
+_WARMUP = 3
+_BATCH = 8
 #: Smallest number of rounds, and number of rounds before the first check of precision.
-_FEWEST, _FIRST_LOOK = 3, 5
+_FEWEST = 3
+_FIRST_LOOK = 5
 #: Shares of the time for the warm-up, and for the measurement of attention's share.
-_WARMING, _SHARING = 0.1, 0.2
+_WARMING = 0.1
+_SHARING = 0.2
 #: Shares of the time of generation for decode and prefill at the shortest context.
-_DECODE, _PREFILL = 0.3, 0.4
-#: Caches are filled in memory of which they may take this share; while a step runs, there are three of them at most.
-_CACHES, _MEMORY = 3, 0.5
+_DECODE = 0.3
+_PREFILL = 0.4
+#: While a step runs, there are three caches at most, which may take this share of the free memory.
+_CACHES = 3
+_MEMORY = 0.5
 _DRAWS = 2_000
 #: Smallest number of rounds for a bootstrap.
 _ENOUGH_TO_DRAW = 10
@@ -51,7 +56,8 @@ class Times:
 
 def sample_batch(model: HeadModel, *, batch: int, length: int) -> Batch:
     """``batch`` inputs of ``length`` random tokens without padding; time does not depend on the tokens."""
-    config, pad = model.network.config, model.tokenizer.pad_token_id
+    config = model.network.config
+    pad = model.tokenizer.pad_token_id
     ids = np.random.default_rng(0).integers(config.vocab_size, size=(batch, length))
     if pad is not None:
         # Padding tokens inside would shift positions in families that count them from the padding index.
@@ -89,7 +95,10 @@ def measure(
     inputs = sample_batch(full, batch=batch, length=length)
     calls = [partial(_timed, full.device, partial(model.logits, inputs), clock) for model in (full, pruned)]
     times = _in_turn(calls, repeats, seconds * (1 - _SHARING), progress, clock)
-    share = attention_share(full, inputs, seconds=None if repeats is not None else seconds * _SHARING)
+    allowed = None
+    if repeats is None:
+        allowed = seconds * _SHARING
+    share = attention_share(full, inputs, seconds=allowed)
     return replace(_summarise(times, batch, length), attention_share=share)
 
 
@@ -113,28 +122,36 @@ def measure_generation(
     returned as well. Longer contexts follow, each only if three rounds of it are expected to fit in what is left of
     ``seconds``, and its cache in memory. After that time no further pass begins.
     """
-    start, (first, *longer) = clock(), sorted(set(contexts))
+    start = clock()
+    first, *longer = sorted(set(contexts))
 
     def report(stage: str, done: int, total: int) -> None:
         progress(stage, min(99, int(100 * (clock() - start) / seconds)), 100)
 
     options: dict[str, Any] = {"repeats": repeats, "progress": report, "clock": clock}
-    rounds, speeds, left_out = repeats or _FEWEST, dict[tuple[str, int], Throughput](), list[str]()
+    rounds = repeats or _FEWEST
+    speeds: dict[tuple[str, int], Throughput] = {}
+    left_out: list[str] = []
     #: Seconds of a step of the full model, and for each token of its prefill; 0 before the first one.
     step = token = 0.0
     waiting = [("decode", first), ("prefill", first)]
     waiting += [(kind, context) for kind in ("decode", "prefill") for context in longer]
 
     def needed(kind: str, context: int) -> float:
-        # Of both models, with a warm-up; twice the context takes at least twice the time.
-        return 2 * (rounds + 1) * (step if kind == "decode" else token * context)
+        # Of both models, with a warm-up.
+        if kind == "decode":
+            return 2 * (rounds + 1) * step
+        # Twice the context takes at least twice the time.
+        return 2 * (rounds + 1) * (token * context)
 
     for index, (kind, context) in enumerate(waiting):
         if (kind, context) == ("prefill", first):
             times = measure(full, pruned, batch=batch, length=first, seconds=_PREFILL * seconds, **options)
-            speeds[kind, context], token = _throughput(times, first, batch * first), times.full.median / 1e3 / first
+            speeds[kind, context] = _throughput(times, first, batch * first)
+            token = times.full.median / 1e3 / first
             continue
-        room, name = seconds - (clock() - start), f"{kind} at {context:,} tokens"
+        room = seconds - (clock() - start)
+        name = f"{kind} at {context:,} tokens"
         memory = 0
         if kind == "decode":
             every = HeadMask.full(full.layers, full.heads)
@@ -143,9 +160,11 @@ def measure_generation(
         if free is not None and memory > _MEMORY * free:
             left_out.append(f"{name} ({size_of(memory)} of memory)")
             continue
-        expected, measured = needed(kind, context), np.zeros((0, 2))
+        expected = needed(kind, context)
+        measured = np.zeros((0, 2))
         if index == 0:
-            room = allowed = _DECODE * seconds
+            room = _DECODE * seconds
+            allowed = room
         else:
             allowed = max(expected, room / max(1, sum(needed(*other) <= room for other in waiting[index:])))
         last = clock() + room
@@ -157,21 +176,28 @@ def measure_generation(
             calls = [partial(_timed, full.device, run, clock) for run in runs]
             measured = _in_turn(calls, repeats, allowed, report, clock, last=last)
         if len(measured) < _FEWEST:
-            about = f"about {duration(max(1.0, expected))}" if expected > room else "more than the time left"
+            about = "more than the time left"
+            if expected > room:
+                about = f"about {duration(max(1.0, expected))}"
             left_out.append(f"{name} ({about})")
             continue
-        found = _summarise(measured, batch, context)
-        speeds[kind, context] = _throughput(found, context, batch * (1 if kind == "decode" else context))
-        step = found.full.median / 1e3 if kind == "decode" else step
+        summary = _summarise(measured, batch, context)
+        tokens = batch * context
+        if kind == "decode":
+            tokens = batch
+            step = summary.full.median / 1e3
+        speeds[kind, context] = _throughput(summary, context, tokens)
     progress(STAGE, 100, 100)
-    prefill, decode = (
-        tuple(speeds[kind, one] for one in (first, *longer) if (kind, one) in speeds) for kind in ("prefill", "decode")
-    )
-    return times, GenerationSpeed(prefill, decode, tuple(left_out), batch)
+
+    def list_speeds(kind: str) -> tuple[Throughput, ...]:
+        return tuple(speeds[kind, context] for context in (first, *longer) if (kind, context) in speeds)
+
+    return times, GenerationSpeed(list_speeds("prefill"), list_speeds("decode"), tuple(left_out), batch)
 
 
 def _throughput(times: Times, context: int, tokens: int) -> Throughput:
-    full, pruned = (1e3 * tokens / one.median for one in (times.full, times.pruned))
+    full = 1e3 * tokens / times.full.median
+    pruned = 1e3 * tokens / times.pruned.median
     return Throughput(context, full, pruned, times.ratio)
 
 
@@ -197,31 +223,36 @@ def measure_onnx(
     # Otherwise threads of idle sessions would spin on the cores of the running one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     sessions = [onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in files]
-    full, length = models[0], min(CONTEXTS[0], models[0].max_length)
+    full = models[0]
+    length = min(CONTEXTS[0], full.max_length)
 
     def run(session: Any, batch: Batch, past: int = 0) -> Callable[[], float]:
+        outputs = ["logits", *(out.name for out in session.get_outputs()[1:])]
         inputs = _onnx_inputs(session, batch, past)
-        return partial(_timed, torch.device("cpu"), lambda: session.run(["logits", *present[session]], inputs), clock)
+        return partial(_timed, torch.device("cpu"), partial(session.run, outputs, inputs), perf_counter)
 
-    clock, present = perf_counter, {one: [out.name for out in one.get_outputs()[1:]] for one in sessions}
     cached = full.card.saves == "cache"
-    batch, share = sample_batch(full, batch=_BATCH, length=length), 0.5 if cached else 1.0
-    times = _in_turn([run(one, batch) for one in sessions], None, share * seconds, silent, clock)
+    if cached:
+        seconds *= 0.5
+    batch = sample_batch(full, batch=_BATCH, length=length)
+    times = _in_turn([run(session, batch) for session in sessions], None, seconds, silent, perf_counter)
     batches = [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
     if not cached:
         return batches, []
     token = sample_batch(full, batch=1, length=1)
     calls: list[Callable[[], float]] = [
-        partial(_timed, model.device, _decoding(model, length, 1), clock) for model in models
+        partial(_timed, model.device, _decoding(model, length, 1), perf_counter) for model in models
     ]
-    calls += [run(one, token, length - 1) for one in sessions]
-    times, count = _in_turn(calls, None, share * seconds, silent, clock), len(files)
+    calls += [run(session, token, length - 1) for session in sessions]
+    times = _in_turn(calls, None, seconds, silent, perf_counter)
+    count = len(files)
     return batches, [_summarise(times[:, [column, count + column]], 1, length) for column in range(count)]
 
 
 def _onnx_inputs(session: Any, batch: Batch, past: int) -> dict[str, Any]:
     """Arrays of a batch for an ONNX graph, with a cache of so many tokens where it has one."""
-    inputs, draws = dict[str, Any](), np.random.default_rng(0)
+    inputs: dict[str, Any] = {}
+    draws = np.random.default_rng(0)
     tokens = len(batch.tensors["input_ids"])
     for entry in session.get_inputs():
         if entry.name not in batch.tensors:
@@ -255,21 +286,23 @@ def _in_turn(
     times: list[list[float]] = []
     look = _FIRST_LOOK
     while True:
-        spent = (len(times) / repeats) if repeats is not None else (clock() - start) / seconds
+        spent = len(times) / repeats if repeats is not None else (clock() - start) / seconds
         progress(STAGE, min(99, int(100 * spent)), 100)
         if len(times) >= (repeats or _FEWEST) and spent >= 1:
             break
         if repeats is None and len(times) == look:
             first, *others = np.array(times).T
             ratios = [ratio(column / first) for column in others]
-            if all(found.high - found.low < PRECISE * found.value for found in ratios):
+            if all(estimate.high - estimate.low < PRECISE * estimate.value for estimate in ratios):
                 break
             # A check after every round would find a narrow interval by chance.
             look = math.ceil(1.25 * look)
-        # The order alternates, since the later model finds warmer caches.
         seconds_of_calls = [0.0] * len(calls)
-        columns = range(len(calls))
-        for column in columns if len(times) % 2 else reversed(columns):
+        columns = list(range(len(calls)))
+        # The order alternates, since the later model finds warmer caches.
+        if len(times) % 2 == 0:
+            columns.reverse()
+        for column in columns:
             if clock() >= last:
                 return np.array(times)
             seconds_of_calls[column] = calls[column]()
@@ -279,11 +312,14 @@ def _in_turn(
 
 
 def _summarise(times: np.ndarray[Any, Any], batch: int, length: int) -> Times:
-    full, pruned = (
-        Timing(float(np.median(column)), float(np.percentile(column, 95)), batch, length, len(times))
-        for column in times.T * 1e3
-    )
-    return Times(full, pruned, ratio(times[:, 1] / times[:, 0]))
+    full, pruned = times.T
+    return Times(_timing(full, batch, length), _timing(pruned, batch, length), ratio(pruned / full))
+
+
+def _timing(seconds: np.ndarray[Any, Any], batch: int, length: int) -> Timing:
+    milliseconds = seconds * 1e3
+    middle = float(np.median(milliseconds))
+    return Timing(middle, float(np.percentile(milliseconds, 95)), batch, length, len(seconds))
 
 
 def ratio(values: np.ndarray[Any, Any]) -> Estimate:
@@ -299,7 +335,8 @@ def ratio(values: np.ndarray[Any, Any]) -> Estimate:
         logs = np.log(values)
         reach = float(t.ppf(0.975, len(values) - 1) * logs.std(ddof=1) / np.sqrt(len(values)))
         centre = float(logs.mean())
-        low, high = min(middle, float(np.exp(centre - reach))), max(middle, float(np.exp(centre + reach)))
+        low = min(middle, float(np.exp(centre - reach)))
+        high = max(middle, float(np.exp(centre + reach)))
         return Estimate(middle, (low, high), len(values), "ratio")
     draws = np.random.default_rng(0).choice(values, size=(_DRAWS, len(values)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
@@ -322,15 +359,18 @@ def attention_share(model: HeadModel, inputs: Batch, *, seconds: float | None = 
     """
     # On a copy that shares the weights, since the model may be in use.
     copy = cut(model, HeadMask.full(model.layers, model.heads))
-    started, inside = [0.0], [0.0]
+    started = 0.0
+    inside = 0.0
 
     def enter(*_: Any) -> None:
+        nonlocal started
         synchronise(model.device)
-        started[0] = perf_counter()
+        started = perf_counter()
 
     def leave(*_: Any) -> None:
+        nonlocal inside
         synchronise(model.device)
-        inside[0] += perf_counter() - started[0]
+        inside += perf_counter() - started
 
     for layer in copy.layer_modules:
         layer.get_submodule(copy.family.attention).register_forward_pre_hook(enter)
@@ -338,9 +378,9 @@ def attention_share(model: HeadModel, inputs: Batch, *, seconds: float | None = 
     shares: list[float] = []
     start = perf_counter()
     while len(shares) < 5 and (not shares or seconds is None or perf_counter() - start < seconds):
-        inside[0] = 0.0
+        inside = 0.0
         whole = _timed(copy.device, partial(copy.logits, inputs), perf_counter)
-        shares.append(inside[0] / whole)
+        shares.append(inside / whole)
     return float(np.median(shares))
 
 

@@ -29,7 +29,8 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
         ModelError: If the device has no room for two matrices of each layer.
     """
     width = model.projection(0).weight.shape[1]
-    needed, room = 8 * model.layers * width**2, free_bytes(model.device)
+    needed = 8 * model.layers * width**2
+    room = free_bytes(model.device)
     if room is not None and needed > room:
         raise ModelError(
             f"the Fisher metric of {model.card.id} needs {size_of(needed)}, and {model.device.type} has "
@@ -54,12 +55,12 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
         generator = torch.Generator().manual_seed((seed << 24) + number)
         score = fisher_score(model, batch, generator, gates=gates, tap=watch)
         wanted = [gates, *(entering for _, entering in seen)]
-        of_gates, *found = torch.autograd.grad(score, wanted, materialize_grads=True)
+        of_gates, *of_contexts = torch.autograd.grad(score, wanted, materialize_grads=True)
         # The gradient of a gate is the sum of the products of context vectors and gradients.
         alone = of_gates.double().cpu().numpy()
         products += np.einsum("nlh,nlk->lhk", alone, alone)
         # A layer that is used in many passes is seen in each of them.
-        for (layer, entering), gradient in zip(seen, found, strict=True):
+        for (layer, entering), gradient in zip(seen, of_contexts, strict=True):
             for total, rows in ((contexts[layer], entering.detach()), (gradients[layer], gradient)):
                 chosen = rows.reshape(*real.shape, width)[real].float()
                 total.addmm_(chosen.T, chosen)

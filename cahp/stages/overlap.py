@@ -26,7 +26,9 @@ def overlaps(masks: Sequence[Bools] | Bools) -> NDArray[np.float64]:
 def expected_overlap(sizes: Sequence[int], total: int) -> float:
     """Mean of ``overlaps`` of random masks with these sizes; NaN for fewer than two."""
     expected = [expected_jaccard(first, second, total) for first, second in combinations(sizes, 2)]
-    return float(np.mean(expected)) if expected else math.nan
+    if not expected:
+        return math.nan
+    return float(np.mean(expected))
 
 
 @lru_cache(maxsize=4096)

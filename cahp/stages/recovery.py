@@ -15,12 +15,12 @@ from cahp.models.devices import float64_device, free_bytes
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.reading import Teacher
+from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Hooks, Schedule, Watch, held_out_rows, train
+from cahp.models.training import Schedule, held_out_rows, train
 from cahp.models.training_state import Epoch
 from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
-from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, ModelError, OptionError, Progress, report_progress, silent
 from cahp.words import size_of
@@ -65,7 +65,9 @@ def solve(
     full_states = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
     # Both models share the inputs of the first layer.
     pruned_states = list(full_states)
-    total, done, ends_with_sum = model.layers * len(pruned_states) * 3, 0, model.family.residual == "pre"
+    total = model.layers * len(pruned_states) * 3
+    done = 0
+    ends_with_sum = model.family.residual == "pre"
     width = model.card.hidden + model.projection(0, "feed_out").weight.shape[1]
     keeps = ends_with_sum and 4 * width * sum(state.real.numel() for state in pruned_states) <= _ROOM
 
@@ -75,7 +77,8 @@ def solve(
         done += 1
 
     for layer in range(model.layers):
-        attention, feed = _Equations(pruned, layer, "output"), _Equations(pruned, layer, "feed_out")
+        attention = _Equations(pruned, layer, "output")
+        feed = _Equations(pruned, layer, "feed_out")
         sums: list[Tensor] = []
         for index, behind in enumerate(pruned_states):
             tick()
@@ -120,7 +123,9 @@ def _solve_outputs(
 ) -> HeadModel:
     batches = model.batches(model.tokenize(inputs))
     walks = model.family.walks
-    full = [model.enter(batch) for batch in batches] if walks else []
+    full: list[LayerState] = []
+    if walks:
+        full = [model.enter(batch) for batch in batches]
     behind = list(full)
     total = model.layers * len(batches)
     for layer in range(model.layers):
@@ -129,9 +134,12 @@ def _solve_outputs(
             progress(STAGE, layer * len(batches) + index, total)
             if walks:
                 seen, full[index] = _run_layer(model, full[index])
-                wanted, entering = seen["output"], _run_layer(pruned, behind[index], until="output")[0]["output"]
+                wanted = seen["output"]
+                seen, _ = _run_layer(pruned, behind[index], until="output")
+                entering = seen["output"]
             else:
-                wanted, entering = _entering(model, batch, layer), _entering(pruned, batch, layer)
+                wanted = _entering(model, batch, layer)
+                entering = _entering(pruned, batch, layer)
             equations.add(entering, model.projection(layer).module(wanted), batch.tensors["attention_mask"].bool())
         equations.solve(ridge)
         if walks and layer + 1 < model.layers:
@@ -183,21 +191,25 @@ class _Equations:
         self._cross.addmm_(design.T, wanted)
 
     def solve(self, ridge: float) -> None:
-        gram, channels = self._gram.tril() + self._gram.tril(-1).T, self._channels
+        gram = self._gram.tril() + self._gram.tril(-1).T
+        channels = self._channels
         if not len(gram):
             return
         penalty = torch.full_like(gram.diagonal(), ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels))
         penalty[channels:] = 0.0
-        device, bias = self._projection.weight.device, self._projection.bias
-        weight, bias = self._projection.weight.to(self._where), None if bias is None else bias.to(self._where)
-        before = weight.double().T if bias is None else torch.cat([weight.T, bias[None]]).double()
+        device = self._projection.weight.device
+        weight = self._projection.weight.to(self._where).double()
+        bias = self._projection.bias
+        before = weight.T
+        if bias is not None:
+            bias = bias.to(self._where).double()
+            before = torch.cat([weight.T, bias[None]])
         # X'(Y - X W0), without a product for every batch.
         factor = torch.linalg.cholesky(gram + penalty.diag())
         change = torch.cholesky_solve(self._cross - gram @ before, factor)
-        self._projection.replace(
-            (weight.double() + change[:channels].T).float().to(device),
-            None if bias is None else (bias.double() + change[-1]).float().to(device),
-        )
+        if bias is not None:
+            bias = (bias + change[-1]).float().to(device)
+        self._projection.replace((weight + change[:channels].T).float().to(device), bias)
 
 
 def _check_memory(model: HeadModel) -> None:
@@ -210,7 +222,9 @@ def _check_memory(model: HeadModel) -> None:
         model.projection(layer, site).weight.shape for layer in range(model.layers) for site in model.family.refits
     ]
     # All solutions in float32, and the equations of one projection in float64 with their factor.
-    needed = 4 * sum(rows * columns for rows, columns in solved) + 24 * max(columns**2 for _, columns in solved)
+    weights = sum(rows * columns for rows, columns in solved)
+    widest = max(columns for _, columns in solved)
+    needed = 4 * weights + 24 * widest**2
     room = free_bytes(model.device)
     if room is not None and needed > room:
         raise ModelError(
@@ -243,8 +257,10 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Item], *, pro
     The means are those of the full model over the tokens of ``inputs``. A projection without a bias gets one
     where heads were dropped.
     """
-    batches, where = model.batches(model.tokenize(inputs)), float64_device(model.device)
-    pruned, tokens = cut(model, mask), 0
+    batches = model.batches(model.tokenize(inputs))
+    where = float64_device(model.device)
+    pruned = cut(model, mask)
+    tokens = 0
     sums: dict[int, Tensor] = {}
     for batch in report_progress(batches, STAGE, progress):
         real = batch.tensors["attention_mask"].bool()
@@ -259,12 +275,15 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Item], *, pro
     for layer, total in sums.items():
         if mask.keep[layer].all():
             continue
-        weight, output = model.projection(layer).weight, pruned.projection(layer)
+        weight = model.projection(layer).weight
+        output = pruned.projection(layer)
         mean = (total / tokens).float().to(weight.device)
         dropped = torch.as_tensor(~mask.keep[layer], device=weight.device)
         dropped = dropped.repeat_interleave(len(mean) // model.heads)
-        constant = weight[:, dropped] @ mean[dropped]
-        output.replace(output.weight, constant if output.bias is None else output.bias + constant)
+        bias = weight[:, dropped] @ mean[dropped]
+        if output.bias is not None:
+            bias = output.bias + bias
+        output.replace(output.weight, bias)
     return pruned
 
 
@@ -317,33 +336,39 @@ def refit(
         _check_memory(model)
     learned = choose_inputs(inputs, seed=seed)
     held_out = [inputs[row] for row in held_out_rows(len(inputs), seed)[1]]
-    plain, at = cut(model, mask), (0, 1)
+    plain = cut(model, mask)
+    place = 0, 1
 
     def watch(stage: str, done: int, total: int) -> None:
-        nonlocal at
-        at = done, total
+        nonlocal place
+        place = done, total
         progress(stage, done, total)
 
     # It may be stopped in a comparison too, and the progress does not go back.
     def pause(stage: str, done: int, total: int) -> None:
-        progress(STAGE, *at)
+        progress(STAGE, *place)
 
     teacher = Teacher(model, model.tokenize(held_out), progress=pause)
-    before, form = teacher.compare(plain, progress=pause)[0], CLOSED_FORMS[recovery.name]
+    before, _ = teacher.compare(plain, progress=pause)
+    form = CLOSED_FORMS[recovery.name]
+    attempts = [{"ridge": ridge} for ridge in form.ridges] or [{}]
     # OpenBLAS computes the Gram matrices.
     with one_openblas_thread():
-        for attempt in [{"ridge": ridge} for ridge in form.ridges] or [{}]:
+        for attempt in attempts:
             refitted = form.make(model, mask, learned, progress=watch, **attempt)
-            after = teacher.compare(refitted, progress=pause)[0]
-            if accepted := recovery.baseline or after < before:
+            after, _ = teacher.compare(refitted, progress=pause)
+            accepted = recovery.baseline or after < before
+            if accepted:
                 break
     words = model.card.words.items
     reason = (
         f"KL divergence {after:.3f} nats on {len(held_out)} held-out {words} after {recovery.noun}, {before:.3f} before"
-        f"{'' if accepted else ': the old weights stay'}"
     )
+    if not accepted:
+        refitted = plain
+        reason += ": the old weights stay"
     report = RefitReport(accepted, reason, len(learned), attempt.get("ridge"), before, after, recovery.name)
-    return refitted if accepted else plain, report
+    return refitted, report
 
 
 def finetune(
@@ -354,30 +379,28 @@ def finetune(
     start: HeadModel | None = None,
     schedule: Schedule = Schedule(),  # noqa: B008 - frozen
     seed: int = 42,
-    progress: Progress = silent,
-    watch: Watch | None = None,
-    checkpoint: StoredTraining | None = None,
+    supervision: Supervision = Supervision(),  # noqa: B008 - frozen
 ) -> tuple[HeadModel, list[Epoch]]:
     """Train all weights of the pruned model on ``texts`` (the paper's recovery); return it and its epochs.
 
     ``start`` is the pruned model with other weights, such as those of a refit (None: those of ``model``). A fifth of
-    the texts is held out, and the epoch with the highest accuracy there is kept. With a ``checkpoint`` an interrupted
-    training is resumed; see ``cahp.models.training.optimise``.
+    the texts is held out, and the epoch with the highest accuracy there is kept.
 
     Raises:
         CahpError: If the training diverges.
     """
-    calibration, held_out = (texts.take(rows) for rows in held_out_rows(len(texts), seed))
-    pruned = cut(model, mask) if start is None else start
-    network = separate(pruned).network.requires_grad_(True)
+    learned, held_out = held_out_rows(len(texts), seed)
+    if start is None:
+        start = cut(model, mask)
+    network = separate(start).network.requires_grad_(True)
     history = train(
         network,
-        pruned,
-        calibration,
+        start,
+        texts.take(learned),
         schedule=schedule,
-        validation=held_out,
+        validation=texts.take(held_out),
         seed=seed,
-        hooks=Hooks("finetune", progress, watch, checkpoint=checkpoint),
+        hooks=supervision.hooks("finetune"),
     )
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError(

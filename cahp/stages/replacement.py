@@ -65,12 +65,14 @@ def joint_costs(moments: Moments) -> NDArray[np.float64]:
 
 def eliminate_jointly(costs: Floats) -> Elimination:
     """Remove the heads of each layer one by one, without replacement, by their ``joint_costs (L, H, H)``."""
-    order, added = np.empty(costs.shape[:2], dtype=np.int64), np.empty(costs.shape[:2])
+    order = np.empty(costs.shape[:2], dtype=np.int64)
+    added = np.empty(costs.shape[:2])
     for layer, pairs in enumerate(costs):
         marginal = pairs.diagonal().copy()
         for step in range(len(marginal)):
             head = int(marginal.argmin())
-            order[layer, step], added[layer, step] = head, marginal[head]
+            order[layer, step] = head
+            added[layer, step] = marginal[head]
             marginal += 2 * pairs[head]
             marginal[order[layer, : step + 1]] = np.inf
     return Elimination(order, added)
@@ -82,16 +84,21 @@ def eliminate_replaced(moments: Moments, *, ridge: float = RIDGE) -> Elimination
     After each removal the inverse of ``H`` and the gradients are updated to the layer with its replaced weights.
     """
     shape = (len(moments.contexts), moments.heads)
-    order, costs = np.empty(shape, dtype=np.int64), np.empty(shape)
+    order = np.empty(shape, dtype=np.int64)
+    costs = np.empty(shape)
     with one_openblas_thread():
         for layer, (contexts, gradients) in enumerate(zip(moments.contexts, moments.gradients, strict=True)):
-            inverse, metric = np.linalg.inv(_with_ridge(contexts, ridge)), gradients.astype(np.float64)
-            size, left = len(inverse) // moments.heads, list(range(moments.heads))
+            inverse = np.linalg.inv(_with_ridge(contexts, ridge))
+            metric = gradients.astype(np.float64)
+            size = len(inverse) // moments.heads
+            left = list(range(moments.heads))
             for step in range(moments.heads):
-                blocks, weights = _blocks(inverse, size), _blocks(metric, size)
+                blocks = _blocks(inverse, size)
+                weights = _blocks(metric, size)
                 each = np.einsum("hij,hij->h", weights, np.linalg.inv(blocks))
                 place = int(each.argmin())
-                order[layer, step], costs[layer, step] = left.pop(place), each[place]
+                order[layer, step] = left.pop(place)
+                costs[layer, step] = each[place]
                 gone = np.zeros(len(inverse), dtype=np.bool_)
                 gone[place * size : (place + 1) * size] = True
                 # How the others replace the context vector of the head that goes: its weights move to them.
@@ -132,14 +139,17 @@ class Replaceability:
         """
         layer, place = divmod(head, mask.heads)
         others = [int(other) for other in np.flatnonzero(mask.keep[layer]) if other != place]
-        chosen, best = list[int](), 0.0
+        chosen: list[int] = []
+        best = 0.0
         while others and len(chosen) < most:
             keeps = [np.isin(np.arange(mask.heads), [*chosen, other]) for other in others]
             with one_openblas_thread():
                 effects, lost = np.array([self._row(layer, keep)[:, place] for keep in keeps]).T
             nearest = int(lost.argmin())
             chosen.append(others.pop(nearest))
-            best = float(1 - lost[nearest] / effects[nearest]) if effects[nearest] > 0 else 0.0
+            best = 0.0
+            if effects[nearest] > 0:
+                best = float(1 - lost[nearest] / effects[nearest])
         return sorted(chosen), best
 
     def _rows_of(self, mask: HeadMask) -> NDArray[np.float64]:
@@ -152,7 +162,8 @@ class Replaceability:
         if key not in self._rows:
             if len(self._rows) >= _MOST_ROWS:
                 self._rows.clear()
-            contexts, gradients = self.moments.contexts[layer], self.moments.gradients[layer]
+            contexts = self.moments.contexts[layer]
+            gradients = self.moments.gradients[layer]
             self._rows[key] = _layer_losses(contexts, gradients, keep, self.ridge)
         return self._rows[key]
 
@@ -161,11 +172,15 @@ def _layer_losses(contexts: Floats, gradients: Floats, keep: Bools, ridge: float
     """The effect of each head, and what of it the other kept heads cannot reproduce, ``(2, H)``."""
     from scipy.linalg import solve_triangular
 
-    gram, (kept, gone) = _with_ridge(contexts, ridge), (np.flatnonzero(which) for which in (keep, ~keep))
+    gram = _with_ridge(contexts, ridge)
+    kept = np.flatnonzero(keep)
+    gone = np.flatnonzero(~keep)
     size = len(gram) // len(keep)
-    metric, by_head = _blocks(gradients, size).astype(np.float64), gram.reshape(len(keep), size, len(keep), size)
+    metric = _blocks(gradients, size).astype(np.float64)
+    by_head = gram.reshape(len(keep), size, len(keep), size)
     effects = np.einsum("hij,hij->h", metric, _blocks(gram, size))
-    left, width = effects.copy(), len(kept) * size
+    left = effects.copy()
+    width = len(kept) * size
     if len(kept):
         # Transposed, because LAPACK copies matrices that are not stored by columns.
         factor = _factorize(by_head[kept][:, :, kept].reshape(width, width).T)

@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
     from cahp.models.head_model import Batch, HeadModel
 
-STAGE, ABLATION = "roles", "ablation"
+STAGE = "roles"
+ABLATION = "ablation"
 
 #: Sequences of random tokens, and the shortest and longest part that is repeated: lengths differ, so that a head which
 #: attends to a fixed distance finds no copies.
-_SEQUENCES, _SHORTEST, _LONGEST = 16, 16, 28
+_SEQUENCES = 16
+_SHORTEST = 16
+_LONGEST = 28
 #: Fewer different tokens are no random sequence.
 _FEWEST = 4
 #: Number of texts with questions.
@@ -72,30 +75,35 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
     from cahp.models.loading import special_ids
 
     special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
-    copies, norms = draw_copies(model), _Norms(model)
-    targets = [find_targets(probe.ids, special) for probe in copies]
+    copies = draw_copies(model)
+    norms = _Norms(model)
+    by_role = [find_targets(probe.ids, special) for probe in copies]
     texts = ask_questions(model)
-    total = len(copies) + (0 if isinstance(texts, str) else len(texts))
-    scores, causal = _score(
-        model, copies, [list(one.values()) for one in targets], tap=norms.add, progress=_part(progress, 0, total)
-    )
-    measured = {name: scores[:, :, place] for place, name in enumerate(targets[0])}
-    queries = {name: sum(int(one[name].any(axis=1).sum()) for one in targets) for name in measured}
+    total = len(copies)
+    if not isinstance(texts, str):
+        total += len(texts)
+    targets = [list(found.values()) for found in by_role]
+    scores, causal = _score(model, copies, targets, tap=norms.add, progress=_part(progress, 0, total))
+    measured: dict[str, NDArray[np.float64]] = {}
+    queries: dict[str, int] = {}
+    for place, name in enumerate(by_role[0]):
+        measured[name] = scores[:, :, place]
+        queries[name] = sum(int(found[name].any(axis=1).sum()) for found in by_role)
     unmeasured: dict[str, str] = {}
     if not causal:
         unmeasured = {role.name: "attention is not causal" for role in ROLES.values() if role.causal}
     elif isinstance(texts, str):
         unmeasured = {"retrieval": texts}
     else:
-        marked = [_mark_answers(probe) for probe in texts]
-        scores, _ = _score(
-            model,
-            texts,
-            [[own] for own, _ in marked],
-            [every for _, every in marked],
-            progress=_part(progress, len(copies), total),
-        )
-        measured["retrieval"], queries["retrieval"] = scores[:, :, 0], sum(len(probe.asked) for probe in texts)
+        targets = []
+        candidates = []
+        for probe in texts:
+            own, every = _mark_answers(probe)
+            targets.append([own])
+            candidates.append(every)
+        scores, _ = _score(model, texts, targets, candidates, progress=_part(progress, len(copies), total))
+        measured["retrieval"] = scores[:, :, 0]
+        queries["retrieval"] = sum(len(probe.asked) for probe in texts)
     measured = {name: measured[name] for name in ROLES if name in measured and name not in unmeasured}
     tests = len(measured) * scores.shape[1]
     own_norms, unit_norms = norms.relative
@@ -137,7 +145,8 @@ def _score(
     """Score the attention of all query heads on each probe, ``(T, N, R, 4)``; also tell whether attention is causal."""
     import torch
 
-    group, heads = model.card.group, model.heads * model.card.group
+    group = model.card.group
+    heads = model.heads * group
     scores: list[list[Any]] = [[None] * model.layers for _ in probes]
     causal = True
     with torch.inference_mode():
@@ -149,14 +158,21 @@ def _score(
                 maps = weights.float().cpu().numpy()
                 for row, seen in zip(rows, maps.repeat(heads // maps.shape[1], axis=1), strict=True):
                     size = len(probes[row].ids)
-                    among = None if candidates is None else candidates[row]
+                    among = None
+                    if candidates is not None:
+                        among = candidates[row]
                     scores[row][layer] = score_sequence(seen[:, :size, :size], targets[row], among)
                 return weights
 
-            entering = None if tap is None else partial(tap, batch)
+            options: dict[str, Any] = {"states": model.card.language == "causal"}
+            if tap is not None:
+                options["tap"] = partial(tap, batch)
             # A probe of key-value groups gets the means of their query heads, and an edit each of them.
-            every: dict[str, Any] = {"edit": see} if group > 1 and model.family.edits else {"probe": see}
-            model.logits(batch, states=model.card.language == "causal", tap=entering, **every)
+            if group > 1 and model.family.edits:
+                options["edit"] = see
+            else:
+                options["probe"] = see
+            model.logits(batch, **options)
     return np.array([np.concatenate(rows) for rows in scores]), causal
 
 
@@ -189,8 +205,11 @@ class _Norms:
     @property
     def relative(self) -> tuple[tuple[float, ...], ...]:
         """The norms of query heads and of units, relative to the mean of their layer."""
-        means = (sums / np.maximum(sums.mean(axis=1, keepdims=True), 1e-30) for sums in self._sums)
-        return tuple(tuple(mean.ravel().round(4).tolist()) for mean in means)
+        relative: list[tuple[float, ...]] = []
+        for sums in self._sums:
+            norms = sums / np.maximum(sums.mean(axis=1, keepdims=True), 1e-30)
+            relative.append(tuple(norms.ravel().round(4).tolist()))
+        return tuple(relative)
 
 
 # Sequences -------------------------------------------------------------------------------------------------------
@@ -213,7 +232,8 @@ def draw_copies(model: HeadModel) -> list[Probe]:
             f"{model.card.id} has {len(usual):,} different tokens and reads {model.longest_context:,} at once, too few "
             f"to measure roles; name a model with {_FEWEST} tokens that reads {2 * _FEWEST + 2}"
         )
-    random, probes = np.random.default_rng(0), []
+    random = np.random.default_rng(0)
+    probes: list[Probe] = []
     for _ in range(_SEQUENCES):
         size = int(random.integers(max(_FEWEST, longest * _SHORTEST // _LONGEST), longest + 1))
         half = random.choice(usual, size, replace=False)
@@ -231,34 +251,50 @@ def ask_questions(model: HeadModel) -> list[Probe] | str:
     if not tokenizer.is_fast:
         return "its tokenizer does not tell where its tokens lie"
     before, _ = _frame(model)
-    random, probes = np.random.default_rng(0), []
+    random = np.random.default_rng(0)
+    probes: list[Probe] = []
     for _ in range(_TEXTS):
-        facts = [(fact, question, str(random.choice(words.split()))) for fact, question, words in _NEEDLES]
-        sentences = [*_FILLER, *(fact.format(word) for fact, _, word in facts)]
-        text = " ".join(sentences[place] for place in random.permutation(len(sentences)))
-        hidden = [text.index(fact.format(word)) + fact.index("{") for fact, _, word in facts]
-        order, spots = random.permutation(len(facts)), []
-        for number in order:
-            _, question, word = facts[number]
-            text += f"\n{question} "
-            spots.append(len(text))
-            text += f"{word}."
+        text, hidden, spots, order = _write_questions(random)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids, ends = np.array([*before, *encoded["input_ids"]]), np.array(encoded["offset_mapping"])[:, 1]
-        hidden_at, asked_at = (len(before) + np.searchsorted(ends, places, side="right") for places in (hidden, spots))
+        ids = np.array([*before, *encoded["input_ids"]])
+        ends = np.array(encoded["offset_mapping"])[:, 1]
+        hidden_at = len(before) + np.searchsorted(ends, hidden, side="right")
+        asked_at = len(before) + np.searchsorted(ends, spots, side="right")
         # An unknown word may have no token at all.
-        known, answered = (np.append(ids, -1)[np.minimum(at, len(ids))] for at in (hidden_at, asked_at))
-        if (
-            not np.array_equal(known[order], answered)
-            or len(np.unique(known)) < len(known)
-            or ids.max() >= _rows(model)
-        ):
+        padded = np.append(ids, -1)
+        known = padded[np.minimum(hidden_at, len(ids))]
+        answered = padded[np.minimum(asked_at, len(ids))]
+        same = np.array_equal(known[order], answered)
+        if not same or len(np.unique(known)) < len(known) or ids.max() >= _rows(model):
             return "its tokenizer does not know the words of the questions"
         if len(ids) > model.longest_context:
             return f"it reads {model.longest_context:,} tokens at once, fewer than the questions have"
         others = [np.roll(hidden_at, -number) for number in order]
         probes.append(Probe(ids, asked_at - 1, np.array(others)))
     return probes
+
+
+def _write_questions(random: np.random.Generator) -> tuple[str, list[int], list[int], Ints]:
+    """Write a text that hides facts, and questions about them with their answers.
+
+    Returns the text, the places of the hidden words, those of the answers, and the fact of each answer.
+    """
+    text_facts: list[str] = []
+    words: list[str] = []
+    for fact, _, choices in _NEEDLES:
+        words.append(str(random.choice(choices.split())))
+        text_facts.append(fact.format(words[-1]))
+    sentences = [*_FILLER, *text_facts]
+    text = " ".join(sentences[place] for place in random.permutation(len(sentences)))
+    hidden = [text.index(written) + fact.index("{") for written, (fact, _, _) in zip(text_facts, _NEEDLES, strict=True)]
+    order = random.permutation(len(words))
+    answers: list[int] = []
+    for number in order:
+        _, question, _ = _NEEDLES[number]
+        text += f"\n{question} "
+        answers.append(len(text))
+        text += f"{words[number]}."
+    return text, hidden, answers, order
 
 
 def _rows(model: HeadModel) -> int:
@@ -273,12 +309,16 @@ def _frame(model: HeadModel) -> tuple[list[int], list[int]]:
     if model.card.language == "causal":
         start = start_id(model.tokenizer)
         # A tokenizer may have a token that the model was never given.
-        return ([] if start is None or start >= _rows(model) else [start]), []
+        if start is None or start >= _rows(model):
+            return [], []
+        return [start], []
     encoded = model.tokenizer("a", return_special_tokens_mask=True)
-    ids, special = encoded["input_ids"], np.array(encoded["special_tokens_mask"], dtype=np.bool_)
+    ids = encoded["input_ids"]
+    special = np.array(encoded["special_tokens_mask"], dtype=np.bool_)
     if special.all():
         return ids, []
-    first, last = int(np.argmin(special)), len(ids) - int(np.argmin(special[::-1]))
+    first = int(np.argmin(special))
+    last = len(ids) - int(np.argmin(special[::-1]))
     return ids[:first], ids[last:]
 
 
@@ -304,11 +344,13 @@ def ablate_roles(model: HeadModel, roles: HeadRoles, *, progress: Progress = sil
             f"{model.card.id} is not a causal language model, and only these have the losses by which ablation "
             "confirms roles; measure its roles without --ablate"
         )
-    texts, units = ask_questions(model), model.layers * model.heads
+    texts = ask_questions(model)
+    units = model.layers * model.heads
     probes: dict[Loss, list[Probe]] = {"copying": draw_copies(model)[:_ABLATED]}
     if not isinstance(texts, str):
         probes["retrieval"] = texts
-    random, plans = np.random.default_rng(0), list[tuple[str, Loss, Ints, list[Ints]]]()
+    random = np.random.default_rng(0)
+    plans: list[tuple[str, Loss, Ints, list[Ints]]] = []
     for name in roles.scores:
         loss = ROLES[name].loss
         own: Ints = np.array(roles.units(name), dtype=np.int64)
@@ -316,32 +358,31 @@ def ablate_roles(model: HeadModel, roles: HeadRoles, *, progress: Progress = sil
             continue
         others = np.setdiff1d(np.arange(units), own)
         plans.append((name, loss, own, _draw_sets(others, len(own), random)))
+    losses = sorted({loss for _, loss, _, _ in plans})
     total = sum(len(probes[loss]) * (1 + len(draws)) for _, loss, _, draws in plans)
-    total += sum(len(probes[loss]) for loss in {loss for _, loss, _, _ in plans})
+    total += sum(len(probes[loss]) for loss in losses)
     done = 0
 
     def measure(loss: Loss, removed: Ints) -> NDArray[np.float64]:
         nonlocal done
         keep = np.ones(units, dtype=np.bool_)
         keep[removed] = False
-        found = _losses(model, probes[loss], keep.reshape(model.layers, model.heads), lambda _, at, __: count(at))
+        values = _losses(model, probes[loss], keep.reshape(model.layers, model.heads), _part(progress, done, total))
         done += len(probes[loss])
-        return found
-
-    def count(at: int) -> None:
-        progress(ABLATION, done + at, total)
+        return values
 
     nothing = np.array([], dtype=np.int64)
-    full = {loss: measure(loss, nothing) for loss in sorted({loss for _, loss, _, _ in plans})}
+    full = {loss: measure(loss, nothing) for loss in losses}
     rows = []
     for name, loss, own, draws in plans:
         without = measure(loss, own) - full[loss]
         row = RoleAblation(name, loss, len(own), _mean(full[loss]), _mean(without))
         if draws:
             rises = np.array([measure(loss, removed) - full[loss] for removed in draws])
-            means, extra = rises.mean(axis=1), _mean(without - rises.mean(axis=0))
-            spread = float(means.min()), float(means.max())
-            row = replace(row, random=_mean(rises.mean(axis=0)), spread=spread, extra=extra, draws=len(draws))
+            each = rises.mean(axis=1)
+            rise = rises.mean(axis=0)
+            spread = float(each.min()), float(each.max())
+            row = replace(row, random=_mean(rise), spread=spread, extra=_mean(without - rise), draws=len(draws))
         rows.append(row)
     progress(ABLATION, total, total)
     return replace(roles, ablations=tuple(rows))
@@ -364,16 +405,18 @@ def _losses(model: HeadModel, probes: Sequence[Probe], keep: Bools, progress: Pr
     from cahp.models.vocabulary import read_tokens
     from cahp.tasks.answers import LOSS
 
-    losses, gates = np.zeros(len(probes)), model.gates(keep)
+    losses = np.zeros(len(probes))
+    gates = model.gates(keep)
     with torch.inference_mode():
         for batch in report_progress(_batches(model, probes), ABLATION, progress):
             asked = [probes[row].asked for row in batch.rows]
-            rows = torch.arange(len(batch)).repeat_interleave(torch.tensor([len(at) for at in asked]))
+            counts = [len(positions) for positions in asked]
+            rows = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts))
             at = torch.as_tensor(np.concatenate(asked), device=model.device)
             targets = batch.tensors["input_ids"][rows, at + 1]
             states = model.logits(batch, states=True, gates=gates)[rows, at]
-            found = read_tokens(model.network, states, targets)[:, LOSS].double().cpu().numpy()
-            losses[batch.rows] = np.bincount(rows.numpy(), found) / [len(at) for at in asked]
+            values = read_tokens(model.network, states, targets)[:, LOSS].double().cpu().numpy()
+            losses[batch.rows] = np.bincount(rows.numpy(), values) / counts
     return losses
 
 

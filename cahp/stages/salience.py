@@ -69,19 +69,23 @@ def example_gradients(
     """
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
-    at = model.gates(np.ones(values.shape[1:]) if mask is None else mask.keep)
+    if mask is None:
+        mask = HeadMask.full(model.layers, model.heads)
+    at = model.gates(mask.keep)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=model.backward_tokens))
-    found: list[Tensor] = []
+    gradients: list[Tensor] = []
     for batch in report_progress(batches, STAGE, progress):
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
-        probe = watch(batch, texts.labels[batch.rows]) if watch else None
+        probe = None
+        if watch is not None:
+            probe = watch(batch, texts.labels[batch.rows])
         # In the sum, the loss of each example depends only on its own gates.
         rows = move_to(torch.as_tensor(batch.rows), model.device)
         loss = losses(model, batch, labels[rows], gates=gates, probe=probe).sum()
         (gradient,) = torch.autograd.grad(loss, gates)
-        found.append(gradient)
+        gradients.append(gradient)
     # Copied at the end, so that a device does not wait for the processor between batches.
-    for batch, gradient in zip(batches, found, strict=True):
+    for batch, gradient in zip(batches, gradients, strict=True):
         values[batch.rows] = gradient.cpu().double().numpy()
     return parallel.total(values)
 
@@ -96,7 +100,8 @@ def salience(gradients: Floats, *, how: Literal["batch", "example"] = "batch") -
         starts = range(0, len(gradients), BATCH)
         gradients = np.stack([gradients[start : start + BATCH].mean(0) for start in starts])
     scores = np.abs(gradients).mean(0)
-    low, high = scores.min(), scores.max()
+    low = scores.min()
+    high = scores.max()
     if high <= low:
         return np.ones_like(scores)
     return np.asarray((scores - low) / (high - low))

@@ -39,8 +39,10 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1, 
     if parsed is None:
         return None
     amount, is_share = parsed
-    step = layers if even else 1
-    budget = round_to_multiple(amount * total / 100, step) if is_share else int(amount)
+    step = _step(layers, even=even)
+    budget = int(amount)
+    if is_share:
+        budget = round_to_multiple(amount * total / 100, step)
     check_budget(budget, layers, total // layers, min_per_layer=min_per_layer, even=even, written=text.strip())
     if budget % step:
         below = budget - budget % step
@@ -61,18 +63,27 @@ def round_to_multiple(count: Decimal | int, step: int) -> int:
 
 def layer_minimum(budget: int | None, layers: int, *, min_per_layer: int = 1, even: bool = False) -> int:
     """The number of heads that each layer keeps at least: in an ``even`` selection its equal share of the budget."""
-    return min_per_layer if budget is None or not even else budget // layers
+    if budget is None or not even:
+        return min_per_layer
+    return budget // layers
 
 
 def possible_budgets(layers: int, heads: int, *, min_per_layer: int = 1, even: bool = False) -> range:
     """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th."""
-    step = layers if even else 1
+    step = _step(layers, even=even)
     return range(max(step, min_per_layer * layers), layers * heads + 1, step)
+
+
+def _step(layers: int, *, even: bool) -> int:
+    """The number of heads between two possible budgets."""
+    if even:
+        return layers
+    return 1
 
 
 def middle_budget(budgets: Sequence[int]) -> int:
     """The one of all possible ``budgets`` that is nearest to half of the heads, of two the larger."""
-    return min(budgets, key=lambda one: (abs(2 * one - budgets[-1]), -one))
+    return min(budgets, key=lambda budget: (abs(2 * budget - budgets[-1]), -budget))
 
 
 def check_budget(
@@ -90,7 +101,8 @@ def check_budget(
         BudgetError: If the budget is outside ``possible_budgets``.
     """
     possible = possible_budgets(layers, heads, min_per_layer=min_per_layer, even=even)
-    fewest, total = possible[0], possible[-1]
+    fewest = possible[0]
+    total = possible[-1]
     if fewest <= budget <= total:
         return
     shown = str(budget)
@@ -164,7 +176,8 @@ def table(
     if clustering.labels.shape[1] != salience.size:
         raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
     _check_floor(min_per_layer, heads)
-    ranking, ks = Ranking.of(salience), clustering.ks
+    ranking = Ranking.of(salience)
+    ks = clustering.ks
     # The representatives for each of ``ks``, and their number with the heads that the per-layer minimum adds.
     kept = np.zeros(clustering.labels.shape, dtype=np.bool_)
     for row, labels, medoids in zip(kept, clustering.labels, clustering.medoids, strict=True):
@@ -242,10 +255,12 @@ def _complete(representatives: Bools, k: int, ranking: Ranking, budget: int | No
         lacking = max(min_per_layer - (len(layer) - len(removed)), 0)
         rescued += removed[:lacking].tolist()
     keep[rescued] = True
-    left = 0 if budget is None else budget - int(keep.sum())
-    removed = ranking.overall[~keep[ranking.overall]]
-    filled = removed[:left].tolist()
-    keep[filled] = True
+    filled: list[int] = []
+    if budget is not None:
+        left = budget - int(keep.sum())
+        removed = ranking.overall[~keep[ranking.overall]]
+        filled = removed[:left].tolist()
+        keep[filled] = True
     mask = HeadMask(keep.reshape(ranking.by_layer.shape))
     return Selection(mask, budget, k=k, rescued=tuple(rescued), filled=tuple(filled))
 

@@ -27,7 +27,10 @@ class Collector:
     """
 
     def __init__(self, model: HeadModel, *, classes: int, pool_size: int = 32) -> None:
-        self._layers, self._heads, self._pool, self._classes = model.layers, model.heads, pool_size, classes
+        self._layers = model.layers
+        self._heads = model.heads
+        self._pool = pool_size
+        self._classes = classes
         shape = (model.layers, classes, model.heads * pool_size**2)
         # On the device of the maps: copying them would make the device wait in every layer.
         self._where = float64_device(model.device)
@@ -38,7 +41,9 @@ class Collector:
     def watch(self, batch: Batch, labels: Ints) -> PooledProbe:
         """The probe of a forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
         device = batch.lengths.device
-        real = batch.tensors["attention_mask"].cpu().bool() if batch.here is None else batch.here
+        real = batch.here
+        if real is None:
+            real = batch.tensors["attention_mask"].cpu().bool()
         present, group = np.unique(labels, return_inverse=True)
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)

@@ -103,9 +103,11 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
     # With f(x) = x log2 x, which is 0 at 0, the divergence of rows p and q is
     # 1 + (sum f(p) + sum f(q) - sum f(p + q)) / 2.
     own = _information(maps)
-    heads, block = len(maps), max(1, _BLOCK // maps[0].size)
+    heads = len(maps)
+    block = max(1, _BLOCK // maps[0].size)
     result = np.zeros((heads, heads))
-    done, pairs = 0, heads * (heads - 1) // 2
+    done = 0
+    pairs = heads * (heads - 1) // 2
     for head in range(heads - 1):
         for start in range(head + 1, heads, block):
             others = slice(start, start + block)
@@ -144,7 +146,10 @@ def suggest_threshold(distances: Floats) -> float:
     """The similarity above which a graph has about three edges a head."""
     upper = 1 - distances[np.triu_indices(len(distances), 1)]
     wanted = min(len(upper), _EDGES_A_HEAD * len(distances))
-    return float(np.partition(upper, len(upper) - wanted)[len(upper) - wanted]) if wanted else 1.0
+    if not wanted:
+        return 1.0
+    place = len(upper) - wanted
+    return float(np.partition(upper, place)[place])
 
 
 def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGraph:
@@ -228,7 +233,8 @@ def _apart(positions: NDArray[np.float64], *, gap: float) -> NDArray[np.float64]
 
 def _to_frame(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     """Moved and stretched to -1..1 in both directions."""
-    low, high = positions.min(axis=0), positions.max(axis=0)
+    low = positions.min(axis=0)
+    high = positions.max(axis=0)
     return np.asarray(2 * (positions - low) / np.where(high > low, high - low, 1) - 1)
 
 

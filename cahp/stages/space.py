@@ -81,8 +81,10 @@ def space(
     _check(signatures)
     heads, classes, cells = signatures.mean.shape
     size = heads * max(1, math.comb(classes, 2)) * cells * np.dtype(np.float32).itemsize
-    build = features if size <= size_limit else _isometric
-    points = build(signatures, progress=progress)
+    if size <= size_limit:
+        points = features(signatures, progress=progress)
+    else:
+        points = _isometric(signatures, progress=progress)
     # t-SNE divides by the spread of the points: without any, it can take the whole process down.
     if float(np.ptp(points, axis=0).max()) <= _SAME:
         raise SpaceError(
@@ -100,7 +102,9 @@ def place(points: NDArray[np.float32], projection: str, seed: int) -> Space:
     from sklearn.metrics import pairwise_distances
 
     embedding = _project(points, projection, seed)
-    compared = points if projection == "none" else embedding
+    compared = embedding
+    if projection == "none":
+        compared = points
     distances = pairwise_distances(compared).astype(np.float32, copy=False)
     return Space(features=points, embedding=embedding, distances=distances, projection=projection)
 
@@ -124,7 +128,8 @@ def _check(signatures: Signatures) -> None:
 
 def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Index and Jeffries-Matusita distances ``(N, D)`` of every pair of classes that both have examples."""
-    counts, mean = signatures.counts, signatures.mean
+    counts = signatures.counts
+    mean = signatures.mean
 
     def variance(label: int) -> NDArray[np.float64]:
         # ``Signatures.variance`` of one class, since with many classes the whole does not fit twice; and each variance
@@ -137,7 +142,8 @@ def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[i
     pairs = list(itertools.combinations(range(len(counts)), 2))
     for pair, (a, b) in enumerate(pairs):
         if counts[a] and counts[b]:
-            v_a, v_b = variance(a), variance(b)
+            v_a = variance(a)
+            v_b = variance(b)
             total = v_a + v_b
             # The Bhattacharyya coefficient exp(-BD). The logarithm in
             #   BD = (mu_a - mu_b)^2 / (4 (v_a + v_b)) + 1/2 ln((v_a + v_b) / (2 sqrt(v_a v_b)))
@@ -183,7 +189,9 @@ def _project(points: NDArray[np.float32], projection: str, seed: int) -> NDArray
                 from sklearn.decomposition import PCA
 
                 points = PCA(_COMPONENTS, random_state=seed).fit_transform(points)
-            perplexity = 10 if heads > _FEW_HEADS else max(1, (heads - 1) / 3)
+            perplexity: float = 10
+            if heads <= _FEW_HEADS:
+                perplexity = max(1, (heads - 1) / 3)
             estimator = TSNE(n_components=2, perplexity=perplexity, max_iter=1000, random_state=seed)
         case "umap":
             with warnings.catch_warnings():
@@ -192,7 +200,9 @@ def _project(points: NDArray[np.float32], projection: str, seed: int) -> NDArray
 
             # A seed forces one job, and UMAP warns unless that is asked for. Its spectral start needs more
             # than a few heads: it fails for 3, and repeats itself poorly when some are equal.
-            start = "spectral" if heads > _FEW_HEADS else "pca"
+            start = "spectral"
+            if heads <= _FEW_HEADS:
+                start = "pca"
             neighbours = min(15, heads - 1)
             estimator = UMAP(n_components=2, n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
         case "pca" | "none":

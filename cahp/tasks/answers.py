@@ -47,7 +47,9 @@ class Evaluation:
     @property
     def has(self) -> frozenset[str]:
         """What outcomes may need: ``labels``, ``tokens``, and ``losses`` where there are either."""
-        return frozenset(("labels", "losses") if self.labelled else ())
+        if not self.labelled:
+            return frozenset()
+        return frozenset(("labels", "losses"))
 
     @property
     def units(self) -> NDArray[np.int64] | None:
@@ -122,9 +124,8 @@ class TokenEvaluation(Evaluation):
         return np.concatenate([np.zeros(0, dtype=np.float32), *rows])
 
     def _of_windows(self, part: Callable[[Window], Ints], *, copying: bool = False) -> NDArray[np.int64]:
-        return np.concatenate(
-            [np.zeros(0, dtype=np.int64), *(part(one) for one in self.windows if one.copying == copying)]
-        )
+        rows = [part(window) for window in self.windows if window.copying == copying]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *rows])
 
     @cached_property
     def documents(self) -> NDArray[np.int64]:
@@ -192,13 +193,15 @@ class TokenEvaluation(Evaluation):
 
 def independent_units(documents: Ints, windows: Ints) -> NDArray[np.int64]:
     """The independent unit of each token, of its document and window: see ``name_units``."""
-    units = documents if name_units(len(np.unique(documents))) == "documents" else windows
-    return np.asarray(units, dtype=np.int64)
+    units = {"documents": documents, "windows": windows}
+    return np.asarray(units[name_units(len(np.unique(documents)))], dtype=np.int64)
 
 
 def name_units(documents: int) -> Literal["documents", "windows"]:
     """What the tokens of so many documents are grouped by for an interval: windows, where documents are too few."""
-    return "documents" if documents >= _FEWEST_UNITS else "windows"
+    if documents < _FEWEST_UNITS:
+        return "windows"
+    return "documents"
 
 
 def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

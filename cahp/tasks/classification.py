@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from cahp.tasks.texts import Texts
 
 #: Tokens of a word of English, and special tokens of a text, on average.
-_TOKENS_PER_WORD, _SPECIAL_TOKENS = 1.3, 4
+_TOKENS_PER_WORD = 1.3
+_SPECIAL_TOKENS = 4
 
 
 class Classification(Task):

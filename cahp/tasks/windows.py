@@ -66,7 +66,9 @@ class WindowProtocol:
     begins: Beginning = "first"
 
     def __str__(self) -> str:
-        overlap = "without overlap" if self.stride == self.window else f"each {self.stride:,} after the last"
+        overlap = f"each {self.stride:,} after the last"
+        if self.stride == self.window:
+            overlap = "without overlap"
         return (
             f"{self.tokens:,} tokens of {self.documents:,} documents in windows of {self.window:,} tokens, {overlap} "
             f"({_BEGINNINGS[self.begins]} begins with {self.bos})"

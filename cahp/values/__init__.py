@@ -99,7 +99,8 @@ def silent(stage: str, done: int, total: int) -> None:
 
 def report_progress(batches: Sequence[Chunk], stage: str, progress: Progress) -> Iterator[Chunk]:
     """Yield ``batches``, and report the number of finished examples before each of them and at the end."""
-    total, done = sum(map(len, batches)), 0
+    total = sum(map(len, batches))
+    done = 0
     for batch in batches:
         progress(stage, done, total)
         yield batch
@@ -116,9 +117,10 @@ def digest(*parts: bytes | str) -> str:
     """Return the SHA-256 of length-prefixed parts, so that ``("ab", "c")`` and ``("a", "bc")`` differ."""
     sha = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        sha.update(len(data).to_bytes(8, "little"))
-        sha.update(data)
+        if isinstance(part, str):
+            part = part.encode()
+        sha.update(len(part).to_bytes(8, "little"))
+        sha.update(part)
     return sha.hexdigest()
 
 
@@ -175,7 +177,7 @@ class HeadMask:
     @property
     def by_layer(self) -> list[list[int]]:
         """Kept heads of each layer, ascending."""
-        return [[int(head) for head in np.flatnonzero(row)] for row in self.keep]
+        return [np.flatnonzero(row).tolist() for row in self.keep]
 
     @property
     def kept(self) -> dict[str, list[int]]:
@@ -244,12 +246,16 @@ class Estimate:
     @property
     def low(self) -> float:
         """Lower end of the interval, or the value where there is none."""
-        return self.value if self.ci95 is None else self.ci95[0]
+        return self._ends[0]
 
     @property
     def high(self) -> float:
         """Upper end of the interval, or the value where there is none."""
-        return self.value if self.ci95 is None else self.ci95[1]
+        return self._ends[1]
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return self.ci95 or (self.value, self.value)
 
     def excludes(self, value: float) -> bool:
         """Tell whether the interval excludes a value: whether a difference from it is measurable."""
@@ -271,21 +277,30 @@ class Estimate:
     @property
     def interval(self) -> str:
         """The interval as tables show it, in the unit of ``text``: ``[92.0, 96.1]``; empty where there is none."""
-        return "" if self.ci95 is None else words.interval(*self._scaled, self._digits)
+        if self.ci95 is None:
+            return ""
+        return words.interval(*self._scaled, self._digits)
 
     @property
     def span(self) -> str:
         """The interval as sentences show it: ``92.0 to 96.1``; empty where there is none."""
-        return "" if self.ci95 is None else words.span(*self._scaled, self._digits)
+        if self.ci95 is None:
+            return ""
+        return words.span(*self._scaled, self._digits)
 
     def __str__(self) -> str:
-        interval = "" if self.ci95 is None else f" {self.interval}"
-        return f"{self.text}{interval}{f', n = {self.n:,}' if self.n else ''}"
+        text = self.text
+        if self.ci95 is not None:
+            text += f" {self.interval}"
+        if self.n:
+            text += f", n = {self.n:,}"
+        return text
 
     @property
     def _scaled(self) -> tuple[float, float]:
-        scale = 100.0 if self.unit == "share" else 1.0
-        return scale * self.low, scale * self.high
+        if self.unit == "share":
+            return 100.0 * self.low, 100.0 * self.high
+        return self.low, self.high
 
     @property
     def _digits(self) -> int:

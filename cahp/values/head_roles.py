@@ -27,7 +27,8 @@ Loss = Literal["copying", "retrieval"]
 ALPHA = 0.05
 #: Least share of attention on a place, and on tokens that are found by what they are: these heads attend to something
 #: else wherever there is nothing to find.
-_PLACE, _CONTENT = 0.4, 0.2
+_PLACE = 0.4
+_CONTENT = 0.2
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,10 @@ class RoleScores:
 
     def estimate(self, head: int) -> Estimate:
         """The score of a query head."""
-        ends = None if self.low is None or self.high is None else (self.low[head], self.high[head])
-        return Estimate(self.value[head], ends, self.n, "share")
+        interval = None
+        if self.low is not None and self.high is not None:
+            interval = self.low[head], self.high[head]
+        return Estimate(self.value[head], interval, self.n, "share")
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,9 @@ class RoleAblation:
     @property
     def confirmed(self) -> bool | None:
         """Whether the loss rises more without these heads than without random ones: the interval is above 0."""
-        return None if self.extra is None else self.extra.low > 0
+        if self.extra is None:
+            return None
+        return self.extra.low > 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class HeadRoles:
     @cached_property
     def held(self) -> Mapping[str, Bools]:
         """Whether each query head has each role."""
-        return {name: has_role(name, one.value, one.chance) for name, one in self.scores.items()}
+        return {name: has_role(name, scores.value, scores.chance) for name, scores in self.scores.items()}
 
     def of_unit(self, unit: int) -> tuple[str, ...]:
         """The roles of the query heads of a unit, the most telling first."""
@@ -169,17 +174,13 @@ class HeadRoles:
     @property
     def columns(self) -> dict[str, list[Any]]:
         """What is known of each unit as columns of a table: its role, the shares of its best query head, its norm."""
-        units = range(self.layers * self.heads)
-        shares = {
-            f"{NOUNS[role]} {what}": [getattr(one, what)[self.best(role, unit)] for unit in units]
-            for role, one in self.scores.items()
-            for what in ("value", "chance")
-        }
-        return {
-            "role": [NOUNS[name] for name in self.names],
-            **{name.replace(" value", " share"): values for name, values in shares.items()},
-            "relative output norm": list(self.unit_norms),
-        }
+        columns: dict[str, list[Any]] = {"role": [NOUNS[name] for name in self.names]}
+        for role, scores in self.scores.items():
+            best = [self.best(role, unit) for unit in range(self.layers * self.heads)]
+            columns[f"{NOUNS[role]} share"] = [scores.value[head] for head in best]
+            columns[f"{NOUNS[role]} chance"] = [scores.chance[head] for head in best]
+        columns["relative output norm"] = list(self.unit_norms)
+        return columns
 
     def count_kept(self, keep: Bools) -> Mapping[str, tuple[int, int]]:
         """Return for each role that some unit is named by how many of these a mask keeps, and how many there are."""
@@ -188,20 +189,34 @@ class HeadRoles:
 
     def describe(self, unit: int) -> str:
         """Describe the role of a unit, with its evidence, or what it lacks to have one."""
-        names, lines = self.of_unit(unit), list[tuple[float, str]]()
-        for name in names or tuple(self.scores):
-            role, one, head = ROLES[name], self.scores[name], self.best(name, unit)
-            which = f"query head {head % self.group} gives" if self.group > 1 else "it gives"
-            estimate = one.estimate(head)
-            share = estimate.text + (f" ({estimate.span})" if estimate.ci95 else "")
-            n = f"{one.queries:,} tokens of {one.n} {'sequences' if one.n > 1 else 'text'}"
-            chance = f"chance explains {percent(one.chance[head])}; n = {n}"
-            lines.append(
-                (one.value[head] / role.least, f"{which} {share} of its attention to {role.target} ({chance})")
-            )
+        names = self.of_unit(unit)
         if names:
-            return "; ".join(f"{NOUNS[name]}: {line}" for name, (_, line) in zip(names, lines, strict=True))
-        return "none" + (f"; at most, {max(lines)[1]}" if lines else "")
+            return "; ".join(f"{NOUNS[name]}: {self._describe_score(name, unit)}" for name in names)
+        lines: list[tuple[float, str]] = []
+        for name, scores in self.scores.items():
+            relative = scores.value[self.best(name, unit)] / ROLES[name].least
+            lines.append((relative, self._describe_score(name, unit)))
+        if not lines:
+            return "none"
+        return f"none; at most, {max(lines)[1]}"
+
+    def _describe_score(self, role: str, unit: int) -> str:
+        """Describe the attention of the best query head of a unit to the target of a role, with its evidence."""
+        scores = self.scores[role]
+        head = self.best(role, unit)
+        which = "it gives"
+        if self.group > 1:
+            which = f"query head {head % self.group} gives"
+        estimate = scores.estimate(head)
+        share = estimate.text
+        if estimate.ci95 is not None:
+            share += f" ({estimate.span})"
+        noun = "text"
+        if scores.n > 1:
+            noun = "sequences"
+        chance = f"chance explains {percent(scores.chance[head])}"
+        n = f"n = {scores.queries:,} tokens of {scores.n} {noun}"
+        return f"{which} {share} of its attention to {ROLES[role].target} ({chance}; {n})"
 
     def best(self, role: str, unit: int) -> int:
         """The query head of a unit with the highest score in a role."""
@@ -244,12 +259,15 @@ def score_sequence(maps: Floats, targets: Sequence[Bools], candidates: Bools | N
     and third central moment. They are drawn among the ``candidates (S, S)``, or else all tokens, without later ones
     if attention is causal. Not a number, where a role has no query.
     """
-    rows = np.any(targets, axis=(0, 2)) if len(targets) else np.zeros(maps.shape[1], dtype=np.bool_)
+    rows = np.zeros(maps.shape[1], dtype=np.bool_)
+    if len(targets):
+        rows = np.any(targets, axis=(0, 2))
     seen = np.asarray(maps[:, rows], dtype=np.float64)
     if candidates is None:
         # Not the tokens that get attention: that of a sharp head is exactly 0 elsewhere.
         candidates = np.ones(maps.shape[1:], dtype=np.bool_)
-        candidates = candidates if np.triu(maps, 1).any() else np.tril(candidates)
+        if not np.triu(maps, 1).any():
+            candidates = np.tril(candidates)
     among = np.broadcast_to(candidates[rows], seen.shape)
     count = np.maximum(among.sum(axis=2), 1)
     mean = np.where(among, seen, 0).sum(axis=2) / count
@@ -277,16 +295,19 @@ def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScor
     from scipy.stats import norm, t
 
     sequences = len(scores)
-    value, mean = scores[..., 0].mean(axis=0), scores[..., 1].mean(axis=0)
+    value = scores[..., 0].mean(axis=0)
+    mean = scores[..., 1].mean(axis=0)
     spread = np.sqrt(scores[..., 2].sum(axis=0)) / sequences
     third = scores[..., 3].sum(axis=0) / sequences**3
     skewness = np.divide(third, spread**3, out=np.zeros_like(third), where=spread > 0)
     normal = norm.isf(ALPHA / tests)
     chance = np.minimum(mean + spread * (normal + (normal**2 - 1) / 6 * np.maximum(skewness, 0)), 1)
-    low, high = None, None
+    low = None
+    high = None
     if sequences > 1:
         half = t.ppf(0.975, sequences - 1) * scores[..., 0].std(axis=0, ddof=1) / np.sqrt(sequences)
-        low, high = (_rounded(np.clip(end, 0, 1)) for end in (value - half, value + half))
+        low = _rounded(np.clip(value - half, 0, 1))
+        high = _rounded(np.clip(value + half, 0, 1))
     return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)
 
 
@@ -297,15 +318,18 @@ def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
     """
     layers, heads, *size = maps.shape
     every = maps.reshape(-1, *size)
-    causal, found = not np.triu(every, 1).any(), find_targets(ids, special)
-    found = {
-        name: found[name]
-        for name in ROLES
-        if name in found and found[name].any() and (causal or not ROLES[name].causal)
-    }
-    scores, tests = score_sequence(every, list(found.values())), len(found) * len(every)
-    counts = {name: int(targets.any(axis=1).sum()) for name, targets in found.items()}
-    summaries = {name: summarise(scores[None, :, at], counts[name], tests) for at, name in enumerate(found)}
+    causal = not np.triu(every, 1).any()
+    possible = find_targets(ids, special)
+    targets: dict[str, Bools] = {}
+    for name, role in ROLES.items():
+        if name in possible and possible[name].any() and (causal or not role.causal):
+            targets[name] = possible[name]
+    scores = score_sequence(every, list(targets.values()))
+    tests = len(targets) * len(every)
+    summaries: dict[str, RoleScores] = {}
+    for place, name in enumerate(targets):
+        queries = int(targets[name].any(axis=1).sum())
+        summaries[name] = summarise(scores[None, :, place], queries, tests)
     return HeadRoles(layers, heads, 1, summaries, {}, (), ())
 
 

@@ -136,7 +136,10 @@ class Clustering:
         few = self.ks[self.ks <= MOST_FAMILIES]
         if not len(few):
             return np.zeros(self.labels.shape[1], dtype=np.int64)
-        return self.at(self.knee if self.knee in few else int(few[-1]))[0]
+        k = self.knee
+        if k not in few:
+            k = int(few[-1])
+        return self.at(k)[0]
 
     def at(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the labels ``(N,)`` and medoids ``(k,)`` for ``k`` clusters.
@@ -172,11 +175,16 @@ def name_clusters(labels: NDArray[np.integer[Any]], families: NDArray[np.integer
     ``families (N,)`` are those of the heads (None: each cluster is one). A cluster belongs to the family of most of its
     heads.
     """
-    families = labels if families is None else families
+    if families is None:
+        families = labels
     of_cluster = [int(np.bincount(families[labels == cluster]).argmax()) for cluster in range(int(labels.max()) + 1)]
-    clusters, numbered = Counter(of_cluster), Counter[int]()
-    written = []
+    sizes = Counter(of_cluster)
+    numbered = Counter[int]()
+    names: list[str] = []
     for family in of_cluster:
         numbered[family] += 1
-        written.append(letters(family) + (str(numbered[family]) if clusters[family] > 1 else ""))
-    return written
+        name = letters(family)
+        if sizes[family] > 1:
+            name += str(numbered[family])
+        names.append(name)
+    return names

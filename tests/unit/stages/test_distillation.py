@@ -15,6 +15,7 @@ from torch import nn
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import compare_answers, logits_of
+from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut
 from cahp.models.training import Loss, Objective, Training, held_out_rows, optimise
 from cahp.recoveries import DistillReport
@@ -143,10 +144,11 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
 
     memory = fakes.Memory()
     with pytest.raises(Cancelled):
-        distill(model, start, TEXTS.inputs, schedule=QUICK, progress=stop, checkpoint=memory)
+        distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=Supervision(stop, checkpoint=memory))
     assert memory.kept is not None
     torch.manual_seed(step)
-    again, report = distill(model, start, TEXTS.inputs, schedule=QUICK, checkpoint=memory)
+    supervision = Supervision(checkpoint=memory)
+    again, report = distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=supervision)
     assert same(again, found[0])
     assert report.epochs == found[1].epochs
     assert memory.kept is None
@@ -158,14 +160,8 @@ def test_a_distillation_has_as_many_batches_as_fit_and_the_best_epoch_stays(
     seen: list[Training] = []
     clock, allowed = fakes.WorkClock(monkeypatch), 600
     # The teacher takes 100 and the start 20, then five batches an epoch 48 each, and a score 20.
-    _, found = distill(
-        model,
-        start,
-        TEXTS.inputs,
-        schedule=replace(QUICK, epochs=3),
-        watch=seen.append,
-        left=lambda: allowed - clock.now,
-    )
+    supervision = Supervision(watch=seen.append, left=lambda: allowed - clock.now)
+    _, found = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=3), supervision=supervision)
     # Of 15 batches.
     assert 5 < seen[-1].step < 15
     assert len(found.epochs) == 2
@@ -179,7 +175,8 @@ def test_without_time_for_a_batch_the_start_stays(
     model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch, allowed: float, known: bool
 ) -> None:
     clock = fakes.WorkClock(monkeypatch)
-    student, found = distill(model, start, TEXTS.inputs, schedule=QUICK, left=lambda: allowed - clock.now)
+    supervision = Supervision(left=lambda: allowed - clock.now)
+    student, found = distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=supervision)
     assert (found.accepted, student is start) == (False, True)
     assert (found.kl_before is not None) is known
     assert clock.now <= allowed + 10
@@ -194,16 +191,15 @@ def test_one_that_was_stopped_within_an_epoch_and_has_no_time_left_is_scored_as_
             raise Cancelled
 
     memory, left = fakes.Memory(), [1e9]
+    stopped = Supervision(stop, checkpoint=memory, left=lambda: left[0])
     with pytest.raises(Cancelled):
-        distill(model, start, TEXTS.inputs, schedule=QUICK, progress=stop, checkpoint=memory, left=lambda: left[0])
+        distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=stopped)
 
     def over(training: str, done: int, total: int) -> None:
         # By the time that it would go on, nothing is left.
         left[0] = 0.0 if training == "distill" else 1e9
 
-    _, again = distill(
-        model, start, TEXTS.inputs, schedule=QUICK, progress=over, checkpoint=memory, left=lambda: left[0]
-    )
+    _, again = distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=replace(stopped, progress=over))
     assert len(again.epochs) == 1
     assert "(time allowed 0.6 of 2 epochs)" in again.reason
     assert memory.kept is None
