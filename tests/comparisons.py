@@ -62,7 +62,10 @@ def file(
     full = cell("full", rows, {"0": [0, 1, 2], "1": [0, 1, 2]}, np.ones(n, dtype=np.bool_))
     sample = {"examples": n, "class_counts": {"bad": n // 2, "good": n - n // 2}, "sha256": "0" * 64}
     sample |= {"cut": 0, "max_length": 512}
-    model = {"id": "tiny", "revision": None, "family": "bert", "layers": LAYERS, "heads": HEADS, "sha256": "1" * 64}
+    model = {
+        **{"id": "tiny", "revision": None, "family": "bert", "layers": LAYERS, "heads": HEADS, "sha256": "1" * 64},
+        "group": 1,
+    }
     names = dict.fromkeys(one["method"] for one in cells)
     return {
         "schema": SCHEMA,
