@@ -78,31 +78,19 @@ class SplitResults:
             *(((row.method, row.method), row) for row in summary.overlap.seeds),
         ]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
-        # Older files have intervals and tests of the accuracy alone.
-        outcomes = list_tested(
-            [
-                name
-                for name in TESTED
-                if means and all(name in mean.outcomes and mean.outcomes[name].ci95 for mean in means.values())
-            ]
-        )
+        outcomes = _list_outcomes(list(means.values()))
         if not outcomes or outcome not in (None, *outcomes):
             raise ValueError("an outcome that was not measured")
         shown = outcome or outcomes[0]
-        full: dict[str, list[float]] = {}
-        for cell in document.full:
-            for recovery, result in cell.recoveries.items():
-                if part in result.measured and shown in result.measured[part]:
-                    full.setdefault(recovery, []).append(result.measured[part][shown].value)
-        if OUTCOMES[shown].difference:
-            # The full model does not differ from itself.
-            full["none"] = [0.0 if OUTCOMES[shown].lower_is_better else 1.0]
+        n = texts.examples
+        if document.protocol(part) is not None:
+            n = next(iter(means.values())).outcomes[shown].n
         results = cls(
             document=document,
             outcome=shown,
             outcomes=outcomes,
             split=split,
-            n=texts.examples if document.protocol(part) is None else next(iter(means.values())).outcomes[shown].n,
+            n=n,
             noun=document.noun(part, shown),
             methods=document.methods,
             recoveries=tuple(name for name in document.recoveries if name in RECOVERIES),
@@ -121,7 +109,7 @@ class SplitResults:
             random_overlap={row.budget: row.chance for _, row in overlaps},
             consensus={row.budget: row for row in summary.consensus},
             cost={row.method: row for row in summary.cost},
-            full={recovery: float(np.mean(values)) for recovery, values in full.items()},
+            full=_measure_full(document, part, shown),
         )
         _check(results)
         return results
@@ -156,8 +144,10 @@ class SplitResults:
     def own_overlap(self, method: str) -> str:
         """The Jaccard index of a method's own masks over seeds, from budget to budget; empty with one mask."""
         indices = [index for (one, other, _), index in self.overlap.items() if one == other == method]
-        ends = [f"{end:.2f}" for end in (min(indices, default=0.0), max(indices, default=0.0))]
-        return " to ".join(dict.fromkeys(ends)) if indices else ""
+        if not indices:
+            return ""
+        ends = (f"{min(indices):.2f}", f"{max(indices):.2f}")
+        return " to ".join(dict.fromkeys(ends))
 
     def rejections(self, recovery: str) -> str:
         """How many recoveries were rejected, by method; empty where that does not apply."""
@@ -168,9 +158,13 @@ class SplitResults:
                 counts[method] = rejected + mean.rejected, masks + mean.masks
         if not counts:
             return ""
-        total = f"{sum(one for one, _ in counts.values())} of {sum(masks for _, masks in counts.values())}"
-        some = [f"{method} {one} of {masks}" for method, (one, masks) in counts.items() if one]
-        return f"recoveries rejected on held-out texts: {total}" + (f" ({', '.join(some)})" if some else "")
+        all_rejected = sum(rejected for rejected, _ in counts.values())
+        all_masks = sum(masks for _, masks in counts.values())
+        words = f"recoveries rejected on held-out texts: {all_rejected} of {all_masks}"
+        by_method = [f"{method} {rejected} of {masks}" for method, (rejected, masks) in counts.items() if rejected]
+        if by_method:
+            words += f" ({', '.join(by_method)})"
+        return words
 
     def seeds_of(self, method: str) -> int:
         """The number of seeds that a method was measured with."""
@@ -193,8 +187,32 @@ class SplitResults:
     @property
     def title(self) -> str:
         """Model, data and number of methods, as the label of a comparison."""
-        count = len(self.methods)
-        return f"{self.document.model.id} on {self.document.data.id}, {count} method{'' if count == 1 else 's'}"
+        title = f"{self.document.model.id} on {self.document.data.id}"
+        if len(self.methods) == 1:
+            return f"{title}, 1 method"
+        return f"{title}, {len(self.methods)} methods"
+
+
+def _list_outcomes(means: Sequence[Mean]) -> tuple[str, ...]:
+    """The outcomes by which methods are tested; older files have intervals and tests of the accuracy alone."""
+    if not means:
+        return ()
+    measured = [name for name in TESTED if all(name in mean.outcomes and mean.outcomes[name].ci95 for mean in means)]
+    return list_tested(measured)
+
+
+def _measure_full(document: ComparisonDocument, part: str, outcome: str) -> dict[str, float]:
+    """The outcome of the full model by recovery, the mean over seeds."""
+    values: dict[str, list[float]] = {}
+    for cell in document.full:
+        for recovery, result in cell.recoveries.items():
+            if part in result.measured and outcome in result.measured[part]:
+                values.setdefault(recovery, []).append(result.measured[part][outcome].value)
+    if OUTCOMES[outcome].difference:
+        # The full model does not differ from itself.
+        alike = 0.0 if OUTCOMES[outcome].lower_is_better else 1.0
+        values["none"] = [alike]
+    return {recovery: float(np.mean(of_seeds)) for recovery, of_seeds in values.items()}
 
 
 def mean_layer(kept: Sequence[float]) -> float:

@@ -148,14 +148,13 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
     ``answers`` are the arrays of ``compare.npz`` by part (``eval`` or ``report``).
     """
     names = list(document.methods)
-    against = REFERENCE if REFERENCE in names else names[0]
+    against = names[0]
+    if REFERENCE in names:
+        against = REFERENCE
     means: list[Mean] = []
     areas: list[Area] = []
     verdicts: list[Verdict] = []
-    masks: dict[tuple[str, int], list[tuple[int, Bools]]] = {}
-    for cell in document.finished:
-        if cell.budget.attained is not None:
-            masks.setdefault((cell.method, cell.budget.attained), []).append((cell.seed, document.mask(cell)))
+    masks = {key: [(cell.seed, document.mask(cell)) for cell in cells] for key, cells in document.masks.items()}
     budgets = sorted({budget for _, budget in masks})
     full = document.full[0].recoveries["none"].row
     for part, arrays in answers.items():
@@ -226,7 +225,8 @@ def _measure_costs(document: ComparisonDocument) -> Iterator[MethodCost]:
 
 def _measure_overlaps(masks: Masks, names: Sequence[str]) -> Overlap:
     """Overlap of every two methods at the same budget with the same seed, and of each method's own masks."""
-    methods, own = [], []
+    methods = []
+    own = []
     for (method, budget), group in masks.items():
         random = expected_jaccard(budget, budget, group[0][1].size)
         # Each pair once.
