@@ -310,7 +310,7 @@ def match(
     if label_map:
         how = "as --label-map says"
     elif all(position is None for position in positions):
-        numbers = [*dataset.classes]
+        numbers = [_normalized(name) for name in dataset.classes]
         if all(_NUMBERED.fullmatch(number) and int(number) < len(classes) for number in numbers):
             positions = [int(number) for number in numbers]
         elif in_order and len(positions) == len(classes):

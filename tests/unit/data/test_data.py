@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cahp.tasks.texts import Texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,7 @@ from cahp.data import Dataset, catalogue, load, match, parse_label_map, read_inp
 from cahp.data import sources as sources_module
 from cahp.data.dataset import bucket
 from cahp.hub import Repository
+from cahp.tasks.texts import Texts
 from cahp.values import CahpError, DataError, OptionError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -713,6 +713,7 @@ def test_text_formats_need_no_heavy_library(write: Write) -> None:
         (("A", "a"), ("a", "A"), None, [1, 0]),
         # Integers are positions, whatever the model calls its classes.
         (("0", "2"), ("neg", "neutral", "pos"), None, [0, 2]),
+        (("label_0", "LABEL_2"), ("neg", "neutral", "pos"), None, [0, 2]),
     ],
 )
 def test_labels_find_their_logit(
