@@ -48,10 +48,11 @@ _HEADER_BYTES = 256
 
 def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:
     """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
+    predictions = [one.predictions for one in evaluations]
     divergences = _halves([one.divergences(full) for one in evaluations])
     if isinstance(full, TokenEvaluation):
         answers: dict[str, NDArray[Any]] = {
-            "predictions": np.array([one.predictions for one in evaluations], dtype=np.int32),
+            "predictions": np.array(predictions, dtype=np.int32),
             "kl": divergences,
             "nll": _halves([one.losses for one in evaluations]),
             "documents": full.documents.astype(np.int32),
@@ -64,7 +65,7 @@ def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answer
             answers |= {"copying": _halves(losses), "copies": copies.astype(np.int32)}
         return answers
     kinds = np.min_scalar_type(len(full.classes) - 1)
-    answers = {"predictions": np.array([one.predictions for one in evaluations], dtype=kinds), "kl": divergences}
+    answers = {"predictions": np.array(predictions, dtype=kinds), "kl": divergences}
     if full.labelled:
         answers |= {"nll": _halves([one.losses for one in evaluations]), "labels": full.labels.astype(kinds)}
     return answers
@@ -172,5 +173,5 @@ def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocumen
     if values.dtype.kind not in _KINDS[array]:
         raise ValueError("numbers of another kind")
     if array in _SINGLE:
-        return values[0]
+        values = values[0]
     return values

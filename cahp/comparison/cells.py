@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from time import perf_counter
 from typing import Any, cast
 
@@ -108,11 +109,11 @@ class MeasuredCell:
 
     def lacks(self, splits: Iterable[str]) -> dict[str, list[str]]:
         """The splits without predictions, by recovery."""
-        lacking = {
-            recovery: [split for split in splits if (recovery, split) not in self.predictions]
-            for recovery in self.cell.recoveries
-        }
-        return {recovery: missing for recovery, missing in lacking.items() if missing}
+        lacking: dict[str, list[str]] = {}
+        for recovery, split in product(self.cell.recoveries, splits):
+            if (recovery, split) not in self.predictions:
+                lacking.setdefault(recovery, []).append(split)
+        return lacking
 
 
 def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:

@@ -41,12 +41,11 @@ def assess_claims(results: SplitResults) -> tuple[Finding, ...]:
     """Assess the first claim after every recovery, and the second one at every budget."""
     budgets = results.budgets
     if results.document.criticality is None:
-        # Its finding is the same at every budget.
+        # Without it the finding is the same at every budget.
         budgets = budgets[:1]
-    return (
-        *(assess_compression(results, recovery) for recovery in results.by_cost),
-        *(assess_critical_heads(results, budget) for budget in budgets),
-    )
+    findings = [assess_compression(results, recovery) for recovery in results.by_cost]
+    findings += [assess_critical_heads(results, budget) for budget in budgets]
+    return tuple(findings)
 
 
 # Better at high compression ------------------------------------------------------------------------------------

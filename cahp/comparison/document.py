@@ -288,7 +288,7 @@ class Mean:
         for name in OUTCOMES:
             estimate = self.outcomes.get(name)
             row[name] = estimate and estimate.value
-            ends: tuple[float | None, float | None] | None = estimate and estimate.ci95
+            ends = estimate.ci95 if estimate else None
             if name in _TEXT_INTERVALS or ("bits_per_byte" in self.outcomes and ends):
                 prefix = "" if name == "accuracy" else f"{name}_"
                 row[f"{prefix}low"], row[f"{prefix}high"] = ends or (None, None)

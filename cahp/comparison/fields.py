@@ -53,7 +53,8 @@ def convert(data: object, cls: type[T], read_rows: Mapping[str, Callable[[Mappin
 
     try:
         content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
-        content |= {name: [read_row(row) for row in content[name]] for name, read_row in read_rows.items()}
+        for name, read_row in read_rows.items():
+            content[name] = [read_row(row) for row in content[name]]
         return msgspec.convert(content, cls)
     except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None

@@ -182,8 +182,8 @@ def make_plan(
         start = _find_preset(preset or default)
     else:
         start = _NAMED_METHODS
-    sizes = {name: given[name] for name in ("limit", "eval_limit") if name in given}
-    parts = {name: given[name] for name in ("tries", "draws") if name in given}
+    sizes: dict[str, Any] = {name: given[name] for name in ("limit", "eval_limit") if name in given}
+    parts: dict[str, Any] = {name: given[name] for name in ("tries", "draws") if name in given}
     if "methods" in given:
         parts |= {"methods": read_items(given["methods"]), "trained": None}
     if "budgets" in given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from cahp.comparison.document import (
     SeedSample,
 )
 from cahp.comparison.fields import CHANGE_ALIKE
-from cahp.comparison.plan import FULL, REFERENCE, facts_of, split_minimum
+from cahp.comparison.plan import FULL, REFERENCE, Cell, facts_of, split_minimum
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
@@ -43,6 +43,21 @@ class MeasuredCells:
     cells: Sequence[MeasuredCell]
     singles: Sequence[MeasuredCell]
 
+    @classmethod
+    def of(
+        cls,
+        measured: Mapping[Cell, MeasuredCell],
+        *,
+        full: Iterable[Cell],
+        cells: Iterable[Cell],
+        singles: Iterable[Cell],
+    ) -> MeasuredCells:
+        """Put measured cells in the order of the plan."""
+        full_cells = [measured[cell] for cell in full]
+        method_cells = [measured[cell] for cell in cells]
+        single_cells = [measured[cell] for cell in singles]
+        return cls(full_cells, method_cells, single_cells)
+
 
 def record(
     workspace: Workspace,
@@ -58,20 +73,23 @@ def record(
     full = {one.cell.seed: one for one in measured.full}
     reference = measured.full[0]
     rows: dict[str, list[Evaluation]] = {split: [] for split in workspace.splits}
+    # Recording the cells fills ``rows`` in this order.
+    full_records = [_record_cell(one, full, rows) for one in measured.full]
+    records = [_record_cell(one, full, rows) for one in measured.cells]
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(workspace.card),
         data=_record_data(workspace),
         settings=plan.as_json(),
         methods={name: _describe_participant(name) for name in plan.methods},
-        full=tuple(_record_cell(one, full, rows) for one in measured.full),
+        full=tuple(full_records),
         estimate=estimate,
         timings={"total_s": seconds},
         test_opened=test_opened,
         notices=tuple(_list_notices(workspace, (*measured.full, *measured.cells))),
         versions=versions(),
         command=command,
-        cells=tuple(_record_cell(one, full, rows) for one in measured.cells),
+        cells=tuple(records),
         criticality=_measure_criticality(measured.singles, reference, workspace.card.layers),
         criticality_texts=_count_criticality_texts(workspace),
         protocols=workspace.protocols,
@@ -164,7 +182,7 @@ def _record_cell(
         evaluating[recovery] = sum(predictions.seconds for predictions in splits.values())
         if recovery != "none":
             recovering[recovery] = splits["eval"].recovery
-    record = CellRecord(
+    cell_record = CellRecord(
         method=cell.method,
         setting={},
         seed=cell.seed,
@@ -179,9 +197,9 @@ def _record_cell(
     )
     choice = measured.choice
     if choice is None:
-        return record
+        return cell_record
     return replace(
-        record,
+        cell_record,
         setting=dict(choice.setting),
         budget=CellBudget(cell.budget, choice.mask.count),
         kept={str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)},

@@ -201,7 +201,8 @@ def _write_table(document: ComparisonDocument) -> str:
         shared = _cell_columns(cell)
         rows += [shared | row for row in measured or [{}]]
     columns = (*_COLUMNS, *(name for name in list_further() if name not in _COLUMNS))
-    return csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))
+    cells = (map(row.get, columns) for row in rows)
+    return csv_text(columns, cells)
 
 
 def _cell_columns(cell: CellRecord) -> dict[str, Any]:
@@ -210,7 +211,10 @@ def _cell_columns(cell: CellRecord) -> dict[str, Any]:
         setting = json.dumps(cell.setting, sort_keys=True)
     kept = cell.kept or {}
     return {
-        **{name: getattr(cell, name) for name in ("method", "seed", "draw", "error")},
+        "method": cell.method,
+        "seed": cell.seed,
+        "draw": cell.draw,
+        "error": cell.error,
         "setting": setting,
         "requested": cell.budget.requested,
         "attained": cell.budget.attained,

@@ -157,11 +157,7 @@ def compare(
         raise CahpError(f"every measurement failed; the first error is: {measured[cells[0]].error}")
     return record(
         workspace,
-        MeasuredCells(
-            full=[measured[cell] for cell in full_cells],
-            cells=[measured[cell] for cell in cells],
-            singles=[measured[cell] for cell in single_cells],
-        ),
+        MeasuredCells.of(measured, full=full_cells, cells=cells, singles=single_cells),
         estimate=cost.as_json(),
         test_opened=test_opened,
         command=command,

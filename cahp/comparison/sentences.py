@@ -164,14 +164,19 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
         return f"{ours} was compared with no other method with more than one seed"
     if not tests:
         return f"{ours} was compared with no other method"
-    ahead = {name: [one for one in own if one.better == against] for name, own in tests.items()}
-    behind = {name: [one for one in own if one.better == name] for name, own in tests.items()}
-    parts = [
-        f"{how} {_name_methods(passed, tests)}"
-        for how, passed in (("ahead of", ahead), ("behind", behind))
-        if any(passed.values())
-    ]
-    equivalent = [own[0] for own in tests.values() if all(one.tie and is_equivalent(one) for one in own)]
+    ahead = {}
+    behind = {}
+    equivalent = []
+    for name, own in tests.items():
+        ahead[name] = [one for one in own if one.better == against]
+        behind[name] = [one for one in own if one.better == name]
+        if all(one.tie and is_equivalent(one) for one in own):
+            equivalent.append(own[0])
+    parts = []
+    if any(ahead.values()):
+        parts.append(f"ahead of {_name_methods(ahead, tests)}")
+    if any(behind.values()):
+        parts.append(f"behind {_name_methods(behind, tests)}")
     notes = []
     if parts:
         result = f"{ours} is {' and '.join(parts)}"

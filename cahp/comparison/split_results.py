@@ -19,7 +19,7 @@ from cahp.comparison.document import (
     Verdict,
     list_tested,
 )
-from cahp.comparison.summary import Consensus, MethodCost, MethodOverlap, SeedOverlap, Summary
+from cahp.comparison.summary import Consensus, MethodCost, Summary
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.values import Estimate
@@ -73,10 +73,6 @@ class SplitResults:
         """
         texts = document.data.of(part)
         split = texts.split
-        overlaps: list[tuple[tuple[str, str], MethodOverlap | SeedOverlap]] = [
-            *((row.methods, row) for row in summary.overlap.methods),
-            *(((row.method, row.method), row) for row in summary.overlap.seeds),
-        ]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
         outcomes = _list_outcomes(list(means.values()))
         if not outcomes or outcome not in (None, *outcomes):
@@ -85,6 +81,18 @@ class SplitResults:
         n = texts.examples
         if document.protocol(part) is not None:
             n = next(iter(means.values())).outcomes[shown].n
+        areas = [area for area in summary.areas if (area.split, area.outcome) == (split, shown)]
+        verdicts = [one for one in summary.verdicts if (one.split, one.outcome) == (split, shown)]
+        overall = [one for one in summary.area_verdicts if (one.split, one.outcome) == (split, shown)]
+        overlap: dict[tuple[str, str, int], float] = {}
+        random_overlap: dict[int, float] = {}
+        for of_two in summary.overlap.methods:
+            first, second = sorted(of_two.methods)
+            overlap[first, second, of_two.budget] = of_two.jaccard
+            random_overlap[of_two.budget] = of_two.chance
+        for own in summary.overlap.seeds:
+            overlap[own.method, own.method, own.budget] = own.jaccard
+            random_overlap[own.budget] = own.chance
         results = cls(
             document=document,
             outcome=shown,
@@ -97,16 +105,12 @@ class SplitResults:
             against=summary.against,
             rule=summary.rule,
             means=means,
-            areas={
-                (area.recovery, area.method): area
-                for area in summary.areas
-                if (area.split, area.outcome) == (split, shown)
-            },
-            verdicts=tuple(one for one in summary.verdicts if (one.split, one.outcome) == (split, shown)),
-            overall=tuple(one for one in summary.area_verdicts if (one.split, one.outcome) == (split, shown)),
+            areas={(area.recovery, area.method): area for area in areas},
+            verdicts=tuple(verdicts),
+            overall=tuple(overall),
             layers={(row.method, row.budget): row.mean for row in summary.layers},
-            overlap={(min(pair), max(pair), row.budget): row.jaccard for pair, row in overlaps},
-            random_overlap={row.budget: row.chance for _, row in overlaps},
+            overlap=overlap,
+            random_overlap=random_overlap,
             consensus={row.budget: row for row in summary.consensus},
             cost={row.method: row for row in summary.cost},
             full=_measure_full(document, part, shown),
@@ -197,7 +201,9 @@ def _list_outcomes(means: Sequence[Mean]) -> tuple[str, ...]:
     """The outcomes by which methods are tested; older files have intervals and tests of the accuracy alone."""
     if not means:
         return ()
-    measured = [name for name in TESTED if all(name in mean.outcomes and mean.outcomes[name].ci95 for mean in means)]
+    measured = set(TESTED)
+    for mean in means:
+        measured &= {name for name, estimate in mean.outcomes.items() if estimate.ci95}
     return list_tested(measured)
 
 
@@ -226,22 +232,17 @@ def _check(results: SplitResults) -> None:
     if not 0 < results.total <= _MOST_HEADS:
         raise ValueError("an impossible number of heads")
     verdicts = (*results.verdicts, *results.overall)
-    methods = {
-        results.against,
-        *(method for _, method, _ in results.means),
-        *(method for method, _ in results.layers),
-        *(verdict.method for verdict in verdicts),
-        *results.cost,
-    }
+    methods = {results.against, *results.cost}
+    methods |= {method for _, method, _ in results.means}
+    methods |= {method for method, _ in results.layers}
+    methods |= {verdict.method for verdict in verdicts}
     # Names appear in headings, sentences, file names and columns.
     if not all(_NAME.fullmatch(method) for method in results.methods):
         raise ValueError("an invalid name of a method")
-    recoveries = {
-        *results.recoveries,
-        *(recovery for recovery, _, _ in results.means),
-        *(recovery for recovery, _ in results.areas),
-        *(verdict.recovery for verdict in verdicts),
-    }
+    recoveries = set(results.recoveries)
+    recoveries |= {recovery for recovery, _, _ in results.means}
+    recoveries |= {recovery for recovery, _ in results.areas}
+    recoveries |= {verdict.recovery for verdict in verdicts}
     if not recoveries <= RECOVERIES.keys():
         raise ValueError("an unknown recovery")
     if not results.recoveries or not methods <= set(results.methods) or not results.means or "none" not in results.full:

@@ -153,10 +153,12 @@ def analyse(
     series: dict[str, dict[tuple[str, int | None], Series]] = {name: {} for name in tables}
     means = []
     for key, cells in masks.items():
-        by_seed = [[cell.recoveries[recovery].row for cell in cells if cell.seed == seed] for seed in document.seeds]
-        places = tuple(place for place, rows in enumerate(by_seed) if rows)
+        rows: dict[int, list[int]] = {}
+        for cell in cells:
+            rows.setdefault(cell.seed, []).append(cell.recoveries[recovery].row)
+        places = tuple(place for place, seed in enumerate(document.seeds) if seed in rows)
         for name, table in tables.items():
-            averages = [table.values[by_seed[place]].mean(axis=0, dtype=np.float64) for place in places]
+            averages = [table.values[rows[document.seeds[place]]].mean(axis=0, dtype=np.float64) for place in places]
             series[name][key] = Series(places, np.array(averages), table.sizes)
         own_series = {name: by_key[key] for name, by_key in series.items()}
         means.append(_summarise_masks(cells, own_series, part, split=split, recovery=recovery, budget=key[1]))
