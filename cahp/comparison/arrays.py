@@ -36,18 +36,23 @@ _KINDS = {
     **{"documents": "i", "windows": "i", "sizes": "i", "copies": "i"},
 }
 _SINGLE = ("labels", "documents", "windows", "sizes", "copies")
-#: Bytes of a class and of a token, at most, and the number of repeated tokens.
-_CLASS, _TOKEN, _MOST_COPIES = 2, 4, 1 << 14
+#: Bytes of a class and of a token, at most.
+_CLASS = 2
+_TOKEN = 4
+#: Repeated tokens, at most.
+_MOST_COPIES = 1 << 14
 #: A thousand cells with three recoveries on ten thousand texts take sixty megabytes.
-_LARGEST_ARRAY, _HEADER_BYTES = 256 << 20, 256
+_LARGEST_ARRAY = 256 << 20
+_HEADER_BYTES = 256
 
 
 def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:
     """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
+    predictions = [one.predictions for one in evaluations]
     divergences = _halves([one.divergences(full) for one in evaluations])
     if isinstance(full, TokenEvaluation):
         answers: dict[str, NDArray[Any]] = {
-            "predictions": np.array([one.predictions for one in evaluations], dtype=np.int32),
+            "predictions": np.array(predictions, dtype=np.int32),
             "kl": divergences,
             "nll": _halves([one.losses for one in evaluations]),
             "documents": full.documents.astype(np.int32),
@@ -60,7 +65,7 @@ def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answer
             answers |= {"copying": _halves(losses), "copies": copies.astype(np.int32)}
         return answers
     kinds = np.min_scalar_type(len(full.classes) - 1)
-    answers = {"predictions": np.array([one.predictions for one in evaluations], dtype=kinds), "kl": divergences}
+    answers = {"predictions": np.array(predictions, dtype=kinds), "kl": divergences}
     if full.labelled:
         answers |= {"nll": _halves([one.losses for one in evaluations]), "labels": full.labels.astype(kinds)}
     return answers
@@ -88,13 +93,14 @@ class UnitSums(NamedTuple):
 def tabulate(answers: Answers, full: int) -> dict[str, UnitSums]:
     """Tables of the outcomes that have a value for each text or token; ``full`` is the row of the full model."""
     predictions = answers["predictions"]
-    found = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
+    outcomes = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
     if "labels" in answers:
-        found["accuracy"] = predictions == answers["labels"]
-    tables = {name: table for name, table in found.items() if table is not None}
+        outcomes["accuracy"] = predictions == answers["labels"]
+    tables = {name: table for name, table in outcomes.items() if table is not None}
     if "documents" not in answers:
         return {name: UnitSums(table, np.ones(table.shape[1])) for name, table in tables.items()}
-    units, ones = independent_units(answers["documents"], answers["windows"]), np.ones(predictions.shape[1])
+    units = independent_units(answers["documents"], answers["windows"])
+    ones = np.ones(predictions.shape[1])
     by_unit = {name: UnitSums(*sum_by_unit(table, units, ones)) for name, table in tables.items()}
     bits = answers["nll"] / np.float64(math.log(2))
     by_unit["bits_per_byte"] = UnitSums(*sum_by_unit(bits, units, answers["sizes"].astype(np.float64)))
@@ -141,20 +147,31 @@ def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocumen
     part, _, array = Path(name).stem.partition("_")
     if part not in document.parts or array not in _KINDS:
         raise ValueError("it holds an array that its comparison does not have")
-    cells = (*document.full, *document.cells)
-    rows = 1 + max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
-    rows = 1 if array in _SINGLE else rows
+    rows = 1
+    if array not in _SINGLE:
+        cells = (*document.full, *document.cells)
+        rows += max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
     protocol = document.protocol(part)
-    word, columns = (_CLASS, document.data.of(part).examples) if protocol is None else (_TOKEN, protocol.tokens)
-    copied = array in ("copying", "copies")
-    most = word * rows * (_MOST_COPIES if copied else columns) + _HEADER_BYTES
+    if protocol is None:
+        word = _CLASS
+        columns = most_columns = document.data.of(part).examples
+    else:
+        word = _TOKEN
+        columns = most_columns = protocol.tokens
+    if array in ("copying", "copies"):
+        # Their number is that of the file.
+        columns = -1
+        most_columns = _MOST_COPIES
+    most = word * rows * most_columns + _HEADER_BYTES
     if most > _LARGEST_ARRAY:
         raise ValueError("it is too large for a comparison")
     with archive.open(name) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError("it is larger than its comparison")
-    values = read_array(io.BytesIO(content), len(content)).reshape(rows, -1 if copied else columns)
+    values = read_array(io.BytesIO(content), len(content)).reshape(rows, columns)
     if values.dtype.kind not in _KINDS[array]:
         raise ValueError("numbers of another kind")
-    return values[0] if array in _SINGLE else values
+    if array in _SINGLE:
+        values = values[0]
+    return values

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from time import perf_counter
 from typing import Any, cast
 
@@ -108,11 +109,11 @@ class MeasuredCell:
 
     def lacks(self, splits: Iterable[str]) -> dict[str, list[str]]:
         """The splits without predictions, by recovery."""
-        lacking = {
-            recovery: [split for split in splits if (recovery, split) not in self.predictions]
-            for recovery in self.cell.recoveries
-        }
-        return {recovery: missing for recovery, missing in lacking.items() if missing}
+        lacking: dict[str, list[str]] = {}
+        for recovery, split in product(self.cell.recoveries, splits):
+            if (recovery, split) not in self.predictions:
+                lacking.setdefault(recovery, []).append(split)
+        return lacking
 
 
 def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
@@ -132,7 +133,8 @@ def read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
     """The mask of a cell, unless it is not selected yet."""
     if cell.method in (FULL, WITHOUT):
         keep = np.ones((workspace.card.layers, workspace.card.heads), dtype=np.bool_)
-        keep.flat[[cell.draw] if cell.method == WITHOUT else []] = False
+        if cell.method == WITHOUT:
+            keep.flat[cell.draw] = False
         return MaskChoice(HeadMask(keep), {}, None, 0.0)
     return workspace.store.read(_choice_key(workspace, cell), MaskChoice.from_entry)
 
@@ -149,8 +151,11 @@ def _read_predictions(workspace: Workspace, cell: Cell, mask: HeadMask, recovery
 
 
 def _choice_key(workspace: Workspace, cell: Cell) -> str:
-    settings, tries = workspace.plan.settings, [dict(one) for one in workspace.plan.settings_to_try(cell.method)]
-    tuning = workspace.tuning_texts.sha256 if workspace.tuning_texts is not None and len(tries) > 1 else None
+    settings = workspace.plan.settings
+    tries = [dict(setting) for setting in workspace.plan.settings_to_try(cell.method)]
+    tuning: str | None = None
+    if workspace.tuning_texts is not None and len(tries) > 1:
+        tuning = workspace.tuning_texts.sha256
     return key(
         "compare-choice",
         *(_REVISION, CLUSTERS_REVISION),
@@ -163,11 +168,15 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
 def _predictions_key(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str, texts: Texts) -> str:
     """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
     # A recovery depends on the calibration texts, and on the seed that draws its held-out texts.
-    calibration, row = workspace.bench(cell.seed).calibration, RECOVERIES[recovery]
-    inputs = workspace.bench(cell.seed).recoveries.inputs_sha256
-    recovered = (calibration.sha256, inputs, cell.seed) if row.solves or row.trains else None
+    bench = workspace.bench(cell.seed)
+    row = RECOVERIES[recovery]
+    recovered: tuple[str, str, int] | None = None
+    solved: int | None = None
+    if row.solves or row.trains:
+        recovered = (bench.calibration.sha256, bench.recoveries.inputs_sha256, cell.seed)
+    if row.solves:
+        solved = refit_texts(len(bench.calibration))
     parts = (workspace.card.sha256, mask.sha256, recovery, recovered, texts.sha256)
-    solved = refit_texts(len(calibration)) if row.solves else None
     settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
     return key("compare-answers", _REVISION, *parts, settings, solved)
 
@@ -208,13 +217,15 @@ def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], 
                 workspace.bench(cell.seed).measurements.prepare(texts)
             start = perf_counter()
             predict, accepted = _recover(workspace, cell, choice.mask, recovery)
-            recovery_seconds = 0.0 if recovery == "none" else perf_counter() - start
+            recovery_seconds = perf_counter() - start
+            if recovery == "none":
+                recovery_seconds = 0.0
             for split, texts in missing.items():
                 start = perf_counter()
                 evaluation = predict(texts)
-                made = Predictions(evaluation, recovery_seconds, perf_counter() - start, accepted)
-                save(_predictions_key(workspace, cell, choice.mask, recovery, texts), made.to_entry())
-                predictions[recovery, split] = made
+                on_split = Predictions(evaluation, recovery_seconds, perf_counter() - start, accepted)
+                save(_predictions_key(workspace, cell, choice.mask, recovery, texts), on_split.to_entry())
+                predictions[recovery, split] = on_split
     except (Cancelled, MemoryError):
         raise
     except Exception as error:
@@ -224,21 +235,22 @@ def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], 
 
 
 def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
-    bench, tuning_texts = workspace.bench(cell.seed), workspace.tuning_texts
-    redrawn = cell.noise != cell.seed
-    evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
+    bench = workspace.bench(cell.seed)
+    tuning_texts = workspace.tuning_texts
+    evidence = cast(Evidence, bench.evidence)
+    if cell.noise != cell.seed:
+        evidence = cast(Evidence, _Redrawn(evidence, cell.noise))
     start = perf_counter()
-    settings, minimum = workspace.plan.settings_to_try(cell.method), split_minimum(cell.method)[1]
+    settings = workspace.plan.settings_to_try(cell.method)
     plan = workspace.plan.settings
-    masks, correct = [], []
+    minimum = split_minimum(cell.method)[1]
+    if minimum is None:
+        minimum = plan.min_per_layer
+    masks = []
+    correct = []
     for setting in settings:
         method = _make_method(cell, **setting)
-        least = layer_minimum(
-            cell.budget,
-            workspace.card.layers,
-            min_per_layer=plan.min_per_layer if minimum is None else minimum,
-            even=plan.even,
-        )
+        least = layer_minimum(cell.budget, workspace.card.layers, min_per_layer=minimum, even=plan.even)
         mask = method.choose(evidence, budget=cell.budget, min_per_layer=least).mask
         if mask.count != cell.budget:
             raise BudgetError(
@@ -247,38 +259,47 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
         masks.append(mask)
         if tuning_texts is not None and len(settings) > 1:
             evaluation = bench.measurements.evaluate(tuning_texts, mask=mask)
-            full = None if evaluation.labelled else bench.measurements.evaluate(tuning_texts)
-            right = evaluation.correct if full is None else same_predictions(evaluation, full)
+            if evaluation.labelled:
+                right = evaluation.correct
+            else:
+                right = same_predictions(evaluation, bench.measurements.evaluate(tuning_texts))
             correct.append(int(right.sum()))
-    # The first of equals, which is the default.
-    best = int(np.argmax(correct)) if correct else 0
+    best = 0
+    if correct:
+        # The first of equals, which is the default.
+        best = int(np.argmax(correct))
     seconds = perf_counter() - start
     return MaskChoice(masks[best], dict(settings[best]), selection_cost(workspace, cell, evidence), seconds)
 
 
 def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> SelectionCost | None:
     """The cost of selecting a cell's mask, with all settings to try and their tuning; None if the method has none."""
-    settings, prices = workspace.plan.settings_to_try(cell.method), []
+    settings = workspace.plan.settings_to_try(cell.method)
+    prices = []
     for setting in settings:
         price: Callable[..., SelectionCost] | None = getattr(_make_method(cell, **setting), "price", None)
         if price is None:
             return None
         prices.append(price(evidence, budget=cell.budget))
     # Gates are trained for each setting; other methods reuse the same evidence.
-    combine = sum if facts_of(cell.method).learned else max
-    forwards = combine(float(price.forwards) for price in prices)
-    labels = max(int(price.labels) for price in prices) if workspace.dataset.labelled else 0
-    if workspace.tuning_texts is None or len(settings) == 1:
-        return SelectionCost(forwards, labels)
-    tuning = len(workspace.tuning_texts)
-    return SelectionCost(forwards + len(settings) * tuning, labels + tuning if workspace.dataset.labelled else 0)
+    passes = [float(price.forwards) for price in prices]
+    forwards = sum(passes) if facts_of(cell.method).learned else max(passes)
+    labels = max(int(price.labels) for price in prices)
+    if workspace.tuning_texts is not None and len(settings) > 1:
+        tuning = len(workspace.tuning_texts)
+        forwards += len(settings) * tuning
+        labels += tuning
+    if not workspace.dataset.labelled:
+        labels = 0
+    return SelectionCost(forwards, labels)
 
 
 class _Redrawn:
     """The same evidence with another seed for the method's own randomness."""
 
     def __init__(self, evidence: Evidence, seed: int) -> None:
-        self._evidence, self.seed = evidence, seed
+        self._evidence = evidence
+        self.seed = seed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._evidence, name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.document import AreaVerdict, CellRecord, ComparisonDocument, Verdict
+from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict
 from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import after, ahead_and_behind, join, method_label, name_outcome
 from cahp.comparison.split_results import SplitResults
@@ -17,7 +17,8 @@ from cahp.outcomes import OUTCOMES
 from cahp.values import Estimate
 from cahp.words import capital
 
-COMPRESSION, CRITICAL = "Better at high compression", "Keeps critical intermediate heads"
+COMPRESSION = "Better at high compression"
+CRITICAL = "Keeps critical intermediate heads"
 #: The baseline of the second claim.
 RANDOM = "random"
 
@@ -38,11 +39,13 @@ class Finding:
 
 def assess_claims(results: SplitResults) -> tuple[Finding, ...]:
     """Assess the first claim after every recovery, and the second one at every budget."""
-    budgets = results.budgets if results.document.criticality is not None else results.budgets[:1]
-    return (
-        *(assess_compression(results, recovery) for recovery in results.by_cost),
-        *(assess_critical_heads(results, budget) for budget in budgets),
-    )
+    budgets = results.budgets
+    if results.document.criticality is None:
+        # Without it the finding is the same at every budget.
+        budgets = budgets[:1]
+    findings = [assess_compression(results, recovery) for recovery in results.by_cost]
+    findings += [assess_critical_heads(results, budget) for budget in budgets]
+    return tuple(findings)
 
 
 # Better at high compression ------------------------------------------------------------------------------------
@@ -98,7 +101,8 @@ def find_better_method(results: SplitResults, recovery: str, budget: int) -> Ver
 
 def assess_compression(results: SplitResults, recovery: str) -> Finding:
     """Assess whether CAHP is better than the other methods at up to 20 % of the heads."""
-    tests, measure = compression_tests(results, recovery), name_outcome(results.outcome)
+    tests = compression_tests(results, recovery)
+    measure = name_outcome(results.outcome)
     tested = [test for test in tests if test.tested]
     ahead = {test.method for test in tested if test.better == results.against}
     behind = {test.method for test in tested if test.better == test.method}
@@ -109,10 +113,14 @@ def assess_compression(results: SplitResults, recovery: str) -> Finding:
         status = "no verdict from one seed"
     elif not ahead and not behind:
         status = "not resolved at this n"
-    elif not behind:
-        status = "supported" if ahead == {test.method for test in tested} else "partly supported"
+    elif ahead and behind:
+        status = "mixed"
+    elif behind:
+        status = "not supported"
+    elif ahead == {test.method for test in tested}:
+        status = "supported"
     else:
-        status = "mixed" if ahead else "not supported"
+        status = "partly supported"
     budgets = f"at {join(list(dict.fromkeys(str(test.budget) for test in tests)))}"
     if isinstance(tests[0], AreaVerdict):
         budgets = f"over {join(list(map(str, tests[0].budgets)))}"
@@ -159,16 +167,15 @@ def kept_shares(document: ComparisonDocument, budget: int) -> dict[str, KeptShar
     """The shares of criticality that each method keeps at a budget; none where criticality was not measured."""
     if document.criticality is None:
         return {}
-    criticality, layers = np.array(document.criticality), document.model.layers
+    criticality = np.array(document.criticality)
+    layers = document.model.layers
     groups = np.vstack([np.eye(layers), np.zeros(layers), np.ones(layers)])
     groups[-2, middle_third(layers)] = 1
     whole = groups @ criticality.sum(axis=1)
-    masks: dict[str, list[CellRecord]] = {}
-    for cell in document.finished:
-        if cell.budget.attained == budget:
-            masks.setdefault(cell.method, []).append(cell)
     shares = {}
-    for method, cells in masks.items():
+    for (method, attained), cells in document.masks.items():
+        if attained != budget:
+            continue
         kept = (np.array([document.mask(cell) for cell in cells]) * criticality).sum(axis=2) @ groups.T
         # Nothing is a share of layers without criticality.
         share = np.divide(kept, whole, out=np.full(kept.shape, np.nan), where=whole > 0)
@@ -183,7 +190,8 @@ def compare_shares(shares: Mapping[str, KeptShares], against: str) -> Estimate |
     """
     if against not in shares or RANDOM not in shares:
         return None
-    ours, random = shares[against].middle_by_seed(), shares[RANDOM].middle_by_seed()
+    ours = shares[against].middle_by_seed()
+    random = shares[RANDOM].middle_by_seed()
     leads = [100 * (ours[seed] - random[seed]) for seed in ours if seed in random]
     if len(leads) < 2 or not np.all(np.isfinite(leads)):
         return None
@@ -196,17 +204,20 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     document = results.document
     if document.criticality is None:
         return Finding(CRITICAL, "not measured", "The criticality of heads was not measured in this comparison.")
-    shares, layers = kept_shares(document, budget), range(document.model.layers)[middle_third(document.model.layers)]
-    where = f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
-    parts = [
-        f"{words} keeps {Estimate(float(shares[name].means[-2]), None, 1, 'share').text}"
-        for name, words in {results.against: method_label(results.against), RANDOM: "random selection"}.items()
-        if name in shares and np.isfinite(shares[name].means[-2])
-    ]
+    layers = range(document.model.layers)[middle_third(document.model.layers)]
+    where = f"layer {layers[0]}"
+    if len(layers) > 1:
+        where = f"layers {layers[0]} to {layers[-1]}"
+    shares = kept_shares(document, budget)
+    # The share of the middle third.
+    means = {name: float(share.means[-2]) for name, share in shares.items() if np.isfinite(share.means[-2])}
+    labels = {results.against: method_label(results.against), RANDOM: "random selection"}
+    parts = [f"{label} keeps {_share_text(means[name])}" for name, label in labels.items() if name in means]
     words = f"Of the criticality of the middle third ({where}), at {budget} of {results.total} heads, "
-    words += join(parts) if parts else "nothing was measured"
-    lead, status = compare_shares(shares, results.against), "no verdict"
+    words += join(parts or ["nothing was measured"])
+    lead = compare_shares(shares, results.against)
     if lead is None:
+        status = "no verdict"
         words += "; a verdict needs random selection and two seeds"
     else:
         words += f": {lead.text} ({lead.span}) for {method_label(results.against)}, {lead.n} seeds"
@@ -214,11 +225,17 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
         if lead.excludes(0):
             status = "supported" if lead.value > 0 else "not supported"
         # The verdict is against random selection alone.
-        means = {name: float(share.means[-2]) for name, share in shares.items() if np.isfinite(share.means[-2])}
         most = max(means, key=lambda name: means[name])
         if most != results.against:
-            words += f"; {most} keeps most, {Estimate(means[most], None, 1, 'share').text}"
-    texts, noun = document.data.eval, "texts" if document.protocol("eval") is None else "windows"
-    count = texts.examples if document.criticality_texts is None else document.criticality_texts
+            words += f"; {most} keeps most, {_share_text(means[most])}"
+    texts = document.data.eval
+    noun = "texts" if document.protocol("eval") is None else "windows"
+    count = document.criticality_texts
+    if count is None:
+        count = texts.examples
     words += f"; every head removed alone on n = {count:,} {noun} of {texts.split}."
     return Finding(CRITICAL, status, words, budget=budget)
+
+
+def _share_text(share: float) -> str:
+    return Estimate(share, None, 1, "share").text

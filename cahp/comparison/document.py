@@ -5,7 +5,7 @@ The fields are those of the file, in its order. A value that was not measured is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,8 +33,8 @@ _FEWEST_SEEDS = 2
 
 def list_tested(outcomes: Collection[str]) -> tuple[str, ...]:
     """Return those of the ``outcomes`` by which methods are tested: losses take the place of the accuracy."""
-    instead = ("nll", "copying") if "accuracy" in outcomes else ("accuracy",)
-    return tuple(name for name in TESTED if name in outcomes and name not in instead)
+    untested = ("nll", "copying") if "accuracy" in outcomes else ("accuracy",)
+    return tuple(name for name in TESTED if name in outcomes and name not in untested)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,9 @@ class ComparisonDocument:
         protocol = self.protocol(part)
         if protocol is None:
             return "texts"
-        return "sequences" if outcome == "copying" else name_units(protocol.documents)
+        if outcome == "copying":
+            return "sequences"
+        return name_units(protocol.documents)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -191,6 +193,15 @@ class ComparisonDocument:
     def finished(self) -> tuple[CellRecord, ...]:
         """The cells without an error."""
         return tuple(cell for cell in self.cells if cell.error is None)
+
+    @property
+    def masks(self) -> Mapping[tuple[str, int], Sequence[CellRecord]]:
+        """The finished cells by method and number of heads kept, in the order of the document."""
+        masks: dict[tuple[str, int], list[CellRecord]] = {}
+        for cell in self.finished:
+            if cell.budget.attained is not None:
+                masks.setdefault((cell.method, cell.budget.attained), []).append(cell)
+        return masks
 
     def mask(self, cell: CellRecord) -> Bools:
         """The heads that a cell keeps, ``(L, H)``."""
@@ -216,24 +227,29 @@ class ComparisonDocument:
             ValueError: If parts are missing, or contradict each other.
         """
 
-        def read_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
-            recoveries = {
-                name: {**result, **{part: result[part] and from_quality(result[part]) for part in ("eval", "report")}}
-                for name, result in cell["recoveries"].items()
-            }
-            return {**cell, "recoveries": recoveries}
-
-        document = convert(data, cls, {"full": read_cell, "cells": read_cell})
+        document = convert(data, cls, {"full": _read_cell, "cells": _read_cell})
         if document.protocols:
             # Earlier files do not name the windows that begin with the beginning token: it was the first alone.
             document = replace(document, settings={"bos": "first", **document.settings})
         if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):
             raise ValueError("settings without seeds or recoveries")
-        heads, layers = range(document.model.heads), range(document.model.layers)
+        layers = range(document.model.layers)
+        heads = set(range(document.model.heads))
         for cell in (*document.full, *document.cells):
-            if not all(int(layer) in layers and set(kept) <= set(heads) for layer, kept in (cell.kept or {}).items()):
-                raise ValueError("heads that the model does not have")
+            for layer, kept in (cell.kept or {}).items():
+                if int(layer) not in layers or not heads.issuperset(kept):
+                    raise ValueError("heads that the model does not have")
         return document
+
+
+def _read_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a cell of a comparison file, with the outcomes of each recovery as estimates."""
+    recoveries = {}
+    for name, result in cell["recoveries"].items():
+        recoveries[name] = dict(result)
+        for part in ("eval", "report"):
+            recoveries[name][part] = result[part] and from_quality(result[part])
+    return {**cell, "recoveries": recoveries}
 
 
 # Rows of the summary -----------------------------------------------------------------------------------------
@@ -270,11 +286,12 @@ class Mean:
         """The mean as the row of a table (None: not measured); ``low`` and ``high`` are the ends for the accuracy."""
         row: dict[str, Any] = {"recovery": self.recovery, "method": self.method, "budget": self.budget}
         for name in OUTCOMES:
-            estimate, prefix = self.outcomes.get(name), "" if name == "accuracy" else f"{name}_"
+            estimate = self.outcomes.get(name)
             row[name] = estimate and estimate.value
-            if name in _TEXT_INTERVALS or ("bits_per_byte" in self.outcomes and estimate and estimate.ci95):
-                low, high = (None, None) if estimate is None or estimate.ci95 is None else estimate.ci95
-                row |= {f"{prefix}low": low, f"{prefix}high": high}
+            ends = estimate.ci95 if estimate else None
+            if name in _TEXT_INTERVALS or ("bits_per_byte" in self.outcomes and ends):
+                prefix = "" if name == "accuracy" else f"{name}_"
+                row[f"{prefix}low"], row[f"{prefix}high"] = ends or (None, None)
         counts = {name: getattr(self, name) for name in ("seeds", "masks", "rejected")}
         return {**row, "n": main_outcome(self.outcomes)[1].n, **counts}
 
@@ -358,17 +375,22 @@ class Verdict:
     @property
     def lead(self) -> str:
         """The lead of ``against`` with its unit: ``+1.2 points`` or ``+0.120 nats``."""
-        return points(self.pp) if self.unit == "points" else f"{signed(self.pp, 3)} nats"
+        if self.unit == "points":
+            return points(self.pp)
+        return f"{signed(self.pp, 3)} nats"
 
     @property
     def span(self) -> str:
         """The interval as sentences show it: ``+0.1 to +2.3``."""
-        return " to ".join(signed(end, 1 if self.unit == "points" else 3) for end in self.ci95)
+        digits = 1 if self.unit == "points" else 3
+        return " to ".join(signed(end, digits) for end in self.ci95)
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields of a test; an older file may have a verdict from one seed, which is no verdict."""
-        return {**row, "tie": True, "better": None} if row["seeds"] < _FEWEST_SEEDS else dict(row)
+        if row["seeds"] < _FEWEST_SEEDS:
+            return {**row, "tie": True, "better": None}
+        return dict(row)
 
 
 @dataclass(frozen=True)

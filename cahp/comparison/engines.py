@@ -49,10 +49,10 @@ def open_executor(*, jobs: int = 1, cluster: str | None = None, device: str = "c
         return
     # A forked process cannot use the threads of torch.
     context = get_context("spawn")
-    stop, threads, gpus = context.Event(), max(1, _count_cores() // jobs), list_gpus(device)
-    executor = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_init_worker, initargs=(stop, threads, gpus, context.Value("i", 0))
-    )
+    stop = context.Event()
+    threads = max(1, _count_cores() // jobs)
+    given = (stop, threads, list_gpus(device), context.Value("i", 0))
+    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_worker, initargs=given)
     try:
         yield executor
     except BaseException:
@@ -95,7 +95,9 @@ def default_jobs(device: str) -> int:
 
 
 def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _init_worker(stop: Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
@@ -141,10 +143,13 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
             "--cluster dask needs Dask, which is not installed; run pip install 'cahp-explorer[cluster]'"
         ) from None
     address = address or dask.config.get("scheduler-address", None) or ""
-    # Without a scheduler, start workers on this machine, without Dask's dashboard.
-    local = {"n_workers": jobs if jobs > 1 else _count_cores(), "threads_per_worker": 1, "dashboard_address": None}
+    place: dict[str, Any] = {"address": address}
+    if not address:
+        # Without a scheduler, start workers on this machine, without Dask's dashboard.
+        workers = jobs if jobs > 1 else _count_cores()
+        place = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     try:
-        client: Any = Client(address) if address else Client(**local)  # type: ignore[no-untyped-call]
+        client: Any = Client(**place)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise OptionError(
             f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`"
@@ -160,4 +165,6 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
 def count_workers(executor: Executor | None) -> int:
     """Number of workers that a cluster has now."""
     client = getattr(executor, "_client", None)
-    return 1 if client is None else max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    if client is None:
+        return 1
+    return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))

@@ -16,10 +16,16 @@ T = TypeVar("T")
 
 def to_quality(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
-    alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
-    # A classifier has no fields of language models.
-    known = [name for name in list_further() if name in outcomes or OUTCOMES[name].needs != "tokens"]
-    further = {name: outcomes[name].value if name in outcomes else None for name in known}
+    alike = {}
+    if CHANGE_ALIKE in outcomes:
+        alike["accuracy_change"] = outcomes[CHANGE_ALIKE]
+    further: dict[str, float | None] = {}
+    for name in list_further():
+        if name in outcomes:
+            further[name] = outcomes[name].value
+        elif OUTCOMES[name].needs != "tokens":
+            # A classifier has no fields of language models.
+            further[name] = None
     changes = {"delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
     return dict(plain_json({**to_metrics(outcomes), **changes, **further}))
 
@@ -47,7 +53,8 @@ def convert(data: object, cls: type[T], read_rows: Mapping[str, Callable[[Mappin
 
     try:
         content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
-        content |= {name: [read_row(row) for row in content[name]] for name, read_row in read_rows.items()}
+        for name, read_row in read_rows.items():
+            content[name] = [read_row(row) for row in content[name]]
         return msgspec.convert(content, cls)
     except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(str(error)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from cahp.values import BudgetError, OptionError
 #: The method that the others are compared with, if it takes part.
 REFERENCE = Complementary.name
 #: The full model, and the full model without one head, in the place of a method's name.
-FULL, WITHOUT = "full", "without"
+FULL = "full"
+WITHOUT = "without"
 _OTHER_MINIMUM = re.compile(r"(?P<method>.+)-min-(?P<heads>[0-9]{1,3})")
 
 #: Recoveries that can be compared, the cheapest first: the result of a timed one depends on the speed of the machine.
@@ -81,7 +83,9 @@ class Plan:
             methods.get(split_minimum(method)[0])
         for recovery in self.recoveries:
             if recovery not in COMPARED:
-                reason = "depends on the speed of the machine" if recovery in RECOVERIES else "is unknown"
+                reason = "is unknown"
+                if recovery in RECOVERIES:
+                    reason = "depends on the speed of the machine"
                 raise OptionError(f"--recover {recovery} {reason}; choose one of {', '.join(COMPARED)}")
         object.__setattr__(self, "recoveries", tuple(dict.fromkeys(("none", *self.recoveries))))
         for seed in self.seeds:
@@ -120,31 +124,32 @@ class Plan:
 
     def cells(self, *, layers: int, heads: int) -> list[Cell]:
         """All cells in the order of measuring. Seeds alternate fastest, so that workers start with different ones."""
-        counts, cells = self.heads(layers=layers, heads=heads), []
+        counts = self.heads(layers=layers, heads=heads)
+        cells = []
         for name in self.methods:
             facts = facts_of(name)
-            budgets = self.learned_budgets if facts.learned and self.learned_budgets is not None else self.budgets
-            # A random method spreads its masks evenly over the seeds; each seed draws at least one.
-            total = facts.draws if self.draws is None else min(facts.draws, self.draws)
-            draws = {
-                seed: 0 if place and name in self.few_seeds else max(1, len(range(place, total, len(self.seeds))))
-                for place, seed in enumerate(self.seeds)
-            }
-            cells += [
-                Cell(
-                    name,
-                    counts[budget],
-                    seed,
-                    seed if facts.draws == 1 else _random_seed(name, seed, draw),
-                    draw,
-                    tuple(self._recoveries(name, budget, draw)),
-                )
-                for draw in range(max(draws.values()))
-                for budget in budgets
-                for seed in self.seeds
-                if draw < draws[seed]
-            ]
+            budgets = self.budgets
+            if facts.learned and self.learned_budgets is not None:
+                budgets = self.learned_budgets
+            draws = self._count_draws(name)
+            for draw, budget, seed in product(range(max(draws.values())), budgets, self.seeds):
+                if draw < draws[seed]:
+                    noise = seed
+                    if facts.draws > 1:
+                        noise = _random_seed(name, seed, draw)
+                    recoveries = tuple(self._recoveries(name, budget, draw))
+                    cells.append(Cell(name, counts[budget], seed, noise, draw, recoveries))
         return cells
+
+    def _count_draws(self, name: str) -> dict[int, int]:
+        """Masks of a method by seed. A random method spreads its masks evenly; each seed draws at least one."""
+        total = facts_of(name).draws
+        if self.draws is not None:
+            total = min(total, self.draws)
+        draws = {seed: max(1, len(range(place, total, len(self.seeds)))) for place, seed in enumerate(self.seeds)}
+        if name in self.few_seeds:
+            draws |= dict.fromkeys(self.seeds[1:], 0)
+        return draws
 
     def full_cells(self, *, layers: int, heads: int) -> list[Cell]:
         """The cells of the full model, one per seed; only training on labels changes its weights, once for all."""
@@ -154,7 +159,8 @@ class Plan:
 
     def single_cells(self, *, layers: int, heads: int) -> list[Cell]:
         """The cells of the full model without each head alone, whose flat index is their ``draw``."""
-        seed, total = self.seeds[0], layers * heads
+        seed = self.seeds[0]
+        total = layers * heads
         return [Cell(WITHOUT, total - 1, seed, seed, head) for head in range(total)]
 
     def settings_to_try(self, name: str) -> Sequence[Mapping[str, Any]]:
@@ -163,7 +169,9 @@ class Plan:
 
     def _recoveries(self, name: str, budget: str, draw: int) -> Iterator[str]:
         """The recoveries to measure for a method's mask, the pruned model first."""
-        count = facts_of(name).draws if self.recovered_draws is None else self.recovered_draws
+        count = self.recovered_draws
+        if count is None:
+            count = facts_of(name).draws
         per_seed = -(-count // len(self.seeds))
         for recovery in self.recoveries:
             row = RECOVERIES[recovery]
@@ -200,8 +208,10 @@ def split_minimum(name: str) -> tuple[str, int | None]:
 
     ``gradient-min-0`` is ``gradient`` without a per-layer minimum.
     """
-    other = None if name in methods.names() else _OTHER_MINIMUM.fullmatch(name)
-    return (name, None) if other is None else (other["method"], int(other["heads"]))
+    other = _OTHER_MINIMUM.fullmatch(name)
+    if other is None or name in methods.names():
+        return name, None
+    return other["method"], int(other["heads"])
 
 
 def facts_of(name: str) -> Facts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from cahp import methods
 from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, Plan
@@ -15,7 +15,8 @@ from cahp.values import OptionError
 
 _FIVE_SEEDS = (42, 43, 44, 45, 46)
 #: The default presets, of classifiers and of language models that are measured on the next tokens.
-QUICK, LANGUAGE = "quick", "language"
+QUICK = "quick"
+LANGUAGE = "language"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,23 @@ class Preset:
     def few_seeds(self) -> tuple[str, ...]:
         """The methods that are measured with the first seed alone."""
         return tuple(name for name in self.methods if self.expensive == "first seed" and methods.facts(name).expensive)
+
+    def make_plan(self, settings: Settings) -> Plan:
+        """Return the plan of the preset for a model and data."""
+        return Plan(
+            replace(settings, limit=self.limit, eval_limit=self.eval_limit),
+            methods=self.methods,
+            budgets=self.budgets,
+            seeds=self.seeds,
+            recoveries=self.recoveries,
+            draws=self.draws,
+            recovered_draws=self.recovered_draws,
+            learned_budgets=self.learned_budgets,
+            distilled_budgets=self.distilled_budgets,
+            finetuned_budgets=self.finetuned_budgets,
+            trained=self.trained,
+            few_seeds=self.few_seeds,
+        )
 
 
 #: The rest of a plan whose methods are named.
@@ -132,51 +150,60 @@ ListOption = str | Iterable[str | int] | None
 SeedsOption = str | int | Iterable[int] | None
 
 
+class PlanOptions(TypedDict, total=False):
+    """Options that replace parts of a preset; None, or one that is left out, keeps the part.
+
+    ``tries`` is the number of settings of each method that the tuning texts choose among (default: 1). ``draws`` masks
+    of each random method are drawn over all seeds and recovered.
+    """
+
+    methods: ListOption
+    budgets: ListOption
+    seeds: SeedsOption
+    recover: ListOption
+    limit: int | None
+    eval_limit: int | None
+    tries: int
+    draws: int | None
+
+
 def make_plan(
-    settings: Settings,
-    *,
-    preset: str | None = None,
-    methods: ListOption = None,
-    budgets: ListOption = None,
-    seeds: SeedsOption = None,
-    recover: ListOption = None,
-    limit: int | None = None,
-    eval_limit: int | None = None,
-    tries: int = 1,
-    draws: int | None = None,
-    default: str = QUICK,
+    settings: Settings, *, preset: str | None = None, default: str = QUICK, **options: Unpack[PlanOptions]
 ) -> Plan:
     """Combine a preset with the options that replace its parts.
 
     Without one it is the ``default``, but where methods of a classifier are named, a plan with more texts and budgets.
-    ``draws`` masks of each random method are drawn over all seeds and recovered (None: as the preset says).
 
     Raises:
         OptionError: If the preset is unknown, or a list or number is impossible.
     """
-    name = preset or (default if methods is None or default == LANGUAGE else None)
-    if name is not None and name not in PRESETS:
+    given: dict[str, Any] = {name: option for name, option in options.items() if option is not None}
+    if preset or "methods" not in given or default == LANGUAGE:
+        start = _find_preset(preset or default)
+    else:
+        start = _NAMED_METHODS
+    sizes: dict[str, Any] = {name: given[name] for name in ("limit", "eval_limit") if name in given}
+    parts: dict[str, Any] = {name: given[name] for name in ("tries", "draws") if name in given}
+    if "methods" in given:
+        parts |= {"methods": read_items(given["methods"]), "trained": None}
+    if "budgets" in given:
+        parts |= {"budgets": read_items(given["budgets"]), "learned_budgets": None}
+    if "recover" in given:
+        parts |= {"recoveries": read_items(given["recover"]), "trained": None}
+    if "budgets" in given or "recover" in given:
+        parts |= {"distilled_budgets": None, "finetuned_budgets": None}
+    if "seeds" in given:
+        parts |= {"seeds": read_seeds(given["seeds"]), "few_seeds": ()}
+    if "draws" in given:
+        parts |= {"recovered_draws": given["draws"]}
+    plan = start.make_plan(settings)
+    return replace(plan, settings=replace(plan.settings, **sizes), **parts)
+
+
+def _find_preset(name: str) -> Preset:
+    if name not in PRESETS:
         raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
-    start = _NAMED_METHODS if name is None else PRESETS[name]
-    return Plan(
-        replace(
-            settings,
-            limit=start.limit if limit is None else limit,
-            eval_limit=start.eval_limit if eval_limit is None else eval_limit,
-        ),
-        methods=start.methods if methods is None else read_items(methods),
-        budgets=start.budgets if budgets is None else read_items(budgets),
-        seeds=start.seeds if seeds is None else read_seeds(seeds),
-        recoveries=start.recoveries if recover is None else read_items(recover),
-        tries=tries,
-        draws=start.draws if draws is None else draws,
-        recovered_draws=start.recovered_draws if draws is None else draws,
-        learned_budgets=start.learned_budgets if budgets is None else None,
-        distilled_budgets=start.distilled_budgets if budgets is None and recover is None else None,
-        finetuned_budgets=start.finetuned_budgets if budgets is None and recover is None else None,
-        trained=start.trained if methods is None and recover is None else None,
-        few_seeds=start.few_seeds if seeds is None else (),
-    )
+    return PRESETS[name]
 
 
 def read_items(option: str | Iterable[str | int]) -> tuple[str, ...]:

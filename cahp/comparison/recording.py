@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,71 +29,111 @@ from cahp.comparison.workspace import Workspace
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, versions
-from cahp.run.splits import record_split
+from cahp.run.splits import SplitRecord, record_split
 from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
 from cahp.tasks.answers import Evaluation
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredCells:
+    """The measured cells of a comparison: of the full model, of methods, and of the full model without each head."""
+
+    full: Sequence[MeasuredCell]
+    cells: Sequence[MeasuredCell]
+    singles: Sequence[MeasuredCell]
+
+    @classmethod
+    def of(
+        cls,
+        measured: Mapping[Cell, MeasuredCell],
+        *,
+        full: Iterable[Cell],
+        cells: Iterable[Cell],
+        singles: Iterable[Cell],
+    ) -> MeasuredCells:
+        """Put measured cells in the order of the plan."""
+        full_cells = [measured[cell] for cell in full]
+        method_cells = [measured[cell] for cell in cells]
+        single_cells = [measured[cell] for cell in singles]
+        return cls(full_cells, method_cells, single_cells)
+
+
 def record(
     workspace: Workspace,
-    measured: Mapping[Cell, MeasuredCell],
-    cells: Sequence[Cell],
-    full_cells: Sequence[Cell],
-    single_cells: Sequence[Cell],
+    measured: MeasuredCells,
     *,
     estimate: Mapping[str, Any],
     test_opened: int,
     command: str,
     seconds: float,
 ) -> Comparison:
-    """Record measured cells: ``cells`` of methods, ``full_cells`` of the full model, and those without a head."""
-    plan, settings = workspace.plan, workspace.plan.settings
-    splits, tuning = workspace.splits, workspace.tuning_texts
-    resources = workspace.bench(plan.settings.seed).resources
-    samples = {
-        seed: record_split(resources, settings.select_split, workspace.bench(seed).calibration) for seed in plan.seeds
-    }
-    full = {cell.seed: measured[cell] for cell in full_cells}
-    reference = next(iter(full.values()))
-    rows: dict[str, list[Evaluation]] = {split: [] for split in splits}
-    texts = workspace.criticality_texts
+    """Record measured cells with their plan; ``seconds`` is the time of all."""
+    plan = workspace.plan
+    full = {one.cell.seed: one for one in measured.full}
+    reference = measured.full[0]
+    rows: dict[str, list[Evaluation]] = {split: [] for split in workspace.splits}
+    # Recording the cells fills ``rows`` in this order.
+    full_records = [_record_cell(one, full, rows) for one in measured.full]
+    records = [_record_cell(one, full, rows) for one in measured.cells]
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(workspace.card),
-        data=DataRecords(
-            id=workspace.dataset.id,
-            classes=workspace.dataset.classes,
-            select=tuple(SeedSample(**vars(sample), seed=seed) for seed, sample in samples.items()),
-            eval=record_split(resources, settings.eval_split, splits["eval"]),
-            steer=None if tuning is None else record_split(resources, settings.eval_split, tuning),
-            report=record_split(resources, "test", splits["report"]) if "report" in splits else None,
-        ),
+        data=_record_data(workspace),
         settings=plan.as_json(),
         methods={name: _describe_participant(name) for name in plan.methods},
-        full=tuple(_record_cell(measured[cell], full, rows) for cell in full_cells),
+        full=tuple(full_records),
         estimate=estimate,
         timings={"total_s": seconds},
         test_opened=test_opened,
-        notices=tuple(_list_notices(workspace, [measured[cell] for cell in (*full_cells, *cells)])),
+        notices=tuple(_list_notices(workspace, (*measured.full, *measured.cells))),
         versions=versions(),
         command=command,
-        cells=tuple(_record_cell(measured[cell], full, rows) for cell in cells),
-        criticality=_measure_criticality([measured[cell] for cell in single_cells], reference, workspace.card.layers),
-        criticality_texts=None if texts is None or len(texts) == splits["eval"].count else len(texts),
+        cells=tuple(records),
+        criticality=_measure_criticality(measured.singles, reference, workspace.card.layers),
+        criticality_texts=_count_criticality_texts(workspace),
         protocols=workspace.protocols,
     )
-    return Comparison(
-        document,
-        {
-            split: to_answers(evaluations, full=reference.predictions["none", split].evaluation)
-            for split, evaluations in rows.items()
-        },
+    answers = {}
+    for split, evaluations in rows.items():
+        answers[split] = to_answers(evaluations, full=reference.predictions["none", split].evaluation)
+    return Comparison(document, answers)
+
+
+def _record_data(workspace: Workspace) -> DataRecords:
+    settings = workspace.plan.settings
+    resources = workspace.bench(settings.seed).resources
+    select = []
+    for seed in workspace.plan.seeds:
+        sample = record_split(resources, settings.select_split, workspace.bench(seed).calibration)
+        select.append(SeedSample(**vars(sample), seed=seed))
+    steer: SplitRecord | None = None
+    if workspace.tuning_texts is not None:
+        steer = record_split(resources, settings.eval_split, workspace.tuning_texts)
+    report: SplitRecord | None = None
+    if "report" in workspace.splits:
+        report = record_split(resources, "test", workspace.splits["report"])
+    return DataRecords(
+        id=workspace.dataset.id,
+        classes=workspace.dataset.classes,
+        select=tuple(select),
+        eval=record_split(resources, settings.eval_split, workspace.splits["eval"]),
+        steer=steer,
+        report=report,
     )
+
+
+def _count_criticality_texts(workspace: Workspace) -> int | None:
+    """The evaluation texts on which criticality was measured; None: all, or it was not measured."""
+    texts = workspace.criticality_texts
+    if texts is None or len(texts) == workspace.splits["eval"].count:
+        return None
+    return len(texts)
 
 
 def _describe_participant(name: str) -> Participant:
-    (method, minimum), facts = split_minimum(name), facts_of(name)
+    method, minimum = split_minimum(name)
+    facts = facts_of(name)
     about = (type(methods.get(method)).__doc__ or "").strip().split("\n")[0]
     if minimum is not None:
         about += f" Each layer keeps at least {minimum}."
@@ -114,45 +155,56 @@ def _record_cell(
     measured: MeasuredCell, full: Mapping[int, MeasuredCell], rows: dict[str, list[Evaluation]]
 ) -> CellRecord:
     """Record a cell, and add its evaluations to ``rows``; ``full`` are full models by seed."""
-    cell, choice = measured.cell, measured.choice
+    cell = measured.cell
     reference = next(iter(full.values()))
     recoveries: dict[str, RecoveryResult] = {}
     recovering: dict[str, float] = {}
     evaluating: dict[str, float] = {}
     for recovery in dict.fromkeys(recovery for recovery, _ in measured.predictions):
         row = len(rows["eval"])
-        splits = {split: made for (name, split), made in measured.predictions.items() if name == recovery}
+        splits = {split: one for (name, split), one in measured.predictions.items() if name == recovery}
         outcomes: dict[str, Outcomes] = {}
-        for split, made in splits.items():
-            rows[split].append(made.evaluation)
-            is_full = cell.method == FULL and recovery == "none"
-            compared = None if is_full else reference.predictions["none", split].evaluation
-            if not made.evaluation.labelled:
-                compared = compared or made.evaluation
-            measures = measure(made.evaluation, full=compared)
+        for split, predictions in splits.items():
+            evaluation = predictions.evaluation
+            rows[split].append(evaluation)
+            compared: Evaluation | None = reference.predictions["none", split].evaluation
+            if cell.method == FULL and recovery == "none":
+                # Without labels there are only differences: those of the full model from itself.
+                compared = None if evaluation.labelled else evaluation
+            measures = measure(evaluation, full=compared)
             # The full model after the same recovery, if the recovery changes it.
             alike = full[cell.seed].predictions.get((recovery, split))
             if alike is not None and recovery != "none" and cell.method != FULL and alike.evaluation.labelled:
-                measures[CHANGE_ALIKE] = accuracy_change(made.evaluation, alike.evaluation)
+                measures[CHANGE_ALIKE] = accuracy_change(evaluation, alike.evaluation)
             outcomes[split] = finite(measures)
         accepted = splits["eval"].accepted
         recoveries[recovery] = RecoveryResult(row, outcomes.get("eval"), outcomes.get("report"), accepted)
-        evaluating[recovery] = sum(made.seconds for made in splits.values())
+        evaluating[recovery] = sum(predictions.seconds for predictions in splits.values())
         if recovery != "none":
             recovering[recovery] = splits["eval"].recovery
-    mask = None if choice is None else choice.mask
-    return CellRecord(
+    cell_record = CellRecord(
         method=cell.method,
-        setting={} if choice is None else dict(choice.setting),
+        setting={},
         seed=cell.seed,
         draw=cell.draw,
         noise=cell.noise,
-        budget=CellBudget(cell.budget, None if mask is None else mask.count),
-        kept=None if mask is None else {str(layer): tuple(heads) for layer, heads in enumerate(mask.by_layer)},
+        budget=CellBudget(cell.budget, None),
+        kept=None,
         recoveries=recoveries,
-        seconds=CellSeconds(None if choice is None else choice.seconds, recovering, evaluating),
-        price=None if choice is None else choice.price,
+        seconds=CellSeconds(None, recovering, evaluating),
+        price=None,
         error=measured.error,
+    )
+    choice = measured.choice
+    if choice is None:
+        return cell_record
+    return replace(
+        cell_record,
+        setting=dict(choice.setting),
+        budget=CellBudget(cell.budget, choice.mask.count),
+        kept={str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)},
+        seconds=CellSeconds(choice.seconds, recovering, evaluating),
+        price=choice.price,
     )
 
 
@@ -164,10 +216,14 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Ite
     full = measured[0].predictions["none", "eval"].evaluation
     yield from labelling(full, label_reading(workspace.raw, workspace.dataset))
     if len(plan.seeds) > 1 == len({workspace.bench(seed).calibration.sha256 for seed in plan.seeds}):
-        what, limit = ("texts", "--limit") if workspace.protocols is None else ("tokens", "--tokens")
+        noun = "texts"
+        limit = "--limit"
+        if workspace.protocols is not None:
+            noun = "tokens"
+            limit = "--tokens"
         yield (
-            f"{plan.settings.select_split} has no more {what} than {limit}, so every seed selects heads on the same "
-            f"{what}; a lower {limit} shows how much the sample matters."
+            f"{plan.settings.select_split} has no more {noun} than {limit}, so every seed selects heads on the same "
+            f"{noun}; a lower {limit} shows how much the sample matters."
         )
     if workspace.criticality_notice:
         yield workspace.criticality_notice

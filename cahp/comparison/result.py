@@ -12,17 +12,20 @@ from typing import Any
 
 from cahp.comparison.arrays import Answers, read_arrays, write_arrays
 from cahp.comparison.claims import Finding, assess_claims
-from cahp.comparison.document import SCHEMA, ComparisonDocument
+from cahp.comparison.document import SCHEMA, CellRecord, ComparisonDocument
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Summary, summarise
 from cahp.files import csv_text, finish_replacing, json_text, plain_json
-from cahp.outcomes import list_further, to_metrics
+from cahp.outcomes import Outcomes, list_further, to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
 
-FILE, _TABLE, ARRAYS = "compare.json", "comparison.csv", "compare.npz"
+FILE = "compare.json"
+_TABLE = "comparison.csv"
+ARRAYS = "compare.npz"
 #: The files that a comparison writes, and the mark of its folder.
-FILES, MARK = (FILE, _TABLE, ARRAYS), Mark(FILE, "cahp.compare")
+FILES = (FILE, _TABLE, ARRAYS)
+MARK = Mark(FILE, "cahp.compare")
 #: A thousand cells take two megabytes; JSON in memory may be thirty times as large.
 _LARGEST_FILE = 32 << 20
 _WRITE_ONE = "write one with `cahp compare --out DIR`"
@@ -75,8 +78,9 @@ class Comparison:
         Raises:
             CahpError: If there is none, or its schema is another one.
         """
-        place = Path(path)
-        file = place / FILE if place.is_dir() else place
+        file = Path(path)
+        if file.is_dir():
+            file /= FILE
         finish_replacing(file.parent)
         try:
             with file.open("rb") as open_file:
@@ -113,7 +117,9 @@ class Comparison:
         document = self.document.to_json()
         # The long list last, for people who look at the file.
         cells = document.pop("cells")
-        summary = self.summary.to_json() if self.written is None else self.written
+        summary = self.written
+        if summary is None:
+            summary = self.summary.to_json()
         return {**document, "claims": plain_json(self.claims), "summary": summary, "cells": cells}
 
 
@@ -186,37 +192,52 @@ _COLUMNS = (
 def _write_table(document: ComparisonDocument) -> str:
     """Write a row for each cell, recovery and split as CSV; a failed cell has a row without outcomes."""
     rows: list[dict[str, Any]] = []
-    further = list_further()
     for cell in (*document.full, *document.cells):
-        kept = cell.kept or {}
-        shared = {
-            **{name: getattr(cell, name) for name in ("method", "seed", "draw", "error")},
-            "setting": json.dumps(cell.setting, sort_keys=True) if cell.setting else "",
-            "requested": cell.budget.requested,
-            "attained": cell.budget.attained,
-            "score_s": cell.seconds.score,
-            "forwards": cell.price and cell.price.forwards,
-            "labels": cell.price and cell.price.labels,
-            "kept": " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
-        }
-        measured = [(name, *one) for name, result in cell.recoveries.items() for one in result.measured.items()]
-        rows += [
-            {
-                **shared,
-                **to_metrics(outcomes),
-                "recovery": recovery,
-                "split": document.data.of(part).split,
-                "ci_low": (accuracy := outcomes.get("accuracy")) and accuracy.low,
-                "ci_high": accuracy and accuracy.high,
-                "delta_pp": (change := outcomes.get("accuracy_change")) and change.value,
-                "delta_low": change and change.low,
-                "delta_high": change and change.high,
-                **{name: outcomes[name].value for name in further if name in outcomes},
-                "accepted": cell.recoveries[recovery].accepted,
-                "recovery_s": cell.seconds.recovery.get(recovery),
-                "evaluation_s": cell.seconds.evaluation.get(recovery),
-            }
-            for recovery, part, outcomes in measured
-        ] or [shared]
-    columns = (*_COLUMNS, *(name for name in further if name not in _COLUMNS))
-    return csv_text(columns, ([row.get(name, "") for name in columns] for row in rows))
+        measured = [
+            _recovery_columns(cell, recovery, outcomes) | {"split": document.data.of(part).split}
+            for recovery, result in cell.recoveries.items()
+            for part, outcomes in result.measured.items()
+        ]
+        shared = _cell_columns(cell)
+        rows += [shared | row for row in measured or [{}]]
+    columns = (*_COLUMNS, *(name for name in list_further() if name not in _COLUMNS))
+    cells = (map(row.get, columns) for row in rows)
+    return csv_text(columns, cells)
+
+
+def _cell_columns(cell: CellRecord) -> dict[str, Any]:
+    setting = ""
+    if cell.setting:
+        setting = json.dumps(cell.setting, sort_keys=True)
+    kept = cell.kept or {}
+    return {
+        "method": cell.method,
+        "seed": cell.seed,
+        "draw": cell.draw,
+        "error": cell.error,
+        "setting": setting,
+        "requested": cell.budget.requested,
+        "attained": cell.budget.attained,
+        "score_s": cell.seconds.score,
+        "forwards": cell.price and cell.price.forwards,
+        "labels": cell.price and cell.price.labels,
+        "kept": " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
+    }
+
+
+def _recovery_columns(cell: CellRecord, recovery: str, outcomes: Outcomes) -> dict[str, Any]:
+    accuracy = outcomes.get("accuracy")
+    change = outcomes.get("accuracy_change")
+    return {
+        **to_metrics(outcomes),
+        "recovery": recovery,
+        "ci_low": accuracy and accuracy.low,
+        "ci_high": accuracy and accuracy.high,
+        "delta_pp": change and change.value,
+        "delta_low": change and change.low,
+        "delta_high": change and change.high,
+        **{name: outcomes[name].value for name in list_further() if name in outcomes},
+        "accepted": cell.recoveries[recovery].accepted,
+        "recovery_s": cell.seconds.recovery.get(recovery),
+        "evaluation_s": cell.seconds.evaluation.get(recovery),
+    }

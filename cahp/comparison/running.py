@@ -9,19 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
-from cahp import hub, models
+from cahp import hub
 from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, read_choice, selection_cost
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
-from cahp.comparison.recording import record
+from cahp.comparison.recording import MeasuredCells, record
 from cahp.comparison.result import Comparison
-from cahp.comparison.workspace import Workspace
-from cahp.data import Dataset
+from cahp.comparison.workspace import Loaded, Workspace
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import RECOVERIES
-from cahp.run.resources import Loader
 from cahp.run.split_log import TestSplitLog
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
@@ -50,7 +48,14 @@ class ComparisonCost:
 
     def as_json(self) -> dict[str, Any]:
         """The ``estimate`` of a comparison file."""
-        return {"known" if name == "cached" else name: value for name, value in vars(self).items()}
+        return {
+            "cells": self.cells,
+            "known": self.cached,
+            "forwards": self.forwards,
+            "choosing": self.choosing,
+            "forward_ms": self.forward_ms,
+            "minutes": self.minutes,
+        }
 
 
 def compare(
@@ -62,8 +67,7 @@ def compare(
     command: str = "",
     progress: Progress = silent,
     announce: Callable[[ComparisonCost], None] = lambda _: None,
-    load: Loader = models.load,
-    dataset: Dataset | None = None,
+    **loaded: Unpack[Loaded],
 ) -> Comparison:
     """Measure every method at every budget with every seed, under one protocol.
 
@@ -79,8 +83,7 @@ def compare(
         command: The command line to record.
         progress: Counts forward passes; may raise ``Cancelled``. Results measured before are kept.
         announce: Called with the estimated cost before measuring.
-        load: Reads the model in this process.
-        dataset: Data already read, labels not yet matched; only with one process.
+        **loaded: What this process has loaded; a ``dataset`` only with one process.
 
     Raises:
         CahpError: If model, data and options cannot be used together, or every cell failed.
@@ -88,16 +91,20 @@ def compare(
     start = perf_counter()
     if jobs is not None and jobs < 1:
         raise OptionError(f"--jobs {jobs} is impossible; give 1 or more")
-    if dataset is not None and ((jobs or 1) > 1 or cluster):
-        raise OptionError("uploaded texts stay in this process; use one job and no cluster")
-    workspace = Workspace(plan, store=store or Store(), load=load, dataset=dataset)
-    plan, card = workspace.plan, workspace.card
+    if loaded.get("dataset") is not None:
+        if (jobs or 1) > 1 or cluster:
+            raise OptionError("uploaded texts stay in this process; use one job and no cluster")
+        jobs = 1
+    workspace = Workspace(plan, store=store or Store(), **loaded)
+    plan = workspace.plan
+    card = workspace.card
     if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     full_cells = plan.full_cells(layers=card.layers, heads=card.heads)
-    criticality_texts = workspace.criticality_texts
-    single_cells = plan.single_cells(layers=card.layers, heads=card.heads) if criticality_texts is not None else []
+    single_cells: list[Cell] = []
+    if workspace.criticality_texts is not None:
+        single_cells = plan.single_cells(layers=card.layers, heads=card.heads)
     measured: dict[Cell, MeasuredCell] = {}
 
     def read_stored(wanted: Sequence[Cell]) -> list[Cell]:
@@ -110,7 +117,8 @@ def compare(
     test_opened = _open_test_split(workspace, any(cell.method != WITHOUT for cell in missing))
     cost = ComparisonCost(len(cells), len(cells), 0.0, 0.0, 0.0, 0.0)
     if missing:
-        jobs = jobs or (1 if dataset is not None or cluster else default_jobs(plan.settings.device))
+        if jobs is None:
+            jobs = 1 if cluster else default_jobs(plan.settings.device)
         with open_executor(jobs=jobs, cluster=cluster, device=plan.settings.device) as executor:
             # The full model comes first: its time tells how long a forward pass takes.
             full = read_cell(workspace, replace(full_cells[0], recoveries=("none",)))
@@ -121,7 +129,8 @@ def compare(
             shares = executor is None
             cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers, shares=shares)
             announce(cost)
-            count, passed = max(1, round(cost.forwards)), 0.0
+            count = max(1, round(cost.forwards))
+            passed = 0.0
 
             def report(stage: str = STAGE, done: int = 0, total: int = 0) -> None:
                 # Between two batches it only lets the caller stop the work.
@@ -133,7 +142,9 @@ def compare(
             # Models without one head have all lower layers in common.
             singles = [read_choice(workspace, cell) for cell in missing if cell.method == WITHOUT]
             masks = [choice.mask for choice in singles if choice is not None]
-            shared = workspace.splits["eval"] if criticality_texts is None else criticality_texts
+            shared = workspace.criticality_texts
+            if shared is None:
+                shared = workspace.splits["eval"]
             with workspace.bench(plan.seeds[0]).measurements.sharing(shared, masks):
                 for one in measure_cells(workspace, missing, executor, cluster):
                     measured[one.cell] = one
@@ -146,10 +157,7 @@ def compare(
         raise CahpError(f"every measurement failed; the first error is: {measured[cells[0]].error}")
     return record(
         workspace,
-        measured,
-        cells,
-        full_cells,
-        single_cells,
+        MeasuredCells.of(measured, full=full_cells, cells=cells, singles=single_cells),
         estimate=cost.as_json(),
         test_opened=test_opened,
         command=command,
@@ -176,24 +184,29 @@ def _estimate_cost(
     if shares and workspace.protocols is not None:
         saved = workspace.removal_passes / (workspace.card.layers * workspace.card.heads)
     counted: dict[tuple[str, int], float] = {}
-    passes, total_choosing = {}, 0.0
+    passes: dict[Cell, float] = {}
+    total_choosing = 0.0
     for cell in missing:
-        stored, bench, choosing = read_cell(workspace, cell), workspace.bench(cell.seed), 0.0
-        alone = cell.method == WITHOUT
+        stored = read_cell(workspace, cell)
+        bench = workspace.bench(cell.seed)
+        choosing = 0.0
         if stored.choice is None:
             # An estimate must not fail; the cell will report the error.
             with suppress(Exception):
                 price = selection_cost(workspace, cell, cast(Evidence, bench.evidence))
-                choosing = 0.0 if price is None else float(price.forwards)
+                if price is not None:
+                    choosing = float(price.forwards)
         # Evidence of a method counts once per seed: that of a cheaper budget is reused at a more expensive one.
         before = counted.get((cell.method, cell.seed), 0.0)
         counted[cell.method, cell.seed] = max(before, choosing)
         total_choosing += max(0.0, choosing - before)
-        passes[cell] = max(0.0, choosing - before) + sum(
-            RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
-            + sum(_count_passes(workspace.splits_of(cell)[split]) for split in splits) * (saved if alone else 1.0)
-            for recovery, splits in stored.lacks(workspace.splits_of(cell)).items()
-        )
+        texts = workspace.splits_of(cell)
+        part = saved if cell.method == WITHOUT else 1.0
+        measuring = []
+        for recovery, splits in stored.lacks(texts).items():
+            recovering = RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
+            measuring.append(recovering + sum(_count_passes(texts[split]) for split in splits) * part)
+        passes[cell] = max(0.0, choosing - before) + sum(measuring)
     total = sum(passes.values())
     return (
         ComparisonCost(

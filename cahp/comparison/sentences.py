@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 #: A sentence lists up to this many names; more are counted.
 _MOST_NAMES = 4
-#: The smallest p of a bootstrap of 10,000 draws, as older files have it, and the smallest p that is written out.
-_BOOTSTRAP_FLOOR, _SMALLEST_P = 2 / 10_001, 1e-4
+#: The smallest p of a bootstrap of 10,000 draws, as older files have it.
+_BOOTSTRAP_FLOOR = 2 / 10_001
+#: The smallest p that is written out.
+_SMALLEST_P = 1e-4
 #: Smaller differences do not matter, by unit, in words and as a number: methods within them are equivalent.
 _MARGINS = {"points": ("1 point", 1.0), "nats": ("0.01 nats", 0.01)}
 
@@ -31,19 +33,24 @@ def method_label(method: str) -> str:
 def after(recovery: str) -> str:
     """When an outcome was measured: before recovery, or after which one."""
     row = RECOVERIES.get(recovery)
-    return f"after {recovery}" if row is None else row.after or "before recovery"
+    if row is None:
+        return f"after {recovery}"
+    return row.after or "before recovery"
 
 
 def over(budgets: Sequence[int], all_budgets: Sequence[int]) -> str:
     """The budgets of an area, such as "over all budgets"; ``all_budgets`` are those of the comparison."""
     # Some recoveries are measured at a few budgets; a file from elsewhere may not tell which.
-    every = not budgets or set(budgets) == set(all_budgets)
-    return "over all budgets" if every else f"over {join(list(map(str, budgets)))} heads"
+    if not budgets or set(budgets) == set(all_budgets):
+        return "over all budgets"
+    return f"over {join(list(map(str, budgets)))} heads"
 
 
 def describe_test(verdict: Verdict, budgets: Sequence[int]) -> str:
     """Budget and recovery of a test; ``budgets`` are those of the comparison."""
-    heads = over(verdict.budgets, budgets) if isinstance(verdict, AreaVerdict) else f"{verdict.budget} heads"
+    heads = f"{verdict.budget} heads"
+    if isinstance(verdict, AreaVerdict):
+        heads = over(verdict.budgets, budgets)
     return f"{heads}, {after(verdict.recovery)}"
 
 
@@ -58,7 +65,9 @@ def describe_p(verdict: Verdict) -> str:
         return "one seed: no verdict"
     if verdict.df is None and verdict.p <= _BOOTSTRAP_FLOOR:
         return f"p ≤ {verdict.p_holm:.2g}"
-    return f"p < {_SMALLEST_P:.4f}" if verdict.p_holm < _SMALLEST_P else f"p = {verdict.p_holm:.2g}"
+    if verdict.p_holm < _SMALLEST_P:
+        return f"p < {_SMALLEST_P:.4f}"
+    return f"p = {verdict.p_holm:.2g}"
 
 
 def is_equivalent(verdict: Verdict) -> bool:
@@ -76,34 +85,43 @@ def is_equivalent(verdict: Verdict) -> bool:
 
 def describe_tie(verdict: Verdict) -> str:
     """The result of a test that is not significant: "equivalent within 1 point", or "not resolved at this n"."""
-    return f"equivalent within {_MARGINS[verdict.unit][0]}" if is_equivalent(verdict) else "not resolved at this n"
+    if is_equivalent(verdict):
+        return f"equivalent within {_MARGINS[verdict.unit][0]}"
+    return "not resolved at this n"
 
 
 def verdict_sentence(
     verdict: Verdict, budgets: Sequence[int], *, noun: str = "texts", label: Callable[[str], str] = str
 ) -> str:
     """A test and its statistics in a sentence; ``noun`` names what its ``n`` counts, ``label`` names methods."""
-    ours, other = label(verdict.against), label(verdict.method)
-    measure = "" if verdict.outcome == "accuracy" else f" in {name_outcome(verdict.outcome)}"
-    if verdict.tie:
-        result = f"the difference{measure} between {ours} and {other} is not resolved at this n"
-        if is_equivalent(verdict):
-            result = f"{ours} and {other} are {describe_tie(verdict)}{measure}"
-    else:
-        better, worse = (ours, other) if verdict.better == verdict.against else (other, ours)
-        result = f"{better} is better than {worse}{measure}"
-    n = _count_texts(verdict, noun)
-    statistics = f"95 % interval {verdict.span}, {describe_p(verdict)} after Holm, {n}, "
-    statistics += _count(verdict.seeds, "seed")
+    ours = label(verdict.against)
+    other = label(verdict.method)
+    measure = ""
+    if verdict.outcome != "accuracy":
+        measure = f" in {name_outcome(verdict.outcome)}"
     if not verdict.tested:
-        result, statistics = f"one seed, so no verdict{measure} on {ours} and {other}", n
+        result = f"one seed, so no verdict{measure} on {ours} and {other}"
+    elif verdict.tie and is_equivalent(verdict):
+        result = f"{ours} and {other} are {describe_tie(verdict)}{measure}"
+    elif verdict.tie:
+        result = f"the difference{measure} between {ours} and {other} is not resolved at this n"
+    elif verdict.better == verdict.against:
+        result = f"{ours} is better than {other}{measure}"
+    else:
+        result = f"{other} is better than {ours}{measure}"
+    statistics = _count_texts(verdict, noun)
+    if verdict.tested:
+        statistics = f"95 % interval {verdict.span}, {describe_p(verdict)} after Holm, {statistics}, "
+        statistics += _count(verdict.seeds, "seed")
     return f"{capital(describe_test(verdict, budgets))}: {result} (lead of {ours}: {verdict.lead}, {statistics})"
 
 
 def describe_better(verdict: Verdict, total: int, *, noun: str = "texts") -> str:
     """A test that another method wins, for a reader of one run; ``total`` heads, and ``noun`` as in a verdict."""
     lead = Estimate(-verdict.pp, (-verdict.ci95[1], -verdict.ci95[0]), verdict.n, verdict.unit)
-    amount = lead.text if verdict.unit == "points" else f"{lead.text} {verdict.unit}"
+    amount = lead.text
+    if verdict.unit != "points":
+        amount = f"{amount} {verdict.unit}"
     return (
         f"At {verdict.budget} of {total}, {after(verdict.recovery)}, {verdict.method} is better than "
         f"{method_label(verdict.against)} in {name_outcome(verdict.outcome)} by {amount.removeprefix('+')} "
@@ -115,16 +133,21 @@ def headline(results: SplitResults) -> str:
     """The title of a comparison: which methods the reference beats after the cheapest recovery."""
     ours = method_label(results.against)
     tested = {verdict.recovery for verdict in results.verdicts if verdict.tested}
+    if not results.verdicts:
+        return f"Only {ours} was measured"
     if not tested:
-        return "One seed: no verdict" if results.verdicts else f"Only {ours} was measured"
+        return "One seed: no verdict"
     if all(verdict.tie for verdict in (*results.verdicts, *results.overall)):
         return f"No difference from {ours} is resolved at this n"
     recovery = next(name for name in results.by_cost if name in tested)
     areas = [verdict for verdict in results.overall if verdict.recovery == recovery]
     tests: Iterable[Verdict] = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
-    measure = "" if results.outcome == "accuracy" else f"{name_outcome(results.outcome)}, "
-    scope = f", {over(areas[0].budgets, results.budgets)}" if areas else ""
-    return capital(f"{measure}{after(recovery)}{scope}: {ahead_and_behind(results.against, tests)}")
+    parts = [after(recovery)]
+    if results.outcome != "accuracy":
+        parts.insert(0, name_outcome(results.outcome))
+    if areas:
+        parts.append(over(areas[0].budgets, results.budgets))
+    return capital(f"{', '.join(parts)}: {ahead_and_behind(results.against, tests)}")
 
 
 def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
@@ -137,27 +160,41 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
             tests.setdefault(verdict.method, []).append(verdict)
         elif verdict.method not in once:
             once.append(verdict.method)
+    if not tests and once:
+        return f"{ours} was compared with no other method with more than one seed"
     if not tests:
-        return f"{ours} was compared with no other method" + (" with more than one seed" if once else "")
-    ahead = {name: [one for one in own if one.better == against] for name, own in tests.items()}
-    behind = {name: [one for one in own if one.better == name] for name, own in tests.items()}
-    parts = [
-        f"{how} {_name_methods(passed, tests)}"
-        for how, passed in (("ahead of", ahead), ("behind", behind))
-        if any(passed.values())
-    ]
-    if not parts:
-        others = "the other method" if len(tests) == 1 else f"any of the {len(tests)} others"
-        result, ties = f"no difference of {ours} from {others} is resolved at this n", 0
-    else:
+        return f"{ours} was compared with no other method"
+    ahead = {}
+    behind = {}
+    equivalent = []
+    for name, own in tests.items():
+        ahead[name] = [one for one in own if one.better == against]
+        behind[name] = [one for one in own if one.better == name]
+        if all(one.tie and is_equivalent(one) for one in own):
+            equivalent.append(own[0])
+    parts = []
+    if any(ahead.values()):
+        parts.append(f"ahead of {_name_methods(ahead, tests)}")
+    if any(behind.values()):
+        parts.append(f"behind {_name_methods(behind, tests)}")
+    notes = []
+    if parts:
         result = f"{ours} is {' and '.join(parts)}"
-        ties = sum(not ahead[name] and not behind[name] for name in tests)
-    same = [describe_tie(own[0]) for own in tests.values() if all(one.tie and is_equivalent(one) for one in own)]
-    ties -= len(same) if ties else 0
-    notes = [f"{_count(ties, 'other')} not resolved at this n"] if ties else []
-    notes += [f"{_count(len(same), 'other')} {same[0]}"] if same else []
-    notes += [f"one seed, no verdict: {join(once)}"] if once else []
-    return f"{result} ({'; '.join(notes)})" if notes else result
+        ties = sum(not ahead[name] and not behind[name] for name in tests) - len(equivalent)
+        if ties > 0:
+            notes.append(f"{_count(ties, 'other')} not resolved at this n")
+    else:
+        others = "the other method"
+        if len(tests) > 1:
+            others = f"any of the {len(tests)} others"
+        result = f"no difference of {ours} from {others} is resolved at this n"
+    if equivalent:
+        notes.append(f"{_count(len(equivalent), 'other')} {describe_tie(equivalent[0])}")
+    if once:
+        notes.append(f"one seed, no verdict: {join(once)}")
+    if not notes:
+        return result
+    return f"{result} ({'; '.join(notes)})"
 
 
 def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[Verdict]]) -> str:
@@ -165,24 +202,33 @@ def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[
     names = [name for name, verdicts in passed.items() if verdicts]
     everywhere = [name for name in names if len(passed[name]) == len(tests[name])]
     if len(names) > _MOST_NAMES:
-        several = max(map(len, tests.values())) > 1
-        note = f" ({len(everywhere)} of them at every budget)" if several else ""
-        return f"{len(names)} of {len(tests)} methods{note}"
+        count = f"{len(names)} of {len(tests)} methods"
+        if max(map(len, tests.values())) > 1:
+            count += f" ({len(everywhere)} of them at every budget)"
+        return count
     labels = []
     for name in names:
-        budgets = [str(verdict.budget) for verdict in passed[name]]
-        labels.append(method_label(name) + ("" if name in everywhere else f" (at {join(budgets)} heads)"))
+        label = method_label(name)
+        if name not in everywhere:
+            label += f" (at {join([str(verdict.budget) for verdict in passed[name]])} heads)"
+        labels.append(label)
     return join(labels)
 
 
 def _count_texts(verdict: Verdict, noun: str) -> str:
-    return f"n = {verdict.n:,}" + (f" {noun}" if noun != "texts" else "")
+    if noun == "texts":
+        return f"n = {verdict.n:,}"
+    return f"n = {verdict.n:,} {noun}"
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"
 
 
 def join(names: Sequence[str], word: str = "and") -> str:
     """Join names for a sentence: "a, b and c"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} {word} {names[-1]}"

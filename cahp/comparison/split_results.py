@@ -19,7 +19,7 @@ from cahp.comparison.document import (
     Verdict,
     list_tested,
 )
-from cahp.comparison.summary import Consensus, MethodCost, MethodOverlap, SeedOverlap, Summary
+from cahp.comparison.summary import Consensus, MethodCost, Summary
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.values import Estimate
@@ -73,55 +73,47 @@ class SplitResults:
         """
         texts = document.data.of(part)
         split = texts.split
-        overlaps: list[tuple[tuple[str, str], MethodOverlap | SeedOverlap]] = [
-            *((row.methods, row) for row in summary.overlap.methods),
-            *(((row.method, row.method), row) for row in summary.overlap.seeds),
-        ]
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
-        # Older files have intervals and tests of the accuracy alone.
-        outcomes = list_tested(
-            [
-                name
-                for name in TESTED
-                if means and all(name in mean.outcomes and mean.outcomes[name].ci95 for mean in means.values())
-            ]
-        )
+        outcomes = _list_outcomes(list(means.values()))
         if not outcomes or outcome not in (None, *outcomes):
             raise ValueError("an outcome that was not measured")
         shown = outcome or outcomes[0]
-        full: dict[str, list[float]] = {}
-        for cell in document.full:
-            for recovery, result in cell.recoveries.items():
-                if part in result.measured and shown in result.measured[part]:
-                    full.setdefault(recovery, []).append(result.measured[part][shown].value)
-        if OUTCOMES[shown].difference:
-            # The full model does not differ from itself.
-            full["none"] = [0.0 if OUTCOMES[shown].lower_is_better else 1.0]
+        n = texts.examples
+        if document.protocol(part) is not None:
+            n = next(iter(means.values())).outcomes[shown].n
+        areas = [area for area in summary.areas if (area.split, area.outcome) == (split, shown)]
+        verdicts = [one for one in summary.verdicts if (one.split, one.outcome) == (split, shown)]
+        overall = [one for one in summary.area_verdicts if (one.split, one.outcome) == (split, shown)]
+        overlap: dict[tuple[str, str, int], float] = {}
+        random_overlap: dict[int, float] = {}
+        for of_two in summary.overlap.methods:
+            first, second = sorted(of_two.methods)
+            overlap[first, second, of_two.budget] = of_two.jaccard
+            random_overlap[of_two.budget] = of_two.chance
+        for own in summary.overlap.seeds:
+            overlap[own.method, own.method, own.budget] = own.jaccard
+            random_overlap[own.budget] = own.chance
         results = cls(
             document=document,
             outcome=shown,
             outcomes=outcomes,
             split=split,
-            n=texts.examples if document.protocol(part) is None else next(iter(means.values())).outcomes[shown].n,
+            n=n,
             noun=document.noun(part, shown),
             methods=document.methods,
             recoveries=tuple(name for name in document.recoveries if name in RECOVERIES),
             against=summary.against,
             rule=summary.rule,
             means=means,
-            areas={
-                (area.recovery, area.method): area
-                for area in summary.areas
-                if (area.split, area.outcome) == (split, shown)
-            },
-            verdicts=tuple(one for one in summary.verdicts if (one.split, one.outcome) == (split, shown)),
-            overall=tuple(one for one in summary.area_verdicts if (one.split, one.outcome) == (split, shown)),
+            areas={(area.recovery, area.method): area for area in areas},
+            verdicts=tuple(verdicts),
+            overall=tuple(overall),
             layers={(row.method, row.budget): row.mean for row in summary.layers},
-            overlap={(min(pair), max(pair), row.budget): row.jaccard for pair, row in overlaps},
-            random_overlap={row.budget: row.chance for _, row in overlaps},
+            overlap=overlap,
+            random_overlap=random_overlap,
             consensus={row.budget: row for row in summary.consensus},
             cost={row.method: row for row in summary.cost},
-            full={recovery: float(np.mean(values)) for recovery, values in full.items()},
+            full=_measure_full(document, part, shown),
         )
         _check(results)
         return results
@@ -156,8 +148,10 @@ class SplitResults:
     def own_overlap(self, method: str) -> str:
         """The Jaccard index of a method's own masks over seeds, from budget to budget; empty with one mask."""
         indices = [index for (one, other, _), index in self.overlap.items() if one == other == method]
-        ends = [f"{end:.2f}" for end in (min(indices, default=0.0), max(indices, default=0.0))]
-        return " to ".join(dict.fromkeys(ends)) if indices else ""
+        if not indices:
+            return ""
+        ends = (f"{min(indices):.2f}", f"{max(indices):.2f}")
+        return " to ".join(dict.fromkeys(ends))
 
     def rejections(self, recovery: str) -> str:
         """How many recoveries were rejected, by method; empty where that does not apply."""
@@ -168,9 +162,13 @@ class SplitResults:
                 counts[method] = rejected + mean.rejected, masks + mean.masks
         if not counts:
             return ""
-        total = f"{sum(one for one, _ in counts.values())} of {sum(masks for _, masks in counts.values())}"
-        some = [f"{method} {one} of {masks}" for method, (one, masks) in counts.items() if one]
-        return f"recoveries rejected on held-out texts: {total}" + (f" ({', '.join(some)})" if some else "")
+        all_rejected = sum(rejected for rejected, _ in counts.values())
+        all_masks = sum(masks for _, masks in counts.values())
+        words = f"recoveries rejected on held-out texts: {all_rejected} of {all_masks}"
+        by_method = [f"{method} {rejected} of {masks}" for method, (rejected, masks) in counts.items() if rejected]
+        if by_method:
+            words += f" ({', '.join(by_method)})"
+        return words
 
     def seeds_of(self, method: str) -> int:
         """The number of seeds that a method was measured with."""
@@ -193,8 +191,34 @@ class SplitResults:
     @property
     def title(self) -> str:
         """Model, data and number of methods, as the label of a comparison."""
-        count = len(self.methods)
-        return f"{self.document.model.id} on {self.document.data.id}, {count} method{'' if count == 1 else 's'}"
+        title = f"{self.document.model.id} on {self.document.data.id}"
+        if len(self.methods) == 1:
+            return f"{title}, 1 method"
+        return f"{title}, {len(self.methods)} methods"
+
+
+def _list_outcomes(means: Sequence[Mean]) -> tuple[str, ...]:
+    """The outcomes by which methods are tested; older files have intervals and tests of the accuracy alone."""
+    if not means:
+        return ()
+    measured = set(TESTED)
+    for mean in means:
+        measured &= {name for name, estimate in mean.outcomes.items() if estimate.ci95}
+    return list_tested(measured)
+
+
+def _measure_full(document: ComparisonDocument, part: str, outcome: str) -> dict[str, float]:
+    """The outcome of the full model by recovery, the mean over seeds."""
+    values: dict[str, list[float]] = {}
+    for cell in document.full:
+        for recovery, result in cell.recoveries.items():
+            if part in result.measured and outcome in result.measured[part]:
+                values.setdefault(recovery, []).append(result.measured[part][outcome].value)
+    if OUTCOMES[outcome].difference:
+        # The full model does not differ from itself.
+        alike = 0.0 if OUTCOMES[outcome].lower_is_better else 1.0
+        values["none"] = [alike]
+    return {recovery: float(np.mean(of_seeds)) for recovery, of_seeds in values.items()}
 
 
 def mean_layer(kept: Sequence[float]) -> float:
@@ -208,22 +232,17 @@ def _check(results: SplitResults) -> None:
     if not 0 < results.total <= _MOST_HEADS:
         raise ValueError("an impossible number of heads")
     verdicts = (*results.verdicts, *results.overall)
-    methods = {
-        results.against,
-        *(method for _, method, _ in results.means),
-        *(method for method, _ in results.layers),
-        *(verdict.method for verdict in verdicts),
-        *results.cost,
-    }
+    methods = {results.against, *results.cost}
+    methods |= {method for _, method, _ in results.means}
+    methods |= {method for method, _ in results.layers}
+    methods |= {verdict.method for verdict in verdicts}
     # Names appear in headings, sentences, file names and columns.
     if not all(_NAME.fullmatch(method) for method in results.methods):
         raise ValueError("an invalid name of a method")
-    recoveries = {
-        *results.recoveries,
-        *(recovery for recovery, _, _ in results.means),
-        *(recovery for recovery, _ in results.areas),
-        *(verdict.recovery for verdict in verdicts),
-    }
+    recoveries = set(results.recoveries)
+    recoveries |= {recovery for recovery, _, _ in results.means}
+    recoveries |= {recovery for recovery, _ in results.areas}
+    recoveries |= {verdict.recovery for verdict in verdicts}
     if not recoveries <= RECOVERIES.keys():
         raise ValueError("an unknown recovery")
     if not results.recoveries or not methods <= set(results.methods) or not results.means or "none" not in results.full:

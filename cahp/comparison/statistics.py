@@ -8,7 +8,7 @@ with an error are left out, and the random masks that share a seed are averaged 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -58,12 +58,16 @@ def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
     from scipy.special import stdtr, stdtrit
 
     seeds, texts = values.shape
-    sizes = np.ones(texts) if sizes is None else sizes
-    mean, by_seed, by_text = values.mean(), values.mean(axis=1), values.mean(axis=0)
+    if sizes is None:
+        sizes = np.ones(texts)
+    mean = values.mean()
+    by_seed = values.mean(axis=1)
+    by_text = values.mean(axis=0)
     expected = mean * sizes
     rest = values - by_seed[:, None] * sizes - by_text + expected
     # A single seed or text has no variance of its own.
-    free_seeds, free_texts = max(seeds - 1, 1), max(texts - 1, 1)
+    free_seeds = max(seeds - 1, 1)
+    free_texts = max(texts - 1, 1)
     squares = np.array(
         [
             texts * np.square(by_seed - mean).sum() / free_seeds,
@@ -77,10 +81,18 @@ def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
     counted[2] -= counted[:2].sum()
     total = float(counted @ squares)
     uncertain = float((counted * squares) ** 2 @ [1 / free_seeds, 1 / free_texts, 1 / (free_seeds * free_texts)])
-    df = total**2 / uncertain if uncertain else float(free_seeds * free_texts)
+    df = float(free_seeds * free_texts)
+    if uncertain:
+        df = total**2 / uncertain
     error = np.sqrt(total / values.size)
-    reach = float(stdtrit(df, 0.975)) * error if error else 0.0
-    away = 0.0 if mean == 0 else abs(mean) / error if error else np.inf
+    reach = 0.0
+    # Standard errors from zero.
+    away = np.inf
+    if error:
+        reach = float(stdtrit(df, 0.975)) * error
+        away = abs(mean) / error
+    if mean == 0:
+        away = 0.0
     # Adding 0 turns -0.0 into 0.0.
     low, high = (round(float(end), 12) + 0.0 for end in (mean - reach, mean + reach))
     return CrossedMean(float(mean), low, high, float(2 * stdtr(df, -away)), df)
@@ -88,14 +100,17 @@ def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
 
 def _estimate(values: Floats, unit: Unit, sizes: Floats) -> Estimate:
     """The mean as an estimate, whose interval stays inside what a share or a divergence can be."""
-    found = crossed_mean(values, sizes)
-    low, high = max(found.low, 0.0), min(found.high, 1.0 if unit == "share" else np.inf)
-    return Estimate(found.mean, (low, high), values.shape[1], unit)
+    mean = crossed_mean(values, sizes)
+    high = mean.high
+    if unit == "share":
+        high = min(high, 1.0)
+    return Estimate(mean.mean, (max(mean.low, 0.0), high), values.shape[1], unit)
 
 
 def holm_correction(ps: Sequence[float]) -> list[float]:
     """Holm's (1979) step-down correction: the smallest of m times m, the next times m - 1, ..., never falling."""
-    corrected, highest = [0.0] * len(ps), 0.0
+    corrected = [0.0] * len(ps)
+    highest = 0.0
     for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
         highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
         corrected[place] = highest
@@ -131,77 +146,89 @@ def analyse(
     """
     split = document.data.of(part).split
     masks: dict[tuple[str, int], list[CellRecord]] = {}
-    for cell in document.finished:
-        if recovery in cell.recoveries and cell.budget.attained is not None:
-            masks.setdefault((cell.method, cell.budget.attained), []).append(cell)
+    for key, cells in document.masks.items():
+        recovered = [cell for cell in cells if recovery in cell.recoveries]
+        if recovered:
+            masks[key] = recovered
     series: dict[str, dict[tuple[str, int | None], Series]] = {name: {} for name in tables}
+    means = []
     for key, cells in masks.items():
-        by_seed = [[cell.recoveries[recovery].row for cell in cells if cell.seed == seed] for seed in document.seeds]
-        places = tuple(place for place, rows in enumerate(by_seed) if rows)
+        rows: dict[int, list[int]] = {}
+        for cell in cells:
+            rows.setdefault(cell.seed, []).append(cell.recoveries[recovery].row)
+        places = tuple(place for place, seed in enumerate(document.seeds) if seed in rows)
         for name, table in tables.items():
-            averages = [table.values[by_seed[place]].mean(axis=0, dtype=np.float64) for place in places]
+            averages = [table.values[rows[document.seeds[place]]].mean(axis=0, dtype=np.float64) for place in places]
             series[name][key] = Series(places, np.array(averages), table.sizes)
-    means = [
-        _summarise_masks(
-            cells,
-            {name: by_key[key] for name, by_key in series.items()},
-            part,
-            split=split,
-            recovery=recovery,
-            budget=key[1],
-        )
-        for key, cells in masks.items()
-    ]
-    measured = sorted({budget for _, budget in masks})
-    small = [budget for budget in measured if budget <= HEADLINE * document.model.layers * document.model.heads]
-    covered = tuple(small if len(small) > 1 else measured)
+        own_series = {name: by_key[key] for name, by_key in series.items()}
+        means.append(_summarise_masks(cells, own_series, part, split=split, recovery=recovery, budget=key[1]))
+    covered = _choose_area_budgets(document, {budget for _, budget in masks})
     all_areas: list[Area] = []
     verdicts: list[Verdict] = []
     for outcome in list_tested(tables):
-        by_budget, sizes = series[outcome], tables[outcome].sizes
+        by_budget = series[outcome]
+        sizes = tables[outcome].sizes
         areas: dict[tuple[str, int | None], Series] = {}
-        for method in dict.fromkeys(method for method, _ in masks) if len(covered) > 1 else ():
+        for method in dict.fromkeys(method for method, _ in masks):
             own = [by_budget[method, budget] for budget in covered if (method, budget) in masks]
-            if len(own) == len(covered) and len({one.places for one in own}) == 1:
+            if own and len(own) == len(covered) and len({one.places for one in own}) == 1:
                 area = np.tensordot(trapezoid_weights(covered), np.array([one.values for one in own]), axes=1)
                 areas[method, None] = Series(own[0].places, area, sizes)
                 mean = _estimate(area, OUTCOMES[outcome].unit, sizes)
                 ends = (mean.low, mean.high)
                 all_areas.append(Area(split, recovery, method, mean.value, ends, covered, outcome))
         test = partial(_test, split=split, recovery=recovery, against=against, outcome=outcome)
-        verdicts += [*test(by_budget), *(AreaVerdict(**vars(one), budgets=covered) for one in test(areas))]
+        verdicts += test(by_budget)
+        verdicts += [AreaVerdict(**vars(one), budgets=covered) for one in test(areas)]
     nouns = {name: document.noun(part, name) for name in tables}
     words = [verdict_sentence(one, budgets, noun=nouns[one.outcome]) for one in verdicts]
     return means, all_areas, [replace(one, words=sentence) for one, sentence in zip(verdicts, words, strict=True)]
+
+
+def _choose_area_budgets(document: ComparisonDocument, measured: Collection[int]) -> tuple[int, ...]:
+    """The budgets of an area, ascending: those of up to 20 % of the heads, or all; none if only one was measured."""
+    if len(measured) < 2:
+        return ()
+    small = [budget for budget in measured if budget <= HEADLINE * document.model.layers * document.model.heads]
+    if len(small) > 1:
+        return tuple(sorted(small))
+    return tuple(sorted(measured))
 
 
 def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], part: str, **fields: Any) -> Mean:
     """The mean outcomes of masks: from texts where ``series`` has them, otherwise from the outcomes of each mask."""
     results = [cell.recoveries[fields["recovery"]] for cell in cells]
     by_cell = [result.measured[part] for result in results if part in result.measured]
-    table = series["accuracy" if "accuracy" in series else "kl" if "kl" in series else "agreement"].values
-    by_seed = table.mean(axis=1)
-    outcomes = {
-        name: Estimate(mean, None, table.shape[1], row.unit)
-        for name, row in OUTCOMES.items()
-        if (mean := mean_or_none(own[name].value for own in by_cell if name in own)) is not None
-    }
-    found = {name: _estimate(one.values, OUTCOMES[name].unit, one.sizes) for name, one in series.items()}
-    if "bits_per_byte" in found:
-        found["perplexity"] = to_perplexity(found["nll"])
-    outcomes |= finite(found)
+    main = next(name for name in ("accuracy", "kl", "agreement") if name in series)
+    by_seed = series[main].values.mean(axis=1)
+    texts = series[main].values.shape[1]
+    outcomes: dict[str, Estimate] = {}
+    for name, row in OUTCOMES.items():
+        of_masks = mean_or_none(own[name].value for own in by_cell if name in own)
+        if of_masks is not None:
+            outcomes[name] = Estimate(of_masks, None, texts, row.unit)
+    of_texts = {name: _estimate(one.values, OUTCOMES[name].unit, one.sizes) for name, one in series.items()}
+    if "bits_per_byte" in of_texts:
+        of_texts["perplexity"] = to_perplexity(of_texts["nll"])
+    outcomes |= finite(of_texts)
     accuracies = [own["accuracy"].value for own in by_cell if "accuracy" in own]
+    sd: float | None = None
+    if len(by_seed) > 1 and accuracies:
+        sd = float(by_seed.std(ddof=1))
     decided = [result.accepted for result in results if result.accepted is not None]
+    rejected: int | None = None
+    if decided:
+        rejected = decided.count(False)
     return Mean(
         **fields,
         method=cells[0].method,
         outcomes={name: outcomes[name] for name in OUTCOMES if name in outcomes},
         lowest=min(accuracies, default=None),
         highest=max(accuracies, default=None),
-        sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 and accuracies else None,
+        sd=sd,
         seeds=len(by_seed),
         masks=len(cells),
-        rejected=decided.count(False) if decided else None,
+        rejected=rejected,
     )
 
 
@@ -216,10 +243,17 @@ def _test(
             _, rows, columns = np.intersect1d(theirs.places, own.places, return_indices=True)
             if len(rows):
                 changes.append((method, budget, theirs.values[rows] - own.values[columns]))
+    if not changes:
+        return []
     row = OUTCOMES[outcome]
-    unit: Unit = "points" if row.unit == "share" else row.unit
-    scale = (-1 if row.lower_is_better else 1) * (100 if unit == "points" else 1)
-    sizes = next(iter(series.values())).sizes if series else None
+    unit = row.unit
+    scale = 1
+    if row.unit == "share":
+        unit = "points"
+        scale = 100
+    if row.lower_is_better:
+        scale = -scale
+    sizes = next(iter(series.values())).sizes
     means = [crossed_mean(scale * change, sizes) for _, _, change in changes]
     # One seed allows no test.
     several = [at for at, (_, _, change) in enumerate(changes) if len(change) > 1]
@@ -227,7 +261,12 @@ def _test(
     verdicts = []
     for at, ((method, budget, change), mean) in enumerate(zip(changes, means, strict=True)):
         p_holm = corrected.get(at)
-        better = None if p_holm is None or p_holm > LEVEL else against if mean.mean > 0 else method
+        p: float | None = None
+        better: str | None = None
+        if p_holm is not None:
+            p = mean.p
+            if p_holm <= LEVEL:
+                better = against if mean.mean > 0 else method
         verdicts.append(
             Verdict(
                 **fields,
@@ -236,7 +275,7 @@ def _test(
                 against=against,
                 pp=mean.mean,
                 ci95=(mean.low, mean.high),
-                p=None if p_holm is None else mean.p,
+                p=p,
                 p_holm=p_holm,
                 tie=better is None,
                 better=better,
@@ -253,7 +292,9 @@ def _test(
 def mean_or_none(values: Iterable[float | None]) -> float | None:
     """The mean of the values that are not None; None if there are none."""
     measured = [value for value in values if value is not None]
-    return float(np.mean(measured)) if measured else None
+    if not measured:
+        return None
+    return float(np.mean(measured))
 
 
 def trapezoid_weights(budgets: Sequence[int]) -> NDArray[np.float64]:

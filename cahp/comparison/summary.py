@@ -137,7 +137,8 @@ class Summary:
         content: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
         groups = (*content.get("by_outcome", {}).values(), content)
         # Older files have no tests of areas.
-        content |= {name: [row for group in groups for row in group.get(name, ())] for name in _TESTS}
+        for name in _TESTS:
+            content[name] = [row for group in groups for row in group.get(name, ())]
         read_rows = {"means": Mean.from_json, "verdicts": Verdict.from_json, "area_verdicts": Verdict.from_json}
         return convert(content, cls, read_rows)
 
@@ -148,14 +149,15 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
     ``answers`` are the arrays of ``compare.npz`` by part (``eval`` or ``report``).
     """
     names = list(document.methods)
-    against = REFERENCE if REFERENCE in names else names[0]
+    against = names[0]
+    if REFERENCE in names:
+        against = REFERENCE
     means: list[Mean] = []
     areas: list[Area] = []
-    verdicts: list[Verdict] = []
-    masks: dict[tuple[str, int], list[tuple[int, Bools]]] = {}
-    for cell in document.finished:
-        if cell.budget.attained is not None:
-            masks.setdefault((cell.method, cell.budget.attained), []).append((cell.seed, document.mask(cell)))
+    tests: list[Verdict] = []
+    masks = {}
+    for key, cells in document.masks.items():
+        masks[key] = [(cell.seed, document.mask(cell)) for cell in cells]
     budgets = sorted({budget for _, budget in masks})
     full = document.full[0].recoveries["none"].row
     for part, arrays in answers.items():
@@ -166,8 +168,11 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
             )
             means += measured[0]
             areas += measured[1]
-            verdicts += measured[2]
-    verdicts.sort(key=lambda verdict: TESTED.index(verdict.outcome))
+            tests += measured[2]
+    areas.sort(key=lambda area: TESTED.index(area.outcome))
+    tests.sort(key=lambda test: TESTED.index(test.outcome))
+    area_verdicts = [test for test in tests if isinstance(test, AreaVerdict)]
+    verdicts = [test for test in tests if not isinstance(test, AreaVerdict)]
     rule = (
         f"Each method is compared with {against} at every budget and after every recovery, by a t test of paired "
         f"differences with variance components of {document.noun('eval')} and seeds (Satterthwaite). p is corrected by "
@@ -177,23 +182,17 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         "one-sided tests at 5 % show a difference below 1 point, or 0.01 nats. One seed allows no verdict."
     )
     selecting = [name for name in names if not document.methods[name].random]
+    consensus = [_find_consensus(masks, budget, selecting) for budget in budgets]
     return Summary(
         against=against,
         rule=rule,
         means=tuple(means),
-        areas=tuple(sorted(areas, key=lambda area: TESTED.index(area.outcome))),
-        verdicts=tuple(one for one in verdicts if not isinstance(one, AreaVerdict)),
-        area_verdicts=tuple(one for one in verdicts if isinstance(one, AreaVerdict)),
-        layers=tuple(
-            LayerMeans(method, budget, tuple(np.mean([keep.sum(axis=1) for _, keep in group], axis=0).tolist()))
-            for (method, budget), group in masks.items()
-        ),
+        areas=tuple(areas),
+        verdicts=tuple(verdicts),
+        area_verdicts=tuple(area_verdicts),
+        layers=tuple(_measure_layers(masks)),
         overlap=_measure_overlaps(masks, names),
-        consensus=tuple(
-            _find_consensus(masks, budget, selecting)
-            for budget in budgets
-            if any((name, budget) in masks for name in selecting)
-        ),
+        consensus=tuple(one for one in consensus if one is not None),
         cost=tuple(_measure_costs(document)),
     )
 
@@ -208,29 +207,38 @@ def _measure_costs(document: ComparisonDocument) -> Iterator[MethodCost]:
         cells = [cell for cell in document.finished if cell.method == method]
         if not cells:
             continue
-        seeds = sorted({cell.seed for cell in cells})
-        costliest = [max(cell.seconds.score or 0.0 for cell in cells if cell.seed == seed) for seed in seeds]
+        costliest: dict[int, float] = {}
+        for cell in cells:
+            costliest[cell.seed] = max(costliest.get(cell.seed, 0.0), cell.seconds.score or 0.0)
+        # In the order of the seeds, on which the last bits of a mean depend.
+        seconds = [costliest[seed] for seed in sorted(costliest)]
         prices = [cell.price for cell in cells if cell.price]
-        yield MethodCost(
-            method=method,
-            forwards=max((price.forwards for price in prices), default=None),
-            labels=max((price.labels for price in prices), default=None),
-            score_s=float(np.mean(costliest)),
-            recovery_s={
-                recovery: statistics.mean_or_none(cell.seconds.recovery.get(recovery) for cell in cells)
-                for recovery in document.recoveries
-                if recovery != "none"
-            },
-        )
+        forwards = max((price.forwards for price in prices), default=None)
+        labels = max((price.labels for price in prices), default=None)
+        recovering = {}
+        for recovery in document.recoveries:
+            if recovery != "none":
+                recovering[recovery] = statistics.mean_or_none(cell.seconds.recovery.get(recovery) for cell in cells)
+        yield MethodCost(method, forwards, labels, float(np.mean(seconds)), recovering)
+
+
+def _measure_layers(masks: Masks) -> Iterator[LayerMeans]:
+    """The mean number of heads that each method keeps in each layer."""
+    for (method, budget), group in masks.items():
+        counts = [keep.sum(axis=1) for _, keep in group]
+        yield LayerMeans(method, budget, tuple(np.mean(counts, axis=0).tolist()))
 
 
 def _measure_overlaps(masks: Masks, names: Sequence[str]) -> Overlap:
     """Overlap of every two methods at the same budget with the same seed, and of each method's own masks."""
-    methods, own = [], []
+    methods = []
+    own = []
     for (method, budget), group in masks.items():
         random = expected_jaccard(budget, budget, group[0][1].size)
         # Each pair once.
-        for other in [name for name in names if name > method]:
+        for other in names:
+            if other <= method:
+                continue
             indices = [
                 jaccard(keep, other_keep)
                 for seed, keep in group
@@ -245,19 +253,21 @@ def _measure_overlaps(masks: Masks, names: Sequence[str]) -> Overlap:
     return Overlap(tuple(methods), tuple(own))
 
 
-def _find_consensus(masks: Masks, budget: int, selecting: Sequence[str]) -> Consensus:
-    """The heads that all ``selecting`` methods keep at a budget, and that none keeps."""
-    shares = np.array(
-        [
-            np.mean([keep for _, keep in group], axis=0)
-            for (method, own_budget), group in masks.items()
-            if own_budget == budget and method in selecting
-        ]
-    )
+def _find_consensus(masks: Masks, budget: int, selecting: Sequence[str]) -> Consensus | None:
+    """The heads that all ``selecting`` methods keep at a budget, and that none keeps; None if none has masks there."""
+    by_method = []
+    for (method, own_budget), group in masks.items():
+        if own_budget == budget and method in selecting:
+            by_method.append(np.mean([keep for _, keep in group], axis=0))
+    if not by_method:
+        return None
+    shares = np.array(by_method)
     # Shares of whole numbers of masks are exactly 1 or 0 if all masks agree.
-    kept_by_all, kept_by_none = (
-        tuple((int(layer), int(head)) for layer, head in np.argwhere(np.all(shares == share, axis=0)))
-        for share in (1.0, 0.0)
-    )
+    kept_by_all = _list_heads(np.all(shares == 1.0, axis=0))
+    kept_by_none = _list_heads(np.all(shares == 0.0, axis=0))
     mean = tuple(tuple(row) for row in shares.mean(axis=0).tolist())
     return Consensus(budget, len(shares), kept_by_all, kept_by_none, mean)
+
+
+def _list_heads(chosen: Bools) -> Heads:
+    return tuple((int(layer), int(head)) for layer, head in np.argwhere(chosen))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 _CRITICALITY = 0.25
 
 
+class Loaded(TypedDict, total=False):
+    """What this process has loaded: how it reads the model, and data whose labels are not matched yet."""
+
+    load: Loader
+    dataset: Dataset | None
+
+
 class Workspace:
     """What all methods of a comparison share: one model, one data set, the same evaluation texts, a bench per seed.
 
@@ -47,19 +54,26 @@ class Workspace:
         load: Loader = models.load,
         dataset: Dataset | None = None,
     ) -> None:
-        self.plan, self.store, self.progress, self._load_model = plan, store, progress, load
+        self.plan = plan
+        self.store = store
+        self.progress = progress
+        self._load_model = load
         self.card = identify_model(plan.settings)
-        self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
+        if dataset is None:
+            dataset = load_data(plan.settings, self.card)
+        self.raw = dataset
         self._model: HeadModel | None = None
         self._benches: dict[int, Bench] = {}
         first = self._benches[plan.settings.seed] = self._open(plan.settings)
-        self.dataset, self.notices = first.dataset, first.notices
+        self.dataset = first.dataset
+        self.notices = first.notices
         if not self.dataset.labelled and first.evaluation.task.predicts_labels:
             self.plan, left_out = without_labels(plan)
             self.notices += left_out
-        tuning, evaluation = _halve(first.evaluation) if self.plan.tries_used > 1 else (None, first.evaluation)
-        self.tuning_texts: Texts | None = tuning
-        self.splits: dict[str, Texts] = {"eval": evaluation}
+        self.tuning_texts: Texts | None = None
+        self.splits: dict[str, Texts] = {"eval": first.evaluation}
+        if self.plan.tries_used > 1:
+            self.tuning_texts, self.splits["eval"] = _halve(first.evaluation)
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
         if not len(self.splits["eval"]):
@@ -72,8 +86,8 @@ class Workspace:
     def protocols(self) -> dict[str, WindowProtocol] | None:
         """How a language model is measured on each split (None: a classifier)."""
         settings = self.plan.settings
-        found = {name: window_protocol(settings, self.card, texts) for name, texts in self.splits.items()}
-        return {name: one for name, one in found.items() if one is not None} or None
+        protocols = {name: window_protocol(settings, self.card, texts) for name, texts in self.splits.items()}
+        return {name: protocol for name, protocol in protocols.items() if protocol is not None} or None
 
     @cached_property
     def criticality_texts(self) -> Texts | None:
@@ -109,7 +123,8 @@ class Workspace:
     @property
     def criticality_notice(self) -> str | None:
         """On how many windows the criticality of heads is measured, where these are not all."""
-        texts, count = self.criticality_texts, self.splits["eval"].count
+        texts = self.criticality_texts
+        count = self.splits["eval"].count
         if texts is None:
             return "the criticality of heads was not measured: it would take too long beside so few masks."
         if len(texts) >= count:
@@ -123,7 +138,9 @@ class Workspace:
     def content(self) -> str:
         """Digest of the model and of all texts: the same names may mean others on another machine."""
         sampled = [self.bench(seed).calibration for seed in self.plan.seeds]
-        texts = [one for one in (self.tuning_texts, *self.splits.values(), *sampled) if one is not None]
+        texts = [*self.splits.values(), *sampled]
+        if self.tuning_texts is not None:
+            texts.insert(0, self.tuning_texts)
         return digest(self.card.sha256, *(one.sha256 for one in texts))
 
     def bench(self, seed: int) -> Bench:
@@ -136,7 +153,9 @@ class Workspace:
         """The texts to evaluate a cell on: the criticality of heads is measured on evaluation texts alone."""
         if cell.method != WITHOUT:
             return self.splits
-        return {} if self.criticality_texts is None else {"eval": self.criticality_texts}
+        if self.criticality_texts is None:
+            return {}
+        return {"eval": self.criticality_texts}
 
     def _open(self, settings: Settings) -> Bench:
         bench = open_bench(

@@ -22,8 +22,10 @@ from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, Table, join_qu
 from cahp.values import DataError
 from cahp.words import first_line
 
-#: The most bytes that a file may unpack to, per byte of its own, and what any file may. Texts compress to a fifth.
-_MOST_PER_BYTE, _ALWAYS_ALLOWED = 10, 32 << 20
+#: The most bytes that a file may unpack to, per byte of its own. Texts compress to a fifth.
+_MOST_PER_BYTE = 10
+#: Bytes that any file may unpack to.
+_ALWAYS_ALLOWED = 32 << 20
 #: Rows that any file may have; a longer one needs at least a byte per row.
 _FEW_ROWS = 50_000
 #: Bytes of one batch of rows.
@@ -47,7 +49,8 @@ def parquet_table(path: Path, place: str) -> Table:
 
     try:
         file = pq.ParquetFile(path, thrift_container_size_limit=_MOST_ENTRIES)
-        schema, size = file.schema_arrow, path.stat().st_size
+        schema = file.schema_arrow
+        size = path.stat().st_size
     except unreadable as error:
         raise damaged(error) from error
     if file.metadata.num_rows > max(_FEW_ROWS, size):
@@ -92,8 +95,10 @@ def saved_table(data: Any, place: str, *, published: bool) -> Table:
     opaque = {}
     for column, feature in data.features.items():
         # Both must be plain: a picture is declared over plain text that names a file.
-        if not isinstance(feature, (datasets.Value, datasets.ClassLabel)):
-            opaque[column] = "lists" if isinstance(feature, (list, dict)) else type(feature).__name__
+        if isinstance(feature, (list, dict)):
+            opaque[column] = "lists"
+        elif not isinstance(feature, (datasets.Value, datasets.ClassLabel)):
+            opaque[column] = type(feature).__name__
         elif not _is_plain(schema.field(column).type):
             opaque[column] = str(schema.field(column).type)
 
@@ -131,12 +136,15 @@ def _is_text(kind: Any) -> bool:
 
 def _of_values(kind: Any) -> Any:
     """Return the type of a column's values, which a dictionary may hold."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return kind
 
 
 def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed: int | None) -> Rows:
     """Yield the rows of Arrow batches; all their texts together may take ``allowed`` bytes."""
-    number, taken = 0, 0
+    number = 0
+    taken = 0
     for batch in batches:
         columns = []
         for name in wanted:
@@ -162,7 +170,7 @@ def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {
-            column: tuple(str(name) for name in feature["names"])
+            column: tuple(map(str, feature["names"]))
             for column, feature in features.items()
             if feature.get("_type") == "ClassLabel"
         }
@@ -177,7 +185,8 @@ def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 #: The fields of a page header with the bytes of the page, unpacked and in the file.
-_UNPACKED, _PACKED = 2, 3
+_UNPACKED = 2
+_PACKED = 3
 
 
 def _page_sizes(path: Path, metadata: Any, columns: Collection[str], groups: Iterable[int]) -> Iterator[int]:
@@ -221,14 +230,17 @@ def _read_page_header(data: mmap.mmap) -> dict[int, int]:
         return (value >> 1) ^ -(value & 1)
 
     integers: dict[int, int] = {}
-    field = depth = 0
+    field = 0
+    depth = 0
     while (head := data.read_byte()) or depth:
         if not head:  # the end of an inner structure, whose fields are passed over
             depth -= 1
             continue
-        kind, step = head & 15, head >> 4
+        kind = head & 15
+        step = head >> 4
         number = field + step if step else read_signed()
-        field = field if depth else number
+        if not depth:
+            field = number
         if kind in (_I16, _I32, _I64):
             value = read_signed()
             if not depth:
@@ -261,8 +273,9 @@ def check_saved(path: Path) -> None:
         DataError: If it does or is, or is damaged.
     """
     try:
-        listed = (path / LISTING).is_file()
-        folders = [path / _file_name(split) for split in _json(path / LISTING)["splits"]] if listed else [path]
+        folders = [path]
+        if (path / LISTING).is_file():
+            folders = [path / _file_name(split) for split in _json(path / LISTING)["splits"]]
         files = [
             folder / _file_name(file["filename"]) for folder in folders for file in _json(folder / STATE)["_data_files"]
         ]
@@ -311,5 +324,7 @@ def _field(message: bytes, table: int, number: int) -> int:
     vtable = table - struct.unpack_from("<i", message, table)[0]
     (size,) = struct.unpack_from("<H", message, vtable)
     place = 4 + 2 * number
-    offset = struct.unpack_from("<H", message, vtable + place)[0] if place < size else 0
+    if place >= size:
+        return 0
+    (offset,) = struct.unpack_from("<H", message, vtable + place)
     return table + offset if offset else 0

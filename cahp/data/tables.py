@@ -21,10 +21,12 @@ from cahp.words import first_line
 Rows = Iterator[tuple[int, Mapping[str, object]]]
 
 #: The files of save_to_disk that list the splits, and the tables of one.
-LISTING, STATE = "dataset_dict.json", "state.json"
+LISTING = "dataset_dict.json"
+STATE = "state.json"
 _MOST_COLUMNS = 10_000
 #: The only column of a text file, and the unit of its rows.
-TEXT, _PARAGRAPH = "text", "paragraph"
+TEXT = "text"
+_PARAGRAPH = "paragraph"
 #: Characters of a value: a novel has fewer, and no model reads more than the first few thousand.
 LONGEST_VALUE = 1 << 22
 
@@ -80,8 +82,13 @@ class Table:
         """
         plain = [name for name in self.columns if name not in self.opaque]
         unread = {name: f"({content})" for name, content in self.opaque.items()}
-        rows = islice(self.rows(plain, count), count) if plain else iter(())
-        return [{**unread, **{name: _as_text(row.get(name, "")) for name in plain}} for _, row in rows]
+        if not plain:
+            return []
+        preview = []
+        for _, row in islice(self.rows(plain, count), count):
+            cells = {name: _as_text(row.get(name, "")) for name in plain}
+            preview.append({**unread, **cells})
+        return preview
 
     def by_line(self) -> Table:
         """Make every line of a text file a document; other tables stay as they are."""
@@ -110,9 +117,18 @@ def row_error(place: str, unit: str, number: int, problem: str) -> DataError:
 def join_quoted(names: Iterable[str], *, limit: int = 20) -> str:
     """Quote and join the first ``limit`` names for a sentence."""
     names = list(names)
-    quoted = [repr(name) if len(name) <= 60 else repr(name[:60]) + "..." for name in names[:limit]]
-    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
-    return ", ".join(quoted) + more if quoted else "none"
+    if not names:
+        return "none"
+    quoted = ", ".join(map(_quote, names[:limit]))
+    if len(names) > limit:
+        quoted += f", ... ({len(names)} in all)"
+    return quoted
+
+
+def _quote(name: str) -> str:
+    if len(name) > 60:
+        return repr(name[:60]) + "..."
+    return repr(name)
 
 
 # Files ---------------------------------------------------------------------------------------------------------
@@ -124,7 +140,9 @@ def read_table(path: Path, place: str | None = None) -> Table:
     Raises:
         DataError: If the format is unknown, or the file is empty, damaged or not text.
     """
-    suffix, place = path.suffix.lower(), str(path) if place is None else place
+    suffix = path.suffix.lower()
+    if place is None:
+        place = str(path)
     if suffix in PICKLES:
         raise DataError(
             f"{place} is refused because loading {suffix} files can run any code; save the data as CSV, TSV, JSONL or "

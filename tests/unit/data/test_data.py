@@ -713,6 +713,7 @@ def test_text_formats_need_no_heavy_library(write: Write) -> None:
         (("A", "a"), ("a", "A"), None, [1, 0]),
         # Integers are positions, whatever the model calls its classes.
         (("0", "2"), ("neg", "neutral", "pos"), None, [0, 2]),
+        (("label_0", "LABEL_2"), ("neg", "neutral", "pos"), None, [0, 2]),
     ],
 )
 def test_labels_find_their_logit(
