@@ -250,12 +250,15 @@ def test_no_import_opens_a_socket() -> None:
 CONDITIONAL_EXPRESSIONS = 500
 #: The spellings in which code outside tasks and models asks whether it has a language model.
 MODEL_KIND = re.compile(r"predicts_tokens|in_windows|\.windows\b|card\.cache|kv_cache")
-#: Functions with more parameters than eight: the public verbs, whose keywords are the options of commands.
+#: Functions with more than eight parameters: the public verbs, whose keywords are the options of commands; and the one
+#: way into a network, through which every probe, gate and edit goes.
 VERBS = {
     "cahp/api/compare.py:compare",
     "cahp/api/export.py:export",
     "cahp/api/export.py:recover",
     "cahp/api/fit.py:fit",
+    "cahp/models/head_model.py:logits",
+    "cahp/run/bench.py:open_bench",
 }
 
 

@@ -12,7 +12,7 @@ from cahp.comparison import SplitResults
 from cahp.comparison.split_results import mean_layer
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of
-from cahp.figures.head_grid import share_figure
+from cahp.figures.head_grid import CellWords, share_figure
 
 
 def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
@@ -150,8 +150,7 @@ def consensus_figure(results: SplitResults, budget: int, *, dark: bool) -> Any:
         np.array(consensus.share),
         framed=consensus.everybody,
         crossed=consensus.nobody,
-        scale="methods that keep it (%)",
-        hover="kept by %{z:.0f} % of the methods",
+        words=CellWords("methods that keep it (%)", "kept by %{z:.0f} % of the methods"),
         width=440,
         dark=dark,
     )

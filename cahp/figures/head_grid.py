@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,37 +151,48 @@ def _numbered(count: int) -> range:
     return range(0, count, step)
 
 
+@dataclass(frozen=True)
+class CellWords:
+    """The words of a figure of shares.
+
+    ``scale`` is the title of the colours, and ``hover`` the tooltip of a cell, a ``unit``: ``%{z}`` is its share in per
+    cent, ``%{customdata}`` its entry in ``notes``, by layer and head.
+    """
+
+    scale: str
+    hover: str
+    unit: str = "head"
+    notes: Sequence[Sequence[str]] | None = None
+
+
 def share_figure(
     shares: Floats,
     *,
     framed: Iterable[tuple[int, int]],
     crossed: Collection[tuple[int, int]] = (),
-    scale: str,
-    hover: str,
+    words: CellWords,
     width: int,
     dark: bool,
-    notes: Sequence[Sequence[str]] | None = None,
-    unit: str = "head",
 ) -> Any:
     """Draw a share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
 
-    The layers of a deep model lie from left to right. ``scale`` is the title of the colours, and ``hover`` the tooltip
-    of a cell, a ``unit``: ``%{z}`` is its share in per cent, ``%{customdata}`` its entry in ``notes``.
+    The layers of a deep model lie from left to right.
     """
     colours = ink(dark=dark)
-    where = f"layer %{{y}}, {unit} %{{x}}"
-    titles = (unit.capitalize(), _LAYERS)
+    where = f"layer %{{y}}, {words.unit} %{{x}}"
+    titles = (words.unit.capitalize(), _LAYERS)
+    notes = words.notes
     if is_deep(*shares.shape):
         shares = np.transpose(shares)
         framed = [(head, layer) for layer, head in framed]
         crossed = [(head, layer) for layer, head in crossed]
         if notes is not None:
             notes = list(zip(*notes, strict=True))
-        where = f"layer %{{x}}, {unit} %{{y}}"
-        titles = ("Layer", unit.capitalize())
+        where = f"layer %{{x}}, {words.unit} %{{y}}"
+        titles = ("Layer", words.unit.capitalize())
     rows, columns = shares.shape
-    cells = heat_map(100 * shares, colours.scale, hover=f"{where}<br>{hover}", gap=2, zmin=0, zmax=100)
-    traces: list[Any] = [{**cells, "customdata": notes, **bar_below(scale)}]
+    cells = heat_map(100 * shares, colours.scale, hover=f"{where}<br>{words.hover}", gap=2, zmin=0, zmax=100)
+    traces: list[Any] = [{**cells, "customdata": notes, **bar_below(words.scale)}]
     if _cell_size(rows, columns, width) >= 20:
         texts = [[f"{100 * share:.0f}" for share in row] for row in shares]
         for row, column in crossed:

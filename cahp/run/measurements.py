@@ -138,7 +138,7 @@ class Measurements:
 
     def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
         digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
-        return key("evaluation", texts.task.revision, *digests, self._precision)
+        return key("evaluation", texts.task.name, texts.task.revision, *digests, self._precision)
 
     def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
         return self._resources.found("evaluation", name, lambda entry: texts.evaluation_of(entry.arrays["scores"]))

@@ -78,10 +78,10 @@ def generation_lines(
     if cache.shape.positions is not None:
         after += f"; the model reads at most {cache.shape.positions:,}"
     yield f"            {cache.memory / 2**30:g} GiB holds {before} -> {after}"
-    windows = sorted({window for _, window in cache.shape.windows if window})
-    if windows:
-        latest = " or ".join(f"{window:,}" for window in windows)
-        yield f"            {len(cache.shape.windows)} layers cache only the latest {latest} tokens"
+    layers, limits = cache.shape.limited_layers
+    if limits:
+        latest = " or ".join(f"{limit:,}" for limit in limits)
+        yield f"            {layers} layers cache only the latest {latest} tokens"
     if speed is None:
         yield "  speed     not measured"
         return

@@ -16,28 +16,28 @@ from cahp.values import OptionError, Progress, silent
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class _Entry:
     describe: Callable[[Subject], Step]
     measure: Callable[[Subject, Progress], Answer]
 
 
 #: The steps of each task by name, in order. A guess and its answer are kept under the name.
-_LESSONS: Mapping[str, Mapping[str, _Lesson]] = {
+_LESSONS: Mapping[str, Mapping[str, _Entry]] = {
     CLASSIFICATION.name: {
-        "one-head": _Lesson(switching.describe_one_head, switching.measure_one_head),
-        "one-cluster": _Lesson(switching.describe_one_cluster, switching.measure_one_cluster),
-        "representatives": _Lesson(switching.describe_representatives, switching.measure_representatives),
-        "random": _Lesson(choosing.describe_random_accuracy, choosing.measure_random_accuracy),
-        "refit": _Lesson(choosing.describe_refit_of_accuracy, choosing.measure_refit_of_accuracy),
-        "time": _Lesson(saving.describe_time, saving.measure_time),
+        "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
+        "one-cluster": _Entry(switching.describe_one_cluster, switching.measure_one_cluster),
+        "representatives": _Entry(switching.describe_representatives, switching.measure_representatives),
+        "random": _Entry(choosing.describe_random_accuracy, choosing.measure_random_accuracy),
+        "refit": _Entry(choosing.describe_refit_of_accuracy, choosing.measure_refit_of_accuracy),
+        "time": _Entry(saving.describe_time, saving.measure_time),
     },
     NEXT_TOKEN.name: {
-        "one-head": _Lesson(switching.describe_one_head, switching.measure_one_head),
-        "first-token": _Lesson(switching.describe_first_token, switching.measure_first_token),
-        "induction": _Lesson(switching.describe_induction, switching.measure_induction),
-        "random": _Lesson(choosing.describe_random_divergence, choosing.measure_random_divergence),
-        "refit": _Lesson(choosing.describe_refit_of_agreement, choosing.measure_refit_of_agreement),
-        "cache": _Lesson(saving.describe_cache, saving.measure_cache),
+        "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
+        "first-token": _Entry(switching.describe_first_token, switching.measure_first_token),
+        "induction": _Entry(switching.describe_induction, switching.measure_induction),
+        "random": _Entry(choosing.describe_random_divergence, choosing.measure_random_divergence),
+        "refit": _Entry(choosing.describe_refit_of_agreement, choosing.measure_refit_of_agreement),
+        "cache": _Entry(saving.describe_cache, saving.measure_cache),
     },
 }
 

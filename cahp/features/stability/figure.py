@@ -9,7 +9,7 @@ import numpy as np
 
 from cahp.features.stability.measuring import Stability
 from cahp.figures import palette
-from cahp.figures.head_grid import share_figure
+from cahp.figures.head_grid import CellWords, share_figure
 from cahp.figures.marks import LEGEND, draw, error_bars, points
 from cahp.values import Estimate, HeadMask
 from cahp.words import span
@@ -28,16 +28,14 @@ def frequency_figure(result: Stability, framed: HeadMask | None, *, unit: str = 
     frames: list[tuple[int, int]] = []
     if framed is not None and not framed.is_full:
         frames = [divmod(head, framed.heads) for head in framed.flat]
-    return share_figure(
-        result.frequency,
-        framed=frames,
-        scale="choices that keep it (%)",
-        hover="kept in %{z:.0f} % of the choices%{customdata}",
-        unit=unit,
-        notes=[[notes[times] for times in row] for row in np.rint(result.frequency * n).astype(int)],
-        width=450,
-        dark=dark,
+    counts = np.rint(result.frequency * n).astype(int)
+    words = CellWords(
+        "choices that keep it (%)",
+        "kept in %{z:.0f} % of the choices%{customdata}",
+        unit,
+        [[notes[times] for times in row] for row in counts],
     )
+    return share_figure(result.frequency, framed=frames, words=words, width=450, dark=dark)
 
 
 def knee_figure(result: Stability, column: str, *, unit: str = "head", dark: bool) -> Any:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.board.colours import CLUSTER_COLOURS, mark_clusters
-from cahp.figures.head_grid import grid_figure, head_name, places, share_figure
+from cahp.figures.head_grid import CellWords, grid_figure, head_name, places, share_figure
 from cahp.figures.palette import blend, ink
 from cahp.values import HeadMask
 
@@ -62,9 +62,8 @@ def test_a_grid_of_many_heads_fits_the_page() -> None:
 def test_the_shares_of_a_deep_model_lie_on_their_side() -> None:
     shares = np.arange(21).reshape(7, 3) / 21
     notes = [[f"{layer}.{head}" for head in range(3)] for layer in range(7)]
-    figure = share_figure(
-        shares, framed=[(4, 1)], crossed=[(2, 0)], scale="kept", hover="", width=450, dark=False, notes=notes
-    )
+    words = CellWords("kept", "", notes=notes)
+    figure = share_figure(shares, framed=[(4, 1)], crossed=[(2, 0)], words=words, width=450, dark=False)
     cells, written = figure.data
     assert (np.array(cells.z).shape, cells.customdata[1][4]) == ((3, 7), "4.1")
     assert cells.hovertemplate.startswith("layer %{x}, head %{y}")

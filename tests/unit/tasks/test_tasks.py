@@ -1,0 +1,113 @@
+"""What the tasks say of their items, and that a task of one's own is asked everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cahp.models.cards import ModelCard
+from cahp.run.bench import Bench, open_bench
+from cahp.store import Store
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, TASKS
+from cahp.tasks.answers import LOSS, NO_LABEL, Evaluation, TokenEvaluation
+from cahp.tasks.next_token import NextToken
+from cahp.tasks.texts import Texts
+from cahp.tasks.windows import Window
+
+
+def window(tokens: int, document: int = 0, *, copying: bool = False) -> Window:
+    """A window of so many tokens of a document, of which all but the first are scored."""
+    scored = tokens - 1
+    return Window("some words", np.arange(tokens), np.full(scored, document), np.ones(scored), copying=copying)
+
+
+def windows(*items: Window) -> Texts:
+    return Texts(items, None, np.full(len(items), NO_LABEL, dtype=np.int64), ("all texts",), NEXT_TOKEN)
+
+
+def test_texts_are_of_a_task_and_keep_it() -> None:
+    texts = windows(window(5), window(3))
+    assert texts.task is texts.take([1]).task is texts.with_labels(np.zeros(2, dtype=np.int64)).task is NEXT_TOKEN
+    assert fakes.sentences(3).task is CLASSIFICATION
+    assert TASKS == {"classification": CLASSIFICATION, "next token": NEXT_TOKEN}
+
+
+def test_windows_of_repeated_tokens_are_no_items_of_the_data() -> None:
+    texts = windows(window(5), window(5, 1), window(9, copying=True))
+    assert texts.text_rows == [0, 1]
+    assert (texts.count, texts.measured) == (2, "2 windows of tokens")
+    assert (fakes.sentences(3).count, fakes.sentences(3).measured) == (3, "3 texts")
+
+
+def test_tokens_of_windows_are_counted_and_those_of_texts_estimated() -> None:
+    # Four and two tokens are read: the last of a window is only predicted.
+    assert windows(window(5), window(3)).tokens == 6
+    texts = Texts(("one two three", "four"), None, np.array([0, 1]), ("a", "b"))
+    assert texts.tokens == pytest.approx(1.3 * 4 + 4 * 2)
+
+
+def test_passes_are_those_of_a_whole_window() -> None:
+    assert NEXT_TOKEN.count_passes(windows(window(8), window(4), window(4, copying=True))) == 2
+    assert CLASSIFICATION.count_passes(fakes.sentences(7)) == 7
+
+
+def test_halves_have_no_document_and_the_same_share_of_classes() -> None:
+    first, last = NEXT_TOKEN.halve(windows(window(3), window(3, 1), window(3, 2), window(3, 3)))
+    assert (first.tolist(), last.tolist()) == ([0, 1], [2, 3])
+    labelled = Texts(("a", "b", "c", "d"), None, np.array([0, 0, 1, 1]), ("bad", "good"))
+    assert [half.tolist() for half in CLASSIFICATION.halve(labelled)] == [[0, 2], [1, 3]]
+
+
+def test_a_window_belongs_to_the_document_of_most_of_its_tokens() -> None:
+    mixed = Window("", np.arange(5), np.array([7, 7, 7, 9]), np.ones(4))
+    assert NEXT_TOKEN.group_documents(windows(mixed, window(4, 9), window(4, 7))).tolist() == [0, 1, 0]
+    assert CLASSIFICATION.group_documents(fakes.sentences(2)) is None
+
+
+def test_labels_that_are_missing_are_predicted_or_all_the_same() -> None:
+    predicted = np.array([1, 0])
+    assert CLASSIFICATION.label(fakes.sentences(2), lambda: predicted) is predicted
+    assert NEXT_TOKEN.label(windows(window(3), window(3)), lambda: pytest.fail("predicted")).tolist() == [0, 0]
+
+
+class CappedLoss(NextToken):
+    """A language task of its own: no token loses more than one nat."""
+
+    name = "capped loss"
+
+    def read_answers(self, scores: NDArray[Any], texts: Texts) -> Evaluation:
+        capped = scores.copy()
+        capped[:, :, LOSS] = np.minimum(scores[:, :, LOSS], 1)
+        return TokenEvaluation(capped, texts.labels, texts.classes, texts.windows)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Bench:
+    place = tmp_path_factory.mktemp("language")
+    model = fakes.save_language_model(place / "model", "causal", "llama")
+    settings = fakes.quick(model, fakes.write_data(place / "data"), window=16, tokens=160, eval_tokens=64)
+    return open_bench(settings, store=Store(place / "store"))
+
+
+def test_a_second_language_task_is_a_class_and_is_asked_for_its_answers(bench: Bench) -> None:
+    texts = bench.evaluation
+    capped = Texts(texts.first, None, texts.labels, texts.classes, CappedLoss())
+    # Another task is another evaluation, although the items are the same.
+    whole = bench.measurements.evaluate(texts)
+    answers = bench.measurements.evaluate(capped)
+    assert answers.losses.max() == 1
+    assert whole.losses.max() > 1
+    assert answers.predictions.tolist() == whole.predictions.tolist()
+
+
+def test_a_card_tells_its_task(bench: Bench, tmp_path: Path) -> None:
+    card: ModelCard = bench.card
+    assert (card.task, card.saves, card.describes_task) == (NEXT_TOKEN, "cache", "predicts the next token")
+    settings = fakes.quick_task(tmp_path)
+    classifier = open_bench(settings, store=Store(tmp_path / "store")).card
+    assert (classifier.task, classifier.saves, classifier.describes_task) == (CLASSIFICATION, "time", "2 classes")
