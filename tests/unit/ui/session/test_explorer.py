@@ -15,7 +15,7 @@ from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
 from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source, is_loaded
+from cahp.ui.session.opening import Source, Upload, is_loaded
 from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM
 from cahp.values import HeadMask
 
@@ -166,6 +166,18 @@ def test_a_run_of_other_texts_than_those_of_now_is_not_shown(settings: Settings)
     other.collect()
     assert other.results.run is None
     other.close()
+
+
+def test_a_file_that_was_uploaded_gives_a_complete_run(settings: Settings) -> None:
+    mine = Upload({"mine.jsonl": Path(settings.data, "train.jsonl").read_bytes()})
+    explorer = Explorer("visitor", Source.open(replace(settings, data="mine.jsonl"), mine))
+    job = explorer.work.start(RUN, explorer.bench)
+    assert job.wait(PATIENCE)
+    assert explorer.collect() is None
+    outcomes = explorer.outcomes()
+    assert outcomes is not None
+    assert outcomes["accuracy"].n == len(explorer.bench.evaluation)
+    explorer.close()
 
 
 def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_is_chosen() -> None:
