@@ -22,6 +22,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cahp import data, models
+from cahp.comparison.result import read_upload
+from cahp.data.tables import read_table
+from cahp.exports.masks import read_mask
+from cahp.models.loading import load_model
+from cahp.values import CahpError
+
 ROOT = Path(__file__).parents[1]
 ADDRESS_SPACE = 2 << 30
 #: No file may cost more time, nor more memory than the larger of these.
@@ -128,50 +135,14 @@ def refusal(kind: str, path: Path) -> str:
 # The child -----------------------------------------------------------------------------------------------------------
 
 
-def _data(path: Path) -> None:
-    from cahp import data
-
-    data.load(str(path))
-
-
-def _preview(path: Path) -> None:
-    from cahp.data.tables import read_table
-
-    read_table(path).preview(5)
-
-
-def _mask(path: Path) -> None:
-    from cahp.exports.masks import read_mask
-
-    read_mask(path, layers=6, heads=12)
-
-
-def _comparison(path: Path) -> None:
-    from cahp.comparison.result import read_upload
-
-    read_upload(path.name, path.read_bytes())
-
-
-def _identify(path: Path) -> None:
-    from cahp import models
-
-    models.identify(str(path))
-
-
-def _load(path: Path) -> None:
-    from cahp.models import identify
-    from cahp.models.loading import load_model
-
-    load_model(identify(str(path)), device_name="cpu")
-
-
-KINDS: dict[str, Callable[[Path], None]] = {
-    "data": _data,
-    "preview": _preview,
-    "mask": _mask,
-    "comparison": _comparison,
-    "identify": _identify,
-    "model": _load,
+#: What opens a file or folder of a kind.
+KINDS: dict[str, Callable[[Path], object]] = {
+    "data": lambda path: data.load(str(path)),
+    "preview": lambda path: read_table(path).preview(5),
+    "mask": lambda path: read_mask(path, layers=6, heads=12),
+    "comparison": lambda path: read_upload(path.name, path.read_bytes()),
+    "identify": lambda path: models.identify(str(path)),
+    "model": lambda path: load_model(models.identify(str(path)), device_name="cpu"),
 }
 
 
@@ -182,8 +153,6 @@ def _resident(which: str) -> int:
 
 
 def _opened(kind: str, path: Path) -> Opened:
-    from cahp.values import CahpError
-
     # Forget the most that was resident so far.
     Path("/proc/self/clear_refs").write_text("5")
     before, start = _resident("VmRSS"), time.process_time()
@@ -206,9 +175,6 @@ def _serve() -> None:
     import pyarrow.parquet
     import torch
     import transformers
-
-    import cahp.comparison.result
-    import cahp.models.loading  # noqa: F401
 
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()

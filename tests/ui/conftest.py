@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,6 @@ def explorer_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One explorer for all tests of this session; every browser context is a person of its own in it."""
     with explorer(tmp_path_factory.mktemp("explorer")) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def start_explorer() -> Callable[[Path], AbstractContextManager[str]]:
-    """``start_explorer(cache)`` is a context manager around another explorer."""
-    return explorer
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 import pytest
 from apps import has_button, open_app, open_dialog, text_of
@@ -270,12 +269,6 @@ def test_the_printed_address_opens_the_explorer_and_leads_on_without_showing_the
     assert page.get_by_test_id("stException").count() == 0
 
 
-@pytest.mark.browser
-def test_another_browser_sees_one_sentence(server: Server, page: Page) -> None:
-    page.goto(server.url.partition("?")[0])
-    expect(page.locator("body")).to_contain_text(NO_TOKEN)
-
-
 def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from cahp.ui.frame import page as shell
 
@@ -320,12 +313,6 @@ def root(tmp_path: Path) -> Path:
         path.write_text("\n".join(["text,label", *rows, ""]))
     (tmp_path / "open" / "out.csv").symlink_to(tmp_path / "private.csv")
     return tmp_path / "open"
-
-
-def test_at_home_folders_and_the_hub_are_offered() -> None:
-    app = open_dialog()
-    assert any("folder" in option for option in app.selectbox(key="source-model").options)
-    assert any("folder" in option for option in app.selectbox(key="source-data-True").options)
 
 
 def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[access.Access], None]) -> None:
@@ -391,17 +378,3 @@ def test_a_public_explorer_opens_only_files_below_the_data_root(
     assert opened.settings.data == str(root.resolve() / "texts.csv")
     with pytest.raises(access.AccessError):
         Source.open(Settings(model=bundled.SETTINGS.model, data="out.csv"))
-
-
-@pytest.mark.parametrize("packing", ["identity", "gzip, br"])
-def test_a_page_comes_with_the_explorer_s_style_in_its_head_so_that_nothing_jumps(
-    packing: str, explorer_url: str
-) -> None:
-    asked = Request(f"{explorer_url}/Budget", headers={"Accept": "text/html,*/*", "Accept-Encoding": packing})
-    with urlopen(asked, timeout=30) as answer:
-        page = answer.read().decode()
-        assert int(answer.headers["Content-Length"]) == len(page.encode())
-    style = (ROOT / "assets" / "explorer.css").read_text(encoding="utf-8")
-    assert page.count(f"<style>{style}</style></head>") == 1
-    with urlopen(f"{explorer_url}/_stcore/health", timeout=30) as answer:
-        assert answer.read() == b"ok"

@@ -75,16 +75,21 @@ def table_of(clusters: HeadClusters, recover: str = "none") -> BudgetTable:
 
 
 def given(
-    clusters: HeadClusters, table: BudgetTable, budget: int, shown: dict[str, Any] | None = None, **options: Any
+    clusters: HeadClusters,
+    table: BudgetTable,
+    budget: int,
+    shown: dict[str, Any] | None = None,
+    *,
+    other: BudgetTable | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """What a board is given that shows a budget, with changed fields of what is ``shown``."""
+    """Return what a board is given that shows a budget, with changed fields of what is ``shown``."""
     selection = table.selection(budget)
     fields = {"mask": selection.mask, "origin": "budget", "outcomes": None, "speed": None, "rescued": selection.rescued}
+    now = Shown(**fields | (shown or {}))
     labels = clusters.groups(selection.k)[0]
     subject = BoardSubject(**{name: options.pop(name) for name in ("chance", "cache") if name in options})
-    return contents(
-        table, clusters, Shown(**fields | (shown or {})), labels=labels, subject=subject, host=Host(**options)
-    )
+    return contents(table, clusters, now, labels=labels, subject=subject, host=Host(**options), other=other)
 
 
 def data_of(clusters: HeadClusters, budget: int, **options: Any) -> dict[str, Any]:
@@ -157,21 +162,7 @@ def test_rows_of_a_hybrid_bear_the_index_of_their_layer_in_the_model(bare: Calla
     assert page.locator(".grid .row .axis").all_inner_texts()[-3:] == ["3", "7", "11"]
 
 
-def test_dragging_shows_the_table_and_a_release_sends_the_budget(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(in_a_row(6, 12), 72))
-    drag(page, 1.0)
-    page.mouse.down()
-    drag(page, 0.5)
-    # Half-way between 6 and 72; half-way between 50 % and 90 % right, of which nobody measured it.
-    assert figures(page) == ["39 of 72", "≈ 70.0 %", "≈ 90.0 %", "≈ 0.80 ×"]
-    assert page.get_by_role("gridcell", selected=True).count() == 39
-    assert page.evaluate("told") == []
-    page.mouse.up()
-    page.wait_for_function("told.length")
-    assert page.evaluate("told") == [{"kind": "budget", "budget": 39}]
-
-
-def test_the_finding_follows_while_dragging_and_is_read_out_on_release(bare: Callable[..., Page]) -> None:
+def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budget(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(6, 12)
     # The mask on the board keeps all 72 heads; budgets begin with 6.
     data = data_of(clusters, 72, titles=["all", *(f"{budget} heads" for budget in range(6, 73))])
@@ -182,10 +173,15 @@ def test_the_finding_follows_while_dragging_and_is_read_out_on_release(bare: Cal
     drag(page, 1.0)
     page.mouse.down()
     drag(page, 0.5)
+    # Half-way between 6 and 72; half-way between 50 % and 90 % right, of which nobody measured it.
+    assert figures(page) == ["39 of 72", "≈ 70.0 %", "≈ 90.0 %", "≈ 0.80 ×"]
+    assert page.get_by_role("gridcell", selected=True).count() == 39
     assert page.evaluate("titles.at(-1)") == ["39 heads", True]
     expect(read_out).to_have_text("all")
+    assert page.evaluate("told") == []
     page.mouse.up()
     page.wait_for_function("told.length")
+    assert page.evaluate("told") == [{"kind": "budget", "budget": 39}]
     page.evaluate("data => board.update(data)", {**data, "current": {**data["current"], "title": "released"}})
     assert page.evaluate("titles.at(-1)") == ["released", False]
     expect(read_out).to_have_text("released")
@@ -241,31 +237,6 @@ def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[...
     ]
 
 
-def test_arrow_keys_move_the_budget_and_send_the_last_value_and_not_each_one(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(on_a_line(), 2))
-    page.locator("input.slider").focus()
-    for _ in range(3):
-        page.keyboard.press("ArrowRight")
-    assert figures(page)[0] == "5 of 6"
-    page.wait_for_function("told.length && told.at(-1).budget === 5")
-    # On a busy machine the keys may come so slowly that one value on the way is sent too.
-    assert len(page.evaluate("told")) < 3
-
-
-def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., Page]) -> None:
-    clusters = on_a_line()
-    table = table_of(clusters)
-    table.add(6, outcomes=outcomes(0.9))
-    table.add(2, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
-    page = bare(given(clusters, table, 6, {"outcomes": table.full}))
-    accuracy = page.locator(".figure").nth(1)
-    page.locator("input.slider").focus()
-    page.keyboard.press("Home")
-    expect(accuracy).to_contain_text(re.compile("≈ 50.0 %.*estimated from the first 104 texts", re.DOTALL))
-    page.keyboard.press("ArrowRight")
-    expect(accuracy).to_contain_text(re.compile("≈ 60.0 %.*estimated between measured budgets", re.DOTALL))
-
-
 def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
     bare: Callable[..., Page],
 ) -> None:
@@ -281,6 +252,9 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
         shown = {"mask": mask, "origin": origin}
         page = bare(given(clusters, table, 3, shown, status="Answering the texts: 2 of 9"))
         expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
+    page.locator("input.slider").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".figure").nth(1)).to_contain_text("≈ 63.3 %estimated between measured budgets")
 
 
 def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., Page]) -> None:
@@ -376,23 +350,6 @@ def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_the
     assert above["y"] + above["height"] <= below["y"] + 1
 
 
-def test_a_board_without_a_server_works_and_names_replacement_heads(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(on_a_line(), 3, alone=True), answers=False)
-    page.get_by_role("gridcell").nth(2).click()
-    # Heads 2 and 3 lie at 10 and 11.
-    expect(page.locator(".say")).to_have_text(re.compile("Layer 0, head 2: pruned, cluster B; .* layer 1, head 0"))
-    page.get_by_role("slider").focus()
-    page.keyboard.press("ArrowLeft")
-    expect(page.get_by_text("Back to 3 heads")).to_be_visible()
-    assert figures(page)[0] == "2 of 6"
-    page.get_by_role("gridcell").nth(2).hover()
-    # In two clusters, head 2 belongs to the one at the left, which keeps head 1.
-    expect(page.locator(".say")).to_have_text(re.compile("Layer 0, head 2: pruned, cluster A; .* layer 0, head 1"))
-    page.get_by_text("Back to 3 heads").click()
-    assert figures(page)[0] == "3 of 6"
-    assert page.get_by_role("gridcell", selected=True).count() == 3
-
-
 def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_replacement(
     bare: Callable[..., Page],
 ) -> None:
@@ -476,26 +433,10 @@ def test_a_switch_shows_pictures_that_the_host_sends_when_they_are_asked_for(bar
     expect(page.locator(".picture")).to_have_count(0)
 
 
-def test_letters_stay_at_twenty_four_layers_and_sixteen_families_look_different(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(in_a_row(24, 16), 100))
-    cells = page.get_by_role("gridcell")
-    expect(cells).to_have_count(384)
-    letters = cells.all_inner_texts()
-    assert all(letters)
-    assert len(set(letters)) > 16
-    # A hundred clusters belong to sixteen families; the heads of a family have one look, and one letter for the most.
-    looks = {
-        (
-            cell.evaluate("cell => cell.style.getPropertyValue('--hue')"),
-            "striped" in (cell.get_attribute("class") or ""),
-        )
-        for cell in cells.all()
-    }
-    assert len(looks) == 16
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_it_says_is_readable_in_light_and_dark(bare: Callable[..., Page], scheme: str) -> None:
+def test_what_it_says_is_readable_in_light_and_dark_and_its_curves_are_saved_as_they_look(
+    bare: Callable[..., Page], scheme: str
+) -> None:
     page = bare(data_of(on_a_line(), 2), color_scheme=scheme)
     # The spot on a measured budget is as dark as text, and outlined with the ground.
     text, ground = page.evaluate("""() => {
@@ -504,11 +445,6 @@ def test_what_it_says_is_readable_in_light_and_dark(bare: Callable[..., Page], s
       return [said, ground].map((colour) => Number(colour.match(/\\d+/)[0]));
     }""")
     assert (text < 80 and ground > 200) if scheme == "light" else (text > 200 and ground < 80)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_curves_are_taken_along_as_they_look(bare: Callable[..., Page], scheme: str) -> None:
-    page = bare(data_of(on_a_line(), 3), color_scheme=scheme)
     with page.expect_download() as started:
         page.get_by_role("button", name="SVG").click()
     picture = Path(started.value.path()).read_text(encoding="utf-8")
@@ -532,13 +468,9 @@ def test_a_thousand_heads_are_dragged_at_the_screen_s_pace(bare: Callable[..., P
     assert figures(page)[0] == "545 of 1024"
 
 
-def test_a_narrow_board_stays_within_its_page(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(in_a_row(24, 16), 100), viewport={"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
 def test_on_a_phone_a_deep_board_has_cells_to_tap_and_its_slider_stays_in_sight(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(30, 3), 45), viewport={"width": 390, "height": 700}, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     cells = [cell.bounding_box() or {} for cell in page.get_by_role("gridcell").all()]
     assert min(min(box["width"], box["height"]) for box in cells) >= 24
     # Thirty layers in three lines of ten; the three heads of a layer are below each other.

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from apps import explorer_of, has_button, open_app, text_of
-from streamlit.testing.v1 import AppTest
+from apps import explorer_of, open_app, text_of
+from clusters import ratio_of
 
 from cahp.exports import formats
+from cahp.exports.form import Decoding, Footprint
+from cahp.models.costs import Timing
+from cahp.run.bench import Bench
 from cahp.ui.export import model
-from cahp.values import silent
+from cahp.values import Estimate, HeadMask, silent
 
 
 def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +27,6 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     offered = app.radio(key="export-form").options
     assert offered == [form.title for form in formats.model_forms()]
     rows = app.table[0].value
-    assert rows["form"].tolist() == [f"**{offered[0]}**", *offered[1:]]
     assert rows.iloc[-1].tolist() == [
         "Toy",
         *("play", "as the original", "as the original", "logits within 1e-5"),
@@ -40,90 +42,53 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
 
 def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     app = open_app("export", recover="distill")
-    offered = app.radio(key="export-recover")
-    assert [option.partition(":")[0] for option in offered.options] == [
-        "None",
-        "Mean ablation",
-        "Refit",
-        "Distil",
-        "Refit, then distil while time allows",
-        "Fine-tune",
-        "Refit, then fine-tune",
-    ]
-    assert offered.value == "distill"
+    assert app.radio(key="export-recover").value == "distill"
     assert "unless it was distilled before" in text_of(app, "caption")
     # The run on screen was refitted: its figures are not those of a distilled model.
     assert app.button(key="export-measure").label.startswith("Distil and measure (about ")
     assert "--recover distill" in text_of(app, "code")
 
 
-def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_chosen(
+def step(name: str, size: int, median: float, ratio: Estimate | None, decoding: Decoding | None = None) -> Footprint:
+    return Footprint(name, size, Timing(median, median, 8, 128, 40), ratio, decoding)
+
+
+def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_and_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    half = ratio_of(0.5, 0.49, 0.51)
+    files = (
+        step("full", 90_900_000, 50.0, None),
+        step("pruned", 80_700_000, 49.0, ratio_of(0.98, 0.95, 1.01)),
+        step("int8", 20_500_000, 25.0, half, Decoding(128, 40.0, 10.0, half)),
+    )
+    accuracy = {"accuracy": Estimate(0.9, (0.862, 0.929), 311, "share")}
+    outcomes = {file.name: accuracy for file in files}
+    close = {"difference": 1e-7, "agreement": 1.0, "tried": 8, "written": 8}
+
+    def write(bench: Bench, mask: HeadMask, **options: Any) -> tuple[bytes, dict[str, Any]]:
+        calls.append(options)
+        return b"a ZIP file", {"files": files, "form": "onnx-int8", "outcomes": outcomes, **close}
 
     def submit(session: str, name: str, work: Any, **_: Any) -> Any:
-        work(silent)
-        return SimpleNamespace(ended=True, error=None, result=None)
+        return SimpleNamespace(ended=True, error=None, result=work(silent))
 
     monkeypatch.setattr(model.jobs, "submit", submit)
-    monkeypatch.setattr(model, "checkpoint", lambda bench, mask, **given: asked.append({**given, "bench": bench}))
+    monkeypatch.setattr(model, "checkpoint", write)
     monkeypatch.setattr(model, "recovery_seconds", lambda bench, recover: 500.0)
     app = open_app("export")
     # That of the board.
     assert app.radio(key="export-recover").value == "refit"
     app.radio(key="export-recover").set_value("auto").run()
     assert app.number_input(key="export-allowed").value == 2.0
-    assert any(caption.value.startswith("Expected: 2 min,") for caption in app.caption)
     app.number_input(key="export-allowed").set_value(10.0).run()
-    assert any(caption.value.startswith("Expected: 8 min,") for caption in app.caption)
+    assert "Expected: 8 min," in text_of(app, "caption")
     app.button(key="export-model").click().run()
     assert not app.exception
-    (given,) = asked
-    assert (given["recover"], given["allowed"]) == ("auto", 600.0)
-    app.radio(key="export-recover").set_value("refit").run()
-    assert "export-allowed" not in [one.key for one in app.number_input]
-    app.button(key="export-model").click().run()
-    assert (asked[-1]["recover"], asked[-1]["allowed"]) == ("refit", None)
-
-
-def test_a_form_that_the_model_cannot_have_says_why_in_place_of_the_button(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Every card has a name, which is no reason; but a form that is barred by it shows what a reason does.
-    barred = replace(formats.model_form("onnx"), key="toy", title="Toy", bars=("id",))
-    monkeypatch.setattr(formats, "FORMS", (*formats.FORMS, barred))
-    app = open_app("export")
-    assert has_button(app, "export-model")
-    app.radio(key="export-form").set_value("toy").run()
-    assert not app.exception
-    assert not has_button(app, "export-model")
-    said = "minilm-bbc cannot be exported as toy, since minilm-bbc; export it as compact or drop-in or onnx"
-    assert said in text_of(app, "caption")
-
-
-def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() -> None:
-    def show() -> None:
-        from clusters import ratio_of
-
-        from cahp.exports.form import Decoding, Footprint
-        from cahp.models.costs import Timing
-        from cahp.ui.export.model import _draw_sizes
-        from cahp.values import Estimate
-
-        def step(name, size, median, ratio):  # type: ignore[no-untyped-def]
-            decoding = Decoding(128, 1e3 / median, 10.0, ratio) if name == "int8" else None
-            return Footprint(name, size, Timing(median, median, 8, 128, 40), ratio, decoding)
-
-        files = (
-            step("full", 90_900_000, 50.0, None),
-            step("pruned", 80_700_000, 49.0, ratio_of(0.98, 0.95, 1.01)),
-            step("int8", 20_500_000, 25.0, ratio_of(0.5, 0.49, 0.51)),
-        )
-        measured = {one.name: {"accuracy": Estimate(0.9, (0.862, 0.929), 311, "share")} for one in files}
-        _draw_sizes({"files": files, "form": "onnx-int8", "outcomes": measured})
-
-    app = AppTest.from_function(show).run()
-    assert not app.exception
-    rows = app.table[0].value.to_dict("list")
+    assert [(options["recover"], options["allowed"]) for options in calls] == [("auto", 600.0)]
+    assert "Model (ZIP, 0 MB)" in [button.proto.label for button in app.get("download_button")]
+    rows = next(table.value for table in app.table if "a batch" in table.value).to_dict("list")
     assert rows["file"] == ["91 MB", "81 MB", "20 MB"]
     assert rows["a batch"] == [
         "50.0 ms",
@@ -131,9 +96,9 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
         "25.0 ms, 0.50 of the full model's time (0.49 to 0.51)",
     ]
     assert rows["accuracy"] == ["90.0 % (86.2 to 92.9 %)"] * 3
-    written, times = (caption.value for caption in app.caption)
-    assert "- int8, after 128 tokens: 40.0 tokens per second with onnxruntime, 10.0 with torch" in written
-    assert "median of 40 rounds in turn; accuracy on 311 texts." in times
+    words = text_of(app, "caption")
+    assert "- int8, after 128 tokens: 40.0 tokens per second with onnxruntime, 10.0 with torch" in words
+    assert "median of 40 rounds in turn; accuracy on 311 texts." in words
 
 
 def test_the_figures_of_the_board_are_shown_before_its_mask_has_a_run() -> None:

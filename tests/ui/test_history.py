@@ -36,21 +36,6 @@ def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
 # Without a browser --------------------------------------------------------------------------------------------------
 
 
-def test_back_restores_the_budget_and_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened(budget="20")
-    first = dict(app.query_params)
-    explorer_of(app).board.set_budget(30)
-    explorer_of(app).chosen_recovery = "none"
-    second = dict(app.run().query_params)
-    assert second == {**first, "budget": "30", "recover": "none"}
-    board = explorer_of(went(app, first, monkeypatch)).board
-    assert (board.budget, explorer_of(app).recover) == (20, "refit")
-    assert dict(app.query_params) == first
-    explorer_of(went(app, second, monkeypatch))
-    assert (board.budget, explorer_of(app).recover) == (30, "none")
-    assert explorer_of(went(app, {**first, "budget": "auto"}, monkeypatch)).board.auto
-
-
 def test_an_address_that_is_merely_late_moves_nothing() -> None:
     app = opened(budget="20")
     late = dict(app.query_params)
@@ -65,37 +50,33 @@ def test_an_address_that_is_merely_late_moves_nothing() -> None:
 
 
 def test_going_back_to_other_data_brings_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened(budget="20")
+    app = opened(budget="20", recover="none")
     before = dict(app.query_params)
-    bring(app.button(key="change-source").click().run(), ("mine.csv", texts()))
+    bring(app, ("mine.csv", texts()))
     assert explorer_of(app).source.uploaded
     mine = dict(app.query_params)
     assert "mine.csv" not in str(mine)
     assert mine["text_column"] == "question"
     explorer = explorer_of(went(app, before, monkeypatch))
-    assert (explorer.bench.dataset.id, explorer.board.budget) == ("bbc-news", 20)
+    assert (explorer.bench.dataset.id, explorer.board.budget, explorer.recover) == ("bbc-news", 20, "none")
     explorer = explorer_of(went(app, mine, monkeypatch))
     assert explorer.bench.dataset.id == "mine.csv"
     # Other settings on the same data.
-    explorer = explorer_of(went(app, {**before, "poly_degree": "3"}, monkeypatch))
+    explorer = explorer_of(went(app, {**before, "poly_degree": "3", "budget": "auto"}, monkeypatch))
     assert explorer.settings.poly_degree == 3
+    assert explorer.board.auto
     assert explorer_of(went(app, before, monkeypatch)).settings.poly_degree == 6
 
 
-def bring(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    """Bring these files in the dialog, which is open, and use them."""
-    boxes = {box.label: box for box in app.selectbox}
-    if not app.file_uploader:
-        boxes["Data"].set_value("My files (text, CSV, TSV, JSONL, Parquet)").run()
-    return upload(app, "source-file", "use-source", *files)
+def bring(app: AppTest, *files: tuple[str, bytes]) -> None:
+    """Bring these files in the dialog, and use them."""
+    app.button(key="change-source").click().run()
+    (data,) = (box for box in app.selectbox if box.label == "Data")
+    data.set_value("My files (text, CSV, TSV, JSONL, Parquet)").run()
+    upload(app, "source-file", "use-source", *files)
 
 
-def bring_again(app: AppTest, *files: tuple[str, bytes]) -> None:
-    """Upload the files of a link, and open it."""
-    upload(app, "wish-file", "open-wish", *files)
-
-
-def upload(app: AppTest, box: str, button: str, *files: tuple[str, bytes]) -> AppTest:
+def upload(app: AppTest, box: str, button: str, *files: tuple[str, bytes]) -> None:
     """Upload files in a box, press a button, and wait until they are opened."""
     app.file_uploader(key=box).set_value([(name, content, "text/csv") for name, content in files]).run()
     assert not app.exception
@@ -104,7 +85,6 @@ def upload(app: AppTest, box: str, button: str, *files: tuple[str, bytes]) -> Ap
     if "cahp_opening" in app.session_state:
         assert app.session_state["cahp_opening"].wait(60)
         rerun(app)
-    return app
 
 
 def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None:
@@ -113,7 +93,7 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     # The address stays the link's as long as its files are missing.
     assert not has_button(app, "open-wish")
     assert dict(app.run().query_params) == link
-    bring_again(app, ("mine.csv", texts("kind,question")))
+    upload(app, "wish-file", "open-wish", ("mine.csv", texts("kind,question")))
     explorer = explorer_of(app)
     assert explorer.source.uploaded
     assert (explorer.settings.text_column, explorer.settings.label_column) == ("kind", "question")
@@ -121,29 +101,12 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     assert app.query_params["budget"] == "17"
     assert "not the files that the link was made with" in text_of(app, "error")
     again = opened(**{name: str(value) for name, value in app.query_params.items()})
-    bring_again(again, ("renamed.csv", texts("kind,question")))
+    upload(again, "wish-file", "open-wish", ("renamed.csv", texts("kind,question")))
     assert not again.error
-
-
-def test_the_splits_of_a_link_s_files_are_told_by_their_names() -> None:
-    app = opened(files="00000000", text_column="question", label_column="kind")
-    bring_again(app, ("reviews-train.csv", texts()), ("reviews-dev.csv", texts()))
-    explorer = explorer_of(app)
-    assert explorer.settings.splits == {"reviews-train.csv": "train", "reviews-dev.csv": "validation"}
-    assert "splits" not in app.query_params
-
-
-def test_a_link_s_files_that_cannot_be_opened_are_not_lost() -> None:
-    app = opened(files="00000000", text_column="kind", label_column="missing")
-    bring_again(app, ("mine.csv", texts()))
-    assert "missing" in text_of(app, "error")
-    assert not explorer_of(app).source.uploaded
-    assert app.button(key="open-wish")
 
 
 def test_files_that_cannot_be_opened_are_not_lost() -> None:
     app = opened()
-    app.button(key="change-source").click().run()
     one_class = b"question,kind\n" + b"".join(b"report %d,sports\n" % row for row in range(40))
     bring(app, ("train.csv", one_class), ("validation.csv", texts()))
     assert not explorer_of(app).source.uploaded
@@ -163,13 +126,6 @@ def test_a_wish_can_be_left() -> None:
     assert not app.file_uploader
     assert "files" not in app.query_params
     assert app.query_params["budget"] == "auto"
-
-
-def test_a_link_opens_the_step_it_names() -> None:
-    app = open_app("learn", step="3")
-    assert any(caption.value == "Step 3 of 6" for caption in app.caption)
-    app.button(key="learn-next").click().run()
-    assert app.query_params["step"] == "4"
 
 
 def test_guesses_are_in_the_link_and_none_that_could_not_be_made() -> None:

@@ -10,8 +10,6 @@ from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-STEPS = ("one-head", "one-cluster", "representatives", "random", "refit", "time")
-
 
 def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Callable[[str], Page]) -> None:
     page = open_page("Learn")
@@ -24,17 +22,14 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     expect(step).to_contain_text("1 answers")
     step.get_by_role("button", name="Check my guess").click()
     step.get_by_text("Measured", exact=True).wait_for()
-    said = step.inner_text()
-    assert re.search(r"Your guess\s+1 answers", said)
-    changed = re.search(r"Measured\s+(\d+) answers", said)
+    words = step.inner_text()
+    assert re.search(r"Your guess\s+1 answers", words)
+    changed = re.search(r"Measured\s+(\d+) answers", words)
     assert changed is not None
-    assert f"{changed[1]} of 311 answers changed" in said
-    assert re.search(r"95 % interval \d+\.\d to \d+\.\d", said)
-    assert "n = 311 texts" in said
+    assert f"{changed[1]} of 311 answers changed" in words
     # The embedded default's answers ship, and say so.
-    assert re.search(r"Bundled: measured on .+, \d{4}-\d\d-\d\d", said)
-    assert re.search(r"Your guess: (within the interval|exactly right|[\d.]+ answers too (low|high))", said)
-    # A guess is a guess: it does not move once the answer is known.
+    assert re.search(r"Bundled: measured on .+, \d{4}-\d\d-\d\d", words)
+    # A guess does not move once the answer is known.
     expect(step.get_by_role("slider")).to_have_count(0)
     # The way on stays in sight.
     expect(page.locator(".st-key-learn-next button")).to_be_in_viewport()
@@ -61,34 +56,6 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     # What ships is still there.
     expect(page.locator(".st-key-learn-here-random button")).to_be_visible()
     expect(step).to_contain_text(bundled)
-    page.locator(".st-key-learn-go-1 button").first.click()
-    expect(step).to_contain_text("Step 1 of 6")
-    page.get_by_role("slider").press("Home")
-    page.locator(".st-key-learn-see-one-head button").click()
-    page.locator(".st-key-learn-here-one-head button").click()
-    expect(step.get_by_text("Measured", exact=True)).to_be_visible(timeout=120_000)
-    expect(step.get_by_text("Bundled: measured on")).to_have_count(0)
-
-
-@pytest.mark.nightly
-def test_home_leads_to_six_guesses_that_end_in_a_table_and_no_answer_is_waited_for(
-    open_page: Callable[[str], Page],
-) -> None:
-    page = open_page("")
-    page.locator(".st-key-door-learn a").click()
-    expect(page.get_by_role("heading", name="Learn in six guesses")).to_be_visible()
-    step = page.locator(".st-key-learn-step")
-    for number, name in enumerate(STEPS, start=1):
-        expect(step).to_contain_text(f"Step {number} of 6")
-        page.get_by_role("slider").press("Home")
-        page.locator(f".st-key-learn-see-{name} button").click()
-        step.get_by_text("Measured", exact=True).wait_for(timeout=10_000)
-        if number < len(STEPS):
-            page.locator(".st-key-learn-next button").click()
-    expect(page.get_by_text("Choose a budget yourself").first).to_be_visible()
-    scores = page.locator(".st-key-learn-scores")
-    expect(scores).to_contain_text("Half of the heads, half of the time?")
-    expect(scores.get_by_role("row")).to_have_count(1 + len(STEPS))
 
 
 @pytest.mark.nightly

@@ -14,53 +14,26 @@ from typing import Any
 
 import fakes
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, expect
 from serving import free_port, wait_until_there
 
 pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
 
 import nbformat
 
-import cahp
-from cahp.board import budget_sweep
-from cahp.store import Store
-
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "assets" / "examples" / "notebook.ipynb"
 WIDGET, HTML, PLOTLY = "application/vnd.jupyter.widget-view+json", "text/html", "application/vnd.plotly.v1+json"
 TOKEN = "for-the-test"
-CELLS = (
-    "import cahp\nrun = cahp.prune('model', 'data', budget=5, pool_size=8, projection='pca', latency=False)\nrun",
-    "run.board.budget = 7\nrun.board.wait(100)\n"
-    "accuracy = run.board.outcomes['accuracy'].value\nprint(run.board.budget, f'{accuracy:.6f}')",
-    "print(run.board.wait(100), run.board.budget, run.board.mask.by_layer)",
-)
-
-
-def notebook(cells: tuple[str, ...]) -> str:
-    made = [
-        {
-            "cell_type": "code",
-            "id": f"cell-{at}",
-            "metadata": {},
-            "outputs": [],
-            "execution_count": None,
-            "source": cell,
-        }
-        for at, cell in enumerate(cells)
-    ]
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    return json.dumps({"cells": made, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, its data and a notebook."""
+    """A folder with a model and its data."""
     pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
     found = tmp_path_factory.mktemp("notebook")
     fakes.save_model(found / "model")
     fakes.write_data(found / "data", train=60, validation=30)
-    (found / "board.ipynb").write_text(notebook(CELLS), encoding="utf-8")
     return found
 
 
@@ -97,62 +70,6 @@ def jupyter(place: Path) -> Iterator[str]:
             # Its kernels end with it.
             process.terminate()
             process.wait(30)
-
-
-def run_cell(page: Page, number: int) -> Locator:
-    """Run a cell; the cell."""
-    cell = page.locator(".jp-CodeCell").nth(number)
-    cell.locator(".jp-InputArea-editor").click()
-    page.keyboard.press("Control+Enter")
-    return cell
-
-
-@pytest.mark.nightly
-@pytest.mark.browser
-def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
-    jupyter: str, place: Path, new_context: Callable[..., BrowserContext]
-) -> None:
-    page = new_context(viewport={"width": 1280, "height": 1000}).new_page()
-    page.goto(f"{jupyter}/lab/tree/board.ipynb?token={TOKEN}")
-    page.locator(".jp-NotebookPanel-notebook").wait_for()
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("Idle")
-    run_cell(page, 0)
-    figures = page.locator(".cahp-board .figure")
-    expect(figures.nth(0)).to_contain_text("5 of 12", timeout=120_000)
-    expect(page.get_by_role("gridcell")).to_have_count(12)
-
-    # What the same question's run says, from another process.
-    same = {"budget": 5, "pool_size": 8, "projection": "pca", "latency": False, "progress": False}
-    run = cahp.prune(str(place / "model"), str(place / "data"), **same, store=Store(place / "other"))
-    table = run.board.table
-    expect(figures.nth(1)).to_contain_text(run.outcomes["pruned"]["accuracy"].text)
-
-    # By keyboard, whose arrows are the board's and not the notebook's.
-    slider = page.get_by_role("slider", name="Heads to keep")
-    slider.focus()
-    for _ in range(3):
-        page.keyboard.press("ArrowRight")
-    expect(figures.nth(0)).to_contain_text("8 of 12")
-    found = budget_sweep.evaluate_mask(run.bench, table.selection(8).mask)
-    expect(figures.nth(1)).to_contain_text(", n = ", timeout=120_000)
-    expect(figures.nth(1)).to_contain_text(found["accuracy"].text)
-    expect(page.get_by_role("button", name="Undo")).to_be_enabled()
-
-    # From a cell to the board.
-    said = run_cell(page, 1)
-    expect(said.locator(".jp-OutputArea-output")).to_contain_text("7 ", timeout=120_000)
-    expect(figures.nth(0)).to_contain_text("7 of 12")
-    seven = budget_sweep.evaluate_mask(run.bench, table.selection(7).mask)
-    expect(said.locator(".jp-OutputArea-output")).to_contain_text(f"7 {seven['accuracy'].value:.6f}")
-
-    # And back: a head dropped by hand.
-    page.get_by_role("gridcell", selected=True).first.click()
-    expect(figures.nth(0)).to_contain_text("made by hand")
-    again = run_cell(page, 2)
-    expect(again.locator(".jp-OutputArea-output")).to_contain_text("True 6", timeout=120_000)
-
-
-# --- the example
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
-from cahp.values import CahpError, HeadMask
+from cahp.values import CahpError
 from cahp.words import percent
 
 BUDGET = 5
@@ -128,10 +128,7 @@ def test_every_export_shows_the_same_figures_of_a_mask(
     assert speed.ratio == ratio
 
 
-@pytest.mark.parametrize("by_hand", [False, True])
-def test_the_model_of_a_mask_made_by_hand_is_made_as_such(
-    explorer: Explorer, by_hand: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_model_of_a_mask_made_by_hand_is_made_as_such(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[dict[str, Any]] = []
 
     def made(*_: Any, **options: Any) -> None:
@@ -140,13 +137,9 @@ def test_the_model_of_a_mask_made_by_hand_is_made_as_such(
 
     monkeypatch.setattr("cahp.ui.export.model.checkpoint", made)
     explorer.board.set_budget(BUDGET)
-    if by_hand:
-        keep = explorer.mask.keep.copy()
-        keep[:] = True
-        keep[0, 0] = False
-        explorer.board.set_mask(HeadMask(keep))
+    explorer.board.toggle(explorer.mask.flat[0])
     app = open_app("export", explorer)
     app.button(key="export-model").click().run()
     (job,) = app.session_state["cahp_export_written"].values()
     assert job.wait(60)
-    assert [one["method"] for one in asked] == ["by hand" if by_hand else "complementary"]
+    assert [one["method"] for one in asked] == ["by hand"]

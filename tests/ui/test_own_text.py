@@ -46,20 +46,6 @@ def test_a_text_shows_predictions_before_and_after_pruning_without_interval(app:
     assert any("has no interval" in caption.value and "311 texts" in caption.value for caption in app.caption)
 
 
-def test_each_budget_evaluates_the_text_once(app: AppTest) -> None:
-    explorer = explorer_of(app)
-    first = explorer.work.job(OWN_TEXT)
-    explorer.board.set_budget(30)
-    read(app)
-    second = explorer.work.job(OWN_TEXT)
-    assert second is not first
-    assert "30 as pruned" in shown(app)
-    explorer.board.set_budget(12)
-    read(app)
-    assert explorer.work.job(OWN_TEXT) is second
-    assert "12 as pruned" in shown(app)
-
-
 def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     app: AppTest, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -73,9 +59,3 @@ def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     assert SECRET not in caplog.text
     kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in path.read_bytes() for path in kept)
-
-
-def test_a_text_without_words_is_answered_in_words(app: AppTest) -> None:
-    app.text_area(key="own-text-text-3").set_value("  ")
-    read(app)
-    assert "Type a text" in text_of(app, "info")

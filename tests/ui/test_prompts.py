@@ -10,8 +10,6 @@ import pytest
 from apps import explorer_of, has_button, open_dialog, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.models import identity
-
 OTHER_MODEL, OTHER_DATA = "A folder, a GGUF file or a Hugging Face id…", "A folder, a preset or hub data…"
 
 
@@ -22,8 +20,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "causal": str(fakes.save_language_model(place / "causal")),
         "masked": str(fakes.save_language_model(place / "masked", "masked")),
         "texts": str(fakes.write_data(place / "texts", train=40, validation=20, test=5)),
-        "pairs": str(fakes.write_data(place / "pairs", train=40, validation=20, test=5, pairs=True)),
-        "three": str(fakes.write_data(place / "three", train=40, validation=20, test=5, classes=3)),
     }
 
 
@@ -82,48 +78,12 @@ def test_a_causal_model_needs_no_prompt(app: AppTest, folders: dict[str, str]) -
     assert explorer_of(app).card.task.predicts_often
 
 
-def test_the_bundled_language_model_is_offered_without_its_files(app: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_package_folder", lambda name: pytest.fail("its files were looked for"))
-    app.selectbox(key="source-model").set_value("smollm2").run()
-    assert not app.exception
-    assert "30 layers × 3 groups of 3 heads · predicts the next token" in text_of(app, "caption")
-    app.button(key="use-source").click().run()
-    assert explorer_of(app).results.bundled
-    assert explorer_of(app).mask.count == 72
-
-
 def test_a_masked_model_answers_at_its_mask(app: AppTest, folders: dict[str, str]) -> None:
     ask(app, folders["masked"], "awful, great")
     assert shown(app)[-1] == "A warm and funny film. It was [MASK]."
     app.text_area(key="prompt-masked").set_value("{text} it was").run()
     assert "put {mask} into the prompt" in text_of(app, "error")
     assert not has_button(app, "use-source")
-
-
-@pytest.mark.parametrize(
-    ("model", "answers", "data", "why"),
-    [
-        ("causal", "great", None, "few different answers"),
-        ("causal", "great, zebra", None, "does not know the answer 'zebra'"),
-        ("causal", "great, great", None, "few different answers"),
-        ("causal", "awful, great", "pairs", "the prompt has no placeholder for"),
-    ],
-)
-def test_an_invalid_prompt_is_refused_with_a_reason(
-    app: AppTest, folders: dict[str, str], model: str, answers: str, data: str | None, why: str
-) -> None:
-    ask(app, folders[model], answers, None if data is None else folders[data])
-    assert why in text_of(app, "error")
-    assert not has_button(app, "use-source")
-
-
-def test_more_classes_than_answers_are_matched_by_hand(app: AppTest, folders: dict[str, str]) -> None:
-    ask(app, folders["causal"], "awful, great", folders["three"])
-    assert not has_button(app, "use-source")
-    for place, answer in enumerate(("awful", "great", "great")):
-        app.selectbox(key=f"map-{place}").set_value(answer)
-    app.run()
-    assert has_button(app, "use-source")
 
 
 def test_a_link_restores_the_prompt_after_consent(app: AppTest, folders: dict[str, str]) -> None:
@@ -143,13 +103,3 @@ def test_a_link_restores_the_prompt_after_consent(app: AppTest, folders: dict[st
     assert {name: said[name] for name in ("prompt", "answers")} == {
         name: wanted[name] for name in ("prompt", "answers")
     }
-
-
-@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
-def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
-    app: AppTest, tmp_path: Path, kind: str
-) -> None:
-    folder = fakes.save_model(tmp_path / "other", problem_type=kind)
-    app.text_input(key="source-model-name").set_value(str(folder)).run()
-    assert f"problem_type {kind}" in text_of(app, "error")
-    assert not has_button(app, "use-source")

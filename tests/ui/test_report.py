@@ -70,14 +70,6 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     expect(page.locator(".cahp-board .say")).to_contain_text("replacement head")
 
 
-def test_its_curves_are_saved_without_a_network(opened: Callable[..., Page]) -> None:
-    page = opened(color_scheme="dark")
-    for form, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
-        with page.expect_download() as started:
-            page.get_by_role("button", name=form).click()
-        assert Path(started.value.path()).read_bytes().startswith(start)
-
-
 def test_it_prints_on_paper_what_is_on_screen(opened: Callable[..., Page]) -> None:
     page = opened(color_scheme="dark")
     pages = page.pdf(format="A4")

@@ -1,21 +1,15 @@
 from __future__ import annotations
 
-import contextlib
 import io
-import json
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import fakes
-import gguf_files
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apps import explorer_of, has_button, open_dialog, rerun, text_of
 from hub import asked_here, serving
-from playwright.sync_api import Page, expect
-from playwright.sync_api import TimeoutError as NotThere
 from streamlit.testing.v1 import AppTest
 
 from cahp.ui.session.explorer import Explorer
@@ -85,29 +79,6 @@ def usable(app: AppTest) -> bool:
     return has_button(app, "use-source")
 
 
-def test_columns_are_found_and_labels_matched_by_name(app: AppTest) -> None:
-    bring(app, "mine.csv", table(rename={"show": "Entertainment"}))
-    assert usable(app)
-    assert "Labels match" in text_of(app, "caption")
-
-
-def test_other_columns_are_chosen_by_hand(app: AppTest) -> None:
-    bring(app, "mine.csv", table(names="review,topic", rename={"show": "entertainment"}))
-    assert app.selectbox(key="column-text").value == "review"
-    assert app.selectbox(key="column-label").value == "topic"
-    assert usable(app)
-
-
-def test_a_label_that_the_model_does_not_have_is_matched_by_hand_and_never_guessed(app: AppTest) -> None:
-    bring(app, "mine.csv", table())
-    assert not usable(app)
-    assert app.selectbox(key="map-2").value is None
-    # It is not a mistake of anybody's: nothing is chosen yet.
-    assert not app.error
-    app.selectbox(key="map-2").set_value("entertainment").run()
-    assert usable(app)
-
-
 def test_numbers_that_begin_with_another_one_are_matched_in_order_by_a_click(app: AppTest) -> None:
     topics = {topic: str(number + 1) for number, topic in enumerate(TOPICS)}
     bring(app, "stars.csv", table(rename=topics))
@@ -122,23 +93,12 @@ def test_numbers_that_begin_with_another_one_are_matched_in_order_by_a_click(app
     assert used(app).bench.class_names == ("1", "2", "3", "4", "5")
 
 
-def test_a_column_serves_once(app: AppTest) -> None:
-    bring(app, "mine.csv", table(names="review,topic", rename={"show": "entertainment"}))
-    assert "review" not in app.selectbox(key="column-label").options
-    app.selectbox(key="column-text").set_value("topic").run()
-    assert not app.exception
-    assert app.selectbox(key="column-label").value == "(none)"
-    assert app.selectbox(key="column-label").options == ["(none)", "review"]
-
-
-def test_a_column_of_many_values_is_refused_with_the_next_step(app: AppTest) -> None:
-    bring(app, "mine.csv", ("text,label\n" + "".join(f"text {row},a{row}\n" for row in range(40))).encode())
-    assert "The label column has 40 different values" in errors(app)
-    assert "(none) for texts without labels" in errors(app)
-
-
-def test_choices_for_one_file_do_not_apply_to_the_next(app: AppTest) -> None:
+def test_labels_are_matched_by_hand_and_choices_for_one_file_do_not_apply_to_the_next(app: AppTest) -> None:
     bring(app, "mine.csv", table())
+    # That a label is no class is not a mistake of anybody's: nothing is chosen yet, and never guessed.
+    assert not app.error
+    assert not usable(app)
+    assert app.selectbox(key="map-2").value is None
     app.selectbox(key="map-2").set_value("entertainment").run()
     assert usable(app)
     # The third label, by which the choice was remembered, is now "sports".
@@ -146,15 +106,6 @@ def test_choices_for_one_file_do_not_apply_to_the_next(app: AppTest) -> None:
     said = {box.label: box.value for box in app.selectbox if str(box.key).startswith("map-")}
     assert said == {**{name: name for name in ("business", "politics", "sports", "tech")}, "theatre": None}
     assert not usable(app)
-
-
-def test_a_file_without_labels_leaves_no_trace_in_the_columns_of_the_next(app: AppTest) -> None:
-    bring(app, "unlabelled.parquet", parquet(text=["one", "two"]))
-    assert not usable(app)
-    bring(app, "mine.csv", table(rename={"show": "entertainment"}))
-    assert app.selectbox(key="column-text").value == "text"
-    assert app.selectbox(key="column-label").value == "label"
-    assert usable(app)
 
 
 def no_labels(app: AppTest) -> bool:
@@ -168,20 +119,16 @@ def paragraphs() -> str:
 
 
 def test_a_text_file_has_a_document_per_paragraph_or_line_and_no_labels(app: AppTest) -> None:
-    bring(app, "notes.txt", paragraphs().encode())
-    assert no_labels(app)
-    assert usable(app)
     # A file without blank lines is one paragraph, so its lines are documents.
     bring(app, "lines.txt", paragraphs().replace("\n\n", "\n").encode())
     assert app.segmented_control(key="source-documents").value == "line"
     bring(app, "notes.txt", paragraphs().encode())
     assert app.segmented_control(key="source-documents").value == "paragraph"
+    assert no_labels(app)
     app.segmented_control(key="source-documents").set_value("line").run()
-    assert usable(app)
     source = used(app).source
     assert source.settings.documents == "line"
     assert sum(len(texts) for texts in source.raw.splits.values()) == 80
-    assert not source.raw.labelled
 
 
 def test_the_labels_of_a_table_can_be_ignored(app: AppTest) -> None:
@@ -195,11 +142,10 @@ def test_the_labels_of_a_table_can_be_ignored(app: AppTest) -> None:
 
 def test_pasted_paragraphs_are_data_and_too_few_say_how_many_are_needed(app: AppTest) -> None:
     choose(app, "Data", "My text, pasted here")
-    assert not usable(app)
     app.text_area(key="source-pasted").set_value("One paragraph.").run()
     assert "at least 30" in errors(app)
+    assert not usable(app)
     app.text_area(key="source-pasted").set_value(paragraphs()).run()
-    assert usable(app)
     source = used(app).source
     assert source.uploaded
     assert sum(len(texts) for texts in source.raw.splits.values()) == 40
@@ -279,20 +225,11 @@ def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest
     assert usable(app)
     # Two of one kind: a sentence, and nothing that was brought or chosen is lost.
     app.segmented_control(key="split-0").set_value("train").run()
-    assert not usable(app)
     assert "both the train split" in errors(app)
+    assert not usable(app)
     app.segmented_control(key="split-0").set_value("not used").run()
-    assert usable(app)
     assert app.selectbox(key="column-text").value == "review"
-    app.segmented_control(key="split-1").set_value("not used").run()
-    assert "No file is marked as train" in errors(app)
-
-
-def test_files_of_one_name_are_told_apart(app: AppTest) -> None:
-    mine = table(rename={"show": "entertainment"})
-    app.file_uploader[0].set_value([("data.csv", mine, "text/csv")] * 2)
-    rerun(app)
-    assert splits_said(app) == {"data.csv": "train", "(2) data.csv": "not used"}
+    assert usable(app)
 
 
 def test_too_many_files_are_refused_in_a_sentence(app: AppTest) -> None:
@@ -328,31 +265,16 @@ def test_a_folder_has_the_same_choices_as_an_upload(app: AppTest, folder: Path) 
     }
     assert app.selectbox(key="column-text").value == "question"
     assert app.selectbox(key="column-label").value == "kind"
-    assert usable(app)
+    # A file that serves and is broken is named, and nothing that was chosen is lost.
+    app.segmented_control(key="split-1").set_value("validation").run()
+    assert "notes.tsv" in errors(app)
+    assert not usable(app)
+    app.segmented_control(key="split-1").set_value("not used").run()
     app.segmented_control(key="split-0").set_value("validation").run()
-    assert usable(app)
     source = used(app).source
     assert source.settings.splits == {"held_out.csv": "validation", "survey_train.csv": "train"}
     assert (source.settings.text_column, source.settings.label_column) == ("question", "kind")
     assert len(source.raw.splits["validation"]) == len(source.raw.splits["train"]) == 120
-
-
-def test_a_folder_that_is_as_usual_asks_nothing_more(app: AppTest, tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_bytes(table(rename={"show": "entertainment"}))
-    (tmp_path / "dev.csv").write_bytes(table(rename={"show": "entertainment"}, rounds=3))
-    at(app, tmp_path)
-    assert usable(app)
-    assert splits_said(app) == {"dev.csv": "validation", "train.csv": "train"}
-
-
-def test_a_file_that_serves_and_is_broken_is_named_and_nothing_is_lost(app: AppTest, folder: Path) -> None:
-    at(app, folder)
-    app.segmented_control(key="split-1").set_value("validation").run()
-    assert not usable(app)
-    assert "notes.tsv" in errors(app)
-    assert app.selectbox(key="column-text").value == "question"
-    app.segmented_control(key="split-1").set_value("not used").run()
-    assert usable(app)
 
 
 def test_published_splits_and_columns_can_be_chosen_and_are_fetched_once(
@@ -371,8 +293,6 @@ def test_published_splits_and_columns_can_be_chosen_and_are_fetched_once(
     at(app, "hub:org/texts")
     assert fetched == []
     app.checkbox(key="hub-hub:org/texts").check().run()
-    assert not app.exception
-    assert usable(app)
     assert app.selectbox(key="column-text").value == "question"
     app.segmented_control(key="split-0").set_value("validation").run()
     assert usable(app)
@@ -385,44 +305,13 @@ def test_what_stands_in_a_file_is_shown_as_it_is_and_never_as_markup(app: AppTes
     assert not any("![" in text or "<img" in text or "<script" in text for text in shown)
 
 
-def test_json_lines_and_parquet_serve_as_well(app: AppTest) -> None:
-    rows = [
-        {"text": f"{text} {number}", "label": "entertainment" if topic == "show" else topic}
-        for number in range(12)
-        for topic, texts in TOPICS.items()
-        for text in texts
-    ]
-    bring(app, "mine.jsonl", "\n".join(map(json.dumps, rows)).encode())
-    assert usable(app)
-    bring(app, "mine.parquet", parquet(**{name: [row[name] for row in rows] for name in ("text", "label")}))
-    assert usable(app)
-
-
-def test_a_folder_that_is_none_is_refused_with_what_a_model_needs(app: AppTest, tmp_path: Path) -> None:
-    model_at(app, tmp_path)
-    assert "config.json" in errors(app)
-
-
-def test_a_gguf_file_is_described_from_its_path(app: AppTest, tmp_path: Path) -> None:
-    path = gguf_files.write(tmp_path / "tiny.gguf", gguf_files.network())
-    model_at(app, path)
-    assert not app.error
-    assert "LLAMA, supported · 2 layers × 2 " in text_of(app, "caption")
-    path.write_bytes(path.read_bytes()[:-1])
-    app.run()
-    assert "not a whole GGUF file" in errors(app)
-
-
-def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
-    model_at(app, "org/model")
-    assert not app.error
-    assert any("Look it up on the hub" in box.label for box in app.checkbox)
-
-
 def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest, tmp_path: Path) -> None:
     with serving() as hub, asked_here(hub, tmp_path / "hf"):
         hub.add("org/model", fakes.save_model(tmp_path / "model"))
-        model_at(app, "org/model").checkbox(key="hub-org/model").check().run()
+        model_at(app, "org/model")
+        # Nobody is asked before a person agrees.
+        assert hub.requests == []
+        app.checkbox(key="hub-org/model").check().run()
         assert "3 layers × 4 heads" in text_of(app, "caption")
         asked = len(hub.requests)
         at(app, fakes.write_data(tmp_path / "data"))
@@ -432,38 +321,3 @@ def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest
         assert set(hub.fetched()) == {"config.json", "model.safetensors"}
         app.button(key="use-source").click().run()
         assert "tokenizer.json" in hub.fetched()
-
-
-@pytest.mark.browser
-@pytest.mark.slow
-@pytest.mark.nightly
-def test_an_uploaded_file_gives_a_complete_run(
-    open_page: Callable[[str], Page], settled: Callable[[Page], Page], tmp_path: Path
-) -> None:
-    file = tmp_path / "mine.csv"
-    file.write_bytes(table(rounds=16) + b"<img src=x onerror=window.hacked=1> in a report,sports\n")
-    page = open_page("Budget")
-    page.locator(".st-key-change-source button").first.click()
-    page.locator("[class*=st-key-source-data] input").first.click()
-    page.get_by_role("option", name="My files").click()
-    page.get_by_role("dialog").locator("input[type=file]").set_input_files(file)
-    mapping = page.locator(".st-key-map-2 input").first
-    # The list opens below its box and closes when the dialog scrolls, so scroll first, as a person does.
-    mapping.evaluate("box => box.scrollIntoView({block: 'center', behavior: 'instant'})")
-    settled(page)
-    show = page.get_by_role("option", name="entertainment").first
-    for _ in range(5):
-        # The list closes, too, when what is above it in the dialog is drawn once more.
-        mapping.click()
-        with contextlib.suppress(NotThere):
-            show.wait_for(timeout=10_000)
-            break
-    show.click()
-    page.locator(".st-key-use-source button").first.click()
-    expect(page.locator(".st-key-source")).to_contain_text("mine.csv")
-    # A file of one session is in no link.
-    page.wait_for_url(lambda url: "data=" not in url)
-    assert page.evaluate("() => window.hacked") is None
-    page.locator(".st-key-run-main button").first.click()
-    expect(page.get_by_role("gridcell")).to_have_count(72, timeout=400_000)
-    expect(page.locator(".cahp-board .figure").nth(1)).to_contain_text(", n = 29", timeout=120_000)

@@ -22,16 +22,16 @@ def tried(app: AppTest, key: str = "stability") -> AppTest:
     return rerun(app)
 
 
-def test_the_degrees_are_there_at_once() -> None:
+def test_the_degrees_are_there_at_once_and_choices_are_evaluated_on_request() -> None:
     app = open_app("stability")
     assert [metric.label for metric in app.metric][:3] == ["Overlap of two choices", "Always kept", "Never kept"]
     assert len(app.get("plotly_chart")) == 3
-
-
-def test_the_published_rule_is_compared_with_its_own_selection_whatever_is_on_the_board() -> None:
-    app = open_app("stability")
+    # The published rule is compared with its own selection, whatever is on the board.
     explorer_of(app).board.set_budget(40)
     assert "of the 13 heads that the published rule keeps" in text_of(rerun(app), "subheader")
+    tried(app, "stability-choices")
+    assert " choices cost " in text_of(app, "subheader")
+    assert len(app.get("plotly_chart")) == 4
 
 
 def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,9 +77,3 @@ def test_the_page_shows_a_verdict_and_can_be_cancelled(open_page: Callable[[str]
     expect(page.get_by_text("Stopped.")).to_be_visible(timeout=60_000)
     main = page.locator("[data-testid=stMain]")
     assert main.evaluate("element => element.scrollWidth <= element.clientWidth")
-
-
-def test_choices_are_evaluated_when_asked_for() -> None:
-    app = tried(open_app("stability"), "stability-choices")
-    assert " choices cost " in text_of(app, "subheader")
-    assert len(app.get("plotly_chart")) == 4

@@ -1,24 +1,39 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from cahp.api import bundled
 from cahp.run.command_line import to_text
-from cahp.run.settings import Settings
-from cahp.ui.frame.address import Wish, describe, mask_from_hex, mask_to_hex, read, read_choices, source_of
+from cahp.ui.frame.address import Wish, describe, mask_from_hex, mask_to_hex, read, source_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.values import CahpError, HeadMask, MaskError, OptionError
 
 
-def test_a_link_that_names_nothing_opens_the_default() -> None:
-    assert read({}) == (bundled.SETTINGS, None)
+@pytest.mark.parametrize(
+    ("query", "changed"),
+    [
+        ({}, {}),
+        ({"even": "True"}, {"even": True}),
+        ({"even": "False"}, {}),
+        ({"limit": "500", "projection": "pca"}, {"limit": 500, "projection": "pca"}),
+        # A layer without heads cannot be recovered.
+        ({"min_per_layer": "0"}, {"min_per_layer": 0, "recover": "none"}),
+        ({"unheard_of": "1"}, {}),
+    ],
+    ids=str,
+)
+def test_a_link_says_what_differs_from_the_default(query: dict[str, str], changed: dict[str, Any]) -> None:
+    assert read(query) == (replace(bundled.SETTINGS, **changed), None)
 
 
 def test_a_link_to_what_is_built_in_opens_it_and_any_other_waits_for_a_persons_yes() -> None:
     default = bundled.SETTINGS.model
-    assert read({"model": default, "data": "bbc-news"})[1] is None
+    assert read({"model": default, "data": "bbc-news"}) == (bundled.SETTINGS, None)
     assert read({"model": "org/else"}) == (bundled.SETTINGS, Wish({"model": "org/else"}))
     assert read({"data": "/etc"}) == (bundled.SETTINGS, Wish({"model": default, "data": "/etc"}))
     assert read({"model": "m" * 5000, "data": "d" * 5000})[1] == Wish({"model": "m" * 200, "data": "d" * 200})
@@ -35,12 +50,6 @@ def test_a_link_asks_as_the_view_did() -> None:
     assert half is not None
     with pytest.raises(OptionError, match=r"write {text} once"):
         _ = half.settings
-
-
-def test_a_link_says_whether_all_layers_keep_as_many_heads() -> None:
-    assert to_text(Settings(even=True).even) == "True"
-    assert read({"even": "True"})[0].even is True
-    assert read({"even": "False"})[0].even is read({})[0].even is False
 
 
 def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
@@ -63,16 +72,6 @@ def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
     _, files = read({"files": "0a1b2c3d", "text_column": "question"})
     assert files is not None
     assert files == Wish({"model": bundled.SETTINGS.model, "text_column": "question"}, "0a1b2c3d")
-
-
-def test_a_link_says_what_is_asked_of_a_model() -> None:
-    settings, wish = read({"limit": "500", "projection": "pca", "min_per_layer": "0", "unheard_of": "1"})
-    assert wish is None
-    assert (settings.limit, settings.projection, settings.min_per_layer) == (500, "pca", 0)
-    # A layer without heads cannot be recovered.
-    assert settings.recover == "none"
-    assert read_choices({"poly_degree": "3"})["poly_degree"] == 3
-    assert read_choices({"poly_degree": "3"})["limit"] == bundled.SETTINGS.limit
 
 
 @pytest.mark.parametrize(

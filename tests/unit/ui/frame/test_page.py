@@ -39,17 +39,6 @@ def test_the_bundled_run_and_the_rows_of_its_table_were_measured_elsewhere(explo
     assert provenance(explorer, "refit") == said
 
 
-def test_a_recovery_at_another_budget_than_that_of_the_bundled_run_is_measured_here(explorer: Explorer) -> None:
-    assert explorer.table("refit") is not None
-    explorer.board.set_budget(explorer.board.budget + 1)
-    # The refits of budgets ship, and no mean ablations.
-    for recover, which in (("refit", "Curves"), ("mean", "Clusters")):
-        explorer.results.add(explorer.mask, recover, outcomes(0.5))
-        assert provenance(explorer, recover).startswith(f"This mask: measured here. {which}: bundled, measured on ")
-        assert provenance(explorer, "none", recover).startswith("This mask: measured here.")
-    assert provenance(explorer, "none").startswith("Bundled result")
-
-
 def test_with_another_floor_or_representative_all_but_the_clusters_is_measured_here(explorer: Explorer) -> None:
     explorer.change(representative="medoid")
     explorer.board.set_budget(8)
@@ -61,13 +50,13 @@ def test_with_another_floor_or_representative_all_but_the_clusters_is_measured_h
     assert provenance(explorer, "none").startswith("This mask: measured here. Clusters: bundled, measured on ")
 
 
-def test_a_mask_made_by_hand_is_measured_here_beside_the_bundled_curves(explorer: Explorer) -> None:
+def test_what_is_measured_here_is_said_beside_what_is_bundled(explorer: Explorer) -> None:
+    # The refits of budgets ship, and no mean ablations.
+    for recover, which in (("refit", "Curves"), ("mean", "Clusters")):
+        explorer.results.add(explorer.mask, recover, outcomes(0.5))
+        assert provenance(explorer, recover).startswith(f"This mask: measured here. {which}: bundled, measured on ")
+        assert provenance(explorer, "none", recover).startswith("This mask: measured here.")
+    assert provenance(explorer, "none").startswith("Bundled result")
     explorer.board.toggle(explorer.mask.flat[0])
     explorer.results.add(explorer.mask, "none", outcomes(0.5))
     assert provenance(explorer, "none").startswith("This mask: measured here. Curves: bundled, measured on ")
-
-
-def test_what_was_measured_once_more_is_not_the_bundled_figure_any_longer(explorer: Explorer) -> None:
-    explorer.results.add(explorer.mask, "refit", outcomes(0.5))
-    assert provenance(explorer, "none").startswith("Bundled result")
-    assert provenance(explorer, "refit").startswith("This mask: measured here.")

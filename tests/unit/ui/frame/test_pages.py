@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from cahp.ui.frame.page import GROUPS, find_pages
 
 ROOT = Path(__file__).parents[4]
@@ -14,24 +12,6 @@ SOURCES = [
     *ROOT.glob("*.*"),
     *(path for room in ("cahp", "pages", "tests") for path in (ROOT / room).rglob("*.*")),
 ]
-
-#: A page: two imports, and one call that draws it.
-FORM = """
-from {module} import draw
-from cahp.ui.frame.page import page
-draw(page({title!r}))
-"""
-#: Home is also where Streamlit starts its server.
-HOME = """
-from streamlit import App
-from cahp.ui import server
-from {module} import draw
-from cahp.ui.frame.page import page
-if __name__ == "__main__":
-    draw(page({title!r}))
-else:
-    app = App(__file__, lifespan=server.lifespan, middleware=server.middleware())
-"""
 
 
 def test_pages_are_the_scripts_beside_the_app_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -48,18 +28,6 @@ def test_the_sidebar_leads_to_every_page_once() -> None:
     labels = [label for _, group in GROUPS for label in group]
     assert labels == ["Home", "Similarity", "Budget", "Learn", "Compare", "Stability", "Export"]
     assert sorted(labels) == sorted(find_pages(ROOT))
-
-
-@pytest.mark.parametrize(("label", "path"), find_pages(ROOT).items(), ids=str)
-def test_a_page_is_one_script_of_one_form_and_draws_once(label: str, path: str) -> None:
-    written = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    assert ast.get_docstring(written), "a page says what it answers"
-    modules = [node.module for node in written.body if isinstance(node, ast.ImportFrom)]
-    home = label == "Home"
-    (module,) = set(modules) - {"cahp.ui.frame.page"} - ({"streamlit", "cahp.ui"} if home else set())
-    said = {ast.unparse(node) for node in written.body[1:]}
-    form = HOME if home else FORM
-    assert said == {ast.unparse(node) for node in ast.parse(form.format(module=module, title=label)).body}
 
 
 def test_no_file_but_the_page_itself_says_where_it_lies() -> None:

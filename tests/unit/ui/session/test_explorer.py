@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import fakes
 import numpy as np
@@ -16,8 +15,8 @@ from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
 from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source, is_loaded
-from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM, BoardState, Kind
+from cahp.ui.session.opening import Source, Upload, is_loaded
+from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -54,14 +53,6 @@ def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> Non
     assert found == run.outcomes["pruned"]
     assert is_loaded(explorer.card, device=explorer.settings.device)
     assert explorer.settings == run.settings
-
-
-def test_another_session_finds_the_run_again_without_measuring(explorer: Explorer, settings: Settings) -> None:
-    again = Explorer("somebody else", Source.open(settings))
-    assert again.results.run is not None
-    assert again.mask.sha256 == explorer.mask.sha256
-    assert again.results is not explorer.results
-    again.close()
 
 
 def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
@@ -147,14 +138,28 @@ def test_the_model_is_made_ready_again_for_new_texts_and_only_for_these(explorer
         explorer.change(eval_limit=settings.eval_limit)
 
 
-def test_a_run_that_is_under_way_does_not_answer_another_question(settings: Settings) -> None:
-    other = Explorer("impatient", Source.open(replace(settings, limit=80)))
+@pytest.mark.parametrize(
+    ("limit", "change", "kept"),
+    [
+        (80, {"limit": 70, "eval_limit": 20}, False),
+        # Its evidence is read differently.
+        (50, {"poly_degree": 3}, True),
+    ],
+)
+def test_a_run_that_is_under_way_answers_no_other_question(
+    settings: Settings, limit: int, change: dict[str, int], kept: bool
+) -> None:
+    other = Explorer("impatient", Source.open(replace(settings, limit=limit)))
     job = other.work.start(RUN, other.bench)
-    other.change(limit=70, eval_limit=20)
+    other.change(**change)
     assert job.wait(PATIENCE)
     other.collect()
-    assert other.results.run is None
-    # Nor one that was started for other texts than those of now.
+    assert (other.results.run is not None) is kept
+    other.close()
+
+
+def test_a_run_of_other_texts_than_those_of_now_is_not_shown(settings: Settings) -> None:
+    other = Explorer("impatient", Source.open(replace(settings, limit=70)))
     job = other.work.start(RUN, Source.open(replace(settings, limit=80)).bench)
     assert job.wait(PATIENCE)
     assert job.result is not None
@@ -163,32 +168,16 @@ def test_a_run_that_is_under_way_does_not_answer_another_question(settings: Sett
     other.close()
 
 
-def test_a_run_goes_on_while_its_evidence_is_read_differently(settings: Settings) -> None:
-    other = Explorer("curious", Source.open(replace(settings, limit=50)))
-    job = other.work.start(RUN, other.bench)
-    other.change(limit=50, poly_degree=3)
+def test_a_file_that_was_uploaded_gives_a_complete_run(settings: Settings) -> None:
+    mine = Upload({"mine.jsonl": Path(settings.data, "train.jsonl").read_bytes()})
+    explorer = Explorer("visitor", Source.open(replace(settings, data="mine.jsonl"), mine))
+    job = explorer.work.start(RUN, explorer.bench)
     assert job.wait(PATIENCE)
-    other.collect()
-    assert other.results.run is not None
-    other.close()
-
-
-@pytest.mark.parametrize("kind", [FLIPS, CONFIRM])
-def test_what_was_shown_of_other_texts_is_not_shown_of_these(
-    explorer: Explorer, settings: Settings, kind: Kind[BoardState, Any]
-) -> None:
-    explorer.board.set_mask(HeadMask.of([0, 4, 8], explorer.card.layers, explorer.card.heads))
-    try:
-        job = explorer.start(kind)
-        assert job.wait(PATIENCE)
-        assert explorer.job(kind) is job
-        explorer.change(eval_limit=20)
-        assert explorer.job(kind) is None
-        explorer.change(eval_limit=settings.eval_limit, limit=60)
-        assert explorer.job(kind) is None
-    finally:
-        explorer.change(eval_limit=settings.eval_limit, limit=settings.limit)
-        explorer.board.reset()
+    assert explorer.collect() is None
+    outcomes = explorer.outcomes()
+    assert outcomes is not None
+    assert outcomes["accuracy"].n == len(explorer.bench.evaluation)
+    explorer.close()
 
 
 def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_is_chosen() -> None:
@@ -246,10 +235,7 @@ def test_a_run_without_a_floor_recovers_nothing(explorer: Explorer) -> None:
 
 def test_nothing_of_one_session_is_in_another(settings: Settings, explorer: Explorer) -> None:
     other = Explorer("a stranger", Source.open(settings))
-    head = explorer.mask.flat[0]
-    keep = HeadMask.full(explorer.card.layers, explorer.card.heads).keep.copy()
-    keep.flat[head] = False
-    explorer.board.set_mask(HeadMask(keep))
+    explorer.board.toggle(int(np.flatnonzero(~explorer.mask.keep)[0]))
     assert explorer.board.by_hand
     assert not other.board.by_hand
     assert not other.board.can_undo

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
+from typing import Any
 
 import pytest
 
@@ -12,14 +13,6 @@ from cahp.values import DataError, Progress
 
 SESSION, OTHER = "one person", "another person"
 PATIENCE = 10.0
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """Work that waits for it holds the worker; it is opened at the end whatever happens."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 def holding(gate: threading.Event) -> Callable[[Progress], str]:
@@ -40,38 +33,40 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def start(session: str, name: str, work: Callable[[Progress], Any], **options: Any) -> jobs.Job[Any]:
+    """Submit work, and wait until it runs."""
+    job = jobs.submit(session, name, work, **options)
+    until(lambda: job.state == "running")
+    return job
+
+
 def test_a_job_brings_its_result() -> None:
     job = jobs.submit(SESSION, "sum", lambda _: 2 + 3)
     assert job.wait(PATIENCE)
     assert (job.state, job.result, job.error) == ("done", 5, None)
 
 
-def test_an_error_a_person_can_do_something_about_is_a_sentence_and_any_other_names_only_its_kind() -> None:
+def test_an_error_a_person_can_do_something_about_is_a_sentence_and_any_other_names_only_its_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Put together here, as a log quotes lines of code.
+    typed = "-".join(("a", "secret"))
+
     def refuse(_: Progress) -> None:
         raise DataError("the file is empty; give another")
 
     def break_down(_: Progress) -> None:
-        raise KeyError("something that somebody typed")
+        raise KeyError(typed)
 
-    refused, broken = jobs.submit(SESSION, "refuse", refuse), jobs.submit(SESSION, "break", break_down)
-    assert refused.wait(PATIENCE)
-    assert broken.wait(PATIENCE)
+    refused = jobs.submit(SESSION, "refuse", refuse)
+    broken = jobs.submit(SESSION, typed, break_down)
+    assert all(job.wait(PATIENCE) for job in (refused, broken))
     assert (refused.state, refused.error) == ("failed", "the file is empty; give another")
     assert broken.state == "failed"
     assert broken.error is not None
-    assert "KeyError" in broken.error
-    assert "typed" not in broken.error
-
-
-def test_what_somebody_typed_does_not_reach_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    typed = "-".join(("a", "secret"))
-
-    def break_down(_: Progress) -> None:
-        raise ValueError(typed)
-
-    assert jobs.submit(SESSION, typed, break_down).wait(PATIENCE)
-    assert "ValueError" in caplog.text
-    assert typed not in caplog.text
+    for words in (broken.error, caplog.text):
+        assert "KeyError" in words
+        assert typed not in words
 
 
 def test_the_same_work_of_a_session_is_not_queued_twice_but_that_of_two_sessions_is(gate: threading.Event) -> None:
@@ -87,13 +82,12 @@ def test_the_same_work_of_a_session_is_not_queued_twice_but_that_of_two_sessions
 
 def test_a_running_job_is_cancelled_within_a_second() -> None:
     never = threading.Event()
-    job = jobs.submit(SESSION, "long", holding(never))
-    until(lambda: job.state == "running")
-    start = time.monotonic()
+    job = start(SESSION, "long", holding(never))
+    before = time.monotonic()
     job.cancel()
     assert job.wait(1.0)
     assert job.state == "cancelled"
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - before < 1.0
 
 
 def test_work_that_reports_nothing_is_left_at_once_and_what_it_finds_is_dropped(gate: threading.Event) -> None:
@@ -104,8 +98,7 @@ def test_work_that_reports_nothing_is_left_at_once_and_what_it_finds_is_dropped(
         found.append("a model")
         return "a model"
 
-    job = jobs.submit(SESSION, "read", reading)
-    until(lambda: job.state == "running")
+    job = start(SESSION, "read", reading)
     job.cancel()
     assert job.ended
     assert jobs.unfinished(SESSION) == []
@@ -145,17 +138,6 @@ def test_a_queued_job_is_cancelled_at_once_and_never_begins(gate: threading.Even
     assert begun == []
 
 
-def test_what_a_person_waits_for_is_done_in_the_middle_of_a_run(gate: threading.Event) -> None:
-    run = jobs.submit(SESSION, "run", holding(gate))
-    until(lambda: run.state == "running")
-    quick = jobs.submit(OTHER, "figure", lambda _: "here", rank=jobs.Rank.QUICK)
-    assert quick.wait(PATIENCE)
-    assert (quick.result, run.state) == ("here", "running")
-    gate.set()
-    assert run.wait(PATIENCE)
-    assert run.result == "held"
-
-
 @pytest.mark.parametrize("stage", sorted(PREPARATIONS))
 def test_nothing_steps_in_while_a_model_is_brought_into_memory(gate: threading.Event, stage: str) -> None:
     order: list[str] = []
@@ -165,34 +147,11 @@ def test_nothing_steps_in_while_a_model_is_brought_into_memory(gate: threading.E
         progress(stage, 0, 1)
         order.append("read")
 
-    run = jobs.submit(SESSION, "run", reading)
-    until(lambda: run.state == "running")
+    start(SESSION, "run", reading)
     quick = jobs.submit(OTHER, "figure", lambda _: order.append("figure"), rank=jobs.Rank.QUICK)
     gate.set()
     assert quick.wait(PATIENCE)
     assert order == ["read", "figure"]
-
-
-def test_two_people_s_background_work_takes_turns(gate: threading.Event) -> None:
-    order: list[str] = []
-
-    def steps(name: str) -> Callable[[Progress], Generator[None, None, str]]:
-        def work(_: Progress) -> Generator[None, None, str]:
-            for _step in range(3):
-                order.append(name)
-                yield
-            return name
-
-        return work
-
-    jobs.submit(SESSION, "in front", holding(gate))
-    ours = jobs.submit(SESSION, "table", steps("ours"), rank=jobs.Rank.BACKGROUND)
-    theirs = jobs.submit(OTHER, "table", steps("theirs"), rank=jobs.Rank.BACKGROUND)
-    gate.set()
-    assert ours.wait(PATIENCE)
-    assert theirs.wait(PATIENCE)
-    assert order == ["ours", "theirs"] * 3
-    assert (ours.result, theirs.result) == ("ours", "theirs")
 
 
 def steps(order: list[str], name: str, gate: threading.Event) -> Callable[[Progress], Generator[None, None, str]]:
@@ -208,6 +167,18 @@ def steps(order: list[str], name: str, gate: threading.Event) -> Callable[[Progr
         return name
 
     return work
+
+
+def test_two_people_s_background_work_takes_turns(gate: threading.Event) -> None:
+    order: list[str] = []
+    jobs.submit(SESSION, "in front", holding(gate))
+    ours, theirs = (
+        jobs.submit(who, "table", steps(order, who, gate), rank=jobs.Rank.BACKGROUND) for who in (SESSION, OTHER)
+    )
+    gate.set()
+    assert all(job.wait(PATIENCE) for job in (ours, theirs))
+    assert order == [f"{who} {step}" for step in range(3) for who in (SESSION, OTHER)]
+    assert (ours.result, theirs.result) == (SESSION, OTHER)
 
 
 def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_after_figures_and_runs(
@@ -228,8 +199,7 @@ def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_aft
 
 def test_start_now_lets_a_job_pass_what_takes_minutes(gate: threading.Event) -> None:
     order: list[str] = []
-    long = jobs.submit(SESSION, "compare", holding(gate), rank=jobs.Rank.LONG)
-    until(lambda: long.state == "running")
+    long = start(SESSION, "compare", holding(gate), rank=jobs.Rank.LONG)
     first, second = (
         jobs.submit(SESSION, name, lambda _, name=name: order.append(name), rank=jobs.Rank.BACKGROUND)
         for name in ("first", "second")
@@ -272,8 +242,7 @@ def test_the_time_of_a_job_that_was_let_pass_does_not_count(
     assert begun.wait(PATIENCE)
     passing = jobs.submit(SESSION, "distil", other, rank=jobs.Rank.LONG)
     gate.set()
-    assert passing.wait(PATIENCE)
-    assert job.wait(PATIENCE)
+    assert all(job.wait(PATIENCE) for job in (passing, job))
     # Four of ten steps took 2 s, so six take 3 s more.
     assert seen == [(True, None), (False, pytest.approx(3.0))]
 
@@ -306,26 +275,8 @@ def nobody_waits() -> None:
 
 
 @pytest.mark.usefixtures("nobody_waits")
-def test_three_impatient_sessions_each_get_a_run_before_anybody_gets_a_second(gate: threading.Event) -> None:
-    order: list[str] = []
-    front = jobs.submit("the first", "in front", holding(gate))
-    until(lambda: front.state == "running")
-    runs = [
-        jobs.submit(who, f"run-{number}", lambda _, who=who: order.append(who))  # type: ignore[misc]
-        for who, wishes in (("greedy", 4), ("hasty", 2), ("modest", 1))
-        for number in range(wishes)
-    ]
-    assert [job.place and job.place.number for job in runs] == [1, 4, 6, 7, 2, 5, 3]
-    gate.set()
-    assert all(job.wait(PATIENCE) for job in runs)
-    assert order == ["greedy", "hasty", "modest", "greedy", "hasty", "greedy", "greedy"]
-    assert [job.place for job in runs] == [None] * 7
-
-
-@pytest.mark.usefixtures("nobody_waits")
 def test_work_that_counts_nothing_moves_with_the_time(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = jobs.submit(SESSION, "load", lambda progress: gate.wait(PATIENCE), expected=10.0)
-    until(lambda: job.state == "running")
+    job = start(SESSION, "load", lambda progress: gate.wait(PATIENCE), expected=10.0)
     begun = job._started
     assert begun is not None
     for spent, share in ((4.0, 0.4), (25.0, 0.95)):
@@ -336,8 +287,7 @@ def test_work_that_counts_nothing_moves_with_the_time(gate: threading.Event, mon
 
 
 def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threading.Event) -> None:
-    first = jobs.submit("the first", "run", holding(gate), expected=100.0)
-    until(lambda: first.state == "running")
+    start("the first", "run", holding(gate), expected=100.0)
     second = jobs.submit("the second", "run", holding(gate), expected=20.0)
     unknown = jobs.submit("the third", "compare", lambda _: None)
     last = jobs.submit("the fourth", "table", lambda _: None, rank=jobs.Rank.BACKGROUND)
@@ -372,16 +322,14 @@ def test_what_one_cancels_frees_the_worker_at_its_next_batch_for_others(gate: th
 
 
 def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threading.Event) -> None:
-    run = jobs.submit(SESSION, "run", holding(threading.Event()))
-    until(lambda: run.state == "running")
+    run = start(SESSION, "run", holding(threading.Event()))
 
     def steady(progress: Progress) -> str:
         gate.wait(PATIENCE)
         progress("evaluation", 1, 2)
         return "whole"
 
-    theirs = jobs.submit(OTHER, "figure", steady, rank=jobs.Rank.QUICK)
-    until(lambda: theirs.state == "running")
+    theirs = start(OTHER, "figure", steady, rank=jobs.Rank.QUICK)
     run.cancel()
     gate.set()
     assert theirs.wait(PATIENCE)
@@ -390,8 +338,7 @@ def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threadin
 
 
 def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event) -> None:
-    download = jobs.submit(SESSION, "open", lambda _: gate.wait(PATIENCE), io=True)
-    until(lambda: download.state == "running")
+    download = start(SESSION, "open", lambda _: gate.wait(PATIENCE), io=True)
     assert jobs.unfinished(SESSION) == [download]
     assert jobs.submit(SESSION, "open", lambda _: False, io=True) is download
     assert jobs.submit(OTHER, "figure", lambda _: "here").wait(PATIENCE)
@@ -424,15 +371,13 @@ def test_what_waits_for_a_session_that_is_gone_never_begins(
     there = jobs.submit(OTHER, "run", lambda _: begun.append("there"))
     monkeypatch.setattr(jobs, "is_alive", lambda session_id: session_id != "gone")
     gate.set()
-    assert there.wait(PATIENCE)
-    assert gone.wait(PATIENCE)
+    assert all(job.wait(PATIENCE) for job in (there, gone))
     assert (begun, gone.state) == (["there"], "cancelled")
 
 
 @pytest.mark.usefixtures("nobody_waits")
 def test_queued_jobs_of_closed_sessions_are_cancelled(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    front = jobs.submit(SESSION, "in front", holding(gate))
-    until(lambda: front.state == "running")
+    start(SESSION, "in front", holding(gate))
     gone, stays = (jobs.submit(who, "run", lambda _: None) for who in ("gone", OTHER))
     monkeypatch.setattr(jobs, "is_alive", lambda session_id: session_id != "gone")
     jobs.cancel_abandoned()

@@ -12,7 +12,6 @@ from cahp.api import bundled
 from cahp.ui.session import opening
 from cahp.ui.session.opening import Source, Upload
 from cahp.ui.session.results import Results
-from cahp.values import OptionError
 
 
 @pytest.fixture
@@ -58,13 +57,10 @@ def test_a_file_of_somebody_s_own_is_read_for_them_alone(anew: dict[str, int]) -
     first, second = Source.open(settings, mine), Source.open(settings, mine)
     assert first.raw is not second.raw
     assert first.raw.splits["train"].first[0].startswith("text number")
+    # They are read as far as the model can, however far the bundled run reads.
+    assert first.settings.max_length is None
     assert Source.open(bundled.SETTINGS).raw.id == data.sources.BBC_NEWS
     assert anew["texts"] == 1, "the built-in ones, once"
-
-
-def test_columns_that_the_built_in_texts_do_not_have_are_refused_as_ever() -> None:
-    with pytest.raises(OptionError, match="columns"):
-        Source.open(replace(bundled.SETTINGS, text_column="title"))
 
 
 def test_what_sessions_of_the_bundled_run_choose_from_is_made_once_and_what_they_measure_is_their_own() -> None:
@@ -87,10 +83,3 @@ def test_a_bundled_run_goes_on_at_its_length_until_somebody_asks_for_another() -
     longer = source.with_settings(replace(source.settings, max_length=512))
     assert longer.card.max_length == 512
     assert not Results.load(longer.bench).bundled
-
-
-def test_texts_of_somebody_s_own_are_read_as_far_as_the_model_can() -> None:
-    classes = Source.open(bundled.SETTINGS).card.labels
-    rows = "\n".join(f"text number {row},{classes[row % len(classes)]}" for row in range(100))
-    mine = Upload({"mine.csv": f"text,label\n{rows}\n".encode()})
-    assert Source.open(replace(bundled.SETTINGS, data="mine.csv"), mine).settings.max_length is None

@@ -11,7 +11,7 @@ from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.models.costs import Cost, Costs, Timing
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
-from cahp.ui.session.results import INTERPRETATIONS, Results
+from cahp.ui.session.results import Results
 from cahp.values import HeadMask
 
 #: The mask of the run below, and one with as many heads in each layer.
@@ -72,15 +72,6 @@ def test_speed_depends_on_how_many_heads_a_layer_keeps_and_not_on_which() -> Non
     assert found.ratio.value == 0.82
     assert results.speed(HeadMask.of([0, 3, 4], 2, 3)) is None
     assert Results(run(latency_ratio=None)).speed(OF_THE_RUN) is None
-
-
-def test_a_figure_is_found_by_its_mask_and_recovery() -> None:
-    results = Results()
-    results.add(ALIKE, "refit", outcomes(0.5))
-    results.add(ALIKE, "none", speed(0.7))
-    assert results.outcomes(ALIKE, "refit") == outcomes(0.5)
-    assert results.outcomes(ALIKE) is None
-    assert results.speed(OF_THE_RUN) == speed(0.7)
 
 
 def test_what_a_table_measures_is_found_by_the_mask_of_its_budget() -> None:
@@ -144,14 +135,3 @@ def test_another_degree_or_salience_asks_for_other_clusters() -> None:
     assert results.clusters(Settings(min_per_layer=0)) is not None
     assert results.clusters(Settings(poly_degree=2)) is None
     assert results.clusters(Settings(salience="example")) is None
-
-
-def test_one_run_s_figures_never_end_up_in_another_s() -> None:
-    before, after = Results(run()), Results(run())
-    planned(before).add(2, outcomes=outcomes(0.5))
-    assert after.outcomes(planned(after).selection(2).mask) is None
-
-
-def test_what_only_reads_the_evidence_differently_is_a_setting_each() -> None:
-    assert vars(Settings()).keys() >= INTERPRETATIONS
-    assert not {"model", "data", "limit", "eval_limit", "seed", "projection", "method"} & INTERPRETATIONS

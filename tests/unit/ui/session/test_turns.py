@@ -40,13 +40,6 @@ def test_sessions_take_turns(came: str, goes: str) -> None:
     assert taken(waiting(came)) == goes
 
 
-def test_a_new_session_goes_before_the_next_wish_of_another() -> None:
-    turns = waiting("aaa")
-    assert turns.take() == Wish(0, "a")
-    turns.waiting.append(Wish(9, "b"))
-    assert taken(turns) == "baa"
-
-
 def test_asking_one_by_one_is_no_way_past_the_line() -> None:
     turns, numbers, said = waiting("b"), count(10), ""
     turns.waiting.append(Wish(next(numbers), "a"))
@@ -73,15 +66,6 @@ def test_a_busy_session_waits_and_keeps_its_turn() -> None:
     assert turns.take(busy={"a"}) == Wish(1, "b")
     assert turns.take(busy={"a"}) is None
     assert turns.take() == Wish(0, "a")
-
-
-def test_without_waiting_sessions_the_order_of_arrival_counts() -> None:
-    turns = waiting("ab")
-    assert taken(turns) == "ab"
-    turns.served.clear()
-    for number, session in enumerate("ba", start=10):
-        turns.waiting.append(Wish(number, session))
-    assert taken(turns) == "ba"
 
 
 @given(st.text("abcd", max_size=12), st.integers(0, 6))

@@ -17,16 +17,13 @@ from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.ui.session import work
-from cahp.ui.session.jobs import Rank
 from cahp.ui.session.results import Results
 from cahp.ui.session.work import (
     CONFIRM,
     DISTIL,
     FIGURE,
     FLIPS,
-    RUN,
     SPEED,
-    TABLE,
     WARM,
     BoardState,
     Kind,
@@ -41,14 +38,6 @@ MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
 TEXTS = cast(
     Bench, SimpleNamespace(calibration=SimpleNamespace(sha256="chose"), evaluation=SimpleNamespace(sha256="evaluated"))
 )
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    """Work that waits for it holds the worker; it is opened at the end whatever happens."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture
@@ -151,17 +140,12 @@ def test_one_person_s_work_is_not_another_s(mine: Work, gate: threading.Event) -
 # --- the kinds
 
 
-def test_what_somebody_waits_for_goes_before_a_run_and_a_run_before_the_table() -> None:
-    assert {kind.rank for kind in (FIGURE, FLIPS, CONFIRM)} == {Rank.QUICK}
-    assert {kind.rank for kind in (RUN, SPEED)} == {Rank.RUN}
-    assert DISTIL.rank == Rank.LONG
-    assert {kind.rank for kind in (TABLE, WARM)} == {Rank.BACKGROUND}
-
-
 @pytest.mark.parametrize("kind", [FIGURE, FLIPS, CONFIRM])
-def test_a_figure_is_that_of_a_mask_and_a_recovery(kind: Kind[BoardState, Any]) -> None:
+def test_a_figure_is_that_of_a_mask_a_recovery_and_texts(kind: Kind[BoardState, Any]) -> None:
     keys = [kind.key(on_board(mask, recover=how)) for mask in (MASK, OTHER) for how in ("none", "refit")]
-    assert len(set(keys)) == 4
+    others = SimpleNamespace(calibration=TEXTS.calibration, evaluation=SimpleNamespace(sha256="others"))
+    keys.append(kind.key(BoardState(cast(Bench, others), Results(), MASK)))
+    assert len(set(keys)) == 5
     assert kind.key(on_board()) == keys[0]
 
 
