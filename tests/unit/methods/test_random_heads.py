@@ -11,16 +11,11 @@ from fakes import gather
 
 from cahp.methods.shared import registry
 from cahp.models.head_model import HeadModel
-from cahp.tasks.texts import Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYERS, HEADS = 3, 4
-
-
-@pytest.fixture(scope="module")
-def texts() -> Texts:
-    return fakes.sentences(60)
+TEXTS = fakes.sentences(60)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +23,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def test_random_masks_keep_every_head_equally_often(model: HeadModel, texts: Texts, folder: Path) -> None:
+def test_random_masks_keep_every_head_equally_often(model: HeadModel, folder: Path) -> None:
     method = registry.get("random")
     masks = [
-        method.choose(gather(model, texts, folder, seed=seed), budget=3, min_per_layer=0).mask.keep
+        method.choose(gather(model, TEXTS, folder, seed=seed), budget=3, min_per_layer=0).mask.keep
         for seed in range(800)
     ]
     # Standard error of a share of 1/4 among 800 is 0.015.
@@ -39,12 +34,10 @@ def test_random_masks_keep_every_head_equally_often(model: HeadModel, texts: Tex
 
 
 @pytest.mark.parametrize(("budget", "floor"), [(3, 1), (4, 1), (5, 0), (7, 2), (11, 1), (12, 1), (2, 0)])
-def test_even_masks_differ_by_one_head_a_layer_at_most(
-    model: HeadModel, texts: Texts, folder: Path, budget: int, floor: int
-) -> None:
+def test_even_masks_differ_by_one_head_a_layer_at_most(model: HeadModel, folder: Path, budget: int, floor: int) -> None:
     fuller = set()
     for seed in range(40):
-        made = gather(model, texts, folder, seed=seed)
+        made = gather(model, TEXTS, folder, seed=seed)
         counts = registry.get("random-even").choose(made, budget=budget, min_per_layer=floor).mask.keep.sum(axis=1)
         assert counts.sum() == budget
         assert counts.max() - counts.min() <= 1
@@ -55,9 +48,9 @@ def test_even_masks_differ_by_one_head_a_layer_at_most(
 
 @pytest.mark.parametrize(("budget", "floor"), [(3, 1), (5, 1), (7, 1), (8, 2), (None, 1)])
 def test_random_per_layer_keeps_the_counts_of_complementary_pruning(
-    model: HeadModel, texts: Texts, folder: Path, budget: int | None, floor: int
+    model: HeadModel, folder: Path, budget: int | None, floor: int
 ) -> None:
-    made = gather(model, texts, folder)
+    made = gather(model, TEXTS, folder)
     ours, theirs = (
         registry.get(name).choose(made, budget=budget, min_per_layer=floor)
         for name in ("complementary", "random-per-layer")
@@ -66,8 +59,8 @@ def test_random_per_layer_keeps_the_counts_of_complementary_pruning(
     assert theirs.requested == budget
 
 
-def test_random_per_layer_draws_heads_of_a_layer_equally_often(model: HeadModel, texts: Texts, folder: Path) -> None:
-    made = gather(model, texts, folder)
+def test_random_per_layer_draws_heads_of_a_layer_equally_often(model: HeadModel, folder: Path) -> None:
+    made = gather(model, TEXTS, folder)
     counts = registry.get("complementary").choose(made, budget=6).mask.keep.sum(axis=1)
 
     class Seeded:
@@ -81,10 +74,8 @@ def test_random_per_layer_draws_heads_of_a_layer_equally_often(model: HeadModel,
 
 
 @pytest.mark.parametrize("budget", [4, 6, 8, None])
-def test_a_random_member_stands_for_each_cluster(
-    model: HeadModel, texts: Texts, folder: Path, budget: int | None
-) -> None:
-    made = gather(model, texts, folder)
+def test_a_random_member_stands_for_each_cluster(model: HeadModel, folder: Path, budget: int | None) -> None:
+    made = gather(model, TEXTS, folder)
 
     class Seeded:
         card, clustering, seed = made.card, made.clustering, 0
