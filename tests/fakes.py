@@ -42,7 +42,7 @@ from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, HeadMask, Progress, silent
+from cahp.values import CahpError, Cancelled, HeadMask, Progress, silent
 
 WORDS = [
     "good",
@@ -424,6 +424,21 @@ class WorkClock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def stop_at(stage: str = "", step: int | None = None) -> Progress:
+    """Progress that cancels what reports it: at once, or at a stage, or at a step of one."""
+
+    def stop(at: str, done: int, total: int) -> None:
+        if stage in ("", at) and step in (None, done):
+            raise Cancelled
+
+    return stop
+
+
+def unread(card: ModelCard, /, *, device: str) -> HeadModel:
+    """Loading of a model that must not be asked for."""
+    raise AssertionError("the model was read")
 
 
 def reason(error: type[CahpError], call: Callable[..., object], *given: object, **options: Any) -> str:

@@ -92,8 +92,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
         assert found["agreement"].value == (full.predictions == own.predictions)[rows].mean()
     # Eight thirds of a row came before the second row was measured.
     assert told[-1] == (3, 10)
-    for _ in steps:
-        pass
+    list(steps)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     whole = planned(bench)
     for _ in fill(whole, bench):
@@ -103,8 +102,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
 
 def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
     table = planned(bench)
-    for _ in fill(table, bench):
-        pass
+    list(fill(table, bench))
     run = prune(replace(bench.settings, budget="5"), store=bench.resources.store).document
     row = table.row(5)
     assert row.outcomes is not None
@@ -131,18 +129,6 @@ def test_a_recovered_row_says_what_a_run_with_a_refit_says(bench: Bench) -> None
     assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
 
 
-def test_the_current_budget_is_measured_next(bench: Bench) -> None:
-    table = planned(bench)
-    filling = fill(table, bench)
-    next(filling)
-    for budget in (7, 4):
-        table.current_budget = budget
-        assert table.row(budget).outcomes is None
-        next(filling)
-        assert table.row(budget).outcomes is not None
-    filling.close()
-
-
 def without_floor(bench: Bench) -> Bench:
     return replace(bench, settings=replace(bench.settings, min_per_layer=0))
 
@@ -152,8 +138,7 @@ def test_a_mask_with_an_empty_layer_is_answered_timed_and_refitted_as_any(bench:
     pruned, refitted = planned(bare), planned(bare, recover="refit")
     assert pruned.selection(1).mask.empty_layers
     for table in (pruned, refitted):
-        for _ in fill(table, bare):
-            pass
+        list(fill(table, bare))
         assert table.measured() == (12, 12)
         assert table.row(1).speed is not None
         assert table.uncuttable == set()
@@ -168,8 +153,7 @@ def test_a_mask_that_cannot_be_cut_is_neither_timed_nor_recovered(
     table = planned(bare, recover=recover)
     empty = {selection.mask.count for selection in table.selections if selection.mask.empty_layers}
     table.current_budget = 1
-    for _ in fill(table, bare):
-        pass
+    list(fill(table, bare))
     assert table.missing() is None
     assert watches[0].asked
     assert not any(mask.empty_layers for mask in watches[0].asked)
@@ -195,21 +179,5 @@ def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(
     assert table.measured() == (3, 10)
     assert watches[0].left == 1
     # Filling it again goes on from there.
-    for _ in fill(table, bench):
-        pass
+    list(fill(table, bench))
     assert table.missing() is None
-
-
-def test_what_was_measured_once_is_found_again_without_the_model(bench: Bench, settings: Settings) -> None:
-    first = planned(bench)
-    for _ in fill(first, bench):
-        pass
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the model is read again")
-
-    other = open_bench(settings, store=bench.resources.store, load=refuse)  # type: ignore[arg-type]
-    again = planned(other)
-    for _ in fill(again, other):
-        pass
-    assert again.as_json() == first.as_json()

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from clusters import on_a_line
 
 from cahp.run.settings import Settings
@@ -33,25 +34,16 @@ def test_the_groups_of_a_number_that_was_not_tried_are_those_of_the_nearest() ->
     assert [of.groups(k)[0].max() for k in (1, 3, 4, 9, None)] == [1, 1, 2, 2, 2]
 
 
-def test_the_nearest_kept_head_of_the_same_cluster_covers() -> None:
-    labels = on_a_line().groups(3)[0]
-    assert on_a_line().nearest_kept(HeadMask.of([1, 3, 5], 2, 3), 2, labels) == (3, 1.0, True)
-
-
-def test_a_cluster_without_a_kept_head_uses_the_nearest_of_all_kept_heads() -> None:
-    labels = on_a_line().groups(3)[0]
-    assert on_a_line().nearest_kept(HeadMask.of([1, 5], 2, 3), 2, labels) == (1, 9.0, False)
-
-
-def test_a_kept_head_does_not_cover_for_itself() -> None:
-    labels = on_a_line().groups(2)[0]
-    assert on_a_line().nearest_kept(HeadMask.of([1, 2, 5], 2, 3), 1, labels) == (2, 9.0, True)
-
-
-def test_another_degree_moves_the_knee_and_nothing_else() -> None:
-    before = on_a_line()
-    moved = before.with_degree(2)
-    # Two numbers of clusters have no knee that a polynomial could find.
-    assert moved.clustering.knee_rule != before.clustering.knee_rule
-    assert np.array_equal(moved.clustering.labels, before.clustering.labels)
-    assert moved.salience is before.salience
+@pytest.mark.parametrize(
+    ("clusters", "kept", "head", "nearest"),
+    [
+        pytest.param(3, [1, 3, 5], 2, (3, 1.0, True), id="of the same cluster"),
+        pytest.param(3, [1, 5], 2, (1, 9.0, False), id="of all where the cluster has none"),
+        pytest.param(2, [1, 2, 5], 1, (2, 9.0, True), id="never itself"),
+    ],
+)
+def test_the_nearest_kept_head_covers(
+    clusters: int, kept: list[int], head: int, nearest: tuple[int, float, bool]
+) -> None:
+    labels = on_a_line().groups(clusters)[0]
+    assert on_a_line().nearest_kept(HeadMask.of(kept, 2, 3), head, labels) == nearest

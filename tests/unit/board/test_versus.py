@@ -21,36 +21,16 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FULL, A, B = HeadMask.full(3, 4), HeadMask.of([0, 5, 9, 11], 3, 4), HeadMask.of([0, 4, 9], 3, 4)
 
 
-def held(bench: Bench, a: Variant, b: Variant) -> Versus | None:
-    return versus((bench, a), (bench, b))
-
-
 def test_heads_are_told_apart_by_who_keeps_them() -> None:
     assert only(A, B) == (2, 2, 1)
     assert only(B, A) == (2, 1, 2)
 
 
-def test_b_is_held_against_a_on_the_same_texts(small_bench: Bench) -> None:
-    found = held(small_bench, Variant(A), Variant(B))
-    assert found is not None
-    wins = small_bench.measurements.evaluate(small_bench.evaluation, mask=B).correct.astype(float)
-    losses = small_bench.measurements.evaluate(small_bench.evaluation, mask=A).correct.astype(float)
-    assert found.change.value == pytest.approx(100 * (wins - losses).mean())
-    assert found.change.low <= found.change.value <= found.change.high
-    back = held(small_bench, Variant(B), Variant(A))
-    assert back is not None
-    assert back.change.value == pytest.approx(-found.change.value)
-
-
 def test_all_heads_are_the_full_model_however_it_is_to_be_recovered(small_bench: Bench) -> None:
-    found = held(small_bench, Variant(FULL), Variant(FULL, "distill"))
+    found = versus((small_bench, Variant(FULL)), (small_bench, Variant(FULL, "distill")))
     assert found is not None
     assert found.apart == []
     assert np.array_equal(found.a.losses, small_bench.full.losses)
-
-
-def test_a_comparison_does_not_start_a_distillation(small_bench: Bench) -> None:
-    assert held(small_bench, Variant(A), Variant(B, "distill")) is None
 
 
 def test_texts_that_differ_are_counted_by_who_is_right() -> None:

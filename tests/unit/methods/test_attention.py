@@ -25,6 +25,7 @@ from cahp.methods.shared.scored import average_rows, row_maxima
 from cahp.models import head_model
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import special_ids
+from cahp.run.evidence import HeadEvidence
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, silent
 
@@ -179,12 +180,6 @@ def test_entropy_of_one_token_is_zero_and_of_equal_weights_one() -> None:
     assert np.allclose(found, [[[1.0, 0.0, 0.5, 1.0]]])
 
 
-def test_padding_does_not_count_for_entropy() -> None:
-    weights = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.4, 0.3, 0.3]])
-    found = entropy(weights[None, None], torch.tensor([[True, True, False]]))
-    assert np.allclose(found[0, 0, :2], [1.0, 0.0])
-
-
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
 def test_hies_weighs_gradient_and_focus(model: HeadModel, tmp_path: Path, alpha: float) -> None:
     evidence = gather(model, fakes.sentences(20), tmp_path)
@@ -222,12 +217,6 @@ def test_confidence_is_the_mean_of_row_maxima_by_hand(
     assert np.allclose(found, expected, atol=1e-5)
 
 
-def test_maxima_are_those_of_the_tokens_that_count() -> None:
-    weights = torch.tensor([[[[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]]]])
-    found = row_maxima(weights, torch.tensor([[False, True, True]]))
-    assert np.allclose(found, [[[0.2, 0.6, 0.6]]])
-
-
 def test_an_unknown_word_is_no_special_token_unless_it_ends_sentences_too() -> None:
     class Tokens:
         all_special_ids, unk_token_id, pad_token_id, cls_token_id = (0, 1, 2), 1, 0, 2
@@ -259,41 +248,31 @@ def test_a_text_without_words_counts_for_nothing_beside_others(model: HeadModel,
 # --- several processes
 
 
-def shares(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> list[list[NDArray[np.float64]]]:
-    """What each of two processes would add to the total, every time that they add up."""
-    monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 2))
-    parts: list[list[NDArray[np.float64]]] = []
-    for rank in range(2):
-        added: list[NDArray[np.float64]] = []
-        monkeypatch.setattr(parallel, "share", lambda items, rank=rank: items[rank::2])
-        monkeypatch.setattr(parallel, "total", lambda part, added=added: added.append(part) or part)
-        work()
-        parts.append(added)
-    return parts
-
-
-def test_processes_share_the_texts_of_attributions_and_find_what_one_finds(
-    model: HeadModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "score",
+    [
+        pytest.param(lambda given: attributions(given.model, given.texts, steps=2, progress=silent), id="attributions"),
+        pytest.param(lambda given: average_rows(given, row_maxima), id="row statistics"),
+    ],
+)
+def test_processes_share_the_texts_and_add_up_to_what_one_finds(
+    model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: Callable[[HeadEvidence], object]
 ) -> None:
-    texts = fakes.sentences(7)
-    parts = shares(monkeypatch, lambda: attributions(model, texts, steps=2, progress=silent))
-    monkeypatch.undo()
     monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 2))
-    seen = [part[0].any(axis=(1, 2)) for part in parts]
-    assert seen[0].sum() == 4
-    assert (seen[0] ^ seen[1]).all()
-    np.testing.assert_array_equal(parts[0][0] + parts[1][0], attributions(model, texts, steps=2, progress=silent))
-
-
-def test_processes_share_the_texts_of_row_statistics_and_find_what_one_finds(
-    model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     evidence = gather(model, fakes.sentences(7), tmp_path)
-    parts = shares(monkeypatch, lambda: average_rows(evidence, row_maxima))
-    sums, rows = ([one[index] for one in parts] for index in range(2))
-    # Of four batches each process went through two.
-    assert [np.flatnonzero(part.any(axis=(1, 2))).tolist() for part in rows] == [[0, 2], [1, 3]]
-    monkeypatch.undo()
-    monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 2))
-    both = np.sum(sums, axis=0).sum(axis=0) / np.sum(rows, axis=0).sum(axis=0)
-    np.testing.assert_array_equal(both, average_rows(evidence, row_maxima))
+
+    def add_up(rank: int, processes: int) -> list[NDArray[np.float64]]:
+        """What a process would add to each total."""
+        added: list[NDArray[np.float64]] = []
+        monkeypatch.setattr(parallel, "share", lambda items: items[rank::processes])
+        monkeypatch.setattr(parallel, "total", lambda part: added.append(part) or part)
+        score(evidence)
+        return added
+
+    for first, second, whole in zip(add_up(0, 2), add_up(1, 2), add_up(0, 1), strict=True):
+        # Each text is one process's alone, and each process has some.
+        ours, theirs = (part.any(axis=tuple(range(1, part.ndim))) for part in (first, second))
+        assert (ours ^ theirs).all()
+        assert ours.any()
+        assert theirs.any()
+        np.testing.assert_array_equal(first + second, whole)

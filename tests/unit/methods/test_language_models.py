@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import fakes
-import numpy as np
 import pytest
 
 from cahp import models
-from cahp.methods.attattr import attributions
 from cahp.methods.shared import registry
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.run.texts import ALL
 from cahp.tasks.texts import Texts
-from cahp.values import silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,11 +38,3 @@ def test_every_method_keeps_as_many_heads_as_asked(evidence: HeadEvidence, name:
     chosen = registry.get(name).choose(evidence, budget=7, min_per_layer=1)
     assert chosen.mask.count == 7
     assert not chosen.mask.empty_layers
-
-
-def test_attribution_is_that_of_the_tokens_of_a_window(model: HeadModel, windows: Texts) -> None:
-    few = windows.take([0, 1])
-    found = attributions(model, few, steps=2, progress=silent)
-    assert found.shape == (2, model.layers, model.heads)
-    assert np.isfinite(found).all()
-    assert (found != 0).any()

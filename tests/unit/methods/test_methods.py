@@ -14,16 +14,17 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+import torch
 from fakes import gather
 
 from cahp import methods, models
 from cahp.methods.shared import registry
 from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
-from cahp.models.cards import ModelCard
 from cahp.models.costs import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
+from cahp.stages.selection import top
 from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, Cancelled, OptionError, digest
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYERS, HEADS = 3, 4
 TOTAL = LAYERS * HEADS
+TEXTS = fakes.sentences(48)
 NAMES = registry.names()
 LEARNED = [name for name in NAMES if registry.facts(name).learned]
 POST_HOC = [name for name in NAMES if name not in LEARNED]
@@ -56,18 +58,9 @@ def test_packages_are_searched_for_methods_once(monkeypatch: pytest.MonkeyPatch)
         registry._outside.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def texts() -> Texts:
-    return fakes.sentences(48)
-
-
-def unread(model: HeadModel, texts: Texts, folder: Path) -> HeadEvidence:
+def unread(model: HeadModel, folder: Path) -> HeadEvidence:
     """Evidence whose model must not be asked for."""
-
-    def never(card: ModelCard, /, *, device: str) -> HeadModel:
-        raise AssertionError("the model was read")
-
-    return fakes.evidence(model.card, texts, Store(folder), load=never)
+    return fakes.evidence(model.card, TEXTS, Store(folder), load=fakes.unread)
 
 
 class OnlyEvidence:
@@ -86,9 +79,9 @@ PARTS = {name for name in vars(Evidence) if not name.startswith("_")}
 
 
 @pytest.fixture(scope="module")
-def lasting(model: HeadModel, texts: Texts, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def lasting(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """Evidence that lasts, for tests to which it does not matter what is remembered."""
-    return OnlyEvidence(gather(model, texts, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
+    return OnlyEvidence(gather(model, TEXTS, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
 
 
 def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
@@ -106,10 +99,6 @@ def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
         "space",
         "clustering",
     } == PARTS
-
-
-def test_methods_without_a_pass_are_known() -> None:
-    assert {"magnitude", "magnitude-raw", "random", "random-even"} <= set(FREE)
 
 
 def test_a_file_of_its_own_is_all_that_a_new_method_needs(tmp_path: Path) -> None:
@@ -170,52 +159,48 @@ def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_impossible_requests_are_refused(lasting: Evidence, name: str) -> None:
+def test_impossible_requests_are_refused(model: HeadModel, lasting: Evidence, tmp_path: Path, name: str) -> None:
     method = registry.get(name)
+    evidence = lasting
     if method.needs_budget:
+        # Before anything is measured.
+        evidence = unread(model, tmp_path)
         with pytest.raises(OptionError, match="give a budget"):
-            method.choose(lasting, budget=None)
+            method.choose(evidence, budget=None)
     for budget, floor in [(TOTAL + 1, 1), (LAYERS - 1, 1), (5, 2)]:
         with pytest.raises(BudgetError, match=f"budget {budget} is outside"):
-            method.choose(lasting, budget=budget, min_per_layer=floor)
+            method.choose(evidence, budget=budget, min_per_layer=floor)
     with pytest.raises(OptionError, match="0 to 4"):
-        method.choose(lasting, budget=6, min_per_layer=5)
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if registry.get(name).needs_budget])
-def test_impossible_requests_are_refused_before_anything_is_measured(
-    model: HeadModel, texts: Texts, tmp_path: Path, name: str
-) -> None:
-    with pytest.raises(BudgetError):
-        registry.get(name).choose(unread(model, texts, tmp_path), budget=TOTAL + 1)
+        method.choose(evidence, budget=6, min_per_layer=5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_seed_gives_the_same_mask_and_the_shared_model_is_left_as_it_was(
-    model: HeadModel, texts: Texts, tmp_path: Path, name: str
+    model: HeadModel, tmp_path: Path, name: str
 ) -> None:
     def state() -> str:
         return digest(*(value.numpy().tobytes() for value in model.network.state_dict().values()))
 
-    before = state()
+    before, rng = state(), torch.get_rng_state()
     first, second = (
-        registry.get(name).choose(gather(model, texts, tmp_path / part, seed=3), budget=6) for part in ("a", "b")
+        registry.get(name).choose(gather(model, TEXTS, tmp_path / part, seed=3), budget=6) for part in ("a", "b")
     )
     assert first.mask.flat == second.mask.flat
     assert state() == before
+    assert torch.equal(torch.get_rng_state(), rng)
     assert not model.network.training
     assert not any(weight.requires_grad or weight.grad is not None for weight in model.network.parameters())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Texts, tmp_path: Path, name: str) -> None:
-    evidence = unread(model, texts, tmp_path)
+def test_a_price_is_known_before_the_model_is_read(model: HeadModel, tmp_path: Path, name: str) -> None:
+    evidence = unread(model, tmp_path)
     price = registry.get(name).price  # type: ignore[attr-defined]
     prices = [price(evidence, budget=budget) for budget in range(3, TOTAL + 1)]
     for one in prices:
         assert np.isfinite(one.forwards)
         assert one.forwards >= 0
-        assert 0 <= one.labels <= len(texts)
+        assert 0 <= one.labels <= len(TEXTS)
         assert not one.labels or one.forwards >= one.labels
     # Fewer heads to keep are never cheaper to find.
     assert all(more.forwards >= less.forwards for more, less in pairwise(prices))
@@ -231,6 +216,8 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Text
         ("complementary", 48 + 2 * 32, 48),
         ("magnitude", 0, 0),
         ("magnitude-raw", 0, 0),
+        # The first of two batches is a quarter, rounded up.
+        ("salience", 3 * 32, 32),
         ("gradient", 3 * 48, 48),
         # From 12 to 6 heads, one a round.
         ("gradient-iterated", 6 * 3 * 48, 48),
@@ -245,6 +232,13 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Text
         ("confidence-no-special", 48, 0),
         ("ablation", 48 * 13, 48),
         ("ablation-greedy", 48 * (13 + 12 + 11 + 10 + 9 + 8), 48),
+        # Steps of three passes: those of an epoch or three, six trainings of 100, and 200. Of 48 texts, batches of 32
+        # and 16 take turns.
+        ("dsp", 3 * 48, 48),
+        ("dsp-joint", 3 * 3 * 48, 48),
+        ("dsp-straight-through", 3 * 48, 48),
+        ("l0", 6 * 3 * 24 * 100, 48),
+        ("pass", 3 * 24 * 200 + 48, 48),
     ],
 )
 def test_prices_count_passes_as_the_work_is_done(lasting: Evidence, name: str, forwards: int, labels: int) -> None:
@@ -267,36 +261,30 @@ def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomn
 @pytest.mark.parametrize(
     "name", ["confidence", "confidence-no-special", "fisher-output", "fisher-layers", "obs-fisher", *FREE]
 )
-def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, texts: Texts, tmp_path: Path, name: str) -> None:
-    other = Texts(texts.first, None, 1 - texts.labels, texts.classes)
-    masks = [registry.get(name).choose(gather(model, some, tmp_path), budget=6).mask.flat for some in (texts, other)]
-    assert registry.get(name).price(gather(model, texts, tmp_path), budget=6).labels == 0  # type: ignore[attr-defined]
+def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, tmp_path: Path, name: str) -> None:
+    other = Texts(TEXTS.first, None, 1 - TEXTS.labels, TEXTS.classes)
+    masks = [registry.get(name).choose(gather(model, some, tmp_path), budget=6).mask.flat for some in (TEXTS, other)]
+    assert registry.get(name).price(gather(model, TEXTS, tmp_path), budget=6).labels == 0  # type: ignore[attr-defined]
     assert masks[0] == masks[1]
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if registry.facts(name).draws > 1])
-def test_pure_chance_gives_another_mask_for_another_seed(
-    model: HeadModel, texts: Texts, tmp_path: Path, name: str
-) -> None:
+def test_pure_chance_gives_another_mask_for_another_seed(model: HeadModel, tmp_path: Path, name: str) -> None:
     method = registry.get(name)
     assert registry.facts(name).draws == 20
-    masks = {tuple(method.choose(gather(model, texts, tmp_path, seed=seed), budget=6).mask.flat) for seed in range(8)}
+    masks = {tuple(method.choose(gather(model, TEXTS, tmp_path, seed=seed), budget=6).mask.flat) for seed in range(8)}
     assert len(masks) >= 6
 
 
 @pytest.mark.parametrize("name", [name for name in POST_HOC if name not in FREE])
-def test_what_was_measured_once_is_not_measured_again(
-    model: HeadModel, texts: Texts, tmp_path: Path, name: str
-) -> None:
-    first = registry.get(name).choose(gather(model, texts, tmp_path), budget=6)
-    again = registry.get(name).choose(unread(model, texts, tmp_path), budget=6)
+def test_what_was_measured_once_is_not_measured_again(model: HeadModel, tmp_path: Path, name: str) -> None:
+    first = registry.get(name).choose(gather(model, TEXTS, tmp_path), budget=6)
+    again = registry.get(name).choose(unread(model, tmp_path), budget=6)
     assert again.mask.flat == first.mask.flat
 
 
 @pytest.mark.parametrize("name", [name for name in POST_HOC if name not in FREE])
-def test_progress_rises_to_the_end_and_may_stop_the_work(
-    model: HeadModel, texts: Texts, tmp_path: Path, name: str
-) -> None:
+def test_progress_rises_to_the_end_and_may_stop_the_work(model: HeadModel, tmp_path: Path, name: str) -> None:
     last: dict[str, tuple[int, int]] = {}
 
     def watch(stage: str, done: int, total: int) -> None:
@@ -305,16 +293,13 @@ def test_progress_rises_to_the_end_and_may_stop_the_work(
 
     if name == "hies":
         # Two passes, one after the other, under one name.
-        registry.get("gradient").choose(gather(model, texts, tmp_path), budget=6)
-    registry.get(name).choose(gather(model, texts, tmp_path, progress=watch), budget=6)
+        registry.get("gradient").choose(gather(model, TEXTS, tmp_path), budget=6)
+    registry.get(name).choose(gather(model, TEXTS, tmp_path, progress=watch), budget=6)
     assert last
     assert all(done == total for done, total in last.values())
 
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        registry.get(name).choose(gather(model, texts, tmp_path / "new", progress=stop), budget=6)
+        registry.get(name).choose(gather(model, TEXTS, tmp_path / "new", progress=fakes.stop_at()), budget=6)
 
 
 @pytest.mark.parametrize("name", [name for name in POST_HOC if len(registry.facts(name).tries) > 1])
@@ -335,6 +320,12 @@ def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
         assert score.shape == (other.layers, other.heads)
         assert np.isfinite(score).all()
         assert score.std() > 0
+
+
+@pytest.mark.parametrize("floor", [0, 1])
+def test_salience_keeps_the_most_salient_heads(lasting: Evidence, floor: int) -> None:
+    chosen = registry.get("salience").choose(lasting, budget=5, min_per_layer=floor)
+    assert chosen.mask.flat == top(lasting.salience, budget=5, min_per_layer=floor).mask.flat
 
 
 def test_whole_layers_go_first_where_their_heads_matter_least_together(lasting: Evidence) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
@@ -11,7 +11,8 @@ from fakes import gather
 
 from cahp.methods.shared import registry
 from cahp.models.head_model import HeadModel
-from cahp.tasks.texts import Texts
+from cahp.run.evidence import HeadEvidence
+from cahp.values import Selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -19,88 +20,75 @@ LAYERS, HEADS = 3, 4
 
 
 @pytest.fixture(scope="module")
-def texts() -> Texts:
-    return fakes.sentences(60)
+def evidence(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> HeadEvidence:
+    return gather(model, fakes.sentences(60), tmp_path_factory.mktemp("store"))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
+class Seeded:
+    """Evidence with another seed to draw heads with."""
+
+    def __init__(self, evidence: HeadEvidence, seed: int) -> None:
+        self.seed = seed
+        self._evidence = evidence
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._evidence, name)
 
 
-def test_random_masks_keep_every_head_equally_often(model: HeadModel, texts: Texts, folder: Path) -> None:
-    method = registry.get("random")
-    masks = [
-        method.choose(gather(model, texts, folder, seed=seed), budget=3, min_per_layer=0).mask.keep
-        for seed in range(800)
-    ]
+def choose(name: str, evidence: HeadEvidence, seed: int, **options: Any) -> Selection:
+    return registry.get(name).choose(Seeded(evidence, seed), **options)  # type: ignore[arg-type]
+
+
+def test_random_masks_keep_every_head_equally_often(evidence: HeadEvidence) -> None:
+    masks = [choose("random", evidence, seed, budget=3, min_per_layer=0).mask.keep for seed in range(800)]
     # Standard error of a share of 1/4 among 800 is 0.015.
     assert np.allclose(np.mean(masks, axis=0), 3 / 12, atol=0.06)
 
 
 @pytest.mark.parametrize(("budget", "floor"), [(3, 1), (4, 1), (5, 0), (7, 2), (11, 1), (12, 1), (2, 0)])
-def test_even_masks_differ_by_one_head_a_layer_at_most(
-    model: HeadModel, texts: Texts, folder: Path, budget: int, floor: int
-) -> None:
+def test_even_masks_differ_by_one_head_a_layer_at_most(evidence: HeadEvidence, budget: int, floor: int) -> None:
     fuller = set()
     for seed in range(40):
-        made = gather(model, texts, folder, seed=seed)
-        counts = registry.get("random-even").choose(made, budget=budget, min_per_layer=floor).mask.keep.sum(axis=1)
-        assert counts.sum() == budget
-        assert counts.max() - counts.min() <= 1
-        fuller.add(tuple(counts.tolist()))
+        mask = choose("random-even", evidence, seed, budget=budget, min_per_layer=floor).mask
+        assert mask.count == budget
+        assert max(mask.counts) - min(mask.counts) <= 1
+        fuller.add(mask.counts)
     # Which layers hold one more is chance as well.
     assert len(fuller) == (1 if budget % LAYERS == 0 else 3)
 
 
 @pytest.mark.parametrize(("budget", "floor"), [(3, 1), (5, 1), (7, 1), (8, 2), (None, 1)])
 def test_random_per_layer_keeps_the_counts_of_complementary_pruning(
-    model: HeadModel, texts: Texts, folder: Path, budget: int | None, floor: int
+    evidence: HeadEvidence, budget: int | None, floor: int
 ) -> None:
-    made = gather(model, texts, folder)
     ours, theirs = (
-        registry.get(name).choose(made, budget=budget, min_per_layer=floor)
+        registry.get(name).choose(evidence, budget=budget, min_per_layer=floor)
         for name in ("complementary", "random-per-layer")
     )
-    assert theirs.mask.keep.sum(axis=1).tolist() == ours.mask.keep.sum(axis=1).tolist()
+    assert theirs.mask.counts == ours.mask.counts
     assert theirs.requested == budget
 
 
-def test_random_per_layer_draws_heads_of_a_layer_equally_often(model: HeadModel, texts: Texts, folder: Path) -> None:
-    made = gather(model, texts, folder)
-    counts = registry.get("complementary").choose(made, budget=6).mask.keep.sum(axis=1)
-
-    class Seeded:
-        card, clustering, salience, seed = made.card, made.clustering, made.salience, 0
-
-    shares = np.zeros((LAYERS, HEADS))
-    for seed in range(600):
-        Seeded.seed = seed
-        shares += registry.get("random-per-layer").choose(Seeded, budget=6).mask.keep / 600  # type: ignore[arg-type]
-    assert np.allclose(shares, counts[:, None] / HEADS, atol=0.08)
+def test_random_per_layer_draws_heads_of_a_layer_equally_often(evidence: HeadEvidence) -> None:
+    counts = registry.get("complementary").choose(evidence, budget=6).mask.keep.sum(axis=1)
+    masks = [choose("random-per-layer", evidence, seed, budget=6).mask.keep for seed in range(600)]
+    assert np.allclose(np.mean(masks, axis=0), counts[:, None] / HEADS, atol=0.08)
 
 
 @pytest.mark.parametrize("budget", [4, 6, 8, None])
-def test_a_random_member_stands_for_each_cluster(
-    model: HeadModel, texts: Texts, folder: Path, budget: int | None
-) -> None:
-    made = gather(model, texts, folder)
-
-    class Seeded:
-        card, clustering, seed = made.card, made.clustering, 0
-
+def test_a_random_member_stands_for_each_cluster(evidence: HeadEvidence, budget: int | None) -> None:
+    usual = budget or evidence.clustering.knee
     standing: dict[int, set[int]] = {}
     for seed in range(60):
-        Seeded.seed = seed
-        found = registry.get("random-in-cluster").choose(Seeded, budget=budget)  # type: ignore[arg-type]
-        assert found.k is not None
-        labels, _ = made.clustering.at(found.k)
-        own = sorted(set(found.mask.flat) - set(found.rescued) - set(found.filled))
+        chosen = choose("random-in-cluster", evidence, seed, budget=budget)
+        assert chosen.k is not None
+        labels, _ = evidence.clustering.at(chosen.k)
+        own = sorted(set(chosen.mask.flat) - set(chosen.rescued) - set(chosen.filled))
         assert sorted(labels[own].tolist()) == sorted(set(labels.tolist()))
-        if found.k == (budget or made.clustering.knee):
+        if chosen.k == usual:
             for head in own:
                 standing.setdefault(int(labels[head]), set()).add(head)
-    labels, _ = made.clustering.at(budget or made.clustering.knee)
+    labels, _ = evidence.clustering.at(usual)
     for cluster, members in standing.items():
         size = int((labels == cluster).sum())
         assert len(members) > 1 or size == 1

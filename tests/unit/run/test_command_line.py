@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cahp.data import parse_label_map
 from cahp.run.command_line import flags, join_pairs, to_arguments, to_text
-from cahp.run.settings import MOST, Settings
+from cahp.run.settings import Settings
 
 PRUNE, EVALUATE = flags("prune"), flags("evaluate")
 #: Labels that an option can name: a map has no place for "=", and blanks around a label are none of its own.
@@ -22,11 +22,6 @@ def test_what_is_as_usual_goes_without_saying() -> None:
     assert to_arguments(asked, PRUNE) == ["--eval-limit", "20", "--budget", "5", "--pool-size", "8"]
     # An evaluation has no budget, and one purpose for its texts.
     assert to_arguments(asked, EVALUATE) == ["--limit", "20"]
-
-
-def test_all_texts_are_more_than_there_can_be() -> None:
-    assert to_arguments(Settings(limit=None), PRUNE) == ["--limit", str(MOST)]
-    assert Settings(limit=MOST).limit == MOST
 
 
 @given(st.dictionaries(LABELS | AWKWARD, LABELS | AWKWARD, min_size=1, max_size=4))

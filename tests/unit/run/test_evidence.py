@@ -1,62 +1,19 @@
-"""The keys of stored evidence: every setting but those without effect, and the code of what is remembered."""
+"""What evidence remembers is computed anew where its code is another."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fakes
-import numpy as np
 import pytest
 
 from cahp import models
-from cahp.run.evidence import HeadEvidence
-from cahp.run.options import option
-from cahp.run.settings import Settings, describe
 from cahp.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TEXTS = fakes.sentences(160, seed=3)
-
-
-@dataclass(frozen=True)
-class More(Settings):
-    """The settings with an option that no key knows."""
-
-    dropout: int = option(0, "Dropout in per cent.", high=90)
-
-
-@pytest.fixture
-def more_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("cahp.run.settings.Settings", More)
-    describe.cache_clear()
-    yield
-    describe.cache_clear()
-
-
-@pytest.mark.usefixtures("more_settings")
-def test_with_another_value_of_a_new_option_all_evidence_is_gathered_anew(tmp_path: Path) -> None:
-    card = models.identify(str(fakes.save_model(tmp_path / "model")))
-    unlabelled = replace(TEXTS, labels=np.full(len(TEXTS), -1, dtype=np.int64))
-
-    def count_entries(dropout: int) -> int:
-        settings = More(pool_size=8, projection="pca", dropout=dropout)
-        store = Store(tmp_path / "store")
-        evidence = HeadEvidence(fakes.resources(card, store), unlabelled, settings)
-        assert evidence.null_curves is not None
-        assert evidence.clustering.knee >= 0
-        assert evidence.salience.shape == (3, 4)
-        assert evidence.moments.tokens
-        assert evidence.remembered("zeros", lambda: np.zeros(1)).tolist() == [0]
-        return len(list(store.folder.glob("*.entry")))
-
-    # Classes, signatures, gradients, moments, space, clusters, null curves, and what a method remembers.
-    assert count_entries(1) == 8
-    assert count_entries(1) == 8
-    assert count_entries(2) == 16
 
 
 def test_what_changed_code_remembers_is_computed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

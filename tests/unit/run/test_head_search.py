@@ -26,9 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    folder = tmp_path_factory.mktemp("search")
-    model, data = fakes.save_model(folder / "model"), fakes.write_data(folder / "data")
-    return Settings(model=str(model), data=str(data), budget="5", select_time="27s", device="cpu")
+    return fakes.quick_task(tmp_path_factory.mktemp("search"), budget="5", select_time="27s")
 
 
 def opened(settings: Settings, folder: Path, **options: Any) -> Bench:
@@ -37,6 +35,18 @@ def opened(settings: Settings, folder: Path, **options: Any) -> Bench:
     ticks = count()
     bench.resources.clock = lambda: float(next(ticks))
     return bench
+
+
+def count_solutions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each refit that is solved from now on."""
+    original, solved = recovery.solve, []
+
+    def solve(*arguments: Any, **options: Any) -> Any:
+        solved.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(recovery, "solve", solve)
+    return solved
 
 
 def worst(bench: Bench) -> Selection:
@@ -90,13 +100,7 @@ def test_an_interrupted_search_goes_on_and_ends_as_one_without_interruption(
 ) -> None:
     whole = opened(settings, tmp_path / "whole")
     wanted, search = improve_heads(whole, worst(whole))
-    original, solved = recovery.solve, []
-
-    def solve(*arguments: Any, **options: Any) -> Any:
-        solved.append(1)
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(recovery, "solve", solve)
+    solved = count_solutions(monkeypatch)
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == STAGE and len(solved) >= 4:
@@ -119,7 +123,6 @@ def test_an_interrupted_search_goes_on_and_ends_as_one_without_interruption(
 
 
 def test_too_few_texts_are_refused(settings: Settings, tmp_path: Path) -> None:
-
     bench = opened(replace(settings, limit=4), tmp_path)
     with pytest.raises(OptionError, match="at least 6 calibration texts"):
         improve_heads(bench, worst(bench))
@@ -128,13 +131,7 @@ def test_too_few_texts_are_refused(settings: Settings, tmp_path: Path) -> None:
 def test_a_trial_in_other_numbers_is_another_trial(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, solved = recovery.solve, []
-
-    def solve(*arguments: Any, **options: Any) -> Any:
-        solved.append(1)
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(recovery, "solve", solve)
+    solved = count_solutions(monkeypatch)
     for precision in ("float32", "float32", "bfloat16"):
         bench = opened(replace(settings, precision=precision), tmp_path)
         _Trials(bench).divergences(HeadMask.of([0, 1, 4, 8, 9], 3, 4))

@@ -27,11 +27,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("stopwatch"))
-
-
-@pytest.fixture(scope="module")
 def bench(model: str, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     data = fakes.write_data(tmp_path_factory.mktemp("data"))
     return open_bench(Settings(model=model, data=str(data), device="cpu"), store=store)

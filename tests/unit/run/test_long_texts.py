@@ -27,9 +27,6 @@ from cahp.store import Store
 from cahp.terminal.printing import run_lines
 from cahp.values import OptionError
 
-#: Of 600 words, which are as many tokens; two more frame a text.
-LONG = "good film " * 300
-
 
 def wide(folder: Path, reads: int, **more: Any) -> Path:
     """A model that reads so many tokens."""
@@ -40,29 +37,33 @@ def wide(folder: Path, reads: int, **more: Any) -> Path:
     return folder
 
 
-def length(model: HeadModel, text: str = LONG) -> int:
+def length(model: HeadModel, text: str) -> int:
     (entry,) = model.tokenize([text])
     return len(entry["input_ids"])
 
 
-def test_a_model_reads_what_it_can_and_at_most_512_tokens(tmp_path: Path) -> None:
-    small, large = (str(wide(tmp_path / str(reads), reads)) for reads in (300, 1000))
-    assert length(cahp.load(small, device="cpu")) == 300
-    assert length(cahp.load(large, device="cpu")) == 512
-
-
-def test_an_option_sets_how_many_tokens_are_read(tmp_path: Path) -> None:
-    large = str(wide(tmp_path, 1000))
-    assert length(cahp.load(large, device="cpu", max_length=128)) == 128
-    assert length(cahp.load(large, device="cpu", max_length=600)) == 600
-    # Never more than the model has positions for.
-    assert length(cahp.load(large, device="cpu", max_length=5000), "good film " * 2000) == 1000
+@pytest.mark.parametrize(
+    ("positions", "max_length", "read"),
+    [
+        (300, None, 300),
+        (1000, None, 512),
+        (1000, 128, 128),
+        (1000, 600, 600),
+        # Never more than the model has positions for.
+        (1000, 5000, 1000),
+    ],
+)
+def test_a_model_reads_512_tokens_or_as_many_as_are_asked_for_within_its_positions(
+    tmp_path: Path, positions: int, max_length: int | None, read: int
+) -> None:
+    model = cahp.load(str(wide(tmp_path, positions)), device="cpu", max_length=max_length)
+    assert length(model, "good film " * 2000) == read
 
 
 def test_the_tokens_of_a_prompt_come_on_top(tmp_path: Path) -> None:
     folder = str(fakes.save_language_model(tmp_path))
     model = cahp.load(folder, device="cpu", prompt="{text} it was", answers=fakes.ANSWERS, max_length=10)
-    assert length(model) == 10 + 3
+    assert length(model, "good film " * 300) == 10 + 3
 
 
 def test_another_length_is_another_model_to_every_key_and_the_same_model_to_a_reader(tmp_path: Path) -> None:
@@ -78,15 +79,7 @@ def test_another_length_is_another_model_to_every_key_and_the_same_model_to_a_re
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A run that reads 6 words of each text, and two tokens that frame them."""
-    place = tmp_path_factory.mktemp("long")
-    quick: dict[str, Any] = {"pool_size": 8, "projection": "pca", "device": "cpu", "latency": False, "budget": "5"}
-    data = str(fakes.write_data(place / "reviews"))
-    return Settings(model=str(fakes.save_model(place / "tiny")), data=data, max_length=8, **quick)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("store"))
+    return fakes.quick_task(tmp_path_factory.mktemp("long"), budget="5", max_length=8)
 
 
 @pytest.fixture(scope="module")
@@ -119,27 +112,17 @@ def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer
 
 
 def test_an_evaluation_says_so(settings: Settings, store: Store, longer: dict[str, tuple[int, int]]) -> None:
-    found = cahp.evaluate(replace(settings, method="complementary"), store=store)
+    result = cahp.evaluate(replace(settings, method="complementary"), store=store)
     cut, count = longer["validation"]
-    assert found["data"]["cut"] == cut
-    assert (
-        f"validation: {cut} of {count} texts are longer than 8 tokens and were cut; --max-length reads up to 64"
-        in (found["notices"])
-    )
+    assert result["data"]["cut"] == cut
+    sentence = f"validation: {cut} of {count} texts are longer than 8 tokens and were cut; --max-length reads up to 64"
+    assert sentence in result["notices"]
 
 
 def test_a_run_in_which_no_text_is_cut_says_nothing(settings: Settings, store: Store) -> None:
     found = cahp.prune(replace(settings, max_length=None), store=store).document
     assert (found.data.select.cut, found.data.eval.cut) == (0, 0)
     assert not any("cut" in notice for notice in found.notices)
-
-
-def test_texts_of_another_length_are_not_read_from_the_cache(settings: Settings, store: Store) -> None:
-    short, whole = (
-        cahp.evaluate(replace(settings, max_length=length), store=store)["metrics"]["full"]["loss"]
-        for length in (8, None)
-    )
-    assert short != whole
 
 
 def test_a_run_of_an_earlier_version_was_made_at_128_tokens(run: RunDocument) -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from fakes import prune
 
-from cahp import models
 from cahp.api import evaluate as task
 from cahp.comparison.plan import Plan
 from cahp.models import devices
@@ -29,19 +28,9 @@ TEXTS = fakes.sentences(40)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def model(place: Path) -> HeadModel:
-    return models.load(str(place), device="cpu")
-
-
-@pytest.fixture(scope="module")
-def settings(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     data = fakes.write_data(tmp_path_factory.mktemp("data"), train=60, validation=20, test=5)
-    return fakes.quick(place, data, budget="5")
+    return fakes.quick(model.card.folder, data, budget="5")
 
 
 def test_products_in_bfloat16_answer_nearly_the_same_and_leave_weights_and_gates_alone(model: HeadModel) -> None:

@@ -14,15 +14,14 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-import torch
 from fakes import prune
 
 from cahp import models
 from cahp.data import parse_label_map
-from cahp.files import json_text, plain_json
+from cahp.files import json_text
 from cahp.methods.shared import registry
 from cahp.run.bench import open_bench
-from cahp.run.document import Budget, RunDocument, cost_record, versions
+from cahp.run.document import Budget, RunDocument, versions
 from cahp.run.measurements import Measurements
 from cahp.run.prune import Run, method_of
 from cahp.run.settings import Settings
@@ -31,10 +30,9 @@ from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import (
     BudgetError,
+    CahpError,
     Cancelled,
     DataError,
-    Estimate,
-    HeadMask,
     KneeNotFoundError,
     ModelError,
     OptionError,
@@ -61,6 +59,14 @@ def write(folder: Path, **splits: list[tuple[str, str]]) -> str:
 
 def notices(run: Run, about: str) -> list[str]:
     return [notice for notice in run.document.notices if about in notice]
+
+
+def prune_texts(
+    settings: Settings, place: Path, train: list[tuple[str, str]], validation: list[tuple[str, str]]
+) -> Run:
+    """The run on these texts and labels, with a new store."""
+    data = write(place / "data", train=train, validation=validation)
+    return prune(replace(settings, data=data), store=Store(place / "store"))
 
 
 # --- budgets
@@ -99,15 +105,6 @@ def test_an_even_run_keeps_as_many_heads_in_every_layer(
     assert prune(replace(settings, budget="6"), store=store).document.evenness is None
 
 
-def test_all_heads_kept_is_the_full_model(settings: Settings, store: Store) -> None:
-    run = prune(replace(settings, budget="12"), store=store)
-    full, pruned = run.document.outcomes["full"], run.document.outcomes["pruned"]
-    assert pruned["nll"].value == pytest.approx(full["nll"].value)
-    assert [pruned[name] for name in ("accuracy", "macro_f1")] == [full[name] for name in ("accuracy", "macro_f1")]
-    assert pruned["agreement"].value == 1.0
-    assert pruned["accuracy_change"] == Estimate(0.0, (0.0, 0.0), 40, "points")
-
-
 def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settings: Settings, store: Store) -> None:
     document = prune(replace(settings, budget="auto"), store=store).document
     assert document.budget.requested is None
@@ -130,12 +127,6 @@ def test_where_a_grid_of_numbers_of_clusters_was_tried_a_run_says_so(
     monkeypatch.setattr("cahp.stages.clustering.COMPLETE", 4)
     some = prune(settings, store=Store(tmp_path))
     assert (len(notices(every, "numbers of clusters")), len(notices(some, "numbers of clusters"))) == (0, 1)
-
-
-@pytest.mark.parametrize("floor", [0, 2, 4])
-def test_the_floor_of_a_layer_holds(settings: Settings, store: Store, floor: int) -> None:
-    mask = prune(replace(settings, budget="auto", min_per_layer=floor), store=store).mask
-    assert mask.keep.sum(axis=1).min() >= floor
 
 
 @pytest.mark.parametrize(("budget", "floor"), [("2", 1), ("13", 1), ("1%", 1), ("5", 2), ("many", 1), ("", 1)])
@@ -180,33 +171,27 @@ def test_a_model_of_few_heads_takes_every_budget_and_suggests_none(
         prune(replace(few, budget="auto"), store=Store(tmp_path / "store"), model=loaded)
 
 
-def test_a_plain_encoder_is_refused_before_its_data_are_looked_for(settings: Settings) -> None:
-    with pytest.raises(ModelError, match="cahp fit --model minilm"):
-        open_bench(replace(settings, model="minilm", data="nothing"))
-
-
-def test_a_folder_comes_without_data(settings: Settings) -> None:
-    with pytest.raises(OptionError, match="--data"):
-        open_bench(replace(settings, data=None))
-
-
 # --- splits and samples
 
 
 @pytest.mark.parametrize(
-    ("splits", "named"),
+    ("changes", "error", "named"),
     [
-        ({"select_split": "validation"}, "same split"),
-        ({"eval_split": "train"}, "same split"),
-        ({"select_split": "test"}, "--report test"),
-        ({"eval_split": "test"}, "--report test"),
+        # Before its data are looked for.
+        pytest.param({"model": "minilm", "data": "nothing"}, ModelError, "cahp fit --model minilm", id="encoder"),
+        pytest.param({"data": None}, OptionError, "--data", id="folder without data"),
+        # The split that chooses is never the one that judges.
+        pytest.param({"select_split": "validation"}, OptionError, "same split", id="choose where it is judged"),
+        pytest.param({"eval_split": "train"}, OptionError, "same split", id="judge where it is chosen"),
+        pytest.param({"select_split": "test"}, OptionError, "--report test", id="choose on test"),
+        pytest.param({"eval_split": "test"}, OptionError, "--report test", id="judge on test"),
     ],
 )
-def test_the_split_that_chooses_is_never_the_one_that_judges(
-    settings: Settings, splits: dict[str, str], named: str
+def test_a_model_or_split_that_cannot_serve_is_refused(
+    settings: Settings, changes: dict[str, Any], error: type[CahpError], named: str
 ) -> None:
-    with pytest.raises(OptionError, match=named):
-        open_bench(replace(settings, **splits))  # type: ignore[arg-type]
+    with pytest.raises(error, match=named):
+        open_bench(replace(settings, **changes))
 
 
 def test_a_split_that_is_missing_is_named_with_what_there_is(settings: Settings, tmp_path: Path) -> None:
@@ -232,11 +217,9 @@ def test_one_class_tells_no_heads_apart(settings: Settings, tmp_path: Path) -> N
 
 def test_a_class_with_one_text_is_said_to_be_too_little(settings: Settings, tmp_path: Path) -> None:
     rows = [("bad film", "bad"), *((f"{word} film", "good") for word in fakes.WORDS)]
-    run = prune(
-        replace(settings, data=write(tmp_path / "data", train=rows, validation=rows)), store=Store(tmp_path / "store")
-    )
-    (said,) = notices(run, "only one text")
-    assert "'bad'" in said
+    run = prune_texts(settings, tmp_path, rows, rows)
+    (notice,) = notices(run, "only one text")
+    assert "'bad'" in notice
     assert run.arrays["var"][:, 0] == pytest.approx(1e-6)
 
 
@@ -250,32 +233,19 @@ def test_a_handful_of_texts_is_enough_to_run(settings: Settings, store: Store, l
     assert notices(run, "permuted") == []
 
 
-def test_texts_of_one_word_and_of_thousands_are_read(settings: Settings, tmp_path: Path) -> None:
-    rows = [
-        (word * 1 if index % 3 else f"{word} " * 3_000, ("bad", "good")[index % 2])
-        for index, word in enumerate(fakes.WORDS)
-    ]
-    run = prune(
-        replace(settings, data=write(tmp_path / "data", train=rows, validation=rows[:9])),
-        store=Store(tmp_path / "store"),
-    )
+#: Texts of one word and of thousands; texts of unknown signs, which only their lengths tell apart.
+ODD_TEXTS = {
+    "lengths": [word if index % 3 else f"{word} " * 3_000 for index, word in enumerate(fakes.WORDS)],
+    "signs": ["? " * (1 + index % 9) for index in range(40)],
+}
+
+
+@pytest.mark.parametrize("texts", ODD_TEXTS.values(), ids=list(ODD_TEXTS))
+def test_texts_of_odd_lengths_or_signs_are_read(settings: Settings, tmp_path: Path, texts: list[str]) -> None:
+    rows = [(text, ("bad", "good")[index % 2]) for index, text in enumerate(texts)]
+    run = prune_texts(settings, tmp_path, rows, rows[:9])
     assert run.mask.count == 5
     assert run.document.data.select.examples == len(rows)
-
-
-def test_texts_of_unknown_signs_only_are_told_apart_by_length_alone(settings: Settings, tmp_path: Path) -> None:
-    rows = [("? " * (1 + index % 9), ("bad", "good")[index % 2]) for index in range(40)]
-    run = prune(
-        replace(settings, data=write(tmp_path / "data", train=rows, validation=rows[:9])),
-        store=Store(tmp_path / "store"),
-    )
-    assert run.mask.count == 5
-
-
-def test_the_first_rows_are_taken_in_file_order(settings: Settings) -> None:
-    bench = open_bench(replace(settings, sample="head", limit=7, eval_limit=3))
-    assert bench.calibration.first == bench.dataset.split("train").first[:7]
-    assert bench.evaluation.first == bench.dataset.split("validation").first[:3]
 
 
 def test_a_class_that_the_data_lack_is_named_and_counts_nothing(settings: Settings, tmp_path: Path) -> None:
@@ -303,15 +273,6 @@ def oracle(settings: Settings) -> list[tuple[str, str]]:
     count = min(map(len, by_class))
     assert count >= 60
     return [pair for bad, good in zip(*by_class, strict=False) for pair in ((bad, "bad"), (good, "good"))]
-
-
-def test_right_labels_raise_no_suspicion(settings: Settings, oracle: list[tuple[str, str]], tmp_path: Path) -> None:
-    run = prune(
-        replace(settings, data=write(tmp_path / "data", train=oracle[:60], validation=oracle[60:])),
-        store=Store(tmp_path / "store"),
-    )
-    assert run.document.outcomes["full"]["accuracy"].value == 1.0
-    assert notices(run, "permuted") == []
 
 
 @pytest.mark.parametrize("names", [("bad", "good"), ("0", "1"), ('a "quoted", name', "it's")], ids=str)
@@ -455,12 +416,8 @@ def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
 def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
     settings: Settings, store: Store, tmp_path: Path, stage: str
 ) -> None:
-    def cancel(name: str, done: int, total: int) -> None:
-        if name == stage:
-            raise Cancelled
-
     with pytest.raises(Cancelled):
-        prune(settings, store=Store(tmp_path), progress=cancel)
+        prune(settings, store=Store(tmp_path), progress=fakes.stop_at(stage))
     again = prune(settings, store=Store(tmp_path))
     expected = prune(settings, store=store)
     assert again.mask.sha256 == expected.mask.sha256
@@ -468,25 +425,6 @@ def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
 
 
 # --- recovery
-
-
-def test_a_refit_is_measured_and_its_reason_is_told(settings: Settings, store: Store) -> None:
-    document = prune(replace(settings, recover="refit"), store=store).document
-    refit, outcomes = document.refit, document.outcomes
-    assert refit is not None
-    assert refit.kl_before is not None
-    assert refit.kl_after is not None
-    assert refit.accepted is (refit.kl_after < refit.kl_before)
-    assert f"KL divergence {refit.kl_after:.3f} nats on 24 held-out texts" in refit.reason
-    assert outcomes["recovered"]["accuracy"].n == outcomes["pruned"]["accuracy"].n
-    assert "accuracy_change" in outcomes["recovered"]
-    assert (outcomes["recovered"] == outcomes["pruned"]) is not refit.accepted
-
-
-def test_a_layer_without_heads_is_cut_and_recovered(settings: Settings, store: Store) -> None:
-    document = prune(replace(settings, min_per_layer=0, budget="1", recover="refit"), store=store).document
-    assert document.verified.mask_equals_surgery is True
-    assert "recovered" in document.outcomes
 
 
 def test_a_layer_that_needs_its_attention_is_masked_and_not_recovered(
@@ -499,22 +437,7 @@ def test_a_layer_that_needs_its_attention_is_masked_and_not_recovered(
         prune(replace(bare, recover="finetune"), store=store)
 
 
-def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(settings: Settings, tmp_path: Path) -> None:
-    loaded = models.load(settings.model, device="cpu")
-    before = loaded.network.classifier.weight.clone()
-    run = prune(replace(settings, recover="finetune"), store=Store(tmp_path), model=loaded)
-    assert run.document.outcomes["recovered"]["accuracy"].n == 40
-    assert run.document.timings.recovery_s > 0
-    assert run.document.refit is None
-    assert torch.equal(loaded.network.classifier.weight, before)
-
-
 # --- settings
-
-
-def test_a_method_that_nobody_knows_is_refused(settings: Settings, store: Store) -> None:
-    with pytest.raises(OptionError, match="complementary"):
-        prune(replace(settings, method="clairvoyant"), store=store)
 
 
 def test_a_method_gets_those_of_its_options_that_the_settings_hold(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,13 +451,6 @@ def test_a_method_gets_those_of_its_options_that_the_settings_hold(monkeypatch: 
     made = method_of(Settings(method="plain", representative="medoid"))
     assert made.made_with == ("medoid", False, {})  # type: ignore[attr-defined]
     assert type(method_of(Settings(method="magnitude", representative="medoid"))).__name__ == "Magnitude"
-
-
-def test_what_was_not_measured_is_null_and_costs_have_every_key() -> None:
-    cost, ratio, share = cost_record(None)
-    nothing = {"parameters": None, "flops": None, "latency_ms": None}
-    assert plain_json(cost) == {"full": nothing, "pruned": nothing}
-    assert ratio is share is None
 
 
 def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: Settings, store: Store) -> None:
@@ -562,11 +478,3 @@ def test_versions_name_what_numbers_depend_on() -> None:
     found = versions()
     assert {"cahp-explorer", "torch", "scikit-learn", "kmedoids"} <= set(found)
     assert "unknown" not in found.values()
-
-
-def test_outcomes_without_a_mask_are_those_of_the_full_model(settings: Settings, store: Store) -> None:
-    bench = open_bench(settings, store=store)
-    found = bench.measurements.outcomes(bench.evaluation, None)
-    assert set(found) == {"full"}
-    full = bench.measurements.outcomes(bench.evaluation, HeadMask.full(LAYERS, HEADS))
-    assert full["full"] == found["full"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -22,16 +22,18 @@ from cahp.models.surgery import cut
 from cahp.models.training import Schedule
 from cahp.models.training_state import Epoch
 from cahp.recoveries import RECOVERIES
+from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.options import parse_duration
 from cahp.run.prune import _run_key, choose, measure_mask
-from cahp.run.recovered import Distilled, refit_report
+from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, distill_report, refit_report
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings, check_recovery
 from cahp.run.time_limits import TimedTraining, texts_in_time
 from cahp.stages import distillation, recovery
 from cahp.stages.distillation import SCHEDULE
+from cahp.stages.evaluation import evaluate
 from cahp.store import Store, key
 from cahp.tasks.texts import Texts
 from cahp.tasks.windows import Window
@@ -40,18 +42,12 @@ from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, O
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
+#: A short training, and what makes a fine-tuning as short.
 QUICK = replace(SCHEDULE, epochs=2, learning_rate=1e-3, batch=16)
+BRIEF: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-3, "batch": 16}
+
+
 TEXTS = fakes.sentences(200)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> HeadModel:
-    return models.load(str(folder), device="cpu")
 
 
 @pytest.fixture
@@ -67,59 +63,143 @@ def distilled(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: A
     return opened(model, store, texts).recoveries.distill(MASK, schedule=QUICK, **options)
 
 
+def trained(model: HeadModel, store: Store, how: str, mask: HeadMask = MASK, **options: Any) -> Recovered:
+    recovered = opened(model, store, **options).recoveries.recover(mask, how, schedule=BRIEF)
+    assert recovered is not None
+    return recovered
+
+
+def finetuned(model: HeadModel, store: Store, texts: Texts = TEXTS, mask: HeadMask = MASK, **options: Any) -> FineTuned:
+    return opened(model, store, texts, **options).recoveries.finetune(mask, schedule=Schedule(**BRIEF))
+
+
+def unread(*_: Any, **__: Any) -> HeadModel:
+    raise AssertionError("the model was read")
+
+
+def names(store: Store) -> set[str]:
+    return {path.name for path in store.folder.glob("*")}
+
+
 # --- the store
 
 
-def test_a_refit_is_found_again_and_looking_for_it_solves_nothing(model: HeadModel, store: Store) -> None:
-    recoveries = opened(model, store).recoveries
-    assert recoveries.read_refit(MASK) is None
-    made = recoveries.refit(MASK)
-    found = opened(model, store).recoveries.read_refit(MASK)
-    assert found is not None
-    assert found.sha256 == made.sha256
-
-
-def test_a_distilled_model_is_trained_once_and_found_again(model: HeadModel, store: Store) -> None:
+@pytest.mark.parametrize("how", ["finetune", "distill"])
+def test_a_trained_model_is_trained_once_and_found_again(model: HeadModel, store: Store, how: str) -> None:
     # Of so few heads, a refit leaves something to learn.
     mask = HeadMask(np.eye(4, dtype=np.bool_)[[3, 0, 1]])
-    first = opened(model, store)
-    made = first.recoveries.distill(mask, schedule=QUICK)
-    answers = first.measurements.evaluate(TEXTS, mask=mask, recovered=made)
-    assert made.report.accepted
-    assert made.start is not None
-    assert made.report.kl_after < made.report.kl_before
-    assert first.resources.cached == []
-
-    def unread(*_: Any, **__: Any) -> HeadModel:
-        raise AssertionError("the model was read")
-
-    again = fakes.opened(model.card, TEXTS, store, load=unread)
-    known = again.recoveries.distill(mask, schedule=QUICK)
-    assert (known.sha256, known.report, refit_report(known)) == (made.sha256, made.report, refit_report(made))
-    assert np.array_equal(again.measurements.evaluate(TEXTS, mask=mask, recovered=known).losses, answers.losses)
+    recovered = trained(model, store, how, mask)
+    report = distill_report(recovered)
+    assert report is None or report.accepted
+    assert (refit_report(recovered) is None) is (report is None) is (how == "finetune")
+    first = opened(model, store).measurements
+    answers = first.evaluate(TEXTS, mask=mask, recovered=recovered)
+    assert not np.array_equal(answers.losses, first.evaluate(TEXTS, mask=mask).losses)
+    again = fakes.opened(model.card, TEXTS, store, load=fakes.unread)
+    stored = again.recoveries.recover(mask, how, schedule=BRIEF)
+    assert stored is not None
+    assert stored.sha256 == recovered.sha256
+    assert describe(stored) == describe(recovered)
+    assert np.array_equal(again.measurements.evaluate(TEXTS, mask=mask, recovered=stored).losses, answers.losses)
     assert set(again.resources.cached) == {"recovery", "evaluation"}
 
 
-def test_a_distillation_that_was_stopped_goes_on(model: HeadModel, store: Store, tmp_path: Path) -> None:
-    whole = distilled(model, Store(tmp_path / "other"))
+def describe(recovered: Recovered) -> tuple[object, ...]:
+    """What a recovery says of itself."""
+    return getattr(recovered, "epochs", None), refit_report(recovered), distill_report(recovered)
 
-    def stop(stage: str, done: int, total: int) -> None:
-        if (stage, done) == ("distill", 7):
-            raise Cancelled
 
+def test_a_fine_tuned_model_answers_as_the_model_that_was_trained(model: HeadModel, store: Store) -> None:
+    tuned = finetuned(model, store)
+    answers = opened(model, store).measurements.evaluate(TEXTS, mask=MASK, recovered=tuned)
+    alone, history = recovery.finetune(model, MASK, TEXTS, schedule=Schedule(**BRIEF))
+    assert np.array_equal(answers.losses, evaluate(alone, TEXTS).losses)
+    assert tuned.epochs == tuple(asdict(epoch) for epoch in history)
+
+
+def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_out_texts_choose(
+    model: HeadModel, store: Store
+) -> None:
+    bench = opened(model, store)
+    schedule = Schedule(**BRIEF)
+    rates = (1e-5, 1e30, 1e-2)
+    tuned = bench.recoveries.finetune(MASK, schedule=schedule, refitted=True, rates=rates)
+    start = cut_model(model, MASK, bench.recoveries.refit(MASK))
+    tried = {
+        rate: recovery.finetune(
+            model, MASK, TEXTS, start=start, schedule=replace(schedule, epochs=1, learning_rate=rate)
+        )[1]
+        for rate in (1e-5, 1e-2)
+    }
+    # The second rate diverges.
+    best = replace(schedule, learning_rate=max(tried, key=lambda rate: tried[rate][-1].accuracy or 0))
+    assert {epoch["learning_rate"] for epoch in tuned.epochs} == {best.learning_rate}
+    whole, history = recovery.finetune(model, MASK, TEXTS, start=start, schedule=best)
+    assert [epoch["loss"] for epoch in tuned.epochs] == [epoch.loss for epoch in history]
+    again = opened(model, store)
+    assert again.recoveries.finetune(MASK, schedule=schedule, refitted=True, rates=rates).sha256 == tuned.sha256
+    answers = again.measurements.evaluate(TEXTS, mask=MASK, recovered=tuned)
+    assert np.array_equal(answers.losses, evaluate(whole, TEXTS).losses)
+    # Neither the rates nor the start is the same as those of fine-tuning as in the paper.
+    assert again.recoveries.finetune(MASK, schedule=best).sha256 != tuned.sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 7},
+        {"texts": TEXTS.take(range(100))},
+        {"mask": HeadMask.of([0, 3, 4, 5, 8], 3, 4)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_training_is_another_result(model: HeadModel, store: Store, change: dict[str, Any]) -> None:
+    finetuned(model, store)
+    finetuned(model, store, **change)
+    opened(model, store).recoveries.finetune(MASK, schedule=Schedule(**{**BRIEF, "epochs": 1}))
+    assert len(names(store)) == 3
+
+
+@pytest.mark.parametrize(("how", "step"), [("finetune", 11), ("distill", 7)])
+def test_a_training_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
+    model: HeadModel, store: Store, tmp_path: Path, how: str, step: int
+) -> None:
+    other = Store(tmp_path / "other")
+    whole = trained(model, other, how)
     with pytest.raises(Cancelled):
-        opened(model, store, progress=stop).recoveries.distill(MASK, schedule=QUICK)
+        trained(model, store, how, progress=fakes.stop_at(how, step))
+    assert names(store) != names(other)
     seen: list[tuple[str, int, int]] = []
-    again = opened(model, store, progress=lambda *at: seen.append(at)).recoveries
-    assert again.distill(MASK, schedule=QUICK).sha256 == whole.sha256
-    # 160 texts to learn from: ten batches an epoch. The refit was kept.
-    assert next(at for at in seen if at[0] == "distill") == ("distill", 7, 20)
+    again = trained(model, store, how, progress=lambda *at: seen.append(at))
+    assert again.sha256 == whole.sha256
+    # 160 texts to learn from: ten batches an epoch. The refit before a distillation was kept.
+    assert next(at for at in seen if at[0] == how) == (how, step, 20)
     assert "refit" not in {stage for stage, *_ in seen}
+    assert names(store) == names(other)
 
 
-def test_where_nothing_may_be_kept_nothing_is(model: HeadModel, store: Store) -> None:
-    opened(model, store).recoveries.distill(MASK, schedule=QUICK, keep=False)
-    assert list(store.folder.iterdir()) == []
+@pytest.mark.parametrize("how", ["finetune", "distill"])
+def test_where_nothing_may_be_kept_nothing_is(model: HeadModel, store: Store, how: str) -> None:
+    opened(model, store).recoveries.recover(MASK, how, schedule=BRIEF, keep=False)
+    assert names(store) == set()
+
+
+def test_weights_that_weigh_too_much_are_not_kept(
+    model: HeadModel, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # They took more to make than other results of their size.
+    monkeypatch.setattr(resources, "_LARGEST_ENTRY", 1000)
+    finetuned(model, store)
+    (entry,) = store.folder.iterdir()
+    small = Store(tmp_path / "small", limit_bytes=2 * entry.stat().st_size)
+    finetuned(model, small)
+    assert names(small) == set()
+
+
+def test_a_rate_that_leads_nowhere_is_refused(model: HeadModel, store: Store) -> None:
+    with pytest.raises(CahpError, match="--learning-rate"):
+        opened(model, store).recoveries.finetune(MASK, schedule=Schedule(**{**BRIEF, "learning_rate": 1e30}))
+    assert names(store) == set()
 
 
 # --- labels
@@ -129,51 +209,40 @@ def flipped(texts: Texts) -> Texts:
     return Texts(texts.first, texts.second, 1 - texts.labels, texts.classes)
 
 
-def test_poisoned_labels_change_nothing_unless_labels_are_asked_for(
-    model: HeadModel, store: Store, tmp_path: Path
+@pytest.mark.parametrize(
+    ("how", "seconds"), [("mean", None), ("refit", None), ("distill", None), ("distill", 1e9)], ids=str
+)
+def test_poisoned_or_absent_labels_change_neither_a_repair_nor_its_acceptance(
+    model: HeadModel, tmp_path: Path, how: str, seconds: float | None
 ) -> None:
-    honest = distilled(model, store)
-    for allowed in (None, 1e9):
-        poisoned = distilled(model, Store(tmp_path / f"{allowed}"), flipped(TEXTS), seconds=allowed)
-        assert poisoned.sha256 == honest.sha256
-    assert (poisoned.sha256, poisoned.report) == (honest.sha256, honest.report)
-    assert refit_report(poisoned) == refit_report(honest)
-    heeded = [
-        distilled(model, Store(tmp_path / name), texts, labels=True)
-        for name, texts in (("a", TEXTS), ("b", flipped(TEXTS)))
-    ]
-    assert len({one.report.epochs[0].loss for one in (honest, *heeded)}) == 3
-    assert [one.report.labels for one in (honest, *heeded)] == [False, True, True]
+    def repair(name: str, texts: Texts, **options: Any) -> Refitted | Distilled:
+        shared = fakes.resources(model.card, Store(tmp_path / name), model=model)
+        recoveries = Recoveries(shared, texts, **options)
+        if how == "distill":
+            return recoveries.distill(MASK, schedule=QUICK, seconds=seconds)
+        refitted = recoveries.recover(MASK, how)
+        assert isinstance(refitted, Refitted)
+        return refitted
 
-
-@pytest.mark.parametrize("how", ["mean", "refit"])
-def test_a_refit_and_its_acceptance_are_the_same_with_poisoned_or_absent_labels(
-    model: HeadModel, tmp_path: Path, how: str
-) -> None:
-    poisoned = fakes.recoveries(model.card, flipped(TEXTS), Store(tmp_path / "poisoned"), model=model)
-    resources = fakes.resources(model.card, Store(tmp_path / "absent"), model=model)
-    bare = Recoveries(resources, flipped(TEXTS), unlabelled=TEXTS.inputs)
-    honest = fakes.recoveries(model.card, TEXTS, Store(tmp_path / "honest"), model=model).recover(MASK, how)
-    for other in (poisoned.recover(MASK, how), bare.recover(MASK, how)):
-        assert isinstance(other, type(honest))
+    honest = repair("honest", TEXTS)
+    absent = repair("absent", flipped(TEXTS), unlabelled=TEXTS.inputs)
+    for other in (repair("poisoned", flipped(TEXTS)), absent):
         assert (other.sha256, other.report) == (honest.sha256, honest.report)
+        assert refit_report(other) == refit_report(honest)
 
 
-@pytest.mark.parametrize("allowed", [None, 1e9])
-def test_texts_without_any_labels_give_the_same_as_labelled_ones(
-    model: HeadModel, store: Store, tmp_path: Path, allowed: float | None
-) -> None:
-    whole = distilled(model, store, seconds=allowed)
-    resources = fakes.resources(model.card, Store(tmp_path / "other"), model=model)
-    # The labels of these calibration texts are wrong; none must be read.
-    bare = Recoveries(resources, flipped(TEXTS), unlabelled=TEXTS.inputs).distill(MASK, schedule=QUICK, seconds=allowed)
-    assert (bare.sha256, bare.report, refit_report(bare)) == (whole.sha256, whole.report, refit_report(whole))
-    assert bare.report.labels is False
+def test_labels_are_heeded_where_they_are_asked_for(model: HeadModel, tmp_path: Path) -> None:
+    reports = [
+        distilled(model, Store(tmp_path / name), texts, labels=labels).report
+        for name, texts, labels in (("a", TEXTS, True), ("b", flipped(TEXTS), True), ("c", TEXTS, False))
+    ]
+    assert [report.labels for report in reports] == [True, True, False]
+    assert len({report.epochs[0].loss for report in reports}) == 3
 
 
-def test_labels_of_the_file_do_not_even_decide_which_texts_are_drawn(folder: Path, tmp_path: Path) -> None:
+def test_labels_of_the_file_do_not_even_decide_which_texts_are_drawn(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data")
-    settings = Settings(model=str(folder), data=str(data), limit=50, recover="distill", device="cpu")
+    settings = Settings(model=model.card.folder, data=str(data), limit=50, recover="distill", device="cpu")
     honest = open_bench(settings, store=Store(tmp_path)).recoveries
     rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
     labels = np.random.default_rng(3).permutation([row["label"] for row in rows])
@@ -187,13 +256,13 @@ def test_labels_of_the_file_do_not_even_decide_which_texts_are_drawn(folder: Pat
     assert both.inputs == both.calibration.inputs
 
 
-def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp_path: Path) -> None:
+def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data")
     fresh = fakes.sentences(60, seed=77).first
     closed = [json.loads(line)["text"] for line in (data / "test.jsonl").read_text().splitlines()][:2]
     file = tmp_path / "more.csv"
     file.write_text("text\n" + "\n".join([*fresh, *closed]) + "\n")
-    settings = fakes.quick(folder, data, budget="5", recover="distill", recover_data=str(file))
+    settings = fakes.quick(model.card.folder, data, budget="5", recover="distill", recover_data=str(file))
     bench = open_bench(settings, store=Store(tmp_path / "store"))
     assert set(bench.recoveries.inputs) <= set(fresh)
     assert any("were left out" in notice for notice in bench.notices)
@@ -324,14 +393,17 @@ def test_too_few_texts_cannot_evaluate_a_recovery(model: HeadModel, store: Store
 
 def test_a_time_is_read_as_people_write_it() -> None:
     assert [parse_duration(time) for time in ("90", "30s", "2m", "1.5h")] == [90, 30, 120, 5400]
-    for time in ("", "soon", "-1", "0", "1e3", "2 m", "999h"):
-        with pytest.raises(OptionError, match="90s, 2m or 1h"):
-            Settings(recover="auto", recover_time=time)
 
 
-def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("time", ["", "soon", "-1", "0", "1e3", "2 m", "999h"])
+def test_what_is_no_time_is_refused(time: str) -> None:
+    with pytest.raises(OptionError, match="90s, 2m or 1h"):
+        Settings(recover="auto", recover_time=time)
+
+
+def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data")
-    settings = Settings(model=str(folder), data=str(data), limit=50, device="cpu")
+    settings = Settings(model=model.card.folder, data=str(data), limit=50, device="cpu")
     bench = open_bench(settings, store=Store(tmp_path))
     whole = len(bench.dataset.split("train"))
     assert whole > 50
@@ -345,10 +417,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.WorkClock:
     return fakes.WorkClock(monkeypatch)
 
 
-def hurried(full: HeadModel | None, store: Store, clock: fakes.WorkClock, allowed: float, **options: Any) -> Distilled:
-    card = options.pop("card")
-    given = {"model": full, "clock": clock, **options}
-    return fakes.opened(card, TEXTS, store, **given).recoveries.distill(MASK, schedule=QUICK, seconds=allowed)
+def hurried(model: HeadModel, store: Store, clock: fakes.WorkClock, seconds: float, /, **options: Any) -> Distilled:
+    given = {"model": model, "clock": clock, **options}
+    recoveries = fakes.opened(model.card, TEXTS, store, **given).recoveries
+    return recoveries.distill(MASK, schedule=QUICK, seconds=seconds)
 
 
 #: What refit, teacher and both epochs take on all texts, in passes of a text, and a little more.
@@ -359,53 +431,37 @@ ALL = 2600.0
 def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
     model: HeadModel, store: Store, clock: fakes.WorkClock, allowed: float
 ) -> None:
-    made = hurried(model, store, clock, allowed, card=model.card)
+    distilled_model = hurried(model, store, clock, allowed)
     # A batch that was begun is ended.
     assert 0.5 * allowed < clock.now <= allowed + 10
-    assert made.start is not None or allowed < 400
-    assert made.report.examples + made.report.held_out == (200 if allowed > 2000 else len_of(made))
-    assert ("of 2 epochs" in made.report.reason) is bool(made.report.epochs)
-
-
-def len_of(made: Distilled) -> int:
-    texts = made.report.examples + made.report.held_out
-    assert 40 <= texts < 200
-    return texts
+    assert distilled_model.start is not None or allowed < 400
+    texts = distilled_model.report.examples + distilled_model.report.held_out
+    assert 40 <= texts <= 200
+    assert (texts == 200) is (allowed > 2000)
+    assert ("of 2 epochs" in distilled_model.report.reason) is bool(distilled_model.report.epochs)
 
 
 def test_what_was_done_in_haste_is_no_whole_and_the_whole_serves_those_in_haste(
     model: HeadModel, store: Store, clock: fakes.WorkClock
 ) -> None:
-    cut_short = hurried(model, store, clock, 1500, card=model.card)
+    cut_short = hurried(model, store, clock, 1500)
     whole = distilled(model, store)
     assert (len(whole.report.epochs), whole.report.examples) == (2, 160)
     assert whole.sha256 != cut_short.sha256
-    assert hurried(model, store, clock, 1400, card=model.card).sha256 == whole.sha256
+    assert hurried(model, store, clock, 1400).sha256 == whole.sha256
 
 
 def test_a_timed_recovery_is_cached_with_its_steps(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
-    made = hurried(model, store, clock, 1500, card=model.card)
+    first = hurried(model, store, clock, 1500)
     took = clock.now
-
-    def unread(*_: Any, **__: Any) -> HeadModel:
-        raise AssertionError("the model was read")
-
-    again = hurried(None, store, clock, 1500, card=model.card, load=unread)
-    assert (again.sha256, again.report, refit_report(again)) == (made.sha256, made.report, refit_report(made))
-    assert made.start is not None
+    again = hurried(model, store, clock, 1500, model=None, load=fakes.unread)
+    assert (again.sha256, again.report, refit_report(again)) == (first.sha256, first.report, refit_report(first))
+    assert first.start is not None
     assert again.start is not None
-    assert (again.start.sha256, again.start.seconds) == (made.start.sha256, made.start.seconds)
+    assert (again.start.sha256, again.start.seconds) == (first.start.sha256, first.start.seconds)
     # But for the passes that told how long one takes.
     assert took - 16 <= (again.start.seconds or 0) + (again.seconds or 0) <= took
     assert clock.now == took
-
-
-def stop_at(step: int) -> Any:
-    def progress(stage: str, done: int, total: int) -> None:
-        if (stage, done) == ("distill", step):
-            raise Cancelled
-
-    return progress
 
 
 @pytest.mark.parametrize(
@@ -416,9 +472,9 @@ def test_with_enough_time_one_that_was_stopped_ends_with_the_same_weights_bit_fo
 ) -> None:
     whole = distilled(model, Store(tmp_path / "other"))
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, 2 * ALL, card=model.card, progress=stop_at(step))
+        hurried(model, store, clock, 2 * ALL, progress=fakes.stop_at("distill", step))
     clock.now = 1e6  # the clock of another start of the program begins anywhere
-    again = hurried(model, store, clock, 2 * ALL, card=model.card)
+    again = hurried(model, store, clock, 2 * ALL)
     assert (again.sha256, again.seconds) == (whole.sha256, None)
 
 
@@ -428,11 +484,11 @@ def test_a_resumed_training_keeps_the_epochs_before_the_stop(
 ) -> None:
     # An epoch is over, and less time is left than the teacher takes to read all texts once more.
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, allowed, card=model.card, progress=stop_at(step))
+        hurried(model, store, clock, allowed, progress=fakes.stop_at("distill", step))
     clock.now = 0.0
-    again = hurried(model, store, clock, allowed, card=model.card)
+    again = hurried(model, store, clock, allowed)
     clock.now = 0.0
-    whole = hurried(model, Store(tmp_path / "whole"), clock, allowed, card=model.card)
+    whole = hurried(model, Store(tmp_path / "whole"), clock, allowed)
     assert again.report.epochs[0] == whole.report.epochs[0]
     assert again.report.examples == whole.report.examples
     # Nothing is left waiting.
@@ -443,7 +499,7 @@ def test_a_stopped_timed_recovery_resumes_in_the_time_left(
     model: HeadModel, store: Store, clock: fakes.WorkClock
 ) -> None:
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, 2100, card=model.card, progress=stop_at(6))
+        hurried(model, store, clock, 2100, progress=fakes.stop_at("distill", 6))
     used, clock.now = clock.now, 1e6
     seen: list[int] = []
     again = hurried(
@@ -451,7 +507,6 @@ def test_a_stopped_timed_recovery_resumes_in_the_time_left(
         store,
         clock,
         2100,
-        card=model.card,
         progress=lambda stage, done, total: seen.append(done) if stage == "distill" else None,
     )
     assert used + clock.now - 1e6 <= 2100
@@ -459,7 +514,7 @@ def test_a_stopped_timed_recovery_resumes_in_the_time_left(
     assert again.report.epochs
     # Nothing of it is left behind, and it is found again.
     entries = len(list(store.folder.iterdir()))
-    assert hurried(model, store, clock, 2100, card=model.card).sha256 == again.sha256
+    assert hurried(model, store, clock, 2100).sha256 == again.sha256
     assert len(list(store.folder.iterdir())) == entries == 2
 
 
@@ -468,12 +523,12 @@ def test_a_stop_without_a_cached_state_does_not_use_up_the_time(
 ) -> None:
     store = Store(tmp_path / "small", limit_bytes=10_000)
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, ALL, card=model.card, progress=stop_at(12))
+        hurried(model, store, clock, ALL, progress=fakes.stop_at("distill", 12))
     (said,) = caplog.messages
     assert "is not cached" in said
     assert "starts again from the beginning" in said
     clock.now = 0.0
-    again = hurried(model, store, clock, ALL, card=model.card)
+    again = hurried(model, store, clock, ALL)
     assert again.sha256 == distilled(model, Store(tmp_path / "other")).sha256
 
 
@@ -481,7 +536,7 @@ def test_nobody_with_time_takes_over_what_was_done_in_haste(
     model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path
 ) -> None:
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, 1500, card=model.card, progress=stop_at(3))
+        hurried(model, store, clock, 1500, progress=fakes.stop_at("distill", 3))
     assert distilled(model, store).sha256 == distilled(model, Store(tmp_path / "other")).sha256
 
 
@@ -499,13 +554,13 @@ def test_whoever_cancels_waits_for_one_batch_at_most(
             asked.append(clock.now)
 
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, ALL, card=model.card, progress=stop)
+        hurried(model, store, clock, ALL, progress=stop)
     # Six texts are a small batch of evaluation, sixteen one of training.
     assert clock.now - asked[0] <= 3 * 16
 
 
 def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
-    none = hurried(model, store, clock, 40, card=model.card)
+    none = hurried(model, store, clock, 40)
     assert none.start is None
     assert (none.report.accepted, none.report.epochs) == (False, ())
     assert none.report.reason == "no time was left for it: the cut model stays"
@@ -542,8 +597,8 @@ def test_time_used_before_an_interruption_counts(model: HeadModel, clock: fakes.
 
 
 @pytest.fixture
-def settings(folder: Path, tmp_path: Path) -> Settings:
-    return fakes.quick(folder, fakes.write_data(tmp_path / "data"), budget="5")
+def settings(model: HeadModel, tmp_path: Path) -> Settings:
+    return fakes.quick(model.card.folder, fakes.write_data(tmp_path / "data"), budget="5")
 
 
 def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
@@ -595,11 +650,3 @@ def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, stor
     again = prune(asked, store=store).document
     assert again == replace(said, timings=again.timings, cached=again.cached)
     assert prune(settings, store=store).document.distill is None
-
-
-def test_a_model_that_cannot_be_refitted_is_distilled_from_its_cut_weights(tmp_path: Path, store: Store) -> None:
-    full = models.load(str(fakes.save_model(tmp_path / "albert", "albert")), device="cpu")
-    mask = HeadMask(np.array([[True, False, True, False]] * full.layers))
-    made = fakes.recoveries(full.card, TEXTS, store, model=full).distill(mask, schedule=QUICK)
-    assert made.start is None
-    assert made.report.held_out == 40

@@ -7,14 +7,18 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
 import typer
 
+from cahp import models
 from cahp.cli.command import Call, command
 from cahp.run.command_line import flags, to_arguments
+from cahp.run.evidence import HeadEvidence
 from cahp.run.options import option
 from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields
+from cahp.store import Store
 from cahp.values import CahpError, OptionError
 
 
@@ -116,12 +120,30 @@ def test_a_new_option_is_one_new_field() -> None:
     assert key_fields(more) == asdict(more)
 
 
+@pytest.mark.usefixtures("more_settings", "one_thread")
+def test_with_another_value_of_a_new_option_all_evidence_is_gathered_anew(tmp_path: Path) -> None:
+    card = models.identify(str(fakes.save_model(tmp_path / "model")))
+    texts = fakes.sentences(160, seed=3)
+    unlabelled = replace(texts, labels=np.full(len(texts), -1, dtype=np.int64))
+
+    def count_entries(dropout: int) -> int:
+        settings = More(pool_size=8, projection="pca", dropout=dropout)
+        store = Store(tmp_path / "store")
+        evidence = HeadEvidence(fakes.resources(card, store), unlabelled, settings)
+        assert evidence.null_curves is not None
+        assert evidence.clustering.knee >= 0
+        assert evidence.salience.shape == (3, 4)
+        assert evidence.moments.tokens
+        assert evidence.remembered("zeros", lambda: np.zeros(1)).tolist() == [0]
+        return len(list(store.folder.glob("*.entry")))
+
+    # Classes, signatures, gradients, moments, space, clusters, null curves, and what a method remembers.
+    assert count_entries(1) == 8
+    assert count_entries(1) == 8
+    assert count_entries(2) == 16
+
+
 def test_keys_leave_out_what_is_named_and_nothing_else() -> None:
     assert key_fields(Settings()) == asdict(Settings())
     assert set(describe()) - set(key_fields(Settings(), without=("seed", "limit"))) == {"seed", "limit"}
     assert set(IN_DIGESTS) < set(describe())
-
-
-def test_a_run_without_timing_is_written_as_one() -> None:
-    assert to_arguments(Settings(latency=False), flags("prune")) == ["--no-latency"]
-    assert Call(Settings(latency=False), "").settings.latency is False

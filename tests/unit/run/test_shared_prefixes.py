@@ -182,13 +182,10 @@ def test_each_set_of_first_layers_runs_once(model: HeadModel, monkeypatch: pytes
 
 
 def test_what_is_cancelled_leaves_nothing_and_what_others_answered_is_not_waited_for(model: HeadModel) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     all_masks = masks(model)
     shared = SharedPrefixes(model, TEXTS, all_masks)
     with pytest.raises(Cancelled):
-        shared.evaluate(all_masks[0], progress=stop)
+        shared.evaluate(all_masks[0], progress=fakes.stop_at())
     assert kept(shared) == 0
     for mask in all_masks[1:]:
         shared.forget(mask)

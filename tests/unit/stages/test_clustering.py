@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from types import SimpleNamespace
 
+import fakes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,39 +43,24 @@ def blobs(groups: int, size: int) -> Space:
     return points(np.repeat(centres, size, axis=0) + rng.standard_normal((groups * size, 2)))
 
 
-def line(*places: float) -> NDArray[np.float32]:
-    """Distances of points on a line."""
+@pytest.mark.parametrize(
+    ("places", "labels", "medoids", "silhouette"),
+    [
+        # The point at 1: a = 1, b = 9, 8/9. At 12: a = 2, b = 12, 10/12.
+        pytest.param((0, 1, 10, 12), [0, 0, 1, 1], [0, 2], (8 / 9 + 10 / 12) / 2, id="two off their medoids"),
+        # The point at 1 is the only one off a medoid: a = 1, b = (9 + 19) / 2 = 14, 13/14.
+        pytest.param((0, 1, 10, 20), [0, 0, 1, 2], [0, 2, 3], 13 / 14, id="b is the mean over all other medoids"),
+        # The point at 9 belongs to the medoid at 0: a = 9, b = 1, -8/9.
+        pytest.param((0, 9, 10), [0, 0, 1], [0, 2], -8 / 9, id="nearer to another medoid"),
+        pytest.param((5, 5, 7), [0, 0, 1], [0, 2], 1.0, id="all on their medoids"),
+    ],
+)
+def test_the_silhouette_is_what_a_hand_computes(
+    places: tuple[float, ...], labels: list[int], medoids: list[int], silhouette: float
+) -> None:
     on_line = np.array(places, dtype=np.float32)
-    return np.abs(on_line[:, None] - on_line)
-
-
-def test_the_silhouette_of_four_points_is_what_a_hand_computes() -> None:
-    # Points 0 1 10 12, medoids at 0 and 10. The point at 1: a = 1, b = 9, 8/9. At 12: a = 2, b = 12, 10/12.
-    found = mean_simplified_silhouette(line(0, 1, 10, 12), np.array([0, 0, 1, 1]), np.array([0, 2]))
-    assert found == pytest.approx((8 / 9 + 10 / 12) / 2)
-
-
-def test_b_is_the_mean_over_all_other_medoids() -> None:
-    # The point at 1 is the only one off a medoid: a = 1, b = (9 + 19) / 2 = 14, 13/14.
-    found = mean_simplified_silhouette(line(0, 1, 10, 20), np.array([0, 0, 1, 2]), np.array([0, 2, 3]))
-    assert found == pytest.approx(13 / 14)
-
-
-def test_a_point_nearer_to_another_medoid_counts_as_negative() -> None:
-    # The point at 9 belongs to the medoid at 0: a = 9, b = 1, -8/9.
-    found = mean_simplified_silhouette(line(0, 9, 10), np.array([0, 0, 1]), np.array([0, 2]))
-    assert found == pytest.approx(-8 / 9)
-
-
-def test_the_silhouette_is_one_if_every_point_lies_on_its_medoid() -> None:
-    assert mean_simplified_silhouette(line(5, 5, 7), np.array([0, 0, 1]), np.array([0, 2])) == 1.0
-
-
-def test_three_groups_are_found_again() -> None:
-    labels, medoids = cluster(blobs(3, 6)).at(3)
-    assert [set(labels[i : i + 6]) for i in (0, 6, 12)] == [{labels[0]}, {labels[6]}, {labels[12]}]
-    assert len(set(labels)) == 3
-    assert sorted(medoids // 6) == [0, 1, 2]
+    distances = np.abs(on_line[:, None] - on_line)
+    assert mean_simplified_silhouette(distances, np.array(labels), np.array(medoids)) == pytest.approx(silhouette)
 
 
 def test_every_k_from_two_to_all_but_one_is_clustered() -> None:
@@ -84,20 +71,6 @@ def test_every_k_from_two_to_all_but_one_is_clustered() -> None:
     assert found.labels.dtype == found.medoids[0].dtype == np.int64
     for labels, medoids in zip(found.labels, found.medoids, strict=True):
         assert labels[medoids].tolist() == list(range(len(medoids)))
-
-
-def test_the_curve_is_the_silhouette_of_every_clustering() -> None:
-    space = blobs(3, 4)
-    found = cluster(space)
-    each = zip(found.labels, found.medoids, strict=True)
-    assert found.mss.tolist() == [mean_simplified_silhouette(space.distances, *one) for one in each]
-
-
-def test_a_curve_that_reaches_one_stays_there() -> None:
-    # Three places with four equal heads each: from k = 3 on, every head lies on a medoid.
-    found = cluster(points(np.repeat([[0, 0], [10, 0], [0, 30]], 4, axis=0)))
-    assert found.mss[0] < 1
-    assert found.mss[1:].tolist() == [1.0] * 9
 
 
 def test_what_comes_after_a_one_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,18 +133,20 @@ def test_the_same_seed_gives_the_same_clusters() -> None:
     assert not np.array_equal(first.labels, other.labels)
 
 
-def test_heads_all_in_one_place_leave_a_curve_without_a_knee_but_clusters_for_budgets() -> None:
-    found = cluster(points(np.zeros((12, 2))))
-    assert found.mss.tolist() == [1.0] * 10
-    assert (found.knee, found.knee_rule) == (0, NO_KNEE)
-    assert len(found.at(5)[1]) == 5
-
-
-@pytest.mark.parametrize(("heads", "ks"), [(3, [2]), (4, [2, 3])])
-def test_so_few_heads_have_clusters_but_no_knee(heads: int, ks: list[int]) -> None:
-    found = cluster(points(np.random.default_rng(0).random((heads, 2))))
-    assert found.ks.tolist() == ks
-    assert found.knee_rule == NO_KNEE
+@pytest.mark.parametrize(
+    ("places", "ks"),
+    [
+        (np.zeros((12, 2)), range(2, 12)),
+        (np.random.default_rng(0).random((3, 2)), [2]),
+        (np.random.default_rng(0).random((4, 2)), [2, 3]),
+    ],
+    ids=["all in one place", "three heads", "four heads"],
+)
+def test_heads_without_a_knee_have_clusters_for_budgets(places: NDArray[np.float64], ks: Sequence[int]) -> None:
+    clustering = cluster(points(places))
+    assert clustering.ks.tolist() == list(ks)
+    assert [len(clustering.at(k)[1]) for k in ks] == list(ks)
+    assert (clustering.knee, clustering.knee_rule) == (0, NO_KNEE)
 
 
 def test_another_degree_moves_the_knee_and_leaves_the_clusters_alone() -> None:
@@ -188,11 +163,8 @@ def test_progress_is_told_after_every_k_and_may_stop_the_work() -> None:
     cluster(blobs(2, 3), progress=lambda stage, done, total: seen.append((stage, done, total)))
     assert seen == [("clustering", done, 4) for done in (1, 2, 3, 4)]
 
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        cluster(blobs(2, 3), progress=stop)
+        cluster(blobs(2, 3), progress=fakes.stop_at())
 
 
 def test_the_knee_of_a_saturating_curve_lies_where_it_bends_and_higher_degrees_find_it_earlier() -> None:
@@ -203,42 +175,38 @@ def test_the_knee_of_a_saturating_curve_lies_where_it_bends_and_higher_degrees_f
     assert abs(found[-1][0] - 19) <= 2
 
 
-def test_a_parabola_has_its_knee_where_its_slope_is_the_chords() -> None:
-    # y = 1 - (x - 42)^2 / 1600 over 2..42: the slope equals the chord's halfway, at 22, and degree 2 fits exactly.
-    ks = range(2, 43)
-    assert knee(ks, [1 - (k - 42) ** 2 / 1600 for k in ks], degree=2) == (22, "polynomial-2")
+@pytest.mark.parametrize(
+    ("mss", "degree", "expected"),
+    [
+        # y = 1 - (x - 42)^2 / 1600 over 2..42: the slope equals the chord's halfway, at 22, and degree 2 fits exactly.
+        pytest.param([1 - (k - 42) ** 2 / 1600 for k in range(2, 43)], 2, (22, "polynomial-2"), id="parabola"),
+        # Heights above the chord from (2, 0) to (8, 0.9): 0.35, 0.4, 0.35, 0.22, 0.1 at k = 3 .. 7.
+        pytest.param([0.0, 0.5, 0.7, 0.8, 0.82, 0.85, 0.9], 6, (4, "chord"), id="fewer than eight points"),
+        # 0.22, 0.75, 0.92, 0.97 at k = 2 .. 5 up to 1.00 at 9: k = 4 is farthest above the chord.
+        pytest.param(SATURATING[::9], 6, (4, "polynomial-6"), id="eight points"),
+        pytest.param(SATURATING[::9], 10, (4, "polynomial-6"), id="no polynomial through every point"),
+    ],
+)
+def test_a_knee_and_its_rule_are_what_a_hand_computes(mss: list[float], degree: int, expected: tuple[int, str]) -> None:
+    assert knee(range(2, 2 + len(mss)), mss, degree=degree) == expected
 
 
-def test_fewer_than_eight_points_take_the_chord_at_once() -> None:
-    # Heights above the chord from (2, 0) to (8, 0.9): 0.35, 0.4, 0.35, 0.22, 0.1 at k = 3 .. 7.
-    ks, mss = [2, 3, 4, 5, 6, 7, 8], [0.0, 0.5, 0.7, 0.8, 0.82, 0.85, 0.9]
-    assert knee(ks, mss) == (4, "chord")
+@pytest.mark.parametrize(
+    ("fits", "expected", "tried"),
+    [(3, (9, "polynomial-3"), [6, 5, 4, 3]), (None, (19, "chord"), [6, 5, 4, 3, 2])],
+)
+def test_the_degree_is_lowered_until_there_is_a_knee_and_the_chord_is_the_last_resort(
+    monkeypatch: pytest.MonkeyPatch, fits: int | None, expected: tuple[int, str], tried: list[int]
+) -> None:
+    degrees: list[int] = []
 
+    def locate(x: object, y: object, *, polynomial_degree: int, **_: object) -> SimpleNamespace:
+        degrees.append(polynomial_degree)
+        return SimpleNamespace(knee=9 if polynomial_degree == fits else None)
 
-def test_eight_points_are_enough_for_a_polynomial() -> None:
-    assert knee(range(2, 10), SATURATING[::9])[1] == "polynomial-6"
-
-
-def test_a_polynomial_through_every_point_is_not_tried() -> None:
-    assert knee(range(2, 10), SATURATING[::9], degree=10) == knee(range(2, 10), SATURATING[::9], degree=6)
-
-
-def test_the_degree_is_lowered_step_by_step_until_there_is_a_knee(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[int] = []
-
-    def only_three(x: object, y: object, *, polynomial_degree: int, **_: object) -> SimpleNamespace:
-        tried.append(polynomial_degree)
-        return SimpleNamespace(knee=9 if polynomial_degree == 3 else None)
-
-    monkeypatch.setattr("kneed.KneeLocator", only_three)
-    assert knee(range(2, 72), SATURATING) == (9, "polynomial-3")
-    assert tried == [6, 5, 4, 3]
-
-
-def test_the_chord_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kneed.KneeLocator", lambda x, y, **_: SimpleNamespace(knee=None))
-    k, rule = knee(range(2, 72), SATURATING)
-    assert (k, rule) == (19, "chord")
+    monkeypatch.setattr("kneed.KneeLocator", locate)
+    assert knee(range(2, 72), SATURATING) == expected
+    assert degrees == tried
 
 
 @pytest.mark.parametrize(

@@ -138,13 +138,15 @@ def test_a_student_that_is_farther_from_its_teacher_is_rejected(model: HeadModel
 def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     model: HeadModel, start: HeadModel, found: Distilled, step: int
 ) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        if (stage, done) == ("distill", step):
-            raise Cancelled
-
     memory = fakes.Memory()
     with pytest.raises(Cancelled):
-        distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=Supervision(stop, checkpoint=memory))
+        distill(
+            model,
+            start,
+            TEXTS.inputs,
+            schedule=QUICK,
+            supervision=Supervision(fakes.stop_at("distill", step), checkpoint=memory),
+        )
     assert memory.kept is not None
     torch.manual_seed(step)
     supervision = Supervision(checkpoint=memory)
@@ -186,12 +188,8 @@ def test_without_time_for_a_batch_the_start_stays(
 def test_one_that_was_stopped_within_an_epoch_and_has_no_time_left_is_scored_as_it_is(
     model: HeadModel, start: HeadModel
 ) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        if (stage, done) == ("distill", 3):
-            raise Cancelled
-
     memory, left = fakes.Memory(), [1e9]
-    stopped = Supervision(stop, checkpoint=memory, left=lambda: left[0])
+    stopped = Supervision(fakes.stop_at("distill", 3), checkpoint=memory, left=lambda: left[0])
     with pytest.raises(Cancelled):
         distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=stopped)
 

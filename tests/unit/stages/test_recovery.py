@@ -82,13 +82,6 @@ def test_sums_are_where_there_are_such_numbers(model: HeadModel, texts: Texts, m
     assert where(torch.device("mps")).type == "cpu"
 
 
-def test_refit_brings_the_answers_nearer_to_the_full_model_s(model: HeadModel, texts: Texts) -> None:
-    fresh = fakes.sentences(60, seed=9)
-    full, pruned = logits(model, fresh), logits(cut(model, MASK), fresh)
-    recovered = logits(solve(model, MASK, texts.inputs), fresh)
-    assert (recovered - full).square().mean() < 0.6 * (pruned - full).square().mean()
-
-
 def test_the_model_itself_is_not_changed_by_its_recovery(model: HeadModel, texts: Texts) -> None:
     before = logits(model, texts)
     solve(model, MASK, texts.inputs[:20])
@@ -218,14 +211,6 @@ def test_a_fifth_of_the_texts_is_held_out_at_random_with_the_seed() -> None:
     assert sorted([*learned, *held_out]) == list(range(200))
     assert set(np.diff(held_out)) != {5}
     assert held_out.tolist() == held_out_rows(200, 42)[1].tolist() != held_out_rows(200, 43)[1].tolist()
-
-
-def test_fine_tuning_keeps_the_mask_and_reports_its_epochs(model: HeadModel, texts: Texts) -> None:
-    tuned, history = finetune(model, MASK, texts, schedule=Schedule(epochs=2, learning_rate=1e-3))
-    assert tuned.head_counts == (2, 2, 1)
-    assert [epoch.epoch for epoch in history] == [1, 2]
-    assert all(0 <= (epoch.accuracy or 0) <= 1 for epoch in history)
-    assert not torch.equal(logits(tuned, texts), logits(cut(model, MASK), texts))
 
 
 def test_a_recovery_can_be_stopped_between_batches(model: HeadModel, texts: Texts) -> None:

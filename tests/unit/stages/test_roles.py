@@ -107,8 +107,5 @@ def test_only_a_causal_language_model_has_losses_to_ablate(tmp_path: Path) -> No
 
 
 def test_measuring_stops_between_batches(copier: HeadModel) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        measure_roles(copier, progress=stop)
+        measure_roles(copier, progress=fakes.stop_at())

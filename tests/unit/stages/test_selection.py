@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,42 +59,52 @@ def kept(selection: Selection) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("text", "heads"),
+    ("text", "options", "heads"),
     [
-        ("auto", None),
-        (" AUTO ", None),
-        ("26", 26),
-        ("12", 12),
-        ("144", 144),
-        ("100%", 144),
-        ("15%", 22),  # 21.6
-        ("15 %", 22),
-        ("12.5%", 18),
-        ("15.625%", 23),  # 22.5: halves round up
-        ("10.76388%", 15),  # 15.49999
+        ("auto", {}, None),
+        (" AUTO ", {}, None),
+        ("26", {}, 26),
+        ("12", {}, 12),
+        ("144", {}, 144),
+        ("100%", {}, 144),
+        ("15%", {}, 22),  # 21.6
+        ("15 %", {}, 22),
+        ("12.5%", {}, 18),
+        ("15.625%", {}, 23),  # 22.5: halves round up
+        ("10.76388%", {}, 15),  # 15.49999
+        ("1", {"min_per_layer": 0}, 1),
+        ("36", {"min_per_layer": 3}, 36),
+        ("24", {"even": True}, 24),
+        ("144", {"even": True}, 144),
+        ("15%", {"even": True}, 24),  # 21.6, between 12 and 24
+        ("12.5%", {"even": True}, 24),  # 18, halfway between 12 and 24
     ],
 )
-def test_a_budget_is_auto_a_number_or_a_share(text: str, heads: int | None) -> None:
-    assert parse_budget(text, total=144, layers=12) == heads
+def test_a_budget_is_auto_a_number_or_a_share(text: str, options: dict[str, Any], heads: int | None) -> None:
+    assert parse_budget(text, total=144, layers=12, **options) == heads
 
 
-@pytest.mark.parametrize("text", ["", "many", "-3", "2.5", "1e2", "nan%", "%", "15%%", "0x10", "２６", "9" * 5000])
-def test_a_budget_that_cannot_be_read_is_refused_with_the_three_forms(text: str) -> None:
-    with pytest.raises(BudgetError, match=r"write auto, a number of heads \(26\) or a share \(15%\)"):
-        parse_budget(text, total=144, layers=12)
+UNREADABLE = ("", "many", "-3", "2.5", "1e2", "nan%", "%", "15%%", "0x10", "２６", "9" * 5000)
 
 
-@pytest.mark.parametrize("text", ["0", "11", "145", "7%", "101%"])
-def test_a_budget_out_of_bounds_is_refused_with_the_bounds(text: str) -> None:
-    with pytest.raises(BudgetError, match=f"budget {text}.* outside 12 to 144"):
-        parse_budget(text, total=144, layers=12)
-
-
-def test_the_floor_moves_the_lower_bound() -> None:
-    assert parse_budget("1", total=144, layers=12, min_per_layer=0) == 1
-    assert parse_budget("36", total=144, layers=12, min_per_layer=3) == 36
-    with pytest.raises(BudgetError, match="outside 36 to 144"):
-        parse_budget("35", total=144, layers=12, min_per_layer=3)
+@pytest.mark.parametrize(
+    ("text", "options", "error"),
+    [
+        *((text, {}, r"write auto, a number of heads \(26\) or a share \(15%\)") for text in UNREADABLE),
+        *((text, {}, f"budget {text}.* outside 12 to 144") for text in ("0", "11", "145", "7%", "101%")),
+        # These would round to all heads.
+        ("100.1%", {}, "at most 100%"),
+        ("35", {"min_per_layer": 3}, "outside 36 to 144"),
+        # 4 % are 5.76 heads, nearest to none.
+        ("4%", {"even": True}, r"^budget 4% \(0 heads\) is outside 12 to 144: each of 12 layers keeps at"),
+        ("4%", {"even": True, "min_per_layer": 0}, r"^budget 4% \(0 heads\) is outside 12 to 144: each of 12 layers"),
+        ("26", {"even": True}, "^26 heads cannot be spread evenly over 12 layers; choose 24 or 36, or"),
+        ("143", {"even": True}, "^143 heads cannot be spread evenly over 12 layers; choose 132 or 144, or"),
+    ],
+)
+def test_a_budget_that_cannot_be_read_or_met_is_refused(text: str, options: dict[str, Any], error: str) -> None:
+    with pytest.raises(BudgetError, match=error):
+        parse_budget(text, total=144, layers=12, **options)
 
 
 @pytest.mark.parametrize(
@@ -110,30 +121,22 @@ def test_a_budget_without_heads_is_refused_everywhere_with_the_same_sentence(kee
         keep()
 
 
-def test_an_even_share_that_rounds_to_no_head_is_refused_without_a_floor_too() -> None:
-    with pytest.raises(BudgetError, match=r"^budget 4% \(0 heads\) is outside 12 to 144: each of 12 layers keeps at"):
-        parse_budget("4%", total=144, layers=12, min_per_layer=0, even=True)
-
-
 @pytest.mark.parametrize("floor", [-1, 13])
 def test_a_floor_that_no_layer_can_keep_is_refused(floor: int) -> None:
-    with pytest.raises(OptionError, match=f"0 to 12, got {floor}"):
-        parse_budget("auto", total=144, layers=12, min_per_layer=floor)
-    with pytest.raises(OptionError, match=f"0 to 12, got {floor}"):
-        top(np.zeros((12, 12)), budget=100, min_per_layer=floor)
-    with pytest.raises(OptionError, match=f"0 to 12, got {floor}"):
-        select(clusterings(24), np.zeros((2, 12)), budget=20, min_per_layer=floor)
+    for keep in (
+        lambda: parse_budget("auto", total=144, layers=12, min_per_layer=floor),
+        lambda: top(np.zeros((12, 12)), budget=100, min_per_layer=floor),
+        lambda: select(clusterings(24), np.zeros((2, 12)), budget=20, min_per_layer=floor),
+    ):
+        with pytest.raises(OptionError, match=f"0 to 12, got {floor}"):
+            keep()
 
 
-def test_the_most_salient_member_represents_its_cluster() -> None:
+def test_the_first_of_the_most_salient_members_represents_its_cluster() -> None:
     labels, medoids = BY_HAND.at(3)
     assert representatives(labels, medoids, Ranking.of(SALIENCE)).tolist() == [0, 3, 5]
-    assert representatives(labels, medoids, Ranking.of(SALIENCE), "medoid").tolist() == [1, 2, 7]
-
-
-def test_the_first_of_equally_salient_members_represents_its_cluster() -> None:
-    labels, medoids = BY_HAND.at(3)
     assert representatives(labels, medoids, Ranking.of(np.ones((2, 4)))).tolist() == [0, 2, 4]
+    assert representatives(labels, medoids, Ranking.of(SALIENCE), "medoid").tolist() == [1, 2, 7]
 
 
 def test_a_cluster_that_coinciding_medoids_left_empty_has_no_representative() -> None:
@@ -141,39 +144,37 @@ def test_a_cluster_that_coinciding_medoids_left_empty_has_no_representative() ->
     assert representatives(np.array([0, 0, 2]), np.array([0, 1, 2]), ranking).tolist() == [1, 2]
 
 
-def test_without_a_budget_the_knee_decides() -> None:
-    chosen = select(BY_HAND, SALIENCE, budget=None)
-    # Clusters 012 and 34567 are represented by 0 and 3, so layer 1 gets its most salient head back.
-    assert (chosen.k, chosen.requested) == (2, None)
-    assert kept(chosen) == [0, 3, 5]
-    assert (chosen.rescued, chosen.filled) == ((5,), ())
-
-
-def test_a_layer_may_stay_empty_if_the_floor_is_zero() -> None:
-    chosen = select(BY_HAND, SALIENCE, budget=None, min_per_layer=0)
-    assert kept(chosen) == [0, 3]
-    assert chosen.mask.empty_layers == (1,)
-
-
-def test_the_floor_is_met_in_every_layer() -> None:
-    chosen = select(BY_HAND, SALIENCE, budget=None, min_per_layer=3)
-    assert kept(chosen) == [0, 2, 3, 4, 5, 6]
-    assert chosen.rescued == (2, 5, 6, 4)
-
-
-def test_rescued_heads_are_paid_from_the_budget() -> None:
-    # k = 2 keeps 0 and 3 and must rescue 5: three heads. k = 3 keeps 0, 3, 5 and fits as well, so it wins.
-    assert select(BY_HAND, SALIENCE, budget=3).k == 3
-    # k = 4 represents 0, 12, 34, 567 by 0, 2, 3, 5.
-    four = select(BY_HAND, SALIENCE, budget=4)
-    assert (four.k, kept(four), four.rescued, four.filled) == (4, [0, 2, 3, 5], (), ())
-
-
-def test_what_is_left_goes_to_the_most_salient_heads_not_yet_kept() -> None:
-    six = select(BY_HAND, SALIENCE, budget=6)
-    assert (six.k, six.requested) == (4, 6)
-    assert six.filled == (6, 1)
-    assert kept(six) == [0, 1, 2, 3, 5, 6]
+@pytest.mark.parametrize(
+    ("budget", "options", "k", "heads", "rescued", "filled"),
+    [
+        # The knee decides. Clusters 012 and 34567 are represented by 0 and 3: layer 1 gets its most salient head back.
+        (None, {}, 2, [0, 3, 5], (5,), ()),
+        (None, {"min_per_layer": 0}, 2, [0, 3], (), ()),
+        (None, {"min_per_layer": 3}, 2, [0, 2, 3, 4, 5, 6], (2, 5, 6, 4), ()),
+        # k = 2 needs three heads already, so salience alone decides.
+        (2, {}, None, [0, 5], (5,), ()),
+        # k = 2 keeps 0 and 3 and must rescue 5: three heads. k = 3 keeps 0, 3, 5 and fits as well, so it wins.
+        (3, {}, 3, [0, 3, 5], (), ()),
+        # k = 4 represents 0, 12, 34, 567 by 0, 2, 3, 5.
+        (4, {}, 4, [0, 2, 3, 5], (), ()),
+        (4, {"representative": "medoid"}, 4, [0, 1, 4, 6], (), ()),
+        # k = 3 has two representatives in layer 0, so that of layer 1 is joined by the next salient head there.
+        (4, {"min_per_layer": 2}, 3, [0, 3, 5, 6], (6,), ()),
+        # What is left goes to the most salient heads not yet kept.
+        (6, {}, 4, [0, 1, 2, 3, 5, 6], (), (6, 1)),
+    ],
+)
+def test_a_budget_takes_the_most_clusters_that_fit_then_rescues_and_fills(
+    budget: int | None,
+    options: dict[str, Any],
+    k: int | None,
+    heads: list[int],
+    rescued: tuple[int, ...],
+    filled: tuple[int, ...],
+) -> None:
+    chosen = select(BY_HAND, SALIENCE, budget=budget, **options)
+    assert (chosen.k, chosen.requested, kept(chosen)) == (k, budget, heads)
+    assert (chosen.rescued, chosen.filled) == (rescued, filled)
 
 
 def test_fewer_clusters_are_taken_if_the_rescued_heads_of_more_do_not_fit() -> None:
@@ -208,23 +209,6 @@ def test_more_clusters_than_the_budget_are_not_taken_even_if_some_are_empty() ->
     assert (four.k, kept(four), four.filled) == (4, [0, 3, 5, 6], (3, 6))
 
 
-def test_where_no_clusters_fit_salience_alone_decides() -> None:
-    # k = 2 needs three heads already.
-    two = select(BY_HAND, SALIENCE, budget=2)
-    assert (two.k, kept(two), two.rescued) == (None, [0, 5], (5,))
-    assert kept(two) == kept(top(SALIENCE, budget=2))
-
-
-def test_a_budget_of_all_heads_keeps_everything() -> None:
-    assert select(BY_HAND, SALIENCE, budget=8).mask.keep.all()
-    assert top(SALIENCE, budget=8).mask.keep.all()
-
-
-def test_medoids_can_represent_their_clusters() -> None:
-    chosen = select(BY_HAND, SALIENCE, budget=4, representative="medoid")
-    assert kept(chosen) == [0, 1, 4, 6]
-
-
 def test_a_budget_does_without_a_knee_and_its_absence_asks_for_a_budget() -> None:
     bent = Clustering(BY_HAND.ks, BY_HAND.mss, BY_HAND.labels, BY_HAND.medoids, 0, "none")
     assert select(bent, SALIENCE, budget=4).mask.count == 4
@@ -246,10 +230,9 @@ def test_no_function_spends_a_budget_out_of_bounds(budget: int) -> None:
 def test_scores_that_are_not_numbers_are_refused() -> None:
     broken = SALIENCE.copy()
     broken[1, 2] = np.nan
-    with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
-        top(broken, budget=4)
-    with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
-        select(BY_HAND, broken, budget=4)
+    for choose in (lambda: top(broken, budget=4), lambda: select(BY_HAND, broken, budget=4)):
+        with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
+            choose()
 
 
 def test_salience_of_other_heads_than_those_clustered_is_a_mistake_of_the_caller() -> None:
@@ -335,45 +318,12 @@ def test_no_other_mask_within_the_floor_has_a_higher_total_score(
                 assert scores[tuple(come)] <= scores[tuple(gone)]
 
 
-def test_a_table_agrees_with_one_selection_after_the_other() -> None:
-    found = clusterings(24, 7)
-    salience = saliences((4, 6), 7, ties=True)
-    budgets = range(4, 25)
-    for budget, row in zip(budgets, table(found, salience, budgets=budgets), strict=True):
-        one = select(found, salience, budget=budget)
-        assert (row.mask.sha256, row.k, row.rescued, row.filled) == (one.mask.sha256, one.k, one.rescued, one.filled)
-
-
-def test_a_little_more_than_all_heads_is_more_than_all_heads() -> None:
-    assert parse_budget("100%", total=12, layers=3) == 12
-    with pytest.raises(BudgetError, match="at most 100%"):
-        parse_budget("101%", total=12, layers=3)
-
-
-@pytest.mark.parametrize(("text", "heads"), [("24", 24), ("144", 144), ("15%", 24), ("12.5%", 24), ("4%", None)])
-def test_an_even_budget_is_a_multiple_of_the_layers_and_a_share_is_rounded_to_one(text: str, heads: int | None) -> None:
-    # 15 % are 21.6 of 144 heads and 12.5 % are 18, halfway between 12 and 24; 4 % are 5.76, nearest to none.
-    if heads is None:
-        with pytest.raises(BudgetError, match=r"budget 4% \(0 heads\) is outside 12 to 144"):
-            parse_budget(text, total=144, layers=12, even=True)
-    else:
-        assert parse_budget(text, total=144, layers=12, even=True) == heads
-
-
-@pytest.mark.parametrize(("budget", "near"), [("26", "24 or 36"), ("143", "132 or 144")])
-def test_a_number_that_is_no_even_budget_is_refused_with_the_two_nearest(budget: str, near: str) -> None:
-    with pytest.raises(BudgetError, match=f"^{budget} heads cannot be spread evenly over 12 layers; choose {near}, or"):
-        parse_budget(budget, total=144, layers=12, even=True)
-
-
 def test_an_equal_share_as_minimum_leaves_nothing_to_distribute_between_layers() -> None:
     assert layer_minimum(6, 2, min_per_layer=1, even=True) == 3
     assert layer_minimum(6, 2, min_per_layer=1) == layer_minimum(None, 2, min_per_layer=1, even=True) == 1
     # Layer 0 has the four highest scores, and keeps its two best all the same.
     scores = np.array([[9.0, 6.0, 8.0, 7.0], [1.0, 4.0, 3.0, 2.0]])
     assert kept(top(scores, budget=4, min_per_layer=2)) == [0, 2, 5, 6]
-    # Three clusters have two representatives in layer 0, so one of layer 1 is joined by the next salient head there.
-    assert kept(select(BY_HAND, SALIENCE, budget=4, min_per_layer=2)) == [0, 3, 5, 6]
 
 
 def test_the_possible_budgets_are_those_that_the_selection_accepts() -> None:

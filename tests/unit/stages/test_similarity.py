@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import fakes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -19,10 +20,6 @@ from cahp.stages.similarity import (
     uncovered_communities,
 )
 from cahp.values import Cancelled, DataError, HeadMask
-
-
-def maps(*heads: object) -> NDArray[np.float32]:
-    return np.array(heads, dtype=np.float32)
 
 
 def random_maps(heads: int, size: int, seed: int = 0) -> NDArray[np.float32]:
@@ -58,26 +55,23 @@ def test_the_tree_that_holds_a_graph_together_is_the_shortest() -> None:
     assert length == pytest.approx(minimum_spanning_tree(apart).sum())
 
 
-def test_heads_that_attend_alike_are_at_distance_zero() -> None:
-    one = [[0.5, 0.5], [0.25, 0.75]]
-    assert distances(maps(one, one)) == pytest.approx(np.zeros((2, 2)), abs=1e-7)
-
-
-def test_heads_that_never_attend_to_the_same_token_are_at_distance_one() -> None:
-    assert distances(maps([[1, 0], [1, 0]], [[0, 1], [0, 1]])).tolist() == [[0, 1], [1, 0]]
-
-
-def test_a_distance_is_the_mean_over_tokens_of_the_root_of_their_divergence() -> None:
-    # First token: [1, 0] against [1/2, 1/2]. H(3/4, 1/4) - (0 + 1) / 2 = 0.811278 - 0.5; its root is 0.557923.
-    # Second token: the same rows, 0. The mean is 0.278962.
-    found = distances(maps([[1, 0], [0.3, 0.7]], [[0.5, 0.5], [0.3, 0.7]]))
-    assert found[0, 1] == pytest.approx(0.278962, abs=1e-6)
-
-
-def test_rows_that_share_no_token_but_one_lie_in_between() -> None:
-    # [1/2, 1/2, 0] against [0, 1/2, 1/2]: H(1/4, 1/2, 1/4) - 1 = 0.5.
-    row, other = [0.5, 0.5, 0], [0, 0.5, 0.5]
-    assert distances(maps([row] * 3, [other] * 3))[0, 1] == pytest.approx(np.sqrt(0.5), abs=1e-7)
+@pytest.mark.parametrize(
+    ("one", "other", "distance"),
+    [
+        pytest.param([[0.5, 0.5], [0.25, 0.75]], [[0.5, 0.5], [0.25, 0.75]], 0, id="alike"),
+        pytest.param([[1, 0], [1, 0]], [[0, 1], [0, 1]], 1, id="no token in common"),
+        # First token: [1, 0] against [1/2, 1/2]. H(3/4, 1/4) - (0 + 1) / 2 = 0.811278 - 0.5; its root is 0.557923.
+        # Second token: the same rows, 0.
+        pytest.param([[1, 0], [0.3, 0.7]], [[0.5, 0.5], [0.3, 0.7]], 0.278962, id="mean over tokens"),
+        # H(1/4, 1/2, 1/4) - 1 = 0.5.
+        pytest.param([[0.5, 0.5, 0]] * 3, [[0, 0.5, 0.5]] * 3, np.sqrt(0.5), id="one token in common"),
+    ],
+)
+def test_a_distance_is_the_mean_over_tokens_of_the_root_of_their_divergence(
+    one: object, other: object, distance: float
+) -> None:
+    apart = distances(np.array([one, other], dtype=np.float32))
+    assert apart == pytest.approx(np.array([[0, distance], [distance, 0]]), abs=1e-6)
 
 
 def test_distances_agree_with_scipy_and_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,11 +91,8 @@ def test_distances_report_all_pairs_and_stop_when_told_to() -> None:
     distances(random_maps(4, 3), progress=lambda stage, done, total: said.append((done, total)))
     assert said == [(3, 6), (5, 6), (6, 6)]
 
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        distances(random_maps(4, 3), progress=stop)
+        distances(random_maps(4, 3), progress=fakes.stop_at())
 
 
 def test_a_graph_finds_the_groups_it_was_made_of_largest_first() -> None:
@@ -188,13 +179,6 @@ def test_attention_is_what_the_model_itself_says_it_is(model: HeadModel) -> None
         batch = model.tokenizer(text, return_tensors="pt")
         expected = torch.stack(twin(**batch, output_attentions=True).attentions)[:, 0].numpy()
     assert seen.weights == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.slow
-def test_long_texts_are_cut_and_it_says_by_how_many_tokens(model: HeadModel) -> None:
-    seen = attend(model, "word " * 600)
-    assert len(seen.tokens) == 512
-    assert seen.cut == 600 + 2 - 512
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
+import fakes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -36,29 +38,29 @@ def without(signatures: Signatures, label: int) -> Signatures:
     """The same signatures with no example of one class."""
     counts = signatures.counts.copy()
     counts[label] = 0
-    return Signatures(counts, signatures.mean, signatures.m2, signatures.layers, signatures.heads)
+    return replace(signatures, counts=counts)
 
 
 def pdist(points: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.linalg.norm(points[:, None].astype(np.float64) - points[None], axis=2)
 
 
-def test_a_cell_is_the_jeffries_matusita_distance_of_the_two_classes() -> None:
-    # BD = 0.2^2 / (4 * 0.05) + 1/2 ln(0.05 / (2 * 0.02)) = 0.2 + 0.111572; JM = 2 (1 - e^-0.311572)
-    heads = gaussian([[[0.5], [0.3]]], [[[0.01], [0.04]]])
-    assert features(heads) == pytest.approx(np.array([[0.535410]]), abs=1e-6)
-    assert features(heads).dtype == np.float32
-
-
-def test_equal_classes_are_not_separated_and_classes_far_apart_are_separated_fully() -> None:
-    heads = gaussian([[[0.3, 0.0], [0.3, 1.0]]], [[[0.02, 1e-4], [0.02, 1e-4]]])
-    assert features(heads).tolist() == [[0.0, 2.0]]
-
-
-def test_a_cell_that_never_varies_gets_the_variance_floor() -> None:
-    # BD = 0.001^2 / (4 * 2e-6) = 0.125; JM = 2 (1 - e^-0.125)
-    heads = gaussian([[[0.100], [0.101]]], [[[0.0], [0.0]]])
-    assert features(heads) == pytest.approx(np.array([[0.235006]]), abs=1e-6)
+@pytest.mark.parametrize(
+    ("mean", "variance", "separation"),
+    [
+        # BD = 0.2^2 / (4 * 0.05) + 1/2 ln(0.05 / (2 * 0.02)) = 0.2 + 0.111572; JM = 2 (1 - e^-0.311572)
+        pytest.param([[0.5], [0.3]], [[0.01], [0.04]], [0.535410], id="Jeffries-Matusita distance"),
+        pytest.param([[0.3, 0.0], [0.3, 1.0]], [[0.02, 1e-4]] * 2, [0, 2], id="equal and far apart"),
+        # The floor is 1e-6: BD = 0.001^2 / (4 * 2e-6) = 0.125; JM = 2 (1 - e^-0.125)
+        pytest.param([[0.100], [0.101]], [[0.0], [0.0]], [0.235006], id="a cell that never varies"),
+        # Only class 1 differs, and only in the second cell: pairs 01 and 12 see it there, pair 02 nothing.
+        pytest.param([[0, 0], [0, 1], [0, 0]], [[1e-4] * 2] * 3, [0, 2, 0, 0, 0, 2], id="pairs as 01, 02, 12"),
+    ],
+)
+def test_features_are_what_a_hand_computes(mean: object, variance: object, separation: list[float]) -> None:
+    separations = features(gaussian([mean], [variance]))
+    assert separations == pytest.approx(np.array([separation]), abs=1e-6)
+    assert separations.dtype == np.float32
 
 
 def test_a_class_of_one_example_gets_the_variance_floor_as_well() -> None:
@@ -66,12 +68,6 @@ def test_a_class_of_one_example_gets_the_variance_floor_as_well() -> None:
     counts = np.array([9, 1])
     seen_once = Signatures(counts, seen_often.mean, seen_often.m2, 1, 1)
     assert features(seen_once) == pytest.approx(features(seen_often))
-
-
-def test_pairs_follow_each_other_as_01_02_12_and_fill_a_block_of_cells_each() -> None:
-    # Only class 1 differs, and only in the second cell: pairs 01 and 12 see it there, pair 02 nothing.
-    heads = gaussian([[[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]], np.full((1, 3, 2), 1e-4))
-    assert features(heads).tolist() == [[0, 2, 0, 0, 0, 2]]
 
 
 def test_pairs_with_an_unseen_class_are_zero_and_the_others_unchanged() -> None:
@@ -93,6 +89,9 @@ def test_every_projection_places_any_number_of_heads_without_a_warning(projectio
     compared = found.features if projection == "none" else found.embedding
     assert np.array_equal(found.distances, pairwise_distances(compared))
     assert np.ptp(found.distances) > 0
+    large = space(scattered(heads), projection=projection, size_limit=0)
+    assert large.features.shape == (heads, heads - 1)
+    assert np.isfinite(large.embedding).all()
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
@@ -165,13 +164,6 @@ def test_above_the_size_limit_other_coordinates_keep_the_distances_of_the_featur
     np.testing.assert_allclose(np.abs(stand_in.embedding), np.abs(whole.embedding), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("projection", PROJECTIONS)
-def test_every_projection_works_above_the_size_limit(projection: Projection) -> None:
-    found = space(scattered(13), projection=projection, size_limit=0)
-    assert found.features.shape == (13, 12)
-    assert np.isfinite(found.embedding).all()
-
-
 def test_the_variance_of_all_classes_is_never_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(self: Signatures) -> None:
         raise AssertionError("variance of all classes")
@@ -180,46 +172,39 @@ def test_the_variance_of_all_classes_is_never_held_at_once(monkeypatch: pytest.M
     space(scattered(5), projection="pca", size_limit=0)
 
 
-@pytest.mark.parametrize("size_limit", [0, 1 << 29])
-def test_heads_that_do_not_differ_are_refused_before_projecting(size_limit: int) -> None:
-    one = np.random.default_rng(0).random((1, 3, 16))
-    alike = gaussian(np.repeat(one, 12, axis=0), np.full((12, 3, 16), 0.01))
-    with pytest.raises(SpaceError, match=r"all 12 heads separate the classes in the same way.*more examples"):
-        space(alike, size_limit=size_limit)
-
-
-def test_heads_that_differ_by_rounding_only_are_refused() -> None:
+def alike(rounding: float = 0.0) -> Signatures:
+    """Twelve heads that separate the classes in the same way, but for rounding."""
     rng = np.random.default_rng(0)
-    mean = np.repeat(rng.random((1, 2, 16)), 12, axis=0) + 1e-12 * rng.random((12, 2, 16))
-    with pytest.raises(SpaceError, match="in the same way"):
-        space(gaussian(mean, np.full(mean.shape, 0.01)))
+    mean = np.repeat(rng.random((1, 3, 16)), 12, axis=0) + rounding * rng.random((12, 3, 16))
+    return gaussian(mean, np.full(mean.shape, 0.01))
 
 
-@pytest.mark.parametrize(("unseen", "seen"), [([0, 1], 1), ([0, 1, 2], 0)])
-def test_fewer_than_two_seen_classes_are_refused(unseen: list[int], seen: int) -> None:
-    signatures = scattered(12)
-    for label in unseen:
-        signatures = without(signatures, label)
-    with pytest.raises(SpaceError, match=rf"{seen} of 3 classes have examples.*at least two classes"):
-        space(signatures)
-
-
-@pytest.mark.parametrize("heads", [1, 2])
-def test_fewer_than_three_heads_are_refused(heads: int) -> None:
-    with pytest.raises(SpaceError, match=rf"{heads} heads cannot be clustered.*method that scores heads"):
-        space(scattered(heads))
-
-
-def test_attention_that_is_not_finite_is_refused() -> None:
+def infinite() -> Signatures:
     signatures = scattered(12)
     signatures.mean[3, 1, 2] = np.nan
-    with pytest.raises(SpaceError, match=r"not finite.*float32"):
-        space(signatures)
+    return signatures
 
 
-def test_a_single_feature_is_refused() -> None:
-    with pytest.raises(SpaceError, match="larger pool size"):
-        space(scattered(12, classes=2, cells=1))
+SAME = "all 12 heads separate the classes in the same way.*more examples"
+
+
+@pytest.mark.parametrize(
+    ("signatures", "size_limit", "error"),
+    [
+        pytest.param(alike(), 1 << 29, SAME, id="alike"),
+        pytest.param(alike(), 0, SAME, id="alike and large"),
+        pytest.param(alike(1e-12), 1 << 29, SAME, id="alike but for rounding"),
+        pytest.param(without(without(scattered(12), 0), 1), 1 << 29, "1 of 3 .*at least two classes", id="one class"),
+        pytest.param(replace(scattered(12), counts=np.zeros(3)), 1 << 29, "0 of 3 .*at least two", id="no class"),
+        pytest.param(scattered(1), 1 << 29, "1 heads cannot be .*method that scores heads", id="one head"),
+        pytest.param(scattered(2), 1 << 29, "2 heads cannot be .*method that scores heads", id="two heads"),
+        pytest.param(infinite(), 1 << 29, "not finite.*float32", id="not finite"),
+        pytest.param(scattered(12, classes=2, cells=1), 1 << 29, "larger pool size", id="one feature"),
+    ],
+)
+def test_signatures_that_cannot_be_placed_are_refused(signatures: Signatures, size_limit: int, error: str) -> None:
+    with pytest.raises(SpaceError, match=error):
+        space(signatures, size_limit=size_limit)
 
 
 @pytest.mark.parametrize("size_limit", [0, 1 << 29])
@@ -236,8 +221,5 @@ def test_progress_counts_the_pairs_and_announces_the_projection(size_limit: int)
 
 
 def test_a_person_can_stop_the_work_between_two_pairs() -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        space(scattered(6), progress=stop)
+        space(scattered(6), progress=fakes.stop_at())

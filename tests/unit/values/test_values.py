@@ -57,12 +57,6 @@ def test_a_mask_s_digest_is_of_one_byte_a_head_row_by_row() -> None:
     assert mask.counts == (1, 1)
 
 
-def test_boards_which_ask_for_the_empty_layers_of_every_budget_find_them_once() -> None:
-    mask = HeadMask.of([1], 2, 2)
-    assert mask.empty_layers == (1,)
-    assert mask.empty_layers is mask.empty_layers
-
-
 def test_a_mask_can_be_made_from_flat_indices_and_cannot_be_changed() -> None:
     mask = HeadMask.of([1, 2], 2, 2)
     assert mask.keep.tolist() == [[False, True], [True, False]]
