@@ -152,11 +152,9 @@ def test_a_parquet_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
             load(str(cut))
 
 
-# --- broken rows -----------------------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------------
 
 HEAD = "text,label\nfine,a\nalso fine,b\n"
-
-
 JSON_ROW = '{"text": "x", "label": 1}\n'
 #: The names of files, their content, the error, and the options that they are read with.
 REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
@@ -221,7 +219,7 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "message", "columns"), REFUSED)
+@pytest.mark.parametrize(("name", "content", "message", "columns"), REFUSED, ids=[row[2] for row in REFUSED])
 def test_a_file_that_cannot_be_used_is_refused_with_the_reason(
     write: Write, name: str, content: str | bytes, message: str, columns: dict[str, str]
 ) -> None:
@@ -679,19 +677,10 @@ def test_a_label_map_of_another_form_is_refused(text: str) -> None:
 # --- samples ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_stratified_sample_is_proportional_and_keeps_the_order_of_the_file() -> None:
-    labels = [0, 1, 0, 0, 2, 0, 0, 1, 0, 1] * 10  # 60, 30 and 10 of 100
-    drawn, notices = sample(texts_of(labels), 10)
-    assert drawn.class_counts.tolist() == [6, 3, 1]
-    numbers = [int(text[1:]) for text in drawn.first]
-    assert numbers == sorted(numbers)
-    assert [labels[number] for number in numbers] == drawn.labels.tolist()
-    assert notices == ()
-
-
 @pytest.mark.parametrize(
     ("counts", "limit", "quotas"),
     [
+        ([60, 30, 10], 10, [6, 3, 1]),
         ([97, 1, 2], 10, [8, 1, 1]),
         ([50, 50], 5, [3, 2]),
         ([50, 30, 20], 7, [4, 2, 1]),
@@ -701,10 +690,16 @@ def test_a_stratified_sample_is_proportional_and_keeps_the_order_of_the_file() -
         ([40, 30, 20, 10], 2, [1, 1, 0, 0]),
     ],
 )
-def test_quotas_by_largest_remainder_leave_no_class_out(counts: list[int], limit: int, quotas: list[int]) -> None:
+def test_quotas_by_largest_remainder_leave_no_class_out_and_keep_the_order_of_the_file(
+    counts: list[int], limit: int, quotas: list[int]
+) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts)).tolist()
-    drawn, _ = sample(texts_of(labels, len(counts)), limit)
+    drawn, notices = sample(texts_of(labels, len(counts)), limit)
     assert drawn.class_counts.tolist() == quotas
+    numbers = [int(text[1:]) for text in drawn.first]
+    assert numbers == sorted(numbers)
+    assert [labels[number] for number in numbers] == drawn.labels.tolist()
+    assert notices == ()
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 3))

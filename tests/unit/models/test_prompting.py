@@ -63,7 +63,7 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
         ("{text} It was", ("good", " "), "too few different answers"),
         ("{text}" + "x" * 20_001, ("bad", "good"), "20,000 characters"),
         # Half a prompt.
-        ("{text} It was", None, "needs an answer for each class"),
+        ("{text} It was", (), "needs an answer for each class"),
         (None, ("bad", "good"), "answers need a prompt"),
         ("{text} It was", "bad,good", "a list of words"),
     ],
