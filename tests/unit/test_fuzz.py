@@ -116,25 +116,8 @@ def _drawn_key(draw: st.DrawFn, place: Any) -> Any:
 @st.composite
 def tables_like(draw: st.DrawFn, delimiter: str) -> bytes:
     """A table, more or less, out of cells that readers stumble over."""
-    cell = st.sampled_from(
-        [
-            "",
-            "a",
-            "b",
-            '"',
-            '""',
-            '"a"',
-            '"a""b"',
-            "a\rb",
-            "1.0",
-            "1e400",
-            "9" * 5000,
-            "x" * 140_000,
-            '"' * 5001,
-            "\x0b",
-            "ä",
-        ]
-    )
+    cells = ["", "a", "b", '"', '""', '"a"', '"a""b"', "a\rb", "1.0", "1e400", "\x0b", "ä"]
+    cell = st.sampled_from([*cells, "9" * 5000, "x" * 140_000, '"' * 5001])
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     header = delimiter.join(["text", "label", *draw(st.lists(cell, max_size=2))])
     rows = draw(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=6))

@@ -572,51 +572,47 @@ def test_text_formats_need_no_heavy_library(write: Write) -> None:
 # --- labels ----------------------------------------------------------------------------------------------------------
 
 
+IN_ORDER = {"in_order": True}
+
+
 @pytest.mark.parametrize(
-    ("data", "model", "mapped", "order"),
+    ("data", "model", "options", "order", "how"),
     [
-        (("neg", "pos"), ("neg", "pos"), None, [0, 1]),
-        (("neg", "pos"), ("POS ", "Neg"), None, [1, 0]),
-        (("0", "1", "2"), ("LABEL_0", "LABEL_1", "LABEL_2"), None, [0, 1, 2]),
-        (("0", "2"), ("LABEL_2", "LABEL_1", "LABEL_0"), None, [2, 0]),
-        (("1", "2"), ("2", "1"), None, [1, 0]),
-        (("LABEL_1", "LABEL_2"), ("0", "1", "2"), None, [1, 2]),
-        (("contradiction", "entailment"), ("entailment", "neutral", "contradiction"), None, [2, 0]),
-        (("neg", "pos"), ("NEGATIVE", "POSITIVE"), {"neg": "NEGATIVE", "pos": "POSITIVE"}, [0, 1]),
-        (("neg", "pos"), ("a", "b"), {"NEG": "B", "pos": "a"}, [1, 0]),
-        (("0", "1"), ("bad", "good"), {"0": "good", "1": "bad"}, [1, 0]),
-        (("anger", "fear", "joy"), ("bad", "joy"), {"anger": "bad", "fear": "bad"}, [0, 0, 1]),
-        (("A", "a"), ("a", "A"), None, [1, 0]),
+        (("neg", "pos"), ("neg", "pos"), {}, [0, 1], "by name: neg, pos."),
+        (("neg", "pos"), ("POS ", "Neg"), {}, [1, 0], "by name: "),
+        (("0", "1", "2"), ("LABEL_0", "LABEL_1", "LABEL_2"), {}, [0, 1, 2], "by value: 0=LABEL_0, "),
+        (("0", "2"), ("LABEL_2", "LABEL_1", "LABEL_0"), {}, [2, 0], ""),
+        (("1", "2"), ("2", "1"), {}, [1, 0], ""),
+        (("LABEL_1", "LABEL_2"), ("0", "1", "2"), {}, [1, 2], ""),
+        (("contradiction", "entailment"), ("entailment", "neutral", "contradiction"), {}, [2, 0], "by name: "),
+        (("A", "a"), ("a", "A"), {}, [1, 0], "by name: "),
         # Integers are positions, whatever the model calls its classes.
-        (("0", "2"), ("neg", "neutral", "pos"), None, [0, 2]),
+        (("0", "2"), ("neg", "neutral", "pos"), {}, [0, 2], "by value: "),
+        (
+            ("neg", "pos"),
+            ("NEGATIVE", "POSITIVE"),
+            {"label_map": {"neg": "NEGATIVE", "pos": "POSITIVE"}},
+            [0, 1],
+            "as --label-map says: neg=NEGATIVE, pos=POSITIVE.",
+        ),
+        (("neg", "pos"), ("a", "b"), {"label_map": {"NEG": "B", "pos": "a"}}, [1, 0], "as --label-map says: "),
+        (("0", "1"), ("bad", "good"), {"label_map": {"0": "good", "1": "bad"}}, [1, 0], "as --label-map says: "),
+        (("anger", "fear", "joy"), ("bad", "joy"), {"label_map": {"anger": "bad", "fear": "bad"}}, [0, 0, 1], ""),
+        # Answers stand for the classes in their order, unless they name them.
+        (("neg", "pos"), ("bad", "great"), IN_ORDER, [0, 1], "in order: neg=bad, pos=great."),
+        (("1", "2", "3"), ("bad", "okay", "great"), IN_ORDER, [0, 1, 2], "in order: 1=bad, 2=okay, 3=great."),
+        (("0", "1"), ("bad", "great"), IN_ORDER, [0, 1], "by value: 0=bad, 1=great."),
+        (("business", "sport"), ("Sport", "business"), IN_ORDER, [1, 0], "by name: business, sport=Sport."),
+        (("neg", "pos"), ("bad", "great"), {**IN_ORDER, "label_map": {"neg": "great", "pos": "bad"}}, [1, 0], ""),
     ],
 )
 def test_labels_find_their_logit(
-    data: tuple[str, ...], model: tuple[str, ...], mapped: dict[str, str] | None, order: list[int]
+    data: tuple[str, ...], model: tuple[str, ...], options: dict[str, Any], order: list[int], how: str
 ) -> None:
-    dataset = match(dataset_of(*data), model, label_map=mapped)
+    dataset = match(dataset_of(*data), model, **options)
     assert dataset.classes == dataset.splits["train"].classes == model
     assert dataset.splits["train"].labels.tolist() == order
-    assert dataset.notices[0].startswith("labels matched ")
-
-
-@pytest.mark.parametrize(
-    ("data", "answers", "order", "how"),
-    [
-        (("neg", "neu", "pos"), ("bad", "okay", "great"), [0, 1, 2], "in order: neg=bad, neu=okay, pos=great."),
-        (("1", "2", "3"), ("bad", "okay", "great"), [0, 1, 2], "in order: 1=bad, 2=okay, 3=great."),
-        (("0", "1"), ("bad", "great"), [0, 1], "by value: 0=bad, 1=great."),
-        (("business", "sport"), ("Sport", "business"), [1, 0], "by name: business, sport=Sport."),
-    ],
-)
-def test_answers_stand_for_the_data_s_classes_in_order_unless_they_name_them(
-    data: tuple[str, ...], answers: tuple[str, ...], order: list[int], how: str
-) -> None:
-    dataset = match(dataset_of(*data), answers, in_order=True)
-    assert dataset.splits["train"].labels.tolist() == order
-    assert dataset.notices[0] == f"labels matched {how}"
-    mapped = match(dataset_of("neg", "pos"), ("bad", "great"), label_map={"neg": "great", "pos": "bad"}, in_order=True)
-    assert mapped.splits["train"].labels.tolist() == [1, 0]
+    assert dataset.notices[0].startswith(f"labels matched {how}")
 
 
 #: The classes of data and of a model, how they are matched, and the error.
@@ -658,9 +654,6 @@ def test_the_match_is_explained_and_absent_classes_are_named() -> None:
         "the model has the class 'POS', but test has no text of it.",
         "the model has the class 'neutral', but the data has no text of it.",
     )
-    assert "by value: 0=LABEL_0, 1=LABEL_1." in match(dataset_of("0", "1"), ("LABEL_0", "LABEL_1")).notices[0]
-    mapped = match(two, ("x", "y"), label_map={"neg": "y", "pos": "x"})
-    assert mapped.notices == ("labels matched as --label-map says: neg=y, pos=x.",)
 
 
 def test_a_label_map_is_read_from_one_line() -> None:
@@ -694,12 +687,11 @@ def test_quotas_by_largest_remainder_leave_no_class_out_and_keep_the_order_of_th
     counts: list[int], limit: int, quotas: list[int]
 ) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts)).tolist()
-    drawn, notices = sample(texts_of(labels, len(counts)), limit)
+    drawn, _ = sample(texts_of(labels, len(counts)), limit)
     assert drawn.class_counts.tolist() == quotas
     numbers = [int(text[1:]) for text in drawn.first]
     assert numbers == sorted(numbers)
     assert [labels[number] for number in numbers] == drawn.labels.tolist()
-    assert notices == ()
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 3))

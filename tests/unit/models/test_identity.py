@@ -24,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: A module that betrays that it was imported.
 TRAP = "raise SystemExit('remote code was run')\n"
+#: Where a configuration names it.
+CODE = {"AutoModelForSequenceClassification": "modeling_x.X"}
 PICKLE = b"\x80\x04cposix\nsystem\n"
 #: What is done to a folder.
 Change = Callable[[Path], object]
@@ -232,7 +234,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a model without attention": (set_config(model_type="mamba"), NO_CLASSIFIER),
     "no model type": (set_config(model_type=None), NO_CLASSIFIER),
     "several model types": (set_config(model_type=["bert"]), NO_CLASSIFIER),
-    "an unknown model type": (set_config(model_type="x", auto_map={"AutoModel": "modeling_x.X"}), NO_CLASSIFIER),
+    "an unknown model type": (
+        set_config(model_type="x", auto_map={"AutoModelForSequenceClassification": "modeling_x.X"}),
+        NO_CLASSIFIER,
+    ),
     "a decoder": (set_config(is_decoder=True), "decoder"),
     "quantized": (set_config(quantization_config={"quant_method": "gptq"}), "quantized"),
     "layers in words": (set_config(num_hidden_layers="three"), "num_hidden_layers"),
@@ -336,7 +341,7 @@ def test_weights_in_several_files_are_one_model(sound: Path, folder: Path) -> No
 def test_neither_pickles_nor_code_beside_a_known_architecture_are_touched(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(PICKLE)
     (folder / "modeling_x.py").write_text(TRAP)
-    configure(folder, auto_map={"AutoConfig": "modeling_x.C", "AutoModelForSequenceClassification": "modeling_x.X"})
+    configure(folder, auto_map={"AutoConfig": "modeling_x.C", **CODE})
     configure(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["modeling_x.T", "modeling_x.T"]})
     assert models.load(str(folder), device="cpu").network.__class__.__module__.startswith("transformers.")
 

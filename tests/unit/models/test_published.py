@@ -16,15 +16,10 @@ from cahp.models.families import REFUSED
 from cahp.values import ModelError
 
 
-def llama(vocab: int, hidden: int, inner: int, layers: int, heads: int, groups: int, **more: Any) -> dict[str, Any]:
-    """A configuration with the names of sizes that most decoders have."""
-    sizes = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
-    return {**sizes, "num_attention_heads": heads, "num_key_value_heads": groups, **more}
-
-
-def bert(vocab: int, hidden: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
-    """A configuration with the names of sizes that most encoders have."""
-    return {name: size for name, size in llama(vocab, hidden, inner, layers, heads, 0, **more).items() if size != 0}
+def sizes(vocab: int, hidden: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
+    """A configuration with the names of sizes that most models have."""
+    named = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner}
+    return {**named, "num_hidden_layers": layers, "num_attention_heads": heads, **more}
 
 
 def rotates(kind: str) -> bool:
@@ -54,23 +49,23 @@ UNSUPPORTED: list[tuple[str, str, dict[str, Any]]] = [
 ]
 #: Classifiers: model type, millions of weights, and what a published configuration says that its defaults do not.
 PUBLISHED: list[tuple[str, int, dict[str, Any]]] = [
-    ("albert", 223, bert(30_000, 4096, 16_384, 12, 64, embedding_size=128)),
+    ("albert", 223, sizes(30_000, 4096, 16_384, 12, 64, embedding_size=128)),
     ("bart", 406, {"vocab_size": 50_265, "d_model": 1024, "encoder_layers": 12, "decoder_layers": 12}),
-    ("bert", 335, bert(30_522, 1024, 4096, 24, 16)),
-    ("camembert", 335, bert(32_005, 1024, 4096, 24, 16, max_position_embeddings=514)),
-    ("deberta-v2", 1_570, bert(128_100, 1536, 6144, 48, 24, position_buckets=256, type_vocab_size=0)),
+    ("bert", 335, sizes(30_522, 1024, 4096, 24, 16)),
+    ("camembert", 335, sizes(32_005, 1024, 4096, 24, 16, max_position_embeddings=514)),
+    ("deberta-v2", 1_570, sizes(128_100, 1536, 6144, 48, 24, position_buckets=256, type_vocab_size=0)),
     ("distilbert", 66, {"vocab_size": 30_522, "dim": 768, "hidden_dim": 3072, "n_layers": 6, "n_heads": 12}),
-    ("electra", 335, bert(30_522, 1024, 4096, 24, 16, embedding_size=1024)),
-    ("ernie", 118, bert(40_000, 768, 3072, 12, 12, max_position_embeddings=2048)),
-    ("esm", 15_000, bert(33, 5120, 20_480, 48, 40, position_embedding_type="rotary", max_position_embeddings=1026)),
-    ("llama", 70_554, llama(128_256, 8192, 28_672, 80, 64, 8, rope_theta=500_000, max_position_embeddings=131_072)),
-    ("minicpm3", 4_070, llama(73_448, 2560, 6400, 62, 40, 40, q_lora_rank=768, kv_lora_rank=256)),
-    ("modernbert", 395, bert(50_368, 1024, 2624, 28, 16, global_rope_theta=160_000)),
-    ("mpnet", 109, bert(30_527, 768, 3072, 12, 12, max_position_embeddings=514)),
-    ("roformer", 124, bert(50_000, 768, 3072, 12, 12, max_position_embeddings=1536)),
+    ("electra", 335, sizes(30_522, 1024, 4096, 24, 16, embedding_size=1024)),
+    ("ernie", 118, sizes(40_000, 768, 3072, 12, 12, max_position_embeddings=2048)),
+    ("esm", 15_000, sizes(33, 5120, 20_480, 48, 40, position_embedding_type="rotary", max_position_embeddings=1026)),
+    ("llama", 70_554, sizes(128_256, 8192, 28_672, 80, 64, num_key_value_heads=8, rope_theta=500_000)),
+    ("minicpm3", 4_070, sizes(73_448, 2560, 6400, 62, 40, q_lora_rank=768, kv_lora_rank=256)),
+    ("modernbert", 395, sizes(50_368, 1024, 2624, 28, 16, global_rope_theta=160_000)),
+    ("mpnet", 109, sizes(30_527, 768, 3072, 12, 12, max_position_embeddings=514)),
+    ("roformer", 124, sizes(50_000, 768, 3072, 12, 12, max_position_embeddings=1536)),
     ("t5", 11_307, {"vocab_size": 32_128, "d_model": 1024, "d_kv": 128, "d_ff": 65_536, "num_heads": 128}),
     ("xlm", 570, {"n_words": 200_000, "emb_dim": 1280, "n_layers": 16, "n_heads": 16, "n_langs": 17}),
-    ("xlm-roberta-xl", 10_700, bert(250_880, 4096, 16_384, 48, 32, max_position_embeddings=514)),
+    ("xlm-roberta-xl", 10_700, sizes(250_880, 4096, 16_384, 48, 32, max_position_embeddings=514)),
 ]
 
 
