@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -44,48 +45,12 @@ from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, Cancelled, HeadMask, Progress, silent
 
-WORDS = [
-    "good",
-    "bad",
-    "fine",
-    "poor",
-    "great",
-    "awful",
-    "film",
-    "plot",
-    "cast",
-    "song",
-    "the",
-    "a",
-    "of",
-    "and",
-    "is",
-    "was",
-    "very",
-    "not",
-    "never",
-    "always",
-    "it",
-    "they",
-    "laughed",
-    "cried",
-    "left",
-    "stayed",
-    "long",
-    "short",
-    "bright",
-    "dull",
-    "warm",
-    "cold",
-    "slow",
-    "quick",
-    "story",
-    "end",
-    "start",
-    "scene",
-    "light",
-    "dark",
-]
+#: The words that a tiny model knows.
+_VOCABULARY = """
+good bad fine poor great awful film plot cast song the a of and is was very not never always
+it they laughed cried left stayed long short bright dull warm cold slow quick story end start scene light dark
+"""
+WORDS = _VOCABULARY.split()
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 _SMALL = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48}
@@ -189,6 +154,23 @@ def save_model(
     network.save_pretrained(folder)
     tokenizer(type_ids=family in TYPED).save_pretrained(folder)
     return folder
+
+
+def configure(folder: Path, file: str = "config.json", /, **changes: Any) -> None:
+    """Change entries of a JSON file of a model."""
+    entries = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**entries, **changes}))
+
+
+def split_weights(folder: Path) -> None:
+    """Divide the weights in ``folder`` among two files, ``model-1.safetensors`` and ``model-2.safetensors``."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    listed = {name: f"model-{1 + number % 2}.safetensors" for number, name in enumerate(sorted(weights))}
+    for part in ("model-1.safetensors", "model-2.safetensors"):
+        own = {name: weight for name, weight in weights.items() if listed[name] == part}
+        save_file(own, folder / part, metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": listed}))
 
 
 #: What a tiny language model is asked, and its answers in the order of the classes of ``sentences``.

@@ -93,15 +93,6 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: Any) -> None:
             """Nothing on stderr."""
 
-        def do_GET(self) -> None:
-            self._answer()
-
-        def do_HEAD(self) -> None:
-            self._answer()
-
-        def do_POST(self) -> None:
-            self._answer()
-
         def _answer(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             self.body = self.rfile.read(length)
@@ -118,6 +109,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self._api(words[1:], query)
             else:
                 self._resolve(words)
+
+        do_GET = do_HEAD = do_POST = _answer
 
         # Errors, as the hub words them in headers.
 

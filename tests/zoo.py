@@ -11,87 +11,58 @@ from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
 #: What configurations call their sizes: each takes of these what it has.
-SMALL: dict[str, Any] = {
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "hidden_size": 32,
-    "head_dim": 8,
-    "intermediate_size": 48,
-    "max_position_embeddings": 80,
-    "type_vocab_size": 2,
-    "embedding_size": 16,
-    # GPT-2 and its kin.
-    "n_layer": 2,
-    "n_head": 4,
-    "n_embd": 32,
-    "n_inner": 48,
-    "n_positions": 80,
-    # DistilBERT, XLM, MPT.
-    "n_layers": 2,
-    "n_heads": 4,
-    "dim": 32,
-    "hidden_dim": 48,
-    "emb_dim": 32,
-    # T5.
-    "d_model": 32,
-    "d_kv": 8,
-    "d_ff": 48,
-    "num_layers": 2,
-    "num_heads": 4,
-    "num_decoder_layers": 1,
-    # BART.
-    "encoder_layers": 2,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 48,
-    "decoder_ffn_dim": 32,
-    "ffn_dim": 48,
-    "word_embed_proj_dim": 32,
-    "forced_eos_token_id": 3,
-    "decoder_start_token_id": 3,
+_NAMES: list[tuple[int, str]] = [
+    # Layers.
+    (2, "num_hidden_layers n_layer n_layers num_layers encoder_layers"),
+    # Layers of a decoder.
+    (1, "num_decoder_layers decoder_layers"),
+    # Heads.
+    (4, "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads"),
+    # Groups of heads.
+    (2, "num_key_value_heads linear_num_key_heads linear_num_value_heads"),
+    # Width.
+    (32, "hidden_size n_embd dim emb_dim d_model word_embed_proj_dim decoder_ffn_dim"),
+    # Inner width.
+    (48, "intermediate_size n_inner hidden_dim d_ff dff encoder_ffn_dim ffn_dim"),
+    # Width of a head.
+    (8, "head_dim d_kv v_head_dim linear_key_head_dim linear_value_head_dim"),
+    # Positions.
+    (80, "max_position_embeddings n_positions"),
     # Experts.
-    "num_local_experts": 4,
-    "num_experts": 4,
-    "n_routed_experts": 4,
-    "moe_intermediate_size": 16,
-    "shared_expert_intermediate_size": 16,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
+    (4, "num_local_experts num_experts n_routed_experts"),
+    # Experts of a token.
+    (2, "num_experts_per_tok"),
+    # Groups of experts.
+    (1, "n_group topk_group"),
+    # Width of an expert.
+    (16, "moe_intermediate_size shared_expert_intermediate_size"),
     # Latent attention.
-    "q_lora_rank": 16,
-    "kv_lora_rank": 16,
-    "qk_rope_head_dim": 4,
-    "qk_nope_head_dim": 4,
-    "v_head_dim": 8,
+    (16, "q_lora_rank kv_lora_rank"),
+    # Its parts of a head.
+    (4, "qk_rope_head_dim qk_nope_head_dim"),
     # Mixers beside attention.
-    "mamba_d_state": 4,
-    "mamba_dt_rank": 4,
-    "linear_num_key_heads": 2,
-    "linear_num_value_heads": 2,
-    "linear_key_head_dim": 8,
-    "linear_value_head_dim": 8,
-    # Places and tables.
-    "max_2d_position_embeddings": 64,
-    "coordinate_size": 4,
-    "shape_size": 8,
-    "max_xpath_tag_unit_embeddings": 8,
-    "max_xpath_subs_unit_embeddings": 8,
-    "max_depth": 4,
-    "tag_pad_id": 7,
-    "subs_pad_id": 7,
-    "xpath_unit_hidden_size": 8,
-    "entity_vocab_size": 8,
-    "entity_emb_size": 8,
-    "bos_token_id": 2,
-    "eos_token_id": 3,
-    "cls_token_id": 2,
-    "sep_token_id": 3,
-    "mask_token_id": 1,
-    "dff": 48,
-}
+    (4, "mamba_d_state mamba_dt_rank"),
+    # Types.
+    (2, "type_vocab_size"),
+    # Embeddings.
+    (16, "embedding_size"),
+    # Places on a page.
+    (64, "max_2d_position_embeddings"),
+    # A coordinate and the depth of a page.
+    (4, "coordinate_size max_depth"),
+    # Tables and entities.
+    (8, "shape_size max_xpath_tag_unit_embeddings max_xpath_subs_unit_embeddings"),
+    (8, "xpath_unit_hidden_size entity_vocab_size entity_emb_size"),
+    # Padding of tags.
+    (7, "tag_pad_id subs_pad_id"),
+    # First token.
+    (2, "bos_token_id cls_token_id"),
+    # Last token.
+    (3, "eos_token_id sep_token_id forced_eos_token_id decoder_start_token_id"),
+    # Mask.
+    (1, "mask_token_id"),
+]
+SMALL: dict[str, Any] = {name: size for size, names in _NAMES for name in names.split()}
 #: What some need besides, or do not take.
 OF_THEIR_OWN: dict[str, dict[str, Any]] = {
     **{

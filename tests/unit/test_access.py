@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -23,50 +22,42 @@ def root(tmp_path: Path) -> Path:
 # Who comes in ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "[::1]", "[0:0::1]"])
-@pytest.mark.parametrize("port", ["", ":8501"])
-def test_the_loopback_is_answered_under_its_names(host: str, port: str) -> None:
-    assert Access().accepts_host(host + port)
-
-
+LOOPBACK = ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "[::1]", "[0:0::1]"]
 FOREIGN = [
-    "",
-    "evil.example",
-    "evil.example:8501",
-    "127.0.0.1.evil.example",
-    "localhost.evil.example",
-    "evil.example@127.0.0.1",
-    "127.0.0.1@evil.example",
-    "127.0.0.1:8501:8501",
-    "127.0.0.1:x",
-    "127.0.0.1/x",
-    "127.0.0.1 ",
-    "[::1",
-    "::1",
-    "192.168.1.5",
-    "0.0.0.0",
+    *("", "evil.example", "evil.example:8501", "127.0.0.1.evil.example", "localhost.evil.example"),
+    *("evil.example@127.0.0.1", "127.0.0.1@evil.example", "127.0.0.1:8501:8501", "127.0.0.1:x", "127.0.0.1/x"),
+    *("127.0.0.1 ", "[::1", "::1", "192.168.1.5", "0.0.0.0"),
     "lοcalhost",  # the second letter is Greek
 ]
+NAMED = ("192.168.1.5", "lab.example", "fe80::5")
 
 
-@pytest.mark.parametrize("host", FOREIGN)
-def test_no_other_host_is_answered(host: str) -> None:
-    assert not Access().accepts_host(host)
+@pytest.mark.parametrize(
+    ("listened", "accepted", "refused"),
+    [
+        ((), [*LOOPBACK, *(f"{host}:8501" for host in LOOPBACK)], FOREIGN),
+        (
+            NAMED,
+            ["192.168.1.5:80", "Lab.Example:8501", "[fe80:0::5]:1", "127.0.0.1"],
+            ["192.168.1.6", "other.example", "x.lab.example", "[fe80::6]"],
+        ),
+        # Where every address is listened on, any address is answered but no foreign name.
+        (("0.0.0.0", "lab"), ["192.168.1.5:8501", "[fe80::5]", "lab:8501", "localhost"], ["evil.example"]),
+        (("::", "lab"), ["192.168.1.5:8501", "[fe80::5]", "lab:8501", "localhost"], ["evil.example"]),
+    ],
+    ids=["the loopback", "named hosts", "every address", "every address of version 6"],
+)
+def test_hosts_are_answered_under_their_names_and_no_other(
+    listened: tuple[str, ...], accepted: list[str], refused: list[str]
+) -> None:
+    access = Access(hosts=listened)
+    assert [host for host in accepted if not access.accepts_host(host)] == []
+    assert [host for host in refused if access.accepts_host(host)] == []
 
 
-def test_a_host_that_was_named_is_answered_and_no_other() -> None:
-    access = Access(hosts=("192.168.1.5", "lab.example", "fe80::5"))
-    ours = ("192.168.1.5:80", "Lab.Example:8501", "[fe80:0::5]:1", "127.0.0.1")
-    assert all(map(access.accepts_host, ours))
-    assert not any(access.accepts_host(host) for host in ("192.168.1.6", "other.example", "x.lab.example", "[fe80::6]"))
-
-
-@pytest.mark.parametrize("every", ["0.0.0.0", "::"])
-def test_where_every_address_is_listened_on_any_address_is_answered_but_no_foreign_name(every: str) -> None:
-    access = Access(hosts=(every, "lab"))
-    assert all(access.accepts_host(host) for host in ("192.168.1.5:8501", "[fe80::5]", "lab:8501", "localhost"))
-    assert not access.accepts_host("evil.example")
-    assert is_every_address(every)
+def test_every_address_has_two_spellings() -> None:
+    assert is_every_address("0.0.0.0")
+    assert is_every_address("::")
     assert not is_every_address("127.0.0.1")
 
 
@@ -88,12 +79,9 @@ def test_a_token_does_not_show_when_the_value_is_printed() -> None:
 def test_what_one_process_says_another_reads(root: Path) -> None:
     access = Access(hosts=("0.0.0.0", "lab"), token="right", public=True, data_root=root)
     assert Access.from_environment(access.environment()) == access
-    assert Access.from_environment({}) == Access.from_environment(Access().environment()) == Access()
-
-
-def test_default_access_resets_the_environment(root: Path) -> None:
-    before = Access(hosts=("lab",), token="old", public=True, data_root=root).environment()
-    assert Access.from_environment({**before, **Access().environment()}) == Access()
+    assert Access.from_environment({}) == Access()
+    # The usual access replaces what the environment said before.
+    assert Access.from_environment({**access.environment(), **Access().environment()}) == Access()
 
 
 def test_it_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,19 +105,8 @@ def test_the_person_at_the_machine_opens_anything(name: str) -> None:
 
 
 CLOSED = [
-    "/etc",
-    "/etc/passwd",
-    "etc",
-    ".",
-    "..",
-    "../private",
-    "~",
-    "~root",
-    "org/name",
-    "hub:org/name",
-    "",
-    " ",
-    "\0",
+    *("/etc", "/etc/passwd", "etc", ".", "..", "../private", "~", "~root"),
+    *("org/name", "hub:org/name", "", " ", "\0"),
 ]
 
 
@@ -180,36 +157,38 @@ def test_what_lies_where_the_process_runs_is_no_hub_id(root: Path, monkeypatch: 
         Access(data_root=root).source("private/key.csv", known=KNOWN)
 
 
-@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
-class TestLinks:
-    @pytest.fixture(autouse=True)
-    def _linked(self, root: Path) -> None:
-        (root / "out").symlink_to(root.parent / "private")
-        (root / "out.csv").symlink_to(root.parent / "private" / "key.csv")
-        (root / "within.csv").symlink_to(root / "texts.csv")
-        (root / "circle").symlink_to(root / "circle")
+def link(place: Path, target: Path) -> None:
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(target)
 
-    @pytest.mark.parametrize("name", ["out", "out.csv", "out/key.csv", "circle", "."])
-    def test_no_link_leads_out_of_the_data_root(self, root: Path, name: str) -> None:
-        with pytest.raises(AccessError):
-            Access(public=True, data_root=root).source(name, known=KNOWN)
 
-    @pytest.mark.parametrize("deep", ["class/train.csv", "class/more/train.csv"])
-    def test_nor_does_one_inside_a_folder_that_is_opened(self, root: Path, deep: str) -> None:
-        (root / deep).parent.mkdir(exist_ok=True)
-        (root / deep).symlink_to(root.parent / "private" / "key.csv")
-        with pytest.raises(AccessError):
-            Access(public=True, data_root=root).source("class", known=KNOWN)
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("out", "out"),
+        ("out", "out/key.csv"),
+        ("out", "."),
+        ("out.csv", "out.csv"),
+        ("circle", "circle"),
+        # Inside a folder that is opened.
+        ("class/train.csv", "class"),
+        ("class/more/train.csv", "class"),
+    ],
+)
+def test_no_link_leads_out_of_the_data_root(root: Path, place: str, name: str) -> None:
+    private = root.parent / "private"
+    targets = {"out": private, "circle": root / "circle"}
+    link(root / place, targets.get(place, private / "key.csv"))
+    with pytest.raises(AccessError):
+        Access(public=True, data_root=root).source(name, known=KNOWN)
 
-    def test_a_link_that_stays_inside_is_followed(self, root: Path) -> None:
-        opened = Access(public=True, data_root=root).source("within.csv", known=KNOWN)
-        assert opened == str(root.resolve() / "texts.csv")
 
-    def test_the_data_root_itself_may_be_a_link(self, root: Path) -> None:
-        (root.parent / "link").symlink_to(root)
-        access = Access(public=True, data_root=root.parent / "link")
-        assert access.data_root == root.resolve()
-        assert access.source("texts.csv", known=KNOWN) == str(root.resolve() / "texts.csv")
+def test_a_link_that_stays_inside_is_followed_and_the_data_root_itself_may_be_one(root: Path) -> None:
+    link(root / "within.csv", root / "texts.csv")
+    link(root.parent / "link", root)
+    access = Access(public=True, data_root=root.parent / "link")
+    assert access.data_root == root.resolve()
+    assert access.source("within.csv", known=KNOWN) == str(root.resolve() / "texts.csv")
 
 
 def test_a_data_root_that_is_no_folder_is_refused(root: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import documents
 import numpy as np
@@ -149,21 +151,12 @@ def test_a_change_is_in_points_and_its_interval_holds_it() -> None:
     assert change.excludes(0)
     assert (change, change.unit) == (accuracy_change(pruned, full), "points")
     assert accuracy_change(pruned, full, seed=7).ci95 != change.ci95
+    assert accuracy_change(full, full) == Estimate(0.0, (0.0, 0.0), 100, "points")
 
 
-def test_the_same_predictions_differ_by_nothing() -> None:
-    same = answers([0, 1], [0, 0])
-    change = accuracy_change(same, same)
-    assert change == Estimate(0.0, (0.0, 0.0), 2, "points")
-    assert not change.excludes(0)
-
-
-def test_evaluations_of_other_texts_are_not_compared() -> None:
+def test_no_texts_and_other_texts_are_not_compared() -> None:
     with pytest.raises(ValueError, match="different texts"):
         accuracy_change(answers([0], [0]), answers([0], [1]))
-
-
-def test_no_texts_have_no_outcomes() -> None:
     with pytest.raises(ValueError, match="no texts"):
         measure(answers([], []))
 
@@ -230,21 +223,30 @@ def test_a_run_of_an_earlier_version_has_its_outcomes_and_steps_from_metrics_and
     assert RunDocument.from_json(written) == document
 
 
-@pytest.mark.parametrize("outcomes", [{}, {"full": None}, {"full": {}}, {"full": {"accuracy": None}}])
-def test_a_run_without_the_full_model_s_accuracy_is_refused(outcomes: object) -> None:
-    with pytest.raises(CahpError, match=r"lacks outcomes\.full"):
-        RunDocument.from_json({**documents.run_json(), "outcomes": outcomes})
+def without_agreement(run: dict[str, Any]) -> dict[str, Any]:
+    """A step without an outcome."""
+    outcomes = {name: value for name, value in run["outcomes"]["pruned"].items() if name != "agreement"}
+    return {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "gained": None, "outcomes": outcomes}
 
 
-def test_a_run_whose_report_or_steps_lack_an_outcome_is_refused() -> None:
-    said = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
-    outcomes = {name: value for name, value in said["outcomes"]["pruned"].items() if name != "agreement"}
-    step = {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "gained": None, "outcomes": outcomes}
-    with pytest.raises(CahpError, match=r"lacks steps\.outcomes\.agreement"):
-        RunDocument.from_json({**said, "steps": [step]})
-    report = {**said["data"]["eval"], "outcomes": {"full": {}}}
-    with pytest.raises(CahpError, match=r"lacks report\.outcomes\.full\.accuracy"):
-        RunDocument.from_json({**said, "report": report})
+@pytest.mark.parametrize(
+    ("change", "lacked"),
+    [
+        (lambda run: {"outcomes": {}}, "outcomes.full"),
+        (lambda run: {"outcomes": {"full": None}}, "outcomes.full"),
+        (lambda run: {"outcomes": {"full": {}}}, "outcomes.full"),
+        (lambda run: {"outcomes": {"full": {"accuracy": None}}}, "outcomes.full"),
+        (lambda run: {"steps": [without_agreement(run)]}, "steps.outcomes.agreement"),
+        (
+            lambda run: {"report": {**run["data"]["eval"], "outcomes": {"full": {}}}},
+            "report.outcomes.full.accuracy",
+        ),
+    ],
+)
+def test_a_run_that_lacks_an_outcome_is_refused(change: Callable[[Any], dict[str, Any]], lacked: str) -> None:
+    run = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
+    with pytest.raises(CahpError, match=f"lacks {re.escape(lacked)}"):
+        RunDocument.from_json({**run, **change(run)})
 
 
 def test_a_later_version_s_outcomes_and_models_do_not_hinder_reading() -> None:

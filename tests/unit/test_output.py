@@ -56,6 +56,10 @@ def test_files_with_our_mark_are_replaced_and_others_stay(tmp_path: Path) -> Non
     "content", [b"", b"{}", b"mine", b'{"schema": "cahp.runs/1"}', b'{"schema": "their.run/1"}', b" " * 5000 + OURS]
 )
 def test_files_without_it_are_refused_but_by_force(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "arrays.npz").write_bytes(b"mine")
+    with pytest.raises(OptionError, match=r"arrays\.npz"):
+        Output(tmp_path).check_files(["run.json", "arrays.npz"], RUN)
+    (tmp_path / "arrays.npz").unlink()
     (tmp_path / "run.json").write_bytes(content)
     with pytest.raises(OptionError, match=r"run\.json.*--force"):
         Output(tmp_path).check_files(["run.json", "arrays.npz"], RUN)
@@ -65,42 +69,39 @@ def test_files_without_it_are_refused_but_by_force(tmp_path: Path, content: byte
     assert tree(tmp_path) == {"run.json": b"new"}
 
 
-def test_a_file_beside_no_mark_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "arrays.npz").write_bytes(b"mine")
-    with pytest.raises(OptionError, match=r"arrays\.npz"):
-        Output(tmp_path).check_files(["run.json", "arrays.npz"], RUN)
-
-
-def test_what_came_in_the_meantime_is_kept_and_the_results_go_beside_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [None, OURS])
+def test_what_came_or_changed_in_the_meantime_is_kept_and_the_results_go_beside_it(
+    tmp_path: Path, before: bytes | None
+) -> None:
     folder = tmp_path / "out"
     (tmp_path / "out-2").mkdir()
+    if before is not None:
+        folder.mkdir()
+        (folder / "run.json").write_bytes(before)
     out = Output(folder)
     out.check_files(["run.json"], RUN)
-    folder.mkdir()
     # Even with our mark: it is hours of somebody's work.
-    (folder / "run.json").write_bytes(OURS)
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_bytes(OURS + b" ")
     out.write({"run.json": b"new"})
-    assert tree(tmp_path) == {"out/run.json": OURS, "out-3/run.json": b"new"}
+    assert tree(tmp_path) == {"out/run.json": OURS + b" ", "out-3/run.json": b"new"}
     assert out.folder == tmp_path / "out-3"
     assert "run.json appeared in" in out.note
     assert str(out.folder) in out.note
-
-
-def test_a_file_that_was_changed_in_the_meantime_is_kept(tmp_path: Path) -> None:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    (folder / "run.json").write_bytes(OURS)
-    out = Output(folder)
-    (folder / "run.json").write_bytes(OURS + b" ")
-    out.write({"run.json": b"new"})
-    assert tree(tmp_path) == {"out/run.json": OURS + b" ", "out-2/run.json": b"new"}
 
 
 def test_other_files_that_came_in_the_meantime_stay_beside_the_results(tmp_path: Path) -> None:
     out = Output(tmp_path)
     (tmp_path / "notes.txt").write_bytes(b"mine")
     out.write({"run.json": b"new"})
-    assert tree(tmp_path) == {"run.json": b"new", "notes.txt": b"mine"}
+    fill(out, model="ours")
+    found = tree(tmp_path)
+    assert MARK in found
+    assert {name: found[name] for name in found if name != MARK} == {
+        "run.json": b"new",
+        "model": b"ours",
+        "notes.txt": b"mine",
+    }
 
 
 def test_a_folder_named_by_a_dot_or_a_link_has_a_neighbour_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,14 +229,6 @@ def test_a_model_that_came_in_the_meantime_is_kept(tmp_path: Path, theirs: str) 
     assert (tmp_path / "out-2" / "model").read_text() == "ours"
     assert out.folder == tmp_path / "out-2"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-2"]
-
-
-def test_another_s_note_that_came_in_the_meantime_stays_beside_the_model(tmp_path: Path) -> None:
-    out = Output(tmp_path / "out")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "notes.txt").write_text("theirs")
-    fill(out, model="ours")
-    assert {*tree(tmp_path)} == {"out/notes.txt", "out/model", f"out/{MARK}"}
 
 
 @pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])

@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cahp import store as stored
-from cahp.store import Entry, Store, digest_code, key
+from cahp.store import Store, digest_code, key
 from cahp.values import Cancelled
 
 KEY = key("signatures", "model", {"pool_size": 32})
@@ -67,32 +67,29 @@ def test_the_code_of_a_method_is_also_what_it_imports_from_methods_and_stages(
 @pytest.mark.parametrize(
     ("parts", "others"),
     [
-        ((1,), (1.0,)),
-        ((1,), (True,)),
-        ((1,), ("1",)),
-        (("ab", "c"), ("a", "bc")),
-        ((0.1,), (np.nextafter(0.1, 1),)),
-        ((None,), ()),
-        (([1], 2), ([1, 2],)),
+        (("space", 1), ("space", 1.0)),
+        (("space", 1), ("space", True)),
+        (("space", 1), ("space", "1")),
+        (("space", "ab", "c"), ("space", "a", "bc")),
+        (("space", 0.1), ("space", np.nextafter(0.1, 1))),
+        (("space", None), ("space",)),
+        (("space", [1], 2), ("space", [1, 2])),
+        (("space", 1), ("salience", 1)),
     ],
 )
-def test_parts_that_differ_make_keys_that_differ(parts: tuple[Any, ...], others: tuple[Any, ...]) -> None:
-    assert key("space", *parts) != key("space", *others)
+def test_parts_or_stages_that_differ_make_keys_that_differ(parts: tuple[Any, ...], others: tuple[Any, ...]) -> None:
+    assert key(*parts) != key(*others)
 
 
-def test_stages_with_the_same_parts_have_keys_of_their_own() -> None:
-    assert key("space", 1) != key("salience", 1)
-
-
-@pytest.mark.parametrize("part", [{(1, 2): "a"}, {1, 2}, b"ab", np.int64(1), np.zeros(2), Path("a"), object(), [1j]])
+@pytest.mark.parametrize(
+    "part",
+    [
+        *({(1, 2): "a"}, {1, 2}, b"ab", np.int64(1), np.zeros(2), Path("a"), object(), [1j]),
+        *(float("nan"), float("inf"), [{"a": float("-inf")}]),
+    ],
+)
 def test_what_has_no_canonical_text_is_refused_as_part_of_a_key(part: object) -> None:
-    with pytest.raises(TypeError):
-        key("space", part)
-
-
-@pytest.mark.parametrize("part", [float("nan"), float("inf"), [{"a": float("-inf")}]])
-def test_a_float_that_is_not_finite_is_refused_as_part_of_a_key(part: object) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises((TypeError, ValueError)):
         key("space", part)
 
 
@@ -133,25 +130,14 @@ def test_what_was_never_saved_is_absent_and_leaves_no_folder(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_later_result_replaces_an_earlier_one(tmp_path: Path) -> None:
+def test_a_later_result_replaces_an_earlier_one_and_a_fresh_store_finds_none(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.save(KEY, meta={"turn": 1})
-    store.save(KEY, meta={"turn": 2})
-    found = store.load(KEY)
-    assert found is not None
-    assert found.meta == {"turn": 2}
-    assert [path.name for path in store.folder.iterdir()] == [f"{KEY}.entry"]
-
-
-def test_a_fresh_store_finds_nothing_but_keeps_the_new_result(tmp_path: Path) -> None:
-    Store(tmp_path).save(KEY, meta={"turn": 1})
     fresh = Store(tmp_path, fresh=True)
-    assert fresh.load(KEY) is None
-    fresh.save(KEY, meta={"turn": 2})
-    assert fresh.load(KEY) is None
-    found = Store(tmp_path).load(KEY)
-    assert found is not None
-    assert found.meta == {"turn": 2}
+    for turn, writer in enumerate((store, store, fresh)):
+        writer.save(KEY, meta={"turn": turn})
+        assert fresh.load(KEY) is None
+        assert store.read(KEY, lambda entry: entry.meta) == {"turn": turn}
+    assert [path.name for path in store.folder.iterdir()] == [f"{KEY}.entry"]
 
 
 def test_python_objects_are_refused_since_keeping_them_would_take_a_pickle(tmp_path: Path) -> None:
@@ -178,76 +164,51 @@ def test_the_folder_comes_from_the_environment_else_from_the_platform(
 # --- broken entries
 
 
-def test_an_entry_cut_anywhere_counts_as_absent_and_is_removed(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
-    whole = entry_path(store).read_bytes()
-    for length in range(len(whole)):
-        entry_path(store).write_bytes(whole[:length])
-        assert store.load(KEY) is None
-        assert not entry_path(store).exists()
-
-
-def test_an_entry_with_any_byte_changed_counts_as_absent(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
-    whole = entry_path(store).read_bytes()
-    for place in range(len(whole)):
-        changed = bytearray(whole)
-        changed[place] ^= 0x40
-        entry_path(store).write_bytes(changed)
-        assert store.load(KEY) is None
-
-
-def test_an_entry_under_the_name_of_another_counts_as_absent(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.save(KEY, meta={"b": 1})
-    other = key("signatures", "other model")
-    entry_path(store).rename(entry_path(store, other))
-    assert store.load(other) is None
-    assert not entry_path(store, other).exists()
-
-
-def forged(store: Store, body: bytes) -> None:
-    """An entry with a right sum over whatever content."""
-    store.save(KEY, meta={})
-    entry_path(store).write_bytes(hashlib.sha256(b"cahp.store/1" + body).digest() + body)
-
-
 def array_of(shape: str, *, version: int = 1) -> bytes:
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
     return b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(2 if version == 1 else 4, "little") + header
 
 
-HEAD = {"key": KEY, "arrays": [], "meta": {}}
+def head(**changes: Any) -> bytes:
+    return json.dumps({"key": KEY, "arrays": [], "meta": {}, **changes}).encode() + b"\n"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"\n",
-        b"{}\n",
-        b"[]\n",
-        b"7\n",
-        b"\xff\n",
-        b"[" * 100_000 + b"\n",
-        json.dumps({**HEAD, "meta": []}).encode() + b"\n",
-        json.dumps({**HEAD, "arrays": None}).encode() + b"\n",
-        json.dumps({**HEAD, "arrays": "ab"}).encode() + b"\n",
-        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n",
-        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(1000000000000,)"),
-        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(2,)") + bytes(8),
-        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(-2,)") + bytes(16),
-        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(1000000000000,)", version=3),
-        json.dumps(HEAD).encode() + b"\n" + b"more",
+def sealed(body: bytes) -> bytes:
+    """An entry with a right sum over whatever content."""
+    return hashlib.sha256(b"cahp.store/1" + body).digest() + body
+
+
+def flipped(whole: bytes, place: int) -> bytes:
+    return whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :]
+
+
+#: What may lie where an entry was, made of that entry.
+BROKEN: dict[str, Callable[[bytes], list[bytes]]] = {
+    "cut anywhere": lambda whole: [whole[:length] for length in range(len(whole))],
+    "any byte changed": lambda whole: [flipped(whole, place) for place in range(len(whole))],
+    "of another key": lambda _: [sealed(head(key=key("signatures", "other model")))],
+    "no JSON": lambda _: [sealed(body) for body in (b"", b"\n", b"\xff\n", b"[" * 100_000 + b"\n")],
+    "no object": lambda _: [sealed(body) for body in (b"{}\n", b"[]\n", b"7\n")],
+    "a list as meta": lambda _: [sealed(head(meta=[]))],
+    "arrays that are no list": lambda _: [sealed(head(arrays=arrays)) for arrays in (None, "ab")],
+    "no array": lambda _: [sealed(head(arrays=["a"]))],
+    "an array beyond the memory": lambda _: [
+        sealed(head(arrays=["a"]) + array_of("(1000000000000,)", version=version)) for version in (1, 3)
     ],
-)
-def test_an_entry_with_the_right_sum_and_wrong_content_counts_as_absent(tmp_path: Path, body: bytes) -> None:
+    "half an array": lambda _: [sealed(head(arrays=["a"]) + array_of("(2,)") + bytes(8))],
+    "a negative shape": lambda _: [sealed(head(arrays=["a"]) + array_of("(-2,)") + bytes(16))],
+    "more than it says": lambda _: [sealed(head() + b"more")],
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_a_broken_entry_counts_as_absent_and_is_removed(tmp_path: Path, broken: Callable[[bytes], list[bytes]]) -> None:
     store = Store(tmp_path)
-    forged(store, body)
-    assert store.load(KEY) is None
-    assert not entry_path(store).exists()
+    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
+    for content in broken(entry_path(store).read_bytes()):
+        entry_path(store).write_bytes(content)
+        assert store.load(KEY) is None
+        assert not entry_path(store).exists()
 
 
 def test_an_entry_that_its_reader_can_make_nothing_of_counts_as_absent(tmp_path: Path) -> None:
@@ -259,15 +220,17 @@ def test_an_entry_that_its_reader_can_make_nothing_of_counts_as_absent(tmp_path:
     assert store.read(KEY, lambda entry: entry) is None
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError("no such file"), Cancelled()])
-def test_an_error_that_says_nothing_about_an_entry_is_raised_and_leaves_it(tmp_path: Path, error: Exception) -> None:
+@pytest.mark.parametrize("error", [MemoryError, OSError, Cancelled])
+def test_an_error_that_says_nothing_about_an_entry_is_raised_and_leaves_it(
+    tmp_path: Path, error: type[Exception]
+) -> None:
     store = Store(tmp_path)
-    store.save(KEY, meta={"b": 1})
+    store.save(KEY, arrays={"a": np.arange(3)})
 
-    def fail(_: Entry) -> None:
+    def fail(*_: Any) -> None:
         raise error
 
-    with pytest.raises(type(error)):
+    with pytest.raises(error):
         store.read(KEY, fail)
     assert store.load(KEY) is not None
 
@@ -290,17 +253,7 @@ def test_a_lack_of_memory_while_an_entry_is_read_leaves_it(tmp_path: Path, monke
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
-def test_the_folder_is_its_owner_s_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CAHP_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    store = Store()
-    store.save(KEY, meta={})
-    assert store.folder.is_relative_to(tmp_path)
-    assert store.folder.stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
-def test_a_folder_that_somebody_named_stays_open_to_those_they_opened_it_to(tmp_path: Path) -> None:
+def test_a_folder_is_its_owner_s_only_and_stays_open_to_those_they_open_it_to(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.save(KEY, meta={})
     assert store.folder.stat().st_mode & 0o777 == 0o700

@@ -11,11 +11,8 @@ def test_sentences_begin_with_a_capital_but_names_of_files_are_kept() -> None:
     ]
 
 
-def test_a_share_is_said_in_per_cent_with_a_space_before_the_sign() -> None:
+def test_a_share_is_said_in_per_cent_and_a_missing_one_was_not_measured() -> None:
     assert (percent(0.6789), percent(1, 0), percent(0)) == ("67.9 %", "100 %", "0.0 %")
-
-
-def test_a_share_that_is_missing_was_not_measured() -> None:
     assert percent(None) == "not measured"
 
 

@@ -68,9 +68,7 @@ def test_splits_that_have_no_sense_are_refused_in_a_sentence(
 ) -> None:
     with pytest.raises((DataError, OptionError), match=sentence):
         load(str(folder), splits=splits, text_column="question", label_column="kind")
-
-
-def test_one_file_is_divided_and_no_split_of_its_own(folder: Path) -> None:
+    # One file is divided.
     with pytest.raises(OptionError, match="leave out --splits"):
         load(str(folder / "more.csv"), splits={"more.csv": "train"})
 

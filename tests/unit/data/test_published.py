@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fakes
@@ -24,23 +25,33 @@ def grades(split: str, count: int) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def pairs(split: str, count: int) -> bytes:
-    features = {"label": {"names": list(NAMES), "_type": "ClassLabel"}}
-    features |= {name: {"dtype": "string", "_type": "Value"} for name in ("premise", "hypothesis")}
-    table = pa.table(
-        {
-            "premise": [f"{split} {row}" for row in range(count)],
-            "hypothesis": ["so it is"] * count,
-            "label": pa.array([row % 3 for row in range(count)], pa.int64()),
-        }
-    ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+def parquet(labels: Sequence[int], names: Sequence[str], **texts: Sequence[str]) -> bytes:
+    """A Parquet file with columns of texts, and the names of the classes as the library leaves them."""
+    features = {"label": {"names": list(names), "_type": "ClassLabel"}}
+    features |= {name: {"dtype": "string", "_type": "Value"} for name in texts}
+    table = pa.table({**texts, "label": pa.array(labels, pa.int64())})
     out = io.BytesIO()
-    pq.write_table(table, out)
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}),
+        out,
+    )
     return out.getvalue()
+
+
+def card(**configs: Mapping[str, str]) -> bytes:
+    """The README that says which files are which split of a configuration."""
+    lines = ["---", "configs:"]
+    for config, splits in configs.items():
+        lines += [f"- config_name: {config}", "  data_files:"]
+        lines += [f"  - split: {split}\n    path: {path}" for split, path in splits.items()]
+    return "\n".join([*lines, "---", ""]).encode()
 
 
 def why_not(name: str) -> str:
     return fakes.reason(DataError, data.load, name)
+
+
+# --- what is read
 
 
 def test_a_preset_of_lines_is_read_and_nothing_is_drawn(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
@@ -55,17 +66,57 @@ def test_a_preset_of_lines_is_read_and_nothing_is_drawn(hub: Hub, capfd: pytest.
     assert hub.fetched() == {}
 
 
-def test_a_preset_of_pairs_is_read_by_its_card(hub: Hub) -> None:
+def test_a_preset_of_pairs_is_read_by_its_card_and_validates_on_the_matched_split(hub: Hub) -> None:
     splits = ("train", "validation_matched", "validation_mismatched")
-    listed = "".join(f"  - split: {split}\n    path: data/{split}-*\n" for split in splits)
-    card = f"---\nconfigs:\n- config_name: default\n  data_files:\n{listed}---\n"
-    files = {f"data/{split}-00000-of-00001.parquet": pairs(split, 9) for split in splits}
-    hub.add("datasets/nyu-mll/multi_nli", {**files, "README.md": card.encode(), "old/train.csv": b"a,b\n"})
-    found = data.load("mnli")
-    assert set(found.splits) == {"train", "validation", "validation_mismatched"}
-    assert found.splits["validation"].inputs[0] == ("validation_matched 0", "so it is")
-    assert found.classes == tuple(sorted(NAMES))
+    files = {
+        f"data/{split}-00000-of-00001.parquet": parquet(
+            [0, 1, 2], NAMES, premise=[f"{split} {row}" for row in range(3)], hypothesis=["so it is"] * 3
+        )
+        for split in splits
+    }
+    readme = card(default={split: f"data/{split}-*" for split in splits})
+    hub.add("datasets/nyu-mll/multi_nli", {**files, "README.md": readme, "old/train.csv": b"a,b\n"})
+    dataset = data.load("mnli")
+    assert list(dataset.splits) == ["train", "validation", "validation_mismatched"]
+    assert dataset.splits["validation"].inputs[0] == ("validation_matched 0", "so it is")
+    assert dataset.classes == ("contradiction", "entailment", "neutral")
+    assert dataset.splits["train"].labels.tolist() == [1, 2, 0]
     assert "train.csv" not in str(hub.fetched())
+
+
+def test_a_hub_name_carries_its_config_and_class_names(hub: Hub) -> None:
+    files = {
+        "small/train.parquet": parquet([1, 0], ("no", "yes"), text=["a", "b"]),
+        "small/dev.parquet": parquet([0, 1, 1], ("no", "yes"), text=["c", "d", "e"]),
+    }
+    readme = card(
+        large={"train": "large/train.parquet"}, small={"train": "small/train.parquet", "dev": "small/dev.parquet"}
+    )
+    hub.add("datasets/org/name", {**files, "large/train.parquet": b"", "README.md": readme})
+    dataset = data.load("hub:org/name:small")
+    assert dataset.id == "hub:org/name:small"
+    assert dataset.classes == ("no", "yes")
+    assert dataset.splits["train"].labels.tolist() == [1, 0]
+    assert dataset.splits["validation"].labels.tolist() == [0, 1, 1]
+    assert dataset.notices == ("dev serves as the validation split.",)
+
+
+def test_unlabelled_rows_are_left_out_and_a_split_of_them_is_dropped(hub: Hub) -> None:
+    names = ("no", "yes")
+    files = {
+        "train.parquet": parquet([1, -1, 0], names, text=["a", "b", "c"]),
+        "validation.parquet": parquet([0, 1, 1, 0], names, text=["a", "", "b", "c"]),
+        "test.parquet": parquet([-1, -1], names, text=["a", "b"]),
+    }
+    hub.add("datasets/org/name", files)
+    dataset = data.load("hub:org/name")
+    assert {split: texts.first for split, texts in dataset.splits.items()} == {
+        "train": ("a", "c"),
+        "validation": ("a", "b", "c"),
+    }
+    notices = " ".join(dataset.notices)
+    assert "hub:org/name (train): 1 rows without text or label were left out, row 2 first" in notices
+    assert "test has no labels" in notices
 
 
 def test_a_revision_of_data_is_honoured(hub: Hub) -> None:
@@ -74,6 +125,33 @@ def test_a_revision_of_data_is_honoured(hub: Hub) -> None:
     texts = [text for split in data.load("hub:org/name@v1").splits.values() for text in split.first]
     assert all(text.startswith("old") for text in texts)
     assert "'v9'" in why_not("hub:org/name@v9")
+
+
+# --- folders of the same names
+
+
+def test_a_preset_is_read_from_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sst5").mkdir()
+    (tmp_path / "sst5" / "train.tsv").write_text("text\tlabel\nx\t0\ny\t4\n")
+    (tmp_path / "sst5" / "validation.tsv").write_text("text\tlabel\nz\t0\n")
+    monkeypatch.chdir(tmp_path)
+    dataset = data.load("sst5")
+    assert dataset.splits["train"].first == ("x", "y")
+    assert dataset.notices == ("sst5 is read from the folder of that name, not from the hub.",)
+
+
+def test_a_local_folder_is_never_read_in_place_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert "hides the hub data set" in why_not("hub:org/name")
+
+
+# --- what the hub does not give
+
+
+@pytest.mark.parametrize("name", ["hub:", "hub:pandas", "hub:org/name/more", "hub:org/name:", "hub:/etc/passwd"])
+def test_a_hub_name_is_an_organisation_and_a_name(name: str) -> None:
+    assert "hub:org/name:config" in why_not(name)
 
 
 def test_large_data_are_fetched_with_consent_alone(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,23 +169,16 @@ def test_gated_and_missing_data_say_what_helps(hub: Hub) -> None:
     assert "private" in why_not("hub:org/none")
 
 
-def test_without_a_connection_what_was_fetched_is_used(tmp_path: Path) -> None:
-    with serving() as hub, asked_here(hub, tmp_path / "hf"):
-        hub.add("datasets/org/name", {"train.jsonl": grades("train", 20)})
-        before = data.load("hub:org/name")
-    with asked_here(hub, tmp_path / "hf"):
-        again = data.load("hub:org/name")
-        assert again.splits["train"].sha256 == before.splits["train"].sha256
-        assert "the hub cannot be reached" in again.notices[0]
-        assert "connection" in why_not("hub:org/none")
-
-
-def test_without_a_connection_no_other_commit_than_the_one_named_is_used(tmp_path: Path) -> None:
+def test_without_a_connection_what_was_fetched_is_used_and_no_other_commit_than_the_one_named(tmp_path: Path) -> None:
     with serving() as hub, asked_here(hub, tmp_path / "hf"):
         old = hub.add("datasets/org/name", {"train.jsonl": grades("old", 20)}, tag="v1")
         hub.add("datasets/org/name", {"train.jsonl": grades("new", 20)})
-        for name in (f"hub:org/name@{old}", "hub:org/name"):
-            data.load(name)
+        data.load(f"hub:org/name@{old}")
+        before = data.load("hub:org/name")
     with asked_here(hub, tmp_path / "hf"):
-        assert data.load("hub:org/name").splits["train"].first[0].startswith("new")
+        again = data.load("hub:org/name")
+        assert again.splits["train"].first[0].startswith("new")
+        assert again.splits["train"].sha256 == before.splits["train"].sha256
+        assert "the hub cannot be reached" in again.notices[0]
         assert old in why_not(f"hub:org/name@{old}")
+        assert "connection" in why_not("hub:org/none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedT
 import cahp
 from cahp.models import identify
 from cahp.models.cards import Prompt
+from cahp.models.head_model import HeadModel
 from cahp.models.prompting import PromptReader
 from cahp.values import DataError, ModelError, OptionError
 
@@ -60,31 +62,21 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
         ("{text} It was", ("good", "good "), "too few different answers"),
         ("{text} It was", ("good", " "), "too few different answers"),
         ("{text}" + "x" * 20_001, ("bad", "good"), "20,000 characters"),
+        # Half a prompt.
+        ("{text} It was", (), "needs an answer for each class"),
+        (None, ("bad", "good"), "answers need a prompt"),
+        ("{text} It was", "bad,good", "a list of words"),
     ],
 )
-def test_a_prompt_without_sense_is_refused(template: str, answers: tuple[str, ...], why: str) -> None:
+def test_a_prompt_without_sense_is_refused(template: str | None, answers: Any, why: str) -> None:
     with pytest.raises(OptionError, match=why):
-        Prompt(template, answers)
+        cahp.Settings(prompt=template, answers=answers)
 
 
 def test_what_stands_in_braces_inside_a_text_is_no_place() -> None:
     asked = Prompt("{premise} / {hypothesis}", ("yes", "no"))
     assert asked.render(("a {hypothesis}", "b {text}")) == "a {hypothesis} / b {text}"
     assert asked.answers == ("yes", "no")
-
-
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        ({"prompt": "{text} It was"}, "needs an answer for each class"),
-        ({"answers": ["bad", "good"]}, "answers need a prompt"),
-        ({"prompt": "{text} It was", "answers": "bad,good"}, "a list of words"),
-        ({"prompt": "It was", "answers": ["bad", "good"]}, "write {text} once"),
-    ],
-)
-def test_settings_refuse_half_a_prompt(given: dict[str, Any], why: str) -> None:
-    with pytest.raises(OptionError, match=why):
-        cahp.Settings(**given)
 
 
 # Answers ----------------------------------------------------------------------------------------------------------
@@ -106,9 +98,31 @@ def test_after_a_quote_or_a_line_break_an_answer_has_no_blank() -> None:
             assert not token.startswith("Ġ")
 
 
-def test_answers_that_begin_alike_are_refused() -> None:
-    with pytest.raises(OptionError, match=r"'very good' and 'very bad' begin with the same token \('very'\)"):
-        reader("{text} it was", "very good", "very bad")
+def by_blanks() -> PreTrainedTokenizerFast:
+    """A tokenizer for which a whole prompt is one word."""
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "</s>": 1}, unk_token="[UNK]"))
+    return PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", unk_token="[UNK]")
+
+
+@pytest.mark.parametrize(
+    ("template", "answers", "tokenizer", "why"),
+    [
+        (
+            "{text} it was",
+            ("very good", "very bad"),
+            bytewise,
+            r"'very good' and 'very bad' begin with the same token \('very'\)",
+        ),
+        ("{text} it was", ("great", "xylophonic"), bytewise, "does not know the answer 'xylophonic'"),
+        ("{text} it was", ("great", "zebra"), fakes.tokenizer, "does not know the answer 'zebra'"),
+        ('{text} "un"', ("great", "bad"), by_blanks, "joins the answer 'great' with the prompt"),
+    ],
+)
+def test_answers_that_a_tokenizer_cannot_tell_apart_or_write_are_refused(
+    template: str, answers: tuple[str, ...], tokenizer: Callable[[], Any], why: str
+) -> None:
+    with pytest.raises(OptionError, match=why):
+        reader(template, *answers, tokenizer=tokenizer())
 
 
 def test_an_answer_of_several_tokens_is_scored_by_its_first_with_a_notice() -> None:
@@ -117,24 +131,6 @@ def test_an_answer_of_several_tokens_is_scored_by_its_first_with_a_notice() -> N
     assert read.notice is not None
     assert "'goodness' by 'good'" in read.notice
     assert reader("{text} it was", "great", "terrible").preview().notice is None
-
-
-def test_an_answer_that_the_tokenizer_does_not_know_is_refused() -> None:
-    with pytest.raises(OptionError, match="does not know the answer 'xylophonic'"):
-        reader("{text} it was", "great", "xylophonic")
-    with pytest.raises(OptionError, match="does not know the answer 'zebra'"):
-        reader("{text} it was", "great", "zebra", tokenizer=fakes.tokenizer())
-
-
-def test_an_answer_that_would_melt_into_the_prompt_is_refused() -> None:
-    with pytest.raises(OptionError, match="joins the answer 'great' with the prompt"):
-        reader('{text} "un"', "great", "bad", tokenizer=_without_blanks())
-
-
-def _without_blanks() -> PreTrainedTokenizerFast:
-    """A tokenizer for which a whole prompt is one word."""
-    made = Tokenizer(models.WordLevel({"[UNK]": 0, "</s>": 1}, unk_token="[UNK]"))
-    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", unk_token="[UNK]")
 
 
 def test_the_end_token_that_a_tokenizer_adds_is_not_asked_after() -> None:
@@ -181,12 +177,6 @@ def test_of_a_pair_the_longer_text_gives_first() -> None:
     assert second.count("bad") > 3
 
 
-def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(tmp_path: Path) -> None:
-    folder = fakes.save_language_model(tmp_path)
-    with pytest.raises(OptionError, match="the prompt alone takes 61 of the 64 tokens"):
-        cahp.load(str(folder), device="cpu", prompt="{text} " + "it was " * 30, answers=fakes.ANSWERS)
-
-
 # The model --------------------------------------------------------------------------------------------------------
 
 
@@ -200,76 +190,74 @@ def folder(language: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakes.save_language_model(tmp_path_factory.mktemp(language), language)
 
 
-def test_scores_are_the_library_s_logits_of_the_answers(language: str, folder: Path) -> None:
+@pytest.fixture
+def asked(language: str, folder: Path) -> HeadModel:
+    """The language model with its prompt."""
+    return cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
+
+
+def test_scores_are_the_library_s_logits_of_the_answers(language: str, folder: Path, asked: HeadModel) -> None:
     """At the last token of the prompt, or at its mask, whatever the padding."""
-    model = cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
     plain = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}[language].from_pretrained(folder).eval()
-    ids = model.tokenizer.convert_tokens_to_ids(list(fakes.ANSWERS))
-    tokens = model.tokenize(fakes.sentences(12).inputs)
-    (batch,) = model.batches(tokens)
-    found = model.logits(batch)
-    for row, mine in zip(batch.rows, found, strict=True):
+    ids = asked.tokenizer.convert_tokens_to_ids(list(fakes.ANSWERS))
+    tokens = asked.tokenize(fakes.sentences(12).inputs)
+    seen: list[torch.Size] = []
+    head = asked.network.get_output_embeddings()
+    head.register_forward_hook(lambda _module, args, _out: seen.append(args[0].shape))
+    (batch,) = asked.batches(tokens)
+    logits = asked.logits(batch)
+    # Scores of a whole vocabulary for every token would take more memory than the model: the head sees one of a text.
+    assert seen == [torch.Size([12, 1, asked.card.hidden])]
+    for row, mine in zip(batch.rows, logits, strict=True):
         given = tokens[row]["input_ids"]
-        at = given.index(model.tokenizer.mask_token_id) if language == "masked" else -1
+        at = given.index(asked.tokenizer.mask_token_id) if language == "masked" else -1
         with torch.no_grad():
             expected = plain(torch.tensor([given])).logits[0, at, ids]
         assert torch.allclose(mine, expected, atol=1e-5)
-    assert model.card.labels == fakes.ANSWERS
-    assert not torch.allclose(found, model.logits(batch, gates=torch.zeros(model.layers, model.heads)))
+    assert asked.card.labels == fakes.ANSWERS
+    assert not torch.allclose(logits, asked.logits(batch, gates=torch.zeros(asked.layers, asked.heads)))
 
 
-def test_the_head_sees_one_token_of_each_text(language: str, folder: Path) -> None:
-    """Scores of a whole vocabulary for every token would take more memory than the model."""
-    model = cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
-    seen: list[torch.Size] = []
-    head = model.network.get_output_embeddings()
-    head.register_forward_hook(lambda _module, args, _out: seen.append(args[0].shape))
-    (batch,) = model.batches(model.tokenize(fakes.sentences(12).inputs))
-    model.logits(batch)
-    assert seen == [torch.Size([12, 1, model.card.hidden])]
+def test_a_mask_token_inside_a_text_is_no_second_gap(language: str, asked: HeadModel) -> None:
+    (entry,) = asked.tokenize(["a [MASK] film"])
+    assert entry["input_ids"].count(asked.tokenizer.mask_token_id) == (language == "masked")
 
 
-def test_a_mask_token_inside_a_text_is_no_second_gap(tmp_path: Path) -> None:
-    model = cahp.load(
-        str(fakes.save_language_model(tmp_path, "masked")),
-        device="cpu",
-        prompt=fakes.PROMPTS["masked"],
-        answers=fakes.ANSWERS,
-    )
-    (entry,) = model.tokenize(["a [MASK] film"])
-    assert entry["input_ids"].count(model.tokenizer.mask_token_id) == 1
+def save_masked(folder: Path) -> Path:
+    return fakes.save_language_model(folder, "masked")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "error", "why"),
-    [
-        ({"prompt": "{text} it was"}, OptionError, "a masked language model, which answers at a mask; put {mask}"),
-        ({"answers": ["great", "zebra"]}, OptionError, "does not know the answer 'zebra'"),
-    ],
-)
-def test_a_masked_model_says_what_is_wrong(tmp_path: Path, wrong: dict[str, Any], error: Any, why: str) -> None:
-    folder = fakes.save_language_model(tmp_path, "masked")
-    with pytest.raises(error, match=why):
-        cahp.load(str(folder), **{"prompt": fakes.PROMPTS["masked"], "answers": fakes.ANSWERS, **wrong})
+def save_without_mask(folder: Path) -> Path:
+    fakes.tokenizer(type_ids=False).save_pretrained(save_masked(folder))
+    return folder
 
 
-def test_what_cannot_be_asked_says_why(tmp_path: Path) -> None:
-    causal = fakes.save_language_model(tmp_path / "causal")
-    with pytest.raises(OptionError, match=r"answers after the prompt; leave {mask} out"):
-        cahp.load(str(causal), prompt=fakes.PROMPTS["masked"], answers=fakes.ANSWERS)
-    gap = fakes.save_language_model(tmp_path / "gap", "masked")
-    with pytest.raises(ModelError, match=r'a masked language model without a classification head; .* --prompt "{text}'):
-        cahp.load(str(gap))
-    classifier, asked = fakes.save_model(tmp_path / "classifier"), Prompt("{text} it was", fakes.ANSWERS)
-    with pytest.raises(OptionError, match=r"is a classifier \(bad, good\) and needs no prompt"):
-        identify(str(classifier), prompt=asked)
-    encoder = fakes.save_encoder(tmp_path / "encoder")
-    with pytest.raises(ModelError, match="has no language-model head to answer a prompt"):
-        identify(str(encoder), prompt=asked)
-    masked = fakes.save_language_model(tmp_path / "masked", "masked")
-    fakes.tokenizer(type_ids=False).save_pretrained(masked)
-    with pytest.raises(ModelError, match="has no mask token to answer at"):
-        cahp.load(str(masked), prompt=fakes.PROMPTS["masked"], answers=fakes.ANSWERS)
+CAUSAL = {"prompt": fakes.PROMPTS["causal"], "answers": fakes.ANSWERS}
+MASKED = {"prompt": fakes.PROMPTS["masked"], "answers": fakes.ANSWERS}
+LONG = {**CAUSAL, "prompt": "{text} " + "it was " * 30}
+#: How a model is saved, what it is asked, and a part of the refusal.
+UNASKABLE: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
+    "no room for a text": (fakes.save_language_model, LONG, "the prompt alone takes 61 of the 64 tokens"),
+    "a mask for a causal model": (fakes.save_language_model, MASKED, r"answers after the prompt; leave {mask} out"),
+    "no mask": (save_masked, CAUSAL, "a masked language model, which answers at a mask; put {mask}"),
+    "an unknown answer": (
+        save_masked,
+        {**MASKED, "answers": ["great", "zebra"]},
+        "does not know the answer 'zebra'",
+    ),
+    "no prompt": (save_masked, {}, r'a masked language model without a classification head; .* --prompt "{text}'),
+    "no mask token": (save_without_mask, MASKED, "has no mask token to answer at"),
+    "a classifier": (fakes.save_model, CAUSAL, r"is a classifier \(bad, good\) and needs no prompt"),
+    "no head": (fakes.save_encoder, CAUSAL, "has no language-model head to answer a prompt"),
+}
+
+
+@pytest.mark.parametrize(("save", "options", "why"), UNASKABLE.values(), ids=UNASKABLE)
+def test_what_cannot_be_asked_says_why(
+    tmp_path: Path, save: Callable[[Path], Path], options: dict[str, Any], why: str
+) -> None:
+    with pytest.raises((OptionError, ModelError), match=why):
+        cahp.load(str(save(tmp_path)), device="cpu", **options)
 
 
 def test_prompt_and_answers_are_part_of_what_a_model_is(folder: Path, language: str) -> None:
@@ -286,14 +274,10 @@ def test_prompt_and_answers_are_part_of_what_a_model_is(folder: Path, language: 
     assert len({identify(str(folder)).sha256, *(card.sha256 for card in cards)}) == 4
 
 
-def test_a_text_without_words_is_still_asked_about(folder: Path, language: str) -> None:
-    model = cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
-    (entry,) = model.tokenize([""])
-    assert len(entry["input_ids"]) == model.prompt.length
+def test_a_text_without_words_is_still_asked_about_and_unknown_tokens_are_refused(asked: HeadModel) -> None:
+    (entry,) = asked.tokenize([""])
+    assert asked.prompt is not None
+    assert len(entry["input_ids"]) == asked.prompt.length
+    asked.tokenizer.add_tokens(["zebra"])
     with pytest.raises(DataError, match="knows only"):
-        _past_the_vocabulary(model)
-
-
-def _past_the_vocabulary(model: Any) -> None:
-    model.tokenizer.add_tokens(["zebra"])
-    model.tokenize(["zebra"])
+        asked.tokenize(["zebra"])

@@ -1,8 +1,9 @@
-"""Values of published configurations: no family is refused for a number that one of its models has."""
+"""Published configurations: each family is described as it is, or refused for a true reason."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,13 @@ from transformers import CONFIG_MAPPING
 
 from cahp.models.description import check_attention, describe_config
 from cahp.models.families import REFUSED
+from cahp.values import ModelError
 
 
-def llama(vocab: int, hidden: int, inner: int, layers: int, heads: int, groups: int, **more: Any) -> dict[str, Any]:
-    """A configuration with the names of sizes that most decoders have."""
-    sizes = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
-    return {**sizes, "num_attention_heads": heads, "num_key_value_heads": groups, **more}
-
-
-def bert(vocab: int, hidden: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
-    """A configuration with the names of sizes that most encoders have."""
-    return {name: size for name, size in llama(vocab, hidden, inner, layers, heads, 0, **more).items() if size != 0}
+def sizes(vocab: int, hidden: int, inner: int, layers: int, heads: int, **more: Any) -> dict[str, Any]:
+    """A configuration with the names of sizes that most models have."""
+    named = {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": inner}
+    return {**named, "num_hidden_layers": layers, "num_attention_heads": heads, **more}
 
 
 def rotates(kind: str) -> bool:
@@ -30,110 +27,91 @@ def rotates(kind: str) -> bool:
     return kind != "esm" and "rope_parameters" in CONFIG_MAPPING[kind]().to_dict()
 
 
-#: Model type, millions of weights, and what the configuration of a published model says that its defaults do not.
+#: One model a line: its type, millions of weights, ``heads`` (layers, units, query heads of a unit), and the entries of
+#: its published configuration that describe the network.
+LINES = (Path(__file__).parent / "published_language.jsonl").read_text(encoding="utf-8").splitlines()
+DESCRIBED: list[dict[str, Any]] = [json.loads(line) for line in LINES]
+#: Model type, a part of the reason, and entries of a published configuration.
+UNSUPPORTED: list[tuple[str, str, dict[str, Any]]] = [
+    ("falcon", "special projections", {"hidden_size": 4544, "num_attention_heads": 71, "multi_query": True}),
+    ("codegen", "by the four devices", {"n_embd": 1024, "n_layer": 20, "n_head": 16, "rotary_dim": 32}),
+    ("diffllama", "no head works alone", {"hidden_size": 1024, "num_hidden_layers": 16, "num_attention_heads": 16}),
+    ("jetmoe", "among experts", {"hidden_size": 2048, "num_hidden_layers": 24, "num_key_value_heads": 16}),
+    ("deepseek_v3", "quantized weights", {"hidden_size": 7168, "quantization_config": {"quant_method": "fp8"}}),
+    ("gpt_oss", "quantized weights", {"hidden_size": 2880, "quantization_config": {"quant_method": "mxfp4"}}),
+    ("mamba", "no attention heads", {"hidden_size": 768, "num_hidden_layers": 24, "state_size": 16}),
+    ("mamba2", "no attention heads", {"hidden_size": 2560, "num_hidden_layers": 64, "num_heads": 80, "head_dim": 64}),
+    ("falcon_mamba", "no attention heads", {"hidden_size": 4096, "num_hidden_layers": 64}),
+    ("rwkv", "no attention heads", {"hidden_size": 768, "num_hidden_layers": 12, "attention_hidden_size": 768}),
+    ("xlstm", "no attention heads", {"hidden_size": 4096, "num_heads": 8, "num_blocks": 32}),
+    ("longcat_flash", "layers.*.self_attn.0, layers.*.self_attn.1", {"hidden_size": 6144, "num_layers": 28}),
+    ("internlm2", "whose own code is not run", {"hidden_size": 4096, "num_hidden_layers": 32}),
+]
+#: Classifiers: model type, millions of weights, and what a published configuration says that its defaults do not.
 PUBLISHED: list[tuple[str, int, dict[str, Any]]] = [
-    ("albert", 223, bert(30_000, 4096, 16_384, 12, 64, embedding_size=128)),
-    ("arcee", 4_600, llama(128_004, 2560, 18_432, 36, 20, 4, max_position_embeddings=65_536)),
+    ("albert", 223, sizes(30_000, 4096, 16_384, 12, 64, embedding_size=128)),
     ("bart", 406, {"vocab_size": 50_265, "d_model": 1024, "encoder_layers": 12, "decoder_layers": 12}),
-    ("bert", 335, bert(30_522, 1024, 4096, 24, 16)),
-    ("biogpt", 1_571, bert(57_717, 1600, 6400, 48, 25, max_position_embeddings=2048)),
-    ("bloom", 176_247, {"vocab_size": 250_880, "hidden_size": 14_336, "n_layer": 70, "n_head": 112}),
-    ("camembert", 335, bert(32_005, 1024, 4096, 24, 16, max_position_embeddings=514)),
-    ("ctrl", 1_638, {"vocab_size": 246_534, "n_embd": 1280, "dff": 8192, "n_layer": 48, "n_positions": 50_000}),
-    ("deberta-v2", 1_570, bert(128_100, 1536, 6144, 48, 24, position_buckets=256, type_vocab_size=0)),
-    (
-        "deepseek_v2",
-        15_706,
-        llama(102_400, 2048, 10_944, 27, 16, 16, n_routed_experts=64, moe_intermediate_size=1408, q_lora_rank=None),
-    ),
-    (
-        "deepseek_v3",
-        671_026,
-        llama(129_280, 7168, 18_432, 61, 128, 128, n_routed_experts=256, max_position_embeddings=163_840),
-    ),
+    ("bert", 335, sizes(30_522, 1024, 4096, 24, 16)),
+    ("camembert", 335, sizes(32_005, 1024, 4096, 24, 16, max_position_embeddings=514)),
+    ("deberta-v2", 1_570, sizes(128_100, 1536, 6144, 48, 24, position_buckets=256, type_vocab_size=0)),
     ("distilbert", 66, {"vocab_size": 30_522, "dim": 768, "hidden_dim": 3072, "n_layers": 6, "n_heads": 12}),
-    ("doge", 320, llama(32_768, 1024, 2048, 32, 8, 4, num_experts=16_384, is_moe=True)),
-    ("electra", 335, bert(30_522, 1024, 4096, 24, 16, embedding_size=1024)),
-    ("ernie", 118, bert(40_000, 768, 3072, 12, 12, max_position_embeddings=2048)),
-    ("esm", 15_000, bert(33, 5120, 20_480, 48, 40, position_embedding_type="rotary", max_position_embeddings=1026)),
-    ("exaone4", 32_000, llama(102_400, 5120, 27_392, 64, 40, 8, rope_theta=1_000_000, sliding_window=4096)),
-    ("gemma", 8_538, llama(256_000, 3072, 24_576, 28, 16, 16, head_dim=256)),
-    ("gemma2", 27_227, llama(256_000, 4608, 36_864, 46, 32, 16, head_dim=128, query_pre_attn_scalar=144)),
-    ("gemma3_text", 268, llama(262_144, 640, 2048, 18, 4, 1, head_dim=256, rope_theta=1_000_000)),
-    ("glm4", 9_400, llama(151_552, 4096, 13_696, 40, 32, 2, rope_theta=10_000.0, max_position_embeddings=131_072)),
-    ("gpt2", 1_558, {"vocab_size": 50_257, "n_embd": 1600, "n_layer": 48, "n_head": 25, "n_positions": 1024}),
-    ("gpt_bigcode", 15_517, {"vocab_size": 49_152, "n_embd": 6144, "n_layer": 40, "n_head": 48, "n_positions": 8192}),
-    ("gpt_neox", 11_846, bert(50_688, 5120, 20_480, 36, 40)),
-    (
-        "gpt_oss",
-        116_830,
-        llama(201_088, 2880, 2880, 36, 64, 8, head_dim=64, num_local_experts=128, rope_theta=150_000),
-    ),
-    ("gptj", 6_051, {"vocab_size": 50_400, "n_embd": 4096, "n_layer": 28, "n_head": 16, "n_positions": 2048}),
-    ("helium", 2_170, llama(48_000, 2560, 7040, 24, 20, 20, rope_theta=100_000)),
-    ("llama", 70_554, llama(128_256, 8192, 28_672, 80, 64, 8, rope_theta=500_000, max_position_embeddings=131_072)),
-    ("minicpm3", 4_070, llama(73_448, 2560, 6400, 62, 40, 40, q_lora_rank=768, kv_lora_rank=256)),
-    ("mistral", 12_248, llama(131_072, 5120, 14_336, 40, 32, 8, rope_theta=1_000_000, sliding_window=None)),
-    ("mixtral", 140_620, llama(32_768, 6144, 16_384, 56, 48, 8, num_local_experts=8, rope_theta=1_000_000)),
-    ("modernbert", 395, bert(50_368, 1024, 2624, 28, 16, global_rope_theta=160_000)),
-    ("mpnet", 109, bert(30_527, 768, 3072, 12, 12, max_position_embeddings=514)),
-    ("mpt", 29_958, {"vocab_size": 50_432, "d_model": 7168, "n_layers": 48, "n_heads": 64, "max_seq_len": 8192}),
-    ("nemotron", 8_000, llama(256_000, 4096, 16_384, 32, 32, 8)),
-    ("olmo2", 32_234, llama(100_352, 5120, 27_648, 64, 40, 8, rope_theta=500_000)),
-    (
-        "opt",
-        30_000,
-        {
-            "vocab_size": 50_272,
-            "hidden_size": 7168,
-            "ffn_dim": 28_672,
-            "num_hidden_layers": 48,
-            "num_attention_heads": 56,
-        },
-    ),
-    ("persimmon", 9_400, bert(262_144, 4096, 16_384, 36, 64, max_position_embeddings=16_384)),
-    ("phi3", 13_960, llama(32_064, 5120, 17_920, 40, 40, 10, max_position_embeddings=131_072, sliding_window=262_144)),
-    ("phimoe", 41_873, llama(32_064, 4096, 6400, 32, 32, 8, num_local_experts=16, sliding_window=2047)),
-    ("qwen2", 72_706, llama(152_064, 8192, 29_568, 80, 64, 8, rope_theta=1_000_000, max_window_layers=70)),
-    (
-        "qwen2_moe",
-        14_316,
-        llama(151_936, 2048, 5632, 24, 16, 16, num_experts=60, shared_expert_intermediate_size=5632),
-    ),
-    ("qwen3", 4_022, llama(151_936, 2560, 9728, 36, 32, 8, rope_theta=5_000_000, max_position_embeddings=262_144)),
-    (
-        "qwen3_moe",
-        30_532,
-        llama(151_936, 2048, 6144, 48, 32, 4, rope_theta=10_000_000, num_experts=128, moe_intermediate_size=768),
-    ),
-    ("roformer", 124, bert(50_000, 768, 3072, 12, 12, max_position_embeddings=1536)),
-    ("smollm3", 3_075, llama(128_256, 2048, 11_008, 36, 16, 4, rope_theta=5_000_000, max_position_embeddings=65_536)),
-    ("stablelm", 12_143, llama(100_352, 5120, 13_824, 40, 32, 8)),
-    ("starcoder2", 15_958, llama(49_152, 6144, 24_576, 40, 48, 4, rope_theta=100_000, sliding_window=4096)),
+    ("electra", 335, sizes(30_522, 1024, 4096, 24, 16, embedding_size=1024)),
+    ("ernie", 118, sizes(40_000, 768, 3072, 12, 12, max_position_embeddings=2048)),
+    ("esm", 15_000, sizes(33, 5120, 20_480, 48, 40, position_embedding_type="rotary", max_position_embeddings=1026)),
+    ("llama", 70_554, sizes(128_256, 8192, 28_672, 80, 64, num_key_value_heads=8, rope_theta=500_000)),
+    ("minicpm3", 4_070, sizes(73_448, 2560, 6400, 62, 40, q_lora_rank=768, kv_lora_rank=256)),
+    ("modernbert", 395, sizes(50_368, 1024, 2624, 28, 16, global_rope_theta=160_000)),
+    ("mpnet", 109, sizes(30_527, 768, 3072, 12, 12, max_position_embeddings=514)),
+    ("roformer", 124, sizes(50_000, 768, 3072, 12, 12, max_position_embeddings=1536)),
     ("t5", 11_307, {"vocab_size": 32_128, "d_model": 1024, "d_kv": 128, "d_ff": 65_536, "num_heads": 128}),
     ("xlm", 570, {"n_words": 200_000, "emb_dim": 1280, "n_layers": 16, "n_heads": 16, "n_langs": 17}),
-    ("xlm-roberta-xl", 10_700, bert(250_880, 4096, 16_384, 48, 32, max_position_embeddings=514)),
+    ("xlm-roberta-xl", 10_700, sizes(250_880, 4096, 16_384, 48, 32, max_position_embeddings=514)),
 ]
 
 
-def write(folder: Path, config: Any, **values: Any) -> Path:
-    """The ``config.json`` of a classifier, with ``values`` where published files have them."""
-    entries = {**config.to_dict(), "architectures": ["XForSequenceClassification"], **values}
-    (folder / "config.json").write_text(json.dumps(entries, default=str))
-    return folder
+def write(folder: Path, head: str, entries: dict[str, Any]) -> None:
+    """The ``config.json`` of a model with a ``head``."""
+    (folder / "config.json").write_text(json.dumps({**entries, "architectures": [f"XFor{head}"]}, default=str))
 
 
 @pytest.mark.parametrize(("kind", "millions", "values"), PUBLISHED, ids=[kind for kind, *_ in PUBLISHED])
 def test_a_published_configuration_is_described(
     tmp_path: Path, kind: str, millions: int, values: dict[str, Any]
 ) -> None:
-    folder = write(tmp_path, CONFIG_MAPPING[kind](**values), **values)
-    described = describe_config("model", folder, weight_bytes=2_000_000 * millions)
+    write(tmp_path, "SequenceClassification", {**CONFIG_MAPPING[kind](**values).to_dict(), **values})
+    described = describe_config("model", tmp_path, weight_bytes=2_000_000 * millions)
     check_attention(described, millions * 1_000_000)
     assert described.heads * described.group > 1
 
 
 @pytest.mark.parametrize("kind", [kind for kind in zoo.TYPES if kind not in REFUSED and rotates(kind)])
 def test_a_small_model_may_have_a_large_rope_base_and_window(tmp_path: Path, kind: str) -> None:
-    folder = write(tmp_path, zoo.configuration(kind), rope_theta=10_000_000, sliding_window=10_000_000)
-    assert describe_config("model", folder, weight_bytes=100_000).family == kind
+    large = {"rope_theta": 10_000_000, "sliding_window": 10_000_000}
+    write(tmp_path, "SequenceClassification", {**zoo.configuration(kind).to_dict(), **large})
+    assert describe_config("model", tmp_path, weight_bytes=100_000).family == kind
+
+
+@pytest.mark.parametrize("row", DESCRIBED, ids=[f"{row['type']}-{row['millions']}" for row in DESCRIBED])
+def test_a_published_language_model_is_described(tmp_path: Path, row: dict[str, Any]) -> None:
+    weights = row["millions"] * 1_000_000
+    write(tmp_path, "CausalLM", {"model_type": row["type"], **row["config"]})
+    card = describe_config("model", tmp_path, weight_bytes=2 * weights)
+    check_attention(card, weights)
+    assert [card.layers, card.heads, card.group] == row["heads"]
+    assert card.language == "causal"
+
+
+@pytest.mark.parametrize(("kind", "reason", "values"), UNSUPPORTED, ids=[kind for kind, *_ in UNSUPPORTED])
+def test_what_is_refused_is_refused_for_a_true_reason(
+    tmp_path: Path, kind: str, reason: str, values: dict[str, Any]
+) -> None:
+    write(tmp_path, "CausalLM", {"model_type": kind, **values})
+    with pytest.raises(ModelError, match=re.escape(reason)):
+        describe_config("model", tmp_path, weight_bytes=1_000_000_000_000)
+
+
+def test_a_model_of_pictures_and_text_is_refused_as_such(tmp_path: Path) -> None:
+    parts = {"text_config": {"model_type": "gemma3_text", "num_hidden_layers": 34}, "vision_config": {}}
+    write(tmp_path, "ConditionalGeneration", {"model_type": "gemma3", **parts})
+    with pytest.raises(ModelError, match="joins a language model with parts for other inputs"):
+        describe_config("model", tmp_path, weight_bytes=8_600_000_000)

@@ -18,7 +18,7 @@ from torch import Tensor
 from cahp import models
 from cahp.features import sections
 from cahp.models import loading, saving, stored, surgery
-from cahp.models.cards import Dtype
+from cahp.models.cards import Dtype, ModelCard
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.stored import StoredWeight, as_kept
@@ -156,9 +156,12 @@ def exact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakes.save_language_model(tmp_path_factory.mktemp("exact"), "causal", "llama")
 
 
+def prompted(folder: Path) -> ModelCard:
+    return models.identify(str(folder), prompt=models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS))
+
+
 def test_bfloat16_rounds_the_weights_and_is_another_model(exact: Path, tmp_path: Path) -> None:
-    prompt = models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS)
-    card = models.identify(str(exact), prompt=prompt)
+    card = prompted(exact)
     rounded = models.load(models.set_dtype(card, "bfloat16"), device="cpu")
     assert rounded.card.sha256 != card.sha256 == models.set_dtype(card, "auto").sha256
     assert {weight.dtype for weight in kept(rounded)} == {torch.bfloat16}
@@ -167,7 +170,7 @@ def test_bfloat16_rounds_the_weights_and_is_another_model(exact: Path, tmp_path:
     assert network.get_output_embeddings().weight is network.get_input_embeddings().weight
     for path in exact.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    same = models.load(models.identify(str(in_bfloat16(tmp_path)), prompt=prompt), device="cpu")
+    same = models.load(prompted(in_bfloat16(tmp_path)), device="cpu")
     (batch,) = same.batches(same.tokenize(TEXTS.inputs), size=4096)
     assert torch.equal(rounded.logits(batch), same.logits(batch))
     assert not torch.equal(rounded.logits(batch), models.load(card, device="cpu").logits(batch))
@@ -177,10 +180,10 @@ def test_bfloat16_rounds_the_weights_and_is_another_model(exact: Path, tmp_path:
 
 def test_weights_take_the_room_that_there_is(exact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some in memory and the others on the disk, with the same answers; nothing is said where all have room."""
-    prompt = models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS)
-    card = models.identify(str(exact), prompt=prompt)
+    card = prompted(exact)
     assert card.details is not None
-    (batch,) = (plain := models.load(card, device="cpu")).batches(plain.tokenize(TEXTS.inputs), size=4096)
+    plain = models.load(card, device="cpu")
+    (batch,) = plain.batches(plain.tokenize(TEXTS.inputs), size=4096)
     size = 4 * card.details["parameters"]
     short_of(monkeypatch, size - 1)
     model = models.load(card, device="cpu")
@@ -191,21 +194,10 @@ def test_weights_take_the_room_that_there_is(exact: Path, monkeypatch: pytest.Mo
     assert {weight.dtype for weight in kept(model)} == {torch.float32}
 
 
-def test_what_has_no_room_even_on_the_disk_is_refused_before_it_is_read(
-    exact: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loading, "_read_network", lambda *_, **__: pytest.fail("it was read"))
-    short_of(monkeypatch, 5_000)
-    card = models.identify(str(exact), prompt=models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS))
-    needs = r"float32, and cpu has 5 kB free; they can stay on the disk, but .* needs \d+ kB and cpu has 5 kB, so use a"
-    with pytest.raises(ModelError, match=needs):
-        models.load(card, device="cpu")
-
-
 def test_a_file_that_cannot_be_mapped_is_to_be_saved_in_parts(exact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_read_network", lambda *_, **__: pytest.fail("it was read"))
     monkeypatch.setattr(loading, "mappable_bytes", lambda: 7_000)
-    card = models.identify(str(exact), prompt=models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS))
+    card = prompted(exact)
     with pytest.raises(ModelError, match=r"takes \d+ kB, and no file of more than 7 kB .* in smaller files"):
         models.load(models.set_dtype(card, "auto"), device="cpu")
 
@@ -214,8 +206,7 @@ def test_a_file_that_cannot_be_mapped_is_to_be_saved_in_parts(exact: Path, monke
 def test_weights_that_are_made_here_are_float32_alone(
     exact: Path, option: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = models.identify(str(exact), prompt=models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS))
-    card = replace(card, **{option: ((0,),) if option == "kept" else "somewhere"})  # type: ignore[arg-type]
+    card = replace(prompted(exact), **{option: ((0,),) if option == "kept" else "somewhere"})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="leave --dtype out"):
         models.set_dtype(card, "bfloat16")
     short_of(monkeypatch, 5_000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import signal
 from pathlib import Path
@@ -168,8 +167,7 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: Hea
 
 def test_a_classifier_on_a_causal_language_model_knows_its_padding(tmp_path: Path) -> None:
     folder = fakes.save_language_model(tmp_path, family="llama")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": None}))
+    fakes.configure(folder, pad_token_id=None)
     model = load_model(models.identify(str(folder)), device_name="cpu", labels=("bad", "good"))
     tokens = model.tokenize(["good film", "a bad film with a long plot"])
     (batch,) = model.batches(tokens)
