@@ -45,7 +45,7 @@ class Outcome:
     label: str
     unit: Unit
     estimate: Callable[[Evaluation, Evaluation, int], Estimate]
-    needs: Literal["", "labels", "losses", "tokens"] = "labels"
+    needs: Literal["", "classes", "labels", "losses", "tokens"] = "labels"
     difference: bool = False
     lower_is_better: bool = False
     headline: bool = False

@@ -193,6 +193,9 @@ RECOVERIES: Mapping[str, Recovery] = {
 NONE = RECOVERIES["none"]
 QUICK = RECOVERIES["refit"]
 
+#: Recoveries that can be compared, the cheapest first: the result of a timed one depends on the speed of the machine.
+COMPARED = tuple(name for name, row in RECOVERIES.items() if not row.timed)
+
 
 def get_recovery(name: str, *, choices: Callable[[Recovery], bool] = lambda row: True) -> Recovery:
     """Return the row of a recovery.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cahp.comparison import SCHEMA, Comparison
 from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict
+from cahp.outcomes import OUTCOMES, list_further
 
 LAYERS, HEADS = 2, 3
 
@@ -28,7 +29,7 @@ def cell(
     quality = {
         **{"accuracy": float(right.mean()), "macro_f1": 0.5, "loss": 1.0, "n": len(right), "ci95": [0.0, 1.0]},
         **{"agreement": 0.5, "delta": {"pp": -10.0, "ci95": [-20.0, 0.0]}, "delta_alike": None},
-        **{"kl": None, "ece": None},
+        **dict.fromkeys(name for name in list_further() if OUTCOMES[name].needs != "tokens"),
     }
     return {
         **{"method": method, "setting": {}, "seed": seed, "draw": 0, "noise": seed, "error": None, "kept": kept},

@@ -19,6 +19,7 @@ from cahp.features import sections
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
 from cahp.output import UnwrittenError
+from cahp.recoveries import COMPARED
 from cahp.run.command_line import to_arguments
 from cahp.run.document import RunDocument
 from cahp.run.settings import COLUMNS, Settings, describe, identify_model
@@ -216,7 +217,7 @@ SEEDS = Option("seeds", "Number of seeds (5), or the seeds themselves (42,43).")
 RECOVERIES = OPTIONS["recover"].but(
     default=None,
     fills=False,
-    help="Recoveries, separated by commas: none, mean, refit, distill, finetune, refit-finetune.",
+    help=f"Recoveries, separated by commas: {', '.join(COMPARED)}.",
 )
 #: Numbers of texts whose default belongs to the command.
 LIMIT = OPTIONS["limit"].but(default=None, fills=False)

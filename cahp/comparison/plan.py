@@ -13,7 +13,7 @@ import numpy as np
 from cahp import methods
 from cahp.methods.complementary import Complementary
 from cahp.methods.shared.registry import Facts
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
@@ -25,8 +25,6 @@ FULL = "full"
 WITHOUT = "without"
 _OTHER_MINIMUM = re.compile(r"(?P<method>.+)-min-(?P<heads>[0-9]{1,3})")
 
-#: Recoveries that can be compared, the cheapest first: the result of a timed one depends on the speed of the machine.
-COMPARED = tuple(name for name, row in RECOVERIES.items() if not row.timed)
 #: Those of them that train a model at most once.
 TRAINED_ONCE = tuple(name for name in COMPARED if not RECOVERIES[name].rates)
 

@@ -10,7 +10,6 @@ from cahp import methods
 from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, Plan
 from cahp.models.cards import ModelCard
 from cahp.run.settings import Settings
-from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.values import OptionError
 
 _FIVE_SEEDS = (42, 43, 44, 45, 46)
@@ -135,13 +134,11 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-#: The preset that a comparison starts from, by the task of its model.
-_BY_TASK: Mapping[Task, str] = {CLASSIFICATION: QUICK, NEXT_TOKEN: LANGUAGE}
-
-
 def default_preset(card: ModelCard) -> str:
     """Return the preset that a comparison of a model starts from."""
-    return _BY_TASK[card.task]
+    if card.task.predicts_labels:
+        return QUICK
+    return LANGUAGE
 
 
 #: A list of methods, budgets or recoveries: a text with commas, as on the command line, or the items themselves.

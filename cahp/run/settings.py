@@ -148,8 +148,8 @@ class Settings:
     )
     recover: str = option(
         "none",
-        "Recovery: none, mean (mean ablation), refit (seconds: on a third of the calibration texts, at least 512), "
-        "distill (minutes), auto (within --recover-time), finetune or refit-finetune.",
+        f"Recovery: {', '.join(RECOVERIES)}. mean is mean ablation, refit takes seconds (on a third of the calibration "
+        "texts, at least 512), distill minutes, and auto at most --recover-time.",
         choices=tuple(RECOVERIES),
     )
     recover_data: str | None = option(None, "File of texts to recover on; labels are not read.", "recover export")

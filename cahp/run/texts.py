@@ -63,7 +63,7 @@ def _match_classes(raw: data.Dataset, settings: Settings, card: ModelCard) -> da
 
 def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> WindowProtocol | None:
     """Return how windows were cut (None: these are no windows)."""
-    if texts.task is not NEXT_TOKEN:
+    if texts.task.items_are_texts:
         return None
     windows = texts.take(texts.text_rows).windows
     documents = len(np.unique(np.concatenate([window.units for window in windows])))

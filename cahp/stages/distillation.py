@@ -18,7 +18,6 @@ from cahp.models.surgery import separate
 from cahp.models.training import Objective, Schedule, held_out_rows, optimise
 from cahp.models.training_state import Limit, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
-from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.texts import Item
 from cahp.values import Ints, Progress
 
@@ -33,13 +32,11 @@ WINDOW_SCHEDULE = Schedule(learning_rate=2e-4, batch=8, floor=0.02)
 TEMPERATURE = 2.0
 
 
-#: The schedule of each task.
-_SCHEDULES = {CLASSIFICATION: SCHEDULE, NEXT_TOKEN: WINDOW_SCHEDULE}
-
-
 def usual_schedule(card: ModelCard) -> Schedule:
     """Return the schedule of a distillation of a model."""
-    return _SCHEDULES[card.task]
+    if card.task.predicts_often:
+        return WINDOW_SCHEDULE
+    return SCHEDULE
 
 
 def distill(

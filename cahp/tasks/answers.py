@@ -46,10 +46,10 @@ class Evaluation:
 
     @property
     def has(self) -> frozenset[str]:
-        """What outcomes may need: ``labels``, ``tokens``, and ``losses`` where there are either."""
+        """What outcomes may need: ``classes`` or ``tokens``, ``labels``, and ``losses`` with either of these."""
         if not self.labelled:
-            return frozenset()
-        return frozenset(("labels", "losses"))
+            return frozenset(("classes",))
+        return frozenset(("classes", "labels", "losses"))
 
     @property
     def units(self) -> NDArray[np.int64] | None:

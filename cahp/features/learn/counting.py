@@ -14,8 +14,6 @@ from typing import ClassVar
 from cahp.features.learn.lessons import Subject
 from cahp.outcomes import OUTCOMES, changed_rows, wilson
 from cahp.tasks.answers import Evaluation
-from cahp.tasks.classification import CLASSIFICATION
-from cahp.tasks.next_token import NEXT_TOKEN
 from cahp.values import Estimate
 from cahp.words import number
 
@@ -189,12 +187,11 @@ class TokenCounting(Counting):
         return f"The perplexity rises from {state_perplexity(full)} to {state_perplexity(less)}."
 
 
-_COUNTINGS: Mapping[str, Counting] = {CLASSIFICATION.name: AnswerCounting(), NEXT_TOKEN.name: TokenCounting()}
-
-
 def choose_counting(subject: Subject) -> Counting:
     """Return how the predictions of a subject's model are counted."""
-    return _COUNTINGS[subject.texts.task.name]
+    if subject.texts.task.predicts_labels:
+        return AnswerCounting()
+    return TokenCounting()
 
 
 # Outcomes -------------------------------------------------------------------------------------------------------

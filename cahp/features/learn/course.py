@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from cahp.features.learn import choosing, saving, switching
 from cahp.features.learn.lessons import Answer, Step, Subject
-from cahp.tasks.classification import CLASSIFICATION
-from cahp.tasks.next_token import NEXT_TOKEN
+from cahp.tasks import Task
 from cahp.values import OptionError, Progress, silent
 
 
@@ -21,30 +20,34 @@ class _Entry:
     measure: Callable[[Subject, Progress], Answer]
 
 
-#: The steps of each task by name, in order. A guess and its answer are kept under the name.
-_LESSONS: Mapping[str, Mapping[str, _Entry]] = {
-    CLASSIFICATION.name: {
-        "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
-        "one-cluster": _Entry(switching.describe_one_cluster, switching.measure_one_cluster),
-        "representatives": _Entry(switching.describe_representatives, switching.measure_representatives),
-        "random": _Entry(choosing.describe_random_accuracy, choosing.measure_random_accuracy),
-        "refit": _Entry(choosing.describe_refit_of_accuracy, choosing.measure_refit_of_accuracy),
-        "time": _Entry(saving.describe_time, saving.measure_time),
-    },
-    NEXT_TOKEN.name: {
-        "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
-        "first-token": _Entry(switching.describe_first_token, switching.measure_first_token),
-        "induction": _Entry(switching.describe_induction, switching.measure_induction),
-        "random": _Entry(choosing.describe_random_divergence, choosing.measure_random_divergence),
-        "refit": _Entry(choosing.describe_refit_of_agreement, choosing.measure_refit_of_agreement),
-        "cache": _Entry(saving.describe_cache, saving.measure_cache),
-    },
+#: The steps about answers and about tokens by name, in order. A guess and its answer are kept under the name.
+_OF_LABELS: Mapping[str, _Entry] = {
+    "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
+    "one-cluster": _Entry(switching.describe_one_cluster, switching.measure_one_cluster),
+    "representatives": _Entry(switching.describe_representatives, switching.measure_representatives),
+    "random": _Entry(choosing.describe_random_accuracy, choosing.measure_random_accuracy),
+    "refit": _Entry(choosing.describe_refit_of_accuracy, choosing.measure_refit_of_accuracy),
+    "time": _Entry(saving.describe_time, saving.measure_time),
 }
+_OF_TOKENS: Mapping[str, _Entry] = {
+    "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
+    "first-token": _Entry(switching.describe_first_token, switching.measure_first_token),
+    "induction": _Entry(switching.describe_induction, switching.measure_induction),
+    "random": _Entry(choosing.describe_random_divergence, choosing.measure_random_divergence),
+    "refit": _Entry(choosing.describe_refit_of_agreement, choosing.measure_refit_of_agreement),
+    "cache": _Entry(saving.describe_cache, saving.measure_cache),
+}
+
+
+def _find_lessons(task: Task) -> Mapping[str, _Entry]:
+    if task.predicts_labels:
+        return _OF_LABELS
+    return _OF_TOKENS
 
 
 def list_steps(subject: Subject) -> list[Step]:
     """Return the six steps about a model in order, with the numbers of the subject in their texts."""
-    return [lesson.describe(subject) for lesson in _LESSONS[subject.texts.task.name].values()]
+    return [lesson.describe(subject) for lesson in _find_lessons(subject.texts.task).values()]
 
 
 def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answer:
@@ -57,4 +60,4 @@ def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answ
     task = subject.texts.task
     if task.predicts_labels and not subject.texts.labelled:
         raise OptionError("the steps are about accuracy, which needs labels; open labelled texts")
-    return _LESSONS[task.name][step].measure(subject, progress)
+    return _find_lessons(task)[step].measure(subject, progress)

@@ -14,7 +14,6 @@ from cahp.figures.space import space_figure
 from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability
 from cahp.stages.similarity import Attention, attend
-from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import measure, offer_again, show_in_row
 from cahp.ui.parts import display
@@ -37,8 +36,6 @@ ATTENTION: Kind[tuple[Bench, str], Attention] = Kind(
 #: The distance of two heads: by how they separate two classes, or without classes by their mean maps.
 _SEPARATION = r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})"
 _HELLINGER = r"d(h,g)=\sqrt{\textstyle\sum_i\left(\sqrt{\mu^{(h)}_i}-\sqrt{\mu^{(g)}_i}\right)^2}"
-#: The formula of a head's features, by the task.
-_FORMULAS = {CLASSIFICATION: _SEPARATION, NEXT_TOKEN: _HELLINGER}
 
 
 def draw_space(explorer: Explorer) -> None:
@@ -54,6 +51,9 @@ def draw_space(explorer: Explorer) -> None:
     lit = None
     if head is not None and head < len(labels):
         lit = int(labels[head])
+    formula = _HELLINGER
+    if explorer.card.task.predicts_labels:
+        formula = _SEPARATION
     source = "distances in this plane"
     if settings.projection == "none":
         source = "all features, not from this plane"
@@ -70,7 +70,7 @@ def draw_space(explorer: Explorer) -> None:
         "Letter: cluster. Colour: family of clusters, the same at every budget. Size: salience. Solid: kept; light: "
         "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
         f"one. Framed: the cluster of the one clicked last. The clusters are computed from {source}.",
-        formula=_FORMULAS[explorer.card.task],
+        formula=formula,
         name="space",
         data=lambda: {
             **places(clusters.layers, clusters.heads),

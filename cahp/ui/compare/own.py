@@ -10,14 +10,14 @@ from typing import Any
 import streamlit as st
 
 from cahp.comparison import Comparison
-from cahp.comparison.plan import COMPARED, REFERENCE, Plan
+from cahp.comparison.plan import REFERENCE, Plan
 from cahp.comparison.presets import PRESETS, default_preset, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
 from cahp.methods.shared import registry
 from cahp.models.cards import ModelCard
-from cahp.recoveries import QUICK, RECOVERIES
+from cahp.recoveries import COMPARED, QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.bench import Bench
 from cahp.run.settings import COLUMNS, PROMPT, Settings, describe

@@ -34,7 +34,7 @@ def test_texts_are_of_a_task_and_keep_it() -> None:
     texts = windows(window(5), window(3))
     assert texts.task is texts.take([1]).task is texts.with_labels(np.zeros(2, dtype=np.int64)).task is NEXT_TOKEN
     assert fakes.sentences(3).task is CLASSIFICATION
-    assert TASKS == {"classification": CLASSIFICATION, "next token": NEXT_TOKEN}
+    assert (TASKS["classification"], TASKS["next token"]) == (CLASSIFICATION, NEXT_TOKEN)
 
 
 def test_windows_of_repeated_tokens_are_no_items_of_the_data() -> None:
