@@ -183,19 +183,6 @@ def test_divergence_is_shown_first_where_it_was_measured() -> None:
     assert {one.outcome for one in shares.verdicts} == {"agreement"}
 
 
-def test_the_files_in_memory_are_those_that_are_written(tmp_path: Path) -> None:
-    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
-    names = comparison.write(tmp_path)
-    assert list(comparison.files) == names
-    assert names == ["compare.json", "comparison.csv", "compare.npz"]
-    for name in set(names) - {"compare.npz"}:
-        assert comparison.files[name] == (tmp_path / name).read_bytes()
-    with np.load(io.BytesIO(comparison.files["compare.npz"])) as arrays:
-        assert {name: array.tolist() for name, array in arrays.items()} == {
-            f"eval_{name}": array.tolist() for name, array in comparison.answers["eval"].items()
-        }
-
-
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "cahp.run/1"}', f'{{"schema": "{SCHEMA}"}}'])
 def test_a_file_of_another_kind_is_refused_with_the_next_step(tmp_path: Path, content: str) -> None:
     (tmp_path / "compare.json").write_text(content)

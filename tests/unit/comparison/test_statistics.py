@@ -72,16 +72,6 @@ def test_intervals_cover_the_mean_in_about_95_of_100_simulations(seeds: int, spr
     assert 0.925 < covered / simulations < 0.975
 
 
-def test_a_bootstrap_over_seeds_and_texts_agrees_where_seeds_are_many() -> None:
-    random = np.random.default_rng(3)
-    values = random.normal(0.3, 1.0, (40, 60)) + random.normal(0, 0.2, (40, 1)) + random.normal(0, 1.0, 60)
-    found, draws = crossed_mean(values), np.empty(4000)
-    for draw in range(len(draws)):
-        drawn = values[random.integers(40, size=40)][:, random.integers(60, size=60)]
-        draws[draw] = drawn.mean()
-    assert np.percentile(draws, [2.5, 97.5]) == pytest.approx((found.low, found.high), abs=0.03)
-
-
 # What a reader recomputes
 
 

@@ -16,14 +16,11 @@ from scipy import stats
 
 from cahp import methods
 from cahp.comparison import Comparison, Plan
-from cahp.comparison.claims import kept_shares
 from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.presets import LANGUAGE, PRESETS, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.statistics import crossed_mean
 from cahp.comparison.workspace import Workspace
-from cahp.figures.claims import criticality_figure, lead_figure
-from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 from cahp.outcomes import measure
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
@@ -165,21 +162,6 @@ def test_sentences_speak_of_documents_and_never_of_accuracy(comparison: Comparis
     assert noun == "documents"
     assert f"{comparison.results.n} documents, 2 seeds" in lines
     assert all(f"{one.n} sequences" in one.words for one in comparison.summary.verdicts if one.outcome == "copying")
-
-
-@pytest.mark.parametrize("outcome", ["kl", "agreement", "nll", "copying"])
-def test_every_figure_can_be_drawn(comparison: Comparison, outcome: str) -> None:
-    results = comparison.results_on("eval", outcome)
-    names = tuple(results.methods)
-    for figure in (
-        curve_figure(results, "none", results.budgets[0], names, dark=False),
-        ranking_figure(results, "refit", results.budgets[0], names, dark=True),
-        difference_figure(results.against, results.verdicts, dark=False),
-        lead_figure(results, "refit", 8, names[:3], dark=False),
-        criticality_figure(results, kept_shares(comparison.document, 8), 8, names, dark=True),
-    ):
-        assert len(figure.data)
-        assert "accuracy" not in figure.to_json()
 
 
 @pytest.mark.parametrize(
