@@ -9,7 +9,6 @@ import pytest
 from terminal import call
 
 from cahp.cli import doctor
-from cahp.cli.doctor import Check
 from cahp.models import identity
 from cahp.values import CahpError, ModelError
 
@@ -93,11 +92,6 @@ def test_no_check_can_end_the_examination(error: Exception) -> None:
     assert check.lines[-1] == "        -> fix it"
     # What is ours is a sentence; what is not, is named.
     assert check.found == (str(error) if isinstance(error, CahpError) else f"{type(error).__name__}: {error}")
-
-
-def test_a_check_is_one_line_and_its_remedy_another() -> None:
-    assert Check("it", True, "fine").lines == ["ok      it: fine"]
-    assert Check("it", False, "broken", "fix it").lines == ["FAILED  it: broken", "        -> fix it"]
 
 
 @pytest.mark.slow

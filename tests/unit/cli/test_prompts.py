@@ -9,8 +9,6 @@ import fakes
 import pytest
 from terminal import call, refused
 
-from cahp.models import saving
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -57,44 +55,6 @@ def test_a_run_records_its_prompt_and_its_command_repeats_it(
     assert run["metrics"]["full"]["accuracy"] >= 0.9
     assert (run["settings"]["prompt"], run["settings"]["answers"]) == (fakes.PROMPTS["causal"], list(fakes.ANSWERS))
     assert "'{text} it was'" in run["command"]
-
-
-@pytest.mark.nightly
-def test_other_commands_ask_the_same(
-    asked: list[object], data: list[object], mask: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
-    here = ["--device", "cpu", "--quiet"]
-    measured = call("evaluate", *asked, *data, *mask, *here, "--json")
-    assert json.loads(measured.out)["metrics"]["full"]["accuracy"] >= 0.9, measured.err
-    timed = call("latency", *asked, *mask, *here, "--batch", 2, "--length", 8, "--repeats", 5)
-    assert "pruned / full" in timed.out, timed.err
-    recovered = call("recover", *asked, *data, *mask, *here, "--out", tmp_path / "recovered")
-    assert "load it with AutoModelForCausalLM.from_pretrained" in recovered.out, recovered.err
-    exported = call("export", *asked, *data, *mask, *here, "--out", tmp_path / "small")
-    assert "read back in a fresh process" in exported.out, exported.err
-    again = call("evaluate", "--model", tmp_path / "small", *asked[2:], *data, *here, "--json")
-    assert json.loads(again.out)["metrics"]["full"]["n"] == 40, again.err
-    compared = call(
-        *(
-            "compare",
-            *asked,
-            *data,
-            *here,
-            "--methods",
-            "random,magnitude",
-            "--budgets",
-            6,
-            "--seeds",
-            1,
-            "--limit",
-            60,
-        ),
-        "--json",
-    )
-    assert json.loads(compared.out)["schema"] == "cahp.compare/1", compared.err
-    raced = call("bench", *asked, *data, *here, "--limit", 32, "--rounds", 1)
-    assert "signatures" in raced.out, raced.err
 
 
 @pytest.mark.parametrize(
