@@ -109,14 +109,6 @@ def test_one_heads_attention_and_its_likes(seen: cahp.SimilarityResult) -> None:
             seen.attention(*place)
 
 
-def test_every_figure_of_a_text_has_a_title_and_marks(seen: cahp.SimilarityResult) -> None:
-    for figure in (seen.graph().plot(dark=True), seen.attention(1, 2).plot(dark=True)):
-        assert figure.layout.title.text
-        assert len(figure.data) > 0
-    # What a notebook adds to this is tried in a notebook.
-    assert seen._repr_mimebundle_()["text/plain"] == repr(seen)
-
-
 def test_a_text_of_a_users_own_never_becomes_markup(run: cahp.PruneResult) -> None:
     shown = run.similarity("<b>x</b> <script>alert(1)</script>").attention(0, 0).plot()
     assert "<script" not in shown.to_json()

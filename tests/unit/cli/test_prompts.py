@@ -60,17 +60,12 @@ def test_a_run_records_its_prompt_and_its_command_repeats_it(
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        (["--prompt", "It was", "--answers", "bad,good"], "write {text} once"),
-        (["--prompt", "{text} it was"], "a prompt needs an answer for each class"),
-        (["--answers", "bad,good"], "answers need a prompt"),
         (["--prompt", "{text} it was", "--answers", 'bad,"good'], "--answers 'bad,\"good' cannot be read"),
-        (["--prompt", "{text} it was", "--answers", "bad,zebra"], "does not know the answer 'zebra'"),
         (["--prompt", "{text} it was", "--answers", "awful,great,long"], 'as in --label-map "neg='),
         (
             ["--prompt", "{premise}? {hypothesis}", "--answers", "bad,good"],
             "holds single texts, but the prompt has no",
         ),
-        (["--prompt", "{text} {mask}", "--answers", "bad,good"], "leave {mask} out"),
         ([], "is more than the 80 tokens that"),
     ],
 )
@@ -82,20 +77,3 @@ def test_an_invalid_prompt_gives_one_sentence(
 
 def test_a_classifier_needs_no_prompt(asked: list[object]) -> None:
     assert "is a classifier" in refused(call("prune", "--model", "minilm-bbc", *asked[2:]))
-
-
-@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
-@pytest.mark.parametrize(
-    "command", ["prune", "evaluate", "compare", "premise", "bench", "models", "fit", "latency", "recover", "export"]
-)
-def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
-    command: str, kind: str, data: list[object], mask: list[object], tmp_path: Path
-) -> None:
-    folder = fakes.save_model(tmp_path / "other", problem_type=kind)
-    masked = [*mask, "--out", tmp_path / "out"]
-    more = {"models": [folder], "latency": mask, "fit": [*data, *masked[2:]], "recover": [*data, *masked]}
-    more["export"] = more["recover"]
-    named = [] if command == "models" else ["--model", folder]
-    said = refused(call(command, *named, *more.get(command, data)))
-    assert f"(problem_type {kind})" in said
-    assert "name a model that gives each text one class" in said

@@ -83,14 +83,14 @@ def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
 
 @pytest.mark.parametrize(("tries", "splits"), [(1, ("validation", "test")), (2, ("test",))])
 def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept(
-    settings: Settings, tmp_path: Path, texts: Path, tries: int, splits: tuple[str, ...]
+    settings: Settings, tmp_path: Path, data: Path, tries: int, splits: tuple[str, ...]
 ) -> None:
     names = ["complementary", "ablation", "fisher", "gradient", "hies"]
     # All of validation, since a sample follows the labels.
     every = replace(settings, report="test", eval_limit=40)
     given = {"budgets": ("5",), "seeds": (42,), "recoveries": ("refit",), "tries": tries}
     clean = compare(plan(every, *names, "tuned", **given), store=Store(tmp_path / "one"))
-    bad = replace(every, data=str(poisoned(texts, tmp_path / "poisoned", *splits)))
+    bad = replace(every, data=str(poisoned(data, tmp_path / "poisoned", *splits)))
     dirty = compare(plan(bad, *names, "tuned", **given), store=Store(tmp_path / "two"))
     assert kept(clean) == kept(dirty)
     # Yet the poison bites: every answer that was right is wrong.

@@ -57,6 +57,7 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
     found = evaluate(bench.settings, mask=path, store=Store(tmp_path / "another"))
     assert found["outcomes"]["pruned"] == run.outcomes["pruned"]
     assert said["metrics"]["pruned"] == plain_json(to_metrics(run.outcomes["pruned"]))
+    assert takeaway.recipe(run.settings).startswith("cahp evaluate --mask head_mask.json ")
     assert seen == [MASK]
     assert run.verified.mask_equals_surgery
 
@@ -142,15 +143,3 @@ def test_recipes_do_as_they_say_when_they_are_followed(bench: Bench, elsewhere: 
     written = json.loads((elsewhere / "cahp-run" / "run.json").read_text())
     assert written["kept"] == run.mask.kept
     assert written["metrics"]["pruned"] == plain_json(to_metrics(run.document.outcomes["pruned"]))
-
-
-def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
-    bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = measured(bench, MASK, costs=costs_of(bench, []))
-    recipe = takeaway.recipe(run.settings)
-    assert recipe.startswith("cahp evaluate --mask head_mask.json ")
-    archive = zipfile.ZipFile(io.BytesIO(run_archive(Run(run, MASK, {}))))
-    (elsewhere / "head_mask.json").write_bytes(archive.read("cahp-run/head_mask.json"))
-    assert cli.run([*shlex.split(recipe)[1:], "--json", "--quiet"]) == 0
-    assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == plain_json(to_metrics(run.outcomes["pruned"]))

@@ -208,13 +208,6 @@ def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
     assert "x" * 300 not in shown.text
 
 
-def test_a_time_that_does_not_change_measurably_is_called_so() -> None:
-    document = run()
-    document["latency_ratio"] = {"median": 0.99, "ci95": [0.97, 1.02]}
-    text = report(document).text
-    assert "Time relative to all heads 1 × no measurable change" in text
-
-
 def test_words_of_a_table_stay_whole_unless_no_column_holds_them() -> None:
     cells = [(attrs.get("class"), tag) for tag, attrs in report().tags if tag in ("td", "th")]
     # The model's digest alone.
