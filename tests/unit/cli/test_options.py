@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import cli, methods
-from cahp.cli.command import OPTIONS, REQUIRED, Call, Command, Option, command
+from cahp.cli.command import OPTIONS, REQUIRED, Option
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.options import Setting
@@ -141,21 +140,3 @@ def test_an_option_of_one_name_is_one_option_wherever_it_stands() -> None:
         for option in one.options:
             first = seen.setdefault(option.name, option)
             assert option.kind is first.kind, (one.name, option.name)
-
-
-def test_a_command_gets_its_settings_in_one_value_and_its_own_options_by_name() -> None:
-    seen: list[Any] = []
-
-    def evaluate(call: Call, mask: Path) -> None:
-        """Do nothing much."""
-        seen.append((call, mask))
-
-    app = typer.Typer()
-    made = command("mask", of_call=("quiet",))(evaluate)
-    assert isinstance(made, Command)
-    made.add_to(app)
-    line = ["--seed", "7", "--mask", "m.npy", "-q"]
-    typer.main.get_command(app).main(line, standalone_mode=False, obj=["evaluate", *line])
-    ((call, mask),) = seen
-    assert call == Call(Settings(seed=7), "cahp evaluate --seed 7 --mask m.npy -q", quiet=True)
-    assert mask == Path("m.npy")

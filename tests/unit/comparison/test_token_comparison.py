@@ -217,18 +217,6 @@ def test_criticality_is_left_out_where_one_window_is_too_expensive(settings: Set
     assert found.claims[-1].status == "not measured"
 
 
-def test_criticality_is_the_divergence_without_the_head(
-    comparison: Comparison, settings: Settings, store: Store
-) -> None:
-    critical = comparison.document.criticality
-    assert critical is not None
-    bench = open_bench(settings, store=store)
-    keep = np.ones((3, 4), dtype=np.bool_)
-    keep[1, 2] = False
-    evaluation = bench.measurements.evaluate(bench.evaluation, mask=HeadMask(keep))
-    assert critical[1][2] == pytest.approx(measure(evaluation, full=bench.full)["kl"].value, abs=1e-6)
-
-
 def test_the_estimate_is_in_passes_of_a_window(settings: Settings, tmp_path: Path) -> None:
     costs: list[ComparisonCost] = []
     asked = Plan(settings, methods=("magnitude",), budgets=("6",), seeds=(42,))
@@ -285,10 +273,3 @@ def test_intervals_over_documents_of_other_lengths_cover_the_mean(spread: float)
         found = crossed_mean(sums / tokens.mean(), tokens / tokens.mean())
         covered += found.low <= 0 <= found.high
     assert 0.925 < covered / simulations < 0.975
-
-
-def test_tokens_of_one_document_do_not_count_as_independent(comparison: Comparison) -> None:
-    """Verdicts rest on documents: their n is that of documents, not the ten times larger one of tokens."""
-    assert comparison.document.protocols is not None
-    counts: dict[str, Any] = {one.outcome: one.n for one in comparison.summary.verdicts if one.split == "validation"}
-    assert counts["kl"] == comparison.document.protocols["eval"].documents < 192 / 4

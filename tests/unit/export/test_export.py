@@ -54,44 +54,43 @@ def check_same(network: Any, pruned: HeadModel, bench: Bench) -> None:
         torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
 
 
-def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: Bench, tmp_path: Path) -> None:
-    from transformers import AutoModelForSequenceClassification
-
-    content, results = checkpoint(bench, MASK, form=model_form("drop-in"))
+@pytest.mark.parametrize(("recover", "form"), [("refit", "drop-in"), ("distill", "compact"), ("finetune", "compact")])
+def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(
+    bench: Bench, recover: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[float] = []
+    monkeypatch.setattr(bench.resources, "watch", lambda training: losses.append(training.loss))
+    options = {"epochs": 1} if recover == "finetune" else {}
+    content, results = checkpoint(bench, MASK, form=model_form(form), recover=recover, **options)
     folder = unpacked(content, tmp_path)
     assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
-    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    check_same(network, cut_model(bench.model, MASK, bench.recoveries.refit(MASK)), bench)
     assert results["difference"] < 1e-5
     assert results["metrics"]["recovered"]["n"] == 30
+    assert RECOVERIES[recover].card in (folder / "README.md").read_text()
+    if recover == "refit":
+        recovered = bench.recoveries.refit(MASK)
+    elif recover == "distill":
+        recovered = bench.recoveries.distill(MASK)
+        assert results["distill"] == recovered.report
+        assert results["refit"] == recovered.start.report
+    else:
+        recovered = bench.recoveries.finetune(MASK, schedule=Schedule(epochs=1))
+        assert len(results["epochs"]) == 1
+        assert losses[-1] == pytest.approx(results["epochs"][0]["loss"])
+    network = cahp.load_pruned(folder) if form == "compact" else load_drop_in(folder)
+    check_same(network, cut_model(bench.model, MASK, recovered), bench)
+
+
+def load_drop_in(folder: Path) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
 
 @pytest.mark.parametrize(("method", "said"), [(None, "complementary"), (BY_HAND, "by hand")])
 def test_a_written_model_says_who_chose_its_heads(bench: Bench, method: str | None, said: str, tmp_path: Path) -> None:
     content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), method=method, recover="none")
     assert json.loads((unpacked(content, tmp_path) / "head_mask.json").read_text())["method"] == said
-
-
-def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_path: Path) -> None:
-    content, results = checkpoint(bench, MASK, form=model_form("compact"), recover="distill")
-    folder = unpacked(content, tmp_path)
-    distilled = bench.recoveries.distill(MASK)
-    assert results["distill"] == distilled.report
-    assert results["refit"] == distilled.start.report
-    assert RECOVERIES["distill"].card in (folder / "README.md").read_text()
-    check_same(cahp.load_pruned(folder), cut_model(bench.model, MASK, distilled), bench)
-
-
-def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[float] = []
-    monkeypatch.setattr(bench.resources, "watch", lambda training: seen.append(training.loss))
-    content, results = checkpoint(bench, MASK, form=model_form("compact"), recover="finetune", epochs=1)
-    assert len(results["epochs"]) == 1
-    assert seen[-1] == pytest.approx(results["epochs"][0]["loss"])
-    tuned = cut_model(bench.model, MASK, bench.recoveries.finetune(MASK, schedule=Schedule(epochs=1)))
-    check_same(cahp.load_pruned(unpacked(content, tmp_path)), tuned, bench)
 
 
 def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(

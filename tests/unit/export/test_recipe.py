@@ -15,8 +15,6 @@ from cahp import cli
 from cahp.api.evaluate import evaluate
 from cahp.board import budget_sweep
 from cahp.exports import report as takeaway
-from cahp.exports.checkpoints import checkpoint
-from cahp.exports.formats import model_form
 from cahp.exports.run_folder import run_archive
 from cahp.files import plain_json
 from cahp.models.costs import Costs
@@ -100,31 +98,12 @@ def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
     assert mine.verified == pruned.document.verified
 
 
-def test_a_mask_with_an_empty_layer_is_cut_timed_and_written(bench: Bench) -> None:
-    keep = MASK.keep.copy()
-    keep[1] = False
-    seen: list[HeadMask] = []
-    run = measured(bench, HeadMask(keep), costs=costs_of(bench, seen), recover="refit")
-    assert [mask.empty_layers for mask in seen] == [(1,)]
-    assert "recovered" in run.outcomes
-    assert run.verified.mask_equals_surgery is True
-    assert checkpoint(bench, HeadMask(keep), form=model_form("drop-in"))[1]["difference"] < 1e-5
-
-
 def test_a_recipe_names_what_differs_from_the_default_and_nothing_else() -> None:
     assert takeaway.recipe(Settings()) == "cahp prune --out cahp-run"
-    settings = Settings(model="my model", budget="15%", min_per_layer=0, label_map={"neg": "bad", "pos": "good"})
-    recipe = takeaway.recipe(settings)
-    assert shlex.split(recipe)[2:-2] == [
-        "--model",
-        "my model",
-        "--budget",
-        "15%",
-        "--min-per-layer",
-        "0",
-        "--label-map",
-        "neg=bad,pos=good",
-    ]
+    settings = Settings(model="my model", budget="15%", label_map={"neg": "bad", "pos": "good"})
+    assert takeaway.recipe(settings) == (
+        "cahp prune --model 'my model' --budget 15% --label-map neg=bad,pos=good --out cahp-run"
+    )
 
 
 @pytest.fixture
