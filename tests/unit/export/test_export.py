@@ -24,16 +24,13 @@ from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
-from cahp.output import Output
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.terminal.printing import export_lines
 from cahp.values import HeadMask
-from cahp.words import size_of
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
 
@@ -178,15 +175,6 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert accuracy.n == 30
     assert accuracy.low < accuracy.value < accuracy.high
     assert found["delta"]["int8"]["pp"] == pytest.approx(100 * (accuracy.value - full_accuracy.value))
-
-    card = (out / "README.md").read_text()
-    assert 'onnxruntime.InferenceSession("FOLDER/model.onnx")' in card
-    results = next(line for line in card.splitlines() if line.startswith("| int8 |"))
-    assert f"| {accuracy.text} {accuracy.interval} |" in results
-    assert f"| int8 | {size_of(rounded.bytes)} | {rounded.latency_ms.median:.1f} ms |" in card
-    said = "\n".join(export_lines(found, Output(out)))
-    assert "it agrees with the model before rounding on " in said
-    assert f"int8 / full {rounded.ratio.value:.2f} [" in said
     figures = json.loads((out / "metrics.json").read_text())
     assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
     assert figures["metrics"]["int8"]["accuracy"] == accuracy.value

@@ -137,10 +137,8 @@ def test_the_report_says_what_its_figures_mean(part: str, changes: dict[str, Any
 
 def test_the_report_says_nothing_that_is_not_so() -> None:
     assert "are part of the package" not in report().text
-    assert (
-        "are part of the package"
-        in Outline(page(RunDocument.from_json(run()), origin=replace(ORIGIN, bundled=True))).text
-    )
+    bundled = page(RunDocument.from_json(run()), origin=replace(ORIGIN, bundled=True))
+    assert "are part of the package" in Outline(bundled).text
     by_chance = {**run(), "settings": {**run()["settings"], "method": "random"}}
     text = report(by_chance, labels=LABELS).text
     assert "one head of each cluster" not in text
