@@ -524,15 +524,6 @@ def test_workers_measure_what_this_process_does(
     compare(asked, store=Store(tmp_path / "two"), load=lambda *_, **__: pytest.fail("the model was read"))
 
 
-@pytest.mark.nightly
-def test_worker_processes_stop_when_the_caller_does(settings: Settings, store: Store) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        compare(plan(settings, "complementary"), store=store, jobs=2, progress=stop)
-
-
 @pytest.mark.parametrize(
     ("cluster", "said"), [("slurm", "write dask"), ("dask:tcp://127.0.0.1:1", "no Dask scheduler")]
 )
