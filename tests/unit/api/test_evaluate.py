@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import prune
 
 from cahp.api.evaluate import evaluate, latency
 from cahp.exports.masks import MaskOrigin, mask_json
@@ -41,13 +40,6 @@ def test_without_a_mask_the_full_model_alone_is_measured(
     assert found["metrics"]["pruned"] is found["metrics"]["recovered"] is None
     assert found["metrics"]["full"]["accuracy"] == plain_accuracy(model, data)
     assert (found["data"]["split"], found["data"]["examples"]) == ("validation", 40)
-
-
-def test_a_mask_is_measured_as_the_run_that_chose_it_did(settings: Settings, store: Store, tmp_path: Path) -> None:
-    run = prune(replace(settings, pool_size=8, projection="pca", latency=False, budget="5"), store=store)
-    found = evaluate(settings, mask=write_mask(tmp_path / "mask.json", run.mask), store=Store(tmp_path))
-    assert found["kept"] == {"heads": 5, "of": 12}
-    assert {state: outcomes for state, outcomes in found["outcomes"].items() if outcomes} == run.document.outcomes
 
 
 def test_the_test_split_is_counted_when_it_is_opened(settings: Settings, tmp_path: Path) -> None:

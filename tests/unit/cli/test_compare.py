@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fakes
 import pytest
 from terminal import call
 
@@ -21,9 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    model = fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
-    data = fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
+def words(model: Path, data: Path) -> list[object]:
     given = ["compare", "--model", model, "--data", data, "--limit", 60, "--eval-limit", 30, "--device", "cpu"]
     return [*given, "--methods", "complementary,random", "--budgets", "4,6", "--seeds", 2, "--recover", "refit"]
 
