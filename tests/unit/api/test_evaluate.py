@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import json_text
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import HeadMask, MaskError
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,17 +55,6 @@ def test_a_mask_of_another_model_of_this_shape_is_used_with_a_warning(
     with caplog.at_level(logging.WARNING):
         evaluate(settings, mask=foreign, store=store)
     assert "another" in caplog.text
-
-
-@pytest.mark.parametrize("keep", [np.ones((2, 4), dtype=bool), np.ones((3, 12), dtype=bool)])
-def test_a_mask_of_another_shape_is_refused_before_data_are_read(
-    settings: Settings, keep: np.ndarray[Any, Any], tmp_path: Path
-) -> None:
-    foreign = write_mask(tmp_path / "mask.json", HeadMask(keep))
-    with pytest.raises(MaskError, match="3 x 4"):
-        evaluate(replace(settings, data="nothing"), mask=foreign)
-    with pytest.raises(MaskError, match="3 x 4"):
-        latency(settings.model, mask=foreign)
 
 
 # --- latency

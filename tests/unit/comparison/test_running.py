@@ -192,11 +192,6 @@ def test_fine_tuning_is_given_to_the_unpruned_model_as_well_and_a_distillation_i
     assert measured["refit"]["eval"]["delta_alike"] is None
 
 
-def test_what_depends_on_time_is_not_compared(settings: Settings) -> None:
-    with pytest.raises(OptionError, match="speed of the machine"):
-        plan(settings, "counted", recoveries=("auto",))
-
-
 def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "counted", "failing", "stingy"), store=store)
     errors = {(cell["method"], cell["budget"]["requested"]): cell["error"] for cell in written(found)["cells"]}

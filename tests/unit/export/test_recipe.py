@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from cahp import cli
 from cahp.api.evaluate import evaluate
 from cahp.board import budget_sweep
 from cahp.exports import report as takeaway
@@ -104,21 +102,3 @@ def test_a_recipe_names_what_differs_from_the_default_and_nothing_else() -> None
     assert takeaway.recipe(settings) == (
         "cahp prune --model 'my model' --budget 15% --label-map neg=bad,pos=good --out cahp-run"
     )
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, without the results of earlier work."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def test_recipes_do_as_they_say_when_they_are_followed(bench: Bench, elsewhere: Path) -> None:
-    asked = replace(bench.settings, budget="5", latency=False)
-    run = measure_run(open_bench(asked, store=bench.resources.store))
-    made = takeaway.recipe(asked)
-    assert cli.run([*shlex.split(made)[1:], "--quiet"]) == 0
-    written = json.loads((elsewhere / "cahp-run" / "run.json").read_text())
-    assert written["kept"] == run.mask.kept
-    assert written["metrics"]["pruned"] == plain_json(to_metrics(run.document.outcomes["pruned"]))
