@@ -82,7 +82,7 @@ BILLION = {
 
 
 def test_operations_are_those_that_a_forward_pass_takes(tmp_path: Path) -> None:
-    for family in ("bert", "llama", "modernbert", "gpt2"):
+    for family in ("albert", "bert", "gpt2", "llama", "modernbert"):
         model = models.load(str(fakes.save_model(tmp_path / family, family)), device="cpu")
         assert operations(model.card) * 32 == pytest.approx(flops(model, length=32), rel=0.25), family
 

@@ -67,7 +67,6 @@ def test_no_cache_measures_again_also_in_workers(words: list[object]) -> None:
     [
         (["--methods", "nobody"], "no method named 'nobody'"),
         (["--cluster", "slurm"], "--cluster slurm is unknown"),
-        (["--jobs", "0"], "--jobs"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence_and_exit_2(
