@@ -126,6 +126,9 @@ def test_the_files_hold_what_every_mean_and_interval_follows_from(folder: Path) 
         by_row = np.mean([copying[one].astype(np.float64).mean() for one in rows])
         assert mean.outcomes["copying"].value == pytest.approx(by_row)
         assert mean.outcomes["copying"].n == 8
+    tests = [one for one in comparison.summary.verdicts if (one.split, one.outcome) == ("validation", "kl")]
+    # Tokens of one document do not count as independent.
+    assert {one.n for one in tests} == {len(documents)}
 
 
 def test_a_comparison_that_was_read_is_the_one_that_was_written(comparison: Comparison, folder: Path) -> None:
