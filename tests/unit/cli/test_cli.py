@@ -31,7 +31,6 @@ def test_without_words_the_help_is_printed() -> None:
         ("latency", "--mask"),
         ("fit --data reviews", "--out"),
         ("latency --mask m --length 1", "--length"),
-        ("bench --rounds 0", "--rounds"),
     ],
 )
 def test_what_cannot_be_parsed_is_one_sentence_that_points_to_the_help(asked: str, named: str) -> None:
