@@ -3,9 +3,13 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.board.colours import CLUSTER_COLOURS, mark_clusters
-from cahp.figures.head_grid import grid_figure, places, share_figure
+from cahp.figures.head_grid import grid_figure, head_name, places, share_figure
 from cahp.figures.palette import blend, ink
 from cahp.values import HeadMask
+
+
+def test_a_head_is_named_by_layer_and_place() -> None:
+    assert head_name(29, 12) == "layer 2, head 5"
 
 
 def test_a_table_of_heads_goes_layer_by_layer() -> None:
