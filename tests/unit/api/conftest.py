@@ -11,6 +11,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from command_fixtures import data, model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
@@ -20,21 +21,12 @@ from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask
 
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A classifier of 3 layers with 4 heads each."""
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+__all__ = ["data", "model"]
 
 
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fakes.save_encoder(tmp_path_factory.mktemp("models") / "encoder")
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import os
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from types import SimpleNamespace
 
 import fakes
 import numpy as np
@@ -34,7 +33,6 @@ from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import CahpError, Estimate
 
 
 @pytest.fixture
@@ -52,12 +50,6 @@ def test_a_bundled_comparison_keeps_its_answers_and_says_machine_and_day(folder:
     assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
     assert broken == []
     assert one.comparison.results.means == read_shown(folder).results.means
-
-
-def test_what_is_no_comparison_is_not_bundled(tmp_path: Path) -> None:
-    with pytest.raises(CahpError, match="cannot be read"):
-        bundle.bundle_comparison(tmp_path, tmp_path / "there", machine="An abacus")
-    assert not (tmp_path / "there").exists()
 
 
 def test_a_comparison_that_was_replaced_is_read_again_and_a_broken_one_named(folder: Path, tmp_path: Path) -> None:
@@ -111,15 +103,6 @@ def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
 # --- the tests of the premise
 
 
-def test_a_test_of_the_premise_is_bundled_with_machine_and_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "premise", lambda model, data, pairs: {"model": model, "data": data, "pairs": pairs})
-    file = bundle.write_premise(tmp_path / "premise", "one", "texts", day=date(2020, 1, 1), pairs=4)
-    assert (file, json.loads(file.read_text())) == (
-        tmp_path / "premise" / "one.json",
-        {"model": "one", "data": "texts", "pairs": 4, "made": {"machine": machine(), "date": "2020-01-01"}},
-    )
-
-
 @pytest.mark.parametrize("model", ["minilm-bbc", "minilm-sst5"])
 def test_the_bundled_tests_of_the_premise_give_a_verdict_on_100_texts(model: str) -> None:
     document = json.loads((assets() / "premise" / f"{model}.json").read_text(encoding="utf-8"))
@@ -163,15 +146,11 @@ def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Set
     run = prune(settings, store=store)
     assert written.document.command is not None
     assert written.document.command.endswith("--recover refit --device cpu")
+    assert written.made == {"machine": machine(), "date": "2026-01-31"}
     again = replace(run.document, command=None, timings=written.document.timings, cached=written.document.cached)
     assert replace(written.document, command=None) == again
     for name in ("embedding", "salience", "ks", "mss", "labels", "medoids"):
         assert np.array_equal(written.arrays[name], run.arrays[name]), name
-
-
-def test_it_says_which_machine_measured_it_on_which_day(written: Bundle) -> None:
-    assert written.made == {"machine": machine(), "date": "2026-01-31"}
-    assert written.made["machine"].endswith(" cores")
 
 
 def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, settings: Settings, store: Store) -> None:
@@ -216,45 +195,6 @@ def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(learned, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
     assert bundled.read_run.__wrapped__() is None
     assert read_lessons.__wrapped__() is None
-
-
-def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {
-        "time": lessons.Answer(-1.5, (-4.0, 1.0), "1.0 ms before.", "It holds.", 30),
-        "random": lessons.Answer(
-            2.0,
-            None,
-            "2 of 20.",
-            "So.",
-            8,
-            {"all": Estimate(0.5, (0.2, 0.8), 8, "share")},
-            {"random": (0.1, 0.2)},
-        ),
-    }
-    run = SimpleNamespace(evidence=lambda: SimpleNamespace(suggested=lambda settings: "heads"))
-    monkeypatch.setattr(bundled, "read_run", lambda name: run)
-    monkeypatch.setattr(bundle, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
-    monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
-    monkeypatch.setattr(bundle, "list_steps", lambda subject: [SimpleNamespace(name=name) for name in answers])
-    monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: answers[name])
-    elsewhere = place.parent / "lessons"
-    elsewhere.mkdir()
-    bundle.write_lessons(elsewhere, day=date(2026, 1, 31))
-    monkeypatch.setattr(learned, "run_folder", lambda name=bundled.NAME: elsewhere)
-    found = read_lessons.__wrapped__()
-    assert found is not None
-    assert found.answers == answers
-    assert (found.subject, found.made["date"]) == ("abc", "2026-01-31")
-    # Some of them are measured again, and the timing keeps its machine and day.
-    read = read_lessons.__wrapped__
-    changed = replace(answers["random"], value=5.0)
-    monkeypatch.setattr(bundle, "read_lessons", lambda name: found)
-    monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: changed)
-    bundle.write_lessons(elsewhere, day=date(2027, 1, 1), only=["random"])
-    again = read()
-    assert again is not None
-    assert again.answers == {**answers, "random": changed}
-    assert again.made == found.made
 
 
 # --- the bundled run of a language model

@@ -7,18 +7,16 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from fakes import prune
 
 from cahp.api.evaluate import evaluate, latency
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import json_text
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import HeadMask, MaskError, ModelError
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,21 +41,6 @@ def test_without_a_mask_the_full_model_alone_is_measured(
     assert (found["data"]["split"], found["data"]["examples"]) == ("validation", 40)
 
 
-def test_a_mask_is_measured_as_the_run_that_chose_it_did(settings: Settings, store: Store, tmp_path: Path) -> None:
-    run = prune(replace(settings, pool_size=8, projection="pca", latency=False, budget="5"), store=store)
-    found = evaluate(settings, mask=write_mask(tmp_path / "mask.json", run.mask), store=Store(tmp_path))
-    assert found["kept"] == {"heads": 5, "of": 12}
-    assert {state: outcomes for state, outcomes in found["outcomes"].items() if outcomes} == run.document.outcomes
-
-
-def test_other_mask_formats_say_the_same(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
-    np.save(tmp_path / "mask.npy", MASK.keep)
-    (tmp_path / "pruned.json").write_text(json.dumps({str(layer): [1, 2] for layer in range(LAYERS)}))
-    expected = evaluate(settings, mask=mask, store=store)
-    for name in ("mask.npy", "pruned.json"):
-        assert evaluate(settings, mask=tmp_path / name, store=store) == expected
-
-
 def test_the_test_split_is_counted_when_it_is_opened(settings: Settings, tmp_path: Path) -> None:
     store, test = Store(tmp_path), replace(settings, eval_split="test")
     assert evaluate(settings, store=store)["test_opened"] == 0
@@ -74,22 +57,6 @@ def test_a_mask_of_another_model_of_this_shape_is_used_with_a_warning(
     assert "another" in caplog.text
 
 
-@pytest.mark.parametrize("keep", [np.ones((2, 4), dtype=bool), np.ones((3, 12), dtype=bool)])
-def test_a_mask_of_another_shape_is_refused_before_data_are_read(
-    settings: Settings, keep: np.ndarray[Any, Any], tmp_path: Path
-) -> None:
-    foreign = write_mask(tmp_path / "mask.json", HeadMask(keep))
-    with pytest.raises(MaskError, match="3 x 4"):
-        evaluate(replace(settings, data="nothing"), mask=foreign)
-    with pytest.raises(MaskError, match="3 x 4"):
-        latency(settings.model, mask=foreign)
-
-
-def test_an_encoder_has_no_answers_to_evaluate(settings: Settings, encoder: Path) -> None:
-    with pytest.raises(ModelError, match="cahp fit"):
-        evaluate(replace(settings, model=str(encoder), data="nothing"))
-
-
 # --- latency
 
 
@@ -102,10 +69,3 @@ def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store)
     timing = pruned.latency_ms
     assert (timing.batch, timing.length, timing.repeats) == (2, 8, 5)
     assert found["kept"] == {"heads": 6, "of": 12}
-
-
-def test_a_layer_without_heads_is_timed_without_its_attention(model: Path, store: Store) -> None:
-    keep = MASK.keep.copy()
-    keep[1] = False
-    found = latency(str(model), mask=HeadMask(keep), device="cpu", store=store)
-    assert found["cost"].pruned.parameters < found["cost"].full.parameters

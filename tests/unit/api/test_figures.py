@@ -101,20 +101,10 @@ def test_one_heads_attention_and_its_likes(seen: cahp.SimilarityResult) -> None:
     assert pattern.weights.shape == (len(seen.tokens),) * 2
     assert np.allclose(pattern.weights.sum(axis=1), 1, atol=1e-5)
     assert "Layer 2, head 1 looks" in repr(pattern) or "Layer 2, head 1 spreads" in repr(pattern)
-    near = seen.nearest(2, 1)
-    assert [distance for *_, distance in near] == sorted(distance for *_, distance in near)
-    assert (2, 1) not in [(layer, head) for layer, head, _ in near]
+    assert (2, 1) not in [(layer, head) for layer, head, _ in seen.nearest(2, 1)]
     for place in ((3, 0), (0, 4), (-1, 0)):
         with pytest.raises(cahp.CahpError, match=r"layers are 0\.\.2 and heads 0\.\.3"):
             seen.attention(*place)
-
-
-def test_every_figure_of_a_text_has_a_title_and_marks(seen: cahp.SimilarityResult) -> None:
-    for figure in (seen.graph().plot(dark=True), seen.attention(1, 2).plot(dark=True)):
-        assert figure.layout.title.text
-        assert len(figure.data) > 0
-    # What a notebook adds to this is tried in a notebook.
-    assert seen._repr_mimebundle_()["text/plain"] == repr(seen)
 
 
 def test_a_text_of_a_users_own_never_becomes_markup(run: cahp.PruneResult) -> None:

@@ -57,13 +57,6 @@ def test_an_adapter_alone_is_small_and_answers_as_the_whole(settings: Settings, 
     assert str(tmp_path) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
 
 
-def test_the_same_seed_trains_the_same_classifier(settings: Settings, encoder: Path, tmp_path: Path) -> None:
-    first, again = (fit(settings, encoder, tmp_path / name, epochs=1) for name in ("a", "b"))
-    assert first["epochs"] == again["epochs"]
-    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_a_classifier_of_other_classes_gets_a_new_head(settings: Settings, tmp_path: Path) -> None:
     three = fakes.save_model(tmp_path / "three", labels=("a", "b", "c"))
     fit(settings, three, tmp_path / "two", epochs=1, limit=16)

@@ -42,20 +42,32 @@ def ask(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("verb", "fields"),
+    ("verb", "fields", "keywords", "texts"),
     [
-        ("recover", {"recover": "distill"}),
-        ("export", {"recover": "none"}),
-        ("export", {"recover": "refit"}),
-        ("compare", {"limit": 24, "eval_limit": 16}),
-        ("compare", {"limit": None, "eval_limit": 16}),
-        ("premise", {"eval_limit": 16, "eval_tokens": 64}),
+        ("recover", {"recover": "distill"}, {}, {}),
+        ("export", {"recover": "none"}, {}, {}),
+        ("export", {"recover": "refit"}, {}, {}),
+        ("compare", {"limit": None, "eval_limit": 16}, {}, {}),
+        ("premise", {"eval_limit": 16, "eval_tokens": 64}, {}, {}),
+        # A keyword repeats a field or replaces its default.
+        ("recover", {"recover": "refit"}, {"recover": "refit"}, {}),
+        ("recover", {"recover": "none"}, {"recover": "refit"}, {}),
+        ("export", {"recover": "none"}, {"recover": "refit"}, {}),
+        ("compare", {"eval_limit": 16}, {"limit": 24}, {}),
+        # Where settings have the default, a comparison reads the texts of its preset.
+        ("compare", {}, {}, {"limit": 400, "eval_limit": 300}),
+        ("compare", {"limit": 24}, {}, {"eval_limit": 300}),
     ],
 )
 def test_a_call_honours_the_fields_of_settings(
-    ask: Callable[..., Settings], verb: str, fields: dict[str, Any], settings: Settings
+    ask: Callable[..., Settings],
+    settings: Settings,
+    verb: str,
+    fields: dict[str, Any],
+    keywords: dict[str, Any],
+    texts: dict[str, int],
 ) -> None:
-    assert ask(verb, fields) == replace(settings, **fields)
+    assert ask(verb, fields, **keywords) == replace(settings, **{**fields, **keywords, **texts})
 
 
 def test_a_training_takes_the_number_of_texts_and_the_seed_of_settings(
@@ -102,28 +114,6 @@ def test_a_keyword_that_disagrees_with_a_field_is_refused_with_both_named(
     with pytest.raises(OptionError, match=both):
         getattr(cahp, verb)(replace(settings, **field), **needed, **keyword)
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("verb", "fields", "keyword"),
-    [
-        ("recover", {"recover": "refit"}, {"recover": "refit"}),
-        ("recover", {"recover": "none"}, {"recover": "refit"}),
-        ("export", {"recover": "none"}, {"recover": "refit"}),
-        ("compare", {"eval_limit": 16}, {"limit": 24}),
-    ],
-)
-def test_a_keyword_repeats_a_field_or_replaces_its_default(
-    ask: Callable[..., Settings], verb: str, fields: dict[str, Any], keyword: dict[str, Any], settings: Settings
-) -> None:
-    assert ask(verb, fields, **keyword) == replace(settings, **{**fields, **keyword})
-
-
-def test_a_comparison_reads_the_texts_of_its_preset_where_settings_have_the_default(
-    ask: Callable[..., Settings], settings: Settings
-) -> None:
-    assert ask("compare", {}) == replace(settings, limit=400, eval_limit=300)
-    assert ask("compare", {"limit": 24}) == replace(settings, limit=24, eval_limit=300)
 
 
 def test_settings_without_a_recovery_are_refused_by_recover(settings: Settings, mask: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import fakes
 import pytest
 from safetensors.torch import load_file, save_file
-from threadpoolctl import threadpool_limits
 from transformers import AutoConfig
 
 from cahp import models
@@ -18,7 +17,6 @@ from cahp.models.description import describe_config
 from cahp.models.sketch import head_operations, operations
 from cahp.stages.latency import flops
 from cahp.terminal.printing import preflight_lines
-from cahp.values import ModelError
 
 
 def card(*, layers: int, hidden: int, labels: int = 2, bytes_: int = 0) -> ModelCard:
@@ -67,12 +65,6 @@ def test_a_plain_encoder_is_pointed_to_fit() -> None:
     assert "cahp fit" in "\n".join(preflight_lines(preflight.preflight(models.preview("minilm"))))
 
 
-def test_an_unsupported_model_is_refused_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "fnet"}')
-    with pytest.raises(ModelError, match="Fourier"):
-        preflight.preflight(models.preview(str(tmp_path)))
-
-
 def test_the_built_ins_are_listed_whether_or_not_their_package_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(one["available"] for one in preflight.builtins())
     for package in ("ENCODER_PACKAGE", "LANGUAGE_PACKAGE"):
@@ -80,14 +72,6 @@ def test_the_built_ins_are_listed_whether_or_not_their_package_is_there(monkeypa
     assert [one["available"] for one in preflight.builtins()] == [False] * len(models.BUILTINS)
 
 
-def described(folder: Path, family: str, **shape: int) -> ModelCard:
-    """A card of a configuration without weights."""
-    AutoConfig.for_model(family, vocab_size=1000, **shape).save_pretrained(folder)
-    return replace(describe_config(folder.name, folder), labels=())
-
-
-BASE = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
-LARGE = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
 BILLION = {
     "num_hidden_layers": 16,
     "hidden_size": 2048,
@@ -97,27 +81,8 @@ BILLION = {
 }
 
 
-@pytest.mark.parametrize(
-    ("family", "shape", "a_layer", "attended"),
-    [
-        # By hand: query, key, value and output, and the two projections of the feed-forward block.
-        ("bert", BASE, 4 * 768**2 + 2 * 768 * 3072, 768),
-        ("bert", LARGE, 4 * 1024**2 + 2 * 1024 * 4096, 1024),
-        # A quarter of the heads for keys and values, and three projections.
-        ("llama", BILLION, 2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 8192, 2048),
-        # Its layer is passed twelve times.
-        ("albert", {**BASE, "embedding_size": 128}, 4 * 768**2 + 2 * 768 * 3072, 768),
-    ],
-)
-def test_operations_are_counted_on_the_configuration_alone(
-    family: str, shape: dict[str, int], a_layer: int, attended: int, tmp_path: Path
-) -> None:
-    found, layers = operations(described(tmp_path / "model", family, **shape)), shape["num_hidden_layers"]
-    assert found == pytest.approx(layers * (2 * a_layer + 4 * 32 * attended), rel=0.1)
-
-
 def test_operations_are_those_that_a_forward_pass_takes(tmp_path: Path) -> None:
-    for family in ("bert", "llama", "modernbert", "gpt2"):
+    for family in ("albert", "bert", "gpt2", "llama", "modernbert"):
         model = models.load(str(fakes.save_model(tmp_path / family, family)), device="cpu")
         assert operations(model.card) * 32 == pytest.approx(flops(model, length=32), rel=0.25), family
 
@@ -149,29 +114,6 @@ def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
     more = preflight.default_seconds(large) - preflight.default_seconds(small)
     assert more == pytest.approx(2 * 2048 * 99_000 * (4 * 8192 + 5 * 4608) / 1e9)
     assert preflight.default_seconds(small, recover="refit") > 1.3 * preflight.default_seconds(small)
-
-
-def test_the_speed_of_this_machine_is_that_of_a_machine() -> None:
-    # Between a pocket calculator's and a supercomputer's.
-    assert 1e6 < preflight._speed() < 1e17
-
-
-def test_the_speed_does_not_depend_on_other_work_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the time that the processor computes for us counts, whatever the clock on the wall says."""
-    computed = iter(range(100))
-    monkeypatch.setattr(preflight, "thread_time", lambda: float(next(computed)))
-    preflight._speed.cache_clear()
-    with threadpool_limits(2, user_api="blas"):
-        assert preflight._speed() == pytest.approx(0.65 * 2 * preflight._SIDE**3 * 2)
-    preflight._speed.cache_clear()
-
-
-def test_the_speed_of_this_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    preflight._speed()
-    monkeypatch.setattr(preflight, "_delay", lambda: 1.0)
-    monkeypatch.setattr("timeit.repeat", lambda *_, **__: pytest.fail("measured again"))
-    first, second = (preflight.estimate_seconds(models.identify("minilm"), tokens=1) for _ in range(2))
-    assert first == second
 
 
 @pytest.mark.parametrize(("load", "delay"), [(0.0, 1.0), (1.0, 1.0), (7.0, 2.0), (31.0, 4.0)])

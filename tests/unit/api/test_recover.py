@@ -10,12 +10,11 @@ from typing import Any
 import fakes
 import pytest
 from fakes import prune
-from safetensors.torch import load_file
 
 from cahp import models
 from cahp.api.export import recover
 from cahp.api.fit import fit
-from cahp.output import MARK, Output, UnwrittenError
+from cahp.output import MARK, UnwrittenError
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import OptionError
@@ -50,27 +49,12 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
         assert found["refit"] == beside["refit"]
 
 
-def test_the_pruned_heads_of_a_recovered_model_are_there_with_zero_output(
-    settings: Settings, mask: Path, store: Store, tmp_path: Path
-) -> None:
-    recover(replace(settings, recover="refit"), mask=mask, out=tmp_path / "recovered", store=store)
-    weights = load_file(tmp_path / "recovered" / "model.safetensors")
-    for layer in range(3):
-        by_head = weights[f"bert.encoder.layer.{layer}.attention.output.dense.weight"].reshape(32, 4, 8)
-        assert [bool(by_head[:, head].any()) for head in range(4)] == [True, False, False, True]
-
-
 def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
     recover(replace(settings, recover="refit"), mask=mask, out=tmp_path / "recovered", store=store)
     again = replace(
         settings, model=str(tmp_path / "recovered"), pool_size=8, projection="pca", latency=False, budget="4"
     )
     assert prune(again, store=Store(tmp_path / "store")).mask.count == 4
-
-
-def test_an_unknown_recovery_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="refit, distill, auto, finetune"):
-        recover(settings.model, settings.data, mask=mask, out=tmp_path / "out", recover="pray")
 
 
 @pytest.mark.parametrize("given", [{"epochs": 9}, {"learning_rate": 0.5}, {"batch": 7}])
@@ -92,39 +76,20 @@ def lost(settings: Settings, mask: Path, out: Path) -> str:
     return str(refused.value)
 
 
+def test_a_folder_with_other_things_in_it_is_never_replaced(
+    settings: Settings, encoder: Path, mask: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.docx").write_text("mine")
+    assert "thesis.docx" in lost(settings, mask, tmp_path)
+    with pytest.raises(OptionError, match="new or empty folder"):
+        fit(replace(settings, model=str(encoder)), out=tmp_path)
+    assert (tmp_path / "thesis.docx").read_text() == "mine"
+
+
 def test_the_model_itself_is_never_overwritten(settings: Settings, mask: Path, model: Path) -> None:
     before = {path.name: path.read_bytes() for path in model.iterdir()}
     assert "itself" in lost(settings, mask, model)
     assert {path.name: path.read_bytes() for path in model.iterdir()} == before
-
-
-@pytest.mark.parametrize("name", ["thesis.docx", "config.json.old", ".git", "data"])
-def test_a_folder_with_other_things_in_it_is_never_replaced(
-    settings: Settings, encoder: Path, mask: Path, name: str, tmp_path: Path
-) -> None:
-    if name in (".git", "data"):
-        (tmp_path / name).mkdir()
-    else:
-        (tmp_path / name).write_text("mine")
-    assert name in lost(settings, mask, tmp_path)
-    with pytest.raises(OptionError, match="new or empty folder"):
-        fit(replace(settings, model=str(encoder)), out=tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
-
-def test_somebody_s_own_model_is_replaced_only_by_force_and_then_whole(
-    settings: Settings, mask: Path, store: Store, tmp_path: Path
-) -> None:
-    out = fakes.save_model(tmp_path / "out", "roberta")
-    (out / "notes.txt").write_text("mine")
-    assert "--force" in lost(settings, mask, out)
-    assert models.identify(str(out)).family == "roberta"
-    (out / "model.safetensors.index.json").write_text("of a larger model")
-    recover(replace(settings, recover="refit"), mask=mask, out=Output(out, force=True), store=store)
-    assert models.identify(str(out)).family == "bert"
-    assert not (out / "model.safetensors.index.json").exists()
-    assert (out / "notes.txt").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_disk_that_fails_is_one_sentence_and_leaves_the_earlier_model(

@@ -31,7 +31,6 @@ def test_without_words_the_help_is_printed() -> None:
         ("latency", "--mask"),
         ("fit --data reviews", "--out"),
         ("latency --mask m --length 1", "--length"),
-        ("bench --rounds 0", "--rounds"),
     ],
 )
 def test_what_cannot_be_parsed_is_one_sentence_that_points_to_the_help(asked: str, named: str) -> None:
@@ -52,11 +51,10 @@ def test_a_model_that_cannot_be_used_is_refused(words: list[object], tmp_path: P
 def test_a_mask_that_cannot_be_used_is_refused(command: str, model: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text(json.dumps({"7": [0]}))
     (tmp_path / "broken.json").write_text("{")
-    more = {"evaluate": ["--data", data], "latency": [], "recover": ["--data", data, "--out", tmp_path / "out"]}[
-        command
-    ]
+    # The data of evaluate are not there: that they are not what is complained about shows what came first.
+    options = {"evaluate": ["--data", "none"], "latency": [], "recover": ["--data", data, "--out", tmp_path / "out"]}
     for mask, named in (("other.json", "3 layers"), ("broken.json", "head_mask.json"), ("none.json", "No such file")):
-        assert named in refused(call(command, "--model", model, *more, "--mask", tmp_path / mask))
+        assert named in refused(call(command, "--model", model, *options[command], "--mask", tmp_path / mask))
     assert not (tmp_path / "out").exists()
 
 

@@ -43,9 +43,7 @@ def test_latency_takes_no_longer_than_it_may(model: Path, folder: Path) -> None:
     repeats = found["cost"]["full"]["latency_ms"]["repeats"]
     assert 3 <= repeats < 1000
     assert found["latency_ratio"]["ci95"][0] <= found["latency_ratio"]["ci95"][1]
-    refused = call(*asked, "--latency-time", "soon")
-    assert (refused.code, refused.out) == (2, "")
-    assert "--latency-time: invalid duration" in refused.err
+    assert "--latency-time: invalid duration" in refused(call(*asked, "--latency-time", "soon"))
 
 
 def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_path: Path) -> None:
@@ -68,15 +66,12 @@ def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_p
     assert "384 bytes per token; attention is" in call("models", model).out
 
 
-def test_a_fitted_classifier_is_pruned_like_any_other(data: Path, tmp_path: Path) -> None:
+def test_fit_prints_the_command_that_prunes_its_classifier(data: Path, tmp_path: Path) -> None:
     encoder = fakes.save_encoder(tmp_path / "encoder")
     asked = ["fit", "--model", encoder, "--data", data, "--out", tmp_path / "mine", "--epochs", 1, "--device", "cpu"]
     answer = call(*asked, "--quiet")
     assert (answer.code, answer.err) == (0, "")
     assert f"cahp prune --model {tmp_path / 'mine'} --data {data}" in answer.out
-    quick = ["--pool-size", 8, "--latency-time", "0.05s"]
-    run = call("prune", "--model", tmp_path / "mine", "--data", data, *quick, "--budget", 4, "--json").document
-    assert (run["budget"]["attained"], run["data"]["classes"]) == (4, ["bad", "good"])
 
 
 def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:

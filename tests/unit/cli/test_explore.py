@@ -140,21 +140,20 @@ def test_options_of_an_earlier_start_do_not_apply_to_the_next(
     assert Access.from_environment(started[0][1]["env"]) == Access()
 
 
-@pytest.mark.parametrize("host", ["http://lab", "lab:8501/", "", "a b", "someone@lab"])
-def test_a_host_that_is_none_is_refused(host: str, started: list[tuple[list[str], dict[str, Any]]]) -> None:
-    assert refused(call("explore", "--host", host)).startswith("--host must be an address or a name")
-    assert started == []
-
-
-def test_a_host_of_another_machine_cannot_be_listened_on(started: list[tuple[list[str], dict[str, Any]]]) -> None:
-    # An address that is nobody's, set aside for examples.
-    sentence = refused(call("explore", "--host", "203.0.113.77"))
-    assert sentence == "--host 203.0.113.77 is no address of this machine; use 0.0.0.0 for all its addresses"
-    assert started == []
-
-
-def test_a_data_root_that_is_none_is_refused(tmp_path: Path, started: list[tuple[list[str], dict[str, Any]]]) -> None:
-    assert "is not a folder; name one with --data-root" in refused(call("explore", "--data-root", tmp_path / "missing"))
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        *(("--host", host, "--host must be an address or a name") for host in ("http://lab", "lab:8501/", "", "a b")),
+        ("--host", "someone@lab", "--host must be an address or a name"),
+        # An address that is nobody's, set aside for examples.
+        ("--host", "203.0.113.77", "203.0.113.77 is no address of this machine; use 0.0.0.0 for all its addresses"),
+        ("--data-root", "missing", "is not a folder; name one with --data-root"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    option: str, value: str, sentence: str, started: list[tuple[list[str], dict[str, Any]]]
+) -> None:
+    assert sentence in refused(call("explore", option, value))
     assert started == []
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import typer
@@ -11,13 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import cli, methods
-from cahp.cli.command import OPTIONS, REQUIRED, Call, Command, Option, command
-from cahp.recoveries import RECOVERIES
+from cahp.cli.command import OPTIONS, REQUIRED, Option
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.options import Setting
-from cahp.run.settings import Salience, Settings, describe
-from cahp.stages.selection import Representative
-from cahp.stages.space import Projection
+from cahp.run.settings import Settings, describe
 
 PARSERS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 COMMANDS = {one.name: one for one in cli.COMMANDS}
@@ -40,36 +36,12 @@ def values_of(setting: Setting) -> st.SearchStrategy[Any]:
 #: What each field of ``Settings`` can be; those that are not listed are described well enough.
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **{name: values_of(setting) for name, setting in describe().items()},
-    "model": NAMED,
-    "data": NAMED,
     "method": st.sampled_from(methods.names()),
-    "limit": st.integers(2, 10_000_000),
-    "sample": st.sampled_from(["stratified", "head"]),
-    "select_split": NAMED,
-    "eval_split": NAMED,
-    "eval_limit": st.integers(1, 10_000_000),
     "budget": st.sampled_from(["auto", "7", "15%"]),
     "goal": st.sampled_from(["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%"]),
     "min_per_layer": st.integers(0, 4),
-    "pool_size": st.integers(2, 128),
-    "poly_degree": st.integers(2, 10),
-    "projection": st.sampled_from(get_args(Projection)),
-    "salience": st.sampled_from(get_args(Salience)),
-    "representative": st.sampled_from(get_args(Representative)),
-    "recover": st.sampled_from(tuple(RECOVERIES)),
-    "recover_data": NAMED,
     **dict.fromkeys(("recover_time", "select_time"), st.sampled_from(["90", "30s", "2m", "1.5h"])),
-    "labels": st.booleans(),
-    "latency": st.booleans(),
-    "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
     "latency_time": st.sampled_from(["5s", "90", "1m"]),
-    "report": st.just("test"),
-    "seed": st.integers(0, 2**32 - 1),
-    "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
-    "text_column": NAMED,
-    "pair_column": NAMED,
-    "label_column": NAMED,
-    "documents": st.sampled_from(["paragraph", "line"]),
     "label_map": st.dictionaries(LABELS, LABELS, max_size=3),
     "splits": st.dictionaries(LABELS, LABELS, max_size=3),
     # Where there is a prompt there are answers, so both are drawn.
@@ -134,12 +106,6 @@ def test_every_command_that_measures_can_measure_again() -> None:
     assert cached == usual | {"roles"}
 
 
-def test_all_texts_can_be_asked_for() -> None:
-    line = to_arguments(Settings(limit=None, eval_limit=None), flags("prune"))
-    found = typed("prune", line)
-    assert found.limit == found.eval_limit == 10_000_000
-
-
 def test_an_option_of_one_name_is_one_option_wherever_it_stands() -> None:
     """Help, default and bounds may differ; what it is called and what it takes may not."""
     seen: dict[str, Option] = dict(OPTIONS)
@@ -147,21 +113,3 @@ def test_an_option_of_one_name_is_one_option_wherever_it_stands() -> None:
         for option in one.options:
             first = seen.setdefault(option.name, option)
             assert option.kind is first.kind, (one.name, option.name)
-
-
-def test_a_command_gets_its_settings_in_one_value_and_its_own_options_by_name() -> None:
-    seen: list[Any] = []
-
-    def evaluate(call: Call, mask: Path) -> None:
-        """Do nothing much."""
-        seen.append((call, mask))
-
-    app = typer.Typer()
-    made = command("mask", of_call=("quiet",))(evaluate)
-    assert isinstance(made, Command)
-    made.add_to(app)
-    line = ["--seed", "7", "--mask", "m.npy", "-q"]
-    typer.main.get_command(app).main(line, standalone_mode=False, obj=["evaluate", *line])
-    ((call, mask),) = seen
-    assert call == Call(Settings(seed=7), "cahp evaluate --seed 7 --mask m.npy -q", quiet=True)
-    assert mask == Path("m.npy")

@@ -9,8 +9,6 @@ import fakes
 import pytest
 from terminal import call, refused
 
-from cahp.models import saving
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -59,58 +57,15 @@ def test_a_run_records_its_prompt_and_its_command_repeats_it(
     assert "'{text} it was'" in run["command"]
 
 
-@pytest.mark.nightly
-def test_other_commands_ask_the_same(
-    asked: list[object], data: list[object], mask: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
-    here = ["--device", "cpu", "--quiet"]
-    measured = call("evaluate", *asked, *data, *mask, *here, "--json")
-    assert json.loads(measured.out)["metrics"]["full"]["accuracy"] >= 0.9, measured.err
-    timed = call("latency", *asked, *mask, *here, "--batch", 2, "--length", 8, "--repeats", 5)
-    assert "pruned / full" in timed.out, timed.err
-    recovered = call("recover", *asked, *data, *mask, *here, "--out", tmp_path / "recovered")
-    assert "load it with AutoModelForCausalLM.from_pretrained" in recovered.out, recovered.err
-    exported = call("export", *asked, *data, *mask, *here, "--out", tmp_path / "small")
-    assert "read back in a fresh process" in exported.out, exported.err
-    again = call("evaluate", "--model", tmp_path / "small", *asked[2:], *data, *here, "--json")
-    assert json.loads(again.out)["metrics"]["full"]["n"] == 40, again.err
-    compared = call(
-        *(
-            "compare",
-            *asked,
-            *data,
-            *here,
-            "--methods",
-            "random,magnitude",
-            "--budgets",
-            6,
-            "--seeds",
-            1,
-            "--limit",
-            60,
-        ),
-        "--json",
-    )
-    assert json.loads(compared.out)["schema"] == "cahp.compare/1", compared.err
-    raced = call("bench", *asked, *data, *here, "--limit", 32, "--rounds", 1)
-    assert "signatures" in raced.out, raced.err
-
-
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        (["--prompt", "It was", "--answers", "bad,good"], "write {text} once"),
-        (["--prompt", "{text} it was"], "a prompt needs an answer for each class"),
-        (["--answers", "bad,good"], "answers need a prompt"),
         (["--prompt", "{text} it was", "--answers", 'bad,"good'], "--answers 'bad,\"good' cannot be read"),
-        (["--prompt", "{text} it was", "--answers", "bad,zebra"], "does not know the answer 'zebra'"),
         (["--prompt", "{text} it was", "--answers", "awful,great,long"], 'as in --label-map "neg='),
         (
             ["--prompt", "{premise}? {hypothesis}", "--answers", "bad,good"],
             "holds single texts, but the prompt has no",
         ),
-        (["--prompt", "{text} {mask}", "--answers", "bad,good"], "leave {mask} out"),
         ([], "is more than the 80 tokens that"),
     ],
 )
@@ -122,20 +77,3 @@ def test_an_invalid_prompt_gives_one_sentence(
 
 def test_a_classifier_needs_no_prompt(asked: list[object]) -> None:
     assert "is a classifier" in refused(call("prune", "--model", "minilm-bbc", *asked[2:]))
-
-
-@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
-@pytest.mark.parametrize(
-    "command", ["prune", "evaluate", "compare", "premise", "bench", "models", "fit", "latency", "recover", "export"]
-)
-def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
-    command: str, kind: str, data: list[object], mask: list[object], tmp_path: Path
-) -> None:
-    folder = fakes.save_model(tmp_path / "other", problem_type=kind)
-    masked = [*mask, "--out", tmp_path / "out"]
-    more = {"models": [folder], "latency": mask, "fit": [*data, *masked[2:]], "recover": [*data, *masked]}
-    more["export"] = more["recover"]
-    named = [] if command == "models" else ["--model", folder]
-    said = refused(call(command, *named, *more.get(command, data)))
-    assert f"(problem_type {kind})" in said
-    assert "name a model that gives each text one class" in said

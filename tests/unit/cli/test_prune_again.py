@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,7 +15,6 @@ import pytest
 from terminal import call, refused
 
 from cahp.api import prune as use_case
-from cahp.run.document import RunDocument
 from cahp.terminal.progress import Reporter
 from cahp.values import Cancelled
 
@@ -25,29 +23,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- what is left on disk
-
-
-def test_files_of_an_earlier_run_are_replaced_and_others_stay(words: list[object], tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{\n  "schema": "cahp.run/1"\n}\n')
-    (tmp_path / "arrays.npz").write_bytes(b"of an earlier run")
-    (tmp_path / "notes.txt").write_text("mine")
-    assert call(*words, "--budget", 4, "--out", tmp_path).code == 0
-    assert sorted(item.name for item in tmp_path.iterdir()) == [
-        "arrays.npz",
-        "head_mask.json",
-        "notes.txt",
-        "run.json",
-    ]
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert json.loads((tmp_path / "run.json").read_text())["budget"]["attained"] == 4
-
-
-def test_a_failing_run_leaves_an_earlier_one_as_it_was(words: list[object], tmp_path: Path) -> None:
-    earlier = '{"schema": "cahp.run/1"}'
-    (tmp_path / "run.json").write_text(earlier)
-    refused(call(*words, "--budget", 99, "--out", tmp_path))
-    assert [item.name for item in tmp_path.iterdir()] == ["run.json"]
-    assert (tmp_path / "run.json").read_text() == earlier
 
 
 @pytest.mark.parametrize("name", ["run.json", "head_mask.json", "arrays.npz"])
@@ -81,15 +56,6 @@ def test_a_run_that_came_into_the_folder_in_the_meantime_is_kept(
     assert f"wrote     {tmp_path / 'out-2'}/run.json" in answer.out
     (said,) = answer.err.splitlines()
     assert "run.json appeared in" in said
-
-
-def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(words: list[object], tmp_path: Path) -> None:
-    taken = tmp_path / "taken"
-    taken.write_text("a file")
-    for out in (taken, taken / "below", tmp_path / ("x" * 300)):
-        # The model does not exist: that it is not what is complained about shows what came first.
-        assert "--out" in refused(call(*words, "--model", "no-such-model", "--out", out))
-    assert taken.read_text() == "a file"
 
 
 @pytest.mark.parametrize("stage", ["load", "signatures", "projection", "clustering", "evaluation", "refit"])
@@ -178,67 +144,3 @@ def test_no_cache_measures_again_with_the_same_result(words: list[object], run: 
     assert again["timings"]["signatures_s"] > 0
     assert again["kept"] == run["kept"]
     assert again["metrics"] == run["metrics"]
-
-
-@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
-def test_a_damaged_store_costs_time_and_nothing_else(
-    words: list[object], run: dict[str, Any], damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
-    asked = [*words, "--budget", 5, "--json"]
-    first = call(*asked).document
-    entries = list(tmp_path.rglob("*.entry"))
-    assert entries
-    for entry in entries:
-        content = entry.read_bytes()
-        broken = {
-            "cut": content[: len(content) // 2],
-            "flipped": content[:-1] + bytes([content[-1] ^ 1]),
-            "emptied": b"",
-        }
-        entry.write_bytes(broken[damage])
-    again = call(*asked)
-    assert (again.code, again.err) == (0, "")
-    assert again.document["cached"] == []
-    assert again.document["metrics"] == first["metrics"]
-
-
-@pytest.mark.nightly
-def test_a_store_that_cannot_be_used_costs_a_warning(words: list[object], run: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    # A process of its own: what it says on stderr is what a person reads.
-    environment = {**os.environ, "CAHP_CACHE": str(tmp_path / "taken")}
-    command = [sys.executable, "-m", "cahp", *map(str, words), "--budget", "5", "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    (warning,) = done.stderr.splitlines()
-    assert warning.startswith(f"Results are not stored: {tmp_path / 'taken'}")
-    assert "CAHP_CACHE" in warning
-    assert json.loads(done.stdout)["kept"] == run["kept"]
-
-
-@pytest.mark.nightly
-def test_two_processes_at_once_do_not_meet_half_a_file(words: list[object], tmp_path: Path) -> None:
-    environment = {**os.environ, "CAHP_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    program = "from cahp.cli import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        program,
-        *map(str, words),
-        "--budget",
-        "6",
-        "--json",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    both = [
-        subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    answers = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], answers
-    first, second = (json.loads(out) for out, _ in answers)
-    assert first["kept"] == second["kept"]
-    assert first["metrics"] == second["metrics"]
-    assert RunDocument.from_json(json.loads((tmp_path / "out" / "run.json").read_text())).budget.attained == 6
-    assert list(tmp_path.rglob(".*")) == []

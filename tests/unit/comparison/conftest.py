@@ -4,28 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fakes
 import pytest
+from command_fixtures import data, model
 from fake_methods import METHODS, Counted
 
 from cahp.methods.shared import registry
 from cahp.run.settings import Settings
 from cahp.store import Store
 
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+__all__ = ["data", "model"]
 
 
 @pytest.fixture(scope="session")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
-
-
-@pytest.fixture(scope="session")
-def settings(model: Path, texts: Path) -> Settings:
-    return Settings(str(model), str(texts), limit=60, eval_limit=30, pool_size=8, projection="pca", device="cpu")
+def settings(model: Path, data: Path) -> Settings:
+    return Settings(str(model), str(data), limit=60, eval_limit=30, pool_size=8, projection="pca", device="cpu")
 
 
 @pytest.fixture

@@ -110,6 +110,7 @@ def test_seeds_that_are_neither_are_refused(text: str) -> None:
         ({"methods": ("counted", "counted")}, "twice"),
         ({"methods": ("nobody",)}, "no method named 'nobody'"),
         ({"recoveries": ("pray",)}, "--recover pray is unknown"),
+        ({"recoveries": ("auto",)}, "speed of the machine"),
         ({"tries": 0}, "--tries 0"),
         ({"seeds": (-1,)}, "--seed -1"),
     ],

@@ -76,13 +76,17 @@ def test_what_is_not_finite_was_not_measured() -> None:
     assert set(from_quality(quality)) == {"accuracy"}
 
 
-def test_a_file_that_was_moved_alone_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:
+@pytest.mark.parametrize("older", [False, True], ids=["moved alone", "older answers"])
+def test_a_file_without_its_answers_keeps_the_summary_it_was_written_with(tmp_path: Path, older: bool) -> None:
     comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
     comparison.write(tmp_path)
     (tmp_path / "compare.npz").unlink()
-    found = Comparison.read(tmp_path / "compare.json")
-    assert found.summary.means == comparison.summary.means
-    assert found.files["compare.json"] == (tmp_path / "compare.json").read_bytes()
+    if older:
+        np.savez_compressed(tmp_path / "compare.npz", eval=np.ones((2, 6), np.uint8))
+    read = Comparison.read(tmp_path / "compare.json")
+    assert read.answers == {}
+    assert read.summary.means == comparison.summary.means
+    assert read.files["compare.json"] == (tmp_path / "compare.json").read_bytes()
 
 
 def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
@@ -140,15 +144,6 @@ def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path)
     assert Comparison(found.document, written=found.written).results.overall == ()
 
 
-def test_answers_of_before_are_left_aside_and_the_summary_of_the_file_is_read(tmp_path: Path) -> None:
-    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
-    comparison.write(tmp_path)
-    np.savez_compressed(tmp_path / "compare.npz", eval=np.ones((2, 6), np.uint8))
-    found = Comparison.read(tmp_path)
-    assert found.answers == {}
-    assert found.summary.means == comparison.summary.means
-
-
 def test_a_file_of_before_shows_its_accuracy_with_the_same_numbers_and_no_verdict_from_one_seed(tmp_path: Path) -> None:
     document = json.loads(Path(__file__).with_name("older.json").read_text())
     # The part that is shown first: the test split.
@@ -181,19 +176,6 @@ def test_divergence_is_shown_first_where_it_was_measured() -> None:
     shares = comparison.results_on("eval", "agreement")
     assert shares.full == {"none": 1.0}
     assert {one.outcome for one in shares.verdicts} == {"agreement"}
-
-
-def test_the_files_in_memory_are_those_that_are_written(tmp_path: Path) -> None:
-    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
-    names = comparison.write(tmp_path)
-    assert list(comparison.files) == names
-    assert names == ["compare.json", "comparison.csv", "compare.npz"]
-    for name in set(names) - {"compare.npz"}:
-        assert comparison.files[name] == (tmp_path / name).read_bytes()
-    with np.load(io.BytesIO(comparison.files["compare.npz"])) as arrays:
-        assert {name: array.tolist() for name, array in arrays.items()} == {
-            f"eval_{name}": array.tolist() for name, array in comparison.answers["eval"].items()
-        }
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "cahp.run/1"}', f'{{"schema": "{SCHEMA}"}}'])

@@ -23,7 +23,7 @@ from fake_methods import Counted, Tuned, plan
 from fakes import prune
 
 from cahp import methods
-from cahp.comparison import Comparison, running
+from cahp.comparison import Comparison, Plan, running
 from cahp.comparison.plan import Cell
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.workspace import Workspace
@@ -83,14 +83,14 @@ def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
 
 @pytest.mark.parametrize(("tries", "splits"), [(1, ("validation", "test")), (2, ("test",))])
 def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept(
-    settings: Settings, tmp_path: Path, texts: Path, tries: int, splits: tuple[str, ...]
+    settings: Settings, tmp_path: Path, data: Path, tries: int, splits: tuple[str, ...]
 ) -> None:
     names = ["complementary", "ablation", "fisher", "gradient", "hies"]
     # All of validation, since a sample follows the labels.
     every = replace(settings, report="test", eval_limit=40)
     given = {"budgets": ("5",), "seeds": (42,), "recoveries": ("refit",), "tries": tries}
     clean = compare(plan(every, *names, "tuned", **given), store=Store(tmp_path / "one"))
-    bad = replace(every, data=str(poisoned(texts, tmp_path / "poisoned", *splits)))
+    bad = replace(every, data=str(poisoned(data, tmp_path / "poisoned", *splits)))
     dirty = compare(plan(bad, *names, "tuned", **given), store=Store(tmp_path / "two"))
     assert kept(clean) == kept(dirty)
     # Yet the poison bites: every answer that was right is wrong.
@@ -129,16 +129,6 @@ def test_a_method_of_chance_draws_another_mask_every_time(settings: Settings, st
     found = compare(plan(settings, "tossed", budgets=("6",)), store=store)
     assert len({json.dumps(mask) for mask in kept(found)}) == 5
     assert [seed for seed, _ in Counted.asked] == [cell["noise"] for cell in written(found)["cells"]]
-
-
-def test_each_seed_recovers_equally_many_masks_of_chance(settings: Settings, store: Store) -> None:
-    asked = plan(settings, "tossed", "counted", draws=4, recovered_draws=3, recoveries=("refit",))
-    found = compare(asked, store=store)
-    refitted = [
-        cell for cell in written(found)["cells"] if cell["method"] == "tossed" and "refit" in cell["recoveries"]
-    ]
-    # Two seeds recover two each, at two budgets.
-    assert len(refitted) == 2 * 4
 
 
 def test_by_default_nothing_looks_at_validation_to_choose_a_setting(settings: Settings, store: Store) -> None:
@@ -185,32 +175,21 @@ def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, s
     assert compare(replace(asked, budgets=("5",)), store=store).document.test_opened == 2
 
 
-def test_fine_tuning_is_given_to_the_unpruned_model_as_well(settings: Settings, store: Store) -> None:
-    asked = plan(replace(settings, limit=20), "counted", budgets=("6",), seeds=(42,), recoveries=("finetune", "refit"))
-    found = compare(asked, store=store)
+def test_fine_tuning_is_given_to_the_unpruned_model_as_well_and_a_distillation_is_not(
+    settings: Settings, store: Store
+) -> None:
+    recoveries = ("finetune", "refit", "distill")
+    small = replace(settings, limit=20)
+    found = compare(plan(small, "counted", budgets=("6",), seeds=(42,), recoveries=recoveries), store=store)
     (full,) = written(found)["full"]
-    # A refit of all heads gives the old weights back, so it is not measured.
+    # A refit of all heads gives the old weights back, and a distillation has the unpruned model for its teacher.
     assert set(full["recoveries"]) == {"none", "finetune"}
     assert full["recoveries"]["none"]["eval"]["delta"] is None
     measured = written(found)["cells"][0]["recoveries"]
-    assert set(measured) == {"none", "finetune", "refit"}
+    assert set(measured) == {"none", *recoveries}
     change = (measured["finetune"]["eval"]["accuracy"] - full["recoveries"]["finetune"]["eval"]["accuracy"]) * 100
     assert measured["finetune"]["eval"]["delta_alike"]["pp"] == pytest.approx(change)
     assert measured["refit"]["eval"]["delta_alike"] is None
-
-
-def test_a_distillation_is_compared_and_not_given_to_the_teacher_itself(settings: Settings, store: Store) -> None:
-    asked = plan(replace(settings, limit=20), "counted", budgets=("6",), seeds=(42,), recoveries=("distill",))
-    found = compare(asked, store=store)
-    assert set(written(found)["full"][0]["recoveries"]) == {"none"}
-    measured = written(found)["cells"][0]["recoveries"]
-    assert set(measured) == {"none", "distill"}
-    assert measured["distill"]["eval"]["n"] == measured["none"]["eval"]["n"]
-
-
-def test_what_depends_on_time_is_not_compared(settings: Settings) -> None:
-    with pytest.raises(OptionError, match="speed of the machine"):
-        plan(settings, "counted", recoveries=("auto",))
 
 
 def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Settings, store: Store) -> None:
@@ -328,13 +307,18 @@ def test_a_cell_that_is_stopped_in_its_last_recovery_keeps_those_before(
     assert (done["distill"], done["finetune"], len(Counted.asked)) == (1, 2, 1)
 
 
+def task_of(asked: Plan, store: Store) -> running.CellTask:
+    """A cell for a worker, which is given the store."""
+    content = Workspace(asked, store=store).content
+    return running.CellTask(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, False, content)
+
+
 def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back_from_another(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
     asked = plan(settings, "counted", budgets=("6",), seeds=(42,))
-    content = Workspace(asked, store=store).content
-    task = running.CellTask(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, False, content)
+    task = task_of(asked, store)
     # The choice and the answers.
     assert len(running.measure_in_worker(replace(task, folder=None))[1]) == 2
     assert running.measure_in_worker(task)[1] == {}
@@ -348,20 +332,13 @@ def test_a_worker_that_outlives_a_comparison_answers_the_next_one_with_its_data(
     data = tmp_path / "data"
     shutil.copytree(settings.data or "", data)
     asked = plan(replace(settings, data=str(data)), "counted", budgets=("6",), seeds=(42,))
-
-    def task() -> running.CellTask:
-        content = Workspace(asked, store=store).content
-        return running.CellTask(
-            asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, False, content
-        )
-
-    first = task()
+    first = task_of(asked, store)
     before = running.measure_in_worker(first)[0].predictions["none", "eval"].evaluation
     validation = data / "validation.jsonl"
     rows = [json.loads(line) for line in validation.read_text().splitlines()]
     other = {"good": "bad", "bad": "good"}
     validation.write_text("".join(json.dumps({**row, "label": other[row["label"]]}) + "\n" for row in rows))
-    after = running.measure_in_worker(task())[0].predictions["none", "eval"].evaluation
+    after = running.measure_in_worker(task_of(asked, store))[0].predictions["none", "eval"].evaluation
     assert not np.array_equal(after.labels, before.labels)
     assert np.array_equal(after.labels, Workspace(asked, store=store).splits["eval"].labels)
     # And one that has other files than who asks says so.
@@ -524,38 +501,21 @@ def test_what_is_cached_of_a_mask_is_not_announced_again(settings: Settings, sto
 
 
 @pytest.mark.nightly
-def test_worker_processes_measure_what_this_one_does(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("elsewhere", [{"jobs": 2}, {"jobs": 2, "cluster": "dask"}], ids=["processes", "cluster"])
+def test_workers_measure_what_this_process_does(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, elsewhere: dict[str, Any]
+) -> None:
+    if "cluster" in elsewhere:
+        pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
+        # The workers have a store of their own, so what comes back must be kept here as well.
+        monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
     # Workers do not know the methods of this file.
     asked = plan(settings, "complementary", recoveries=("refit",))
     here = compare(asked, store=Store(tmp_path / "one"))
-    there = compare(asked, store=Store(tmp_path / "two"), jobs=2)
+    there = compare(asked, store=Store(tmp_path / "two"), **elsewhere)
     assert kept(here) == kept(there)
     assert accuracies(here) == accuracies(there)
     # Everything came back: nothing is left to do.
-    compare(asked, store=Store(tmp_path / "two"), load=lambda *_, **__: pytest.fail("the model was read"))
-
-
-@pytest.mark.nightly
-def test_worker_processes_stop_when_the_caller_does(settings: Settings, store: Store) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        compare(plan(settings, "complementary"), store=store, jobs=2, progress=stop)
-
-
-@pytest.mark.nightly
-def test_a_cluster_measures_what_this_process_does(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
-    asked = plan(settings, "complementary", recoveries=("refit",))
-    here = compare(asked, store=Store(tmp_path / "one"))
-    # The workers have a store of their own, so what comes back must be kept here as well.
-    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
-    there = compare(asked, store=Store(tmp_path / "two"), cluster="dask", jobs=2)
-    assert kept(here) == kept(there)
-    assert accuracies(here) == accuracies(there)
     compare(asked, store=Store(tmp_path / "two"), load=lambda *_, **__: pytest.fail("the model was read"))
 
 

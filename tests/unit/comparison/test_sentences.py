@@ -70,18 +70,6 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitRes
     )
 
 
-def test_over_some_budgets_alone_the_sentences_say_which(reading: SplitResults) -> None:
-    more = {(recovery, name, 9): mean for (recovery, name, _), mean in reading.means.items() if recovery == "none"}
-    found = given(
-        replace(reading, recoveries=("none", "refit", "finetune"), means={**reading.means, **more}),
-        verdict("random", None, "complementary", budgets=(4, 6, 9)),
-        verdict("random", None, None, "refit"),
-        *(verdict("random", budget, None, recovery) for budget in (4, 6) for recovery in ("none", "refit")),
-        verdict("random", 4, None, "finetune"),
-    )
-    assert describe_test(found.overall[1], found.budgets) == "over 4 and 6 heads, after refit"
-
-
 def test_the_headline_is_that_of_the_cheapest_recovery_with_tests(reading: SplitResults) -> None:
     found = replace(reading, recoveries=("finetune", "refit"))
     tests = [verdict("random", 4, "complementary", recovery) for recovery in found.recoveries]
@@ -124,10 +112,6 @@ def test_files_use_the_option_names_of_methods() -> None:
         "over all budgets, after refit",
         "12 heads, before recovery",
     ]
-
-
-def test_the_published_method_is_called_by_its_name() -> None:
-    assert [method_label(name) for name in ("complementary", "random")] == ["CAHP", "random"]
 
 
 def test_a_p_value_is_a_bound_where_its_test_can_give_no_smaller_one() -> None:

@@ -24,16 +24,13 @@ from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
-from cahp.output import Output
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.terminal.printing import export_lines
 from cahp.values import HeadMask
-from cahp.words import size_of
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
 
@@ -54,44 +51,43 @@ def check_same(network: Any, pruned: HeadModel, bench: Bench) -> None:
         torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
 
 
-def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: Bench, tmp_path: Path) -> None:
-    from transformers import AutoModelForSequenceClassification
-
-    content, results = checkpoint(bench, MASK, form=model_form("drop-in"))
+@pytest.mark.parametrize(("recover", "form"), [("refit", "drop-in"), ("distill", "compact"), ("finetune", "compact")])
+def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(
+    bench: Bench, recover: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[float] = []
+    monkeypatch.setattr(bench.resources, "watch", lambda training: losses.append(training.loss))
+    options = {"epochs": 1} if recover == "finetune" else {}
+    content, results = checkpoint(bench, MASK, form=model_form(form), recover=recover, **options)
     folder = unpacked(content, tmp_path)
     assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
-    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    check_same(network, cut_model(bench.model, MASK, bench.recoveries.refit(MASK)), bench)
     assert results["difference"] < 1e-5
     assert results["metrics"]["recovered"]["n"] == 30
+    assert RECOVERIES[recover].card in (folder / "README.md").read_text()
+    if recover == "refit":
+        recovered = bench.recoveries.refit(MASK)
+    elif recover == "distill":
+        recovered = bench.recoveries.distill(MASK)
+        assert results["distill"] == recovered.report
+        assert results["refit"] == recovered.start.report
+    else:
+        recovered = bench.recoveries.finetune(MASK, schedule=Schedule(epochs=1))
+        assert len(results["epochs"]) == 1
+        assert losses[-1] == pytest.approx(results["epochs"][0]["loss"])
+    network = cahp.load_pruned(folder) if form == "compact" else load_drop_in(folder)
+    check_same(network, cut_model(bench.model, MASK, recovered), bench)
+
+
+def load_drop_in(folder: Path) -> Any:
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
 
 @pytest.mark.parametrize(("method", "said"), [(None, "complementary"), (BY_HAND, "by hand")])
 def test_a_written_model_says_who_chose_its_heads(bench: Bench, method: str | None, said: str, tmp_path: Path) -> None:
     content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), method=method, recover="none")
     assert json.loads((unpacked(content, tmp_path) / "head_mask.json").read_text())["method"] == said
-
-
-def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_path: Path) -> None:
-    content, results = checkpoint(bench, MASK, form=model_form("compact"), recover="distill")
-    folder = unpacked(content, tmp_path)
-    distilled = bench.recoveries.distill(MASK)
-    assert results["distill"] == distilled.report
-    assert results["refit"] == distilled.start.report
-    assert RECOVERIES["distill"].card in (folder / "README.md").read_text()
-    check_same(cahp.load_pruned(folder), cut_model(bench.model, MASK, distilled), bench)
-
-
-def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[float] = []
-    monkeypatch.setattr(bench.resources, "watch", lambda training: seen.append(training.loss))
-    content, results = checkpoint(bench, MASK, form=model_form("compact"), recover="finetune", epochs=1)
-    assert len(results["epochs"]) == 1
-    assert seen[-1] == pytest.approx(results["epochs"][0]["loss"])
-    tuned = cut_model(bench.model, MASK, bench.recoveries.finetune(MASK, schedule=Schedule(epochs=1)))
-    check_same(cahp.load_pruned(unpacked(content, tmp_path)), tuned, bench)
 
 
 def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(
@@ -179,15 +175,6 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert accuracy.n == 30
     assert accuracy.low < accuracy.value < accuracy.high
     assert found["delta"]["int8"]["pp"] == pytest.approx(100 * (accuracy.value - full_accuracy.value))
-
-    card = (out / "README.md").read_text()
-    assert 'onnxruntime.InferenceSession("FOLDER/model.onnx")' in card
-    results = next(line for line in card.splitlines() if line.startswith("| int8 |"))
-    assert f"| {accuracy.text} {accuracy.interval} |" in results
-    assert f"| int8 | {size_of(rounded.bytes)} | {rounded.latency_ms.median:.1f} ms |" in card
-    said = "\n".join(export_lines(found, Output(out)))
-    assert "it agrees with the model before rounding on " in said
-    assert f"int8 / full {rounded.ratio.value:.2f} [" in said
     figures = json.loads((out / "metrics.json").read_text())
     assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
     assert figures["metrics"]["int8"]["accuracy"] == accuracy.value

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -18,10 +17,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from cahp.exports.masks import (
     MASK_SUFFIXES,
     MaskOrigin,
-    mask_array,
-    mask_csv,
     mask_json,
-    mask_tensor,
     read_mask,
     read_mask_record,
 )
@@ -248,17 +244,6 @@ def test_a_mask_must_have_the_shape_of_the_model_it_is_used_for() -> None:
     MASK.check_fits(2, 3, "minilm-bbc")
     with pytest.raises(MaskError, match=r"2 x 3 .* gpt2 has 12 x 12"):
         MASK.check_fits(12, 12, "gpt2")
-
-
-def test_a_mask_goes_through_every_file_unchanged() -> None:
-    rows = mask_csv(MASK, MaskOrigin("m", "random", 3)).decode().splitlines()
-    assert rows[:3] == ["layer,head,kept", "0,0,1", "0,1,0"]
-    assert [int(row.split(",")[2]) for row in rows[1:]] == MASK.keep.ravel().astype(int).tolist()
-    tensor = torch.load(io.BytesIO(mask_tensor(MASK)), weights_only=True)
-    assert tensor.dtype == torch.bool
-    np.testing.assert_array_equal(tensor.numpy(), MASK.keep)
-    np.testing.assert_array_equal(np.load(io.BytesIO(mask_array(MASK)), allow_pickle=False), MASK.keep)
-    assert read_mask(mask_array(MASK)).sha256 == MASK.sha256
 
 
 def test_a_refusal_recommends_every_format_that_is_read() -> None:

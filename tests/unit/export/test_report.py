@@ -111,18 +111,44 @@ def test_a_picture_says_in_words_what_it_shows() -> None:
     assert "layer 0 keeps [0, 2]; layer 1 keeps [1]" in str(pictures[0]["aria-label"])
 
 
-def test_a_difference_whose_interval_holds_zero_is_no_measurable_change() -> None:
-    document = run()
-    assert "4.1 points lower" in verdict(RunDocument.from_json(document))
-    document["delta"]["pruned"] = {"pp": -0.3, "ci95": [-1.0, 0.4]}
-    assert "no measurable change (−0.3 points" in verdict(RunDocument.from_json(document))
+NOTHING = {"parameters": None, "flops": None, "latency_ms": None}
 
 
-def test_a_time_whose_interval_holds_one_does_not_change_measurably() -> None:
+@pytest.mark.parametrize(
+    ("part", "changes", "words"),
+    [
+        ("delta", {}, "4.1 points lower"),
+        ("delta", {"pruned": {"pp": -0.3, "ci95": [-1.0, 0.4]}}, "no measurable change (−0.3 points"),
+        ("latency_ratio", {}, "takes 82 % of the time"),
+        ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "does not change measurably"),
+        ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "relative to all heads 1 × no measurable change"),
+        ("settings", {}, "form a cluster; one head of each cluster is kept."),
+        ("settings", {"method": "random"}, "The kept heads were chosen by the method random."),
+        # With the file to take along.
+        ("settings", {"method": BY_HAND}, "The kept heads were chosen by hand."),
+        ("settings", {"method": BY_HAND}, "head_mask.json"),
+    ],
+)
+def test_the_report_says_what_its_figures_mean(part: str, changes: dict[str, Any], words: str) -> None:
     document = run()
-    assert "takes 82 % of the time" in verdict(RunDocument.from_json(document))
-    document["latency_ratio"] = {"median": 0.99, "ci95": [0.97, 1.02]}
-    assert "does not change measurably" in verdict(RunDocument.from_json(document))
+    document[part] |= changes
+    assert words in report(document, labels=LABELS).text
+
+
+def test_the_report_says_nothing_that_is_not_so() -> None:
+    assert "are part of the package" not in report().text
+    bundled = page(RunDocument.from_json(run()), origin=replace(ORIGIN, bundled=True))
+    assert "are part of the package" in Outline(bundled).text
+    by_chance = {**run(), "settings": {**run()["settings"], "method": "random"}}
+    text = report(by_chance, labels=LABELS).text
+    assert "one head of each cluster" not in text
+    assert "head_mask.json" not in text
+    assert "Published rule stops at 5 heads" in report({**run(), "knee": 5}).text
+    assert "Published rule" not in report({**run(), "knee": None}).text
+    untimed = {"latency_ratio": None, "attention_share": None, "cost": {"full": NOTHING, "pruned": NOTHING}}
+    text = report({**run(), **untimed}).text
+    assert "Time and size were not measured" in text
+    assert " ms" not in text
 
 
 def test_the_verdict_is_about_the_recovered_model_where_there_is_one() -> None:
@@ -130,41 +156,6 @@ def test_the_verdict_is_about_the_recovered_model_where_there_is_one() -> None:
     document["metrics"]["recovered"] = scores(0.941, 0.925, 0.954, 0.95)
     document["delta"]["recovered"] = {"pp": -1.2, "ci95": [-2.1, -0.3]}
     assert "Accuracy on 1,200 texts after recovery is 94.1 %" in verdict(RunDocument.from_json(document))
-
-
-def test_what_was_not_measured_is_said_and_not_invented() -> None:
-    document = run()
-    nothing = {"parameters": None, "flops": None, "latency_ms": None}
-    document |= {"latency_ratio": None, "attention_share": None, "cost": {"full": nothing, "pruned": nothing}}
-    text = report(document).text
-    assert "Time and size were not measured" in text
-    assert " ms" not in text
-
-
-@pytest.mark.parametrize(
-    ("method", "words"),
-    [
-        ("complementary", "form a cluster; one head of each cluster is kept."),
-        ("random", "The kept heads were chosen by the method random."),
-        (BY_HAND, "The kept heads were chosen by hand."),
-    ],
-)
-def test_the_report_names_the_method_that_chose_the_heads(method: str, words: str) -> None:
-    document = run()
-    document["settings"]["method"] = method
-    text = report(document, labels=LABELS).text
-    assert words in text
-    assert ("one head of each cluster" in text) == (method == "complementary")
-    # The file to take along.
-    assert ("head_mask.json" in text) == (method == BY_HAND)
-
-
-@pytest.mark.parametrize(("bundled", "words"), [(True, "are part of the package"), (False, "Report of")])
-def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
-    origin = replace(ORIGIN, bundled=bundled)
-    text = Outline(page(RunDocument.from_json(run()), origin=origin)).text
-    assert words in text
-    assert ("are part of the package" in text) == bundled
 
 
 def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
@@ -191,14 +182,6 @@ def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin
     assert axis([0.52, 0.95], most=1.0) == pytest.approx((0.5, 1.0, 0.1))
 
 
-def test_where_the_published_rule_stops_is_said_where_it_was_asked() -> None:
-    document = run()
-    document["knee"] = 5
-    assert "Published rule stops at 5 heads" in report(document).text
-    document["knee"] = None
-    assert "Published rule" not in report(document).text
-
-
 def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
     assert "Changed predictions" not in report().text
     shown = report(examples=[("<b>a film</b> " + "x" * 500, "good", "good", "bad")])
@@ -206,13 +189,6 @@ def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
     assert "<b>a film</b> xxx" in shown.text
     assert "b" not in {tag for tag, _ in shown.tags}
     assert "x" * 300 not in shown.text
-
-
-def test_a_time_that_does_not_change_measurably_is_called_so() -> None:
-    document = run()
-    document["latency_ratio"] = {"median": 0.99, "ci95": [0.97, 1.02]}
-    text = report(document).text
-    assert "Time relative to all heads 1 × no measurable change" in text
 
 
 def test_words_of_a_table_stay_whole_unless_no_column_holds_them() -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-import plotly.graph_objects as go
-import pytest
 
 from cahp.figures.space import space_figure
 from cahp.run.settings import Settings
@@ -29,16 +24,3 @@ def test_kept_and_pruned_heads_lie_where_they_are_and_the_most_salient_are_ringe
     assert [trace.name for trace in legend] == ["kept", "pruned"]
     assert sorted(best.x) == [4, 8, 10]
     assert figure.layout.xaxis.title.text == "PCA 1 (no unit)"
-
-
-def test_plotly_checks_each_part_of_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    checked: list[str] = []
-    made: Callable[..., None] = go.Scatter.__init__
-
-    def counted(trace: Any, *args: Any, **options: Any) -> None:
-        checked.append("trace")
-        made(trace, *args, **options)
-
-    monkeypatch.setattr(go.Scatter, "__init__", counted)
-    figure = space_figure(PLANE, SALIENCE, LABELS, None, MASK, Settings(projection="pca"), dark=False)
-    assert len(checked) == len(figure.data)

@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 from cahp.notebook.widget import Background
-from cahp.values import BudgetError, Progress
+from cahp.values import Progress
 
 PATIENCE = 30
 
@@ -54,15 +54,3 @@ def test_a_new_request_stops_the_one_before() -> None:
     assert done == [True]
     # One end is told: that of what was asked for last.
     assert sum(not doing["stage"] for doing in told) == 1
-
-
-def test_a_failure_is_a_sentence() -> None:
-    told: list[dict[str, Any]] = []
-
-    def work(_: Progress) -> None:
-        raise BudgetError("too few heads")
-
-    background = Background(told.append)
-    background.start(work)
-    assert background.wait(PATIENCE)
-    assert told[-1]["error"] == "too few heads"

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import documents
 
-from cahp.exports.form import Footprint
 from cahp.goals import ReachedGoal
 from cahp.models.costs import Cost, Timing
 from cahp.run.document import CostRecord, RunDocument
 from cahp.run.knee_null import KneeNull
 from cahp.terminal.costs import cost_lines
-from cahp.terminal.printing import export_lines, run_lines
+from cahp.terminal.printing import run_lines
 from cahp.values import Estimate
 
 FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
@@ -45,29 +44,3 @@ def test_a_run_says_how_its_goal_was_reached_and_whether_other_texts_confirm_it(
     assert "optimistic" in note
     confirmed = [list(run_lines(replace(run, goal=replace(reached, confirmed=answer))))[2] for answer in (True, False)]
     assert ["does not confirm" in line for line in confirmed] == [False, True]
-
-
-def test_so_it_is_with_another_runtime() -> None:
-    timing = Timing(10.0, 11.0, 8, 64, 40)
-    pruned = Footprint("pruned", 1, timing, Estimate(0.99, (0.97, 1.01), 40, "ratio"))
-    found = {
-        "model": "tiny",
-        "kept": {"heads": 3, "of": 6},
-        "metrics": None,
-        "form": "onnx",
-        "parameters": {"full": 100, "pruned": 50},
-        "bytes": 1,
-        "difference": 0.0,
-        "agreement": 1.0,
-        "tried": 4,
-        "written": 20,
-        "files": [Footprint("full", 2, timing, None), pruned],
-        "loads": "",
-    }
-
-    class Written:
-        def describe(self) -> str:
-            return "written"
-
-    (line,) = (line for line in export_lines(found, Written()) if "pruned / full" in line)  # type: ignore[arg-type]
-    assert "10.0 ms   no measurable change: pruned / full 0.99 [0.97, 1.01], n = 40 rounds" in line
