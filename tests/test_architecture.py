@@ -57,13 +57,8 @@ print(json.dumps([time.process_time(), sorted(sys.modules)]), file=sys.stderr)
 
 def run_light(statement: str) -> tuple[float, set[str]]:
     """Processor seconds of a new interpreter that ran ``statement``, and the modules it loaded."""
-    done = subprocess.run(
-        [sys.executable, "-c", REPORT.format(statement=statement)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-c", REPORT.format(statement=statement)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     seconds, modules = json.loads(done.stderr)
     return seconds, set(modules)
@@ -206,10 +201,10 @@ def test_banned_words_are_found_and_others_are_not(line: str, word: str | None) 
 
 def test_two_classes_never_share_a_name() -> None:
     homes: dict[str, list[str]] = {}
-    for path in sorted((ROOT / "cahp").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, module in parsed():
+        for node in ast.walk(module):
             if isinstance(node, ast.ClassDef):
-                homes.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+                homes.setdefault(node.name, []).append(path)
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
@@ -290,9 +285,8 @@ def test_the_ground_is_small() -> None:
 
 def test_few_files_ask_whether_a_model_is_a_language_model() -> None:
     asking = []
-    for path in sorted((ROOT / "cahp").rglob("*.py")):
-        name = path.relative_to(ROOT).as_posix()
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "import" not in line]
+    for name, _ in parsed():
+        lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if "import" not in line]
         if not name.startswith(("cahp/tasks/", "cahp/models/")) and MODEL_KIND.search("\n".join(lines)):
             asking.append(name)
     assert len(asking) <= 10, asking

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -57,14 +57,18 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Colouring(Generic[F]):
-    """A colouring: its ``label`` on the switch, and what it draws of its facts for the mask on the board."""
+    """A colouring: its ``label`` on the switch, and what it draws of its facts on the heads of a mask.
+
+    ``follows_mask`` tells that its facts are about one mask. Others are drawn once.
+    """
 
     name: str
     label: str
     paint: Callable[[F, HeadMask], Painted | Pictures]
+    follows_mask: bool = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Coloured(Generic[F]):
     """A colouring of one board with its ``facts`` (None: not measured, or not asked for).
 
@@ -74,6 +78,14 @@ class Coloured(Generic[F]):
     colouring: Colouring[F]
     facts: F | None
     waits: str | None = None
+    _drawn: dict[str, Any] | None = field(default=None, init=False)
+
+    def draw(self, mask: HeadMask) -> dict[str, Any]:
+        """Return what the facts, which must be known, look like on the heads of ``mask``, for the board's script."""
+        assert self.facts is not None
+        if self._drawn is None or self.colouring.follows_mask:
+            self._drawn = self.colouring.paint(self.facts, mask).as_data()
+        return self._drawn
 
 
 #: From what no kept head can reproduce to what they reproduce almost wholly, evenly spaced to the eye and without red
@@ -99,7 +111,7 @@ def _paint_shares(shares: Floats, mask: HeadMask) -> Painted:
 
 
 #: What the other kept heads of a head's layer can reproduce of it.
-REPLACEABILITY = Colouring("replaceability", "replaceability", _paint_shares)
+REPLACEABILITY = Colouring("replaceability", "replaceability", _paint_shares, follows_mask=True)
 
 
 def colour_by_sections(sections: Sections, run: RunDocument) -> list[Coloured[Any]]:
@@ -122,7 +134,7 @@ def paint(colourings: Iterable[Coloured[Any]], mask: HeadMask) -> list[dict[str,
     for one in colourings:
         row = one.colouring
         if one.facts is not None:
-            entries.append({"name": row.name, "label": row.label, **row.paint(one.facts, mask).as_data()})
+            entries.append({"name": row.name, "label": row.label, **one.draw(mask)})
         elif one.waits is not None:
             entries.append({"name": row.name, "label": row.label, "groups": None, "waits": one.waits})
     return entries

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 import zoo
+from terminal import call
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
@@ -97,12 +98,7 @@ def exported(
             model = models.load(str(fakes.save_model(root / family / "original", family)), device="cpu")
             mask = uneven(model)
             for form in forms_of(family):
-                write(
-                    form,
-                    root / family / form.key,
-                    Pruned(model, cut(model, mask), mask, TEXTS),
-                    seconds=None,
-                )
+                write(form, root / family / form.key, Pruned(model, cut(model, mask), mask, TEXTS), seconds=None)
             (batch,) = model.batches(model.tokenize(TEXTS[:5]))
             np.savez(root / family / "inputs.npz", **{name: t.numpy() for name, t in batch.tensors.items()})
             logits = model.logits(batch, gates=model.gates(mask.keep)).numpy()
@@ -187,29 +183,23 @@ def test_an_exported_folder_describes_its_model(exported) -> None:  # type: igno
 
 @pytest.mark.slow
 def test_the_command_exports_measures_and_reads_back_in_a_fresh_process(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
     model = fakes.save_model(tmp_path / "model")
     data = fakes.write_data(tmp_path / "data")
     mask = tmp_path / "mask.json"
     mask.write_text(json.dumps({"0": [0, 1], "2": [3]}))
-    common = ["--model", str(model), "--data", str(data), "--device", "cpu", "--json"]
-    call = ["export", "--mask", str(mask), "--recover", "refit", "--out", str(tmp_path / "out"), *common]
-    assert cahp_cli(call) == 0
-    said = json.loads(capsys.readouterr().out)
+    common = ["--model", model, "--data", data, "--device", "cpu", "--json"]
+    command = ["export", "--mask", mask, "--recover", "refit", "--out", tmp_path / "out", *common]
+    exported = call(*command)
+    assert exported.code == 0, exported.err
+    said = exported.document
     assert said["difference"] <= 1e-5
     assert said["metrics"]["recovered"]["n"] == 40
-    assert cahp_cli(["evaluate", *common, "--model", str(tmp_path / "out")]) == 0
-    again = json.loads(capsys.readouterr().out)["metrics"]["full"]
+    again = call("evaluate", *common, "--model", tmp_path / "out").document["metrics"]["full"]
     assert again["accuracy"] == said["metrics"]["recovered"]["accuracy"]
     assert again["loss"] == pytest.approx(said["metrics"]["recovered"]["loss"], abs=1e-5)
-
-
-def cahp_cli(arguments: list[str]) -> int:
-    from cahp import cli
-
-    return cli.run(arguments)
 
 
 @pytest.mark.parametrize("form", [form.key for form in formats.mask_forms()])
@@ -228,18 +218,13 @@ def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
         assert cahp.read_mask(written, layers=3, heads=4).sha256 == mask.sha256
 
 
-def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_answers_otherwise_is_never_written(tmp_path: Path, read_back_here: None) -> None:
     model = models.load(str(fakes.save_model(tmp_path / "model")), device="cpu")
     mask, compact = uneven(model), formats.model_form("compact")
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     # The written model is read with logits that are too high by more than rounding explains.
     reads = f"{compact.reads}\nright = answer\ndef answer(batch): return right(batch) + 0.001\n"
     with pytest.raises(CahpError, match="was not written: after loading it again"):
-        write(
-            replace(compact, reads=reads),
-            tmp_path / "out",
-            Pruned(model, cut(model, mask), mask, TEXTS),
-        )
+        write(replace(compact, reads=reads), tmp_path / "out", Pruned(model, cut(model, mask), mask, TEXTS))
     assert not (tmp_path / "out").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
 
@@ -265,9 +250,8 @@ def test_what_cannot_be_exported_is_refused_with_the_next_step(
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_a_mean_ablated_model_reads_back_where_its_shapes_have_a_bias(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, tmp_path: Path, read_back_here: None
 ) -> None:
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     model = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
     keep = np.ones((model.layers, model.heads), dtype=np.bool_)
     keep[0, 1:] = False

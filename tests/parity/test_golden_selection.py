@@ -1,28 +1,45 @@
-"""Each stage from statistics to kept heads against the reference implementation, given its input of that stage."""
+"""Each stage to the kept heads against the reference implementation, given its input of that stage."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 from sklearn.metrics import pairwise_distances
 
 import cahp.stages.space
+from cahp import data
+from cahp.models.head_model import HeadModel
+from cahp.models.identity import identify
+from cahp.models.loading import load_model
 from cahp.stages.clustering import cluster, with_degree
-from cahp.stages.salience import salience
+from cahp.stages.salience import gate_gradients, salience
 from cahp.stages.selection import Ranking, representatives, select
+from cahp.stages.signatures import Collector, collect
 from cahp.stages.space import features, space
+from cahp.tasks.texts import Texts
 from cahp.values.statistics import Clustering, Signatures, Space
 
 GOLDEN = Path(__file__).parent / "golden" / "sst5_256.npz"
-WHOLE = Path(__file__).parents[2].parent / "shared" / "golden" / "sst5_256.npz"
+SHARED = Path(__file__).parents[2].parent / "shared"
+WHOLE = SHARED / "golden" / "sst5_256.npz"
+SENTENCES = SHARED / "data" / "sst5"
 LAYERS, HEADS = 6, 12
 
 beside = pytest.mark.skipif(not WHOLE.is_file(), reason="the reference's whole results do not lie beside the checkout")
+
+
+def with_sentences(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test of the real model on the reference's sentences."""
+    missing = pytest.mark.skipif(not SENTENCES.is_dir(), reason="no sentences of the reference beside the checkout")
+    return pytest.mark.slow(beside(missing(test)))
+
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -36,6 +53,11 @@ def read(path: Path) -> Arrays:
 def golden() -> Arrays:
     """The arrays that ship with the tests; ``golden/README.md`` says what they are."""
     return read(GOLDEN)
+
+
+@pytest.fixture(scope="module")
+def whole() -> Arrays:
+    return read(WHOLE)
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +103,7 @@ def test_tsne_of_the_references_whole_features_does_so_too(golden: Arrays, monke
 
 
 @beside
-def test_what_ships_is_what_the_reference_computed(golden: Arrays) -> None:
-    whole = read(WHOLE)
+def test_what_ships_is_what_the_reference_computed(golden: Arrays, whole: Arrays) -> None:
     assert {"class_counts", "embedding", "salience", "mss", "knee", "kept", "labels", "medoids"} <= {*golden} & {*whole}
     for name in {*golden} & {*whole} - {"features"}:
         assert np.array_equal(golden[name], whole[name]), name
@@ -124,3 +145,39 @@ def test_the_kept_and_rescued_heads_are_the_references(golden: Arrays, clusterin
     assert chosen.mask.flat == golden["kept"].tolist()
     assert list(chosen.rescued) == golden["rescued"].tolist()
     assert chosen.k == int(golden["knee"])
+
+
+# From sentences and weights --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def minilm(whole: Arrays) -> HeadModel:
+    model = load_model(identify("minilm"), device_name="cpu", labels=tuple("01234"))
+    with torch.no_grad():
+        model.network.classifier.weight.copy_(torch.tensor(whole["classifier_weight"]))
+        model.network.classifier.bias.copy_(torch.tensor(whole["classifier_bias"]))
+    return model
+
+
+@pytest.fixture(scope="module")
+def texts() -> Texts:
+    return data.load(str(SENTENCES)).split("train").take(range(256))
+
+
+@with_sentences
+def test_one_shared_pass_gives_the_reference_s_features_and_salience(
+    minilm: HeadModel, texts: Texts, whole: Arrays
+) -> None:
+    collector = Collector(minilm, classes=5)
+    gradients = gate_gradients(minilm, texts, watch=collector.watch)
+    signatures = collect(minilm, texts, rows=range(len(gradients), 256), into=collector)
+    assert np.array_equal(signatures.counts, whole["class_counts"])
+    assert np.abs(features(signatures) - whole["features"]).max() < 1e-3
+    assert np.abs(salience(gradients).ravel() - whole["salience"]).max() < 1e-3
+
+
+@with_sentences
+def test_the_pass_on_its_own_gives_the_same_statistics(minilm: HeadModel, texts: Texts, whole: Arrays) -> None:
+    halves = [collect(minilm, texts.take(range(start, start + 128))) for start in (0, 128)]
+    merged = halves[0].merge(halves[1])
+    assert np.abs(features(merged) - whole["features"]).max() < 1e-3

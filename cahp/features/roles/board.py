@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from cahp.api import bundled
 from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadHabits, HeadMaps, head_habits, kept_habits, read_maps
 from cahp.run.bench import Bench
 from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import ROLES, Kind
 from cahp.values.head_roles import HeadRoles
 
@@ -20,8 +21,6 @@ HABITS: Kind[Bench, HeadHabits] = Kind(
 )
 #: The name under which maps are kept with the results.
 _MAPS = "roles.maps"
-#: The name under which a session keeps whether its board was asked to show them.
-_SHOWN = "roles.shows_maps"
 
 
 def known_maps(explorer: Explorer) -> HeadMaps | None:
@@ -54,27 +53,5 @@ def _find_maps(explorer: Explorer) -> HeadMaps | None:
     return HeadMaps.of(habits)
 
 
-def _know_maps(explorer: Explorer) -> HeadMaps | None:
-    """Return the maps once the board was asked to show them: they are large."""
-    if not explorer.memory.get(_SHOWN):
-        return None
-    return known_maps(explorer)
-
-
-def _show_maps(explorer: Explorer) -> None:
-    explorer.memory[_SHOWN] = True
-
-
-def _find_no_job(explorer: Explorer) -> Job[HeadRoles] | None:
-    return None
-
-
-ATTENTION: BoardColouring[HeadMaps] = BoardColouring(
-    MAPS, _know_maps, _show_maps, _find_no_job, is_offered=lambda explorer: known_maps(explorer) is not None
-)
-ROLE: BoardColouring[HeadRoles] = BoardColouring(
-    BY_ROLE,
-    lambda explorer: explorer.roles,
-    lambda explorer: explorer.work.start(ROLES, explorer.bench),
-    lambda explorer: explorer.work.job(ROLES, explorer.bench),
-)
+ATTENTION: BoardColouring[HeadMaps] = BoardColouring(MAPS, known_maps)
+ROLE: BoardColouring[HeadRoles] = BoardColouring(BY_ROLE, attrgetter("roles"), ROLES)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from operator import attrgetter
 from time import monotonic
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import streamlit as st
 
@@ -16,6 +19,7 @@ from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.tasks.texts import Texts
 from cahp.ui.frame import notes
 from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
@@ -34,6 +38,10 @@ _UNASKED_S = 30.0
 _GLIMPSE_S = 0.6
 #: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
+#: The name under which the results keep colourings that stay as they are.
+_COLOURED = "board.coloured"
+#: The name under which a session keeps the names of colourings that its board was asked to show.
+_ASKED = "board.asked"
 #: Describes what a mask achieves by its outcomes (None: not measured).
 Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
@@ -115,34 +123,51 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
     )
 
 
-def _ask_shares(explorer: Explorer) -> None:
-    explorer.work.start(REPLACEABILITY, explorer.bench)
-
-
-def _find_shares_job(explorer: Explorer) -> Job[Any] | None:
-    return explorer.work.job(REPLACEABILITY, explorer.bench)
-
-
 #: The colouring by what other kept heads can reproduce.
-_SHARES = BoardColouring(
-    colourings.REPLACEABILITY, lambda explorer: explorer.replaceable_shares, _ask_shares, _find_shares_job
-)
+_SHARES = BoardColouring(colourings.REPLACEABILITY, attrgetter("replaceable_shares"), REPLACEABILITY)
 
 
+@cache
 def list_colourings() -> tuple[BoardColouring[Any], ...]:
     """Return all colourings that a board may offer, beside that of clusters."""
     return (_SHARES, *features.colourings())
 
 
-def _colour(explorer: Explorer) -> list[Coloured[Any]]:
-    """Return the colourings of the board with what is known of them."""
+def _colour(explorer: Explorer, jobs: Sequence[Job[Any] | None]) -> list[Coloured[Any]]:
+    """Return the colourings of the board with what is known of them, given the job of each."""
+    asked = explorer.memory.get(_ASKED, ())
     coloured = []
-    for row in list_colourings():
-        waits = None
-        if row.is_offered(explorer):
-            waits = _describe_waiting(row.find_job(explorer))
-        coloured.append(Coloured(row.colouring, row.know(explorer), waits))
+    for row, job in zip(list_colourings(), jobs, strict=True):
+        one = _know(explorer, row)
+        if row.kind is not None and one.facts is None:
+            one.waits = _describe_waiting(job)
+        elif row.kind is None and one.facts is not None and row.colouring.name not in asked:
+            one = Coloured(row.colouring, None, "")
+        coloured.append(one)
     return coloured
+
+
+def _know(explorer: Explorer, row: BoardColouring[Any]) -> Coloured[Any]:
+    """Return a colouring with its facts, found and drawn once for the results unless they follow the mask."""
+    kept: dict[str, Coloured[Any]] = explorer.results.memory.setdefault(_COLOURED, {})
+    name = row.colouring.name
+    if name in kept:
+        return kept[name]
+    coloured = Coloured(row.colouring, row.know(explorer))
+    if coloured.facts is not None and not row.colouring.follows_mask:
+        kept[name] = coloured
+    return coloured
+
+
+def _ask(explorer: Explorer, name: str) -> None:
+    """Measure a colouring, or show what is known of it."""
+    for row in list_colourings():
+        if row.colouring.name != name:
+            continue
+        if row.kind is None:
+            explorer.memory.setdefault(_ASKED, set()).add(name)
+        else:
+            explorer.work.start(row.kind, explorer.bench)
 
 
 def _describe_waiting(job: Job[Any] | None) -> str:
@@ -152,6 +177,7 @@ def _describe_waiting(job: Job[Any] | None) -> str:
     return f"{describe_progress(job, 'Measuring')}…"
 
 
+@cache
 def shape_key(layers: int, heads: int) -> str:
     """Return the key of a board's container: the style sheet puts the board of a deep model above its figures."""
     return "deep" if is_deep(layers, heads) else "flat"
@@ -179,6 +205,7 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
     pinned = None
     if marks:
         pinned = explorer.marked_mask
+    colouring_jobs = [row.find_job(explorer) for row in list_colourings()]
     notes.draw()
     with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
         budget_board(
@@ -202,13 +229,12 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
                 selected=explorer.selected,
                 status=status,
                 titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
-                colourings=_colour(explorer),
+                colourings=_colour(explorer, colouring_jobs),
             ),
             other=second,
             key=key,
             on_event=lambda event: _handle(explorer, event),
         )
-    colouring_jobs = [colouring.find_job(explorer) for colouring in list_colourings()]
     for failed in (job, *colouring_jobs):
         if failed is not None and failed.error:
             problem(failed.error)
@@ -260,12 +286,19 @@ def _explain_outcomes(explorer: Explorer) -> str:
     )
 
 
+#: Accuracies by texts: the baseline stands beside the accuracy at each budget.
+_majorities: WeakKeyDictionary[Texts, float | None] = WeakKeyDictionary()
+
+
 def _majority(explorer: Explorer) -> float | None:
-    """Accuracy of the majority-class baseline (None: there are no labels)."""
+    """Return the accuracy of the majority-class baseline (None: there are no labels)."""
     texts = explorer.bench.evaluation
-    if not texts.labelled:
-        return None
-    return float(texts.class_counts.max()) / len(texts)
+    if texts not in _majorities:
+        majority = None
+        if texts.labelled:
+            majority = float(texts.class_counts.max()) / len(texts)
+        _majorities[texts] = majority
+    return _majorities[texts]
 
 
 def below_baseline(explorer: Explorer, outcomes: Outcomes) -> str:
@@ -369,9 +402,7 @@ def _handle(explorer: Explorer, event: Event) -> None:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
         elif event.kind == "colour":
-            for row in list_colourings():
-                if row.colouring.name == event.name:
-                    row.ask(explorer)
+            _ask(explorer, event.name)
         else:
             explorer.selected = event.head
             if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from cahp.board.colourings import Colouring
+    from cahp.run.bench import Bench
     from cahp.ui.session.explorer import Explorer
     from cahp.ui.session.jobs import Job
+    from cahp.ui.session.work import Kind
 
 F = TypeVar("F")
 
@@ -34,14 +36,18 @@ class Panel:
 
 @dataclass(frozen=True)
 class BoardColouring(Generic[F]):
-    """A colouring that the explorer's board offers: what is known of it, how it is asked for, and its job.
+    """A colouring that the explorer's board offers: what is known of it, and the job that measures it.
 
-    ``know`` returns its facts (None: not measured, or not asked for), ``ask`` measures or shows them, ``find_job``
-    returns the job that measures them (None: none), and ``is_offered`` tells whether the board offers it.
+    ``know`` returns its facts (None: not measured). ``kind`` is the job that measures them when a person asks. Without
+    one the board offers facts that are known, and shows them once a person asks: they are large.
     """
 
     colouring: Colouring[F]
     know: Callable[[Explorer], F | None]
-    ask: Callable[[Explorer], object]
-    find_job: Callable[[Explorer], Job[Any] | None]
-    is_offered: Callable[[Explorer], bool] = lambda _: True
+    kind: Kind[Bench, Any] | None = None
+
+    def find_job(self, explorer: Explorer) -> Job[Any] | None:
+        """Return the job that measures the facts (None: there is none)."""
+        if self.kind is None:
+            return None
+        return explorer.work.job(self.kind, explorer.bench)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cahp.features.learn import figure as figures
+from cahp.features.learn import teaching
 from cahp.features.learn.lessons import Answer, Step
 from cahp.values import HeadMask
 
@@ -29,3 +30,14 @@ def test_heads_that_are_switched_off_are_light_and_many_layers_lie_on_their_side
     (on, _) = figures.switched_figure(HeadMask(np.eye(9, 3, dtype=np.bool_)), dark=False).data
     assert (list(on.x), list(on.y)) == ([0, 1, 2], [0, 1, 2])
     assert figures.switched_figure(HeadMask.full(9, 3), dark=False).layout.xaxis.title.text.startswith("layer")
+
+
+def test_a_guess_stands_beside_what_was_measured_with_its_interval_and_per_cents_differ_by_points() -> None:
+    step = Step("time", "Half of the time?", "We cut.", "How much?", "per cent", 50, "", {})
+    answer = Answer(16.1, (15.9, 17.0), "16 % saved.", "Amdahl.", n=15)
+    assert teaching.tabulate([(step, 19, answer)]) == {
+        "Step": ["Half of the time?"],
+        "Your guess": ["19 per cent"],
+        "Measured": ["16.1 per cent (15.9 to 17.0)"],
+        "You were": ["2.9 points too high"],
+    }

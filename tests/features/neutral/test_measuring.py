@@ -8,8 +8,8 @@ from pathlib import Path
 
 import fakes
 import pytest
-from terminal import call
 
+from cahp.exports.report import Origin, page
 from cahp.features.neutral import texts
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
@@ -20,6 +20,7 @@ from cahp.run.document import RunDocument
 from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.terminal.printing import run_lines
 from cahp.values import DataError, Estimate, HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,6 +82,10 @@ def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, sett
     assert record.narrow == (record.excess.low > own.value / 2)
     assert "accuracy" not in record.outcomes["chosen"]
     assert NEUTRAL_TEXT.read(RunDocument.from_json(json.loads(json_text(document.to_json())))) == record
+    assert any("on neutral text" in line for line in run_lines(document, SECTIONS))
+    report = page(document, origin=Origin("a machine", "2026-01-31", "cahp prune"), sections=SECTIONS)
+    assert "Narrow or broad?" in report
+    assert "heads chosen there" in report
     plain = measure_run(
         open_bench(replace(settings, neutral_data=None), store=bench.resources.store), sections=SECTIONS
     )
@@ -143,17 +148,3 @@ def test_the_finding_has_its_number_and_interval(excess: tuple[float, float, flo
     assert "95 % interval" in found.finding
     assert "n = 9" in found.finding
     assert found.overlap == "1 of 2 heads are also kept if they are chosen on news; 0.5 by chance"
-
-
-def test_the_command_prints_the_finding(settings: Settings, tmp_path: Path) -> None:
-    words = ["--model", settings.model, "--data", str(settings.data), "--budget", "4", "--projection", "pca"]
-    printed = call(
-        *("prune", *words, "--pool-size", "8", "--no-latency", "--neutral-data", str(settings.neutral_data)),
-        *("--out", str(tmp_path / "out")),
-    ).out
-    assert "on neutral text" in printed
-    assert "of 4 heads are also kept if they are chosen on" in printed
-    assert call("report", str(tmp_path / "out")).code == 0
-    page = (tmp_path / "out" / "report.html").read_text()
-    assert "Narrow or broad?" in page
-    assert "heads chosen there" in page

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import fakes
+import pytest
 import torch
 
 from cahp import models
 from cahp.features.own_text.continuation import Continuation, Tokens
+from cahp.features.own_text.continued import describe, mark
 from cahp.features.own_text.measuring import continue_text
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
@@ -28,10 +30,10 @@ def test_the_first_token_that_differs_is_found_as_far_as_both_models_have_come()
 
 def slow(model: HeadModel, ids: list[int], count: int, gates: torch.Tensor | None) -> list[int]:
     """Every token from a pass over the whole text, without a cache."""
-    made = list[int]()
+    written = list[int]()
     for _ in range(count):
-        made += list(continue_greedily(model, [*ids, *made], 1, gates=gates))
-    return made
+        written += continue_greedily(model, [*ids, *written], 1, gates=gates)
+    return written
 
 
 def test_two_continuations_at_once_keep_their_own_heads(tmp_path: Path) -> None:
@@ -49,3 +51,39 @@ def test_of_a_text_as_long_as_the_model_takes_the_end_is_continued(tmp_path: Pat
     model = models.load(str(fakes.save_language_model(tmp_path / "model", "causal", "gpt2")), device="cpu")
     full = HeadMask.full(model.layers, model.heads)
     assert len(list(continue_text(model, "good film " * model.max_length, full))) == 20
+
+
+# The words on screen ------------------------------------------------------------------------------------------
+
+LABELS = {"full": "all 9 heads", "pruned": "4 as pruned", "recovered": "4 refitted"}
+
+
+def continuation(pruned: str, recovered: str) -> Continuation:
+    return Continuation.of("", *(Tokens(tuple(map(ord, text)), tuple(text)) for text in ("abcd", pruned, recovered)))
+
+
+@pytest.mark.parametrize(
+    ("pruned", "recovered", "said"),
+    [
+        ("abxd", "abcy", "The continuation changes at token 3 with 4 as pruned, at token 4 with 4 refitted"),
+        ("abxd", "abcd", "The continuation changes at token 3 with 4 as pruned, not with 4 refitted"),
+        ("abcd", "abcd", "All 4 tokens stay the same with 4 as pruned and 4 refitted"),
+        # Nothing is claimed of tokens that are not written yet.
+        ("abx", "", "The continuation changes at token 3 with 4 as pruned"),
+        ("ab", "", "Continuing: 0 of 4 tokens"),
+    ],
+)
+def test_the_finding_names_the_first_token_that_differs(pruned: str, recovered: str, said: str) -> None:
+    assert describe(continuation(pruned, recovered), LABELS, of=4) == said
+
+
+def test_a_model_with_all_heads_is_alone() -> None:
+    alone = Continuation.of("", Tokens((1,), ("a",)), Tokens(), None)
+    assert describe(alone, {"full": "all 9 heads"}, of=1) == "1 tokens by all 9 heads"
+
+
+def test_written_tokens_are_no_markup() -> None:
+    assert mark((" <b>", "[x](y)", "\n"), None) == r" \<b\>\[x\]\(y\) ⏎ "
+    assert mark((" a", " *b*", " c"), 1) == r" a :orange-background[**▸\*b\***] c"
+    assert mark(("a ", "b", "c"), 1) == "a :orange-background[**▸b**]c"
+    assert mark(("a", " ", " c"), 1) == "a :orange-background[**▸␣**] c"

@@ -41,8 +41,7 @@ def test_premise_prints_costs_a_verdict_and_its_document(
     assert again["interaction"]["difference"]["p"] == interaction["difference"]["p"]
 
 
-def test_one_text_and_one_pair_are_refused(words: list[object]) -> None:
-    assert "raise --eval-limit" in refused(call(*words, "--eval-limit", 1))
+def test_one_pair_is_refused(words: list[object]) -> None:
     assert "--pairs" in refused(call(*words, "--pairs", 1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -22,7 +23,7 @@ from cahp.features.premise.measuring import (
     measure,
     removal_divergences,
 )
-from cahp.features.premise.redundancy import MEASURES, measure_heads
+from cahp.features.premise.redundancy import MEASURES, align, conclude, correlate, measure_heads
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
 from cahp.run.settings import Settings
@@ -209,9 +210,9 @@ def test_a_floor_of_p_is_said_to_be_one(bench: Bench) -> None:
 
 
 def test_one_text_is_too_few(bench: Bench) -> None:
-    settings = Settings(model=bench.settings.model, data=bench.settings.data, device="cpu", eval_limit=1)
-    with pytest.raises(OptionError, match="--eval-limit"):
-        measure(open_bench(settings, store=bench.resources.store))
+    few = open_bench(replace(bench.settings, eval_limit=1), store=bench.resources.store)
+    with pytest.raises(OptionError, match="raise --eval-limit"):
+        measure(few)
 
 
 def test_groups_that_share_keys_and_values_are_units(tmp_path: Path) -> None:
@@ -243,3 +244,25 @@ def test_the_premise_is_tested_over_documents(window_bench: Bench) -> None:
     lines = "\n".join(describe(document))
     assert f"n = {len(units)} documents" in lines
     assert "nats per token" in lines
+
+
+def test_outputs_align_with_what_they_turn_into_and_not_with_what_is_orthogonal() -> None:
+    one = np.array([[1.0, 0], [-1, 0], [0, 0], [0, 0]])
+    turned, orthogonal = 3 * one[:, ::-1], np.array([[0.0, 0], [0, 0], [1, 0], [-1, 0]])
+    found = align(np.stack([one, turned, orthogonal]))
+    assert found == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
+
+
+def test_a_measure_in_the_order_of_the_costs_correlates_perfectly() -> None:
+    costs, first, second = np.arange(8.0) ** 3, np.arange(7), np.arange(1, 8)
+    joint = costs[first] + costs[second]
+    measured = dict.fromkeys(MEASURES, (costs, joint)) | {"distance": (-costs, -joint)}
+    found = correlate(measured, costs, joint, first, second, seed=1)
+    for kind, n in (("alone", 8), ("pairs", 7)):
+        assert (found["norm"][kind]["value"], found["norm"][kind]["n"]) == (pytest.approx(1), n)
+        assert found["norm"][kind]["ci95"] == pytest.approx((1, 1))
+        assert found["distance"][kind]["value"] == pytest.approx(-1)
+    assert "follows distance of attention (Jensen-Shannon) most: rank correlation 1.00 (1.00 to 1.00)" in conclude(
+        found
+    )
+    assert "the distance of CAHP less: −1.00 (−1.00 to −1.00)" in conclude(found)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cahp.features.stability.figure import frequency_figure, knee_figure
 from cahp.features.stability.measuring import Stability
 from cahp.features.stability.page import describe_choices, describe_resamples, state_number, state_verdict
-from cahp.values import Estimate
+from cahp.values import Estimate, HeadMask
 
 
 def resampled(*kept: list[int], heads: int = 72) -> Stability:
@@ -73,3 +74,24 @@ def test_the_range_of_choices_tells_whether_their_intervals_overlap() -> None:
     words = describe_choices([high, low, middle])
     assert words.startswith("3 choices cost 0.100 (0.050 to 0.150) to 0.300 nats (0.250 to 0.350)")
     assert words.endswith("their intervals do not overlap, n = 40 texts")
+
+
+def test_the_grid_shows_shares_as_numbers_and_frames_what_is_kept_now() -> None:
+    figure = frequency_figure(resampled([0, 1], [0, 2], heads=4), HeadMask.of([0, 3], 1, 4), dark=False)
+    assert figure.data[0].z.tolist() == [[100, 50, 50, 0]]
+    assert figure.data[1].text == ("100", "50", "50", "0")
+    assert [(shape.x0 + shape.x1) / 2 for shape in figure.layout.shapes] == [0, 3]
+
+
+def test_a_thousand_heads_are_drawn_without_numbers() -> None:
+    keep = np.random.default_rng(0).random((3, 32, 32)) < 0.2
+    result = Stability("seed", np.arange(3), np.full(3, 200), keep)
+    figure = frequency_figure(result, HeadMask.full(32, 32), dark=True)
+    assert len(figure.data) == 1
+    assert figure.layout.height < 720
+
+
+def test_a_knee_that_was_not_found_is_a_gap_not_a_zero() -> None:
+    result = replace(resampled([0, 1], [], heads=4), knees=np.array([2, 0]))
+    figure = knee_figure(result, "seed", dark=False)
+    assert [list(trace.y) for trace in figure.data] == [[2, None], [2, None]]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 
 import numpy as np
+import pytest
 from copying import roles_of
 
-from cahp.board.colourings import REPLACEABILITY, Coloured, Painted, paint
+from cahp.board.colourings import REPLACEABILITY, Coloured, Colouring, Painted, paint
 from cahp.board.colours import COLOURS
 from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
@@ -21,6 +22,17 @@ def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:
     assert paint([Coloured(BY_ROLE, None, "next")], MASK) == [
         {"name": "roles", "label": "roles", "groups": None, "waits": "next"}
     ]
+
+
+@pytest.mark.parametrize(("follows_mask", "drawn"), [(False, [3, 3]), (True, [3, 1])])
+def test_a_picture_is_drawn_again_only_if_it_follows_the_mask(follows_mask: bool, drawn: list[int]) -> None:
+    def draw_count(facts: str, mask: HeadMask) -> Painted:
+        groups = np.full(3, mask.count)
+        return Painted(groups, groups, (), (), facts)
+
+    coloured = Coloured(Colouring("count", "count", draw_count, follows_mask), "heads")
+    pictures = [paint([coloured], mask)[0] for mask in (MASK, HeadMask.of([1], 1, 3))]
+    assert [picture["groups"][0] for picture in pictures] == drawn
 
 
 def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reproduce_of_it() -> None:

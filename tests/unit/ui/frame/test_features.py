@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from cahp import features
+from cahp.board import Event
 from cahp.board.colourings import Colouring, Painted
 from cahp.features.feature import Feature
 from cahp.ui.budget import page as budget
@@ -26,7 +30,7 @@ def draw(explorer: Explorer) -> None:
 
 PANEL = Panel("Budget", "How many", draw, place=25)
 COLOURING: BoardColouring[int] = BoardColouring(
-    Colouring("count", "count", paint), lambda explorer: explorer.mask.count, lambda _: None, lambda _: None
+    Colouring("count", "count", paint, follows_mask=True), lambda explorer: explorer.mask.count
 )
 
 
@@ -34,6 +38,26 @@ def test_a_panel_and_a_colouring_stand_where_the_table_says(monkeypatch: pytest.
     before = [panel.label for panel in budget.list_panels()]
     feature = Feature("count", panels=lambda: (PANEL,), colourings=lambda: (COLOURING,))
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, feature))
+    monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
     after = [panel.label for panel in budget.list_panels()]
     assert after == [*before[:2], "How many", *before[2:]]
     assert board.list_colourings()[-1] is COLOURING
+
+
+def test_facts_that_no_job_measures_are_offered_and_shown_once_a_person_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: list[str | None] = [None, "pictures"]
+    row: BoardColouring[str] = BoardColouring(Colouring("maps", "maps", paint), lambda _: known.pop(0))
+    work = SimpleNamespace(job=lambda *_: None, start=lambda *_: None)
+    explorer: Any = SimpleNamespace(memory={}, results=SimpleNamespace(memory={}), work=work, bench=None)
+    monkeypatch.setattr(board, "list_colourings", lambda: (row,))
+
+    def describe() -> tuple[str | None, str | None]:
+        (coloured,) = board._colour(explorer, [None])
+        return coloured.facts, coloured.waits
+
+    assert describe() == (None, None)
+    assert describe() == (None, "")
+    monkeypatch.setattr(board.notes, "clear", lambda: None)
+    board._handle(explorer, Event("colour", name="maps"))
+    # They are found once.
+    assert describe() == describe() == ("pictures", None)

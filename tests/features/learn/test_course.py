@@ -1,0 +1,465 @@
+"""The six steps about a classifier and about a language model: what is switched off, and what their answers say."""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import fakes
+import numpy as np
+import pytest
+from clusters import ratio_of
+from documents import answers
+
+from cahp.board.head_clusters import HeadClusters
+from cahp.features.learn import lessons, switching
+from cahp.features.learn.choosing import DRAWS, REFITTED_DRAWS
+from cahp.features.learn.course import list_steps, measure
+from cahp.features.learn.lessons import EXAMPLES, Answer, Step, Subject, subject_of
+from cahp.models.costs import CacheShape, Cost, Costs, KvCache, Timing
+from cahp.recoveries import RefitReport
+from cahp.run import bench as benches
+from cahp.run.prune import choose
+from cahp.run.recovered import Refitted
+from cahp.tasks.answers import Evaluation, TokenEvaluation
+from cahp.tasks.next_token import NEXT_TOKEN
+from cahp.tasks.texts import Texts
+from cahp.tasks.windows import Window
+from cahp.values import Cancelled, HeadMask, OptionError, Progress
+
+LAYERS, HEADS = 2, 4
+#: One head of each cluster stays: 0, 4 and 5.
+MASK = HeadMask.of([0, 4, 5], LAYERS, HEADS)
+LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
+SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
+#: Ten windows of ten tokens, each a document, and four sequences of repeated tokens.
+WINDOWS = tuple(
+    Window("text", np.arange(11), np.full(10, row), np.ones(10, dtype=np.int64), copying=row >= 10) for row in range(14)
+)
+TOKENS = Texts(WINDOWS, None, np.full(14, -1), ("all texts",), NEXT_TOKEN)
+CACHE = CacheShape(16, positions=128)
+
+
+def texts(count: int) -> Texts:
+    return Texts(tuple(f"text {row}" for row in range(count)), None, np.zeros(count, dtype=np.int64), ("a", "b"))
+
+
+@dataclass
+class Bench:
+    """The full model makes no mistake, and a mask as many as ``wrong`` says; keeps the masks that it was asked about.
+
+    ``after`` are the mistakes after a refit.
+    """
+
+    wrong: Any = field(default=lambda mask: 0)
+    after: int = 0
+    accepted: bool = True
+    keeps_lead: bool = False
+    no_refit: str | None = None
+    slowest: float = 11.0
+    cuts: bool = True
+    asked: list[HeadMask | None] = field(default_factory=list)
+    refitted: list[HeadMask] = field(default_factory=list)
+
+    @property
+    def measurements(self) -> Bench:
+        return self
+
+    @property
+    def recoveries(self) -> Bench:
+        return self
+
+    def count_wrong(self, mask: HeadMask | None, recovered: Refitted | None) -> int:
+        self.asked.append(mask)
+        wrong = 0 if mask is None else self.wrong(mask)
+        if recovered is None:
+            return wrong
+        if recovered.report.accepted:
+            wrong = self.after
+        return wrong + 20 * (self.keeps_lead and mask is not MASK)
+
+    def evaluate(
+        self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
+    ) -> Evaluation | TokenEvaluation:
+        predictions = (np.arange(len(evaluated)) < self.count_wrong(mask, recovered)).astype(np.int64)
+        return answers(predictions, evaluated.labels, classes=evaluated.classes)
+
+    def can_cut(self, mask: HeadMask) -> bool:
+        return self.cuts or mask is MASK
+
+    def refit(self, mask: HeadMask) -> Refitted:
+        self.refitted.append(mask)
+        return Refitted({}, RefitReport(self.accepted, "held-out texts say so", 80))
+
+
+@dataclass
+class TokenBench(Bench):
+    """Of ten tokens ``wrong`` of a mask differ from the full model's, and two more of every other window.
+
+    ``loss`` is that of repeated tokens.
+    """
+
+    loss: Any = field(default=lambda mask: 1.0)
+    card: Any = None
+    resources: None = None
+
+    def evaluate(
+        self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
+    ) -> TokenEvaluation:
+        wrong = self.count_wrong(mask, recovered)
+        # KL divergence, loss and prediction.
+        scores = np.zeros((14, 10, 3), dtype=np.float32)
+        scores[:, :, 0], scores[:, :, 1] = wrong / 10, 2.0
+        scores[10:, :, 1] = 3.0 if recovered else 1.0 if mask is None else self.loss(mask)
+        for row in range(14):
+            scores[row, : 0 if mask is None else wrong + row % 2 * 2, 2] = 7
+        return TokenEvaluation(scores, evaluated.labels, evaluated.classes, WINDOWS)
+
+
+def subject(bench: Bench, cache: CacheShape | None = CACHE) -> Subject:
+    sample = texts(100)
+    if isinstance(bench, TokenBench):
+        sample = TOKENS
+        counted = partial(KvCache.of, cache)
+        bench.card = SimpleNamespace(id="tale", group=3, attention_weights=0.2, measure_cache=counted)
+    return Subject(cast(Any, bench), sample, MASK, LABELS, SALIENCE)
+
+
+def gone(mask: HeadMask | None) -> list[int]:
+    assert mask is not None
+    return [head for head in range(LAYERS * HEADS) if head not in mask.flat]
+
+
+def answer(name: str, bench: Bench) -> Answer:
+    return measure(name, subject(bench))
+
+
+def measure_all(bench: Bench) -> list[tuple[Step, Answer]]:
+    """Measure all steps about one model; their words are there and short."""
+    measured = [(step, answer(step.name, bench)) for step in list_steps(subject(bench))]
+    for step, result in measured:
+        assert 0 <= result.value <= step.highest
+        assert result.found
+        assert result.meaning
+        sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} {step.counted} ")
+        assert max(len(sentence.split()) for sentence in sentences) <= 20
+    return measured
+
+
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are those of the bench."""
+
+    def worker(bench: Bench) -> Any:
+        def costs(mask: HeadMask, *, fresh: bool, progress: Progress) -> Costs:
+            assert fresh
+            bench.asked.append(mask)
+            timing = Timing(10.0, bench.slowest, 8, 64, 30)
+            return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio_of(0.85, 0.8, 0.9), 0.4)
+
+        return nullcontext(SimpleNamespace(costs=costs))
+
+    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", worker)
+
+
+# A classifier ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("timed")
+def test_there_are_six_steps_about_a_classifier_and_each_can_be_measured() -> None:
+    # What each step switches off: one head, a cluster without its representative, CAHP's heads, all others, half.
+    pruned = [1, 2, 3, 6, 7]
+    steps = [step for step, _ in measure_all(Bench())]
+    assert [gone(step.mask) for step in steps] == [[4], [1, 2, 3], [0, 4, 5], pruned, pruned, [2, 3, 6, 7]]
+
+
+def test_the_texts_are_spread_over_the_whole_sample() -> None:
+    evaluated = texts(1000).sample(EXAMPLES)
+    assert len(evaluated) == EXAMPLES
+    assert (evaluated.first[0], evaluated.first[-1]) == ("text 0", "text 999")
+
+
+def test_the_first_step_switches_off_the_most_salient_head_alone() -> None:
+    bench = Bench(lambda mask: 3)
+    result = answer("one-head", bench)
+    assert gone(bench.asked[1]) == [4]
+    assert (result.value, result.n) == (3, 100)
+    assert result.interval is not None
+    assert result.interval[0] < 3 < result.interval[1]
+    assert "3 of 100 answers changed. Accuracy: 100.0 % with all heads, 97.0 % now." in result.found
+
+
+def test_the_second_step_leaves_the_largest_cluster_its_representative() -> None:
+    bench = Bench(lambda mask: 2)
+    answer("one-cluster", bench)
+    assert gone(bench.asked[1]) == [1, 2, 3]
+
+
+def without_first(own: int, others: int) -> Bench:
+    """Without head 0 ``own`` answers are wrong, with it ``others``."""
+    return Bench(lambda mask: others if mask.keep[0, 0] else own)
+
+
+def test_the_third_step_switches_off_the_kept_heads_and_as_many_others_for_comparison() -> None:
+    bench = without_first(50, 1)
+    result = answer("representatives", bench)
+    controls = bench.asked[2:]
+    assert gone(bench.asked[1]) == [0, 4, 5]
+    assert len(controls) == 5
+    assert all(len(gone(control)) == 3 and set(gone(control)) <= {1, 2, 3, 6, 7} for control in controls)
+    assert result.value == 50
+
+
+def is_ahead(mask: HeadMask) -> int:
+    """CAHP's choice answers 5 texts wrongly, any other 40."""
+    return 5 if mask is MASK else 40
+
+
+@pytest.mark.parametrize(
+    ("name", "bench", "meaning"),
+    [
+        ("one-head", Bench(lambda mask: 3), "hardly change"),
+        ("one-head", Bench(lambda mask: 30), "many predictions change"),
+        ("representatives", without_first(50, 1), "more predictions change"),
+        ("representatives", without_first(50, 65), "fewer predictions change:"),
+        ("representatives", without_first(50, 50), "as many predictions change, within the range"),
+        # 9 of 100: Wilson's 95 % interval is 4.8 to 16.2, and 7 lies within.
+        (
+            "representatives",
+            without_first(9, 7),
+            "more predictions change than in any draw, but with 100 texts this can be",
+        ),
+        ("random", Bench(is_ahead, keeps_lead=True), "a part of the lead is left"),
+    ],
+)
+def test_what_an_answer_means_depends_on_what_was_measured(name: str, bench: Bench, meaning: str) -> None:
+    assert meaning in answer(name, bench).meaning
+
+
+def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:
+    bench = Bench(lambda mask: 10)
+    result = answer("random", bench)
+    drawn = [mask for mask in bench.asked[2 : 2 + DRAWS] if mask is not None]
+    assert len(drawn) == len(next(iter(result.draws.values()))) == DRAWS >= 20
+    assert all(mask.count == MASK.count and not mask.empty_layers for mask in drawn)
+    assert len({mask.sha256 for mask in drawn}) > 10
+    # All are equally right here, so every draw does at least as well.
+    assert result.value == DRAWS
+    assert "are as accurate" in result.meaning
+
+
+def test_selections_that_cannot_be_cut_are_compared_without_a_refit() -> None:
+    bench = Bench(lambda mask: 10, cuts=False)
+    assert len(answer("random", bench).draws) == 1
+    assert not bench.refitted
+
+
+def test_what_is_left_of_the_choice_after_a_refit_is_said_and_drawn() -> None:
+    bench = Bench(is_ahead)
+    result = answer("random", bench)
+    # No random choice does as well.
+    assert result.value == 0
+    assert "CAHP 95.0 %; random 60.0 % to 60.0 %" in result.found
+    # CAHP's own mask and the first five random ones were refitted, and all answer alike then.
+    assert bench.refitted == [MASK, *bench.asked[2 : 2 + REFITTED_DRAWS]]
+    assert "lead over the median was +35.0 points and is now +0.0 (" in result.meaning
+    assert "no measurable lead is left" in result.meaning
+    assert [len(accuracies) for accuracies in result.draws.values()] == [DRAWS, REFITTED_DRAWS]
+    assert list(result.bars) == ["all heads", "with CAHP's 3 heads", "CAHP's after refit"]
+
+
+def test_another_selection_on_the_same_texts_is_another_subject() -> None:
+    bench = Bench()
+    one = subject(bench)
+    assert one.sha256 == subject(bench).sha256
+    for change in (
+        {"mask": HeadMask.of([1, 4, 5], LAYERS, HEADS)},
+        {"texts": texts(99)},
+        {"salience": SALIENCE.T.reshape(2, 4)},
+    ):
+        assert replace(one, **change).sha256 != one.sha256
+
+
+@pytest.mark.parametrize(
+    ("accepted", "value", "said", "meaning"),
+    [
+        (True, 30, "60.0 % before, 90.0 % after (+30.0 points)", "recover it"),
+        (False, 0, "60.0 % before, 60.0 % after", "was rejected, so nothing changed: held-out texts say so"),
+    ],
+)
+def test_refit_is_measured_against_the_pruned_model(accepted: bool, value: int, said: str, meaning: str) -> None:
+    result = answer("refit", Bench(lambda mask: 40, after=10, accepted=accepted))
+    assert result.value == pytest.approx(value)
+    assert said in result.found
+    assert meaning in result.meaning
+
+
+def test_where_there_is_no_refit_chance_is_measured_without_and_the_refit_s_step_says_why() -> None:
+    without = Bench(lambda mask: 40, no_refit="its layers are one")
+    assert len(answer("random", without).draws) == 1
+    assert without.refitted == []
+    with pytest.raises(OptionError, match="its layers are one, so this step cannot be shown"):
+        answer("refit", without)
+
+
+@pytest.mark.usefixtures("timed")
+def test_time_is_taken_of_half_of_the_heads_in_every_layer_and_held_against_amdahl() -> None:
+    bench = Bench()
+    result = answer("time", bench)
+    (mask,) = bench.asked
+    assert mask is not None
+    assert mask.by_layer == [[0, 1], [0, 1]]
+    assert result.value == pytest.approx(15)
+    assert result.interval == (pytest.approx(10), pytest.approx(20))
+    assert "Attention takes 40 % of the time" in result.meaning
+    assert "at most about 20 %" in result.meaning
+    assert "busy" not in result.found
+    assert "the machine was busy" in answer("time", replace(bench, slowest=20.0)).found
+
+
+def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
+    calls: list[tuple[str, int, int]] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        calls.append((stage, done, total))
+        if done == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        measure("random", subject(Bench()), progress=progress)
+    assert calls == [("variants", done, DRAWS + 2) for done in range(4)]
+
+
+def test_a_step_times_for_as_long_as_the_settings_say(
+    small_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[fakes.LatencyWorkerHere] = []
+
+    def start(bench: benches.Bench) -> fakes.LatencyWorkerHere:
+        started.append(fakes.LatencyWorkerHere(bench))
+        return started[-1]
+
+    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", start)
+    bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
+    clusters = cast(Any, SimpleNamespace(groups=lambda _: (LABELS,), salience=SALIENCE))
+    selection = cast(Any, SimpleNamespace(mask=HeadMask.of([0, 4, 5, 8], 3, 4), k=3))
+    measure("time", subject_of(bench, clusters, selection))
+    (worker,) = started
+    assert [mask.by_layer for mask in worker.asked] == [[[0, 1]] * 3]
+    assert worker.seconds == [2.0]
+
+
+# A language model --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def roles(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, ...]]:
+    """Heads 1 and 6 attend to the first token, and head 2 copies."""
+    units = {"first": (1, 6), "induction": (2,)}
+    monkeypatch.setattr(switching, "find_roles", lambda _: SimpleNamespace(units=lambda role: units[role]))
+    return units
+
+
+def test_there_are_six_steps_about_a_language_model_and_each_can_be_measured() -> None:
+    measured = measure_all(TokenBench())
+    names = ["one-head", "first-token", "induction", "random", "refit", "cache"]
+    assert [step.name for step, _ in measured] == names
+    for step, result in measured:
+        # Heads are drawn, or known once roles are measured.
+        assert (step.mask is None) == (step.role is not None)
+        words = f"{step}{result.found}{result.meaning}{list(result.bars)}".lower()
+        assert not any(word in words for word in ("accura", "class"))
+
+
+def test_switching_off_a_head_changes_so_many_tokens_of_a_hundred() -> None:
+    bench = TokenBench(lambda mask: 3)
+    result = answer("one-head", bench)
+    assert gone(bench.asked[1]) == [4]
+    # Half of the documents change in 3 tokens of 10, the others in 5.
+    assert (result.value, result.n) == (pytest.approx(40), 10)
+    assert result.interval is not None
+    assert 30 < result.interval[0] < 40 < result.interval[1] < 50
+    assert result.bars["all heads"].value == 1
+    assert "40.0 of 100 predicted tokens changed." in result.found
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "meaning"), [(6, 1, "matter more"), (1, 6, "matter less"), (3, 3, "no difference is resolved")]
+)
+def test_first_token_heads_are_compared_with_as_many_others(own: int, others: int, meaning: str) -> None:
+    bench = TokenBench(lambda mask: own if gone(mask) == [1, 6] else others)
+    assert meaning in answer("first-token", bench).meaning
+    assert gone(bench.asked[1]) == gone(bench.asked[2]) == [1, 6]
+    assert len(bench.asked) == 3 + 5
+    assert all(len(gone(mask)) == 2 and not {1, 6} & set(gone(mask)) for mask in bench.asked[3:])
+
+
+def test_a_role_of_most_heads_is_compared_in_equal_numbers(roles: dict[str, tuple[int, ...]]) -> None:
+    roles["first"] = (0, 1, 2, 3, 4)
+    bench = TokenBench(lambda mask: 5)
+    result = answer("first-token", bench)
+    assert gone(bench.asked[1]) == [0, 1, 2, 3, 4]
+    assert all(len(gone(mask)) == 3 and set(gone(mask)) <= {0, 1, 2, 3, 4} for mask in bench.asked[2:7])
+    assert [gone(mask) for mask in bench.asked[7:]] == [[5, 6, 7]]
+    assert "Without 3 of them, 60.0 % to 60.0 % of the predictions change" in result.found
+    assert "without as many others, 60.0 %." in result.found
+
+
+@pytest.mark.parametrize(("others", "meaning"), [(1.1, "These heads copy"), (2.5, "spread over more heads")])
+def test_the_loss_on_repeated_tokens_rises_without_induction_heads(others: float, meaning: str) -> None:
+    result = answer("induction", TokenBench(loss=lambda mask: 2.5 if gone(mask) == [2] else others))
+    assert (result.value, result.n) == (pytest.approx(150), 4)
+    assert "from 1.000 to 2.500 nats" in result.found
+    assert meaning in result.meaning
+
+
+def test_without_heads_of_a_role_the_step_says_so(roles: dict[str, tuple[int, ...]]) -> None:
+    roles["induction"] = ()
+    with pytest.raises(OptionError, match="no head of tale copies; continue with the next step"):
+        answer("induction", TokenBench())
+
+
+def test_random_selections_that_are_as_close_are_counted() -> None:
+    def wrong(mask: HeadMask) -> int:
+        return 4 if mask.sha256 == MASK.sha256 else 3 if mask.keep[0, 0] else 6
+
+    bench = TokenBench(wrong)
+    result = answer("random", bench)
+    drawn = [mask for mask in bench.asked[2:] if mask is not None]
+    assert len(drawn) == DRAWS
+    # CAHP's own choice keeps head 0, too.
+    assert result.value == sum(bool(mask.keep[0, 0]) for mask in drawn)
+    assert {mask.count for mask in drawn} == {3}
+
+
+def test_a_refit_that_harms_copying_is_told() -> None:
+    result = answer("refit", TokenBench(lambda mask: 5, after=2))
+    assert result.value == pytest.approx(30)
+    assert result.interval == pytest.approx((30, 30), abs=1e-4)
+    assert "copying, which its texts hardly need, is worse than before" in result.meaning
+
+
+def test_the_cache_is_counted() -> None:
+    result = answer("cache", TokenBench())
+    # 3 of 8 groups stay.
+    assert (result.value, result.interval, result.n) == (62.5, None, 0)
+    assert "128 bytes per token before, 48 after" in result.found
+    assert "attention is 20.0 % of its weights, so they shrink by 12.5 %" in result.meaning
+    with pytest.raises(OptionError, match="not known"):
+        measure("cache", subject(TokenBench(), cache=None))
+
+
+def test_steps_measure_some_windows_and_all_repeated_tokens(window_bench: benches.Bench) -> None:
+    subject = subject_of(window_bench, HeadClusters.of(window_bench.evidence), choose(window_bench))
+    assert [one.copying for one in subject.sample.windows].count(False) == lessons.WINDOWS
+    assert subject.sample.windows[-1].copying
+    full, pruned = (window_bench.measurements.evaluate(subject.sample, mask=mask) for mask in (None, subject.mask))
+    before = (pruned.predictions == full.predictions).mean()
+    result = measure("refit", subject)
+    assert result.value == pytest.approx(100 * (result.bars["after refit"].value - before))
+    assert result.bars["before refit"].value == pytest.approx(before)
+    assert "Loss on repeated random tokens" in result.found
