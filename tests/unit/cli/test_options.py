@@ -106,6 +106,13 @@ def test_every_command_that_measures_can_measure_again() -> None:
     assert cached == usual | {"roles"}
 
 
+def test_all_texts_can_be_asked_for() -> None:
+    spelled = {option.name: option.flags[0].partition("/")[0] for option in FILLING["prune"]}
+    line = to_arguments(Settings(limit=None, eval_limit=None), spelled)
+    found = typed("prune", line)
+    assert found.limit == found.eval_limit == 10_000_000
+
+
 def test_an_option_of_one_name_is_one_option_wherever_it_stands() -> None:
     """Help, default and bounds may differ; what it is called and what it takes may not."""
     seen: dict[str, Option] = dict(OPTIONS)

@@ -136,6 +136,14 @@ def test_the_run_file_follows_the_contract(run: dict[str, Any], model: Path) -> 
     assert run["test_opened"] >= 0
 
 
+def test_what_was_not_measured_is_null(words: list[object]) -> None:
+    run = call(*words, "--budget", 4, "--no-latency", "--json").document
+    assert run["metrics"]["recovered"] is run["delta"]["recovered"] is run["refit"] is run["report"] is None
+    assert run["cost"]["pruned"] == {"parameters": None, "flops": None, "latency_ms": None}
+    assert run["latency_ratio"] is run["attention_share"] is None
+    assert run["timings"]["recovery_s"] is None
+
+
 def test_the_arrays_have_the_shapes_of_the_contract(folder: Path, run: dict[str, Any]) -> None:
     arrays = np.load(folder / "arrays.npz", allow_pickle=False)
     heads, cells = LAYERS * HEADS, POOL * POOL

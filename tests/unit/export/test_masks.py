@@ -154,6 +154,8 @@ def test_a_malformed_mask_document_is_refused_with_the_reason(change: dict[str, 
     [
         ("", "neither JSON nor"),
         ("keep them all", "neither JSON nor"),
+        ('{"0": [1', "neither JSON nor"),
+        ('\udcff{"0": [1]}', "neither JSON nor"),
         ("[" * 100_000, "neither JSON nor"),
         ('{"0": [' + "9" * 5000 + "]}", "neither JSON nor"),
         ("[[1, 0]]", "no head mask"),
@@ -172,7 +174,7 @@ def test_a_malformed_mask_document_is_refused_with_the_reason(change: dict[str, 
 )
 def test_text_that_is_no_mask_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(MaskError, match=reason):
-        read_mask(text.encode(), layers=2, heads=3)
+        read_mask(text.encode(errors="surrogateescape"), layers=2, heads=3)
 
 
 @pytest.mark.parametrize(
