@@ -16,10 +16,12 @@ import pytest
 from apps import explorer_of, open_app
 from playwright.sync_api import BrowserContext, Page, expect
 
+from cahp.ui.frame.page import find_pages
+
 pytestmark = pytest.mark.browser
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("", "Similarity", "Budget", "Compare", "Stability", "Export", "Learn")
+PAGES = ("", *list(find_pages(ROOT))[1:])
 
 
 def trouble(page: Page) -> list[str]:

@@ -26,7 +26,6 @@ def test_pages_are_the_scripts_beside_the_app_in_the_order_of_their_numbers(tmp_
 
 def test_the_sidebar_leads_to_every_page_once() -> None:
     labels = [label for _, group in GROUPS for label in group]
-    assert labels == ["Home", "Similarity", "Budget", "Learn", "Compare", "Stability", "Export"]
     assert sorted(labels) == sorted(find_pages(ROOT))
 
 
