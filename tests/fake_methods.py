@@ -58,7 +58,7 @@ class Tuned(Counted):
         scores = {"first": -places, "last": places, "middle": -np.abs(places - 5.5)}[self._end]
         return top(scores, budget=budget, min_per_layer=min_per_layer)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         return SelectionCost(len(evidence.texts), 7)
 
 

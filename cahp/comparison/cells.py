@@ -277,7 +277,7 @@ def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> Sele
     settings = workspace.plan.settings_to_try(cell.method)
     prices = []
     for setting in settings:
-        price: Callable[..., SelectionCost] | None = getattr(_make_method(cell, **setting), "price", None)
+        price: Callable[..., SelectionCost] | None = getattr(_make_method(cell, **setting), "estimate_cost", None)
         if price is None:
             return None
         prices.append(price(evidence, budget=cell.budget))
@@ -304,8 +304,8 @@ class _Redrawn:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._evidence, name)
 
-    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[Any]:
-        return self._evidence.remembered(f"{name}, drawn with {self.seed}", make)
+    def cached(self, name: str, make: Callable[[], Floats]) -> NDArray[Any]:
+        return self._evidence.cached(f"{name}, drawn with {self.seed}", make)
 
 
 def _recover(

@@ -42,7 +42,7 @@ class Ablation(Scored):
         losses = losses_without(evidence, mask, part_progress(evidence.progress), most=MOST)
         return np.asarray(losses[1:].reshape(mask.keep.shape) - losses[0])
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of at most 256 texts for each head, and one without any gated off."""
         texts = min(len(evidence.texts), MOST)
         return SelectionCost(texts * (evidence.card.layers * evidence.card.heads + 1), texts)
@@ -67,7 +67,7 @@ class GreedyAblation(Eliminating):
         """Mean loss without each head, shape ``(L, H)``."""
         return losses_without(evidence, mask, progress, most=MOST_GREEDY)[1:].reshape(mask.keep.shape)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of at most 128 texts for each head left at the start of each round, and one more."""
         total = evidence.card.layers * evidence.card.heads
         texts = min(len(evidence.texts), MOST_GREEDY)
@@ -85,7 +85,7 @@ def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, mo
     """
     texts = draw_texts(evidence, most=most)
     name = f"losses of {len(texts)} texts without a head under {mask.sha256}"
-    return evidence.remembered(name, lambda: _losses_without(evidence.model, texts, mask, progress))
+    return evidence.cached(name, lambda: _losses_without(evidence.model, texts, mask, progress))
 
 
 def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Progress) -> Floats:

@@ -43,12 +43,12 @@ class AttentionAttribution(Scored):
     def score(self, evidence: Evidence) -> Floats:
         """Summed maxima, shape ``(L, H)``."""
         texts = draw_texts(evidence, most=MOST)
-        return evidence.remembered(
+        return evidence.cached(
             f"attention attributions of {len(texts)} texts in {STEPS} steps",
             lambda: attributions(evidence.model, texts, progress=evidence.progress).sum(axis=0),
         )
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """One forward pass for the maps, and forward and backward passes of every layer and step."""
         texts = min(len(evidence.texts), MOST)
         return SelectionCost(texts * (1 + 3 * STEPS * evidence.card.layers), texts)

@@ -37,6 +37,6 @@ class Complementary:
             representative=self._representative,
         )
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """One forward pass of every text for the signatures, a backward pass of a quarter of them for the salience."""
         return evidence_cost(evidence.texts)

@@ -40,7 +40,7 @@ class Facility(Scored):
         scores[order] = np.arange(len(order), 0, -1)
         return scores.reshape(evidence.card.layers, evidence.card.heads)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of every text, and a forward and a backward pass of at most 2,048."""
         texts = len(evidence.texts)
         return SelectionCost(texts + 3 * min(texts, MOST_BATCHED), texts)

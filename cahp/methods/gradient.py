@@ -53,10 +53,10 @@ class IteratedGradient(Eliminating):
 
         if mask.is_full:
             return mean_sensitivity(evidence)
-        gradients = evidence.remembered(f"mean absolute gate gradients under {mask.sha256}", make)
+        gradients = evidence.cached(f"mean absolute gate gradients under {mask.sha256}", make)
         return normalise_layers(np.where(mask.keep, gradients, 0.0))
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of every text in each round."""
         rounds = round_sizes(evidence.card.layers * evidence.card.heads, budget, share=self.share)
         if not rounds:

@@ -44,7 +44,7 @@ class ImportanceEntropy(Scored):
 
 def entropies(evidence: Evidence) -> NDArray[np.float64]:
     """Mean entropy of each head's attention rows, 0..1, shape ``(L, H)``."""
-    return evidence.remembered("entropies of attention", lambda: average_rows(evidence, entropy))
+    return evidence.cached("entropies of attention", lambda: average_rows(evidence, entropy))
 
 
 def entropy(weights: Tensor, counted: Tensor) -> Tensor:

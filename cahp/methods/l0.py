@@ -61,9 +61,9 @@ class L0(Learned):
                 high = middle
         return min(trainings, key=lambda training: training[0])[1]
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """All trainings of the bisection, which may end earlier."""
-        training = super().price(evidence, budget=budget)
+        training = super().estimate_cost(evidence, budget=budget)
         return SelectionCost(TRAININGS * training.forwards, training.labels)
 
     def _train_once(self, evidence: Evidence, strength: float, turn: int) -> Floats:

@@ -58,4 +58,4 @@ def _norms(evidence: Evidence) -> NDArray[np.float64]:
         model = evidence.model
         return np.sqrt([_sum_squares(model.head_weights(layer)) for layer in range(model.layers)])
 
-    return evidence.remembered("norms of weights", make)
+    return evidence.cached("norms of weights", make)

@@ -27,6 +27,6 @@ class ObsFisher(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """The place of each head in the order of removal, shape ``(L, H)``; cached."""
-        return evidence.remembered(
+        return evidence.cached(
             f"{self.name} 1, ridge {RIDGE}", lambda: eliminate_replaced(evidence.moments, ridge=RIDGE).scores
         )

@@ -106,7 +106,7 @@ class Pass(Learned):
         )
         return self.train_cached(evidence, budget, rules)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The training, and one forward pass of every text for the heads' confidence."""
-        training = super().price(evidence, budget=budget)
+        training = super().estimate_cost(evidence, budget=budget)
         return SelectionCost(training.forwards + len(evidence.texts), training.labels)

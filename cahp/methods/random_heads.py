@@ -48,7 +48,7 @@ class RandomPerLayer:
         counts = ours.mask.keep.sum(axis=1, keepdims=True)
         return Selection(HeadMask(_places(_uniform(evidence)) < counts), budget)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """What CAHP costs."""
         return evidence_cost(evidence.texts)
 
@@ -70,7 +70,7 @@ class RandomInCluster:
         """Keep exactly ``budget`` heads, or as many as the knee suggests; see ``cahp.stages.selection.select``."""
         return select(evidence.clustering, _uniform(evidence), budget=budget, min_per_layer=min_per_layer)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of every text, for the signatures."""
         return SelectionCost(len(evidence.texts), len(evidence.texts))
 

@@ -23,7 +23,7 @@ class Salience(Scored):
         """Salience, shape ``(L, H)``."""
         return evidence.salience
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of a quarter of the texts."""
         from cahp.stages.salience import examples_used
 

@@ -162,7 +162,7 @@ class HeadModel:
                     "reads; shorten it"
                 )
 
-    def around(self, network: Any, *, family: Family | None = None) -> HeadModel:
+    def with_network(self, network: Any, *, family: Family | None = None) -> HeadModel:
         """The same model with another network, such as a copy of its own; it is not verified."""
         other = copy.copy(self)
         other.network = network.eval().requires_grad_(False)

@@ -237,9 +237,9 @@ def read_back(
     """
     if pruned.device.type != "cpu":
         # The fresh process computes on the processor, and another device sums products in another order.
-        pruned = pruned.around(separate(pruned, trained=False).network.to("cpu"))
+        pruned = pruned.with_network(separate(pruned, trained=False).network.to("cpu"))
         if full is not None:
-            full = full.around(separate(full, trained=False).network.to("cpu"))
+            full = full.with_network(separate(full, trained=False).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
     if pruned.predicts_tokens:
         return _read_back_tokens(folder, reads, pruned, inputs, batches, full)

@@ -72,11 +72,11 @@ def _probe(model: HeadModel) -> HeadModel:
         if model.family.interface:
             _check_logits(model, batch, ours)
         family = _find_maps(model, batch)
-        model = model.around(model.network, family=family)
+        model = model.with_network(model.network, family=family)
         steps = _run_layers(model, batch, left)
         if steps is None:
             family = replace(family, walks=False, tails=False, feed_out=None, feed_in=None)
-            return model.around(model.network, family=family)
+            return model.with_network(model.network, family=family)
         # Otherwise an argument depends on earlier layers or on the layer's index. Equal numbers are not enough: masks
         # of different windows are equal on a short text.
         calls = steps[0][0].arguments
@@ -84,7 +84,7 @@ def _probe(model: HeadModel) -> HeadModel:
         # Some networks get the arguments by a layer's own kind and not by its index.
         tails = same or "attention_type" in names_in_forward(model.network.base_model)
         family = replace(_find_sums(model, steps, family), own_arguments=not same, tails=tails)
-        return model.around(model.network, family=family)
+        return model.with_network(model.network, family=family)
 
 
 def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
@@ -118,7 +118,7 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
     having = [layer for layer in range(model.layers) if _heads_of(model, layer)]
     for family in ways:
         seen: list[tuple[int, Tensor]] = []
-        trial = model.around(model.network, family=family)
+        trial = model.with_network(model.network, family=family)
         trial.logits(batch, probe=lambda layer, maps, seen=seen: seen.append((layer, maps)))  # type: ignore[misc]
         # Once each: a layer that also weights other things in the same way would appear twice.
         layers = sorted(layer for layer, _ in seen)

@@ -198,7 +198,7 @@ def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:
 def _copy(model: HeadModel) -> HeadModel:
     # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
     shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
-    return model.around(copy.deepcopy(model.network, shared))
+    return model.with_network(copy.deepcopy(model.network, shared))
 
 
 def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:
@@ -212,7 +212,7 @@ def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:
         check_memory(pruned.network, "a training", copies=4)
     else:
         check_memory(pruned.network, "a copy", copies=1)
-    return pruned.around(copy.deepcopy(pruned.network))
+    return pruned.with_network(copy.deepcopy(pruned.network))
 
 
 def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:

@@ -60,7 +60,9 @@ class HeadEvidence:
     def _predict_classes(self) -> Ints:
         without = ("pool_size", "projection", "seed")
         entry = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
-        labels = self._resources.found("evaluation", entry, lambda stored: stored.arrays["labels"].astype(np.int64))
+        labels = self._resources.load_cached(
+            "evaluation", entry, lambda stored: stored.arrays["labels"].astype(np.int64)
+        )
         if labels is None:
             from cahp.stages.evaluation import evaluate
 
@@ -86,7 +88,7 @@ class HeadEvidence:
         """Callback between batches, which may raise ``Cancelled``."""
         return self._resources.progress
 
-    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+    def cached(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
         """Return the stored result of ``make`` for this model, these texts and this seed, or compute it.
 
         ``name`` must hold everything else that the result depends on, except the code of ``make``.
@@ -97,7 +99,9 @@ class HeadEvidence:
             texts.append(self._precision)
         code = digest_code(_list_modules(make))
         entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
-        stored = self._resources.found("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False))
+        stored = self._resources.load_cached(
+            "scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False)
+        )
         if stored is not None:
             return stored
         with self._resources.timed("scores"):
@@ -110,7 +114,7 @@ class HeadEvidence:
         """Statistics of each head's attention maps, per class."""
         layers = self.card.layers
         heads = self.card.heads
-        stored = self._resources.found(
+        stored = self._resources.load_cached(
             "signatures", self._signatures_key, lambda entry: Signatures(**entry.arrays, layers=layers, heads=heads)
         )
         if stored is not None:
@@ -132,7 +136,7 @@ class HeadEvidence:
         return self._gradients
 
     def _stored_gradients(self) -> NDArray[np.float64] | None:
-        return self._resources.found("salience", self._gradients_key, lambda entry: entry.arrays["values"])
+        return self._resources.load_cached("salience", self._gradients_key, lambda entry: entry.arrays["values"])
 
     def _observe(self) -> Signatures:
         """Compute signatures from one forward pass per text, which in float32 also gives the gradients.
@@ -176,7 +180,7 @@ class HeadEvidence:
     def moments(self) -> Moments:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
         name = self._key("moments", 4, self._texts.sha256, without=("pool_size", "projection"))
-        found = self._resources.found(
+        found = self._resources.load_cached(
             "moments", name, lambda entry: Moments(**entry.arrays, heads=self.card.heads, tokens=entry.meta["tokens"])
         )
         if found is not None:
@@ -196,7 +200,7 @@ class HeadEvidence:
     @cached_property
     def space(self) -> Space:
         """Features, embedding and distances of the heads."""
-        found = self._resources.found(
+        found = self._resources.load_cached(
             "space", self._space_key, lambda entry: Space(**entry.arrays, projection=self._settings.projection)
         )
         if found is not None:
@@ -231,7 +235,7 @@ class HeadEvidence:
     def clustering(self) -> Clustering:
         """Clusters for every number of clusters."""
         name = self._key("clustering", CLUSTERS_REVISION, self._space_key)
-        found = self._resources.found("clustering", name, self._clustering_of)
+        found = self._resources.load_cached("clustering", name, self._clustering_of)
         if found is not None:
             return found
         space = self.space

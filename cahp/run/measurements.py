@@ -141,7 +141,9 @@ class Measurements:
         return key("evaluation", texts.task.name, texts.task.revision, *digests, self._precision)
 
     def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
-        return self._resources.found("evaluation", name, lambda entry: texts.evaluation_of(entry.arrays["scores"]))
+        return self._resources.load_cached(
+            "evaluation", name, lambda entry: texts.evaluation_of(entry.arrays["scores"])
+        )
 
     @property
     def _whole(self) -> HeadMask:
@@ -221,7 +223,7 @@ class Measurements:
         """Return the ``count`` most probable tokens after a ``prompt``, one after the other, by a language model."""
         digests = (self.card.sha256, mask and mask.sha256, recovered and recovered.sha256)
         name = key("continuation", 1, *digests, prompt, count)
-        continuation = self._resources.found("continuation", name, lambda entry: entry.arrays["tokens"])
+        continuation = self._resources.load_cached("continuation", name, lambda entry: entry.arrays["tokens"])
         if continuation is None:
             from cahp.models.caching import continue_greedily
             from cahp.models.windows import start_token
@@ -287,7 +289,7 @@ class Measurements:
         """
         name = self._costs_key(mask, batch=batch, length=length, seconds=seconds, repeats=repeats)
         if not fresh:
-            stored = self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
+            stored = self._resources.load_cached("latency", name, lambda entry: costs_from_json(entry.meta))
             if stored is not None:
                 return stored
         from cahp.stages import latency

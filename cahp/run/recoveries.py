@@ -196,7 +196,9 @@ class Recoveries:
         return key("refit", 5, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
 
     def _read_refit(self, entry: str) -> Refitted | None:
-        return self._resources.found("recovery", entry, lambda found: Refitted.from_stored(found.arrays, found.meta))
+        return self._resources.load_cached(
+            "recovery", entry, lambda found: Refitted.from_stored(found.arrays, found.meta)
+        )
 
     # Training ------------------------------------------------------------------------------------------------
 
@@ -233,7 +235,7 @@ class Recoveries:
         elif rates:
             parts += [None, list(rates)]
         name = key("tuned", 3, *parts)
-        stored = self._resources.found(
+        stored = self._resources.load_cached(
             "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
         )
         if stored is not None:
@@ -328,7 +330,7 @@ class Recoveries:
         # A result without a time limit also serves where there is one.
         untimed = key("distilled", 4, *parts, None)
         for stored in dict.fromkeys((untimed, name)):
-            distilled = self._resources.found("recovery", stored, Distilled.from_entry)
+            distilled = self._resources.load_cached("recovery", stored, Distilled.from_entry)
             if distilled is not None:
                 return distilled
         resources = self._resources
@@ -382,7 +384,7 @@ class Recoveries:
         from cahp.stages.distillation import usual_schedule
 
         name = key("distilled", 4, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
-        return self._resources.found("recovery", name, Distilled.from_entry)
+        return self._resources.load_cached("recovery", name, Distilled.from_entry)
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
         """Everything that a distillation depends on, except its time limit."""

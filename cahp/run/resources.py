@@ -94,7 +94,7 @@ class Resources:
         """Whether the weights of a loaded model had no room, so that times differ from day to day."""
         return self._model is not None and self._model.lacks_room
 
-    def found(self, stage: str, name: str, read: Callable[[Entry], T]) -> T | None:
+    def load_cached(self, stage: str, name: str, read: Callable[[Entry], T]) -> T | None:
         """Return what ``read`` makes of the stored result of ``stage`` under the key ``name``, or None."""
         result = self.store.read(name, read)
         if result is not None and stage not in self.cached and name not in self._stored_here:

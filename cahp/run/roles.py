@@ -34,7 +34,7 @@ def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
 
 def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | None:
     """Return the result of ``find_roles`` from the store, or None; nothing is measured."""
-    return resources.found(
+    return resources.load_cached(
         "roles", _key(resources, ablate), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
     )
 

@@ -145,7 +145,7 @@ def distill(
     )
     if not accepted:
         return start, report
-    return start.around(network), report
+    return start.with_network(network), report
 
 
 def _call_between_batches(pause: Callable[[], None]) -> Progress:

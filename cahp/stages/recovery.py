@@ -407,4 +407,4 @@ def finetune(
             "fine-tuning diverged: the weights are no longer finite numbers; lower --learning-rate, or use "
             "--recover refit"
         )
-    return model.around(network), history
+    return model.with_network(network), history

@@ -91,7 +91,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     layers = np.arange(len(labels)) // bench.card.heads
     contexts, learned = collect_contexts(bench)
     explain = partial(explained_shares, contexts, learned, progress=bench.evidence.progress)
-    r2 = bench.evidence.remembered(f"outputs of {texts.sha256} explained by {learned.sum()} tokens", explain)
+    r2 = bench.evidence.cached(f"outputs of {texts.sha256} explained by {learned.sum()} tokens", explain)
     measures = measure_heads(bench, texts, contexts, first, second)
     unit = "texts"
     if isinstance(full, TokenEvaluation):
@@ -296,7 +296,7 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
     tables: list[NDArray[np.float64]] = []
     for first, others in removals:
         name = f"KL divergence of {texts.sha256} without {first} and each of {others.tolist()}"
-        tables.append(bench.evidence.remembered(name, partial(remove, first, others)))
+        tables.append(bench.evidence.cached(name, partial(remove, first, others)))
         done += len(texts) * len(others)
     progress(STAGE, total, total)
     return tables

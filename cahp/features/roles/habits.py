@@ -103,7 +103,7 @@ def head_habits(bench: Bench) -> HeadHabits:
 
 def kept_habits(bench: Bench) -> HeadHabits | None:
     """Return the result of ``head_habits`` from the store, or None; nothing is measured."""
-    return bench.resources.found(STAGE, _key(bench), lambda entry: HeadHabits(**entry.arrays))
+    return bench.resources.load_cached(STAGE, _key(bench), lambda entry: HeadHabits(**entry.arrays))
 
 
 def _key(bench: Bench) -> str:

@@ -78,7 +78,7 @@ class Learned(Budgeted):
         """Keep the heads of the highest parameters."""
         return top(self.train(evidence, budget=budget), budget=budget, min_per_layer=min_per_layer)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A training: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
         texts = len(evidence.texts)
         steps = self.count_steps(evidence.texts)
@@ -92,7 +92,7 @@ class Learned(Budgeted):
         self, evidence: Evidence, goal: float, rules: GateRules, *, progress: Progress | None = None
     ) -> NDArray[np.float64]:
         """The parameters of a training towards a ``goal``, cached; its ``progress`` is the evidence's if None."""
-        return evidence.remembered(
+        return evidence.cached(
             f"{self.name} 1 {goal} {sorted(vars(self).items())}",
             lambda: train_gates(
                 evidence.model,

@@ -52,7 +52,7 @@ class Evidence(Protocol):
     def progress(self) -> Progress:
         """To be called between batches; may raise ``Cancelled``."""
 
-    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+    def cached(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
         """The result of ``make``, cached for this model, these texts and this seed.
 
         ``name`` must contain everything else on which the result depends.

@@ -47,7 +47,7 @@ class Budgeted(ABC):
     def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
         """Keep exactly ``budget`` heads, which is possible."""
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The cost of choosing ``budget`` heads when nothing was measured before."""
         texts = len(evidence.texts)
         if self.most is not None:
@@ -141,7 +141,7 @@ def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np
 
         return example_gradients(evidence.model, texts, progress=part_progress(evidence.progress))
 
-    return evidence.remembered(f"gate gradients of {len(texts)} texts", make)
+    return evidence.cached(f"gate gradients of {len(texts)} texts", make)
 
 
 def mean_sensitivity(evidence: Evidence) -> NDArray[np.float64]:
@@ -206,7 +206,7 @@ def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> ND
             without = special_ids(evidence.model.tokenizer)
         return average_rows(evidence, row_maxima, without=without)
 
-    return evidence.remembered(f"confidences over {counted} tokens", make)
+    return evidence.cached(f"confidences over {counted} tokens", make)
 
 
 def row_maxima(weights: Tensor, counted: Tensor) -> Tensor:

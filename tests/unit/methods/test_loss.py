@@ -201,4 +201,4 @@ def test_ablation_uses_at_most_256_texts(model: HeadModel, tmp_path: Path) -> No
     few = made.texts.take(np.sort(np.random.default_rng(made.seed).permutation(300)[:256]))
     found = ablation.losses_without(made, HeadMask.full(LAYERS, HEADS), silent, most=256)
     assert found[0] == pytest.approx(float(evaluate(model, few).losses.mean()), abs=1e-6)
-    assert registry.get("ablation").price(made, budget=6).labels == 256  # type: ignore[attr-defined]
+    assert registry.get("ablation").estimate_cost(made, budget=6).labels == 256  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ POST_HOC = [name for name in NAMES if name not in LEARNED]
 
 def takes_no_pass(name: str) -> bool:
     made: Any = type(registry.get(name))
-    return getattr(made, "price", None) is Budgeted.price and made.passes == 0
+    return getattr(made, "estimate_cost", None) is Budgeted.estimate_cost and made.passes == 0
 
 
 FREE = [name for name in POST_HOC if takes_no_pass(name)]
@@ -195,7 +195,7 @@ def test_the_same_seed_gives_the_same_mask_and_the_shared_model_is_left_as_it_wa
 @pytest.mark.parametrize("name", NAMES)
 def test_a_price_is_known_before_the_model_is_read(model: HeadModel, tmp_path: Path, name: str) -> None:
     evidence = unread(model, tmp_path)
-    price = registry.get(name).price  # type: ignore[attr-defined]
+    price = registry.get(name).estimate_cost  # type: ignore[attr-defined]
     prices = [price(evidence, budget=budget) for budget in range(3, TOTAL + 1)]
     for one in prices:
         assert np.isfinite(one.forwards)
@@ -242,7 +242,7 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, tmp_path: P
     ],
 )
 def test_prices_count_passes_as_the_work_is_done(lasting: Evidence, name: str, forwards: int, labels: int) -> None:
-    assert registry.get(name).price(lasting, budget=6) == SelectionCost(forwards, labels)  # type: ignore[attr-defined]
+    assert registry.get(name).estimate_cost(lasting, budget=6) == SelectionCost(forwards, labels)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -264,7 +264,7 @@ def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomn
 def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, tmp_path: Path, name: str) -> None:
     other = Texts(TEXTS.first, None, 1 - TEXTS.labels, TEXTS.classes)
     masks = [registry.get(name).choose(gather(model, some, tmp_path), budget=6).mask.flat for some in (TEXTS, other)]
-    assert registry.get(name).price(gather(model, TEXTS, tmp_path), budget=6).labels == 0  # type: ignore[attr-defined]
+    assert registry.get(name).estimate_cost(gather(model, TEXTS, tmp_path), budget=6).labels == 0  # type: ignore[attr-defined]
     assert masks[0] == masks[1]
 
 

@@ -66,7 +66,7 @@ def test_a_stage_waits_for_the_device_as_often_however_many_layers_there_are(
 
 def test_statistics_are_gathered_where_the_maps_are(model: HeadModel) -> None:
     """On a device without any memory, whatever is fetched from it raises."""
-    there = model.around(model.network)
+    there = model.with_network(model.network)
     collector = Collector(there, classes=2, pool_size=4)
     for name in ("_counts", "_mean", "_m2"):
         setattr(collector, name, getattr(collector, name).to("meta"))

@@ -27,7 +27,7 @@ def test_what_changed_code_remembers_is_computed_anew(tmp_path: Path, monkeypatc
         module = importlib.import_module("theirs_of_one_file")
         importlib.reload(module)
         evidence = fakes.evidence(card, TEXTS, Store(tmp_path / "store"))
-        return float(evidence.remembered("scores", module.make)[0])
+        return float(evidence.cached("scores", module.make)[0])
 
     assert remember("1.0") == 1
     assert remember("-2.5") == -2.5

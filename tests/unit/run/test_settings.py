@@ -134,7 +134,7 @@ def test_with_another_value_of_a_new_option_all_evidence_is_gathered_anew(tmp_pa
         assert evidence.clustering.knee >= 0
         assert evidence.salience.shape == (3, 4)
         assert evidence.moments.tokens
-        assert evidence.remembered("zeros", lambda: np.zeros(1)).tolist() == [0]
+        assert evidence.cached("zeros", lambda: np.zeros(1)).tolist() == [0]
         return len(list(store.folder.glob("*.entry")))
 
     # Classes, signatures, gradients, moments, space, clusters, null curves, and what a method remembers.
