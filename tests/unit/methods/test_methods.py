@@ -91,7 +91,7 @@ def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
         "texts",
         "seed",
         "progress",
-        "remembered",
+        "cached",
         "signatures",
         "gradients",
         "salience",
