@@ -29,7 +29,7 @@ TOKENIZER_FILES = (
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
 
-#: Largest number of tokens of a text that are read where nobody says otherwise.
+#: Largest number of tokens of a text that are read by default.
 MAX_LENGTH = 512
 #: The text of an example prompt.
 EXAMPLE = "A warm and funny film."

@@ -35,9 +35,9 @@ def _keep(record: Any) -> Any:
 class Section(Generic[R]):
     """One section: ``name`` is its field in ``run.json``, and ``record`` the type that the field holds.
 
-    ``wanted`` tells from a bench whether a run measures it. ``check`` refuses, before time is spent, what cannot be
-    measured. ``measure`` measures it for the mask of a run and its recovered model (None: none). ``inputs`` is a digest
-    of what it reads beside the run's own texts (None: nothing). ``as_pruned`` removes what belongs to a recovery.
+    ``wanted`` tells from a bench whether a run measures it. ``check`` raises if it cannot be measured, before anything
+    is computed. ``measure`` measures it for the mask of a run and its recovered model (None: none). ``inputs`` is a
+    digest of what it reads beside the texts of the run (None: nothing). ``as_pruned`` drops what belongs to a recovery.
     ``stage`` names its stage in the list of cached stages (None: it has none), and ``generated`` is the number of
     tokens that each model generates for it, for estimates of time.
 

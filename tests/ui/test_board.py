@@ -173,7 +173,7 @@ def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budge
     drag(page, 1.0)
     page.mouse.down()
     drag(page, 0.5)
-    # Half-way between 6 and 72; half-way between 50 % and 90 % right, of which nobody measured it.
+    # Half-way between 6 and 72; half-way between 50 % and 90 % right, which is not measured.
     assert figures(page) == ["39 of 72", "≈ 70.0 %", "≈ 90.0 %", "≈ 0.80 ×"]
     assert page.get_by_role("gridcell", selected=True).count() == 39
     assert page.evaluate("titles.at(-1)") == ["39 heads", True]

@@ -95,7 +95,7 @@ def test_numbers_that_begin_with_another_one_are_matched_in_order_by_a_click(app
 
 def test_labels_are_matched_by_hand_and_choices_for_one_file_do_not_apply_to_the_next(app: AppTest) -> None:
     bring(app, "mine.csv", table())
-    # That a label is no class is not a mistake of anybody's: nothing is chosen yet, and never guessed.
+    # A label that is no class of the model is not an error: the person chooses its class, and none is guessed.
     assert not app.error
     assert not usable(app)
     assert app.selectbox(key="map-2").value is None
@@ -309,7 +309,7 @@ def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest
     with serving() as hub, asked_here(hub, tmp_path / "hf"):
         hub.add("org/model", fakes.save_model(tmp_path / "model"))
         model_at(app, "org/model")
-        # Nobody is asked before a person agrees.
+        # The hub is not asked before a person agrees.
         assert hub.requests == []
         app.checkbox(key="hub-org/model").check().run()
         assert "3 layers × 4 heads" in text_of(app, "caption")

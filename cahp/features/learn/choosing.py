@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,6 +186,14 @@ class _Refit:
     after: Evaluation
     report: RefitReport
 
+    def estimate(self, outcome: Callable[[Evaluation], Estimate]) -> dict[str, Estimate]:
+        """Estimate an outcome of all three, by the names of the bars in the figure."""
+        return {
+            "all heads": outcome(self.full),
+            "after refit": outcome(self.after),
+            "before refit": outcome(self.before),
+        }
+
 
 def _refit(subject: Subject, progress: Progress) -> _Refit:
     """Refit the model.
@@ -222,11 +230,7 @@ def measure_refit_of_accuracy(subject: Subject, progress: Progress) -> Answer:
     """Measure the points of accuracy that a refit regains."""
     refit = _refit(subject, progress)
     gain = accuracy_change(refit.after, refit.before)
-    bars = {
-        "all heads": estimate_accuracy(refit.full),
-        "after refit": estimate_accuracy(refit.after),
-        "before refit": estimate_accuracy(refit.before),
-    }
+    bars = refit.estimate(estimate_accuracy)
     found = (
         f"Accuracy {bars['before refit'].text} before, {bars['after refit'].text} after ({signed(gain.value)} points), "
         f"{bars['all heads'].text} with all heads. The refit used {refit.report.examples} texts without labels."
@@ -267,11 +271,7 @@ def measure_refit_of_agreement(subject: Subject, progress: Progress) -> Answer:
     full = refit.full
     regained = same_predictions(refit.after, full).astype(np.float64) - same_predictions(refit.before, full)
     gain = estimate_mean(100 * regained, 0, "points", units=full.units)
-    bars: Mapping[str, Estimate] = {
-        "all heads": estimate_agreement(full, full),
-        "after refit": estimate_agreement(refit.after, full),
-        "before refit": estimate_agreement(refit.before, full),
-    }
+    bars = refit.estimate(lambda evaluation: estimate_agreement(evaluation, full))
     found = (
         f"Agreement {bars['before refit'].text} before, {bars['after refit'].text} after "
         f"({signed(gain.value)} points). Perplexity {state_perplexity(refit.before)} before, "

@@ -81,7 +81,7 @@ def _card(settings: Settings) -> ModelCard:
 def bundled_length(settings: Settings, *, uploaded: bool) -> int | None:
     """Return the tokens that the bundled run of this model and these data read of a text (None: there is no such run).
 
-    Where nobody asks for another number, the explorer computes with it, so that new figures are like those that ship.
+    The explorer computes with it by default, so that new figures are comparable with the bundled ones.
     """
     bundle = bundled.read_run(settings.model)
     builtin = models.BUILTINS.get(settings.model)

@@ -184,7 +184,7 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     ("d.jsonl", JSON_ROW + '{"text": "y", "label": [0, 1]}\n', r"line 2: several labels", {}),
     ("d.jsonl", "[" * 100_000, r"line 1: not JSON", {}),
     ("d.json", '[{"text": "x", "label": 1}]', r"line 1: not a JSON object", {}),
-    # The file as a whole is of no use.
+    # No row of the file can be read.
     ("d.csv", "", "is empty", {}),
     ("d.csv", "\r\n\r\n", "is empty", {}),
     ("d.csv", "text,label\n", "no lines of data", {}),

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         ("gpt2", {"n_positions": 100_000_000}),
         ("gpt2", {"n_inner": 100_000_000}),
         ("gpt2", {"vocab_size": 100_000_000}),
-        # Layers of a decoder that nobody sees.
+        # Layers of a decoder, which are not loaded.
         ("bart", {"decoder_layers": 10**7}),
     ],
 )
