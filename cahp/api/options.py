@@ -23,7 +23,7 @@ from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings, describe
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.tasks.windows import Beginning
+from cahp.tasks.window import Beginning
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import HeadMask, OptionError, Progress
 

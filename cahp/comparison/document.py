@@ -18,7 +18,7 @@ from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_o
 from cahp.run.document import ModelRecord
 from cahp.run.splits import SplitRecord
 from cahp.tasks.answers import name_units
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import Bools, Estimate, Unit
 from cahp.words import points, signed
 

@@ -19,7 +19,7 @@ from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import load_data, window_protocol
 from cahp.store import Store
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import CahpError, Progress, digest, silent, spread
 
 if TYPE_CHECKING:

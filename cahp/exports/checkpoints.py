@@ -26,7 +26,7 @@ from cahp.run.recovered import Recovered, cut_model, recovery_record
 from cahp.run.settings import RECOVER_TIME
 from cahp.run.splits import record_split
 from cahp.tasks.answers import Evaluation
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask, OptionError, Progress, silent
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.run.recovered import RecoveryStep
 from cahp.tasks.answers import name_units
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.words import capital, duration, percent, rate, safe, times
 

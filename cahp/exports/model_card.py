@@ -16,7 +16,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_words
 from cahp.run.document import machine
 from cahp.tasks.answers import name_units
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask
 from cahp.words import safe
 

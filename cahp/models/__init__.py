@@ -23,7 +23,7 @@ from cahp.models.identity import (
     preview,
 )
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import Beginning
+from cahp.tasks.window import Beginning
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
 from cahp.output import Output
 from cahp.tasks.answers import PREDICTION
 from cahp.tasks.texts import Item
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import CahpError, HeadMask
 
 #: The file that loads a compact model where this package is not installed.

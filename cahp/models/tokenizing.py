@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cahp.tasks.texts import Item
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import DataError, Input
 
 if TYPE_CHECKING:

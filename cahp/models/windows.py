@@ -14,7 +14,7 @@ from cahp.models.loading import load_tokenizer, start_id, usual_ids
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import COPY_TOKENS, Texts
-from cahp.tasks.windows import Beginning, Window
+from cahp.tasks.window import Beginning, Window
 from cahp.values import DataError, ModelError
 
 #: What stands between two documents.

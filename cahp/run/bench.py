@@ -46,7 +46,7 @@ from cahp.run.texts import (
 from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import ModelError, OptionError, Progress, silent
 
 if TYPE_CHECKING:

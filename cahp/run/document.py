@@ -28,7 +28,7 @@ from cahp.run.sections import read_sections
 from cahp.run.settings import Settings
 from cahp.run.splits import SplitRecord
 from cahp.run.timeline import STAGES
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
 
 SCHEMA = "cahp.run/1"

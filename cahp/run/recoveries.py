@@ -18,7 +18,7 @@ from cahp.run.time_limits import TimedTraining
 from cahp.store import StoredTraining, key
 from cahp.tasks.task import TaskWords
 from cahp.tasks.texts import Item, Texts
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import CahpError, DataError, HeadMask, Ints, OptionError, Progress, digest
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from cahp.run.options import Setting, option
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.tasks.windows import Beginning
+from cahp.tasks.window import Beginning
 from cahp.values import OptionError, Precisions
 
 Salience = Literal["batch", "example"]

@@ -18,7 +18,7 @@ from cahp.run.settings import Settings
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import Item, Texts
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import DataError, OptionError, digest
 
 #: The one class of all windows of a language model.

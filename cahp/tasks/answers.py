@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import Bools, Floats, Ints
 
 #: What is kept of a language model's answer at a token: KL divergence from the full model, loss, predicted token.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.task import Task, TaskWords
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import Ints
 
 if TYPE_CHECKING:

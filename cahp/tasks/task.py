@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from cahp.tasks.answers import Evaluation
     from cahp.tasks.texts import Texts
-    from cahp.tasks.windows import Window
+    from cahp.tasks.window import Window
     from cahp.values import Ints
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cahp.tasks.answers import NO_LABEL, Evaluation
 from cahp.tasks.classification import CLASSIFICATION
 from cahp.tasks.task import Task
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import Input, Ints, digest
 from cahp.words import side_by_side
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cahp.run.document import RunDocument
     from cahp.run.head_search import HeadSearch
     from cahp.run.recovered import RecoveryStep
-    from cahp.tasks.windows import WindowProtocol
+    from cahp.tasks.window import WindowProtocol
     from cahp.values import HeadMask
 
 from cahp.exports.form import lines

@@ -27,7 +27,7 @@ from cahp.outcomes import (
 )
 from cahp.run.document import RunDocument
 from cahp.tasks.answers import Evaluation, TokenEvaluation
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import CahpError, Estimate, Unit
 
 # --- the table

@@ -28,7 +28,7 @@ from cahp.run.splits import record_split
 from cahp.stages.selection import Ranking, representatives
 from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units, sum_by_unit
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import WindowProtocol
+from cahp.tasks.window import WindowProtocol
 from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
 from cahp.words import number, p_value
 

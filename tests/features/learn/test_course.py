@@ -28,7 +28,7 @@ from cahp.run.recovered import Refitted
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.next_token import NEXT_TOKEN
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import Cancelled, HeadMask, OptionError, Progress
 
 LAYERS, HEADS = 2, 4

@@ -36,7 +36,7 @@ from cahp.stages.distillation import SCHEDULE
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store, key
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,7 @@ from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 from cahp.values import Cancelled
 
 

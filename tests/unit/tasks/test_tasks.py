@@ -17,7 +17,7 @@ from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, TASKS
 from cahp.tasks.answers import LOSS, NO_LABEL, Evaluation, TokenEvaluation
 from cahp.tasks.next_token import NextToken
 from cahp.tasks.texts import Texts
-from cahp.tasks.windows import Window
+from cahp.tasks.window import Window
 
 
 def window(tokens: int, document: int = 0, *, copying: bool = False) -> Window:
