@@ -286,7 +286,7 @@ def test_the_ground_is_small() -> None:
 def test_few_files_ask_whether_a_model_is_a_language_model() -> None:
     asking = []
     for name, _ in parsed():
-        text = (ROOT / name).read_text(encoding="utf-8")
-        if not name.startswith(("cahp/tasks/", "cahp/models/")) and MODEL_KIND.search(text):
+        lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if "import" not in line]
+        if not name.startswith(("cahp/tasks/", "cahp/models/")) and MODEL_KIND.search("\n".join(lines)):
             asking.append(name)
     assert len(asking) <= 10, asking

@@ -225,8 +225,8 @@ class Measurements:
         name = key("continuation", 1, *digests, prompt, count)
         continuation = self._resources.load_cached("continuation", name, lambda entry: entry.arrays["tokens"])
         if continuation is None:
-            from cahp.models import start_token
             from cahp.models.caching import continue_greedily
+            from cahp.models.windows import start_token
 
             model = self._resources.model
             ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
