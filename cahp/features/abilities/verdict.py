@@ -38,7 +38,7 @@ class ItemValues:
     """The values of one ability on its items ``(n,)`` by model: ``full``, ``pruned`` and, if any, ``recovered``.
 
     Higher is better; the values of an item belong to each other. ``chance`` is the value without the ability, of all
-    items or of each ``(n,)``. Values with the ``unit`` ``share`` are 0 or 1. A ``reason`` tells why there are no values.
+    items or of each ``(n,)``. Values of the unit ``share`` are 0 or 1. A ``reason`` tells why there are no values.
     ``losses`` are further values by model, in nats, which ``loss_label`` names.
     """
 
@@ -59,7 +59,7 @@ class ItemValues:
         return 0
 
 
-def judge(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...]:
+def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...]:
     """Make the rows of a receipt; ``seed`` draws the bootstrap of intervals.
 
     Raises:
@@ -74,7 +74,7 @@ def judge(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...]
         levels = correct([compare_signs(_subtract(measured[number], state)) for number in tested])
         p = dict(zip(tested, levels, strict=True))
         verdicts[state] = {
-            number: _judge_row(row, state, p.get(number, 1.0), seed, measurable=number in p)
+            number: _decide_row(row, state, p.get(number, 1.0), seed, measurable=number in p)
             for number, row in rows.items()
         }
     abilities: list[Ability] = []
@@ -109,7 +109,7 @@ def _find_reason(row: ItemValues) -> str:
     return ""
 
 
-def _judge_row(row: ItemValues, state: str, p: float, seed: int, *, measurable: bool) -> Verdict:
+def _decide_row(row: ItemValues, state: str, p: float, seed: int, *, measurable: bool) -> Verdict:
     differences = _subtract(row, state)
     word: Word = "not measurable"
     if measurable:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.verdict import ItemValues, compare_signs, correct, find_word, judge, lower_limit
+from cahp.features.abilities.verdict import ItemValues, compare_signs, correct, decide, find_word, lower_limit
 from cahp.files import json_text, plain_json
 
 #: 64 items with a mean gain of 1 nat above a chance of 0.
@@ -35,7 +35,7 @@ def row(pruned: np.ndarray, full: np.ndarray = FULL, **more: object) -> ItemValu
     ],
 )
 def test_the_word_follows_from_the_paired_difference(change: np.ndarray, word: str) -> None:
-    (ability,) = judge([row(FULL + change)])
+    (ability,) = decide([row(FULL + change)])
     assert ability.pruned is not None
     assert ability.pruned.word == word
     assert ability.pruned.difference.value == pytest.approx(change.mean())
@@ -44,13 +44,13 @@ def test_the_word_follows_from_the_paired_difference(change: np.ndarray, word: s
 
 def test_an_ability_that_the_full_model_lacks_is_not_measurable() -> None:
     values = np.tile([-1.0, 1.0], 32)
-    (ability,) = judge([row(values - 5, full=values)])
+    (ability,) = decide([row(values - 5, full=values)])
     assert ability.word_of("pruned") == "not measurable"
     assert ability.reason == "the full model is not surely above chance"
 
 
 def test_few_items_and_a_reason_are_not_measurable() -> None:
-    few, none = judge([row(FULL[:7] - 1, full=FULL[:7]), ItemValues("grammar", "grammar", reason="it reads 8 tokens")])
+    few, none = decide([row(FULL[:7] - 1, full=FULL[:7]), ItemValues("grammar", "grammar", reason="it reads 8 tokens")])
     assert (few.reason, few.word_of("pruned")) == ("7 items are too few", "not measurable")
     assert (none.reason, none.n, none.full, none.word_of("pruned")) == ("it reads 8 tokens", 0, None, "not measurable")
     assert none.word_of("recovered") is None
@@ -59,7 +59,7 @@ def test_few_items_and_a_reason_are_not_measurable() -> None:
 def test_shares_are_compared_in_points_above_their_chance() -> None:
     full = np.ones(40)
     pruned = np.repeat([0.0, 1.0], [10, 30])
-    (ability,) = judge([ItemValues("grammar", "grammar", chance=0.5, values={"full": full, "pruned": pruned})])
+    (ability,) = decide([ItemValues("grammar", "grammar", chance=0.5, values={"full": full, "pruned": pruned})])
     assert (ability.full.text, ability.pruned.value.text) == ("100.0 %", "75.0 %")
     assert ability.pruned.difference.text == "\N{MINUS SIGN}25.0 points"
     # Exactly half of the lead of 50 points is gone, which is not more than half.
@@ -86,8 +86,8 @@ def test_the_lower_limit_is_that_of_students_t() -> None:
 def test_correction_makes_a_weak_sign_among_many_rows_not_significant() -> None:
     change = np.zeros(64)
     change[:6] = -2
-    alone, *_ = judge([row(FULL + change)])
-    among, *_ = judge([row(FULL + change), *[row(FULL + NOISE)] * 9])
+    alone, *_ = decide([row(FULL + change)])
+    among, *_ = decide([row(FULL + change), *[row(FULL + NOISE)] * 9])
     assert (alone.word_of("pruned"), among.word_of("pruned")) == ("weaker", "not significant")
     assert find_word(change, 1.0, 0.04) == "weaker"
 
@@ -97,14 +97,14 @@ def test_a_model_is_not_flagged_on_independent_draws_of_its_own_values() -> None
     flagged = 0
     for _ in range(200):
         draws = random.gamma(2.0, size=(2, 4, 64))
-        flagged += any(verdict.pruned.flagged for verdict in judge(map(row, draws[0], draws[1])))
+        flagged += any(verdict.pruned.flagged for verdict in decide(map(row, draws[0], draws[1])))
     assert flagged <= 10
 
 
 def test_a_receipt_is_read_back_from_its_file_and_loses_its_recovery() -> None:
     values = {"full": FULL, "pruned": FULL - 0.8 + NOISE, "recovered": FULL + NOISE}
     losses = {state: 2 - gains for state, gains in values.items()}
-    rows = judge([ItemValues("repeats", "repeats text", "nats", values=values, loss_label="again", losses=losses)])
+    rows = decide([ItemValues("repeats", "repeats text", "nats", values=values, loss_label="again", losses=losses)])
     record = AbilitiesRecord(rows)
     assert msgspec.convert(json.loads(json_text(plain_json(record))), AbilitiesRecord) == record
     assert record.states == ("pruned", "recovered")
@@ -118,4 +118,4 @@ def test_a_receipt_is_read_back_from_its_file_and_loses_its_recovery() -> None:
 
 def test_different_numbers_of_items_are_refused() -> None:
     with pytest.raises(ValueError, match="63 items of the pruned model and 64 of the full one"):
-        judge([row(FULL[1:])])
+        decide([row(FULL[1:])])
