@@ -2,55 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import comb
+from itertools import pairwise
+from math import comb, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.values import Bools, Estimate, Ints, ModelError, Progress, report_progress, silent
-from cahp.values.head_roles import ROLES, HeadRoles, Loss, RoleAblation, find_targets, score_sequence, summarise
+from cahp.values.head_roles import (
+    ROLES,
+    HeadRoles,
+    Loss,
+    RoleAblation,
+    correct_for_number,
+    find_p,
+    find_targets,
+    score_sequence,
+    summarise,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.head_model import Batch, HeadModel
+    from cahp.models.head_model import Batch, HeadModel, LayerState
 
 STAGE = "roles"
 ABLATION = "ablation"
 
-#: Sequences of random tokens, and the shortest and longest part that is repeated: lengths differ, so that a head which
-#: attends to a fixed distance finds no copies.
-_SEQUENCES = 16
-_SHORTEST = 16
-_LONGEST = 28
 #: Fewer different tokens are no random sequence.
 _FEWEST = 4
-#: Number of texts with questions.
-_TEXTS = 8
-_FILLER = (
-    "The road along the river is quiet in the morning.",
-    "A light wind moves the leaves of the old trees.",
-    "Some people walk slowly and talk about the day.",
-    "It rained last night, and the stones are still wet.",
-    "Nobody is in a hurry, since it is a holiday.",
-)
-#: What is hidden in the filler, how it is asked for in other words, and what it may be.
-_NEEDLES = (
-    ("Anna lives in {}.", "The home of Anna is the city of", "Paris London Berlin Rome Madrid Tokyo Boston Chicago"),
-    ("Peter has a {} car.", "The colour of Peter's car is", "red blue green white black yellow brown grey"),
-    ("Maria plays the {}.", "The instrument of Maria is the", "piano guitar violin drums flute organ trumpet harp"),
-    ("Thomas keeps a {} in the garden.", "The animal of Thomas is a", "horse dog cat goat cow pig rabbit sheep"),
-)
+#: Random sets of heads against which the heads of a role are removed: fewer could hardly reach p < 0.05.
+_SETS = 199
 
 
-#: Draws of random heads against which the heads of a role are removed.
-_DRAWS = 10
-#: Sequences of random tokens without the heads of a role, since each draw takes a pass of all.
-_ABLATED = 8
+@dataclass(frozen=True)
+class Draw:
+    """What is drawn with ``seed``: ``sequences`` of random tokens, and ``texts`` with questions of each template.
+
+    A part of ``shortest`` to ``longest`` tokens is repeated: lengths differ, so that a head that attends to a fixed
+    distance finds no copies. A text has ``filler`` sentences without a fact.
+    """
+
+    seed: int
+    sequences: int
+    shortest: int
+    longest: int
+    texts: int
+    filler: int
+
+
+#: What assigns roles, and what confirms them: other sequences and questions, and shorter ones, since each random set of
+#: heads takes a pass of all.
+ASSIGNING = Draw(0, sequences=16, shortest=16, longest=28, texts=3, filler=5)
+CONFIRMING = Draw(1, sequences=6, shortest=12, longest=18, texts=2, filler=2)
+
+
+@dataclass(frozen=True)
+class Template:
+    """A family of texts: ``filler`` and hidden facts, joined by ``separator``.
+
+    A fact is a sentence with a gap, a question in other words that the same word answers, and the words to choose from.
+    """
+
+    name: str
+    filler: tuple[str, ...]
+    facts: tuple[tuple[str, str, str], ...]
+    separator: str = " "
+
+
+#: Families with other wordings, other kinds of questions and other filler: a head that finds the answers in all of them
+#: does more than follow one sentence pattern.
+TEMPLATES = (
+    Template(
+        "statements",
+        (
+            "The road along the river is quiet in the morning.",
+            "A light wind moves the leaves of the old trees.",
+            "Some people walk slowly and talk about the day.",
+            "It rained last night, and the stones are still wet.",
+            "Nobody is in a hurry, since it is a holiday.",
+        ),
+        (
+            ("Anna lives in {}.", "The home of Anna is the city of", "Paris London Berlin Rome Madrid Tokyo Boston"),
+            ("Peter has a {} car.", "The colour of Peter's car is", "red blue green white black yellow brown grey"),
+            ("Maria plays the {}.", "The instrument of Maria is the", "piano guitar violin drums flute organ trumpet"),
+            (
+                "Thomas keeps a {} in the garden.",
+                "The animal of Thomas is a",
+                "horse dog cat goat cow pig rabbit sheep",
+            ),
+        ),
+    ),
+    Template(
+        "notes",
+        (
+            "Weather: cloudy, a little sun after lunch",
+            "Windows: closed in every room at night",
+            "Floor: swept twice a week",
+            "Visitors: none before ten",
+            "Lift: out of order until further notice",
+        ),
+        (
+            ("Next meeting: {}", "We all come together again on", "Monday Tuesday Wednesday Thursday Friday Saturday"),
+            ("Drink for guests: {}", "Whoever visits us gets a cup of", "coffee tea milk water juice wine beer soup"),
+            ("Pet in the office: {}", "Under the desk sleeps our", "cat dog bird fish snake mouse turtle hamster"),
+            (
+                "Head of sales: {}",
+                "The boss of those who sell is called",
+                "Smith Brown Miller Wilson Taylor Clark King",
+            ),
+        ),
+        separator="\n",
+    ),
+    Template(
+        "interview",
+        (
+            "The market opens early, and the first stalls are busy.",
+            "Two children count the pigeons on the roof.",
+            "Someone sells flowers near the gate.",
+            "The clock of the church is five minutes slow.",
+            "An old man reads the newspaper on a bench.",
+        ),
+        (
+            (
+                "At noon Clara bought a {} there.",
+                "Question: What is in Clara's bag? Answer: a",
+                "book hat lamp shirt pen",
+            ),
+            (
+                "Her brother drives a {}.",
+                "Question: Which vehicle does her brother use? Answer: a",
+                "truck taxi bus train tractor",
+            ),
+            (
+                "The uncle comes from {}.",
+                "Question: Where was the uncle born? Answer: in",
+                "France Italy Spain Poland Japan",
+            ),
+            (
+                "Mr Hall teaches {}.",
+                "Question: Which subject has Mr Hall? Answer:",
+                "music history physics chemistry English",
+            ),
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +158,13 @@ class Probe:
     """Token ``ids (S,)`` in which some next tokens can be known: those after the positions ``asked (Q,)``.
 
     ``answers (Q, K)`` are the positions of the answers to all questions of a text, the query's own first (None: these
-    are repeated random tokens).
+    are repeated random tokens), and ``template`` is the name of its family.
     """
 
     ids: NDArray[np.int64]
     asked: NDArray[np.int64]
     answers: NDArray[np.int64] | None = None
+    template: str | None = None
 
 
 def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles:
@@ -106,16 +207,29 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
         queries["retrieval"] = sum(len(probe.asked) for probe in texts)
     measured = {name: measured[name] for name in ROLES if name in measured and name not in unmeasured}
     tests = len(measured) * scores.shape[1]
+    summaries = {name: summarise(one, queries[name], tests) for name, one in measured.items()}
+    if "retrieval" in summaries and not isinstance(texts, str):
+        templates = _by_template(texts, measured["retrieval"])
+        summaries["retrieval"] = replace(summaries["retrieval"], templates=templates)
     own_norms, unit_norms = norms.relative
     return HeadRoles(
         model.layers,
         model.heads,
         model.card.group,
-        {name: summarise(one, queries[name], tests) for name, one in measured.items()},
+        summaries,
         unmeasured,
         own_norms,
         unit_norms,
     )
+
+
+def _by_template(texts: Sequence[Probe], scores: NDArray[np.float64]) -> dict[str, tuple[float, ...]]:
+    """The mean scores of heads by template of the texts, of scores ``(T, N, 4)``."""
+    means: dict[str, tuple[float, ...]] = {}
+    for template in TEMPLATES:
+        own = np.array([text.template == template.name for text in texts])
+        means[template.name] = tuple(scores[own, :, 0].mean(axis=0).round(4).tolist())
+    return means
 
 
 def _part(progress: Progress, before: int, total: int) -> Progress:
@@ -215,7 +329,7 @@ class _Norms:
 # Sequences -------------------------------------------------------------------------------------------------------
 
 
-def draw_copies(model: HeadModel) -> list[Probe]:
+def draw_copies(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe]:
     """Draw sequences of different random tokens, each repeated once, between the special tokens of a text.
 
     Raises:
@@ -226,16 +340,17 @@ def draw_copies(model: HeadModel) -> list[Probe]:
     before, after = _frame(model)
     usual = usual_ids(model.tokenizer)
     usual = usual[usual < _rows(model)]
-    longest = min(_LONGEST, len(usual), (model.longest_context - len(before) - len(after)) // 2)
+    longest = min(draw.longest, len(usual), (model.longest_context - len(before) - len(after)) // 2)
     if longest < _FEWEST:
         raise ModelError(
             f"{model.card.id} has {len(usual):,} different tokens and reads {model.longest_context:,} at once, too few "
             f"to measure roles; name a model with {_FEWEST} tokens that reads {2 * _FEWEST + 2}"
         )
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(draw.seed)
+    shortest = max(_FEWEST, longest * draw.shortest // draw.longest)
     probes: list[Probe] = []
-    for _ in range(_SEQUENCES):
-        size = int(random.integers(max(_FEWEST, longest * _SHORTEST // _LONGEST), longest + 1))
+    for _ in range(draw.sequences):
+        size = int(random.integers(shortest, longest + 1))
         half = random.choice(usual, size, replace=False)
         # The first token of the copy cannot be known.
         asked = len(before) + size + np.arange(size - 1)
@@ -243,18 +358,21 @@ def draw_copies(model: HeadModel) -> list[Probe]:
     return probes
 
 
-def ask_questions(model: HeadModel) -> list[Probe] | str:
-    """Hide facts in filler text and ask for each of them after it; or return the reason why there are no such texts."""
+def ask_questions(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe] | str:
+    """Hide facts in filler text and ask for each of them after it; or return the reason why there are no such texts.
+
+    Each of ``TEMPLATES`` has as many texts.
+    """
     tokenizer = model.tokenizer
     if model.card.language != "causal":
         return "it is not a causal language model"
     if not tokenizer.is_fast:
         return "its tokenizer does not tell where its tokens lie"
     before, _ = _frame(model)
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(draw.seed)
     probes: list[Probe] = []
-    for _ in range(_TEXTS):
-        text, hidden, spots, order = _write_questions(random)
+    for template in TEMPLATES * draw.texts:
+        text, hidden, spots, order = _write_questions(template, draw.filler, random)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids = np.array([*before, *encoded["input_ids"]])
         ends = np.array(encoded["offset_mapping"])[:, 1]
@@ -270,27 +388,32 @@ def ask_questions(model: HeadModel) -> list[Probe] | str:
         if len(ids) > model.longest_context:
             return f"it reads {model.longest_context:,} tokens at once, fewer than the questions have"
         others = [np.roll(hidden_at, -number) for number in order]
-        probes.append(Probe(ids, asked_at - 1, np.array(others)))
+        probes.append(Probe(ids, asked_at - 1, np.array(others), template.name))
     return probes
 
 
-def _write_questions(random: np.random.Generator) -> tuple[str, list[int], list[int], Ints]:
-    """Write a text that hides facts, and questions about them with their answers.
+def _write_questions(
+    template: Template, filler: int, random: np.random.Generator
+) -> tuple[str, list[int], list[int], Ints]:
+    """Write a text that hides facts among ``filler`` sentences, and questions about them with their answers.
 
     Returns the text, the places of the hidden words, those of the answers, and the fact of each answer.
     """
     text_facts: list[str] = []
     words: list[str] = []
-    for fact, _, choices in _NEEDLES:
+    for fact, _, choices in template.facts:
         words.append(str(random.choice(choices.split())))
         text_facts.append(fact.format(words[-1]))
-    sentences = [*_FILLER, *text_facts]
-    text = " ".join(sentences[place] for place in random.permutation(len(sentences)))
-    hidden = [text.index(written) + fact.index("{") for written, (fact, _, _) in zip(text_facts, _NEEDLES, strict=True)]
+    idle = random.choice(template.filler, filler, replace=False)
+    sentences = [*map(str, idle), *text_facts]
+    text = template.separator.join(sentences[place] for place in random.permutation(len(sentences)))
+    hidden: list[int] = []
+    for written, (fact, _, _) in zip(text_facts, template.facts, strict=True):
+        hidden.append(text.index(written) + fact.index("{"))
     order = random.permutation(len(words))
     answers: list[int] = []
     for number in order:
-        _, question, _ = _NEEDLES[number]
+        _, question, _ = template.facts[number]
         text += f"\n{question} "
         answers.append(len(text))
         text += f"{words[number]}."
@@ -331,10 +454,56 @@ def _batches(model: HeadModel, probes: Sequence[Probe]) -> list[Batch]:
 # Ablation --------------------------------------------------------------------------------------------------------
 
 
-def ablate_roles(model: HeadModel, roles: HeadRoles, *, progress: Progress = silent) -> HeadRoles:
-    """Add the losses without the heads of each role, against as many random heads without it.
+@dataclass(frozen=True, eq=False)
+class SetsOfHeads:
+    """Random sets of as many heads of each layer as a role has there, drawn from all heads of that layer.
 
-    Progress counts sequences.
+    ``drawn (D, L, H)`` marks the heads of each set, ``sets`` is the number of possible ones, the role's own included.
+    They can differ from it in ``free_layers`` of its ``layers``, and in ``free_heads`` heads. None is drawn where
+    there is one possible set.
+    """
+
+    drawn: Bools
+    sets: int
+    layers: int
+    free_layers: int
+    free_heads: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is removed for one role: its ``own`` heads ``(L, H)``, and ``sets`` drawn at random."""
+
+    role: str
+    loss: Loss
+    own: Bools
+    sets: SetsOfHeads
+
+    @property
+    def keeps(self) -> tuple[Bools, Ints]:
+        """The different masks ``(M, L, H)`` of kept heads, and the number of that of the own heads and of each set."""
+        removed = np.concatenate([self.own[None], self.sets.drawn])
+        different, numbers = np.unique(removed.reshape(len(removed), -1), axis=0, return_inverse=True)
+        return ~different.reshape(-1, *self.own.shape), numbers.ravel().astype(np.int64)
+
+
+def _forget(ablation: RoleAblation) -> None:
+    """Keep nothing."""
+
+
+def ablate_roles(
+    model: HeadModel,
+    roles: HeadRoles,
+    *,
+    known: Mapping[str, RoleAblation] | None = None,
+    keep: Callable[[RoleAblation], None] = _forget,
+    progress: Progress = silent,
+) -> HeadRoles:
+    """Add the losses without the heads of each role, against random sets of heads of the same layers.
+
+    They are measured on sequences and questions that did not assign the roles. Ablations that are ``known``, by role,
+    are not measured again, and ``keep`` gets each other one as soon as it is measured. Progress counts the tokens that
+    pass a layer.
 
     Raises:
         ModelError: If it is not a causal language model, which alone has these losses.
@@ -344,79 +513,173 @@ def ablate_roles(model: HeadModel, roles: HeadRoles, *, progress: Progress = sil
             f"{model.card.id} is not a causal language model, and only these have the losses by which ablation "
             "confirms roles; measure its roles without --ablate"
         )
-    texts = ask_questions(model)
-    units = model.layers * model.heads
-    probes: dict[Loss, list[Probe]] = {"copying": draw_copies(model)[:_ABLATED]}
+    probes: dict[Loss, list[Probe]] = {"copying": draw_copies(model, CONFIRMING)}
+    texts = ask_questions(model, CONFIRMING)
     if not isinstance(texts, str):
         probes["retrieval"] = texts
-    random = np.random.default_rng(0)
-    plans: list[tuple[str, Loss, Ints, list[Ints]]] = []
-    for name in roles.scores:
-        loss = ROLES[name].loss
-        own: Ints = np.array(roles.units(name), dtype=np.int64)
-        if not len(own) or loss not in probes:
-            continue
-        others = np.setdiff1d(np.arange(units), own)
-        plans.append((name, loss, own, _draw_sets(others, len(own), random)))
-    losses = sorted({loss for _, loss, _, _ in plans})
-    total = sum(len(probes[loss]) * (1 + len(draws)) for _, loss, _, draws in plans)
-    total += sum(len(probes[loss]) for loss in losses)
-    done = 0
+    plans = _plan(roles, list(probes))
+    done = dict(known or {})
+    missing = [plan for plan in plans if plan.role not in done]
+    every = np.ones((1, model.layers, model.heads), dtype=np.bool_)
+    losses = sorted({plan.loss for plan in missing})
+    total = sum(_count_work(model, probes[loss], every) for loss in losses)
+    total += sum(_count_work(model, probes[plan.loss], plan.keeps[0]) for plan in missing)
+    before = 0
 
-    def measure(loss: Loss, removed: Ints) -> NDArray[np.float64]:
-        nonlocal done
-        keep = np.ones(units, dtype=np.bool_)
-        keep[removed] = False
-        values = _losses(model, probes[loss], keep.reshape(model.layers, model.heads), _part(progress, done, total))
-        done += len(probes[loss])
+    def measure(loss: Loss, keeps: Bools) -> NDArray[np.float64]:
+        nonlocal before
+        values = _losses(model, probes[loss], keeps, _part(progress, before, total))
+        before += _count_work(model, probes[loss], keeps)
         return values
 
-    nothing = np.array([], dtype=np.int64)
-    full = {loss: measure(loss, nothing) for loss in losses}
-    rows = []
-    for name, loss, own, draws in plans:
-        without = measure(loss, own) - full[loss]
-        row = RoleAblation(name, loss, len(own), _mean(full[loss]), _mean(without))
-        if draws:
-            rises = np.array([measure(loss, removed) - full[loss] for removed in draws])
-            each = rises.mean(axis=1)
-            rise = rises.mean(axis=0)
-            spread = float(each.min()), float(each.max())
-            row = replace(row, random=_mean(rise), spread=spread, extra=_mean(without - rise), draws=len(draws))
-        rows.append(row)
+    full = {loss: measure(loss, every)[0] for loss in losses}
+    for plan in missing:
+        keeps, numbers = plan.keeps
+        rises = (measure(plan.loss, keeps) - full[plan.loss])[numbers]
+        done[plan.role] = _compare(plan, full[plan.loss], rises)
+        keep(done[plan.role])
     progress(ABLATION, total, total)
-    return replace(roles, ablations=tuple(rows))
+    return replace(roles, ablations=_correct([done[plan.role] for plan in plans]))
 
 
-def _draw_sets(heads: Ints, size: int, random: np.random.Generator) -> list[Ints]:
-    """Draw different sets of ``size`` heads; none if there are too few heads, all if there are few sets."""
-    wanted = min(_DRAWS, comb(len(heads), size))
-    sets = dict[bytes, Ints]()
-    while len(sets) < wanted:
-        drawn = np.sort(random.choice(heads, size, replace=False))
-        sets[drawn.tobytes()] = drawn
-    return list(sets.values())
+def _correct(rows: Sequence[RoleAblation]) -> tuple[RoleAblation, ...]:
+    """Return the ablations with their p values corrected for the number of tested roles."""
+    tested = {row.role: row.p for row in rows if row.p is not None}
+    corrected = dict(zip(tested, correct_for_number(list(tested.values())), strict=True))
+    return tuple(replace(row, corrected=corrected.get(row.role)) for row in rows)
 
 
-def _losses(model: HeadModel, probes: Sequence[Probe], keep: Bools, progress: Progress) -> NDArray[np.float64]:
-    """The mean loss of each probe ``(T,)`` on the tokens that can be known, in nats per token."""
+def _plan(roles: HeadRoles, losses: Sequence[Loss]) -> list[_Plan]:
+    """Draw the sets of each role that some head has and one of the ``losses`` can confirm."""
+    random = np.random.default_rng(CONFIRMING.seed)
+    plans: list[_Plan] = []
+    for name in roles.scores:
+        own = np.zeros(roles.layers * roles.heads, dtype=np.bool_)
+        own[list(roles.units(name))] = True
+        own = own.reshape(roles.layers, roles.heads)
+        # Also for roles that are not tested here: the sets of the others stay the same.
+        sets = draw_within_layers(own, _SETS, random)
+        if own.any() and ROLES[name].loss in losses:
+            plans.append(_Plan(name, ROLES[name].loss, own, sets))
+    return plans
+
+
+def draw_within_layers(own: Bools, count: int, random: np.random.Generator) -> SetsOfHeads:
+    """Draw ``count`` random sets with as many heads of each layer as ``own (L, H)``, from all heads of the layer."""
+    width = own.shape[1]
+    sizes = own.sum(axis=1)
+    free = (sizes > 0) & (sizes < width)
+    sets = prod(comb(width, int(size)) for size in sizes)
+    if sets == 1:
+        count = 0
+    order = random.random((count, *own.shape)).argsort(axis=2)
+    return SetsOfHeads(
+        order < sizes[:, None],
+        sets,
+        int((sizes > 0).sum()),
+        int(free.sum()),
+        int(np.minimum(sizes, width - sizes)[free].sum()),
+    )
+
+
+def _compare(plan: _Plan, full: NDArray[np.float64], rises: NDArray[np.float64]) -> RoleAblation:
+    """Compare the rises of the loss ``(1 + D, T)`` without the own heads, which come first, and without each set."""
+    own, *drawn = rises
+    row = RoleAblation(
+        plan.role,
+        plan.loss,
+        int(plan.own.sum()),
+        _mean(full),
+        _mean(own),
+        sets=plan.sets.sets,
+        layers=plan.sets.layers,
+        free_layers=plan.sets.free_layers,
+        free_heads=plan.sets.free_heads,
+    )
+    if not drawn:
+        return row
+    random = np.mean(drawn, axis=0)
+    each = np.mean(drawn, axis=1)
+    return replace(
+        row,
+        random=_mean(random),
+        spread=(float(each.min()), float(each.max())),
+        extra=_mean(own - random),
+        draws=len(drawn),
+        p=find_p(float(own.mean()), each),
+    )
+
+
+def _in_order(keeps: Bools) -> list[tuple[int, int]]:
+    """Return the masks in an order in which neighbours agree in many first layers, and where each begins to differ.
+
+    The first one differs from layer 0 on.
+    """
+    order = sorted(range(len(keeps)), key=lambda number: keeps[number].tobytes())
+    listed = [(order[0], 0)]
+    for before, number in pairwise(order):
+        listed.append((number, int((keeps[before] != keeps[number]).any(axis=1).argmax())))
+    return listed
+
+
+def _count_work(model: HeadModel, probes: Sequence[Probe], keeps: Bools) -> int:
+    """Number of tokens that pass a layer in ``_losses``."""
+    layers = model.layers * len(keeps)
+    if model.has_tails:
+        layers -= sum(layer for _, layer in _in_order(keeps))
+    return layers * sum(len(probe.ids) for probe in probes)
+
+
+def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: Progress) -> NDArray[np.float64]:
+    """The mean loss of each probe ``(M, T)`` under each mask, on tokens that can be known, in nats per token.
+
+    Masks ``keeps (M, L, H)`` that are equal in the first layers share them.
+    """
     import torch
 
+    from cahp.models.surgery import tail
     from cahp.models.vocabulary import read_tokens
     from cahp.tasks.answers import LOSS
 
-    losses = np.zeros(len(probes))
-    gates = model.gates(keep)
+    losses = np.zeros((len(keeps), len(probes)))
+    listed = _in_order(keeps)
+    rest = model
+    # Whether masks differ in each layer; the last such layer is where the states of no mask serve another.
+    branches = (keeps != keeps[:1]).any(axis=(0, 2)) & model.has_tails
+    last = 0
+    if branches.any():
+        last = int(np.flatnonzero(branches)[-1])
+        rest = tail(model, last) or model
+    total = _count_work(model, probes, keeps)
+    done = 0
     with torch.inference_mode():
-        for batch in report_progress(_batches(model, probes), ABLATION, progress):
+        for batch in _batches(model, probes):
             asked = [probes[row].asked for row in batch.rows]
+            size = sum(len(probes[row].ids) for row in batch.rows)
             counts = [len(positions) for positions in asked]
             rows = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts))
             at = torch.as_tensor(np.concatenate(asked), device=model.device)
             targets = batch.tensors["input_ids"][rows, at + 1]
-            states = model.logits(batch, states=True, gates=gates)[rows, at]
-            values = read_tokens(model.network, states, targets)[:, LOSS].double().cpu().numpy()
-            losses[batch.rows] = np.bincount(rows.numpy(), values) / counts
+            states: dict[int, LayerState] = {}
+            if last:
+                states[0] = model.enter(batch)
+            for number, layer in listed:
+                progress(ABLATION, done, total)
+                done += size * model.layers
+                gates = model.gates(keeps[number])
+                options: dict[str, Any] = {}
+                if states:
+                    done -= size * layer
+                    states = {place: state for place, state in states.items() if place <= layer}
+                    state = states[max(states)]
+                    while state.layer < last:
+                        state = model.step(state, gates=gates)
+                        if branches[state.layer]:
+                            states[state.layer] = state
+                    options["start"] = state.hidden
+                hidden = rest.logits(batch, states=True, gates=gates, **options)[rows, at]
+                values = read_tokens(model.network, hidden, targets)[:, LOSS].double().cpu().numpy()
+                losses[number, batch.rows] = np.bincount(rows.numpy(), values) / counts
     return losses
 
 

@@ -1,4 +1,4 @@
-"""The roles of heads: one table of roles, their scores with evidence against chance, and what ablation says of them.
+"""The roles of heads: one table of roles, their scores with evidence against chance, and their ablations.
 
 A role is a target that gets a large share of a head's attention. The share is compared with targets drawn at random
 among the tokens that the query sees; see ``summarise``. A new role is one row of ``ROLES`` and its targets in
@@ -23,8 +23,10 @@ from cahp.words import percent
 NO_ROLE = "none"
 #: The losses by which ablation confirms roles: of repeated random tokens, and of answers found in a text.
 Loss = Literal["copying", "retrieval"]
-#: The probability that chance alone gives any head any role, with all heads and roles tested.
+#: The probability that chance alone gives any head any role, or confirms any role, with all of them tested.
 ALPHA = 0.05
+#: Shares of attention at which heads with a role are counted, to show what the required one decides.
+THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 #: Least share of attention on a place, and on tokens that are found by what they are: these heads attend to something
 #: else wherever there is nothing to find.
 _PLACE = 0.4
@@ -69,7 +71,8 @@ class RoleScores:
 
     ``value`` is the share of attention on the role's targets, averaged over query tokens and then over ``n`` sequences,
     with its 95 % interval ``low`` to ``high`` (None: one sequence); ``chance`` is the highest score that chance
-    explains; see ``summarise``. There were ``queries`` query tokens.
+    explains; see ``summarise``. There were ``queries`` query tokens. ``templates`` are the values by the template of
+    the texts, each with as many texts, so ``value`` is their mean (None: the sequences follow no template).
     """
 
     value: tuple[float, ...]
@@ -78,6 +81,7 @@ class RoleScores:
     chance: tuple[float, ...]
     n: int
     queries: int
+    templates: Mapping[str, tuple[float, ...]] | None = None
 
     def estimate(self, head: int) -> Estimate:
         """The score of a query head."""
@@ -86,14 +90,26 @@ class RoleScores:
             interval = self.low[head], self.high[head]
         return Estimate(self.value[head], interval, self.n, "share")
 
+    def spread(self, head: int) -> tuple[float, float] | None:
+        """The lowest and highest score of a query head among the templates (None: there are no templates)."""
+        if not self.templates:
+            return None
+        values = [scores[head] for scores in self.templates.values()]
+        return min(values), max(values)
+
 
 @dataclass(frozen=True)
 class RoleAblation:
-    """The loss without the heads of a role, in nats per token, against as many heads drawn at random.
+    """The loss without the heads of a role, in nats per token, against random heads of the same layers.
 
     ``without`` and ``random`` are the rise of the ``loss`` above that of the ``full`` model, without ``heads`` heads
     (key-value groups), and their paired difference is ``extra``; intervals are over sequences. ``random`` is the mean
-    of ``draws`` different sets, and ``spread`` their lowest and highest. None: there are too few other heads.
+    of ``draws`` sets, and ``spread`` their lowest and highest. Each set has as many heads of each layer as the role.
+
+    The role has heads in ``layers`` layers. A set can differ from them in ``free_layers`` layers and ``free_heads``
+    heads: a layer whose heads all have the role gives the same heads to each set. ``sets`` is the number of possible
+    sets, the role's own included (0: an earlier version drew from all layers). ``p`` is that of a permutation test
+    within layers, and ``corrected`` the same for the number of tested roles (Holm). None: no set can differ.
     """
 
     role: str
@@ -105,13 +121,22 @@ class RoleAblation:
     spread: tuple[float, float] | None = None
     extra: Estimate | None = None
     draws: int = 0
+    p: float | None = None
+    corrected: float | None = None
+    sets: int = 0
+    layers: int = 0
+    free_layers: int = 0
+    free_heads: int = 0
 
     @property
     def confirmed(self) -> bool | None:
-        """Whether the loss rises more without these heads than without random ones: the interval is above 0."""
-        if self.extra is None:
+        """Whether the loss rises more than without random sets of heads, and on other sequences (None: not tested).
+
+        ``corrected`` is at most ``ALPHA``, and the interval of the difference is above 0.
+        """
+        if self.corrected is None or self.extra is None:
             return None
-        return self.extra.low > 0
+        return self.corrected <= ALPHA and self.extra.low > 0
 
 
 @dataclass(frozen=True)
@@ -160,16 +185,39 @@ class HeadRoles:
         counted = Counter(self.names)
         return {name: counted[name] for name in NOUNS if name in self.scores or name == NO_ROLE}
 
+    @property
+    def unit(self) -> str:
+        """What is kept or pruned: a head, or a group of heads that share keys and values."""
+        if self.group == 1:
+            return "head"
+        return "group"
+
+    @property
+    def at_thresholds(self) -> Mapping[str, tuple[int, ...]]:
+        """Number of units that would have each role if it needed each share of ``THRESHOLDS``."""
+        counted: dict[str, tuple[int, ...]] = {}
+        for name, scores in self.scores.items():
+            row: list[int] = []
+            for least in THRESHOLDS:
+                held = exceed(scores.value, scores.chance, least)
+                row.append(len(set((np.flatnonzero(held) // self.group).tolist())))
+            counted[name] = tuple(row)
+        return counted
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {NOUNS[name]}" for name, count in self.counts.items() if count)
         return f"{self.layers} x {self.heads} heads: {counts}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as files hold them, and the ``names`` by layer that follow from them."""
+        """Return the fields as files hold them, and what follows from them: ``names`` by layer and ``thresholds``."""
         import msgspec
 
         names = [list(self.names[start : start + self.heads]) for start in range(0, len(self.names), self.heads)]
-        return {"names": names, "counts": dict(self.counts), **msgspec.to_builtins(self)}
+        thresholds = {
+            "shares": list(THRESHOLDS),
+            "heads": {role: list(row) for role, row in self.at_thresholds.items()},
+        }
+        return {"names": names, "counts": dict(self.counts), "thresholds": thresholds, **msgspec.to_builtins(self)}
 
     @property
     def columns(self) -> dict[str, list[Any]]:
@@ -215,6 +263,10 @@ class HeadRoles:
         if scores.n > 1:
             noun = "sequences"
         chance = f"chance explains {percent(scores.chance[head])}"
+        spread = scores.spread(head)
+        if spread is not None and scores.templates is not None:
+            low, high = map(percent, spread)
+            chance += f"; {low} to {high} in {len(scores.templates)} templates"
         n = f"n = {scores.queries:,} tokens of {scores.n} {noun}"
         return f"{which} {share} of its attention to {ROLES[role].target} ({chance}; {n})"
 
@@ -226,8 +278,13 @@ class HeadRoles:
 
 def has_role(role: str, score: Sequence[float] | Floats, chance: Sequence[float] | Floats) -> Bools:
     """Tell which heads have a role, given their scores and the highest scores that chance explains."""
+    return exceed(score, chance, ROLES[role].least)
+
+
+def exceed(score: Sequence[float] | Floats, chance: Sequence[float] | Floats, least: float) -> Bools:
+    """Tell which scores are above chance and at least ``least``."""
     value = np.asarray(score)
-    return np.asarray((value > np.asarray(chance)) & (value >= ROLES[role].least))
+    return np.asarray((value > np.asarray(chance)) & (value >= least))
 
 
 # Scores ----------------------------------------------------------------------------------------------------------
@@ -309,6 +366,21 @@ def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScor
         low = _rounded(np.clip(value - half, 0, 1))
         high = _rounded(np.clip(value + half, 0, 1))
     return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)
+
+
+def find_p(rise: float, drawn: Floats) -> float:
+    """The p value of a rise among those of random sets ``(D,)``: the share with at least this rise, itself included."""
+    return (1 + int((drawn >= rise - 1e-12).sum())) / (1 + len(drawn))
+
+
+def correct_for_number(ps: Sequence[float]) -> list[float]:
+    """Correct p values for their number by the step-down method of Holm (1979)."""
+    values = np.array(ps, dtype=np.float64)
+    order = np.argsort(values)
+    steps = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return [float(value) for value in corrected]
 
 
 def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:

@@ -7,7 +7,7 @@ from cahp.cli.command import REQUIRED, Call, Option, command
 
 @command(
     Option("name", "The model.", str, REQUIRED, argument=True),
-    Option("ablate", "Also remove the heads of each role, and as many random heads (minutes).", bool, False),
+    Option("ablate", "Also remove the heads of each role, and random ones of their layers (minutes).", bool, False),
 )
 def roles(call: Call, name: str, ablate: bool) -> None:
     """Measure what the heads of a model attend to: first token, induction, retrieval and others, or none."""

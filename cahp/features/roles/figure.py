@@ -17,9 +17,11 @@ def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
     names = [NOUNS[row.role] for row in rows]
     symbols = []
     for row in rows:
-        symbol = "circle" if row.resolved else "circle-open"
+        symbol = "circle-open"
+        if row.significant:
+            symbol = "circle"
         symbols.append(symbol)
-    expected = [f"random selection: {row.expected:.1f} of {row.count}, {row.low} to {row.high}" for row in rows]
+    expected = [f"random masks: {row.expected:.1f} of {row.count}, {row.range} (95 %)" for row in rows]
     shares = [100 * row.kept / row.count for row in rows]
     centre = [100 * row.expected / row.count for row in rows]
     ends = [(100 * row.low / row.count, 100 * row.high / row.count) for row in rows]
@@ -29,7 +31,7 @@ def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
         "line-ns",
         colours.text,
         outline=2,
-        name="random selection",
+        name="random masks (95 %)",
         hover=expected,
         error_x=error_bars(centre, ends, colours.text, thickness=2),
     )
@@ -39,7 +41,7 @@ def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
         symbols,
         colours.accent,
         outline=2,
-        name="this mask (hollow: not resolved)",
+        name="this mask (hollow: not significant)",
         hover=[str(row) for row in rows],
     )
     return draw(

@@ -23,7 +23,7 @@ from cahp.words import number, percent, span
 HELP = (
     "A head has a role if a large share of its attention goes to one kind of token, and more than to tokens drawn at "
     "random: chance gives any head of the model a role with a probability of 5 %. Roles are measured on repeated "
-    "random tokens and, of language models, on questions about short texts."
+    "random tokens and, of language models, on questions about short texts of three kinds."
 )
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles, RoleAblation
-from cahp.words import number, percent
+from cahp.values.head_roles import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, HeadRoles, RoleAblation
+from cahp.words import number, p_value, percent
+
+#: When a role is confirmed.
+CONFIRMED = (
+    "Other sequences assigned the roles. Random sets have as many heads of each layer as the role. Confirmed: p ≤ "
+    f"{ALPHA:g} after Holm's correction for the number of tested roles, and the interval of the difference above 0."
+)
 
 
 def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
@@ -36,10 +42,43 @@ def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
         )
     if roles.group > 1:
         yield "  a group is named by the first of these roles that one of its query heads has, and counts for each"
+    spread = describe_spread(roles)
+    if spread:
+        yield f"  {spread}"
     for name, reason in roles.unmeasured.items():
         yield f"  {NOUNS[name]} was not measured: {reason}"
+    yield ""
+    yield from _threshold_lines(roles)
+    if roles.ablations:
+        yield ""
+        yield f"  {CONFIRMED}"
     for ablation in roles.ablations or ():
-        yield f"  {describe_ablation(ablation)}"
+        yield f"  {describe_ablation(ablation, roles.unit)}"
+
+
+def _threshold_lines(roles: HeadRoles) -> Iterator[str]:
+    """The number of heads with each role at other thresholds; the one that is used has a star."""
+    title = f"{roles.unit}s with the role if it needs"
+    yield f"  {title:<36}" + "".join(f"{percent(share, 0):>7} " for share in THRESHOLDS)
+    for name, counts in roles.at_thresholds.items():
+        cells = ""
+        for share, count in zip(THRESHOLDS, counts, strict=True):
+            sign = " "
+            if share == ROLES[name].least:
+                sign = "*"
+            cells += f"{count:>7}{sign}"
+        yield f"  {NOUNS[name]:<36}{cells}".rstrip()
+    yield "  * needed"
+
+
+def describe_spread(roles: HeadRoles) -> str | None:
+    """Describe how the scores of the best head differ between templates (None: no role has templates)."""
+    for name, scores in roles.scores.items():
+        if scores.templates:
+            best = max(range(len(scores.value)), key=scores.value.__getitem__)
+            values = ", ".join(f"{percent(values[best])} {template}" for template, values in scores.templates.items())
+            return f"{NOUNS[name]} is the mean over {len(scores.templates)} templates; of the best head: {values}"
+    return None
 
 
 def _sign(role: str) -> str:
@@ -49,21 +88,39 @@ def _sign(role: str) -> str:
     return ROLES[role].short
 
 
-def describe_ablation(ablation: RoleAblation) -> str:
-    """Describe what removing the heads of a role does, against random heads."""
-    noun = "head" if ablation.heads == 1 else "heads"
+def describe_ablation(ablation: RoleAblation, unit: str) -> str:
+    """Describe the loss without the heads of a role, against random heads; a ``unit`` is a head or a group."""
+    units = f"{unit}s"
+    if ablation.heads == 1:
+        units = unit
     without = ablation.without
     start = (
-        f"without the {ablation.heads} {NOUNS[ablation.role]} {noun} the {ablation.loss} loss rises by {without.text} "
+        f"without the {ablation.heads} {NOUNS[ablation.role]} {units} the {ablation.loss} loss rises by {without.text} "
         f"{without.interval} nats per token from {number(ablation.full.value, 3)}"
     )
     random = ablation.random
     extra = ablation.extra
-    if random is None or extra is None or ablation.spread is None:
-        return f"{start}; there are too few other heads to compare with"
+    if ablation.sets == 0:
+        return f"{start}; an earlier version compared this with heads of other layers: measure again"
+    if random is None or extra is None or ablation.spread is None or ablation.p is None or ablation.corrected is None:
+        return f"{start}; not testable: these are all {unit}s of their layers, so that no random set can differ"
     low, high = (number(value, 3) for value in ablation.spread)
-    verdict = "confirmed" if ablation.confirmed else "not confirmed"
+    verdict = f"not significant (n = {extra.n} sequences)"
+    if ablation.confirmed:
+        verdict = "confirmed"
+    evidence = f"{p_value(ablation.p, ablation.draws)}, {number(ablation.corrected, 3)} corrected"
     return (
-        f"{start}, without as many random ones by {random.text} ({low} to {high} in {ablation.draws} draws): "
-        f"difference {extra.text} {extra.interval}, n = {extra.n} sequences; {verdict}"
+        f"{start}, without random {unit}s of its layers by {random.text} ({low} to {high} in {ablation.draws} sets; "
+        f"{_describe_sets(ablation, unit)}): difference {extra.text} {extra.interval}, n = {extra.n} sequences, "
+        f"{evidence}; {verdict}"
     )
+
+
+def _describe_sets(ablation: RoleAblation, unit: str) -> str:
+    """Describe in how many layers and heads a random set can differ."""
+    layers = f"all {ablation.layers} layers"
+    if ablation.layers == 1:
+        layers = "this layer"
+    elif ablation.free_layers < ablation.layers:
+        layers = f"{ablation.free_layers} of {ablation.layers} layers"
+    return f"they can differ in {layers} and {ablation.free_heads} of {ablation.heads} {unit}s, {ablation.sets:,} ways"

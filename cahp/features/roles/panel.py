@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.features.roles.figure import kept_figure, rises_figure
-from cahp.features.roles.lines import describe_ablation
+from cahp.features.roles.lines import CONFIRMED, describe_ablation, describe_spread
 from cahp.features.roles.questions import BROKEN, compare_kept, find_breaks, rises, share_clusters
 from cahp.recoveries import NONE
 from cahp.ui.frame.panels import Panel
@@ -15,8 +15,8 @@ from cahp.ui.frame.running import measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
 from cahp.ui.session.explorer import Explorer
-from cahp.values.head_roles import NOUNS
-from cahp.words import capital
+from cahp.values.head_roles import NOUNS, ROLES, THRESHOLDS, HeadRoles
+from cahp.words import capital, percent
 
 
 def draw_roles(explorer: Explorer) -> None:
@@ -28,8 +28,13 @@ def draw_roles(explorer: Explorer) -> None:
     labels = explorer.board.labels
     dark = display.is_dark()
     rows = compare_kept(roles, mask.keep)
-    resolved = "; ".join(str(row) for row in rows if row.resolved)
-    title = capital(resolved) or f"The {mask.count} kept heads have roles as random selection would"
+    significant = "; ".join(str(row) for row in rows if row.significant)
+    title = f"The mask {significant}"
+    if not significant:
+        title = (
+            "No role differs significantly from random masks "
+            f"(n = {mask.count} of {mask.keep.size} {explorer.card.unit}s)"
+        )
     names = ("role", "kept", "of", "expected at random", "low", "high", "p")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for row in rows:
@@ -40,20 +45,42 @@ def draw_roles(explorer: Explorer) -> None:
         kept_figure(rows, dark=dark),
         title=title,
         help="Each head is named by its most telling role. Lines: what random masks of as many heads keep (95 %, "
-        "hypergeometric distribution, without a per-layer minimum). A role is resolved at p ≤ 0.05, corrected for the "
-        "number of roles.",
+        "hypergeometric distribution, without a per-layer minimum). Solid dots: p ≤ 0.05, corrected for the number of "
+        "roles.",
         name="roles-kept",
         data=columns,
     )
+    st.markdown("\n".join(f"- The mask {row}." for row in rows))
     assert explorer.clusters is not None
     together = cache_with(explorer.clusters, ("together", labels.tobytes()), lambda: share_clusters(roles, labels))
     if together is not None:
         st.markdown(f"**Do first-token heads form one cluster?** {capital(str(together))}.")
     for ablation in roles.ablations or ():
-        st.markdown(
-            f"**Does ablation confirm {NOUNS[ablation.role]} heads?** {plain(capital(describe_ablation(ablation)))}."
-        )
+        described = plain(capital(describe_ablation(ablation, roles.unit)))
+        st.markdown(f"**Does ablation confirm {NOUNS[ablation.role]} heads?** {described}.")
+    if roles.ablations:
+        st.caption(CONFIRMED)
     _draw_breaks(explorer, dark=dark)
+    _draw_thresholds(roles)
+
+
+def _draw_thresholds(roles: HeadRoles) -> None:
+    """Draw, folded, how many heads would have each role at other thresholds."""
+    with st.expander("Heads by threshold"):
+        st.caption(
+            f"How many {roles.unit}s have a role if it needs a smaller or larger share of attention, and more than "
+            "chance explains."
+        )
+        columns: dict[str, list[Any]] = {"role": [], "needs": []}
+        columns |= {percent(share, 0): [] for share in THRESHOLDS}
+        for role, counts in roles.at_thresholds.items():
+            values = (NOUNS[role], percent(ROLES[role].least, 0), *counts)
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+        st.dataframe(columns, hide_index=True, key="roles-thresholds")
+        spread = describe_spread(roles)
+        if spread:
+            st.caption(plain(spread))
 
 
 def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:

@@ -9,15 +9,17 @@ import numpy as np
 
 from cahp.outcomes import Outcomes
 from cahp.values import Bools, Ints
-from cahp.values.head_roles import NOUNS, HeadRoles
+from cahp.values.head_roles import NO_ROLE, NOUNS, HeadRoles
 from cahp.words import number, p_value, percent
 
 #: Draws of a permutation test.
 _PERMUTATIONS = 10_000
 #: A loss has broken if it is higher by so many nats per token: probabilities are then 2.7 times as small.
 BROKEN = 1.0
-#: A difference is resolved below this probability.
+#: A difference is significant up to this probability.
 _ALPHA = 0.05
+#: Smaller probabilities are printed as a bound.
+_LEAST_P = 0.001
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Together:
             return f"{start}: they form one cluster"
         spread = f"{start}: they lie in {self.clusters} clusters, at most {self.largest} in one"
         if self.p > _ALPHA:
-            return f"{spread}; not resolved"
+            return f"{spread}; not significant (n = {self.heads} heads)"
         return spread
 
 
@@ -74,7 +76,7 @@ class Kept:
     """How many heads of a role a mask keeps, of ``count``, against random masks that keep as many heads.
 
     Random masks keep ``low`` to ``high`` with a probability of 95 % (hypergeometric distribution); ``p`` is two-sided,
-    and corrected for the number of roles (Bonferroni).
+    and corrected for the number of roles (Bonferroni). ``unit`` is what is kept or pruned, a head or a group.
     """
 
     role: str
@@ -84,23 +86,37 @@ class Kept:
     low: int
     high: int
     p: float
+    unit: str = "head"
 
     @property
-    def resolved(self) -> bool:
-        """Whether the mask differs from a random one."""
+    def significant(self) -> bool:
+        """Whether the mask differs from random ones."""
         return self.p <= _ALPHA
 
+    @property
+    def counted(self) -> str:
+        """The number of kept heads, and that of random masks."""
+        units = f"{self.unit}s"
+        if self.count == 1:
+            units = self.unit
+        named = f"{NOUNS[self.role]} {units}"
+        if self.role == NO_ROLE:
+            named = f"{units} without a role"
+        return f"{self.kept} of {self.count} {named}; random masks keep {self.range} (95 %)"
+
+    @property
+    def range(self) -> str:
+        """What random masks keep."""
+        if self.low == self.high:
+            return str(self.low)
+        return f"{self.low} to {self.high}"
+
     def __str__(self) -> str:
-        if not self.resolved:
-            verdict = "as"
-        elif self.kept > self.expected:
-            verdict = "more than"
-        else:
-            verdict = "fewer than"
-        return (
-            f"{self.kept} of {self.count} {NOUNS[self.role]}, {verdict} random selection ({number(self.expected)}, "
-            f"{self.low} to {self.high}; p = {number(self.p, 3)})"
-        )
+        if not self.significant:
+            return f"keeps {self.counted}: not significant (n = {self.count})"
+        if self.p < _LEAST_P:
+            return f"keeps {self.counted}: p < {_LEAST_P:g}"
+        return f"keeps {self.counted}: p = {number(self.p, 3)}"
 
 
 def compare_kept(roles: HeadRoles, keep: Bools) -> list[Kept]:
@@ -115,7 +131,7 @@ def compare_kept(roles: HeadRoles, keep: Bools) -> list[Kept]:
         tail = min(float(hypergeom.cdf(kept, *random)), float(hypergeom.sf(kept - 1, *random)))
         low, high = (int(hypergeom.ppf(share, *random)) for share in (0.025, 0.975))
         expected = count * chosen / keep.size
-        rows.append(Kept(role, kept, count, expected, low, high, min(1.0, 2 * len(counts) * tail)))
+        rows.append(Kept(role, kept, count, expected, low, high, min(1.0, 2 * len(counts) * tail), roles.unit))
     return rows
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from cahp.exports.drawings import table
 from cahp.features.roles.colourings import BY_ROLE
+from cahp.features.roles.questions import compare_kept
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.recovered import Recovered
@@ -28,8 +29,9 @@ def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> HeadR
 
 
 def _describe(roles: HeadRoles, run: RunDocument) -> Iterator[str]:
-    kept = roles.count_kept(run.mask.keep)
-    yield "  kept by role: " + ", ".join(f"{NOUNS[name]} {part} of {whole}" for name, (part, whole) in kept.items())
+    rows = compare_kept(roles, run.mask.keep)
+    listed = ", ".join(f"{NOUNS[row.role]} {row.kept} of {row.count} ({row.range})" for row in rows)
+    yield f"  kept by role (random masks, 95 %): {listed}"
 
 
 def _draw(roles: HeadRoles, run: RunDocument) -> Iterator[str]:
@@ -41,14 +43,15 @@ def _draw(roles: HeadRoles, run: RunDocument) -> Iterator[str]:
         f"explains.{groups}</p>"
     )
     rows = []
-    for name, (kept, count) in roles.count_kept(run.mask.keep).items():
-        cells = [f"{kept} of {count}", "", "", ""]
-        if name in roles.scores:
-            scores = roles.scores[name]
+    for row in compare_kept(roles, run.mask.keep):
+        cells = [f"{row.kept} of {row.count}", row.range, "", "", ""]
+        if row.role in roles.scores:
+            scores = roles.scores[row.role]
             best = scores.estimate(int(np.argmax(scores.value)))
-            cells[1:] = [str(best), percent(ROLES[name].least, 0), percent(max(scores.chance))]
-        rows.append((NOUNS[name], cells))
-    yield table("Roles", ["kept", "highest share of attention (95 %)", "needs", "chance at most"], rows)
+            cells[2:] = [str(best), percent(ROLES[row.role].least, 0), percent(max(scores.chance))]
+        rows.append((NOUNS[row.role], cells))
+    heads = ["kept", "random masks (95 %)", "highest share of attention (95 %)", "needs", "chance at most"]
+    yield table("Roles", heads, rows)
     short = {name: role.short for name, role in ROLES.items()}
     layers = []
     for layer in range(roles.layers):

@@ -34,8 +34,8 @@ def roles(
 
     Args:
         model: A built-in, a hub id, a folder, a GGUF file, or a model loaded by ``cahp.load``.
-        ablate: Also measure the loss of a causal language model without the heads of each role, and without as many
-            random heads.
+        ablate: Also measure the loss of a causal language model without the heads of each role, and without random
+            sets of as many heads of the same layers, on sequences that did not assign the roles.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         dtype: ``float32``, ``auto`` or ``bfloat16``, see ``cahp.load``.
         progress, yes, store: See ``cahp.prune``.

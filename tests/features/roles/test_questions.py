@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from copying import roles_of
 
+from cahp.features.roles.lines import describe_ablation
 from cahp.features.roles.questions import compare_kept, find_breaks, share_clusters
 from cahp.values import Estimate
+from cahp.values.head_roles import RoleAblation
 
 
 def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
@@ -23,7 +27,7 @@ def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
     assert apart is not None
     assert (apart.share, apart.clusters) == (0.0, 4)
     assert apart.p == 1.0
-    assert "not resolved" in str(apart)
+    assert str(apart).endswith("not significant (n = 4 heads)")
     assert share_clusters(roles_of("first", "none"), np.array([0, 1])) is None
 
 
@@ -34,9 +38,12 @@ def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:
     assert (first.kept, first.count, first.expected) == (10, 10, 5.0)
     # One of the 184,756 masks keeps all ten; two sides, two roles.
     assert first.p == pytest.approx(4 / 184_756)
-    assert str(first).startswith("10 of 10 first token, more than random selection (5.0, 3 to 7")
+    assert str(first) == "keeps 10 of 10 first token heads; random masks keep 3 to 7 (95 %): p < 0.001"
     level = compare_kept(roles_of("first", "none"), np.array([[True, False]]))
-    assert [row.resolved for row in level] == [False, False]
+    assert [str(row) for row in level] == [
+        "keeps 1 of 1 first token head; random masks keep 0 to 1 (95 %): not significant (n = 1)",
+        "keeps 0 of 1 head without a role; random masks keep 0 to 1 (95 %): not significant (n = 1)",
+    ]
 
 
 def outcomes(copying: float, text: float) -> dict[str, Estimate]:
@@ -52,3 +59,32 @@ def test_what_loses_a_nat_at_more_kept_heads_breaks_first() -> None:
     assert str(found) == "copying breaks first: it loses 1 nat per token at 4 of 8 heads, ordinary text at 2"
     assert "neither" in str(find_breaks({6: measured[6], 8: full}, full, 8))
     assert find_breaks({8: {}}, {}, 8) is None
+
+
+def nats(value: float) -> Estimate:
+    return Estimate(value, (value - 1, value + 1), 6, "nats")
+
+
+def test_an_ablation_tells_its_random_sets_its_p_value_and_its_verdict() -> None:
+    compared = RoleAblation(
+        *("induction", "copying", 7, nats(4), nats(9), nats(2), (-0.5, 8.0), nats(7), 199, 0.01, 0.04, 729, 6, 5, 6)
+    )
+    assert describe_ablation(compared, "group") == (
+        "without the 7 induction groups the copying loss rises by 9.000 [8.000, 10.000] nats per token from 4.000, "
+        "without random groups of its layers by 2.000 (−0.500 to 8.000 in 199 sets; they can differ in 5 of 6 "
+        "layers and 6 of 7 groups, 729 ways): difference 7.000 [6.000, 8.000], n = 6 sequences, p = 0.0100, 0.040 "
+        "corrected; confirmed"
+    )
+    by_chance = replace(compared, corrected=0.06)
+    assert describe_ablation(by_chance, "group").endswith("; not significant (n = 6 sequences)")
+    unsure = replace(compared, extra=Estimate(1, (-0.1, 2.1), 6, "nats"))
+    assert unsure.confirmed is False
+
+
+def test_an_ablation_that_cannot_be_tested_or_is_of_an_earlier_version_says_so() -> None:
+    alone = RoleAblation("first", "copying", 6, nats(4), nats(9), sets=1, layers=2)
+    assert alone.confirmed is None
+    assert "; not testable: these are all heads of their layers" in describe_ablation(alone, "head")
+    earlier = RoleAblation("first", "copying", 6, nats(4), nats(9), nats(2), (0.0, 4.0), nats(7), 10)
+    assert earlier.confirmed is None
+    assert describe_ablation(earlier, "head").endswith("heads of other layers: measure again")

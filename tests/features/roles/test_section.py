@@ -53,7 +53,9 @@ def test_a_run_measures_roles_if_it_is_asked_and_finds_them_again(tmp_path: Path
 
 
 def test_a_summary_tells_which_roles_are_kept(run: RunDocument) -> None:
-    assert "  kept by role: previous token 0 of 1, first token 2 of 3, no role 1 of 2" in run_lines(run, SECTIONS)
+    # Random masks of three of six heads keep each single head with probability 0.5.
+    said = "  kept by role (random masks, 95 %): previous token 0 of 1 (0 to 1), first token 2 of 3 (0 to 3), "
+    assert f"{said}no role 1 of 2 (0 to 2)" in run_lines(run, SECTIONS)
     assert not any("by role" in line for line in run_lines(ROLES_OF_HEADS.put(run, None), SECTIONS))
 
 
@@ -73,7 +75,7 @@ def test_the_csv_of_heads_has_their_roles(run: RunDocument) -> None:
 def test_a_report_lists_roles_with_their_evidence(run: RunDocument) -> None:
     origin = Origin("a machine", "2026-01-31", "cahp prune")
     text = page(run, origin=origin, sections=SECTIONS)
-    assert "<th scope=row>first token</th><td>2 of 3</td><td>90.0 % [80.0, 95.0], n = 16</td>" in text
+    assert "<th scope=row>first token</th><td>2 of 3</td><td>0 to 3</td><td>90.0 % [80.0, 95.0], n = 16</td>" in text
     assert "Roles of heads" not in page(ROLES_OF_HEADS.put(run, None), origin=origin, sections=SECTIONS)
 
 

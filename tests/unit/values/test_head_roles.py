@@ -10,6 +10,8 @@ from cahp.values.head_roles import (
     ROLES,
     HeadRoles,
     RoleScores,
+    correct_for_number,
+    find_p,
     find_targets,
     score_sequence,
     score_text,
@@ -104,6 +106,33 @@ def test_a_share_that_chance_explains_is_no_role() -> None:
     value, chance = (ROLES["first"].least,) * 2, (0.39, 0.41)
     scores = RoleScores(value, None, None, chance, 1, 5)
     assert HeadRoles(1, 2, 1, {"first": scores}, {}, (), ()).names == ("first", NO_ROLE)
+
+
+def test_heads_are_counted_at_other_thresholds_if_they_are_above_chance() -> None:
+    # Two query heads a group; the third group has no share above chance.
+    value, chance = (0.65, 0.1, 0.25, 0.35, 0.5, 0.2), (0.05,) * 4 + (0.6, 0.6)
+    found = HeadRoles(1, 3, 2, {"first": RoleScores(value, None, None, chance, 1, 5)}, {}, (), ())
+    assert found.at_thresholds == {"first": (2, 2, 2, 1, 1, 1)}
+    said = found.to_json()["thresholds"]
+    assert said == {"shares": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "heads": {"first": [2, 2, 2, 1, 1, 1]}}
+
+
+def test_a_p_value_counts_the_sets_with_at_least_this_rise_and_the_own() -> None:
+    assert find_p(2.0, np.array([0.5, 2.0, 3.0, 1.0])) == pytest.approx(3 / 5)
+    assert find_p(9.0, np.zeros(199)) == 0.005
+    # Holm: three times the smallest, twice the next, never falling, at most 1.
+    assert correct_for_number([0.02, 0.9, 0.01]) == pytest.approx([0.04, 0.9, 0.03])
+    assert correct_for_number([0.6, 0.6]) == [1.0, 1.0]
+    assert correct_for_number([]) == []
+
+
+def test_a_share_over_templates_has_their_lowest_and_highest() -> None:
+    templates = {"a": (0.5,), "b": (0.1,), "c": (0.3,)}
+    scores = RoleScores((0.3,), (0.2,), (0.4,), (0.1,), 9, 36, templates)
+    assert scores.spread(0) == (0.1, 0.5)
+    found = HeadRoles(1, 1, 1, {"retrieval": scores}, {}, (), ())
+    assert "; 10.0 % to 50.0 % in 3 templates; n = 36 tokens" in found.describe(0)
+    assert RoleScores((0.3,), None, None, (0.1,), 1, 5).spread(0) is None
 
 
 def test_the_roles_on_a_text_are_those_that_it_shows() -> None:

@@ -1,0 +1,43 @@
+"""Roles and their ablations are measured once, and an interrupted ablation goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import copying
+import fakes
+import pytest
+
+from cahp import models
+from cahp.run.roles import find_roles, stored_roles
+from cahp.store import Store
+from cahp.values import Cancelled
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_an_interrupted_ablation_goes_on_with_the_next_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cahp.stages import roles as stage
+
+    card = models.identify(str(copying.save_copying_model(tmp_path / "model")))
+    store = Store(tmp_path / "store")
+    measured: list[int] = []
+    compute = stage._losses
+
+    def stop_at_the_second_role(*given: object) -> object:
+        measured.append(len(given[2]))
+        if len(measured) == 3:
+            raise Cancelled
+        return compute(*given)
+
+    monkeypatch.setattr(stage, "_losses", stop_at_the_second_role)
+    with pytest.raises(Cancelled):
+        find_roles(fakes.resources(card, store), ablate=True)
+    # The full model, and two sets for each of two roles.
+    assert measured == [1, 2, 2]
+    roles = find_roles(fakes.resources(card, store), ablate=True)
+    # The full model again, and the second and third role.
+    assert measured == [1, 2, 2, 1, 2, 2]
+    assert [one.role for one in roles.ablations or ()] == ["induction", "previous", "first"]
+    assert all(one.corrected is not None for one in roles.ablations or ())
+    assert stored_roles(fakes.resources(card, store), ablate=True) == roles
