@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from cahp.models.families import Family, Rows, Site
 from cahp.models.head_model import HeadModel
 from cahp.models.projection import Projection
 from cahp.models.stored import check_memory
-from cahp.values import HeadMask, MaskError, OptionError
+from cahp.values import HeadMask, MaskError, ModelError, OptionError
 
 _BY_HEAD = Rows()
 
@@ -80,6 +81,39 @@ def cut(
     for (index, site), (weight, bias) in (projections or {}).items():
         pruned.projection(index, site).replace(weight, bias)
     return pruned
+
+
+def copy_heads(model: HeadModel, sources: NDArray[np.int64]) -> HeadModel:
+    """Replace heads by copies: head ``h`` of layer ``l`` becomes a copy of head ``sources[l, h]`` of its layer.
+
+    All copies of a head have its query, key and value weights, and equal shares of its output weights, so that together
+    they are that head. All other weights are shared with ``model``.
+
+    Raises:
+        ModelError: If heads of this architecture differ by more than these weights.
+    """
+    family = model.family
+    if family.no_cut is not None or family.planes is not None or family.selects:
+        raise ModelError(f"heads of {model.card.id} cannot be copied: they differ by more than their weights")
+    copied = _copy(model)
+    for index, layer in enumerate(copied.layer_modules):
+        chosen = torch.tensor(sources[index], dtype=torch.long, device=model.device)
+        for path, rows in _inputs(layer, family).items():
+            projection = Projection(layer.get_submodule(path))
+            left = _channels(chosen, len(projection.weight), model.heads, rows)
+            bias = projection.bias
+            if bias is not None:
+                bias = bias[left]
+            projection.replace(projection.weight[left], bias)
+        output = copied.projection(index)
+        columns = _channels(chosen, output.weight.shape[1], model.heads)
+        shares = 1 / torch.bincount(chosen, minlength=model.heads)[chosen]
+        output.replace(output.weight[:, columns] * shares.repeat_interleave(len(columns) // model.heads), output.bias)
+        for owner, name in _vectors(layer, family):
+            vector = getattr(owner, name)
+            left = _channels(chosen, len(vector), model.heads)
+            setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
+    return copied
 
 
 def can_cut(model: HeadModel, mask: HeadMask) -> bool:

@@ -5,28 +5,36 @@ The interaction of a pair is ``KL(-A-B) - KL(-A) - KL(-B)``, with the KL diverge
 text. It is positive for redundant heads, zero for heads whose costs add up, and negative where one removal makes up for
 the other. Small divergences grow with the square of a change, so two copies cost four times as much as one, and any two
 heads that push the same way interact positively. Only the comparison tests the premise: pairs within clusters against
-pairs between clusters. Second, a pruned head is redundant if its representative's output predicts its output (R²).
-Heads that share keys and values are one unit.
+pairs between clusters, of heads of the same layers with similar costs. Second, a pruned head is redundant if its
+representative's output predicts its output (R²). Heads that share keys and values are one unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
-from functools import cache, partial
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.features.premise.control import add_pairs, describe_control, find_halves, label_halves, open_control
 from cahp.features.premise.redundancy import conclude, correlate, measure_heads
-from cahp.methods.ablation import calls_without, divide
+from cahp.features.premise.refitted import (
+    correlate_predictors,
+    describe_predictors,
+    measure_mean_ablation,
+    measure_refitted,
+)
+from cahp.features.premise.removing import STAGE, choose_texts, group_divergences, removal_divergences
+from cahp.features.premise.strata import MOST_OF_TOKENS, MOST_PAIRS, compare_pairs, draw_pairs, stratify
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
 from cahp.run.prune import choose
 from cahp.run.splits import record_split
 from cahp.stages.selection import Ranking, representatives
-from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units, sum_by_unit
+from cahp.tasks.answers import TokenEvaluation, name_units
 from cahp.tasks.texts import Texts
 from cahp.tasks.window import WindowProtocol
 from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
@@ -36,15 +44,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA = "cahp.premise/1"
-STAGE = "pairs"
 #: Number of evaluation texts, and of evaluation tokens of a language model, where none is given.
 TEXTS = 100
 TOKENS = 2048
-#: The largest number of pairs, where none is given, and that of a language model, whose forward passes are expensive.
-_MOST_PAIRS = 3000
-_MOST_OF_TOKENS = 300
-_RESAMPLES = 2000
-_PERMUTATIONS = 10_000
 #: Number of tokens whose outputs are compared.
 _TOKENS = 4096
 #: The smallest singular value of a predictor, relative to its largest.
@@ -53,37 +55,53 @@ _SMALLEST = 1e-3
 VERDICTS = {
     "redundant": "heads of one cluster are more redundant than heads of different clusters",
     "less redundant": "heads of one cluster are less redundant than heads of different clusters",
-    "not resolved": "not resolved at this n",
+    "not significant": "not significant",
 }
+#: Significant digits of the values that a document holds.
+_DIGITS = 5
 
 
-def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
+def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, refit: bool = False) -> dict[str, Any]:
     """Test the premise on the clusters of a run and its evaluation texts; return a document of schema ``SCHEMA``.
 
-    ``pairs`` of heads are removed, see ``draw_pairs``. Each removal is stored, so an interrupted test resumes.
+    ``pairs`` of heads are removed, see ``draw_pairs``. Each removal is stored, so an interrupted test resumes. With
+    ``control``, heads of the model are divided first, see ``cahp.features.premise.control``; with ``refit``, the
+    measures of redundancy are also compared with the cost after a refit, see ``cahp.features.premise.refitted``.
 
     Raises:
         OptionError: If there is only one text or cluster, or no cluster with two heads.
+        ModelError: If heads of this model cannot be divided.
     """
+    halves = None
+    if len(choose_texts(bench)) < 2:
+        raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
+    if control:
+        bench, halves = open_control(bench)
     texts = choose_texts(bench)
     seed = bench.settings.seed
-    if len(texts) < 2:
-        raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
     selection = choose(bench)
     clustering = bench.evidence.clustering
     labels, medoids = clustering.at(selection.k or clustering.nearest(selection.mask.count))
-    most = _MOST_PAIRS
+    most = MOST_PAIRS
     if texts.task.predicts_often:
-        most = _MOST_OF_TOKENS
-    first, second = draw_pairs(labels, pairs, seed, most=most)
-    removals: list[tuple[int | None, Ints]] = [(None, np.arange(len(labels)))]
-    removals += [(int(head), second[first == head]) for head in np.unique(first)]
-    alone, *rows = removal_divergences(bench, removals)
+        most = MOST_OF_TOKENS
+    everyone: tuple[int | None, Ints] = (None, np.arange(len(labels)))
+    (alone,) = removal_divergences(bench, [everyone])
+    costs = alone.mean(axis=1)
+    strata = stratify(costs, bench.card.heads)
+    first, second = draw_pairs(labels, strata, pairs, seed, most=most)
+    if halves is not None:
+        first, second = add_pairs(first, second, halves)
+    _, *rows = removal_divergences(
+        bench, [everyone, *((int(head), second[first == head]) for head in np.unique(first))]
+    )
+    bench.evidence.progress(STAGE, 1, 1)
     joint = np.concatenate(rows)
     full = bench.measurements.evaluate(texts)
+    _, sizes = group_divergences(full, [])
     values = joint - alone[first] - alone[second]
-    _, sizes = _group(full, [])
-    interaction = compare_pairs(values, first, second, labels, sizes=sizes, seed=seed)
+    compare = partial(compare_pairs, values, first, second, strata=strata, sizes=sizes, seed=seed)
+    interaction = compare(labels=labels)
     kept = representatives(labels, medoids, Ranking.of(bench.evidence.salience), bench.settings.representative)
     representative = np.arange(len(labels))
     for head in kept:
@@ -96,7 +114,7 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
     unit = "texts"
     if isinstance(full, TokenEvaluation):
         unit = name_units(len(np.unique(full.documents)))
-    return {
+    document = {
         "schema": SCHEMA,
         "model": bench.card.id,
         "data": bench.dataset.id,
@@ -108,13 +126,37 @@ def measure(bench: Bench, *, pairs: int | None = None) -> dict[str, Any]:
         "heads": len(labels),
         "clusters": len(np.unique(labels)),
         "pairs": {name: interaction[name]["n"] for name in ("within", "between")},
-        "alone": asdict(estimate_mean(alone.mean(axis=1), seed)),
+        "alone": asdict(estimate_mean(costs, seed)),
         "interaction": interaction,
         "r2": compare_predictors(r2, representative, layers, seed=seed),
-        "measures": correlate(measures, alone.mean(axis=1), joint.mean(axis=1), first, second, seed=seed),
-        "verdict": _conclude(interaction["difference"]),
-        "notices": [*bench.notices, *bench.cut_notices],
+        "measures": correlate(measures, costs, joint.mean(axis=1), first, second, seed=seed),
+        "verdict": conclude_difference(interaction["difference"]),
     }
+    head_values: dict[str, Floats] = {"kl": round_values(costs)}
+    if halves is not None:
+        tested = compare(labels=label_halves(halves))
+        document["control"] = find_halves(bench, halves, labels, selection.mask, tested)
+    if refit:
+        predictors = {name: round_values(by_head) for name, (by_head, _) in measures.items()}
+        predictors["mean"] = round_values(measure_mean_ablation(bench))
+        refitted = round_values(measure_refitted(bench, texts))
+        document["refitted"] = correlate_predictors(predictors, refitted, seed=seed)
+        head_values |= {"kl_refitted": refitted, **predictors}
+    document["values"] = {
+        "heads": {
+            "cluster": labels.tolist(),
+            "stratum": strata.tolist(),
+            **{name: of_heads.tolist() for name, of_heads in head_values.items()},
+        },
+        "pairs": {"first": first.tolist(), "second": second.tolist(), "kl": round_values(joint.mean(axis=1)).tolist()},
+    }
+    document["notices"] = [*bench.notices, *bench.cut_notices]
+    return document
+
+
+def round_values(values: Floats) -> NDArray[np.float64]:
+    """Round values to a few significant digits."""
+    return np.array([float(f"{value:.{_DIGITS}g}") for value in values])
 
 
 def describe(document: Mapping[str, Any]) -> Iterator[str]:
@@ -126,8 +168,16 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
     if document.get("protocol") is not None:
         yield f"  measured on {WindowProtocol(**document['protocol'])}"
     yield from (f"  {sentence}" for sentence in describe_result(document))
-    yield f"  verdict: {VERDICTS[document['verdict']]}"
+    yield f"  verdict: {describe_verdict(document)}"
     yield from (f"  note: {notice}" for notice in document["notices"])
+
+
+def describe_verdict(document: Mapping[str, Any]) -> str:
+    """Return the verdict in words; one that is not significant with its number of pairs."""
+    verdict = document["verdict"]
+    if verdict != "not significant":
+        return VERDICTS[verdict]
+    return f"{VERDICTS[verdict]} (n = {sum(document['pairs'].values()):,} pairs)"
 
 
 def describe_permutations(difference: Mapping[str, Any]) -> str:
@@ -165,6 +215,10 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     # Documents of earlier versions have none.
     if "measures" in document:
         sentences.append(conclude(document["measures"]))
+    if "refitted" in document:
+        sentences.append(describe_predictors(document["refitted"]))
+    if "control" in document:
+        sentences.append(describe_control(document["control"]))
     return tuple(sentences)
 
 
@@ -173,146 +227,14 @@ def read_estimate(fields: Mapping[str, Any]) -> Estimate:
     return Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
 
 
-def _conclude(difference: Mapping[str, Any]) -> str:
+def conclude_difference(difference: Mapping[str, Any]) -> str:
+    """Return the verdict on a difference: significant if p is at most 0.05 and the interval excludes 0."""
     low, high = difference["ci95"]
-    if difference["p"] > 0.05 or low <= 0 <= high:
-        return "not resolved"
-    if low > 0:
+    if difference["p"] <= 0.05 and low > 0:
         return "redundant"
-    return "less redundant"
-
-
-# Pairs -----------------------------------------------------------------------------------------------------------
-
-
-def draw_pairs(
-    labels: Ints, count: int | None, seed: int, *, most: int = _MOST_PAIRS
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw ``count`` pairs of heads, half within and half between clusters as far as there are; return their heads.
-
-    None: all pairs within clusters and as many between, at the ``most``. All pairs have the most power: a permuted
-    label finds few pairs within clusters among drawn ones.
-
-    Raises:
-        OptionError: If all pairs are of one kind.
-    """
-    first, second = np.triu_indices(len(labels), 1)
-    same = labels[first] == labels[second]
-    inside = np.flatnonzero(same)
-    outside = np.flatnonzero(~same)
-    if not len(inside) or not len(outside):
-        raise OptionError("this needs two clusters, one of them with two heads; choose another --budget")
-    if count is None:
-        count = min(2 * len(inside), most)
-    taken = min(len(inside), max(count // 2, count - len(outside)))
-    random = np.random.default_rng(seed)
-    chosen = np.sort(np.concatenate([random.permutation(inside)[:taken], random.permutation(outside)[: count - taken]]))
-    return first[chosen], second[chosen]
-
-
-def compare_pairs(
-    values: Floats, first: Ints, second: Ints, labels: Ints, *, sizes: Floats | None = None, seed: int = 42
-) -> dict[str, Any]:
-    """Compare interactions ``values (P, n)`` of pairs on texts, within clusters against between clusters.
-
-    Documents of a language model have ``sizes (n,)``; see ``cahp.tasks.answers.sum_by_unit``. Intervals come from a
-    bootstrap over heads and texts, because pairs share heads. The two-sided ``p`` of the difference comes from
-    permuting the cluster ``labels (N,)`` over heads.
-    """
-    random = np.random.default_rng(seed)
-    heads = len(labels)
-    texts = values.shape[1]
-    if sizes is None:
-        sizes = np.ones(texts)
-    within = labels[first] == labels[second]
-    by_pair = values.mean(axis=1)
-    equal = np.ones(len(first))
-    means = _weigh_means(by_pair, within, equal)
-    draws = np.empty((_RESAMPLES, 3))
-    for draw in draws:
-        weights = random.multinomial(heads, np.full(heads, 1 / heads))
-        drawn = random.multinomial(texts, np.full(texts, 1 / texts))
-        by_text = drawn / (drawn @ sizes)
-        draw[:] = _weigh_means(values @ by_text, within, weights[first] * weights[second])
-    low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0).tolist()
-    extreme = 1
-    smallest = abs(means[2]) - 1e-12
-    for _ in range(_PERMUTATIONS):
-        permuted = random.permutation(labels)
-        # Not a number, where no pair is within a cluster, counts as extreme.
-        extreme += not abs(_weigh_means(by_pair, permuted[first] == permuted[second], equal)[2]) < smallest
-    counts = {"within": int(within.sum()), "between": int((~within).sum()), "difference": len(within)}
-    result = {}
-    for place, (name, n) in enumerate(counts.items()):
-        result[name] = asdict(Estimate(float(means[place]), (low[place], high[place]), n, "nats"))
-    result["difference"] |= {"p": extreme / (1 + _PERMUTATIONS), "permutations": _PERMUTATIONS}
-    return result
-
-
-def _weigh_means(values: Floats, within: Bools, weights: NDArray[Any]) -> NDArray[np.float64]:
-    """Return weighted means within and between clusters, and their difference."""
-    inside_weights = weights * within
-    outside_weights = weights * ~within
-    with np.errstate(invalid="ignore"):
-        inside = inside_weights @ values / inside_weights.sum()
-        outside = outside_weights @ values / outside_weights.sum()
-    return np.array([inside, outside, inside - outside])
-
-
-def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]]) -> list[NDArray[np.float64]]:
-    """KL divergences ``(len(others), n)`` of texts without ``first`` and each of ``others``, for each removal.
-
-    Those of a language model are sums over the tokens of documents; see ``cahp.tasks.answers.sum_by_unit``.
-    """
-    import torch
-
-    texts = choose_texts(bench)
-    progress = bench.evidence.progress
-    full = bench.measurements.evaluate(texts)
-    total = len(texts) * sum(len(others) for _, others in removals)
-    done = 0
-
-    @cache
-    def prepare() -> tuple[Any, ...]:
-        model = bench.model
-        return model, divide(model), model.batches(model.tokenize(texts.inputs))
-
-    def remove(first: int | None, others: Ints) -> NDArray[np.float64]:
-        model, tails, batches = prepare()
-        reader = bench.measurements.reader(texts)
-        at = done
-        keep = np.arange(model.layers * model.heads).reshape(model.layers, model.heads) != first
-        scores = np.zeros((len(others), *full.scores.shape), dtype=np.float32)
-        with torch.inference_mode():
-            for batch in batches:
-                calls = calls_without(model, tails, batch, model.gates(keep), others)
-                for place, (_, rest, call) in enumerate(calls):
-                    progress(STAGE, at, total)
-                    at += len(batch)
-                    scores[place, batch.rows] = reader.read(rest, batch, **call).cpu().numpy()
-        divergences, _ = _group(full, [replace(full, scores=own).divergences(full) for own in scores])
-        return divergences
-
-    tables: list[NDArray[np.float64]] = []
-    for first, others in removals:
-        name = f"KL divergence of {texts.sha256} without {first} and each of {others.tolist()}"
-        tables.append(bench.evidence.cached(name, partial(remove, first, others)))
-        done += len(texts) * len(others)
-    progress(STAGE, total, total)
-    return tables
-
-
-def choose_texts(bench: Bench) -> Texts:
-    """Return the evaluation texts; of a language model without the windows of repeated tokens."""
-    texts = bench.evaluation
-    return texts.take(texts.text_rows)
-
-
-def _group(full: Evaluation, rows: Sequence[Floats]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """``rows`` of texts, or of tokens summed over the documents of a language model, and the sizes of these."""
-    if full.units is None:
-        return np.array(rows), None
-    return sum_by_unit(np.array(rows), full.units, np.ones(len(full.units)))
+    if difference["p"] <= 0.05 and high < 0:
+        return "less redundant"
+    return "not significant"
 
 
 # Outputs ---------------------------------------------------------------------------------------------------------

@@ -12,9 +12,11 @@ import streamlit as st
 
 from cahp import models
 from cahp.comparison import SplitResults
+from cahp.features.premise.control import describe_control
 from cahp.features.premise.figure import measures_figure, premise_figure
-from cahp.features.premise.measuring import SCHEMA, VERDICTS, describe_permutations, read_estimate
+from cahp.features.premise.measuring import SCHEMA, VERDICTS, describe_permutations, describe_verdict, read_estimate
 from cahp.features.premise.redundancy import MEASURES, conclude
+from cahp.features.premise.refitted import describe_predictors
 from cahp.ui.frame.claims import open_claim
 from cahp.ui.frame.panels import Panel
 from cahp.ui.parts import display
@@ -32,7 +34,7 @@ _FINDINGS = {
 #: The rows of the table of the premise: the part and the name in its document, and what it is.
 _ROWS = (
     ("interaction", "within", "cost of removing two heads beyond the sum of both, one cluster"),
-    ("interaction", "between", "the same, different clusters"),
+    ("interaction", "between", "the same, different clusters, heads of the same layers with similar costs"),
     ("interaction", "difference", "difference of these two"),
     ("r2", "representative", "variance of a pruned head's output that its representative explains (R²)"),
     ("r2", "same_layer", "the same, a head of its layer"),
@@ -44,6 +46,15 @@ _INTERACTION = r"\mathrm{KL}_{-A-B}-\mathrm{KL}_{-A}-\mathrm{KL}_{-B}"
 def premise_folder() -> Path:
     """The folder of the bundled documents of ``cahp premise``."""
     return models.assets() / "premise"
+
+
+def read_control(model: str) -> dict[str, Any] | None:
+    """Read the bundled positive control of a built-in model; None if there is none."""
+    file = premise_folder() / "control" / f"{model}.json"
+    if "/" in model or not file.exists():
+        return None
+    control: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["control"]
+    return control
 
 
 def read_premise(model: str) -> dict[str, Any] | None:
@@ -64,7 +75,7 @@ def draw_premise(results: SplitResults) -> None:
     document = read_premise(model)
     status = "not measured"
     if document is not None:
-        status = _STATUSES.get(document.get("verdict", ""), VERDICTS["not resolved"])
+        status = _STATUSES.get(document.get("verdict", ""), VERDICTS["not significant"])
     panel = open_claim("premise", CLAIM.label, status)
     if not panel.open:
         return
@@ -77,8 +88,7 @@ def draw_premise(results: SplitResults) -> None:
         interaction = document["interaction"]
         words = _FINDINGS.get(
             document.get("verdict", ""),
-            f"Whether heads of one cluster replace each other more is not resolved with "
-            f"{sum(document['pairs'].values()):,} pairs.",
+            f"Heads of one cluster replace each other more than others do: {describe_verdict(document)}.",
         )
         table: dict[str, list[Any]] = {"pairs": [], "interaction": [], "low": [], "high": []}
         for name in ("within", "between"):
@@ -100,8 +110,13 @@ def draw_premise(results: SplitResults) -> None:
             alt=words,
             data=table,
         )
+        control = read_control(model)
+        if control is not None:
+            st.caption(plain(describe_control(control)))
         if "measures" in document:
             _draw_measures(document["measures"])
+        if "refitted" in document:
+            st.caption(plain(describe_predictors(document["refitted"])))
 
 
 def _draw_premise_table(document: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ of heads, into the order of what their removal costs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -105,21 +105,41 @@ def correlate(
 
     Intervals come from a bootstrap over heads, because pairs share heads.
     """
-    random = np.random.default_rng(seed)
-    heads = len(alone)
-    drawn = [random.multinomial(heads, np.full(heads, 1 / heads)) for _ in range(_RESAMPLES)]
-    rows: dict[str, list[Ints]] = {"alone": [], "pairs": []}
-    for counts in drawn:
-        rows["alone"].append(np.repeat(np.arange(heads), counts))
-        rows["pairs"].append(np.repeat(np.arange(len(first)), counts[first] * counts[second]))
+    drawn = draw_heads(len(alone), seed=seed)
+    of_pairs = [np.repeat(np.arange(len(first)), counts[first] * counts[second]) for counts in drawn]
+    of_heads = [np.repeat(np.arange(len(alone)), counts) for counts in drawn]
     result: dict[str, Any] = {}
-    for name, values in measured.items():
-        result[name] = {}
-        for kind, mine, cost in zip(rows, values, (alone, joint), strict=True):
-            draws = [_correlation(mine[chosen], cost[chosen]) for chosen in rows[kind] if len(chosen) > 1]
-            low, high = np.nanpercentile(draws, [2.5, 97.5]).tolist()
-            result[name][kind] = asdict(Estimate(_correlation(mine, cost), (low, high), len(cost), "number"))
+    for name, (by_head, by_pair) in measured.items():
+        result[name] = {
+            "alone": correlate_ranks(by_head, alone, of_heads),
+            "pairs": correlate_ranks(by_pair, joint, of_pairs),
+        }
     return result
+
+
+def draw_heads(heads: int, *, seed: int) -> list[Ints]:
+    """Draw heads with replacement for a bootstrap: how often each is drawn ``(N,)``, for each resample."""
+    random = np.random.default_rng(seed)
+    return [random.multinomial(heads, np.full(heads, 1 / heads)) for _ in range(_RESAMPLES)]
+
+
+def correlate_ranks(
+    values: Floats, costs: Floats, resamples: Sequence[Ints], *, minus: Floats | None = None
+) -> dict[str, Any]:
+    """Rank correlation (Spearman) of ``values (n,)`` with ``costs (n,)``, with an interval over ``resamples`` of rows.
+
+    With ``minus`` it is the difference from the correlation of those values.
+    """
+
+    def estimate(rows: Ints) -> float:
+        correlation = _correlation(values[rows], costs[rows])
+        if minus is not None:
+            correlation -= _correlation(minus[rows], costs[rows])
+        return correlation
+
+    draws = [estimate(rows) for rows in resamples if len(rows) > 1]
+    low, high = np.nanpercentile(draws, [2.5, 97.5]).tolist()
+    return asdict(Estimate(estimate(np.arange(len(costs))), (low, high), len(costs), "number"))
 
 
 def _correlation(values: Floats, costs: Floats) -> float:
@@ -136,7 +156,7 @@ def describe_correlation(correlation: Mapping[str, Any]) -> str:
 def conclude(measures: Mapping[str, Any]) -> str:
     """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP.
 
-    It predicts the cost better if the two intervals do not overlap.
+    Where the two intervals overlap, that is said.
     """
     sentences = []
     for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
@@ -148,8 +168,8 @@ def conclude(measures: Mapping[str, Any]) -> str:
             f"{describe_correlation(by_measure[best])}, n = {own['n']:,} {counted}."
         )
         if best != "distance":
-            verdict = "as far as this n resolves"
+            verdict = f"; the two intervals overlap (n = {own['n']:,})"
             if by_measure[best]["ci95"][0] > own["ci95"][1]:
-                verdict = "less"
-            sentences.append(f"It follows the distance of CAHP {verdict}: {describe_correlation(own)}.")
+                verdict = ""
+            sentences.append(f"It follows the distance of CAHP less: {describe_correlation(own)}{verdict}.")
     return " ".join(sentences)

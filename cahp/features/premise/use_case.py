@@ -17,6 +17,8 @@ def premise(
     data: Name | None = None,
     *,
     pairs: int | None = None,
+    control: bool = False,
+    refit: bool = False,
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
@@ -28,6 +30,8 @@ def premise(
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         pairs: Number of pairs (None: all within clusters, and as many between clusters).
+        control: Divide heads into two equal halves first, which the test must find (positive control).
+        refit: Also compare measures of redundancy with the cost after a refit without each head.
         progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp premise``, by the names of ``cahp.Settings``; without ``Settings``,
             ``eval_limit`` is 100 and ``eval_tokens`` 2,048.
@@ -46,4 +50,5 @@ def premise(
             "the premise is tested in float32, so that rounding has no effect; leave precision out of the Settings"
         )
     with show_progress(progress, yes=yes) as reporter:
-        return measure(open_bench(settings, store=store, progress=reporter), pairs=pairs)
+        bench = open_bench(settings, store=store, progress=reporter)
+        return measure(bench, pairs=pairs, control=control, refit=refit)

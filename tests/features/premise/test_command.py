@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import fakes
@@ -10,6 +11,7 @@ from terminal import call, refused
 
 import cahp
 from cahp.features.premise import measuring as premise
+from cahp.features.premise import removing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,13 +34,20 @@ def test_premise_prints_costs_a_verdict_and_its_document(
     assert {kind: interaction[kind]["n"] for kind in ("within", "between")} == document["pairs"]
     assert 0 < interaction["difference"]["p"] <= 1
     assert document["verdict"] in premise.VERDICTS
-    monkeypatch.setattr(premise, "calls_without", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(removing, "calls_without", lambda *_: pytest.fail("measured again"))
     lines = call(*words).out.splitlines()
     assert lines[0].endswith("clusters, n = 20 texts of validation")
-    assert f"verdict: {premise.VERDICTS[document['verdict']]}" in "\n".join(lines)
+    assert f"verdict: {premise.describe_verdict(document)}" in "\n".join(lines)
     asked = {"limit": 40, "eval_limit": 20, "budget": 6, "pairs": 12, "device": "cpu"}
     again = cahp.premise(model, data, **asked)
     assert again["interaction"]["difference"]["p"] == interaction["difference"]["p"]
+
+
+def test_the_document_is_written_with_the_values_of_all_pairs(words: list[object], tmp_path: Path) -> None:
+    assert call(*words, "--out", tmp_path / "new" / "premise.json").code == 0
+    written = json.loads((tmp_path / "new" / "premise.json").read_text("utf-8"))
+    assert {len(values) for values in written["values"]["pairs"].values()} == {12}
+    assert {len(values) for values in written["values"]["heads"].values()} == {12}
 
 
 def test_one_pair_is_refused(words: list[object]) -> None:

@@ -9,21 +9,23 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 
 from cahp.features.premise import measuring as module
+from cahp.features.premise import removing, strata
 from cahp.features.premise.measuring import (
-    choose_texts,
     collect_contexts,
-    compare_pairs,
     compare_predictors,
+    conclude_difference,
     describe,
-    draw_pairs,
     explained_shares,
     measure,
-    removal_divergences,
 )
 from cahp.features.premise.redundancy import MEASURES, align, conclude, correlate, measure_heads
+from cahp.features.premise.refitted import PREDICTORS
+from cahp.features.premise.removing import choose_texts, removal_divergences
+from cahp.features.premise.strata import compare_pairs, draw_pairs, stratify, stratify_pairs, weigh_means
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
 from cahp.run.settings import Settings
@@ -38,6 +40,8 @@ COPIES = (4, 5)
 LABELS = np.repeat(np.arange(4), 4)
 FIRST, SECOND = np.triu_indices(16, 1)
 WITHIN = LABELS[FIRST] == LABELS[SECOND]
+#: All of them in one stratum.
+ALIKE = np.zeros(16, dtype=int)
 
 
 @pytest.fixture(scope="module")
@@ -115,47 +119,47 @@ def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.Monke
     monkeypatch.setattr(resources, "progress", lambda *call: calls.append(call))
     calls.clear()
     document = measure(bench, pairs=30)
-    assert 0 < calls[0][1] <= calls[0][2] / 2
-    monkeypatch.setattr(module, "calls_without", lambda *_: pytest.fail("measured again"))
+    assert 0 < calls[0][1] < calls[0][2]
+    monkeypatch.setattr(removing, "calls_without", lambda *_: pytest.fail("measured again"))
     assert measure(bench, pairs=30) == document
     assert document["pairs"]["within"] + document["pairs"]["between"] == 30
 
 
 def test_costs_that_add_up_have_no_interaction_and_give_no_verdict() -> None:
-    result = compare_pairs(np.zeros((len(FIRST), 8)), FIRST, SECOND, LABELS)
+    result = compare_pairs(np.zeros((len(FIRST), 8)), FIRST, SECOND, LABELS, ALIKE)
     assert result["difference"]["value"] == result["within"]["value"] == 0
     # Every permutation is as extreme.
     assert result["difference"]["p"] == 1
-    assert module._conclude(result["difference"]) == "not resolved"
+    assert conclude_difference(result["difference"]) == "not significant"
 
 
 @pytest.mark.parametrize(("inside", "verdict"), [(0.5, "redundant"), (-0.5, "less redundant")])
-def test_a_difference_between_the_means_is_resolved(inside: float, verdict: str) -> None:
+def test_a_difference_between_the_means_is_significant(inside: float, verdict: str) -> None:
     values = np.where(WITHIN, inside, 0.1)[:, None] + np.zeros(8)
-    result = compare_pairs(values, FIRST, SECOND, LABELS)
+    result = compare_pairs(values, FIRST, SECOND, LABELS, ALIKE)
     assert [result[part]["n"] for part in ("within", "between", "difference")] == [24, 96, 120]
     assert result["difference"]["value"] == pytest.approx(inside - 0.1)
     assert result["within"]["ci95"] == pytest.approx((inside, inside))
     # One of 2.6 million partitions of the heads is as extreme.
     assert result["difference"]["p"] == 1 / 10_001
-    assert module._conclude(result["difference"]) == verdict
+    assert conclude_difference(result["difference"]) == verdict
 
 
-def test_heads_that_differ_in_cost_alone_are_rarely_resolved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PERMUTATIONS", 99)
-    monkeypatch.setattr(module, "_RESAMPLES", 10)
+def test_heads_that_differ_in_cost_alone_are_rarely_significant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strata, "_PERMUTATIONS", 99)
+    monkeypatch.setattr(strata, "_RESAMPLES", 10)
     random, ps = np.random.default_rng(0), []
     for draw in range(100):
         cost = random.exponential(size=16)
         values = (cost[FIRST] * cost[SECOND])[:, None] + 0.1 * random.normal(size=(len(FIRST), 4))
-        ps.append(compare_pairs(values, FIRST, SECOND, LABELS, seed=draw)["difference"]["p"])
+        ps.append(compare_pairs(values, FIRST, SECOND, LABELS, ALIKE, seed=draw)["difference"]["p"])
     assert 0.05 < np.mean(np.array(ps) <= 0.2) < 0.35
     assert min(ps) >= 0.01
 
 
 def test_pairs_are_drawn_half_within_clusters_half_between() -> None:
     def kinds(count: int | None) -> tuple[int, int]:
-        first, second = draw_pairs(LABELS, count, 42)
+        first, second = draw_pairs(LABELS, ALIKE, count, 42)
         assert len({*zip(first.tolist(), second.tolist(), strict=True)}) == len(first)
         same = LABELS[first] == LABELS[second]
         return int(same.sum()), int((~same).sum())
@@ -165,14 +169,14 @@ def test_pairs_are_drawn_half_within_clusters_half_between() -> None:
     # Only 24 pairs are within clusters, and there are 120 in all.
     assert kinds(100) == (24, 76)
     assert kinds(1000) == (24, 96)
-    assert np.array_equal(draw_pairs(LABELS, 10, 1), draw_pairs(LABELS, 10, 1))
-    assert not np.array_equal(draw_pairs(LABELS, 10, 1), draw_pairs(LABELS, 10, 2))
+    assert np.array_equal(draw_pairs(LABELS, ALIKE, 10, 1), draw_pairs(LABELS, ALIKE, 10, 1))
+    assert not np.array_equal(draw_pairs(LABELS, ALIKE, 10, 1), draw_pairs(LABELS, ALIKE, 10, 2))
 
 
 @pytest.mark.parametrize("labels", [np.zeros(4, dtype=int), np.arange(4)])
 def test_clusters_of_one_kind_of_pairs_are_refused(labels: np.ndarray) -> None:
     with pytest.raises(OptionError, match="two clusters"):
-        draw_pairs(labels, None, 42)
+        draw_pairs(labels, np.zeros(4, dtype=int), None, 42)
 
 
 def test_outputs_are_explained_on_tokens_that_were_not_learned() -> None:
@@ -209,6 +213,34 @@ def test_a_floor_of_p_is_said_to_be_one(bench: Bench) -> None:
     assert "p = 0.0400" in "\n".join(describe(document))
 
 
+def test_the_values_of_a_document_give_its_difference_again(bench: Bench) -> None:
+    document = measure(bench, pairs=66)
+    heads, pairs = document["values"]["heads"], document["values"]["pairs"]
+    cost, labels = np.array(heads["kl"]), np.array(heads["cluster"])
+    first, second = np.array(pairs["first"]), np.array(pairs["second"])
+    interaction = np.array(pairs["kl"]) - cost[first] - cost[second]
+    of_pair = stratify_pairs(np.array(heads["stratum"]), first, second)
+    within = labels[first] == labels[second]
+    found = weigh_means(interaction, within, np.ones(len(first)), of_pair)
+    for name, value in zip(("within", "between", "difference"), found, strict=True):
+        assert value == pytest.approx(document["interaction"][name]["value"], abs=2e-5)
+
+
+def test_measures_are_compared_with_the_cost_after_the_refit(bench: Bench) -> None:
+    document = measure(bench, pairs=12, refit=True)
+    heads = document["values"]["heads"]
+    refitted = document["refitted"]
+    assert set(refitted) == {*PREDICTORS, "difference"}
+    for name in PREDICTORS:
+        expected = spearmanr(heads[name], heads["kl_refitted"]).statistic
+        assert refitted[name]["value"] == pytest.approx(expected)
+    difference = refitted["replaceability"]["value"] - refitted["mean"]["value"]
+    assert refitted["difference"]["value"] == pytest.approx(difference)
+    # A refit without one head is nearer to the full model than the pruned one, on average.
+    assert np.mean(heads["kl_refitted"]) < np.mean(heads["kl"])
+    assert "Replaceability predicts the cost of removing a head after the refit" in "\n".join(describe(document))
+
+
 def test_one_text_is_too_few(bench: Bench) -> None:
     few = open_bench(replace(bench.settings, eval_limit=1), store=bench.resources.store)
     with pytest.raises(OptionError, match="raise --eval-limit"):
@@ -231,8 +263,8 @@ def test_the_premise_is_tested_over_documents(window_bench: Bench) -> None:
     assert (document["texts"], document["unit"]) == (len(units), "documents")
     assert not any(window.copying for window in tested.windows)
     labels, _ = window_bench.evidence.clustering.at(choose(window_bench).k or 6)
-    first, second = draw_pairs(labels, None, 42)
     (alone,) = removal_divergences(window_bench, [(None, np.arange(12))])
+    first, second = draw_pairs(labels, stratify(alone.mean(axis=1), 4), None, 42)
     keep = np.ones((3, 4), dtype=np.bool_)
     keep.flat[first[0]] = False
     single = window_bench.measurements.evaluate(tested, mask=HeadMask(keep))
