@@ -4,8 +4,8 @@ Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures 
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
 on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL``
 what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral
-text, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300``, and
-``compare DIR`` bundles the comparison in a folder.
+text, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or
+``control=1``, and ``compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -212,16 +212,25 @@ def write_neutral(place: Path, settings: Settings, *, store: Store | None = None
     """Evaluate the mask of a bundled run on neutral text, and write it into the run; all other figures stay."""
     run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
     assert run is not None
-    neutral = evaluate_on_neutral(bench, run.document.mask, AUTO, lambda other: choose(other).mask)
+    mask, recover = run.document.mask, settings.recover
+    recovered = bench.recoveries.recover(mask, recover)
+    neutral = evaluate_on_neutral(
+        bench, mask, AUTO, lambda other: choose(other).mask, recovered=recovered, recover=recover
+    )
     write_whole(place, {"run.json": json_text(NEUTRAL_TEXT.put(run.document, neutral).to_json()).encode()})
 
 
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
-    """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``."""
+    """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``.
+
+    That of a positive control is written into its folder ``control``.
+    """
     document = premise(model, data, **options) | {"made": {"machine": machine(), "date": day.isoformat()}}
+    if options.get("control"):
+        folder = folder / "control"
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder, {f"{document['model']}.json": json_text(document).encode()})
-    return folder / f"{document['model']}.json"
+    write_whole(folder, {f"{model}.json": json_text(document).encode()})
+    return folder / f"{model}.json"
 
 
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:

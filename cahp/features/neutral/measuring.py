@@ -1,26 +1,33 @@
 """Narrow or broad? A mask that was chosen on one task, evaluated on neutral text.
 
 Heads are chosen a second time, on the neutral text, as many and by the same method. Both masks are then compared on
-neutral texts that chose neither: what the task's choice costs more there is the price of choosing on the task.
+neutral texts that chose neither: what the task's choice costs more there is the price of choosing on the task. Where
+the pruned model was recovered on the task, the other mask is recovered alike on neutral text, and both are compared
+after that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from cahp import methods
 from cahp.features.neutral.texts import load_neutral
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
-from cahp.run.settings import COLUMNS, Settings
+from cahp.run.options import parse_duration
+from cahp.run.recovered import Recovered
+from cahp.run.settings import COLUMNS, RECOVER_TIME, Settings
 from cahp.values import Estimate, HeadMask, OptionError
 
 #: Texts of a classifier that choose heads, at most.
 _CALIBRATION = 400
 #: Those that evaluate them, at most.
 _EVALUATION = 300
+#: Bump to invalidate cached runs.
+REVISION = 2
 #: A choice is narrow if it surely costs this share more than a choice made on the neutral text.
 MUCH = 0.5
 
@@ -34,6 +41,10 @@ class NeutralRecord:
     mask (``chosen``) and of the mask that was chosen there (``own``). ``excess`` is the KL divergence of the mask
     minus that of the other, in nats, paired over texts or documents. ``narrow`` tells whether it surely exceeds
     ``MUCH`` of the other's.
+
+    If the mask was recovered by ``recover`` (None: it was not), the other was recovered alike on neutral calibration
+    texts: ``outcomes`` also hold ``chosen_recovered`` and ``own_recovered``, ``excess_recovered`` is their difference,
+    and ``narrow`` follows from them.
     """
 
     data: str
@@ -45,34 +56,66 @@ class NeutralRecord:
     outcomes: Mapping[str, Outcomes]
     excess: Estimate
     narrow: bool
+    recover: str | None = None
+    excess_recovered: Estimate | None = None
 
-    #: The columns of ``rows``.
-    COLUMNS: ClassVar = ("outcome", "full model", "these heads", "heads chosen there")
+    @property
+    def states(self) -> dict[str, str]:
+        """The pruned models that were evaluated, by their names in ``outcomes``, with the titles of their columns."""
+        states = {"chosen": "these heads", "own": "heads chosen there"}
+        if self.recover is not None:
+            after = RECOVERIES[self.recover].after
+            states |= {f"{name}_recovered": f"{title}, {after}" for name, title in states.items()}
+        return states
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of ``rows``."""
+        return ("outcome", "full model", *self.states.values())
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
-        """The headline outcomes on neutral text of the three models, with their intervals."""
-        full, chosen, own = (self.outcomes[state] for state in ("full", "chosen", "own"))
-        return [
-            (row.row_label, full[row.name].text, str(chosen[row.name]), str(own[row.name]))
-            for row in HEADLINES
-            if row.name in chosen and row.name in own
-        ]
+        """The headline outcomes on neutral text of all models, with their intervals."""
+        pruned = [self.outcomes[state] for state in self.states]
+        full = self.outcomes["full"]
+        rows = []
+        for row in HEADLINES:
+            if all(row.name in outcomes for outcomes in pruned):
+                values = [str(outcomes[row.name]) for outcomes in pruned]
+                rows.append((row.row_label, full[row.name].text, *values))
+        return rows
 
     @property
     def finding(self) -> str:
-        """What was found, in a sentence with its number."""
-        cost = self.outcomes["chosen"]["kl"].text
+        """What was found, after the recovery if there was one, in a sentence with its number."""
+        if self.recover is None or self.excess_recovered is None:
+            return self._describe("chosen", self.excess, "")
+        return self._describe("chosen_recovered", self.excess_recovered, f" {RECOVERIES[self.recover].after}")
+
+    def _describe(self, state: str, excess: Estimate, after: str) -> str:
+        cost = self.outcomes[state]["kl"].text
         span = "no interval"
-        if self.excess.ci95:
-            span = f"95 % interval {self.excess.span}, n = {self.excess.n:,}"
-        if self.narrow or (self.excess.ci95 and self.excess.low > 0):
-            breadth = "Narrow" if self.narrow else "Rather broad"
-            than = f"{self.excess.text} more than heads chosen there ({span})"
-            return f"{breadth}: on neutral text these heads cost {cost} nats, {than}"
-        if self.excess.ci95 and self.excess.high < 0:
-            return f"Broad: on neutral text these heads cost less than heads chosen there ({self.excess.text}; {span})"
-        return f"Broad: on neutral text no difference from heads chosen there is resolved ({self.excess.text}; {span})"
+        if excess.ci95:
+            span = f"95 % interval {excess.span}, n = {excess.n:,}"
+        verdict = f"Not significantly narrow (n = {excess.n:,})"
+        if self.narrow:
+            verdict = "Narrow"
+        elif excess.ci95 and excess.high < 0:
+            verdict = "Costs less there"
+        than = "more"
+        if excess.value < 0:
+            than = "less"
+        size = replace(excess, value=abs(excess.value)).text
+        return (
+            f"{verdict}: on neutral text these heads cost {cost} nats{after}, {size} {than} than heads chosen there "
+            f"({span})"
+        )
+
+    def as_pruned(self) -> NeutralRecord:
+        """Return the record without the recovery."""
+        outcomes = {name: outcomes for name, outcomes in self.outcomes.items() if name in ("full", "chosen", "own")}
+        narrow = is_narrow(self.excess, outcomes["own"])
+        return replace(self, outcomes=outcomes, narrow=narrow, recover=None, excess_recovered=None)
 
     @property
     def overlap(self) -> str:
@@ -113,8 +156,35 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
     )
 
 
-def evaluate_on_neutral(bench: Bench, mask: HeadMask, name: str, choose: Callable[[Bench], HeadMask]) -> NeutralRecord:
-    """Evaluate ``mask``, as pruned, on the neutral texts ``name``; ``choose`` chooses heads on a bench.
+def is_narrow(excess: Estimate, own: Outcomes) -> bool:
+    """Return whether an excess is surely more than ``MUCH`` of what a mask chosen on neutral text costs there."""
+    return excess.ci95 is not None and excess.low > MUCH * own["kl"].value
+
+
+def recover_alike(bench: Bench, neutral: Bench, own: HeadMask, recover: str) -> Recovered | None:
+    """Recover the mask ``own`` on neutral calibration texts as the task's mask was.
+
+    None: nothing was recovered, or with labels, which neutral text lacks, or the mask cannot be cut.
+    """
+    settings = bench.settings
+    if RECOVERIES[recover].needs_labels or settings.labels or not neutral.measurements.can_cut(own):
+        return None
+    limit = parse_duration(settings.recover_time or RECOVER_TIME)
+    return neutral.recoveries.recover(own, recover, seconds=limit)
+
+
+def evaluate_on_neutral(
+    bench: Bench,
+    mask: HeadMask,
+    name: str,
+    choose: Callable[[Bench], HeadMask],
+    *,
+    recovered: Recovered | None = None,
+    recover: str = NONE.name,
+) -> NeutralRecord:
+    """Evaluate ``mask`` on the neutral texts ``name``; ``choose`` chooses heads on a bench.
+
+    ``recovered`` is the model that the recovery ``recover`` made of it on the task (None: as pruned).
 
     Raises:
         CahpError: See ``open_neutral``.
@@ -124,17 +194,28 @@ def evaluate_on_neutral(bench: Bench, mask: HeadMask, name: str, choose: Callabl
     texts = neutral.evaluation
     seed = bench.settings.seed
     full = neutral.full
+    measurements = neutral.measurements
     evaluations = {
         "full": full,
-        "chosen": neutral.measurements.evaluate(texts, mask=mask),
-        "own": neutral.measurements.evaluate(texts, mask=own),
+        "chosen": measurements.evaluate(texts, mask=mask),
+        "own": measurements.evaluate(texts, mask=own),
     }
-    divergences = evaluations["chosen"].divergences(full) - evaluations["own"].divergences(full)
-    excess = estimate_mean(divergences, seed, units=full.units)
+    alike = None
+    if recovered is not None:
+        alike = recover_alike(bench, neutral, own, recover)
+    if alike is not None:
+        evaluations["chosen_recovered"] = measurements.evaluate(texts, mask=mask, recovered=recovered)
+        evaluations["own_recovered"] = measurements.evaluate(texts, mask=own, recovered=alike)
     outcomes = {}
     for state, evaluation in evaluations.items():
         outcomes[state] = finite(measure(evaluation, full=full, seed=seed))
-    return NeutralRecord(
+
+    def compare(chosen: str, other: str) -> Estimate:
+        divergences = evaluations[chosen].divergences(full) - evaluations[other].divergences(full)
+        return estimate_mean(divergences, seed, units=full.units)
+
+    excess = compare("chosen", "own")
+    record = NeutralRecord(
         neutral.dataset.id,
         texts.count,
         texts.sha256,
@@ -143,5 +224,10 @@ def evaluate_on_neutral(bench: Bench, mask: HeadMask, name: str, choose: Callabl
         own.count * mask.count / mask.keep.size,
         outcomes,
         excess,
-        excess.ci95 is not None and excess.low > MUCH * outcomes["own"]["kl"].value,
+        is_narrow(excess, outcomes["own"]),
     )
+    if alike is None:
+        return record
+    after = compare("chosen_recovered", "own_recovered")
+    narrow = is_narrow(after, outcomes["own_recovered"])
+    return replace(record, recover=recover, excess_recovered=after, narrow=narrow)

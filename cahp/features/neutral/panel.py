@@ -7,6 +7,7 @@ import streamlit as st
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO
+from cahp.recoveries import RECOVERIES
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts import display
@@ -19,13 +20,23 @@ from cahp.words import duration
 
 
 def _evaluate(board: BoardState, _: Progress) -> NeutralRecord:
-    return evaluate_on_neutral(board.bench, board.mask, AUTO, lambda neutral: choose_or_half(neutral)[1].mask)
+    recovered = None
+    if not RECOVERIES[board.recover].trains:
+        recovered = board.bench.recoveries.recover(board.mask, board.recover)
+    return evaluate_on_neutral(
+        board.bench,
+        board.mask,
+        AUTO,
+        lambda neutral: choose_or_half(neutral)[1].mask,
+        recovered=recovered,
+        recover=board.recover,
+    )
 
 
-#: Evaluate the mask on the board, as pruned, on neutral text.
+#: Evaluate the mask on the board on neutral text, after its recovery; a trained one would be trained twice.
 NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
     _evaluate,
-    lambda board: f"neutral-{board.mask.sha256}-{board.bench.calibration.sha256}",
+    lambda board: f"neutral-{board.mask.sha256}-{board.recover}-{board.bench.calibration.sha256}",
     Rank.RUN,
     expected=lambda board: run_seconds(board.bench),
 )
@@ -51,7 +62,8 @@ def draw_neutral(explorer: Explorer) -> None:
         if st.button(
             f"Evaluate on neutral text (about {about})",
             key="evaluate-neutral",
-            help="Heads are chosen a second time, on neutral text. Both choices are then compared there, as pruned.",
+            help="Heads are chosen a second time, on neutral text. Both choices are then compared there as pruned, and "
+            "after a refit if the board shows one.",
         ):
             explorer.start(NEUTRAL)
             st.rerun()
@@ -62,7 +74,7 @@ def draw_neutral(explorer: Explorer) -> None:
     else:
         st.markdown(f"**{finding}**")
     st.caption(plain(f"{record.overlap}."))
-    columns = {name: list(column) for name, column in zip(record.COLUMNS, zip(*record.rows, strict=True), strict=True)}
+    columns = {name: list(column) for name, column in zip(record.columns, zip(*record.rows, strict=True), strict=True)}
     st.table(columns, hide_index=True)
     display.download_csv(columns, "neutral")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cahp.exports.drawings import table
-from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral, open_neutral
+from cahp.features.neutral.measuring import REVISION, NeutralRecord, evaluate_on_neutral, open_neutral
 from cahp.features.neutral.texts import load_neutral
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import choose
 from cahp.run.recovered import Recovered
 from cahp.run.sections import Section
-from cahp.values import HeadMask
+from cahp.values import HeadMask, digest
 from cahp.words import safe
 
 
@@ -29,13 +29,15 @@ def _check(bench: Bench) -> None:
 def _digest_texts(bench: Bench) -> str:
     name = bench.settings.neutral_data
     assert name is not None
-    return load_neutral(name, task=bench.dataset.id).sha256
+    return digest(load_neutral(name, task=bench.dataset.id).sha256, str(REVISION))
 
 
 def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> NeutralRecord:
     name = bench.settings.neutral_data
     assert name is not None
-    return evaluate_on_neutral(bench, mask, name, lambda other: choose(other).mask)
+    return evaluate_on_neutral(
+        bench, mask, name, lambda other: choose(other).mask, recovered=recovered, recover=bench.settings.recover
+    )
 
 
 def _describe(record: NeutralRecord, run: RunDocument) -> Iterator[str]:
@@ -46,7 +48,7 @@ def _describe(record: NeutralRecord, run: RunDocument) -> Iterator[str]:
 def _draw(record: NeutralRecord, run: RunDocument) -> Iterator[str]:
     yield f"<p><b>{safe(record.finding)}.</b> {safe(record.overlap)}.</p>"
     rows = [(name, figures) for name, *figures in record.rows]
-    yield table(f"On {record.texts:,} neutral texts of {record.data}, as pruned", [*record.COLUMNS[1:]], rows)
+    yield table(f"On {record.texts:,} neutral texts of {record.data}", [*record.columns[1:]], rows)
 
 
 NEUTRAL_TEXT: Section[NeutralRecord] = Section(
@@ -57,6 +59,7 @@ NEUTRAL_TEXT: Section[NeutralRecord] = Section(
     measure=_measure,
     describe=_describe,
     draw=_draw,
+    as_pruned=NeutralRecord.as_pruned,
     check=_check,
     inputs=_digest_texts,
 )

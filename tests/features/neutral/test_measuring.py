@@ -98,7 +98,41 @@ def test_heads_that_neutral_text_chooses_too_cost_nothing_more(bench: Bench, set
     assert settings.neutral_data is not None
     record = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda _: mask)
     assert (record.shared, record.excess.value, record.narrow) == (4, 0, False)
-    assert "no difference from heads chosen there is resolved" in record.finding
+    assert record.finding.startswith(f"Not significantly narrow (n = {record.excess.n})")
+
+
+def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Settings, store: Store) -> None:
+    bench = open_bench(replace(settings, recover="refit"), store=store)
+    document = measure_run(bench, sections=SECTIONS).document
+    record = NEUTRAL_TEXT.read(document)
+    assert record is not None
+    assert record.recover == "refit"
+    chosen, own = (record.outcomes[f"{name}_recovered"]["kl"].value for name in ("chosen", "own"))
+    assert record.excess_recovered is not None
+    assert record.excess_recovered.value == pytest.approx(chosen - own)
+    assert record.narrow == (record.excess_recovered.low > own / 2)
+    # Each refit lowers the KL divergence where its texts come from; the own one was refitted on neutral text.
+    assert own < record.outcomes["own"]["kl"].value
+    assert record.columns == (
+        *("outcome", "full model", "these heads", "heads chosen there"),
+        *("these heads, after refit", "heads chosen there, after refit"),
+    )
+    assert f"cost {record.outcomes['chosen_recovered']['kl'].text} nats after refit, " in record.finding
+    pruned = record.as_pruned()
+    assert (pruned.recover, set(pruned.outcomes)) == (None, {"full", "chosen", "own"})
+    assert pruned.excess == record.excess
+    assert "after refit" not in pruned.finding
+
+
+def test_a_recovery_with_labels_is_not_imitated_on_neutral_text(settings: Settings, store: Store) -> None:
+    bench = open_bench(settings, store=store)
+    mask = choose(bench).mask
+    recovered = bench.recoveries.recover(mask, "refit")
+    assert settings.neutral_data is not None
+    record = evaluate_on_neutral(
+        bench, mask, settings.neutral_data, lambda _: mask, recovered=recovered, recover="finetune"
+    )
+    assert (record.recover, record.excess_recovered) == (None, None)
 
 
 def test_a_method_that_needs_labels_is_refused_before_time_is_spent(settings: Settings, tmp_path: Path) -> None:
@@ -136,9 +170,9 @@ def record(excess: Estimate, own: float = 0.2) -> NeutralRecord:
     ("excess", "said"),
     [
         ((0.3, 0.15, 0.4), "Narrow: on neutral text these heads cost 0.500 nats, 0.300 more than heads chosen there"),
-        ((0.3, 0.05, 0.4), "Rather broad: on neutral text these heads cost 0.500 nats, 0.300 more than"),
-        ((0.0, -0.1, 0.1), "Broad: on neutral text no difference from heads chosen there is resolved"),
-        ((-0.3, -0.4, -0.1), "Broad: on neutral text these heads cost less than heads chosen there"),
+        ((0.3, 0.05, 0.4), "Not significantly narrow (n = 9): on neutral text these heads cost 0.500 nats, 0.300 more"),
+        ((0.0, -0.1, 0.1), "Not significantly narrow (n = 9): on neutral text these heads cost 0.200 nats, 0.000 more"),
+        ((-0.1, -0.15, -0.05), "Costs less there: on neutral text these heads cost 0.100 nats, 0.100 less than"),
     ],
 )
 def test_the_finding_has_its_number_and_interval(excess: tuple[float, float, float], said: str) -> None:
