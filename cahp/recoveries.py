@@ -225,8 +225,9 @@ class RefitReport:
     """Whether a refit or mean ablation was accepted, why, and on how many texts it was calibrated.
 
     ``kl_before`` and ``kl_after`` are KL divergences (nats) from the full model on held-out texts, before and after the
-    last attempt; ``ridge`` is its strength (None: it has none). Files of earlier versions have none of them.
-    ``recovery`` is its name. A baseline counts as accepted.
+    last attempt; ``repeats_before`` and ``repeats_after`` are those on what is read twice (None: nothing is). ``ridge``
+    is its strength (None: it has none), and ``step`` the share of its change of the weights that was made. Files of
+    earlier versions have none of them. ``recovery`` is its name. A baseline counts as accepted.
     """
 
     accepted: bool
@@ -235,7 +236,12 @@ class RefitReport:
     ridge: float | None = None
     kl_before: float | None = None
     kl_after: float | None = None
+    repeats_before: float | None = None
+    repeats_after: float | None = None
     recovery: str = "refit"
+    step: float | None = None
+    repeats_before: float | None = None
+    repeats_after: float | None = None
 
     @property
     def row(self) -> Recovery:
@@ -267,7 +273,8 @@ class DistillReport:
 
     ``labels`` tells whether it was trained on labels too. On the ``held_out`` texts, ``held_out_agreement`` is the
     agreement of the distilled model with the full one, and ``agreement_before`` that of the model it started from
-    (None: the time was up before it was measured); ``kl_after`` and ``kl_before`` are their KL divergences in nats.
+    (None: the time was up before it was measured); ``kl_after`` and ``kl_before`` are their KL divergences in nats,
+    and ``repeats_after`` and ``repeats_before`` those on what is read twice (None: nothing is).
     """
 
     accepted: bool
@@ -280,3 +287,5 @@ class DistillReport:
     epochs: tuple[DistillEpoch, ...]
     kl_before: float | None = None
     kl_after: float | None = None
+    repeats_before: float | None = None
+    repeats_after: float | None = None

@@ -39,6 +39,7 @@ class DataOptions(TypedDict, total=False):
     eval_split: str
     sample: Literal["stratified", "head"]
     min_per_layer: int
+    min_first_layers: int
     even: bool
     roles: bool
     report: str | None
@@ -48,6 +49,7 @@ class DataOptions(TypedDict, total=False):
     window: int
     stride: int | None
     bos: Beginning
+    mix: str
     tokens: int
     eval_tokens: int
     text_column: str | None

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from cahp import hub
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
+from cahp.data.manual import MANUAL, read_manual
 from cahp.data.parts import Parts
 from cahp.data.rows import NO_LABELS, Columns, RawSplit, make_texts, read_split
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
@@ -70,7 +71,7 @@ _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?:
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """Read a data set: a built-in, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
+    """Read data: a built-in, ``python-manual``, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 
     Data without a validation split gets one from ``train`` by a stable hash of the text (a single file is split
     70/15/15), unless it has a column ``split``. A folder with the name of a preset is read instead, with a notice.
@@ -85,6 +86,8 @@ def load(name: str, **options: Any) -> Dataset:
             if any(value for option, value in options.items() if option != "documents"):
                 raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave out their options.")
             return assemble(name, {"train": _bbc_news()})
+        if name == MANUAL:
+            return read_manual()
         return find(name).read(**options)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None

@@ -23,7 +23,7 @@ from cahp.models.identity import (
     preview,
 )
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Beginning
+from cahp.tasks.window import Beginning, Window
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "choose_precision",
     "count_tokens",
     "cut_windows",
+    "draw_repeats",
     "find_beginning",
     "has_package",
     "identify",
@@ -123,6 +124,13 @@ def cut_windows(card: ModelCard, texts: Texts, **options: Any) -> Texts:
     from cahp.models import windows
 
     return windows.cut_windows(card, texts, **options)
+
+
+def draw_repeats(card: ModelCard, windows: Sequence[Window], *, tokens: int, seed: int) -> list[Window]:
+    """Draw sequences that repeat their first half; see ``cahp.models.repeats.draw_repeats``."""
+    from cahp.models import repeats
+
+    return repeats.draw_repeats(card, windows, tokens=tokens, seed=seed)
 
 
 def start_token(card: ModelCard) -> str:

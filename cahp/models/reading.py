@@ -199,13 +199,23 @@ def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], label
 
 
 class Teacher:
-    """The full model's answers to ``inputs``, with which those of pruned models are compared, and which they learn."""
+    """The full model's answers to texts, with which those of pruned models are compared, and which they learn.
+
+    Of a language model the answers at the last ``compared (n,)`` tokens of each text count (None: at all tokens).
+    """
 
     def __init__(
-        self, model: HeadModel, tokens: Tokens, *, stage: str = "evaluation", progress: Progress = silent
+        self,
+        model: HeadModel,
+        tokens: Tokens,
+        *,
+        compared: Ints | None = None,
+        stage: str = "evaluation",
+        progress: Progress = silent,
     ) -> None:
         self._model = model
         self._tokens = tokens
+        self._compared = compared
         if model.predicts_tokens:
             self._states = _final_states(model, tokens, stage=stage, progress=progress)
         else:
@@ -218,8 +228,8 @@ class Teacher:
         *,
         network: Any = None,
         progress: Progress = silent,
-    ) -> tuple[float, float]:
-        """Return the mean KL divergence (nats) of a model from the teacher, and the share of same answers.
+    ) -> tuple[float, float, int]:
+        """Return the mean KL divergence (nats) of a model from the teacher, the share of same answers, and how many.
 
         The means are over the texts in ``rows`` (None: all), or over their tokens. ``network`` replaces the model's.
         """
@@ -227,12 +237,13 @@ class Teacher:
             rows = np.arange(len(self._tokens))
         tokens = [self._tokens[row] for row in rows]
         if not self._model.predicts_tokens:
-            return compare_answers(logits_of(model, tokens, network=network, progress=progress), self._logits[rows])
+            logits = logits_of(model, tokens, network=network, progress=progress)
+            return *compare_answers(logits, self._logits[rows]), len(rows)
         if network is None:
             network = model.network
         sums = np.zeros(3)
         for batch in report_progress(parallel.share(model.batches(tokens)), "evaluation", progress):
-            real = batch.tensors["attention_mask"].bool()
+            real = self._find_compared(batch.tensors, rows[batch.rows])
             with torch.no_grad():
                 states = hidden_states(network, batch.tensors)[real]
                 wanted = self._wanted(rows[batch.rows], real)
@@ -243,7 +254,7 @@ class Teacher:
             same = (mine[:, PREDICTION] == theirs[:, PREDICTION]).sum()
             sums += float(mine[:, DIVERGENCE].double().sum()), float(same), len(states)
         divergence, same_total, count = parallel.total(sums)
-        return float(divergence / count), float(same_total / count)
+        return float(divergence / count), float(same_total / count), int(count)
 
     def loss(
         self,
@@ -267,12 +278,22 @@ class Teacher:
             if labels is not None:
                 total = total + nn.functional.cross_entropy(logits, labels)
             return total
-        real = tensors["attention_mask"].bool()
+        real = self._find_compared(tensors, rows)
         wanted = self._wanted(rows, real)
         full = self._model.network
         with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(real.device)):
             states = hidden_states(network, tensors)[real]
             return token_losses(network, states, full=full, wanted=wanted, temperature=temperature).mean()
+
+    def _find_compared(self, tensors: Mapping[str, Tensor], rows: Ints) -> Tensor:
+        """Which tokens of a batch ``(b, length)`` are compared; padding is not."""
+        real = tensors["attention_mask"].bool()
+        if self._compared is None:
+            return real
+        # Tokens after each one, itself included; padding is at the end.
+        left = real.flip(1).cumsum(1).flip(1)
+        last = torch.as_tensor(self._compared[rows], device=real.device)[:, None]
+        return real & (left <= last)
 
     def _wanted(self, rows: Ints, real: Tensor) -> Tensor:
         return move_to(self._states[rows, : real.shape[1]][real.cpu()], self._model.device)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
@@ -50,6 +51,12 @@ def start_token(card: ModelCard) -> tuple[int, str]:
     if token is None:
         raise ModelError(f"the tokenizer of {card.id} has no token that begins or ends a text; set its bos_token")
     return token, str(tokenizer.convert_ids_to_tokens(token))
+
+
+def usual_tokens(card: ModelCard) -> NDArray[np.int64]:
+    """The tokens of which texts consist, ascending."""
+    card = locate(card)
+    return usual_ids(_tokenizer_of(card.folder, card.sha256, card.id))
 
 
 def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
@@ -160,8 +167,6 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
 def _copies(tokenizer: Any, start: int) -> list[Window]:
     draws = np.random.default_rng(0).choice(usual_ids(tokenizer), size=(_COPIES, _COPIED))
     return [
-        Window(
-            "", np.concatenate([[start], row, row]), np.full(_COPIED, number), np.zeros(_COPIED, np.int64), copying=True
-        )
+        Window("", np.concatenate([[start], row, row]), np.full(_COPIED, number), np.zeros(_COPIED, np.int64), "random")
         for number, row in enumerate(draws)
     ]

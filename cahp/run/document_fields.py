@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cahp.outcomes import STATES, from_metrics
+from cahp.run.mix import NO_MIX
 from cahp.run.settings import PUBLISHED_LENGTH
 
 
@@ -18,8 +19,10 @@ def read_fields(content: Mapping[str, Any]) -> dict[str, Any]:
         # Earlier versions cut texts at this length, and had no option for it.
         native["settings"] = {"max_length": PUBLISHED_LENGTH, **content["settings"]}
     else:
-        # Earlier files do not name the windows that begin with the beginning token: it was the first alone.
-        native["settings"] = {"bos": content["protocol"].get("begins", "first"), **content["settings"]}
+        # Earlier files do not name the windows that begin with the beginning token: it was the first alone. Nor do they
+        # name a calibration mix: there was none.
+        begins = content["protocol"].get("begins", "first")
+        native["settings"] = {"bos": begins, "mix": NO_MIX, **content["settings"]}
     ratio = content["latency_ratio"]
     if ratio is not None:
         native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": 0, "unit": "ratio"}

@@ -10,6 +10,7 @@ from os import PathLike
 from typing import Any, Literal
 
 from cahp.goals import Goal
+from cahp.run.mix import Mix
 from cahp.stages.selection import read_budget
 from cahp.values import OptionError
 
@@ -21,8 +22,9 @@ class Setting:
     ``kind`` is ``bool``, ``int``, ``float``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words); with
     ``optional`` the value may be None. ``help`` is one sentence, in which ``{choices}`` stands for the words that it
     may be. ``low`` and ``high`` bound a number. The ``unit`` ``heads`` or ``duration`` is a text that may also be given
-    as a number, of heads or of seconds; ``goal`` is the text of a ``cahp.goals.Goal``. ``commands`` take it. With
-    ``link`` it travels in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
+    as a number, of heads or of seconds; ``goal`` is the text of a ``cahp.goals.Goal``, and ``mix`` that of a
+    ``cahp.run.mix.Mix``. ``commands`` take it. With ``link`` it travels in a link to the explorer: as part of the
+    ``source`` of the texts, or as a ``choice``.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Setting:
     choices: tuple[str, ...] = ()
     low: float = 0
     high: float | None = None
-    unit: Literal["", "heads", "duration", "goal"] = ""
+    unit: Literal["", "heads", "duration", "goal", "mix"] = ""
     commands: frozenset[str] = frozenset()
     link: Literal["", "source", "choice"] = ""
 
@@ -60,6 +62,8 @@ class Setting:
             parse_duration(converted, self.flag)
         if self.unit == "heads":
             read_budget(converted)
+        if self.unit == "mix":
+            Mix.parse(converted)
         if self.unit == "goal":
             return str(Goal.parse(converted))
         return converted

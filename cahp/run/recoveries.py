@@ -88,7 +88,7 @@ class Recoveries:
         """The reason why a refit on the calibration texts is impossible (None: it is possible)."""
         if self.card.no_refit:
             return self.card.no_refit
-        count = len(self.calibration)
+        count = self.calibration.count
         if count < _MIN_TEXTS:
             return f"{count} texts are too few to hold one out"
         return None
@@ -193,7 +193,7 @@ class Recoveries:
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         texts = refit_texts(len(inputs))
-        return key("refit", 5, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
+        return key("refit", 6, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
 
     def _read_refit(self, entry: str) -> Refitted | None:
         return self._resources.load_cached(
@@ -326,16 +326,16 @@ class Recoveries:
                 # Labels are those of the calibration texts.
                 inputs = self._all_inputs
             limit = seconds, _digest_inputs(inputs)
-        name = key("distilled", 4, *parts, limit)
+        name = key("distilled", 5, *parts, limit)
         # A result without a time limit also serves where there is one.
-        untimed = key("distilled", 4, *parts, None)
+        untimed = key("distilled", 5, *parts, None)
         for stored in dict.fromkeys((untimed, name)):
             distilled = self._resources.load_cached("recovery", stored, Distilled.from_entry)
             if distilled is not None:
                 return distilled
         resources = self._resources
         model = resources.model
-        state = key("distilling", 5, *parts, limit, model.device.type)
+        state = key("distilling", 6, *parts, limit, model.device.type)
         training = StoredTraining(resources.store, state)
         left = None
         rows: Ints = np.arange(len(inputs))
@@ -383,7 +383,7 @@ class Recoveries:
         """Return the result of ``distill`` without labels or time limit from the store, or None."""
         from cahp.stages.distillation import usual_schedule
 
-        name = key("distilled", 4, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
+        name = key("distilled", 5, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
         return self._resources.load_cached("recovery", name, Distilled.from_entry)
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
@@ -398,9 +398,11 @@ class Recoveries:
 
 
 def _check_texts(inputs: Sequence[Item], recovery: str, words: TaskWords) -> None:
-    if len(inputs) < _MIN_TEXTS:
+    # What is read twice is no text of the data.
+    count = sum(not isinstance(item, Window) or not item.copying for item in inputs)
+    if count < _MIN_TEXTS:
         raise DataError(
-            f"{recovery} holds out a fifth of the {words.items}, and there are only {len(inputs)}; {words.raise_number}"
+            f"{recovery} holds out a fifth of the {words.items}, and there are only {count}; {words.raise_number}"
         )
 
 

@@ -17,7 +17,7 @@ from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.options import Setting, option
 from cahp.stages.clustering import DEGREES
-from cahp.stages.selection import Representative
+from cahp.stages.selection import Minimum, Representative, layer_floor
 from cahp.stages.space import Projection
 from cahp.tasks.window import Beginning
 from cahp.values import OptionError, Precisions
@@ -103,6 +103,13 @@ class Settings:
         high=MOST,
         link="choice",
     )
+    mix: str = option(
+        "repeats=10%",
+        "Shares of a language model's calibration tokens that are no text of the data: repeats (passages and random "
+        "tokens, read twice), or other data by name; 0 for none.",
+        "recover export compare premise",
+        unit="mix",
+    )
     eval_tokens: int = option(
         4096, "Number of evaluation tokens of a language model.", _TEXTS, low=16, high=MOST, link="choice"
     )
@@ -122,6 +129,12 @@ class Settings:
         unit="goal",
     )
     min_per_layer: int = option(1, "Number of heads that every layer keeps at least.", "compare", link="choice")
+    min_first_layers: int = option(
+        0,
+        "Number of heads that layers 0 and 1 keep at least; where --min-per-layer is larger, it counts.",
+        "compare",
+        link="choice",
+    )
     even: bool = option(
         False,
         "Keep the same number of heads in every layer, as --format standard needs; a share and auto are then rounded.",
@@ -232,6 +245,10 @@ class Settings:
         """The settings of the data's tables, as ``cahp.data.load`` takes them."""
         return {name: getattr(self, name) for name in COLUMNS}
 
+    def floor(self, layers: int) -> Minimum:
+        """The heads that each of the ``layers`` keeps at least: one number for all, or an array ``(L,)``."""
+        return layer_floor(layers, min_per_layer=self.min_per_layer, min_first_layers=self.min_first_layers)
+
 
 #: The fields that say how the tables of the data are read, and how a language model is prompted.
 COLUMNS = ("text_column", "pair_column", "label_column", "splits", "documents")
@@ -241,13 +258,13 @@ PROMPT = ("prompt", "answers")
 IN_DIGESTS = (
     *("model", "data", "limit", "sample", "select_split", "eval_split", "eval_limit"),
     *(*COLUMNS, "label_map", *PROMPT, "dtype"),
-    *("window", "stride", "bos", "tokens", "eval_tokens", "max_length"),
+    *("window", "stride", "bos", "tokens", "mix", "eval_tokens", "max_length"),
 )
 
 #: The fields by which heads are chosen from the evidence, those of what is done with the chosen heads, and those that
 #: say where and in which numbers it is computed.
 CHOOSING = (
-    *("method", "budget", "goal", "min_per_layer", "even", "poly_degree"),
+    *("method", "budget", "goal", "min_per_layer", "min_first_layers", "even", "poly_degree"),
     *("salience", "representative", "select_time"),
 )
 AFTERWARDS = (

@@ -14,11 +14,12 @@ from cahp import data, methods, models
 from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
+from cahp.run.mix import REPEATS, Mix, spread_among
 from cahp.run.settings import Settings
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import Item, Texts
-from cahp.tasks.window import WindowProtocol
+from cahp.tasks.window import REPEATS_TOKENS, Window, WindowProtocol
 from cahp.values import DataError, OptionError, digest
 
 #: The one class of all windows of a language model.
@@ -86,33 +87,88 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
         )
     if settings.stride is not None and settings.stride > settings.window:
         raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
-    return replace(raw, splits={name: cut_split(raw, name, settings, card) for name in raw.splits}, classes=ALL)
+    splits = {name: cut_split(raw, name, settings, card) for name in raw.splits}
+    notices = raw.notices
+    if settings.select_split in splits:
+        notices += mix_notices(settings, splits[settings.select_split])
+    return replace(raw, splits=splits, classes=ALL, notices=notices)
 
 
 def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:
-    """Cut the texts of a split into windows; those of calibration have no sequences of repeated tokens."""
-    selects = split == settings.select_split
+    """Cut the texts of a split into windows: those of calibration with the mix, others with repeated tokens."""
+    if split == settings.select_split:
+        drawn, _ = data.sample(
+            raw.splits[split], settings.limit, how=settings.sample, seed=settings.seed, by_label=False
+        )
+        return _cut_calibration(drawn, settings, card)
     limit = settings.eval_limit
-    tokens = settings.eval_tokens
-    if selects:
-        limit = settings.limit
-        tokens = settings.tokens
     drawn, _ = data.sample(raw.splits[split], limit, how=settings.sample, seed=settings.seed, by_label=False)
+    windows = _cut(drawn, settings.eval_tokens, settings, card, copies=True)
+    return replace(windows, classes=ALL)
+
+
+def _cut(texts: Texts, tokens: int, settings: Settings, card: ModelCard, *, copies: bool = False) -> Texts:
     seed: int | None = settings.seed
     if settings.sample == "head":
         # The first documents of a file are its beginning; others are drawn.
         seed = None
-    windows = models.cut_windows(
+    return models.cut_windows(
         card,
-        drawn,
+        texts,
         window=settings.window,
         stride=settings.stride,
         tokens=tokens,
         seed=seed,
-        copies=not selects,
+        copies=copies,
         bos=settings.bos,
     )
-    return replace(windows, classes=ALL)
+
+
+def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard) -> Texts:
+    """Cut texts into windows for calibration, with the parts of the mix evenly spread among them.
+
+    The shares are those of the tokens that there are: texts may have fewer than ``--tokens``.
+    """
+    mix = choose_mix(settings)
+    tokens = settings.tokens
+    if mix.shares:
+        # Windows are whole.
+        tokens = round(tokens * mix.text_share / settings.window) * settings.window or round(tokens * mix.text_share)
+    windows = list(_cut(texts, tokens, settings, card).windows)
+    total = min(settings.tokens, sum(window.scored for window in windows) / mix.text_share)
+    others: list[Window] = []
+    for name, share in mix.sources.items():
+        mixed = data.load(name, documents=settings.documents).split("train")
+        others += _cut(mixed, round(total * share), settings, card).windows
+    if REPEATS in mix.shares:
+        wanted = round(total * mix.shares[REPEATS])
+        others += models.draw_repeats(card, windows, tokens=wanted, seed=settings.seed)
+    mixed_windows = tuple(spread_among(windows, others))
+    labels = np.full(len(mixed_windows), NO_LABEL, dtype=np.int64)
+    return Texts(mixed_windows, None, labels, ALL, NEXT_TOKEN)
+
+
+def choose_mix(settings: Settings) -> Mix:
+    """Return the calibration mix of a language model, without sequences that are read twice where there is no room."""
+    mix = Mix.parse(settings.mix)
+    if settings.tokens * mix.shares.get(REPEATS, 0) < REPEATS_TOKENS:
+        return Mix(mix.sources)
+    return mix
+
+
+def mix_notices(settings: Settings, calibration: Texts) -> tuple[str, ...]:
+    """Return notices about the parts of the calibration tokens that are no text of the data."""
+    mix = Mix.parse(settings.mix)
+    notices: list[str] = []
+    if REPEATS in mix.shares and not any(window.copying for window in calibration.windows):
+        mix = Mix(mix.sources)
+        notices.append(
+            "calibration: no passages are read twice, because the tokens are too few, or the model reads too few at "
+            f"once ({REPEATS_TOKENS} tokens of them are needed); raise --tokens, or give --mix 0"
+        )
+    if mix.shares:
+        notices.append(f"calibration mix: {mix} (--mix)")
+    return tuple(notices)
 
 
 def check_texts(raw: data.Dataset, card: ModelCard) -> None:
@@ -244,8 +300,7 @@ def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
 
 def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard) -> list[Item]:
     texts = Texts(tuple(map(str, inputs)), None, np.full(len(inputs), NO_LABEL, dtype=np.int64), ALL)
-    cut = {name: getattr(settings, name) for name in ("window", "stride", "seed", "bos")}
-    return models.cut_windows(card, texts, tokens=settings.tokens, **cut).inputs
+    return _cut_calibration(texts, settings, card).inputs
 
 
 def _draw_inputs(inputs: Sequence[Item], settings: Settings, card: ModelCard) -> list[Item]:

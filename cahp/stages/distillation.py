@@ -15,9 +15,10 @@ from cahp.models.head_model import HeadModel
 from cahp.models.reading import Teacher
 from cahp.models.supervision import Supervision
 from cahp.models.surgery import separate
-from cahp.models.training import Objective, Schedule, held_out_rows, optimise
+from cahp.models.training import Objective, Schedule, optimise
 from cahp.models.training_state import Limit, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
+from cahp.stages.acceptance import Divergences, HeldOut, count_compared, hold_out
 from cahp.tasks.texts import Item
 from cahp.values import Ints, Progress
 
@@ -55,11 +56,12 @@ def distill(
     Returns the distilled model, or ``start`` if that did not help, and the report. The loss is
     ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
     names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
-    ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``. With seconds
+    ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``, and no higher on
+    what is read twice. With seconds
     left by the ``supervision`` it has as many batches as fit; the preparation of a resumed training does not count.
     """
     schedule = schedule or usual_schedule(model.card)
-    learned, held_out = held_out_rows(len(inputs), seed)
+    learned, held_out = hold_out(inputs, seed)
     tokens = model.tokenize(inputs)
     network = separate(start).network.requires_grad_(True)
     # Most words do not occur in the few texts.
@@ -73,14 +75,15 @@ def distill(
     unmeasured = DistillReport(False, f"{no_time}: {called} stays", *texts, None, None, ())
     scoring = 0.0
     try:
-        teacher = Teacher(model, tokens, stage=TEACHER, progress=bounded)
+        compared = count_compared(inputs)
+        teacher = Teacher(model, tokens, compared=compared, stage=TEACHER, progress=bounded)
+        trial = HeldOut(teacher, [inputs[row] for row in held_out], held_out)
 
         def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
             between = bounded
             if pause is not None:
                 between = _call_between_batches(pause)
-            divergence, same = teacher.compare(start, held_out, network=network, progress=between)
-            return -divergence, same
+            return trial.compare(start, network=network, progress=between).score
 
         if left is None:
             before = score(None)
@@ -116,7 +119,9 @@ def distill(
     after = before
     if sound and training.best is not None:
         after = training.best
-    accepted = after[0] > before[0]
+    first = Divergences.from_score(before)
+    last = Divergences.from_score(after)
+    accepted = last.is_better_than(first)
     # Each process takes a batch at a time.
     whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
     if not training.epochs:
@@ -124,10 +129,7 @@ def distill(
     elif not sound:
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
-        reason = (
-            f"KL divergence {-after[0]:.3f} nats on {len(held_out)} held-out "
-            f"{model.card.words.items} after it, {-before[0]:.3f} before"
-        )
+        reason = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
         if training.step < whole:
             done = schedule.epochs * training.step / whole
             reason += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
@@ -137,11 +139,13 @@ def distill(
         unmeasured,
         accepted=accepted,
         reason=reason,
-        agreement_before=before[1],
-        held_out_agreement=after[1],
+        agreement_before=first.agreement,
+        held_out_agreement=last.agreement,
         epochs=tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in training.epochs),
-        kl_before=-before[0],
-        kl_after=-after[0],
+        kl_before=first.text,
+        kl_after=last.text,
+        repeats_before=first.repeats,
+        repeats_after=last.repeats,
     )
     if not accepted:
         return start, report

@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 #: Which windows begin with the model's beginning token.
 Beginning = Literal["every", "first"]
 _BEGINNINGS: Mapping[Beginning, str] = {"every": "every window", "first": "only the first"}
+#: What a window holds: text of the data, or a sequence that is read twice: random tokens, or a passage of the text.
+Source = Literal["text", "random", "passage"]
+_SOURCES: tuple[Source, ...] = ("text", "random", "passage")
+#: The fewest tokens of sequences that are read twice in a calibration mix: eight of the shortest.
+REPEATS_TOKENS = 256
 
 _Ints = NDArray[np.integer[Any]]
 
@@ -22,21 +27,26 @@ class Window:
 
     ``ids`` are the tokens, the first of which is only context. The last ``scored`` of them are predicted and measured:
     ``units (scored,)`` are the numbers of the documents that hold them, over which intervals are drawn, and
-    ``sizes (scored,)`` their lengths in bytes. ``copying`` marks a sequence of random tokens whose second half repeats
-    the first: only the loss on that half is measured.
+    ``sizes (scored,)`` their lengths in bytes. The second half of a window whose ``source`` is not text repeats the
+    first: only that half is measured.
     """
 
     text: str
     ids: _Ints
     units: _Ints
     sizes: _Ints
-    copying: bool = False
+    source: Source = "text"
 
     def __post_init__(self) -> None:
         for name in ("ids", "units", "sizes"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
         if not len(self.units) == len(self.sizes) < len(self.ids):
             raise ValueError(f"{len(self.ids)} tokens cannot predict {len(self.units)}, of {len(self.sizes)} sizes")
+
+    @property
+    def copying(self) -> bool:
+        """Whether its second half repeats the first."""
+        return self.source != "text"
 
     @property
     def scored(self) -> int:
@@ -46,7 +56,7 @@ class Window:
     @property
     def parts(self) -> tuple[bytes, ...]:
         """Everything that a measurement on it depends on."""
-        return self.ids.tobytes(), self.units.tobytes(), self.sizes.tobytes(), bytes([self.copying])
+        return self.ids.tobytes(), self.units.tobytes(), self.sizes.tobytes(), bytes([_SOURCES.index(self.source)])
 
 
 @dataclass(frozen=True)

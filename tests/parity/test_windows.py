@@ -293,7 +293,7 @@ def test_a_large_vocabulary_does_not_differ_from_itself(tmp_path: Path) -> None:
     network.save_pretrained(folder)
     model = models.load(str(folder), device="cpu")
     texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
-    assert Teacher(model, model.tokenize(texts.inputs)).compare(model) == pytest.approx((0.0, 1.0), abs=1e-6)
+    assert Teacher(model, model.tokenize(texts.inputs)).compare(model)[:2] == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
 def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:

@@ -59,7 +59,7 @@ def windows(*lengths: int) -> tuple[Window, ...]:
         Window("", np.arange(length + 1), np.full(length, number), np.full(length, 4))
         for number, length in enumerate(lengths)
     ]
-    return (*texts, Window("", np.arange(5), np.zeros(2), np.zeros(2), copying=True))
+    return (*texts, Window("", np.arange(5), np.zeros(2), np.zeros(2), source="random"))
 
 
 def test_a_language_model_has_outcomes_over_tokens_and_intervals_over_documents() -> None:

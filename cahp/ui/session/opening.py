@@ -161,12 +161,13 @@ def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
 def _follow_bundle(settings: Settings, shipped: Settings) -> Settings:
     """Return the settings of a model with those ``shipped`` with its bundled run that a person does not choose here.
 
-    On the same data, what is measured here stands beside what was measured for the run, so windows begin alike.
+    On the same data, what is measured here stands beside what was measured for the run, so windows begin alike and the
+    calibration mix is the same.
     """
     if settings.budget == "auto":
         settings = replace(settings, budget=shipped.budget)
     if settings.data in (None, shipped.data, models.BUILTINS[shipped.model].data):
-        settings = replace(settings, bos=shipped.bos)
+        settings = replace(settings, bos=shipped.bos, mix=shipped.mix)
     return settings
 
 

@@ -28,7 +28,7 @@ from cahp.run.recovered import Refitted
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.next_token import NEXT_TOKEN
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Window
+from cahp.tasks.window import Source, Window
 from cahp.values import Cancelled, HeadMask, OptionError, Progress
 
 LAYERS, HEADS = 2, 4
@@ -37,8 +37,10 @@ MASK = HeadMask.of([0, 4, 5], LAYERS, HEADS)
 LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
 SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
 #: Ten windows of ten tokens, each a document, and four sequences of repeated tokens.
+SOURCES: list[Source] = ["text"] * 10 + ["random"] * 4
 WINDOWS = tuple(
-    Window("text", np.arange(11), np.full(10, row), np.ones(10, dtype=np.int64), copying=row >= 10) for row in range(14)
+    Window("text", np.arange(11), np.full(10, row), np.ones(10, dtype=np.int64), source)
+    for row, source in enumerate(SOURCES)
 )
 TOKENS = Texts(WINDOWS, None, np.full(14, -1), ("all texts",), NEXT_TOKEN)
 CACHE = CacheShape(16, positions=128)

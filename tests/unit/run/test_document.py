@@ -63,7 +63,10 @@ def test_settings_that_have_no_sense_are_refused(settings: dict[str, Any]) -> No
 
 
 #: The fields of a refit that earlier versions did not write.
-LATER_REFIT = {"ridge": None, "kl_before": None, "kl_after": None, "recovery": "refit"}
+LATER_REFIT = {
+    **dict.fromkeys(("ridge", "kl_before", "kl_after", "step", "repeats_before", "repeats_after")),
+    "recovery": "refit",
+}
 
 
 def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> None:

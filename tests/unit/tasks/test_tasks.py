@@ -17,13 +17,13 @@ from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, TASKS
 from cahp.tasks.answers import LOSS, NO_LABEL, Evaluation, TokenEvaluation
 from cahp.tasks.next_token import NextToken
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Window
+from cahp.tasks.window import Source, Window
 
 
-def window(tokens: int, document: int = 0, *, copying: bool = False) -> Window:
+def window(tokens: int, document: int = 0, *, source: Source = "text") -> Window:
     """A window of so many tokens of a document, of which all but the first are scored."""
     scored = tokens - 1
-    return Window("some words", np.arange(tokens), np.full(scored, document), np.ones(scored), copying=copying)
+    return Window("some words", np.arange(tokens), np.full(scored, document), np.ones(scored), source)
 
 
 def windows(*items: Window) -> Texts:
@@ -38,7 +38,7 @@ def test_texts_are_of_a_task_and_keep_it() -> None:
 
 
 def test_windows_of_repeated_tokens_are_no_items_of_the_data() -> None:
-    texts = windows(window(5), window(5, 1), window(9, copying=True))
+    texts = windows(window(5), window(5, 1), window(9, source="random"))
     assert texts.text_rows == [0, 1]
     assert (texts.count, texts.measured) == (2, "2 windows of tokens")
     assert (fakes.sentences(3).count, fakes.sentences(3).measured) == (3, "3 texts")
@@ -52,7 +52,7 @@ def test_tokens_of_windows_are_counted_and_those_of_texts_estimated() -> None:
 
 
 def test_passes_are_those_of_a_whole_window() -> None:
-    assert NEXT_TOKEN.count_passes(windows(window(8), window(4), window(4, copying=True))) == 2
+    assert NEXT_TOKEN.count_passes(windows(window(8), window(4), window(4, source="random"))) == 2
     assert CLASSIFICATION.count_passes(fakes.sentences(7)) == 7
 
 

@@ -24,7 +24,7 @@ from cahp.values import ModelError
 
 def windows() -> Texts:
     one = Window("a film", np.array([2, 4, 5]), np.array([0, 0]), np.array([1, 5]))
-    other = Window("", np.array([2, 4, 4]), np.array([0]), np.array([0]), copying=True)
+    other = Window("", np.array([2, 4, 4]), np.array([0]), np.array([0]), source="random")
     return Texts((one, other), None, np.full(2, NO_LABEL, dtype=np.int64), ("all texts",), NEXT_TOKEN)
 
 

@@ -1,0 +1,119 @@
+"""Whether a recovery is accepted: compare pruned models with the full one on texts that no recovery learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cahp.models.head_model import HeadModel
+from cahp.models.reading import Teacher
+from cahp.models.training import held_out_rows
+from cahp.tasks.texts import Item
+from cahp.tasks.window import Window
+from cahp.values import Ints, Progress, silent
+
+
+@dataclass(frozen=True)
+class Divergences:
+    """Mean KL divergences of a model from the full one on held-out items, in nats, and the share of same answers.
+
+    ``total`` is that of all items, ``text`` that of texts, and ``repeats`` that of what is read twice (None: there are
+    no such items).
+    """
+
+    total: float
+    text: float
+    repeats: float | None
+    agreement: float
+
+    def is_better_than(self, before: Divergences) -> bool:
+        """Tell whether the divergence on text is lower, and that on repeats no higher."""
+        if self.repeats is not None and before.repeats is not None and self.repeats > before.repeats:
+            return False
+        return self.text < before.text
+
+    @property
+    def score(self) -> tuple[float, ...]:
+        """What a training keeps its best epoch by, higher being better; the last is the agreement."""
+        if self.repeats is None:
+            return -self.total, self.agreement
+        return -self.total, -self.text, -self.repeats, self.agreement
+
+    @classmethod
+    def from_score(cls, score: Sequence[float]) -> Divergences:
+        """Build it from its ``score``."""
+        if len(score) == 2:
+            return cls(-score[0], -score[0], None, score[1])
+        return cls(-score[0], -score[1], -score[2], score[3])
+
+    def describe_change(self, before: Divergences, recovery: str, items: str) -> str:
+        """Return the change by a recovery on held-out items, ``6 held-out windows``, in a sentence."""
+        sentence = f"KL divergence {self.text:.3f} nats on {items} after {recovery}, {before.text:.3f} before"
+        if self.repeats is None:
+            return sentence
+        return f"{sentence}; on repeated tokens {self.repeats:.3f} after, {before.repeats:.3f} before"
+
+
+def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
+    """Return the rows of ``items`` for training and those held out, both ascending.
+
+    A fifth is held out, drawn at random, of texts and of each kind of sequence that is read twice; of two such
+    sequences one.
+    """
+    kinds = np.array([_find_kind(item) for item in items])
+    held_out: list[Ints] = []
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        chosen = held_out_rows(len(rows), seed)[1]
+        if not len(chosen) and kind != "text" and len(rows) > 1:
+            chosen = np.array([int(np.random.default_rng(seed).integers(len(rows)))])
+        held_out.append(rows[chosen])
+    chosen_rows = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *held_out]))
+    return np.setdiff1d(np.arange(len(items)), chosen_rows), chosen_rows
+
+
+def _find_kind(item: Item) -> str:
+    if isinstance(item, Window):
+        return item.source
+    return "text"
+
+
+def count_compared(items: Sequence[Item]) -> Ints | None:
+    """Return how many of the last tokens of each item ``(n,)`` are compared: of what is read twice the second reading.
+
+    None: all tokens of all items.
+    """
+    if all(_find_kind(item) == "text" for item in items):
+        return None
+    counts = []
+    for item in items:
+        assert isinstance(item, Window)
+        count = len(item.ids)
+        if item.copying:
+            count = item.scored
+        counts.append(count)
+    return np.array(counts, dtype=np.int64)
+
+
+class HeldOut:
+    """Held-out ``items``, ``rows`` of those of a ``teacher`` with which pruned models are compared on them."""
+
+    def __init__(self, teacher: Teacher, items: Sequence[Item], rows: Ints) -> None:
+        self._teacher = teacher
+        repeated = np.array([_find_kind(item) != "text" for item in items], dtype=np.bool_)
+        self._text = rows[~repeated]
+        self._repeats = rows[repeated]
+        self.count = len(self._text)
+
+    def compare(self, model: HeadModel, *, network: Any = None, progress: Progress = silent) -> Divergences:
+        """Compare ``model``, or another ``network`` of its kind, with the teacher."""
+        text, same, tokens = self._teacher.compare(model, self._text, network=network, progress=progress)
+        if not len(self._repeats):
+            return Divergences(text, text, None, same)
+        repeats, same_repeats, more = self._teacher.compare(model, self._repeats, network=network, progress=progress)
+        whole = tokens + more
+        total = (text * tokens + repeats * more) / whole
+        return Divergences(total, text, repeats, (same * tokens + same_repeats * more) / whole)

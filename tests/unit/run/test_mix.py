@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from cahp.data.sources import load
+from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.run.bench import Bench, open_bench
+from cahp.run.mix import Mix, spread_among
+from cahp.run.settings import Settings
+from cahp.stages import recovery
+from cahp.store import Store
+from cahp.tasks.window import Window
+from cahp.values import DataError, HeadMask, OptionError
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    place = tmp_path_factory.mktemp("mix")
+    model = fakes.save_language_model(place / "lm", family="llama")
+    (place / "texts.txt").write_text("\n\n".join(fakes.sentences(1200).first))
+    (place / "notes.txt").write_text("\n\n".join(f"note {word}" for word in fakes.sentences(300, seed=5).first))
+    return Settings(model=str(model), data=str(place / "texts.txt"), window=32, tokens=4096, eval_tokens=64)
+
+
+def open_mixed(settings: Settings, mix: str, store: Store, **changes: object) -> Bench:
+    return open_bench(replace(settings, mix=mix, **changes), store=store)  # type: ignore[arg-type]
+
+
+def count_read(windows: tuple[Window, ...], source: str) -> int:
+    return sum(len(window.ids) for window in windows if window.source == source)
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [
+        ("0", {}),
+        ("repeats=10%", {"repeats": 0.1}),
+        (" repeats = 2.5 % , some notes.txt=30%", {"repeats": 0.025, "some notes.txt": 0.3}),
+        ("repeats=0%,a=5%", {"a": 0.05}),
+    ],
+)
+def test_a_mix_is_read(text: str, shares: dict[str, float]) -> None:
+    assert Mix.parse(text).shares == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("text", ["", "repeats", "repeats=10", "10%", "a=5%,a=6%", "a=60%,b=40%", "repeats=-1%"])
+def test_what_is_no_mix_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="--mix"):
+        Settings(mix=text)
+
+
+def test_a_tenth_of_the_calibration_tokens_is_read_twice_by_default(settings: Settings, store: Store) -> None:
+    bench = open_bench(settings, store=store)
+    windows = bench.calibration.windows
+    passages, random = (count_read(windows, source) for source in ("passage", "random"))
+    # Within one of the shortest sequences; windows of text are whole.
+    assert 410 - 33 <= passages + random <= 410
+    assert min(passages, random) > 100
+    assert bench.calibration.tokens == pytest.approx(4096, abs=2 * 32)
+    assert bench.calibration.count == 115  # 3,686 tokens in windows of 32
+    assert "calibration mix: 10 % repeated passages and random tokens (--mix)" in bench.notices
+    # Evaluation texts have none.
+    assert not count_read(bench.evaluation.windows, "passage")
+
+
+def test_a_repeat_is_read_twice_after_the_beginning_token_and_only_the_second_reading_counts(
+    settings: Settings, store: Store
+) -> None:
+    bench = open_bench(settings, store=store)
+    stream = np.concatenate([one.ids[-one.scored :] for one in bench.calibration.windows if not one.copying]).tolist()
+    start = bench.calibration.windows[0].ids[0]
+    lengths = []
+    for window in bench.calibration.windows:
+        if window.copying:
+            first, *rest = window.ids.tolist()
+            half = rest[: len(rest) // 2]
+            assert (first, rest) == (start, half + half)
+            assert window.scored == len(half)
+            lengths.append(len(half))
+            if window.source == "passage":
+                assert any(stream[place : place + len(half)] == half for place in range(len(stream)))
+    assert 16 <= min(lengths) < max(lengths) <= 410 // 16
+
+
+def test_every_part_of_the_calibration_windows_has_repeats(settings: Settings, store: Store) -> None:
+    bench = open_bench(settings, store=store)
+    repeated = [window.copying for window in bench.calibration.windows]
+    quarter = len(repeated) // 4
+    assert all(any(repeated[place * quarter : (place + 1) * quarter]) for place in range(4))
+    assert spread_among([1, 2, 3, 4], [10, 20]) == [1, 10, 2, 3, 20, 4]
+    assert spread_among([1, 2], []) == [1, 2]
+
+
+def test_without_a_mix_there_is_text_alone(settings: Settings, store: Store) -> None:
+    bench = open_mixed(settings, "0", store)
+    assert not any(window.copying for window in bench.calibration.windows)
+    assert bench.calibration.tokens == 4096
+    assert not any("mix" in notice for notice in bench.notices)
+
+
+def test_few_tokens_have_no_room_for_repeats_and_that_is_said(settings: Settings, store: Store) -> None:
+    bench = open_mixed(settings, "repeats=10%", store, tokens=2048)
+    plain = open_mixed(settings, "0", store, tokens=2048)
+    assert bench.calibration.sha256 == plain.calibration.sha256
+    assert any("no passages are read twice, because the tokens are too few" in notice for notice in bench.notices)
+
+
+def test_the_share_is_that_of_the_tokens_that_there_are(settings: Settings, store: Store) -> None:
+    bench = open_bench(replace(settings, tokens=10**6), store=store)
+    windows = bench.calibration.windows
+    read = sum(len(window.ids) for window in windows if window.copying)
+    assert read == pytest.approx(0.1 * bench.calibration.tokens, rel=0.02)
+
+
+def test_other_data_are_mixed_in(settings: Settings, store: Store) -> None:
+    notes = Path(str(settings.data)).with_name("notes.txt")
+    bench = open_mixed(settings, f"{notes}=25%", store)
+    added = [window for window in bench.calibration.windows if window.text.count("note")]
+    assert sum(window.scored for window in added) == 1024
+    assert bench.calibration.count == 128
+    with pytest.raises(DataError, match=r"no data named 'missing\.txt'"):
+        open_mixed(settings, "missing.txt=25%", store)
+
+
+def test_the_manual_of_python_is_data() -> None:
+    texts = load("python-manual").split("train")
+    assert len(texts) > 100
+    assert not texts.labelled
+
+
+def test_another_mix_is_another_run(settings: Settings, store: Store) -> None:
+    digests = {open_mixed(settings, mix, store).calibration.sha256 for mix in ("0", "repeats=10%", "repeats=20%")}
+    assert len(digests) == 3
+
+
+def test_a_refit_that_overshoots_is_accepted_with_a_smaller_step(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = open_bench(settings, store=store)
+    model = bench.model
+    mask = HeadMask.of([0, 2], model.layers, model.heads)
+    plain = cut(model, mask)
+    solved = recovery.solve(model, mask, recovery.choose_inputs(bench.calibration.inputs))
+    change = solved.projection(0).weight - plain.projection(0).weight
+
+    def overshoot(*given: Any, **options: Any) -> HeadModel:
+        """Change all weights four times as much as the solution does."""
+        far = recovery.solve(*given, **options)
+        for layer in range(model.layers):
+            for site in model.family.refits:
+                weight, start = far.projection(layer, site).weight, plain.projection(layer, site).weight
+                far.projection(layer, site).replace(start + 4 * (weight - start), far.projection(layer, site).bias)
+        return far
+
+    row = replace(recovery.CLOSED_FORMS["refit"], make=overshoot)
+    monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", row)  # type: ignore[arg-type]
+    found, report = recovery.refit(model, mask, bench.calibration.inputs)
+    assert report.accepted
+    assert report.step in (0.5, 0.25)
+    assert report.reason.endswith(f"(a step of {report.step:g})")
+    assert report.repeats_after is not None
+    assert report.repeats_before is not None
+    assert report.repeats_after <= report.repeats_before
+    moved = found.projection(0).weight - plain.projection(0).weight
+    assert torch.allclose(moved, 4 * report.step * change, atol=1e-5)
+
+
+def test_a_run_says_what_its_refit_did_on_repeats(settings: Settings, store: Store) -> None:
+    run = fakes.prune(replace(settings, budget="3", recover="refit"), store=store)
+    refit = run.document.refit
+    assert refit is not None
+    assert refit.repeats_before is not None
+    assert f"on repeated tokens {refit.repeats_after:.3f} after, {refit.repeats_before:.3f} before" in refit.reason
