@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from cahp import processes as parallel
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
+from cahp.models.held_out import Divergences, HeldOut, count_compared, hold_out
 from cahp.models.reading import Teacher
 from cahp.models.supervision import Supervision
 from cahp.models.surgery import separate
 from cahp.models.training import Objective, Schedule, optimise
 from cahp.models.training_state import Limit, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
-from cahp.stages.acceptance import Divergences, HeldOut, count_compared, hold_out
 from cahp.tasks.texts import Item
 from cahp.values import Ints, Progress
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from cahp.models.devices import float64_device, free_bytes
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
+from cahp.models.held_out import HeldOut, count_compared, hold_out
 from cahp.models.reading import Teacher
 from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut, separate
@@ -21,7 +22,6 @@ from cahp.models.training import Schedule, held_out_rows, train
 from cahp.models.training_state import Epoch
 from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
-from cahp.stages.acceptance import HeldOut, count_compared, hold_out
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, ModelError, OptionError, Progress, report_progress, silent
 from cahp.words import size_of
