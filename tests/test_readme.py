@@ -277,6 +277,22 @@ def test_the_guide_counts_the_masks_that_mean_ablation_makes_worse() -> None:
     assert f"mean ablation raises the KL divergence on the evaluation texts for {worse} of {len(rows)} masks" in said
 
 
+def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
+    accuracy = docs._means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"].text
+    report = docs._read("minilm-sst5-tested").document.full[0].recoveries["none"].report
+    assert report is not None
+    full = report["accuracy"].text
+    said = " ".join(docs.PAGES["README.md"].split())
+    assert f"get {accuracy} of SST-5's test texts right, all heads {full} (means of five seeds)" in said
+    run = bundled.read_run("minilm-bbc")
+    assert run is not None
+    null = run.document.knee_null
+    assert null is not None
+    said = " ".join(docs.PAGES["assets/docs/experiments.md"].split())
+    assert f"stops at {run.document.knee} of 72 heads. On {null.draws} draws" in said
+    assert f"it stops at {null.low} to {null.high} (`knee`" in said
+
+
 def test_a_change_against_the_refit_is_computed_in_double_precision() -> None:
     read = docs._read("minilm-bbc")
     kl = read.answers["eval"]["kl"].astype(np.float64)
