@@ -12,14 +12,14 @@ representative's output predicts its output (R²). Heads that share keys and val
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.features.premise.control import add_pairs, describe_control, find_halves, label_halves, open_control
+from cahp.features.premise.control import Halves, add_pairs, describe_control, find_halves, label_halves, open_control
 from cahp.features.premise.redundancy import conclude, correlate, measure_heads
 from cahp.features.premise.refitted import (
     correlate_predictors,
@@ -82,26 +82,10 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
     selection = choose(bench)
     clustering = bench.evidence.clustering
     labels, medoids = clustering.at(selection.k or clustering.nearest(selection.mask.count))
-    most = MOST_PAIRS
-    if texts.task.predicts_often:
-        most = MOST_OF_TOKENS
-    everyone: tuple[int | None, Ints] = (None, np.arange(len(labels)))
-    (alone,) = removal_divergences(bench, [everyone])
-    costs = alone.mean(axis=1)
-    strata = stratify(costs, bench.card.heads)
-    first, second = draw_pairs(labels, strata, pairs, seed, most=most)
-    if halves is not None:
-        first, second = add_pairs(first, second, halves)
-    _, *rows = removal_divergences(
-        bench, [everyone, *((int(head), second[first == head]) for head in np.unique(first))]
-    )
-    bench.evidence.progress(STAGE, 1, 1)
-    joint = np.concatenate(rows)
-    full = bench.measurements.evaluate(texts)
-    _, sizes = group_divergences(full, [])
-    values = joint - alone[first] - alone[second]
-    compare = partial(compare_pairs, values, first, second, strata=strata, sizes=sizes, seed=seed)
-    interaction = compare(labels=labels)
+    removed = remove_pairs(bench, labels, pairs, halves)
+    costs = removed.alone.mean(axis=1)
+    joint = removed.joint.mean(axis=1)
+    interaction = removed.compare(labels, seed=seed)
     kept = representatives(labels, medoids, Ranking.of(bench.evidence.salience), bench.settings.representative)
     representative = np.arange(len(labels))
     for head in kept:
@@ -110,8 +94,9 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
     contexts, learned = collect_contexts(bench)
     explain = partial(explained_shares, contexts, learned, progress=bench.evidence.progress)
     r2 = bench.evidence.cached(f"outputs of {texts.sha256} explained by {learned.sum()} tokens", explain)
-    measures = measure_heads(bench, texts, contexts, first, second)
+    measures = measure_heads(bench, texts, contexts, removed.first, removed.second)
     unit = "texts"
+    full = bench.measurements.evaluate(texts)
     if isinstance(full, TokenEvaluation):
         unit = name_units(len(np.unique(full.documents)))
     document = {
@@ -119,7 +104,7 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
         "model": bench.card.id,
         "data": bench.dataset.id,
         "split": bench.settings.eval_split,
-        "texts": values.shape[1],
+        "texts": removed.alone.shape[1],
         "unit": unit,
         "protocol": bench.protocol and asdict(bench.protocol),
         "max_length": record_split(bench.resources, bench.settings.eval_split, texts).max_length,
@@ -129,29 +114,66 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
         "alone": asdict(estimate_mean(costs, seed)),
         "interaction": interaction,
         "r2": compare_predictors(r2, representative, layers, seed=seed),
-        "measures": correlate(measures, costs, joint.mean(axis=1), first, second, seed=seed),
+        "measures": correlate(measures, costs, joint, removed.first, removed.second, seed=seed),
         "verdict": conclude_difference(interaction["difference"]),
     }
-    head_values: dict[str, Floats] = {"kl": round_values(costs)}
+    of_heads: dict[str, Floats] = {"cluster": labels, "stratum": removed.strata, "kl": round_values(costs)}
     if halves is not None:
-        tested = compare(labels=label_halves(halves))
+        tested = removed.compare(label_halves(halves), seed=seed)
         document["control"] = find_halves(bench, halves, labels, selection.mask, tested)
     if refit:
         predictors = {name: round_values(by_head) for name, (by_head, _) in measures.items()}
         predictors["mean"] = round_values(measure_mean_ablation(bench))
         refitted = round_values(measure_refitted(bench, texts))
         document["refitted"] = correlate_predictors(predictors, refitted, seed=seed)
-        head_values |= {"kl_refitted": refitted, **predictors}
+        of_heads |= {"kl_refitted": refitted, **predictors}
+    of_pairs = {"first": removed.first, "second": removed.second, "kl": round_values(joint)}
     document["values"] = {
-        "heads": {
-            "cluster": labels.tolist(),
-            "stratum": strata.tolist(),
-            **{name: of_heads.tolist() for name, of_heads in head_values.items()},
-        },
-        "pairs": {"first": first.tolist(), "second": second.tolist(), "kl": round_values(joint.mean(axis=1)).tolist()},
+        "heads": {name: values.tolist() for name, values in of_heads.items()},
+        "pairs": {name: values.tolist() for name, values in of_pairs.items()},
     }
     document["notices"] = [*bench.notices, *bench.cut_notices]
     return document
+
+
+@dataclass(frozen=True, eq=False)
+class Removals:
+    """KL divergences of texts without each head, ``alone (N, n)``, and without pairs of heads, ``joint (P, n)``.
+
+    The heads of the pairs are ``first`` and ``second (P,)``; ``strata (N,)`` and ``sizes (n,)`` are those of
+    ``compare_pairs``.
+    """
+
+    alone: NDArray[np.float64]
+    joint: NDArray[np.float64]
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    strata: NDArray[np.int64]
+    sizes: NDArray[np.float64] | None
+
+    def compare(self, labels: Ints, *, seed: int) -> dict[str, Any]:
+        """Compare the interactions of pairs within and between clusters ``labels (N,)``."""
+        values = self.joint - self.alone[self.first] - self.alone[self.second]
+        return compare_pairs(values, self.first, self.second, labels, self.strata, sizes=self.sizes, seed=seed)
+
+
+def remove_pairs(bench: Bench, labels: Ints, count: int | None, halves: Halves | None) -> Removals:
+    """Remove each head, then ``count`` pairs of heads of clusters ``labels (N,)``, and the pairs of two ``halves``."""
+    texts = choose_texts(bench)
+    most = MOST_PAIRS
+    if texts.task.predicts_often:
+        most = MOST_OF_TOKENS
+    every: tuple[int | None, Ints] = (None, np.arange(len(labels)))
+    (alone,) = removal_divergences(bench, [every])
+    strata = stratify(alone.mean(axis=1), bench.card.heads)
+    first, second = draw_pairs(labels, strata, count, bench.settings.seed, most=most)
+    if halves is not None:
+        first, second = add_pairs(first, second, halves)
+    removals = [every, *((int(head), second[first == head]) for head in np.unique(first))]
+    _, *rows = removal_divergences(bench, removals)
+    bench.evidence.progress(STAGE, 1, 1)
+    _, sizes = group_divergences(bench.measurements.evaluate(texts), [])
+    return Removals(alone, np.concatenate(rows), first, second, strata, sizes)
 
 
 def round_values(values: Floats) -> NDArray[np.float64]:

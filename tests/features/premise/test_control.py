@@ -105,3 +105,9 @@ def test_a_control_that_is_not_found_is_said_not_to_be() -> None:
     assert "the test does not find duplicates" in describe_control(control)
     difference |= {"p": 0.01, "ci95": [0.001, 0.003]}
     assert "the test finds duplicates" in describe_control(control)
+
+
+def test_groups_of_a_language_model_are_divided_too(window_bench: Bench) -> None:
+    document = measure(window_bench, control=True, pairs=12)
+    assert (document["control"]["divided"], document["unit"]) == (3, "documents")
+    assert document["control"]["salience_difference"] < 1e-3
