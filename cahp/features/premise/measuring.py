@@ -117,7 +117,7 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
         "measures": correlate(measures, costs, joint, removed.first, removed.second, seed=seed),
         "verdict": conclude_difference(interaction["difference"]),
     }
-    of_heads: dict[str, Floats] = {"cluster": labels, "stratum": removed.strata, "kl": round_values(costs)}
+    of_heads: dict[str, NDArray[Any]] = {"cluster": labels, "stratum": removed.strata, "kl": round_values(costs)}
     if halves is not None:
         tested = removed.compare(label_halves(halves), seed=seed)
         document["control"] = find_halves(bench, halves, labels, selection.mask, tested)
