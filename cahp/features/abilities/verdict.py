@@ -39,7 +39,9 @@ class ItemValues:
 
     Higher is better; the values of an item belong to each other. ``chance`` is the value without the ability, of all
     items or of each ``(n,)``. Values of the unit ``share`` are 0 or 1. A ``reason`` tells why there are no values.
-    ``losses`` are further values by model, in nats, which ``loss_label`` names.
+    ``losses`` are further values by model, in nats, which ``loss_label`` names. With ``by_definition`` the values are
+    shares of agreement with the full model, whose own are 1: another model is only worse if it surely disagrees in
+    more than the margin.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ItemValues:
     reason: str = ""
     loss_label: str = ""
     losses: Mapping[str, Floats] = field(default_factory=dict)
+    by_definition: bool = False
 
     @property
     def n(self) -> int:
@@ -71,7 +74,7 @@ def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...
     for state in COMPARED:
         rows = {number: row for number, row in enumerate(measured) if state in row.values}
         tested = [number for number in rows if not reasons[number]]
-        levels = correct([compare_signs(_subtract(measured[number], state)) for number in tested])
+        levels = correct([_test(measured[number], state) for number in tested])
         p = dict(zip(tested, levels, strict=True))
         verdicts[state] = {
             number: _decide_row(row, state, p.get(number, 1.0), seed, measurable=number in p)
@@ -114,7 +117,7 @@ def _decide_row(row: ItemValues, state: str, p: float, seed: int, *, measurable:
     word: Word = "not measurable"
     if measurable:
         lead = float(np.mean(row.values["full"] - row.chance))
-        word = find_word(differences, lead, p)
+        word = find_word(differences, lead, p, shares=row.unit == "share")
     unit = row.unit
     if unit == "share":
         unit = "points"
@@ -122,12 +125,33 @@ def _decide_row(row: ItemValues, state: str, p: float, seed: int, *, measurable:
     return Verdict(_estimate(row.values[state], row.unit, seed), estimate_mean(differences, seed, unit), p, word)
 
 
-def find_word(differences: Floats, lead: float, p: float) -> Word:
+def _test(row: ItemValues, state: str) -> float:
+    """Return the two-sided probability of as large a difference of a model from the full one, without correction."""
+    differences = _subtract(row, state)
+    if not row.by_definition:
+        return compare_signs(differences)
+    margin = MARGIN * float(np.mean(row.values["full"] - row.chance))
+    return compare_disagreement(int((differences < 0).sum()), len(differences), margin)
+
+
+def compare_disagreement(count: int, total: int, margin: float) -> float:
+    """Return twice the probability of at least ``count`` disagreements in ``total`` answers at the rate ``margin``."""
+    from scipy.stats import binomtest
+
+    return min(1.0, 2 * float(binomtest(count, total, margin, alternative="greater").pvalue))
+
+
+def find_word(differences: Floats, lead: float, p: float, *, shares: bool = False) -> Word:
     """Return the word for paired ``differences (n,)`` from a full model that has this ``lead`` over chance.
 
-    ``p`` is the corrected probability of as large a mean difference without any.
+    ``p`` is the corrected probability of as large a mean difference without any. With ``shares`` items are right or
+    wrong: few items without a change leave a loss possible, so a change for the better and one for the worse are added
+    before the limit is computed, after Agresti and Min (2005).
     """
-    if lower_limit(differences) > -MARGIN * lead:
+    limited = differences
+    if shares:
+        limited = np.append(differences, [-1.0, 1.0])
+    if lower_limit(limited) > -MARGIN * lead:
         return "kept"
     mean = float(differences.mean())
     if p > ALPHA or mean >= 0:
