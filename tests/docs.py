@@ -12,7 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from subprocess import run
 from tempfile import TemporaryDirectory
@@ -33,13 +33,16 @@ from cahp.comparison.presets import LANGUAGE, PRESETS
 from cahp.comparison.sentences import describe_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
+from cahp.features.premise.control import describe_control
+from cahp.features.premise.measuring import read_estimate
 from cahp.features.premise.redundancy import MEASURES
+from cahp.features.premise.refitted import describe_predictors
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
-from cahp.words import number
+from cahp.words import number, p_value
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -338,8 +341,7 @@ def _correlation(one: Mapping[str, Any]) -> str:
 
 def _redundancy() -> list[str]:
     """The rank correlations of measures of redundancy with the cost of removal, of each bundled test that has them."""
-    documents = [json.loads(file.read_text("utf-8")) for file in sorted((ROOT / "assets/premise").glob("*.json"))]
-    shown = [document for document in documents if "measures" in document]
+    shown = [document for document in _bundled_premises() if "measures" in document]
     words = {"alone": "one head", "pairs": "two heads"}
     head = ["measure", *(f"`{document['model']}`, {words[kind]}" for document in shown for kind in words)]
     return _table(
@@ -351,6 +353,50 @@ def _redundancy() -> list[str]:
     )
 
 
+def _bundled_premises() -> list[dict[str, Any]]:
+    return [json.loads(file.read_text("utf-8")) for file in sorted((ROOT / "assets/premise").glob("*.json"))]
+
+
+def _premise() -> list[str]:
+    """What each bundled test of the premise found, in nats and per cent."""
+    documents = _bundled_premises()
+
+    def show(part: str, name: str, document: Mapping[str, Any]) -> str:
+        estimate = read_estimate(document[part][name])
+        return _cell(estimate)
+
+    def show_difference(document: Mapping[str, Any]) -> str:
+        difference = document["interaction"]["difference"]
+        return f"{show('interaction', 'difference', document)}, {p_value(difference['p'], difference['permutations'])}"
+
+    rows: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("pairs within and between clusters", lambda found: " and ".join(f"{n:,}" for n in found["pairs"].values())),
+        ("KL divergence (nats) without one head, mean", lambda found: number(found["alone"]["value"], 4)),
+        ("interaction within clusters", partial(show, "interaction", "within")),
+        ("interaction between clusters", partial(show, "interaction", "between")),
+        ("difference", show_difference),
+        ("verdict", lambda found: found["verdict"]),
+        ("R², from the representative, %", partial(show, "r2", "representative")),
+        ("R², from a random head, %", partial(show, "r2", "random")),
+        ("R², from a head of the same layer, %", partial(show, "r2", "same_layer")),
+    ]
+    head = ["", *(f"`{document['model']}`, {document['data']}" for document in documents)]
+    return _table(" | ".join(head), ((label, *map(describe, documents)) for label, describe in rows))
+
+
+def _premise_findings() -> list[str]:
+    """What the positive control found, and which measures predict the cost after a refit."""
+    lines = []
+    for file in sorted((ROOT / "assets/premise/control").glob("*.json")):
+        document = json.loads(file.read_text("utf-8"))
+        lines.append(f"- {document['model']}, n = {document['texts']} texts. {describe_control(document['control'])}")
+    for document in _bundled_premises():
+        if "refitted" in document:
+            found = describe_predictors(document["refitted"])
+            lines.append(f"- {document['model']}, n = {document['texts']} texts. {found}")
+    return lines
+
+
 #: The tables that come from code: their mark, their page, and the function that makes their lines.
 TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
@@ -360,6 +406,8 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "recoveries": ("assets/docs/recovery.md", _recoveries),
     "methods": ("assets/docs/comparison.md", _methods),
     "presets": ("assets/docs/comparison.md", _presets),
+    "premise": ("assets/docs/comparison.md", _premise),
+    "premise-findings": ("assets/docs/comparison.md", _premise_findings),
     "redundancy": ("assets/docs/comparison.md", _redundancy),
     "first": ("README.md", _readme),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),

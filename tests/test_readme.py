@@ -293,6 +293,13 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     assert f"it stops at {null.low} to {null.high} (`knee`" in said
 
 
+def test_the_readme_states_the_verdicts_on_the_premise() -> None:
+    verdicts = {document["model"]: document["verdict"] for document in docs._bundled_premises()}
+    said = " ".join(docs.PAGES["README.md"].split())
+    assert "is supported on SST-5 and not significant on BBC News" in said
+    assert (verdicts["minilm-sst5"], verdicts["minilm-bbc"]) == ("redundant", "not significant")
+
+
 def test_a_change_against_the_refit_is_computed_in_double_precision() -> None:
     read = docs._read("minilm-bbc")
     kl = read.answers["eval"]["kl"].astype(np.float64)

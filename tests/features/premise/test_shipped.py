@@ -1,0 +1,69 @@
+"""The bundled tests of the premise: their figures follow from the values that ship with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from cahp.features.premise.panel import premise_folder, read_control
+from cahp.features.premise.refitted import PREDICTORS
+from cahp.features.premise.strata import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
+from cahp.files import json_text
+
+DOCUMENTS = {
+    file.relative_to(premise_folder()).as_posix(): json.loads(file.read_text("utf-8"))
+    for file in sorted(premise_folder().rglob("*.json"))
+}
+MEASURED = {name: document for name, document in DOCUMENTS.items() if "values" in document}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_difference_and_its_p_value_follow_from_the_values(name: str) -> None:
+    document = MEASURED[name]
+    heads, pairs = document["values"]["heads"], document["values"]["pairs"]
+    costs, labels, strata = (np.array(heads[key]) for key in ("kl", "cluster", "stratum"))
+    first, second = np.array(pairs["first"]), np.array(pairs["second"])
+    assert np.array_equal(stratify(costs, document["heads"] // count_layers(document)), strata)
+    values = np.array(pairs["kl"]) - costs[first] - costs[second]
+    within = labels[first] == labels[second]
+    of_pair = stratify_pairs(strata, first, second)
+    interaction = document["interaction"]
+    means = weigh_means(values, within, np.ones(len(first)), of_pair)
+    for part, value in zip(("within", "between", "difference"), means, strict=True):
+        assert value == pytest.approx(interaction[part]["value"], abs=2e-6)
+    counts = count_compared(within, of_pair)
+    assert {part: interaction[part]["n"] for part in counts} == counts
+    p = permute_labels(values, first, second, labels, strata, random=np.random.default_rng(1))
+    assert p == pytest.approx(interaction["difference"]["p"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name, document in MEASURED.items() if "refitted" in document])
+def test_the_rank_correlations_with_the_cost_after_the_refit_follow_from_the_values(name: str) -> None:
+    document = MEASURED[name]
+    heads = document["values"]["heads"]
+    for predictor in PREDICTORS:
+        expected = spearmanr(heads[predictor], heads["kl_refitted"]).statistic
+        assert document["refitted"][predictor]["value"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURED if name.startswith("control/")])
+def test_the_bundled_positive_control_is_found(name: str) -> None:
+    control = read_control(Path(name).stem)
+    assert control is not None
+    assert control["in_one_cluster"] > 2 * control["by_chance"]
+    assert control["interaction"]["difference"]["ci95"][0] > 0
+    assert control["salience_difference"] < 0.01
+    assert sum(control["kept"].values()) == control["divided"]
+
+
+def test_the_bundled_documents_are_small() -> None:
+    assert sum(len(json_text(document)) for document in DOCUMENTS.values()) < 500_000
+
+
+def count_layers(document: dict[str, Any]) -> int:
+    return {72: 6, 90: 30}[document["heads"]]
