@@ -1,0 +1,176 @@
+"""Measure the abilities of a causal language model, of the pruned one and of the recovered one, on the same items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp import processes as parallel
+from cahp.features.abilities.items import AbilityKind, Items, Source, join_windows
+from cahp.features.abilities.record import AbilitiesRecord
+from cahp.features.abilities.table import ABILITIES
+from cahp.features.abilities.verdict import ItemValues, decide
+from cahp.run.recovered import Recovered, cut_model
+from cahp.run.resources import Resources
+from cahp.store import key
+from cahp.tasks.texts import Texts
+from cahp.values import Floats, HeadMask, Precision, Progress, report_progress, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.head_model import HeadModel
+
+STAGE = "abilities"
+#: Bump to invalidate cached results, and the cached runs that hold them.
+REVISION = 1
+
+
+def measure_abilities(
+    resources: Resources,
+    texts: Texts,
+    mask: HeadMask | None,
+    recovered: Recovered | None = None,
+    *,
+    complete: bool = False,
+    seed: int = 42,
+) -> AbilitiesRecord:
+    """Measure the abilities of a causal language model, of that under ``mask``, and of the ``recovered`` one.
+
+    ``texts`` are evaluation windows. All abilities are measured if ``complete``, else those of every run. ``seed``
+    draws items and intervals. Losses are read from the store where the same model has read the same items.
+    """
+    kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
+    source = make_source(resources.model, texts, seed)
+    rows = [measure_kind(resources, kind, source, mask, recovered, complete=complete) for kind in kinds]
+    return AbilitiesRecord(decide(rows, seed), complete)
+
+
+def make_source(model: HeadModel, texts: Texts, seed: int) -> Source | str:
+    """Return what items for a model are made of, or the reason why there are none."""
+    from cahp.models.loading import start_id, usual_ids
+
+    vocabulary = int(model.network.get_input_embeddings().num_embeddings)
+    start = start_id(model.tokenizer)
+    if start is None or start >= vocabulary:
+        return "it has no token that begins a text"
+    return Source(
+        model.tokenizer,
+        start=start,
+        usual=usual_ids(model.tokenizer),
+        longest=model.longest_context,
+        vocabulary=vocabulary,
+        stream=join_windows(texts),
+        seed=seed,
+    )
+
+
+def draw_items(kind: AbilityKind, source: Source | str, *, complete: bool) -> Items | str:
+    """Draw the items of an ability, or return the reason why there are none."""
+    if isinstance(source, str):
+        return source
+    size = kind.size
+    if not complete and kind.quick is not None:
+        size = kind.quick
+    return kind.draw(source, size, source.random(kind.name))
+
+
+def measure_kind(
+    resources: Resources,
+    kind: AbilityKind,
+    source: Source | str,
+    mask: HeadMask | None,
+    recovered: Recovered | None,
+    *,
+    complete: bool,
+) -> ItemValues:
+    """Measure one ability of each model."""
+    items = draw_items(kind, source, complete=complete)
+    if isinstance(items, str):
+        return ItemValues(kind.name, kind.label, kind.unit, kind.chance, reason=items)
+    losses = {"full": _read(resources, items, None, None)}
+    if mask is not None:
+        losses["pruned"] = _read(resources, items, mask, None)
+        if recovered is not None:
+            losses["recovered"] = _read(resources, items, mask, recovered)
+    return value_items(kind, items, losses)
+
+
+def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> ItemValues:
+    """Return the values of items, given the summed losses of their parts ``(n, parts)`` by model."""
+    values: dict[str, Floats] = {}
+    losses: dict[str, Floats] = {}
+    for state, total in sums.items():
+        means = total / np.maximum(items.sizes, 1)
+        parts = total
+        if kind.means:
+            parts = means
+        values[state] = kind.value(parts)
+        if kind.loss_part is not None:
+            losses[state] = means[:, kind.loss_part]
+    return ItemValues(kind.name, kind.label, kind.unit, kind.chance, values, loss_label=kind.loss_label, losses=losses)
+
+
+def _read(
+    resources: Resources, items: Items, mask: HeadMask | None, recovered: Recovered | None
+) -> NDArray[np.float64]:
+    """Return the summed losses of a model by item and part, from the store where it has read these items."""
+    if mask is not None and mask.is_full and recovered is None:
+        mask = None
+    precision = resources.precisions.evaluation
+    digests = (resources.card.sha256, items.sha256, mask and mask.sha256, recovered and recovered.sha256)
+    name = key("abilities", REVISION, *digests, precision)
+    sums = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
+    if sums is None or sums.shape != (items.count, items.parts):
+        model = resources.model
+        gates = None
+        with resources.timed(STAGE):
+            if recovered is not None and mask is not None:
+                model = cut_model(model, mask, recovered)
+            elif mask is not None:
+                gates = model.gates(mask.keep)
+            sums = read_items(model, items, gates=gates, precision=precision, progress=resources.progress)
+        resources.keep(name, {"sums": sums})
+    return sums
+
+
+def read_items(
+    model: HeadModel,
+    items: Items,
+    *,
+    gates: Tensor | None = None,
+    precision: Precision = "float32",
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """Return the summed losses ``(n, parts)`` of a model on items, in nats; progress counts sequences.
+
+    Logits are computed only where a prediction counts. Several processes share the sequences.
+    """
+    import torch
+
+    from cahp.models.vocabulary import read_tokens
+    from cahp.tasks.answers import LOSS
+
+    probes = items.probes
+    sums = np.zeros((items.count, items.parts))
+    batches = parallel.share(model.batches([_as_tokens(probe.ids.tolist()) for probe in probes]))
+    for batch in report_progress(batches, STAGE, progress):
+        chosen = [probes[row] for row in batch.rows]
+        counts = torch.tensor([len(probe.asked) for probe in chosen])
+        rows = torch.arange(len(chosen)).repeat_interleave(counts).to(model.device)
+        asked = torch.as_tensor(np.concatenate([probe.asked for probe in chosen]), device=model.device)
+        targets = torch.as_tensor(np.concatenate([probe.targets for probe in chosen]), device=model.device)
+        with torch.no_grad():
+            states = model.logits(batch, states=True, gates=gates, precision=precision)[rows, asked]
+            with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+                losses = read_tokens(model.network, states, targets)[:, LOSS].double().cpu().numpy()
+        members = np.concatenate([np.full(len(probe.asked), probe.item) for probe in chosen])
+        np.add.at(sums, (members, np.concatenate([probe.parts for probe in chosen])), losses)
+    return parallel.total(sums)
+
+
+def _as_tokens(ids: Sequence[int]) -> dict[str, list[int]]:
+    return {"input_ids": list(ids), "attention_mask": [1] * len(ids)}
