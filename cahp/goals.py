@@ -21,7 +21,8 @@ class GoalKind:
     ``outcome`` is the measured outcome (None: what the cut model ``saves`` against the full one, of time or of its
     cache of keys and values). An amount is written with ``sign`` before and ``unit`` behind it; ``default``,
     ``highest`` and ``step`` are amounts on screen. With ``upper`` the upper limit of the interval must stay below the
-    bound, else the lower one above it.
+    bound, else the lower one above it. A goal that a ``section`` of a run measures has no amount: what it counts must
+    be 0.
     """
 
     name: str
@@ -36,11 +37,13 @@ class GoalKind:
     unit: str = ""
     upper: bool = False
     saves: Literal["", "time", "cache"] = ""
+    section: str = ""
 
 
 _AGREEMENT = "Agreement with the full model of at least (%)"
 _KL = "KL divergence from the full model of at most (nats)"
 _LOSS = "Accuracy lost of at most (points)"
+_ABILITIES = "No measurable ability lost"
 _TIME = "Time saved of at least (%)"
 _CACHE = "Memory of the KV cache saved of at least (%)"
 #: What all savings have in common.
@@ -53,6 +56,9 @@ GOALS: Mapping[str, GoalKind] = {
         GoalKind("agreement", _AGREEMENT, "agreement", 0.01, default=95.0, highest=100.0, step=1.0, unit="%"),
         GoalKind("kl", _KL, "kl", 1.0, default=0.05, highest=10.0, step=0.01, upper=True),
         GoalKind("accuracy-loss", _LOSS, "accuracy_change", -1.0, default=1.0, highest=100.0, step=0.5),
+        GoalKind(
+            "abilities", _ABILITIES, None, 0.0, default=0.0, highest=0.0, step=0.0, upper=True, section="abilities"
+        ),
         GoalKind("time", _TIME, **_SAVED, default=20.0, highest=99.0, upper=True, saves="time"),
         GoalKind("kv-cache", _CACHE, **_SAVED, default=30.0, highest=99.0, upper=True, saves="cache"),
     )
@@ -92,20 +98,24 @@ class Goal:
         name, _, amount = (part.strip() for part in text.partition("="))
         kind = GOALS.get(name)
         match = None
+        if kind is not None and kind.section and not amount:
+            return cls(kind, kind.default)
         if kind is not None:
             match = re.fullmatch(rf"{kind.sign}([0-9]{{1,4}}(?:\.[0-9]{{1,6}})?)\s*{kind.unit}", amount)
-        if kind is None or match is None or float(match[1]) > kind.highest:
+        if kind is None or kind.section or match is None or float(match[1]) > kind.highest:
             examples = ", ".join(str(cls(kind, kind.default)) for kind in GOALS.values())
             raise OptionError(f'--goal: cannot read "{text}"; write one of {examples}')
         return cls(kind, float(match[1]))
 
     def __str__(self) -> str:
+        if self.kind.section:
+            return self.kind.name
         return f"{self.kind.name}={self.kind.sign}{self.amount:g}{self.kind.unit}"
 
     @property
     def wants_most(self) -> bool:
         """Whether the most heads are wanted: each pruned head saves time and memory, and costs everything else."""
-        return self.kind.outcome is None
+        return bool(self.kind.saves)
 
     @property
     def is_counted(self) -> bool:
@@ -121,9 +131,15 @@ class Goal:
         """
         if self.is_counted:
             return cache
-        if self.kind.outcome is None:
+        if self.kind.saves == "time":
             return time
-        return (outcomes or {}).get(self.kind.outcome)
+        return (outcomes or {}).get(self.kind.outcome or "")
+
+    def describe(self, estimate: Estimate) -> str:
+        """Describe what was measured for the goal."""
+        if self.kind.section:
+            return f"{estimate.value:.0f} of {estimate.n} measurable {self.kind.section} lost"
+        return str(estimate)
 
     def is_reached_by(self, estimate: Estimate) -> bool:
         """Tell whether the limit of the interval keeps the bound; a rounding error does not decide."""
@@ -147,8 +163,8 @@ class Goal:
         if not reached:
             nearest = min(estimates, key=lambda heads: self._beyond(estimates[heads]))
             raise BudgetError(
-                f"No measured budget reaches {self}; nearest are {nearest} heads with {estimates[nearest]}. Choose a "
-                "weaker goal or another recovery."
+                f"No measured budget reaches {self}; nearest are {nearest} heads with "
+                f"{self.describe(estimates[nearest])}. Choose a weaker goal or another recovery."
             )
         heads = min(reached)
         if self.wants_most:

@@ -12,6 +12,7 @@ from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, re
 from cahp.exports import checkpoints, formats
 from cahp.exports.form import MaskForm, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, kept_heads
+from cahp.features import sections
 from cahp.models.cards import ModelCard
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
@@ -21,6 +22,7 @@ from cahp.run.options import parse_duration
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
 from cahp.run.roles import stored_roles
+from cahp.run.sections import check_sections, measure_sections, summarise_sections
 from cahp.run.settings import Settings, identify_model
 from cahp.run.splits import record_split
 from cahp.store import Store
@@ -177,7 +179,10 @@ def export(
             pruned = Pruned(bench.model, cut, keep, bench.evaluation.inputs)
             facts = {"data": measured.data, "protocol": measured.protocol}
             notices = [*bench.notices, *bench.cut_notices]
+            check_sections(sections(), bench)
+            measured_sections = measure_sections(sections(), bench, keep, recovered)
         else:
+            measured_sections = {}
             model_in_memory = Resources(card, store=store or Store(), device=settings.device, progress=reporter).model
             outcome = dict(checkpoints.UNMEASURED)
             measured = None
@@ -192,6 +197,7 @@ def export(
             **facts,
             "kept": kept_heads(keep),
             **outcome,
+            **{name: part for name, part in measured_sections.items() if part is not None},
             "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
             "form": form.key,
             # Known once the model is written.
@@ -205,7 +211,12 @@ def export(
                 output,
                 pruned,
                 measured=measured,
-                provenance=checkpoints.Provenance(str(content.get("method", BY_HAND)), settings.recover, command),
+                provenance=checkpoints.Provenance(
+                    str(content.get("method", BY_HAND)),
+                    settings.recover,
+                    command,
+                    tuple(summarise_sections(sections(), measured_sections, settings.recover)),
+                ),
                 seconds=seconds,
                 progress=reporter,
             )

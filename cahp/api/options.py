@@ -42,6 +42,7 @@ class DataOptions(TypedDict, total=False):
     min_first_layers: int
     even: bool
     roles: bool
+    abilities: bool
     report: str | None
     device: str
     dtype: Dtype

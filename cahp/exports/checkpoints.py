@@ -46,6 +46,19 @@ _SENTENCES = (
 )
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """How a pruned model was made: the ``method`` that chose its heads, its ``recovery``, and the ``command``.
+
+    ``findings`` are lines for its model card about what features measured of it.
+    """
+
+    method: str = BY_HAND
+    recovery: str = NONE.name
+    command: str = ""
+    findings: tuple[str, ...] = ()
+
+
 def claimed(out: Path | Output, card: ModelCard) -> Output:
     """Return the output folder of a model made from that of ``card``; it is new, empty, or was written by us.
 
@@ -94,7 +107,7 @@ def checkpoint(
     mask: HeadMask,
     *,
     form: ModelForm,
-    method: str | None = None,
+    provenance: Provenance | None = None,
     recover: str = "refit",
     epochs: int = 3,
     allowed: float | None = None,
@@ -102,7 +115,8 @@ def checkpoint(
 ) -> tuple[bytes, dict[str, Any]]:
     """Cut the model to ``mask``, recover it, and write it; return the folder as a ZIP file, and its results.
 
-    ``method`` chose the heads (None: the bench's). See ``recovered`` for the recovery, and ``write`` for the rest.
+    ``provenance`` tells how the heads were chosen (None: by the bench's method); its recovery is ``recover``. See
+    ``recovered`` for the recovery, and ``write`` for the rest.
 
     Raises:
         MaskError: If a layer keeps no head, and the model cannot do without its attention.
@@ -120,7 +134,7 @@ def checkpoint(
             folder,
             Pruned(bench.model, cut_model(bench.model, mask, recovery), mask, bench.evaluation.inputs),
             measured=measured_on(bench, outcome),
-            provenance=Provenance(method or bench.settings.method, recover),
+            provenance=replace(provenance or Provenance(bench.settings.method), recovery=recover),
             progress=progress,
         )
         return zipped(folder), results
@@ -147,15 +161,6 @@ def measured_on(bench: Bench, outcome: Mapping[str, Any]) -> Measured:
     record = record_split(bench.resources, bench.settings.eval_split, bench.evaluation)
     full = bench.measurements.evaluate(bench.evaluation)
     return Measured(outcome, record.with_id(bench.dataset.id), bench.protocol, full, bench.settings.seed)
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a pruned model was made: the ``method`` that chose its heads, its ``recovery``, and the ``command``."""
-
-    method: str = BY_HAND
-    recovery: str = NONE.name
-    command: str = ""
 
 
 def write(
@@ -282,7 +287,16 @@ def _describe(
     example = None
     if model.prompt is not None:
         example = model.prompt.preview()
-    readme = model_card(form, card, pruned.mask, results, source, example=example, files=results["files"] or ())
+    readme = model_card(
+        form,
+        card,
+        pruned.mask,
+        results,
+        source,
+        example=example,
+        files=results["files"] or (),
+        findings=provenance.findings,
+    )
     figures = {"schema": "cahp.metrics/1", **source, **results}
     (folder / formats.MASK_FILE).write_bytes(mask_json(pruned.mask, origin))
     (folder / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())

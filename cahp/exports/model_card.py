@@ -18,7 +18,7 @@ from cahp.run.document import machine
 from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask
-from cahp.words import safe
+from cahp.words import printable, safe
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 
@@ -32,10 +32,12 @@ def model_card(
     *,
     example: PromptExample | None = None,
     files: Sequence[Footprint] = (),
+    findings: Sequence[str] = (),
 ) -> str:
     """Return the ``README.md`` of a folder.
 
     ``example`` is a prompt of a language model with its answers; ``files`` are sizes and latencies, if measured.
+    ``findings`` are lines about what else was measured, before the model was rounded.
     """
     weights = source["parameters"]
     data = source["data"]
@@ -85,6 +87,12 @@ def model_card(
         *_results(outcome, data, source["protocol"]),
         "",
     ]
+    for finding in findings:
+        rounded = ""
+        if form.rounded is not None:
+            rounded = "Before rounding: "
+        # They name classes of the data.
+        lines += [f"{rounded}{safe(printable(finding))}.", ""]
     if files:
         lines += [*markdown(files, form.runtime, machine()), ""]
     lines += [

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from cahp.features.abilities import ABILITIES
 from cahp.features.learn import LEARN
 from cahp.features.neutral import NEUTRAL
 from cahp.features.own_text import OWN_TEXT
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from cahp.ui.frame.panels import BoardColouring, Panel
 
 #: All features, in the order of their commands and sections.
-FEATURES: tuple[Feature, ...] = (PREMISE, ROLES, NEUTRAL, OWN_TEXT, REPRODUCE, VERSUS, STABILITY, LEARN)
+FEATURES: tuple[Feature, ...] = (PREMISE, ROLES, ABILITIES, NEUTRAL, OWN_TEXT, REPRODUCE, VERSUS, STABILITY, LEARN)
 
 
 def sections() -> tuple[Section[Any], ...]:

@@ -10,6 +10,8 @@ from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.recovered import Recovered
+from cahp.run.sections import Sections
 from cahp.stages.selection import possible_budgets, read_budget
 from cahp.values import Estimate, HeadMask, OptionError, Selection, spread
 
@@ -17,10 +19,11 @@ from cahp.values import Estimate, HeadMask, OptionError, Selection, spread
 _COARSE = 9
 
 
-def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
+def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Sections = ()) -> ReachedGoal:
     """Measure budgets, with the run's recovery, until the goal of the settings is reached by the fewest heads.
 
-    ``choose`` selects the heads of a budget. For savings, the most heads are wanted.
+    ``choose`` selects the heads of a budget. For savings, the most heads are wanted. One of the ``sections`` measures a
+    goal that is about it.
 
     Raises:
         OptionError: If the run's options do not allow a search.
@@ -41,6 +44,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
         raise OptionError("--goal works in one process; start it without accelerate")
     if goal.is_counted and bench.card.saves != "cache":
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
+    if goal.kind.section:
+        _find_measure(goal, sections)
     estimates = dict[int, Estimate]()
     budgets = possible_budgets(
         bench.card.layers, bench.card.heads, min_per_layer=settings.min_per_layer, even=settings.even
@@ -52,7 +57,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
         if needs_cut and not bench.measurements.can_cut(mask):
             # Such a model can be neither cut nor recovered.
             return False
-        estimate = _measure_goal(bench, goal, mask)
+        estimate = _measure_goal(bench, goal, mask, sections)
         if estimate is None:
             return False
         estimates[budget] = estimate
@@ -65,7 +70,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection]) -> ReachedGoal:
     return goal.choose(estimates, len(budgets))
 
 
-def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask) -> Estimate | None:
+def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, sections: Sections) -> Estimate | None:
     """Measure what a goal is about for one mask, with the run's recovery (None: it is not measured)."""
     measurements = bench.measurements
     if goal.is_counted:
@@ -75,9 +80,19 @@ def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask) -> Estimate | None:
         return goal.estimate(None, time=costs.ratio)
     recovered = None
     if not mask.is_full:
+    if goal.kind.section:
+        return _find_measure(goal, sections)(bench, mask, recovered)
         recovered = bench.recoveries.recover(mask, bench.settings.recover)
     answers = measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
     return goal.estimate(measure(answers, full=bench.full, seed=bench.settings.seed))
+
+def _find_measure(goal: Goal, sections: Sections) -> Callable[[Bench, HeadMask, Recovered | None], Estimate | None]:
+    """Return what measures a goal that is about a section."""
+    for section in sections:
+        if section.name == goal.kind.section and section.goal is not None:
+            return section.goal
+    raise OptionError(f"--goal {goal} cannot be measured here; choose another goal")
+
 
 
 def confirm(goal: ReachedGoal, outcomes: Mapping[str, Outcomes]) -> ReachedGoal:

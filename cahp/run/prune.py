@@ -243,7 +243,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sect
     if settings.goal is None:
         requested = _requested(bench)
     else:
-        goal = reach_goal(bench, partial(choose, bench))
+        goal = reach_goal(bench, partial(choose, bench), sections)
         requested = goal.heads
     selection = choose(bench, requested)
     search = None

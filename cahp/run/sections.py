@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cahp.files import plain_json
-from cahp.values import HeadMask
+from cahp.values import Estimate, HeadMask
 
 if TYPE_CHECKING:
     from cahp.run.bench import Bench
@@ -38,12 +38,14 @@ class Section(Generic[R]):
     ``wanted`` tells from a bench whether a run measures it. ``check`` raises if it cannot be measured, before anything
     is computed. ``measure`` measures it for the mask of a run and its recovered model (None: none). ``inputs`` is a
     digest of what it reads beside the texts of the run (None: nothing). ``as_pruned`` drops what belongs to a recovery.
+    ``goal`` measures for a mask what the goal of this name counts (None: this mask shows nothing of it).
     ``stage`` names its stage in the list of cached stages (None: it has none), and ``generated`` is the number of
     tokens that each model generates for it, for estimates of time.
 
     ``colouring`` is a ``cahp.board.colourings.Colouring`` whose facts are the record (None: it does not colour boards).
     ``title`` heads it in a report, ``draw`` yields its HTML there, and ``describe`` its lines in the terminal; both
-    take the record and the run.
+    take the record and the run. ``summarise`` takes the record and the name of the recovery, and says it in one line
+    where a model is exported (None: it is not said there).
     """
 
     name: str
@@ -57,6 +59,8 @@ class Section(Generic[R]):
     inputs: Callable[[Bench], str | None] = _ignore_texts
     as_pruned: Callable[[R], R] = _keep
     to_json: Callable[[R], Any] = _keep
+    goal: Callable[[Bench, HeadMask, Recovered | None], Estimate | None] | None = None
+    summarise: Callable[[R, str], str] | None = None
     stage: str | None = None
     generated: int = 0
     colouring: object | None = None
@@ -139,6 +143,17 @@ def describe_sections(sections: Sections, run: RunDocument) -> Iterator[str]:
         if record is not None:
             yield ""
             yield from section.describe(record, run)
+
+
+def summarise_sections(sections: Sections, content: Mapping[str, Any], recover: str) -> Iterator[str]:
+    """Yield a line for each measured section that says something of an exported model.
+
+    ``content`` holds the fields of a run's file, or a part of them; ``recover`` names the recovery of the model.
+    """
+    for section in sections:
+        record = section.read_field(content.get(section.name))
+        if record is not None and section.summarise is not None:
+            yield section.summarise(record, recover)
 
 
 def draw_sections(sections: Sections, run: RunDocument) -> Iterator[tuple[str, Iterable[str]]]:

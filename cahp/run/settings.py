@@ -124,8 +124,9 @@ class Settings:
     budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", "premise", unit="heads")
     goal: str | None = option(
         None,
-        "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05 or accuracy-loss=1; or the most that reach "
-        "time=-20% or, of a causal language model, kv-cache=-30%.",
+        "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05, accuracy-loss=1, or abilities, of which none "
+        "that is measurable may be lost; or the most that reach time=-20% or, of a causal language model, "
+        "kv-cache=-30%.",
         unit="goal",
     )
     min_per_layer: int = option(1, "Number of heads that every layer keeps at least.", "compare", link="choice")
@@ -208,6 +209,11 @@ class Settings:
     roles: bool = option(
         False, "Measure the roles of the heads (first token, induction and others), for run.json and the report."
     )
+    abilities: bool = option(
+        False,
+        "Measure single abilities of the pruned model beside the full model's, for run.json and reports.",
+        "export",
+    )
     text_column: str | None = option(None, "Column of the texts.", f"{_TEXTS} fit data", link="source")
     pair_column: str | None = option(
         None, "Column of the second text of each pair.", f"{_TEXTS} fit data", link="source"
@@ -269,7 +275,7 @@ CHOOSING = (
 )
 AFTERWARDS = (
     *("recover", "recover_data", "recover_time", "labels", "report", "neutral_data"),
-    *("roles", "latency", "latency_time"),
+    *("roles", "abilities", "latency", "latency_time"),
 )
 MACHINE = ("device", "precision")
 

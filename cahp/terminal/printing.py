@@ -76,17 +76,18 @@ def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
 
 
 def _goal_lines(goal: ReachedGoal) -> Iterator[str]:
-    if Goal.parse(goal.goal).is_counted:
+    wanted = Goal.parse(goal.goal)
+    if wanted.is_counted:
         yield f"  {goal.goal} is reached at {goal.heads} heads: {goal.estimate} the full model's bytes, counted"
         return
     yield (
-        f"  {goal.goal} is reached at {goal.heads} heads: {goal.estimate}; {goal.measured} of {goal.budgets} budgets "
-        "were measured"
+        f"  {goal.goal} is reached at {goal.heads} heads: {wanted.describe(goal.estimate)}; {goal.measured} of "
+        f"{goal.budgets} budgets were measured"
     )
     match goal.confirmed:
         case None:
             line = "  The number of heads was chosen on these texts, so its figures are optimistic"
-            if not Goal.parse(goal.goal).wants_most:
+            if not (wanted.wants_most or wanted.kind.section):
                 line += "; --report test checks it on other texts"
             yield line
         case True:

@@ -65,6 +65,7 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
         board.draw_finding(explorer, _describe, draw=st.title)
         st.markdown(_introduce(explorer.card))
         board.draw(explorer, _describe, key="home-board")
+        board.draw_panels(explorer)
     if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
         st.rerun()

@@ -7,14 +7,15 @@ from cahp.values import BudgetError, Estimate, OptionError
 
 
 @pytest.mark.parametrize(
-    "text", ["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%", "kv-cache=-30%", "agreement=99.5%"]
+    "text",
+    ["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%", "kv-cache=-30%", "agreement=99.5%", "abilities"],
 )
 def test_a_goal_is_the_text_that_it_is_read_from(text: str) -> None:
     assert str(Goal.parse(text)) == str(Goal.parse(f" {text.replace('%', ' %')}")) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", "agreement", "agreement=95", "agreement=101%", "kl=-1", "kl=5%", "time=20%", "x=1"]
+    "text", ["", "agreement", "agreement=95", "agreement=101%", "kl=-1", "kl=5%", "time=20%", "x=1", "abilities=1"]
 )
 def test_what_is_no_goal_is_refused_with_all_that_are(text: str) -> None:
     with pytest.raises(OptionError, match=r"write one of agreement=95%, .*, time=-20%, kv-cache=-30%$"):
@@ -37,6 +38,7 @@ def test_what_is_counted_reaches_its_goal_exactly() -> None:
         ("kl=0.05", (0.0, 0.05), (0.0, 0.051)),
         ("accuracy-loss=1", (-1.0, 1.0), (-1.1, 3.0)),
         ("time=-20%", (0.1, 0.8), (0.1, 0.81)),
+        ("abilities", (0.0, 0.0), (1.0, 1.0)),
     ],
 )
 def test_the_limit_of_the_interval_decides(
@@ -58,6 +60,15 @@ def test_out_of_reach_is_a_sentence_with_the_nearest() -> None:
     shares = {heads: Estimate(0.9, (low, 0.95), 9, "share") for heads, low in ((4, 0.5), (6, 0.8), (8, 0.7))}
     with pytest.raises(BudgetError, match=r"^No measured budget reaches .*; nearest are 6 heads with 90\.0 %"):
         Goal.parse("agreement=95%").choose(shares, 12)
+
+
+def test_a_goal_about_a_section_counts_what_is_lost_and_is_not_measured_by_outcomes() -> None:
+    goal = Goal.parse("abilities")
+    lost = {heads: Estimate(count, (count, count), 9, "number") for heads, count in ((4, 2.0), (6, 0.0), (8, 0.0))}
+    assert goal.choose(lost, 12).heads == 6
+    assert goal.estimate({"kl": lost[4]}, time=lost[4]) is None
+    with pytest.raises(BudgetError, match=r"nearest are 4 heads with 2 of 9 measurable abilities lost\. Choose"):
+        goal.choose({4: lost[4]}, 12)
 
 
 def test_each_goal_has_words_and_a_default_that_can_be_read() -> None:

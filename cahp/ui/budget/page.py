@@ -69,6 +69,7 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     measuring.draw_distillation(explorer)
     board.draw_finding(explorer, board.describe_change)
     board.draw(explorer, board.describe_change, note=measuring.describe_distillation(explorer), marks=True)
+    board.draw_panels(explorer)
     measuring.draw(explorer)
     controls.offer_better_method(explorer)
 

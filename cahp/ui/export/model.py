@@ -9,13 +9,13 @@ from typing import Any
 import streamlit as st
 
 from cahp.exports import formats
-from cahp.exports.checkpoints import checkpoint
+from cahp.exports.checkpoints import Provenance, checkpoint
 from cahp.exports.form import ModelForm, change, circumstances, decoding_lines
 from cahp.outcomes import describe, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.options import parse_duration
 from cahp.run.settings import RECOVER_TIME
-from cahp.ui.export.view import View, chosen_by, name_of
+from cahp.ui.export.view import View, chosen_by, list_findings, name_of
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import download, plain, problem, show_steps
@@ -70,7 +70,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
                 explorer.bench,
                 view.mask,
                 form=form,
-                method=chosen_by(explorer),
+                provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
                 recover=recover,
                 epochs=epochs,
                 allowed=allowed or None,

@@ -19,7 +19,7 @@ from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, machine
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
 from cahp.ui.export.model import draw_model_files
-from cahp.ui.export.view import View, measure, measuring, on_board
+from cahp.ui.export.view import View, list_findings, measure, measuring, on_board
 from cahp.ui.frame import evenness
 from cahp.ui.frame.page import of_bundle
 from cahp.ui.frame.running import draw_timing, follow, need_run
@@ -126,6 +126,8 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)
+    for line in list_findings(explorer, view, explorer.recover):
+        st.caption(plain(f"{line}."))
 
 
 def _of_full(outcomes: Outcomes) -> Outcomes:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from cahp import features
 from cahp.api.bundled import Bundle
 from cahp.exports.report import recipe
+from cahp.files import plain_json
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
-from cahp.run.sections import remove_recovery
+from cahp.run.sections import Section, remove_recovery, summarise_sections
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import measure_costs
@@ -81,9 +82,33 @@ def _add_known_sections(explorer: Explorer, run: RunDocument) -> RunDocument:
     known = {row.colouring: row.know(explorer) for row in features.colourings()}
     for section in features.sections():
         facts = known.get(section.colouring)  # type: ignore[call-overload]
+        if facts is None:
+            facts = _read_record(explorer, section)
         if facts is not None and section.read(run) is None:
             run = section.put(run, facts)
     return run
+
+
+def _read_record(explorer: Explorer, section: Section[Any]) -> Any:
+    """Return what this session measured for a section of the mask on the board (None: nothing)."""
+    return explorer.results.records.get((section.name, explorer.mask.sha256, explorer.recover))
+
+
+def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ...]:
+    """Return a line for each section that says something of the mask on the board with a recovery.
+
+    Another recovery than that of the board has no line.
+    """
+    if recover != explorer.recover:
+        return ()
+    content: dict[str, Any] = {}
+    if view.document is not None:
+        content.update(view.document.sections)
+    for section in features.sections():
+        record = _read_record(explorer, section)
+        if record is not None and content.get(section.name) is None:
+            content[section.name] = plain_json(section.to_json(record))
+    return tuple(summarise_sections(features.sections(), content, recover))
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:

@@ -240,6 +240,12 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
             problem(failed.error)
 
 
+def draw_panels(explorer: Explorer) -> None:
+    """Draw what features bring below the board."""
+    for panel in features.panels("Board"):
+        panel.draw(explorer)
+
+
 def _find_outcomes_beside(explorer: Explorer, recover: str) -> tuple[str, Outcomes] | None:
     """Return what the mask achieves with the recovery that the board does not have, and the name of that state."""
     if explorer.mask.is_full:

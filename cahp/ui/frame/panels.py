@@ -20,9 +20,9 @@ F = TypeVar("F")
 class Panel:
     """A part of a ``page`` that is drawn where it is chosen: a tab with a ``label``, or a claim.
 
-    ``draw`` takes what the page passes to its panels. Panels stand in the order of their ``place``; ``name`` is theirs
-    in links (empty: no link opens it). ``before_run`` draws what is shown before there is a run, ``tool`` a button of
-    the page's toolbar.
+    The ``page`` ``Board`` stands for what is drawn below the board on every page that has it. ``draw`` takes what the
+    page passes to its panels. Panels stand in the order of their ``place``; ``name`` is theirs in links (empty: no link
+    opens it). ``before_run`` draws what is shown before there is a run, ``tool`` a button of the page's toolbar.
     """
 
     page: str

@@ -31,8 +31,10 @@ from cahp.values.head_roles import HeadRoles
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(
     {
-        *("budget", "goal", "poly_degree", "min_per_layer", "even", "salience", "representative"),
-        *("roles", "latency", "device", "recover", "recover_data", "recover_time", "labels", "neutral_data"),
+        *("budget", "goal", "poly_degree", "min_per_layer", "min_first_layers", "even"),
+        *("salience", "representative"),
+        *("roles", "abilities", "latency", "device"),
+        *("recover", "recover_data", "recover_time", "labels", "neutral_data"),
     }
 )
 
@@ -69,6 +71,8 @@ class Results:
         self.sought_roles = False
         #: What features keep with these results, by names of their own.
         self.memory: dict[str, Any] = {}
+        #: What features measured of single masks: by the name of its section, the digest of the mask, its recovery.
+        self.records: dict[tuple[str, str, str], Any] = {}
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}

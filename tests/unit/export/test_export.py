@@ -18,7 +18,7 @@ from clusters import ratio_of
 import cahp
 from cahp.api.export import export
 from cahp.exports import checkpoints
-from cahp.exports.checkpoints import checkpoint
+from cahp.exports.checkpoints import Provenance, checkpoint
 from cahp.exports.form import change
 from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
@@ -84,10 +84,19 @@ def load_drop_in(folder: Path) -> Any:
     return AutoModelForSequenceClassification.from_pretrained(folder).eval()
 
 
-@pytest.mark.parametrize(("method", "said"), [(None, "complementary"), (BY_HAND, "by hand")])
-def test_a_written_model_says_who_chose_its_heads(bench: Bench, method: str | None, said: str, tmp_path: Path) -> None:
-    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), method=method, recover="none")
+@pytest.mark.parametrize(("provenance", "said"), [(None, "complementary"), (Provenance(BY_HAND), "by hand")])
+def test_a_written_model_says_who_chose_its_heads(
+    bench: Bench, provenance: Provenance | None, said: str, tmp_path: Path
+) -> None:
+    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), provenance=provenance, recover="none")
     assert json.loads((unpacked(content, tmp_path) / "head_mask.json").read_text())["method"] == said
+
+
+def test_a_model_card_says_what_features_found_and_shows_markup_as_text(bench: Bench, tmp_path: Path) -> None:
+    found = Provenance(findings=("Abilities as pruned: class <b>: kept",))
+    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), provenance=found, recover="none")
+    card = (unpacked(content, tmp_path) / "README.md").read_text(encoding="utf-8")
+    assert "\n\nAbilities as pruned: class &lt;b&gt;: kept.\n\n" in card
 
 
 def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(

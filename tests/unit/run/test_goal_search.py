@@ -7,8 +7,12 @@ import fakes
 import pytest
 from fakes import prune
 
+from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.goal_search import search
+from cahp.run.prune import measure_run
+from cahp.run.recovered import Recovered
+from cahp.run.sections import Section
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
@@ -85,3 +89,37 @@ def test_a_goal_that_cannot_be_searched_is_a_sentence(settings: Settings, store:
         prune(replace(settings, goal="kl=1", budget="5"), store=store)
     with pytest.raises(OptionError, match="use one of none, mean, refit"):
         prune(replace(settings, goal="kl=1", recover="distill"), store=store)
+
+
+def count_dropped(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate | None:
+    """Count the heads below 7, where at least 5 are kept."""
+    if mask.count < 5:
+        return None
+    dropped = float(max(0, 7 - mask.count))
+    return Estimate(dropped, (dropped, dropped), 7, "number")
+
+
+def test_a_section_measures_the_goal_of_its_name(settings: Settings, store: Store) -> None:
+    section: Section[dict[str, int]] = Section(
+        "abilities",
+        dict[str, int],
+        "Abilities",
+        lambda bench: False,
+        lambda bench, mask, recovered: {},
+        describe=lambda record, run: (),
+        draw=lambda record, run: (),
+        goal=count_dropped,
+    )
+    asked = replace(settings, goal="abilities", report="test")
+    document = measure_run(open_bench(asked, store=store), sections=(section,)).document
+    assert document.goal is not None
+    assert (document.goal.heads, document.budget.attained, document.goal.confirmed) == (7, 7, None)
+    assert RunDocument.from_json(document.to_json()) == document
+    lines = "\n".join(run_lines(document))
+    assert "abilities is reached at 7 heads: 0 of 7 measurable abilities lost; " in lines
+    assert "--report test checks it" not in lines
+    unmeasured = replace(section, goal=lambda bench, mask, recovered: None)
+    with pytest.raises(BudgetError, match="abilities is not measured at any budget"):
+        measure_run(open_bench(asked, store=Store(store.folder / "new")), sections=(unmeasured,))
+    with pytest.raises(OptionError, match="--goal abilities cannot be measured here"):
+        measure_run(open_bench(asked, store=Store(store.folder / "new")))

@@ -1,0 +1,131 @@
+"""The receipt of abilities on screen: a strip of marks below the board, and a tab with its table."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.features.abilities.receipt import find_state, list_cells, list_columns, measure_receipt
+from cahp.features.abilities.record import MEANINGS, AbilitiesRecord
+from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.strip import strip_html
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.ui.frame.panels import Panel
+from cahp.ui.frame.running import show_in_row
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.work import BoardState, Kind, pass_seconds
+from cahp.values import Progress
+from cahp.words import duration
+
+#: The label of the tab.
+LABEL = "What still works?"
+#: Forward passes of each model over the evaluation texts, about: of a classifier, and of a language model.
+_PASSES = (3.0, 15.0)
+
+
+def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
+    recovered = None
+    if not board.mask.is_full:
+        recovered = board.bench.recoveries.recover(board.mask, board.recover)
+    return measure_receipt(board.bench, board.mask, recovered)
+
+
+def _estimate_seconds(board: BoardState) -> float:
+    passes = _PASSES[not board.bench.card.task.predicts_labels]
+    models = 2 + (board.recover != NONE.name)
+    return pass_seconds(board.bench, evaluation=passes * models)
+
+
+#: Measure the abilities of the mask on the board, with its recovery.
+MEASURE: Kind[BoardState, AbilitiesRecord] = Kind(
+    _measure, lambda board: f"abilities-{board}", Rank.RUN, expected=_estimate_seconds
+)
+
+
+def find_receipt(explorer: Explorer) -> AbilitiesRecord | None:
+    """Return the receipt of the mask on the board with its recovery: as the run has it, or measured in this session."""
+    known = explorer.results.records
+    digest = explorer.mask.sha256
+    recover = explorer.recover
+    job = explorer.job(MEASURE)
+    if job is not None and job.result is not None:
+        known[RECEIPT.name, digest, recover] = job.result
+    run = explorer.results.run
+    if run is not None and run.mask.sha256 == digest:
+        record = RECEIPT.read(run)
+        if record is not None:
+            known.setdefault((RECEIPT.name, digest, run.settings.recover), record)
+    if recover == NONE.name:
+        others = [record for (name, mask, _), record in known.items() if (name, mask) == (RECEIPT.name, digest)]
+        if others:
+            known[RECEIPT.name, digest, recover] = others[-1].as_pruned()
+    return known.get((RECEIPT.name, digest, recover))
+
+
+def _follow(job: Job[AbilitiesRecord] | None, *, place: str) -> bool:
+    """Draw the progress of a measurement, or why it failed; return whether it is in progress."""
+    if job is None:
+        return False
+    if job.error:
+        problem(job.error)
+    if not job.ended:
+        show_in_row(job, "Measuring what still works", key=f"stop-abilities-{place}")
+    return not job.ended
+
+
+def _offer(explorer: Explorer, *, place: str) -> None:
+    """Draw the button that measures the receipt of the mask on the board."""
+    if explorer.lacks_distilled:
+        st.caption("The abilities of the distilled model can be measured once it is on this machine.")
+        return
+    about = duration(_estimate_seconds(explorer.board_state()))
+    if st.button(
+        f"{LABEL} (about {about})",
+        key=f"abilities-{place}",
+        type="tertiary",
+        help="Measures single abilities of the full model, the pruned one and the recovered one on the same items.",
+    ):
+        explorer.start(MEASURE)
+        st.rerun()
+
+
+def draw_strip(explorer: Explorer) -> None:
+    """Draw the marks of the mask on the board where they are known, else the button that measures them."""
+    if explorer.mask.is_full:
+        return
+    record = find_receipt(explorer)
+    with st.container(key="abilities-strip"):
+        if record is not None:
+            st.html(strip_html(record, find_state(record), explorer.recover, dark=display.is_dark()))
+        elif not _follow(explorer.job(MEASURE), place="strip"):
+            _offer(explorer, place="strip")
+
+
+def draw_table(explorer: Explorer) -> None:
+    """Draw the abilities with their values, as the run measured them, or on request."""
+    if explorer.mask.is_full:
+        st.caption("All heads are kept: every ability is the full model's.")
+        return
+    record = find_receipt(explorer)
+    if record is None:
+        st.markdown("Which single abilities does the model keep without these heads, and which does it lose?")
+        if not _follow(explorer.job(MEASURE), place="table"):
+            _offer(explorer, place="table")
+        return
+    state = find_state(record)
+    st.markdown(f"**{RECOVERIES[explorer.recover].beside.capitalize()}:** {plain(record.summarise(state))}.")
+    names = ["ability", *list_columns(record, explorer.recover)]
+    rows = [(plain(row.label), *map(plain, list_cells(row, record.states))) for row in record.rows]
+    columns = {name: list(cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
+    st.table(columns, hide_index=True)
+    st.caption(
+        plain("; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items()))
+        + ". Differences have 95 % intervals over the items; the words are corrected for the number of abilities."
+    )
+    display.download_csv(columns, "abilities")
+
+
+STRIP = Panel("Board", "", draw_strip, place=10)
+TAB = Panel("Budget", LABEL, draw_table, place=55, name="abilities")

@@ -1,0 +1,133 @@
+"""The receipt of one mask: the abilities of whatever kind of model it is, in words for tables, lines and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cahp.features.abilities.record import AbilitiesRecord, Ability, Verdict, Word
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.bench import Bench
+from cahp.run.recovered import Recovered
+from cahp.values import Estimate, HeadMask
+from cahp.words import number, percent
+
+#: The symbol of each word: its shape tells it without colour.
+SYMBOLS: dict[Word, str] = {
+    "lost": "\N{MULTIPLICATION X}",
+    "weaker": "\N{BLACK DOWN-POINTING TRIANGLE}",
+    "not significant": "?",
+    "kept": "\N{CHECK MARK}",
+    "not measurable": "\N{EN DASH}",
+}
+
+
+def measure_receipt(
+    bench: Bench, mask: HeadMask, recovered: Recovered | None, *, complete: bool = True
+) -> AbilitiesRecord:
+    """Measure the abilities of a model under ``mask``, and of the ``recovered`` one.
+
+    Of a language model all abilities are measured if ``complete``, else those that are quick.
+    """
+    if bench.card.task.predicts_labels:
+        from cahp.features.abilities.classifying import measure_classifier
+
+        return measure_classifier(bench, mask, recovered)
+    from cahp.features.abilities.measuring import measure_abilities
+
+    return measure_abilities(
+        bench.resources, bench.evaluation, mask, recovered, complete=complete, seed=bench.settings.seed
+    )
+
+
+def find_state(record: AbilitiesRecord) -> str:
+    """Return the last model of a receipt: the ``recovered`` one, or else the ``pruned`` one."""
+    if "recovered" in record.states:
+        return "recovered"
+    return "pruned"
+
+
+def count_lost(record: AbilitiesRecord) -> Estimate | None:
+    """Count the abilities that the last model has lost, of all that are measurable (None: none is)."""
+    words = [row.word_of(find_state(record)) for row in record.rows]
+    measurable = sum(word not in (None, "not measurable") for word in words)
+    if not measurable:
+        return None
+    lost = float(words.count("lost"))
+    return Estimate(lost, (lost, lost), measurable, "number")
+
+
+def name_state(state: str, recover: str) -> str:
+    """Name a model of a receipt, whose recovered one was made by the recovery ``recover``."""
+    if state == "recovered":
+        return RECOVERIES[recover].beside
+    return NONE.beside
+
+
+def list_by_word(record: AbilitiesRecord, state: str) -> dict[Word, list[Ability]]:
+    """Return the abilities of a model by their word, the worst word first; words that none has are left out."""
+    by_word: dict[Word, list[Ability]] = {word: [] for word in SYMBOLS}
+    for row in record.rows:
+        word = row.word_of(state) or "not measurable"
+        by_word[word].append(row)
+    return {word: rows for word, rows in by_word.items() if rows}
+
+
+def explain(row: Ability, state: str) -> str:
+    """Say in one line what was measured of an ability: word, values, difference with interval, and number of items."""
+    word = row.word_of(state) or "not measurable"
+    verdict = row.get(state)
+    if verdict is None or row.full is None:
+        return f"{row.label}: {word}, as {row.reason}"
+    text = f"{row.label}: {word}; {verdict.value.text} instead of {row.full.text}, difference {verdict.difference}"
+    if row.reason:
+        text += f"; {row.reason}"
+    return text
+
+
+def write_chance(row: Ability) -> str:
+    """Write the value of a model without the ability, in the unit of its values (empty: nothing was measured)."""
+    if row.full is None:
+        return ""
+    if row.full.unit == "share":
+        return percent(row.chance)
+    return number(row.chance)
+
+
+def summarise(record: AbilitiesRecord, recover: str) -> str:
+    """Say in one line what became of each ability, such as ``Abilities after a refit: repeats text: kept``."""
+    state = find_state(record)
+    words = [f"{row.label}: {row.word_of(state) or 'not measurable'}" for row in record.rows]
+    return f"Abilities {name_state(state, recover)}: {'; '.join(words)}"
+
+
+def list_columns(record: AbilitiesRecord, recover: str) -> list[str]:
+    """Name the columns of ``list_cells``."""
+    columns = ["full model", "chance", "n"]
+    for state in record.states:
+        name = name_state(state, recover)
+        columns += [name, f"difference {name}", f"{name}:"]
+    return columns
+
+
+def list_cells(row: Ability, states: Sequence[str]) -> Iterator[str]:
+    """Yield the cells of an ability in a table: the full model, chance, n, and for each model value and word."""
+    full = ""
+    if row.full is not None:
+        full = row.full.text
+    yield from (full, write_chance(row), f"{row.n:,}")
+    for state in states:
+        yield from _list_verdict(row.get(state), row.reason)
+
+
+def _list_verdict(verdict: Verdict | None, reason: str) -> Iterator[str]:
+    word: Word = "not measurable"
+    value = ""
+    difference = ""
+    if verdict is not None:
+        word = verdict.word
+        value = verdict.value.text
+        difference = f"{verdict.difference.text} {verdict.difference.interval}"
+    text = f"{SYMBOLS[word]} {word}"
+    if word == "not measurable" and reason:
+        text += f": {reason}"
+    yield from (value, difference, text)

@@ -1,0 +1,140 @@
+"""The receipt of a run: in its file, terminal, report and exports, on the strip of marks, and as a goal."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+from fakes import prune
+
+from cahp.exports.report import Origin, page
+from cahp.features import sections
+from cahp.features.abilities.receipt import count_lost, explain, list_by_word, list_cells, list_columns, summarise
+from cahp.features.abilities.record import AbilitiesRecord
+from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.strip import strip_html
+from cahp.features.abilities.verdict import ItemValues, decide
+from cahp.run.bench import Bench
+from cahp.run.document import RunDocument
+from cahp.run.recovered import Recovered
+from cahp.run.sections import summarise_sections
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.terminal.printing import run_lines
+from cahp.values import HeadMask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def make_record(*, recovered: bool = True) -> AbilitiesRecord:
+    """Make a receipt of which the pruned model loses one ability, and the recovered one none."""
+    full = np.ones(100)
+    broken = np.repeat([0.0, 1.0], [80, 20])
+    weaker = np.repeat([0.0, 1.0], [30, 70])
+    values = {"full": full, "pruned": broken, "recovered": weaker}
+    kept = {"full": full, "pruned": full, "recovered": full}
+    if not recovered:
+        values.pop("recovered")
+        kept.pop("recovered")
+    rows = [
+        ItemValues("recall_0", "class <b>", values=kept),
+        ItemValues("neutral", "texts of another kind", chance=0.2, values=values),
+        ItemValues("negation", "texts with a negation", reason="there are none"),
+    ]
+    return AbilitiesRecord(decide(rows), complete=True)
+
+
+def test_the_last_model_decides_what_is_lost() -> None:
+    lost = count_lost(make_record(recovered=False))
+    assert lost is not None
+    assert (lost.value, lost.ci95, lost.n) == (1, (1, 1), 2)
+    recovered = count_lost(make_record())
+    assert recovered is not None
+    assert (recovered.value, recovered.n) == (0, 2)
+    assert count_lost(AbilitiesRecord(())) is None
+
+
+def test_a_line_names_each_ability_with_its_word() -> None:
+    assert summarise(make_record(), "refit") == (
+        "Abilities after refit: class <b>: kept; texts of another kind: weaker; texts with a negation: not measurable"
+    )
+    assert summarise(make_record(recovered=False), "none").startswith("Abilities as pruned: class <b>: kept; ")
+
+
+def test_the_worst_words_come_first_and_each_mark_says_its_figures() -> None:
+    record = make_record(recovered=False)
+    by_word = list_by_word(record, "pruned")
+    assert list(by_word) == ["lost", "kept", "not measurable"]
+    assert explain(by_word["lost"][0], "pruned") == (
+        "texts of another kind: lost; 20.0 % instead of 100.0 %, difference \N{MINUS SIGN}80.0 points "
+        f"{record.rows[1].pruned.difference.interval}, n = 100"
+    )
+    assert explain(by_word["not measurable"][0], "pruned") == (
+        "texts with a negation: not measurable, as there are none"
+    )
+
+
+def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_ability() -> None:
+    html = strip_html(make_record(recovered=False), "pruned", "none", dark=False)
+    assert html.count('tabindex="0"') == 3
+    assert re.findall(r'class="ability-word">([^<]*)<', html) == ["lost", "kept", "not measurable"]
+    assert "\N{MULTIPLICATION X} texts of another kind<" in html
+    assert "<b>:" not in html
+    assert "class &lt;b&gt;" in html
+
+
+def test_each_row_of_the_table_has_a_cell_for_each_column() -> None:
+    record = make_record()
+    columns = list_columns(record, "refit")
+    assert len(set(columns)) == len(columns) == 9
+    cells = [list(list_cells(row, record.states)) for row in record.rows]
+    assert [len(row) for row in cells] == [9, 9, 9]
+    assert cells[1][:4] == ["100.0 %", "20.0 %", "100", "20.0 %"]
+    assert cells[1][5::3] == ["\N{MULTIPLICATION X} lost", "\N{BLACK DOWN-POINTING TRIANGLE} weaker"]
+    assert cells[2][5] == "\N{EN DASH} not measurable: there are none"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return fakes.quick_task(tmp_path_factory.mktemp("abilities"), budget="5", recover="refit")
+
+
+def test_a_run_measures_its_abilities_on_request(settings: Settings, store: Store) -> None:
+    assert prune(settings, store=store).document.to_json()["abilities"] is None
+    run = prune(replace(settings, abilities=True), store=store).document
+    record = RECEIPT.read(RunDocument.from_json(run.to_json()))
+    assert record is not None
+    assert record.states == ("pruned", "recovered")
+    lines = list(run_lines(run, sections()))
+    assert f"  abilities after refit: {record.summarise('recovered')}" in lines
+    report = page(run, origin=Origin("machine", "2026-01-01", "cahp prune", bundled=False), sections=sections())
+    assert "<h2>What still works?</h2>" in report
+    assert list(summarise_sections(sections(), run.sections, "refit")) == [summarise(record, "refit")]
+
+
+def test_the_goal_keeps_the_fewest_heads_that_lose_nothing(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(bench: Bench, mask: HeadMask, recovered: Recovered | None, **_: object) -> AbilitiesRecord:
+        assert (recovered is None) == mask.is_full
+        record = make_record(recovered=False)
+        if mask.count < 8:
+            return record
+        return AbilitiesRecord(record.rows[:1])
+
+    monkeypatch.setattr("cahp.features.abilities.classifying.measure_classifier", measure)
+    run = prune(replace(settings, budget="auto", goal="abilities"), store=store).document
+    assert run.goal is not None
+    assert (run.goal.heads, run.mask.count) == (8, 8)
+    record = RECEIPT.read(run)
+    assert record is not None
+    assert record.flagged("pruned") == ()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
