@@ -80,11 +80,12 @@ def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, sections: Sections) 
         return goal.estimate(None, time=costs.ratio)
     recovered = None
     if not mask.is_full:
+        recovered = bench.recoveries.recover(mask, bench.settings.recover)
     if goal.kind.section:
         return _find_measure(goal, sections)(bench, mask, recovered)
-        recovered = bench.recoveries.recover(mask, bench.settings.recover)
     answers = measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
     return goal.estimate(measure(answers, full=bench.full, seed=bench.settings.seed))
+
 
 def _find_measure(goal: Goal, sections: Sections) -> Callable[[Bench, HeadMask, Recovered | None], Estimate | None]:
     """Return what measures a goal that is about a section."""
@@ -92,7 +93,6 @@ def _find_measure(goal: Goal, sections: Sections) -> Callable[[Bench, HeadMask, 
         if section.name == goal.kind.section and section.goal is not None:
             return section.goal
     raise OptionError(f"--goal {goal} cannot be measured here; choose another goal")
-
 
 
 def confirm(goal: ReachedGoal, outcomes: Mapping[str, Outcomes]) -> ReachedGoal:
