@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from cahp.files import plain_json
 from cahp.run.resources import Resources
 from cahp.store import key
-from cahp.values.head_roles import HeadRoles, RoleAblation
+from cahp.values.head_roles import HeadRoles
 
 #: Bump to invalidate cached results.
 _REVISION = 3
@@ -18,7 +21,7 @@ _REVISION = 3
 def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
     """Measure the roles of the heads of the full model; with ``ablate`` also the losses without them.
 
-    The ablation of each role is kept as soon as it is measured, so an interrupted one goes on with the next role.
+    The losses without some sets of heads are kept as soon as they are measured, so an interrupted ablation goes on.
 
     Raises:
         ModelError: If the model reads too few tokens, or has no loss for ablations.
@@ -30,14 +33,9 @@ def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
 
     if ablate:
         roles = find_roles(resources)
-        known = _stored_ablations(resources, roles)
         with resources.timed(STAGE):
             roles = ablate_roles(
-                resources.model,
-                roles,
-                known=known,
-                keep=partial(_keep_ablation, resources),
-                progress=resources.progress,
+                resources.model, roles, cached=partial(_find_losses, resources), progress=resources.progress
             )
     else:
         with resources.timed(STAGE):
@@ -53,24 +51,15 @@ def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | N
     )
 
 
-def _stored_ablations(resources: Resources, roles: HeadRoles) -> dict[str, RoleAblation]:
-    """The ablations of single roles that were measured before, by role."""
-    stored: dict[str, RoleAblation] = {}
-    for role in roles.scores:
-        ablation = resources.store.read(
-            _ablation_key(resources, role), lambda entry: msgspec.convert(entry.meta, RoleAblation, strict=False)
-        )
-        if ablation is not None:
-            stored[role] = ablation
-    return stored
-
-
-def _keep_ablation(resources: Resources, ablation: RoleAblation) -> None:
-    resources.keep(_ablation_key(resources, ablation.role), {}, plain_json(ablation))
-
-
-def _ablation_key(resources: Resources, role: str) -> str:
-    return key("role ablation", _REVISION, resources.card.sha256, role)
+def _find_losses(resources: Resources, name: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the stored losses of this name, or compute and store them."""
+    entry = key("role ablation", _REVISION, resources.card.sha256, name)
+    stored = resources.store.read(entry, lambda of: of.arrays["losses"])
+    if stored is not None:
+        return stored
+    losses = compute()
+    resources.keep(entry, {"losses": losses})
+    return losses
 
 
 def _key(resources: Resources, ablate: bool) -> str:

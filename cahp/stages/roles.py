@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools, Estimate, Ints, ModelError, Progress, report_progress, silent
+from cahp.values import Bools, Estimate, Ints, ModelError, Progress, digest, report_progress, silent
 from cahp.values.head_roles import (
     ROLES,
     HeadRoles,
@@ -37,6 +37,8 @@ ABLATION = "ablation"
 _FEWEST = 4
 #: Random sets of heads against which the heads of a role are removed: fewer could hardly reach p < 0.05.
 _SETS = 199
+#: Sets whose losses are kept together: an interrupted ablation goes on after them.
+_KEPT_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Draw:
 #: What assigns roles, and what confirms them: other sequences and questions, and shorter ones, since each random set of
 #: heads takes a pass of all.
 ASSIGNING = Draw(0, sequences=16, shortest=16, longest=28, texts=3, filler=5)
-CONFIRMING = Draw(1, sequences=6, shortest=12, longest=18, texts=2, filler=2)
+CONFIRMING = Draw(1, sequences=5, shortest=18, longest=24, texts=2, filler=2)
 
 
 @dataclass(frozen=True)
@@ -481,29 +483,32 @@ class _Plan:
 
     @property
     def keeps(self) -> tuple[Bools, Ints]:
-        """The different masks ``(M, L, H)`` of kept heads, and the number of that of the own heads and of each set."""
+        """The different masks ``(M, L, H)`` of kept heads, in order, and the number of the own one and of each set."""
         removed = np.concatenate([self.own[None], self.sets.drawn])
         different, numbers = np.unique(removed.reshape(len(removed), -1), axis=0, return_inverse=True)
         return ~different.reshape(-1, *self.own.shape), numbers.ravel().astype(np.int64)
 
 
-def _forget(ablation: RoleAblation) -> None:
-    """Keep nothing."""
+#: Returns the losses ``(M, T)`` that are kept under a name, or computes and keeps them.
+Cached = Callable[[str, Callable[[], NDArray[np.float64]]], NDArray[np.float64]]
+
+
+def _compute(name: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Compute losses, and keep nothing."""
+    return compute()
 
 
 def ablate_roles(
     model: HeadModel,
     roles: HeadRoles,
     *,
-    known: Mapping[str, RoleAblation] | None = None,
-    keep: Callable[[RoleAblation], None] = _forget,
+    cached: Cached = _compute,
     progress: Progress = silent,
 ) -> HeadRoles:
     """Add the losses without the heads of each role, against random sets of heads of the same layers.
 
-    They are measured on sequences and questions that did not assign the roles. Ablations that are ``known``, by role,
-    are not measured again, and ``keep`` gets each other one as soon as it is measured. Progress counts the tokens that
-    pass a layer.
+    They are measured on sequences and questions that did not assign the roles. ``cached`` gets some masks at a time, by
+    a name that holds the masks and the loss. Progress counts the tokens that pass a layer.
 
     Raises:
         ModelError: If it is not a causal language model, which alone has these losses.
@@ -518,28 +523,36 @@ def ablate_roles(
     if not isinstance(texts, str):
         probes["retrieval"] = texts
     plans = _plan(roles, list(probes))
-    done = dict(known or {})
-    missing = [plan for plan in plans if plan.role not in done]
     every = np.ones((1, model.layers, model.heads), dtype=np.bool_)
-    losses = sorted({plan.loss for plan in missing})
-    total = sum(_count_work(model, probes[loss], every) for loss in losses)
-    total += sum(_count_work(model, probes[plan.loss], plan.keeps[0]) for plan in missing)
+    losses = sorted({plan.loss for plan in plans})
+    parts = [(loss, every) for loss in losses]
+    for plan in plans:
+        parts += [(plan.loss, part) for part in _split(plan.keeps[0])]
+    total = sum(_count_work(model, probes[loss], part) for loss, part in parts)
     before = 0
 
     def measure(loss: Loss, keeps: Bools) -> NDArray[np.float64]:
         nonlocal before
-        values = _losses(model, probes[loss], keeps, _part(progress, before, total))
-        before += _count_work(model, probes[loss], keeps)
-        return values
+        values: list[NDArray[np.float64]] = []
+        for part in _split(keeps):
+            compute = partial(_losses, model, probes[loss], part, _part(progress, before, total))
+            values.append(cached(f"{loss} {digest(part.tobytes())}", compute))
+            before += _count_work(model, probes[loss], part)
+        return np.concatenate(values)
 
     full = {loss: measure(loss, every)[0] for loss in losses}
-    for plan in missing:
+    rows: list[RoleAblation] = []
+    for plan in plans:
         keeps, numbers = plan.keeps
         rises = (measure(plan.loss, keeps) - full[plan.loss])[numbers]
-        done[plan.role] = _compare(plan, full[plan.loss], rises)
-        keep(done[plan.role])
+        rows.append(_compare(plan, full[plan.loss], rises))
     progress(ABLATION, total, total)
-    return replace(roles, ablations=_correct([done[plan.role] for plan in plans]))
+    return replace(roles, ablations=_correct(rows))
+
+
+def _split(keeps: Bools) -> list[Bools]:
+    """The parts of masks ``(M, L, H)`` whose losses are kept together."""
+    return [keeps[start : start + _KEPT_TOGETHER] for start in range(0, len(keeps), _KEPT_TOGETHER)]
 
 
 def _correct(rows: Sequence[RoleAblation]) -> tuple[RoleAblation, ...]:
@@ -554,9 +567,9 @@ def _plan(roles: HeadRoles, losses: Sequence[Loss]) -> list[_Plan]:
     random = np.random.default_rng(CONFIRMING.seed)
     plans: list[_Plan] = []
     for name in roles.scores:
-        own = np.zeros(roles.layers * roles.heads, dtype=np.bool_)
-        own[list(roles.units(name))] = True
-        own = own.reshape(roles.layers, roles.heads)
+        flat = np.zeros(roles.layers * roles.heads, dtype=np.bool_)
+        flat[list(roles.units(name))] = True
+        own: Bools = flat.reshape(roles.layers, roles.heads)
         # Also for roles that are not tested here: the sets of the others stay the same.
         sets = draw_within_layers(own, _SETS, random)
         if own.any() and ROLES[name].loss in losses:

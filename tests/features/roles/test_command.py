@@ -30,7 +30,7 @@ def test_roles_prints_a_grid_with_evidence_and_its_document(tmp_path: Path, monk
     # One of the two heads of its layer: every second set is its own.
     (induction,) = [line for line in lines if line.startswith("  without the 1 induction head")]
     assert "they can differ in this layer and 1 of 1 heads, 2 ways" in induction
-    assert induction.endswith("not significant (n = 6 sequences)")
+    assert induction.endswith("not significant (n = 5 sequences)")
     again = cahp.roles(model, device="cpu")
     assert again.names == copying.ROLES
     assert repr(again) == "2 x 2 heads: 1 induction, 1 previous token, 1 first token, 1 no role"

@@ -16,7 +16,7 @@ from cahp.values import Cancelled
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_an_interrupted_ablation_goes_on_with_the_next_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cahp.stages import roles as stage
 
     card = models.identify(str(copying.save_copying_model(tmp_path / "model")))
@@ -24,20 +24,20 @@ def test_an_interrupted_ablation_goes_on_with_the_next_role(tmp_path: Path, monk
     measured: list[int] = []
     compute = stage._losses
 
-    def stop_at_the_second_role(*given: object) -> object:
+    def stop_at_the_third_call(*given: object) -> object:
         measured.append(len(given[2]))
         if len(measured) == 3:
             raise Cancelled
         return compute(*given)
 
-    monkeypatch.setattr(stage, "_losses", stop_at_the_second_role)
+    monkeypatch.setattr(stage, "_losses", stop_at_the_third_call)
     with pytest.raises(Cancelled):
         find_roles(fakes.resources(card, store), ablate=True)
-    # The full model, and two sets for each of two roles.
+    # The full model, and the two sets of each role.
     assert measured == [1, 2, 2]
     roles = find_roles(fakes.resources(card, store), ablate=True)
-    # The full model again, and the second and third role.
-    assert measured == [1, 2, 2, 1, 2, 2]
+    # The sets of the third role are those of the second: they are in the same layer.
+    assert measured == [1, 2, 2, 2]
     assert [one.role for one in roles.ablations or ()] == ["induction", "previous", "first"]
     assert all(one.corrected is not None for one in roles.ablations or ())
     assert stored_roles(fakes.resources(card, store), ablate=True) == roles

@@ -84,7 +84,7 @@ def test_a_role_is_confirmed_where_hardly_a_set_of_its_layers_raises_the_loss_as
         removed = np.zeros((len(keeps), 1))
         if not keeps.all():
             removed = (~keeps[:, names == "induction"]).sum(axis=1, keepdims=True)
-        return removed + [0, 0.1, 0.2]
+        return removed + np.array([0, 0.1, 0.2])
 
     monkeypatch.setattr("cahp.stages.roles._losses", count)
     ablations = {one.role: one for one in ablate_roles(copier, roles).ablations or ()}
