@@ -83,7 +83,8 @@ class CompareResult(Comparison):
             title = f"{capital(name_outcome(results.outcome))} on {results.split}, {when}"
         elif name == "ranking":
             figure = figures.ranking_figure(results, stage, at, shown, dark=dark)
-            title = f"At {at} heads, {when}, {ahead_and_behind(results.against, results.tests_at(stage, at))}"
+            finding = ahead_and_behind(results.against, results.tests_at(stage, at), noun=results.noun)
+            title = f"At {at} heads, {when}, {finding}"
         else:
             tests = results.tests_at(stage, at)
             where = f"at {at} heads"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict
+from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict, rescale
 from cahp.comparison.plan import split_minimum
-from cahp.comparison.sentences import after, ahead_and_behind, join, method_label, name_outcome
+from cahp.comparison.primary import HEADLINE
+from cahp.comparison.sentences import after, ahead_and_behind, count_texts, join, method_label, name_outcome, write_p
 from cahp.comparison.split_results import SplitResults
-from cahp.comparison.statistics import HEADLINE, crossed_mean
+from cahp.comparison.statistics import LEVEL, CrossedMean, crossed_mean, holm_correction
 from cahp.outcomes import OUTCOMES
 from cahp.values import Estimate
 from cahp.words import capital
@@ -57,8 +58,14 @@ def small_budgets(results: SplitResults) -> tuple[int, ...]:
 
 
 def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
-    """The tests of the area up to 20 % of the heads; without one (older files), of each budget up to there."""
+    """The tests of the area up to 20 % of the heads; without one, of each budget up to there.
+
+    Where they are those of the primary test, they are corrected for its methods alone.
+    """
     small = small_budgets(results)
+    primary = results.primary
+    if primary is not None and primary.recovery == recovery and set(primary.budgets) <= set(small):
+        return [*primary.tests]
     # Areas of older files do not tell their budgets.
     areas: list[Verdict] = [
         area for area in results.overall if area.recovery == recovery and set(area.budgets or (0,)) <= set(small)
@@ -112,7 +119,7 @@ def assess_compression(results: SplitResults, recovery: str) -> Finding:
     if not tested:
         status = "no verdict from one seed"
     elif not ahead and not behind:
-        status = "not resolved at this n"
+        status = f"not significant ({count_texts(max(tested, key=lambda test: test.seeds), results.noun)})"
     elif ahead and behind:
         status = "mixed"
     elif behind:
@@ -122,14 +129,13 @@ def assess_compression(results: SplitResults, recovery: str) -> Finding:
     else:
         status = "partly supported"
     budgets = f"at {join(list(dict.fromkeys(str(test.budget) for test in tests)))}"
-    if isinstance(tests[0], AreaVerdict):
+    if isinstance(tests[0], AreaVerdict) and tests[0].budget is None:
         budgets = f"over {join(list(map(str, tests[0].budgets)))}"
-    seeds = max(test.seeds for test in tests)
-    words = (
-        f"{capital(measure)}, {after(recovery)}, {budgets} of {results.total} heads: "
-        f"{ahead_and_behind(results.against, tests)}; n = {tests[0].n:,} {results.noun}, {seeds} "
-        f"seed{'s' * (seeds > 1)}."
-    )
+    n = count_texts(max(tests, key=lambda test: test.seeds), results.noun)
+    finding = ahead_and_behind(results.against, tests, noun=results.noun)
+    if n not in finding:
+        finding += f"; {n}"
+    words = f"{capital(measure)}, {after(recovery)}, {budgets} of {results.total} heads: {finding}."
     if results.outcome != "kl":
         words += f" This comparison has no KL divergence, so {measure} stands for it."
     return Finding(COMPRESSION, status, words, recovery)
@@ -183,24 +189,47 @@ def kept_shares(document: ComparisonDocument, budget: int) -> dict[str, KeptShar
     return shares
 
 
-def compare_shares(shares: Mapping[str, KeptShares], against: str) -> Estimate | None:
-    """The lead of CAHP over random selection in the middle third, in points, paired by seed.
+@dataclass(frozen=True)
+class ShareLead:
+    """The ``lead`` of CAHP over a method in a share of criticality, in points, whose ``n`` counts seeds.
 
-    Its interval is Student's over seeds, and its ``n`` their number; None with fewer than two seeds.
+    ``p_holm`` and the interval are corrected for the other methods, as those of a ``Verdict``.
     """
-    if against not in shares or RANDOM not in shares:
-        return None
-    ours = shares[against].middle_by_seed()
-    random = shares[RANDOM].middle_by_seed()
-    leads = [100 * (ours[seed] - random[seed]) for seed in ours if seed in random]
-    if len(leads) < 2 or not np.all(np.isfinite(leads)):
-        return None
-    mean = crossed_mean(np.array(leads)[:, None])
-    return Estimate(mean.mean, (mean.low, mean.high), len(leads), "points")
+
+    method: str
+    lead: Estimate
+    p_holm: float
+
+    @property
+    def significant(self) -> bool:
+        """Whether CAHP keeps significantly more or less."""
+        return self.p_holm <= LEVEL
+
+
+def compare_shares(shares: Mapping[str, KeptShares], against: str) -> dict[str, ShareLead]:
+    """The leads of CAHP over each other method in the middle third, paired by seed: Student's t test over seeds.
+
+    Methods with fewer than two seeds in common with CAHP have none.
+    """
+    means: dict[str, tuple[CrossedMean, int]] = {}
+    for method, own in shares.items():
+        if method == against or against not in shares:
+            continue
+        ours = shares[against].middle_by_seed()
+        theirs = own.middle_by_seed()
+        leads = np.array([100 * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs])
+        if len(leads) > 1 and np.all(np.isfinite(leads)):
+            means[method] = crossed_mean(leads[:, None]), len(leads)
+    corrected = holm_correction([mean.p for mean, _ in means.values()])
+    compared = {}
+    for (method, (mean, seeds)), p_holm in zip(means.items(), corrected, strict=True):
+        interval = rescale(mean.mean, (mean.low, mean.high), mean.df, 1 - LEVEL / len(means))
+        compared[method] = ShareLead(method, Estimate(mean.mean, interval, seeds, "points"), p_holm)
+    return compared
 
 
 def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
-    """Assess whether CAHP keeps more of the criticality of the middle third of the layers than random selection."""
+    """Assess whether CAHP keeps more of the criticality of the middle third than random selection and other methods."""
     document = results.document
     if document.criticality is None:
         return Finding(CRITICAL, "not measured", "The criticality of heads was not measured in this comparison.")
@@ -211,23 +240,15 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     shares = kept_shares(document, budget)
     # The share of the middle third.
     means = {name: float(share.means[-2]) for name, share in shares.items() if np.isfinite(share.means[-2])}
-    labels = {results.against: method_label(results.against), RANDOM: "random selection"}
-    parts = [f"{label} keeps {_share_text(means[name])}" for name, label in labels.items() if name in means]
     words = f"Of the criticality of the middle third ({where}), at {budget} of {results.total} heads, "
-    words += join(parts or ["nothing was measured"])
-    lead = compare_shares(shares, results.against)
-    if lead is None:
-        status = "no verdict"
-        words += "; a verdict needs random selection and two seeds"
+    compared = compare_shares(shares, results.against)
+    if RANDOM in compared:
+        status = _conclude(compared)
+        words += f"{_write_share(results.against, means)}: {'; '.join(_list_sides(compared, means))}"
     else:
-        words += f": {lead.text} ({lead.span}) for {method_label(results.against)}, {lead.n} seeds"
-        status = "not resolved at this n"
-        if lead.excludes(0):
-            status = "supported" if lead.value > 0 else "not supported"
-        # The verdict is against random selection alone.
-        most = max(means, key=lambda name: means[name])
-        if most != results.against:
-            words += f"; {most} keeps most, {_share_text(means[most])}"
+        status = "no verdict"
+        parts = [_write_share(name, means) for name in (results.against, RANDOM) if name in means]
+        words += f"{join(parts or ['nothing was measured'])}; a verdict needs random selection and two seeds"
     texts = document.data.eval
     noun = "texts" if document.protocol("eval") is None else "windows"
     count = document.criticality_texts
@@ -235,6 +256,57 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
         count = texts.examples
     words += f"; every head removed alone on n = {count:,} {noun} of {texts.split}."
     return Finding(CRITICAL, status, words, budget=budget)
+
+
+def _conclude(compared: Mapping[str, ShareLead]) -> str:
+    """The verdict on both sides: against random selection, and against the other methods."""
+    random = compared[RANDOM]
+    others = [one for one in compared.values() if one.method != RANDOM]
+    keep_more = [one for one in others if one.significant and one.lead.value < 0]
+    status = f"not significant against random selection (n = {random.lead.n} seeds)"
+    if random.significant and random.lead.value > 0:
+        status = "supported"
+        if keep_more:
+            status = "more than random selection"
+    elif random.significant:
+        status = "not supported"
+    if len(others) == len(keep_more) == 1:
+        status += ", less than the other method"
+    elif keep_more:
+        status += f", less than {len(keep_more)} of {len(others)} other methods"
+    return status
+
+
+def _list_sides(compared: Mapping[str, ShareLead], means: Mapping[str, float]) -> Iterator[str]:
+    """List the methods that keep significantly less than CAHP, significantly more, and neither, with their shares."""
+    sides: dict[str, list[str]] = {"more than": [], "less than": [], "not significant against": []}
+    for name in sorted(compared, key=lambda name: means[name]):
+        one = compared[name]
+        side = "not significant against"
+        if one.significant:
+            side = "less than"
+            if one.lead.value > 0:
+                side = "more than"
+        share = f"{_name_selection(name)} {_share_text(means[name])}"
+        if name == RANDOM:
+            share += f" ({one.lead.text}, {one.lead.span}, {write_p(one.p_holm)})"
+        sides[side].append(share)
+    for side, parts in sides.items():
+        if parts:
+            yield f"{side} {join(parts)}"
+    seeds = max(one.lead.n for one in compared.values())
+    yield f"n = {seeds} seeds, p of all methods by Holm, simultaneous interval"
+
+
+def _name_selection(method: str) -> str:
+    """A method as sentences on criticality name it."""
+    if method == RANDOM:
+        return "random selection"
+    return method_label(method)
+
+
+def _write_share(method: str, means: Mapping[str, float]) -> str:
+    return f"{_name_selection(method)} keeps {_share_text(means[method])}"
 
 
 def _share_text(share: float) -> str:

@@ -16,6 +16,7 @@ from cahp.files import plain_json
 from cahp.models.costs import SelectionCost
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_outcome, to_metrics
 from cahp.run.document import ModelRecord
+from cahp.run.mix import NO_MIX
 from cahp.run.splits import SplitRecord
 from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
@@ -229,8 +230,9 @@ class ComparisonDocument:
 
         document = convert(data, cls, {"full": _read_cell, "cells": _read_cell})
         if document.protocols:
-            # Earlier files do not name the windows that begin with the beginning token: it was the first alone.
-            document = replace(document, settings={"bos": "first", **document.settings})
+            # Earlier files do not name the windows that begin with the beginning token: it was the first alone. Nor do
+            # they name a calibration mix: there was none.
+            document = replace(document, settings={"bos": "first", "mix": NO_MIX, **document.settings})
         if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):
             raise ValueError("settings without seeds or recoveries")
         layers = range(document.model.layers)
@@ -343,10 +345,12 @@ class Verdict:
     """One test: by how much ``against`` is better than ``method`` in an ``outcome``, and whether that is significant.
 
     ``pp`` is the lead of ``against`` in ``unit``: points of a share, or nats (less KL is better). It is at one
-    ``budget``, or of the areas over several (None). ``p_holm`` is ``p`` corrected for the other tests. Both are None
-    with one seed, which allows no verdict. A ``tie`` is not resolved at this n; otherwise ``better`` names the better
-    method. ``df`` are the degrees of freedom of the t test (None: an older file, with a bootstrap). ``words`` is the
-    result as a sentence.
+    ``budget``, or of the areas over several (None). ``ci95`` is its own interval, ``simultaneous`` the one that is
+    corrected for the other tests, as ``p_holm`` is ``p`` corrected for them. These three are None with one seed, which
+    allows no verdict. A ``tie`` is not significant; otherwise ``better`` names the better method. ``df`` are the
+    degrees of freedom of the t test. Differences below ``margin`` do not matter. ``words`` is the result as a sentence.
+
+    An older file has neither ``simultaneous`` nor ``margin``, and no ``df`` where it has a bootstrap.
     """
 
     split: str
@@ -366,6 +370,8 @@ class Verdict:
     outcome: str = "accuracy"
     unit: Unit = "points"
     df: float | None = None
+    simultaneous: tuple[float, float] | None = None
+    margin: float | None = None
 
     @property
     def tested(self) -> bool:
@@ -380,10 +386,26 @@ class Verdict:
         return f"{signed(self.pp, 3)} nats"
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The interval that stands beside the corrected p: the simultaneous one, if there is one."""
+        return self.simultaneous or self.ci95
+
+    @property
+    def interval_name(self) -> str:
+        """What ``interval`` is."""
+        if self.simultaneous is None:
+            return "95 % interval"
+        return "simultaneous 95 % interval"
+
+    @property
     def span(self) -> str:
         """The interval as sentences show it: ``+0.1 to +2.3``."""
         digits = 1 if self.unit == "points" else 3
-        return " to ".join(signed(end, digits) for end in self.ci95)
+        return " to ".join(signed(end, digits) for end in self.interval)
+
+    def rescale(self, level: float) -> tuple[float, float]:
+        """Return the interval of another ``level`` than that of ``ci95``, which is 0.95."""
+        return rescale(self.pp, self.ci95, self.df, level)
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,8 +415,36 @@ class Verdict:
         return dict(row)
 
 
+def rescale(mean: float, ci95: tuple[float, float], df: float | None, level: float) -> tuple[float, float]:
+    """Return the interval of another ``level`` than 0.95 around a mean with ``df`` degrees of freedom.
+
+    A bootstrap has None, and the intervals of a normal distribution.
+    """
+    from scipy.special import stdtrit
+
+    wanted, given = stdtrit(df or 1e9, [(1 + level) / 2, 0.975])
+    low, high = (mean + (end - mean) * float(wanted / given) for end in ci95)
+    return low, high
+
+
 @dataclass(frozen=True)
 class AreaVerdict(Verdict):
     """A test of areas over ``budgets``."""
 
     budgets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Primary:
+    """The primary test of a comparison, which a fixed rule names before anything is measured.
+
+    It has one ``outcome``, ``split`` and ``recovery``, and ``budgets`` with their area; one budget stands for itself.
+    ``tests`` compare each method with the reference, and are corrected for each other alone. ``words`` names it.
+    """
+
+    split: str
+    outcome: str
+    recovery: str
+    budgets: tuple[int, ...]
+    words: str
+    tests: tuple[AreaVerdict, ...]

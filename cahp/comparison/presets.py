@@ -121,7 +121,7 @@ PRESETS: Mapping[str, Preset] = {
         named=(REFERENCE, "gradient", "fisher", "salience", "magnitude", "fisher-output", "obs-fisher", "random"),
     ),
     # For language models, a window of which takes as long as dozens of texts. A refit takes most of the time, and with
-    # two seeds hardly any difference is resolved.
+    # two seeds hardly any difference is significant.
     LANGUAGE: Preset(
         budgets=("50%",),
         seeds=_FIVE_SEEDS[:3],

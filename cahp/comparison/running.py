@@ -13,10 +13,13 @@ from typing import Any, Unpack, cast
 
 from cahp import hub
 from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, read_choice, selection_cost
+from cahp.comparison.document import TESTED
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
+from cahp.comparison.primary import choose_endpoint, choose_recovery
 from cahp.comparison.recording import MeasuredCells, record
 from cahp.comparison.result import Comparison
+from cahp.comparison.sentences import describe_place
 from cahp.comparison.workspace import Loaded, Workspace
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import RECOVERIES
@@ -36,7 +39,7 @@ class ComparisonCost:
     ``cells`` are all masks, of which ``cached`` are in the store. ``forwards`` are forward passes of one text through
     the full model for the others and for the criticality of heads, ``choosing`` those of them that select heads
     (methods that state no cost count as 0).
-    ``minutes`` follow from the measured time of a pass, ``forward_ms``.
+    ``minutes`` follow from the measured time of a pass, ``forward_ms``. ``primary`` names the primary test.
     """
 
     cells: int
@@ -45,6 +48,7 @@ class ComparisonCost:
     choosing: float
     forward_ms: float
     minutes: float
+    primary: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The ``estimate`` of a comparison file."""
@@ -128,7 +132,7 @@ def compare(
             workers = jobs if cluster is None else count_workers(executor)
             shares = executor is None
             cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers, shares=shares)
-            announce(cost)
+            announce(replace(cost, primary=_name_primary(plan, cells, card.layers * card.heads)))
             count = max(1, round(cost.forwards))
             passed = 0.0
 
@@ -219,6 +223,13 @@ def _estimate_cost(
         ),
         passes,
     )
+
+
+def _name_primary(plan: Plan, cells: Sequence[Cell], total: int) -> str:
+    """Name the primary test of ``cells`` on a model of ``total`` heads."""
+    recovery = choose_recovery(plan.recoveries)
+    budgets = [cell.budget for cell in cells if recovery in cell.recoveries]
+    return describe_place(*choose_endpoint(TESTED, recovery, budgets, total), total)
 
 
 def _open_test_split(workspace: Workspace, missing: bool) -> int:

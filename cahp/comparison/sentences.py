@@ -10,7 +10,7 @@ from cahp.comparison.plan import REFERENCE
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.values import Estimate
-from cahp.words import capital
+from cahp.words import capital, number
 
 if TYPE_CHECKING:
     from cahp.comparison.split_results import SplitResults
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 _MOST_NAMES = 4
 #: The smallest p of a bootstrap of 10,000 draws, as older files have it.
 _BOOTSTRAP_FLOOR = 2 / 10_001
-#: The smallest p that is written out.
-_SMALLEST_P = 1e-4
-#: Smaller differences do not matter, by unit, in words and as a number: methods within them are equivalent.
-_MARGINS = {"points": ("1 point", 1.0), "nats": ("0.01 nats", 0.01)}
+#: The smallest p that is written out, and the largest that is significant.
+_SMALLEST_P = 1e-3
+_LEVEL = 0.05
 
 
 def method_label(method: str) -> str:
@@ -49,9 +48,17 @@ def over(budgets: Sequence[int], all_budgets: Sequence[int]) -> str:
 def describe_test(verdict: Verdict, budgets: Sequence[int]) -> str:
     """Budget and recovery of a test; ``budgets`` are those of the comparison."""
     heads = f"{verdict.budget} heads"
-    if isinstance(verdict, AreaVerdict):
+    if isinstance(verdict, AreaVerdict) and verdict.budget is None:
         heads = over(verdict.budgets, budgets)
     return f"{heads}, {after(verdict.recovery)}"
+
+
+def describe_place(outcome: str, recovery: str, budgets: Sequence[int], total: int) -> str:
+    """What a primary test compares: "KL divergence, after refit, area over 6 and 12 of 72 heads"."""
+    where = "at"
+    if len(budgets) > 1:
+        where = "area over"
+    return f"{name_outcome(outcome)}, {after(recovery)}, {where} {join(list(map(str, budgets)))} of {total} heads"
 
 
 def name_outcome(outcome: str) -> str:
@@ -60,34 +67,57 @@ def name_outcome(outcome: str) -> str:
 
 
 def describe_p(verdict: Verdict) -> str:
-    """The corrected p of a test, such as "p = 0.02"; a bound where it is the smallest that its test can give."""
+    """The corrected p of a test, such as "p = 0.02"; a bound where it is small or the smallest of its test."""
     if verdict.p is None or verdict.p_holm is None or not verdict.tested:
         return "one seed: no verdict"
-    if verdict.df is None and verdict.p <= _BOOTSTRAP_FLOOR:
+    if verdict.df is None and verdict.p_holm >= _SMALLEST_P and verdict.p <= _BOOTSTRAP_FLOOR:
         return f"p ≤ {verdict.p_holm:.2g}"
-    if verdict.p_holm < _SMALLEST_P:
-        return f"p < {_SMALLEST_P:.4f}"
-    return f"p = {verdict.p_holm:.2g}"
+    return write_p(verdict.p_holm)
+
+
+def write_p(p: float) -> str:
+    """Write a p value: "p = 0.02", and never a smaller one than "p < 0.001"."""
+    if p < _SMALLEST_P:
+        return f"p < {_SMALLEST_P}"
+    text = f"{p:.2g}"
+    if float(text) <= _LEVEL < p:
+        # Rounded, it would read as significant.
+        text = f"{p:.3g}"
+    return f"p = {text}"
 
 
 def is_equivalent(verdict: Verdict) -> bool:
-    """Tell whether two one-sided tests at 5 % show that a difference is smaller than the margin of its unit."""
+    """Tell whether two one-sided tests at 5 % show that a difference is smaller than its margin.
+
+    They do where the 90 % interval lies within the margin. They are not corrected for other tests.
+    """
     # Answers that never differ have no error, and so show nothing about other texts.
-    if not verdict.tested or verdict.ci95[0] == verdict.ci95[1]:
+    if not verdict.tested or verdict.margin is None or verdict.ci95[0] == verdict.ci95[1]:
         return False
-    from scipy.special import stdtrit
-
-    # They do where the 90 % interval lies within the margin. A bootstrap has no degrees of freedom: take the normal's.
-    one_sided, two_sided = stdtrit(verdict.df or 1e9, [0.95, 0.975])
-    ends = [verdict.pp + (end - verdict.pp) * one_sided / two_sided for end in verdict.ci95]
-    return bool(max(map(abs, ends)) < _MARGINS[verdict.unit][1])
+    return max(map(abs, verdict.rescale(0.9))) < verdict.margin
 
 
-def describe_tie(verdict: Verdict) -> str:
-    """The result of a test that is not significant: "equivalent within 1 point", or "not resolved at this n"."""
+def describe_margin(verdict: Verdict) -> str:
+    """The margin of a test: "1 point" or "0.018 nats"."""
+    margin = verdict.margin or 0.0
+    if verdict.unit == "points":
+        return _count(round(margin), "point")
+    return f"{number(margin, 3)} nats"
+
+
+def describe_tie(verdict: Verdict, noun: str = "texts") -> str:
+    """The result of a test without a winner: "equivalent within 1 point", or "not significant (n = 311, 5 seeds)"."""
     if is_equivalent(verdict):
-        return f"equivalent within {_MARGINS[verdict.unit][0]}"
-    return "not resolved at this n"
+        return f"equivalent within {describe_margin(verdict)}"
+    return f"not significant ({count_texts(verdict, noun)})"
+
+
+def count_texts(verdict: Verdict, noun: str = "texts") -> str:
+    """The numbers of texts and seeds of a test, such as "n = 311, 5 seeds"; ``noun`` names what ``n`` counts."""
+    words = f"n = {verdict.n:,}"
+    if noun != "texts":
+        words += f" {noun}"
+    return f"{words}, {_count(verdict.seeds, 'seed')}"
 
 
 def verdict_sentence(
@@ -104,41 +134,47 @@ def verdict_sentence(
     elif verdict.tie and is_equivalent(verdict):
         result = f"{ours} and {other} are {describe_tie(verdict)}{measure}"
     elif verdict.tie:
-        result = f"the difference{measure} between {ours} and {other} is not resolved at this n"
+        result = f"the difference{measure} between {ours} and {other} is not significant"
     elif verdict.better == verdict.against:
         result = f"{ours} is better than {other}{measure}"
     else:
         result = f"{other} is better than {ours}{measure}"
-    statistics = _count_texts(verdict, noun)
+    statistics = ""
     if verdict.tested:
-        statistics = f"95 % interval {verdict.span}, {describe_p(verdict)} after Holm, {statistics}, "
-        statistics += _count(verdict.seeds, "seed")
-    return f"{capital(describe_test(verdict, budgets))}: {result} (lead of {ours}: {verdict.lead}, {statistics})"
+        statistics = f", {verdict.interval_name} {verdict.span}, {describe_p(verdict)} after Holm"
+    place = capital(describe_test(verdict, budgets))
+    return f"{place}: {result} ({count_texts(verdict, noun)}; lead of {ours}: {verdict.lead}{statistics})"
 
 
 def describe_better(verdict: Verdict, total: int, *, noun: str = "texts") -> str:
     """A test that another method wins, for a reader of one run; ``total`` heads, and ``noun`` as in a verdict."""
-    lead = Estimate(-verdict.pp, (-verdict.ci95[1], -verdict.ci95[0]), verdict.n, verdict.unit)
+    low, high = verdict.interval
+    lead = Estimate(-verdict.pp, (-high, -low), verdict.n, verdict.unit)
     amount = lead.text
     if verdict.unit != "points":
         amount = f"{amount} {verdict.unit}"
     return (
         f"At {verdict.budget} of {total}, {after(verdict.recovery)}, {verdict.method} is better than "
         f"{method_label(verdict.against)} in {name_outcome(verdict.outcome)} by {amount.removeprefix('+')} "
-        f"({lead.span}, {_count_texts(verdict, noun)}, {_count(verdict.seeds, 'seed')})"
+        f"({lead.span}, {count_texts(verdict, noun)})"
     )
 
 
 def headline(results: SplitResults) -> str:
-    """The title of a comparison: which methods the reference beats after the cheapest recovery."""
+    """The title of a comparison: which methods the reference beats in the primary test.
+
+    An older file has none: then after the cheapest recovery.
+    """
     ours = method_label(results.against)
     tested = {verdict.recovery for verdict in results.verdicts if verdict.tested}
     if not results.verdicts:
         return f"Only {ours} was measured"
     if not tested:
         return "One seed: no verdict"
-    if all(verdict.tie for verdict in (*results.verdicts, *results.overall)):
-        return f"No difference from {ours} is resolved at this n"
+    primary = results.primary
+    if primary is not None and primary.tests:
+        place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
+        return f"Primary test ({place}): {ahead_and_behind(results.against, primary.tests, noun=results.noun)}"
     recovery = next(name for name in results.by_cost if name in tested)
     areas = [verdict for verdict in results.overall if verdict.recovery == recovery]
     tests: Iterable[Verdict] = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
@@ -147,11 +183,14 @@ def headline(results: SplitResults) -> str:
         parts.insert(0, name_outcome(results.outcome))
     if areas:
         parts.append(over(areas[0].budgets, results.budgets))
-    return capital(f"{', '.join(parts)}: {ahead_and_behind(results.against, tests)}")
+    return capital(f"{', '.join(parts)}: {ahead_and_behind(results.against, tests, noun=results.noun)}")
 
 
-def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
-    """The methods that ``against`` is ahead of and behind, by tests after one recovery, as a clause."""
+def ahead_and_behind(against: str, verdicts: Iterable[Verdict], *, noun: str = "texts") -> str:
+    """The methods that ``against`` is ahead of and behind, by tests after one recovery, as a clause.
+
+    ``noun`` names what the ``n`` of a test counts.
+    """
     ours = method_label(against)
     tests: dict[str, list[Verdict]] = {}
     once: list[str] = []
@@ -172,6 +211,7 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
         behind[name] = [one for one in own if one.better == name]
         if all(one.tie and is_equivalent(one) for one in own):
             equivalent.append(own[0])
+    n = count_texts(next(iter(tests.values()))[0], noun)
     parts = []
     if any(ahead.values()):
         parts.append(f"ahead of {_name_methods(ahead, tests)}")
@@ -182,12 +222,13 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
         result = f"{ours} is {' and '.join(parts)}"
         ties = sum(not ahead[name] and not behind[name] for name in tests) - len(equivalent)
         if ties > 0:
-            notes.append(f"{_count(ties, 'other')} not resolved at this n")
+            notes.append(f"{_count(ties, 'other')} not significant, {n}")
     else:
-        others = "the other method"
+        others = f"the difference of {ours} from the other method is"
         if len(tests) > 1:
-            others = f"any of the {len(tests)} others"
-        result = f"no difference of {ours} from {others} is resolved at this n"
+            others = f"the differences of {ours} from the {len(tests)} other methods are"
+        result = f"{others} not significant"
+        notes.append(n)
     if equivalent:
         notes.append(f"{_count(len(equivalent), 'other')} {describe_tie(equivalent[0])}")
     if once:
@@ -213,12 +254,6 @@ def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[
             label += f" (at {join([str(verdict.budget) for verdict in passed[name]])} heads)"
         labels.append(label)
     return join(labels)
-
-
-def _count_texts(verdict: Verdict, noun: str) -> str:
-    if noun == "texts":
-        return f"n = {verdict.n:,}"
-    return f"n = {verdict.n:,} {noun}"
 
 
 def _count(number: int, noun: str) -> str:

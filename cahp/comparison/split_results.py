@@ -16,6 +16,7 @@ from cahp.comparison.document import (
     ComparisonDocument,
     Mean,
     Participant,
+    Primary,
     Verdict,
     list_tested,
 )
@@ -35,7 +36,8 @@ class SplitResults:
     """The results of a comparison on one split, in one ``outcome`` of the ``outcomes`` that were measured.
 
     ``split`` has ``n`` texts, or units of another ``noun``. ``recoveries`` are in the order of the plan. ``means`` are
-    by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests of areas. ``layers``
+    by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests of areas. ``primary`` is
+    the primary test, if it is on this split in this outcome; all others are descriptive. ``layers``
     (heads kept in each layer) are by method and budget. ``overlap`` is by two methods in the order of their names, or
     one method twice (its own masks), and budget; ``random_overlap`` by budget. ``full`` is the outcome of the full
     model by recovery.
@@ -55,6 +57,7 @@ class SplitResults:
     areas: Mapping[tuple[str, str], Area]
     verdicts: tuple[Verdict, ...]
     overall: tuple[AreaVerdict, ...]
+    primary: Primary | None
     layers: Mapping[tuple[str, int], tuple[float, ...]]
     overlap: Mapping[tuple[str, str, int], float]
     random_overlap: Mapping[int, float]
@@ -84,6 +87,9 @@ class SplitResults:
         areas = [area for area in summary.areas if (area.split, area.outcome) == (split, shown)]
         verdicts = [one for one in summary.verdicts if (one.split, one.outcome) == (split, shown)]
         overall = [one for one in summary.area_verdicts if (one.split, one.outcome) == (split, shown)]
+        primary = summary.primary
+        if primary is not None and (primary.split, primary.outcome) != (split, shown):
+            primary = None
         overlap: dict[tuple[str, str, int], float] = {}
         random_overlap: dict[int, float] = {}
         for of_two in summary.overlap.methods:
@@ -108,6 +114,7 @@ class SplitResults:
             areas={(area.recovery, area.method): area for area in areas},
             verdicts=tuple(verdicts),
             overall=tuple(overall),
+            primary=primary,
             layers={(row.method, row.budget): row.mean for row in summary.layers},
             overlap=overlap,
             random_overlap=random_overlap,
@@ -231,7 +238,13 @@ def _check(results: SplitResults) -> None:
     model = results.document.model
     if not 0 < results.total <= _MOST_HEADS:
         raise ValueError("an impossible number of heads")
-    verdicts = (*results.verdicts, *results.overall)
+    verdicts: tuple[Verdict, ...] = (*results.verdicts, *results.overall)
+    budgets = set(results.budgets)
+    recoveries = set(results.recoveries)
+    if results.primary is not None:
+        verdicts += results.primary.tests
+        budgets |= set(results.primary.budgets)
+        recoveries.add(results.primary.recovery)
     methods = {results.against, *results.cost}
     methods |= {method for _, method, _ in results.means}
     methods |= {method for method, _ in results.layers}
@@ -239,7 +252,6 @@ def _check(results: SplitResults) -> None:
     # Names appear in headings, sentences, file names and columns.
     if not all(_NAME.fullmatch(method) for method in results.methods):
         raise ValueError("an invalid name of a method")
-    recoveries = set(results.recoveries)
     recoveries |= {recovery for recovery, _, _ in results.means}
     recoveries |= {recovery for recovery, _ in results.areas}
     recoveries |= {verdict.recovery for verdict in verdicts}
@@ -252,7 +264,7 @@ def _check(results: SplitResults) -> None:
         np.shape(critical) != (model.layers, model.heads) or not 0 <= np.min(critical) <= np.max(critical) < np.inf
     ):
         raise ValueError("criticality that is negative, or of heads that the model does not have")
-    if any(not 0 < budget <= results.total for budget in results.budgets):
+    if any(not 0 < budget <= results.total for budget in budgets):
         raise ValueError("an impossible budget")
     shapes: set[tuple[int, ...]] = {np.shape(mean) for mean in results.layers.values()}
     shapes |= {np.shape(consensus.share) for consensus in results.consensus.values()}

@@ -2,16 +2,16 @@
 
 A mean is over texts (documents of a language model) and seeds, which are crossed: each seed has its own mask, and all
 masks answer the same texts. Both vary, and so does what is left over. Their variance components give the error of the
-mean, and Satterthwaite's (1946) degrees of freedom its t distribution. Differences are paired by seed and text. Cells
-with an error are left out, and the random masks that share a seed are averaged first.
+mean, and the number of seeds its degrees of freedom. Differences are paired by seed and text. Cells with an error are
+left out, and the random masks that share a seed are averaged first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,17 +23,21 @@ from cahp.comparison.document import (
     CellRecord,
     ComparisonDocument,
     Mean,
+    Primary,
     Verdict,
     list_tested,
 )
-from cahp.comparison.sentences import verdict_sentence
+from cahp.comparison.primary import HEADLINE, Endpoint
+from cahp.comparison.sentences import describe_place, verdict_sentence
 from cahp.outcomes import OUTCOMES, finite, to_perplexity
 from cahp.values import Estimate, Floats, Unit
 
 #: Above this corrected p, a test is a tie.
 LEVEL = 0.05
-#: The area is over budgets of up to this share of the heads, where at least two were measured.
-HEADLINE = 0.2
+#: Differences below this share of the reference's KL divergence do not matter, nor those below so many points.
+MARGIN_SHARE = 0.1
+MARGIN_POINTS = 1.0
+Test = TypeVar("Test", bound=Verdict)
 
 
 class CrossedMean(NamedTuple):
@@ -54,6 +58,12 @@ def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
 
     With mean squares ``A`` of seeds, ``B`` of texts and ``E`` of the rest, ``S n`` times the variance of the mean is
     ``A + B - E``. A component that would be negative is 0: then ``E`` takes the place of its mean square.
+
+    The mean is a statement about a method, whose masks differ from seed to seed, and ``S`` seeds are all that is known
+    of them. So it has ``S - 1`` degrees of freedom, like Student's t test over the means of seeds, whose interval is
+    never wider. Satterthwaite's (1946) number can be as large as that of the texts: a few masks that happen to agree
+    make ``A`` small, and their component 0, which is no evidence that other masks agree. Fewer texts than seeds allow
+    one less than there are texts. One seed is a statement about its mask alone, with ``n - 1`` degrees of freedom.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -80,10 +90,7 @@ def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
     counted = np.array([squares[0] > squares[2], squares[1] > squares[2], 1.0], dtype=np.float64)
     counted[2] -= counted[:2].sum()
     total = float(counted @ squares)
-    uncertain = float((counted * squares) ** 2 @ [1 / free_seeds, 1 / free_texts, 1 / (free_seeds * free_texts)])
-    df = float(free_seeds * free_texts)
-    if uncertain:
-        df = total**2 / uncertain
+    df = float(min((count - 1 for count in values.shape if count > 1), default=1))
     error = np.sqrt(total / values.size)
     reach = 0.0
     # Standard errors from zero.
@@ -135,14 +142,13 @@ def analyse(
     part: str,
     recovery: str,
     against: str,
-    budgets: Sequence[int],
 ) -> tuple[list[Mean], list[Area], list[Verdict]]:
     """Compute means, areas and tests of one part of a comparison (``eval`` or ``report``) after one recovery.
 
     ``tables`` are those of ``tabulate``. In each outcome of ``TESTED`` each method is compared with ``against`` at
     every budget where both were measured, and by its area: the mean over the budgets of up to 20 % of the heads (all
-    budgets, if fewer than two are as small). Only methods that were measured at each of them have an area. ``budgets``
-    are all of the comparison; some recoveries are measured at a few of them.
+    budgets, if fewer than two are as small). Only methods that were measured at each of them have an area. The tests
+    have no ``words`` yet.
     """
     split = document.data.of(part).split
     masks: dict[tuple[str, int], list[CellRecord]] = {}
@@ -165,6 +171,8 @@ def analyse(
     covered = _choose_area_budgets(document, {budget for _, budget in masks})
     all_areas: list[Area] = []
     verdicts: list[Verdict] = []
+    # The KL divergence of the reference by budget, and that of its area.
+    divergences: dict[int | None, float] = {}
     for outcome in list_tested(tables):
         by_budget = series[outcome]
         sizes = tables[outcome].sizes
@@ -177,12 +185,37 @@ def analyse(
                 mean = _estimate(area, OUTCOMES[outcome].unit, sizes)
                 ends = (mean.low, mean.high)
                 all_areas.append(Area(split, recovery, method, mean.value, ends, covered, outcome))
-        test = partial(_test, split=split, recovery=recovery, against=against, outcome=outcome)
+        if outcome == "kl":
+            reference = {budget: own for (name, budget), own in {**by_budget, **areas}.items() if name == against}
+            divergences = {budget: float(own.values.mean()) for budget, own in reference.items()}
+        test = partial(_test, divergences, split=split, recovery=recovery, against=against, outcome=outcome)
         verdicts += test(by_budget)
         verdicts += [AreaVerdict(**vars(one), budgets=covered) for one in test(areas)]
-    nouns = {name: document.noun(part, name) for name in tables}
-    words = [verdict_sentence(one, budgets, noun=nouns[one.outcome]) for one in verdicts]
-    return means, all_areas, [replace(one, words=sentence) for one, sentence in zip(verdicts, words, strict=True)]
+    return means, all_areas, verdicts
+
+
+def find_primary(document: ComparisonDocument, endpoint: Endpoint, part: str, tests: Sequence[Verdict]) -> Primary:
+    """Find the primary test among all ``tests``, and correct it for its own methods alone."""
+    split = document.data.of(part).split
+    place = (split, *endpoint[:2])
+    found: list[AreaVerdict] = []
+    for test in tests:
+        if (test.split, test.outcome, test.recovery) != place:
+            continue
+        if isinstance(test, AreaVerdict) and test.budgets == endpoint.budgets:
+            found.append(test)
+        elif (test.budget,) == endpoint.budgets:
+            found.append(AreaVerdict(**vars(test), budgets=endpoint.budgets))
+    words = describe_place(*endpoint, document.model.layers * document.model.heads)
+    return Primary(split, *endpoint, words, tuple(correct_family(found)))
+
+
+def add_words(document: ComparisonDocument, tests: Iterable[Test], budgets: Sequence[int]) -> Iterator[Test]:
+    """Add to each test its sentence; ``budgets`` are all of the comparison."""
+    parts = {document.data.of(part).split: part for part in document.parts}
+    for test in tests:
+        noun = document.noun(parts[test.split], test.outcome)
+        yield replace(test, words=verdict_sentence(test, budgets, noun=noun))
 
 
 def _choose_area_budgets(document: ComparisonDocument, measured: Collection[int]) -> tuple[int, ...]:
@@ -233,18 +266,17 @@ def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], 
 
 
 def _test(
-    series: Mapping[tuple[str, int | None], Series], *, against: str, outcome: str, **fields: Any
+    divergences: Mapping[int | None, float],
+    series: Mapping[tuple[str, int | None], Series],
+    *,
+    against: str,
+    outcome: str,
+    **fields: Any,
 ) -> list[Verdict]:
-    """Test a family of methods, each against ``against`` on the seeds that both have, corrected for its size."""
-    changes: list[tuple[str, int | None, NDArray[np.float64]]] = []
-    for (method, budget), own in series.items():
-        if method != against and (against, budget) in series:
-            theirs = series[against, budget]
-            _, rows, columns = np.intersect1d(theirs.places, own.places, return_indices=True)
-            if len(rows):
-                changes.append((method, budget, theirs.values[rows] - own.values[columns]))
-    if not changes:
-        return []
+    """Test a family of methods, each against ``against`` on the seeds that both have, corrected for its size.
+
+    ``divergences`` are those of ``against`` by budget.
+    """
     row = OUTCOMES[outcome]
     unit = row.unit
     scale = 1
@@ -253,20 +285,21 @@ def _test(
         scale = 100
     if row.lower_is_better:
         scale = -scale
-    sizes = next(iter(series.values())).sizes
-    means = [crossed_mean(scale * change, sizes) for _, _, change in changes]
-    # One seed allows no test.
-    several = [at for at, (_, _, change) in enumerate(changes) if len(change) > 1]
-    corrected = dict(zip(several, holm_correction([means[at].p for at in several]), strict=True))
     verdicts = []
-    for at, ((method, budget, change), mean) in enumerate(zip(changes, means, strict=True)):
-        p_holm = corrected.get(at)
-        p: float | None = None
-        better: str | None = None
-        if p_holm is not None:
-            p = mean.p
-            if p_holm <= LEVEL:
-                better = against if mean.mean > 0 else method
+    for (method, budget), own in series.items():
+        if method == against or (against, budget) not in series:
+            continue
+        theirs = series[against, budget]
+        _, rows, columns = np.intersect1d(theirs.places, own.places, return_indices=True)
+        if not len(rows):
+            continue
+        change = theirs.values[rows] - own.values[columns]
+        mean = crossed_mean(scale * change, own.sizes)
+        margin: float | None = MARGIN_POINTS
+        if unit != "points":
+            margin = None
+            if budget in divergences:
+                margin = MARGIN_SHARE * divergences[budget]
         verdicts.append(
             Verdict(
                 **fields,
@@ -275,18 +308,41 @@ def _test(
                 against=against,
                 pp=mean.mean,
                 ci95=(mean.low, mean.high),
-                p=p,
-                p_holm=p_holm,
-                tie=better is None,
-                better=better,
+                p=mean.p,
+                p_holm=None,
+                tie=True,
+                better=None,
                 n=change.shape[1],
                 seeds=change.shape[0],
                 outcome=outcome,
                 unit=unit,
                 df=mean.df,
+                margin=margin,
             )
         )
-    return verdicts
+    return correct_family(verdicts)
+
+
+def correct_family(tests: Sequence[Test]) -> list[Test]:
+    """Correct tests for each other: p by Holm, and intervals by Bonferroni, so that they hold together.
+
+    An interval without 0 then never has a corrected p above 0.05. One seed allows no test, and does not count.
+    """
+    tested = [place for place, test in enumerate(tests) if test.tested]
+    ps = [p for place in tested if (p := tests[place].p) is not None]
+    corrected = list(tests)
+    for place, p_holm in zip(tested, holm_correction(ps), strict=True):
+        test = tests[place]
+        better: str | None = None
+        if p_holm <= LEVEL:
+            better = test.method
+            if test.pp > 0:
+                better = test.against
+        interval = test.rescale(1 - LEVEL / len(tested))
+        corrected[place] = replace(test, p_holm=p_holm, simultaneous=interval, tie=better is None, better=better)
+    for place in set(range(len(tests))).difference(tested):
+        corrected[place] = replace(tests[place], p=None, p_holm=None)
+    return corrected
 
 
 def mean_or_none(values: Iterable[float | None]) -> float | None:

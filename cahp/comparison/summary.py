@@ -6,16 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cahp.comparison import statistics
-from cahp.comparison.arrays import Answers, tabulate
-from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Verdict
+from cahp.comparison.arrays import Answers, UnitSums, tabulate
+from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Primary, Verdict
 from cahp.comparison.fields import convert
 from cahp.comparison.plan import REFERENCE
+from cahp.comparison.primary import choose_endpoint, choose_recovery
 from cahp.files import plain_json
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
 from cahp.values import Bools
@@ -99,10 +100,12 @@ class MethodCost:
 class Summary:
     """The summary of a comparison. Its verdicts compare each method with the method ``against``; ``rule`` says how.
 
+    All verdicts but those of ``primary`` are descriptive; an older file has no primary test.
     Areas and verdicts of all outcomes stand together. In the file those of the accuracy stand where they always stood,
     and the others under ``by_outcome``.
     """
 
+    primary: Primary | None = None
     against: str
     rule: str
     means: tuple[Mean, ...]
@@ -160,30 +163,37 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         masks[key] = [(cell.seed, document.mask(cell)) for cell in cells]
     budgets = sorted({budget for _, budget in masks})
     full = document.full[0].recoveries["none"].row
-    for part, arrays in answers.items():
-        tables = tabulate(arrays, full)
+    by_part = {part: tabulate(arrays, full) for part, arrays in answers.items()}
+    for part, tables in by_part.items():
         for recovery in document.recoveries:
-            measured = statistics.analyse(
-                document, tables, part=part, recovery=recovery, against=against, budgets=budgets
-            )
+            measured = statistics.analyse(document, tables, part=part, recovery=recovery, against=against)
             means += measured[0]
             areas += measured[1]
             tests += measured[2]
+    primary = _find_primary(document, by_part, tests)
+    # A sentence describes a test with the corrections of its family.
+    tests = list(statistics.add_words(document, tests, budgets))
+    if primary is not None:
+        primary = replace(primary, tests=tuple(statistics.add_words(document, primary.tests, budgets)))
     areas.sort(key=lambda area: TESTED.index(area.outcome))
     tests.sort(key=lambda test: TESTED.index(test.outcome))
     area_verdicts = [test for test in tests if isinstance(test, AreaVerdict)]
     verdicts = [test for test in tests if not isinstance(test, AreaVerdict)]
     rule = (
         f"Each method is compared with {against} at every budget and after every recovery, by a t test of paired "
-        f"differences with variance components of {document.noun('eval')} and seeds (Satterthwaite). p is corrected by "
-        f"Holm over all tests of one outcome, split and recovery; above {statistics.LEVEL} a difference is not "
-        "resolved. The areas "
-        "over the budgets of up to 20 % of the heads are tested in the same way. Methods are equivalent where two "
-        "one-sided tests at 5 % show a difference below 1 point, or 0.01 nats. One seed allows no verdict."
+        f"differences with variance components of {document.noun('eval')} and seeds. A test is a statement about a "
+        "method, not about its measured masks, so it has one degree of freedom less than there are seeds. p is "
+        "corrected by Holm over all tests of one outcome, split and recovery, and the intervals are simultaneous "
+        f"(Bonferroni) over the same tests; above {statistics.LEVEL} a difference is not significant. The areas "
+        "over the budgets of up to 20 % of the heads are tested in the same way. The primary test is corrected over "
+        "its methods alone, and all others are descriptive. Methods are equivalent where two one-sided tests at 5 % "
+        "(not corrected) show a difference below 1 point, or in nats below a tenth of the KL divergence of "
+        f"{against}. One seed allows no verdict."
     )
     selecting = [name for name in names if not document.methods[name].random]
     consensus = [_find_consensus(masks, budget, selecting) for budget in budgets]
     return Summary(
+        primary=primary,
         against=against,
         rule=rule,
         means=tuple(means),
@@ -195,6 +205,23 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         consensus=tuple(one for one in consensus if one is not None),
         cost=tuple(_measure_costs(document)),
     )
+
+
+def _find_primary(
+    document: ComparisonDocument, by_part: Mapping[str, Mapping[str, UnitSums]], tests: Sequence[Verdict]
+) -> Primary | None:
+    """Find the primary test, which is on the test split if that was measured; None if no mask was."""
+    part = [part for part in document.parts if part in by_part][-1]
+    recovery = choose_recovery(document.recoveries)
+    total = document.model.layers * document.model.heads
+    budgets = []
+    for (_, budget), cells in document.masks.items():
+        if any(recovery in cell.recoveries for cell in cells):
+            budgets.append(budget)
+    if not budgets:
+        return None
+    endpoint = choose_endpoint(by_part[part], recovery, budgets, total)
+    return statistics.find_primary(document, endpoint, part, tests)
 
 
 def _measure_costs(document: ComparisonDocument) -> Iterator[MethodCost]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM, KeptShares
+from cahp.comparison.primary import HEADLINE
 from cahp.comparison.sentences import describe_p, method_label, name_outcome
-from cahp.comparison.statistics import HEADLINE
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of, styles
 from cahp.outcomes import OUTCOMES
@@ -18,7 +18,7 @@ from cahp.recoveries import NONE
 
 
 def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
-    """The lead of the reference over each of the other ``methods`` by number of heads, with 95 % intervals.
+    """The lead of the reference over each of the other ``methods`` by number of heads, with simultaneous intervals.
 
     Colours are those of the ranking at ``budget``.
     """
@@ -35,7 +35,7 @@ def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequ
         # Side by side, or intervals would hide each other.
         aside = width * (place - (len(others) - 1) / 2)
         values = [test.pp for test in tests]
-        ends = [test.ci95 for test in tests]
+        ends = [test.interval for test in tests]
         hover = [f"<b>{name_of(name)}</b><br>{test.lead} ({test.span})<br>{describe_p(test)}" for test in tests]
         traces.append(
             marks.points(

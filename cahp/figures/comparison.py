@@ -24,7 +24,7 @@ from cahp.recoveries import NONE, QUICK, RECOVERIES
 _BEST = ("#B84A00", "#F08A3C")
 _RANDOM = ("#7A3FD6", "#B08CF0")
 _SYMBOLS = ("diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hourglass", "bowtie")
-#: The opacity of bands, and of methods whose difference from the reference is not resolved.
+#: The opacity of bands, and of methods whose difference from the reference is not significant.
 _BAND = 0.15
 _PALE = 0.4
 #: Pixels of a row of the ranking, of a label beside a line, of a character of a label, and of numbers beside rows.
@@ -128,12 +128,12 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     """The outcome of each method at a number of heads, the best on top: dots as pruned, rings after a recovery.
 
     Order, intervals, numbers and the band of random selection are those after ``recovery``; before any, the rings are
-    those after a refit. A method is pale where no difference from the reference is resolved.
+    those after a refit. A method is pale where its difference from the reference is not significant.
     """
     ink = palette.ink(dark=dark)
     drawn = styles(results, recovery, budget, dark=dark)
     rows = [mean for mean in results.rank(recovery, budget) if mean.method in methods]
-    resolved = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
+    significant = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
     traces: list[dict[str, Any]] = []
     joined: dict[int, list[float]] = {}
     recovered = recovery
@@ -154,7 +154,7 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
         if stage == recovery:
             bars = marks.error_bars(values, ends, NEUTRAL, thickness=2, width=0)
         colours = [drawn[mean.method].colour for mean in means]
-        opacity = [1 if mean.method in resolved else _PALE for mean in means]
+        opacity = [1 if mean.method in significant else _PALE for mean in means]
         hover = [_describe(results, mean) for mean in means]
         dots = marks.points(
             values,
@@ -353,7 +353,7 @@ def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> 
         places = [place for place, result in enumerate(results) if result == name]
         shown = [order[place] for place in places]
         values = [test.pp for test in shown]
-        ends = [test.ci95 for test in shown]
+        ends = [test.interval for test in shown]
         hover = [_describe_lead(test) for test in shown]
         bars = marks.error_bars(values, ends, ink.accent, thickness=thickness, width=4)
         traces.append(marks.points(values, places, symbol, ink.accent, outline=2, hover=hover, name=name, error_x=bars))
@@ -377,7 +377,7 @@ def _name_result(test: Verdict) -> str:
 
 
 def _describe_lead(test: Verdict) -> str:
-    text = f"<b>{name_of(test.method)}</b><br>{test.lead}, 95 % interval {test.span}<br>{describe_p(test)}"
+    text = f"<b>{name_of(test.method)}</b><br>{test.lead}, {test.interval_name} {test.span}<br>{describe_p(test)}"
     if test.tested:
         text += " after Holm"
     return text

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cahp.comparison.sentences import after, describe_test, describe_tie, is_equivalent, name_outcome, verdict_sentence
+from cahp.comparison.sentences import (
+    after,
+    count_texts,
+    describe_place,
+    describe_test,
+    describe_tie,
+    is_equivalent,
+    name_outcome,
+    verdict_sentence,
+)
 from cahp.outcomes import OUTCOMES
 from cahp.terminal.printing import list_notes
 from cahp.words import duration
@@ -18,13 +27,16 @@ if TYPE_CHECKING:
 
 
 def announcement(cost: ComparisonCost) -> str:
-    """The estimated cost of a comparison, before it begins."""
+    """The estimated cost of a comparison and its primary test, before it begins."""
     cached = f" ({cost.cached} were measured before)" if cost.cached else ""
     time = duration(60 * cost.minutes)
-    return (
+    words = (
         f"{cost.cells - cost.cached:,} cells to measure{cached}: about {cost.forwards:,.0f} forward passes, "
         f"{cost.choosing:,.0f} of them to select heads; at {cost.forward_ms:.1f} ms each about {time}"
     )
+    if cost.primary:
+        words += f"; primary test: {cost.primary}"
+    return words
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
@@ -36,6 +48,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
         f"{document.model.id} on {document.data.id}: {len(results.methods)} methods, {len(document.cells)} masks, "
         f"{len(document.seeds)} seed(s)"
     )
+    yield from _primary(results)
     shown = [comparison.results_on(part, name) for part in reversed(document.parts) for name in results.outcomes]
     for outcome_results in shown:
         for recovery in results.recoveries:
@@ -46,6 +59,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
                 yield from _table(outcome_results, recovery, "perplexity")
     yield ""
     yield f"  {summary.rule}"
+    if results.primary is not None:
+        yield "  descriptive tests:"
     for outcome_results in shown:
         yield from _verdicts(outcome_results)
     yield ""
@@ -65,6 +80,18 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     if costs:
         yield f"  selecting in forward passes: {', '.join(costs)}"
     yield from list_notes(document.notices, document.test_opened)
+
+
+def _primary(results: SplitResults) -> Iterator[str]:
+    """The primary test against each method; older files have none."""
+    primary = results.primary
+    if primary is None or not primary.tests:
+        return
+    yield ""
+    place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
+    yield f"  primary test, named beforehand ({place}); all others are descriptive:"
+    for test in primary.tests:
+        yield f"    {verdict_sentence(test, results.budgets, noun=results.noun)}"
 
 
 def _table(results: SplitResults, recovery: str, outcome: str | None = None) -> Iterator[str]:
@@ -118,7 +145,9 @@ def _cell(estimate: Estimate | None) -> str:
 def _note(test: Verdict) -> str:
     if not test.tested:
         return ", one seed: no verdict"
-    return f", {describe_tie(test)}" if is_equivalent(test) else ""
+    if is_equivalent(test):
+        return f", {describe_tie(test)}"
+    return ""
 
 
 def _verdicts(result: SplitResults) -> Iterator[str]:
@@ -129,7 +158,8 @@ def _verdicts(result: SplitResults) -> Iterator[str]:
     ties = [test for test in tests if test.tie]
     if ties:
         place = f"{result.split}, {name_outcome(result.outcome)}"
-        yield f"    {place}: no difference is resolved at this n in {len(ties)} of {len(tests)} tests:"
+        n = count_texts(max(ties, key=lambda test: test.seeds), result.noun)
+        yield f"    {place}: {len(ties)} of {len(tests)} tests not significant ({n}):"
         where: dict[str, list[str]] = {}
         for test in ties:
             group = where.setdefault(describe_test(test, result.budgets), [])

@@ -65,8 +65,9 @@ def _draw_compression(results: SplitResults, view: ComparisonView, methods: tupl
             lead_figure(results, view.recovery, view.budget, methods, dark=display.is_dark()),
             title=f"Lead of {method_label(results.against)} {after(view.recovery)}",
             help="The lead over the methods with the best mean at up to 20 % of the heads (shaded), and over random "
-            "selection; bars are 95 % intervals. The verdict is over all methods, on the area up to 20 % of the "
-            "heads. Older comparisons have tests at single budgets only.",
+            f"selection; bars are {tests[0].interval_name}s. The verdict is over all methods, on the area up to 20 % "
+            "of the heads; after the refit it is the primary test. Older comparisons have tests at single budgets "
+            "only.",
             name="claim-compression",
             alt=finding.words,
             data=tests_as_table(tests, ("method", "budget", "pp", "unit", "n", "seeds")),
@@ -97,8 +98,9 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
             title="Criticality kept in each layer",
             help="The criticality of a head is the KL divergence from the full model when this head alone is removed. "
             f"Each line is the share of a layer's criticality that a method keeps at {view.budget} heads, the mean "
-            "over its masks. The band holds 95 % of the random masks. The middle third of the layers is shaded; a t "
-            f"test over seeds compares {method_label(results.against)} with random selection there.",
+            "over its masks. The band holds 95 % of the random masks. The middle third of the layers is shaded; t "
+            f"tests over seeds compare {method_label(results.against)} with random selection and every other method "
+            "there, with p corrected by Holm.",
             formula=_SHARE,
             name="claim-criticality",
             alt=finding.words,

@@ -81,6 +81,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     shown = choice.comparison.results
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(headline(shown), anchor=False)
+    results.draw_primary(shown)
     st.caption(_describe_origin(explorer, choice))
     above = st.container(key="compare-above")
     view = draw_filters(shown)
@@ -132,7 +133,7 @@ def _draw_overlap(shown: SplitResults, view: ComparisonView) -> None:
 def _draw_notes(shown: SplitResults, view: ComparisonView) -> None:
     """Draw how differences are tested, and the notices."""
     if shown.verdicts:
-        st.markdown(plain(shown.rule[:400].replace(shown.against, method_label(shown.against))))
+        st.markdown(plain(shown.rule[:1500].replace(shown.against, method_label(shown.against))))
     st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in shown.document.notices[:20]))
 
 

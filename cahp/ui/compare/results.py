@@ -15,6 +15,7 @@ from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import (
     after,
     ahead_and_behind,
+    describe_place,
     method_label,
     name_outcome,
     over,
@@ -77,15 +78,16 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
     if any(split_minimum(name)[1] is not None for name in results.methods):
         minimum = _MINIMUM
     # The title covers all methods, whichever are shown.
-    finding = ahead_and_behind(results.against, results.tests_at(view.recovery, view.budget))
+    tests = results.tests_at(view.recovery, view.budget)
+    finding = ahead_and_behind(results.against, tests, noun=results.noun)
     display.show(
         _draw_once(ranking_figure, results, view.recovery, view.budget, view.methods),
         title=f"At {view.budget} heads, {when}, {finding}",
         help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}, the mean over "
         f"{len(results.document.seeds)} seeds. **Dots**: as pruned. **Rings**: after a recovery. Order, numbers and "
         f"95 % intervals are those {when}. The methods in colour are {ours}, the best other one, and random "
-        "selection, whose interval is the band. **Pale**: no difference from "
-        f"{ours} is resolved. Intervals can overlap although a difference is resolved, because all methods are "
+        f"selection, whose interval is the band. **Pale**: the difference from {ours} is not significant. Intervals "
+        "can overlap although a difference is significant, because all methods are "
         f"evaluated on the same {results.noun}. The dashed line is the full model.{minimum}",
         formula=_INTERVAL,
         name="compare-ranking",
@@ -165,10 +167,11 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         cache_with(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
         title=f"Lead of {ours} in {name_outcome(results.outcome)} at {view.budget} heads, {when}",
-        help=f"Points are the lead of {ours} over the other method on the same {results.noun}; lines are 95 % "
-        "intervals. **Solid** points are significant, **hollow** points are not resolved at this n: more "
+        help=f"Points are the lead of {ours} over the other method on the same {results.noun}; lines are "
+        f"{tests[0].interval_name}s. **Solid** points are significant, **hollow** points are not: more "
         f"{results.noun} or seeds might show a difference. Hollow **diamonds** are equivalent: two one-sided tests "
-        "show a difference below 1 point, or 0.01 nats. One seed allows no verdict. " + _rule(tests),
+        f"show a difference below 1 point, or in nats below a tenth of the KL divergence of {ours}. One seed allows no "
+        "verdict. " + _rule(tests),
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(_sentence(results, test) for test in tests[:30]),
@@ -181,12 +184,14 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
 
 
 def tests_as_table(tests: Sequence[Verdict], columns: Sequence[str]) -> dict[str, list[Any]]:
-    """Return these fields of tests, and the ends of their intervals, as columns by name."""
+    """Return these fields of tests, and the ends of both their intervals, as columns by name."""
     table: dict[str, list[Any]] = {}
     for name in columns:
         table[name] = [getattr(test, name) for test in tests]
     table["low"] = [test.ci95[0] for test in tests]
     table["high"] = [test.ci95[1] for test in tests]
+    table["simultaneous low"] = [test.interval[0] for test in tests]
+    table["simultaneous high"] = [test.interval[1] for test in tests]
     return table
 
 
@@ -195,14 +200,32 @@ def _sentence(results: SplitResults, test: Verdict) -> str:
 
 
 def _rule(tests: Sequence[Verdict]) -> str:
-    """How the tests were made; older comparisons used a bootstrap."""
-    how = "t test with variance components of both"
+    """How the tests were made; older comparisons have uncorrected intervals, or a bootstrap."""
+    how = "t test with variance components of both, and seeds − 1 degrees of freedom"
     if tests[0].df is None:
         how = "bootstrap over texts and seeds"
+    words = f"The test is a paired {how}. p is corrected by Holm over all budgets and methods after this recovery"
+    if tests[0].simultaneous is None:
+        return f"{words}; intervals are not corrected for several tests."
     return (
-        f"The test is a paired {how}. p is corrected by Holm over all budgets and methods after this recovery, so an "
-        "unresolved difference may have an interval without 0."
+        f"{words}, and the intervals by Bonferroni: one without 0 never has p above 0.05, but Holm's p can pass where "
+        "an interval still holds 0."
     )
+
+
+def draw_primary(results: SplitResults) -> None:
+    """Draw what the primary test is, and its sentences; nothing for older comparisons, which have none."""
+    primary = results.primary
+    if primary is None or not primary.tests:
+        return
+    place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
+    with st.expander(f"Primary test: {place}", key="compare-primary"):
+        st.markdown(
+            "A fixed rule names it before anything is measured: KL divergence after the refit, as the area over the "
+            "budgets of up to 20 % of the heads; without a refit as pruned, and without two such budgets at the "
+            "smallest one. It is corrected over its methods alone. All other tests on this page are descriptive."
+        )
+        st.markdown("\n".join(f"- {plain(_sentence(results, test))}" for test in primary.tests))
 
 
 # Heads -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from scipy import stats
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.claims import (
     CRITICAL,
+    KeptShares,
     assess_claims,
     assess_compression,
     assess_critical_heads,
@@ -20,7 +21,7 @@ from cahp.comparison.claims import (
     kept_shares,
     middle_third,
 )
-from cahp.comparison.document import ComparisonDocument, Verdict
+from cahp.comparison.document import AreaVerdict, ComparisonDocument, Primary, Verdict
 from cahp.comparison.sentences import ahead_and_behind, is_equivalent, verdict_sentence
 from cahp.comparison.statistics import crossed_mean
 from cahp.values import Unit
@@ -64,8 +65,7 @@ def test_the_middle_third_lies_in_the_middle(layers: int, middle: list[int]) -> 
 
 def test_the_lead_over_random_selection_is_paired_by_seed_with_student_s_interval() -> None:
     shares = kept_shares(measured(other=OTHER).document, 3)
-    lead = compare_shares(shares, "complementary")
-    assert lead is not None
+    lead = compare_shares(shares, "complementary")["random"].lead
     # 100 * (9 - 5) / 16 and 100 * (9 - 6) / 16.
     assert (lead.value, lead.n) == (pytest.approx(21.875), 2)
     reach = stats.t.ppf(0.975, 1) * np.std([25, 18.75], ddof=1) / np.sqrt(2)
@@ -74,16 +74,51 @@ def test_the_lead_over_random_selection_is_paired_by_seed_with_student_s_interva
 
 def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
     unclear, clear = (measured(other=other).results for other in (OTHER, KEPT["random"]))
-    assert assess_critical_heads(unclear, 3).status == "not resolved at this n"
+    assert assess_critical_heads(unclear, 3).status == "not significant against random selection (n = 2 seeds)"
     finding = assess_critical_heads(clear, 3)
     assert finding.status == "supported"
     assert (
-        "CAHP keeps 56.2 % and random selection keeps 31.2 %: +25.0 points (25.0 to 25.0) for CAHP, 2 seeds"
+        "CAHP keeps 56.2 %: more than random selection 31.2 % (+25.0 points, 25.0 to 25.0, p < 0.001); n = 2 seeds"
         in finding.words
     )
     assert "n = 8 texts" in finding.words
-    swapped = assess_critical_heads(replace(clear, against="random", document=clear.document), 3)
-    assert swapped.status == "not resolved at this n"
+    assert assess_critical_heads(replace(clear, against="random"), 3).status == "no verdict"
+
+
+def test_critical_heads_are_compared_with_random_selection_and_with_every_other_method() -> None:
+    right = np.arange(8) % 2 == 0
+    # Of 16 nats CAHP keeps 9, random selection 5; the others keep 13, 10 and 3 with each seed, or 9 and 13.
+    kept = {
+        "complementary": [KEPT["complementary"]] * 2,
+        "random": [KEPT["random"]] * 2,
+        "fisher": [{"0": [0], "1": [0, 2]}] * 2,
+        "gradient": [{"0": [2, 0], "1": [2]}] * 2,
+        "magnitude": [{"0": [1, 2], "1": [1]}] * 2,
+        "salience": [KEPT["complementary"], {"0": [0], "1": [0, 2]}],
+    }
+    cells = [
+        cell(name, 2 * place + seed, mask, right, seed=seed + 1)
+        for place, (name, masks) in enumerate(kept.items())
+        for seed, mask in enumerate(masks)
+    ]
+    shown = replace(document(cells, seeds=(1, 2)), criticality=CRITICALITY)
+    finding = assess_critical_heads(Comparison(shown, {"eval": told([right] * 13)}).results, 3)
+    assert finding.status == "more than random selection, less than 2 of 4 other methods"
+    assert (
+        "CAHP keeps 56.2 %: more than magnitude 18.8 % and random selection 31.2 % (+25.0 points, 25.0 to 25.0, "
+        "p < 0.001); less than gradient 62.5 % and fisher 81.2 %; not significant against salience 68.8 %; n = 2 seeds"
+    ) in finding.words
+
+
+def test_shares_are_corrected_for_all_methods_that_are_compared() -> None:
+    seeds = np.arange(5)
+    values = {"complementary": [50, 52, 54, 51, 53], "random": [20, 30, 24, 27, 19], "gradient": [60, 51, 59, 55, 65]}
+    shares = {name: KeptShares(seeds, np.array([[one / 100] * 3 for one in own])) for name, own in values.items()}
+    found = compare_shares(shares, "complementary")
+    tests = {name: stats.ttest_rel(values["complementary"], values[name]) for name in ("random", "gradient")}
+    assert found["random"].p_holm == pytest.approx(2 * tests["random"].pvalue)
+    assert found["gradient"].p_holm == pytest.approx(tests["gradient"].pvalue)
+    assert found["random"].lead.ci95 == pytest.approx(tuple(tests["random"].confidence_interval(0.975)))
 
 
 def test_one_seed_and_older_comparisons_allow_no_verdict_on_critical_heads() -> None:
@@ -120,7 +155,7 @@ def results() -> SplitResults:
     """A model of 72 heads, of which 3 and 5 are kept."""
     found = varied(divergences=True).results
     model = replace(found.document.model, layers=6, heads=12)
-    return replace(found, document=replace(found.document, model=model), verdicts=(), overall=())
+    return replace(found, document=replace(found.document, model=model), verdicts=(), overall=(), primary=None)
 
 
 def status(results: SplitResults, *tests: Verdict) -> str:
@@ -134,7 +169,7 @@ def test_the_first_claim_holds_where_cahp_is_ahead_of_every_other_method(results
     assert status(results, ahead, tie) == "partly supported"
     assert status(results, ahead, behind) == "mixed"
     assert status(results, behind) == "not supported"
-    assert status(results, tie) == "not resolved at this n"
+    assert status(results, tie) == "not significant (n = 100, 2 seeds)"
     assert status(results, replace(ahead, seeds=1)) == "no verdict from one seed"
     # More than 20 % of the heads.
     assert status(results, replace(ahead, budget=36)) == "not tested"
@@ -147,11 +182,22 @@ def test_the_area_up_to_20_per_cent_decides_where_it_was_tested(results: SplitRe
     found = assess_compression(replace(results, overall=(wide, small), verdicts=(at,)), "none")
     assert (found.status, found.recovery) == ("supported", "none")
     assert found.words.startswith(
-        "KL divergence, before recovery, over 3 and 5 of 72 heads: CAHP is ahead of random; n ="
+        "KL divergence, before recovery, over 3 and 5 of 72 heads: CAHP is ahead of random; n = 100, 2 seeds."
     )
     found = assess_compression(replace(results, overall=(wide,), verdicts=(at,), outcome="accuracy"), "none")
     assert found.status == "not supported"
     assert found.words.endswith("This comparison has no KL divergence, so accuracy stands for it.")
+
+
+def test_the_primary_test_decides_where_it_is_on_few_heads(results: SplitResults) -> None:
+    at = verdict("random", 3, None)
+    own = AreaVerdict(**vars(verdict("random", 3, "complementary")), budgets=(3,))
+    primary = Primary("validation", "kl", "none", (3,), "", (own,))
+    named = replace(results, primary=primary, verdicts=(at,))
+    assert assess_compression(named, "none").status == "supported"
+    assert assess_compression(named, "refit").status == "not tested"
+    many = replace(named, primary=replace(primary, budgets=(36,)))
+    assert assess_compression(many, "none").status == "not significant (n = 100, 2 seeds)"
 
 
 def test_the_best_rivals_have_the_lowest_divergence_and_are_not_random(results: SplitResults) -> None:
@@ -183,7 +229,8 @@ def test_the_best_rivals_have_the_lowest_divergence_and_are_not_random(results: 
 
 
 def no_difference(pp: float, reach: float, *, unit: Unit = "points", df: float | None = 10.0) -> Verdict:
-    return replace(verdict("random", 4, None), pp=pp, ci95=(pp - reach, pp + reach), df=df, unit=unit)
+    margin = {"points": 1.0, "nats": 0.01}[unit]
+    return replace(verdict("random", 4, None), pp=pp, ci95=(pp - reach, pp + reach), df=df, unit=unit, margin=margin)
 
 
 def test_methods_are_equivalent_where_two_one_sided_tests_pass() -> None:
@@ -195,6 +242,8 @@ def test_methods_are_equivalent_where_two_one_sided_tests_pass() -> None:
     assert not is_equivalent(no_difference(0.0, 0.0125, unit="nats", df=None))
     assert not is_equivalent(replace(no_difference(0.0, 0.1), seeds=1))
     assert not is_equivalent(no_difference(0.0, 0.0))
+    # An older file states no margin.
+    assert not is_equivalent(replace(no_difference(0.0, 0.1), margin=None))
 
 
 def test_they_pass_as_the_tests_of_a_library_do() -> None:
@@ -214,14 +263,18 @@ def test_they_pass_as_the_tests_of_a_library_do() -> None:
 def test_sameness_is_stated_only_where_it_was_shown() -> None:
     same, unclear = no_difference(0.1, 0.5), replace(no_difference(0.1, 3.0), method="gradient")
     assert (
-        "complementary and random are equivalent within 1 point (lead of complementary: +0.1 points"
+        "complementary and random are equivalent within 1 point (n = 100, 2 seeds; lead of complementary: +0.1 points"
         in verdict_sentence(same, (4, 6))
     )
-    assert "is not resolved at this n" in verdict_sentence(unclear, (4, 6))
+    assert "equivalent within 0.010 nats in" in verdict_sentence(
+        replace(no_difference(0.0, 0.001, unit="nats"), outcome="kl"), (4, 6)
+    )
+    assert "is not significant (n = 100, 2 seeds; lead" in verdict_sentence(unclear, (4, 6))
     ahead = replace(verdict("magnitude", 4, "complementary"))
     assert ahead_and_behind("complementary", [same, unclear, ahead]) == (
-        "CAHP is ahead of magnitude (1 other not resolved at this n; 1 other equivalent within 1 point)"
+        "CAHP is ahead of magnitude (1 other not significant, n = 100, 2 seeds; 1 other equivalent within 1 point)"
     )
     assert ahead_and_behind("complementary", [same]) == (
-        "no difference of CAHP from the other method is resolved at this n (1 other equivalent within 1 point)"
+        "the difference of CAHP from the other method is not significant (n = 100, 2 seeds; 1 other equivalent within "
+        "1 point)"
     )

@@ -38,7 +38,19 @@ def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
     right = np.arange(8) % 2 == 0
     said = made({name: [right, right] for name in KEPT}).summary.to_json()
     assert list(said) == [
-        *("against", "rule", "means", "areas", "verdicts", "area_verdicts", "layers", "overlap", "consensus", "cost"),
+        *(
+            "primary",
+            "against",
+            "rule",
+            "means",
+            "areas",
+            "verdicts",
+            "area_verdicts",
+            "layers",
+            "overlap",
+            "consensus",
+            "cost",
+        ),
         "by_outcome",
     ]
     # Lists of before hold the accuracy alone.
@@ -50,8 +62,9 @@ def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
     }
     assert list(said["verdicts"][0]) == [
         *("split", "recovery", "budget", "method", "against", "pp", "ci95", "p", "p_holm", "tie", "better", "n"),
-        *("seeds", "words", "outcome", "unit", "df"),
+        *("seeds", "words", "outcome", "unit", "df", "simultaneous", "margin"),
     ]
+    assert list(said["primary"]) == ["split", "outcome", "recovery", "budgets", "words", "tests"]
     assert list(said["overlap"]["methods"][0]) == ["methods", "budget", "chance", "jaccard"]
     assert list(said["overlap"]["seeds"][0]) == ["method", "budget", "chance", "jaccard", "pairs"]
     assert list(said["consensus"][0]) == ["budget", "methods", "everybody", "nobody", "share"]
@@ -165,7 +178,9 @@ def test_a_file_of_before_shows_its_accuracy_with_the_same_numbers_and_no_verdic
         assert one.better == (row["better"] if row["seeds"] > 1 else None)
     assert {one.method for one in results.verdicts if not one.tested} == {"facility"}
     floor = next(one for one in results.verdicts if one.tested and one.p == 2 / 10_001)
-    assert describe_p(floor) == f"p ≤ {floor.p_holm:.2g}"
+    assert describe_p(floor) == "p < 0.001"
+    # It had no primary test, and no corrected intervals.
+    assert (results.primary, floor.simultaneous, floor.interval) == (None, None, floor.ci95)
 
 
 def test_divergence_is_shown_first_where_it_was_measured() -> None:

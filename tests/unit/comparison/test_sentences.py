@@ -9,7 +9,7 @@ import pytest
 from comparisons import KEPT, made, verdict
 
 from cahp.comparison import SplitResults
-from cahp.comparison.document import AreaVerdict, Verdict
+from cahp.comparison.document import AreaVerdict, Primary, Verdict
 from cahp.comparison.sentences import (
     ahead_and_behind,
     describe_p,
@@ -36,12 +36,26 @@ def reading() -> SplitResults:
 
 def given(reading: SplitResults, *verdicts: Verdict) -> SplitResults:
     overall = tuple(one for one in verdicts if isinstance(one, AreaVerdict))
-    return replace(reading, verdicts=tuple(one for one in verdicts if one.budget is not None), overall=overall)
+    at = tuple(one for one in verdicts if one.budget is not None)
+    return replace(reading, verdicts=at, overall=overall, primary=None)
 
 
 def test_no_difference_at_this_n_is_a_verdict(reading: SplitResults) -> None:
     ties = [verdict(name, 4, None, recovery) for name in ("magnitude", "random") for recovery in ("none", "refit")]
-    assert headline(given(reading, *ties)) == "No difference from CAHP is resolved at this n"
+    assert headline(given(reading, *ties)) == (
+        "Before recovery: the differences of CAHP from the 2 other methods are not significant (n = 100, 2 seeds)"
+    )
+
+
+def test_the_headline_is_the_primary_test_where_there_is_one(reading: SplitResults) -> None:
+    tests = (verdict("random", None, "complementary", "refit"), verdict("magnitude", None, None, "refit"))
+    own = tuple(one for one in tests if isinstance(one, AreaVerdict))
+    primary = Primary("validation", "accuracy", "refit", (4, 6), "", own)
+    found = replace(given(reading, verdict("random", 4, "random")), primary=primary)
+    assert headline(found) == (
+        "Primary test (accuracy, after refit, area over 4 and 6 of 6 heads): CAHP is ahead of random (1 other not "
+        "significant, n = 100, 2 seeds)"
+    )
 
 
 def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: SplitResults) -> None:
@@ -63,7 +77,9 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitRes
         verdict("random", 4, None, "refit"),
     )
     assert (
-        headline(found) == "Before recovery, over all budgets: CAHP is ahead of random (1 other not resolved at this n)"
+        headline(found)
+        == "Before recovery, over all budgets: CAHP is ahead of random (1 other not significant, n = 100, "
+        "2 seeds)"
     )
     assert verdict_sentence(found.overall[0], found.budgets, label=method_label).startswith(
         "Over all budgets, before recovery: CAHP is better than random"
@@ -90,20 +106,22 @@ def test_many_methods_are_counted() -> None:
 
 def test_a_test_is_told_with_its_statistics() -> None:
     assert verdict_sentence(verdict("random", 4, "complementary"), (4, 6), label=method_label) == (
-        "4 heads, before recovery: CAHP is better than random (lead of CAHP: +1.0 points, 95 % interval +0.5 to +1.5, "
-        "p = 0.02 after Holm, n = 100, 2 seeds)"
+        "4 heads, before recovery: CAHP is better than random (n = 100, 2 seeds; lead of CAHP: +1.0 points, 95 % "
+        "interval +0.5 to +1.5, p = 0.02 after Holm)"
     )
+    several = replace(verdict("random", 4, "complementary"), simultaneous=(0.25, 1.75))
+    assert "+1.0 points, simultaneous 95 % interval +0.2 to +1.8, p = 0.02 after Holm" in verdict_sentence(several, ())
     tie = verdict_sentence(verdict("magnitude-raw", 4, None, "finetune"), (4, 6), label=method_label)
     assert tie.startswith(
-        "4 heads, after fine-tuning: the difference between CAHP and magnitude-raw is not resolved at this n (lead "
-        "of CAHP: +1.0 points"
+        "4 heads, after fine-tuning: the difference between CAHP and magnitude-raw is not significant (n = 100, "
+        "2 seeds; lead of CAHP: +1.0 points"
     )
 
 
 def test_files_use_the_option_names_of_methods() -> None:
     behind = replace(verdict("random", 4, "random", "finetune"), pp=-1.0, ci95=(-1.5, -0.5))
     assert verdict_sentence(behind, (4, 6)).startswith(
-        "4 heads, after fine-tuning: random is better than complementary (lead of complementary: −1.0 points, 95 %"
+        "4 heads, after fine-tuning: random is better than complementary (n = 100, 2 seeds; lead of complementary: −1.0"
     )
     over_all = verdict_sentence(verdict("random", None, None), (4, 6))
     assert over_all.startswith("Over all budgets, before recovery: the")
@@ -118,7 +136,10 @@ def test_a_p_value_is_a_bound_where_its_test_can_give_no_smaller_one() -> None:
     one = verdict("random", 4, "complementary")
     assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003)) == "p ≤ 0.003"
     assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003, df=4.0)) == "p = 0.003"
-    assert describe_p(replace(one, p=1e-9, p_holm=1e-8, df=4.0)) == "p < 0.0001"
+    assert describe_p(replace(one, p=1e-4, p_holm=9e-4, df=4.0)) == "p < 0.001"
+    assert describe_p(replace(one, p=2 / 10_001, p_holm=2 / 10_001)) == "p < 0.001"
+    # What is not significant does not round to 0.05.
+    assert describe_p(replace(one, p=0.0502, p_holm=0.0502, df=4.0)) == "p = 0.0502"
 
 
 def test_one_seed_is_no_verdict(reading: SplitResults) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import KEPT, MORE, cell, document, failed, file, made, told, varied
+from comparisons import KEPT, MORE, cell, document, failed, file, made, told, varied, verdict
 from numpy.typing import NDArray
 from scipy import stats
 
 from cahp.comparison import Comparison, summarise
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.statistics import crossed_mean, holm_correction, trapezoid_weights
+from cahp.comparison.primary import choose_endpoint, choose_recovery
+from cahp.comparison.statistics import correct_family, crossed_mean, holm_correction, trapezoid_weights
 
 
 def test_holm_s_correction_is_the_textbook_s() -> None:
@@ -33,12 +35,27 @@ def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
     found = crossed_mean(values)
     # Mean squares: seeds 3 * (1.5^2 + 1.5^2) / 1, texts 2 * (1 + 0.25 + 2.25) / 2, rest 0.5 * 4 * 0.25 / 2.
     of_seeds, of_texts, rest = 13.5, 3.5, 0.5
-    total = of_seeds + of_texts - rest
-    df = total**2 / (of_seeds**2 / 1 + of_texts**2 / 2 + rest**2 / 2)
-    error = np.sqrt(total / 6)
-    assert (found.mean, found.df) == pytest.approx((2.5, df))
-    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, df, loc=2.5, scale=error))
-    assert found.p == pytest.approx(2 * stats.t.sf(2.5 / error, df))
+    error = np.sqrt((of_seeds + of_texts - rest) / 6)
+    # Two seeds have one degree of freedom.
+    assert (found.mean, found.df) == (2.5, 1)
+    assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 1, loc=2.5, scale=error))
+    assert found.p == pytest.approx(2 * stats.t.sf(2.5 / error, 1))
+
+
+def test_three_masks_that_agree_have_the_degrees_of_freedom_of_three_seeds() -> None:
+    random = np.random.default_rng(3)
+    of_texts = random.normal(1.0, 1.0, 1000)
+    values = of_texts + random.normal(0, 0.1, (3, 1000))
+    found = crossed_mean(values)
+    # The mean square of seeds is less than that of the rest, so their component is 0: texts alone decide the error.
+    assert 1000 * np.var(values.mean(axis=1), ddof=1) < 0.1**2
+    assert stats.ttest_1samp(values.mean(axis=0), 0.0).pvalue < 1e-100
+    assert found.df == 2
+    assert 0.0005 < found.p < 0.005
+    by_seed = stats.ttest_1samp(values.mean(axis=1), 0.0).confidence_interval()
+    assert found.low < by_seed.low < by_seed.high < found.high
+    # Texts are the smaller sample where there are fewer of them.
+    assert crossed_mean(values.T[:20, :3]).df == 2
 
 
 def test_with_one_seed_it_is_the_t_test_over_texts() -> None:
@@ -60,16 +77,16 @@ def test_what_does_not_vary_has_no_error_and_no_minus_0() -> None:
     assert (same.p, str(same.low)) == (1.0, "0.0")
 
 
-@pytest.mark.parametrize(("seeds", "spread"), [(5, 1.0), (3, 1.0), (5, 0.1)])
-def test_intervals_cover_the_mean_in_about_95_of_100_simulations(seeds: int, spread: float) -> None:
+@pytest.mark.parametrize(("seeds", "spread", "most"), [(5, 10.0, 0.965), (3, 10.0, 0.965), (5, 0.1, 1.0)])
+def test_intervals_cover_the_mean_in_at_least_93_of_100_simulations(seeds: int, spread: float, most: float) -> None:
     random, texts, simulations = np.random.default_rng(seeds), 100, 1500
     covered = 0
     for _ in range(simulations):
         of_texts, of_seeds = random.normal(0, 5.0, texts), random.normal(0, spread, (seeds, 1))
         found = crossed_mean(of_texts + of_seeds + random.normal(0, 3.0, (seeds, texts)))
         covered += found.low <= 0 <= found.high
-    # The standard error of a share of 1,500 is 0.006.
-    assert 0.925 < covered / simulations < 0.975
+    # The standard error of a share of 1,500 is 0.006. Where texts vary most, intervals are wider than they need be.
+    assert 0.93 < covered / simulations <= most
 
 
 # What a reader recomputes
@@ -91,12 +108,8 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     e = (values.var() * seeds * texts - (seeds - 1) * a - (texts - 1) * b) / ((seeds - 1) * (texts - 1))
     of_seeds, of_texts = max(0.0, (a - e) / texts), max(0.0, (b - e) / seeds)
     variance = of_seeds / seeds + of_texts / texts + e / (seeds * texts)
-    weights = (float(of_seeds > 0), float(of_texts > 0))
-    parts = weights[0] * a**2 / (seeds - 1) + weights[1] * b**2 / (texts - 1)
-    parts += (1 - sum(weights)) ** 2 * e**2 / ((seeds - 1) * (texts - 1))
-    df = (variance * seeds * texts) ** 2 / parts
-    low, high = stats.t.interval(0.95, df, loc=values.mean(), scale=np.sqrt(variance))
-    return float(low), float(high), float(2 * stats.t.sf(abs(values.mean()) / np.sqrt(variance), df))
+    low, high = stats.t.interval(0.95, seeds - 1, loc=values.mean(), scale=np.sqrt(variance))
+    return float(low), float(high), float(2 * stats.t.sf(abs(values.mean()) / np.sqrt(variance), seeds - 1))
 
 
 def test_every_interval_and_p_value_follows_from_the_files(tmp_path: Path) -> None:
@@ -153,7 +166,8 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     # A share lies between 0 and 1.
     assert apart.accuracy.ci95 == pytest.approx((0.0, 1.0))
     assert apart.sd == pytest.approx(np.std([1, 0, 1, 0], ddof=1))
-    assert alike.accuracy.high - alike.accuracy.low < 0.12
+    # Four masks with the same answers: t(3) standard errors of 400 texts.
+    assert alike.accuracy.high - 0.5 == pytest.approx(stats.t.ppf(0.975, 3) * 0.5 / np.sqrt(399))
 
 
 def test_masks_drawn_with_one_seed_are_averaged_before_they_are_compared() -> None:
@@ -180,7 +194,8 @@ def test_a_method_with_one_seed_is_told_without_a_verdict() -> None:
     assert (accuracy.seeds, accuracy.pp, accuracy.p, accuracy.p_holm) == (1, 100.0, None, None)
     assert (accuracy.tie, accuracy.better, accuracy.tested) == (True, None, False)
     assert (
-        "one seed, so no verdict on complementary and gradient (lead of complementary: +100.0 points" in accuracy.words
+        "one seed, so no verdict on complementary and gradient (n = 20, 1 seed; lead of complementary: +100.0 points)"
+        in accuracy.words
     )
     assert {mean.method: mean.seeds for mean in found.means} == {"complementary": 2, "gradient": 1}
 
@@ -219,12 +234,11 @@ def test_the_area_is_over_budgets_of_up_to_a_fifth_of_the_heads() -> None:
 # Tests
 
 
-def test_equal_answers_are_not_resolved_and_are_called_so() -> None:
+def test_equal_answers_are_not_significant_and_are_called_so() -> None:
     right = np.arange(8) % 2 == 0
     one = made({"complementary": [right, right], "gradient": [right, right]}).summary.verdicts[-1]
     assert (one.outcome, one.tie, one.better, one.p_holm, one.pp) == ("accuracy", True, None, 1.0, 0.0)
-    assert "is not resolved at this n" in one.words
-    assert "n = 8, 2 seeds" in one.words
+    assert "is not significant (n = 8, 2 seeds; lead" in one.words
 
 
 def test_less_divergence_is_better() -> None:
@@ -241,7 +255,7 @@ def test_less_divergence_is_better() -> None:
     assert (one.outcome, one.unit, one.better) == ("kl", "nats", "complementary")
     assert one.pp == pytest.approx((kl[3:6].astype(np.float64) - kl[:3].astype(np.float64)).mean())
     assert one.words.startswith(
-        "3 heads, before recovery: complementary is better than random in KL divergence (lead of complementary: +0."
+        "3 heads, before recovery: complementary is better than random in KL divergence (n = 80, 3 seeds; lead of "
     )
     assert f"lead of complementary: {one.lead}" in one.words
 
@@ -285,3 +299,71 @@ def test_over_some_budgets_alone_a_test_says_which() -> None:
     before, refitted = (one for one in found.area_verdicts if one.outcome == "accuracy")
     assert before.words.startswith("Over all budgets, before recovery: ")
     assert refitted.words.startswith("Over 3 and 5 heads, after refit: ")
+
+
+# The primary test, and corrections for several tests
+
+
+def test_intervals_are_corrected_so_that_one_without_0_never_stands_beside_a_p_above_0_05() -> None:
+    one = verdict("random", 4, None)
+    # t(4) is 2.776 at 5 %, and 3.495 at 2.5 %: standard errors of 1 and 0.5.
+    tests = [replace(one, pp=3.0, ci95=(3 - 2.776, 3 + 2.776), p=0.0399, df=4.0)]
+    tests.append(replace(one, method="gradient", pp=-2.0, ci95=(-2 - 1.388, -2 + 1.388), p=0.0161, df=4.0))
+    once = replace(one, method="attattr", seeds=1)
+    first, second, third = correct_family([*tests, once])
+    assert (first.p_holm, second.p_holm) == pytest.approx((0.0399, 0.0322))
+    assert first.simultaneous == pytest.approx((3 - 3.495, 3 + 3.495), abs=2e-3)
+    assert second.simultaneous == pytest.approx((-2 - 1.748, -2 + 1.748), abs=2e-3)
+    assert (first.better, second.better) == ("complementary", "gradient")
+    assert (third.p, third.p_holm, third.simultaneous, third.tie) == (None, None, None, True)
+    # Among five methods neither interval is without 0.
+    many = correct_family([*tests, *(replace(one, method=f"m{place}", p=0.9, df=4.0) for place in range(3))])
+    assert all(test.simultaneous is not None and test.simultaneous[0] < 0 < test.simultaneous[1] for test in many[:2])
+    assert [test.better for test in many] == [None] * 5
+
+
+def test_the_primary_test_is_the_divergence_after_the_refit_over_few_heads_corrected_for_its_methods() -> None:
+    comparison = varied(divergences=True)
+    # 3 and 5 heads of 72 are both few.
+    model = replace(comparison.document.model, layers=6, heads=12)
+    summary = summarise(replace(comparison.document, model=model), comparison.answers)
+    primary = summary.primary
+    assert primary is not None
+    assert (primary.split, primary.outcome, primary.recovery, primary.budgets) == ("validation", "kl", "refit", (3, 5))
+    assert primary.words == "KL divergence, after refit, area over 3 and 5 of 72 heads"
+    areas = [one for one in summary.area_verdicts if (one.outcome, one.recovery) == ("kl", "refit")]
+    assert primary.tests == tuple(areas)
+    # Of 6 heads neither budget is few: the smaller one, corrected for two methods, not for two at two budgets.
+    primary = comparison.summary.primary
+    assert primary is not None
+    assert (primary.budgets, primary.words) == ((3,), "KL divergence, after refit, at 3 of 6 heads")
+    wide = [one for one in comparison.summary.verdicts if (one.outcome, one.recovery) == ("kl", "refit")]
+    here = [one for one in wide if one.budget == 3]
+    assert [one.p for one in primary.tests] == [one.p for one in here]
+    assert [one.p_holm for one in primary.tests] == pytest.approx(holm([one.p or 0.0 for one in here]))
+    for narrow, broad in zip(primary.tests, here, strict=True):
+        assert broad.interval[0] < narrow.interval[0] < narrow.interval[1] < broad.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "recoveries", "budgets", "endpoint"),
+    [
+        (("kl", "accuracy"), ("none", "mean", "refit"), (6, 12, 14, 20), ("kl", "refit", (6, 12, 14))),
+        (("kl", "accuracy"), ("none", "distill"), (20, 12), ("kl", "none", (12,))),
+        (("accuracy",), ("none", "refit"), (54, 36), ("accuracy", "refit", (36,))),
+    ],
+)
+def test_a_rule_names_the_primary_test_without_a_result(
+    outcomes: tuple[str, ...], recoveries: tuple[str, ...], budgets: tuple[int, ...], endpoint: tuple[object, ...]
+) -> None:
+    assert choose_endpoint(outcomes, choose_recovery(recoveries), budgets, 72) == endpoint
+
+
+def test_the_margin_in_nats_is_a_tenth_of_the_divergence_of_the_reference() -> None:
+    comparison = varied(divergences=True)
+    kl = comparison.answers["eval"]["kl"].astype(np.float64)
+    cells = [one for one in comparison.document.cells if (one.method, one.budget.attained) == ("complementary", 3)]
+    reference = np.mean([kl[one.recoveries["refit"].row].mean() for one in cells])
+    tests = [one for one in comparison.summary.verdicts if (one.recovery, one.budget) == ("refit", 3)]
+    assert {one.margin for one in tests if one.unit == "points"} == {1.0}
+    assert [one.margin for one in tests if one.outcome == "kl"] == pytest.approx([0.1 * reference] * 2)
