@@ -16,7 +16,7 @@ from cahp.run.sections import Section
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
-from cahp.values import OptionError
+from cahp.values import BudgetError, Estimate, HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
