@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from cahp import processes as parallel
 from cahp.features.abilities.items import AbilityKind, Items, Source, join_windows
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.table import ABILITIES
-from cahp.features.abilities.verdict import ItemValues, decide
+from cahp.features.abilities.verdict import LEAST, ItemValues, decide
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 STAGE = "abilities"
 #: Bump to invalidate cached results, and the cached runs that hold them.
 REVISION = 1
+#: Of the abilities that every run measures, so many tokens that a model reads at once allow for one item.
+_TOKENS_PER_ITEM = 10
 
 
 def measure_abilities(
@@ -74,7 +77,9 @@ def draw_items(kind: AbilityKind, source: Source | str, *, complete: bool) -> It
         return source
     size = kind.size
     if not complete and kind.quick is not None:
-        size = kind.quick
+        # A model that reads little at once is small or old, and need not wait longer for this than for its evaluation.
+        most = max(LEAST, source.longest // _TOKENS_PER_ITEM)
+        size = replace(kind.quick, items=min(kind.quick.items, most))
     return kind.draw(source, size, source.random(kind.name))
 
 

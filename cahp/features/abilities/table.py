@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from cahp.features.abilities.items import AbilityKind, Size, subtract_second
+from cahp.features.abilities.items import AbilityKind, Draw, Size, prefer_first, subtract_second
+from cahp.features.abilities.questions import (
+    OPTIONS,
+    ask_capitals,
+    ask_sums,
+    check_grammar,
+    follow_pattern,
+    look_up,
+    read_languages,
+)
 from cahp.features.abilities.repeats import repeat_random, repeat_text, use_context
+
+
+def _ask(name: str, label: str, draw: Draw, items: int, *, options: int = OPTIONS) -> AbilityKind:
+    """A row of questions with options: its value is the share that is right."""
+    return AbilityKind(name, label, "share", draw, prefer_first, Size(items), chance=1 / options, means=False)
+
 
 #: All abilities, in the order of a receipt.
 ABILITIES: tuple[AbilityKind, ...] = (
@@ -29,5 +44,11 @@ ABILITIES: tuple[AbilityKind, ...] = (
         loss_part=1,
         loss_label="loss of the second reading",
     ),
+    _ask("looks_up", "looks up", look_up, 48),
+    _ask("follows_pattern", "follows a pattern", follow_pattern, 48),
     AbilityKind("uses_context", "uses context", "nats", use_context, subtract_second, Size(32, 64, 512)),
+    _ask("grammar", "grammar", check_grammar, 96, options=2),
+    _ask("facts", "facts", ask_capitals, 32),
+    _ask("arithmetic", "arithmetic", ask_sums, 48),
+    AbilityKind("languages", "other languages", "nats", read_languages, subtract_second, Size(36)),
 )
