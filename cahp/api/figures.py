@@ -142,9 +142,9 @@ def by_budget(
     settings = bench.settings
     recovery = RECOVERIES[settings.recover]
     total = run.mask.keep.size
-    possible = possible_budgets(
-        run.mask.layers, run.mask.heads, min_per_layer=settings.min_per_layer, even=settings.even
-    )
+    layers = run.mask.layers
+    floor = settings.floor(layers)
+    possible = possible_budgets(layers, run.mask.heads, min_per_layer=floor, even=settings.even)
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.
         count = 5 if what == "latency" else 9
@@ -152,7 +152,7 @@ def by_budget(
         budgets = [*(possible[place] for place in places), max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
-        check_budget(budget, run.mask.layers, run.mask.heads, min_per_layer=settings.min_per_layer, even=settings.even)
+        check_budget(budget, layers, run.mask.heads, min_per_layer=floor, even=settings.even)
         if budget not in possible:
             raise BudgetError(
                 f"a budget of {budget} heads is impossible; budgets are {possible[0]} to {total} in steps of "

@@ -21,7 +21,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
-from cahp.stages.selection import check_budget
+from cahp.stages.selection import Minimum, check_budget
 from cahp.tasks.answers import Evaluation
 from cahp.values import BudgetError, Estimate, HeadMask, Ints, Progress, Selection, silent, spread
 
@@ -125,7 +125,11 @@ class BudgetTable:
         if budget in self._places:
             return self.selections[self._places[budget]]
         mask = self.selections[0].mask
-        check_budget(budget, mask.layers, mask.heads, min_per_layer=mask.count // mask.layers)
+        # The fewest heads of all: their number in each layer is its minimum, except that one head is always kept.
+        floor: Minimum = mask.count // mask.layers
+        if mask.count > 1:
+            floor = np.array(mask.counts)
+        check_budget(budget, mask.layers, mask.heads, min_per_layer=floor)
         near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda other: abs(other - budget))[:2])))
         raise BudgetError(f"{budget} heads cannot be spread evenly over the layers; choose {near}")
 

@@ -13,7 +13,7 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import with_degree
-from cahp.stages.selection import possible_budgets, round_to_multiple, table
+from cahp.stages.selection import Minimum, possible_budgets, round_to_multiple, table
 from cahp.values import HeadMask, Ints, Selection
 from cahp.values.statistics import Clustering, name_clusters
 
@@ -36,7 +36,7 @@ class HeadClusters:
     salience: NDArray[np.float64]
     embedding: NDArray[np.float32]
     distances: NDArray[np.float32]
-    _selected: dict[tuple[int, bool, str], tuple[Selection | None, tuple[Selection, ...]]] = field(
+    _selected: dict[tuple[int, int, bool, str], tuple[Selection | None, tuple[Selection, ...]]] = field(
         default_factory=dict, init=False
     )
 
@@ -93,14 +93,14 @@ class HeadClusters:
         return self._select(settings)[1]
 
     def _select(self, settings: Settings) -> tuple[Selection | None, tuple[Selection, ...]]:
-        floor = settings.min_per_layer
+        floor = settings.floor(self.layers)
         even = settings.even
         how = settings.representative
-        key = (floor, even, how)
+        key = (settings.min_per_layer, settings.min_first_layers, even, how)
         if key in self._selected:
             return self._selected[key]
 
-        def at(budgets: Sequence[int | None], least: int) -> list[Selection]:
+        def at(budgets: Sequence[int | None], least: Minimum) -> list[Selection]:
             return table(self.clustering, self.salience, budgets=budgets, min_per_layer=least, representative=how)
 
         suggested = None

@@ -53,11 +53,13 @@ class Choices:
             MaskError: If its shape differs from the model's, or a layer is empty and the per-layer minimum is above 0.
         """
         mask.check_fits(self.card.layers, self.card.heads, self.card.id)
-        if mask.empty_layers and self.settings.min_per_layer > 0:
-            raise MaskError(
-                f"Layer {mask.empty_layers[0]} would keep no head, and the per-layer minimum is "
-                f"{self.settings.min_per_layer}. Keep one head, or set the minimum to 0."
-            )
+        floor = np.broadcast_to(self.settings.floor(mask.layers), mask.layers)
+        for layer in mask.empty_layers:
+            if floor[layer] > 0:
+                raise MaskError(
+                    f"Layer {layer} would keep no head, and the per-layer minimum is {floor[layer]}. Keep one head, or "
+                    "set the minimum to 0."
+                )
         if mask.count == 0:
             raise MaskError("The mask keeps no head. Keep at least one.")
 

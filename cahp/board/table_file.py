@@ -47,9 +47,9 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
         recover = NONE.name
     table = BudgetTable(clusters.selections(run.settings), recover=recover, timed=run.saves == "time")
     if not table.budgets:
+        most = max(run.settings.min_per_layer, run.settings.min_first_layers)
         raise CahpError(
-            f"The run keeps at least {run.settings.min_per_layer} heads per layer, but its model has fewer. Prune the "
-            "model again."
+            f"The run keeps at least {most} heads in a layer, but its model has fewer. Prune the model again."
         )
     if content is not None:
         with _reading():

@@ -7,7 +7,7 @@ interrupted comparison resumes, even between two recoveries that took hours, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from time import perf_counter
@@ -42,8 +42,9 @@ _NOT_SELECTING = (
 )
 #: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
 _NOT_PREDICTING = (
-    *(*IN_DIGESTS, "method", "budget", "goal", "seed", "min_per_layer", "even", "pool_size", "poly_degree"),
-    *("projection", "salience", "representative", "recover", "report", "device", "precision"),
+    *(*IN_DIGESTS, "method", "budget", "goal", "seed", "min_per_layer", "min_first_layers", "even"),
+    *("pool_size", "poly_degree", "projection", "salience", "representative"),
+    *("recover", "report", "device", "precision"),
     *("latency", "latency_time"),
 )
 
@@ -243,14 +244,16 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
     start = perf_counter()
     settings = workspace.plan.settings_to_try(cell.method)
     plan = workspace.plan.settings
+    layers = workspace.card.layers
     minimum = split_minimum(cell.method)[1]
     if minimum is None:
         minimum = plan.min_per_layer
+    floor = replace(plan, min_per_layer=minimum).floor(layers)
     masks = []
     correct = []
     for setting in settings:
         method = _make_method(cell, **setting)
-        least = layer_minimum(cell.budget, workspace.card.layers, min_per_layer=minimum, even=plan.even)
+        least = layer_minimum(cell.budget, layers, min_per_layer=floor, even=plan.even)
         mask = method.choose(evidence, budget=cell.budget, min_per_layer=least).mask
         if mask.count != cell.budget:
             raise BudgetError(

@@ -101,9 +101,10 @@ class Plan:
         counts: dict[str, int] = {}
         minima = (self.settings.min_per_layer, *(split_minimum(name)[1] or 0 for name in self.methods))
         some = (*(self.learned_budgets or ()), *(self.distilled_budgets or ()), *(self.finetuned_budgets or ()))
+        floor = replace(self.settings, min_per_layer=max(minima)).floor(layers)
         for budget in dict.fromkeys((*self.budgets, *some)):
             count = parse_budget(
-                budget, total=layers * heads, layers=layers, min_per_layer=max(minima), even=self.settings.even
+                budget, total=layers * heads, layers=layers, min_per_layer=floor, even=self.settings.even
             )
             if count is None:
                 raise BudgetError(

@@ -8,7 +8,7 @@ from typing import Any
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import evidence_cost
 from cahp.models.costs import SelectionCost
-from cahp.stages.selection import Representative, select
+from cahp.stages.selection import Minimum, Representative, select
 from cahp.values import Selection
 
 
@@ -27,7 +27,7 @@ class Complementary:
     def __init__(self, *, representative: Representative = "salience") -> None:
         self._representative: Representative = representative
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
         """Keep exactly ``budget`` heads, or what the knee suggests; see ``cahp.stages.selection.select``."""
         return select(
             evidence.clustering,

@@ -6,7 +6,7 @@ import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import MOST_BATCHED, Budgeted, batch_gradients
-from cahp.stages.selection import top
+from cahp.stages.selection import Minimum, top
 from cahp.values import Bools, Floats, HeadMask, Selection
 
 
@@ -28,7 +28,7 @@ class Fisher(Budgeted):
     passes = 3
     most = MOST_BATCHED
 
-    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: Minimum) -> Selection:
         """Keep as many heads of each layer as their information says, and rearrange them."""
         batches = batch_gradients(evidence)
         diagonal = top(np.square(batches).sum(axis=0), budget=budget, min_per_layer=min_per_layer)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, evidence_cost
 from cahp.models.costs import SelectionCost
-from cahp.stages.selection import select
+from cahp.stages.selection import Minimum, select
 from cahp.values import Floats, HeadMask, Selection
 
 
@@ -42,7 +42,7 @@ class RandomPerLayer:
     needs_budget = False
     draws = 20
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
         """Keep exactly ``budget`` heads, or as many as the knee suggests."""
         ours = select(evidence.clustering, evidence.salience, budget=budget, min_per_layer=min_per_layer)
         counts = ours.mask.keep.sum(axis=1, keepdims=True)
@@ -66,7 +66,7 @@ class RandomInCluster:
     needs_budget = False
     draws = 20
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
         """Keep exactly ``budget`` heads, or as many as the knee suggests; see ``cahp.stages.selection.select``."""
         return select(evidence.clustering, _uniform(evidence), budget=budget, min_per_layer=min_per_layer)
 

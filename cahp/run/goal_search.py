@@ -47,9 +47,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Secti
     if goal.kind.section:
         _find_measure(goal, sections)
     estimates = dict[int, Estimate]()
-    budgets = possible_budgets(
-        bench.card.layers, bench.card.heads, min_per_layer=settings.min_per_layer, even=settings.even
-    )
+    layers = bench.card.layers
+    budgets = possible_budgets(layers, bench.card.heads, min_per_layer=settings.floor(layers), even=settings.even)
 
     def reaches(budget: int) -> bool:
         mask = choose(budget).mask

@@ -15,7 +15,7 @@ from cahp.run.bench import Bench
 from cahp.run.options import parse_duration
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, key_fields
 from cahp.stages.replacement import Replaceability
-from cahp.stages.selection import layer_minimum
+from cahp.stages.selection import Minimum, layer_minimum
 from cahp.store import key
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate, Floats, HeadMask, OptionError, Selection
@@ -88,7 +88,7 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     seconds = spent
     total = int(limit) + 1
     # Every mask keeps as many heads.
-    least = layer_minimum(start.count, start.layers, min_per_layer=settings.min_per_layer, even=settings.even)
+    least = layer_minimum(start.count, start.layers, min_per_layer=settings.floor(start.layers), even=settings.even)
     waiting = propose_swaps(replaceability.losses(mask), mask, least)
     # As long as another trial fits into the time that is left.
     while seconds + spent <= limit and (proposal := next(waiting, None)) is not None:
@@ -128,12 +128,12 @@ def swap(mask: HeadMask, removed: int, restored: int) -> HeadMask:
     return HeadMask(keep)
 
 
-def propose_swaps(losses: Floats, mask: HeadMask, least: int) -> Iterator[tuple[int, int]]:
+def propose_swaps(losses: Floats, mask: HeadMask, least: Minimum) -> Iterator[tuple[int, int]]:
     """All swaps ``(removed, restored)``, as flat indices, that leave each layer its ``least`` number of heads.
 
     The one that promises most is first: by the ``losses (L, H)`` of the head that it removes and of that it restores.
     """
-    counts = mask.keep.sum(axis=1)
+    spare = mask.keep.sum(axis=1) > least
     flat = losses.ravel()
     kept = np.flatnonzero(mask.keep)
     gone = np.flatnonzero(~mask.keep)
@@ -141,7 +141,7 @@ def propose_swaps(losses: Floats, mask: HeadMask, least: int) -> Iterator[tuple[
     for place in np.argsort(promised, axis=None, kind="stable"):
         removed = int(kept[place // len(gone)])
         restored = int(gone[place % len(gone)])
-        if removed // mask.heads == restored // mask.heads or counts[removed // mask.heads] > least:
+        if removed // mask.heads == restored // mask.heads or spare[removed // mask.heads]:
             yield removed, restored
 
 

@@ -42,7 +42,7 @@ from cahp.run.split_log import TestSplitLog
 from cahp.run.splits import record_split
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
-from cahp.stages.selection import layer_minimum, parse_budget, round_to_multiple
+from cahp.stages.selection import layer_minimum, parse_budget, possible_budgets, round_to_multiple
 from cahp.store import Entry, digest_code, key
 from cahp.values import BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
@@ -456,10 +456,12 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
     layers = bench.card.layers
+    floor = settings.floor(layers)
     if budget is None and even:
-        suggested = method.choose(bench.evidence, budget=None, min_per_layer=settings.min_per_layer)
-        budget = max(round_to_multiple(suggested.mask.count, layers), layers)
-    minimum = layer_minimum(budget, layers, min_per_layer=settings.min_per_layer, even=even)
+        suggested = method.choose(bench.evidence, budget=None, min_per_layer=floor)
+        fewest = possible_budgets(layers, bench.card.heads, min_per_layer=floor, even=True)[0]
+        budget = max(round_to_multiple(suggested.mask.count, layers), fewest)
+    minimum = layer_minimum(budget, layers, min_per_layer=floor, even=even)
     selection = method.choose(bench.evidence, budget=budget, min_per_layer=minimum)
     # Rounding may differ between processes that work together, and all must prune the same heads.
     return parallel.from_first(lambda: selection)
@@ -472,7 +474,7 @@ def _requested(bench: Bench) -> int | None:
         settings.budget,
         total=card.layers * card.heads,
         layers=card.layers,
-        min_per_layer=settings.min_per_layer,
+        min_per_layer=settings.floor(card.layers),
         even=settings.even,
     )
 

@@ -1,5 +1,7 @@
 """Select the heads to keep: a budget is met exactly, and no layer has less than its minimum.
 
+The minimum is one number for all layers, or an array ``(L,)`` with that of each (``layer_floor``).
+
 All rules about budgets are here; methods only cluster or score. Of equal scores the first index wins.
 
 An *even* selection keeps the same number of heads in every layer. Methods need not know: their per-layer minimum is
@@ -21,9 +23,13 @@ from cahp.values import Bools, BudgetError, CahpError, Floats, HeadMask, Ints, K
 from cahp.values.statistics import Clustering
 
 Representative = Literal["salience", "medoid"]
+#: Heads that each layer keeps at least: one number for all layers, or that of each ``(L,)``.
+Minimum = int | NDArray[np.int64]
+#: Layers that ``--min-first-layers`` is about: from the input on, so many.
+FIRST_LAYERS = 2
 
 
-def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1, even: bool = False) -> int | None:
+def parse_budget(text: str, *, total: int, layers: int, min_per_layer: Minimum = 1, even: bool = False) -> int | None:
     """Read the number of heads to keep of ``total``, or None for ``"auto"``.
 
     ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round up). With
@@ -32,7 +38,7 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1, 
     Raises:
         BudgetError: If the text is none of these, or outside ``possible_budgets``, or an ``even`` number is no multiple
             of ``layers``.
-        OptionError: If no layer can keep ``min_per_layer`` heads.
+        OptionError: If a layer cannot keep ``min_per_layer`` heads.
     """
     _check_floor(min_per_layer, total // layers)
     parsed = read_budget(text)
@@ -61,17 +67,38 @@ def round_to_multiple(count: Decimal | int, step: int) -> int:
     return step * int((Decimal(count) / step).to_integral_value(ROUND_HALF_UP))
 
 
-def layer_minimum(budget: int | None, layers: int, *, min_per_layer: int = 1, even: bool = False) -> int:
+def layer_floor(layers: int, *, min_per_layer: int, min_first_layers: int) -> Minimum:
+    """The heads that each of the ``layers`` keeps at least: in the first two the larger of both numbers."""
+    first = max(min_per_layer, min_first_layers)
+    if layers <= FIRST_LAYERS or first == min_per_layer:
+        return first
+    floor = np.full(layers, min_per_layer, dtype=np.int64)
+    floor[:FIRST_LAYERS] = first
+    return floor
+
+
+def layer_minimum(budget: int | None, layers: int, *, min_per_layer: Minimum = 1, even: bool = False) -> Minimum:
     """The number of heads that each layer keeps at least: in an ``even`` selection its equal share of the budget."""
     if budget is None or not even:
         return min_per_layer
     return budget // layers
 
 
-def possible_budgets(layers: int, heads: int, *, min_per_layer: int = 1, even: bool = False) -> range:
-    """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th."""
+def possible_budgets(layers: int, heads: int, *, min_per_layer: Minimum = 1, even: bool = False) -> range:
+    """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th.
+
+    None is possible if a layer has fewer heads than its minimum. An even selection keeps the largest minimum in every
+    layer.
+    """
+    floor = np.broadcast_to(min_per_layer, layers)
+    largest = int(floor.max())
     step = _step(layers, even=even)
-    return range(max(step, min_per_layer * layers), layers * heads + 1, step)
+    if largest > heads:
+        return range(0)
+    fewest = int(floor.sum())
+    if even:
+        fewest = largest * layers
+    return range(max(step, fewest), layers * heads + 1, step)
 
 
 def _step(layers: int, *, even: bool) -> int:
@@ -91,7 +118,7 @@ def check_budget(
     layers: int,
     heads: int,
     *,
-    min_per_layer: int = 1,
+    min_per_layer: Minimum = 1,
     even: bool = False,
     written: str | None = None,
 ) -> None:
@@ -108,9 +135,12 @@ def check_budget(
     shown = str(budget)
     if written is not None and written != shown:
         shown = f"{written} ({budget} heads)"
+    floor = np.broadcast_to(min_per_layer, layers)
     least = fewest // layers
     reason = f"each of {layers} layers keeps at least {least} of {total} heads in all"
-    if least == 0:
+    if not even and floor.min() < floor.max():
+        reason = f"layers 0 and 1 keep at least {floor[0]} each, other layers {floor[-1]}, of {total} heads in all"
+    elif least == 0:
         reason = f"at least one of {total} heads is kept"
     raise BudgetError(f"budget {shown} is outside {fewest} to {total}: {reason}; choose a budget in between")
 
@@ -135,7 +165,7 @@ def select(
     salience: Floats,
     *,
     budget: int | None,
-    min_per_layer: int = 1,
+    min_per_layer: Minimum = 1,
     representative: Representative = "salience",
 ) -> Selection:
     """Keep one head of each cluster, and at least ``min_per_layer`` heads of each layer.
@@ -157,7 +187,7 @@ def table(
     salience: Floats,
     *,
     budgets: Iterable[int | None],
-    min_per_layer: int = 1,
+    min_per_layer: Minimum = 1,
     representative: Representative = "salience",
 ) -> list[Selection]:
     """``select`` for many budgets, at little more than the cost of one.
@@ -204,7 +234,7 @@ def table(
     return selections
 
 
-def top(scores: Floats, *, budget: int, min_per_layer: int = 1) -> Selection:
+def top(scores: Floats, *, budget: int, min_per_layer: Minimum = 1) -> Selection:
     """Keep the ``budget`` heads of highest score, and at least ``min_per_layer`` heads of each layer.
 
     ``scores (L, H)``. The best heads of each layer, up to the minimum, are kept first; the best of all others take the
@@ -246,13 +276,16 @@ class Ranking:
         return cls(overall, by_layer, place)
 
 
-def _complete(representatives: Bools, k: int, ranking: Ranking, budget: int | None, min_per_layer: int) -> Selection:
+def _complete(
+    representatives: Bools, k: int, ranking: Ranking, budget: int | None, min_per_layer: Minimum
+) -> Selection:
     """Keep representatives, what the per-layer minimum adds, and the most salient other heads up to a budget."""
     keep = representatives.copy()
     rescued: list[int] = []
-    for layer in ranking.by_layer:
+    floor = np.broadcast_to(min_per_layer, len(ranking.by_layer))
+    for layer, least in zip(ranking.by_layer, floor.tolist(), strict=True):
         removed = layer[~keep[layer]]
-        lacking = max(min_per_layer - (len(layer) - len(removed)), 0)
+        lacking = max(least - (len(layer) - len(removed)), 0)
         rescued += removed[:lacking].tolist()
     keep[rescued] = True
     filled: list[int] = []
@@ -265,10 +298,11 @@ def _complete(representatives: Bools, k: int, ranking: Ranking, budget: int | No
     return Selection(mask, budget, k=k, rescued=tuple(rescued), filled=tuple(filled))
 
 
-def _top(ranking: Ranking, budget: int, min_per_layer: int) -> Selection:
+def _top(ranking: Ranking, budget: int, min_per_layer: Minimum) -> Selection:
     layers, heads = ranking.by_layer.shape
     safe = np.zeros(layers * heads, dtype=np.bool_)
-    safe[ranking.by_layer[:, :min_per_layer]] = True
+    floor = np.broadcast_to(min_per_layer, layers)
+    safe[ranking.by_layer[np.arange(heads) < floor[:, None]]] = True
     others = ranking.overall[~safe[ranking.overall]]
     keep = safe.copy()
     keep[others[: budget - int(safe.sum())]] = True
@@ -290,6 +324,11 @@ def representatives(labels: Ints, medoids: Ints, ranking: Ranking, how: Represen
     return np.asarray(ranking.overall[best[best < none]])
 
 
-def _check_floor(min_per_layer: int, heads: int) -> None:
-    if not 0 <= min_per_layer <= heads:
-        raise OptionError(f"the heads to keep in every layer must be 0 to {heads}, got {min_per_layer}")
+def _check_floor(min_per_layer: Minimum, heads: int) -> None:
+    floor = np.atleast_1d(min_per_layer)
+    for place, least in enumerate(floor.tolist()):
+        if not 0 <= least <= heads:
+            where = "in every layer"
+            if floor.min() < floor.max():
+                where = f"in layer {place}"
+            raise OptionError(f"the heads to keep {where} must be 0 to {heads}, got {least}")

@@ -203,7 +203,8 @@ def _select_again(
     knees = []
     keep = []
     for clustering, salience in evidence:
-        least = layer_minimum(budget, len(salience), min_per_layer=settings.min_per_layer, even=settings.even)
+        layers = len(salience)
+        least = layer_minimum(budget, layers, min_per_layer=settings.floor(layers), even=settings.even)
         try:
             chosen = select(
                 clustering,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
 from cahp.models.costs import SelectionCost
-from cahp.stages.selection import top
+from cahp.stages.selection import Minimum, top
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, Progress, Selection, silent
 
@@ -74,7 +74,7 @@ class Learned(Budgeted):
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)`` after a training towards ``budget`` heads."""
 
-    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: Minimum) -> Selection:
         """Keep the heads of the highest parameters."""
         return top(self.train(evidence, budget=budget), budget=budget, min_per_layer=min_per_layer)
 

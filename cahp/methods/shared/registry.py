@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.models.cards import ModelCard
+from cahp.stages.selection import Minimum
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, OptionError, Progress, Selection
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
@@ -95,8 +96,11 @@ class Method(Protocol):
     name: str
     needs_budget: bool
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads (None: as many as the method suggests)."""
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
+        """Keep exactly ``budget`` heads (None: as many as the method suggests).
+
+        ``min_per_layer`` is what each layer keeps at least: one number, or an array ``(L,)``.
+        """
 
 
 @dataclass(frozen=True)

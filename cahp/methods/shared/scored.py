@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.methods.shared.registry import Evidence, Labels
 from cahp.models.costs import SelectionCost
-from cahp.stages.selection import top
+from cahp.stages.selection import Minimum, top
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, report_progress
 
@@ -44,7 +44,7 @@ class Budgeted(ABC):
     labels: Labels = "none"
 
     @abstractmethod
-    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: Minimum) -> Selection:
         """Keep exactly ``budget`` heads, which is possible."""
 
     def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
@@ -57,7 +57,7 @@ class Budgeted(ABC):
             labels = 0
         return SelectionCost(self.passes * texts, labels)
 
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
         """Keep exactly ``budget`` heads.
 
         Raises:
@@ -78,7 +78,7 @@ class Scored(Budgeted):
     def score(self, evidence: Evidence) -> Floats:
         """The importance of each head, shape ``(L, H)``."""
 
-    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: Minimum) -> Selection:
         """Keep the heads of highest score."""
         return top(self.score(evidence), budget=budget, min_per_layer=min_per_layer)
 
@@ -92,7 +92,7 @@ class Eliminating(Budgeted):
     def score_under(self, evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
         """Scores ``(L, H)`` under a mask; those of removed heads are ignored."""
 
-    def keep(self, evidence: Evidence, budget: int, min_per_layer: int) -> Selection:
+    def keep(self, evidence: Evidence, budget: int, min_per_layer: Minimum) -> Selection:
         """Keep the heads that are left after the last round."""
         mask = HeadMask.full(evidence.card.layers, evidence.card.heads)
         selection = Selection(mask, budget)

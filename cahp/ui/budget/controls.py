@@ -223,6 +223,7 @@ def draw_method(explorer: Explorer) -> None:
         help="The only setting of the published method. A low degree puts the knee later and keeps more heads.",
     )
     draw_setting(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
+    draw_setting(st.number_input, "Heads kept in layers 0 and 1, at least", "min_first_layers", 0, explorer.card.heads)
     evenness.draw(explorer, place="method")
     for name, (label, words) in _CHOICES.items():
         draw_setting(st.selectbox, label, name, list(words), format_func=words.__getitem__)

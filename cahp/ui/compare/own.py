@@ -34,19 +34,8 @@ from cahp.values import CahpError, Cancelled, OptionError, Progress
 _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 #: Fields of the board's settings that a comparison uses besides the model; its command contains them.
 _WINDOWS = ("window", "stride", "bos", "tokens", "mix", "eval_tokens")
-_SHARED = (
-    "data",
-    *COLUMNS,
-    "label_map",
-    *PROMPT,
-    "dtype",
-    "max_length",
-    *_WINDOWS,
-    "min_per_layer",
-    "min_first_layers",
-    "even",
-    "device",
-)
+_MINIMA = ("min_per_layer", "min_first_layers")
+_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", "max_length", *_WINDOWS, *_MINIMA, "even", "device")
 
 
 @dataclass(frozen=True, eq=False)

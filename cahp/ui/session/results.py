@@ -101,8 +101,7 @@ class Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
         cached = read_run(bench, sections=sections())
         # A link may name a minimum that no layer can keep: then there is no budget, and a run is refused.
-        budgeted = bench.settings.min_per_layer <= bench.card.heads
-        if cached is None and bench.settings.budget == "auto" and budgeted:
+        if cached is None and bench.settings.budget == "auto" and _list_budgets(bench):
             halved = read_run(at_half(bench), sections=sections())
             # Where there is a knee, it decides.
             if halved is not None and halved.document.knee is None:
@@ -207,15 +206,21 @@ class Results:
 
 def at_half(bench: Bench) -> Bench:
     """Return the bench with half of the heads as its budget: a board begins there if the curve has no knee."""
+    budget = middle_budget(_list_budgets(bench))
+    return replace(bench, settings=replace(bench.settings, budget=str(budget)))
+
+
+def _list_budgets(bench: Bench) -> range:
+    """Return all budgets that the bench's settings allow."""
     settings = bench.settings
-    card = bench.card
-    budgets = possible_budgets(card.layers, card.heads, min_per_layer=settings.min_per_layer, even=settings.even)
-    return replace(bench, settings=replace(settings, budget=str(middle_budget(budgets))))
+    layers = bench.card.layers
+    return possible_budgets(layers, bench.card.heads, min_per_layer=settings.floor(layers), even=settings.even)
 
 
 def _of_table(settings: Settings) -> tuple[Any, ...]:
     """Return the settings that tell what each budget keeps."""
-    return settings.salience, settings.min_per_layer, settings.even, settings.representative
+    minima = (settings.min_per_layer, settings.min_first_layers)
+    return settings.salience, minima, settings.even, settings.representative
 
 
 def same_evidence(settings: Settings, other: Settings, *, ignored: Sequence[str] = ()) -> bool:

@@ -136,6 +136,9 @@ def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(board: Boa
     with pytest.raises(MaskError, match="Layer 0 would keep no head"):
         board.toggle(1)
     assert board.auto
+    first = Board(lambda: choices(min_per_layer=0, min_first_layers=1))
+    with pytest.raises(MaskError, match=r"Layer 0 would keep no head, and the per-layer minimum is 1\."):
+        first.set_mask(HeadMask.of([5], 2, 3))
     free = Board(lambda: choices(min_per_layer=0))
     free.set_mask(HeadMask.of([5], 2, 3))
     assert free.mask.empty_layers == (0,)

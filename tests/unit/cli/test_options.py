@@ -40,6 +40,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "budget": st.sampled_from(["auto", "7", "15%"]),
     "goal": st.sampled_from(["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%"]),
     "min_per_layer": st.integers(0, 4),
+    "min_first_layers": st.integers(0, 4),
     **dict.fromkeys(("recover_time", "select_time"), st.sampled_from(["90", "30s", "2m", "1.5h"])),
     "mix": st.sampled_from(["0", "repeats=10%", "repeats=5%,notes.txt=2.5%"]),
     "latency_time": st.sampled_from(["5s", "90", "1m"]),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import on_a_line
+from clusters import in_a_row, on_a_line
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import BudgetTable
 from cahp.run.settings import Settings
 from cahp.stages.selection import (
+    Minimum,
     Ranking,
     Representative,
+    layer_floor,
     layer_minimum,
     parse_budget,
     possible_budgets,
@@ -267,6 +269,84 @@ def test_infinite_scores_come_first_and_last() -> None:
     assert kept(top(np.array([[-np.inf, 0.0, np.inf, 1.0]]), budget=2)) == [2, 3]
 
 
+#: Three layers of three heads, each a cluster; layers 0 and 1 keep two of them at least, layer 2 one.
+IN_THREE = np.array([[0.1, 0.3, 0.2], [0.6, 0.4, 0.5], [0.9, 0.8, 0.7]])
+LAYERED = Clustering(
+    np.array([3]), np.array([0.5]), np.repeat([[0, 1, 2]], 3, axis=1), (np.array([0, 3, 6]),), 3, "chord"
+)
+FIRST = np.array([2, 2, 1])
+
+
+def test_the_first_two_layers_keep_the_larger_of_both_minima() -> None:
+    assert np.array_equal(layer_floor(3, min_per_layer=1, min_first_layers=2), FIRST)
+    assert np.array_equal(layer_floor(4, min_per_layer=0, min_first_layers=1), [1, 1, 0, 0])
+    # One number where it is the same in all layers, as in a model of one layer or of two.
+    assert [layer_floor(5, min_per_layer=2, min_first_layers=first) for first in (0, 1, 2)] == [2, 2, 2]
+    assert [layer_floor(layers, min_per_layer=1, min_first_layers=3) for layers in (1, 2)] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("budget", "floor", "best", "rescued"),
+    [
+        (5, 1, [1, 3, 6, 7, 8], [1]),
+        (5, FIRST, [1, 2, 3, 5, 6], [1, 2]),
+        (6, FIRST, [1, 2, 3, 5, 6, 7], [1, 2]),
+        (2, np.array([1, 1, 0]), [1, 3], [1, 3]),
+        (9, FIRST, list(range(9)), []),
+    ],
+)
+def test_each_layer_keeps_its_own_minimum_before_the_best_of_all_others(
+    budget: int, floor: Minimum, best: list[int], rescued: list[int]
+) -> None:
+    chosen = top(IN_THREE, budget=budget, min_per_layer=floor)
+    assert (kept(chosen), list(chosen.rescued)) == (best, rescued)
+
+
+def test_clusters_leave_room_for_what_the_minimum_of_each_layer_adds() -> None:
+    # The representatives are 1, 3 and 6; layers 0 and 1 get their second best heads, 2 and 5, on top.
+    free = select(LAYERED, IN_THREE, budget=None, min_per_layer=FIRST)
+    assert (kept(free), free.rescued, free.filled) == ([1, 2, 3, 5, 6], (2, 5), ())
+    six = select(LAYERED, IN_THREE, budget=6, min_per_layer=FIRST)
+    assert (kept(six), six.k, six.rescued, six.filled) == ([1, 2, 3, 5, 6, 7], 3, (2, 5), (7,))
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda: parse_budget("4", total=9, layers=3, min_per_layer=FIRST),
+        lambda: top(IN_THREE, budget=4, min_per_layer=FIRST),
+        lambda: select(LAYERED, IN_THREE, budget=4, min_per_layer=FIRST),
+        lambda: BudgetTable(in_a_row(3, 3).selections(Settings(min_first_layers=2))).selection(4),
+    ],
+)
+def test_a_budget_below_the_minima_of_all_layers_is_refused_everywhere(keep: Callable[[], object]) -> None:
+    error = (
+        "^budget 4 is outside 5 to 9: layers 0 and 1 keep at least 2 each, other layers 1, of 9 heads in all; choose"
+    )
+    with pytest.raises(BudgetError, match=error):
+        keep()
+
+
+def test_an_even_selection_keeps_the_largest_minimum_in_every_layer() -> None:
+    assert list(possible_budgets(3, 3, min_per_layer=FIRST)) == [5, 6, 7, 8, 9]
+    assert list(possible_budgets(3, 3, min_per_layer=FIRST, even=True)) == [6, 9]
+    assert parse_budget("6", total=9, layers=3, min_per_layer=FIRST, even=True) == 6
+    assert layer_minimum(6, 3, min_per_layer=FIRST, even=True) == 2
+    with pytest.raises(BudgetError, match=r"^budget 3 is outside 6 to 9: each of 3 layers keeps at least 2 of 9 heads"):
+        parse_budget("3", total=9, layers=3, min_per_layer=FIRST, even=True)
+
+
+def test_a_minimum_of_the_first_layers_that_they_cannot_keep_is_refused() -> None:
+    floor = layer_floor(3, min_per_layer=1, min_first_layers=4)
+    for keep in (
+        lambda: parse_budget("auto", total=9, layers=3, min_per_layer=floor),
+        lambda: top(IN_THREE, budget=9, min_per_layer=floor),
+    ):
+        with pytest.raises(OptionError, match=r"^the heads to keep in layer 0 must be 0 to 3, got 4$"):
+            keep()
+    assert list(possible_budgets(3, 3, min_per_layer=floor)) == []
+
+
 SHAPES = st.tuples(st.integers(1, 5), st.integers(2, 6)).filter(lambda shape: shape[0] * shape[1] > 2)
 
 
@@ -275,12 +355,18 @@ def saliences(shape: tuple[int, int], seed: int, ties: bool) -> NDArray[np.float
     return rng.integers(0, 3, shape).astype(np.float64) if ties else rng.random(shape)
 
 
+def floors(layers: int, heads: int) -> st.SearchStrategy[Minimum]:
+    """One minimum for all layers, or one for each."""
+    one = st.integers(0, heads)
+    return one | st.lists(one, min_size=layers, max_size=layers).map(np.array)
+
+
 @given(SHAPES, st.integers(0, 1000), st.booleans(), st.sampled_from(["salience", "medoid"]), st.data())
 def test_every_budget_is_spent_exactly_with_as_many_clusters_as_fit(
     shape: tuple[int, int], seed: int, ties: bool, representative: Representative, data: st.DataObject
 ) -> None:
     layers, heads = shape
-    floor = data.draw(st.integers(0, heads))
+    floor = data.draw(floors(layers, heads))
     found = clusterings(layers * heads, seed)
     salience = saliences(shape, seed, ties)
     budgets = possible_budgets(layers, heads, min_per_layer=floor)
@@ -305,16 +391,17 @@ def test_no_other_mask_within_the_floor_has_a_higher_total_score(
     shape: tuple[int, int], seed: int, ties: bool, data: st.DataObject
 ) -> None:
     layers, heads = shape
-    floor = data.draw(st.integers(0, heads))
+    floor = data.draw(floors(layers, heads))
     budget = data.draw(st.sampled_from(possible_budgets(layers, heads, min_per_layer=floor)))
     scores = saliences(shape, seed, ties)
     keep = top(scores, budget=budget, min_per_layer=floor).mask.keep
     assert keep.sum() == budget
     assert (keep.sum(axis=1) >= floor).all()
     # No swap of a kept head for a removed one raises the score, unless it empties a layer below its floor.
+    spare = keep.sum(axis=1) > floor
     for gone in np.argwhere(keep):
         for come in np.argwhere(~keep):
-            if gone[0] == come[0] or keep[gone[0]].sum() > floor:
+            if gone[0] == come[0] or spare[gone[0]]:
                 assert scores[tuple(come)] <= scores[tuple(gone)]
 
 

@@ -43,7 +43,7 @@ def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
         Settings(),
         Settings(recover="distill", budget="6", latency=False, seed=7, report="test"),
         Settings(salience="example", projection="pca", poly_degree=3, pool_size=8, representative="medoid"),
-        Settings(min_per_layer=0, device="cpu"),
+        Settings(min_per_layer=0, min_first_layers=1, device="cpu"),
         Settings(model="some/model", data="reviews.csv", text_column="a b", label_map={"yes": "1", "no": "0"}),
         Settings(model="gpt2", data="reviews.csv", prompt="{text} It was", answers=("bad", "good")),
     ],
