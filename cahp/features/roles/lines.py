@@ -59,7 +59,7 @@ def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
 def _threshold_lines(roles: HeadRoles) -> Iterator[str]:
     """The number of heads with each role at other thresholds; the one that is used has a star."""
     title = f"{roles.unit}s with the role if it needs"
-    yield f"  {title:<36}" + "".join(f"{percent(share, 0):>7} " for share in THRESHOLDS)
+    yield f"  {title:<36}{' '.join(f'{percent(share, 0):>7}' for share in THRESHOLDS)}"
     for name, counts in roles.at_thresholds.items():
         cells = ""
         for share, count in zip(THRESHOLDS, counts, strict=True):
