@@ -15,8 +15,8 @@ from cahp.tasks.window import REPEATS_TOKENS, Source, Window
 #: The shortest and the longest distance between a token and its repetition.
 _SHORTEST = 16
 _LONGEST = 512
-#: No sequence has more than an eighth of all tokens, so that there are several of each kind.
-_PARTS = 8
+#: No sequence has more than a quarter of all tokens, so that there are several of each kind.
+_PARTS = 4
 assert REPEATS_TOKENS == 2 * _PARTS * _SHORTEST
 
 

@@ -104,7 +104,7 @@ class Settings:
         link="choice",
     )
     mix: str = option(
-        "repeats=10%",
+        "repeats=25%",
         "Shares of a language model's calibration tokens that are no text of the data: repeats (passages and random "
         "tokens, read twice), or other data by name; 0 for none.",
         "recover export compare premise",

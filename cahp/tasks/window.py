@@ -15,8 +15,8 @@ _BEGINNINGS: Mapping[Beginning, str] = {"every": "every window", "first": "only 
 #: What a window holds: text of the data, or a sequence that is read twice: random tokens, or a passage of the text.
 Source = Literal["text", "random", "passage"]
 _SOURCES: tuple[Source, ...] = ("text", "random", "passage")
-#: The fewest tokens of sequences that are read twice in a calibration mix: eight of the shortest.
-REPEATS_TOKENS = 256
+#: The fewest tokens of sequences that are read twice in a calibration mix: four of the shortest.
+REPEATS_TOKENS = 128
 
 _Ints = NDArray[np.integer[Any]]
 
