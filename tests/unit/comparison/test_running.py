@@ -34,7 +34,7 @@ from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
-from cahp.values import CahpError, Cancelled, Estimate, HeadMask, OptionError, digest
+from cahp.values import BudgetError, CahpError, Cancelled, Estimate, HeadMask, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -123,6 +123,17 @@ def test_a_method_without_a_per_layer_minimum_may_empty_a_layer_in_the_same_comp
     assert [set(cell["recoveries"]) for cell in written(found)["cells"]] == [{"none", "refit"}] * 2
     assert written(found)["methods"]["counted-min-0"]["about"].endswith(" Each layer keeps at least 0.")
     assert set(found.results.methods) == set(names)
+
+
+def test_the_first_layers_keep_their_minimum_whatever_that_of_the_method(settings: Settings, store: Store) -> None:
+    names = ("counted", "counted-min-0")
+    asked = plan(replace(settings, min_first_layers=2), *names, budgets=("6",), seeds=(42,))
+    assert kept(compare(asked, store=store)) == [
+        {"0": [0, 1, 2], "1": [0, 1], "2": [0]},
+        {"0": [0, 1, 2, 3], "1": [0, 1], "2": []},
+    ]
+    with pytest.raises(BudgetError, match=r"^budget 4 is outside 5 to 12: layers 0 and 1 keep at least 2 each, other"):
+        compare(replace(asked, budgets=("4",)), store=store)
 
 
 def test_a_method_of_chance_draws_another_mask_every_time(settings: Settings, store: Store) -> None:

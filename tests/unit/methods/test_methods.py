@@ -24,7 +24,7 @@ from cahp.methods.shared.scored import Budgeted
 from cahp.models.costs import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
-from cahp.stages.selection import top
+from cahp.stages.selection import Minimum, top
 from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, Cancelled, OptionError, digest
@@ -36,6 +36,8 @@ TOTAL = LAYERS * HEADS
 TEXTS = fakes.sentences(48)
 NAMES = registry.names()
 LEARNED = [name for name in NAMES if registry.facts(name).learned]
+#: Layer 0 and 1 keep three heads, and what is left of seven goes to layer 2.
+FIRST = np.array([3, 3, 1])
 POST_HOC = [name for name in NAMES if name not in LEARNED]
 
 
@@ -142,13 +144,17 @@ def test_facts_are_class_attributes_with_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "budget", "floor"),
     [
-        *((name, *spent) for name in POST_HOC for spent in [(2, 0), (3, 1), (7, 2), (9, 3), (10, 3), (12, 1)]),
+        *(
+            (name, *spent)
+            for name in POST_HOC
+            for spent in [(2, 0), (3, 1), (7, 2), (9, 3), (10, 3), (12, 1), (7, FIRST)]
+        ),
         # Learning takes a while.
-        *((name, *spent) for name in LEARNED for spent in [(2, 0), (7, 2)]),
+        *((name, *spent) for name in LEARNED for spent in [(2, 0), (7, 2), (7, FIRST)]),
     ],
 )
 def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
-    lasting: Evidence, name: str, budget: int, floor: int
+    lasting: Evidence, name: str, budget: int, floor: Minimum
 ) -> None:
     chosen = registry.get(name).choose(lasting, budget=budget, min_per_layer=floor)
     assert chosen.mask.keep.shape == (LAYERS, HEADS)

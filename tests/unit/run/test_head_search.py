@@ -60,6 +60,8 @@ def test_the_swap_that_promises_most_comes_first_and_no_layer_falls_below_its_mi
     # Head 0 costs 1 and head 3 costs 9 to remove; restoring head 1 wins 5 and head 2 wins 2.
     assert list(propose_swaps(losses, mask, 0)) == [(0, 1), (0, 2), (3, 1), (3, 2)]
     assert list(propose_swaps(losses, mask, 1)) == [(0, 1), (3, 2)]
+    # Layer 1 alone may lose its head.
+    assert list(propose_swaps(losses, mask, np.array([1, 0]))) == [(0, 1), (3, 1), (3, 2)]
     assert swap(mask, 0, 2).flat == [2, 3]
 
 
@@ -93,6 +95,22 @@ def test_swaps_are_accepted_while_they_help_and_undone_unless_other_texts_confir
     assert search.kept is not confirmed
     assert improved.mask.flat == (mask if confirmed else start.mask).flat
     assert all(one.count == 5 and not one.empty_layers for one in asked)
+
+
+def test_a_search_leaves_the_first_layers_their_own_minimum(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = opened(replace(settings, min_first_layers=2), tmp_path)
+    asked: list[HeadMask] = []
+
+    def divergences(_: object, mask: HeadMask, texts: Texts | None = None) -> tuple[np.ndarray, float]:
+        asked.append(mask)
+        return np.zeros(40), 3.0
+
+    monkeypatch.setattr(_Trials, "divergences", divergences)
+    improve_heads(bench, top(np.zeros((3, 4)), budget=5, min_per_layer=np.array([2, 2, 1])))
+    # Nothing is to spare anywhere, so heads are swapped within their layers.
+    assert [one.counts for one in asked] == [(2, 2, 1)] * 9
 
 
 def test_an_interrupted_search_goes_on_and_ends_as_one_without_interruption(

@@ -105,6 +105,19 @@ def test_an_even_run_keeps_as_many_heads_in_every_layer(
     assert prune(replace(settings, budget="6"), store=store).document.evenness is None
 
 
+def test_layers_0_and_1_keep_a_minimum_of_their_own_in_every_budget(settings: Settings, store: Store) -> None:
+    asked = replace(settings, method="magnitude", budget="8", min_first_layers=4)
+    run = prune(replace(asked, budget="9"), store=store)
+    assert run.mask.counts == (4, 4, 1)
+    with pytest.raises(BudgetError, match=r"^budget 8 is outside 9 to 12: layers 0 and 1 keep at least 4 each, other"):
+        prune(asked, store=store)
+    # An even selection keeps it in every layer, also where the curve decides.
+    even = replace(settings, budget="auto", even=True, min_first_layers=3)
+    assert prune(even, store=store).mask.counts == (3, 3, 3)
+    with pytest.raises(BudgetError, match=r"^budget 6 is outside 9 to 12: each of 3 layers keeps at least 3 of 12"):
+        prune(replace(even, budget="6"), store=store)
+
+
 def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settings: Settings, store: Store) -> None:
     document = prune(replace(settings, budget="auto"), store=store).document
     assert document.budget.requested is None

@@ -29,7 +29,7 @@ def test_another_method_puts_as_many_heads_on_the_board(tmp_path: Path) -> None:
     assert explorer.mask.is_full
 
 
-@pytest.mark.parametrize("change", [{"limit": 60}, {"min_per_layer": 2}])
+@pytest.mark.parametrize("change", [{"limit": 60}, {"min_per_layer": 2}, {"min_first_layers": 2}])
 def test_heads_that_another_method_chose_before_a_change_are_not_put_on_the_board(
     tmp_path: Path, change: dict[str, int]
 ) -> None:

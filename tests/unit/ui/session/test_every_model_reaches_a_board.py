@@ -140,8 +140,9 @@ def test_a_run_of_half_of_the_heads_is_not_shown_where_there_is_a_knee(explore: 
 def test_a_minimum_that_no_layer_can_keep_is_refused_by_the_run_and_opens_all_the_same(
     explore: Open, tmp_path: Path
 ) -> None:
-    explorer = explore(replace(task(tmp_path, "bert"), min_per_layer=5))
-    assert explorer.mask.is_full
-    job = explorer.work.start(RUN, explorer.bench)
-    assert job.wait(PATIENCE)
-    assert job.error == "the heads to keep in every layer must be 0 to 4, got 5"
+    for minimum, where in [({"min_per_layer": 5}, "every layer"), ({"min_first_layers": 5}, "layer 0")]:
+        explorer = explore(replace(task(tmp_path, "bert"), **minimum))
+        assert explorer.mask.is_full
+        job = explorer.work.start(RUN, explorer.bench)
+        assert job.wait(PATIENCE)
+        assert job.error == f"the heads to keep in {where} must be 0 to 4, got 5"

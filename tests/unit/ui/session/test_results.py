@@ -124,6 +124,7 @@ def test_settings_that_choose_other_heads_have_a_table_of_their_own() -> None:
     # The degree moves the knee, not what a budget keeps.
     assert planned(results, poly_degree=2) is table
     assert planned(results, min_per_layer=0) is not table
+    assert planned(results, min_first_layers=2) is not table
     assert planned(results, representative="medoid") is not table
     assert planned(results, recover="refit") is not table
 
