@@ -42,7 +42,7 @@ class DataOptions(TypedDict, total=False):
     min_first_layers: int
     even: bool
     roles: bool
-    abilities: bool
+    abilities: bool | None
     report: str | None
     device: str
     dtype: Dtype

@@ -70,7 +70,7 @@ def _of_setting(setting: Setting, flag: str) -> Option:
     kind = setting.kind if setting.kind in (bool, int, float) else str
     default = to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default
     names = [flag]
-    if setting.default is True:
+    if setting.default is not False and setting.kind is bool:
         names = [f"{flag}/{flag.replace('--', '--no-', 1)}"]
     if setting.short:
         names.append(setting.short)

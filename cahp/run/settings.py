@@ -33,8 +33,8 @@ RECOVER_TIME = "2m"
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare premise"
-_TEXTS = "evaluate recover export compare premise"
+_EVERYWHERE = "evaluate latency recover export compare premise abilities"
+_TEXTS = "evaluate recover export compare premise abilities"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Settings:
     limit: int | None = option(
         2000,
         "Number of calibration texts, on which heads are chosen.",
-        "recover export premise",
+        "recover export premise abilities",
         low=2,
         high=MOST,
         link="choice",
@@ -71,7 +71,12 @@ class Settings:
     select_split: str = option("train", "Split of the calibration texts.")
     eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare premise")
     eval_limit: int | None = option(
-        1000, "Number of evaluation texts.", "evaluate recover export premise", low=1, high=MOST, link="choice"
+        1000,
+        "Number of evaluation texts.",
+        "evaluate recover export premise abilities",
+        low=1,
+        high=MOST,
+        link="choice",
     )
     window: int = option(
         256,
@@ -98,7 +103,7 @@ class Settings:
     tokens: int = option(
         8192,
         "Number of calibration tokens of a language model.",
-        "recover export compare premise",
+        "recover export compare premise abilities",
         low=16,
         high=MOST,
         link="choice",
@@ -107,7 +112,7 @@ class Settings:
         "repeats=25%",
         "Shares of a language model's calibration tokens that are no text of the data: repeats (passages and random "
         "tokens, read twice), or other data by name; 0 for none.",
-        "recover export compare premise",
+        "recover export compare premise abilities",
         unit="mix",
     )
     eval_tokens: int = option(
@@ -164,11 +169,14 @@ class Settings:
         "none",
         f"Recovery: {', '.join(RECOVERIES)}. mean is mean ablation, refit takes seconds (on a third of the calibration "
         "texts, at least 512), distill minutes, and auto at most --recover-time.",
+        "abilities",
         choices=tuple(RECOVERIES),
     )
-    recover_data: str | None = option(None, "File of texts to recover on; labels are not read.", "recover export")
+    recover_data: str | None = option(
+        None, "File of texts to recover on; labels are not read.", "recover export abilities"
+    )
     recover_time: str | None = option(
-        None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export", unit="duration"
+        None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export abilities", unit="duration"
     )
     labels: bool = option(False, "Distill also from the labels of the calibration texts.", "recover export")
     report: str | None = option(
@@ -181,7 +189,7 @@ class Settings:
     seed: int = option(
         42,
         "Seed of sampling, projection, clustering and training.",
-        "evaluate recover export premise fit",
+        "evaluate recover export premise fit abilities",
         low=0,
         high=2**32 - 1,
     )
@@ -209,9 +217,10 @@ class Settings:
     roles: bool = option(
         False, "Measure the roles of the heads (first token, induction and others), for run.json and the report."
     )
-    abilities: bool = option(
-        False,
-        "Measure single abilities of the pruned model beside the full model's, for run.json and reports.",
+    abilities: bool | None = option(
+        None,
+        "Measure all abilities of the pruned model beside the full model's, for run.json and reports; by default only "
+        "how a causal language model repeats text.",
         "export",
     )
     text_column: str | None = option(None, "Column of the texts.", f"{_TEXTS} fit data", link="source")

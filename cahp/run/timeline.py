@@ -46,6 +46,7 @@ STAGES = (
     Stage("compare", "Comparing", "comparing"),
     Stage("distances", "Comparing the heads", "distances"),
     Stage("roles", "Measuring roles of heads", "measuring roles of heads", None, "roles"),
+    Stage("abilities", "Measuring abilities", "measuring abilities", None, "abilities"),
     Stage("ablation", "Removing heads of roles", "removing heads of roles"),
     Stage("habits", "Measuring attention targets", "measuring attention targets"),
     Stage("own text", "Evaluating the text", "evaluating the text"),

@@ -67,6 +67,12 @@ class Texts:
         return tuple(one for one in self.first if isinstance(one, Window))
 
     @property
+    def stream(self) -> NDArray[np.int64]:
+        """The tokens ``(T,)`` that windows of the data predict, in their order; none where items are texts."""
+        parts = [window.ids[-window.scored :] for window in self.take(self.text_rows).windows]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+
+    @property
     def plain_texts(self) -> list[str]:
         """The text of each item, for people; of a pair the first."""
         return [self.task.get_text(item) for item in self.first]

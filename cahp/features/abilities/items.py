@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.tasks.texts import Texts
 from cahp.values import Floats, Ints, Unit, digest
 
 
 @dataclass(frozen=True, eq=False)
-class Probe:
+class AskedSequence:
     """Tokens ``ids (S,)`` that a model reads for the item ``item``.
 
     The tokens ``targets (Q,)`` are measured as those after the positions ``asked (Q,)``, and their losses count for the
@@ -34,7 +33,7 @@ class Probe:
 class Items:
     """The items of one ability: ``count`` of them, each with ``parts`` parts, read in ``probes``."""
 
-    probes: tuple[Probe, ...]
+    probes: tuple[AskedSequence, ...]
     count: int
     parts: int
 
@@ -70,7 +69,7 @@ class Size:
     longest: int = 0
 
 
-class Source:
+class ItemSource:
     """What items are made of: the tokenizer of a model, its limits, and the tokens of evaluation texts.
 
     ``start`` is the token that begins each sequence, ``usual`` are those of which texts consist, ``longest`` is the
@@ -102,14 +101,8 @@ class Source:
         return ids
 
 
-def join_windows(texts: Texts) -> NDArray[np.int64]:
-    """Return the tokens ``(T,)`` of windows of text in their order, each once; none where the items are no windows."""
-    parts = [window.ids[-window.scored :] for window in texts.windows if not window.copying]
-    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
-
-
 #: Draws the items of an ability, or returns the reason why this model has none.
-Draw = Callable[[Source, Size, np.random.Generator], "Items | str"]
+Draw = Callable[[ItemSource, Size, np.random.Generator], "Items | str"]
 
 
 @dataclass(frozen=True)
@@ -151,12 +144,12 @@ def prefer_first(losses: Floats) -> Floats:
 # Items of choices ------------------------------------------------------------------------------------------------
 
 
-def ask_choices(source: Source, questions: Sequence[tuple[str, Sequence[str]]]) -> Items | str:
+def ask_choices(source: ItemSource, questions: Sequence[tuple[str, Sequence[str]]]) -> Items | str:
     """Make an item of each question: a text, and the options to continue it, the right one first.
 
     Options begin with their space. All questions have the same number of options.
     """
-    probes: list[Probe] = []
+    probes: list[AskedSequence] = []
     for number, (text, options) in enumerate(questions):
         made = _ask(source, number, text, options)
         if isinstance(made, str):
@@ -165,7 +158,7 @@ def ask_choices(source: Source, questions: Sequence[tuple[str, Sequence[str]]]) 
     return Items(tuple(probes), len(questions), len(questions[0][1]))
 
 
-def _ask(source: Source, number: int, text: str, options: Sequence[str]) -> list[Probe] | str:
+def _ask(source: ItemSource, number: int, text: str, options: Sequence[str]) -> list[AskedSequence] | str:
     encoded: list[list[int]] = []
     for option in options:
         ids = source.encode(text + option)
@@ -182,12 +175,12 @@ def _ask(source: Source, number: int, text: str, options: Sequence[str]) -> list
         # Options of a single token are read at once.
         last = np.array([ids[-1] for ids in encoded])
         asked = np.full(len(encoded), shared - 1)
-        return [Probe(number, np.array(encoded[0][:-1]), asked, last, np.arange(len(encoded)))]
-    probes: list[Probe] = []
+        return [AskedSequence(number, np.array(encoded[0][:-1]), asked, last, np.arange(len(encoded)))]
+    probes: list[AskedSequence] = []
     for part, option_ids in enumerate(encoded):
         ids = np.array(option_ids)
         asked = np.arange(shared - 1, len(ids) - 1)
-        probes.append(Probe(number, ids[:-1], asked, ids[asked + 1], np.full(len(asked), part)))
+        probes.append(AskedSequence(number, ids[:-1], asked, ids[asked + 1], np.full(len(asked), part)))
     return probes
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.features.abilities.items import AbilityKind, Items, Source, join_windows
+from cahp.features.abilities.items import AbilityKind, Items, ItemSource
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.table import ABILITIES
 from cahp.features.abilities.verdict import LEAST, ItemValues, decide
@@ -52,7 +52,7 @@ def measure_abilities(
     return AbilitiesRecord(decide(rows, seed), complete)
 
 
-def make_source(model: HeadModel, texts: Texts, seed: int) -> Source | str:
+def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:
     """Return what items for a model are made of, or the reason why there are none."""
     from cahp.models.loading import start_id, usual_ids
 
@@ -60,18 +60,18 @@ def make_source(model: HeadModel, texts: Texts, seed: int) -> Source | str:
     start = start_id(model.tokenizer)
     if start is None or start >= vocabulary:
         return "it has no token that begins a text"
-    return Source(
+    return ItemSource(
         model.tokenizer,
         start=start,
         usual=usual_ids(model.tokenizer),
         longest=model.longest_context,
         vocabulary=vocabulary,
-        stream=join_windows(texts),
+        stream=texts.stream,
         seed=seed,
     )
 
 
-def draw_items(kind: AbilityKind, source: Source | str, *, complete: bool) -> Items | str:
+def draw_items(kind: AbilityKind, source: ItemSource | str, *, complete: bool) -> Items | str:
     """Draw the items of an ability, or return the reason why there are none."""
     if isinstance(source, str):
         return source
@@ -86,7 +86,7 @@ def draw_items(kind: AbilityKind, source: Source | str, *, complete: bool) -> It
 def measure_kind(
     resources: Resources,
     kind: AbilityKind,
-    source: Source | str,
+    source: ItemSource | str,
     mask: HeadMask | None,
     recovered: Recovered | None,
     *,

@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 
-from cahp.features.abilities.items import Items, Probe, Size, Source, ask_choices
+from cahp.features.abilities.items import AskedSequence, Items, ItemSource, Size, ask_choices
 from cahp.features.abilities.sentences import (
     CAPITALS,
     FACTS,
@@ -38,7 +38,7 @@ _LARGEST = 20
 Question = tuple[str, Sequence[str]]
 
 
-def look_up(source: Source, size: Size, random: np.random.Generator) -> Items | str:
+def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
     """Hide four facts in filler, and ask for one of them in other words; options are the values in the text."""
     most = max(0, (source.longest - _FACTS) // _SENTENCE)
     questions: list[Question] = []
@@ -55,7 +55,7 @@ def look_up(source: Source, size: Size, random: np.random.Generator) -> Items | 
     return ask_choices(source, questions)
 
 
-def follow_pattern(source: Source, size: Size, random: np.random.Generator) -> Items | str:
+def follow_pattern(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
     """Show a mapping of words by examples, and ask for the next: capital letters, plurals, or pairs at random."""
     patterns = (_ask_capital, _ask_plural, _ask_pair)
     return ask_choices(source, [patterns[number % len(patterns)](random) for number in range(size.items)])
@@ -85,7 +85,7 @@ def _show(words: Sequence[str], values: Sequence[str], asked: str) -> str:
     return "\n".join([*lines, f"{asked} ->"])
 
 
-def check_grammar(source: Source, size: Size, random: np.random.Generator) -> Items | str:
+def check_grammar(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
     """Compare a grammatical continuation with one that is not: agreement across a distractor, and reflexives."""
     pairs = list(_list_pairs())
     order = random.permutation(len(pairs))
@@ -105,7 +105,7 @@ def _list_pairs() -> Iterator[Question]:
             yield f"The {person} who met the {other} saw", _space([right, wrong])
 
 
-def ask_capitals(source: Source, size: Size, random: np.random.Generator) -> Items | str:
+def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
     """Ask for the capital of a country; the other options are capitals of other countries."""
     countries = list(CAPITALS)
     questions: list[Question] = []
@@ -116,7 +116,7 @@ def ask_capitals(source: Source, size: Size, random: np.random.Generator) -> Ite
     return ask_choices(source, questions)
 
 
-def ask_sums(source: Source, size: Size, random: np.random.Generator) -> Items | str:
+def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
     """Ask for sums below 20 after three examples; the other options are near and have as many digits."""
     sums = [(left, right) for left in range(1, _LARGEST) for right in range(1, _LARGEST - left)]
     questions: list[Question] = []
@@ -131,12 +131,12 @@ def ask_sums(source: Source, size: Size, random: np.random.Generator) -> Items |
     return ask_choices(source, questions)
 
 
-def read_languages(source: Source, size: Size, random: np.random.Generator) -> Items | str:
+def read_languages(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
     """Compare sentences in French, German and Spanish with the same words in random order.
 
     The parts of an item are the mixed words and the sentence.
     """
-    probes: list[Probe] = []
+    probes: list[AskedSequence] = []
     sentences = OTHER_LANGUAGES[: size.items]
     for item, sentence in enumerate(sentences):
         words = sentence.split(" ")
@@ -149,7 +149,7 @@ def read_languages(source: Source, size: Size, random: np.random.Generator) -> I
                 return f"it reads {source.longest:,} tokens at once, fewer than a sentence has"
             ids = np.array([source.start, *encoded])
             asked = np.arange(len(ids) - 1)
-            probes.append(Probe(item, ids[:-1], asked, ids[1:], np.full(len(asked), part)))
+            probes.append(AskedSequence(item, ids[:-1], asked, ids[1:], np.full(len(asked), part)))
     return Items(tuple(probes), len(sentences), 2)
 
 

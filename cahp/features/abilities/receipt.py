@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cahp.features.abilities.record import AbilitiesRecord, Ability, Verdict, Word
+from cahp.features.abilities.record import AbilitiesRecord, Ability, AbilityVerdict, Word
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
@@ -119,7 +119,7 @@ def list_cells(row: Ability, states: Sequence[str]) -> Iterator[str]:
         yield from _list_verdict(row.get(state), row.reason)
 
 
-def _list_verdict(verdict: Verdict | None, reason: str) -> Iterator[str]:
+def _list_verdict(verdict: AbilityVerdict | None, reason: str) -> Iterator[str]:
     word: Word = "not measurable"
     value = ""
     difference = ""

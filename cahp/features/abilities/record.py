@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
+from cahp.files import plain_json
 from cahp.values import Estimate
 
 #: What became of an ability. The words ``weaker`` and ``lost`` are flags.
@@ -23,7 +24,7 @@ MEANINGS: Mapping[Word, str] = {
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AbilityVerdict:
     """An ability of one pruned or recovered model beside the full model's.
 
     ``value`` is its own, and ``difference`` that minus the full model's, paired over items: in ``points`` where values
@@ -57,13 +58,13 @@ class Ability:
     n: int
     chance: float
     full: Estimate | None = None
-    pruned: Verdict | None = None
-    recovered: Verdict | None = None
+    pruned: AbilityVerdict | None = None
+    recovered: AbilityVerdict | None = None
     reason: str = ""
     loss_label: str = ""
     losses: Mapping[str, Estimate] = field(default_factory=dict)
 
-    def get(self, state: str) -> Verdict | None:
+    def get(self, state: str) -> AbilityVerdict | None:
         """Return the verdict of the ``pruned`` or the ``recovered`` model (None: not compared)."""
         if state == "recovered":
             return self.recovered
@@ -112,6 +113,8 @@ class AbilitiesRecord:
         parts = list(self._name_flagged(state))
         if parts:
             return f"of {measured} measurable abilities: {'; '.join(parts)}"
+        if not measured:
+            return "no ability is measurable"
         kept = self.count_words(state).get("kept", 0)
         return f"no ability is surely worse; {kept} of {measured} measurable ones are surely kept"
 
@@ -120,6 +123,19 @@ class AbilitiesRecord:
             labels = [row.label for row in self.rows if row.word_of(state) == word]
             if labels:
                 yield f"{word} {', '.join(labels)}"
+
+    def of_full_model(self) -> AbilitiesRecord:
+        """Return the receipt of the full model alone."""
+        rows: list[Ability] = []
+        for row in self.rows:
+            losses = {state: loss for state, loss in row.losses.items() if state == "full"}
+            rows.append(replace(row, pruned=None, recovered=None, losses=losses))
+        return replace(self, rows=tuple(rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as files hold it."""
+        content: dict[str, Any] = plain_json(self)
+        return content
 
     def as_pruned(self) -> AbilitiesRecord:
         """Return the receipt without the recovered model."""

@@ -32,12 +32,23 @@ _REVISION = "1"
 
 
 def _is_wanted(bench: Bench) -> bool:
+    """Tell whether a run measures abilities: if it is asked for, and those that are quick if nothing is said."""
+    wanted = bench.settings.abilities
+    if _is_goal(bench):
+        return True
+    if wanted is None:
+        return not bench.card.task.predicts_labels
+    return wanted
+
+
+def _is_goal(bench: Bench) -> bool:
     goal = bench.settings.goal
-    return bench.settings.abilities or (goal is not None and Goal.parse(goal).kind.section == NAME)
+    return goal is not None and Goal.parse(goal).kind.section == NAME
 
 
 def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> AbilitiesRecord:
-    return measure_receipt(bench, mask, recovered)
+    complete = bench.settings.abilities is True or _is_goal(bench)
+    return measure_receipt(bench, mask, recovered, complete=complete)
 
 
 def _measure_goal(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate | None:
@@ -73,5 +84,6 @@ RECEIPT: Section[AbilitiesRecord] = Section(
     inputs=lambda bench: _REVISION,
     as_pruned=AbilitiesRecord.as_pruned,
     goal=_measure_goal,
+    stage=NAME,
     summarise=summarise,
 )

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.features.abilities.record import COMPARED, Ability, Verdict, Word
+from cahp.features.abilities.record import COMPARED, Ability, AbilityVerdict, Word
 from cahp.outcomes import estimate_mean, wilson
 from cahp.values import Estimate, Floats, Unit
 
@@ -70,7 +70,7 @@ def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...
     """
     measured = list(measured)
     reasons = [row.reason or _find_reason(row) for row in measured]
-    verdicts: dict[str, dict[int, Verdict]] = {}
+    verdicts: dict[str, dict[int, AbilityVerdict]] = {}
     for state in COMPARED:
         rows = {number: row for number, row in enumerate(measured) if state in row.values}
         tested = [number for number in rows if not reasons[number]]
@@ -112,7 +112,7 @@ def _find_reason(row: ItemValues) -> str:
     return ""
 
 
-def _decide_row(row: ItemValues, state: str, p: float, seed: int, *, measurable: bool) -> Verdict:
+def _decide_row(row: ItemValues, state: str, p: float, seed: int, *, measurable: bool) -> AbilityVerdict:
     differences = _subtract(row, state)
     word: Word = "not measurable"
     if measurable:
@@ -122,7 +122,7 @@ def _decide_row(row: ItemValues, state: str, p: float, seed: int, *, measurable:
     if unit == "share":
         unit = "points"
         differences = 100 * differences
-    return Verdict(_estimate(row.values[state], row.unit, seed), estimate_mean(differences, seed, unit), p, word)
+    return AbilityVerdict(_estimate(row.values[state], row.unit, seed), estimate_mean(differences, seed, unit), p, word)
 
 
 def _test(row: ItemValues, state: str) -> float:

@@ -15,7 +15,7 @@ from cahp import cli
 VERBS = ("prune", "evaluate", "latency", "recover", "export", "compare", "premise", "report", "fit", "reproduce")
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "roles"])
+@pytest.mark.parametrize("verb", [*VERBS, "roles", "abilities"])
 def test_a_verb_is_a_function_with_a_readable_signature(verb: str) -> None:
     function = getattr(cahp, verb)
     assert isinstance(function, FunctionType)

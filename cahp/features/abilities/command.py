@@ -1,0 +1,24 @@
+"""The command ``cahp abilities``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cahp.cli.command import OPTIONS, REQUIRED, Call, command
+
+
+@command(
+    OPTIONS["model"].but(default=REQUIRED, fills=False, argument=True),
+    OPTIONS["mask"].but(default=None, help="A head mask (default: measure the full model only)."),
+)
+def abilities(call: Call, model: str, mask: Path | None) -> None:
+    """Measure what a model can do (repeat, look up, grammar and others), and what is left of it under a mask."""
+    from cahp.features.abilities import use_case
+    from cahp.features.abilities.lines import receipt_lines
+
+    settings = replace(call.settings, model=model)
+    with call.bars() as progress:
+        record = use_case.abilities(settings, mask=mask, store=call.store, progress=progress)
+    document = {"model": model, "recover": settings.recover, **record.to_json()}
+    call.answer(document, receipt_lines(record, settings.recover))

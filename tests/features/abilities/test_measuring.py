@@ -1,0 +1,232 @@
+"""What abilities are measured on, and what is said of models whose abilities are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import copying
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from cahp import models
+from cahp.features.abilities import questions
+from cahp.features.abilities.items import Items, ItemSource, Size, ask_choices, prefer_first
+from cahp.features.abilities.measuring import make_source, read_items, value_items
+from cahp.features.abilities.repeats import repeat_random, repeat_text, use_context
+from cahp.features.abilities.table import ABILITIES
+from cahp.features.abilities.verdict import ItemValues, decide
+from cahp.models.head_model import HeadModel
+from cahp.tasks.texts import Texts
+from cahp.values import HeadMask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KINDS = {kind.name: kind for kind in ABILITIES}
+#: The two rows that every run measures, with fewer items than a run of a large model has.
+SIZE = Size(16, 8, 24)
+
+
+@pytest.fixture(scope="module")
+def model(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    return models.load(str(copying.save_copying_model(tmp_path_factory.mktemp("copying"))), device="cpu")
+
+
+def source_of(model: HeadModel, seed: int = 0, tokens: int = 600) -> ItemSource:
+    source = make_source(model, Texts((), None, np.zeros(0, np.int64), ()), seed)
+    assert isinstance(source, ItemSource)
+    source.stream = np.random.default_rng(0).choice(source.usual, tokens)
+    return source
+
+
+def items_of(drawn: Items | str) -> Items:
+    assert isinstance(drawn, Items), drawn
+    return drawn
+
+
+def measure(model: HeadModel, name: str, seed: int, mask: HeadMask | None = None) -> ItemValues:
+    source = source_of(model, seed)
+    items = items_of(KINDS[name].draw(source, SIZE, source.random(name)))
+    sums = {"full": read_items(model, items)}
+    if mask is not None:
+        sums["pruned"] = read_items(model, items, gates=model.gates(mask.keep))
+    return value_items(KINDS[name], items, sums)
+
+
+def test_a_passage_is_read_twice_after_the_beginning_token(model: HeadModel) -> None:
+    source = source_of(model)
+    items = items_of(repeat_text(source, SIZE, source.random("a")))
+    for probe in items.probes:
+        assert probe.ids[0] == source.start
+        whole = np.append(probe.ids[1:], probe.targets[-1])
+        first, second = np.split(whole, 2)
+        assert np.array_equal(first, second)
+        # Without the first token of each reading.
+        assert np.array_equal(probe.targets, np.concatenate([first[1:], second[1:]]))
+        assert np.array_equal(probe.parts, np.repeat([0, 1], len(first) - 1))
+        assert 8 <= len(first) <= 24
+    assert len(items.probes) == 16
+
+
+def test_passages_overlap_only_where_there_are_too_few_tokens(model: HeadModel) -> None:
+    source = source_of(model, tokens=10_000)
+    source.stream = np.arange(10_000)
+    passages = [
+        probe.ids[1 : 1 + len(probe.ids) // 2]
+        for probe in items_of(repeat_text(source, SIZE, source.random("a"))).probes
+    ]
+    together = np.concatenate(passages)
+    assert len(np.unique(together)) == len(together)
+    source.stream = np.arange(100)
+    again = np.concatenate([probe.ids[1:] for probe in items_of(repeat_text(source, SIZE, source.random("a"))).probes])
+    # Each is read twice, in at most two passages.
+    assert np.bincount(again).max() <= 4
+
+
+def test_the_losses_of_parts_are_those_of_the_model(model: HeadModel) -> None:
+    source = source_of(model)
+    items = items_of(repeat_random(source, Size(3, 5, 9), source.random("a")))
+    sums = read_items(model, items)
+    for probe in items.probes:
+        with torch.no_grad():
+            logits = model.network(torch.tensor(probe.ids)[None]).logits[0].log_softmax(-1)
+        losses = -logits[probe.asked, probe.targets].numpy()
+        for part in (0, 1):
+            assert sums[probe.item, part] == pytest.approx(losses[probe.parts == part].sum(), rel=1e-4, abs=1e-5)
+
+
+def test_the_most_probable_option_counts_whatever_its_number_of_tokens(model: HeadModel) -> None:
+    source = source_of(model)
+    # The model copies: after "good film" and "bad plot", "good" is followed by "film".
+    text = "good film bad plot the good"
+    single = items_of(ask_choices(source, [(text, [" film", " plot"])]))
+    assert (len(single.probes), single.sizes.tolist()) == (1, [[1, 1]])
+    several = items_of(ask_choices(source, [(text, [" film bad", " plot"])]))
+    assert (len(several.probes), several.sizes.tolist()) == (2, [[2, 1]])
+    for items in (single, several):
+        assert prefer_first(read_items(model, items)).tolist() == [1.0]
+    assert prefer_first(np.array([[2.0, 1.0, 3.0], [1.0, 1.0, 3.0]])).tolist() == [0.0, 0.0]
+
+
+def test_context_is_the_text_before_the_same_tokens(model: HeadModel) -> None:
+    source = source_of(model)
+    source.longest = 1000
+    source.stream = np.arange(600)
+    items = items_of(use_context(source, Size(5, 64, 128), source.random("a")))
+    for alone, after in zip(items.probes[::2], items.probes[1::2], strict=True):
+        assert np.array_equal(alone.targets, after.targets)
+        assert (len(alone.targets), len(alone.ids)) == (31, 32)
+        assert 64 <= len(after.ids) - len(alone.ids) <= 128
+        assert after.ids[-1] == alone.ids[-1] == alone.targets[-1] - 1
+
+
+def test_cutting_the_induction_head_loses_repeats_in_each_of_20_draws(model: HeadModel) -> None:
+    without = HeadMask.of([0, 1, 3], 2, 2)
+    words = [decide([measure(model, "repeats_random", seed, without)])[0].word_of("pruned") for seed in range(20)]
+    assert words == ["lost"] * 20
+
+
+def test_a_model_is_flagged_at_most_once_against_itself_on_20_other_draws(model: HeadModel) -> None:
+    flagged = 0
+    for seed in range(20):
+        rows: list[ItemValues] = []
+        for name in ("repeats_text", "repeats_random"):
+            one, other = measure(model, name, seed), measure(model, name, 1000 + seed)
+            values = {"full": one.values["full"], "pruned": other.values["full"]}
+            rows.append(ItemValues(name, name, "nats", values=values))
+        flagged += any(row.pruned is not None and row.pruned.flagged for row in decide(rows))
+    assert flagged <= 1
+
+
+def test_the_same_seed_draws_the_same_items(model: HeadModel) -> None:
+    kind = KINDS["repeats_random"]
+    digests = []
+    for seed in (1, 1, 2):
+        source = source_of(model, seed)
+        digests.append(items_of(kind.draw(source, SIZE, source.random(kind.name))).sha256)
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("repeats_text", {"stream": np.arange(3)}, "there are 3, too few for a passage read twice"),
+        ("repeats_random", {"usual": np.arange(3)}, "there are 3, too few for a passage read twice"),
+        ("repeats_random", {"longest": 8}, "it reads 8 tokens at once"),
+        ("uses_context", {"longest": 90}, "too short for 96 tokens"),
+        ("grammar", {}, "its tokenizer does not know the words"),
+        ("languages", {}, "its tokenizer does not know the words"),
+    ],
+)
+def test_what_is_too_large_for_a_model_has_a_reason(
+    model: HeadModel, name: str, changes: dict[str, object], reason: str
+) -> None:
+    source = source_of(model)
+    for field, value in changes.items():
+        setattr(source, field, value)
+    drawn = KINDS[name].draw(source, KINDS[name].size, source.random(name))
+    assert isinstance(drawn, str)
+    assert reason in drawn
+
+
+def test_a_model_without_a_beginning_token_has_a_reason(model: HeadModel, tmp_path: Path) -> None:
+    folder = fakes.save_language_model(tmp_path)
+    words = fakes.tokenizer(type_ids=False)
+    words.cls_token = words.sep_token = words.pad_token = None
+    loaded = models.load(str(folder), device="cpu")
+    loaded.tokenizer = words
+    assert make_source(loaded, Texts((), None, np.zeros(0, np.int64), ()), 0) == "it has no token that begins a text"
+
+
+class Words:
+    """A tokenizer of characters, which knows every text."""
+
+    unk_token_id = None
+
+    def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
+        return {"input_ids": [ord(character) for character in text]}
+
+
+@pytest.fixture
+def characters() -> ItemSource:
+    usual = np.arange(32, 127)
+    return ItemSource(Words(), start=1, usual=usual, longest=8192, vocabulary=1 << 16, stream=usual, seed=0)
+
+
+def read(probe_ids: np.ndarray) -> str:
+    return "".join(map(chr, probe_ids[1:]))
+
+
+def test_a_fact_is_asked_for_in_other_words_and_its_value_stands_in_the_text(characters: ItemSource) -> None:
+    items = items_of(questions.look_up(characters, Size(24), characters.random("a")))
+    assert (items.count, items.parts) == (24, 4)
+    lengths = set()
+    for item in range(24):
+        own = [probe for probe in items.probes if probe.item == item]
+        text = read(own[0].ids)
+        lengths.add(text.count(".") // 4)
+        for probe in own:
+            option = read(np.append(probe.ids, probe.targets[-1])).rsplit("\n", 1)[1].rsplit(" ", 1)[1]
+            assert option in text.rsplit("\n", 1)[0]
+    assert len(lengths) > 3
+
+
+def test_sums_are_below_20_and_the_first_option_is_right(characters: ItemSource) -> None:
+    items = items_of(questions.ask_sums(characters, Size(48), characters.random("a")))
+    for probe in items.probes:
+        if 0 not in probe.parts:
+            continue
+        own = probe.targets[probe.parts == 0]
+        whole = read(np.append(probe.ids, own[-1])).rsplit("\n", 1)[1]
+        sum_, total = whole.split(" = ")
+        left, right = map(int, sum_.split(" + "))
+        assert left + right == int(total) < 20
+
+
+def test_grammar_puts_a_noun_of_the_other_number_nearest() -> None:
+    pairs = list(questions._list_pairs())
+    assert ("The keys near the cabinet", [" are", " is"]) in pairs
+    assert ("The key near the cabinets", [" is", " are"]) in pairs
+    assert ("The king who met the guests saw", [" himself", " herself"]) in pairs
+    assert len(set(map(str, pairs))) == len(pairs) == 128
