@@ -5,7 +5,8 @@ RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]
 on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL``
 what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral
 text, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or
-``control=1``, and ``compare DIR`` bundles the comparison in a folder.
+``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, and
+``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers without a model.
 """
 
 from __future__ import annotations
@@ -241,7 +242,7 @@ def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
     Raises:
         CahpError: If the folder has no comparison.
     """
-    comparison = Comparison.read(source)
+    comparison = Comparison.read(source).recompute()
     _ = comparison.results
     day = date.fromtimestamp((source / FILE).stat().st_mtime).isoformat()
     place.mkdir(parents=True, exist_ok=True)
@@ -255,6 +256,11 @@ def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
     return place
 
 
+def renew_summary(place: Path) -> None:
+    """Compute the summary of the bundled comparison in ``place`` anew; the day of its measurement stays."""
+    write_whole(place, {FILE: Comparison.read(place).recompute().files[FILE]})
+
+
 if __name__ == "__main__":
 
     def show(stage: str, done: int, total: int) -> None:
@@ -265,6 +271,10 @@ if __name__ == "__main__":
         case ["compare", given]:
             source = Path(given)
             print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
+        case ["summaries", *only]:
+            for file in sorted(comparisons_folder().glob(f"*/{FILE}")):
+                if not only or file.parent.name in only:
+                    renew_summary(file.parent)
         case ["lessons", name, *only]:
             # Timings are measured anew; the evaluations of a language model take long, and resume.
             with TemporaryDirectory() as scratch:
@@ -299,5 +309,5 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | "
-                "premise MODEL DATA [OPTION=NUMBER ...]"
+                "summaries [NAME ...] | premise MODEL DATA [OPTION=NUMBER ...]"
             )

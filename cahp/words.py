@@ -40,7 +40,12 @@ def points(pp: float) -> str:
 
 
 def p_value(p: float, permutations: int) -> str:
-    """Format the p value of a permutation test: a bound where its number of ``permutations`` allows none smaller."""
+    """Format the p value of a permutation test: a bound where its number of ``permutations`` allows none smaller.
+
+    None is smaller than "p < 0.001".
+    """
+    if p < 0.001:
+        return "p < 0.001"
     bound = "≤" if p <= 1 / (1 + permutations) else "="
     return f"p {bound} {number(p, 4)}"
 

@@ -28,9 +28,10 @@ from cahp import cli, methods
 from cahp.api import bundled
 from cahp.comparison import Comparison
 from cahp.comparison.arrays import tabulate
+from cahp.comparison.claims import RANDOM, KeptShares, compare_shares, kept_shares
 from cahp.comparison.document import Verdict
 from cahp.comparison.presets import LANGUAGE, PRESETS
-from cahp.comparison.sentences import describe_p
+from cahp.comparison.sentences import count_texts, describe_p, describe_place, describe_tie, write_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
 from cahp.features.premise.control import describe_control
@@ -42,7 +43,7 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
-from cahp.words import number, p_value
+from cahp.words import number, p_value, percent
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -263,6 +264,20 @@ _FIRST = {
 }
 
 
+def _bbc() -> list[str]:
+    """The KL divergence of each method on BBC News by budget, as pruned and after the refit."""
+    means = _read("minilm-bbc").results.means
+    places = [(recovery, budget) for recovery in ("none", "refit") for budget in (6, 12, 20)]
+    words = {"none": "heads", "refit": "refitted"}
+    return _table(
+        " | ".join(("method", *(f"{budget} {words[recovery]}" for recovery, budget in places))),
+        (
+            (f"`{name}`", *(_cell(means[recovery, name, budget].outcomes["kl"]) for recovery, budget in places))
+            for name in ("complementary", "gradient", "salience", "fisher", "magnitude", "random")
+        ),
+    )
+
+
 def _readme() -> list[str]:
     """A few methods of the bundled comparison on SST-5 at 12 heads."""
     means = _means("minilm-sst5", 12)
@@ -276,7 +291,64 @@ def _readme() -> list[str]:
 
 
 def _difference(test: Verdict) -> str:
-    return f"{_cell(Estimate(test.pp, test.ci95, test.n, test.unit))}, {describe_p(test)}"
+    return f"{_cell(Estimate(test.pp, test.interval, test.n, test.unit))}, {describe_p(test)}"
+
+
+def _bundled() -> Iterator[str]:
+    """The names of the bundled comparisons that have a primary test."""
+    for file in sorted(bundled.comparisons_folder().glob("*/compare.json")):
+        if _read(file.parent.name).results.primary is not None:
+            yield file.parent.name
+
+
+def _primary() -> list[str]:
+    """The primary test of each bundled comparison of several methods."""
+    rows = []
+    for name in _bundled():
+        results = _read(name).results
+        primary = results.primary
+        assert primary is not None
+        place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
+        for test in primary.tests:
+            n = count_texts(test, results.noun).removeprefix("n = ")
+            rows.append((f"`{name}`", place, n, f"`{test.method}`", _difference(test), _conclude(test)))
+    return _table("comparison | primary test | n | CAHP against | lead of CAHP, nats | result", rows)
+
+
+def _conclude(test: Verdict) -> str:
+    if test.better is None:
+        return describe_tie(test).split(" (")[0]
+    if test.better == test.against:
+        return "CAHP is ahead"
+    return "CAHP is behind"
+
+
+def _critical() -> list[str]:
+    """What CAHP and other methods keep of the criticality of the middle third, in each bundled comparison."""
+    rows = []
+    for name in _bundled():
+        results = _read(name).results
+        for budget in results.budgets:
+            shares = kept_shares(results.document, budget)
+            compared = compare_shares(shares, results.against)
+            if RANDOM not in compared:
+                continue
+            random = compared.pop(RANDOM)
+            sides: dict[str, list[str]] = {"less": [], "more": [], "neither": []}
+            for method, one in compared.items():
+                side = "neither"
+                if one.significant:
+                    side = "less" if one.lead.value > 0 else "more"
+                sides[side].append(f"`{method}` {_share(shares, method)}")
+            lead = f"{_share(shares, RANDOM)} ({_cell(random.lead)}, {write_p(random.p_holm)})"
+            others = (", ".join(found) for found in sides.values())
+            rows.append((f"`{name}`", budget, _share(shares, results.against), lead, *others))
+    titles = "comparison | heads | CAHP keeps | random selection (CAHP's lead, points) | keep less | keep more"
+    return _table(f"{titles} | not significant", rows)
+
+
+def _share(shares: Mapping[str, KeptShares], method: str) -> str:
+    return percent(float(shares[method].means[-2]), 0)
 
 
 def _change(comparison: str, recovery: str, budget: int, method: str, outcome: str) -> Estimate:
@@ -410,6 +482,9 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "premise-findings": ("assets/docs/comparison.md", _premise_findings),
     "redundancy": ("assets/docs/comparison.md", _redundancy),
     "first": ("README.md", _readme),
+    "bbc": ("assets/compare/README.md", _bbc),
+    "primary": ("assets/compare/README.md", _primary),
+    "critical": ("assets/compare/README.md", _critical),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-6": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 6)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),

@@ -90,6 +90,12 @@ class Comparison:
         document, summary = _parse(content, str(file))
         return cls(document, read_arrays(file.with_name(ARRAYS), document), summary)
 
+    def recompute(self) -> Comparison:
+        """Return the comparison with a summary that is computed anew; without its answers, with that of its file."""
+        if not self.answers:
+            return self
+        return Comparison(self.document, self.answers)
+
     def write(self, folder: str | PathLike[str] | Output) -> list[str]:
         """Write all files of the comparison and return their names; after an error, none of them has changed.
 

@@ -274,7 +274,7 @@ def measure_first_token(subject: Subject, progress: Progress) -> Answer:
     elif mine[-1] < others[0]:
         meaning = "They matter less than as many others: attending to the first token is often a way of doing nothing."
     else:
-        meaning = "They matter about as much as others: no difference is resolved."
+        meaning = "The difference from others is not significant."
     bars: dict[str, Evaluation] = {"all heads": full, f"without the {removed.heads} of the first token": less}
     return _answer_with_changes(subject, counting.count_changes(less, full), bars, details, meaning)
 

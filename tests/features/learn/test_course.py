@@ -390,7 +390,7 @@ def test_switching_off_a_head_changes_so_many_tokens_of_a_hundred() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "meaning"), [(6, 1, "matter more"), (1, 6, "matter less"), (3, 3, "no difference is resolved")]
+    ("own", "others", "meaning"), [(6, 1, "matter more"), (1, 6, "matter less"), (3, 3, "is not significant")]
 )
 def test_first_token_heads_are_compared_with_as_many_others(own: int, others: int, meaning: str) -> None:
     bench = TokenBench(lambda mask: own if gone(mask) == [1, 6] else others)

@@ -70,19 +70,31 @@ def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -
     assert all("CAHP" not in one.comparison.results.methods for one in found)
 
 
+def test_the_summary_of_a_bundled_comparison_is_that_of_its_answers() -> None:
+    # One of an earlier version has no primary test.
+    (found, _) = bundled.read_comparisons(bundled.comparisons_folder())
+    checked = [one.comparison for one in found if one.comparison.summary.primary is not None]
+    assert len(checked) >= 5
+    for comparison in checked:
+        again = comparison.recompute().summary
+        assert again.primary == comparison.summary.primary
+        for own, other in zip(again.verdicts, comparison.summary.verdicts, strict=True):
+            assert (own.words, own.better) == (other.words, other.better)
+
+
 def test_only_a_measured_difference_names_a_better_method() -> None:
     model = bundled.read_run().document.model  # type: ignore[union-attr]
-    found = bundled.describe_better_method("minilm-bbc", model.sha256, "none", 13)
+    found = bundled.describe_better_method("minilm-bbc", model.sha256, "mean", 13)
     assert found is not None
     assert found[0] == "gradient"
     assert found[1] == (
-        "At 12 of 72, before recovery, gradient is better than CAHP in KL divergence by 0.196 nats (0.105 to 0.288, "
-        "n = 311, 5 seeds)"
+        "At 12 of 72, after mean ablation, gradient is better than CAHP in KL divergence by 0.447 nats (0.016 to "
+        "0.878, n = 311, 5 seeds)"
     )
-    # Far from the compared budgets, after a refit, and for other models or weights, nothing is known to be better.
-    for changed in (("none", 26), ("refit", 12)):
+    # Far from the compared budgets, where nothing is significant, and for other models or weights, none is better.
+    for changed in (("mean", 26), ("none", 12), ("refit", 12)):
         assert bundled.describe_better_method("minilm-bbc", model.sha256, *changed) is None
-    assert bundled.describe_better_method("minilm-bbc", "0" * 64, "none", 12) is None
+    assert bundled.describe_better_method("minilm-bbc", "0" * 64, "mean", 12) is None
     assert bundled.describe_better_method("smollm2", model.sha256, "refit", 72) is None
 
 
