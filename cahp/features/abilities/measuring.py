@@ -30,6 +30,8 @@ STAGE = "abilities"
 REVISION = 1
 #: Of the abilities that every run measures, so many tokens that a model reads at once allow for one item.
 _TOKENS_PER_ITEM = 10
+#: So many of their longest passages fit into what the model reads at once.
+_PASSAGES = 4
 
 
 def measure_abilities(
@@ -79,7 +81,8 @@ def draw_items(kind: AbilityKind, source: ItemSource | str, *, complete: bool) -
     if not complete and kind.quick is not None:
         # A model that reads little at once is small or old, and need not wait longer for this than for its evaluation.
         most = max(LEAST, source.longest // _TOKENS_PER_ITEM)
-        size = replace(kind.quick, items=min(kind.quick.items, most))
+        longest = min(kind.quick.longest, source.longest // _PASSAGES)
+        size = replace(kind.quick, items=min(kind.quick.items, most), longest=longest)
     return kind.draw(source, size, source.random(kind.name))
 
 
