@@ -170,6 +170,7 @@ def export(
     formats.check_export(form, card, keep, get_recovery(settings.recover).name)
     if not has_data and settings.recover != NONE.name:
         raise OptionError(f"--recover {settings.recover} needs texts to recover the model on; name some with --data")
+    findings: dict[str, Any] = {}
     with show_progress(progress, yes=yes) as reporter:
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
@@ -179,10 +180,10 @@ def export(
             pruned = Pruned(bench.model, cut, keep, bench.evaluation.inputs)
             facts = {"data": measured.data, "protocol": measured.protocol}
             notices = [*bench.notices, *bench.cut_notices]
-            check_sections(sections(), bench)
-            measured_sections = measure_sections(sections(), bench, keep, recovered)
+            if settings.abilities:
+                check_sections(sections(), bench)
+                findings = measure_sections(sections(), bench, keep, recovered)
         else:
-            measured_sections = {}
             model_in_memory = Resources(card, store=store or Store(), device=settings.device, progress=reporter).model
             outcome = dict(checkpoints.UNMEASURED)
             measured = None
@@ -197,7 +198,7 @@ def export(
             **facts,
             "kept": kept_heads(keep),
             **outcome,
-            **{name: part for name, part in measured_sections.items() if part is not None},
+            **{name: part for name, part in findings.items() if part is not None},
             "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
             "form": form.key,
             # Known once the model is written.
@@ -215,7 +216,7 @@ def export(
                     str(content.get("method", BY_HAND)),
                     settings.recover,
                     command,
-                    tuple(summarise_sections(sections(), measured_sections, settings.recover)),
+                    tuple(summarise_sections(sections(), findings, settings.recover)),
                 ),
                 seconds=seconds,
                 progress=reporter,

@@ -29,9 +29,10 @@ from cahp.values import DataError, Floats, HeadMask, Input, Ints, spread
 
 #: So many of the most frequent classes have a row of their own; the others share one.
 CLASSES = 10
-#: Evaluation texts into which typing errors are put, and neutral texts, at most.
-_MISTYPED = 300
-_NEUTRAL = 100
+#: Evaluation texts into which typing errors are put, and neutral texts with their words, at most.
+_MISTYPED = 150
+_NEUTRAL = 60
+_WORDS = 40
 #: Words that negate, in English.
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|nowhere|nor|neither|without|cannot)\b|n['\u2019]t\b",
@@ -70,7 +71,7 @@ class _Answers:
 def measure_classifier(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> AbilitiesRecord:
     """Measure all abilities of a pruned classifier, and of the recovered one, beside the full model's.
 
-    The evaluation texts are read anyway; at most 400 further texts are read by each model.
+    The evaluation texts are read anyway; at most 210 further texts are read by each model.
     """
     rows = tuple(decide(_measure_rows(bench, mask, recovered), bench.settings.seed))
     return AbilitiesRecord(rows, complete=True)
@@ -147,7 +148,7 @@ def _measure_neutral(bench: Bench, answer: Callable[[Texts], _Answers]) -> ItemV
 
 
 def read_neutral(bench: Bench) -> Texts:
-    """Read paragraphs of the manual of Python, or news if the task's own texts are the manual, without labels.
+    """Read the first words of paragraphs of the manual of Python (of news, if the task has the manual), without labels.
 
     A model that reads pairs gets the two halves of a paragraph.
 
@@ -161,10 +162,10 @@ def read_neutral(bench: Bench) -> Texts:
     pool = load(source).split("train")
     pool = pool.take(spread(len(pool), _NEUTRAL))
     labels = np.full(len(pool), NO_LABEL, dtype=np.int64)
-    first = tuple(pool.plain_texts)
+    words = [text.split()[:_WORDS] for text in pool.plain_texts]
+    first = tuple(" ".join(one) for one in words)
     second = None
     if own.second is not None:
-        words = [text.split() for text in first]
         first = tuple(" ".join(one[: len(one) // 2]) for one in words)
         second = tuple(" ".join(one[len(one) // 2 :]) for one in words)
     return replace(own, first=first, second=second, labels=labels)

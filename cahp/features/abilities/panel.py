@@ -22,7 +22,7 @@ from cahp.words import duration
 #: The label of the tab.
 LABEL = "What still works?"
 #: Forward passes of each model over the evaluation texts, about: of a classifier, and of a language model.
-_PASSES = (3.0, 15.0)
+_PASSES = (1.2, 15.0)
 
 
 def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
@@ -60,7 +60,7 @@ def find_receipt(explorer: Explorer) -> AbilitiesRecord | None:
     if recover == NONE.name:
         others = [record for (name, mask, _), record in known.items() if (name, mask) == (RECEIPT.name, digest)]
         if others:
-            known[RECEIPT.name, digest, recover] = others[-1].as_pruned()
+            known[RECEIPT.name, digest, recover] = max(others, key=lambda record: record.complete).as_pruned()
     return known.get((RECEIPT.name, digest, recover))
 
 
@@ -96,7 +96,7 @@ def draw_strip(explorer: Explorer) -> None:
     if explorer.mask.is_full:
         return
     record = find_receipt(explorer)
-    with st.container(key="abilities-strip"):
+    with st.container(key="abilities-board"):
         if record is not None:
             st.html(strip_html(record, find_state(record), explorer.recover, dark=display.is_dark()))
         elif not _follow(explorer.job(MEASURE), place="strip"):
@@ -114,6 +114,8 @@ def draw_table(explorer: Explorer) -> None:
         if not _follow(explorer.job(MEASURE), place="table"):
             _offer(explorer, place="table")
         return
+    if not record.complete and not _follow(explorer.job(MEASURE), place="table"):
+        _offer(explorer, place="table")
     state = find_state(record)
     st.markdown(f"**{RECOVERIES[explorer.recover].beside.capitalize()}:** {plain(record.summarise(state))}.")
     names = ["ability", *list_columns(record, explorer.recover)]

@@ -157,7 +157,7 @@ def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(bench: Benc
     assert names[:2] == ["recall_0", "recall_1"]
     assert names[-3:] == ["negation", "typing_errors", "neutral"]
     neutral = record.rows[-1]
-    assert neutral.n == 100
+    assert neutral.n == 60
     assert {row.label for row in record.rows[:2]} == {f"class {name}" for name in bench.class_names}
 
 
