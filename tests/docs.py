@@ -507,7 +507,8 @@ def marked(page: str, mark: str) -> str:
 def write(page: str, start: str, text: str, end: str) -> None:
     """Write ``text`` into a page between ``start`` and ``end``."""
     before, rest = (ROOT / page).read_text(encoding="utf-8").split(start, 1)
-    (ROOT / page).write_text(f"{before}{start}{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+    lines = text and f"{text}\n"
+    (ROOT / page).write_text(f"{before}{start}{lines}{end}{rest.split(end, 1)[1]}", encoding="utf-8")
 
 
 def write_readme() -> None:
