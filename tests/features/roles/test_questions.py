@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import docs
 import numpy as np
 import pytest
 from copying import roles_of
 
+from cahp.api import bundled
 from cahp.features.roles.lines import describe_ablation
 from cahp.features.roles.questions import compare_kept, find_breaks, share_clusters
 from cahp.values import Estimate
-from cahp.values.head_roles import RoleAblation
+from cahp.values.head_roles import NOUNS, ROLES, THRESHOLDS, RoleAblation
 
 
 def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
@@ -88,3 +90,25 @@ def test_an_ablation_that_cannot_be_tested_or_is_of_an_earlier_version_says_so()
     earlier = RoleAblation("first", "copying", 6, nats(4), nats(9), nats(2), (0.0, 4.0), nats(7), 10)
     assert earlier.confirmed is None
     assert describe_ablation(earlier, "head").endswith("heads of other layers: measure again")
+
+
+def test_the_guide_states_the_roles_that_ship() -> None:
+    run = bundled.read_run("smollm2")
+    assert run is not None
+    assert run.roles is not None
+    page = " ".join(docs.PAGES["assets/docs/language-models.md"].split())
+    counts = dict(run.roles.counts)
+    without = counts.pop("none")
+    named = [f"{count} {NOUNS[role]}" for role, count in counts.items()]
+    assert (
+        f"{sum(counts.values())} have a role: {', '.join(named)}".replace("retrieval", "are named retrieval", 1) in page
+    )
+    assert sum(counts.values()) + without == 90
+    for role, row in run.roles.at_thresholds.items():
+        cells = [str(count) for count in row]
+        cells[THRESHOLDS.index(ROLES[role].least)] += "*"
+        assert f"| {NOUNS[role]} | {' | '.join(cells)} |" in page
+    kept = {row.role: row for row in compare_kept(run.roles, run.document.mask.keep)}
+    assert not any(row.significant for row in kept.values())
+    for role, units in (("induction", "induction groups (random masks keep"), ("retrieval", "retrieval groups (")):
+        assert f"{kept[role].kept} of {kept[role].count} {units}" in page
