@@ -88,9 +88,9 @@ def _measure_rows(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> 
     answers = answer(bench.evaluation)
     yield from _list_classes(answers, bench.class_names)
     yield from _list_lengths(answers)
-    yield answers.make_row("negation", "texts with a negation", find_negations(bench.evaluation))
+    yield answers.make_row("negation", "negations", find_negations(bench.evaluation))
     typed = answer(mistype(bench.evaluation.sample(_MISTYPED), bench.settings.seed))
-    yield typed.make_row("typing_errors", "texts with typing errors", np.arange(len(typed.texts)))
+    yield typed.make_row("typing_errors", "typing errors", np.arange(len(typed.texts)))
     yield _measure_neutral(bench, answer)
 
 
@@ -112,9 +112,9 @@ def _list_lengths(answers: _Answers) -> Iterator[ItemValues]:
     ends = np.unique(np.quantile(words, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf")).astype(int).tolist()
     start = int(words.min())
     for place, end in enumerate(ends):
-        label = f"texts of {start} to {end} words"
+        label = f"{start} to {end} words"
         if start == end:
-            label = f"texts of {start} words"
+            label = f"{start} words"
         yield answers.make_row(f"length_{place + 1}", label, np.flatnonzero((words >= start) & (words <= end)))
         start = end + 1
 
@@ -138,7 +138,7 @@ def _join(text: Input) -> str:
 def _measure_neutral(bench: Bench, answer: Callable[[Texts], _Answers]) -> ItemValues:
     """Measure the agreement on texts that have nothing to do with the task."""
     name = "neutral"
-    label = "texts of another kind"
+    label = "another kind of text"
     try:
         texts = read_neutral(bench)
     except DataError as error:

@@ -98,7 +98,7 @@ def draw_strip(explorer: Explorer) -> None:
     record = find_receipt(explorer)
     with st.container(key="abilities-board"):
         if record is not None:
-            st.html(strip_html(record, find_state(record), explorer.recover, dark=display.is_dark()))
+            st.html(strip_html(record, find_state(record), explorer.recover))
         elif not _follow(explorer.job(MEASURE), place="strip"):
             _offer(explorer, place="strip")
 

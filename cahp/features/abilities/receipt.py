@@ -94,9 +94,12 @@ def write_chance(row: Ability) -> str:
 
 
 def summarise(record: AbilitiesRecord, recover: str) -> str:
-    """Say in one line what became of each ability, such as ``Abilities after a refit: repeats text: kept``."""
+    """Say in one line what became of each ability, the worst word first: ``Abilities after refit: kept grammar``."""
     state = find_state(record)
-    words = [f"{row.label}: {row.word_of(state) or 'not measurable'}" for row in record.rows]
+    words: list[str] = []
+    for word, rows in list_by_word(record, state).items():
+        labels = ", ".join(row.label for row in rows)
+        words.append(f"{word} {labels}")
     return f"Abilities {name_state(state, recover)}: {'; '.join(words)}"
 
 
@@ -105,12 +108,12 @@ def list_columns(record: AbilitiesRecord, recover: str) -> list[str]:
     columns = ["full model", "chance", "n"]
     for state in record.states:
         name = name_state(state, recover)
-        columns += [name, f"difference {name}", f"{name}:"]
+        columns += [name, f"difference {name}"]
     return columns
 
 
 def list_cells(row: Ability, states: Sequence[str]) -> Iterator[str]:
-    """Yield the cells of an ability in a table: the full model, chance, n, and for each model value and word."""
+    """Yield the cells of an ability in a table: the full model, chance, n, and for each model word and difference."""
     full = ""
     if row.full is not None:
         full = row.full.text
@@ -125,9 +128,9 @@ def _list_verdict(verdict: AbilityVerdict | None, reason: str) -> Iterator[str]:
     difference = ""
     if verdict is not None:
         word = verdict.word
-        value = verdict.value.text
+        value = f", {verdict.value.text}"
         difference = f"{verdict.difference.text} {verdict.difference.interval}"
-    text = f"{SYMBOLS[word]} {word}"
+    text = f"{SYMBOLS[word]} {word}{value}"
     if word == "not measurable" and reason:
         text += f": {reason}"
-    yield from (value, difference, text)
+    yield from (text, difference)

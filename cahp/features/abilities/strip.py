@@ -9,17 +9,14 @@ from cahp.features.abilities.record import AbilitiesRecord, Ability, Word
 from cahp.words import safe
 
 
-def strip_html(record: AbilitiesRecord, state: str, recover: str, *, dark: bool) -> str:
+def strip_html(record: AbilitiesRecord, state: str, recover: str) -> str:
     """Return the HTML of the marks of a model, grouped by word, the worst first.
 
     Each mark has a symbol, so that no colour is needed, and can be reached by keyboard.
     """
-    theme = "light"
-    if dark:
-        theme = "dark"
     groups = "".join(_draw_group(word, rows, state) for word, rows in list_by_word(record, state).items())
     title = safe(f"Abilities {name_state(state, recover)}")
-    return f'<div class="abilities abilities-{theme}" role="group" aria-label="{title}"><b>{title}</b>{groups}</div>'
+    return f'<div class="abilities" role="group" aria-label="{title}"><b>{title}</b>{groups}</div>'
 
 
 def _draw_group(word: Word, rows: list[Ability], state: str) -> str:

@@ -87,10 +87,10 @@ def test_lengths_are_quartiles_and_equal_texts_stay_together() -> None:
     assert count_words(texts).tolist() == [1, 1, 1, 2, 3, 4, 5, 9]
     rows = list(classifying._list_lengths(_Answers(texts, {"full": answer(texts, [0] * 8)})))
     assert [row.label for row in rows] == [
-        "texts of 1 words",
-        "texts of 2 words",
-        "texts of 3 to 4 words",
-        "texts of 5 to 9 words",
+        "1 words",
+        "2 words",
+        "3 to 4 words",
+        "5 to 9 words",
     ]
     assert [row.n for row in rows] == [3, 1, 2, 2]
 
