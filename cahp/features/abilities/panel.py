@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 import streamlit as st
 
 from cahp.features.abilities.receipt import find_state, list_cells, list_columns, measure_receipt
@@ -21,6 +24,11 @@ from cahp.words import duration
 
 #: The label of the tab.
 LABEL = "What still works?"
+#: The label of the button and its look, below the board and in the tab.
+_BUTTONS: Mapping[str, tuple[str, Literal["secondary", "tertiary"]]] = {
+    "strip": (LABEL, "tertiary"),
+    "table": ("Measure all abilities", "secondary"),
+}
 #: Forward passes of each model over the evaluation texts, about: of a classifier, and of a language model.
 _PASSES = (1.2, 15.0)
 
@@ -81,10 +89,11 @@ def _offer(explorer: Explorer, *, place: str) -> None:
         st.caption("The abilities of the distilled model can be measured once it is on this machine.")
         return
     about = duration(_estimate_seconds(explorer.board_state()))
+    label, look = _BUTTONS[place]
     if st.button(
-        f"{LABEL} (about {about})",
+        f"{label} (about {about})",
         key=f"abilities-{place}",
-        type="tertiary",
+        type=look,
         help="Measures single abilities of the full model, the pruned one and the recovered one on the same items.",
     ):
         explorer.start(MEASURE)

@@ -1,0 +1,83 @@
+"""The receipt on the pages: measured on request, shown below the board and in a tab, and said where one exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fakes
+import pytest
+from apps import done, has_button, open_app, rerun, text_of
+
+from cahp.features.abilities.panel import LABEL, MEASURE, find_receipt
+from cahp.features.abilities.receipt import summarise
+from cahp.features.abilities.section import RECEIPT
+from cahp.ui.export.view import list_findings, on_board
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import RUN
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    settings = fakes.quick_task(tmp_path_factory.mktemp("abilities"), budget="6", recover="refit")
+    made = Explorer("abilities", Source.open(settings))
+    done(made.work.start(RUN, made.bench))
+    made.collect()
+    yield made
+    made.close()
+
+
+def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explorer) -> None:
+    explorer.detail = LABEL
+    app = open_app("budget", explorer)
+    assert explorer.recover == "refit"
+    assert find_receipt(explorer) is None
+    assert has_button(app, "abilities-strip")
+    app.button(key="abilities-table").click().run()
+    record = done(explorer.job(MEASURE))
+    rerun(app)
+    assert find_receipt(explorer) == record
+    assert record.states == ("pruned", "recovered")
+    assert not has_button(app, "abilities-strip")
+    assert record.summarise("recovered").replace(" ", "") in text_of(app, "markdown").replace("\\", "").replace(" ", "")
+    assert len(app.table[0].value) == len(record.rows)
+    line = summarise(record, "refit")
+    assert line in text_of(open_app("export", explorer), "caption").replace("\\", "")
+    view = on_board(explorer)
+    assert view.document is not None
+    assert RECEIPT.read(view.document) == record
+    assert list_findings(explorer, view, "refit") == (line,)
+    assert list_findings(explorer, view, "distill") == ()
+
+
+def test_another_mask_has_a_receipt_of_its_own_and_all_heads_have_none(explorer: Explorer) -> None:
+    done(explorer.start(MEASURE))
+    first = find_receipt(explorer)
+    assert first is not None
+    explorer.chosen_recovery = "none"
+    # What was measured after a recovery tells what the pruned model can do.
+    assert find_receipt(explorer) == first.as_pruned()
+    explorer.board.toggle(explorer.mask.flat[0])
+    assert find_receipt(explorer) is None
+    assert has_button(open_app("home", explorer), "abilities-strip")
+    explorer.board.undo()
+    assert find_receipt(explorer) == first.as_pruned()
+    explorer.board.set_budget(12)
+    assert not has_button(open_app("home", explorer), "abilities-strip")
+
+
+def test_a_run_that_holds_a_receipt_shows_it_at_once(
+    one_thread: None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = fakes.quick_task(tmp_path_factory.mktemp("held"), budget="6", recover="refit", abilities=True)
+    explorer = Explorer("held", Source.open(settings))
+    try:
+        done(explorer.work.start(RUN, explorer.bench))
+        explorer.collect()
+        assert explorer.results.run is not None
+        assert find_receipt(explorer) == RECEIPT.read(explorer.results.run)
+        assert not has_button(open_app("home", explorer), "abilities-strip")
+    finally:
+        explorer.close()
