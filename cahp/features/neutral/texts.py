@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from dataclasses import replace
 
 import numpy as np
 
-from cahp.data.dataset import Dataset, assemble
-from cahp.data.rows import UNLABELLED, RawSplit, make_texts
+from cahp.data.dataset import Dataset
+from cahp.data.manual import MANUAL
 from cahp.data.sources import BBC_NEWS, catalogue, load
 from cahp.tasks.answers import NO_LABEL
 from cahp.values import DataError
 
 #: The name that stands for texts of its own: news for other tasks, and for these the manual.
 AUTO = "auto"
-MANUAL = "python-manual"
-#: Words of the shortest paragraph that is taken from the manual.
-_WORDS = 20
-#: Lines of code, tables and headings in it.
-_NO_PROSE = re.compile(r"^\s|[*=~-]{4}", re.MULTILINE)
 
 
 def load_neutral(name: str, *, task: str) -> Dataset:
@@ -38,7 +31,7 @@ def load_neutral(name: str, *, task: str) -> Dataset:
             name = BBC_NEWS
     if name == task:
         raise DataError(f"{name} are the texts of the task itself; name others with --neutral-data, or give auto")
-    dataset = _read_manual() if name == MANUAL else load(name)
+    dataset = load(name)
     texts = {
         split: replace(labelled, labels=np.full(len(labelled), NO_LABEL, dtype=np.int64), classes=())
         for split, labelled in dataset.splits.items()
@@ -48,19 +41,3 @@ def load_neutral(name: str, *, task: str) -> Dataset:
 
 def _has_news() -> bool:
     return any(entry.available for entry in catalogue() if entry.name == BBC_NEWS)
-
-
-def _read_manual() -> Dataset:
-    """Read the paragraphs of the reference manual that Python shows under ``help``."""
-    if importlib.util.find_spec("pydoc_data") is None:
-        raise DataError("this Python has no manual (pydoc_data); name a text file with --neutral-data")
-    from pydoc_data.topics import topics
-
-    paragraphs: dict[str, None] = {}
-    for topic in sorted(topics):
-        for block in re.split(r"\n\s*\n", topics[topic]):
-            words = block.split()
-            if block[:1].isalnum() and not _NO_PROSE.search(block) and len(words) >= _WORDS:
-                paragraphs[" ".join(words)] = None
-    texts = tuple(paragraphs)
-    return assemble(MANUAL, {"train": RawSplit(make_texts(texts, None, [UNLABELLED] * len(texts)))})

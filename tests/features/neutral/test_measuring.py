@@ -9,11 +9,12 @@ from pathlib import Path
 import fakes
 import pytest
 
+from cahp.data.manual import MANUAL
 from cahp.exports.report import Origin, page
 from cahp.features.neutral import texts
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
-from cahp.features.neutral.texts import AUTO, MANUAL, load_neutral
+from cahp.features.neutral.texts import AUTO, load_neutral
 from cahp.files import json_text
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
