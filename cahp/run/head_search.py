@@ -155,11 +155,14 @@ class _Trials:
         if texts.task.predicts_often:
             refitted = _ITEMS
             compared = _ITEMS
-        third = len(texts) // 3
+        rows = np.array(texts.text_rows)
+        third = len(rows) // 3
         if third < 2:
             raise OptionError("--select-time needs at least 6 calibration texts; raise --limit (or --tokens)")
-        order = np.random.default_rng(bench.settings.seed).permutation(len(texts))
-        self._refitted = texts.take(np.sort(order[: min(refitted, third)]))
+        order = np.random.default_rng(bench.settings.seed).permutation(rows)
+        # What is read twice is no text, and helps only the refit.
+        others = np.setdiff1d(np.arange(len(texts)), rows)[:refitted]
+        self._refitted = texts.take(np.sort([*order[: min(refitted, third)], *others]))
         self._compared = texts.take(np.sort(order[third : third + min(compared, third)]))
         self._confirming = texts.take(np.sort(order[2 * third : 2 * third + min(compared, third)]))
         self._bench = bench
