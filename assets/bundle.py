@@ -4,9 +4,10 @@ Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures 
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
 on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL``
 what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral
-text, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or
-``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, and
-``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers without a model.
+text, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does, ``premise MODEL DATA
+[OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR``
+bundles the comparison in a folder, with a summary that is computed anew, and ``summaries [NAME ...]`` computes those of
+bundled comparisons anew (all, or these), from their answers without a model.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import sections
+from cahp.features.abilities.section import RECEIPT
 from cahp.features.learn import lessons as six_steps
 from cahp.features.learn.bundled import LESSONS_FILE, BundledLessons, read_lessons
 from cahp.features.learn.course import list_steps
@@ -51,7 +53,7 @@ from cahp.features.neutral.texts import AUTO
 from cahp.features.premise.use_case import premise
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
-from cahp.files import json_text, write_whole
+from cahp.files import json_text, plain_json, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
 from cahp.recoveries import NONE, RECOVERIES
@@ -109,7 +111,7 @@ def write_run(
 ) -> None:
     """Measure a bundled run and its tables of all budgets, and write them to ``place``.
 
-    The refitted budgets have a table too. Of a language model nothing is timed.
+    The refitted budgets have a table too. Of a language model nothing is timed, and few budgets are refitted.
     """
     bench = open_bench(settings, store=store, progress=progress)
     command = shlex.join(["cahp", "prune", *to_arguments(settings, flags("prune"))])
@@ -125,7 +127,9 @@ def write_run(
         facts = {MODEL_FILE: json_text(asdict(ModelFacts(card, splits))).encode()}
     for table in tables:
         for _ in fill(table, bench, progress):
-            pass
+            # Refits of a language model take a minute each.
+            if table is tables[1] and facts and table.measured()[0] == REFITTED:
+                break
     # Only what the explorer draws: signatures and features are large.
     small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k", "mss_null")
     arrays = {
@@ -234,6 +238,52 @@ def write_premise(folder: Path, model: str, data: str, *, day: date, **options: 
     return folder / f"{model}.json"
 
 
+#: Refitted budgets of a language model that ship with its run.
+REFITTED = 3
+#: The shares of what is read twice, the budgets and the seeds of ``write_mixes``.
+MIX_SHARES = ("0", "repeats=10%", "repeats=25%", "repeats=40%")
+MIX_BUDGETS = ("72", "45")
+MIX_SEEDS = (42, 43, 44)
+
+
+def write_mixes(
+    place: Path,
+    model: str,
+    *,
+    seeds: Collection[int] = MIX_SEEDS,
+    store: Store | None = None,
+    day: date,
+    progress: Progress = silent,
+) -> None:
+    """Measure what the share of repeats in the calibration of a language model does, and write it to ``place``.
+
+    Groups are chosen by ``obs-fisher`` and refitted on the same mix. Each run holds KL divergence and abilities.
+    """
+    runs: list[dict[str, Any]] = []
+    for seed in seeds:
+        for mix in MIX_SHARES:
+            for budget in MIX_BUDGETS:
+                settings = Settings(
+                    model=model, method="obs-fisher", mix=mix, budget=budget, seed=seed, recover="refit", latency=False
+                )
+                bench = open_bench(settings, store=store, progress=progress)
+                document = measure_run(bench, sections=(RECEIPT,)).document
+                record = RECEIPT.read(document)
+                assert record is not None
+                outcomes = {
+                    state: {name: measured[name] for name in ("kl", "perplexity")}
+                    for state, measured in document.outcomes.items()
+                }
+                runs.append(
+                    {
+                        **{"seed": seed, "mix": mix, "budget": int(budget), "kept": document.mask.by_layer},
+                        **{"outcomes": outcomes, "abilities": record.to_json(), "refit": document.refit},
+                    }
+                )
+    content = {"made": {"machine": machine(), "date": day.isoformat()}, "model": model, "runs": plain_json(runs)}
+    write_whole(place, {f"{model}.json": json_text(content).encode()})
+
+
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
     """Bundle the comparison in ``source`` as ``place``, with the machine and day of its measurement.
 
@@ -290,6 +340,11 @@ if __name__ == "__main__":
             write_roles(run_folder(name), name, day=date.today(), progress=show)
         case ["neutral", name]:
             write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
+        case ["mixes", model, *given]:
+            # The user's store: an interrupted measurement resumes.
+            seeds = [int(seed) for seed in given] or MIX_SEEDS
+            (assets() / "mix").mkdir(exist_ok=True)
+            write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
         case ["premise", model, data, *named]:
             # The user's store: an interrupted test resumes.
             options: dict[str, Any] = {name: int(value) for name, value in (one.split("=") for one in named)}
@@ -309,5 +364,5 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | "
-                "summaries [NAME ...] | premise MODEL DATA [OPTION=NUMBER ...]"
+                "summaries [NAME ...] | mixes MODEL [SEED ...] | premise MODEL DATA [OPTION=NUMBER ...]"
             )
