@@ -105,21 +105,22 @@ def summarise(record: AbilitiesRecord, recover: str) -> str:
 
 def list_columns(record: AbilitiesRecord, recover: str) -> list[str]:
     """Name the columns of ``list_cells``."""
-    columns = ["full model", "chance", "n"]
+    columns = ["full model"]
     for state in record.states:
         name = name_state(state, recover)
         columns += [name, f"difference {name}"]
-    return columns
+    return [*columns, "chance", "n"]
 
 
 def list_cells(row: Ability, states: Sequence[str]) -> Iterator[str]:
-    """Yield the cells of an ability in a table: the full model, chance, n, and for each model word and difference."""
+    """Yield the cells of an ability: the full model, word and difference of the others, then chance and n."""
     full = ""
     if row.full is not None:
         full = row.full.text
-    yield from (full, write_chance(row), f"{row.n:,}")
+    yield full
     for state in states:
         yield from _list_verdict(row.get(state), row.reason)
+    yield from (write_chance(row), f"{row.n:,}")
 
 
 def _list_verdict(verdict: AbilityVerdict | None, reason: str) -> Iterator[str]:

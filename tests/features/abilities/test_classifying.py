@@ -76,6 +76,19 @@ def test_agreement_is_worse_only_beyond_the_margin() -> None:
     assert [decide([one])[0].word_of("pruned") for one in (row, accuracy)] == ["not significant", "weaker"]
 
 
+def test_disagreement_at_the_margin_is_seldom_called_weaker() -> None:
+    random = np.random.default_rng(3)
+    words = []
+    for _ in range(200):
+        # The lead over chance is 0.5, and a tenth of it the rate at which this model disagrees.
+        values = {"full": np.ones(100), "pruned": (random.random(100) > 0.05).astype(np.float64)}
+        (ability,) = decide([ItemValues("neutral", "other", chance=0.5, values=values, by_definition=True)])
+        words.append(ability.word_of("pruned"))
+    assert words.count("weaker") <= 10
+    assert "lost" not in words
+    assert words.count("kept") <= 20
+
+
 def test_few_equal_answers_do_not_prove_that_an_ability_is_kept() -> None:
     # With one change each way the limit is -1.86 * 0.5 / 3 = -0.31 of 7 + 2 items, and -1.65 * 0.1 / 14.2 of 200 + 2.
     assert find_word(np.zeros(7), 1.0, 1.0, shares=True) == "not significant"
