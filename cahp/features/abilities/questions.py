@@ -9,6 +9,7 @@ import numpy as np
 
 from cahp.features.abilities.items import AskedSequence, Items, ItemSource, Size, ask_choices
 from cahp.features.abilities.sentences import (
+    CAPITAL_QUESTIONS,
     CAPITALS,
     FACTS,
     FILLER,
@@ -106,24 +107,24 @@ def _list_pairs() -> Iterator[Question]:
 
 
 def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
-    """Ask for the capital of a country; the other options are capitals of other countries."""
-    countries = list(CAPITALS)
+    """Ask for the capitals of countries in several ways; the other options are capitals of other countries."""
+    asked = [(country, text) for country in CAPITALS for text in CAPITAL_QUESTIONS]
     questions: list[Question] = []
-    for place in random.permutation(len(countries))[: size.items]:
-        country = countries[place]
+    for place in random.permutation(len(asked))[: size.items]:
+        country, text = asked[place]
         others = _choose(random, [city for name, city in CAPITALS.items() if name != country], OPTIONS - 1)
-        questions.append((f"The capital of {country} is the city of", _space([CAPITALS[country], *others])))
+        questions.append((text.format(country=country), _space([CAPITALS[country], *others])))
     return ask_choices(source, questions)
 
 
 def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
-    """Ask for sums below 20 after three examples; the other options are near and have as many digits."""
+    """Ask for sums below 20 after two examples; the other options are near and have as many digits."""
     sums = [(left, right) for left in range(1, _LARGEST) for right in range(1, _LARGEST - left)]
     questions: list[Question] = []
     for place in random.permutation(len(sums))[: size.items]:
         left, right = sums[place]
         total = left + right
-        shown = [sums[other] for other in random.choice(len(sums), 3, replace=False) if other != place]
+        shown = [sums[other] for other in random.choice(len(sums), 2, replace=False) if other != place]
         lines = [f"{one} + {two} = {one + two}" for one, two in shown]
         near = sorted((one for one in range(2, 100) if one != total), key=lambda one: abs(one - total))
         options = islice((one for one in near if len(str(one)) == len(str(total))), OPTIONS - 1)

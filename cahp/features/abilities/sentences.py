@@ -108,6 +108,12 @@ CAPITALS = {
     "South Korea": "Seoul",
     "Indonesia": "Jakarta",
 }
+#: How a capital is asked for.
+CAPITAL_QUESTIONS = (
+    "The capital of {country} is the city of",
+    "Question: What is the capital of {country}?\nAnswer:",
+    "The government of {country} sits in its capital,",
+)
 #: Sentences in French, German and Spanish.
 OTHER_LANGUAGES = (
     "Le matin, les enfants vont à l'école avec leurs amis.",
