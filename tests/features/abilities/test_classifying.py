@@ -53,7 +53,7 @@ def test_without_labels_right_is_what_the_full_model_predicts() -> None:
     assert row.values["full"].tolist() == [1] * 20
     assert row.values["pruned"].tolist() == [1] * 15 + [0] * 5
     # A model with these frequencies agrees by chance in 0.75 x 0.75 + 0.25 x 0.25 of the texts.
-    assert row.chance.mean() == pytest.approx(0.625)
+    assert np.mean(row.chance) == pytest.approx(0.625)
     (ability,) = decide([row])
     # A third of the lead is left over: (0.75 - 0.625) / (1 - 0.625).
     assert ability.word_of("pruned") == "lost"
@@ -152,7 +152,8 @@ def test_typing_errors_depend_on_seed_and_text_alone() -> None:
     typed = mistype(texts, 7)
     assert typed.take([1]).inputs == mistype(texts.take([1]), 7).inputs
     assert typed.inputs != mistype(texts, 8).inputs
-    assert typed.inputs[0][1] == "a"
+    assert typed.second is not None
+    assert typed.second[0] == "a"
     assert typed.labels.tolist() == [0, 1]
 
 
@@ -179,8 +180,9 @@ def test_neutral_texts_have_no_labels_and_of_pairs_two_halves(bench: Bench) -> N
     assert not alone.labelled
     own = bench.evaluation
     paired = replace(bench, evaluation=replace(own, second=tuple(own.plain_texts)))
-    first, second = read_neutral(paired).inputs[0]
-    assert f"{first} {second}" == alone.plain_texts[0]
+    halves = read_neutral(paired)
+    assert halves.second is not None
+    assert f"{halves.plain_texts[0]} {halves.second[0]}" == alone.plain_texts[0]
 
 
 def test_a_python_without_manual_has_a_reason(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

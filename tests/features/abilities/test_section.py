@@ -71,9 +71,11 @@ def test_the_worst_words_come_first_and_each_mark_says_its_figures() -> None:
     record = make_record(recovered=False)
     by_word = list_by_word(record, "pruned")
     assert list(by_word) == ["lost", "kept", "not measurable"]
+    verdict = record.rows[1].pruned
+    assert verdict is not None
     assert explain(by_word["lost"][0], "pruned") == (
         "texts of another kind: lost; 20.0 % instead of 100.0 %, difference \N{MINUS SIGN}80.0 points "
-        f"{record.rows[1].pruned.difference.interval}, n = 100"
+        f"{verdict.difference.interval}, n = 100"
     )
     assert explain(by_word["not measurable"][0], "pruned") == (
         "texts with a negation: not measurable, as there are none"
