@@ -107,11 +107,17 @@ def write_lessons(
 
 
 def write_run(
-    place: Path, settings: Settings, *, store: Store | None = None, day: date, progress: Progress = silent
+    place: Path,
+    settings: Settings,
+    *,
+    most: int | None = None,
+    store: Store | None = None,
+    day: date,
+    progress: Progress = silent,
 ) -> None:
     """Measure a bundled run and its tables of all budgets, and write them to ``place``.
 
-    The refitted budgets have a table too. Of a language model nothing is timed, and few budgets are refitted.
+    The refitted budgets have a table too, ``most`` of them (None: all). Of a language model nothing is timed.
     """
     bench = open_bench(settings, store=store, progress=progress)
     command = shlex.join(["cahp", "prune", *to_arguments(settings, flags("prune"))])
@@ -125,10 +131,11 @@ def write_run(
         splits = {name: WindowsRecord.of(texts) for name, texts in bench.dataset.splits.items()}
         card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)
         facts = {MODEL_FILE: json_text(asdict(ModelFacts(card, splits))).encode()}
+    # Where few budgets are recovered, that of the run is among them.
+    tables[1].add(run.mask.count, outcomes=run.document.outcomes.get("recovered"))
     for table in tables:
         for _ in fill(table, bench, progress):
-            # Refits of a language model take a minute each.
-            if table is tables[1] and facts and table.measured()[0] == REFITTED:
+            if table is tables[1] and table.measured()[0] == most:
                 break
     # Only what the explorer draws: signatures and features are large.
     small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k", "mss_null")
@@ -355,7 +362,9 @@ if __name__ == "__main__":
             # model takes an hour, and resumes.
             with TemporaryDirectory() as scratch:
                 store = None if bundled.RUNS[name].latency is False else Store(Path(scratch))
-                write_run(run_folder(name), bundled.RUNS[name], store=store, day=date.today(), progress=show)
+                # Each refit of a language model takes a minute.
+                most = REFITTED if bundled.RUNS[name].latency is False else None
+                write_run(run_folder(name), bundled.RUNS[name], most=most, store=store, day=date.today(), progress=show)
         case ["budgets", name, recover, *most]:
             # The user's store: an interrupted measurement resumes.
             count = int(most[0]) if most else None

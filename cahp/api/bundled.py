@@ -41,7 +41,7 @@ NAME = SETTINGS.model
 #: run names a number; its speed is measured where it is used.
 RUNS: Mapping[str, Settings] = {
     NAME: replace(SETTINGS, max_length=PUBLISHED_LENGTH),
-    "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False, bos="first", mix="0"),
+    "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False),
 }
 #: The roles of the heads of a model, in the folder of its bundled run, with the machine and day.
 ROLES_FILE = "roles.json"

@@ -91,10 +91,11 @@ def test_the_mask_is_that_of_the_kept_heads() -> None:
 
 def test_a_run_of_an_earlier_version_began_only_its_first_window_with_the_beginning_token() -> None:
     said = json.loads((Path(assets()) / "runs" / "smollm2" / "run.json").read_text(encoding="utf-8"))
-    assert (said["settings"].pop("bos"), said["protocol"].pop("begins")) == ("first", "first")
+    assert (said["settings"].pop("bos"), said["protocol"].pop("begins")) == ("every", "every")
+    assert said["settings"].pop("mix") == "repeats=25%"
     document = RunDocument.from_json(said)
     assert document.protocol is not None
-    assert (document.settings.bos, document.protocol.begins) == ("first", "first")
+    assert (document.settings.bos, document.protocol.begins, document.settings.mix) == ("first", "first", "0")
 
 
 def test_a_run_that_an_earlier_version_wrote_is_read() -> None:

@@ -59,7 +59,8 @@ def explorer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Explorer]:
 def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
     assert explorer.results.bundled
     # What is measured here goes on with the windows of the bundled run.
-    assert explorer.settings.bos == "first"
+    shipped = bundled.RUNS["smollm2"]
+    assert (explorer.settings.bos, explorer.settings.mix) == (shipped.bos, shipped.mix)
     assert (explorer.mask.count, explorer.card.task) == (72, NEXT_TOKEN)
     for recover in ("none", "refit"):
         outcomes = explorer.outcomes(recover)
