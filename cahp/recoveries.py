@@ -236,8 +236,6 @@ class RefitReport:
     ridge: float | None = None
     kl_before: float | None = None
     kl_after: float | None = None
-    repeats_before: float | None = None
-    repeats_after: float | None = None
     recovery: str = "refit"
     step: float | None = None
     repeats_before: float | None = None
