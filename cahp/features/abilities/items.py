@@ -51,7 +51,7 @@ class Items:
         """How many predictions count for each part of each item ``(count, parts)``."""
         sizes = np.zeros((self.count, self.parts), dtype=np.int64)
         for probe in self.probes:
-            np.add.at(sizes, (probe.item, probe.parts), 1)
+            sizes[probe.item] += np.bincount(probe.parts, minlength=self.parts)
         return sizes
 
     @property
@@ -138,7 +138,7 @@ def subtract_second(losses: Floats) -> Floats:
 
 def prefer_first(losses: Floats) -> Floats:
     """Return for each item 1 if its first part is the most probable, else 0."""
-    return (losses[:, 0] < losses[:, 1:].min(axis=1)).astype(np.float64)
+    return np.where(losses[:, 0] < losses[:, 1:].min(axis=1), 1.0, 0.0)
 
 
 # Items of choices ------------------------------------------------------------------------------------------------
@@ -178,9 +178,9 @@ def _ask(source: ItemSource, number: int, text: str, options: Sequence[str]) -> 
         return [AskedSequence(number, np.array(encoded[0][:-1]), asked, last, np.arange(len(encoded)))]
     probes: list[AskedSequence] = []
     for part, option_ids in enumerate(encoded):
-        ids = np.array(option_ids)
-        asked = np.arange(shared - 1, len(ids) - 1)
-        probes.append(AskedSequence(number, ids[:-1], asked, ids[asked + 1], np.full(len(asked), part)))
+        whole = np.array(option_ids)
+        asked = np.arange(shared - 1, len(whole) - 1)
+        probes.append(AskedSequence(number, whole[:-1], asked, whole[asked + 1], np.full(len(asked), part)))
     return probes
 
 
