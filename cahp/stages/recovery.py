@@ -357,13 +357,20 @@ def refit(
     before = held_out.compare(plain, progress=pause)
     form = CLOSED_FORMS[recovery.name]
     attempts = [{"ridge": ridge} for ridge in form.ridges] or [{}]
-    steps: tuple[float, ...] = (1.0,)
+    after = before
+    accepted = False
+    step = 1.0
+    steps: tuple[float, ...] = (step,)
     if before.repeats is not None and not recovery.baseline:
         steps = _STEPS
     # OpenBLAS computes the Gram matrices.
     with one_openblas_thread():
         for attempt in attempts:
-            solved = form.make(model, mask, learned, progress=watch, **attempt)
+            try:
+                solved = form.make(model, mask, learned, progress=watch, **attempt)
+            except torch.linalg.LinAlgError:
+                # Equations of inputs that hardly vary have no solution at a weak ridge.
+                continue
             for step in steps:
                 refitted = _move(model, mask, plain, solved, step)
                 after = held_out.compare(refitted, progress=pause)

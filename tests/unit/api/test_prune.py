@@ -98,7 +98,7 @@ def test_a_model_loaded_elsewhere_than_usual_is_remembered_there(
 def test_every_field_of_the_settings_is_an_option_of_its_own_type() -> None:
     ours, theirs = get_type_hints(Options), get_type_hints(cahp.Settings)
     assert set(ours) == {field.name for field in fields(cahp.Settings)} - {"model", "data"}
-    numbers = {"": None, "heads": int, "duration": float, "goal": None}
+    numbers = {"": None, "heads": int, "duration": float, "goal": None, "mix": None}
     accepted = {name: numbers[setting.unit] for name, setting in describe().items()}
     assert {name: theirs[name] | accepted[name] if accepted[name] else theirs[name] for name in ours} == ours
     # What help says while one types.

@@ -116,6 +116,19 @@ def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
     assert torch.equal(logits(found, texts), logits(cut(model, kept), texts))
 
 
+def test_a_refit_without_a_solution_leaves_the_old_weights(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: Any, **options: Any) -> HeadModel:
+        raise torch.linalg.LinAlgError("not positive-definite")
+
+    make_refits_by(fail, monkeypatch)
+    found, report = refit(model, MASK, texts.inputs)
+    assert not report.accepted
+    assert report.kl_after == report.kl_before
+    assert torch.equal(logits(found, texts), logits(cut(model, MASK), texts))
+
+
 def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Texts) -> None:
     found, report = refit(model, MASK, texts.inputs)
     assert (report.accepted, report.examples, report.ridge, report.recovery) == (True, 160, 0.1, "refit")
