@@ -4,10 +4,10 @@ Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures 
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
 on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL``
 what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral
-text, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does, ``premise MODEL DATA
-[OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR``
-bundles the comparison in a folder, with a summary that is computed anew, and ``summaries [NAME ...]`` computes those of
-bundled comparisons anew (all, or these), from their answers without a model.
+text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its
+calibration does, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300``
+or ``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, and
+``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers without a model.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import sections
+from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.section import RECEIPT
 from cahp.features.learn import lessons as six_steps
 from cahp.features.learn.bundled import LESSONS_FILE, BundledLessons, read_lessons
@@ -232,6 +233,18 @@ def write_neutral(place: Path, settings: Settings, *, store: Store | None = None
     write_whole(place, {"run.json": json_text(NEUTRAL_TEXT.put(run.document, neutral).to_json()).encode()})
 
 
+def write_abilities(
+    place: Path, settings: Settings, *, store: Store | None = None, progress: Progress = silent
+) -> None:
+    """Measure all abilities of the mask of a bundled run, and write them into the run; all other figures stay."""
+    run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
+    assert run is not None
+    mask = run.document.mask
+    recovered = bench.recoveries.recover(mask, settings.recover)
+    record = measure_receipt(bench, mask, recovered, complete=True)
+    write_whole(place, {"run.json": json_text(RECEIPT.put(run.document, record).to_json()).encode()})
+
+
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
     """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``.
 
@@ -347,6 +360,8 @@ if __name__ == "__main__":
             write_roles(run_folder(name), name, day=date.today(), progress=show)
         case ["neutral", name]:
             write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
+        case ["abilities", name]:
+            write_abilities(run_folder(name), bundled.RUNS[name], progress=show)
         case ["mixes", model, *given]:
             # The user's store: an interrupted measurement resumes.
             seeds = [int(seed) for seed in given] or MIX_SEEDS
@@ -373,5 +388,6 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | "
-                "summaries [NAME ...] | mixes MODEL [SEED ...] | premise MODEL DATA [OPTION=NUMBER ...]"
+                "summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
+                "premise MODEL DATA [OPTION=NUMBER ...]"
             )

@@ -470,6 +470,23 @@ def _premise_findings() -> list[str]:
 
 
 #: The tables that come from code: their mark, their page, and the function that makes their lines.
+def _mixes() -> list[str]:
+    """What the share of repeats in the calibration does to KL divergence and abilities."""
+    document = json.loads((ROOT / "assets" / "mix" / "smollm2.json").read_text(encoding="utf-8"))
+    labels = {"0": "text alone", "repeats=10%": "10 %", "repeats=25%": "25 %", "repeats=40%": "40 %"}
+    rows: list[tuple[object, ...]] = []
+    for arm in sorted(document["runs"], key=lambda one: (-one["budget"], list(labels).index(one["mix"]))):
+        abilities = {row["name"]: row for row in arm["abilities"]["rows"]}
+        divergences = [_cell(read_estimate(arm["outcomes"][state]["kl"])) for state in ("pruned", "recovered")]
+        readings: list[str] = []
+        for name in ("repeats_text", "repeats_random"):
+            after, full = (abilities[name]["losses"][state]["value"] for state in ("recovered", "full"))
+            readings.append(f"{after:.2f} ({after - full:+.2f}), {abilities[name]['recovered']['word']}")
+        rows.append((arm["budget"], labels[arm["mix"]], *divergences, *readings))
+    head = "groups | repeats | KL as pruned | KL after refit | second reading of a passage | of random tokens"
+    return _table(head, rows)
+
+
 TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
     "outcomes": ("assets/docs/python.md", _outcomes),
@@ -485,6 +502,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "bbc": ("assets/compare/README.md", _bbc),
     "primary": ("assets/compare/README.md", _primary),
     "critical": ("assets/compare/README.md", _critical),
+    "mixes": ("assets/docs/language-models.md", _mixes),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-6": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 6)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),
