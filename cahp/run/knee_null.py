@@ -95,8 +95,8 @@ class NullCurves:
         """Return whether a curve shows structure, as a sentence."""
         if self.contains(curve):
             return (
-                "Averaged over all numbers of clusters, the curve is not significantly higher than for unstructured data "
-                f"(n = {len(self.mss)} curves)."
+                "Averaged over all numbers of clusters, the curve is not significantly higher than for unstructured "
+                f"data (n = {len(self.mss)} curves)."
             )
         k, gap = self.gap(curve)
         return (

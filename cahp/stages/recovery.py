@@ -368,7 +368,7 @@ def refit(
         for attempt in attempts:
             try:
                 solved = form.make(model, mask, learned, progress=watch, **attempt)
-            except torch.linalg.LinAlgError:
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
                 # Equations of inputs that hardly vary have no solution at a weak ridge.
                 continue
             for step in steps:

@@ -142,4 +142,4 @@ def test_the_model_of_a_mask_made_by_hand_is_made_as_such(explorer: Explorer, mo
     app.button(key="export-model").click().run()
     (job,) = app.session_state["cahp_export_written"].values()
     assert job.wait(60)
-    assert [one["method"] for one in asked] == ["by hand"]
+    assert [one["provenance"].method for one in asked] == ["by hand"]

@@ -11,6 +11,8 @@ from cahp.values import Estimate
 
 #: What became of an ability. The words ``weaker`` and ``lost`` are flags.
 Word = Literal["kept", "weaker", "lost", "not significant", "not measurable"]
+#: The words of abilities that are surely worse, beyond the margin.
+FLAGS: tuple[Word, ...] = ("lost", "weaker")
 #: The models whose abilities are compared with the full model's.
 COMPARED = ("pruned", "recovered")
 #: What each word means, in a sentence for tables and help.
@@ -40,7 +42,7 @@ class AbilityVerdict:
     @property
     def flagged(self) -> bool:
         """Whether the ability is surely worse than the full model's, beyond the margin."""
-        return self.word in ("weaker", "lost")
+        return self.word in FLAGS
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class AbilitiesRecord:
 
     def flagged(self, state: str) -> tuple[Ability, ...]:
         """Return the abilities that are weaker or lost in the ``pruned`` or the ``recovered`` model."""
-        return tuple(row for row in self.rows if row.word_of(state) in ("weaker", "lost"))
+        return tuple(row for row in self.rows if row.word_of(state) in FLAGS)
 
     def count_words(self, state: str) -> dict[Word, int]:
         """Count how many abilities have each word in a model; words that none has are left out."""
@@ -119,7 +121,7 @@ class AbilitiesRecord:
         return f"no ability is surely worse; {kept} of {measured} measurable ones are surely kept"
 
     def _name_flagged(self, state: str) -> Iterator[str]:
-        for word in ("lost", "weaker"):
+        for word in FLAGS:
             labels = [row.label for row in self.rows if row.word_of(state) == word]
             if labels:
                 yield f"{word} {', '.join(labels)}"
