@@ -126,22 +126,18 @@ def cut_windows(card: ModelCard, texts: Texts, **options: Any) -> Texts:
     return windows.cut_windows(card, texts, **options)
 
 
-def draw_repeats(card: ModelCard, windows: Sequence[Window], *, tokens: int, seed: int) -> list[Window]:
+def draw_repeats(card: ModelCard, texts: Texts, *, tokens: int, seed: int) -> list[Window]:
     """Draw sequences that repeat their first half; see ``cahp.models.repeats.draw_repeats``."""
     from cahp.models import repeats
 
-    return repeats.draw_repeats(card, windows, tokens=tokens, seed=seed)
+    return repeats.draw_repeats(card, texts, tokens=tokens, seed=seed)
 
 
-def start_token(card: ModelCard) -> str:
-    """The token that stands before the first of a text in windows.
-
-    Raises:
-        ModelError: If the model has none.
-    """
+def start_token(card: ModelCard) -> tuple[int, str]:
+    """The token before the first of a text, its id and its text; see ``cahp.models.windows.start_token``."""
     from cahp.models import windows
 
-    return windows.start_token(card)[1]
+    return windows.start_token(card)
 
 
 def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:

@@ -11,7 +11,7 @@ import numpy as np
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Teacher
 from cahp.models.training import held_out_rows
-from cahp.tasks.texts import Item
+from cahp.tasks.texts import Item, find_source
 from cahp.tasks.window import Window
 from cahp.values import Ints, Progress, silent
 
@@ -63,7 +63,7 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     A fifth is held out, drawn at random, of texts and of each kind of sequence that is read twice; of two such
     sequences one.
     """
-    kinds = np.array([_find_kind(item) for item in items])
+    kinds = np.array([find_source(item) for item in items])
     held_out: list[Ints] = []
     for kind in np.unique(kinds):
         rows = np.flatnonzero(kinds == kind)
@@ -75,18 +75,12 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     return np.setdiff1d(np.arange(len(items)), chosen_rows), chosen_rows
 
 
-def _find_kind(item: Item) -> str:
-    if isinstance(item, Window):
-        return item.source
-    return "text"
-
-
 def count_compared(items: Sequence[Item]) -> Ints | None:
     """Return how many of the last tokens of each item ``(n,)`` are compared: of what is read twice the second reading.
 
     None: all tokens of all items.
     """
-    if all(_find_kind(item) == "text" for item in items):
+    if all(find_source(item) == "text" for item in items):
         return None
     counts = []
     for item in items:
@@ -103,7 +97,7 @@ class HeldOut:
 
     def __init__(self, teacher: Teacher, items: Sequence[Item], rows: Ints) -> None:
         self._teacher = teacher
-        repeated = np.array([_find_kind(item) != "text" for item in items], dtype=np.bool_)
+        repeated = np.array([find_source(item) != "text" for item in items], dtype=np.bool_)
         self._text = rows[~repeated]
         self._repeats = rows[repeated]
         self.count = len(self._text)

@@ -61,20 +61,10 @@ def cut(
             output.replace(output.weight * open_channels, output.bias)
             output.module.cahp_open = open_channels
             continue
-        for path, rows in _inputs(layer, model.family).items():
-            projection = Projection(layer.get_submodule(path))
-            left = _channels(kept, len(projection.weight), model.heads, rows)
-            bias = projection.bias
-            if bias is not None:
-                bias = bias[left]
-            projection.replace(projection.weight[left], bias)
+        _take_heads(layer, model, kept)
         output = pruned.projection(index)
         columns = _channels(kept, output.weight.shape[1], model.heads)
         output.replace(output.weight[:, columns], output.bias)
-        for owner, name in _vectors(layer, model.family):
-            vector = getattr(owner, name)
-            left = _channels(kept, len(vector), model.heads)
-            setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
         mark(layer, model, kept, channels=len(columns))
         if index in mask.empty_layers and model.entries is not None:
             empty_attention(layer.get_submodule(model.family.attention), _own_output(model), model.entries[index])
@@ -98,22 +88,27 @@ def copy_heads(model: HeadModel, sources: NDArray[np.int64]) -> HeadModel:
     copied = _copy(model)
     for index, layer in enumerate(copied.layer_modules):
         chosen = torch.tensor(sources[index], dtype=torch.long, device=model.device)
-        for path, rows in _inputs(layer, family).items():
-            projection = Projection(layer.get_submodule(path))
-            left = _channels(chosen, len(projection.weight), model.heads, rows)
-            bias = projection.bias
-            if bias is not None:
-                bias = bias[left]
-            projection.replace(projection.weight[left], bias)
+        _take_heads(layer, model, chosen)
         output = copied.projection(index)
         columns = _channels(chosen, output.weight.shape[1], model.heads)
         shares = 1 / torch.bincount(chosen, minlength=model.heads)[chosen]
         output.replace(output.weight[:, columns] * shares.repeat_interleave(len(columns) // model.heads), output.bias)
-        for owner, name in _vectors(layer, family):
-            vector = getattr(owner, name)
-            left = _channels(chosen, len(vector), model.heads)
-            setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
     return copied
+
+
+def _take_heads(layer: nn.Module, model: HeadModel, heads: Tensor) -> None:
+    """Leave the given ``heads`` of a copied layer of ``model``, in this order, before its output projection."""
+    for path, rows in _inputs(layer, model.family).items():
+        projection = Projection(layer.get_submodule(path))
+        left = _channels(heads, len(projection.weight), model.heads, rows)
+        bias = projection.bias
+        if bias is not None:
+            bias = bias[left]
+        projection.replace(projection.weight[left], bias)
+    for owner, name in _vectors(layer, model.family):
+        vector = getattr(owner, name)
+        left = _channels(heads, len(vector), model.heads)
+        setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
 
 
 def can_cut(model: HeadModel, mask: HeadMask) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cahp.tasks.texts import Item
 from cahp.tasks.window import Window
-from cahp.values import DataError, Input
+from cahp.values import DataError, Input, Ints
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -25,8 +25,7 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
         return []
     windows = [item for item in inputs if isinstance(item, Window)]
     if windows:
-        rows = [window.ids[:-1].tolist() for window in windows]
-        return [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in rows]
+        return from_ids(window.ids[:-1] for window in windows)
     texts = list_texts(inputs)
     first, pairs = _parts(texts)
     if model.prompt is not None:
@@ -51,6 +50,11 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
                 f"knows only {known}; save the model with its own tokenizer, or remove the text"
             )
     return tokens
+
+
+def from_ids(rows: Iterable[Ints]) -> Tokens:
+    """Return rows of token ids ``(S,)`` as a model takes them, without padding."""
+    return [{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in rows]
 
 
 def count_whole(tokenizer: Any, inputs: Sequence[Item]) -> list[int]:

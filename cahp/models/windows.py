@@ -15,7 +15,7 @@ from cahp.models.loading import load_tokenizer, start_id, usual_ids
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import COPY_TOKENS, Texts
-from cahp.tasks.window import Beginning, Window
+from cahp.tasks.window import Beginning, Source, Window
 from cahp.values import DataError, ModelError
 
 #: What stands between two documents.
@@ -166,7 +166,11 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
 
 def _copies(tokenizer: Any, start: int) -> list[Window]:
     draws = np.random.default_rng(0).choice(usual_ids(tokenizer), size=(_COPIES, _COPIED))
-    return [
-        Window("", np.concatenate([[start], row, row]), np.full(_COPIED, number), np.zeros(_COPIED, np.int64), "random")
-        for number, row in enumerate(draws)
-    ]
+    return [read_twice(start, row, number, "random") for number, row in enumerate(draws)]
+
+
+def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source) -> Window:
+    """Return the sequence of the beginning token and ``half`` twice, the second time predicted."""
+    size = len(half)
+    ids = np.concatenate([[start], half, half])
+    return Window("", ids, np.full(size, document), np.zeros(size, dtype=np.int64), source)

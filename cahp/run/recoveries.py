@@ -17,7 +17,7 @@ from cahp.run.resources import Resources
 from cahp.run.time_limits import TimedTraining
 from cahp.store import StoredTraining, key
 from cahp.tasks.task import TaskWords
-from cahp.tasks.texts import Item, Texts
+from cahp.tasks.texts import Item, Texts, find_source
 from cahp.tasks.window import Window
 from cahp.values import CahpError, DataError, HeadMask, Ints, OptionError, Progress, digest
 
@@ -399,7 +399,7 @@ class Recoveries:
 
 def _check_texts(inputs: Sequence[Item], recovery: str, words: TaskWords) -> None:
     # What is read twice is no text of the data.
-    count = sum(not isinstance(item, Window) or not item.copying for item in inputs)
+    count = sum(find_source(item) == "text" for item in inputs)
     if count < _MIN_TEXTS:
         raise DataError(
             f"{recovery} holds out a fifth of the {words.items}, and there are only {count}; {words.raise_number}"

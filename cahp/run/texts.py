@@ -71,7 +71,8 @@ def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> Window
     tokens = sum(window.scored for window in windows)
     stride = settings.stride or settings.window
     begins = models.find_beginning(card, settings.bos)
-    return WindowProtocol(settings.window, stride, models.start_token(card), tokens, documents, begins)
+    _, start = models.start_token(card)
+    return WindowProtocol(settings.window, stride, start, tokens, documents, begins)
 
 
 def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
@@ -96,13 +97,13 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
 
 def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:
     """Cut the texts of a split into windows: those of calibration with the mix, others with repeated tokens."""
-    if split == settings.select_split:
-        drawn, _ = data.sample(
-            raw.splits[split], settings.limit, how=settings.sample, seed=settings.seed, by_label=False
-        )
-        return _cut_calibration(drawn, settings, card)
+    selects = split == settings.select_split
     limit = settings.eval_limit
+    if selects:
+        limit = settings.limit
     drawn, _ = data.sample(raw.splits[split], limit, how=settings.sample, seed=settings.seed, by_label=False)
+    if selects:
+        return _cut_calibration(drawn, settings, card)
     windows = _cut(drawn, settings.eval_tokens, settings, card, copies=True)
     return replace(windows, classes=ALL)
 
@@ -134,8 +135,8 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard) -> Texts
     if mix.shares:
         # Windows are whole.
         tokens = round(tokens * mix.text_share / settings.window) * settings.window or round(tokens * mix.text_share)
-    windows = list(_cut(texts, tokens, settings, card).windows)
-    total = min(settings.tokens, sum(window.scored for window in windows) / mix.text_share)
+    windows = _cut(texts, tokens, settings, card)
+    total = min(settings.tokens, len(windows.stream) / mix.text_share)
     others: list[Window] = []
     for name, share in mix.sources.items():
         mixed = data.load(name, documents=settings.documents).split("train")
@@ -143,7 +144,7 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard) -> Texts
     if REPEATS in mix.shares:
         wanted = round(total * mix.shares[REPEATS])
         others += models.draw_repeats(card, windows, tokens=wanted, seed=settings.seed)
-    mixed_windows = tuple(spread_among(windows, others))
+    mixed_windows = tuple(spread_among(windows.windows, others))
     labels = np.full(len(mixed_windows), NO_LABEL, dtype=np.int64)
     return Texts(mixed_windows, None, labels, ALL, NEXT_TOKEN)
 

@@ -57,8 +57,8 @@ def distill(
     ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
     names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
     ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``, and no higher on
-    what is read twice. With seconds
-    left by the ``supervision`` it has as many batches as fit; the preparation of a resumed training does not count.
+    what is read twice. With seconds left by the ``supervision`` it has as many batches as fit; the preparation of a
+    resumed training does not count.
     """
     schedule = schedule or usual_schedule(model.card)
     learned, held_out = hold_out(inputs, seed)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -356,27 +357,22 @@ def refit(
     held_out = HeldOut(teacher, items, np.arange(len(items)))
     before = held_out.compare(plain, progress=pause)
     form = CLOSED_FORMS[recovery.name]
-    attempts = [{"ridge": ridge} for ridge in form.ridges] or [{}]
-    after = before
-    accepted = False
-    step = 1.0
-    steps: tuple[float, ...] = (step,)
+    attempts: list[Mapping[str, float]] = [{"ridge": ridge} for ridge in form.ridges] or [{}]
+    steps: tuple[float, ...] = (1.0,)
     if before.repeats is not None and not recovery.baseline:
         steps = _STEPS
+    after = before
+    accepted = False
+    attempt = attempts[-1]
+    step = steps[-1]
     # OpenBLAS computes the Gram matrices.
     with one_openblas_thread():
-        for attempt in attempts:
-            try:
-                solved = form.make(model, mask, learned, progress=watch, **attempt)
-            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-                # Equations of inputs that hardly vary have no solution at a weak ridge.
-                continue
-            for step in steps:
-                refitted = _move(model, mask, plain, solved, step)
-                after = held_out.compare(refitted, progress=pause)
-                accepted = recovery.baseline or after.is_better_than(before)
-                if accepted:
-                    break
+        solve_with = partial(form.make, model, mask, learned, progress=watch)
+        for candidate in _solve_in_turn(solve_with, attempts, steps):
+            attempt, solved, step = candidate
+            refitted = _move(model, mask, plain, solved, step)
+            after = held_out.compare(refitted, progress=pause)
+            accepted = recovery.baseline or after.is_better_than(before)
             if accepted:
                 break
     reason = after.describe_change(before, recovery.noun, f"{held_out.count} held-out {model.card.words.items}")
@@ -398,6 +394,20 @@ def refit(
         repeats_after=after.repeats,
     )
     return refitted, report
+
+
+def _solve_in_turn(
+    solve_with: Callable[..., HeadModel], attempts: Sequence[Mapping[str, float]], steps: Sequence[float]
+) -> Iterator[tuple[Mapping[str, float], HeadModel, float]]:
+    """Yield each attempt that has a solution, the solution, and a share of its change that is tried."""
+    for attempt in attempts:
+        try:
+            solved = solve_with(**attempt)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            # Equations of inputs that hardly vary have no solution at a weak ridge.
+            continue
+        for step in steps:
+            yield attempt, solved, step
 
 
 def _move(model: HeadModel, mask: HeadMask, plain: HeadModel, solved: HeadModel, step: float) -> HeadModel:

@@ -448,9 +448,9 @@ def _frame(model: HeadModel) -> tuple[list[int], list[int]]:
 
 
 def _batches(model: HeadModel, probes: Sequence[Probe]) -> list[Batch]:
-    return model.batches(
-        [{"input_ids": probe.ids.tolist(), "attention_mask": [1] * len(probe.ids)} for probe in probes]
-    )
+    from cahp.models.tokenizing import from_ids
+
+    return model.batches(from_ids(probe.ids for probe in probes))
 
 
 # Ablation --------------------------------------------------------------------------------------------------------

@@ -13,12 +13,20 @@ from numpy.typing import NDArray
 from cahp.tasks.answers import NO_LABEL, Evaluation
 from cahp.tasks.classification import CLASSIFICATION
 from cahp.tasks.task import Task
-from cahp.tasks.window import Window
+from cahp.tasks.window import Source, Window
 from cahp.values import Input, Ints, digest
 from cahp.words import side_by_side
 
 #: What a model reads at once: a text, a pair of texts, or a window of tokens.
 Item = Input | Window
+
+
+def find_source(item: Item) -> Source:
+    """Return what an item holds: text, or a sequence that is read twice."""
+    if isinstance(item, Window):
+        return item.source
+    return "text"
+
 
 #: Random tokens on which the loss on repeated tokens is measured, beside the evaluation tokens.
 COPY_TOKENS = 512

@@ -15,8 +15,12 @@ _BEGINNINGS: Mapping[Beginning, str] = {"every": "every window", "first": "only 
 #: What a window holds: text of the data, or a sequence that is read twice: random tokens, or a passage of the text.
 Source = Literal["text", "random", "passage"]
 _SOURCES: tuple[Source, ...] = ("text", "random", "passage")
-#: The fewest tokens of sequences that are read twice in a calibration mix: four of the shortest.
-REPEATS_TOKENS = 128
+#: The shortest distance between a token and its repetition in a calibration mix.
+SHORTEST_REPEAT = 16
+#: No sequence that is read twice has more than a quarter of their tokens, so that there are several of each kind.
+REPEAT_PARTS = 4
+#: The fewest tokens of sequences that are read twice: as many of the shortest.
+REPEATS_TOKENS = 2 * REPEAT_PARTS * SHORTEST_REPEAT
 
 _Ints = NDArray[np.integer[Any]]
 

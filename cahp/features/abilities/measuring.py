@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.features.abilities.items import AbilityKind, Items, ItemSource
-from cahp.features.abilities.record import AbilitiesRecord
+from cahp.features.abilities.record import REVISION, AbilitiesRecord
 from cahp.features.abilities.table import ABILITIES
 from cahp.features.abilities.verdict import LEAST, ItemValues, decide
 from cahp.run.recovered import Recovered, cut_model
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 STAGE = "abilities"
-#: Bump to invalidate cached results, and the cached runs that hold them.
-REVISION = 1
 #: Of the abilities that every run measures, so many tokens that a model reads at once allow for one item.
 _TOKENS_PER_ITEM = 10
 #: So many of their longest passages fit into what the model reads at once.
@@ -159,12 +157,13 @@ def read_items(
     """
     import torch
 
+    from cahp.models.tokenizing import from_ids
     from cahp.models.vocabulary import read_tokens
     from cahp.tasks.answers import LOSS
 
     probes = items.probes
     sums = np.zeros((items.count, items.parts))
-    batches = parallel.share(model.batches([_as_tokens(probe.ids.tolist()) for probe in probes]))
+    batches = parallel.share(model.batches(from_ids(probe.ids for probe in probes)))
     for batch in report_progress(batches, STAGE, progress):
         chosen = [probes[row] for row in batch.rows]
         counts = torch.tensor([len(probe.asked) for probe in chosen])
@@ -178,7 +177,3 @@ def read_items(
         members = np.concatenate([np.full(len(probe.asked), probe.item) for probe in chosen])
         np.add.at(sums, (members, np.concatenate([probe.parts for probe in chosen])), losses)
     return parallel.total(sums)
-
-
-def _as_tokens(ids: Sequence[int]) -> dict[str, list[int]]:
-    return {"input_ids": list(ids), "attention_mask": [1] * len(ids)}

@@ -16,7 +16,7 @@ from cahp.features.abilities.receipt import (
     name_state,
     summarise,
 )
-from cahp.features.abilities.record import MEANINGS, AbilitiesRecord
+from cahp.features.abilities.record import MEANINGS, REVISION, AbilitiesRecord
 from cahp.goals import Goal
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
@@ -27,8 +27,6 @@ from cahp.words import safe
 
 #: The name of the section, and of the goal that counts what it measures.
 NAME = "abilities"
-#: Bump to invalidate cached runs that hold a receipt.
-_REVISION = "1"
 
 
 def _is_wanted(bench: Bench) -> bool:
@@ -81,7 +79,7 @@ RECEIPT: Section[AbilitiesRecord] = Section(
     measure=_measure,
     describe=_describe,
     draw=_draw,
-    inputs=lambda bench: _REVISION,
+    inputs=lambda bench: str(REVISION),
     as_pruned=AbilitiesRecord.as_pruned,
     goal=_measure_goal,
     stage=NAME,

@@ -13,7 +13,7 @@ FACTS = (
     ("{name} works as a {value}.", "By profession, {name} is a", "teacher doctor lawyer farmer baker nurse painter"),
     ("- {name}: {value}", "In this list, the day of {name} is", "Monday Tuesday Wednesday Thursday Friday Saturday"),
 )
-#: Sentences that say nothing about anybody.
+#: Filler sentences, which hold no fact.
 FILLER = (
     "The road along the river is quiet in the morning.",
     "A light wind moves the leaves of the old trees.",

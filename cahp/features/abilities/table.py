@@ -20,30 +20,25 @@ def _ask(name: str, label: str, draw: Draw, items: int, *, options: int = OPTION
     return AbilityKind(name, label, "share", draw, prefer_first, Size(items), chance=1 / options, means=False)
 
 
+def _read_twice(name: str, label: str, draw: Draw) -> AbilityKind:
+    """A row of sequences that are read twice: its value is what the second reading gains; every run measures it."""
+    return AbilityKind(
+        name,
+        label,
+        "nats",
+        draw,
+        subtract_second,
+        Size(64, 16, 256),
+        Size(32, 16, 64),
+        loss_part=1,
+        loss_label="loss of the second reading",
+    )
+
+
 #: All abilities, in the order of a receipt.
 ABILITIES: tuple[AbilityKind, ...] = (
-    AbilityKind(
-        "repeats_text",
-        "repeats text",
-        "nats",
-        repeat_text,
-        subtract_second,
-        Size(64, 16, 256),
-        Size(32, 16, 64),
-        loss_part=1,
-        loss_label="loss of the second reading",
-    ),
-    AbilityKind(
-        "repeats_random",
-        "repeats random tokens",
-        "nats",
-        repeat_random,
-        subtract_second,
-        Size(64, 16, 256),
-        Size(32, 16, 64),
-        loss_part=1,
-        loss_label="loss of the second reading",
-    ),
+    _read_twice("repeats_text", "repeats text", repeat_text),
+    _read_twice("repeats_random", "repeats random tokens", repeat_random),
     _ask("looks_up", "looks up", look_up, 48),
     _ask("follows_pattern", "follows a pattern", follow_pattern, 96),
     AbilityKind("uses_context", "uses context", "nats", use_context, subtract_second, Size(32, 64, 384)),

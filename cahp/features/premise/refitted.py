@@ -6,7 +6,7 @@ that of the pruned model. The baseline is the KL divergence after mean ablation 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -37,13 +37,7 @@ def measure_refitted(bench: Bench, texts: Texts) -> NDArray[np.float64]:
     if bench.recoveries.no_refit is not None:
         raise OptionError(f"{bench.recoveries.no_refit}; leave out --refit")
     inputs = bench.recoveries.inputs_sha256
-    code = digest_code(["cahp.stages.recovery"])
-    divergences = np.empty(bench.card.layers * bench.card.heads)
-    for head in range(len(divergences)):
-        bench.evidence.progress(STAGE, head, len(divergences))
-        name = f"KL divergence of {texts.sha256} without {head} after a refit on {inputs} by {code}"
-        divergences[head] = bench.evidence.cached(name, partial(_refit_without, bench, texts, head))[0]
-    return divergences
+    return _measure_heads(bench, f"after a refit on {inputs} of", texts, _refit_without)
 
 
 def _refit_without(bench: Bench, texts: Texts, head: int) -> NDArray[np.float64]:
@@ -56,12 +50,19 @@ def _refit_without(bench: Bench, texts: Texts, head: int) -> NDArray[np.float64]
 def measure_mean_ablation(bench: Bench) -> NDArray[np.float64]:
     """KL divergences ``(N,)`` on calibration texts with the mean output of each head in its place; stored."""
     texts = draw_texts(bench.evidence, most=_TEXTS)
-    divergences = np.empty(bench.card.layers * bench.card.heads)
+    return _measure_heads(bench, "with the mean of", texts, _ablate)
+
+
+def _measure_heads(
+    bench: Bench, how: str, texts: Texts, measure: Callable[[Bench, Texts, int], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Measure the divergence ``(N,)`` of each head, which ``how`` names, by the code of recoveries; each is stored."""
     code = digest_code(["cahp.stages.recovery"])
+    divergences = np.empty(bench.card.layers * bench.card.heads)
     for head in range(len(divergences)):
         bench.evidence.progress(STAGE, head, len(divergences))
-        name = f"KL divergence of {texts.sha256} with the mean of {head} by {code}"
-        divergences[head] = bench.evidence.cached(name, partial(_ablate, bench, texts, head))[0]
+        name = f"KL divergence of {texts.sha256} {how} {head} by {code}"
+        divergences[head] = bench.evidence.cached(name, partial(measure, bench, texts, head))[0]
     return divergences
 
 
