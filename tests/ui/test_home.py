@@ -141,6 +141,11 @@ def test_the_first_screen_has_all_heads_and_figures_needs_no_scrolling_and_leads
         expect(page.locator(".st-key-home-measured")).to_be_visible()
         high = page.get_by_test_id("stMain").evaluate("main => main.scrollHeight - main.clientHeight")
         assert high <= 0, (name, size)
+        # The strip of abilities does not lie over the charts.
+        board, strip = (page.locator(of).bounding_box() for of in (".st-key-home-board", ".abilities"))
+        assert board is not None
+        assert strip is not None
+        assert strip["y"] >= board["y"] + board["height"], (name, size)
     expect(page.get_by_role("gridcell")).to_have_count(72)
     # Heads kept, accuracy, KL divergence, agreement, and time.
     expect(page.locator(".cahp-board .figure")).to_have_count(5)
