@@ -137,6 +137,11 @@ class BudgetTable:
         """Return the selection of the budget that is nearest to ``budget``, of two the larger one."""
         return min(self.selections, key=lambda choice: (abs(choice.mask.count - budget), -choice.mask.count))
 
+    def nearest_measured(self, budget: int) -> Row | None:
+        """Return the measured row that is nearest to ``budget``, of two the smaller one (None: only all heads are)."""
+        measured = [row for row in self.rows()[:-1] if row.outcomes is not None]
+        return min(measured, key=lambda row: abs(row.budget - budget), default=None)
+
     def has(self, mask: HeadMask) -> bool:
         """Whether the mask is the table's mask of its budget."""
         return mask.count in self._places and self.selection(mask.count).mask.sha256 == mask.sha256

@@ -33,10 +33,13 @@ _FILES = ("elements.js", "figures.js", "heads.js", "curves.js", "board.js")
 
 @dataclass(frozen=True)
 class Event:
-    """A person's action: the slider was released at ``budget``, ``head`` was toggled or asked about, or ``name`` was
-    chosen as the colouring."""
+    """A person's action.
 
-    kind: Literal["budget", "toggle", "ask", "colour"]
+    The slider was released at ``budget``, ``head`` was toggled or asked about, ``name`` was chosen as the colouring,
+    the last change was undone, or the suggested budget was asked for.
+    """
+
+    kind: Literal["budget", "toggle", "ask", "colour", "undo", "suggested"]
     budget: int = 0
     head: int = 0
     name: str = ""
@@ -55,8 +58,8 @@ class Shown:
     ``origin`` tells how the mask was chosen; other words than these three are shown unchanged. ``rescued`` are the
     heads added by the per-layer minimum. ``places`` are the indices of the layers in the model, if layers between them
     have no heads. ``pinned`` is another mask, A: the board marks the heads that only one of the two keeps. ``glimpse``
-    are the outcomes on the texts so far, while the mask is measured. ``beside`` are the words of another recovery and
-    the outcomes of the same mask after it.
+    are the outcomes on the texts so far, while the mask is measured. ``how`` names the recovery of both, where it is
+    not that of the table. ``beside`` are the words of another recovery and the outcomes of the same mask after it.
     """
 
     mask: HeadMask
@@ -68,6 +71,7 @@ class Shown:
     places: Sequence[int] | None = None
     pinned: HeadMask | None = None
     glimpse: Outcomes | None = None
+    how: str = ""
     beside: tuple[str, Outcomes] | None = None
 
 
@@ -91,6 +95,17 @@ class BoardSubject:
         return cls(unit, run.data.eval.most_frequent, run.cache_shape)
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Ways back that a board offers: whether there is a change to ``undo``, and the ``suggested`` budget.
+
+    None: no budget is suggested, or it is on the board.
+    """
+
+    undo: bool = False
+    suggested: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Host:
     """What the host of a board asks for and adds.
@@ -98,7 +113,7 @@ class Host:
     ``selected`` is the head that was asked about, ``status`` tells why a figure is not measured yet. Alone, without a
     host that measures, the data contain the clusters and replacement heads of every budget, about ``7 N B`` bytes for
     ``N`` heads and ``B`` budgets. ``titles`` are the finding of the mask, then those of all budgets, which the host's
-    heading shows. ``colourings`` are those beside clusters.
+    heading shows. ``colourings`` are those beside clusters. ``steps`` are ways back (None: the host offers its own).
     """
 
     selected: int | None = None
@@ -106,6 +121,7 @@ class Host:
     alone: bool = False
     titles: Sequence[str] = ()
     colourings: Sequence[Coloured[Any]] = ()
+    steps: Steps | None = None
 
 
 def contents(
@@ -133,7 +149,12 @@ def contents(
     families = clusters.families
     rows = table.rows()
     figures = [_figures(row) for row in rows]
-    current = _figures(_current_row(table, rows, shown))
+    row = _current_row(table, rows, shown)
+    current = _figures(row)
+    if not (row.values or row.outcomes or row.glimpse):
+        current |= _values_nearby(table, shown.mask)
+    if shown.how:
+        current["how"] = shown.how
     if other is not None:
         words = RECOVERIES[other.recover].beside
         for entry, row in zip(figures, other.rows(), strict=True):
@@ -199,6 +220,8 @@ def contents(
         data["places"] = list(shown.places)
     if shown.pinned is not None:
         data["pinned"] = _packed(shown.pinned)
+    if host.steps is not None:
+        data["steps"] = {"undo": host.steps.undo, "suggested": host.steps.suggested}
     selected = host.selected
     if host.alone:
         # Each budget's clusters, their names and replacement heads.
@@ -234,6 +257,14 @@ def _current_row(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> Row:
     if not table.has(shown.mask):
         return Row(row.budget, {}, shown.outcomes, row.ratio, shown.speed, shown.glimpse)
     return Row(row.budget, row.values, shown.outcomes, row.ratio, shown.speed, shown.glimpse or row.glimpse)
+
+
+def _values_nearby(table: BudgetTable, mask: HeadMask) -> dict[str, Any]:
+    """Return the figures of the nearest measured budget, until those of a person's own mask are known."""
+    near = table.nearest_measured(mask.count)
+    if near is None:
+        return {}
+    return {"values": {name: [_short(value)] for name, value in near.values.items()}, "about": near.budget}
 
 
 def _rows(table: BudgetTable, figures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

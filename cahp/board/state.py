@@ -133,6 +133,14 @@ class Board:
         return HeadMask.full(card.layers, card.heads)
 
     @property
+    def start(self) -> HeadMask | None:
+        """The mask of the budget, from which one made by hand was made (None: before the first run)."""
+        selection = self._choices().of_budget(self._position.budget)
+        if selection is None:
+            return None
+        return selection.mask
+
+    @property
     def rescued(self) -> Sequence[int]:
         """The heads added by the per-layer minimum, as flat indices."""
         return () if self.selection is None else self.selection.rescued
@@ -184,10 +192,6 @@ class Board:
         keep = self.mask.keep.copy()
         keep.flat[head] = not keep.flat[head]
         self.set_mask(HeadMask(keep))
-
-    def reset(self) -> None:
-        """Return from a mask made by hand to its budget."""
-        self._put(_Position(self._position.budget))
 
     @property
     def can_undo(self) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.recoveries import QUICK, RECOVERIES, get_recovery, refit_texts
+from cahp.recoveries import AT_ONCE, QUICK, RECOVERIES, RefitReport, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.run.time_limits import TimedTraining
@@ -22,7 +22,9 @@ from cahp.tasks.window import Window
 from cahp.values import CahpError, DataError, HeadMask, Ints, OptionError, Progress, digest
 
 if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
     from cahp.models.training import Schedule
+    from cahp.stages.one_shot import Grams
 
 #: With fewer texts none can be held out.
 _MIN_TEXTS = 5
@@ -54,6 +56,8 @@ class Recoveries:
         self._digest_everything = digest_everything
         #: The latest refit or mean ablation, by its key.
         self._latest: dict[str, Refitted] = {}
+        #: The latest Gram matrices with their key.
+        self._grams: tuple[str, Grams] | None = None
 
     @property
     def inputs(self) -> list[Item]:
@@ -177,7 +181,10 @@ class Recoveries:
 
             def make() -> Refitted:
                 start = clock()
-                made, report = refit(model, mask, inputs, recovery=row, seed=self._seed, progress=progress)
+                if row.checked:
+                    made, report = refit(model, mask, inputs, recovery=row, seed=self._seed, progress=progress)
+                else:
+                    made, report = self._refit_at_once(mask, inputs, progress)
                 return Refitted.of(made, report, clock() - start)
 
             with self._resources.timed("recovery"):
@@ -186,6 +193,42 @@ class Recoveries:
                 self._resources.keep(entry, refitted.weights, refitted.meta)
         self._latest = {entry: refitted}
         return refitted
+
+    def prepare_quick_refits(self) -> None:
+        """Compute what the quick refit of any mask needs, unless it is stored.
+
+        Raises:
+            OptionError: If the output projections of this model cannot be changed.
+        """
+        self.check(AT_ONCE.name)
+        self._find_grams(self.inputs, self._resources.progress)
+
+    def _refit_at_once(
+        self, mask: HeadMask, inputs: Sequence[Item], progress: Progress
+    ) -> tuple[HeadModel, RefitReport]:
+        from cahp.stages.one_shot import RIDGE, solve_at_once
+
+        grams = self._find_grams(inputs, progress)
+        solved = solve_at_once(self._resources.model, mask, grams)
+        reason = f"not compared on held-out {self.card.words.items}"
+        return solved, RefitReport(True, reason, grams.items, ridge=RIDGE, recovery=AT_ONCE.name, step=1.0)
+
+    def _find_grams(self, inputs: Sequence[Item], progress: Progress) -> Grams:
+        """Return the Gram matrices of the full model on the texts of a refit, computed once."""
+        from cahp.stages.one_shot import Grams, collect_grams
+        from cahp.stages.recovery import choose_inputs
+
+        entry = key("grams", 1, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
+        if self._grams is not None and self._grams[0] == entry:
+            return self._grams[1]
+        grams = self._resources.load_cached(
+            "recovery", entry, lambda found: Grams(found.arrays["products"], found.meta["items"])
+        )
+        if grams is None:
+            grams = collect_grams(self._resources.model, choose_inputs(inputs, seed=self._seed), progress=progress)
+            self._resources.keep(entry, {"products": grams.products}, {"items": grams.items})
+        self._grams = entry, grams
+        return grams
 
     def read_refit(self, mask: HeadMask, name: str = QUICK.name) -> Refitted | None:
         """Return the result of ``refit`` from the store, or None; nothing is solved."""

@@ -10,7 +10,7 @@ class Stage:
     """One stage: its ``name`` in progress reports, and its words on ``screen`` and in the ``terminal``.
 
     ``seconds`` is its key in ``timings`` of a run's file, ``cached`` its name in the list of cached stages; None where
-    a run's file does not mention it.
+    a run's file does not mention it. ``long`` work takes minutes with many models, whoever asked for it.
     """
 
     name: str
@@ -18,6 +18,7 @@ class Stage:
     terminal: str
     seconds: str | None = None
     cached: str | None = None
+    long: bool = False
 
 
 #: The stages of a run in their order, then those of other commands and pages.
@@ -34,10 +35,11 @@ STAGES = (
     Stage("evaluation", "Evaluating", "evaluating", "evaluation_s", "evaluation"),
     Stage("recovery", "Recovering", "recovery", "recovery_s", "recovery"),
     Stage("latency", "Measuring the time", "timing", None, "latency"),
-    Stage("refit", "Refitting", "refitting"),
-    Stage("finetune", "Fine-tuning", "fine-tuning"),
-    Stage("teacher", "Evaluating the full model", "evaluating the full model"),
-    Stage("distill", "Distilling", "distilling"),
+    Stage("refit", "Refitting", "refitting", long=True),
+    Stage("gram matrices", "Preparing quick refits", "preparing quick refits"),
+    Stage("finetune", "Fine-tuning", "fine-tuning", long=True),
+    Stage("teacher", "Evaluating the full model", "evaluating the full model", long=True),
+    Stage("distill", "Distilling", "distilling", long=True),
     Stage("moments", "Measuring the Fisher metric", "measuring the Fisher metric"),
     Stage("scores", "Scoring the heads", "scoring the heads"),
     Stage("search", "Improving the kept heads", "improving the kept heads"),
@@ -60,6 +62,9 @@ STAGES = (
 
 #: The stages that bring a model into memory.
 PREPARATIONS = frozenset(("download", "convert", "load"))
+
+#: The stages that let all other work that a person waits for pass.
+LONG = frozenset(stage.name for stage in STAGES if stage.long)
 
 _BY_NAME = {stage.name: stage for stage in STAGES}
 

@@ -93,7 +93,7 @@ def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> 
     finding += f": {figure}"
     if mask.is_full:
         return finding
-    noun = RECOVERIES[explorer.recover].noun
+    noun = RECOVERIES[explorer.shown_recovery].noun
     finding += f" after a {noun}" if noun else " as pruned"
     below = board.below_baseline(explorer, outcomes)
     if below:

@@ -17,7 +17,7 @@ from clusters import on_a_line as two_numbers
 from copying import roles_of
 from playwright.sync_api import BrowserContext, Page, expect
 
-from cahp.board import BoardSubject, Host, Shown, contents, script, style
+from cahp.board import BoardSubject, Host, Shown, Steps, contents, script, style
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
@@ -124,6 +124,30 @@ def drag(page: Page, share: float) -> None:
     box = page.locator("input.slider").bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * share, box["y"] + box["height"] / 2)
+
+
+def test_figures_of_the_nearest_budget_are_grey_and_called_about(bare: Callable[..., Page]) -> None:
+    mask = HeadMask.full(6, 12)
+    keep = mask.keep.copy()
+    keep[0, 0] = False
+    data = data_of(in_a_row(6, 12), 72, shown={"mask": HeadMask(keep), "origin": "hand", "how": "after quick refit"})
+    page = bare(data)
+    # Of all budgets but the full one, only the smallest is measured.
+    assert data["current"]["about"] == data["budgets"][0]
+    assert figures(page)[1] == "≈ 50.0 %"
+    assert "after quick refit" in page.locator(".figure .name").first.inner_text()
+    expect(page.locator(".figures")).to_have_class(re.compile("about"))
+
+
+def test_the_ways_back_are_beside_the_number_of_heads(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 40, steps=Steps(True, 13)))
+    page.get_by_role("button", name="Undo").click()
+    page.get_by_role("button", name="CAHP's choice: 13").click()
+    assert page.evaluate("told") == [{"kind": "undo"}, {"kind": "suggested"}]
+    # What leads nowhere keeps its place, unseen.
+    still = bare(data_of(in_a_row(6, 12), 40, steps=Steps()))
+    expect(still.locator(".step.undo")).to_be_hidden()
+    assert still.locator(".steps").bounding_box() is not None
 
 
 def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(bare: Callable[..., Page]) -> None:

@@ -45,13 +45,6 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
     assert explorer_of(app).board.budget == 32
 
 
-def test_the_way_back_to_the_knee_is_one_button(app: AppTest) -> None:
-    explorer_of(app).board.set_budget(40)
-    app.run()
-    press(app, "board-auto")
-    assert explorer_of(app).board.auto
-
-
 def test_a_method_that_is_measurably_better_is_named_with_its_interval_and_taken_with_one_click(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

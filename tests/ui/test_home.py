@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apps import explorer_of, open_app, text_of
@@ -16,8 +17,9 @@ from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
+from cahp.board import contents
+from cahp.ui.frame import board
 from cahp.ui.frame.address import mask_to_hex
-from cahp.ui.frame.board import explain_recovery
 
 ROOT = Path(__file__).parents[2]
 FIRST_PICTURE = """
@@ -37,14 +39,26 @@ def titled(app: AppTest) -> str:
     return title
 
 
-def test_a_mask_by_hand_is_not_refitted_yet_where_those_of_all_budgets_are() -> None:
-    explorer = explorer_of(opened())
-    assert explain_recovery(explorer) == ""
+def test_a_mask_by_hand_keeps_the_refit_and_shows_figures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, Any]] = []
+    app = opened()
+    explorer = explorer_of(app)
+    monkeypatch.setattr(board, "budget_board", partial(_record, told))
+    # Nothing is measured: the figures are those of the nearest budget.
+    monkeypatch.setattr(board, "measure", lambda _: None)
     explorer.board.toggle(explorer.mask.flat[0])
-    assert explain_recovery(explorer) == "not refitted yet"
-    # A recovery that a person chose needs no explanation.
-    explorer.chosen_recovery = "none"
-    assert explain_recovery(explorer) == ""
+    app.run()
+    current = told[-1]["current"]
+    assert (current["about"], current["how"]) == (12, "after quick refit")
+    assert set(current["values"]) >= {"accuracy", "kl", "agreement"}
+    assert told[-1]["steps"] == {"undo": True, "suggested": 13}
+    explorer.board.undo()
+    assert (explorer.recover, explorer.mask.count) == ("refit", 13)
+
+
+def _record(told: list[dict[str, Any]], table: Any, clusters: Any, shown: Any, **options: Any) -> None:
+    fields = {name: options[name] for name in ("labels", "subject", "host", "other")}
+    told.append(contents(table, clusters, shown, **fields))
 
 
 def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery, get_recovery, name_of_result, refit_texts
+from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, Recovery, get_recovery, name_of_result, refit_texts
 from cahp.stages.recovery import CLOSED_FORMS
 from cahp.values import OptionError
 
@@ -36,6 +36,7 @@ TRAITS = ("trains", "solves", "needs_labels", "timed", "on_board", "swept")
     [
         ("none", {"on_board", "swept"}),
         ("mean", {"solves", "on_board", "swept"}),
+        ("quick-refit", {"solves"}),
         ("refit", {"solves", "on_board", "swept"}),
         ("distill", {"trains", "solves", "on_board"}),
         ("auto", {"trains", "solves", "timed"}),
@@ -48,7 +49,10 @@ def test_recoveries_are_offered_where_they_can_be_used(name: str, traits: set[st
 
 
 def test_each_recovery_in_closed_form_has_its_function() -> None:
-    assert [name for name, row in RECOVERIES.items() if row.solves and not row.trains] == list(CLOSED_FORMS)
+    solving = [row for row in RECOVERIES.values() if row.solves and not row.trains]
+    assert [row.name for row in solving if row.checked] == list(CLOSED_FORMS)
+    # Nothing is run to accept it.
+    assert [row.name for row in solving if not row.checked] == [AT_ONCE.name]
     assert [name for name, row in RECOVERIES.items() if not row.solves and not row.trains] == ["none"]
 
 

@@ -5,8 +5,8 @@
 //   board.unmount();
 //
 // `tell` receives the events {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a pressed head and
-// {kind: "ask", head} of a head whose replacement is asked for, and {kind: "colour", name} of a colouring that is not
-// measured yet; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
+// {kind: "ask", head} of a head whose replacement is asked for, {kind: "colour", name} of a colouring that is not
+// measured yet, and {kind: "undo"} and {kind: "suggested"} of the ways back; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
 // budget by itself, and a pressed head shows its replacement head.
 // `title` receives the finding of the shown budget, and whether the slider is being dragged.
 // The host sets colours with the variables at the top of board.css.
@@ -74,6 +74,7 @@ class Board {
     this.curves.draw(this.data);
     if (this.dragging) return;
     this.slider.value = current.budget;
+    this.offerSteps();
     if (this.again) this.again.hidden = current === this.given.current;
     this.show({ ...current, bits: unpacked(current.kept) });
   }
@@ -117,6 +118,7 @@ class Board {
   dial(parent, budgets) {
     const dial = make("div", "dial", parent);
     const label = make("label", "", dial, `${titled(this.data.unit)}s to keep`);
+    if (this.tell) this.step(dial);
     this.output = make("output", "figure", dial);
     this.slider = make("input", "slider", dial);
     // A page may hold several boards.
@@ -140,6 +142,28 @@ class Board {
     if (this.tell) return;
     this.again = make("button", "again", dial, `Back to ${this.data.current.budget} ${this.data.unit}s, as at the start`);
     this.again.onclick = () => this.update(this.given);
+  }
+
+  // Ways back: one that leads nowhere keeps its place.
+  step(dial) {
+    this.steps = make("div", "steps", dial);
+    for (const kind of ["undo", "suggested"]) {
+      const button = make("button", `step ${kind}`, this.steps);
+      button.type = "button";
+      button.onclick = () => this.tell({ kind });
+    }
+  }
+
+  offerSteps() {
+    const { steps } = this.data;
+    if (!this.steps) return;
+    this.steps.hidden = !steps;
+    if (!steps) return;
+    const [undo, suggested] = this.steps.children;
+    undo.textContent = "Undo";
+    undo.style.visibility = steps.undo ? "visible" : "hidden";
+    suggested.textContent = `CAHP's choice: ${steps.suggested}`;
+    suggested.style.visibility = steps.suggested == null ? "hidden" : "visible";
   }
 
   fit() {
@@ -171,6 +195,7 @@ class Board {
     const found = figures(state, this.data, !this.tell);
     this.heads.show(state);
     this.figures.replaceChildren(...found.map(written));
+    this.figures.classList.toggle("about", Boolean(state.about));
     this.curves.mark(state);
     const title = state.title ?? "";
     if (title) this.title?.(title, this.dragging);

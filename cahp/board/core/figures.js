@@ -45,7 +45,7 @@ function figure(outcome, state, data, total, yet, first) {
   const beside = state.beside?.[outcome.name];
   // The first title tells which model all figures are of.
   const unit = ["share", "number"].includes(outcome.unit) ? "" : ` (${outcome.unit})`;
-  const how = !first ? "" : data.recovered ? ` after ${data.recovered}` : state.note || beside ? " as pruned" : "";
+  const how = !first ? "" : state.how ? ` ${state.how}` : data.recovered ? ` after ${data.recovered}` : state.note || beside ? " as pruned" : "";
   const name = `${titled(outcome.label)}${how}${unit}`;
   const status = first && data.status ? [data.status] : [];
   if (value == null) return [name, "–", beside ? [beside, ...status] : first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
@@ -53,8 +53,8 @@ function figure(outcome, state, data, total, yet, first) {
   const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
   const lines = low == null ? [] : [`${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
   if (low == null || state.glimpsed) {
-    const from = state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets";
-    lines.push(`estimated ${from}`, ...status);
+    const from = state.about ? `: ${state.about} ${data.unit}s have it` : state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets";
+    lines.push(state.about ? `about${from}` : `estimated ${from}`, ...status);
     return [name, `≈ ${text}`, beside ? [...lines, beside] : lines];
   }
   if (outcome.name === "accuracy" && state.pp != null && state.budget < total) {

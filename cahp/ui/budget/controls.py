@@ -34,7 +34,6 @@ _GOALS = "budget-goals-asked"
 #: The number of heads that is offered beside that of the published rule.
 _ENOUGH = Goal.parse("agreement=95%")
 _WHY = "The fewest heads that keep 95 % agreement with the full model after a refit, on these texts"
-_KNEE = "The number of clusters at which the published rule stops: the knee of the silhouette curve"
 #: The kind of goal that needs no measurement.
 _SHARE = "share"
 #: The method that is offered first beside CAHP.
@@ -50,19 +49,10 @@ _CHOICES = {
 def draw(explorer: Explorer) -> None:
     """Draw the row of controls."""
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="board-controls"):
-        board = explorer.board
-        suggested = explorer.choices().suggested
-        rule = "No clear choice"
-        if suggested is not None:
-            rule = f"Published rule: {suggested.mask.count}"
-        _draw_action(rule, partial(board.set_budget, None), key="auto", off=board.auto or suggested is None, help=_KNEE)
         enough = _enough_after_refit(explorer)
         if enough is not None:
             label = f"{_ENOUGH.amount:g} % agreement: {enough}"
             _draw_action(label, partial(_keep_enough, explorer, enough), key="enough", off=False, help=_WHY)
-        _draw_action("Undo", board.undo, key="undo", off=not board.can_undo)
-        # Always there, so that nothing moves at the first change by hand.
-        _draw_action("Reset", board.reset, key="reset", off=not board.by_hand, help="Restore the heads of the budget")
         # A new key closes the panel; the answer appears under the headline.
         with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)

@@ -12,13 +12,13 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 
 from cahp import features
-from cahp.board import BoardSubject, Event, Host, Shown, colourings
+from cahp.board import BoardSubject, Event, Host, Shown, Steps, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes
-from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import notes
 from cahp.ui.frame.panels import BoardColouring
@@ -27,13 +27,11 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import budget_board
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
-from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM, recovery_seconds
+from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.work import REFIT, REPLACEABILITY, TABLE, WARM
 from cahp.values import CahpError, Estimate, HeadMask
 from cahp.words import percent, span
 
-#: A mask made by hand is refitted automatically if that takes at most so many seconds.
-_UNASKED_S = 30.0
 #: Seconds that a page waits for the first batches of a mask.
 _GLIMPSE_S = 0.6
 #: A wider interval says little, so it is shown beside "no measurable change".
@@ -63,44 +61,45 @@ def measure(explorer: Explorer) -> None:
     for table in (pruned, explorer.table(recover)):
         assert table is not None
         table.current_budget = current
-    job = explorer.job(FIGURE)
+    job = explorer.figure_job
     # An existing distilled model is looked up once; only a person starts a distillation.
-    if explorer.outcomes(recover) is None and (job is None or not (job.error or RECOVERIES[recover].trains)):
-        started = explorer.start(FIGURE)
+    if _lacks_figures(explorer) and (job is None or not (job.error or RECOVERIES[recover].trains)):
+        started = explorer.start_figure()
         if not started.wait(0.05) and job is None:
             _await_glimpse(explorer, started)
     bundled = explorer.results.bundled
     if not bundled and explorer.work.job(TABLE) is None and pruned.missing() is not None:
         explorer.work.start(TABLE, explorer.board_state(NONE.name))
-    if recover != NONE.name:
+    if explorer.awaits_refit and not _lacks_figures(explorer):
+        _refit(explorer, Rank.LONG)
+    elif recover != NONE.name:
         explorer.work.drop(REFIT)
-    elif explorer.outcomes() is not None and (not bundled or _refits_by_hand(explorer)):
-        _refit(explorer)
+    elif explorer.outcomes() is not None and not bundled:
+        _refit(explorer, Rank.UNASKED)
+
+
+def _lacks_figures(explorer: Explorer) -> bool:
+    """Whether the figures that the board shows are not measured."""
+    return explorer.outcomes(explorer.shown_recovery) is None
 
 
 def _await_glimpse(explorer: Explorer, job: Job[Any]) -> None:
     """Wait for the first batches of a mask: drawing the page meanwhile would delay them."""
     latest = monotonic() + _GLIMPSE_S
-    while monotonic() < latest and (explorer.mask.sha256, explorer.recover) not in explorer.results.glimpses:
+    shown = explorer.mask.sha256, explorer.shown_recovery
+    while monotonic() < latest and shown not in explorer.results.glimpses:
         if job.wait(0.02):
             return
 
 
-def _refits_by_hand(explorer: Explorer) -> bool:
-    """Whether the board holds a mask made by hand, and its refit is quick: the next click waits for a long one."""
-    return explorer.board.by_hand and recovery_seconds(explorer.bench, QUICK.name) <= _UNASKED_S
-
-
-def _refit(explorer: Explorer) -> None:
+def _refit(explorer: Explorer, rank: Rank) -> None:
     """Start to refit the mask on the board, where that is possible, so that pruned and refitted figures stand together.
 
-    It costs seconds, and lets all that a person asks for pass.
+    It lets all jobs of a better ``rank`` pass.
     """
-    mask = explorer.mask
     board = explorer.board_state(QUICK.name)
-    possible = not (mask.is_full or mask.empty_layers or explorer.no_refit)
-    if possible and explorer.outcomes(QUICK.name) is None and explorer.work.job(REFIT, board) is None:
-        explorer.work.start(REFIT, board)
+    if explorer.can_refit and explorer.outcomes(QUICK.name) is None and explorer.work.job(REFIT, board) is None:
+        explorer.work.start(REFIT, board, rank=rank)
 
 
 def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., Any] = st.subheader) -> None:
@@ -198,10 +197,13 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
     assert table is not None
     assert second is not None
     assert clusters is not None
-    job = explorer.job(FIGURE)
+    job = explorer.figure_job
     status = ""
     if job is not None and not job.ended:
         status = describe_progress(job)
+    how = ""
+    if explorer.awaits_refit:
+        how = AT_ONCE.after
     pinned = None
     if marks:
         pinned = explorer.marked_mask
@@ -214,13 +216,14 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
             Shown(
                 explorer.mask,
                 explorer.board.origin,
-                explorer.outcomes(recover),
+                explorer.outcomes(explorer.shown_recovery),
                 explorer.results.speed(explorer.mask),
                 note=note or explain_recovery(explorer),
                 rescued=explorer.board.rescued,
                 places=explorer.card.places,
                 pinned=pinned,
-                glimpse=explorer.results.glimpses.get((explorer.mask.sha256, recover)),
+                glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.shown_recovery)),
+                how=how,
                 beside=_find_outcomes_beside(explorer, second.recover),
             ),
             labels=explorer.board.labels,
@@ -230,6 +233,7 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
                 status=status,
                 titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
                 colourings=_colour(explorer, colouring_jobs),
+                steps=_list_steps(explorer),
             ),
             other=second,
             key=key,
@@ -238,6 +242,14 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
     for failed in (job, *colouring_jobs):
         if failed is not None and failed.error:
             problem(failed.error)
+
+
+def _list_steps(explorer: Explorer) -> Steps:
+    """Return the ways back from the mask on the board."""
+    suggested = explorer.choices().suggested
+    if suggested is None or explorer.board.auto:
+        return Steps(explorer.board.can_undo)
+    return Steps(explorer.board.can_undo, suggested.mask.count)
 
 
 def draw_panels(explorer: Explorer) -> None:
@@ -257,15 +269,13 @@ def _find_outcomes_beside(explorer: Explorer, recover: str) -> tuple[str, Outcom
 
 
 def explain_recovery(explorer: Explorer) -> str:
-    """Tell that the figures are those as pruned, where those of other masks are refitted (empty: they are not)."""
-    if explorer.chosen_recovery is not None or explorer.swept == NONE.name or explorer.outcomes(QUICK.name) is not None:
+    """Tell how far the refit is for which a quick one stands (empty: none is in progress)."""
+    if not explorer.awaits_refit:
         return ""
     job = explorer.work.job(REFIT, explorer.board_state(QUICK.name))
-    if explorer.mask.is_full or explorer.no_refit or (job is not None and job.error):
+    if job is None or job.ended:
         return ""
-    if job is not None and not job.ended:
-        return "not refitted yet: the refit is computed"
-    return "not refitted yet"
+    return describe_progress(job, "Refit")
 
 
 def draw_no_refit(explorer: Explorer) -> None:
@@ -323,7 +333,7 @@ def _measured(table: BudgetTable) -> Iterator[tuple[HeadMask, Outcomes | None]]:
 
 def _title(explorer: Explorer, describe: Describe) -> str:
     """Return the finding of the mask on the board, or why there is none yet."""
-    outcomes = explorer.outcomes(explorer.recover)
+    outcomes = explorer.outcomes(explorer.shown_recovery)
     title = describe(explorer, explorer.mask, outcomes)
     if outcomes is not None:
         return title
@@ -358,7 +368,7 @@ def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None
         effect = "saved" if ratio < 1 else "added"
         findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {effect}")
     if not mask.is_full:
-        title += f" {RECOVERIES[explorer.recover].beside}"
+        title += f" {RECOVERIES[explorer.shown_recovery].beside}"
     return f"{title}: {', '.join(findings)}"
 
 
@@ -407,6 +417,10 @@ def _handle(explorer: Explorer, event: Event) -> None:
     try:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
+        elif event.kind == "undo":
+            explorer.board.undo()
+        elif event.kind == "suggested":
+            explorer.board.set_budget(None)
         elif event.kind == "colour":
             _ask(explorer, event.name)
         else:

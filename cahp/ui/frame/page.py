@@ -21,7 +21,7 @@ from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.models.description import longest_text
 from cahp.run.document import machine
-from cahp.ui.frame import address, source_dialog
+from cahp.ui.frame import address, pill, source_dialog
 from cahp.ui.frame.running import follow, run_button
 from cahp.ui.parts.display import describe_units, plain, problem
 from cahp.ui.session.explorer import Explorer
@@ -86,6 +86,7 @@ def page(title: str) -> Explorer:
         _sidebar(explorer)
     if note := st.session_state.pop(_NOTE, None):
         problem(note)
+    pill.draw(explorer)
     return explorer
 
 

@@ -109,7 +109,7 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     if job.stage in PREPARATIONS:
         # Preparing a model may take longer than what was asked for.
         words = on_screen(job.stage)
-    left = job.seconds_left
+    left = job.announced_left
     if left is not None and left >= 1:
         words += f" · about {duration(left)} left"
     return words

@@ -18,7 +18,7 @@ from cahp.board.state import Board, Choices
 from cahp.board.versus import Variant, mismatch
 from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
-from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
+from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, Recovery
 from cahp.run.bench import Bench
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings
@@ -220,12 +220,38 @@ class Explorer:
 
     @property
     def recover(self) -> str:
-        """The recovery on the board: the chosen one, or else a refit where it is measured for the mask."""
+        """The recovery on the board: the chosen one, or else a refit where it is measured for the mask.
+
+        A mask made by hand keeps the refit of the budget that it was made from.
+        """
         if self.chosen_recovery is not None:
             return self.chosen_recovery
-        if not self.mask.is_full and self.outcomes(QUICK.name) is not None:
+        if not self.mask.is_full and (self.outcomes(QUICK.name) is not None or self._keeps_refit()):
             return QUICK.name
         return NONE.name
+
+    def _keeps_refit(self) -> bool:
+        start = self.board.start
+        if not self.board.by_hand or start is None or not self.can_refit:
+            return False
+        return self.results.outcomes(start, QUICK.name) is not None
+
+    @property
+    def can_refit(self) -> bool:
+        """Whether the mask on the board can be refitted."""
+        return not (self.mask.is_full or self.mask.empty_layers or self.no_refit)
+
+    @property
+    def awaits_refit(self) -> bool:
+        """Whether a refit is to be shown that takes a while: until then a quick refit stands for it."""
+        return self.recover == QUICK.name and self.outcomes(QUICK.name) is None and self.can_refit
+
+    @property
+    def shown_recovery(self) -> str:
+        """The recovery of the figures on the board: that of the board, or the quick refit that stands for it."""
+        if self.awaits_refit:
+            return AT_ONCE.name
+        return self.recover
 
     @property
     def awaits_distillation(self) -> bool:
@@ -277,6 +303,15 @@ class Explorer:
     def start(self, kind: Kind[BoardState, T]) -> Job[T]:
         """Start a job of this kind for the current board."""
         return self.work.start(kind, self.board_state())
+
+    def start_figure(self) -> Job[Outcomes | None]:
+        """Start to measure the mask with the recovery whose figures the board shows."""
+        return self.work.start(FIGURE, self.board_state(self.shown_recovery))
+
+    @property
+    def figure_job(self) -> Job[Outcomes | None] | None:
+        """The job that measures the figures on the board, if it was started."""
+        return self.work.job(FIGURE, self.board_state(self.shown_recovery))
 
     def job(self, kind: Kind[BoardState, T]) -> Job[T] | None:
         """Return the job of this kind for the current board, if it was started."""

@@ -1,9 +1,11 @@
 """Jobs, their queue, and the threads that do them.
 
 Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
-each other down more than waiting does, so one thread does all the work. Jobs have four ranks: a figure that a person
-waits for, a run, minutes of work that a person asked for, and background work; a job of a lower rank lets higher ones
-pass between two batches. Within a rank, sessions take turns, so that one session's many jobs delay no other session.
+each other down more than waiting does, so one thread does all the work. Jobs have five ranks: a figure that a person
+waits for, a run, minutes of work that a person asked for, such work that nobody asked for, and what fills idle time; a
+job of a lower rank lets higher ones pass between two batches. A quick job or a run that comes to minutes of work, such
+as a refit, has the rank of such work meanwhile. Within a rank, sessions take turns, so that one session's many jobs
+delay no other session.
 
 Jobs that mostly wait for a disk or the network, such as downloads, have a few threads of their own.
 """
@@ -25,7 +27,7 @@ from enum import IntEnum
 from time import monotonic
 from typing import Any, Generic, Literal, TypeVar
 
-from cahp.run.timeline import PREPARATIONS
+from cahp.run.timeline import LONG, PREPARATIONS
 from cahp.ui.session.lifetime import is_alive
 from cahp.values import CahpError, Cancelled, Progress, silent
 
@@ -35,6 +37,9 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 _log = logging.getLogger(__name__)
 #: The largest share of work that is estimated to be done.
 _ALMOST = 0.95
+#: A time left is announced once so many seconds have passed, or this share of the work is done.
+_KNOWN_S = 5.0
+_KNOWN_SHARE = 0.1
 #: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
 _EXIT_S = 30.0
 
@@ -45,7 +50,8 @@ class Rank(IntEnum):
     QUICK = 0
     RUN = 1
     LONG = 2
-    BACKGROUND = 3
+    UNASKED = 3
+    BACKGROUND = 4
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Job(Generic[T]):
         rank: Its priority.
         expected: Seconds that it may take.
         headline: The only stage whose progress is shown (None: all stages).
+        title: Names the work (empty: its stages do).
     """
 
     _ids = itertools.count(1)
@@ -86,11 +93,15 @@ class Job(Generic[T]):
         rank: Rank = Rank.RUN,
         expected: float | None = None,
         headline: str | None = None,
+        title: str = "",
     ):
         self.id = next(self._ids)
         self.session_id = session_id
         self.key = key
+        self.title = title
         self.rank = rank
+        #: The rank of the work that it does at the moment: that of minutes of work during a refit.
+        self.present_rank = rank
         self.state: State = "queued"
         #: Whether it lets another job pass.
         self.paused = False
@@ -107,6 +118,8 @@ class Job(Generic[T]):
         #: When the current stage began, and how much of it was done then.
         self._stage_began = monotonic()
         self._stage_base = 0
+        #: The first time left that was announced.
+        self._announced: float | None = None
         self._end = threading.Event()
         self._ending = threading.Lock()
 
@@ -150,6 +163,21 @@ class Job(Generic[T]):
         return max(0.0, *estimates)
 
     @property
+    def announced_left(self) -> float | None:
+        """The seconds left that a person is told, once they are known well enough (None: not yet).
+
+        They never rise by more than they have fallen before.
+        """
+        left = self.seconds_left
+        if left is None or self._started is None:
+            return None
+        if self._announced is None:
+            if monotonic() - self._started < _KNOWN_S and self.share < _KNOWN_SHARE:
+                return None
+            self._announced = left
+        return min(left, self._announced)
+
+    @property
     def share(self) -> float:
         """The share of its work that is done, counted or else estimated by the time, which never reaches 1."""
         counted = 0.0
@@ -171,16 +199,19 @@ class Job(Generic[T]):
             self.done = done
             self.total = total
         # A job that loads a model holds a lock, for which the other job would wait forever.
+        self.present_rank = self.rank
+        if stage in LONG:
+            self.present_rank = max(self.rank, Rank.LONG)
         if stage not in PREPARATIONS:
             self._let_others_pass()
             self._raise_if_unwanted()
 
     def _let_others_pass(self) -> None:
-        """Run the waiting jobs of a better rank; their time is not that of this job."""
+        """Run the waiting jobs of a better rank than the present one; their time is not that of this job."""
         began = monotonic()
         self.paused = True
         try:
-            self._worker.run_above(self.rank)
+            self._worker.run_above(self.present_rank)
         finally:
             self.paused = False
         spent = monotonic() - began
@@ -332,12 +363,13 @@ class Worker:
             ahead = [other for rank in Rank if rank < job.rank for other in self._turns[rank].waiting]
             ahead += line[: line.index(job)]
             # Running jobs of lower ranks let it pass.
-            before = [*ahead, *(other for other in self._working if other.rank <= job.rank and not other.ended)]
+            working = (other for other in self._working if other.present_rank <= job.rank and not other.ended)
+            before = [*ahead, *working]
         waits = [other.seconds_left for other in before]
         seconds = None
         if None not in waits:
             seconds = sum(filter(None, waits)) / self._most
-        return Place(len(ahead) + 1, seconds, any(other.rank > Rank.RUN for other in before))
+        return Place(len(ahead) + 1, seconds, any(other.present_rank > Rank.RUN for other in before))
 
     def run_above(self, rank: Rank) -> None:
         """Run all waiting jobs of a better rank in the calling thread."""
@@ -389,10 +421,10 @@ class Worker:
         A session has one thread at a time. A cancelled job that does not return keeps its thread, and a session with
         two such jobs gets no other.
         """
-        working = Counter(job.session_id for job in self._working if job.rank == rank)
+        working = Counter(job.session_id for job in self._working if job.present_rank == rank)
         busy = set()
         for job in self._working:
-            if (job.rank == rank and not job.ended) or working[job.session_id] > 1:
+            if (job.present_rank == rank and not job.ended) or working[job.session_id] > 1:
                 busy.add(job.session_id)
         return busy
 

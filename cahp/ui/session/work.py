@@ -105,6 +105,10 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
     progress("load", int(bench.model.layers > 0), 1)
     progress("evaluation", len(bench.full), len(bench.evaluation))
     bench.measurements.prepare(bench.evaluation)
+    if bench.recoveries.no_refit is None:
+        # The first head that a person clicks is then refitted at once.
+        yield
+        bench.recoveries.prepare_quick_refits()
 
 
 def _figure(board: BoardState, _: Progress) -> Outcomes | None:
@@ -225,7 +229,8 @@ class Kind(Generic[S, T]):
     """A kind of job on a subject ``S`` with a result ``T``.
 
     ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one. With a
-    ``headline`` only the progress of that stage is shown. ``expected`` estimates its seconds.
+    ``headline`` only the progress of that stage is shown. ``expected`` estimates its seconds. ``title`` names the work
+    where it stands alone (empty: its stages do).
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -235,10 +240,13 @@ class Kind(Generic[S, T]):
     newest: bool = False
     headline: str | None = None
     expected: Callable[[S], float | None] = lambda _: None
+    title: str = ""
 
 
 #: Make a run on this machine.
-RUN: Kind[Bench, tuple[Run, HeadClusters]] = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, expected=run_seconds)
+RUN: Kind[Bench, tuple[Run, HeadClusters]] = Kind(
+    _run, lambda _: "run", Rank.RUN, awaited=False, expected=run_seconds, title="Run"
+)
 #: Compute the clusters of an earlier run.
 CLUSTERS: Kind[Bench, HeadClusters] = Kind(
     lambda bench, _: HeadClusters.of(bench.evidence),
@@ -266,6 +274,7 @@ REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
     lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
     Rank.RUN,
     expected=lambda bench: pass_seconds(bench, calibration=3, evaluation=0),
+    title="Replaceability",
 )
 #: Load the model and compute the full model's predictions before they are needed.
 WARM: Kind[Bench, None] = Kind(
@@ -284,6 +293,7 @@ REFIT: Kind[BoardState, Outcomes | None] = Kind(
     Rank.LONG,
     newest=True,
     expected=lambda board: recovery_seconds(board.bench, board.recover),
+    title="Refit",
 )
 #: Distil the mask on the board: minutes of training that let figures and runs pass.
 DISTIL: Kind[BoardState, Outcomes] = Kind(
@@ -291,6 +301,7 @@ DISTIL: Kind[BoardState, Outcomes] = Kind(
     lambda board: f"distil-{board}",
     Rank.LONG,
     expected=lambda board: recovery_seconds(board.bench, board.recover),
+    title="Distillation",
 )
 #: Time the mask on the board; a time that is already shown is measured again.
 SPEED: Kind[BoardState, Costs] = Kind(
@@ -302,7 +313,7 @@ SPEED: Kind[BoardState, Costs] = Kind(
 )
 #: Measure all budgets in the background.
 TABLE: Kind[BoardState, BudgetTable] = Kind(
-    _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table"
+    _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table", title="All budgets"
 )
 #: Compare the even mask on the board, as pruned, with a free selection of as many heads.
 EVENNESS: Kind[BoardState, Evenness | None] = Kind(
@@ -324,15 +335,17 @@ class Work:
         self._session_id = session_id
         self._jobs: dict[Kind[Any, Any], Job[Any]] = {}
 
-    def start(self, kind: Kind[S, T], subject: S) -> Job[T]:
-        """Start a job of this kind; if the same one is in progress, return that."""
+    def start(self, kind: Kind[S, T], subject: S, *, rank: Rank | None = None) -> Job[T]:
+        """Start a job of this kind, with another ``rank`` than usual; if the same one is in progress, return that."""
         key = kind.key(subject)
         earlier = self._jobs.get(kind)
         if kind.newest and earlier is not None and earlier.key != key:
             earlier.cancel()
         work: Any = partial(kind.work, subject)
-        options: dict[str, Any] = {"expected": kind.expected(subject), "headline": kind.headline}
-        job: Job[T] = jobs.submit(self._session_id, key, work, rank=kind.rank, **options)
+        if rank is None:
+            rank = kind.rank
+        options: dict[str, Any] = {"expected": kind.expected(subject), "headline": kind.headline, "title": kind.title}
+        job: Job[T] = jobs.submit(self._session_id, key, work, rank=rank, **options)
         self._jobs[kind] = job
         return job
 

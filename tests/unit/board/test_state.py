@@ -94,7 +94,14 @@ def test_the_clusters_of_a_mask_made_by_hand_are_those_of_its_budget(board: Boar
     assert len(np.unique(board.labels)) == 2
 
 
-def test_undo_takes_one_change_back_and_reset_all_that_was_made_by_hand(board: Board) -> None:
+def test_a_mask_made_by_hand_starts_from_that_of_its_budget(board: Board) -> None:
+    board.set_budget(6)
+    board.toggle(0)
+    assert board.start is not None
+    assert board.start.flat == [0, 1, 2, 3, 4, 5]
+
+
+def test_undo_takes_one_change_back(board: Board) -> None:
     assert not board.can_undo
     board.set_budget(6)
     board.toggle(0)
@@ -102,11 +109,8 @@ def test_undo_takes_one_change_back_and_reset_all_that_was_made_by_hand(board: B
     assert board.mask.flat == [2, 3, 4, 5]
     board.undo()
     assert board.mask.flat == [1, 2, 3, 4, 5]
-    board.reset()
+    board.undo()
     assert board.mask.flat == [0, 1, 2, 3, 4, 5]
-    board.undo()
-    assert board.mask.flat == [1, 2, 3, 4, 5]
-    board.undo()
     board.undo()
     assert board.auto
     assert not board.can_undo
@@ -117,7 +121,6 @@ def test_undo_takes_one_change_back_and_reset_all_that_was_made_by_hand(board: B
 def test_what_changes_nothing_is_not_undone(board: Board) -> None:
     board.set_budget(4)
     board.set_budget(4)
-    board.reset()
     board.undo()
     assert board.auto
 
@@ -158,6 +161,6 @@ def test_what_was_put_on_it_stays_when_the_settings_change() -> None:
     board.toggle(4)
     now[0] = choices(min_per_layer=2)
     assert board.mask.flat == [1, 3, 4]
-    board.reset()
+    board.undo()
     # Two heads are below the new floor, whose fewest are 4.
     assert board.budget == 4

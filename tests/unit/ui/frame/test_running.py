@@ -12,7 +12,7 @@ from cahp.ui.session.jobs import Place
 
 
 def test_a_model_that_is_prepared_is_said_before_what_was_asked_for() -> None:
-    job: Any = SimpleNamespace(place=None, stage="load", seconds_left=20.0, paused=False)
+    job: Any = SimpleNamespace(place=None, stage="load", announced_left=20.0, paused=False)
     assert describe_progress(job, "Compare heads") == "Loading and verifying the model · about 20 s left"
     job.stage = "distances"
     assert describe_progress(job, "Compare heads") == "Compare heads · about 20 s left"

@@ -76,7 +76,7 @@ def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
         assert flips.result is not None
         assert len(flips.result.apart) == round((1 - said["agreement"].value) * said["agreement"].n)
     finally:
-        explorer.board.reset()
+        explorer.board.undo()
     # What was asked of another mask is not about this one.
     assert explorer.job(FLIPS) is None
 
@@ -185,14 +185,17 @@ def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_
     assert (made.chosen_recovery, made.recover, made.swept) == (None, "refit", "refit")
     made.board.set_budget(20)
     assert made.recover == "refit"
-    # Nothing is recovered with all heads, and this mask is not refitted.
+    # Nothing is recovered with all heads.
     made.board.set_budget(72)
     assert made.recover == "none"
     made.board.set_budget(20)
     made.board.toggle(made.mask.flat[0])
-    assert (made.recover, made.swept) == ("none", "refit")
+    # A mask made by hand keeps the refit; a quick refit stands for it until it is measured.
+    assert (made.recover, made.swept, made.shown_recovery) == ("refit", "refit", "quick-refit")
     made.results.add(made.mask, "refit", made.results.outcomes(HeadMask.full(6, 12)) or {})
-    assert made.recover == "refit"
+    assert (made.recover, made.shown_recovery) == ("refit", "refit")
+    made.board.undo()
+    assert (made.board.budget, made.shown_recovery) == (20, "refit")
     made.chosen_recovery = "none"
     assert (made.recover, made.swept) == ("none", "none")
 
@@ -240,5 +243,5 @@ def test_nothing_of_one_session_is_in_another(settings: Settings, explorer: Expl
     assert not other.board.by_hand
     assert not other.board.can_undo
     assert other.work.job(FLIPS) is None
-    explorer.board.reset()
+    explorer.board.undo()
     other.close()

@@ -362,6 +362,47 @@ def test_cancelled_downloads_that_hang_keep_at_most_two_threads(gate: threading.
     assert mine.wait(PATIENCE)
 
 
+def test_a_quick_job_lets_all_that_a_person_waits_for_pass_while_it_refits(gate: threading.Event) -> None:
+    order: list[str] = []
+
+    def refitting(progress: Progress) -> None:
+        while not gate.wait(0.01):
+            progress("refit", 0, 2)
+        order.append("own text")
+
+    own = start(SESSION, "own text", refitting, rank=jobs.Rank.QUICK)
+    until(lambda: own.present_rank == jobs.Rank.LONG)
+    # Also what the same session asks for, and what was asked for later.
+    for who, rank in ((OTHER, jobs.Rank.RUN), (SESSION, jobs.Rank.QUICK), (OTHER, jobs.Rank.QUICK)):
+        passing = jobs.submit(who, f"{rank}", lambda _, rank=rank: order.append(rank.name), rank=rank)
+        assert passing.wait(PATIENCE)
+    gate.set()
+    assert own.wait(PATIENCE)
+    assert order == ["RUN", "QUICK", "QUICK", "own text"]
+
+
+def test_a_time_left_is_told_once_it_is_known_and_never_rises_above_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
+    told: list[float | None] = []
+
+    def work(progress: Progress) -> None:
+        # Ten seconds a step at first, then forty.
+        for done, seconds in ((0, 0.0), (1, 4.0), (2, 6.0), (3, 40.0), (4, 40.0), (9, 5.0)):
+            now[0] += seconds
+            progress("evaluation", done, 20)
+            told.append(job.announced_left)
+
+    job = jobs.Job(jobs._worker, SESSION, "work", work)
+    job.advance()
+    assert told[:2] == [None, None]
+    first = told[2]
+    assert first == pytest.approx(90.0)
+    assert told[3] == told[4] == first
+    assert told[5] is not None
+    assert told[5] > 0
+
+
 def test_what_waits_for_a_session_that_is_gone_never_begins(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,6 +271,7 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
 
         model = SimpleNamespace(layers=1)
         measurements = SimpleNamespace(prepare=lambda _: read.append("compared with"))
+        recoveries = SimpleNamespace(no_refit=None, prepare_quick_refits=lambda: read.append("quick refits"))
 
     quiet = [False]
     monkeypatch.setattr(work, "is_quiet", lambda: quiet[0])
@@ -280,4 +281,4 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
     quiet[0] = True
     assert job.wait(PATIENCE)
     assert job.state == "done"
-    assert read == ["full", "compared with"]
+    assert read == ["full", "compared with", "quick refits"]

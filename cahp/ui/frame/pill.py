@@ -1,0 +1,62 @@
+"""One line at the lower edge of every page: the work in progress that takes a while, with a button that ends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from cahp.run.timeline import PREPARATIONS, on_screen
+from cahp.ui.parts.display import plain
+from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job, Rank
+from cahp.words import duration, percent
+
+#: Seconds between two looks at the work in progress.
+_PULSE_S = 1.0
+
+
+def draw(explorer: Explorer) -> None:
+    """Draw the line, and follow the work while there is some."""
+    if _find_job(explorer) is None:
+        return
+    st.fragment(_show, run_every=_PULSE_S)(explorer)
+
+
+def _show(explorer: Explorer) -> None:
+    job = _find_job(explorer)
+    if job is None:
+        return
+    with st.container(key="pill", horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(plain(describe(job, explorer.card.id)))
+        st.button("Cancel", key=f"cancel-pill-{job.id}", type="tertiary", on_click=job.cancel)
+
+
+def _find_job(explorer: Explorer) -> Job[Any] | None:
+    """Return the session's work that has a title, the running one first (None: there is none)."""
+    named = [job for job in jobs.unfinished(explorer.id) if job.title]
+    return min(named, key=lambda job: (job.state != "running", job.paused, job.rank), default=None)
+
+
+def describe(job: Job[Any], model: str) -> str:
+    """Describe a job on ``model``: how far it is, the time left if it is known, and what goes before it."""
+    words = f"{job.title} of {model}"
+    if job.place is not None:
+        words += f" · {_describe_turn(job.place.number)}"
+    elif job.stage in PREPARATIONS:
+        words += f" · {on_screen(job.stage).lower()}"
+    elif job.share:
+        words += f" · {percent(job.share, 0)} done"
+    left = job.announced_left
+    if left is not None and left >= 1:
+        words += f" · about {duration(left)} left"
+    if job.present_rank > Rank.QUICK:
+        words += " · what you ask for goes first"
+    return words
+
+
+def _describe_turn(number: int) -> str:
+    if number == 1:
+        return "next in line"
+    return f"number {number} in line"

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import fakes
+import numpy as np
+import torch
+
+from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.stages.one_shot import Grams, collect_grams, solve_at_once
+from cahp.tasks.texts import Texts
+from cahp.values import HeadMask
+
+MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
+
+
+def logits(model: HeadModel, texts: Texts) -> torch.Tensor:
+    found = torch.zeros(len(texts), len(texts.classes))
+    for batch in model.batches(model.tokenize(texts.inputs)):
+        found[batch.rows] = model.logits(batch)
+    return found
+
+
+def test_each_layer_is_the_ridge_regression_on_what_the_full_model_reads(model: HeadModel) -> None:
+    texts = fakes.sentences(60)
+    grams = collect_grams(model, texts.inputs)
+    solved = solve_at_once(model, MASK, grams, ridge=0.01)
+    size = model.card.head_size
+    for layer in range(3):
+        rows: list[torch.Tensor] = []
+
+        def watch(site: str, at: int, entering: torch.Tensor, layer: int = layer) -> None:
+            if (site, at) == ("output", layer):
+                rows.append(entering.reshape(-1, entering.shape[-1])[real.reshape(-1)].double())  # noqa: B023
+
+        for batch in model.batches(model.tokenize(texts.inputs)):
+            real = batch.tensors["attention_mask"].bool()
+            model.logits(batch, tap=watch)
+        inputs = torch.cat(rows)
+        full = model.projection(layer)
+        wanted = inputs @ full.weight.double().T + full.bias.double()
+        kept = torch.as_tensor(np.repeat(MASK.keep[layer], size))
+        design = torch.cat([inputs[:, kept], torch.ones(len(inputs), 1, dtype=torch.float64)], 1)
+        start = torch.cat([full.weight[:, kept].T, full.bias[None]]).double()
+        penalty = torch.eye(design.shape[1], dtype=torch.float64) * 0.01 * (inputs[:, kept] ** 2).sum(0).mean()
+        penalty[-1, -1] = 0
+        expected = start + torch.linalg.solve(design.T @ design + penalty, design.T @ (wanted - design @ start))
+        assert torch.allclose(solved.projection(layer).weight.double(), expected[:-1].T, atol=1e-4)
+        assert torch.allclose(solved.projection(layer).bias.double(), expected[-1], atol=1e-4)
+
+
+def test_with_all_heads_kept_nothing_changes(model: HeadModel) -> None:
+    grams = collect_grams(model, fakes.sentences(10).inputs)
+    solved = solve_at_once(model, HeadMask.full(3, 4), grams)
+    for layer in range(3):
+        assert torch.equal(solved.projection(layer).weight, model.projection(layer).weight)
+
+
+def test_a_layer_without_heads_keeps_the_mean_of_its_output(model: HeadModel) -> None:
+    texts = fakes.sentences(20)
+    grams = collect_grams(model, texts.inputs)
+    keep = np.ones((3, 4), dtype=np.bool_)
+    keep[1] = False
+    solved = solve_at_once(model, HeadMask(keep), grams)
+    full = model.projection(1)
+    mean = torch.from_numpy(grams.products[1][-1, :-1]) @ full.weight.T + full.bias
+    assert torch.allclose(solved.projection(1).bias, mean, atol=1e-5)
+
+
+def test_it_brings_a_pruned_model_nearer_to_the_full_one(model: HeadModel) -> None:
+    texts = fakes.sentences(200)
+    grams = collect_grams(model, texts.inputs)
+    assert grams.items == 200
+    full = logits(model, texts)
+    pruned = logits(cut(model, MASK), texts) - full
+    solved = logits(solve_at_once(model, MASK, grams), texts) - full
+    assert solved.square().mean() < pruned.square().mean()
+
+
+def test_gram_matrices_are_means_over_tokens_and_not_over_padding(model: HeadModel) -> None:
+    texts = fakes.sentences(7)
+    grams: Grams = collect_grams(model, texts.inputs)
+    # The last channel is always 1, so its mean square is 1 whatever the lengths are.
+    assert np.allclose(grams.products[:, -1, -1], 1)
+    twice = collect_grams(model, [*texts.inputs, *texts.inputs])
+    assert np.allclose(grams.products, twice.products, atol=1e-5)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cahp.ui.frame import pill
+from cahp.ui.session import jobs
+from cahp.ui.session.jobs import Job, Rank
+from cahp.values import Progress
+
+
+@pytest.fixture
+def job() -> Job[Any]:
+    def work(progress: Progress) -> Iterator[None]:
+        progress("refit", 2, 10)
+        yield
+
+    return Job(jobs._worker, "somebody", "refit", work, rank=Rank.LONG, title="Refit")
+
+
+def test_the_line_says_what_is_in_progress_how_far_it_is_and_what_goes_before_it(job: Job[Any]) -> None:
+    job.advance()
+    assert pill.describe(job, "smollm2") == "Refit of smollm2 · 20 % done · what you ask for goes first"
+
+
+def test_what_waits_tells_its_turn(job: Job[Any]) -> None:
+    jobs._worker._turns[job.rank].waiting.append(job)
+    try:
+        assert pill.describe(job, "smollm2") == "Refit of smollm2 · next in line · what you ask for goes first"
+    finally:
+        jobs._worker.drop(job)
