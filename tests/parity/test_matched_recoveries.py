@@ -43,12 +43,13 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     made = fakes.recoveries(model.card, TEXTS, store, model=model)
     recovered = {
         "mean": made.refit(mask, "mean"),
+        "quick-refit": made.refit(mask, "quick-refit"),
         "refit": made.refit(mask),
         "distill": made.distill(mask, schedule=replace(SCHEDULE, **QUICK)),
         "finetune": made.finetune(mask, schedule=Schedule(**QUICK)),
     }
     assert all(map(torch.equal, before, model.network.parameters()))
-    assert [type(one) for one in recovered.values()] == [Refitted, Refitted, Distilled, FineTuned]
+    assert [type(one) for one in recovered.values()] == [Refitted, Refitted, Refitted, Distilled, FineTuned]
     # What is found again is what was made, and what is taken home answers so; one goes the whole way to a new process.
     again = fakes.recoveries(model.card, TEXTS, store, model=model)
     if kind != "t5":

@@ -104,6 +104,25 @@ def test_a_trained_model_is_trained_once_and_found_again(model: HeadModel, store
     assert set(again.resources.cached) == {"recovery", "evaluation"}
 
 
+def test_quick_refits_of_all_masks_come_from_one_pass_of_the_full_model(
+    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = opened(model, store).recoveries
+    first.prepare_quick_refits()
+    # Another session, and another mask: nothing is run again.
+    monkeypatch.setattr("cahp.stages.one_shot.collect_grams", unread)
+    again = opened(model, store).recoveries
+    other = HeadMask(np.eye(4, dtype=np.bool_)[[1, 2, 3]])
+    found = [made.recover(mask, "quick-refit") for made, mask in ((first, MASK), (again, MASK), (again, other))]
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[0].sha256 == found[1].sha256
+    report = refit_report(found[2])
+    assert report is not None
+    assert (report.verdict, report.row.name, report.kl_after) == ("applied", "quick-refit", None)
+    assert report.reason == "not compared on held-out texts"
+
+
 def describe(recovered: Recovered) -> tuple[object, ...]:
     """What a recovery says of itself."""
     return getattr(recovered, "epochs", None), refit_report(recovered), distill_report(recovered)
