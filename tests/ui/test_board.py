@@ -139,6 +139,19 @@ def test_figures_of_the_nearest_budget_are_grey_and_called_about(bare: Callable[
     expect(page.locator(".figures")).to_have_class(re.compile("about"))
 
 
+def test_a_pressed_head_moves_the_figures_before_the_host_answers(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 40))
+    page.locator(".cell").first.click()
+    kept = page.locator(".dial .value").inner_text()
+    assert kept in ("39 of 72", "41 of 72")
+    # The nearest measured budget is the smallest.
+    assert figures(page)[1] == "≈ 50.0 %"
+    assert page.evaluate("told") == [{"kind": "toggle", "head": 0}]
+    # A host that refuses it sends the board as it was.
+    page.evaluate("window.board.update({...window.data})")
+    assert page.locator(".dial .value").inner_text() == "40 of 72"
+
+
 def test_the_ways_back_are_beside_the_number_of_heads(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 40, steps=Steps(True, 13)))
     page.get_by_role("button", name="Undo").click()

@@ -207,9 +207,25 @@ class Board {
   // What a person does ----------------------------------------------------------------------------------------
 
   press(head, ask) {
-    if (this.tell) return this.tell({ kind: ask || this.asking ? "ask" : "toggle", head });
+    const asks = ask || this.asking;
+    if (this.tell && !asks) this.expect(head);
+    if (this.tell) return this.tell({ kind: asks ? "ask" : "toggle", head });
     this.data = { ...this.data, selected: head, asked: undefined };
     this.settle();
+  }
+
+  // Show a toggled head at once, with the figures of the nearest measured budget, until the host has its own.
+  expect(head) {
+    const { current, budgets, rows, cache, layers, heads } = this.data;
+    const bits = unpacked(current.kept);
+    bits[head >> 3] ^= 128 >> (head & 7);
+    const budget = current.budget + (bits[head >> 3] & (128 >> (head & 7)) ? 1 : -1);
+    const measured = budgets.map((_, index) => index).filter((index) => budgets[index] < layers * heads && Object.values(rows[index].values).some((value) => value.length > 1));
+    if (!measured.length || !budget) return;
+    const near = measured.reduce((best, index) => (Math.abs(budgets[index] - budget) < Math.abs(budgets[best] - budget) ? index : best));
+    const values = Object.fromEntries(Object.entries(rows[near].values).map(([name, [value]]) => [name, [value]]));
+    // All heads of a model have as large a cache.
+    this.show({ values, ratio: rows[near].ratio, about: budgets[near], budget, bits, rescued: [], origin: "hand", cache: cache && (cache * budget) / (layers * heads) });
   }
 
   release(budget) {

@@ -46,7 +46,7 @@ def describe(job: Job[Any], model: str) -> str:
         words += f" · {_describe_turn(job.place.number)}"
     elif job.stage in PREPARATIONS:
         words += f" · {on_screen(job.stage).lower()}"
-    elif job.share:
+    elif job.done:
         words += f" · {percent(job.share, 0)} done"
     left = job.announced_left
     if left is not None and left >= 1:
