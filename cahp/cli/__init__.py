@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.metadata import version
 
 import typer
 
@@ -41,6 +42,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cahp {version('cahp-explorer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    show_version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """Options of ``cahp`` itself; each acts as it is read."""
+
+
 for _command in COMMANDS:
     _command.add_to(app)
 

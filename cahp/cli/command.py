@@ -16,8 +16,9 @@ from typing import Any
 
 import typer
 
-from cahp import hub
+from cahp import hub, methods
 from cahp import processes as parallel
+from cahp.cli.help import SectionedCommand
 from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output, UnwrittenError
@@ -32,13 +33,29 @@ from cahp.words import size_of
 REQUIRED: Any = ...
 
 
+#: What an option takes, by its kind, or the unit of its setting; a flag takes nothing.
+_VALUES: Mapping[object, str] = {
+    int: "N",
+    float: "X",
+    str: "TEXT",
+    list[str]: "TEXT",
+    Path: "PATH",
+    Mapping: "A=B,...",
+    Sequence: "A,B,...",
+    "heads": "N|SHARE|auto",
+    "duration": "TIME",
+    "goal": "GOAL",
+    "mix": "SOURCE=SHARE",
+}
+
+
 @dataclass(frozen=True)
 class Option:
     """An option, or an argument, of a command.
 
     ``name`` is the parameter of the command that takes the value; with ``fills`` it is the field of ``Settings`` that
     takes it instead. Without ``flags``, an option is the name with two dashes (and ``--no-...`` for a flag). ``low``
-    and ``high`` bound a number.
+    and ``high`` bound a number. ``values`` stand in the help for what it takes.
     """
 
     name: str
@@ -50,14 +67,22 @@ class Option:
     high: float | None = None
     fills: bool = False
     argument: bool = False
+    values: str | None = None
 
     @property
     def parameter(self) -> inspect.Parameter:
         """The parameter from which Typer makes the option."""
         if self.argument:
-            default = typer.Argument(self.default, help=self.help)
+            default = typer.Argument(self.default, help=self.help, metavar=self.name.upper())
         else:
-            default = typer.Option(self.default, *self.flags, help=self.help, min=self.low, max=self.high)
+            default = typer.Option(
+                self.default,
+                *self.flags,
+                help=self.help,
+                metavar=self.values or _VALUES.get(self.kind),
+                min=self.low,
+                max=self.high,
+            )
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=self.kind)
 
     def but(self, **changes: Any) -> Option:
@@ -67,6 +92,7 @@ class Option:
 
 def _of_setting(setting: Setting, flag: str) -> Option:
     help = setting.help.replace("{choices}", ", ".join(setting.choices))
+    help = help.replace("{methods}", ", ".join(methods.names()))
     kind = setting.kind if setting.kind in (bool, int, float) else str
     default = to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default
     names = [flag]
@@ -74,7 +100,21 @@ def _of_setting(setting: Setting, flag: str) -> Option:
         names = [f"{flag}/{flag.replace('--', '--no-', 1)}"]
     if setting.short:
         names.append(setting.short)
-    return Option(setting.name, help, kind, default, tuple(names), fills=True)
+    return Option(setting.name, help, kind, default, tuple(names), fills=True, values=_values(setting))
+
+
+#: So many characters of choices are shown beside the option; beyond, they stand in its help.
+_SHOWN = 30
+
+
+def _values(setting: Setting) -> str | None:
+    """Return what the option of a setting takes, as the help shows it (None: it is a flag)."""
+    if setting.kind is bool:
+        return None
+    choices = "|".join(setting.choices)
+    if choices and len(choices) <= _SHOWN:
+        return choices
+    return _VALUES[setting.unit or setting.kind]
 
 
 #: Options that fill a setting or that more than one command takes, by name. The others are defined with their command.
@@ -156,11 +196,12 @@ class Command:
 
     ``do`` is called with a ``Call`` and, by name, the options that belong neither to ``Settings`` nor to the ``Call``.
     It may pass the options on that the use case takes by the same names. Its name is the name of the command, its
-    docstring the help.
+    docstring the help, and ``example`` a command line that the help ends with.
     """
 
     options: tuple[Option, ...]
     do: Callable[..., None]
+    example: str
 
     @property
     def name(self) -> str:
@@ -195,7 +236,7 @@ class Command:
         parameters = [context, *(option.parameter for option in self.options)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(self.name, help=self.do.__doc__)(run)
+        app.command(self.name, cls=SectionedCommand, help=self.do.__doc__, epilog=f"Example: {self.example}")(run)
 
 
 def _find(option: Option | str) -> Option:
@@ -204,10 +245,13 @@ def _find(option: Option | str) -> Option:
     return option
 
 
-def command(*own: Option | str, of_call: Iterable[str] = _OF_CALL) -> Callable[[Callable[..., None]], Command]:
+def command(
+    *own: Option | str, example: str, of_call: Iterable[str] = _OF_CALL
+) -> Callable[[Callable[..., None]], Command]:
     """Decorator: a command with its ``own`` options, those of its settings and those ``of_call``.
 
-    Options that must be given come first. An option of the table ``OPTIONS`` is given by its name.
+    The help ends with the ``example``. Options that must be given come first. An option of the table ``OPTIONS`` is
+    given by its name.
     """
     chosen = [_find(option) for option in own]
 
@@ -218,7 +262,7 @@ def command(*own: Option | str, of_call: Iterable[str] = _OF_CALL) -> Callable[[
         settings = [
             _of_setting(describe()[name], flag) for name, flag in flags(do.__name__).items() if name not in named
         ]
-        return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do)
+        return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do, example)
 
     return make
 

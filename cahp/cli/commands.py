@@ -36,9 +36,15 @@ _HOW = Option(
 _SWEEP = Option("sweep", "Measure all other budgets as well, to show them in a report (needs --out).", bool, False)
 
 
-@command(_SWEEP, OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."), "force")
+@command(
+    *(_SWEEP, OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."), "force"),
+    example="cahp prune --model minilm-bbc --budget 12 --recover refit --out run",
+)
 def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
-    """Choose the heads that complement each other, and measure the costs and savings of keeping only them."""
+    """Choose heads to keep, and measure the result.
+
+    The heads complement each other; costs and savings of keeping only them are measured on other texts.
+    """
     from cahp.exports.run_folder import MARK, files, write_run
 
     if sweep and out is None:
@@ -70,7 +76,10 @@ def _better_method(run: RunDocument) -> list[str]:
     return [f"  {lead}; --method {method} selects its heads", ""]
 
 
-@command(OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."))
+@command(
+    OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."),
+    example="cahp evaluate --model minilm-bbc --mask run/head_mask.json",
+)
 def evaluate(call: Call, mask: Path | None) -> None:
     """Evaluate a model with all heads and under a mask."""
     with call.bars() as progress:
@@ -89,9 +98,13 @@ def evaluate(call: Call, mask: Path | None) -> None:
         high=1 << 20,
     ),
     Option("repeats", "Number of rounds (default: until the ratio is known).", int, None, low=5, high=10_000),
+    example="cahp latency --model minilm-bbc --mask run/head_mask.json",
 )
 def latency(call: Call, **options: Any) -> None:
-    """Time the cut model against the full one, alternating; of a language model, also count its KV cache."""
+    """Time the pruned model beside the full one.
+
+    The two take turns; of a language model, the KV cache is counted, too.
+    """
     with call.bars() as progress:
         document = cahp.latency(call.settings, **options, store=call.store, progress=progress)
     call.answer(document, printing.latency_lines(document))
@@ -104,9 +117,13 @@ def latency(call: Call, **options: Any) -> None:
         help="Highest learning rate of a training (default: 1e-4, windows 2e-4, finetune: 2e-5)."
     ),
     OPTIONS["batch"].but(default=None, help="Texts per batch of a training (default: 64, windows 8, finetune: 32)."),
+    example="cahp recover --mask run/head_mask.json --recover refit --out model",
 )
 def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
-    """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
+    """Recover a pruned model, and save it.
+
+    It is saved as a plain checkpoint that any tool loads.
+    """
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.evaluation_lines):
         document = cahp.recover(**call.given, out=output, **options, store=call.store, progress=progress)
     loads = as_asked(model_form("drop-in").loads, identify_model(call.settings))
@@ -117,9 +134,13 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     *("mask", MUST_OUT.but(help="Folder for the model, or for the mask's file."), "force"),
     Option("format", option_help(), default="compact"),
     _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: auto if there are data)."),
+    example="cahp export --mask run/head_mask.json --format onnx --out model",
 )
 def export(call: Call, out: Path, force: bool, **options: Any) -> None:
-    """Write a pruned model in a format for other tools, and verify it in a fresh process; or convert a mask."""
+    """Write a pruned model for other tools.
+
+    It is verified in a fresh process. A mask alone can be written, too.
+    """
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.export_lines):
         document = cahp.export(
             **call.given, out=output, **options, command=call.line, store=call.store, progress=progress
@@ -133,9 +154,13 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
     "force",
     Option("static", "Leave out the board, for mail that forbids scripts.", bool, False, ("--static",)),
     of_call=("as_json",),
+    example="cahp report run",
 )
 def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -> None:
-    """Write a run as one HTML report with an interactive board; it works offline."""
+    """Write a run as one HTML file with its board.
+
+    The file works offline.
+    """
     document = cahp.report(run, out, static=static, force=force)
     call.answer(document, printing.report_lines(document))
 
@@ -150,9 +175,13 @@ def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -
     Option("whole", "Train all weights, as the paper does; resumes where it stopped.", bool, False, ("--whole",)),
     Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
     OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),
+    example="cahp fit --data bbc-news --out classifier",
 )
 def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
-    """Train a classifier on an encoder (low-rank adapters or all weights); keep the best epoch on validation."""
+    """Train a classifier on your texts.
+
+    An encoder gets low-rank adapters, or all its weights are trained; the epoch that is best on validation is kept.
+    """
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.fit_lines):
         document = cahp.fit(**call.given, out=output, save=save, **options, store=call.store, progress=progress)
     wrote = output.describe()
@@ -163,9 +192,12 @@ def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
     call.answer(document, [*printing.fit_lines(document), wrote])
 
 
-@command(Option("name", "A model to look up.", argument=True), of_call=("as_json",))
+@command(Option("name", "A model to look up.", argument=True), of_call=("as_json",), example="cahp models smollm2")
 def models(call: Call, name: str | None) -> None:
-    """List the built-in models; or look up a model: its heads, memory and expected time."""
+    """List the built-in models, or look one up.
+
+    Of a model it shows heads, memory and expected time.
+    """
     from cahp.api.preflight import builtins, preflight
 
     if name is None:
@@ -183,9 +215,13 @@ def models(call: Call, name: str | None) -> None:
     OPTIONS["model"].but(default=None, fills=False, help="Model whose tokens are counted (default: words are)."),
     OPTIONS["max_length"].but(fills=False, help="Tokens of a text that this model reads (default: at most 512)."),
     of_call=("as_json", "yes"),
+    example="cahp data bbc-news",
 )
 def data(call: Call, name: str | None, model: str | None, max_length: int | None) -> None:
-    """List the data sets known by name; or show the contents of a data set and how long its texts are."""
+    """List the data sets, or look one up.
+
+    Of a data set it shows the contents, and how long its texts are.
+    """
     from cahp.api.lengths import describe_lengths
 
     if name is None:
@@ -236,9 +272,13 @@ EVAL_LIMIT = OPTIONS["eval_limit"].but(default=None, fills=False)
         low=1,
     ),
     *("jobs", "cluster", OPTIONS["out"].but(help="Folder for compare.json, a table and the answers."), "force"),
+    example="cahp compare --methods complementary,random --budgets 12 --out table",
 )
 def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
-    """Compare methods of choosing heads under one protocol; an interrupted comparison resumes where it stopped."""
+    """Compare methods under one protocol.
+
+    An interrupted comparison resumes where it stopped.
+    """
     from cahp.comparison.result import FILES, MARK
     from cahp.terminal.comparison import comparison_lines
 

@@ -18,9 +18,12 @@ from cahp.store import Store, key
 from cahp.values import CahpError
 
 
-@command(of_call=("as_json",))
+@command(of_call=("as_json",), example="cahp doctor")
 def doctor(call: Call) -> None:
-    """Check this installation with a run of one second, and say what to do about failures."""
+    """Check this installation.
+
+    A run of one second tells what to do about failures.
+    """
     checks = examine()
     call.answer(checks, [line for check in checks for line in check.lines])
     if not all(check.passed for check in checks):

@@ -44,11 +44,15 @@ _ENDING = 10.0
     Option("data_root", "The only folder from which models and data may be opened, also with --public.", Path),
     Option("browser", "Open a browser window.", bool, True),
     of_call=(),
+    example="cahp explore",
 )
 def explore(
     call: Call, host: list[str], port: int, token: bool, public: bool, data_root: Path | None, browser: bool
 ) -> None:
-    """Open the explorer in a browser; without --host it listens on this machine only."""
+    """Open the explorer in a browser.
+
+    Without --host it listens on this machine only.
+    """
     hosts = [name.strip("[]").lower() for name in host]
     if any(not name or set(name) & set(" /@?#") for name in hosts):
         raise OptionError("--host must be an address or a name of this machine, without a scheme or a port")

@@ -54,9 +54,7 @@ class Settings:
     data: str | None = option(
         None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit", short="-d"
     )
-    method: str = option(
-        "complementary", "Method that chooses the heads, such as magnitude; an unknown name lists all methods."
-    )
+    method: str = option("complementary", "Method that chooses the heads (complementary is CAHP): {methods}.")
     limit: int | None = option(
         2000,
         "Number of calibration texts, on which heads are chosen.",

@@ -11,9 +11,13 @@ from cahp.cli.command import OPTIONS, REQUIRED, Call, command
 @command(
     OPTIONS["model"].but(default=REQUIRED, fills=False, argument=True),
     OPTIONS["mask"].but(default=None, help="A head mask (default: measure the full model only)."),
+    example="cahp abilities smollm2 --mask run/head_mask.json",
 )
 def abilities(call: Call, model: str, mask: Path | None) -> None:
-    """Measure what a model can do (repeat, look up, grammar and others), and what is left of it under a mask."""
+    """Measure what a pruned model can still do.
+
+    A model repeats, looks up, knows grammar and more: the receipt tells what is left of each under a mask.
+    """
     from cahp.features.abilities import use_case
     from cahp.features.abilities.lines import receipt_lines
 

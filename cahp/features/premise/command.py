@@ -15,9 +15,13 @@ from cahp.files import json_text, write_whole
     Option("control", "Positive control: divide heads into two equal halves, which the test must find.", bool, False),
     Option("refit", "Also compare measures with the cost after a refit without each head (slow).", bool, False),
     Option("out", "JSON file to write, with the values of all pairs.", Path),
+    example="cahp premise --model minilm-bbc --pairs 200",
 )
 def premise(call: Call, pairs: int | None, control: bool, refit: bool, out: Path | None) -> None:
-    """Test whether heads of one cluster are redundant, by removing pairs of heads."""
+    """Test whether clusters are redundant.
+
+    Pairs of heads are removed, within clusters and between them.
+    """
     from cahp.features.premise import use_case
     from cahp.features.premise.measuring import describe
 

@@ -18,11 +18,15 @@ from cahp.cli.commands import EVAL_LIMIT, LIMIT, METHODS, MUST_OUT, RECOVERIES, 
     LIMIT.but(help="Number of training and calibration texts (default: all)."),
     EVAL_LIMIT.but(help="Number of evaluation texts (default: all)."),
     *("jobs", "cluster", Option("estimate", "Print the expected cost and stop.", bool, False, ("--estimate",))),
+    example="cahp reproduce --estimate --out paper",
 )
 def reproduce(
     call: Call, out: Path, force: bool, jobs: int | None, cluster: str | None, estimate: bool, **options: Any
 ) -> None:
-    """Repeat the published experiment and compare the numbers; an interrupted call resumes where it stopped."""
+    """Repeat the published experiment.
+
+    Its numbers are compared with the published ones. An interrupted call resumes where it stopped.
+    """
     from cahp.features.reproduce import use_case
 
     options |= {"report": call.settings.report, "device": call.settings.device}

@@ -8,9 +8,13 @@ from cahp.cli.command import REQUIRED, Call, Option, command
 @command(
     Option("name", "The model.", str, REQUIRED, argument=True),
     Option("ablate", "Also remove the heads of each role, and random ones of their layers (minutes).", bool, False),
+    example="cahp roles smollm2",
 )
 def roles(call: Call, name: str, ablate: bool) -> None:
-    """Measure what the heads of a model attend to: first token, induction, retrieval and others, or none."""
+    """Measure what each head attends to.
+
+    Roles are the first token, induction, retrieval and others, or none.
+    """
     from cahp.features.roles import use_case
     from cahp.features.roles.lines import role_lines
 

@@ -23,12 +23,6 @@ def draw(explorer: Explorer) -> None:
     job = explorer.work.job(TABLE)
     if job is not None and job.error:
         problem(job.error)
-    if job is not None and not job.ended:
-        # It may fill the table of another recovery than the one on screen.
-        title = "Measuring every budget"
-        if job.total:
-            title += f", {job.done} of {job.total}"
-        show_in_row(job, title, key="stop-table")
     for row in board.list_colourings():
         name = row.colouring.name
         measuring = row.find_job(explorer)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from terminal import call, refused
+from typer.main import get_command
+
+from cahp.cli import COMMANDS, app
+from cahp.cli.command import Command
+from cahp.cli.help import SECTIONS
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -19,6 +27,37 @@ def test_without_words_the_help_is_printed() -> None:
     answer = call()
     assert (answer.code, answer.err) == (0, "")
     assert "Usage: cahp" in answer.out
+
+
+@pytest.mark.parametrize("words", [[], *([command.name] for command in COMMANDS)], ids=str)
+def test_the_help_fits_80_columns_and_cuts_no_sentence(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = call(*words, "--help")
+    assert answer.code == 0
+    assert max(map(len, answer.out.splitlines())) <= 80
+    # The usage line ends with dots, and lists do after a comma.
+    assert not [line for line in answer.out.splitlines() if re.search(r"\w\.\.\.$", line)]
+    assert not re.search(r"<\w+>", answer.out)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_command_has_an_example_that_it_understands(command: Command) -> None:
+    program, name, *words = shlex.split(command.example)
+    assert (program, name) == ("cahp", command.name)
+    assert len(command.example) <= 80 - len("  Example: ")
+    parsers = get_command(app).commands  # type: ignore[attr-defined]
+    parsers[name].make_context(name, words)
+
+
+def test_each_option_has_a_section_in_the_help() -> None:
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert len(listed) == len(set(listed))
+    taken = {option.name for command in COMMANDS for option in command.options}
+    assert taken <= set(listed), taken - set(listed)
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert call("--version").out.strip() == f"cahp {version('cahp-explorer')}"
 
 
 @pytest.mark.parametrize(
