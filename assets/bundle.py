@@ -1,13 +1,14 @@
 """Makes the finished results that ship with the package; ``cahp.api.bundled`` reads them.
 
 Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
-RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
-on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps MODEL``
-what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask on neutral
-text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its
-calibration does, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300``
-or ``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, and
-``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers without a model.
+RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of
+Learn on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps
+MODEL`` what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask
+on neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of
+repeats in its calibration does, ``quick-refits MODEL`` how near quick refits of some masks come to refits, ``premise
+MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``,
+``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, and ``summaries [NAME ...]``
+computes those of bundled comparisons anew (all, or these), from their answers without a model.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from cahp.features.roles.use_case import roles
 from cahp.files import json_text, plain_json, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
@@ -258,6 +259,8 @@ def write_premise(folder: Path, model: str, data: str, *, day: date, **options: 
     return folder / f"{model}.json"
 
 
+#: The recoveries without training, the cheapest first.
+CLOSED = ("none", "mean", AT_ONCE.name, "refit")
 #: Refitted budgets of a language model that ship with its run.
 REFITTED = 3
 #: The shares of what is read twice, the budgets and the seeds of ``write_mixes``.
@@ -302,6 +305,39 @@ def write_mixes(
                 )
     content = {"made": {"machine": machine(), "date": day.isoformat()}, "model": model, "runs": plain_json(runs)}
     write_whole(place, {f"{model}.json": json_text(content).encode()})
+
+
+#: The numbers of masks that ``write_quick_refits`` measures: half are CAHP's, half are drawn at random.
+QUICK_MASKS = 20
+
+
+def write_quick_refits(
+    place: Path,
+    name: str,
+    *,
+    count: int = QUICK_MASKS,
+    store: Store | None = None,
+    day: date,
+    progress: Progress = silent,
+) -> None:
+    """Measure masks of a bundled model after each recovery in closed form, and write them to ``place``.
+
+    At each of ``count / 2`` budgets, evenly spread, CAHP's mask and one that is drawn at random (seed: the budget).
+    """
+    settings = bundled.RUNS[name]
+    bench = open_bench(settings, store=store, progress=progress)
+    run = bundled.read_run(name)
+    assert run is not None
+    table = BudgetTable(run.evidence().selections(settings))
+    rows = []
+    for place_of in np.linspace(0, len(table.budgets) - 1, count // 2 + 2).astype(int)[1:-1]:
+        budget = table.budgets[place_of]
+        drawn = replace(bench, settings=replace(settings, method="random", seed=budget))
+        for method, mask in (("complementary", table.selection(budget).mask), ("random", choose(drawn, budget).mask)):
+            found = {how: evaluate_mask(bench, mask, recover=how)["kl"] for how in CLOSED}
+            rows.append({"budget": budget, "method": method, "kept": mask.by_layer, "kl": found})
+    content = {"made": {"machine": machine(), "date": day.isoformat()}, "model": name, "masks": plain_json(rows)}
+    write_whole(place, {f"{name}.json": json_text(content).encode()})
 
 
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
@@ -367,6 +403,10 @@ if __name__ == "__main__":
             seeds = [int(seed) for seed in given] or MIX_SEEDS
             (assets() / "mix").mkdir(exist_ok=True)
             write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
+        case ["quick-refits", name]:
+            # The user's store: an interrupted measurement resumes.
+            (assets() / "quick-refits").mkdir(exist_ok=True)
+            write_quick_refits(assets() / "quick-refits", name, day=date.today(), progress=show)
         case ["premise", model, data, *named]:
             # The user's store: an interrupted test resumes.
             options: dict[str, Any] = {name: int(value) for name, value in (one.split("=") for one in named)}
