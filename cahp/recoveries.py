@@ -81,8 +81,8 @@ class Recovery:
 
     @property
     def swept(self) -> bool:
-        """Whether it is quick enough to be measured for every budget without being asked for."""
-        return self.on_board and not self.trains
+        """Whether it is quick enough to be measured for many budgets."""
+        return not self.trains
 
     @property
     def word(self) -> str:

@@ -1,4 +1,4 @@
-"""``cahp.report``: a run as one HTML file."""
+"""``cahp.report``: a run as one HTML file, or the bundled runs as a page for a static host."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from cahp.api import bundled
 from cahp.api.options import Name
-from cahp.exports.live import live_of
-from cahp.exports.report import run_report, write_report
+from cahp.board.table_file import table_of
+from cahp.exports.live import Live, live_of
+from cahp.exports.report import Origin, recipe, run_report, write_report
 from cahp.exports.run_folder import read_run
+from cahp.exports.site import SiteRun, site_page
 from cahp.features import sections
+from cahp.values import CahpError
+
+#: The bundled comparison on the page for a static host.
+_COMPARED = "minilm-sst5"
 
 
 def report(
@@ -52,3 +59,40 @@ def report(
         measured, budgets = live.table.measured()
         document |= {"answers": True, "measured": measured, "budgets": budgets}
     return document
+
+
+def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
+    """Write a page for a static host: the boards of the bundled runs, what their models can still do, a comparison.
+
+    Args:
+        folder: Where ``index.html`` is written.
+        force: Replace an ``index.html`` of another kind.
+
+    Returns:
+        The document that ``cahp report --site --json`` prints: the file, its size in bytes, and the models.
+
+    Raises:
+        CahpError: If no run ships with this copy, or the file cannot be written; one line with the next step.
+    """
+    runs = [run for run in map(_read_bundled, bundled.RUNS) if run is not None]
+    if not runs:
+        raise CahpError("no finished run ships with this copy of the package; install it from its wheel")
+    comparisons, _ = bundled.read_comparisons(bundled.comparisons_folder())
+    first = [one.comparison.results for one in comparisons if one.name == _COMPARED]
+    text = site_page(runs, first, sections=sections())
+    place = Path(folder)
+    file = write_report(text, place / "index.html", force=force)
+    return {"file": str(file), "bytes": len(text.encode()), "models": [run.run.model.id for run in runs]}
+
+
+def _read_bundled(name: str) -> SiteRun | None:
+    bundle = bundled.read_run(name)
+    if bundle is None:
+        return None
+    run = bundle.document
+    clusters = bundle.evidence()
+    table = table_of(run, clusters)
+    table.fill_from(bundle.tables[table.recover])
+    live = Live(clusters, table, clusters.groups(run.mask.count)[0])
+    origin = Origin(bundle.made["machine"], bundle.made["date"], recipe(run.settings), bundled=True)
+    return SiteRun(run, live, origin)

@@ -149,18 +149,28 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
 
 
 @command(
-    Option("run", "The folder that `cahp prune --out` wrote.", Path, REQUIRED, argument=True),
+    Option("run", "The folder that `cahp prune --out` wrote.", Path, argument=True),
+    Option("site", "Write a page of the bundled results into this folder instead, for any static host.", Path),
     OPTIONS["out"].but(help="The HTML file (default: report.html in the folder of the run)."),
     "force",
     Option("static", "Leave out the board, for mail that forbids scripts.", bool, False, ("--static",)),
     of_call=("as_json",),
     example="cahp report run",
 )
-def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -> None:
+def report(call: Call, run: Path | None, site: Path | None, out: Path | None, force: bool, static: bool) -> None:
     """Write a run as one HTML file with its board.
 
     The file works offline.
     """
+    from cahp.api.report import site as write_site
+
+    if (run is None) == (site is None):
+        raise OptionError("name the folder of a run, or --site and a folder to write to")
+    if site is not None:
+        page = write_site(site, force=force)
+        call.answer(page, [f"  wrote     {page['file']} ({page['bytes']:,} bytes): {', '.join(page['models'])}"])
+        return
+    assert run is not None
     document = cahp.report(run, out, static=static, force=force)
     call.answer(document, printing.report_lines(document))
 

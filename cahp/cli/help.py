@@ -9,7 +9,19 @@ from typer.core import TyperCommand
 
 #: The sections in their order, with the names of the parameters in each; what is in none stands in the last one.
 SECTIONS: Mapping[str, Sequence[str]] = {
-    "Needed most": ("name", "run", "model", "data", "mask", "budget", "methods", "budgets", "experiments", "out"),
+    "Needed most": (
+        "name",
+        "run",
+        "site",
+        "model",
+        "data",
+        "mask",
+        "budget",
+        "methods",
+        "budgets",
+        "experiments",
+        "out",
+    ),
     "Model and data": (
         *("limit", "eval_limit", "sample", "select_split", "eval_split", "max_length", "splits", "documents"),
         *("text_column", "pair_column", "label_column", "label_map", "neutral_data", "prompt", "answers"),

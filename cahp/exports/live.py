@@ -36,7 +36,7 @@ _ALL_CLUSTERS = 256
 STYLE = """
 .cahp-board{--board-text:var(--ink);--board-ground:var(--ground);--board-accent:var(--accent);margin:1.5rem 0}
 .cahp-board svg{width:auto;margin:.4rem 0 0}
-@media screen and (min-width:64rem){#board{width:60rem;margin-left:calc((100% - 60rem)/2)}}
+@media screen and (min-width:64rem){.live-board{width:60rem;margin-left:calc((100% - 60rem)/2)}}
 """
 
 
@@ -86,7 +86,7 @@ def policy() -> str:
 def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     """Yield the board, a note, and its data; it needs scripts."""
     all_clusters = mask.keep.size <= _ALL_CLUSTERS
-    yield '<div id="board"></div>'
+    yield '<div class="live-board"></div>'
     measured, budgets = live.table.measured()
     if measured == budgets:
         note = f"All of {budgets} budgets were measured."
@@ -120,7 +120,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     )
     # A script element ends at the first "</script", whatever it contains.
     text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    yield f'<script type="application/json" id="board-data">{text}</script>'
+    yield f'<script type="application/json" class="board-data">{text}</script>'
 
 
 def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:

@@ -1,3 +1,3 @@
-// The report as a host of the board.
-const board = document.getElementById("board");
-mount(board, JSON.parse(document.getElementById("board-data").textContent));
+// A report, or a page of several runs, as a host of the board: each element of data belongs to the board before it.
+const boards = document.querySelectorAll(".live-board");
+document.querySelectorAll(".board-data").forEach((data, index) => mount(boards[index], JSON.parse(data.textContent)));

@@ -132,28 +132,40 @@ def page(
     if run.data.labelled:
         outcomes = "Accuracy and latency"
     parts = [
-        _section("Kept heads", _kept_heads(run, labels, families, interactive)),
-        _section(outcomes, drawings.figures(run)),
+        html_section("Kept heads", _kept_heads(run, labels, families, interactive)),
+        html_section(outcomes, drawings.figures(run)),
     ]
     compared = drawings.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
-        parts.append(_section("Effect of recovery", drawings.recoveries(run, compared)))
+        parts.append(html_section("Effect of recovery", drawings.recoveries(run, compared)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
-        parts.append(_section("Outcomes by budget", drawings.budgets(run, live.table)))
-    parts += [_section(name, body) for name, body in draw_sections(sections, run)]
+        parts.append(html_section("Outcomes by budget", drawings.budgets(run, live.table)))
+    parts += [html_section(name, body) for name, body in draw_sections(sections, run)]
     if examples:
-        parts.append(_section("Changed predictions", _examples(examples)))
+        parts.append(html_section("Changed predictions", _examples(examples)))
     if live is not None:
-        parts.append(_section("Replacement heads", live_board.covers(mask, live.clusters, live.labels)))
+        parts.append(html_section("Replacement heads", live_board.covers(mask, live.clusters, live.labels)))
     parts += [
-        _section("What was measured", _measured(run, origin)),
-        _section("Checks and limits", _checks(run, origin)),
-        _section("How to repeat this run", _repeat(run, origin)),
+        html_section("What was measured", _measured(run, origin)),
+        html_section("Checks and limits", _checks(run, origin)),
+        html_section("How to repeat this run", _repeat(run, origin)),
     ]
+    header = (
+        f"<p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
+        f"<h1>{safe(title)}</h1><p class=lead>{safe(verdict(run))}</p>"
+    )
+    return html_page(f"{title} – {run.model.id}", header, "".join(parts), boards=interactive is not None)
+
+
+def html_page(title: str, header: str, body: str, *, boards: bool) -> str:
+    """Return a page that loads nothing, with the script of boards where there are ``boards``.
+
+    ``header`` and ``body`` are HTML; the title is escaped here.
+    """
     policy = _POLICY
     head = ""
     script = ""
-    if interactive is not None:
+    if boards:
         policy = live_board.policy()
         head = f"<style>{style()}{live_board.STYLE}</style>"
         script = f'<script type="module">{live_board.report_script()}</script>'
@@ -162,11 +174,8 @@ def page(
         '<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="cahp.report/1">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{safe(title)} – {safe(run.model.id)}</title><style>{STYLE}</style>"
-        f"{head}</head><body><main>"
-        f"<header><p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
-        f"<h1>{safe(title)}</h1><p class=lead>{safe(verdict(run))}</p></header>"
-        f"{''.join(parts)}</main>{script}</body></html>\n"
+        f"<title>{safe(title)}</title><style>{STYLE}</style>"
+        f"{head}</head><body><main><header>{header}</header>{body}</main>{script}</body></html>\n"
     )
 
 
@@ -203,7 +212,8 @@ def write_report(text: str, file: Path, *, force: bool = False) -> Path:
 # Sections ------------------------------------------------------------------------------------------------------
 
 
-def _section(title: str, body: Iterable[str]) -> str:
+def html_section(title: str, body: Iterable[str]) -> str:
+    """Return a section of a page, with a heading; the title is escaped here."""
     return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
 
 

@@ -36,7 +36,7 @@ TRAITS = ("trains", "solves", "needs_labels", "timed", "on_board", "swept")
     [
         ("none", {"on_board", "swept"}),
         ("mean", {"solves", "on_board", "swept"}),
-        ("quick-refit", {"solves"}),
+        ("quick-refit", {"solves", "swept"}),
         ("refit", {"solves", "on_board", "swept"}),
         ("distill", {"trains", "solves", "on_board"}),
         ("auto", {"trains", "solves", "timed"}),

@@ -39,7 +39,7 @@ def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_
     said = json.loads(reported.out)
     assert (said["measured"], said["budgets"]) == (10, 10)
     assert said["file"] == str(tmp_path / "report.html")
-    found = re.search(r'id="board-data">(.*?)</script>', Path(said["file"]).read_text(encoding="utf-8"))
+    found = re.search(r'class="board-data">(.*?)</script>', Path(said["file"]).read_text(encoding="utf-8"))
     assert found is not None
     board = json.loads(found[1])
     assert board["recovered"]

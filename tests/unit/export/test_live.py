@@ -43,7 +43,7 @@ def html(run: RunDocument, mask: HeadMask, live: Live, **options: Any) -> str:
 
 def board_of(page: str) -> Any:
     """The data of a page's board."""
-    found = re.search(r'id="board-data">(.*?)</script>', page, re.DOTALL)
+    found = re.search(r'class="board-data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return json.loads(found[1])
 

@@ -94,7 +94,7 @@ def test_the_most_heads_that_save_memory_of_the_cache_are_counted(
 def test_a_goal_that_cannot_be_searched_is_a_sentence(settings: Settings, store: Store) -> None:
     with pytest.raises(OptionError, match="leave out --budget"):
         prune(replace(settings, goal="kl=1", budget="5"), store=store)
-    with pytest.raises(OptionError, match="use one of none, mean, refit"):
+    with pytest.raises(OptionError, match="use one of none, mean, quick-refit, refit"):
         prune(replace(settings, goal="kl=1", recover="distill"), store=store)
 
 
