@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -49,6 +50,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", *sorted((ROOT / "assets").rglob("*.md")))
+    # Not a page of the guide: the front page of a Space.
+    if path.parent.name != "space"
 }
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 GROUP: click.Group = typer.main.get_command(cli.app)  # type: ignore[assignment]
@@ -545,6 +548,39 @@ def _output(*words: str) -> str:
         return run(line, cwd=folder, check=True, capture_output=True, text=True).stdout.rstrip()
 
 
+#: The files that name the project's address, besides ``pyproject.toml``, which is the source.
+ADDRESSED = ("CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml")
+
+
+def address() -> str:
+    """Return the address of the project."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    return str(urls["Repository"])
+
+
+def addressed(file: str) -> str:
+    """Return a file with the project's address in it."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return re.sub(r"(repository-code|url): https://\S+/cahp-explorer$", rf"\1: {address()}", text, flags=re.MULTILINE)
+
+
+def guide_for_models() -> str:
+    """Return ``llms.txt``: what the project is, and the pages of its guide with their sections."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [
+        f"# {PAGES['README.md'].splitlines()[0].lstrip('# ')}",
+        "",
+        f"> {project['description']}",
+        "",
+        "## Guide",
+        "",
+    ]
+    for page, text in PAGES.items():
+        title, *sections = re.findall(r"^#{1,2} (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+        lines.append(f"- [{title}]({address()}/blob/main/{page}): {' · '.join(sections)}".rstrip(": "))
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Write what comes from code, and on request the types and the outputs, into their pages."""
     for mark, (page, lines) in TABLES.items():
@@ -553,6 +589,9 @@ def main() -> None:
         write("assets/docs/models.md", "<!-- types -->\n", "\n".join(_types()), "<!-- /types -->")
         PAGES["assets/docs/models.md"] = (ROOT / "assets/docs/models.md").read_text(encoding="utf-8")
     write_readme()
+    for file in ADDRESSED:
+        (ROOT / file).write_text(addressed(file), encoding="utf-8")
+    (ROOT / "llms.txt").write_text(guide_for_models(), encoding="utf-8")
     if "--run" in sys.argv:
         (command,) = (words for page, words, _ in outputs() if page == "README.md")
         write("README.md", "```text\n", _output(*command, "--no-cache"), "```")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def test_pictures_and_pages_burden_no_clone_and_no_wheel() -> None:
     assets = docs.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((docs.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "docs", "bundle.py", "__pycache__")
+    left_out = ("pictures", "docs", "space", "quick-refits", "bundle.py", "__pycache__")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
@@ -103,6 +104,31 @@ def test_commands_and_options_in_the_text_of_a_page_exist(document: str) -> None
 def test_a_table_is_that_of_the_code(mark: str) -> None:
     page, lines = docs.TABLES[mark]
     assert docs.marked(page, mark).splitlines() == lines(), "run `.venv/bin/python tests/docs.py`"
+
+
+def test_the_address_of_the_project_stands_in_one_place() -> None:
+    for file in docs.ADDRESSED:
+        text = (docs.ROOT / file).read_text(encoding="utf-8")
+        assert docs.address() in text
+        assert text == docs.addressed(file), "run `.venv/bin/python tests/docs.py`"
+    assert (docs.ROOT / "llms.txt").read_text(encoding="utf-8") == docs.guide_for_models()
+
+
+def test_the_container_starts_the_explorer_under_the_names_it_is_given() -> None:
+    lines = (docs.ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    (command,) = (line.removeprefix("CMD ") for line in lines if line.startswith("CMD "))
+    names = {"SPACE_HOST": "owner-name.hf.space", "CAHP_HOST": "", "PORT": "7860"}
+    shown = subprocess.run(["/bin/sh", "-c", f"echo {command}"], env=names, capture_output=True, text=True, check=True)
+    words = shown.stdout.split()
+    assert words[:2] == ["cahp", "explore"]
+    context = docs.GROUP.commands["explore"].make_context("explore", words[2:])
+    assert context.params["host"] == ["0.0.0.0", "owner-name.hf.space"]
+    assert (context.params["public"], context.params["port"]) == (True, 7860)
+    space = (docs.ROOT / "assets" / "space" / "README.md").read_text(encoding="utf-8")
+    assert "sdk: docker\napp_port: 7860\n" in space
+    project = tomllib.loads((docs.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (model,) = project["dependency-groups"]["models"]
+    assert any(model in line for line in lines)
 
 
 def test_the_table_of_speed_has_the_limit_of_the_code() -> None:
