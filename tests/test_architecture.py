@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 ROOMS = {"pyproject.toml", "README.md", "app.py", "pages", "cahp", "assets", "tests"}
-BESIDE_THEM = {"LICENSE", "CHANGELOG.md", "Makefile"}
+BESIDE_THEM = {"LICENSE", "CHANGELOG.md", "Makefile", "CITATION.cff", "Dockerfile", "llms.txt"}
 
 #: What a command that only prints its help has no use for.
 HEAVY = {
