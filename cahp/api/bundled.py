@@ -21,12 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
+from cahp.board.budget_sweep import reach
 from cahp.board.head_clusters import HeadClusters
+from cahp.board.table_file import table_of
 from cahp.comparison import Comparison
 from cahp.comparison.claims import find_better_method
 from cahp.comparison.result import FILE, read_shown
 from cahp.comparison.sentences import describe_better
+from cahp.goals import ENOUGH
 from cahp.models.cards import ModelCard
+from cahp.recoveries import QUICK
 from cahp.run.document import RunDocument
 from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
 from cahp.stages.similarity import Attention
@@ -184,6 +188,32 @@ def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
         except (CahpError, OSError) as error:
             messages.append(f"The bundled comparison {file.parent.name} cannot be shown: {error}")
     return readable, messages
+
+
+def count_enough(run: RunDocument) -> int | None:
+    """Return the fewest heads that keep 95 % agreement with the full model after the refit.
+
+    The limit of the interval counts, on the evaluation texts of the bundled run. None: no run of this model on the
+    data of ``run`` ships, or not all of its budgets are refitted.
+    """
+    bundle = read_run(run.model.id)
+    if bundle is None or QUICK.name not in bundle.tables:
+        return None
+    same = bundle.document
+    if (run.model.sha256, run.data.id, run.data.eval.sha256) != (
+        same.model.sha256,
+        same.data.id,
+        same.data.eval.sha256,
+    ):
+        return None
+    table = table_of(same, bundle.evidence())
+    if table.recover != QUICK.name:
+        return None
+    table.fill_from(bundle.tables[QUICK.name])
+    measured, budgets = table.measured()
+    if measured < budgets:
+        return None
+    return reach(table, ENOUGH).heads
 
 
 def describe_better_method(model: str, sha256: str, recovery: str, budget: int) -> tuple[str, str] | None:

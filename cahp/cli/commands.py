@@ -16,15 +16,17 @@ from cahp import processes as parallel
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.features import sections
+from cahp.goals import ENOUGH
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
 from cahp.output import UnwrittenError
-from cahp.recoveries import COMPARED
+from cahp.recoveries import COMPARED, QUICK
 from cahp.run.command_line import to_arguments
 from cahp.run.document import RunDocument
 from cahp.run.settings import COLUMNS, Settings, describe, identify_model
 from cahp.terminal import printing
 from cahp.values import OptionError
+from cahp.words import percent
 
 MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
 _HOW = Option(
@@ -60,7 +62,24 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
                 with call.answering(lambda _: lines), UnwrittenError.carrying(document):
                     write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
-    call.answer(document, [*printing.run_lines(run.document, sections()), *_better_method(run.document), wrote])
+    advice = [*_better_number(run.document), *_better_method(run.document)]
+    call.answer(document, [*printing.run_lines(run.document, sections()), *advice, wrote])
+
+
+def _better_number(run: RunDocument) -> list[str]:
+    """Advise a number of heads that is measured, where the published rule chose one: it answers noise alike."""
+    if run.settings.budget != Settings.budget or run.settings.goal is not None:
+        return []
+    from cahp.api import bundled
+
+    options = f"--goal {ENOUGH} --recover {QUICK.name}"
+    enough = bundled.count_enough(run)
+    if enough is None:
+        return [f"  heads     the rule does not know how many are needed; `{options}` measures about a dozen numbers"]
+    return [
+        f"  heads     the rule does not know how many are needed: {enough} keep {percent(ENOUGH.amount / 100, 0)} "
+        f"agreement after a refit (`{options}`; of the bundled run)"
+    ]
 
 
 def _better_method(run: RunDocument) -> list[str]:

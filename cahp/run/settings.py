@@ -124,7 +124,12 @@ class Settings:
         high=1 << 20,
         link="choice",
     )
-    budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", "premise", unit="heads")
+    budget: str = option(
+        "auto",
+        "Heads to keep: a number, a share (15%), or auto, the published rule, which answers noise alike.",
+        "premise",
+        unit="heads",
+    )
     goal: str | None = option(
         None,
         "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05, accuracy-loss=1, or abilities, of which none "

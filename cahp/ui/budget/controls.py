@@ -13,7 +13,7 @@ from cahp import features, methods
 from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.exports.masks import MASK_SUFFIXES, read_mask
-from cahp.goals import GOALS, Goal, GoalKind
+from cahp.goals import ENOUGH, GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
@@ -31,8 +31,6 @@ from cahp.values.statistics import Clustering
 #: Session keys: the kind of goal, and the number of goals so far.
 _GOAL = "budget-goal"
 _GOALS = "budget-goals-asked"
-#: The number of heads that is offered beside that of the published rule.
-_ENOUGH = Goal.parse("agreement=95%")
 _WHY = "The fewest heads that keep 95 % agreement with the full model after a refit, on these texts"
 #: The kind of goal that needs no measurement.
 _SHARE = "share"
@@ -51,7 +49,7 @@ def draw(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="board-controls"):
         enough = _enough_after_refit(explorer)
         if enough is not None:
-            label = f"{_ENOUGH.amount:g} % agreement: {enough}"
+            label = f"{ENOUGH.amount:g} % agreement: {enough}"
             _draw_action(label, partial(_keep_enough, explorer, enough), key="enough", off=False, help=_WHY)
         # A new key closes the panel; the answer appears under the headline.
         with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
@@ -84,7 +82,7 @@ def _enough_after_refit(explorer: Explorer) -> int | None:
     table = explorer.table(QUICK.name)
     if table is None or table.measured()[0] < len(table.budgets):
         return None
-    return reach(table, _ENOUGH).heads
+    return reach(table, ENOUGH).heads
 
 
 def _draw_recovery(explorer: Explorer) -> None:

@@ -100,6 +100,12 @@ def test_a_method_that_is_measurably_better_is_named_where_cahp_chose(
     assert "It is better" not in call(*options, "--method", "magnitude").out
 
 
+def test_where_the_rule_chose_the_number_a_measured_one_is_advised(words: list[object]) -> None:
+    advised = "the rule does not know how many are needed; `--goal agreement=95% --recover refit`"
+    assert advised in call(*words, "--no-latency").out
+    assert advised not in call(*words, "--no-latency", "--budget", 5).out
+
+
 def test_json_prints_the_run_file_and_nothing_else(words: list[object], run: dict[str, Any]) -> None:
     answer = call(*words, "--budget", 5, "--recover", "refit", "--json")
     assert (answer.code, answer.err) == (0, "")
