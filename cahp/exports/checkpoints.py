@@ -219,6 +219,7 @@ def write(
             "written": read.written,
             "onnx_latency_ms": _timing_record(files),
             "files": files or None,
+            "note": read.note,
         }
         _describe(form, part, pruned, results, measured, provenance)
     progress(STAGE, 2, 2)
@@ -317,7 +318,7 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
 
     folder.mkdir(exist_ok=True)
     save_tokenizer(pruned.cut.tokenizer, folder)
-    form.write(folder, pruned)
+    note = form.write(folder, pruned)
     full = None
     if form.rounded is not None:
         # What a rounded language model predicts is measured at every token.
@@ -329,7 +330,7 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     if form.rounded is None and read.difference > form.tolerance:
         read = replace(read, rounding=measure_rounding(pruned.cut, pruned.inputs))
     form.check(read)
-    return read
+    return replace(read, note=note)
 
 
 def _size_of_weights(form: ModelForm, folder: Path) -> int:

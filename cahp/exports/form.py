@@ -91,26 +91,27 @@ class ModelForm(Form):
 
     ``loads_with`` names what loads it, ``size`` and ``speed`` compare it with the original, and ``needs_model`` tells
     which models and masks can have it (empty: all whose heads can be cut).
-    ``write`` fills a folder that has the tokenizer already. ``reads`` is Python that runs in a process without this
-    package: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its logits.
-    They may differ by ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded``,
-    the share of equal predictions counts instead. ``card`` describes in Markdown how to load the folder; a language
-    model with a cache has its ``cached_card`` if there is one, and ``reads`` then makes ``write``, too (see
-    ``compare_writing``). Writing needs the packages ``needs``, installed by the ``extra`` of this package. ``bars`` are
-    the fields of a model's card that give a reason why the model cannot have this form. ``runtime`` is the library that
-    runs the form instead of transformers, and ``times`` times the files of models with it, in turn for so many seconds;
-    the first is the full model. It returns the times of a batch of each other file beside the first, and, of language
-    models with a cache, those of the next token of each file beside the model in torch. ``checked_with`` are the
-    packages with which a written model is read back. ``even`` forms need a mask with the same number of heads in every
-    layer. ``refuse`` returns another reason why a model cannot have the form: from its card, the mask (None: any), and
-    the noun of a recovery that adds biases to output projections that have none (empty: it adds none).
+    ``write`` fills a folder that has the tokenizer already, and may return a sentence about what it wrote. ``reads`` is
+    Python that runs in a process without this package: from the path ``folder`` it makes ``answer``, which takes a
+    batch (arrays by name) and returns its logits. They may differ by ``tolerance`` from those in memory, relative to
+    logits beyond 1; if the weights are ``rounded``, the share of equal predictions counts instead. ``card`` describes
+    in Markdown how to load the folder; a language model with a cache has its ``cached_card`` if there is one, and
+    ``reads`` then makes ``write``, too (see ``compare_writing``). Writing needs the packages ``needs``, installed by
+    the ``extra`` of this package. ``bars`` are the fields of a model's card that give a reason why the model cannot
+    have this form. ``runtime`` is the library that runs the form instead of transformers, and ``times`` times the files
+    of models with it, in turn for so many seconds; the first is the full model. It returns the times of a batch of each
+    other file beside the first, and, of language models with a cache, those of the next token of each file beside the
+    model in torch. ``checked_with`` are the packages with which a written model is read back. ``even`` forms need a
+    mask with the same number of heads in every layer. ``refuse`` returns another reason why a model cannot have the
+    form: from its card, the mask (None: any), and the noun of a recovery that adds biases to output projections that
+    have none (empty: it adds none).
     """
 
     loads_with: str
     size: str = "smaller"
     speed: str = "faster"
     needs_model: str = ""
-    write: Callable[[Path, Pruned], None]
+    write: Callable[[Path, Pruned], str | None]
     reads: str
     tolerance: float
     card: str

@@ -91,6 +91,35 @@ def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | 
     return f"its output projections have no bias, and {adder} needs one"
 
 
+_GGUF = ModelForm(
+    key="gguf",
+    title="GGUF",
+    loads_with="llama.cpp",
+    speed="not measured",
+    needs_model="causal language models of the shapes of Llama and Qwen",
+    loads="run model.gguf with llama.cpp, or with any tool that is built on it",
+    file=GGUF_FILE,
+    bars=("no_cut",),
+    refuse=lambda card, mask, adder: _models("to_gguf").refuse_gguf(card, mask, adder=adder),
+    write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask),
+    reads=snippets.GGUF_READS,
+    tolerance=1e-5,
+    runtime="llama.cpp",
+    checked_with=("gguf", "torch"),
+    card=snippets.GGUF_CARD,
+)
+
+
+def _refuse_gguf_types(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
+    surgery = _models("gguf_surgery")
+    return surgery.refuse_surgery(card) or _models("to_gguf").refuse_gguf(card, mask, adder=adder)
+
+
+def _write_gguf_types(folder: Path, pruned: Pruned) -> str:
+    surgery = _models("gguf_surgery")
+    return str(surgery.describe(surgery.save_cut(folder / GGUF_FILE, pruned.cut, pruned.mask)))
+
+
 _MODEL_FORMS = (
     ModelForm(
         key="compact",
@@ -145,22 +174,18 @@ results of the pruned model, but it is neither smaller nor faster.
 
 {snippets.PLAIN_CARD}""",
     ),
-    ModelForm(
-        key="gguf",
-        title="GGUF",
-        loads_with="llama.cpp",
-        speed="not measured",
-        needs_model="causal language models of the shapes of Llama and Qwen",
-        loads="run model.gguf with llama.cpp, or with any tool that is built on it",
-        file=GGUF_FILE,
-        bars=("no_cut",),
-        refuse=lambda card, mask, adder: _models("to_gguf").refuse_gguf(card, mask, adder=adder),
-        write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask),
-        reads=snippets.GGUF_READS,
-        tolerance=1e-5,
-        runtime="llama.cpp",
-        checked_with=("gguf", "torch"),
-        card=snippets.GGUF_CARD,
+    _GGUF,
+    replace(
+        _GGUF,
+        key="gguf-types",
+        title="GGUF, types of the source",
+        gist="kept blocks as they are in the source",
+        needs_model="models from a GGUF file of the shapes of Llama and Qwen",
+        refuse=_refuse_gguf_types,
+        write=_write_gguf_types,
+        tolerance=math.inf,
+        rounded=Rounded("quantised", agreement=0.95, of_tokens=0.8, exact="gguf"),
+        card=snippets.GGUF_TYPES_CARD,
     ),
     _ONNX,
     replace(

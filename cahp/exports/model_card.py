@@ -18,9 +18,16 @@ from cahp.run.document import machine
 from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask
-from cahp.words import printable, safe
+from cahp.words import capital, printable, safe
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
+
+
+def _quote(note: str | None) -> list[str]:
+    """Return what the form says of what it wrote, as a paragraph."""
+    if note is None:
+        return []
+    return ["", f"{capital(note)}."]
 
 
 def model_card(
@@ -75,6 +82,7 @@ def model_card(
         "## Checked",
         "",
         f"Read back in a new process with {', '.join(packages)}: {closeness}.",
+        *_quote(outcome.get("note")),
         "",
         "## Kept heads",
         "",

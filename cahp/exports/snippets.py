@@ -73,6 +73,14 @@ from llama_cpp import Llama
 print(Llama("FOLDER/{GGUF_FILE}")("Once upon a time", max_tokens=20, temperature=0.0))
 ```
 """
+_GGUF_LOADS = GGUF_CARD[GGUF_CARD.index("```\n") :].replace(
+    f"llama-quantize FOLDER/{GGUF_FILE} smaller.gguf Q8_0\n", ""
+)
+GGUF_TYPES_CARD = f"""\
+`{GGUF_FILE}` holds the smaller model in the number types of its source, with its tokenizer. If the layers keep
+different numbers of heads, it is of llama.cpp's architecture `deci`, which lists them.
+
+{_GGUF_LOADS}"""
 #: Runs the ``session`` of a language model with a cache; numpy is imported.
 ONNX_STEPS = """\
 def read(ids, mask, cache=None):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from gguf import GGUFReader
+from gguf.quants import dequantize
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -19,11 +20,16 @@ from torch.nn import functional
 HALVES = ("qwen3",)
 
 
+def _unpack(entry: Any) -> NDArray[np.float32]:
+    """Return the weights of a stored tensor, whatever its type."""
+    return np.array(dequantize(entry.data, entry.tensor_type), dtype=np.float32)
+
+
 def read_gguf(file: Path) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]:
     """Read a file; return a function from a batch (arrays by name) to the logits of all its tokens."""
     reader = GGUFReader(file)
     metadata = {name: field.contents() for name, field in reader.fields.items() if "tokenizer" not in name}
-    tensors = {entry.name: torch.from_numpy(np.array(entry.data)) for entry in reader.tensors}
+    tensors = {entry.name: torch.from_numpy(_unpack(entry)) for entry in reader.tensors}
     kind = metadata["general.architecture"]
     own = {name.removeprefix(f"{kind}."): value for name, value in metadata.items()}
 

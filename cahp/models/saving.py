@@ -199,6 +199,8 @@ class ReadBack:
     written: int | None = None
     #: The result of ``measure_rounding`` (0: not measured).
     rounding: float = 0.0
+    #: What the form says of what it wrote (None: nothing).
+    note: str | None = None
 
     @property
     def difference(self) -> float:

@@ -13,6 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cahp.models.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.gguf_header import read_header
@@ -173,15 +176,11 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
     card = pruned.card
     network = in_float32(pruned.network)
     config = network.config
-    architecture = _ARCHITECTURES[card.family]
-    name = architecture.name
-    halves = architecture.halves
+    name = name_architecture(card, mask)
     # A number for all layers, or a list of those of each.
     units: Any = mask.counts[0]
     heads: Any = units * card.group
     if len(set(mask.counts)) > 1:
-        name = UNEVEN
-        halves = False
         units = list(mask.counts)
         heads = [count * card.group for count in units]
     size = card.head_size // card.group
@@ -206,12 +205,35 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
     plain = config.rope_parameters["rope_theta"] ** (-torch.arange(0, size, 2).float() / size)
     if not torch.allclose(rotary, plain, rtol=1e-5, atol=0.0):
         writer.add_tensor("rope_freqs.weight", (plain / rotary).numpy())
-    for key, tensor in _name_tensors(network, mask, size=size, halves=halves):
-        writer.add_tensor(key, tensor.detach().float().cpu().contiguous().numpy())
+    for key, values in list_tensors(pruned, mask, architecture=name):
+        writer.add_tensor(key, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def turns_channels(card: ModelCard, architecture: str) -> bool:
+    """Whether a file of this architecture stores the two halves of each head's channels alternately."""
+    return architecture == UNEVEN or not _ARCHITECTURES[card.family].halves
+
+
+def name_architecture(card: ModelCard, mask: HeadMask) -> str:
+    """Return the architecture of llama.cpp for a model that is cut to ``mask``."""
+    if len(set(mask.counts)) > 1:
+        return UNEVEN
+    return _ARCHITECTURES[card.family].name
+
+
+def list_tensors(pruned: HeadModel, mask: HeadMask, *, architecture: str) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the weights of a cut network in float32 by their names in the format, for a file of this architecture."""
+    from cahp.models.stored import in_float32
+
+    card = pruned.card
+    halves = not turns_channels(card, architecture)
+    size = card.head_size // card.group
+    for name, tensor in _name_tensors(in_float32(pruned.network), mask, size=size, halves=halves):
+        yield name, tensor.detach().float().cpu().contiguous().numpy()
 
 
 def _name_tensors(network: Any, mask: HeadMask, *, size: int, halves: bool) -> Iterator[tuple[str, Tensor]]:

@@ -225,6 +225,8 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
         words=words,
     )
     yield f"  verified  read back in a fresh process, {closeness}"
+    if document.get("note"):
+        yield f"  types     {document['note']}"
     if document["files"]:
         yield from lines(document["files"], form.runtime)
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
