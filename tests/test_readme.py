@@ -35,7 +35,7 @@ COMMANDS = [(page, words) for page in docs.PAGES for words in docs.commands(page
 #: Commands that a test cannot run: they serve until stopped, start other processes, read what is not on the machine, or
 #: take minutes.
 NOT_RUN = {"explore", "reproduce"}
-ELSEWHERE = ("smollm2", "sst5", "path/to/sst5", "mnli", "minilm-mnli", "assets/adapters/bbc-news")
+ELSEWHERE = ("smollm2", "sst5", "path/to/sst5", "mnli", "minilm-mnli", "assets/adapters/bbc-news", "Qwen/Qwen3-0.6B")
 
 
 def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None:
