@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import timeit
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from time import thread_time
 from typing import Any
@@ -18,6 +18,7 @@ from cahp.models.cards import ModelCard
 from cahp.models.costs import CONTEXTS
 from cahp.models.description import longest_text
 from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
+from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.tasks.texts import COPY_TOKENS
 from cahp.values import CahpError, HeadMask
@@ -123,6 +124,31 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "to_fetch_bytes": (card.details or {}).get("missing", 0),
         "sha256": card.sha256 or None,
     }
+
+
+@dataclass(frozen=True)
+class Precheck:
+    """A line of the check before a run: ``words`` tell what is possible, or what is missing if it is not ``passed``."""
+
+    passed: bool
+    words: str
+
+
+def check_run(bench: Bench) -> tuple[Precheck, Precheck, Precheck]:
+    """Precheck what a run of a model on its data can measure: masks, classes or labels, and a refit; reads no weights."""
+    card = bench.card
+    masks = Precheck(True, f"Masks: each {card.unit} can be switched off. They are verified when the model is loaded.")
+    if card.task.predicts_often:
+        labels = Precheck(True, "Labels: none are needed, because the next token is predicted.")
+    elif bench.dataset.labelled:
+        labels = Precheck(True, f"Labels: they match the {len(card.labels)} classes of the model.")
+    else:
+        labels = Precheck(False, f"No labels: {card.words.without_labels}.")
+    refit = Precheck(True, "Refit: possible, in closed form and without training.")
+    reason = bench.recoveries.no_refit
+    if reason:
+        refit = Precheck(False, f"No refit: {reason}. All figures are those as pruned.")
+    return masks, labels, refit
 
 
 def _kept(card: ModelCard) -> HeadMask:

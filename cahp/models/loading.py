@@ -321,6 +321,12 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard, *, classifies:
             f"the tokenizer of {card.id} knows token {highest} but the model only {rows} tokens: they do not belong "
             "together; save the model and its own tokenizer again"
         )
+    start = start_id(tokenizer)
+    if card.predicts_tokens and start is not None and start >= rows:
+        raise ModelError(
+            f"the tokenizer of {card.id} begins a text with token {start}, but the model knows only {rows} tokens; set "
+            "bos_token in tokenizer_config.json to a token that the model knows"
+        )
     # These classifiers compute their answer at the token that ends a text.
     reads_end = getattr(network.config, "is_encoder_decoder", False) and hasattr(network, "classification_head")
     if reads_end and tokenizer("a")["input_ids"].count(network.config.eos_token_id) != 1:

@@ -31,7 +31,7 @@ from cahp.ui.session.work import RUN
 from cahp.values import CahpError
 from cahp.words import capital
 
-#: Session keys: the explorer, and a notice for the next run of a page.
+#: Session keys: the explorer, and the last error until it is dismissed.
 _EXPLORER = "cahp_explorer"
 _NOTE = "cahp_note"
 #: Session key: earlier models and data by their fields in the address; and how many are kept.
@@ -84,10 +84,22 @@ def page(title: str) -> Explorer:
                     for label in labels:
                         link(label, _NAMES.get(label, label))
         _sidebar(explorer)
-    if note := st.session_state.pop(_NOTE, None):
-        problem(note)
+    _draw_note(explorer)
     pill.draw(explorer)
     return explorer
+
+
+def _draw_note(explorer: Explorer) -> None:
+    """Draw the last error until it is dismissed, or a run is started again."""
+    job = explorer.work.job(RUN)
+    if job is not None and not job.ended:
+        st.session_state.pop(_NOTE, None)
+    note = st.session_state.get(_NOTE)
+    if note is None:
+        return
+    with st.container(key="page-note", horizontal=True, vertical_alignment="center"):
+        problem(note)
+        st.button("Dismiss", key="dismiss-note", type="tertiary", on_click=lambda: st.session_state.pop(_NOTE, None))
 
 
 def provenance(explorer: Explorer, *shown: str) -> str:

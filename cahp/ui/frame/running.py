@@ -7,14 +7,16 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from cahp.api.preflight import check_run
 from cahp.run.timeline import PREPARATIONS, on_screen
+from cahp.ui.frame import outline
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Place
 from cahp.ui.session.work import ROLES, RUN, SPEED, Kind, pass_seconds, run_seconds
 from cahp.values import CahpError
 from cahp.values.head_roles import HeadRoles
-from cahp.words import duration
+from cahp.words import capital, duration
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -24,6 +26,9 @@ _PATIENCE_S = 0.7
 #: Seconds up to which work starts without a question.
 _UNASKED_S = 60.0
 
+#: The ways to say how many heads a run keeps.
+_AUTOMATIC = "automatic"
+_BY_NUMBER = "a number"
 #: The look of the button that starts a run, by its place.
 _RUN_BUTTONS: Mapping[str, Mapping[str, Any]] = {
     "main": {"type": "primary", "width": "content"},
@@ -48,19 +53,71 @@ def need_run(explorer: Explorer) -> None:
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
-        card = explorer.card
         bench = explorer.bench
         st.markdown(
-            f"A run records the attention of each of the {card.layers * card.heads} heads on "
-            f"{bench.calibration.measured}, groups heads that attend alike, and evaluates the kept ones on "
-            f"{bench.evaluation.count:,} others."
+            f"A run records the attention of each of the {explorer.card.layers * explorer.card.heads} "
+            f"{explorer.card.unit}s on {bench.calibration.measured}, groups those that attend alike, and evaluates the "
+            f"kept ones on {bench.evaluation.count:,} others."
         )
         job = explorer.work.job(RUN)
         if job is not None and not job.ended:
-            follow(job)
+            _follow_run(explorer, job)
         else:
-            run_button(explorer, place="main", label="Run here")
+            _offer_run(explorer)
     st.stop()
+
+
+def _offer_run(explorer: Explorer) -> None:
+    """Draw what a run can measure, the number of heads to keep, and the button that starts it."""
+    lines = []
+    for check in check_run(explorer.bench):
+        sign = "info"
+        if check.passed:
+            sign = "check"
+        lines.append(f":material/{sign}: {plain(check.words)}")
+    st.markdown("  \n".join(lines))
+    _choose_budget(explorer)
+    run_button(explorer, place="main", label="Run here")
+    outline.draw(explorer.card)
+
+
+def _follow_run(explorer: Explorer, job: Job[Any]) -> None:
+    """Draw the progress of a run above the board in outline."""
+
+    def draw() -> None:
+        if job.ended:
+            st.rerun()
+        _show_progress(job, "", key=f"cancel-main-{job.id}")
+        outline.draw(explorer.card, job)
+
+    st.fragment(draw, run_every=0.5)()
+
+
+def _choose_budget(explorer: Explorer) -> None:
+    """Draw the choice of how many heads a run keeps, and put it into the settings."""
+    total = explorer.card.layers * explorer.card.heads
+    budget = explorer.settings.budget
+    start_with = _AUTOMATIC
+    if budget.isdecimal():
+        start_with = _BY_NUMBER
+    with st.container(horizontal=True, vertical_alignment="bottom", key="run-budget"):
+        how = st.segmented_control(
+            f"{capital(explorer.card.unit)}s to keep",
+            (_AUTOMATIC, _BY_NUMBER),
+            default=start_with,
+            required=True,
+            key="run-how",
+        )
+        if how == _BY_NUMBER:
+            least = max(1, explorer.card.layers * explorer.settings.min_per_layer)
+            start = max(least, total // 2)
+            if budget.isdecimal():
+                start = min(max(least, int(budget)), total)
+            budget = str(st.number_input("Number", least, total, start, key="run-number", width=140))
+        elif budget.isdecimal():
+            budget = "auto"
+    if budget != explorer.settings.budget:
+        explorer.set_run_budget(budget)
 
 
 def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None:

@@ -198,8 +198,10 @@ def _choose_model(explorer: Explorer) -> str:
         format_func=lambda name: descriptions.get(name, name),
         key="source-model",
         persist_state="session",
+        # A path or an id that is typed here is offered as "Open path": see explorer.css.
+        accept_new_options=current().opens_folders,
     )
-    name = str(picked)
+    name = str(picked).strip()
     if picked == _OTHER_MODEL:
         name = _type_model_name()
     if not name:

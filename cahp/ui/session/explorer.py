@@ -152,6 +152,11 @@ class Explorer:
         # Another method would put heads on the board that it chose under the old settings.
         self.work.drop(TABLE, CHOICE)
 
+    def set_run_budget(self, budget: str) -> None:
+        """Set how many heads the next run keeps, "auto" or a number, with which the board then begins."""
+        self.change(budget=budget)
+        self.board = Board(self.choices, self.start_budget)
+
     @property
     def awaits_run(self) -> bool:
         """Whether a run with these settings would differ from the one on screen."""

@@ -1,0 +1,63 @@
+"""The board before a run: greyed out, in the shape of the model; its rows light up as the stages finish."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.figures.head_grid import is_deep
+from cahp.models.cards import ModelCard
+from cahp.ui.session.jobs import Job
+
+#: The stages of a run in the explorer, in order; what comes after them finds all rows lit.
+_STAGES = (
+    "load",
+    "signatures",
+    "features",
+    "projection",
+    "clustering",
+    "salience",
+    "latency",
+    "evaluation",
+    "recovery",
+)
+#: Pixels of the largest cell, as on the board, and of the whole drawing.
+_CELL = 44
+_WIDTH = 760
+_HEIGHT = 340
+
+
+def count_lit(card: ModelCard, stage: str, share: float) -> int:
+    """Return how many layers are lit when ``share`` of a stage is done (before the first stage: none)."""
+    if not stage or stage == "waiting":
+        return 0
+    finished = float(len(_STAGES))
+    if stage in _STAGES:
+        finished = _STAGES.index(stage) + share
+    return int(card.layers * finished / len(_STAGES))
+
+
+def draw(card: ModelCard, job: Job[object] | None = None) -> None:
+    """Draw the board of a model before there is anything on it, or how far the ``job`` of its run is."""
+    lit = 0
+    if job is not None and not job.ended:
+        lit = count_lit(card, job.stage, job.share)
+    st.html(_html(card.layers, card.heads, lit))
+
+
+def _html(layers: int, heads: int, lit: int) -> str:
+    """Return the cells as a grid; layers are rows, or columns where there are many of few heads, as on the board."""
+    across = heads
+    down = layers
+    flow = "row"
+    if is_deep(layers, heads):
+        across = layers
+        down = heads
+        flow = "column"
+    cell = max(4, min(_CELL, _WIDTH // across, _HEIGHT // down))
+    # Cells are in the order of layers, and the first layers are lit.
+    cells = '<i class="lit"></i>' * (lit * heads) + "<i></i>" * ((layers - lit) * heads)
+    return (
+        f'<div class="cahp-outline" role="img" aria-label="{layers} layers of {heads}, {lit} of them lit" '
+        f'style="max-width: {across * cell}px; grid: repeat({down}, auto) / repeat({across}, 1fr); '
+        f'grid-auto-flow: {flow}; --cell: {cell}px">{cells}</div>'
+    )
