@@ -47,8 +47,9 @@ from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.section import RECEIPT
 from cahp.features.learn import lessons as six_steps
 from cahp.features.learn.bundled import LESSONS_FILE, BundledLessons, read_lessons
-from cahp.features.learn.course import list_steps
+from cahp.features.learn.course import list_measured
 from cahp.features.learn.course import measure as measure_answer
+from cahp.features.learn.scene import find_family, measure_scene
 from cahp.features.neutral.measuring import evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO
@@ -63,6 +64,7 @@ from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.prune import choose, measure_run
+from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
@@ -93,15 +95,18 @@ def write_lessons(
     if settings.budget != "auto":
         (chosen,) = (one for one in clusters.selections(settings) if str(one.mask.count) == settings.budget)
     assert chosen is not None
-    subject = six_steps.subject_of(bench, clusters, chosen)
+    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, stored_roles(bench.resources))
+    scene = measure_scene(bench, family)
+    subject = six_steps.subject_of(bench, chosen.mask, family, scene)
     shipped = read_lessons(name) if only else None
     bundle = BundledLessons(
         subject.sha256,
+        scene,
         {
-            step.name: shipped.answers[step.name]
-            if shipped is not None and step.name not in only
-            else measure_answer(step.name, subject, progress=progress)
-            for step in list_steps(subject)
+            step: shipped.answers[step]
+            if shipped is not None and step not in only
+            else measure_answer(step, subject, progress=progress)
+            for step in list_measured(subject)
         },
         {"machine": machine(), "date": day.isoformat()} if shipped is None else shipped.made,
     )

@@ -135,7 +135,7 @@ class Precheck:
 
 
 def check_run(bench: Bench) -> tuple[Precheck, Precheck, Precheck]:
-    """Precheck what a run of a model on its data can measure: masks, classes or labels, and a refit; reads no weights."""
+    """Check what a run of a model on its data can measure: masks, classes or labels, and a refit; reads no weights."""
     card = bench.card
     masks = Precheck(True, f"Masks: each {card.unit} can be switched off. They are verified when the model is loaded.")
     if card.task.predicts_often:

@@ -10,6 +10,7 @@ import msgspec
 
 from cahp.api.bundled import NAME, RUNS, run_folder
 from cahp.features.learn.lessons import Answer
+from cahp.features.learn.scene import Scene
 
 #: The answers of the six steps.
 LESSONS_FILE = "lessons.json"
@@ -17,9 +18,11 @@ LESSONS_FILE = "lessons.json"
 
 @dataclass(frozen=True)
 class BundledLessons:
-    """The answers of the six steps on the bundled run, by name; ``subject`` is the digest of their model and data."""
+    """The ``scene`` of a bundled run and the answers of its steps, by name; ``subject`` is the digest of what they
+    depend on."""
 
     subject: str
+    scene: Scene
     answers: Mapping[str, Answer]
     made: Mapping[str, str]
 

@@ -46,76 +46,78 @@ def _draw_masks(subject: Subject) -> list[HeadMask]:
     return masks
 
 
-def _rate_choice(as_good: int, *, clear: str, level: str) -> str:
-    """Return the verdict on a choice that ``as_good`` of ``DRAWS`` random selections equal, as sentences."""
-    if as_good <= DRAWS // 20:
-        return clear
-    if as_good < DRAWS // 2:
-        return "The choice helps, but some random selections come close."
-    return level
+def _describe_random(subject: Subject, question: str, counted: str) -> Step:
+    kept = subject.mask.count
+    unit = subject.bench.card.unit
+    return Step(
+        "random",
+        "Random heads",
+        f"Keep {kept} {unit}s at random",
+        f"CAHP keeps {kept} of {subject.total} {unit}s, one or more of each family. Now we keep as many at random, "
+        f"{DRAWS} times.",
+        _draw_masks(subject)[0],
+        question,
+        "per cent",
+        100,
+        counted,
+        {"CAHP": _CAHP},
+        interval=f"range of {DRAWS} random selections",
+    )
 
 
 def describe_random_accuracy(subject: Subject) -> Step:
-    """Compare the accuracy of CAHP's selection with that of random ones."""
-    kept = subject.mask.count
-    return Step(
-        "random",
-        "Choose at random instead",
-        f"CAHP keeps {kept} of {subject.total} heads. We keep as many random heads, {DRAWS} times, and compare "
-        "accuracy.",
-        f"How many of the {DRAWS} random selections are at least as accurate as CAHP's?",
-        "selections",
-        DRAWS,
-        f"A random selection is {kept} heads drawn from {subject.total}, at least one per layer. It counts if its "
-        f"accuracy on {len(subject.texts)} texts is at least CAHP's.",
-        {"CAHP": _CAHP},
-        mask=subject.mask,
+    """Keep as many heads as CAHP, at random."""
+    return _describe_random(
+        subject,
+        f"How accurate is the model with {subject.mask.count} random heads?",
+        f"The median accuracy of {DRAWS} random selections on {len(subject.texts)} texts. Each has at least one head "
+        "per layer.",
     )
 
 
 def measure_random_accuracy(subject: Subject, progress: Progress) -> Answer:
-    """Count the random selections that are at least as accurate as CAHP's, and measure what a refit leaves of that."""
-    masks = _draw_masks(subject)
-    full, chosen, *drawn = subject.evaluate([None, subject.mask, *masks], progress)
+    """Measure the median accuracy of random selections, and that of CAHP's."""
+    full, chosen, *drawn = subject.evaluate([None, subject.mask, *_draw_masks(subject)], progress)
     everything = estimate_accuracy(full)
     ours = estimate_accuracy(chosen)
-    bars = {"all heads": everything, f"with CAHP's {subject.mask.count} heads": ours}
     shares = _list_accuracies(drawn)
-    draws = {f"{DRAWS} random selections": shares}
     as_good = sum(share >= ours.value for share in shares)
-    found = (
-        f"{as_good} of {DRAWS} random selections are at least as accurate. Accuracy: CAHP {ours.text}; random "
-        f"{percent(min(shares))} to {percent(max(shares))}, median {percent(float(np.median(shares)))}; all heads "
-        f"{everything.text}."
+    found = f"{as_good} of {DRAWS} random selections are at least as accurate as CAHP's. All heads: {everything.text}."
+    return _answer_random(
+        subject, shares, ours, found, bars={"all heads": everything}, outcome="accuracy", as_good=as_good, n=len(full)
     )
-    meaning = _rate_choice(
-        as_good,
-        clear="The choice of heads matters: random selections are less accurate.",
-        level="Random selections are as accurate: with this many heads and texts, the choice makes no visible "
-        "difference.",
-    )
-    refitted = [subject.mask, *masks[:REFITTED_DRAWS]]
-    bench = subject.bench
-    if bench.recoveries.no_refit is None and all(map(bench.measurements.can_cut, refitted)):
-        best, *others = subject.evaluate(refitted, progress, refit=True)
-        bars["CAHP's after refit"] = estimate_accuracy(best)
-        draws[f"{REFITTED_DRAWS} of them after refit"] = _list_accuracies(others)
-        meaning += f" {_compare_refitted(chosen, drawn[:REFITTED_DRAWS], best, others)}"
-    return Answer(float(as_good), None, found, meaning, len(full), bars, draws)
 
 
-def _compare_refitted(chosen: Evaluation, drawn: list[Evaluation], best: Evaluation, others: list[Evaluation]) -> str:
-    """Compare the lead of CAHP's ``chosen`` heads over some ``drawn`` ones with that after a refit of each."""
-    shares = _list_accuracies(others)
-    lead = accuracy_change(chosen, _find_median(drawn)).value
-    left = accuracy_change(best, _find_median(others))
-    verdict = "no measurable lead is left with these texts."
-    if left.low > 0:
-        verdict = "a part of the lead is left."
-    return (
-        f"After a refit (next step), the accuracy of CAHP's selection is {percent(float(best.correct.mean()))}. The "
-        f"first {len(others)} random ones have {percent(min(shares))} to {percent(max(shares))}. Its lead over the "
-        f"median was {signed(lead)} points and is now {signed(left.value)} ({left.span}): {verdict}"
+def _answer_random(
+    subject: Subject,
+    shares: tuple[float, ...],
+    ours: Estimate,
+    found: str,
+    *,
+    bars: dict[str, Estimate],
+    outcome: str,
+    as_good: int,
+    n: int,
+) -> Answer:
+    """Return the answer about random selections, ``as_good`` of which equal CAHP's."""
+    kept = subject.mask.count
+    middle = float(np.median(shares))
+    meaning = "Random selections are as good: with this many heads and texts, the choice makes no visible difference."
+    if as_good <= DRAWS // 20:
+        meaning = "The choice of heads matters: random selections are worse."
+    elif as_good < DRAWS // 2:
+        meaning = "The choice helps, but some random selections come close."
+    return Answer(
+        100 * middle,
+        (100 * min(shares), 100 * max(shares)),
+        f"{kept} random {subject.bench.card.unit}s: {percent(middle)} ({percent(min(shares))} to "
+        f"{percent(max(shares))}). CAHP's {kept}: {ours.text}.",
+        found,
+        meaning,
+        n,
+        {**bars, f"CAHP's {kept}": ours},
+        {f"{DRAWS} random selections": shares},
+        outcome,
     )
 
 
@@ -123,55 +125,39 @@ def _list_accuracies(drawn: list[Evaluation]) -> tuple[float, ...]:
     return tuple(float(evaluation.correct.mean()) for evaluation in drawn)
 
 
-def _find_median(drawn: list[Evaluation]) -> Evaluation:
-    return sorted(drawn, key=lambda evaluation: float(evaluation.correct.mean()))[len(drawn) // 2]
-
-
-def describe_random_divergence(subject: Subject) -> Step:
-    """Compare the KL divergence of CAHP's selection with that of random ones."""
+def describe_random_agreement(subject: Subject) -> Step:
+    """Keep as many heads of a language model as CAHP, at random."""
     kept = subject.mask.count
-    return Step(
-        "random",
-        "Choose at random instead",
-        f"CAHP keeps {kept} of {subject.total}. We keep as many at random, {DRAWS} times, and compare the KL "
-        "divergence from the full model.",
-        f"How many of the {DRAWS} random selections are at least as close to the full model?",
-        "selections",
-        DRAWS,
-        f"A random selection keeps {kept} of {subject.total}, at least one per layer. It counts if its KL divergence "
-        "is at most CAHP's.",
-        {
-            "CAHP": _CAHP,
-            "KL divergence": "how far predicted probabilities are from those of the full model, in nats; 0: equal",
-        },
-        units="documents",
-        mask=subject.mask,
+    return _describe_random(
+        subject,
+        f"Of 100 next words, how many stay the same with {kept} random {subject.bench.card.unit}s?",
+        f"The median agreement of {DRAWS} random selections with the full model: at how many of 100 tokens both "
+        "predict the same.",
     )
 
 
-def measure_random_divergence(subject: Subject, progress: Progress) -> Answer:
-    """Count the random selections that are at least as close to the full model as CAHP's."""
+def measure_random_agreement(subject: Subject, progress: Progress) -> Answer:
+    """Measure the median agreement of random selections with the full model, and that of CAHP's."""
     full, chosen, *drawn = subject.evaluate([None, subject.mask, *_draw_masks(subject)], progress)
     ours = OUTCOMES["kl"].estimate(chosen, full, 0)
     others = [OUTCOMES["kl"].estimate(evaluation, full, 0).value for evaluation in drawn]
     as_good = sum(value <= ours.value for value in others)
     found = (
-        f"{as_good} of {DRAWS} random selections are at least as close. KL divergence in nats per token: CAHP "
-        f"{ours.text} ({ours.span}); random {number(min(others), 2)} to {number(max(others), 2)}, median "
+        f"{as_good} of {DRAWS} random selections are at least as close to the full model. KL divergence in nats per "
+        f"token: CAHP {ours.text} ({ours.span}); random {number(min(others), 2)} to {number(max(others), 2)}, median "
         f"{number(float(np.median(others)), 2)}."
     )
-    meaning = _rate_choice(
-        as_good,
-        clear="The choice matters: random selections are further from the full model.",
-        level="Random selections are as close: at this number, CAHP's choice is no better than chance.",
-    )
-    bars = {
-        "all heads": estimate_agreement(full, full),
-        f"with CAHP's {subject.mask.count}": estimate_agreement(chosen, full),
-    }
     agreements = tuple(estimate_agreement(evaluation, full).value for evaluation in drawn)
-    draws = {f"{DRAWS} random selections": agreements}
-    return Answer(float(as_good), None, found, meaning, ours.n, bars, draws, outcome="agreement")
+    return _answer_random(
+        subject,
+        agreements,
+        estimate_agreement(chosen, full),
+        found,
+        bars={"all heads": estimate_agreement(full, full)},
+        outcome="agreement",
+        as_good=as_good,
+        n=ours.n,
+    )
 
 
 # Refit ----------------------------------------------------------------------------------------------------------
@@ -214,15 +200,16 @@ def describe_refit_of_accuracy(subject: Subject) -> Step:
     """Refit the output weights of a classifier."""
     return Step(
         "refit",
-        "Recover without training",
+        "Refit",
+        "Refit, without training",
         f"With {subject.mask.count} heads, the rest of the model gets inputs that it was not trained on. A refit "
         "solves for new output weights in one pass, without labels and without training.",
+        subject.mask,
         "How many points of accuracy does the refit regain?",
         "points",
         50,
         "One point is one more correct answer per hundred texts.",
         {"output weights": _OUTPUT_WEIGHTS, "label": "the correct class of a text, assigned by people"},
-        mask=subject.mask,
     )
 
 
@@ -245,23 +232,46 @@ def measure_refit_of_accuracy(subject: Subject, progress: Progress) -> Answer:
         meaning = "The refit lowered the accuracy on these texts, although held-out texts had accepted it."
     else:
         meaning = "No measurable change: there was little to recover, or these texts are too few to measure it."
-    return Answer(gain.value, gain.ci95, found, meaning, gain.n, bars)
+    headline = f"The refit brings CAHP's {subject.mask.count} heads to {bars['after refit'].text}"
+    draws = _refit_random(subject, progress)
+    if draws:
+        headline += f"; random heads recover, too: {percent(min(draws))} to {percent(max(draws))}"
+        return Answer(
+            gain.value,
+            gain.ci95,
+            f"{headline}.",
+            found,
+            meaning,
+            gain.n,
+            bars,
+            {f"{REFITTED_DRAWS} random selections after refit": draws},
+        )
+    return Answer(gain.value, gain.ci95, f"{headline}.", found, meaning, gain.n, bars)
+
+
+def _refit_random(subject: Subject, progress: Progress) -> tuple[float, ...]:
+    """Return the accuracies of some random selections after a refit (empty: one cannot be cut)."""
+    masks = _draw_masks(subject)[:REFITTED_DRAWS]
+    if not all(map(subject.bench.measurements.can_cut, masks)):
+        return ()
+    return _list_accuracies(subject.evaluate(masks, progress, refit=True))
 
 
 def describe_refit_of_agreement(subject: Subject) -> Step:
     """Refit the output weights of a language model."""
     return Step(
         "refit",
-        "Recover without training",
+        "Refit",
+        "Refit, without training",
         f"With {subject.mask.count} of {subject.total}, the rest of the model gets inputs that it was not trained on. "
         "A refit solves for new output weights in closed form, on ordinary texts.",
+        subject.mask,
         "How many points of agreement with the full model does the refit regain?",
         "points",
         60,
         "One point is one more token of a hundred at which both models predict the same.",
         {"output weights": _OUTPUT_WEIGHTS},
         units="documents",
-        mask=subject.mask,
     )
 
 
@@ -293,4 +303,8 @@ def measure_refit_of_agreement(subject: Subject, progress: Progress) -> Answer:
             meaning += (
                 " But copying, which its texts hardly need, is worse than before: a recovery knows only its texts."
             )
-    return Answer(gain.value, gain.ci95, found, meaning, gain.n, bars, outcome="agreement")
+    headline = (
+        f"The refit brings CAHP's {subject.mask.count} from {bars['before refit'].text} of next words unchanged to "
+        f"{bars['after refit'].text}."
+    )
+    return Answer(gain.value, gain.ci95, headline, found, meaning, gain.n, bars, outcome="agreement")

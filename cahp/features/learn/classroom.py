@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 
 from cahp.features.learn.lessons import Answer, Step
+from cahp.features.learn.stage import Picture
 from cahp.values import CahpError
 
 #: Largest number of classes, and of people in one.
@@ -25,13 +26,16 @@ class ClassError(CahpError):
 class Classroom:
     """One class; thread-safe.
 
-    ``about`` describes the model and the texts; ``leader`` is the session that leads; ``alive(session)`` says whether
-    a session is open.
+    ``picture`` is drawn, and ``about`` describes the model and the texts; ``leader`` is the session that leads;
+    ``alive(session)`` says whether a session is open.
     """
 
-    def __init__(self, steps: Sequence[Step], *, about: str, leader: str, alive: Callable[[str], bool]) -> None:
+    def __init__(
+        self, steps: Sequence[Step], picture: Picture, *, about: str, leader: str, alive: Callable[[str], bool]
+    ) -> None:
         self.code = secrets.token_urlsafe(8)
         self.steps = tuple(steps)
+        self.picture = picture
         self.about = about
         self.leader = leader
         self._alive = alive
@@ -106,14 +110,14 @@ class Classes:
         self._lock = Lock()
         self._open: dict[str, Classroom] = {}
 
-    def open(self, steps: Sequence[Step], *, about: str, leader: str) -> Classroom:
+    def open(self, steps: Sequence[Step], picture: Picture, *, about: str, leader: str) -> Classroom:
         """Open a class; a class that the same session led before ends.
 
         Raises:
             ClassError: If there are too many.
         """
         self.close(leader)
-        room = Classroom(steps, about=about, leader=leader, alive=self._alive)
+        room = Classroom(steps, picture, about=about, leader=leader, alive=self._alive)
         with self._lock:
             if len(self._open) >= _CLASSES:
                 raise ClassError(f"{_CLASSES} classes are open on this explorer already; try again when one has ended")

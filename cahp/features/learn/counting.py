@@ -54,7 +54,7 @@ class Counting(ABC):
     units: ClassVar[str]
     outcome: ClassVar[str]
     terms: ClassVar[Mapping[str, str]]
-    #: The meaning if hardly any, or many, predictions change without the head of the largest gradient.
+    #: The meaning if hardly any, or many, predictions change without one head.
     few_change: ClassVar[str]
     many_change: ClassVar[str]
 
@@ -99,9 +99,8 @@ class AnswerCounting(Counting):
     outcome = "accuracy"
     terms: ClassVar = {
         "attention head": "a part of a layer that decides which words attend to which",
-        "gradient": "how much the model's error would change if the head's output were turned down a little",
     }
-    few_change = "Even without the head of the largest gradient, the predictions hardly change."
+    few_change = "Even without this head, the predictions hardly change."
     many_change = "Without this head many predictions change: it does something that the other heads do not."
 
     def name_heads(self, subject: Subject) -> Heads:
@@ -148,9 +147,8 @@ class TokenCounting(Counting):
     terms: ClassVar = {
         "attention head": "a part of a layer that decides which earlier tokens a token attends to",
         "token": "a word or a part of a word",
-        "gradient": "how much the model's error would change if the output were turned down a little",
     }
-    few_change = "Even without the largest gradient, the predictions hardly change: others do nearly the same."
+    few_change = "Even without this group, the predictions hardly change: others do nearly the same."
     many_change = "Many predictions change: the others do not do the same, and nothing has been recovered yet."
 
     def name_heads(self, subject: Subject) -> Heads:

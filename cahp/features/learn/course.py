@@ -1,4 +1,4 @@
-"""The course of a model: six steps, each with a question and the measurement that answers it.
+"""The course of a model: one head at work, then six steps with a question and the measurement that answers it.
 
 Every sentence is built from measurements, also where a model does not behave as textbooks say.
 """
@@ -8,46 +8,60 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cahp.features.learn import choosing, saving, switching
+from cahp.features.learn import choosing, saving, switching, turn
 from cahp.features.learn.lessons import Answer, Step, Subject
-from cahp.tasks import Task
+from cahp.features.learn.turn import TURN
 from cahp.values import OptionError, Progress, silent
 
 
 @dataclass(frozen=True)
 class _Entry:
+    """``measure`` is None where nothing is asked, or where the board's own table answers."""
+
     describe: Callable[[Subject], Step]
-    measure: Callable[[Subject, Progress], Answer]
+    measure: Callable[[Subject, Progress], Answer] | None = None
 
 
-#: The steps about answers and about tokens by name, in order. A guess and its answer are kept under the name.
+#: The steps by name, in order, for labels and for tokens. A guess and its answer are kept under the name.
 _OF_LABELS: Mapping[str, _Entry] = {
+    "head": _Entry(switching.describe_head),
     "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
     "one-cluster": _Entry(switching.describe_one_cluster, switching.measure_one_cluster),
-    "representatives": _Entry(switching.describe_representatives, switching.measure_representatives),
     "random": _Entry(choosing.describe_random_accuracy, choosing.measure_random_accuracy),
     "refit": _Entry(choosing.describe_refit_of_accuracy, choosing.measure_refit_of_accuracy),
     "time": _Entry(saving.describe_time, saving.measure_time),
+    TURN: _Entry(turn.describe_turn),
 }
 _OF_TOKENS: Mapping[str, _Entry] = {
+    "head": _Entry(switching.describe_head),
     "one-head": _Entry(switching.describe_one_head, switching.measure_one_head),
-    "first-token": _Entry(switching.describe_first_token, switching.measure_first_token),
+    "one-cluster": _Entry(switching.describe_one_cluster, switching.measure_one_cluster),
     "induction": _Entry(switching.describe_induction, switching.measure_induction),
-    "random": _Entry(choosing.describe_random_divergence, choosing.measure_random_divergence),
+    "random": _Entry(choosing.describe_random_agreement, choosing.measure_random_agreement),
     "refit": _Entry(choosing.describe_refit_of_agreement, choosing.measure_refit_of_agreement),
     "cache": _Entry(saving.describe_cache, saving.measure_cache),
+    TURN: _Entry(turn.describe_turn),
 }
 
 
-def _find_lessons(task: Task) -> Mapping[str, _Entry]:
-    if task.predicts_labels:
+def _find_lessons(subject: Subject) -> Mapping[str, _Entry]:
+    if subject.texts.task.predicts_labels:
         return _OF_LABELS
-    return _OF_TOKENS
+    # The family is a cluster, or all heads that copy.
+    unused = "induction"
+    if subject.family.stays is None:
+        unused = "one-cluster"
+    return {name: entry for name, entry in _OF_TOKENS.items() if name != unused}
 
 
 def list_steps(subject: Subject) -> list[Step]:
-    """Return the six steps about a model in order, with the numbers of the subject in their texts."""
-    return [lesson.describe(subject) for lesson in _find_lessons(subject.texts.task).values()]
+    """Return the steps about a model in order, with the numbers of the subject in their texts."""
+    return [entry.describe(subject) for entry in _find_lessons(subject).values()]
+
+
+def list_measured(subject: Subject) -> list[str]:
+    """Return the names of the steps whose answers are measured."""
+    return [name for name, entry in _find_lessons(subject).items() if entry.measure is not None]
 
 
 def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answer:
@@ -60,4 +74,7 @@ def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answ
     task = subject.texts.task
     if task.predicts_labels and not subject.texts.labelled:
         raise OptionError("the steps are about accuracy, which needs labels; open labelled texts")
-    return _find_lessons(task)[step].measure(subject, progress)
+    measured = _find_lessons(subject)[step].measure
+    if measured is None:
+        raise KeyError(step)
+    return measured(subject, progress)

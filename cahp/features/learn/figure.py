@@ -1,4 +1,4 @@
-"""Figures of the Learn page: what is switched off, a guess beside the answer, and the variants of a model."""
+"""Figures of the Learn page: a guess beside the answer, and the variants of a model."""
 
 from __future__ import annotations
 
@@ -8,53 +8,13 @@ from typing import Any
 
 from cahp.features.learn.lessons import Answer, Step
 from cahp.figures import palette
-from cahp.figures.head_grid import head_name
-from cahp.figures.marks import by_state, draw, error_bars, points, ticks
+from cahp.figures.marks import draw, error_bars, points
 from cahp.outcomes import OUTCOMES
-from cahp.values import HeadMask
 
 #: Pixels of a head on the small board, at most.
 _CELL = 26.0
 #: Pixels of the whole board.
 _BOARD = 250.0
-
-
-def switched_figure(mask: HeadMask, *, dark: bool) -> Any:
-    """Draw the heads that are switched on (solid) and off (light); a model of many layers lies on its side."""
-    colours = palette.ink(dark=dark)
-    lying = mask.layers > 2 * mask.heads
-    x_title = "head"
-    y_title = "layer"
-    across = mask.heads
-    down = mask.layers
-    equal: dict[str, Any] = {"scaleanchor": "x", "scaleratio": 1}
-    if lying:
-        # Its few rows have no room for a title, and are so low that Plotly fails to keep the squares' sides equal.
-        x_title = "layer (heads below each other)"
-        y_title = ""
-        across = mask.layers
-        down = mask.heads
-        equal = {}
-    cell = min(_CELL, _BOARD / across)
-    traces = []
-    for shown, fills, state in by_state(mask, [colours.accent] * mask.keep.size, colours):
-        x = shown % mask.heads
-        y = shown // mask.heads
-        if lying:
-            x, y = y, x
-        switch = "on" if state == "kept" else "off"
-        hover = [f"{head_name(head, mask.heads)}: {switch}" for head in shown.tolist()]
-        traces.append(points(x, y, "square", fills, size=0.65 * cell, hover=hover))
-    x_step = 1 if across <= 12 else 5
-    y_step = 1 if cell >= 16 else down
-    fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
-    return draw(
-        traces,
-        x=ticks(x_title, range(0, across, x_step), (-0.6, across - 0.4), **fixed),
-        y=ticks(y_title, range(0, down, y_step), (down - 0.4, -0.6), **fixed, **equal),
-        height=round(cell * (down + 0.2)) + 52,
-        top=0,
-    )
 
 
 def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[int] = (), *, dark: bool) -> Any:

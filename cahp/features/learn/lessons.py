@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
-from cahp.board.head_clusters import HeadClusters
+from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.run.bench import Bench
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
-from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, Selection, digest
+from cahp.values import Estimate, HeadMask, Progress, digest
 
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
 EXAMPLES = 400
@@ -27,12 +25,14 @@ STAGE = "variants"
 class Answer:
     """A measured answer: ``value`` in the unit of the guess, its 95 % interval if any, and its meaning.
 
-    ``bars`` are the shares ``outcome`` (of ``OUTCOMES``) of the compared variants by name, the full model first, then
-    the subject of the step; ``draws`` those of random selections. ``n`` counts the ``units`` of the step.
+    ``headline`` says it in one sentence of at most 20 words. ``bars`` are the shares ``outcome`` (of ``OUTCOMES``) of
+    the compared variants by name, the full model first, then the subject of the step; ``draws`` those of random
+    selections. ``n`` counts the ``units`` of the step.
     """
 
     value: float
     interval: tuple[float, float] | None
+    headline: str
     found: str
     meaning: str
     n: int
@@ -45,22 +45,24 @@ class Answer:
 class Step:
     """One step: what is done to the model, the question, and the range and unit of a guess.
 
-    ``counted`` defines the unit; ``terms`` explains the technical terms that appear first here. The answer is an
-    estimate over ``units`` (empty: it is counted, and no estimate). ``mask`` keeps the heads that are not switched off
-    (None: not known before roles are measured); a language model's step may switch off all heads of a ``role``.
+    A step without a ``question`` is only shown. ``short`` names it below the line. ``counted`` defines the unit;
+    ``terms`` explains the technical terms that appear first here. The answer is an estimate over ``units`` (empty: it
+    is counted, and no estimate), with the ``interval`` of an estimate or of random draws. ``mask`` keeps the heads that
+    are not switched off.
     """
 
     name: str
+    short: str
     title: str
     doing: str
-    question: str
-    unit: str
-    highest: int
-    counted: str
-    terms: Mapping[str, str]
+    mask: HeadMask
+    question: str = ""
+    unit: str = ""
+    highest: int = 0
+    counted: str = ""
+    terms: Mapping[str, str] = field(default_factory=dict)
     units: str = "texts"
-    mask: HeadMask | None = None
-    role: str | None = None
+    interval: str = "95 % interval"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,14 +70,14 @@ class Subject:
     """A finished selection of heads and evaluation texts, which all steps measure.
 
     Of windows only ``sample`` is measured, and nothing is read before: those of a bundled run are cut on first use.
-    ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` their salience.
+    ``mask`` keeps CAHP's heads. The first steps are about the head of the ``scene``, and about its ``family``.
     """
 
     bench: Bench
     texts: Texts
     mask: HeadMask
-    labels: Ints
-    salience: Floats
+    family: HeadFamily
+    scene: Scene
 
     @cached_property
     def sample(self) -> Texts:
@@ -95,28 +97,13 @@ class Subject:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of what the answers depend on: the texts, the kept heads and the heads that are switched off."""
-        return digest(self.texts.sha256, self.mask.sha256, str(self.strongest), str(self.largest_cluster))
+        """Digest of what the answers depend on: the texts, the kept heads and the heads that are removed."""
+        return digest(self.texts.sha256, self.mask.sha256, str(self.scene.head), str(self.family.leaving))
 
     @property
     def total(self) -> int:
         """Number of all heads."""
         return self.mask.keep.size
-
-    @cached_property
-    def strongest(self) -> tuple[int, int]:
-        """Layer and head of the highest salience."""
-        layer, head = np.unravel_index(int(np.argmax(self.salience)), self.salience.shape)
-        return int(layer), int(head)
-
-    @cached_property
-    def largest_cluster(self) -> tuple[list[int], int]:
-        """Flat indices of the largest cluster's heads, and of its representative."""
-        members = np.flatnonzero(self.labels == np.bincount(self.labels).argmax())
-        kept = [head for head in members if self.mask.keep.ravel()[head]]
-        candidates = np.array(kept or members)
-        representative = candidates[np.argmax(self.salience.ravel()[candidates])]
-        return [int(head) for head in members], int(representative)
 
     def without(self, heads: Iterable[int]) -> HeadMask:
         """Return the mask of all heads but these."""
@@ -136,10 +123,9 @@ class Subject:
         return evaluations
 
 
-def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection) -> Subject:
+def subject_of(bench: Bench, mask: HeadMask, family: HeadFamily, scene: Scene) -> Subject:
     """Return the subject of a bench and a selection, on some of the evaluation texts."""
     texts = bench.evaluation
     if texts.task.items_are_texts:
         texts = texts.sample(EXAMPLES)
-    labels = clusters.groups(selection.k)[0]
-    return Subject(bench, texts, selection.mask, labels, clusters.salience)
+    return Subject(bench, texts, mask, family, scene)

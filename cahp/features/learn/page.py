@@ -1,32 +1,42 @@
-"""Learn: guess what pruning does in six steps, then see the measured answer."""
+"""Learn: one head at work, then guess what pruning does in six steps, and see the measured answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import streamlit as st
 
 from cahp.features.learn import lessons, teaching
 from cahp.features.learn.bundled import BundledLessons, read_lessons
+from cahp.features.learn.classroom import Classroom
 from cahp.features.learn.course import list_steps, measure
 from cahp.features.learn.lessons import STAGE, Answer, Step, Subject
+from cahp.features.learn.scene import HeadFamily, Scene, find_family, measure_scene
+from cahp.features.learn.stage import Picture, draw_line, draw_stage, name_outcome
+from cahp.features.learn.turn import TURN, answer_turn, choose_best, table_of
+from cahp.run.bench import Bench
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import follow, need_run
+from cahp.ui.frame.running import measure as measure_here
 from cahp.ui.frame.source_dialog import draw_builtins
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import bind_units, plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.values.head_roles import HeadRoles
-
-if TYPE_CHECKING:
-    from streamlit.delta_generator import DeltaGenerator
+from cahp.ui.session.work import Kind, loading_seconds
+from cahp.words import capital
 
 #: Characters of an example text.
 _EXCERPT = 240
+#: Read the sentence that the steps show.
+SCENE: Kind[tuple[Bench, HeadFamily], Scene] = Kind(
+    lambda subject, _: measure_scene(*subject),
+    lambda subject: f"scene-{subject[0].card.sha256}-{subject[1].leaving}",
+    expected=lambda subject: loading_seconds(subject[0]),
+)
 
 
 @dataclass
@@ -72,11 +82,6 @@ class _Lesson:
             return None
         return self.shipped.answers.get(self.step.name)
 
-    @property
-    def answer(self) -> Answer | None:
-        """The answer once there is a guess."""
-        return None if self.guess is None else self.known
-
     def measure(self, explorer: Explorer) -> None:
         """Start measuring the answer."""
         # One bar over all variants, instead of one for each, where the step counts variants only.
@@ -92,6 +97,33 @@ class _Lesson:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Course:
+    """The steps of one model for one person, and what they draw."""
+
+    lessons: tuple[_Lesson, ...]
+    picture: Picture
+    explorer: Explorer
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps."""
+        return [lesson.step for lesson in self.lessons]
+
+    def known(self, at: int) -> Answer | None:
+        """Return the answer to a step: measured here, bundled, or of the table of budgets."""
+        lesson = self.lessons[at]
+        if lesson.step.name == TURN:
+            return answer_turn(lesson.step, self.explorer.table(table_of(lesson.subject)))
+        return lesson.known
+
+    def answer(self, at: int) -> Answer | None:
+        """Return the answer to a step once there is a guess."""
+        if self.lessons[at].guess is None:
+            return None
+        return self.known(at)
+
+
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     room = teaching.joined()
@@ -99,8 +131,8 @@ def draw(explorer: Explorer) -> None:
         teaching.attend(room, explorer.id)
         return
     need_run(explorer)
-    st.title("Learn in six guesses")
     if explorer.card.task.predicts_labels and not explorer.bench.dataset.labelled:
+        st.title("Learn in six guesses")
         st.info(
             "The guesses are about accuracy, which needs labels, and these texts have none. Open labelled texts in the "
             "sidebar."
@@ -118,50 +150,163 @@ def draw(explorer: Explorer) -> None:
     if clusters is None or selection is None:
         st.info("The clusters of the heads are not stored any more. Measure again in the sidebar.")
         return
-    subject = lessons.subject_of(explorer.bench, clusters, selection)
-    steps = [_with_heads(step, subject, explorer.roles) for step in list_steps(subject)]
-    measured_on = f"{subject.measured_on} that were not used to select heads."
-    st.markdown(f"Guess first, then see the answer, measured on {measured_on}")
+    labels = clusters.groups(selection.k)[0]
+    family = find_family(labels, selection.mask, clusters.salience, explorer.roles)
+    learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
+    shipped = read_lessons(explorer.card.id)
+    scene = _find_scene(explorer, family, shipped)
+    if scene is None:
+        return
+    subject = lessons.subject_of(explorer.bench, selection.mask, family, scene)
+    if shipped is not None and shipped.subject != subject.sha256:
+        shipped = None
+    course = Course(
+        tuple(_Lesson(step, subject, shipped, learner) for step in list_steps(subject)),
+        Picture.of(subject, clusters, labels),
+        explorer,
+    )
     room = teaching.CLASSES.led_by(explorer.id)
-    if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
+    if room is not None and [step.doing for step in room.steps] != [step.doing for step in course.steps]:
         # For another model or other data, earlier answers of the class would be wrong.
         teaching.CLASSES.close(explorer.id)
         room = None
+    _link_guesses(course.lessons, learner)
+    at = _find_step(course.lessons, learner)
+    _draw_step(course, at, room)
+    _draw_way(course, at, room)
     if room is not None:
         teaching.invitation(room)
-    learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
-    shipped = read_lessons(explorer.card.id)
-    if shipped is not None and shipped.subject != subject.sha256:
-        shipped = None
-    course = [_Lesson(step, subject, shipped, learner) for step in steps]
-    _link_guesses(course, learner)
-    at = _choose_step(course, learner)
-    lesson = course[at]
-    with st.container(border=True, key="learn-step"):
-        shown = lesson.answer
-        if room is not None:
-            shown = dict(room.shown()).get(at)
-        left, right = teaching.describe(lesson.step, number=at + 1, of=len(course), asking=shown is None)
-        with left:
-            if room is None:
-                _ask_and_answer(explorer, lesson, beside=right)
-            elif _show_job(lesson):
-                room.go(at)
+    else:
+        teaching.invite(course.steps, course.picture, about=_describe_measured(course), leader=explorer.id)
+    st.caption(_describe_measured(course))
+
+
+def _find_scene(explorer: Explorer, family: HeadFamily, shipped: BundledLessons | None) -> Scene | None:
+    """Return the bundled scene if it is of this family, or measure one (None: it is being measured)."""
+    if shipped is not None and explorer.results.bundled and shipped.scene.head in family.heads:
+        return shipped.scene
+    return measure_here(explorer, SCENE, (explorer.bench, family), name="scene", title="Read a sentence")
+
+
+def _describe_measured(course: Course) -> str:
+    """Describe what the answers are measured on; of windows also how many of them other pages use."""
+    subject = course.lessons[0].subject
+    card = course.explorer.card
+    words = f"{card.id}, {card.layers} layers of {card.heads} {card.unit}s. Measured on {subject.measured_on}"
+    if subject.texts.task.predicts_often:
+        words += (
+            f", a part of the {subject.texts.count} of the other pages, so figures of the same name differ a little"
+        )
+    return f"{plain(words)}. None of these texts was used to select heads."
+
+
+# One step ----------------------------------------------------------------------------------------------------
+
+
+def _draw_step(course: Course, at: int, room: Classroom | None) -> None:
+    """Draw the open step: what is done, the stage, the guess or the answer, and the way on."""
+    lesson = course.lessons[at]
+    step = lesson.step
+    shown = course.answer(at)
+    if room is not None:
+        room.go(at)
+        shown = dict(room.shown()).get(at)
+    teaching.describe(step, at=at, of=len(course.lessons))
+    with st.container(key="learn-step"):
+        if step.name == TURN:
+            _draw_turn(course, lesson, room)
+            return
+        draw_stage(step, course.picture, course.known(at), answered=shown is not None)
+        if not step.question:
+            _draw_sentence(course, at, teaching.describe_scene(course.picture.scene, course.picture.unit))
+        elif shown is not None:
+            _draw_sentence(course, at, shown.headline)
+            with st.expander("Figures", expanded=room is not None):
+                _draw_figures(course.explorer, lesson, shown, room)
+        elif room is None:
+            _ask(course.explorer, lesson)
+        elif not _show_job(lesson):
+            teaching.lead(room, at, lesson.known, measure=lambda: lesson.measure(course.explorer))
+
+
+def _draw_sentence(course: Course, at: int, sentence: str) -> None:
+    """Draw the sentence that a step ends with, and beside it the button to the next one."""
+    with st.container(horizontal=True, vertical_alignment="center", key="learn-sentence"):
+        st.markdown(f"**{bind_units(plain(sentence))}**")
+        if at + 1 < len(course.lessons):
+            following = course.steps[at + 1].short.lower()
+            _go_button(f"Next: {following}", "learn-next", course.lessons[at].learner, at + 1, type="primary")
+
+
+def _draw_turn(course: Course, lesson: _Lesson, room: Classroom | None) -> None:
+    """Draw the last step: the board follows the slider, and leads to Overview."""
+    step = lesson.step
+    explorer = course.explorer
+    answer = course.known(len(course.lessons) - 1)
+    table = explorer.table()
+    assert table is not None
+    budgets = table.budgets
+    learner = lesson.learner
+    guess = lesson.guess
+    start = min(max(budgets[0], learner.moved.get(lesson.name, budgets[-1] // 2)), budgets[-1])
+    if guess is None:
+        guess = st.slider(step.question, budgets[0], budgets[-1], start, key="learn-turn", help=step.counted)
+        learner.moved[lesson.name] = guess
+    selection = explorer.choices().of_budget(guess)
+    assert selection is not None
+    place = len(course.lessons) - 1
+    shown = course.answer(place)
+    guesses = [int(guess)]
+    label = "Check my guess"
+    if room is not None:
+        shown = dict(room.shown()).get(place)
+        guesses = room.guesses(place)
+        label = "Show the answer"
+    draw_stage(step, course.picture, answer, answered=shown is not None, mask=selection.mask)
+    if shown is not None:
+        with st.container(horizontal=True, vertical_alignment="center", key="learn-sentence"):
+            st.markdown(f"**{bind_units(plain(shown.headline))}**")
+            best = choose_best(guesses, shown)
+            link("home", f"Open {best} {step.unit} on Overview →", budget=str(best))
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(label, key="learn-see-turn", type="primary", disabled=answer is None):
+            assert answer is not None
+            if room is not None:
+                room.show(place, answer)
             else:
-                teaching.lead(room, at, lesson.known, beside=right, measure=lambda: lesson.measure(explorer))
-    if not subject.texts.task.predicts_often:
-        _show_example(subject.texts)
-    if room is None:
-        _show_scores(course)
-        model = f"{explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads"
-        teaching.invite(steps, about=f"Measured on {model}, and {measured_on}", leader=explorer.id)
+                assert learner.guesses is not None
+                learner.guesses[lesson.name] = int(guess)
+            st.rerun()
+        if answer is None:
+            st.caption("The budgets are still being measured: see the Budget page.")
+            link("home", f"Open {guess} {step.unit} on Overview →", budget=str(guess))
 
 
-def _with_heads(step: Step, subject: Subject, roles: HeadRoles | None) -> Step:
-    """Add the heads of a role that is switched off, where roles are measured."""
-    if step.role is None or roles is None:
-        return step
-    return replace(step, mask=subject.without(roles.units(step.role)))
+def _draw_figures(explorer: Explorer, lesson: _Lesson, answer: Answer, room: Classroom | None) -> None:
+    """Draw the guess beside the measured answer, its interval, and all variants."""
+    guesses: Sequence[int] = ()
+    guess = lesson.guess
+    if room is not None:
+        guesses = room.guesses(room.moment[0])
+        guess = None
+    teaching.show_answer(lesson.step, answer, guess, guesses)
+    job = lesson.job
+    _show_job(lesson)
+    if job is None or job.result is None:
+        if lesson.shipped is None:
+            return
+        origin = lesson.shipped.made
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Bundled: measured on {plain(origin['machine'])}, {plain(origin['date'])}.")
+            if st.button("Measure it here", key=f"learn-here-{lesson.step.name}"):
+                lesson.measure(explorer)
+                st.rerun()
+    elif lesson.step.name == "time" and st.button("Measure latency again", key="learn-time-again", type="tertiary"):
+        lesson.measure(explorer)
+        st.rerun()
+    if not lesson.subject.texts.task.predicts_often:
+        _show_example(lesson.subject.texts)
 
 
 def _show_example(texts: Texts) -> None:
@@ -181,7 +326,8 @@ def _show_example(texts: Texts) -> None:
 # Navigation ------------------------------------------------------------------------------------------------
 
 
-def _choose_step(course: Sequence[_Lesson], learner: _Learner) -> int:
+def _find_step(course: Sequence[_Lesson], learner: _Learner) -> int:
+    """Return the open step, at first that of the address, and write it there."""
     if learner.at is None or address.is_history_navigation():
         linked = st.query_params.get("step", "")
         learner.at = 0
@@ -189,21 +335,33 @@ def _choose_step(course: Sequence[_Lesson], learner: _Learner) -> int:
             learner.at = int(linked) - 1
     at = min(learner.at, len(course) - 1)
     address.put("step", str(at + 1))
-    # Above the step: an answer is long, and the way on stays in sight.
-    with st.container(horizontal=True, key="learn-steps", gap="small"):
-        for number, lesson in enumerate(course):
-            label = str(number + 1)
-            if lesson.answer is not None:
-                label += " ✓"
-            kind = "primary" if number == at else "secondary"
-            _go_button(label, f"learn-go-{number + 1}", learner, number, type=kind, help=lesson.step.title)
-        st.space("stretch")
-        _go_button("Back", "learn-back", learner, at - 1, disabled=at == 0)
-        if at + 1 < len(course):
-            _go_button("Next step", "learn-next", learner, at + 1)
-        else:
-            link("budget", "Choose a budget yourself →")
     return at
+
+
+def _draw_way(course: Course, at: int, room: Classroom | None) -> None:
+    """Draw the outcome of all steps so far, and below it a button for each step."""
+    answers: list[Answer | None] = [course.answer(place) for place in range(len(course.lessons))]
+    if room is not None:
+        shown = dict(room.shown())
+        answers = [shown.get(place) for place in range(len(course.lessons))]
+    known = next(filter(None, map(course.known, range(1, len(course.lessons)))), None)
+    full = None
+    if known is not None:
+        full = next(iter(known.bars.values()), None)
+        st.caption(f"{capital(name_outcome(known))}, step by step: the line grows as you guess")
+    with st.container(key="learn-way", gap=None):
+        draw_line(course.steps, answers, full, at)
+        with st.container(key="learn-steps"):
+            for column, (number, lesson) in zip(
+                st.columns(len(course.lessons), gap="small"), enumerate(course.lessons), strict=True
+            ):
+                label = f"{number + 1} {lesson.step.short}"
+                if answers[number] is not None:
+                    label += " ✓"
+                with column:
+                    _go_button(
+                        label, f"learn-go-{number + 1}", lesson.learner, number, disabled=number == at, width="stretch"
+                    )
 
 
 def _go_button(label: str, key: str, learner: _Learner, to: int, **options: Any) -> None:
@@ -232,9 +390,6 @@ def _link_guesses(course: Sequence[_Lesson], learner: _Learner) -> None:
         address.put("guesses", linked)
 
 
-# One step ----------------------------------------------------------------------------------------------------
-
-
 def _show_job(lesson: _Lesson) -> bool:
     """Show the progress or the error of the job that measures the answer; return whether it is at work."""
     job = lesson.job
@@ -246,16 +401,11 @@ def _show_job(lesson: _Lesson) -> bool:
     return False
 
 
-def _ask_and_answer(explorer: Explorer, lesson: _Lesson, *, beside: DeltaGenerator) -> None:
-    """Draw the slider for a guess, then the answer, and the variants ``beside`` it."""
+def _ask(explorer: Explorer, lesson: _Lesson) -> None:
+    """Draw the slider for a guess."""
     step = lesson.step
     learner = lesson.learner
-    answer = lesson.answer
     fixed = lesson.job is not None and not lesson.job.ended
-    if answer is not None and not fixed:
-        _show_job(lesson)
-        _draw_answer(explorer, lesson, answer, beside)
-        return
     key = f"learn-guess-{step.name}-{fixed}"
 
     def move() -> None:
@@ -278,34 +428,3 @@ def _ask_and_answer(explorer: Explorer, lesson: _Lesson, *, beside: DeltaGenerat
         if lesson.shipped is None:
             lesson.measure(explorer)
         st.rerun()
-
-
-def _draw_answer(explorer: Explorer, lesson: _Lesson, answer: Answer, beside: DeltaGenerator) -> None:
-    step = lesson.step
-    job = lesson.job
-    teaching.show_answer(step, answer, lesson.guess, beside=beside)
-    if job is None or job.result is None:
-        assert lesson.shipped is not None
-        origin = lesson.shipped.made
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(f"Bundled: measured on {plain(origin['machine'])}, {plain(origin['date'])}.")
-            if st.button("Measure it here", key=f"learn-here-{step.name}"):
-                lesson.measure(explorer)
-                st.rerun()
-    elif step.name == "time" and st.button("Measure latency again", key="learn-time-again", type="tertiary"):
-        lesson.measure(explorer)
-        st.rerun()
-
-
-def _show_scores(course: Sequence[_Lesson]) -> None:
-    """Draw all guesses with the measured answers after the last step."""
-    seen = []
-    for lesson in course:
-        answer = lesson.answer
-        if lesson.guess is not None and answer is not None:
-            seen.append((lesson.step, lesson.guess, answer))
-    if len(seen) < len(course):
-        return
-    st.subheader("Your guesses and the measured answers")
-    with st.container(key="learn-scores"):
-        st.table(teaching.tabulate(seen), hide_index=True)

@@ -26,15 +26,16 @@ def describe_time(subject: Subject) -> Step:
     """Cut half of the heads of each layer."""
     return Step(
         "time",
+        "Half the heads",
         "Half of the heads, half of the time?",
         "We cut half of the heads out of every layer. The model is now really smaller, and we time both in turn.",
+        _halve(subject.mask),
         "How much of the time is saved?",
         "per cent",
         50,
         "Per cent of the time that the full model takes for the same texts.",
         {"to cut": "to remove a head's weights from the model; switching it off only sets its output to zero"},
         units="rounds",
-        mask=_halve(subject.mask),
     )
 
 
@@ -68,7 +69,14 @@ def measure_time(subject: Subject, progress: Progress) -> Answer:
         f"Attention takes {percent(costs.attention_share, 0)} of the time. So {heads - stay} of {heads} heads per "
         f"layer can save at most about {percent(ceiling, 0)}: a part cannot save more than its share (Amdahl's law)."
     )
-    return Answer(saved, interval, found, meaning, before.repeats)
+    headline = state_time(saved, costs.attention_share)
+    return Answer(saved, interval, headline, found, meaning, before.repeats)
+
+
+def state_time(saved: float, attention: float) -> str:
+    """State the per cent of the time that half of the heads save, given the share of attention in the time."""
+    share = percent(attention, 0)
+    return f"Half of the heads save {number(saved, 0)} % of the time, because attention takes only {share}."
 
 
 # Cache ----------------------------------------------------------------------------------------------------------
@@ -79,16 +87,17 @@ def describe_cache(subject: Subject) -> Step:
     heads = choose_counting(subject).name_heads(subject)
     return Step(
         "cache",
+        "Memory",
         "What does the cache save?",
         "A language model keeps the keys and values of all earlier tokens, instead of computing them again. "
         f"We cut {subject.total - subject.mask.count} of {subject.total} {heads.many} out.",
+        subject.mask,
         "How much smaller is this cache?",
         "per cent",
         100,
         "Per cent of the bytes that the full model caches for a token.",
         {"to cut": "to remove weights from the model; switching off only sets an output to zero"},
         units="",
-        mask=subject.mask,
     )
 
 
@@ -116,4 +125,7 @@ def measure_cache(subject: Subject, progress: Progress) -> Answer:
             f" The model itself hardly does: attention is {percent(card.attention_weights)} of its weights, so they "
             f"shrink by {percent(removed)}."
         )
-    return Answer(100 * (1 - cache.share), None, found, meaning, 0)
+    headline = (
+        f"Without {subject.total - mask.count} of {subject.total}, the cache is {percent(1 - cache.share, 0)} smaller."
+    )
+    return Answer(100 * (1 - cache.share), None, headline, found, meaning, 0)

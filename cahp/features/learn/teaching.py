@@ -6,7 +6,7 @@ It also has the parts and words that a person alone sees, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -15,16 +15,15 @@ from cahp import access
 from cahp.features.learn import figure as figures
 from cahp.features.learn.classroom import ClassError, Classes, Classroom
 from cahp.features.learn.lessons import Answer, Step
-from cahp.figures.head_grid import places
+from cahp.features.learn.scene import Scene
+from cahp.features.learn.stage import Picture, draw_stage
+from cahp.features.learn.turn import TURN, choose_best
 from cahp.outcomes import OUTCOMES
 from cahp.ui.parts import display
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import bind_units, plain, problem
 from cahp.ui.session.lifetime import is_alive
 from cahp.words import capital, span
 from cahp.words import number as format_number
-
-if TYPE_CHECKING:
-    from streamlit.delta_generator import DeltaGenerator
 
 #: The query parameter that names a class.
 _PARAMETER = "class"
@@ -49,27 +48,21 @@ def joined() -> Classroom | None:
 # What all see -------------------------------------------------------------------------------------------------
 
 
-def describe(step: Step, *, number: int, of: int, asking: bool) -> tuple[DeltaGenerator, DeltaGenerator]:
-    """Draw a step: what is done, the heads, and while it is ``asking`` the new terms; return the two columns."""
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        st.caption(f"Step {number} of {of}")
-        st.subheader(step.title)
-        st.markdown(step.doing)
-        if asking:
-            st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
-    if step.mask is not None:
-        mask = step.mask
-        total = mask.keep.size
-        with right:
-            display.show(
-                figures.switched_figure(mask, dark=display.is_dark()),
-                title=f"{total - mask.count} of {total} switched off, {mask.count} on",
-                help="Each square is a head, or a group of heads that share keys and values. Solid: on; light: off.",
-                name=f"learn-heads-{step.name}",
-                data={**places(mask.layers, mask.heads), "on": mask.keep.ravel().tolist()},
-            )
-    return left, right
+def describe(step: Step, *, at: int, of: int) -> None:
+    """Draw what is done in a step, and what its new terms mean."""
+    st.caption(f"Learn in six guesses · step {at + 1} of {of}")
+    st.title(step.title)
+    terms = " ".join(f"**{term.capitalize()}**: {meaning}." for term, meaning in step.terms.items())
+    st.markdown(step.doing, help=terms or None)
+
+
+def describe_scene(scene: Scene, unit: str) -> str:
+    """Say in one sentence at which words the head looks."""
+    strongest = sorted(scene.arcs, key=lambda arc: -arc[2])[:2]
+    if not strongest:
+        return f"This {unit} looks at no single word of this sentence."
+    said = [f"“{scene.words[looking]}” looks at “{scene.words[other]}”" for looking, other, _ in sorted(strongest)]
+    return f"{', '.join(said)}."
 
 
 def ask_guess(step: Step, start: int, **options: Any) -> int:
@@ -120,10 +113,8 @@ def tabulate(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
     return table
 
 
-def show_answer(
-    step: Step, answer: Answer, guess: int | None, guesses: Sequence[int] = (), *, beside: DeltaGenerator
-) -> None:
-    """Draw the answer, with the own ``guess`` and the sorted ``guesses`` of a class, and ``beside`` it the variants."""
+def show_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int] = ()) -> None:
+    """Draw the figures of an answer, with the own ``guess`` and the sorted ``guesses`` of a class."""
     st.markdown(f"**{step.question}**")
     low, high = answer.interval or (answer.value, answer.value)
     column, right = st.columns(2)
@@ -138,8 +129,8 @@ def show_answer(
     column.metric("Measured", measured(step, answer))
     if answer.interval is not None:
         column.caption(
-            f"95 % interval {span(low, high)}",
-            help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
+            f"{capital(step.interval)} {span(low, high)}",
+            help="Another sample of the same size would give a slightly different value; 95 of 100 such 95 % intervals "
             "contain the true one.",
         )
     if guesses:
@@ -149,7 +140,7 @@ def show_answer(
     display.show(
         figures.guess_figure(step, answer, guess, guesses, dark=display.is_dark()),
         title=title,
-        help="Line: the measured answer; band: its 95 % interval. Hollow diamond: your guess. Bars: how many "
+        help=f"Line: the measured answer; band: its {step.interval}. Hollow diamond: your guess. Bars: how many "
         "people of a class gave this guess.",
         name=f"learn-distance-{step.name}",
         data={
@@ -165,8 +156,7 @@ def show_answer(
     st.markdown(f"{answer.found} ({n})")
     st.markdown(f"**{answer.meaning}**")
     if answer.bars:
-        with beside:
-            _draw_variants(step, answer)
+        _draw_variants(step, answer)
 
 
 def _draw_variants(step: Step, answer: Answer) -> None:
@@ -197,17 +187,17 @@ def _draw_variants(step: Step, answer: Answer) -> None:
 # The leader ------------------------------------------------------------------------------------------------
 
 
-def invite(steps: list[Step], *, about: str, leader: str) -> None:
+def invite(steps: list[Step], picture: Picture, *, about: str, leader: str) -> None:
     """Offer to lead a class."""
     with st.expander("With a class"):
         st.markdown(
             "Each person guesses on their own screen. Then all guesses are shown with the measured answer. You choose "
             "the step and when to show its answer. Guesses are anonymous and deleted when you end the class or close "
-            "this tab."
+            "this tab. A plan for 20 minutes is in `assets/docs/teaching.md`."
         )
         if st.button("Open a class", key="class-open"):
             try:
-                CLASSES.open(steps, about=about, leader=leader)
+                CLASSES.open(steps, picture, about=about, leader=leader)
             except ClassError as error:
                 problem(str(error))
             else:
@@ -265,18 +255,13 @@ def _invitation(code: str) -> tuple[str, bool]:
     return url, not access.is_loopback(host)
 
 
-def lead(
-    room: Classroom, at: int, known: Answer | None, *, beside: DeltaGenerator, measure: Callable[[], None]
-) -> None:
-    """Draw the step for the leader, variants ``beside`` it; ``measure`` measures an answer that is not ``known``."""
+def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[], None]) -> None:
+    """Draw the question for the leader; ``measure`` measures an answer that is not ``known``."""
     room.go(at)
     if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
         room.show(at, known)
-    _, answer = room.moment
+        st.rerun()
     step = room.steps[at]
-    if answer is not None:
-        show_answer(step, answer, None, room.guesses(at), beside=beside)
-        return
     st.markdown(f"**{step.question}**")
     if st.button("Show the answer", key=f"class-show-{at}", type="primary"):
         if known is None:
@@ -293,22 +278,29 @@ def lead(
 
 def attend(room: Classroom, who: str) -> None:
     """Draw the page of a person in the class."""
-    st.title("Learn as a class")
     try:
         room.attend(who)
     except ClassError as error:
+        st.title("Learn as a class")
         problem(f"{error}. You can continue alone: open Learn in the menu.")
         return
     at, answer = moment = room.moment
     step = room.steps[at]
     guess = room.guess_of(who, at)
-    with st.container(border=True, key="learn-step"):
-        left, right = describe(step, number=at + 1, of=len(room.steps), asking=answer is None)
-        with left:
-            if answer is not None:
-                show_answer(step, answer, guess, room.guesses(at), beside=right)
-            else:
-                _hand_in(room, who, at, guess)
+    describe(step, at=at, of=len(room.steps))
+    with st.container(key="learn-step"):
+        draw_stage(step, room.picture, answer, answered=answer is not None)
+        if not step.question:
+            st.markdown(f"**{plain(describe_scene(room.picture.scene, room.picture.unit))}**")
+        elif answer is not None:
+            st.markdown(f"**{bind_units(plain(answer.headline))}**")
+            if step.name == TURN:
+                best = choose_best(room.guesses(at), answer)
+                st.markdown(f"The best guess of the class: {best} {step.unit}.")
+            with st.expander("Figures", expanded=True):
+                show_answer(step, answer, guess, room.guesses(at))
+        else:
+            _hand_in(room, who, at, guess)
     st.caption(plain(room.about))
     seen = []
     for place, shown in room.shown():

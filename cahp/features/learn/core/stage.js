@@ -1,0 +1,119 @@
+// The stage of a step of Learn as a Streamlit component: a sentence with its arcs, the board, and bars. What a guess is
+// about moves when its answer comes, and not before.
+import { arcs } from "./arcs.js";
+
+const WORD_MS = 350; // a word of the sentence
+const HEAD_MS = 180; // a head that leaves
+const stages = new WeakMap();
+const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+const make = (tag, className, parent, text) => {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  parent.append(element);
+  return element;
+};
+
+export default function ({ data, parentElement }) {
+  if (!data) return;
+  let stage = stages.get(parentElement);
+  if (stage?.step !== data.step) {
+    stage?.root.remove();
+    clearInterval(stage?.timer);
+    stage = { step: data.step, root: make("div", "stage", parentElement), answered: null };
+    stages.set(parentElement, stage);
+    build(stage, data);
+  }
+  // An answer that was there before does not move again.
+  const moves = stage.answered === false && data.answered && !still();
+  if (stage.answered !== data.answered || data.step === "turn") answer(stage, data, moves);
+  stage.answered = data.answered;
+}
+
+function build(stage, data) {
+  const { root } = stage;
+  if (data.words) {
+    stage.picture = arcs(root, data);
+    if (data.step === "head") play(stage, data);
+    else stage.picture.show(data.words.length);
+  }
+  const row = make("div", data.words ? "row small" : "row", root);
+  stage.cells = board(row, data);
+  stage.bars = make("div", "bars", row);
+}
+
+// Draw the arcs word by word; a slider and a button show any part again.
+function play(stage, { words }) {
+  const total = words.length;
+  const row = make("div", "reading", stage.root);
+  const slider = make("input", "", row);
+  Object.assign(slider, { type: "range", min: 1, max: total, value: total });
+  slider.setAttribute("aria-label", "Words that were read");
+  const again = make("button", "again", row, "Draw again");
+  again.type = "button";
+  const show = (count) => {
+    slider.value = count;
+    slider.setAttribute("aria-valuetext", words[count - 1]);
+    stage.picture.show(count);
+  };
+  const start = () => {
+    clearInterval(stage.timer);
+    if (still()) return show(total);
+    let count = 1;
+    show(count);
+    stage.timer = setInterval(() => {
+      if (++count > total || !stage.root.isConnected) return clearInterval(stage.timer);
+      show(count);
+    }, WORD_MS);
+  };
+  slider.oninput = () => {
+    clearInterval(stage.timer);
+    show(Number(slider.value));
+  };
+  again.onclick = start;
+  start();
+}
+
+function board(parent, { layers, heads, fills, inks, names, striped, label }) {
+  const grid = make("div", "grid", parent);
+  const turned = layers > 2 * heads;
+  grid.classList.toggle("turned", turned);
+  grid.style.setProperty("--across", turned ? layers : heads);
+  grid.style.setProperty("--down", turned ? heads : layers);
+  grid.setAttribute("role", "img");
+  grid.setAttribute("aria-label", label);
+  return fills.map((fill, head) => {
+    const cell = make("i", fill ? "cell on" : "cell", grid, names[head]);
+    if (!fill) return cell;
+    cell.style.setProperty("--hue", fill);
+    cell.style.setProperty("--ink", inks[head]);
+    cell.classList.toggle("striped", striped[head]);
+    return cell;
+  });
+}
+
+function answer(stage, data, moves) {
+  if (data.drops) data.answered ? stage.picture.drop() : stage.picture.show(data.words.length);
+  const off = new Set(data.off);
+  stage.cells.forEach((cell, head) => {
+    cell.style.transitionDelay = moves && off.has(head) ? `${Math.min(HEAD_MS * data.off.indexOf(head), 2500)}ms` : "";
+    cell.classList.toggle("off", off.has(head));
+  });
+  const { bars } = stage;
+  bars.replaceChildren();
+  for (const bar of data.bars) {
+    const row = make("div", `bar ${bar.kind}`, bars);
+    make("span", "label", row, bar.label);
+    const track = make("span", "track", row);
+    const fill = make("span", "fill", track);
+    fill.style.width = `${100 * (moves && bar.from !== null ? bar.from : bar.value)}%`;
+    if (bar.low !== null) {
+      const spread = make("span", "spread", track);
+      spread.style.left = `${100 * bar.low}%`;
+      spread.style.width = `${100 * (bar.high - bar.low)}%`;
+    }
+    make("span", "value", row, bar.text);
+    // The browser draws the old width first.
+    if (moves) setTimeout(() => (fill.style.width = `${100 * bar.value}%`), 60);
+  }
+}
