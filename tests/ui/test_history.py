@@ -129,13 +129,13 @@ def test_a_wish_can_be_left() -> None:
 
 
 def test_guesses_are_in_the_link_and_none_that_could_not_be_made() -> None:
-    app = open_app("learn", guesses="12,x,999999,-1")
+    app = open_app("learn", guesses=",12,x,999999,-1", step="2")
     assert (app.metric[0].label, app.metric[0].value.split()[0]) == ("Your guess", "12")
-    assert app.query_params["guesses"] == "12"
-    app.button(key="learn-go-2").click().run()
+    assert app.query_params["guesses"] == ",12"
+    app.button(key="learn-go-3").click().run()
     app.slider[0].set_value(7).run()
     app.button(key="learn-see-one-cluster").click().run()
-    assert app.query_params["guesses"] == "12,7"
+    assert app.query_params["guesses"] == ",12,7"
 
 
 # In a browser -------------------------------------------------------------------------------------------------------

@@ -11,34 +11,45 @@ from playwright.sync_api import Page, expect
 pytestmark = pytest.mark.browser
 
 
-def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Callable[[str], Page]) -> None:
+def test_a_head_is_drawn_and_the_answer_moves_after_the_guess(open_page: Callable[[str], Page]) -> None:
     page = open_page("Learn")
     step = page.locator(".st-key-learn-step")
-    assert "Measured" not in step.inner_text()
+    # Word by word, or as far as a person moves the slider.
+    step.get_by_label("Words that were read").press("End")
+    expect(step.locator(".arc.seen")).to_have_count(7)
+    expect(step).to_contain_text("“The” looks at “striker”, “that” looks at “rates”.")
+    page.locator(".st-key-learn-next button").click()
+    expect(step.locator(".arc.seen")).to_have_count(7)
+    assert "stays" not in step.inner_text()
     # A guess must be made first.
     expect(step.get_by_role("button", name="Check my guess")).to_be_disabled()
-    page.get_by_role("slider").press("Home")
-    page.get_by_role("slider").press("ArrowRight")
+    step.get_by_role("slider").press("Home")
+    step.get_by_role("slider").press("ArrowRight")
     expect(step).to_contain_text("1 answers")
+    expect(page.locator(".dot.seen")).to_have_count(1)
     step.get_by_role("button", name="Check my guess").click()
-    step.get_by_text("Measured", exact=True).wait_for()
-    words = step.inner_text()
-    assert re.search(r"Your guess\s+1 answers", words)
-    changed = re.search(r"Measured\s+(\d+) answers", words)
-    assert changed is not None
-    assert f"{changed[1]} of 311 answers changed" in words
-    # The embedded default's answers ship, and say so.
-    assert re.search(r"Bundled: measured on .+, \d{4}-\d\d-\d\d", words)
-    # A guess does not move once the answer is known.
+    expect(step).to_contain_text("1 of 311 answers changed. Here it stays “business”.")
+    expect(step.locator(".arc.seen")).to_have_count(0)
+    expect(page.locator(".dot.seen")).to_have_count(2)
+    # A guess does not move once the answer is known, and the way on is in sight.
     expect(step.get_by_role("slider")).to_have_count(0)
-    # The way on stays in sight.
     expect(page.locator(".st-key-learn-next button")).to_be_in_viewport()
-    expect(page.locator(".st-key-chart-learn-heads-one-head")).to_be_in_viewport()
-    # And it is all still there after a look at another step.
+    step.get_by_text("Figures").click()
+    expect(step.get_by_text(re.compile(r"Bundled: measured on .+, \d{4}-\d\d-\d\d"))).to_be_visible()
+    # It is all still there after a look at another step.
     page.locator(".st-key-learn-next button").click()
-    expect(step).to_contain_text("Step 2 of 6")
-    page.locator(".st-key-learn-back button").click()
-    expect(step).to_contain_text(f"{changed[1]} of 311 answers changed")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Its family does nearly the same")
+    expect(step.locator(".cell.on")).to_have_count(9)
+    page.locator(".st-key-learn-go-2 button").click()
+    expect(step).to_contain_text("Here it stays “business”.")
+
+
+def test_nothing_moves_where_a_person_wants_less_motion(new_person: Callable[..., Page]) -> None:
+    page = new_person("Learn", reduced_motion="reduce")
+    # All arcs are there at once, of which 12 words would take 4 s.
+    expect(page.locator(".arc.seen")).to_have_count(7, timeout=2000)
+    durations = "one => getComputedStyle(one).transitionDuration"
+    assert page.locator(".arc.seen path").first.evaluate(durations) == "0s"
 
 
 @pytest.mark.nightly
@@ -46,11 +57,10 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     page = open_page("Learn")
     step = page.locator(".st-key-learn-step")
     page.locator(".st-key-learn-go-4 button").first.click()
-    expect(step).to_contain_text("Step 4 of 6")
-    page.get_by_role("slider").press("Home")
+    step.get_by_role("slider").press("Home")
     page.locator(".st-key-learn-see-random button").click()
-    expect(step).to_contain_text("After a refit")
-    bundled = step.get_by_text("random selections are at least as accurate. Accuracy").inner_text()
+    step.get_by_text("Figures").click()
+    bundled = step.get_by_text("random selections are at least as accurate").inner_text()
     page.locator(".st-key-learn-here-random button").click()
     page.get_by_role("button", name="Cancel").click()
     # What ships is still there.
@@ -69,12 +79,14 @@ def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
     expect(door.locator("img, svg").first).to_be_visible()
     link = door.get_by_test_id("stCode").inner_text()
     assert "/Learn?class=" in link
+    teacher.locator(".st-key-learn-next button").click()
     pupils = [new_person(link[link.index("Learn?") :], viewport={"width": 390, "height": 800}) for _ in range(2)]
     for pupil, presses in zip(pupils, (1, 4), strict=True):
-        expect(pupil.get_by_text("Step 1 of 6")).to_be_visible()
-        pupil.get_by_role("slider").press("Home")
+        expect(pupil.get_by_text("step 2 of 7")).to_be_visible()
+        slider = pupil.locator(".st-key-learn-step").get_by_role("slider")
+        slider.press("Home")
         for _ in range(presses):
-            pupil.get_by_role("slider").press("ArrowRight")
+            slider.press("ArrowRight")
         expect(pupil.locator(".st-key-learn-step")).to_contain_text(f"{presses} answers")
         settled(pupil).get_by_role("button", name="Guess", exact=True).click()
         expect(pupil.get_by_text(f"You guessed {presses} answers")).to_be_visible()
@@ -85,7 +97,7 @@ def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
         expect(page.locator(".st-key-learn-step")).to_contain_text(re.compile(r"Measured\s*\d+ answers"))
     expect(pupils[0].locator(".st-key-learn-step")).to_contain_text(re.compile(r"Your guess\s*1 answers"))
     teacher.locator(".st-key-learn-next button").click()
-    expect(pupils[1].get_by_text("Step 2 of 6")).to_be_visible()
+    expect(pupils[1].get_by_text("step 3 of 7")).to_be_visible()
     expect(pupils[1].get_by_text("Your guesses so far")).to_be_visible()
     teacher.get_by_role("button", name="End the class").click()
     expect(pupils[0].get_by_text("This class has ended.")).to_be_visible()

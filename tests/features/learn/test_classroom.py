@@ -13,6 +13,7 @@ def step(highest: int = 10) -> Any:
 
 
 ANSWER: Any = object()
+PICTURE: Any = object()
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def awake() -> set[str]:
 
 @pytest.fixture
 def room(awake: set[str]) -> Classroom:
-    room = Classroom([step(), step(5)], about="", leader="teacher", alive=awake.__contains__)
+    room = Classroom([step(), step(5)], PICTURE, about="", leader="teacher", alive=awake.__contains__)
     for who in "ab":
         room.attend(who)
     return room
@@ -71,8 +72,8 @@ def test_who_has_left_is_not_counted_but_the_guess_is(room: Classroom, awake: se
 def test_a_class_ends_with_the_session_that_leads_it() -> None:
     awake = {"one", "two"}
     classes = Classes(awake.__contains__)
-    first = classes.open([step()], about="", leader="one")
-    second = classes.open([step()], about="", leader="two")
+    first = classes.open([step()], PICTURE, about="", leader="one")
+    second = classes.open([step()], PICTURE, about="", leader="two")
     assert classes.find(first.code) is first
     assert classes.led_by("two") is second
     awake.discard("one")
@@ -84,18 +85,18 @@ def test_a_class_ends_with_the_session_that_leads_it() -> None:
 
 def test_who_opens_another_class_ends_the_first_and_there_are_not_endlessly_many() -> None:
     classes = Classes(lambda _: True)
-    first = classes.open([step()], about="", leader="one")
-    assert classes.open([step()], about="", leader="one") is classes.led_by("one")
+    first = classes.open([step()], PICTURE, about="", leader="one")
+    assert classes.open([step()], PICTURE, about="", leader="one") is classes.led_by("one")
     assert classes.find(first.code) is None
     for number in range(31):
-        classes.open([step()], about="", leader=f"another {number}")
+        classes.open([step()], PICTURE, about="", leader=f"another {number}")
     with pytest.raises(ClassError, match="32 classes are open"):
-        classes.open([step()], about="", leader="one too many")
-    classes.open([step()], about="", leader="one")
+        classes.open([step()], PICTURE, about="", leader="one too many")
+    classes.open([step()], PICTURE, about="", leader="one")
 
 
 def test_a_full_class_says_so() -> None:
-    room = Classroom([step()], about="", leader="teacher", alive=lambda _: True)
+    room = Classroom([step()], PICTURE, about="", leader="teacher", alive=lambda _: True)
     for number in range(1000):
         room.attend(str(number))
     room.attend("0")

@@ -1,4 +1,4 @@
-"""The six steps about a classifier and about a language model: what is switched off, and what their answers say."""
+"""The steps about a classifier and about a language model: what is removed, and what their answers say."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from clusters import ratio_of
 from documents import answers
 
-from cahp.board.head_clusters import HeadClusters
 from cahp.features.learn import lessons, switching
 from cahp.features.learn.choosing import DRAWS, REFITTED_DRAWS
-from cahp.features.learn.course import list_steps, measure
+from cahp.features.learn.course import list_measured, list_steps, measure
 from cahp.features.learn.lessons import EXAMPLES, Answer, Step, Subject, subject_of
+from cahp.features.learn.scene import HeadFamily, Prediction, Scene
 from cahp.models.costs import CacheShape, Cost, Costs, KvCache, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
@@ -34,8 +34,11 @@ from cahp.values import Cancelled, HeadMask, OptionError, Progress
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
 MASK = HeadMask.of([0, 4, 5], LAYERS, HEADS)
-LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
-SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
+#: Heads 0 to 3 are the largest cluster, of which head 0 stays; head 2 is shown.
+FAMILY = HeadFamily((0, 1, 2, 3), 0)
+#: Heads that copy, none of which stays.
+COPYING = HeadFamily((2,))
+SCENE = Scene(2, ("The", "end"), ((1, 0, 0.5),), Prediction("a", 0.9), Prediction("a", 0.8))
 #: Ten windows of ten tokens, each a document, and four sequences of repeated tokens.
 SOURCES: list[Source] = ["text"] * 10 + ["random"] * 4
 WINDOWS = tuple(
@@ -60,10 +63,10 @@ class Bench:
     wrong: Any = field(default=lambda mask: 0)
     after: int = 0
     accepted: bool = True
-    keeps_lead: bool = False
     no_refit: str | None = None
     slowest: float = 11.0
     cuts: bool = True
+    card: Any = field(default_factory=lambda: SimpleNamespace(group=1, unit="head"))
     asked: list[HeadMask | None] = field(default_factory=list)
     refitted: list[HeadMask] = field(default_factory=list)
 
@@ -82,7 +85,7 @@ class Bench:
             return wrong
         if recovered.report.accepted:
             wrong = self.after
-        return wrong + 20 * (self.keeps_lead and mask is not MASK)
+        return wrong
 
     def evaluate(
         self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
@@ -106,8 +109,6 @@ class TokenBench(Bench):
     """
 
     loss: Any = field(default=lambda mask: 1.0)
-    card: Any = None
-    resources: None = None
 
     def evaluate(
         self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
@@ -124,11 +125,13 @@ class TokenBench(Bench):
 
 def subject(bench: Bench, cache: CacheShape | None = CACHE) -> Subject:
     sample = texts(100)
+    family = FAMILY
     if isinstance(bench, TokenBench):
         sample = TOKENS
+        family = COPYING
         counted = partial(KvCache.of, cache)
-        bench.card = SimpleNamespace(id="tale", group=3, attention_weights=0.2, measure_cache=counted)
-    return Subject(cast(Any, bench), sample, MASK, LABELS, SALIENCE)
+        bench.card = SimpleNamespace(id="tale", group=3, unit="group", attention_weights=0.2, measure_cache=counted)
+    return Subject(cast(Any, bench), sample, MASK, family, SCENE)
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -142,11 +145,13 @@ def answer(name: str, bench: Bench) -> Answer:
 
 def measure_all(bench: Bench) -> list[tuple[Step, Answer]]:
     """Measure all steps about one model; their words are there and short."""
-    measured = [(step, answer(step.name, bench)) for step in list_steps(subject(bench))]
+    steps = {step.name: step for step in list_steps(subject(bench))}
+    measured = [(steps[name], answer(name, bench)) for name in list_measured(subject(bench))]
     for step, result in measured:
         assert 0 <= result.value <= step.highest
         assert result.found
         assert result.meaning
+        assert 0 < len(result.headline.split()) <= 20
         sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} {step.counted} ")
         assert max(len(sentence.split()) for sentence in sentences) <= 20
     return measured
@@ -172,11 +177,13 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("timed")
-def test_there_are_six_steps_about_a_classifier_and_each_can_be_measured() -> None:
-    # What each step switches off: one head, a cluster without its representative, CAHP's heads, all others, half.
-    pruned = [1, 2, 3, 6, 7]
-    steps = [step for step, _ in measure_all(Bench())]
-    assert [gone(step.mask) for step in steps] == [[4], [1, 2, 3], [0, 4, 5], pruned, pruned, [2, 3, 6, 7]]
+def test_one_head_is_shown_and_five_questions_about_a_classifier_are_measured() -> None:
+    names = ["head", "one-head", "one-cluster", "random", "refit", "time", "turn"]
+    assert [step.name for step in list_steps(subject(Bench()))] == names
+    # What each step removes: the head that is shown, its family but for one, all but CAHP's, half.
+    steps = {step.name: gone(step.mask) for step, _ in measure_all(Bench())}
+    assert len(steps.pop("random")) == 5
+    assert steps == {"one-head": [2], "one-cluster": [1, 2, 3], "refit": [1, 2, 3, 6, 7], "time": [2, 3, 6, 7]}
 
 
 def test_the_texts_are_spread_over_the_whole_sample() -> None:
@@ -185,35 +192,25 @@ def test_the_texts_are_spread_over_the_whole_sample() -> None:
     assert (evaluated.first[0], evaluated.first[-1]) == ("text 0", "text 999")
 
 
-def test_the_first_step_switches_off_the_most_salient_head_alone() -> None:
+def test_the_head_that_is_shown_is_removed_alone() -> None:
     bench = Bench(lambda mask: 3)
     result = answer("one-head", bench)
-    assert gone(bench.asked[1]) == [4]
+    assert gone(bench.asked[1]) == [2]
     assert (result.value, result.n) == (3, 100)
     assert result.interval is not None
     assert result.interval[0] < 3 < result.interval[1]
-    assert "3 of 100 answers changed. Accuracy: 100.0 % with all heads, 97.0 % now." in result.found
+    assert result.headline == "3 of 100 answers changed. Here it stays “a”."
+    assert "Accuracy: 100.0 % with all heads, 97.0 % now." in result.found
 
 
-def test_the_second_step_leaves_the_largest_cluster_its_representative() -> None:
+def test_an_answer_that_changes_is_said() -> None:
+    assert switching.state_answer(replace(SCENE, after=Prediction("b", 0.6))) == "Here “a” becomes “b”."
+
+
+def test_a_family_keeps_one_of_its_heads() -> None:
     bench = Bench(lambda mask: 2)
-    answer("one-cluster", bench)
+    assert answer("one-cluster", bench).headline == "3 of 4 heads are gone. 2 of 100 answers changed."
     assert gone(bench.asked[1]) == [1, 2, 3]
-
-
-def without_first(own: int, others: int) -> Bench:
-    """Without head 0 ``own`` answers are wrong, with it ``others``."""
-    return Bench(lambda mask: others if mask.keep[0, 0] else own)
-
-
-def test_the_third_step_switches_off_the_kept_heads_and_as_many_others_for_comparison() -> None:
-    bench = without_first(50, 1)
-    result = answer("representatives", bench)
-    controls = bench.asked[2:]
-    assert gone(bench.asked[1]) == [0, 4, 5]
-    assert len(controls) == 5
-    assert all(len(gone(control)) == 3 and set(gone(control)) <= {1, 2, 3, 6, 7} for control in controls)
-    assert result.value == 50
 
 
 def is_ahead(mask: HeadMask) -> int:
@@ -226,52 +223,47 @@ def is_ahead(mask: HeadMask) -> int:
     [
         ("one-head", Bench(lambda mask: 3), "hardly change"),
         ("one-head", Bench(lambda mask: 30), "many predictions change"),
-        ("representatives", without_first(50, 1), "more predictions change"),
-        ("representatives", without_first(50, 65), "fewer predictions change:"),
-        ("representatives", without_first(50, 50), "as many predictions change, within the range"),
-        # 9 of 100: Wilson's 95 % interval is 4.8 to 16.2, and 7 lies within.
-        (
-            "representatives",
-            without_first(9, 7),
-            "more predictions change than in any draw, but with 100 texts this can be",
-        ),
-        ("random", Bench(is_ahead, keeps_lead=True), "a part of the lead is left"),
+        ("random", Bench(is_ahead), "The choice of heads matters"),
     ],
 )
 def test_what_an_answer_means_depends_on_what_was_measured(name: str, bench: Bench, meaning: str) -> None:
     assert meaning in answer(name, bench).meaning
 
 
-def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:
+def test_random_selections_keep_as_many_heads_and_no_empty_layer() -> None:
     bench = Bench(lambda mask: 10)
     result = answer("random", bench)
     drawn = [mask for mask in bench.asked[2 : 2 + DRAWS] if mask is not None]
     assert len(drawn) == len(next(iter(result.draws.values()))) == DRAWS >= 20
     assert all(mask.count == MASK.count and not mask.empty_layers for mask in drawn)
     assert len({mask.sha256 for mask in drawn}) > 10
-    # All are equally right here, so every draw does at least as well.
-    assert result.value == DRAWS
-    assert "are as accurate" in result.meaning
+    # All are equally right here.
+    assert result.value == pytest.approx(90)
+    assert "Random selections are as good" in result.meaning
 
 
-def test_selections_that_cannot_be_cut_are_compared_without_a_refit() -> None:
+def test_the_dip_is_the_median_of_the_random_selections_with_their_range() -> None:
+    counts = iter(range(1, DRAWS + 1))
+    result = answer("random", Bench(lambda mask: 5 if mask is MASK else next(counts)))
+    # The accuracies are 80 to 99 %.
+    assert (result.value, result.interval) == (pytest.approx(89.5), pytest.approx((80, 99)))
+    assert result.headline == "3 random heads: 89.5 % (80.0 % to 99.0 %). CAHP's 3: 95.0 %."
+    # 1 to 5 wrong are as accurate as CAHP's 5.
+    assert result.found.startswith("5 of 20 random selections are at least as accurate")
+
+
+def test_random_selections_that_cannot_be_cut_are_not_refitted() -> None:
     bench = Bench(lambda mask: 10, cuts=False)
-    assert len(answer("random", bench).draws) == 1
-    assert not bench.refitted
+    assert answer("refit", bench).draws == {}
+    assert bench.refitted == [MASK]
 
 
-def test_what_is_left_of_the_choice_after_a_refit_is_said_and_drawn() -> None:
-    bench = Bench(is_ahead)
-    result = answer("random", bench)
-    # No random choice does as well.
-    assert result.value == 0
-    assert "CAHP 95.0 %; random 60.0 % to 60.0 %" in result.found
-    # CAHP's own mask and the first five random ones were refitted, and all answer alike then.
-    assert bench.refitted == [MASK, *bench.asked[2 : 2 + REFITTED_DRAWS]]
-    assert "lead over the median was +35.0 points and is now +0.0 (" in result.meaning
-    assert "no measurable lead is left" in result.meaning
-    assert [len(accuracies) for accuracies in result.draws.values()] == [DRAWS, REFITTED_DRAWS]
-    assert list(result.bars) == ["all heads", "with CAHP's 3 heads", "CAHP's after refit"]
+def test_random_heads_recover_too_and_the_refit_says_so() -> None:
+    bench = Bench(is_ahead, after=2)
+    result = answer("refit", bench)
+    assert result.headline == "The refit brings CAHP's 3 heads to 98.0 %; random heads recover, too: 98.0 % to 98.0 %."
+    assert len(bench.refitted) == 1 + REFITTED_DRAWS
+    assert [len(accuracies) for accuracies in result.draws.values()] == [REFITTED_DRAWS]
 
 
 def test_another_selection_on_the_same_texts_is_another_subject() -> None:
@@ -281,7 +273,7 @@ def test_another_selection_on_the_same_texts_is_another_subject() -> None:
     for change in (
         {"mask": HeadMask.of([1, 4, 5], LAYERS, HEADS)},
         {"texts": texts(99)},
-        {"salience": SALIENCE.T.reshape(2, 4)},
+        {"scene": replace(SCENE, head=3)},
     ):
         assert replace(one, **change).sha256 != one.sha256
 
@@ -300,12 +292,9 @@ def test_refit_is_measured_against_the_pruned_model(accepted: bool, value: int, 
     assert meaning in result.meaning
 
 
-def test_where_there_is_no_refit_chance_is_measured_without_and_the_refit_s_step_says_why() -> None:
-    without = Bench(lambda mask: 40, no_refit="its layers are one")
-    assert len(answer("random", without).draws) == 1
-    assert without.refitted == []
+def test_where_there_is_no_refit_its_step_says_why() -> None:
     with pytest.raises(OptionError, match="its layers are one, so this step cannot be shown"):
-        answer("refit", without)
+        answer("refit", Bench(lambda mask: 40, no_refit="its layers are one"))
 
 
 @pytest.mark.usefixtures("timed")
@@ -347,9 +336,7 @@ def test_a_step_times_for_as_long_as_the_settings_say(
 
     monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", start)
     bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
-    clusters = cast(Any, SimpleNamespace(groups=lambda _: (LABELS,), salience=SALIENCE))
-    selection = cast(Any, SimpleNamespace(mask=HeadMask.of([0, 4, 5, 8], 3, 4), k=3))
-    measure("time", subject_of(bench, clusters, selection))
+    measure("time", subject_of(bench, HeadMask.of([0, 4, 5, 8], 3, 4), FAMILY, SCENE))
     (worker,) = started
     assert [mask.by_layer for mask in worker.asked] == [[[0, 1]] * 3]
     assert worker.seconds == [2.0]
@@ -358,57 +345,29 @@ def test_a_step_times_for_as_long_as_the_settings_say(
 # A language model --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def roles(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, ...]]:
-    """Heads 1 and 6 attend to the first token, and head 2 copies."""
-    units = {"first": (1, 6), "induction": (2,)}
-    monkeypatch.setattr(switching, "find_roles", lambda _: SimpleNamespace(units=lambda role: units[role]))
-    return units
-
-
-def test_there_are_six_steps_about_a_language_model_and_each_can_be_measured() -> None:
+def test_five_questions_about_a_language_model_are_measured() -> None:
     measured = measure_all(TokenBench())
-    names = ["one-head", "first-token", "induction", "random", "refit", "cache"]
-    assert [step.name for step, _ in measured] == names
+    assert [step.name for step, _ in measured] == ["one-head", "induction", "random", "refit", "cache"]
     for step, result in measured:
-        # Heads are drawn, or known once roles are measured.
-        assert (step.mask is None) == (step.role is not None)
-        words = f"{step}{result.found}{result.meaning}{list(result.bars)}".lower()
+        words = f"{step}{result.headline}{result.found}{result.meaning}{list(result.bars)}".lower()
         assert not any(word in words for word in ("accura", "class"))
+
+
+def test_without_heads_that_copy_a_cluster_of_a_language_model_is_its_family() -> None:
+    clustered = replace(subject(TokenBench()), family=FAMILY)
+    assert list_measured(clustered) == ["one-head", "one-cluster", "random", "refit", "cache"]
 
 
 def test_switching_off_a_head_changes_so_many_tokens_of_a_hundred() -> None:
     bench = TokenBench(lambda mask: 3)
     result = answer("one-head", bench)
-    assert gone(bench.asked[1]) == [4]
+    assert gone(bench.asked[1]) == [2]
     # Half of the documents change in 3 tokens of 10, the others in 5.
     assert (result.value, result.n) == (pytest.approx(40), 10)
     assert result.interval is not None
     assert 30 < result.interval[0] < 40 < result.interval[1] < 50
     assert result.bars["all heads"].value == 1
     assert "40.0 of 100 predicted tokens changed." in result.found
-
-
-@pytest.mark.parametrize(
-    ("own", "others", "meaning"), [(6, 1, "matter more"), (1, 6, "matter less"), (3, 3, "is not significant")]
-)
-def test_first_token_heads_are_compared_with_as_many_others(own: int, others: int, meaning: str) -> None:
-    bench = TokenBench(lambda mask: own if gone(mask) == [1, 6] else others)
-    assert meaning in answer("first-token", bench).meaning
-    assert gone(bench.asked[1]) == gone(bench.asked[2]) == [1, 6]
-    assert len(bench.asked) == 3 + 5
-    assert all(len(gone(mask)) == 2 and not {1, 6} & set(gone(mask)) for mask in bench.asked[3:])
-
-
-def test_a_role_of_most_heads_is_compared_in_equal_numbers(roles: dict[str, tuple[int, ...]]) -> None:
-    roles["first"] = (0, 1, 2, 3, 4)
-    bench = TokenBench(lambda mask: 5)
-    result = answer("first-token", bench)
-    assert gone(bench.asked[1]) == [0, 1, 2, 3, 4]
-    assert all(len(gone(mask)) == 3 and set(gone(mask)) <= {0, 1, 2, 3, 4} for mask in bench.asked[2:7])
-    assert [gone(mask) for mask in bench.asked[7:]] == [[5, 6, 7]]
-    assert "Without 3 of them, 60.0 % to 60.0 % of the predictions change" in result.found
-    assert "without as many others, 60.0 %." in result.found
 
 
 @pytest.mark.parametrize(("others", "meaning"), [(1.1, "These heads copy"), (2.5, "spread over more heads")])
@@ -419,23 +378,12 @@ def test_the_loss_on_repeated_tokens_rises_without_induction_heads(others: float
     assert meaning in result.meaning
 
 
-def test_without_heads_of_a_role_the_step_says_so(roles: dict[str, tuple[int, ...]]) -> None:
-    roles["induction"] = ()
-    with pytest.raises(OptionError, match="no head of tale copies; continue with the next step"):
-        answer("induction", TokenBench())
-
-
-def test_random_selections_that_are_as_close_are_counted() -> None:
-    def wrong(mask: HeadMask) -> int:
-        return 4 if mask.sha256 == MASK.sha256 else 3 if mask.keep[0, 0] else 6
-
-    bench = TokenBench(wrong)
-    result = answer("random", bench)
-    drawn = [mask for mask in bench.asked[2:] if mask is not None]
-    assert len(drawn) == DRAWS
-    # CAHP's own choice keeps head 0, too.
-    assert result.value == sum(bool(mask.keep[0, 0]) for mask in drawn)
-    assert {mask.count for mask in drawn} == {3}
+def test_random_selections_of_a_language_model_are_compared_by_agreement() -> None:
+    result = answer("random", TokenBench(lambda mask: 4 if mask is MASK else 6))
+    # 6 of 10 tokens differ in half of the documents, and 8 in the others.
+    assert result.value == pytest.approx(30)
+    assert "0 of 20 random selections are at least as close" in result.found
+    assert list(result.bars) == ["all heads", "CAHP's 3"]
 
 
 def test_a_refit_that_harms_copying_is_told() -> None:
@@ -456,7 +404,7 @@ def test_the_cache_is_counted() -> None:
 
 
 def test_steps_measure_some_windows_and_all_repeated_tokens(window_bench: benches.Bench) -> None:
-    subject = subject_of(window_bench, HeadClusters.of(window_bench.evidence), choose(window_bench))
+    subject = subject_of(window_bench, choose(window_bench).mask, FAMILY, SCENE)
     assert [one.copying for one in subject.sample.windows].count(False) == lessons.WINDOWS
     assert subject.sample.windows[-1].copying
     full, pruned = (window_bench.measurements.evaluate(subject.sample, mask=mask) for mask in (None, subject.mask))

@@ -24,7 +24,8 @@ from cahp.comparison.result import read_shown
 from cahp.features.learn import bundled as learned
 from cahp.features.learn import lessons
 from cahp.features.learn.bundled import read_lessons
-from cahp.features.learn.course import list_steps
+from cahp.features.learn.course import list_measured
+from cahp.features.learn.scene import find_family, measure_scene
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.premise import measuring as premise
 from cahp.features.roles.habits import read_maps
@@ -311,9 +312,12 @@ def test_the_bundled_answers_are_about_the_bundled_run() -> None:
     clusters = run.evidence()
     chosen = clusters.suggested(bundled.RUNS[bundled.NAME])
     assert chosen is not None
-    subject = lessons.subject_of(bench, clusters, chosen)
+    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, None)
+    assert measure_scene(bench, family).arcs == shipped.scene.arcs
+    subject = lessons.subject_of(bench, chosen.mask, family, shipped.scene)
     assert shipped.subject == subject.sha256
-    assert sorted(shipped.answers) == sorted(step.name for step in list_steps(subject))
+    assert sorted(shipped.answers) == sorted(list_measured(subject))
+    assert all(0 < len(answer.headline.split()) <= 20 for answer in shipped.answers.values())
 
 
 @pytest.mark.parametrize("name", list(bundled.RUNS))

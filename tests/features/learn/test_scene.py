@@ -1,0 +1,57 @@
+"""One head on one sentence: which words look at which."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+
+from cahp.features.learn.scene import HeadFamily, find_arcs, find_family, measure_scene, place_tokens
+from cahp.features.learn.teaching import describe_scene
+from cahp.run.bench import open_bench
+from cahp.values import HeadMask
+
+MASK = HeadMask.of([0, 4, 5], 2, 4)
+LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
+SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
+
+
+def test_tokens_belong_to_the_words_that_they_are_parts_of() -> None:
+    tokens = ("[CLS]", "the", "stri", "##ker", "scored", "[SEP]")
+    assert place_tokens(("The", "striker", "scored"), tokens) == [-1, 0, 1, 1, 2, -1]
+
+
+def test_each_word_has_its_strongest_arc_and_of_two_that_look_at_each_other_the_stronger_is_drawn() -> None:
+    # A special token, a word of two tokens, and two words; rows look.
+    weights = np.array(
+        [
+            [1, 0, 0, 0, 0],
+            [0.2, 0.1, 0.1, 0.6, 0],
+            [0.2, 0.1, 0.1, 0.2, 0.4],
+            [0.1, 0.3, 0.2, 0.2, 0.2],
+            [0.9, 0, 0, 0.1, 0],
+        ]
+    )
+    # Word 0 looks at 1 with (0.6 + 0.2) / 2 = 0.4, word 1 at 0 with 0.3 + 0.2 = 0.5; 0.1 of word 2 is too little.
+    assert find_arcs(weights, [-1, 0, 0, 1, 2]) == ((1, 0, 0.5),)
+    # The last token of word 0 looks at word 2 with 0.4; nothing counts that looks at the first word.
+    assert find_arcs(weights, [-1, 0, 0, 1, 2], causal=True) == ((0, 2, 0.4), (1, 2, 0.2))
+
+
+def test_the_family_is_the_largest_cluster_with_its_kept_head_or_all_heads_that_copy() -> None:
+    assert find_family(LABELS, MASK, SALIENCE, None) == HeadFamily((0, 1, 2, 3), 0)
+    copying: Any = SimpleNamespace(units=lambda role: {"induction": (2, 7)}[role])
+    family = find_family(LABELS, MASK, SALIENCE, copying)
+    assert (family, family.leaving) == (HeadFamily((2, 7)), (2, 7))
+    none: Any = SimpleNamespace(units=lambda role: ())
+    assert find_family(LABELS, MASK, SALIENCE, none).leaving == (1, 2, 3)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_model_that_knows_no_word_of_the_sentence_still_has_a_scene(tmp_path: Any) -> None:
+    scene = measure_scene(open_bench(fakes.quick_task(tmp_path)), HeadFamily((0, 1), 0))
+    assert (scene.head, scene.before.words in ("bad", "good")) == (1, True)
+    assert describe_scene(scene, "head").endswith(".")

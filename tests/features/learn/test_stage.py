@@ -1,0 +1,38 @@
+"""What a step draws: nothing of its answer before the guess."""
+
+from __future__ import annotations
+
+import pytest
+
+from cahp.features.learn.bundled import read_lessons
+from cahp.features.learn.lessons import Step
+from cahp.features.learn.scene import HeadFamily
+from cahp.features.learn.stage import Picture, describe_stage
+from cahp.features.learn.turn import choose_best
+from cahp.values import HeadMask
+
+LESSONS = read_lessons()
+assert LESSONS is not None
+PICTURE = Picture(6, 12, "head", (0,) * 72, ("A",) * 72, HeadFamily((36, 37), 36), LESSONS.scene)
+
+
+@pytest.mark.parametrize("name", list(LESSONS.answers))
+def test_before_the_guess_only_the_full_model_has_a_bar_and_no_head_is_removed(name: str) -> None:
+    assert LESSONS is not None
+    mask = HeadMask.of(range(13), 6, 12)
+    answer = LESSONS.answers[name]
+    step = Step(name, "", "", "", mask, "?")
+    before = describe_stage(step, PICTURE, answer, answered=False, mask=mask)
+    after = describe_stage(step, PICTURE, answer, answered=True, mask=mask)
+    assert (len(before["bars"]), before["bars"][0]["kind"]) == (1, "full")
+    assert len(after["bars"]) > 1
+    # A refit changes no head.
+    assert bool(before["off"]) == (name == "refit")
+    assert len(after["off"]) == 59
+
+
+def test_the_best_guess_is_the_smallest_that_is_enough_or_else_the_answer() -> None:
+    assert LESSONS is not None
+    answer = LESSONS.answers["random"]
+    # 69.3 are needed.
+    assert [choose_best(guesses, answer) for guesses in ([70, 80, 60], [3], [])] == [70, 69, 69]
