@@ -1,8 +1,8 @@
 """Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py [NAME ...]``.
 
 Overview is seen while its budget moves, My text with its graph, Compare with its ranking, the board of the language
-model, and a text that it continues; each by day and by night. It starts an explorer of its own, whose results are the
-bundled ones, and needs Chromium (``make chromium``).
+model, a text that it continues, and two steps of Learn; each by day and by night. It starts an explorer of its own,
+whose results are the bundled ones, and needs Chromium (``make chromium``).
 """
 
 from __future__ import annotations
@@ -133,13 +133,25 @@ def continuation(browser: Browser, url: str, scheme: str) -> None:
     picture(part).save(HERE / f"continuation-{scheme}.webp", quality=50, method=6)
 
 
+def learn(browser: Browser, url: str, scheme: str) -> None:
+    """The head of the first step of Learn on its sentence, and its family of which one head stays."""
+    page = opened(browser, f"{url}/Learn", scheme)
+    part = page.locator(".st-key-learn-step")
+    expect(part.locator(".arc.seen")).to_have_count(7)
+    picture(part).save(HERE / f"learn-{scheme}.webp", quality=60, method=6)
+    page.goto(f"{url}/Learn?step=3&guesses=,1,6")
+    expect(part.locator(".cell.off")).to_have_count(8)
+    page.wait_for_selector(DRAWN)
+    picture(part).save(HERE / f"learn-family-{scheme}.webp", quality=60, method=6)
+
+
 def main(*names: str) -> None:
     """Takes the pictures that the functions with these names take, or all of them."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with explorer() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for scheme in SCHEMES:
-            for take in (board, graph, compare, language_model, continuation):
+            for take in (board, graph, compare, language_model, continuation, learn):
                 if not names or take.__name__ in names:
                     take(browser, url, scheme)
         browser.close()

@@ -18,7 +18,7 @@ from cahp.outcomes import OUTCOMES, accuracy_change, estimate_mean, same_predict
 from cahp.recoveries import RefitReport
 from cahp.stages.selection import top
 from cahp.tasks.answers import Evaluation
-from cahp.values import Estimate, HeadMask, OptionError, Progress
+from cahp.values import Estimate, HeadMask, Progress
 from cahp.words import number, percent, signed
 
 #: Random selections that CAHP's is compared with.
@@ -182,14 +182,8 @@ class _Refit:
 
 
 def _refit(subject: Subject, progress: Progress) -> _Refit:
-    """Refit the model.
-
-    Raises:
-        OptionError: If it cannot be refitted.
-    """
+    """Refit the model."""
     bench = subject.bench
-    if bench.recoveries.no_refit:
-        raise OptionError(f"{bench.recoveries.no_refit}, so this step cannot be shown; continue with the next one")
     full, before = subject.evaluate([None, subject.mask], progress)
     recovered = bench.recoveries.refit(subject.mask)
     after = bench.measurements.evaluate(subject.sample, mask=subject.mask, recovered=recovered)

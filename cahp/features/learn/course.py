@@ -45,13 +45,16 @@ _OF_TOKENS: Mapping[str, _Entry] = {
 
 
 def _find_lessons(subject: Subject) -> Mapping[str, _Entry]:
+    entries = _OF_TOKENS
     if subject.texts.task.predicts_labels:
-        return _OF_LABELS
+        entries = _OF_LABELS
     # The family is a cluster, or all heads that copy.
-    unused = "induction"
+    unused = {"induction"}
     if subject.family.stays is None:
-        unused = "one-cluster"
-    return {name: entry for name, entry in _OF_TOKENS.items() if name != unused}
+        unused = {"one-cluster"}
+    if subject.bench.recoveries.no_refit is not None:
+        unused.add("refit")
+    return {name: entry for name, entry in entries.items() if name not in unused}
 
 
 def list_steps(subject: Subject) -> list[Step]:

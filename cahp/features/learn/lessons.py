@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from cahp.features.learn.scene import HeadFamily, Scene
+from cahp.recoveries import NONE
 from cahp.run.bench import Bench
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
@@ -70,7 +71,8 @@ class Subject:
     """A finished selection of heads and evaluation texts, which all steps measure.
 
     Of windows only ``sample`` is measured, and nothing is read before: those of a bundled run are cut on first use.
-    ``mask`` keeps CAHP's heads. The first steps are about the head of the ``scene``, and about its ``family``.
+    ``mask`` keeps CAHP's heads. The first steps are about the head of the ``scene``, and about its ``family``; the last
+    one about all budgets with the recovery ``swept``.
     """
 
     bench: Bench
@@ -78,6 +80,7 @@ class Subject:
     mask: HeadMask
     family: HeadFamily
     scene: Scene
+    swept: str = NONE.name
 
     @cached_property
     def sample(self) -> Texts:

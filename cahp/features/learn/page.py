@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import streamlit as st
@@ -15,7 +15,8 @@ from cahp.features.learn.course import list_steps, measure
 from cahp.features.learn.lessons import STAGE, Answer, Step, Subject
 from cahp.features.learn.scene import HeadFamily, Scene, find_family, measure_scene
 from cahp.features.learn.stage import Picture, draw_line, draw_stage, name_outcome
-from cahp.features.learn.turn import TURN, answer_turn, choose_best, table_of
+from cahp.features.learn.turn import TURN, answer_turn, choose_best, find_swept
+from cahp.recoveries import NONE, QUICK
 from cahp.run.bench import Bench
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address
@@ -26,7 +27,7 @@ from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.parts.display import bind_units, plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import Kind, loading_seconds
+from cahp.ui.session.work import TABLE, Kind, loading_seconds
 from cahp.words import capital
 
 #: Characters of an example text.
@@ -114,7 +115,7 @@ class Course:
         """Return the answer to a step: measured here, bundled, or of the table of budgets."""
         lesson = self.lessons[at]
         if lesson.step.name == TURN:
-            return answer_turn(lesson.step, self.explorer.table(table_of(lesson.subject)))
+            return answer_turn(lesson.step, self.explorer.table(lesson.subject.swept))
         return lesson.known
 
     def answer(self, at: int) -> Answer | None:
@@ -158,6 +159,7 @@ def draw(explorer: Explorer) -> None:
     if scene is None:
         return
     subject = lessons.subject_of(explorer.bench, selection.mask, family, scene)
+    subject = replace(subject, swept=find_swept(explorer.table(QUICK.name)))
     if shipped is not None and shipped.subject != subject.sha256:
         shipped = None
     course = Course(
@@ -211,7 +213,7 @@ def _draw_step(course: Course, at: int, room: Classroom | None) -> None:
     if room is not None:
         room.go(at)
         shown = dict(room.shown()).get(at)
-    teaching.describe(step, at=at, of=len(course.lessons))
+    teaching.describe(course.steps, at)
     with st.container(key="learn-step"):
         if step.name == TURN:
             _draw_turn(course, lesson, room)
@@ -279,7 +281,11 @@ def _draw_turn(course: Course, lesson: _Lesson, room: Classroom | None) -> None:
                 learner.guesses[lesson.name] = int(guess)
             st.rerun()
         if answer is None:
-            st.caption("The budgets are still being measured: see the Budget page.")
+            job = explorer.work.job(TABLE)
+            if job is None:
+                job = explorer.work.start(TABLE, explorer.board_state(NONE.name))
+            if not job.ended:
+                follow(job, place="learn-turn", title="Measuring every number")
             link("home", f"Open {guess} {step.unit} on Overview →", budget=str(guess))
 
 

@@ -29,6 +29,8 @@ from cahp.words import number as format_number
 _PARAMETER = "class"
 #: The classes of this server.
 CLASSES = Classes(is_alive)
+#: Numbers of guesses in words; a model that cannot be refitted has one less.
+_COUNTED = {5: "five", 6: "six"}
 #: Seconds between two checks whether the class has moved on.
 _PULSE_S = 2.0
 
@@ -48,9 +50,11 @@ def joined() -> Classroom | None:
 # What all see -------------------------------------------------------------------------------------------------
 
 
-def describe(step: Step, *, at: int, of: int) -> None:
-    """Draw what is done in a step, and what its new terms mean."""
-    st.caption(f"Learn in six guesses · step {at + 1} of {of}")
+def describe(steps: Sequence[Step], at: int) -> None:
+    """Draw what is done in step ``at``, and what its new terms mean."""
+    step = steps[at]
+    guesses = sum(bool(step.question) for step in steps)
+    st.caption(f"Learn in {_COUNTED.get(guesses, str(guesses))} guesses · step {at + 1} of {len(steps)}")
     st.title(step.title)
     terms = " ".join(f"**{term.capitalize()}**: {meaning}." for term, meaning in step.terms.items())
     st.markdown(step.doing, help=terms or None)
@@ -287,7 +291,7 @@ def attend(room: Classroom, who: str) -> None:
     at, answer = moment = room.moment
     step = room.steps[at]
     guess = room.guess_of(who, at)
-    describe(step, at=at, of=len(room.steps))
+    describe(room.steps, at)
     with st.container(key="learn-step"):
         draw_stage(step, room.picture, answer, answered=answer is not None)
         if not step.question:

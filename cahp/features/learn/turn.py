@@ -17,18 +17,18 @@ _POINTS = 1.0
 _SHARE = 0.7
 
 
-def table_of(subject: Subject) -> str:
-    """Return the recovery of the table that answers: language models have few refitted budgets."""
-    if subject.texts.task.predicts_labels and subject.bench.recoveries.no_refit is None:
-        return QUICK.name
-    return NONE.name
+def find_swept(refitted: BudgetTable | None) -> str:
+    """Return the recovery of the budgets that answer: a refit, if all of them are ``refitted``."""
+    if refitted is None or any(row.outcomes is None for row in refitted.rows()):
+        return NONE.name
+    return QUICK.name
 
 
 def describe_turn(subject: Subject) -> Step:
     """Ask for the fewest heads that are enough."""
     unit = subject.bench.card.unit
     after = ", as pruned"
-    if table_of(subject) != NONE.name:
+    if subject.swept != NONE.name:
         after = ", after a refit"
     goal = f"keep {100 * _SHARE:.0f} % of the next words unchanged"
     if subject.texts.task.predicts_labels:

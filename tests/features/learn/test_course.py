@@ -292,9 +292,9 @@ def test_refit_is_measured_against_the_pruned_model(accepted: bool, value: int, 
     assert meaning in result.meaning
 
 
-def test_where_there_is_no_refit_its_step_says_why() -> None:
-    with pytest.raises(OptionError, match="its layers are one, so this step cannot be shown"):
-        answer("refit", Bench(lambda mask: 40, no_refit="its layers are one"))
+def test_a_model_that_cannot_be_refitted_has_no_step_about_it() -> None:
+    names = list_measured(subject(Bench(no_refit="its layers are one")))
+    assert names == ["one-head", "one-cluster", "random", "time"]
 
 
 @pytest.mark.usefixtures("timed")
