@@ -20,7 +20,7 @@ from cahp.recoveries import NONE, QUICK
 from cahp.run.bench import Bench
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address
-from cahp.ui.frame.page import link
+from cahp.ui.frame.page import go_to
 from cahp.ui.frame.running import follow, need_run
 from cahp.ui.frame.running import measure as measure_here
 from cahp.ui.frame.source_dialog import draw_builtins
@@ -174,13 +174,17 @@ def draw(explorer: Explorer) -> None:
         room = None
     _link_guesses(course.lessons, learner)
     at = _find_step(course.lessons, learner)
+    # People join at the first step; afterwards the step comes first.
+    joining = room is not None and room.moment == (0, None)
+    if room is not None and joining:
+        teaching.invitation(room)
     _draw_step(course, at, room)
     _draw_way(course, at, room)
-    if room is not None:
+    if room is not None and not joining:
         teaching.invitation(room)
-    else:
+    elif room is None:
         teaching.invite(course.steps, course.picture, about=_describe_measured(course), leader=explorer.id)
-    st.caption(_describe_measured(course))
+    st.caption(plain(_describe_measured(course)))
 
 
 def _find_scene(explorer: Explorer, family: HeadFamily, shipped: BundledLessons | None) -> Scene | None:
@@ -199,7 +203,7 @@ def _describe_measured(course: Course) -> str:
         words += (
             f", a part of the {subject.texts.count} of the other pages, so figures of the same name differ a little"
         )
-    return f"{plain(words)}. None of these texts was used to select heads."
+    return f"{words}. None of these texts was used to select heads."
 
 
 # One step ----------------------------------------------------------------------------------------------------
@@ -268,8 +272,7 @@ def _draw_turn(course: Course, lesson: _Lesson, room: Classroom | None) -> None:
     if shown is not None:
         with st.container(horizontal=True, vertical_alignment="center", key="learn-sentence"):
             st.markdown(f"**{bind_units(plain(shown.headline))}**")
-            best = choose_best(guesses, shown)
-            link("home", f"Open {best} {step.unit} on Overview →", budget=str(best))
+            _open_button(explorer, choose_best(guesses, shown), step.unit)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(label, key="learn-see-turn", type="primary", disabled=answer is None):
@@ -286,7 +289,14 @@ def _draw_turn(course: Course, lesson: _Lesson, room: Classroom | None) -> None:
                 job = explorer.work.start(TABLE, explorer.board_state(NONE.name))
             if not job.ended:
                 follow(job, place="learn-turn", title="Measuring every number")
-            link("home", f"Open {guess} {step.unit} on Overview →", budget=str(guess))
+            _open_button(explorer, int(guess), step.unit)
+
+
+def _open_button(explorer: Explorer, budget: int, unit: str) -> None:
+    """Draw the button that puts a budget on the board and opens Overview."""
+    if st.button(f"Open {budget} {unit} on Overview", key="learn-open", icon=":material/arrow_forward:"):
+        explorer.board.set_budget(budget)
+        go_to("home")
 
 
 def _draw_figures(explorer: Explorer, lesson: _Lesson, answer: Answer, room: Classroom | None) -> None:

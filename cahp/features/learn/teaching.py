@@ -294,16 +294,21 @@ def attend(room: Classroom, who: str) -> None:
     describe(room.steps, at)
     with st.container(key="learn-step"):
         draw_stage(step, room.picture, answer, answered=answer is not None)
+        sentence = ""
         if not step.question:
-            st.markdown(f"**{plain(describe_scene(room.picture.scene, room.picture.unit))}**")
+            sentence = describe_scene(room.picture.scene, room.picture.unit)
         elif answer is not None:
-            st.markdown(f"**{bind_units(plain(answer.headline))}**")
+            sentence = answer.headline
+        if sentence:
+            with st.container(key="learn-sentence"):
+                st.markdown(f"**{bind_units(plain(sentence))}**")
+        if answer is not None:
             if step.name == TURN:
                 best = choose_best(room.guesses(at), answer)
                 st.markdown(f"The best guess of the class: {best} {step.unit}.")
             with st.expander("Figures", expanded=True):
                 show_answer(step, answer, guess, room.guesses(at))
-        else:
+        elif step.question:
             _hand_in(room, who, at, guess)
     st.caption(plain(room.about))
     seen = []

@@ -258,6 +258,12 @@ def link(key: str, label: str, **more: str) -> None:
         st.page_link(script, label=label, query_params={**st.query_params.to_dict(), **more})
 
 
+def go_to(key: str) -> None:
+    """Open the page ``key``, its label in lower case."""
+    with suppress(StreamlitAPIException, KeyError):
+        st.switch_page(_app_pages()[key.capitalize()])
+
+
 def _app_pages() -> dict[str, str]:
     context = get_script_run_ctx()
     if context is None:
