@@ -38,8 +38,6 @@ class Heads:
 
     many: str
     one: str
-    #: The one that something is said of.
-    this: str
 
 
 class Counting(ABC):
@@ -65,10 +63,6 @@ class Counting(ABC):
     @abstractmethod
     def name_heads(self, subject: Subject) -> Heads:
         """Return what the heads of a model are called."""
-
-    @abstractmethod
-    def locate(self, layer: int, head: int) -> str:
-        """Return where a head is, in words."""
 
     @abstractmethod
     def count_predictions(self, subject: Subject) -> int:
@@ -105,11 +99,7 @@ class AnswerCounting(Counting):
 
     def name_heads(self, subject: Subject) -> Heads:
         """Return what the heads of a model are called."""
-        return Heads("attention heads", "head", "one")
-
-    def locate(self, layer: int, head: int) -> str:
-        """Return where a head is, in words."""
-        return f"layer {layer}, head {head}"
+        return Heads("attention heads", "head")
 
     def count_predictions(self, subject: Subject) -> int:
         """Return the number of texts."""
@@ -155,12 +145,8 @@ class TokenCounting(Counting):
         """Return what the heads of a model, or its groups of heads, are called."""
         card = subject.bench.card
         if card.group > 1:
-            return Heads(f"groups of {card.group} attention heads that share keys and values", "group", "group")
-        return Heads("attention heads", "head", "head")
-
-    def locate(self, layer: int, head: int) -> str:
-        """Return where a head is, in words."""
-        return f"number {head} of layer {layer}"
+            return Heads(f"groups of {card.group} attention heads that share keys and values", "group")
+        return Heads("attention heads", "head")
 
     def count_predictions(self, subject: Subject) -> int:
         """Return a hundred."""

@@ -69,14 +69,9 @@ def measure_time(subject: Subject, progress: Progress) -> Answer:
         f"Attention takes {percent(costs.attention_share, 0)} of the time. So {heads - stay} of {heads} heads per "
         f"layer can save at most about {percent(ceiling, 0)}: a part cannot save more than its share (Amdahl's law)."
     )
-    headline = state_time(saved, costs.attention_share)
+    share = percent(costs.attention_share, 0)
+    headline = f"Half of the heads save {number(saved, 0)} % of the time, because attention takes only {share}."
     return Answer(saved, interval, headline, found, meaning, before.repeats)
-
-
-def state_time(saved: float, attention: float) -> str:
-    """State the per cent of the time that half of the heads save, given the share of attention in the time."""
-    share = percent(attention, 0)
-    return f"Half of the heads save {number(saved, 0)} % of the time, because attention takes only {share}."
 
 
 # Cache ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from cahp.features.learn.lessons import Answer, Step, Subject
 from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.features.learn.turn import TURN
 from cahp.outcomes import OUTCOMES
+from cahp.ui.frame.board import shape_key
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.words import percent
 
@@ -61,7 +62,9 @@ def draw_stage(
 ) -> None:
     """Draw a step; the answer that is ``known`` moves once it is ``answered``. ``mask`` stands for that of the step."""
     data = describe_stage(step, picture, known, answered=answered, mask=mask or step.mask)
-    _component("cahp_learn_stage", "arcs.js", "stage.js")(key=f"learn-stage-{step.name}", data=data)
+    # The style sheet keeps the room of a board that lies on its side, or of another.
+    with st.container(key=shape_key(picture.layers, picture.heads)):
+        _component("cahp_learn_stage", "arcs.js", "stage.js")(key=f"learn-stage-{step.name}", data=data)
 
 
 def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:

@@ -14,7 +14,7 @@ from cahp.features.learn.scene import Scene
 from cahp.outcomes import estimate_mean
 from cahp.tasks.answers import TokenEvaluation
 from cahp.values import Estimate, HeadMask, Ints, Progress
-from cahp.words import number
+from cahp.words import number, percent
 
 #: Random sets of other heads that heads are compared with.
 CONTROLS = 5
@@ -97,8 +97,16 @@ def measure_one_head(subject: Subject, progress: Progress) -> Answer:
     meaning = counting.many_change
     if change.hardly:
         meaning = counting.few_change
+    fields["found"] += f" {compare_answers(subject.scene)}"
     headline = f"{change.sentence} {state_answer(subject.scene)}"
     return Answer(headline=headline, meaning=meaning, **fields)
+
+
+def compare_answers(scene: Scene) -> str:
+    """State the answers to the sentence with their probabilities."""
+    before = f"“{scene.before.words}” with {percent(scene.before.share)}"
+    after = f"“{scene.after.words}” with {percent(scene.after.share)}"
+    return f"The sentence is answered by {before}, without the head by {after}."
 
 
 def state_answer(scene: Scene) -> str:
