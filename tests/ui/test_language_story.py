@@ -83,3 +83,8 @@ def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None
     assert "How many groups have a role if it needs a smaller or larger share of attention" in said
     assert "copying breaks first: it loses 1 nat per token at 84 of 90 heads, ordinary text at 64" in said
     assert CLASSIFIER.search(ALLOWED.sub("", said)) is None
+
+
+def test_learn_says_that_it_reads_a_part_of_the_documents_of_the_other_pages(storyteller: Explorer) -> None:
+    said = text_of(open_app("learn", storyteller), "caption")
+    assert "Measured on 4 windows of tokens, 26 of the 100 documents of the other pages" in said

@@ -199,10 +199,12 @@ def _describe_measured(course: Course) -> str:
     subject = course.lessons[0].subject
     card = course.explorer.card
     words = f"{card.id}, {card.layers} layers of {card.heads} {card.unit}s. Measured on {subject.measured_on}"
-    if subject.texts.task.predicts_often:
-        words += (
-            f", a part of the {subject.texts.count} of the other pages, so figures of the same name differ a little"
-        )
+    table = course.explorer.table()
+    first = course.known(1)
+    if subject.texts.task.predicts_often and first is not None and table is not None and table.full is not None:
+        count = max(estimate.n for estimate in table.full.values())
+        units = f"{first.n} of the {count} {subject.texts.task.words.units}"
+        words += f", {units} of the other pages, so figures of the same name differ a little"
     return f"{words}. None of these texts was used to select heads."
 
 
