@@ -57,7 +57,7 @@ SECTION = Section(
 )
 
 
-@command(of_call=("as_json",))
+@command(of_call=("as_json",), example="cahp count")
 def parity(call: Call) -> None:
     """Say which layers are even."""
     call.answer({"layers": "even"}, ["all layers are even"])

@@ -109,7 +109,7 @@ def test_a_new_option_is_one_new_field() -> None:
 
     def prune(call: Call) -> None: ...
 
-    taken = command()(prune)
+    taken = command(example="cahp prune")(prune)
     app = typer.Typer()
     taken.add_to(app)
     context = typer.main.get_command(app).make_context("x", ["--dropout", "10", "--temperature", "2.5"])
