@@ -3,12 +3,13 @@
 Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of
 Learn on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps
-MODEL`` what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``neutral MODEL`` its mask
-on neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of
-repeats in its calibration does, ``quick-refits MODEL`` how near quick refits of some masks come to refits, ``premise
-MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``,
-``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, and ``summaries [NAME ...]``
-computes those of bundled comparisons anew (all, or these), from their answers without a model.
+MODEL`` what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]``
+what the cards of its heads show (or only their sentences), ``neutral MODEL`` its mask on neutral text, ``abilities
+MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
+``quick-refits MODEL`` how near quick refits of some masks come to refits, ``premise MODEL DATA [OPTION=NUMBER ...]``
+the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in
+a folder, with a summary that is computed anew, and ``summaries [NAME ...]`` computes those of bundled comparisons anew
+(all, or these), from their answers without a model.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cahp import models
@@ -45,6 +47,9 @@ from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import sections
 from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.section import RECEIPT
+from cahp.features.head_cards.bundled import CARDS_FILE, BundledCards, shorten
+from cahp.features.head_cards.measuring import find_examples, measure_removals
+from cahp.features.head_cards.sentences import SENTENCES_SHA256
 from cahp.features.learn import lessons as six_steps
 from cahp.features.learn.bundled import LESSONS_FILE, BundledLessons, read_lessons
 from cahp.features.learn.course import list_measured
@@ -227,6 +232,30 @@ def write_roles(place: Path, model: str, *, day: date, store: Store | None = Non
     write_whole(place, {ROLES_FILE: json_text({"made": made, **found.to_json()}).encode()})
 
 
+def write_cards(
+    place: Path,
+    name: str,
+    *,
+    removals: bool = True,
+    store: Store | None = None,
+    day: date,
+    progress: Progress = silent,
+) -> None:
+    """Measure what the cards of a model's heads show, and write it to ``place``.
+
+    Each of the ``removals`` is an evaluation; without them, a card offers to measure its own.
+    """
+    run, bench = bundled.read_run(name), open_bench(bundled.RUNS[name], store=store, progress=progress)
+    assert run is not None
+    cards = BundledCards(
+        SENTENCES_SHA256,
+        find_examples(bench.model, run.evidence().families, progress=progress),
+        tuple(map(shorten, measure_removals(bench, progress))) if removals else (),
+        {"machine": machine(), "date": day.isoformat()},
+    )
+    write_whole(place, {CARDS_FILE: msgspec.json.encode(cards)})
+
+
 def write_neutral(place: Path, settings: Settings, *, store: Store | None = None, progress: Progress = silent) -> None:
     """Evaluate the mask of a bundled run on neutral text, and write it into the run; all other figures stay."""
     run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
@@ -399,6 +428,9 @@ if __name__ == "__main__":
         case ["roles", name]:
             # The user's store: ablations take minutes, and roles are measured first.
             write_roles(run_folder(name), name, day=date.today(), progress=show)
+        case ["cards", name] | ["cards", name, "examples"]:
+            # The user's store: an interrupted measurement resumes. Each removal from a language model takes a minute.
+            write_cards(run_folder(name), name, removals=sys.argv[-1] != "examples", day=date.today(), progress=show)
         case ["neutral", name]:
             write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
         case ["abilities", name]:
@@ -432,7 +464,7 @@ if __name__ == "__main__":
         case _:
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
-                "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | neutral MODEL | compare DIR | "
-                "summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
+                "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | cards MODEL [examples] | "
+                "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
                 "premise MODEL DATA [OPTION=NUMBER ...]"
             )

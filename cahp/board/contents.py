@@ -114,6 +114,7 @@ class Host:
     host that measures, the data contain the clusters and replacement heads of every budget, about ``7 N B`` bytes for
     ``N`` heads and ``B`` budgets. ``titles`` are the finding of the mask, then those of all budgets, which the host's
     heading shows. ``colourings`` are those beside clusters. ``steps`` are ways back (None: the host offers its own).
+    With ``cards``, the host has a card of each head.
     """
 
     selected: int | None = None
@@ -122,6 +123,7 @@ class Host:
     titles: Sequence[str] = ()
     colourings: Sequence[Coloured[Any]] = ()
     steps: Steps | None = None
+    cards: bool = False
 
 
 def contents(
@@ -198,6 +200,7 @@ def contents(
         "unmeasured": "" if recovery.swept else f"not {recovery.result} yet",
         "status": host.status,
         "selected": host.selected,
+        "cards": host.cards,
         "current": {
             **current,
             "budget": mask.count,

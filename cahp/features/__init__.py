@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cahp.features.abilities import ABILITIES
+from cahp.features.head_cards import HEAD_CARDS
 from cahp.features.learn import LEARN
 from cahp.features.neutral import NEUTRAL
 from cahp.features.own_text import OWN_TEXT
@@ -27,7 +28,18 @@ if TYPE_CHECKING:
     from cahp.ui.frame.panels import BoardColouring, Panel
 
 #: All features, in the order of their commands and sections.
-FEATURES: tuple[Feature, ...] = (PREMISE, ROLES, ABILITIES, NEUTRAL, OWN_TEXT, REPRODUCE, VERSUS, STABILITY, LEARN)
+FEATURES: tuple[Feature, ...] = (
+    PREMISE,
+    ROLES,
+    ABILITIES,
+    NEUTRAL,
+    OWN_TEXT,
+    REPRODUCE,
+    VERSUS,
+    STABILITY,
+    LEARN,
+    HEAD_CARDS,
+)
 
 
 def sections() -> tuple[Section[Any], ...]:

@@ -55,6 +55,7 @@ STAGES = (
     Stage("continuation", "Continuing the text", "continuing the text"),
     Stage("unstructured", "Clustering unstructured data", "clustering unstructured data"),
     Stage("resamples", "Resampling", "resampling"),
+    Stage("sentences", "Reading sentences", "reading sentences"),
     Stage("pairs", "Removing pairs of heads", "removing pairs of heads"),
     Stage("table", "Measuring every budget", "measuring every budget"),
     Stage("write", "Writing", "writing"),

@@ -274,6 +274,15 @@ def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[...
     ]
 
 
+def test_a_host_with_cards_opens_that_of_the_head_that_was_pointed_at_last(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 72, cards=True))
+    opener = page.get_by_role("button", name="Open its card (i)")
+    expect(opener).to_have_count(0)
+    page.get_by_role("gridcell").nth(4).hover()
+    opener.click()
+    assert page.evaluate("told") == [{"kind": "ask", "head": 4}]
+
+
 def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
     bare: Callable[..., Page],
 ) -> None:

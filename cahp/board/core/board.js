@@ -2,10 +2,11 @@
 //
 //   const board = mount(element, data, tell, title);   // draws into element
 //   board.update(data);                         // the same board, other data
+//   board.focus();                             // the focus goes to the head that was pressed last
 //   board.unmount();
 //
 // `tell` receives the events {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a pressed head and
-// {kind: "ask", head} of a head whose replacement is asked for, {kind: "colour", name} of a colouring that is not
+// {kind: "ask", head} of a head whose card or replacement is asked for, {kind: "colour", name} of a colouring that is not
 // measured yet, and {kind: "undo"} and {kind: "suggested"} of the ways back; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
 // budget by itself, and a pressed head shows its replacement head.
 // `title` receives the finding of the shown budget, and whether the slider is being dragged.
@@ -24,7 +25,8 @@ let boards = 0;
 export function mount(element, data, tell, title) {
   const board = new Board(element, tell, title);
   board.update(data);
-  return { update: (other) => board.update(other), unmount: () => board.unmount() };
+  const focus = () => board.heads.cells[board.heads.focus].focus();
+  return { update: (other) => board.update(other), focus, unmount: () => board.unmount() };
 }
 
 // Whether the host has sent what a colouring shows.
@@ -84,7 +86,8 @@ class Board {
     this.again = null;
     const left = make("div", "left", this.root), right = make("div", "right", this.root);
     const { unit } = this.data, does = this.tell ? `removes or restores a ${unit}` : `shows the replacement ${unit}`;
-    this.heads = new Heads(left, this.data, `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
+    const card = this.data.cards ? `, i opens its card` : "";
+    this.heads = new Heads(left, this.data, `; Enter or Space ${does}${card}`, (head, ask) => this.press(head, ask));
     this.dial(left, this.data.budgets);
     // A screen reader reads the finding of a released budget, not those passed on the way.
     this.finding = make("p", "unseen", left);
@@ -93,7 +96,7 @@ class Board {
     this.choices(switches);
     if (this.tell) {
       // For people without a Shift key. It is below the slider, which is used more.
-      const choices = [["remove or restore", false], [`replacement ${unit}`, true]];
+      const choices = [["remove or restore", false], [this.data.cards ? "open its card" : `replacement ${unit}`, true]];
       choose(switches, "Click", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
     }
     // Below the switches, because its height changes.

@@ -1,6 +1,6 @@
 // The heads as a grid, layers by heads: kept heads are solid, pruned ones light; the letter shows the cluster, colour and
-// stripes its family, the same at every budget. Arrow keys move, Enter or a click presses a head, i or Shift asks for its replacement head. Hovering lights
-// a cluster; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
+// stripes its family, the same at every budget. Arrow keys move, Enter or a click presses a head; the key i, Shift or the button below the grid
+// asks for its card, or where the host has no cards for its replacement head. Hovering lights a cluster; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
 
 import { make, unpacked } from "./elements.js";
 
@@ -15,9 +15,11 @@ const CARD = 230; // px: the width in board.css
 
 export class Heads {
   // `pressed(head, asked)` is called for each press; `hint` tells what Enter does. `places` are the layers' indices in
-  // the model, if layers between them have no heads. A cell is a `unit`: a head, or a group of heads.
-  constructor(parent, { layers, heads, places, unit }, hint, pressed) {
+  // the model, if layers between them have no heads. A cell is a `unit`: a head, or a group of heads. With `cards` the
+  // host has a card of each.
+  constructor(parent, { layers, heads, places, unit, cards }, hint, pressed) {
     this.heads = heads;
+    this.cards = cards;
     this.unit = unit;
     this.places = places;
     this.sizes = parent.style;
@@ -63,7 +65,12 @@ export class Heads {
   // Add the words below the grid.
   describe(parent) {
     [this.key, this.versus] = legend(make("p", "legend", parent));
-    this.said = make("p", "say", parent, "");
+    const line = make("p", "say", parent);
+    this.said = make("span", "", line);
+    this.opener = make("button", "open-card", line, "Open its card (i)");
+    this.opener.type = "button";
+    this.opener.hidden = true;
+    this.opener.onclick = () => this.press(this.pointed ?? this.selected, true);
   }
 
   row(layer, layers) {
@@ -235,6 +242,7 @@ export class Heads {
   say() {
     const head = this.pointed ?? this.selected;
     this.beside();
+    this.opener.hidden = !this.cards || head == null;
     if (head == null) return;
     const who = this.cover(head);
     this.said.textContent = `${this.cells[head].getAttribute("aria-label")}${who && `; ${who}`}`;

@@ -26,9 +26,9 @@ def _list_commands() -> Sequence[Command]:
 
 
 def _list_panels() -> Sequence[Panel]:
-    from cahp.features.roles import glance, panel
+    from cahp.features.roles import card, glance, panel
 
-    return (panel.TAB, glance.ONE_HEAD, glance.ALL_HEADS)
+    return (panel.TAB, glance.ONE_HEAD, glance.ALL_HEADS, card.HEADLINE)
 
 
 def _list_colourings() -> Sequence[BoardColouring[Any]]:

@@ -19,7 +19,6 @@ from cahp.ui.session.lifetime import page_drawn
 #: What can be shown below the board, beside what features bring.
 _PANELS = (
     Panel("Budget", "Where heads lie", details.draw_space, place=20),
-    Panel("Budget", "Replacement head", details.draw_replacement, place=30),
     Panel("Budget", "Changed answers", details.draw_flips, place=50),
     Panel("Budget", "Published rule", partial(knee.draw, place="budget"), place=70),
 )

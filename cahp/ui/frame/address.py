@@ -44,10 +44,11 @@ _CHOICES = tuple(name for name, setting in describe_settings().items() if settin
 _SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
 _PINNED = ("pin", "pin-recover")
 _BOARD = ("budget", "goal", "mask", "recover", *_PINNED)
-#: The fields that only one page has, by its title.
+#: The fields that only some pages have, by the title of the page.
 _OF_PAGE: Mapping[str, tuple[str, ...]] = {
+    "Home": ("head",),
     "Similarity": ("view", "head"),
-    "Budget": ("panel",),
+    "Budget": ("panel", "head"),
     "Compare": ("outcome", "recovery", "at", "methods"),
     "Learn": ("step", "guesses"),
 }
@@ -244,7 +245,8 @@ def drop_other_pages(title: str) -> None:
 
     A page that is being left may write its fields after the browser has gone back, into the address that is shown then.
     """
-    for name in {name for page, names in _OF_PAGE.items() for name in names if page != title}:
+    every = {name for names in _OF_PAGE.values() for name in names}
+    for name in every - set(_OF_PAGE.get(title, ())):
         st.query_params.pop(name, None)
     if is_history_navigation():
         # Streamlit sends the address only when it changes here, and the browser's may be another one.

@@ -189,6 +189,9 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
     keeps are marked.
     """
     recover = explorer.recover
+    if explorer.card_head != explorer.drawn_card:
+        # Only a run of the whole page opens or closes a card.
+        st.rerun()
     # The model as pruned and the refitted one are shown together.
     other = QUICK.name if recover == NONE.name else NONE.name
     second = explorer.table(other)
@@ -234,6 +237,7 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
                 titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
                 colourings=_colour(explorer, colouring_jobs),
                 steps=_list_steps(explorer),
+                cards=True,
             ),
             other=second,
             key=key,
@@ -425,9 +429,9 @@ def _handle(explorer: Explorer, event: Event) -> None:
             _ask(explorer, event.name)
         else:
             explorer.selected = event.head
-            if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:
-                explorer.detail = "Replacement head"
             if event.kind == "toggle":
                 explorer.board.toggle(event.head)
+            else:
+                explorer.card_head = event.head
     except CahpError as error:
         notes.write(error)

@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cahp import models
+from cahp import features, models
 from cahp.access import enforced
 from cahp.api import bundled
 from cahp.api.bundled import Bundle
@@ -86,6 +86,8 @@ def page(title: str) -> Explorer:
         _sidebar(explorer)
     _draw_note(explorer)
     pill.draw(explorer)
+    for panel in features.panels("Every page"):
+        panel.draw(explorer, title, features.panels("Card"))
     return explorer
 
 
@@ -255,7 +257,10 @@ def link(key: str, label: str, **more: str) -> None:
     # Where a page was started on its own, there is no other.
     with suppress(StreamlitAPIException, KeyError):
         script = _app_pages()[key.capitalize()]
-        st.page_link(script, label=label, query_params={**st.query_params.to_dict(), **more})
+        fields = st.query_params.to_dict()
+        # The head of one page would open its card on another one.
+        fields.pop("head", None)
+        st.page_link(script, label=label, query_params={**fields, **more})
 
 
 def go_to(key: str) -> None:

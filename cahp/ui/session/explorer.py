@@ -106,6 +106,9 @@ class Explorer:
         self.memory: dict[str, Any] = {}
         #: The head that was clicked last, as a flat index.
         self.selected: int | None = None
+        #: The head whose card a person opened, and the one whose card is on screen (None: no card).
+        self.card_head: int | None = None
+        self.drawn_card: int | None = None
         #: The tab that is open below the board.
         self.detail = "Where heads lie"
 

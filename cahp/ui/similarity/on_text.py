@@ -220,6 +220,10 @@ def draw(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
         st.caption(f"{joined} solid links. Dashed links only hold the drawing together.")
         if compared.shipped:
             st.caption("Bundled result of this example. Another text is run on this machine.")
+        label = f"Open the card of {head_name(head, mask.heads, unit)}"
+        if explorer.results.run is not None and st.button(label, key="similarity-card"):
+            explorer.card_head = head
+            st.rerun()
     drawn = Compared(compared, graph, mask, head, unit)
     with right:
         _draw_grid(drawn, covered)

@@ -13,7 +13,22 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const made = { trigger: setTriggerValue };
   boards.set(parentElement, made);
   // Streamlit reports changed values only: the time makes two equal presses differ.
-  made.board = mount(parentElement, data, (what) => made.trigger("event", { ...what, turn: Date.now() }), title);
+  const tell = (what) => {
+    made.asked = what.kind === "ask";
+    made.trigger("event", { ...what, turn: Date.now() });
+  };
+  made.board = mount(parentElement, data, tell, title);
+  document.addEventListener("cahp-card-closed", () => {
+    if (made.asked) focusAgain(made.board, parentElement);
+    made.asked = false;
+  });
+}
+
+// Give the focus back to the board that opened a dialog, once the page behind the dialog takes it again.
+function focusAgain(board, parent, tries = 40) {
+  if (!parent.isConnected || !tries) return;
+  if (document.querySelector("[role=dialog]")) return setTimeout(focusAgain, 50, board, parent, tries - 1);
+  setTimeout(() => board.focus(), 100);
 }
 
 // Write the finding into the heading above the board. The board below it does not move while the slider does, nor while a

@@ -1,0 +1,364 @@
+"""The card of a head, a dialog over any page: it opens from boards, graphs and figures, and has an address."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from cahp.api import bundled
+from cahp.board.colourings import Pictures
+from cahp.board.colours import contrast, mark_clusters
+from cahp.features.head_cards.bundled import BundledCards, read_cards
+from cahp.features.head_cards.facts import Surroundings, describe_removal, describe_replaceability
+from cahp.features.head_cards.measuring import Example, find_examples, measure_removal
+from cahp.features.head_cards.sentences import SENTENCES
+from cahp.figures.head_grid import head_name
+from cahp.outcomes import Outcomes
+from cahp.run.bench import Bench
+from cahp.ui.frame import address
+from cahp.ui.frame.board import list_colourings
+from cahp.ui.frame.page import link
+from cahp.ui.frame.panels import Panel
+from cahp.ui.frame.running import measure, offer_again, show_in_row
+from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import REPLACEABILITY, Kind, loading_seconds, pass_seconds
+from cahp.ui.similarity.chosen import choose, head_of
+from cahp.values import CahpError, Ints, digest
+from cahp.values.statistics import called
+from cahp.words import capital, duration, percent
+
+#: The field of the address that opens a card, and the pages that have it.
+_FIELD = "head"
+_PAGES = ("Home", "Budget")
+#: Session key: the value of the field that this page has written.
+_WRITTEN = "card-head-written"
+#: Names under which a session keeps the page of the open card, and the head to compare others with.
+_PAGE = "head_cards.page"
+_PINNED = "head_cards.pinned"
+
+#: Find the sentences on which each head differs from its family.
+EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...]] = Kind(
+    lambda subject, progress: find_examples(subject[0].model, subject[1], progress=progress),
+    lambda subject: f"sentences-{subject[0].card.sha256}-{digest(subject[1].tobytes())}",
+)
+#: Evaluate the model without one head.
+REMOVAL: Kind[tuple[Bench, int], Outcomes] = Kind(
+    lambda subject, _: measure_removal(*subject),
+    lambda subject: f"removal-{subject[0].card.sha256}-{subject[0].evaluation.sha256}-{subject[1]}",
+    expected=lambda subject: pass_seconds(subject[0], evaluation=1),
+)
+
+_HERE = Path(__file__).parent
+
+
+def offer(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
+    """Open the card that a person or the address of the page ``title`` asks for, with the ``sections`` of features."""
+    if explorer.results.run is None:
+        return
+    if title in _PAGES:
+        _follow_address(explorer)
+    if explorer.card_head is not None and explorer.memory.setdefault(_PAGE, title) != title:
+        # It was left open on another page.
+        _close(explorer)
+    explorer.drawn_card = explorer.card_head
+    if title in _PAGES:
+        _write_address(explorer)
+    if explorer.card_head is not None:
+        name = head_name(explorer.card_head, explorer.card.heads, explorer.card.unit)
+        close = partial(_close, explorer)
+        st.dialog(capital(name), width="medium", on_dismiss=close)(_draw)(explorer, title, sections)
+
+
+def _close(explorer: Explorer) -> None:
+    explorer.card_head = None
+    explorer.memory.pop(_PAGE, None)
+
+
+def _follow_address(explorer: Explorer) -> None:
+    """Open or close the card as an address says that a person's link or the Back button has set."""
+    linked = st.query_params.get(_FIELD)
+    if linked == st.session_state.get(_WRITTEN):
+        return
+    explorer.memory.pop(_PAGE, None)
+    explorer.card_head = head_of(linked or "", explorer.card.layers, explorer.card.heads)
+
+
+def _write_address(explorer: Explorer) -> None:
+    value = ""
+    if explorer.card_head is not None:
+        value = called(explorer.card_head, explorer.card.heads)
+    st.session_state[_WRITTEN] = value or None
+    address.put(_FIELD, value)
+
+
+# The card ----------------------------------------------------------------------------------------------------
+
+
+def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
+    if explorer.card_head != explorer.drawn_card:
+        # Another head was chosen on the card: only a run of the whole page changes the title and the address.
+        st.rerun()
+    head = explorer.card_head
+    clusters = explorer.clusters
+    if head is None or clusters is None:
+        return
+    known = Surroundings(clusters, explorer.board.labels, explorer.mask, head, explorer.card.unit)
+    ordered = sorted(sections, key=lambda panel: panel.place)
+    with st.container(key="head-card", gap="small"):
+        _draw_parts(explorer, "head", _list_family(known))
+        for panel in ordered:
+            if panel.place < 10:
+                panel.draw(explorer, head)
+        pictures = find_pictures(explorer)
+        examples = _find_examples(explorer, clusters.families)
+        _draw_parts(explorer, "sentences", _list_sentences(known, pictures, examples))
+        left, right = st.columns([2, 3], gap="medium")
+        with left:
+            _draw_removal(explorer, head)
+        with right:
+            _draw_parts(explorer, "nearest", _list_nearest(explorer, known, pictures))
+        st.caption(f"{plain(known.describe_replacement())}.")
+        _draw_replaceability(explorer, head)
+        for panel in ordered:
+            if panel.place >= 10:
+                panel.draw(explorer, head)
+        _draw_buttons(explorer, known, title)
+
+
+def find_pictures(explorer: Explorer) -> Pictures | None:
+    """Return the mean attention maps that the board can show (None: they are not measured)."""
+    for row in list_colourings():
+        facts = row.know(explorer)
+        if facts is None:
+            continue
+        painted = row.colouring.paint(facts, explorer.mask)
+        if isinstance(painted, Pictures):
+            return painted
+    return None
+
+
+def _read_bundled(explorer: Explorer) -> BundledCards | None:
+    """Return the bundled cards of the run on screen (None: it has none)."""
+    bundle = explorer.results.bundle
+    if bundle is None:
+        return None
+    return read_cards(bundled.run_folder(bundle.document.model.id))
+
+
+def _find_examples(explorer: Explorer, families: Ints) -> tuple[tuple[Example, ...], ...] | None:
+    """Return the sentences of each head, bundled or read here (None: being read, stopped or failed)."""
+    cards = _read_bundled(explorer)
+    if cards is not None:
+        return cards.examples
+    return measure(
+        explorer, EXAMPLES, (explorer.bench, families), name="sentences", title="Read sentences", polled=False
+    )
+
+
+def _draw_parts(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
+    """Draw a part of the card; a press on another head opens its card."""
+    key = f"one-head-{part}"
+
+    def open_head() -> None:
+        chosen = st.session_state[key].head
+        if chosen is not None and 0 <= int(chosen) < explorer.mask.keep.size:
+            explorer.card_head = int(chosen)
+
+    js, css = _sources()
+    # The dialog's loop of the Tab key does not enter a shadow tree.
+    component = st.components.v2.component("cahp_head_card", js=js, css=css, isolate_styles=False)
+    component(key=key, data={part: data}, on_head_change=open_head, height="content")
+
+
+@cache
+def _sources() -> tuple[str, str]:
+    return (_HERE / "card.js").read_text(encoding="utf-8"), (_HERE / "card.css").read_text(encoding="utf-8")
+
+
+def _list_family(known: Surroundings) -> dict[str, Any]:
+    """Return the top of the card: the mark of the head, and its family."""
+    marks = mark_clusters(known.labels, known.clusters.families)
+    colour = marks.colours[known.head]
+    return {
+        "sign": marks.names[known.head],
+        "colour": colour,
+        "ink": contrast(colour),
+        "line": known.describe_family(),
+        "family": [_name(known, other) for other in known.family],
+    }
+
+
+def _name(known: Surroundings, head: int) -> dict[str, Any]:
+    return {
+        "head": head,
+        "name": called(head, known.mask.heads),
+        "words": head_name(head, known.mask.heads, known.unit),
+        "kept": bool(known.mask.keep.flat[head]),
+        "chosen": head == known.head,
+    }
+
+
+def _list_sentences(
+    known: Surroundings, pictures: Pictures | None, examples: tuple[tuple[Example, ...], ...] | None
+) -> dict[str, Any]:
+    """Return the map of the head, and its sentences with arcs."""
+    family = "its family"
+    if len(known.family) == 1:
+        family = f"all other {known.unit}s"
+    rows: list[dict[str, Any]] = []
+    for example in (examples or ((),) * known.mask.keep.size)[known.head]:
+        arcs = [(arc.source, arc.target, arc.weight) for arc in example.arcs]
+        words = SENTENCES[example.text].split()
+        rows.append({"words": words, "share": percent(example.share, 0), "arcs": arcs})
+    data: dict[str, Any] = {
+        "title": f"Three sentences on which it differs from {family}",
+        "about": f"Arcs lead to the word it attends to; at the right the share of its attention on other words than "
+        f"those of {family}.",
+        "colour": mark_clusters(known.labels, known.clusters.families).colours[known.head],
+        "rows": rows,
+    }
+    if pictures is not None:
+        data["map"] = _encode(pictures, known.head)
+        data["legend"] = pictures.legend
+    return data
+
+
+def _encode(pictures: Pictures, head: int) -> dict[str, Any]:
+    picture = pictures.pictures[head]
+    return {"size": len(picture), "bytes": base64.b64encode(picture.tobytes()).decode("ascii")}
+
+
+def _list_nearest(explorer: Explorer, known: Surroundings, pictures: Pictures | None) -> dict[str, Any]:
+    """Return the nearest heads with their distances, and the pinned one."""
+    near = [(other, distance, "") for other, distance in known.find_nearest()]
+    pinned = explorer.memory.get(_PINNED)
+    if pinned is not None and pinned != known.head:
+        near.append((pinned, float(known.clusters.distances[known.head, pinned]), "pinned"))
+    rows = []
+    for other, distance, note in near:
+        row = {**_name(known, other), "distance": f"{distance:.1f}", "note": note}
+        if pictures is not None:
+            row["map"] = _encode(pictures, other)
+        rows.append(row)
+    about = f"with their distance; the median pair is {known.median:.1f} apart"
+    return {"title": f"Nearest {known.unit}s", "about": about, "rows": rows}
+
+
+# What its removal changes ------------------------------------------------------------------------------------
+
+
+def _draw_removal(explorer: Explorer, head: int) -> None:
+    """Draw what changes without the head, or the button that measures it."""
+    bench = explorer.bench
+    unit = explorer.card.unit
+    st.markdown(f"**When only this {unit} is removed**")
+    cards = _read_bundled(explorer)
+    if cards is not None and head < len(cards.removals):
+        _draw_outcomes(explorer, cards.removals[head])
+        return
+    job = explorer.work.job(REMOVAL, (bench, head))
+    if job is None:
+        seconds = pass_seconds(bench, evaluation=1) + (loading_seconds(bench) or 0)
+        if st.button(f"Measure (about {duration(seconds)})", key="one-head-removal"):
+            explorer.work.start(REMOVAL, (bench, head))
+            st.rerun()
+    elif not job.ended:
+        _poll(explorer, head)
+    elif job.result is None:
+        start = partial(explorer.work.start, REMOVAL, (bench, head))
+        offer_again(job, start, key="one-head-removal-again", stopped="Stopped.")
+    else:
+        _draw_outcomes(explorer, job.result)
+
+
+def _draw_outcomes(explorer: Explorer, outcomes: Outcomes) -> None:
+    finding, further = describe_removal(outcomes, answers=not explorer.card.task.predicts_often)
+    st.markdown(f"#### {plain(finding)}")
+    st.caption(plain(f"As pruned: {further}."))
+
+
+def _poll(explorer: Explorer, head: int) -> None:
+    """Draw how far the measurement without the head is, until it has ended."""
+
+    def draw() -> None:
+        job = explorer.work.job(REMOVAL, (explorer.bench, head))
+        if job is None or job.ended:
+            st.rerun()
+            return
+        show_in_row(job, "Evaluate without it", key="one-head-removal-cancel")
+
+    st.fragment(draw, run_every=0.5)()
+
+
+def _draw_replaceability(explorer: Explorer, head: int) -> None:
+    """Tell how much of a head the other kept heads of its layer can reproduce, once that is measured."""
+    bench = explorer.bench
+    job = explorer.work.job(REPLACEABILITY, bench)
+    if job is None:
+        about = duration(pass_seconds(bench, calibration=3, evaluation=0))
+        if st.button(
+            f"Measure what kept {explorer.card.unit}s can replace (about {about})",
+            key="replaceability",
+            type="tertiary",
+            help="Runs the calibration texts forward and backward once, without labels.",
+        ):
+            explorer.work.start(REPLACEABILITY, bench)
+            st.rerun()
+    elif not job.ended:
+        show_in_row(job, key="cancel-replaceability")
+    elif job.result is None:
+        offer_again(
+            job, lambda: explorer.work.start(REPLACEABILITY, bench), key="replaceability-again", stopped="Stopped."
+        )
+    else:
+        st.markdown(describe_replaceability(job.result, explorer.mask, head))
+        st.caption(
+            f"Linear, to second order, on {job.result.moments.tokens:,} calibration tokens; without an interval."
+        )
+
+
+# What a person does ------------------------------------------------------------------------------------------
+
+
+def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
+    head = known.head
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="one-head-buttons"):
+        label = "Restore"
+        if known.kept:
+            label = "Remove"
+        if st.button(label, key="one-head-toggle"):
+            try:
+                explorer.selected = head
+                explorer.board.toggle(head)
+                st.rerun()
+            except CahpError as error:
+                problem(error)
+        label = "Pin"
+        pin: int | None = head
+        if explorer.memory.get(_PINNED) == head:
+            label = "Unpin"
+            pin = None
+        if st.button(
+            label, key="one-head-pin", help=f"Shows this {known.unit} and its distance on the cards of others"
+        ):
+            explorer.memory[_PINNED] = pin
+            st.rerun(scope="fragment")
+        _draw_parts(explorer, "link", {"head": called(head, known.mask.heads)})
+        if title == "Similarity":
+            st.button("Choose it on this page", key="one-head-choose", on_click=_choose, args=(explorer, head))
+        else:
+            link("similarity", "See it on my text →", head=called(head, known.mask.heads))
+
+
+def _choose(explorer: Explorer, head: int) -> None:
+    choose(head)
+    _close(explorer)
+
+
+DIALOG = Panel("Every page", "Head card", offer, place=10)
