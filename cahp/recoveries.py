@@ -237,6 +237,13 @@ def name_of_result(name: str) -> str:
     return RECOVERIES[name].result
 
 
+def name_of_state(name: str) -> str:
+    """Return the state after a recovery, such as "after refit"; "recovered" for a name of another version."""
+    if name not in RECOVERIES:
+        return "recovered"
+    return RECOVERIES[name].beside
+
+
 @dataclass(frozen=True)
 class RefitReport:
     """Whether a refit or mean ablation was accepted, why, and on how many texts it was calibrated.

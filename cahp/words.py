@@ -8,6 +8,10 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+#: The states of a model whose figures stand beside each other; those after a recovery are ``Recovery.beside``.
+ALL_HEADS = "all heads"
+AS_PRUNED = "as pruned"
+
 
 def number(value: float, digits: int = 1) -> str:
     """Format a number with ``digits`` digits after the point."""
@@ -63,13 +67,18 @@ def rate(per_second: float) -> str:
 
 
 def interval(low: float, high: float, digits: int = 1) -> str:
-    """Format an interval for a table: ``[0.1, 0.2]``."""
+    """Format an interval for a table of the terminal or of a file: ``[0.1, 0.2]``; pages write ``(0.1 to 0.2)``."""
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def span(low: float, high: float, digits: int = 1) -> str:
     """Format an interval for a sentence: ``0.1 to 0.2``."""
     return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def too_close(n: int, noun: str = "texts") -> str:
+    """Say that ``n`` measurements leave open which of two is better."""
+    return f"too close to call with {n:,} {noun}"
 
 
 def side_by_side(text: str | Sequence[str]) -> str:

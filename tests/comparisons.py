@@ -138,7 +138,7 @@ MORE = {
 
 
 def varied(*, n: int = 60, divergences: bool = False) -> Comparison:
-    """A comparison at two budgets, with two seeds, before recovery and after refit, with answers by chance."""
+    """A comparison at two budgets, with two seeds, as pruned and after refit, with answers by chance."""
     random = np.random.default_rng(0)
     cells: list[dict[str, Any]] = []
     rows: list[NDArray[np.bool_]] = []

@@ -153,6 +153,9 @@ BANNED = {
     r"ask(s|ed|ing)? anew": "settings changed",
     r"steer(s|ed|ing)?": "tuning texts",
     r"the bend|bend of the curve": "the knee",
+    r"(before|without|after no) recovery": "as pruned",
+    r"no measurable (difference|price|change in)": "too close to call with n texts",
+    r"refit state|pruned state": "after refit, as pruned",
 }
 
 #: Names in files that people have.

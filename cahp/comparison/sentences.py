@@ -30,11 +30,11 @@ def method_label(method: str) -> str:
 
 
 def after(recovery: str) -> str:
-    """When an outcome was measured: before recovery, or after which one."""
+    """When an outcome was measured: as pruned, or after which recovery."""
     row = RECOVERIES.get(recovery)
     if row is None:
         return f"after {recovery}"
-    return row.after or "before recovery"
+    return row.beside
 
 
 def over(budgets: Sequence[int], all_budgets: Sequence[int]) -> str:

@@ -12,13 +12,13 @@ from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colours import mark_clusters
 from cahp.models.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
-from cahp.recoveries import NONE, RECOVERIES, name_of_result
+from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.run.recovered import RecoveryStep
 from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
 from cahp.values import Estimate, HeadMask, Ints
-from cahp.words import capital, duration, percent, rate, safe, times
+from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, percent, rate, safe, times
 
 _Value = TypeVar("_Value")
 #: The grid of heads: the side of a square, the gap between two, and the margins with the numbers of layers and heads.
@@ -28,7 +28,7 @@ _LEFT = 74
 _TOP = 26
 #: Most characters of a word in a narrow column.
 _LONGEST_WORD = 16
-_NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
+_NAMES = {"full": ALL_HEADS, "pruned": AS_PRUNED, "recovered": "recovered"}
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -223,7 +223,7 @@ def _format_known(value: _Value | None, format_value: Callable[[_Value], str]) -
 
 def by_recovery(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
     """Return the outcomes of the run's mask as pruned and after each recovery that was measured."""
-    own = {"pruned": NONE.result, "recovered": name_of_result(run.settings.recover)}
+    own = {"pruned": AS_PRUNED, "recovered": name_of_state(run.settings.recover)}
     measured = {own[state]: outcomes for state, outcomes in run.outcomes.items() if state in own}
     for name, outcomes in others.items():
         measured.setdefault(name, outcomes)

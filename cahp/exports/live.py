@@ -21,7 +21,7 @@ from cahp.board.table_file import own_outcomes, own_speed, table_of
 from cahp.exports.drawings import table
 from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
-from cahp.recoveries import NONE, name_of_result
+from cahp.recoveries import NONE, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.sections import Sections
 from cahp.run.settings import Settings
@@ -108,7 +108,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     recovered = run.outcomes.get("recovered")
     beside = None
     if swept == NONE.name and recovered is not None:
-        beside = name_of_result(run.settings.recover), recovered
+        beside = name_of_state(run.settings.recover), recovered
     rescued = [layer * mask.heads + head for layer, head in run.rescued]
     data = contents(
         live.table,

@@ -165,11 +165,11 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
             outline=outline,
             opacity=opacity,
             hover=hover,
-            name=RECOVERIES[stage].result,
+            name=RECOVERIES[stage].beside,
             showlegend=False,
             error_x=bars,
         )
-        entry = marks.points([None], [None], symbol, ink.text, size=11, outline=2, name=RECOVERIES[stage].result)
+        entry = marks.points([None], [None], symbol, ink.text, size=11, outline=2, name=RECOVERIES[stage].beside)
         traces += [dots, entry]
     traces += [
         _level(ink, [level] * 2, [-0.5, len(rows) - 0.5], words) for level, words in _full_levels(results, recovery)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from cahp.outcomes import OUTCOMES, estimate_mean
 from cahp.tasks.answers import Evaluation
 from cahp.values import Estimate
+from cahp.words import too_close
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Evenness:
     def finding(self) -> str:
         """The price in a sentence."""
         change = self.difference
-        verdict = "no measurable price"
+        verdict = too_close(change.n)
         if change.excludes(0):
-            verdict = f"{change.text} {change.interval}"
+            verdict = f"{change.text} ({change.span})"
         return (
             f"price of the same number of heads in every layer: {verdict} (KL divergence {self.even.text} as pruned, "
             f"of a free selection of as many heads {self.free.text}, n = {change.n:,})"

@@ -6,7 +6,17 @@ from dataclasses import fields
 
 import pytest
 
-from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, Recovery, get_recovery, name_of_result, refit_texts
+from cahp.recoveries import (
+    AT_ONCE,
+    NONE,
+    QUICK,
+    RECOVERIES,
+    Recovery,
+    get_recovery,
+    name_of_result,
+    name_of_state,
+    refit_texts,
+)
 from cahp.stages.recovery import CLOSED_FORMS
 from cahp.values import OptionError
 
@@ -91,4 +101,4 @@ def test_an_unknown_recovery_is_refused_with_those_offered() -> None:
     compared = [name for name in RECOVERIES if name != "auto"]
     with pytest.raises(OptionError, match=f"choose one of {', '.join(compared)}$"):
         get_recovery("auto", choices=lambda row: not row.timed)
-    assert name_of_result("pray") == "recovered"
+    assert name_of_result("pray") == name_of_state("pray") == "recovered"

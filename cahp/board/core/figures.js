@@ -61,7 +61,7 @@ function figure(outcome, state, data, total, yet, first) {
     const calm = state.ppLow <= 0 && state.ppHigh >= 0;
     lines.push(
       calm
-        ? "no measurable change"
+        ? `too close to call with ${n} texts`
         : `${points(state.pp)} points (${points(state.ppLow)} to ${points(state.ppHigh)})`,
     );
   }

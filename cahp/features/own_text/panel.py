@@ -246,7 +246,7 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
     if text.recovery is not None:
         recovered = text.reading(mask, text.recovery)
         if recovered is not None:
-            models[f"{mask.count} {RECOVERIES[text.recovery].result}"] = recovered
+            models[f"{mask.count} {RECOVERIES[text.recovery].beside}"] = recovered
     with left:
         if full.cut:
             st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")

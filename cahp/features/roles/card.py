@@ -17,7 +17,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import ROLES as MEASURE_ROLES
 from cahp.values.head_roles import NOUNS, HeadRoles, RoleAblation
 from cahp.values.statistics import called
-from cahp.words import capital, percent
+from cahp.words import capital, percent, too_close
 
 
 def draw(explorer: Explorer, head: int) -> None:
@@ -67,13 +67,12 @@ def _draw_ablations(roles: HeadRoles, head: int) -> None:
 def describe_verdict(ablation: RoleAblation, unit: str) -> str:
     """Tell whether removing all heads of a role confirmed it."""
     noun = f"{ablation.heads} {NOUNS[ablation.role]} {unit}s together"
-    match ablation.confirmed:
-        case True:
-            return f"Removing the {noun} confirms this role."
-        case False:
-            return f"Removing the {noun} does not confirm this role (too close to call)."
-        case _:
-            return f"Removing the {noun} cannot test this role."
+    extra = ablation.extra
+    if extra is None or ablation.confirmed is None:
+        return f"Removing the {noun} cannot test this role."
+    if ablation.confirmed:
+        return f"Removing the {noun} confirms this role."
+    return f"Removing the {noun} does not confirm this role: {too_close(extra.n, 'sequences')}."
 
 
 HEADLINE = Panel("Card", "What it attends to", draw, place=0)

@@ -96,7 +96,7 @@ def describe_ablation(ablation: RoleAblation, unit: str) -> str:
     without = ablation.without
     start = (
         f"without the {ablation.heads} {NOUNS[ablation.role]} {units} the {ablation.loss} loss rises by {without.text} "
-        f"{without.interval} nats per token from {number(ablation.full.value, 3)}"
+        f"({without.span}) nats per token from {number(ablation.full.value, 3)}"
     )
     random = ablation.random
     extra = ablation.extra
@@ -111,7 +111,7 @@ def describe_ablation(ablation: RoleAblation, unit: str) -> str:
     evidence = f"{p_value(ablation.p, ablation.draws)}, {number(ablation.corrected, 3)} corrected"
     return (
         f"{start}, without random {unit}s of its layers by {random.text} ({low} to {high} in {ablation.draws} sets; "
-        f"{_describe_sets(ablation, unit)}): difference {extra.text} {extra.interval}, n = {extra.n} sequences, "
+        f"{_describe_sets(ablation, unit)}): difference {extra.text} ({extra.span}), n = {extra.n} sequences, "
         f"{evidence}; {verdict}"
     )
 

@@ -324,7 +324,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
         lambda progress: measure_choices(bench, result, progress=progress),
         key="stability-choices",
         button="Evaluate each choice",
-        cost=f"Evaluates {len(result.masks)} choices, without recovery, on {bench.evaluation.measured}: about "
+        cost=f"Evaluates {len(result.masks)} choices, as pruned, on {bench.evaluation.measured}: about "
         f"{duration(seconds)}. Results are stored on this machine and reused.",
         main=False,
     )
@@ -341,7 +341,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
         divergence_figure(places, divergences, column, dark=display.is_dark()),
         title=describe_choices(divergences, noun),
         help="Each point is the KL divergence from the full model where only the heads of one choice are kept, "
-        f"without recovery, with its 95 % interval over {noun}. Different choices that cost alike are equally good.",
+        f"as pruned, with its 95 % interval over {noun}. Different choices that cost alike are equally good.",
         name=f"choices-{result.axis}",
         data=data,
     )

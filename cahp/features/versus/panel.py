@@ -19,6 +19,7 @@ from cahp.ui.parts.display import plain, show_texts
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
+from cahp.words import too_close
 
 #: The label of the tab below the board.
 _LABEL = "Compare A and B"
@@ -111,8 +112,8 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
         of_b = f", of {_name(explorer.card)}"
     both, only_a, only_b = only(a.mask, b.mask)
     st.markdown(
-        f"**A** (pinned{of_a}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].result}; **B** (on the "
-        f"board{of_b}) {b.mask.count}, {RECOVERIES[b.recover].result}. {both} {pin.card.unit}s are in both, {only_a} "
+        f"**A** (pinned{of_a}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].beside}; **B** (on the "
+        f"board{of_b}) {b.mask.count}, {RECOVERIES[b.recover].beside}. {both} {pin.card.unit}s are in both, {only_a} "
         f"only in A, {only_b} only in B."
     )
     if one_model and str(a) == str(b):
@@ -146,7 +147,7 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
         change = job.result.change
         differ, n = job.result.counts
         if change is not None:
-            verdict = "; no measurable difference"
+            verdict = f"; {too_close(n)}"
             if change.excludes(0):
                 verdict = ""
             st.markdown(

@@ -94,7 +94,7 @@ def _report(
             continue
         outcomes = explorer.outcomes(row.name)
         if outcomes is not None:
-            recoveries[row.result] = outcomes
+            recoveries[row.beside] = outcomes
     document = report.page(
         run,
         origin=_describe_origin(explorer, view, run),

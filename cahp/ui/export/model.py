@@ -98,7 +98,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
     size = len(content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", "application/zip")
-    state = capital(RECOVERIES[recover].result)
+    state = capital(RECOVERIES[recover].beside)
     if form.rounded is not None:
         state += f" and rounded to {form.rounded.state}"
     close = form.closeness(**{name: results[name] for name in ("difference", "agreement", "tried", "written")})
@@ -149,8 +149,8 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
     recover = st.radio("Recovery", offered, format_func=lambda name: RECOVERIES[name].choice, key="export-recover")
     if recover != explorer.recover:
         st.caption(
-            f"The figures above and the report describe the mask {RECOVERIES[explorer.recover].result}; this model "
-            f"will be {RECOVERIES[recover].result}. Its figures appear here and in its README."
+            f"The figures above and the report describe the mask {RECOVERIES[explorer.recover].beside}; this model "
+            f"will be written {RECOVERIES[recover].beside}. Its figures appear here and in its README."
         )
     epochs = 0
     allowed = 0.0

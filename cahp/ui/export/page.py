@@ -15,7 +15,7 @@ from cahp.figures.head_grid import grid_figure, places
 from cahp.models.cards import ModelCard
 from cahp.models.costs import GenerationSpeed, KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
-from cahp.recoveries import NONE, RECOVERIES, name_of_result
+from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, machine
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
 from cahp.ui.export.model import draw_model_files
@@ -27,7 +27,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
-from cahp.words import capital, duration, rate, times
+from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, rate, times
 
 #: The cards of the page, in rows, by the end of their test ids.
 _CARDS = (
@@ -95,16 +95,16 @@ def _list_states(explorer: Explorer) -> dict[str, Outcomes]:
     states: dict[str, Outcomes | None] = {}
     table = explorer.table(NONE.name)
     if table is not None and table.full is not None:
-        states["all heads"] = _of_full(table.full) or None
-    states["pruned"] = explorer.outcomes(NONE.name)
+        states[ALL_HEADS] = _of_full(table.full) or None
+    states[AS_PRUNED] = explorer.outcomes(NONE.name)
     if explorer.recover != NONE.name:
-        states[name_of_result(explorer.recover)] = explorer.outcomes(explorer.recover)
+        states[name_of_state(explorer.recover)] = explorer.outcomes(explorer.recover)
     return {name: outcomes for name, outcomes in states.items() if outcomes is not None}
 
 
 def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     """Draw the measurements of the mask with their intervals."""
-    names = {"full": "all heads", "pruned": "pruned", "recovered": name_of_result(run.settings.recover)}
+    names = {"full": ALL_HEADS, "pruned": AS_PRUNED, "recovered": name_of_state(run.settings.recover)}
     outcomes = {**run.outcomes, "full": _of_full(run.outcomes.get("full", {}))}
     states = {words: outcomes[name] for name, words in names.items() if outcomes.get(name)}
     with st.container(key="export-figures"):
@@ -206,7 +206,7 @@ def _draw_grid(view: View, card: ModelCard) -> None:
 def _draw_outcome_curves(explorer: Explorer) -> None:
     """Draw each headline outcome by budget, if the Budget page has measured it."""
     table = explorer.table(explorer.swept)
-    recovered = RECOVERIES[explorer.swept].result
+    recovered = RECOVERIES[explorer.swept].beside
     curves = {}
     if table is not None:
         curves = {outcome: table.estimates(outcome.name) for outcome in HEADLINES}

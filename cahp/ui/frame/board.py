@@ -30,7 +30,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import REFIT, REPLACEABILITY, TABLE, WARM
 from cahp.values import CahpError, Estimate, HeadMask
-from cahp.words import percent, span
+from cahp.words import percent, span, too_close
 
 #: Seconds that a page waits for the first batches of a mask.
 _GLIMPSE_S = 0.6
@@ -380,9 +380,9 @@ def _describe_accuracy_change(points: Estimate) -> str:
     if points.excludes(0):
         effect = "lost" if points.value < 0 else "gained"
         return f"{abs(points.value):.1f} points of accuracy {effect}"
-    words = "no measurable change in accuracy"
+    words = f"accuracy {too_close(points.n)}"
     if points.high - points.low > _WIDE_PP:
-        words += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
+        words += f" (within {span(points.low, points.high, 0)} points)"
     return words
 
 

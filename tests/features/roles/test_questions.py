@@ -72,9 +72,9 @@ def test_an_ablation_tells_its_random_sets_its_p_value_and_its_verdict() -> None
         *("induction", "copying", 7, nats(4), nats(9), nats(2), (-0.5, 8.0), nats(7), 199, 0.01, 0.04, 729, 6, 5, 6)
     )
     assert describe_ablation(compared, "group") == (
-        "without the 7 induction groups the copying loss rises by 9.000 [8.000, 10.000] nats per token from 4.000, "
+        "without the 7 induction groups the copying loss rises by 9.000 (8.000 to 10.000) nats per token from 4.000, "
         "without random groups of its layers by 2.000 (−0.500 to 8.000 in 199 sets; they can differ in 5 of 6 "
-        "layers and 6 of 7 groups, 729 ways): difference 7.000 [6.000, 8.000], n = 6 sequences, p = 0.0100, 0.040 "
+        "layers and 6 of 7 groups, 729 ways): difference 7.000 (6.000 to 8.000), n = 6 sequences, p = 0.0100, 0.040 "
         "corrected; confirmed"
     )
     by_chance = replace(compared, corrected=0.06)

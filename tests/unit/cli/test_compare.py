@@ -31,7 +31,7 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
     found = Comparison.read(tmp_path / "out")
     mean = next(one for one in found.summary.means if one.method == "random" and one.recovery == "refit")
     assert f"{mean.accuracy.value * 100:.1f} %" in answer.out
-    assert "before recovery, n = 30" in answer.out
+    assert "as pruned, n = 30" in answer.out
     assert "after refit, n = 30" in answer.out
     assert "corrected by Holm" in answer.out
     assert all(f"{finding.claim}: {finding.status}. {finding.words}" in answer.out for finding in found.claims)

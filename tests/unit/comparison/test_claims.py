@@ -182,7 +182,7 @@ def test_the_area_up_to_20_per_cent_decides_where_it_was_tested(results: SplitRe
     found = assess_compression(replace(results, overall=(wide, small), verdicts=(at,)), "none")
     assert (found.status, found.recovery) == ("supported", "none")
     assert found.words.startswith(
-        "KL divergence, before recovery, over 3 and 5 of 72 heads: CAHP is ahead of random; n = 100, 2 seeds."
+        "KL divergence, as pruned, over 3 and 5 of 72 heads: CAHP is ahead of random; n = 100, 2 seeds."
     )
     found = assess_compression(replace(results, overall=(wide,), verdicts=(at,), outcome="accuracy"), "none")
     assert found.status == "not supported"

@@ -22,7 +22,7 @@ from cahp.comparison.sentences import (
 
 @pytest.fixture
 def reading() -> SplitResults:
-    """A comparison before recovery and after refit."""
+    """A comparison as pruned and after refit."""
     right = np.arange(8) % 2 == 0
     found = made({name: [right] for name in KEPT}).results_on("eval", "accuracy")
     at = {
@@ -43,7 +43,7 @@ def given(reading: SplitResults, *verdicts: Verdict) -> SplitResults:
 def test_no_difference_at_this_n_is_a_verdict(reading: SplitResults) -> None:
     ties = [verdict(name, 4, None, recovery) for name in ("magnitude", "random") for recovery in ("none", "refit")]
     assert headline(given(reading, *ties)) == (
-        "Before recovery: the differences of CAHP from the 2 other methods are not significant (n = 100, 2 seeds)"
+        "As pruned: the differences of CAHP from the 2 other methods are not significant (n = 100, 2 seeds)"
     )
 
 
@@ -65,7 +65,7 @@ def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Spli
         *(verdict("magnitude", budget, {4: None, 6: "magnitude"}[budget]) for budget in (4, 6)),
         *(verdict(name, 4, None, "refit") for name in ("magnitude", "random")),
     )
-    assert headline(found) == ("Before recovery: CAHP is ahead of random and behind magnitude (at 6 heads)")
+    assert headline(found) == ("As pruned: CAHP is ahead of random and behind magnitude (at 6 heads)")
 
 
 def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitResults) -> None:
@@ -77,12 +77,11 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitRes
         verdict("random", 4, None, "refit"),
     )
     assert (
-        headline(found)
-        == "Before recovery, over all budgets: CAHP is ahead of random (1 other not significant, n = 100, "
+        headline(found) == "As pruned, over all budgets: CAHP is ahead of random (1 other not significant, n = 100, "
         "2 seeds)"
     )
     assert verdict_sentence(found.overall[0], found.budgets, label=method_label).startswith(
-        "Over all budgets, before recovery: CAHP is better than random"
+        "Over all budgets, as pruned: CAHP is better than random"
     )
 
 
@@ -106,7 +105,7 @@ def test_many_methods_are_counted() -> None:
 
 def test_a_test_is_told_with_its_statistics() -> None:
     assert verdict_sentence(verdict("random", 4, "complementary"), (4, 6), label=method_label) == (
-        "4 heads, before recovery: CAHP is better than random (n = 100, 2 seeds; lead of CAHP: +1.0 points, 95 % "
+        "4 heads, as pruned: CAHP is better than random (n = 100, 2 seeds; lead of CAHP: +1.0 points, 95 % "
         "interval +0.5 to +1.5, p = 0.02 after Holm)"
     )
     several = replace(verdict("random", 4, "complementary"), simultaneous=(0.25, 1.75))
@@ -124,11 +123,11 @@ def test_files_use_the_option_names_of_methods() -> None:
         "4 heads, after fine-tuning: random is better than complementary (n = 100, 2 seeds; lead of complementary: −1.0"
     )
     over_all = verdict_sentence(verdict("random", None, None), (4, 6))
-    assert over_all.startswith("Over all budgets, before recovery: the")
+    assert over_all.startswith("Over all budgets, as pruned: the")
     everywhere, once = verdict("random", None, None, "refit"), verdict("random", 12, None)
     assert [describe_test(one, (4, 6)) for one in (everywhere, once)] == [
         "over all budgets, after refit",
-        "12 heads, before recovery",
+        "12 heads, as pruned",
     ]
 
 

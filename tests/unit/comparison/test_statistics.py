@@ -255,7 +255,7 @@ def test_less_divergence_is_better() -> None:
     assert (one.outcome, one.unit, one.better) == ("kl", "nats", "complementary")
     assert one.pp == pytest.approx((kl[3:6].astype(np.float64) - kl[:3].astype(np.float64)).mean())
     assert one.words.startswith(
-        "3 heads, before recovery: complementary is better than random in KL divergence (n = 80, 3 seeds; lead of "
+        "3 heads, as pruned: complementary is better than random in KL divergence (n = 80, 3 seeds; lead of "
     )
     assert f"lead of complementary: {one.lead}" in one.words
 
@@ -277,7 +277,7 @@ def test_areas_are_tested_as_their_difference() -> None:
     assert one.pp == pytest.approx(100 * (ours.mean() - theirs.mean()))
     assert one.pp == pytest.approx(100 * (areas["complementary"] - areas["gradient"]))
     assert (one.budget, one.budgets, one.better, one.seeds) == (None, (3, 5), "gradient", 4)
-    assert one.words.startswith("Over all budgets, before recovery: gradient is better than complementary")
+    assert one.words.startswith("Over all budgets, as pruned: gradient is better than complementary")
 
 
 def test_over_some_budgets_alone_a_test_says_which() -> None:
@@ -297,7 +297,7 @@ def test_over_some_budgets_alone_a_test_says_which() -> None:
     right = [*rows, np.ones(40)]
     found = summarise(document(cells, recoveries=("none", "refit"), n=40), {"eval": told(right)})
     before, refitted = (one for one in found.area_verdicts if one.outcome == "accuracy")
-    assert before.words.startswith("Over all budgets, before recovery: ")
+    assert before.words.startswith("Over all budgets, as pruned: ")
     assert refitted.words.startswith("Over 3 and 5 heads, after refit: ")
 
 

@@ -24,7 +24,7 @@ def test_the_primary_test_stands_before_all_outcomes() -> None:
         "  primary test, named beforehand (KL divergence, after refit, at 3 of 6 heads); all others are descriptive:"
     )
     assert all(line.startswith("    3 heads, after refit: ") for line in lines[at + 1 : at + 3])
-    assert at < next(place for place, line in enumerate(lines) if "before recovery, n = 60" in line)
+    assert at < next(place for place, line in enumerate(lines) if "as pruned, n = 60" in line)
     assert at < lines.index("  descriptive tests:")
 
 
