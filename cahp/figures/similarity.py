@@ -125,17 +125,20 @@ def beside(
     maps = attention.by_head[list(shown)]
     titles = [head_name(shown[0], heads, unit)]
     titles += [f"{head_name(head, heads, unit)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
-    figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.02, subplot_titles=titles)
+    # Two in a row: four are too narrow for a phone.
+    figure = make_subplots(
+        rows=-(-len(shown) // 2), cols=2, horizontal_spacing=0.14, vertical_spacing=0.24, subplot_titles=titles
+    )
     figure.update_annotations(font_size=13)
-    for column, weights in enumerate(maps, start=1):
-        single = attention_figure(attention.tokens, weights, dark=dark, top=float(maps.max()), ticks=12)
-        single.data[0].showscale = column == len(shown)
-        figure.add_trace(single.data[0], row=1, col=column)
-        figure.update_xaxes(single.layout.xaxis, row=1, col=column)
-        figure.update_yaxes(single.layout.yaxis, row=1, col=column)
-    figure.update_yaxes(title_text="")
-    figure.update_yaxes(title_text="token that attends", row=1, col=1)
-    return figure.update_layout(height=340, margin={"l": 70, "r": 10, "t": 50, "b": 70}, showlegend=False)
+    for place, weights in enumerate(maps):
+        row, column = divmod(place, 2)
+        at = {"row": row + 1, "col": column + 1}
+        single = attention_figure(attention.tokens, weights, dark=dark, top=float(maps.max()), ticks=9)
+        single.data[0].showscale = False
+        figure.add_trace(single.data[0], **at)
+        figure.update_xaxes({**single.layout.xaxis.to_plotly_json(), "title": None}, **at)
+        figure.update_yaxes({**single.layout.yaxis.to_plotly_json(), "title": None}, **at)
+    return figure.update_layout(height=640, margin={"l": 60, "r": 10, "t": 44, "b": 60}, showlegend=False)
 
 
 # Heads that attend alike ---------------------------------------------------------------------------------------

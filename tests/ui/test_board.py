@@ -283,6 +283,17 @@ def test_a_host_with_cards_opens_that_of_the_head_that_was_pointed_at_last(bare:
     assert page.evaluate("told") == [{"kind": "ask", "head": 4}]
 
 
+def test_a_mark_of_the_legend_keeps_its_words_and_axes_are_large_enough_to_read(bare: Callable[..., Page]) -> None:
+    clusters = in_a_row(6, 12)
+    data = given(clusters, table_of(clusters), 30, {"pinned": HeadMask.of(range(12), 6, 12)})
+    for width, size in ((320, 13), (1280, 13), (1920, 16)):
+        page = bare(data, viewport={"width": width, "height": 900})
+        rows = "items => items.map(item => item.getClientRects().length)"
+        assert set(page.locator(".legend .item").evaluate_all(rows)) <= {0, 1}
+        sizes = "ticks => ticks.map(tick => parseFloat(getComputedStyle(tick).fontSize))"
+        assert min(page.locator(".plots text").evaluate_all(sizes)) >= size
+
+
 def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
     bare: Callable[..., Page],
 ) -> None:

@@ -4,7 +4,10 @@
 import { SVG, choose, draw, make } from "./elements.js";
 import { titled } from "./figures.js";
 
-const LEFT = 40; // px: the room for the numbers of an axis
+// px: the room for the numbers of an axis, and the height of a line of words; a large screen is read from further away.
+const LARGE = matchMedia("(min-width: 1600px)").matches;
+const LEFT = LARGE ? 52 : 42;
+const LINE = LARGE ? 19 : 15;
 
 export class Curves {
   constructor(parent) {
@@ -126,18 +129,18 @@ export class Curves {
     const floored = panel.floor != null && panel.floor >= bottom, guess = floored ? "" : panel.guess;
     const lines = narrow ? [panel.title, [panel.about, guess, note].filter(Boolean).join(" · ")] : [`${panel.title}, ${panel.about}`, guess];
     const words = lines.filter(Boolean);
-    const foot = panel.bottom ? 38 : 8;
-    const top = 12 + 14 * words.length;
-    const height = panel.height + top - 26 + (panel.bottom ? 30 : 0);
+    const foot = panel.bottom ? 8 + 2 * LINE : 8;
+    const top = 12 + LINE * words.length;
+    const height = panel.height + 14 * words.length - 14 + (panel.bottom ? 30 : 0);
     const y = (value) => top + (1 - (panel.place(value) - bottom) / (ceiling - bottom)) * (height - top - foot);
     const svg = draw("svg", { class: panel.otherName ? "outcome" : "", width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
     svg.setAttribute("aria-label", `${[panel.title, panel.about, panel.guess].filter(Boolean).join(", ")}, over the ${this.data.unit}s kept`);
     words.forEach((line, index) => {
-      draw("text", { x: narrow ? 0 : LEFT, y: 14 + 14 * index, class: index ? "tick" : "title" }, svg, line);
+      draw("text", { x: narrow ? 0 : LEFT, y: LINE * (1 + index), class: index ? "tick" : "title" }, svg, line);
     });
     // The colour of the line names it.
-    if (panel.otherName) draw("text", { x: width - 4, y: narrow ? 14 : 28, class: "tick end name-other" }, svg, `— ${panel.otherName}`);
-    if (note && !narrow) draw("text", { x: width - 6, y: 14, class: "tick end" }, svg, note);
+    if (panel.otherName) draw("text", { x: width - 4, y: narrow ? LINE : 2 * LINE, class: "tick end name-other" }, svg, `— ${panel.otherName}`);
+    if (note && !narrow) draw("text", { x: width - 6, y: LINE, class: "tick end" }, svg, note);
     for (const tick of panel.log ? decades(bottom, ceiling) : ticks(bottom, ceiling)) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(tick), y2: y(tick), class: "rule" }, svg);
       draw("text", { x: LEFT - 8, y: y(tick) + 4, class: "tick end" }, svg, panel.scale(tick));
@@ -162,8 +165,8 @@ export class Curves {
     if (floored) {
       draw("line", { x1: LEFT, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
       // Where the two lines are close, the full model's name is above its line and this name below.
-      const near = panel.lineName && panel.line != null && Math.abs(y(panel.floor) - y(panel.line)) < 14;
-      const beside = near ? Math.max(y(panel.floor), y(panel.line)) + 13 : y(panel.floor) - 5;
+      const near = panel.lineName && panel.line != null && Math.abs(y(panel.floor) - y(panel.line)) < LINE;
+      const beside = near ? Math.max(y(panel.floor), y(panel.line)) + LINE - 1 : y(panel.floor) - 5;
       draw("text", { x: width - 6, y: beside, class: "tick end" }, svg, panel.floorName);
     }
     // The line is solid between two measured neighbours only. Adjacent pieces of one kind are one path: a new path would
@@ -203,7 +206,7 @@ export class Curves {
     }
     if (panel.bottom) {
       for (const tick of ticks(this.data.budgets[0], this.data.budgets.at(-1), 8)) {
-        draw("text", { x: this.x(tick), y: height - 20, class: "tick middle" }, svg, String(tick));
+        draw("text", { x: this.x(tick), y: height - 4 - LINE, class: "tick middle" }, svg, String(tick));
       }
       draw("text", { x: (width + LEFT) / 2, y: height - 3, class: "tick middle" }, svg, `${this.data.unit}s kept${panel.xs === this.data.ks ? " (clusters, for the silhouette)" : ""}`);
     }

@@ -187,8 +187,8 @@ export class Heads {
     colouring.words?.forEach((words, group) => {
       const head = this.groups.indexOf(group);
       if (head < 0) return;
-      make("span", "mark kept", this.key).style.background = colours[colouring.tints[head]];
-      this.key.append(`${words} (${this.groups.filter((other) => other === group).length}) `);
+      const count = this.groups.filter((other) => other === group).length;
+      item(this.key, "mark kept", `${words} (${count})`).style.background = colours[colouring.tints[head]];
     });
     this.key.append(colouring.legend);
   }
@@ -305,18 +305,22 @@ function numbered(index, name, count) {
   return index % step ? "" : String(name);
 }
 
+// A mark and its words, between which no line breaks.
+function item(parent, look, words) {
+  const whole = make("span", "item", parent);
+  const mark = make("span", look, whole);
+  whole.append(words);
+  parent.append(" ");
+  return mark;
+}
+
 function legend(parent) {
-  make("span", "mark kept", parent);
-  parent.append("kept ");
-  make("span", "mark", parent);
-  parent.append("pruned ");
-  make("span", "mark kept back", parent);
-  parent.append("per-layer minimum · ");
+  item(parent, "mark kept", "kept");
+  item(parent, "mark", "pruned");
+  item(parent, "mark kept back", "per-layer minimum ·");
   const key = make("span", "key", parent);
   const versus = make("span", "versus", parent, " ");
-  make("span", "mark only-a", versus);
-  versus.append("kept by A only ");
-  make("span", "mark only-b", versus);
-  versus.append("kept by B only");
+  item(versus, "mark only-a", "kept by A only");
+  item(versus, "mark only-b", "kept by B only");
   return [key, versus];
 }

@@ -21,6 +21,7 @@ from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered
 from cahp.run.settings import COLUMNS, RECOVER_TIME, Settings
 from cahp.values import Estimate, HeadMask, OptionError
+from cahp.words import capital, percent, too_close
 
 #: Texts of a classifier that choose heads, at most.
 _CALIBRATION = 400
@@ -97,11 +98,13 @@ class NeutralRecord:
         span = "no interval"
         if excess.ci95:
             span = f"95 % interval {excess.span}, n = {excess.n:,}"
-        verdict = f"Not significantly narrow (n = {excess.n:,})"
+        verdict = capital(too_close(excess.n))
         if self.narrow:
             verdict = "Narrow"
-        elif excess.ci95 and excess.high < 0:
+        elif excess.excludes(0) and excess.value < 0:
             verdict = "Costs less there"
+        elif excess.excludes(0):
+            verdict = f"Somewhat narrow, not surely by {percent(MUCH, 0)}"
         than = "more"
         if excess.value < 0:
             than = "less"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +48,10 @@ def draw(explorer: Explorer) -> None:
         enough = _enough_after_refit(explorer)
         if enough is not None:
             label = f"{ENOUGH.amount:g} % agreement: {enough}"
-            _draw_action(label, partial(_keep_enough, explorer, enough), key="enough", off=False, help=_WHY)
+            if st.button(label, key="board-enough", help=_WHY):
+                notes.clear()
+                _keep_enough(explorer, enough)
+                st.rerun()
         # A new key closes the panel; the answer appears under the headline.
         with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)
@@ -61,14 +62,6 @@ def draw(explorer: Explorer) -> None:
             if panel.tool is not None:
                 panel.tool(explorer)
     draw_no_refit(explorer)
-
-
-def _draw_action(label: str, act: Callable[[], None], *, key: str, off: bool, help: str | None = None) -> None:
-    """Draw the button of an action on the board; with ``off`` it cannot be used now."""
-    if st.button(label, key=f"board-{key}", disabled=off, help=help):
-        notes.clear()
-        act()
-        st.rerun()
 
 
 def _keep_enough(explorer: Explorer, budget: int) -> None:

@@ -23,7 +23,7 @@ from cahp.models.description import longest_text
 from cahp.run.document import machine
 from cahp.ui.frame import address, pill, source_dialog
 from cahp.ui.frame.running import follow, run_button
-from cahp.ui.parts.display import describe_units, plain, problem
+from cahp.ui.parts.display import describe_size, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.opening import Source, is_loaded
@@ -313,9 +313,7 @@ def _sidebar(explorer: Explorer) -> None:
     run = explorer.results.run
     with st.container(key="source", gap="small"):
         st.markdown(f"**{plain(card.id)}** on **{plain(explorer.bench.dataset.id)}**")
-        st.caption(
-            f"{card.layers} layers × {describe_units(card)} = {card.layers * card.heads} · {card.describes_task}"
-        )
+        st.caption(f"{describe_size(card)} · {card.describes_task}")
         if card.prompt is not None:
             st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.change_button(explorer)

@@ -52,6 +52,14 @@ def problem(error: object) -> None:
     st.error(plain(sentence))
 
 
+def describe_size(card: ModelCard) -> str:
+    """Return the number of layers and of what can be pruned in each, and their product."""
+    size = f"{card.layers} layers × {card.heads} {card.unit}s = {card.layers * card.heads}"
+    if card.group > 1:
+        size += f" {card.unit}s of {card.group} heads"
+    return size
+
+
 def describe_units(card: ModelCard) -> str:
     """Return how many parts of a layer can be pruned: heads, or groups of heads that share keys and values."""
     units = f"{card.heads} {card.unit}s"
@@ -162,9 +170,9 @@ def heading(
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"heading-{name}"):
         # Streamlit draws headings at once but HTML a moment later, which would make charts jump.
         draw(plain(title), anchor=False)
-        with st.popover(
-            "", icon=":material/info:", type="tertiary", key=f"about-{name}", help="How to read this, and downloads"
-        ):
+        # The style sheet draws an icon in place of the words, which name the button for a screen reader.
+        about = plain(f"About: {title}")
+        with st.popover(about, type="tertiary", key=f"about-{name}", help="How to read this, and downloads"):
             st.markdown(help)
             if formula is not None:
                 st.latex(formula)

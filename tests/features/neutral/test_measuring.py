@@ -99,7 +99,7 @@ def test_heads_that_neutral_text_chooses_too_cost_nothing_more(bench: Bench, set
     assert settings.neutral_data is not None
     record = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda _: mask)
     assert (record.shared, record.excess.value, record.narrow) == (4, 0, False)
-    assert record.finding.startswith(f"Not significantly narrow (n = {record.excess.n})")
+    assert record.finding.startswith(f"Too close to call with {record.excess.n} texts")
 
 
 def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Settings, store: Store) -> None:
@@ -171,8 +171,11 @@ def record(excess: Estimate, own: float = 0.2) -> NeutralRecord:
     ("excess", "said"),
     [
         ((0.3, 0.15, 0.4), "Narrow: on neutral text these heads cost 0.500 nats, 0.300 more than heads chosen there"),
-        ((0.3, 0.05, 0.4), "Not significantly narrow (n = 9): on neutral text these heads cost 0.500 nats, 0.300 more"),
-        ((0.0, -0.1, 0.1), "Not significantly narrow (n = 9): on neutral text these heads cost 0.200 nats, 0.000 more"),
+        (
+            (0.3, 0.05, 0.4),
+            "Somewhat narrow, not surely by 50 %: on neutral text these heads cost 0.500 nats, 0.300 more",
+        ),
+        ((0.0, -0.1, 0.1), "Too close to call with 9 texts: on neutral text these heads cost 0.200 nats, 0.000 more"),
         ((-0.1, -0.15, -0.05), "Costs less there: on neutral text these heads cost 0.100 nats, 0.100 less than"),
     ],
 )

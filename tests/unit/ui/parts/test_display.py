@@ -8,11 +8,13 @@ import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import documents
 import numpy as np
 import pytest
+from clusters import CARD
 from plotly.basedatatypes import BaseFigure
 from streamlit.testing.v1 import AppTest
 
@@ -25,6 +27,11 @@ def test_a_table_is_utf8_csv_whose_cells_no_spreadsheet_runs() -> None:
     rows = list(csv.reader(io.StringIO(made.decode("utf-8-sig"))))
     assert rows == [["token", "weight"], ["'=1+1", "0.5"], ["a,b", "-1.0"], ["é", "0.0"]]
     assert as_csv(lambda: {"a": [1]}) == "\ufeffa\n1\n".encode()
+
+
+def test_the_size_of_a_model_is_a_product_that_is_right() -> None:
+    assert display.describe_size(CARD) == "2 layers × 3 heads = 6"
+    assert display.describe_size(replace(CARD, group=3)) == "2 layers × 3 groups = 6 groups of 3 heads"
 
 
 def test_a_figure_is_made_a_dictionary_once_however_often_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
