@@ -127,7 +127,12 @@ def beside(
     titles += [f"{head_name(head, heads, unit)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
     # Two in a row: four are too narrow for a phone.
     figure = make_subplots(
-        rows=-(-len(shown) // 2), cols=2, horizontal_spacing=0.14, vertical_spacing=0.24, subplot_titles=titles
+        rows=-(-len(shown) // 2),
+        cols=2,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        vertical_spacing=0.24,
+        subplot_titles=titles,
     )
     figure.update_annotations(font_size=13)
     for place, weights in enumerate(maps):
@@ -137,7 +142,9 @@ def beside(
         single.data[0].showscale = False
         figure.add_trace(single.data[0], **at)
         figure.update_xaxes({**single.layout.xaxis.to_plotly_json(), "title": None}, **at)
-        figure.update_yaxes({**single.layout.yaxis.to_plotly_json(), "title": None}, **at)
+        figure.update_yaxes(
+            {**single.layout.yaxis.to_plotly_json(), "title": None, "showticklabels": column == 0}, **at
+        )
     return figure.update_layout(height=640, margin={"l": 60, "r": 10, "t": 44, "b": 60}, showlegend=False)
 
 

@@ -34,7 +34,7 @@ from cahp.words import percent, span, too_close
 
 #: Seconds that a page waits for the first batches of a mask.
 _GLIMPSE_S = 0.6
-#: A wider interval says little, so it is shown beside "no measurable change".
+#: A wider interval says little, so it is shown beside "too close to call".
 _WIDE_PP = 10.0
 #: The name under which the results keep colourings that stay as they are.
 _COLOURED = "board.coloured"
