@@ -45,6 +45,7 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     assert mask.count == heads_on_screen(page) == run["budget"]["attained"]
     accuracies = [f"{part['accuracy'] * 100:.1f} %" for part in run["metrics"].values() if part is not None]
     shown = [*accuracies, times(run["latency_ratio"]["median"])]
+    page.get_by_text("Figures with intervals").click()
     # The large figures, which a browser draws one after the other.
     expect(page.get_by_test_id("stMetricValue")).to_have_text(shown)
     path = tmp_path / "report.html"

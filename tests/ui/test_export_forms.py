@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from apps import explorer_of, open_app, text_of
+from apps import explorer_of, has_button, open_app, rerun, text_of
 from clusters import ratio_of
 
 from cahp.exports import formats
@@ -15,6 +15,7 @@ from cahp.exports.form import Decoding, Footprint
 from cahp.models.costs import Timing
 from cahp.run.bench import Bench
 from cahp.ui.export import model
+from cahp.ui.export.page import list_changes
 from cahp.values import Estimate, HeadMask, silent
 
 
@@ -24,25 +25,21 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     table = (*formats.FORMS, toy, mask)
     monkeypatch.setattr(formats, "FORMS", table)
     app = open_app("export")
-    offered = app.radio(key="export-form").options
-    assert offered == [form.title for form in formats.model_forms()]
-    rows = app.table[0].value
-    assert rows.iloc[-1].tolist() == [
-        "Toy",
-        *("play", "as the original", "as the original", "logits within 1e-5"),
-        "Children",
-    ]
-    # MiniLM's configuration does not state the size of a head, and it is no language model.
-    reasons = dict(zip(rows["form"], rows["for"], strict=True))
-    assert reasons["Standard"].startswith("Not this model, since its configuration does not state the size of a head")
-    assert reasons["GGUF"] == "Not this model, since llama\\.cpp runs causal language models only"
+    assert has_button(app, "export-write-toy")
+    words = text_of(app, "caption", "markdown")
+    assert "Size: as the original · speed: as the original" in words
+    assert "Loads with play" in words
+    # MiniLM's configuration does not state the size of a head, and it is no language model: their cards come last.
+    assert not has_button(app, "export-write-standard")
+    assert "Not with this model and mask: its configuration does not state the size of a head" in words
+    assert words.index("**Toy**") < words.index("**Standard**")
     buttons = [button.proto.label for button in app.get("download_button")]
     assert buttons[:7] == ["JSON", "NumPy", "PyTorch", "CSV", "Head pattern", "heads_to_prune", "Bits"]
 
 
 def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     app = open_app("export", recover="distill")
-    assert app.radio(key="export-recover").value == "distill"
+    assert app.selectbox(key="export-recover").value == "distill"
     assert "unless it was distilled before" in text_of(app, "caption")
     # The run on screen was refitted: its figures are not those of a distilled model.
     assert app.button(key="export-measure").label.startswith("Distil and measure (about ")
@@ -79,12 +76,12 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     monkeypatch.setattr(model, "recovery_seconds", lambda bench, recover: 500.0)
     app = open_app("export")
     # That of the board.
-    assert app.radio(key="export-recover").value == "refit"
-    app.radio(key="export-recover").set_value("auto").run()
+    assert app.selectbox(key="export-recover").value == "refit"
+    app.selectbox(key="export-recover").set_value("auto").run()
     assert app.number_input(key="export-allowed").value == 2.0
     app.number_input(key="export-allowed").set_value(10.0).run()
     assert "Expected: 8 min," in text_of(app, "caption")
-    app.button(key="export-model").click().run()
+    app.button(key="export-write-compact").click().run()
     assert not app.exception
     assert [(options["recover"], options["allowed"]) for options in calls] == [("auto", 600.0)]
     assert "Model (ZIP, 0 MB)" in [button.proto.label for button in app.get("download_button")]
@@ -104,8 +101,23 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
 def test_the_figures_of_the_board_are_shown_before_its_mask_has_a_run() -> None:
     app = open_app("export", budget="20", recover="refit")
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown.keys() == {f"Accuracy, {state}" for state in ("all heads", "pruned", "refitted")}
+    assert shown.keys() == {f"Accuracy, {state}" for state in ("all heads", "as pruned", "after refit")}
     outcomes = explorer_of(app).outcomes("refit")
     assert outcomes is not None
-    assert shown["Accuracy, refitted"] == outcomes["accuracy"].text
-    assert app.radio(key="export-recover").value == "refit"
+    assert shown["Accuracy, after refit"] == outcomes["accuracy"].text
+    assert app.selectbox(key="export-recover").value == "refit"
+
+
+def test_what_pruning_changes_stands_beside_the_title() -> None:
+    run = explorer_of(open_app("export")).results.run
+    assert run is not None
+    assert list_changes(run) == [("−2.3 points", "of accuracy"), ("−27 %", "time"), ("−13 %", "size")]
+
+
+def test_the_command_names_the_model_and_the_budget_also_where_they_are_the_defaults() -> None:
+    app = open_app("export")
+    explorer = explorer_of(app)
+    assert text_of(app, "code").startswith("cahp prune --model minilm-bbc ")
+    assert f" --budget {explorer.mask.count} " in text_of(app, "code")
+    explorer.board.toggle(explorer.mask.flat[0])
+    assert "cahp evaluate --model minilm-bbc --mask head_mask.json" in text_of(rerun(app), "code")

@@ -93,7 +93,7 @@ def test_every_export_shows_the_same_figures_of_a_mask(
     by_command = run_report(read_run(folder), day=date(2026, 1, 31))
 
     # The form follows the board's recovery, so no figures differ.
-    chosen = app.radio(key="export-recover").value
+    chosen = app.selectbox(key="export-recover").value
     differs = "Its figures appear here" in text_of(app, "caption")
     assert (chosen, differs) == (recover, False)
     content, _ = checkpoint(explorer.bench, view.mask, form=formats.model_form("compact"), recover=recover)
@@ -139,7 +139,7 @@ def test_the_model_of_a_mask_made_by_hand_is_made_as_such(explorer: Explorer, mo
     explorer.board.set_budget(BUDGET)
     explorer.board.toggle(explorer.mask.flat[0])
     app = open_app("export", explorer)
-    app.button(key="export-model").click().run()
+    app.button(key="export-write-compact").click().run()
     (job,) = app.session_state["cahp_export_written"].values()
     assert job.wait(60)
     assert [one["provenance"].method for one in asked] == ["by hand"]

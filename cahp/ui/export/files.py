@@ -1,7 +1,8 @@
-"""The cards that download the mask, the report and the run, and that show the command to repeat it."""
+"""The rows that download the mask, the report and the run, and that show the command to repeat it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -15,7 +16,7 @@ from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.document import RunDocument, machine, outcome_records
+from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export.view import View, chosen_by
@@ -26,9 +27,7 @@ from cahp.ui.session.work import FLIPS
 
 
 def draw_mask_files(explorer: Explorer, view: View) -> None:
-    """Draw the card of the mask alone."""
-    st.subheader("The mask")
-    st.markdown("The kept heads, for use in other tools.")
+    """Draw the row of the mask alone."""
     mask = view.mask
     run = view.document
     model = explorer.card.id
@@ -46,22 +45,17 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
         for form in formats.mask_forms():
             media = guess_type(form.file)[0] or "application/octet-stream"
             download(form.title, partial(form.write, mask, origin), form.file, media)
-    st.caption(
-        "One row per layer, one column per head; 1 or True is kept. heads_to_prune lists the pruned heads instead. The "
-        "Budget page reads JSON, NumPy and PyTorch files."
-    )
 
 
 def draw_report_files(explorer: Explorer, view: View) -> None:
-    """Draw the card of the report and the run's folder."""
-    st.subheader("Report and run")
-    st.markdown("A report for others, and the data behind it.")
+    """Draw the row of the report and the run's folder."""
     run = view.document
     if run is None:
         st.caption("Evaluate the mask first (above).")
         return
+    buttons = st.container(horizontal=True)
     examples = _choose_examples(explorer)
-    with st.container(horizontal=True):
+    with buttons:
         for label, name, static in (
             ("Report (HTML)", "cahp-report.html", False),
             ("Report without JavaScript", "cahp-report-static.html", True),
@@ -73,11 +67,6 @@ def draw_report_files(explorer: Explorer, view: View) -> None:
             "cahp-run.zip",
             "application/zip",
         )
-    st.caption(
-        "The report works offline, can be printed, and has an interactive board; for mail, use the version without "
-        "JavaScript. The ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` rebuilds "
-        "the report."
-    )
 
 
 def _report(
@@ -148,8 +137,7 @@ def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
 
 
 def draw_command(explorer: Explorer, view: View) -> None:
-    """Draw the card of the command that repeats the run."""
-    st.subheader("Reproduce this run")
+    """Draw the row of the command that repeats the run."""
     run = view.document
     if run is None:
         settings = replace(
@@ -160,14 +148,24 @@ def draw_command(explorer: Explorer, view: View) -> None:
         )
     else:
         settings = run.settings
-    recipe = _recipe(explorer, settings)
+    table = explorer.table()
+    if settings.method != BY_HAND and table is not None and table.has(view.mask):
+        # It names the same heads, also where another version would suggest others.
+        settings = replace(settings, budget=str(view.mask.count))
+    recipe = name_model(_recipe(explorer, settings), settings.model)
     if formats.MASK_FILE in recipe:
-        st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:")
-    else:
-        st.markdown("In a terminal:")
+        st.caption(f"Save the mask as `{formats.MASK_FILE}` first.")
     if explorer.source.uploaded:
         st.caption("Run it in the folder that contains your files.")
     st.code(recipe, language="bash", wrap_lines=True)
+
+
+def name_model(recipe: str, model: str) -> str:
+    """Return a command that names its model, also where it is the default."""
+    if "--model " in recipe:
+        return recipe
+    start, verb, *rest = recipe.split(" ")
+    return " ".join([start, verb, "--model", shlex.quote(model), *rest])
 
 
 def _recipe(explorer: Explorer, settings: Settings) -> str:

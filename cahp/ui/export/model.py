@@ -1,4 +1,4 @@
-"""The card of the pruned model: choose a form and a recovery, write it in the background, download it."""
+"""The row of the pruned model: choose a recovery, write a form in the background, download it."""
 
 from __future__ import annotations
 
@@ -22,69 +22,93 @@ from cahp.ui.parts.display import download, plain, problem, show_steps
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
-from cahp.values import OptionError
 from cahp.words import capital, duration, percent, size_of
 
 #: Session key: the job that wrote the latest model, by name.
 _WRITTEN = "cahp_export_written"
 #: Session key: the board's recovery when one was last chosen here.
 _OF_BOARD = "cahp_export_of_board"
+#: Forms beside each other.
+_IN_A_ROW = 3
 #: The distillation of the board, whose result other distillations reuse.
 _DISTILLED = next(row.name for row in RECOVERIES.values() if row.imitates and row.on_board)
 
 
 def draw_model_files(explorer: Explorer, view: View) -> None:
-    """Draw the card of the pruned model."""
-    st.subheader("The pruned model")
-    st.markdown(
-        "The pruned model is saved, loaded again in a new process without this package, and compared with the masked "
-        "model. Its README explains how to load it."
-    )
+    """Draw a card for each form of the pruned model, those that are possible first."""
     if view.masked_only:
         st.caption("The attention of a layer of this model cannot be left out. Download the mask.")
         return
-    form, recover, epochs, allowed = _draw_choices(explorer, view)
-    try:
-        formats.check_export(form, explorer.card, view.mask, recover)
-    except OptionError as refused:
-        st.caption(plain(str(refused)))
-        return
+    recover = st.session_state["export-recover"]
+    epochs, allowed = _draw_options(explorer, recover)
+    bars = {form.key: formats.find_bar(form, explorer.card, view.mask, recover) for form in formats.model_forms()}
+    forms = sorted(formats.model_forms(), key=lambda form: bars[form.key] is not None)
+    results = []
+    for start in range(0, len(forms), _IN_A_ROW):
+        columns = st.columns(_IN_A_ROW, gap="small")
+        for column, form in zip(columns, forms[start : start + _IN_A_ROW], strict=False):
+            bar = bars[form.key]
+            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-form-{form.key}"):
+                if bar is not None:
+                    st.markdown(f"**{form.title}**")
+                    st.caption(plain(f"Not with this model and mask: {bar}."))
+                    continue
+                job = _draw_form(explorer, view, form, recover=recover, epochs=epochs, allowed=allowed)
+                if job is not None and job.result is not None:
+                    results.append((form, job.result))
+    for form, (content, written) in results:
+        _draw_written(form, recover, content, written)
+
+
+def _draw_form(
+    explorer: Explorer, view: View, form: ModelForm, *, recover: str, epochs: int, allowed: float
+) -> jobs.Job[tuple[bytes, dict[str, Any]]] | None:
+    """Draw the card of a possible form with the button that writes it; return the job that wrote it, if any."""
+    title = f"**{form.title}**"
+    if form is formats.model_forms()[0]:
+        title += " :green[✓ recommended]"
+    st.markdown(title)
+    st.caption(f"Size: {form.size} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
     written: dict[str, jobs.Job[tuple[bytes, dict[str, Any]]]] = st.session_state.setdefault(_WRITTEN, {})
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job = written.get(name)
     if job is not None and not job.ended:
-        title = "Write the model"
+        words = "Write the model"
         if RECOVERIES[recover].trains:
             # Its stages tell more.
-            title = ""
-        follow(job, place="export-model", title=title)
-        return
+            words = ""
+        follow(job, place=f"export-{form.key}", title=words)
+        return job
     if job is not None and job.error:
         problem(job.error)
-    if job is None or job.result is None:
-        if st.button("Write the model", key="export-model"):
-            # A model is large: only the newest is kept.
-            written.clear()
-            write = partial(
-                checkpoint,
-                explorer.bench,
-                view.mask,
-                form=form,
-                provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
-                recover=recover,
-                epochs=epochs,
-                allowed=allowed or None,
-            )
-            # Minutes of training step aside for work that somebody waits for.
-            written[name] = jobs.submit(
-                explorer.id,
-                f"model-{name}",
-                lambda progress: write(progress=progress),
-                rank=jobs.Rank.LONG,
-            )
-            st.rerun()
-        return
-    content, results = job.result
+    if job is not None and job.result is not None:
+        content, _ = job.result
+        size = len(content) / 1e6
+        download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", "application/zip")
+        return job
+    if st.button("Write", key=f"export-write-{form.key}"):
+        # A model is large: only the newest is kept.
+        written.clear()
+        write = partial(
+            checkpoint,
+            explorer.bench,
+            view.mask,
+            form=form,
+            provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
+            recover=recover,
+            epochs=epochs,
+            allowed=allowed or None,
+        )
+        # Minutes of training step aside for work that somebody waits for.
+        written[name] = jobs.submit(
+            explorer.id, f"model-{name}", lambda progress: write(progress=progress), rank=jobs.Rank.LONG
+        )
+        st.rerun()
+    return job
+
+
+def _draw_written(form: ModelForm, recover: str, content: bytes, results: Mapping[str, Any]) -> None:
+    """Draw what was measured of a model that was written and read back."""
     for epoch in results.get("epochs", []):
         st.caption(
             f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, accuracy {percent(epoch['accuracy'])} on held-out "
@@ -96,44 +120,16 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
     show_steps(results.get("steps", ()))
     *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
-    size = len(content) / 1e6
-    download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", "application/zip")
     state = capital(RECOVERIES[recover].beside)
     if form.rounded is not None:
         state += f" and rounded to {form.rounded.state}"
     close = form.closeness(**{name: results[name] for name in ("difference", "agreement", "tried", "written")})
-    st.caption(f"{state}: {describe(last)}. Loaded again in a new process: {close}.")
+    st.caption(f"{form.title}, {state}: {describe(last)}. Loaded again in a new process: {close}.")
     _draw_sizes(results)
 
 
-def _draw_forms(explorer: Explorer, view: View, chosen: str, recover: str) -> None:
-    """Draw the forms as a table: what loads them, how they compare, and what they need."""
-    rows = []
-    for form in formats.model_forms():
-        title = form.title
-        if form.key == chosen:
-            title = f"**{title}**"
-        needs = capital(form.needs_model or "heads that can be cut")
-        reason = formats.find_bar(form, explorer.card, view.mask, recover)
-        if reason is not None:
-            needs = plain(f"Not this model, since {reason}")
-        rows.append(
-            {
-                "form": title,
-                "loads with": form.loads_with,
-                "size": form.size,
-                "speed": form.speed,
-                "checked before it is written": form.exactness,
-                "for": needs,
-            }
-        )
-    st.table(rows)
-
-
-def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, float]:
-    """Ask for the form, the recovery, the epochs of fine-tuning and the seconds allowed (0: not asked)."""
-    titles = {form.key: form.title for form in formats.model_forms()}
-    key = st.radio("Form", list(titles), format_func=titles.__getitem__, key="export-form", horizontal=True)
+def draw_recovery(explorer: Explorer) -> str:
+    """Draw the box of the recovery, which begins with that of the board, and return the chosen one."""
     labelled = explorer.bench.dataset.labelled
     offered = [
         name
@@ -145,13 +141,30 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
         # Follow the board, so that page, report and model agree.
         st.session_state[_OF_BOARD] = explorer.recover
         st.session_state["export-recover"] = explorer.recover if explorer.recover in offered else NONE.name
-    _draw_forms(explorer, view, key, st.session_state["export-recover"])
-    recover = st.radio("Recovery", offered, format_func=lambda name: RECOVERIES[name].choice, key="export-recover")
+    recover: str = st.selectbox(
+        "Recovery of the model",
+        offered,
+        format_func=lambda name: _name_recovery(explorer, name),
+        key="export-recover",
+        label_visibility="collapsed",
+    )
     if recover != explorer.recover:
         st.caption(
-            f"The figures above and the report describe the mask {RECOVERIES[explorer.recover].beside}; this model "
-            f"will be written {RECOVERIES[recover].beside}. Its figures appear here and in its README."
+            f"The figures and the report describe the mask {RECOVERIES[explorer.recover].beside}; the model will be "
+            f"written {RECOVERIES[recover].beside}. Its figures appear here and in its README."
         )
+    return recover
+
+
+def _name_recovery(explorer: Explorer, name: str) -> str:
+    words = RECOVERIES[name].beside
+    if name == explorer.recover:
+        return f"{words}, as on the board"
+    return f"{words} ({RECOVERIES[name].choice})"
+
+
+def _draw_options(explorer: Explorer, recover: str) -> tuple[int, float]:
+    """Ask for the epochs of fine-tuning and the seconds allowed (0: not asked)."""
     epochs = 0
     allowed = 0.0
     if RECOVERIES[recover].timed:
@@ -171,7 +184,7 @@ def _draw_choices(explorer: Explorer, view: View) -> tuple[ModelForm, str, int, 
         )
     if RECOVERIES[recover].needs_labels:
         epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains 3 epochs."))
-    return formats.model_form(key), recover, epochs, allowed
+    return epochs, allowed
 
 
 def _draw_sizes(results: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import streamlit as st
@@ -14,11 +14,11 @@ from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
 from cahp.models.cards import ModelCard
 from cahp.models.costs import GenerationSpeed, KvCache
-from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
+from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, machine
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
-from cahp.ui.export.model import draw_model_files
+from cahp.ui.export.model import draw_model_files, draw_recovery
 from cahp.ui.export.view import View, list_findings, measure, measuring, on_board
 from cahp.ui.frame import evenness
 from cahp.ui.frame.page import of_bundle
@@ -27,13 +27,29 @@ from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
-from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, rate, times
+from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, rate, signed, times
 
-#: The cards of the page, in rows, by the end of their test ids.
-_CARDS = (
-    {"mask_files": draw_mask_files, "report_files": draw_report_files},
-    {"model_files": draw_model_files},
-    {"again": draw_command},
+#: The rows of the page: name, title, what it is for, and what draws it.
+_ROWS: Sequence[tuple[str, str, str, Callable[[Explorer, View], None]]] = (
+    (
+        "mask_files",
+        "Mask",
+        "For other tools: 1 is kept.",
+        draw_mask_files,
+    ),
+    (
+        "model_files",
+        "Model",
+        "Written, loaded again in a new process, compared.",
+        draw_model_files,
+    ),
+    (
+        "report_files",
+        "Report",
+        "One page, works offline.",
+        draw_report_files,
+    ),
+    ("again", "Command", "The same, without the page.", draw_command),
 )
 
 
@@ -41,29 +57,70 @@ def draw(explorer: Explorer) -> None:
     """Draw the page."""
     need_run(explorer)
     view = on_board(explorer)
-    st.title("Export")
-    origin = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
-    st.markdown(
-        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s kept**, {origin}. "
-        "Change it on the Budget page."
-    )
+    _draw_top(explorer, view)
+    for name, title, about, draw_row in _ROWS:
+        st.divider()
+        left, right = st.columns([1, 5], gap="small")
+        with left, st.container(gap=None):
+            st.subheader(title)
+            st.caption(about)
+        with right, st.container(key=f"export-{name}", gap="small"):
+            draw_row(explorer, view)
+    with st.expander("Figures with intervals, and figures to download"):
+        if view.document is not None:
+            _draw_outcomes(explorer, view, view.document)
+        st.caption("Download each as SVG, PNG or CSV under the small i beside its title.")
+        left, right = st.columns(2, gap="large")
+        with left:
+            _draw_grid(view, explorer.card)
+        with right:
+            _draw_outcome_curves(explorer)
+
+
+def _draw_top(explorer: Explorer, view: View) -> None:
+    """Draw what is exported, the recovery of the model, and what pruning changes."""
+    left, right = st.columns([5, 4], gap="medium", vertical_alignment="center")
+    with left:
+        st.title(f"Export {view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s")
+        origin = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
+        st.caption(f"The mask on the board, {origin}. Change it on the Budget page.")
+        with st.container(width=360):
+            draw_recovery(explorer)
     if view.document is None:
         evenness.draw(explorer, place="export")
         _offer_to_measure(explorer)
-    else:
-        evenness.draw(explorer, place="export", measured=view.document.evenness)
-        _draw_outcomes(explorer, view, view.document)
-    for row in _CARDS:
-        for column, (name, draw_card) in zip(st.columns(len(row), gap="medium"), row.items(), strict=True):
-            with column, st.container(border=True, key=f"export-{name}", height="stretch"):
-                draw_card(explorer, view)
-    st.subheader("Figures")
-    st.caption("Download each as SVG, PNG or CSV under the small i beside its title.")
-    left, right = st.columns(2, gap="large")
-    with left:
-        _draw_grid(view, explorer.card)
+        return
     with right:
-        _draw_outcome_curves(explorer)
+        changes = list_changes(view.document)
+        with st.container(key="export-changes"):
+            for column, (figure, words) in zip(st.columns(max(1, len(changes))), changes, strict=False):
+                column.markdown(f"## {plain(figure)}")
+                column.caption(words)
+    evenness.draw(explorer, place="export", measured=view.document.evenness)
+
+
+def list_changes(run: RunDocument) -> list[tuple[str, str]]:
+    """Return what pruning changes, each as a figure and what it counts: an outcome, the time or cache, the size."""
+    changes = []
+    outcomes = run.outcomes.get("recovered") or run.outcomes["pruned"]
+    if "accuracy_change" in outcomes:
+        changes.append((outcomes["accuracy_change"].text, "of accuracy"))
+    else:
+        row, value = main_outcome(outcomes)
+        changes.append((value.text, row.label))
+    if run.kv_cache is not None:
+        changes.append((_percent_change(run.kv_cache.share), "memory per token"))
+    elif run.latency_ratio is not None and run.latency_ratio.excludes(1):
+        changes.append((_percent_change(run.latency_ratio.value), "time"))
+    full = run.cost.full.parameters
+    pruned = run.cost.pruned.parameters
+    if full and pruned:
+        changes.append((_percent_change(pruned / full), "size"))
+    return changes
+
+
+def _percent_change(ratio: float) -> str:
+    return f"{signed(100 * (ratio - 1), 0)} %"
 
 
 def _offer_to_measure(explorer: Explorer) -> None:

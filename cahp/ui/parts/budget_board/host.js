@@ -18,17 +18,15 @@ export default function ({ data, parentElement, setTriggerValue }) {
     made.trigger("event", { ...what, turn: Date.now() });
   };
   made.board = mount(parentElement, data, tell, title);
-  document.addEventListener("cahp-card-closed", () => {
-    if (made.asked) focusAgain(made.board, parentElement);
-    made.asked = false;
-  });
+  document.addEventListener("cahp-card-closed", () => focusAgain(made, parentElement));
 }
 
 // Give the focus back to the board that opened a dialog, once the page behind the dialog takes it again.
-function focusAgain(board, parent, tries = 40) {
-  if (!parent.isConnected || !tries) return;
-  if (document.querySelector("[role=dialog]")) return setTimeout(focusAgain, 50, board, parent, tries - 1);
-  setTimeout(() => board.focus(), 100);
+function focusAgain(made, parent, tries = 40) {
+  if (!made.asked || !parent.isConnected || !tries) return;
+  if (document.querySelector("[role=dialog]")) return setTimeout(focusAgain, 50, made, parent, tries - 1);
+  made.asked = false;
+  setTimeout(() => made.board.focus(), 100);
 }
 
 // Write the finding into the heading above the board. The board below it does not move while the slider does, nor while a
