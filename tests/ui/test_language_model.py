@@ -74,7 +74,7 @@ def test_the_sample_is_of_tokens_and_has_a_whole_window(teller: Explorer, monkey
 def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: str) -> None:
     app = open_app(key, teller)
     assert not app.error
-    assert "3 layers × 4 groups of 2 heads = 12 · predicts the next token" in words(app)
+    assert "3 layers × 4 groups = 12 groups of 2 heads · predicts the next token" in words(app)
     assert "None" not in words(app)
 
 
@@ -102,7 +102,7 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in
     rerun(app)
     assert "with 6 as pruned" in words(app)
     captions = [caption.value for caption in app.caption if caption.value.startswith("**")]
-    assert captions[:3] == ["**all 12 groups**", "**6 as pruned**", "**6 refitted**"]
+    assert captions[:3] == ["**all 12 groups**", "**6 as pruned**", "**6 after refit**"]
     # The first token that each of the three writes is the most probable one of its reading.
     known = app.session_state["own-text-memory"]
     assert len(known.written) == 3

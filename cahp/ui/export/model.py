@@ -48,7 +48,10 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
         columns = st.columns(_IN_A_ROW, gap="small")
         for column, form in zip(columns, forms[start : start + _IN_A_ROW], strict=False):
             bar = bars[form.key]
-            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-form-{form.key}"):
+            kind = "form"
+            if bar is not None:
+                kind = "barred"
+            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-{kind}-{form.key}"):
                 if bar is not None:
                     st.markdown(f"**{form.title}**")
                     st.caption(plain(f"Not with this model and mask: {bar}."))
@@ -144,9 +147,11 @@ def draw_recovery(explorer: Explorer) -> str:
     recover: str = st.selectbox(
         "Recovery of the model",
         offered,
-        format_func=lambda name: _name_recovery(explorer, name),
+        # A name that changed with the board would no longer be found when a run is interrupted.
+        format_func=lambda name: capital(RECOVERIES[name].beside),
         key="export-recover",
         label_visibility="collapsed",
+        help="It begins with the recovery of the board.",
     )
     if recover != explorer.recover:
         st.caption(
@@ -154,13 +159,6 @@ def draw_recovery(explorer: Explorer) -> str:
             f"written {RECOVERIES[recover].beside}. Its figures appear here and in its README."
         )
     return recover
-
-
-def _name_recovery(explorer: Explorer, name: str) -> str:
-    words = RECOVERIES[name].beside
-    if name == explorer.recover:
-        return f"{words}, as on the board"
-    return f"{words} ({RECOVERIES[name].choice})"
 
 
 def _draw_options(explorer: Explorer, recover: str) -> tuple[int, float]:
