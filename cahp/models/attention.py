@@ -45,6 +45,8 @@ class ForwardCall:
     """The options of one forward call."""
 
     gates: Tensor | None = None
+    #: What takes the place of the context vectors that gates close, ``(L, width)``; None: zeros.
+    fill: Tensor | None = None
     probe: Probe | None = None
     edit: Edit | None = None
     tap: Tap | None = None
@@ -189,6 +191,8 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
         if factors.ndim != 1:
             factors = factors[:, None]
         context = context * factors
+        if call.fill is not None:
+            context = context + (1 - factors) * call.fill[module.cahp_layer]  # type: ignore[index]
     return (context, *args[1:])
 
 

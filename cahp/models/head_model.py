@@ -339,6 +339,7 @@ class HeadModel:
         batch: Batch,
         *,
         gates: Tensor | None = None,
+        fill: Tensor | None = None,
         probe: Probe | None = None,
         edit: Edit | None = None,
         tap: Tap | None = None,
@@ -355,11 +356,11 @@ class HeadModel:
         the hidden states ``(b, tokens, hidden)`` before its head.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` with gates for each example, multiply each head's context
-        vector before the output projection. ``probe`` gets the attention weights of every layer (a ``PooledProbe``
-        their pooled maps), ``edit`` replaces them, ``tap`` gets the inputs of its projections, and ``leaving`` the
-        output of the layer, which it may replace.
-        ``record`` gets the arguments of every layer. ``start`` are the hidden states at the start of a ``tail``. Matrix
-        products are computed in ``precision``.
+        vector before the output projection; ``fill`` of shape ``(L, width)`` takes the place of what they close (None:
+        zeros). ``probe`` gets the attention weights of every layer (a ``PooledProbe`` their pooled maps), ``edit``
+        replaces them, ``tap`` gets the inputs of its projections, and ``leaving`` the output of the layer, which it may
+        replace. ``record`` gets the arguments of every layer. ``start`` are the hidden states at the start of a
+        ``tail``. Matrix products are computed in ``precision``.
         """
         if edit is not None and not self.family.edits:
             raise OptionError(
@@ -383,7 +384,9 @@ class HeadModel:
         # A layer that is used in many passes gives the mean of whole maps.
         if isinstance(probe, PooledProbe) and self.family.pools and not self.family.shared and edit is None:
             pooled = probe
-        call = ForwardCall(gates, watch, edit, tap, leaving, start=start, record=record, answers=answers, pooled=pooled)
+        call = ForwardCall(
+            gates, fill, watch, edit, tap, leaving, start=start, record=record, answers=answers, pooled=pooled
+        )
         # To each operation weights are float32. In bfloat16 matrix products use numbers of 8 binary digits, not 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).
