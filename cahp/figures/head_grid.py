@@ -30,6 +30,8 @@ from cahp.values import Floats, HeadMask, Ints
 _WIDTH = 560
 _TALLEST = 620
 _LOWEST = 260
+#: The same of a grid whose cells need not be squares.
+_LOWEST_FREE = 330
 #: The title of the layers in a grid that does not lie on its side.
 _LAYERS = "Layer (first on top)"
 
@@ -165,6 +167,57 @@ class CellWords:
     notes: Sequence[Sequence[str]] | None = None
 
 
+@dataclass(frozen=True)
+class _LaidCells:
+    """Cells of a heat map as they lie: layers from top to bottom, or those of a deep model from left to right."""
+
+    values: Floats
+    framed: list[tuple[int, int]]
+    notes: Sequence[Sequence[str]] | None
+    hover: str
+    titles: tuple[str, str]
+
+    @classmethod
+    def of(cls, values: Floats, framed: Iterable[tuple[int, int]], words: CellWords) -> _LaidCells:
+        """Lay out ``values (L, H)``, some cells of which, by layer and head, have a frame."""
+        unit = words.unit
+        framed = list(framed)
+        if not is_deep(*values.shape):
+            hover = f"layer %{{y}}, {unit} %{{x}}<br>{words.hover}"
+            return cls(values, framed, words.notes, hover, (unit.capitalize(), _LAYERS))
+        notes = words.notes
+        if notes is not None:
+            notes = list(zip(*notes, strict=True))
+        hover = f"layer %{{x}}, {unit} %{{y}}<br>{words.hover}"
+        turned = [(head, layer) for layer, head in framed]
+        return cls(np.transpose(values), turned, notes, hover, ("Layer", unit.capitalize()))
+
+    def draw(
+        self,
+        traces: Sequence[Any],
+        scale: Sequence[Sequence[Any]],
+        ends: tuple[float, float],
+        *,
+        title: str,
+        width: int,
+    ) -> Any:
+        """Draw the cells in the colours of a ``scale`` between two values, with a bar below, and ``traces`` on them."""
+        cells = heat_map(self.values, scale, hover=self.hover, gap=2, zmin=ends[0], zmax=ends[1])
+        frames = [
+            shape("rect", (column - 0.46, column + 0.46), (row - 0.46, row + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
+            for row, column in self.framed
+        ]
+        rows, columns = self.values.shape
+        layout = _layout(rows, columns, width, self.titles)
+        return draw(
+            [{**cells, "customdata": self.notes, **bar_below(title)}, *traces],
+            **{**layout, "height": max(_LOWEST, layout["height"] + 52)},
+            top=34,
+            bottom=98,
+            shapes=frames,
+        )
+
+
 def share_figure(
     shares: Floats,
     *,
@@ -179,28 +232,31 @@ def share_figure(
     The layers of a deep model lie from left to right.
     """
     colours = ink(dark=dark)
-    where = f"layer %{{y}}, {words.unit} %{{x}}"
-    titles = (words.unit.capitalize(), _LAYERS)
-    notes = words.notes
-    if is_deep(*shares.shape):
-        shares = np.transpose(shares)
-        framed = [(head, layer) for layer, head in framed]
-        crossed = [(head, layer) for layer, head in crossed]
-        if notes is not None:
-            notes = list(zip(*notes, strict=True))
-        where = f"layer %{{x}}, {words.unit} %{{y}}"
-        titles = ("Layer", words.unit.capitalize())
-    rows, columns = shares.shape
-    cells = heat_map(100 * shares, colours.scale, hover=f"{where}<br>{words.hover}", gap=2, zmin=0, zmax=100)
-    traces: list[Any] = [{**cells, "customdata": notes, **bar_below(words.scale)}]
+    laid = _LaidCells.of(100 * shares, framed, words)
+    traces = []
+    rows, columns = laid.values.shape
     if _cell_size(rows, columns, width) >= 20:
-        texts = [[f"{100 * share:.0f}" for share in row] for row in shares]
+        texts = [[f"{share:.0f}" for share in row] for row in laid.values]
+        if is_deep(*shares.shape):
+            crossed = [(head, layer) for layer, head in crossed]
         for row, column in crossed:
             texts[row][column] = "×"
-        traces.append(written(texts, shares.tolist(), colours, size=10))
-    frames = [
-        shape("rect", (column - 0.46, column + 0.46), (row - 0.46, row + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
-        for row, column in framed
-    ]
-    layout = _layout(rows, columns, width, titles)
-    return draw(traces, **{**layout, "height": max(_LOWEST, layout["height"] + 52)}, top=34, bottom=98, shapes=frames)
+        traces.append(written(texts, (laid.values / 100).tolist(), colours, size=10))
+    return laid.draw(traces, colours.scale, (0, 100), title=words.scale, width=width)
+
+
+def signed_figure(
+    values: Floats, *, framed: Iterable[tuple[int, int]], words: CellWords, width: int, dark: bool
+) -> Any:
+    """Draw a signed value of each head, ``values (L, H)``: blue below zero, orange above, some heads framed.
+
+    The layers of a deep model lie from left to right. In ``words``, ``%{z}`` is the value.
+    """
+    most = float(np.abs(values).max()) or 1.0
+    colours = ink(dark=dark)
+    scale = ((0, CLUSTER_COLOURS[0]), (0.5, colours.scale[0][1]), (1, CLUSTER_COLOURS[5]))
+    figure = _LaidCells.of(values, framed, words).draw([], scale, (-most, most), title=words.scale, width=width)
+    # A chart that is moved on its page is drawn without any width at first, and square cells would stay as small.
+    figure.update_yaxes(scaleanchor=None)
+    # In a lower figure Plotly writes the title of the colours over their bar.
+    return figure.update_layout(height=max(_LOWEST_FREE, figure.layout.height))

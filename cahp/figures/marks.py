@@ -100,7 +100,7 @@ def heat_map(
 
 def bar_below(title: str) -> dict[str, Any]:
     """Return the bar of colours of a heat map below it: beside it, a bar would take the width of a phone."""
-    bar = {"title": {"text": title, "side": "bottom"}, "orientation": "h", "thickness": 10}
+    bar = {"title": {"text": title, "side": "bottom"}, "orientation": "h", "thickness": 10, "exponentformat": "none"}
     return {"showscale": True, "colorbar": {**bar, "yref": "container", "y": 0, "yanchor": "bottom"}}
 
 
