@@ -229,7 +229,7 @@ _MASK_FORMS = (
     MaskForm(
         key="csv",
         title="CSV",
-        words="the mask alone: one row per head, with its role if that was measured",
+        words="the mask alone: one row per head, with its role (explorer: salience, replaceability) if that is known",
         loads="any spreadsheet",
         file="head_mask.csv",
         write=mask_csv,

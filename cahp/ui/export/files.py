@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from mimetypes import guess_type
+from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from cahp.exports import formats, report
@@ -39,12 +41,31 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
     else:
         metrics = outcome_records(run.outcomes)["metrics"]
         origin = MaskOrigin(model, run.settings.method, run.budget, metrics)
-    if explorer.roles is not None:
-        origin = replace(origin, columns=explorer.roles.columns)
+    origin = replace(origin, columns=list_measures(explorer))
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             media = guess_type(form.file)[0] or "application/octet-stream"
             download(form.title, partial(form.write, mask, origin), form.file, media)
+
+
+def list_measures(explorer: Explorer) -> dict[str, list[Any]]:
+    """List what is known of each head as columns of a table; nothing is measured for it.
+
+    They are its salience, the share of it that the other kept heads can reproduce, and its role with the evidence.
+    """
+    measures: dict[str, list[Any]] = {}
+    clusters = explorer.clusters
+    if clusters is not None:
+        measures["salience"] = clusters.salience.ravel().round(6).tolist()
+    shares = explorer.replaceable_shares
+    if shares is not None:
+        # A head without effect has no share.
+        known = shares.ravel().round(6).astype(object)
+        known[np.isnan(shares.ravel())] = ""
+        measures["replaceability"] = known.tolist()
+    if explorer.roles is not None:
+        measures |= explorer.roles.columns
+    return measures
 
 
 def draw_report_files(explorer: Explorer, view: View) -> None:
