@@ -6,10 +6,11 @@ Learn on its heads (or of some of them), ``example MODEL`` its attention on the 
 MODEL`` what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]``
 what the cards of its heads show (or only their sentences), ``neutral MODEL`` its mask on neutral text, ``abilities
 MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
-``quick-refits MODEL`` how near quick refits of some masks come to refits, ``premise MODEL DATA [OPTION=NUMBER ...]``
-the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in
-a folder, with a summary that is computed anew, and ``summaries [NAME ...]`` computes those of bundled comparisons anew
-(all, or these), from their answers without a model.
+``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean
+outputs of its heads and the check of attribution on so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test
+of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in a folder,
+with a summary that is computed anew, and ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or
+these), from their answers without a model.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import sections
 from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.section import RECEIPT
+from cahp.features.attribution import CHECKED
+from cahp.features.attribution.baseline import bundled_folder, measure_baseline_of
+from cahp.features.attribution.checking import check_attribution
 from cahp.features.head_cards.bundled import CARDS_FILE, BundledCards, shorten
 from cahp.features.head_cards.measuring import find_examples, measure_removals
 from cahp.features.head_cards.sentences import SENTENCES_SHA256
@@ -293,6 +297,27 @@ def write_premise(folder: Path, model: str, data: str, *, day: date, **options: 
     return folder / f"{model}.json"
 
 
+def write_attribution(
+    place: Path, model: str, count: int, *, day: date, store: Store | None = None, progress: Progress = silent
+) -> None:
+    """Measure the baseline of a built-in model and the check of attribution on texts, and write them.
+
+    The check resumes if it was interrupted.
+    """
+    bench = open_bench(Settings(model=model, device="cpu"), store=store, progress=progress)
+    measured = measure_baseline_of(bench)
+    arrays = {
+        **{"means": measured.means, "model": np.array(bench.card.identity), "data": np.array(measured.data)},
+        **{"texts": np.array(measured.texts), "tokens": np.array(measured.tokens)},
+    }
+    place.mkdir(exist_ok=True)
+    write_whole(place, {f"{model}.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
+    checked = check_attribution(bench, measured, texts=count)
+    command = shlex.join(["cahp", "attribute", model, "--check", str(count), "--device", "cpu"])
+    made = {"machine": machine(), "date": day.isoformat(), "command": command}
+    write_whole(place, {f"{model}.json": json_text(replace(checked, made=made).to_json()).encode()})
+
+
 #: The recoveries without training, the cheapest first.
 CLOSED = ("none", "mean", AT_ONCE.name, "refit")
 #: Refitted budgets of a language model that ship with its run.
@@ -444,6 +469,11 @@ if __name__ == "__main__":
             # The user's store: an interrupted measurement resumes.
             (assets() / "quick-refits").mkdir(exist_ok=True)
             write_quick_refits(assets() / "quick-refits", name, day=date.today(), progress=show)
+        case ["attribution", model, *given]:
+            # The user's store: an interrupted check resumes.
+            write_attribution(
+                bundled_folder(), model, int(given[0]) if given else CHECKED, day=date.today(), progress=show
+            )
         case ["premise", model, data, *named]:
             # The user's store: an interrupted test resumes.
             options: dict[str, Any] = {name: int(value) for name, value in (one.split("=") for one in named)}
@@ -466,5 +496,5 @@ if __name__ == "__main__":
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | cards MODEL [examples] | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
-                "premise MODEL DATA [OPTION=NUMBER ...]"
+                "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...]"
             )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cahp.exports.masks import read_mask_record as read_mask_record
     from cahp.exports.run_folder import write_run as write_run
     from cahp.features.abilities.use_case import abilities as abilities
+    from cahp.features.attribution.use_case import attribute as attribute
     from cahp.features.premise.use_case import premise as premise
     from cahp.features.reproduce.use_case import reproduce as reproduce
     from cahp.features.roles.use_case import roles as roles
@@ -48,6 +49,7 @@ _HOMES = {
         "api.export": ("export", "recover"),
         "api.fit": ("fit",),
         "features.abilities.use_case": ("abilities",),
+        "features.attribution.use_case": ("attribute",),
         "features.premise.use_case": ("premise",),
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),

@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 from subprocess import run
 from tempfile import TemporaryDirectory
+from textwrap import wrap
 from typing import Any
 
 import benchmark
@@ -35,6 +36,7 @@ from cahp.comparison.presets import LANGUAGE, PRESETS
 from cahp.comparison.sentences import count_texts, describe_p, describe_place, describe_tie, write_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
+from cahp.features.attribution.checking import COLUMNS, check_rows, describe_check, read_bundled_checks
 from cahp.features.premise.control import describe_control
 from cahp.features.premise.measuring import read_estimate
 from cahp.features.premise.redundancy import MEASURES
@@ -44,7 +46,7 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
-from cahp.words import number, p_value, percent
+from cahp.words import capital, number, p_value, percent
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -490,6 +492,22 @@ def _mixes() -> list[str]:
     return _table(head, rows)
 
 
+def _attribution() -> list[str]:
+    """How attribution agrees with exact removal, and what its first heads do, in each bundled check."""
+    rows = []
+    for check in read_bundled_checks().values():
+        rows += [(f"`{check.model}`", *row) for row in check_rows(check)]
+    return _table(f"model | {' | '.join(COLUMNS)}", rows)
+
+
+def _attribution_findings() -> list[str]:
+    """The rank correlation with exact removal of each bundled check."""
+    lines: list[str] = []
+    for check in read_bundled_checks().values():
+        lines += wrap(f"{capital(describe_check(check))}.", 120, initial_indent="- ", subsequent_indent="  ")
+    return lines
+
+
 TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
     "outcomes": ("assets/docs/python.md", _outcomes),
@@ -500,6 +518,8 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "presets": ("assets/docs/comparison.md", _presets),
     "premise": ("assets/docs/comparison.md", _premise),
     "premise-findings": ("assets/docs/comparison.md", _premise_findings),
+    "attribution": ("assets/docs/comparison.md", _attribution),
+    "attribution-findings": ("assets/docs/comparison.md", _attribution_findings),
     "redundancy": ("assets/docs/comparison.md", _redundancy),
     "first": ("README.md", _readme),
     "bbc": ("assets/compare/README.md", _bbc),

@@ -59,7 +59,7 @@ class Pictures:
 class Colouring(Generic[F]):
     """A colouring: its ``label`` on the switch, and what it draws of its facts on the heads of a mask.
 
-    ``follows_mask`` tells that its facts are about one mask. Others are drawn once.
+    ``follows_mask`` tells that its facts are about one mask, or one text. Others are drawn once.
     """
 
     name: str

@@ -15,6 +15,8 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "site",
         "model",
         "data",
+        "text",
+        "answer",
         "mask",
         "budget",
         "methods",
@@ -24,7 +26,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     ),
     "Model and data": (
         *("limit", "eval_limit", "sample", "select_split", "eval_split", "max_length", "splits", "documents"),
-        *("text_column", "pair_column", "label_column", "label_map", "neutral_data", "prompt", "answers"),
+        *("pair", "text_column", "pair_column", "label_column", "label_map", "neutral_data", "prompt", "answers"),
         *("window", "stride", "bos", "tokens", "mix", "eval_tokens", "batch", "length"),
     ),
     "Choice of heads": (
@@ -36,7 +38,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     ),
     "Measuring": (
         *("roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report", "pairs"),
-        *("control", "refit", "ablate", "estimate"),
+        *("control", "refit", "ablate", "estimate", "top", "check"),
     ),
     "Server": ("host", "port", "token", "public", "data_root", "browser"),
     "Output and machine": (

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cahp.features.abilities import ABILITIES
+from cahp.features.attribution import ATTRIBUTION
 from cahp.features.head_cards import HEAD_CARDS
 from cahp.features.learn import LEARN
 from cahp.features.neutral import NEUTRAL
@@ -32,6 +33,7 @@ FEATURES: tuple[Feature, ...] = (
     PREMISE,
     ROLES,
     ABILITIES,
+    ATTRIBUTION,
     NEUTRAL,
     OWN_TEXT,
     REPRODUCE,

@@ -33,8 +33,9 @@ RECOVER_TIME = "2m"
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare premise abilities"
+_EVERYWHERE = "evaluate latency recover export compare premise abilities attribute"
 _TEXTS = "evaluate recover export compare premise abilities"
+_SOURCE = f"{_TEXTS} attribute"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Settings:
         short="-m",
     )
     data: str | None = option(
-        None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit", short="-d"
+        None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_SOURCE} fit", short="-d"
     )
     method: str = option("complementary", "Method that chooses the heads (complementary is CAHP): {methods}.")
     limit: int | None = option(
@@ -79,7 +80,7 @@ class Settings:
     window: int = option(
         256,
         "Tokens of a window, on which a language model without --answers is measured.",
-        _TEXTS,
+        _SOURCE,
         low=8,
         high=1 << 20,
         link="choice",
@@ -101,7 +102,7 @@ class Settings:
     tokens: int = option(
         8192,
         "Number of calibration tokens of a language model.",
-        "recover export compare premise abilities",
+        "recover export compare premise abilities attribute",
         low=16,
         high=MOST,
         link="choice",
@@ -119,7 +120,7 @@ class Settings:
     max_length: int | None = option(
         None,
         "Tokens read of a text; the rest is cut. By default what the model reads, at most 512 (published: 128).",
-        f"{_TEXTS} fit models",
+        f"{_SOURCE} fit models",
         low=8,
         high=1 << 20,
         link="choice",
@@ -192,7 +193,7 @@ class Settings:
     seed: int = option(
         42,
         "Seed of sampling, projection, clustering and training.",
-        "evaluate recover export premise fit abilities",
+        "evaluate recover export premise fit abilities attribute",
         low=0,
         high=2**32 - 1,
     )
@@ -226,21 +227,24 @@ class Settings:
         "how a causal language model repeats text.",
         "export",
     )
-    text_column: str | None = option(None, "Column of the texts.", f"{_TEXTS} fit data", link="source")
+    text_column: str | None = option(None, "Column of the texts.", f"{_SOURCE} fit data", link="source")
     pair_column: str | None = option(
-        None, "Column of the second text of each pair.", f"{_TEXTS} fit data", link="source"
+        None, "Column of the second text of each pair.", f"{_SOURCE} fit data", link="source"
     )
     label_column: str | None = option(
-        None, f'Column of the labels; "{NO_LABELS}" ignores them.', f"{_TEXTS} fit data", link="source"
+        None, f'Column of the labels; "{NO_LABELS}" ignores them.', f"{_SOURCE} fit data", link="source"
     )
     splits: Mapping[str, str] = option(
-        {}, 'Files, or published splits, by split: "a.csv=train,b.csv=validation".', f"{_TEXTS} fit data", link="source"
+        {},
+        'Files, or published splits, by split: "a.csv=train,b.csv=validation".',
+        f"{_SOURCE} fit data",
+        link="source",
     )
     documents: Literal["paragraph", "line"] = option(
-        "paragraph", "A document of a text file is a paragraph or a line.", f"{_TEXTS} data", link="source"
+        "paragraph", "A document of a text file is a paragraph or a line.", f"{_SOURCE} data", link="source"
     )
     label_map: Mapping[str, str] = option(
-        {}, 'Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _TEXTS, link="source"
+        {}, 'Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _SOURCE, link="source"
     )
     prompt: str | None = option(
         None,

@@ -40,7 +40,7 @@ def test_a_panel_and_a_colouring_stand_where_the_table_says(monkeypatch: pytest.
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, feature))
     monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
     after = [panel.label for panel in budget.list_panels()]
-    assert after == [*before[:2], "How many", *before[2:]]
+    assert after == [*before[:3], "How many", *before[3:]]
     assert board.list_colourings()[-1] is COLOURING
 
 

@@ -1,0 +1,85 @@
+"""The command ``cahp attribute``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cahp.cli.command import OPTIONS, Call, Option, command
+from cahp.features.attribution import CHECKED, TOP
+from cahp.files import write_whole
+from cahp.values import Input, OptionError
+
+if TYPE_CHECKING:
+    from cahp.features.attribution.result import Attribution
+
+
+@command(
+    OPTIONS["model"].but(fills=False, argument=True),
+    Option("text", "The text: a classifier reads it, a language model continues it."),
+    Option("pair", "The second text, for a model that reads pairs."),
+    Option("answer", 'A class, or one token that follows, such as " Paris" (default: the predicted one).'),
+    Option("top", "Heads to remove exactly, each and together; at most half of all.", int, TOP, low=1, high=1000),
+    Option("out", "JSON file to write: the mask of the fewest heads that keep the answer.", Path),
+    Option(
+        "check",
+        f"Instead, compare with exact removal of every head on so many evaluation texts (published: {CHECKED}).",
+        int,
+        low=1,
+        high=10_000,
+    ),
+    example='cahp attribute smollm2 --text "The capital of France is"',
+)
+def attribute(
+    call: Call,
+    model: str,
+    text: str | None,
+    pair: str | None,
+    answer: str | None,
+    top: int,
+    out: Path | None,
+    check: int | None,
+) -> None:
+    """Measure which heads matter for one text.
+
+    Attribution patching estimates what the answer's log-probability loses without
+    each head; the top heads are also removed exactly, beside random ones.
+    """
+    from cahp.features.attribution import use_case
+    from cahp.features.attribution.checking import check_lines
+    from cahp.features.attribution.lines import attribution_lines
+
+    settings = replace(call.settings, model=model)
+    if check is not None:
+        with call.bars(lines=True) as progress:
+            checked = use_case.check(settings, texts=check, store=call.store, progress=progress)
+        call.answer(checked.to_json(), check_lines(checked))
+        return
+    if text is None:
+        raise OptionError('a text is needed: give --text "...", or --check 50 for evaluation texts')
+    given: Input = text
+    if pair is not None:
+        given = text, pair
+    with call.bars() as progress:
+        result = use_case.attribute(settings, given, answer=answer, top=top, store=call.store, progress=progress)
+    if out is not None:
+        write_whole(out.parent, {out.name: write_needed(result)})
+    call.answer(result.to_json(), attribution_lines(result))
+
+
+def write_needed(result: Attribution) -> bytes:
+    """Return the mask of the needed heads as ``head_mask.json``.
+
+    Raises:
+        OptionError: If the model gives another answer, which no mask can keep.
+    """
+    from cahp.exports.masks import MaskOrigin, mask_json
+
+    if result.needed is None:
+        raise OptionError(
+            f"the model predicts {result.shown_prediction}, so no mask keeps {result.shown_answer}; leave out --answer"
+        )
+    mask = result.needed.mask
+    metrics = {"answer": result.answer, "log_probability": result.needed.log_probability}
+    return mask_json(mask, MaskOrigin(result.model, "attribution", {"attained": mask.count}, metrics))

@@ -1,0 +1,359 @@
+"""Attribution patching: what each head contributes to one answer of a model on one text, estimated and exact.
+
+The metric is the log-probability of the answer in nats: of a class among the classes, or of the next token among all
+tokens. To *remove* a head means to replace its output by a baseline, its mean over calibration texts, at every token.
+The estimate of what that changes is the gradient of the metric with respect to the head's output, times the baseline
+minus the output, summed over tokens and channels. It needs one forward and one backward pass for all heads together,
+and is exact where the metric is linear in the head's output. Source: attribution patching (Nanda 2023; Syed, Rager and
+Conmy 2023), with a baseline from other texts instead of a second prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.features.attribution import TOP
+from cahp.features.attribution.baseline import Baseline
+from cahp.features.attribution.result import Attribution, NeededHeads, RemovedHead, order_by_size, order_by_support
+from cahp.stages.similarity import read_tokens
+from cahp.values import (
+    Bools,
+    DataError,
+    HeadMask,
+    Input,
+    Ints,
+    ModelError,
+    OptionError,
+    Progress,
+    report_progress,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.families import Site
+    from cahp.models.head_model import HeadModel
+
+STAGE = "attribution"
+#: Sets of as many random heads, which are removed beside the top.
+SETS = 10
+
+
+@dataclass(frozen=True)
+class AnswerWanted:
+    """The answer to explain: a class or the next token, by ``name`` (None: the predicted one).
+
+    ``classes`` are the names of the classes, in the order of the model's scores; a language model has none.
+    """
+
+    name: str | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TextQuestion:
+    """One text, read by a model, and what takes the place of its heads: ``baseline``.
+
+    ``entry`` has the token ids by name.
+    """
+
+    model: HeadModel
+    entry: dict[str, list[int]]
+    baseline: Baseline
+
+    @classmethod
+    def read(cls, model: HeadModel, text: Input, baseline: Baseline) -> TextQuestion:
+        """Tokenise a text or a pair of texts.
+
+        Raises:
+            DataError: If the text is empty, longer than the model reads, or a pair for a language model.
+            ModelError: If heads of the model were removed before.
+        """
+        check_whole(model)
+        is_pair = not isinstance(text, str)
+        if not "".join(text).strip():
+            raise DataError("the text is empty; give at least one word")
+        if is_pair and model.card.task.predicts_often:
+            raise DataError(f"{model.card.id} continues one text, not a pair; give one text")
+        entry, tokens, cut = read_tokens(model, text)
+        if cut > 0:
+            raise DataError(
+                f"the text has {len(tokens) + cut:,} tokens and {model.card.id} reads {len(tokens):,}; shorten the text"
+            )
+        if model.card.task.predicts_often:
+            entry = _leave_open(model, entry)
+        return cls(model, entry, baseline)
+
+    def estimate(self, answer: int | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Estimate what removing each head changes in the log-probability of ``answer`` (None: of the likeliest).
+
+        One forward and one backward pass. Returns the changes ``(L, H)`` in nats and the log-probabilities ``(C,)`` of
+        all answers of the full model.
+        """
+        import torch
+
+        model = self.model
+        seen: list[tuple[int, Tensor]] = []
+
+        def watch(site: Site, layer: int, entering: Tensor) -> None:
+            if site == "output":
+                seen.append((layer, entering))
+
+        # Gates, so that context vectors have gradients although all weights are frozen.
+        gates = torch.ones(1, model.layers, model.heads, device=model.device, requires_grad=True)
+        logs = model.logits(model.batches([self.entry])[0], gates=gates, tap=watch)[0].double().log_softmax(-1)
+        if answer is None:
+            answer = int(logs.argmax())
+        gradients = torch.autograd.grad(logs[answer], [entering for _, entering in seen], materialize_grads=True)
+        changes = np.zeros((model.layers, model.heads))
+        means = self._means()
+        # A layer that is used in many passes is seen in each of them.
+        for (layer, entering), gradient in zip(seen, gradients, strict=True):
+            products = gradient * (means[layer] - entering.detach())
+            by_head = products.double().reshape(-1, model.heads, products.shape[-1] // model.heads)
+            changes[layer] += by_head.sum((0, 2)).cpu().numpy()
+        return changes, logs.detach().cpu().numpy()
+
+    def remove(
+        self, masks: Sequence[Bools], answer: int, *, fill: bool = True, progress: Progress = silent
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Run the model with the heads of each of ``masks (L, H)`` only; the others give their baseline.
+
+        Without ``fill`` they give nothing, as a pruned model's. Returns the log-probability of ``answer (n,)`` in nats
+        and the predictions ``(n,)``.
+        """
+        import torch
+
+        model = self.model
+        gates = model.gates(np.stack(masks))
+        means = None
+        if fill:
+            means = self._means()
+        logs = np.empty(len(masks))
+        predictions = np.empty(len(masks), dtype=np.int64)
+        with torch.inference_mode():
+            for batch in report_progress(model.batches([self.entry] * len(masks)), STAGE, progress):
+                rows = torch.as_tensor(batch.rows, device=gates.device)
+                scores = model.logits(batch, gates=gates[rows], fill=means).double().log_softmax(-1)
+                logs[batch.rows] = scores[:, answer].cpu().numpy()
+                predictions[batch.rows] = scores.argmax(-1).cpu().numpy()
+        return logs, predictions
+
+    def _means(self) -> Tensor:
+        import torch
+
+        return torch.tensor(self.baseline.means.astype(np.float32), device=self.model.device)
+
+
+def _leave_open(model: HeadModel, entry: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Leave out special tokens with which a tokenizer ends a text: the answer shall continue its last word."""
+    from cahp.models.loading import special_ids
+
+    special = special_ids(model.tokenizer)
+    end = len(entry["input_ids"])
+    while end > 1 and entry["input_ids"][end - 1] in special:
+        end -= 1
+    return {column: values[:end] for column, values in entry.items()}
+
+
+def check_whole(model: HeadModel) -> None:
+    """Check that no head of a model was removed before.
+
+    Raises:
+        ModelError: If some were.
+    """
+    if set(model.head_counts) != {model.heads}:
+        raise ModelError(f"{model.card.id} is already pruned; attribute the answer of the original model")
+
+
+def find_answer(model: HeadModel, wanted: AnswerWanted) -> int | None:
+    """Return the index of a class, or the id of a token, by its name (None: none is wanted).
+
+    Raises:
+        OptionError: If there is no such class, or the answer of a language model is not one token.
+    """
+    if wanted.name is None:
+        return None
+    if not model.card.task.predicts_often:
+        if wanted.name not in wanted.classes:
+            raise OptionError(f"the model has no class {wanted.name!r}; the classes are {', '.join(wanted.classes)}")
+        return wanted.classes.index(wanted.name)
+    ids = model.tokenizer(wanted.name, add_special_tokens=False)["input_ids"]
+    if not ids:
+        raise OptionError("the answer is empty; give one token, mostly a word with a space before it")
+    if len(ids) > 1:
+        parts = ", ".join(repr(model.tokenizer.decode([token])) for token in ids)
+        raise OptionError(
+            f"the answer {wanted.name!r} has {len(ids)} tokens ({parts}); give one token, such as the first"
+        )
+    return int(ids[0])
+
+
+def name_answer(model: HeadModel, wanted: AnswerWanted, answer: int) -> str:
+    """Return the name of a class, or a token as text, by its index."""
+    if not model.card.task.predicts_often:
+        return wanted.classes[answer]
+    return str(model.tokenizer.decode([answer])) or f"token {answer}"
+
+
+def draw_sets(units: int, size: int, *, seed: int, sets: int = SETS) -> list[NDArray[np.int64]]:
+    """Draw random sets of ``size`` of the ``units`` heads, whatever their layers; the same for the same ``seed``."""
+    generator = np.random.default_rng(seed)
+    return [generator.choice(units, size=size, replace=False) for _ in range(sets)]
+
+
+def without(heads: Sequence[int] | NDArray[np.int64], layers: int, per_layer: int) -> Bools:
+    """Return which heads stay, ``(layers, per_layer)``, without those of these flat indices."""
+    keep = np.ones(layers * per_layer, dtype=np.bool_)
+    keep[np.asarray(heads, dtype=np.int64)] = False
+    return keep.reshape(layers, per_layer)
+
+
+def attribute_in_steps(
+    question: TextQuestion,
+    wanted: AnswerWanted,
+    *,
+    top: int = TOP,
+    seed: int = 42,
+    floor: Ints | int = 0,
+    progress: Progress = silent,
+) -> Iterator[Attribution]:
+    """Attribute an answer to heads; yield the estimate of all, then with exact removals, then with the needed heads.
+
+    The ``top`` heads, at most half of all, are removed exactly, each and together, beside random sets of as many heads
+    that ``seed`` draws. The needed heads are the fewest by attribution that keep the answer, if the model gives it;
+    each layer keeps at least ``floor`` heads, a number or ``(L,)``.
+
+    Raises:
+        OptionError: If there is no such answer.
+    """
+    model = question.model
+    answer = find_answer(model, wanted)
+    progress(STAGE, 0, 1)
+    changes, logs = question.estimate(answer)
+    predicted = int(logs.argmax())
+    if answer is None:
+        answer = predicted
+    result = Attribution(
+        model=model.card.id,
+        unit=model.card.unit,
+        tokens=len(question.entry["input_ids"]),
+        metric=f"log-probability of the {model.card.words.answer}",
+        answer=name_answer(model, wanted, answer),
+        predicted=name_answer(model, wanted, predicted),
+        log_probability=float(logs[answer]),
+        changes=changes,
+        baseline=str(question.baseline),
+        seed=seed,
+    )
+    yield result
+    result = _remove_top(question, result, answer, top=top, progress=progress)
+    yield result
+    if answer == predicted:
+        yield replace(result, needed=_find_needed(question, result, wanted, answer, floor=floor, progress=progress))
+
+
+def _remove_top(
+    question: TextQuestion, result: Attribution, answer: int, *, top: int, progress: Progress
+) -> Attribution:
+    """Remove the top heads, each and together, and random sets of as many heads."""
+    shape = result.changes.shape
+    units = result.changes.size
+    chosen = result.order[: max(1, min(top, units // 2))]
+    sets = draw_sets(units, len(chosen), seed=result.seed)
+    masks = [without([head], *shape) for head in chosen]
+    masks += [without(heads, *shape) for heads in (np.array(chosen), *sets)]
+    logs, _ = question.remove(masks, answer, progress=progress)
+    exact = (logs - result.log_probability).tolist()
+    flat = result.changes.ravel()
+    each = [
+        RemovedHead(head // shape[1], head % shape[1], float(flat[head]), change)
+        for head, change in zip(chosen, exact, strict=False)
+    ]
+    together = exact[len(chosen)]
+    return replace(result, removed=tuple(each), together=together, random=tuple(exact[len(chosen) + 1 :]))
+
+
+def _find_needed(
+    question: TextQuestion,
+    result: Attribution,
+    wanted: AnswerWanted,
+    answer: int,
+    *,
+    floor: Ints | int,
+    progress: Progress,
+) -> NeededHeads:
+    """Find the fewest heads by attribution that keep the answer: in the better of two orders, by bisection."""
+    searches = []
+    for order in (order_by_support(result.changes), order_by_size(result.changes)):
+        kept, fewest = keep_floor(order, result.changes.shape, floor)
+        searches.append(KeptSearch(kept, result.changes.shape, fewest))
+    # Both orders in one batch: a small batch takes almost as long as one text.
+    while waiting := [search for search in searches if not search.ended]:
+        masks = [search.mask(search.middle) for search in waiting]
+        _, predictions = question.remove([mask.keep for mask in masks], answer, progress=progress)
+        for search, predicted in zip(waiting, predictions, strict=True):
+            search.narrow(keeps=bool(predicted == answer))
+    best = min(searches, key=lambda search: search.enough)
+    mask = best.mask(best.enough)
+    filled, _ = question.remove([mask.keep], answer, progress=progress)
+    logs, predictions = question.remove([mask.keep], answer, fill=False, progress=progress)
+    as_pruned = name_answer(question.model, wanted, int(predictions[0]))
+    return NeededHeads(mask, best.enough > best.fewest, float(filled[0]), as_pruned, float(logs[0]))
+
+
+class KeptSearch:
+    """A bisection for the fewest first heads of ``order`` that keep an answer, at least ``fewest``.
+
+    ``order`` has the flat indices of all heads of a model of this ``shape``, layers and heads.
+    """
+
+    def __init__(self, order: list[int], shape: tuple[int, ...], fewest: int) -> None:
+        self.fewest = fewest
+        self.enough = len(order)
+        self._order = order
+        self._shape = shape
+        self._too_few = fewest - 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether one head fewer than ``enough`` is known to be too few."""
+        return self.enough - self._too_few == 1
+
+    @property
+    def middle(self) -> int:
+        """The number of heads to try next."""
+        return (self.enough + self._too_few) // 2
+
+    def mask(self, count: int) -> HeadMask:
+        """Return the mask of the first ``count`` heads."""
+        layers, heads = self._shape
+        return HeadMask.of(self._order[:count], layers, heads)
+
+    def narrow(self, *, keeps: bool) -> None:
+        """Enter whether the ``middle`` keeps the answer."""
+        if keeps:
+            self.enough = self.middle
+        else:
+            self._too_few = self.middle
+
+
+def keep_floor(order: Sequence[int], shape: tuple[int, ...], floor: Ints | int) -> tuple[list[int], int]:
+    """Move the first ``floor`` heads of each layer, a number or ``(L,)``, to the start of ``order``; count them.
+
+    ``order`` has the flat indices of all heads of layers and heads of this ``shape``. At least one is counted.
+    """
+    layers, heads = shape
+    left = np.broadcast_to(floor, layers).tolist()
+    first = []
+    for head in order:
+        if left[head // heads] > 0:
+            left[head // heads] -= 1
+            first.append(head)
+    return [*first, *(head for head in order if head not in first)], max(1, len(first))

@@ -1,0 +1,250 @@
+"""The tab that shows which heads matter for a person's own text, and the colouring of the board by it.
+
+The worker measures. Texts and their results live in the session only: in no file, address or log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Literal
+
+import streamlit as st
+
+from cahp.features.attribution.baseline import find_baseline
+from cahp.features.attribution.checking import describe_check, list_findings, read_bundled_checks
+from cahp.features.attribution.colourings import BY_TEXT
+from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
+from cahp.features.attribution.lines import describe_needed
+from cahp.features.attribution.measuring import AnswerWanted, TextQuestion, attribute_in_steps
+from cahp.features.attribution.result import Attribution, NeededHeads, signed_nats
+from cahp.run.bench import Bench
+from cahp.ui.frame import notes
+from cahp.ui.frame.panels import BoardColouring, Panel
+from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain
+from cahp.ui.parts.inputs import has_words, input_box, keep
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import Kind
+from cahp.values import CahpError, Input, Progress
+from cahp.words import capital
+
+#: The names of the boxes: those of the tab of a person's own text, so that a text is typed once.
+_BOXES = "own-text"
+#: The places of the examples that the boxes begin with: a topic, and of a language model a text without an end.
+_TOPIC = 3
+_UNFINISHED = 10
+#: Session key of the wanted next token.
+_TOKEN = "attribution-token"  # noqa: S105 - no secret
+#: The name under which a session keeps the last attribution of its model and data.
+_MEMORY = "attribution.text"
+#: Seconds that a page waits for the worker before it shows progress.
+_PATIENCE_S = 0.1
+
+
+@dataclass(eq=False)
+class AttributedText:
+    """A text and a wanted answer (None: the predicted one) with the result so far; ``number`` names them in logs."""
+
+    bench: Bench
+    text: Input
+    answer: str | None
+    result: Attribution | None = None
+    ended: bool = False
+    number: int = field(default_factory=count(1).__next__)
+
+
+def _attribute(asked: AttributedText, progress: Progress) -> Generator[None, None, bool]:
+    bench = asked.bench
+    baseline = find_baseline(bench)
+    yield
+    question = TextQuestion.read(bench.model, asked.text, baseline)
+    floor = bench.settings.floor(bench.card.layers)
+    wanted = AnswerWanted(asked.answer, bench.class_names)
+    for result in attribute_in_steps(question, wanted, seed=bench.settings.seed, floor=floor, progress=progress):
+        asked.result = result
+        yield
+    asked.ended = True
+    return True
+
+
+#: Attribute the answer on one text. A job whose text was replaced is dropped.
+ATTRIBUTE: Kind[AttributedText, bool] = Kind(_attribute, lambda asked: f"attribution-{asked.number}", newest=True)
+
+
+def know_text(explorer: Explorer) -> Attribution | None:
+    """Return the attribution of the text of this session (None: there is none yet)."""
+    asked: AttributedText | None = explorer.memory.get(_MEMORY)
+    if asked is None:
+        return None
+    return asked.result
+
+
+def draw(explorer: Explorer) -> None:
+    """Draw the tab below the board."""
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        text = _draw_boxes(explorer)
+        answer = _draw_answer(explorer)
+    if not has_words(text):
+        right.info("Type a text, or insert an example.")
+        return
+    asked: AttributedText | None = explorer.memory.get(_MEMORY)
+    if asked is None or (asked.text, asked.answer) != (text, answer) or asked.bench is not explorer.bench:
+        # Only the results of the last text are kept.
+        asked = AttributedText(explorer.bench, text, answer)
+        explorer.memory[_MEMORY] = asked
+    with left:
+        _draw_work(explorer, asked)
+    result = asked.result
+    if result is None:
+        return
+    with right:
+        _draw_heads(explorer, result)
+    if result.removed:
+        first, second = st.columns(2, gap="medium")
+        with first:
+            _draw_top(result)
+        with second:
+            _draw_sets(result)
+            _draw_needed(explorer, result, asked)
+    _draw_evidence(explorer)
+
+
+def _draw_boxes(explorer: Explorer) -> Input:
+    place = _TOPIC
+    if explorer.card.task.predicts_often:
+        place = _UNFINISHED
+    keep(_BOXES, {f"{_BOXES}-{part}-{place}": str for part in ("text", "first", "second")})
+    kind: Literal["single", "pairs"] = "pairs"
+    if explorer.bench.calibration.second is None:
+        kind = "single"
+    return input_box(_BOXES, kind, explorer.bench, label="Your text", place=place)
+
+
+def _draw_answer(explorer: Explorer) -> str | None:
+    """Draw the choice of the answer, and return it (None: the predicted one)."""
+    if explorer.card.task.predicts_often:
+        token = st.text_input(
+            "Next token",
+            key=_TOKEN,
+            placeholder="the predicted one",
+            help="One token that follows the text: most words begin with a space. Empty: the model's own.",
+        )
+        return token or None
+    answer: str | None = st.selectbox(
+        "Class",
+        explorer.bench.class_names,
+        index=None,
+        key="attribution-class",
+        placeholder="the predicted one",
+        help="The class whose log-probability is explained. Empty: the model's own prediction.",
+    )
+    return answer
+
+
+def _draw_work(explorer: Explorer, asked: AttributedText) -> None:
+    """Measure what is missing, with progress and a way to cancel."""
+    if asked.ended:
+        return
+    job = explorer.work.job(ATTRIBUTE, asked)
+    if job is None:
+        job = explorer.work.start(ATTRIBUTE, asked)
+        job.wait(_PATIENCE_S)
+    if not job.ended:
+        show_in_row(job, "Measuring the heads", key="cancel-attribution")
+    elif not asked.ended:
+        offer_again(job, lambda: explorer.work.start(ATTRIBUTE, asked), key="attribution-again")
+
+
+def _draw_heads(explorer: Explorer, result: Attribution) -> None:
+    layer, head = divmod(result.order[0], result.changes.shape[1])
+    estimated = float(result.changes[layer, head])
+    rows = result.rows
+    display.show(
+        changes_figure(result, dark=display.is_dark()),
+        title=f"{capital(result.unit)} {head} of layer {layer} supports {result.shown_answer} most: without it the "
+        f"{result.metric} changes by about {signed_nats(estimated)} nats",
+        help=f"The estimated change of the {result.metric} if one {result.unit} alone gives its {result.baseline} "
+        "instead of its output (attribution patching: one forward and one backward pass for all). Blue: it supports "
+        "the answer; orange: it speaks against it. Framed: removed exactly, below. One text is an example and has no "
+        "interval.",
+        formula=r"a_h=\sum_t \nabla_{x_{h,t}}\log p(\text{answer})\cdot(\bar x_h-x_{h,t})",
+        name="attribution",
+        data={name: [row[name] for row in rows] for name in rows[0]},
+        alt="The top heads are listed below.",
+    )
+    st.caption(
+        f"To see it on the board, colour it by “{BY_TEXT.label}”. The answer is {plain(result.shown_answer)}"
+        f"{_describe_prediction(result)}."
+    )
+
+
+def _describe_prediction(result: Attribution) -> str:
+    if result.answer == result.predicted:
+        return ", the model's own"
+    return f"; the model's own is {plain(result.shown_prediction)}"
+
+
+def _draw_top(result: Attribution) -> None:
+    display.show(
+        top_figure(result, dark=display.is_dark()),
+        title=f"The top {len(result.removed)} {result.unit}s, removed one at a time",
+        help=f"The change of the {result.metric} without each of the {result.unit}s that support the answer most by "
+        "attribution: as estimated (circles), and exact (dots), with the same baseline.",
+        name="attribution-top",
+        data={name: [getattr(one, name) for one in result.removed] for name in ("layer", "head", "estimated", "exact")},
+    )
+
+
+def _draw_sets(result: Attribution) -> None:
+    assert result.together is not None
+    display.show(
+        sets_figure(result, dark=display.is_dark()),
+        title=capital(result.finding),
+        help=f"The exact change if the top {result.unit}s are removed together (dot), and if as many random ones are "
+        f"(circles; the line is their median). Seed {result.seed} draws the random sets from all layers.",
+        name="attribution-sets",
+        data={
+            "removed": ["top", *["random"] * len(result.random)],
+            "change": [result.together, *result.random],
+        },
+    )
+
+
+def _draw_needed(explorer: Explorer, result: Attribution, asked: AttributedText) -> None:
+    if result.answer != result.predicted:
+        st.caption("The model gives another answer, so no heads are enough for this one.")
+        return
+    if result.needed is None:
+        return
+    st.markdown(f"**{plain(capital(describe_needed(result, result.needed)))}.**")
+    if asked.bench.settings.min_per_layer:
+        st.caption(f"Each layer keeps at least {asked.bench.settings.min_per_layer}, as set for the board.")
+    needed: NeededHeads = result.needed
+
+    def put() -> None:
+        try:
+            explorer.board.set_mask(needed.mask)
+            notes.clear()
+        except CahpError as error:
+            notes.write(error)
+
+    st.button("Keep only what this text needs", key="attribution-keep", on_click=put)
+
+
+def _draw_evidence(explorer: Explorer) -> None:
+    """Draw, folded, how well attribution agrees with exact removal, where that was measured."""
+    check = read_bundled_checks().get(explorer.card.identity)
+    if check is None:
+        return
+    with st.expander("How far can one trust it?"):
+        st.markdown(f"{plain(capital(describe_check(check)))}.")
+        st.markdown("\n".join(f"- {plain(finding)}" for finding in list_findings(check)))
+        st.caption("Medians over texts with 95 % intervals. Random: sets of as many, from all layers.")
+
+
+TAB = Panel("Budget", "Which heads matter?", draw, place=15, name="heads")
+THIS_TEXT: BoardColouring[Attribution] = BoardColouring(BY_TEXT, know_text)

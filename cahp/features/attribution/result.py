@@ -1,0 +1,199 @@
+"""The result of ``cahp.attribute``: what each head contributes to one answer on one text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.api.figures import add_title, check_plotly, mime_bundle
+from cahp.values import Floats, HeadMask
+from cahp.words import percent, printable, signed
+
+
+@dataclass(frozen=True)
+class RemovedHead:
+    """A head, or key-value group, that was removed alone: the ``estimated`` and the ``exact`` change in nats."""
+
+    layer: int
+    head: int
+    estimated: float
+    exact: float
+
+
+@dataclass(frozen=True, eq=False)
+class NeededHeads:
+    """The fewest heads by attribution with which the answer stays, as ``mask``.
+
+    Heads of most support come first, or heads of the largest change either way: whichever needs fewer. ``checked``:
+    with one head fewer the answer changes; otherwise there is no smaller mask. ``log_probability`` is that
+    of the answer if the other heads give their baseline, as after ``--recover mean``. If they give nothing, as pruned,
+    the answer is ``as_pruned``, and that of the text has ``log_probability_as_pruned``.
+    """
+
+    mask: HeadMask
+    checked: bool
+    log_probability: float
+    as_pruned: str
+    log_probability_as_pruned: float
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Attribution:
+    """What each head contributes to one answer of a model on one text, as ``cahp.attribute`` returns it.
+
+    All changes are in nats, of the answer's log-probability, when heads are replaced by their ``baseline``: a negative
+    change means that the head supports the answer.
+
+    Attributes:
+        model: The model's name.
+        unit: What a head is: ``head``, or ``group`` of query heads that share keys and values.
+        tokens: The number of tokens of the text.
+        metric: What changes: the log-probability of the class, or of the next token.
+        answer: The answer that is explained.
+        predicted: The full model's answer.
+        log_probability: The answer's log-probability by the full model.
+        changes: ``(layers, heads)`` the estimated change if this head alone is removed (attribution patching).
+        baseline: What takes the place of a removed head's output, in words.
+        seed: The seed of the random sets.
+        removed: The heads that support the answer most, with the exact changes (empty: not measured).
+        together: The exact change if all of ``removed`` are removed at once (None: not measured).
+        random: The exact changes if as many random heads are removed, by set.
+        needed: The fewest heads that keep the answer (None: the model gives another answer, or not measured).
+    """
+
+    model: str
+    unit: str
+    tokens: int
+    metric: str
+    answer: str
+    predicted: str
+    log_probability: float
+    changes: NDArray[np.float64]
+    baseline: str
+    seed: int
+    removed: tuple[RemovedHead, ...] = ()
+    together: float | None = None
+    random: tuple[float, ...] = ()
+    needed: NeededHeads | None = None
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The flat indices of all heads, the strongest support of the answer first."""
+        return order_by_support(self.changes)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per head, the strongest support first: layer, head, estimated and exact change (None: not measured).
+
+        ``pandas.DataFrame(result.rows)`` makes a table of them.
+        """
+        exact = {(one.layer, one.head): one.exact for one in self.removed}
+        rows = []
+        for head in self.order:
+            place = divmod(head, self.changes.shape[1])
+            estimated = float(self.changes[place])
+            rows.append({"layer": place[0], "head": place[1], "estimated": estimated, "exact": exact.get(place)})
+        return rows
+
+    @property
+    def random_median(self) -> float:
+        """The median change of the random sets."""
+        return float(np.median(self.random))
+
+    @property
+    def shown_answer(self) -> str:
+        """The answer in quotes, on one line."""
+        return quoted(self.answer)
+
+    @property
+    def shown_prediction(self) -> str:
+        """The full model's answer in quotes, on one line."""
+        return quoted(self.predicted)
+
+    @property
+    def finding(self) -> str:
+        """What removing the top heads does, against random heads, in a sentence."""
+        if self.together is None:
+            return f"{self.shown_answer} has probability {percent(float(np.exp(self.log_probability)))}"
+        return (
+            f"without the top {len(self.removed)} of {self.changes.size} {self.unit}s the {self.metric} "
+            f"{self.shown_answer} changes by {signed_nats(self.together)} nats, without as many at random by "
+            f"{signed_nats(self.random_median)} ({signed_nats(min(self.random))} to {signed_nats(max(self.random))} in "
+            f"{len(self.random)} sets)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document of ``cahp attribute --json``; it holds no text but the answer."""
+        document: dict[str, Any] = {
+            "model": self.model,
+            "unit": self.unit,
+            "tokens": self.tokens,
+            "metric": f"{self.metric}, nats",
+            "answer": self.answer,
+            "predicted": self.predicted,
+            "log_probability": self.log_probability,
+            "baseline": self.baseline,
+            "changes": self.changes.tolist(),
+            "top": [vars(one) for one in self.removed],
+            "together": self.together,
+            "random": {"seed": self.seed, "changes": list(self.random)},
+            "needed": None,
+        }
+        if self.needed is not None:
+            document["needed"] = {
+                "count": self.needed.mask.count,
+                "kept": self.needed.mask.kept,
+                "log_probability": self.needed.log_probability,
+                "as_pruned": {
+                    "answer": self.needed.as_pruned,
+                    "log_probability": self.needed.log_probability_as_pruned,
+                },
+            }
+        return document
+
+    def plot(self, *, dark: bool = False) -> Any:
+        """The estimated change of each head as a heat map, a ``plotly.graph_objects.Figure``.
+
+        Raises:
+            OptionError: If plotly is not installed.
+        """
+        from cahp.features.attribution.figure import changes_figure
+
+        check_plotly()
+        return add_title(changes_figure(self, dark=dark), repr(self), dark=dark)
+
+    def __repr__(self) -> str:
+        return f"{self.model}, {self.tokens} tokens: {self.finding}"
+
+    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
+        return mime_bundle(self)
+
+
+def order_by_support(changes: Floats) -> list[int]:
+    """Return the flat indices of heads, those first whose removal lowers the log-probability most."""
+    order: list[int] = np.argsort(changes, axis=None, kind="stable").tolist()
+    return order
+
+
+def order_by_size(changes: Floats) -> list[int]:
+    """Return the flat indices of heads, those first whose removal changes the log-probability most, either way."""
+    return order_by_support(-np.abs(changes))
+
+
+def signed_nats(value: float) -> str:
+    """Format a change in nats with its sign: two digits after the point, and of a small one two significant digits."""
+    digits = 2
+    if 1e-9 < abs(value) < 0.1:
+        digits = 1 - math.floor(math.log10(abs(value)))
+    return signed(value, digits)
+
+
+def quoted(answer: str) -> str:
+    """Return an answer in quotes, on one line; a space before a word stays visible."""
+    return f'"{printable(answer)}"'

@@ -1,0 +1,126 @@
+"""``cahp attribute`` and ``cahp.attribute`` as their users meet them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import copying
+import fakes
+import pytest
+from terminal import call, refused
+
+import cahp
+from cahp.features.attribution import baseline, checking
+from cahp.features.attribution.checking import TextCheck
+from cahp.features.attribution.measuring import TextQuestion
+from cahp.values import OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TEXT = "the film was great and very long"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("attribution")
+    fakes.save_model(place / "model")
+    fakes.write_data(place / "data")
+    copying.save_copying_model(place / "copying")
+    (place / "texts.txt").write_text("\n\n".join(fakes.sentences(300).first))
+    return place
+
+
+def options(place: Path) -> list[object]:
+    return ["--data", place / "data", "--device", "cpu"]
+
+
+def test_a_text_has_its_top_heads_and_the_mask_that_it_needs(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["attribute", place / "model", *options(place), "--text", TEXT]
+    answer = call(*given, "--top", 3, "--out", place / "needed.json", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = answer.document
+    assert [len(document["top"]), len(document["random"]["changes"])] == [3, 10]
+    assert document["baseline"].startswith("mean over ")
+    changes = sorted(change for layer in document["changes"] for change in layer)
+    assert [one["estimated"] for one in document["top"]] == changes[:3]
+    assert TEXT not in answer.out
+    assert cahp.read_mask(place / "needed.json").kept == document["needed"]["kept"]
+    assert json.loads((place / "needed.json").read_text())["method"] == "attribution"
+    # The baseline comes from the store.
+    monkeypatch.setattr(baseline, "measure_baseline", lambda *_, **__: pytest.fail("measured again"))
+    lines = call(*given).out.splitlines()
+    assert lines[0].startswith(f'{document["model"]}, 9 tokens, answer "{document["answer"]}", probability ')
+    assert any(line.startswith("  without the top 6 of 12 heads") for line in lines)
+
+
+def test_python_has_rows_for_a_table_and_shows_the_finding(place: Path) -> None:
+    result = cahp.attribute(place / "model", TEXT, data=place / "data", device="cpu")
+    assert [len(result.rows), list(result.rows[0])] == [12, ["layer", "head", "estimated", "exact"]]
+    assert repr(result).startswith(f"{result.model}, 9 tokens: without the top 6 of 12 heads")
+    assert "text/html" in result._repr_mimebundle_() or "text/plain" in result._repr_mimebundle_()
+
+
+def test_a_loaded_language_model_continues_a_text(place: Path) -> None:
+    model = cahp.load(str(place / "copying"), device="cpu")
+    result = cahp.attribute(
+        model, "good film great song good", data=place / "texts.txt", window=16, tokens=160, answer="film"
+    )
+    assert (result.predicted, divmod(result.order[0], 2)) == ("film", (1, 0))
+
+
+def test_a_prompted_language_model_is_a_classifier(place: Path) -> None:
+    prompt = {"prompt": "{text} it was", "answers": ["bad", "good"]}
+    result = cahp.attribute(place / "copying", "a dull plot", data=place / "data", device="cpu", **prompt)
+    assert result.metric == "log-probability of the class"
+    assert result.answer in ("neg", "pos", "bad", "good")
+
+
+def test_a_check_compares_with_the_removal_of_every_head_and_resumes(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["attribute", place / "model", *options(place), "--check"]
+    assert call(*given, 3).code == 0
+    # Three evenly spread texts are among five: only the others are measured.
+    measured = []
+    check_text = checking.check_text
+
+    def count_text(question: TextQuestion, *, seed: int) -> TextCheck:
+        measured.append(question)
+        return check_text(question, seed=seed)
+
+    monkeypatch.setattr(checking, "check_text", count_text)
+    document = call(*given, 5, "--json").document
+    assert [len(document["texts"]), len(measured)] == [5, 2]
+    assert document["correlation"]["n"] == 5
+    assert document["texts"][0]["removed"][0]["size"] == 5
+    assert len(document["texts"][0]["removed"][0]["random"]) == 10
+    lines = call(*given, 5).out.splitlines()
+    assert lines[0].startswith("rank correlation of attribution with exact removal of each of 12 heads of ")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ([], "a text is needed"),
+        (["--text", ""], "the text is empty"),
+        (["--text", "good " * 600], "shorten the text"),
+        (["--text", TEXT, "--answer", "nonsense"], "the classes are"),
+        (["--text", TEXT, "--top", 0], "--top"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(place: Path, given: list[object], words: str) -> None:
+    assert words in refused(call("attribute", place / "model", *options(place), *given))
+
+
+def test_no_mask_keeps_an_answer_that_the_model_does_not_give(place: Path) -> None:
+    model = cahp.load(str(place / "model"), device="cpu")
+    predicted = cahp.attribute(model, TEXT, data=place / "data").predicted
+    (other,) = set(model.card.labels) - {predicted}
+    given = ["--text", TEXT, "--answer", other, "--out", place / "none.json"]
+    assert "so no mask keeps" in refused(call("attribute", place / "model", *options(place), *given))
+    assert not (place / "none.json").exists()
+
+
+def test_an_option_of_another_command_is_refused(place: Path) -> None:
+    assert "has no option recover" in fakes.reason(OptionError, cahp.attribute, place / "model", TEXT, recover="refit")

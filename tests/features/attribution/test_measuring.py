@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import copying
+import fakes
+import numpy as np
+import pytest
+import torch
+from fakes import reason
+from torch import nn
+
+from cahp import models
+from cahp.features.attribution.baseline import Baseline, measure_baseline
+from cahp.features.attribution.measuring import (
+    AnswerWanted,
+    TextQuestion,
+    attribute_in_steps,
+    draw_sets,
+    find_answer,
+    keep_floor,
+    without,
+)
+from cahp.features.attribution.result import Attribution, order_by_size, order_by_support
+from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.stages.recovery import mean_ablate
+from cahp.values import CahpError, DataError, HeadMask, ModelError, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TEXT = "the film was great and very long"
+OTHERS = ["a dull plot", "they laughed and cried", "the song was not bright"]
+LAST = 2
+
+
+@pytest.fixture(scope="module")
+def baseline(model: HeadModel) -> Baseline:
+    return measure_baseline(model, OTHERS, data="others")
+
+
+def attribute(model: HeadModel, baseline: Baseline, text: str = TEXT, answer: str | None = None) -> Attribution:
+    wanted = AnswerWanted(answer, model.card.labels)
+    *_, result = attribute_in_steps(TextQuestion.read(model, text, baseline), wanted)
+    return result
+
+
+def make_last_layer_linear(model: HeadModel) -> HeadModel:
+    """Make the log-probability of class 0 linear in the outputs of the last layer's heads.
+
+    Nothing after them bends: no normalisation, no feed-forward block, no tanh. Class 1 is so likely that the
+    log-probability of class 0 is its score minus a constant.
+    """
+    network = copy.deepcopy(model.network)
+    layer = network.bert.encoder.layer[LAST]
+    layer.attention.output.LayerNorm = nn.Identity()
+    layer.output.LayerNorm = nn.Identity()
+    network.bert.pooler.activation = nn.Identity()
+    with torch.no_grad():
+        for parameter in (layer.output.dense.weight, layer.output.dense.bias, network.classifier.weight[1:]):
+            parameter.zero_()
+        network.classifier.bias.copy_(torch.tensor([0.0, 60.0]))
+    return model.with_network(network)
+
+
+def test_a_linear_answer_is_attributed_exactly_and_effects_add_up(model: HeadModel, baseline: Baseline) -> None:
+    linear = make_last_layer_linear(model)
+    question = TextQuestion.read(linear, TEXT, baseline)
+    changes, logs = question.estimate(0)
+    heads = [4 * LAST + head for head in range(4)]
+    exact, _ = question.remove([*(without([head], 3, 4) for head in heads), without(heads, 3, 4)], 0)
+    np.testing.assert_allclose(changes[LAST], exact[:4] - logs[0], atol=1e-4)
+    assert exact[4] - logs[0] == pytest.approx(changes[LAST].sum(), abs=1e-4)
+    assert np.abs(changes[LAST]).max() > 0.01
+
+
+def test_a_head_whose_output_is_constant_has_no_attribution(model: HeadModel) -> None:
+    network = copy.deepcopy(model.network)
+    value = network.bert.encoder.layer[1].attention.self.value
+    with torch.no_grad():
+        # Head 2 of layer 1 gives a half in each of its eight channels, whatever it reads.
+        value.weight[16:24] = 0
+        value.bias[16:24] = 0.5
+    constant = model.with_network(network)
+    changes, _ = TextQuestion.read(constant, TEXT, measure_baseline(constant, OTHERS, data="others")).estimate(None)
+    # Weights of attention sum to 1 but for the last bit.
+    assert changes[1, 2] == pytest.approx(0, abs=1e-7)
+    assert (np.abs(np.delete(changes.ravel(), 6)) > 1e-6).all()
+
+
+@pytest.mark.parametrize("family", ["albert", "deberta-v2", "llama"])
+def test_with_a_baseline_of_zeros_it_is_the_negative_gradient_of_the_gate(family: str, tmp_path: Path) -> None:
+    # ALBERT's layers are used in many passes; heads of this LLaMA share keys and values in pairs.
+    if family == "llama":
+        fakes.save_language_model(tmp_path / "model", family=family, num_key_value_heads=2)
+    else:
+        fakes.save_model(tmp_path / "model", family=family)
+    model = models.load(str(tmp_path / "model"), device="cpu")
+    zeros = np.zeros((model.layers, model.projection(0).weight.shape[1]), dtype=np.float16)
+    question = TextQuestion.read(model, TEXT, Baseline(zeros, 0, 0, "none"))
+    changes, _ = question.estimate(1)
+    gates = torch.ones(1, model.layers, model.heads, requires_grad=True)
+    (batch,) = model.batches([question.entry])
+    score = model.logits(batch, gates=gates)[0].double().log_softmax(-1)[1]
+    (gradient,) = torch.autograd.grad(score, gates)
+    np.testing.assert_allclose(changes, -gradient[0].numpy(), rtol=1e-3, atol=1e-6)
+    assert np.abs(changes).max() > 1e-5
+
+
+def test_removing_heads_is_what_the_recovery_by_means_does(model: HeadModel, baseline: Baseline) -> None:
+    mask = HeadMask.of([0, 3, 4, 9], 3, 4)
+    question = TextQuestion.read(model, TEXT, baseline)
+    logs, predictions = question.remove([mask.keep], 1)
+    recovered = mean_ablate(model, mask, OTHERS)
+    (batch,) = recovered.batches(recovered.tokenize([TEXT]))
+    with torch.no_grad():
+        expected = recovered.logits(batch)[0].double().log_softmax(-1)
+    assert logs[0] == pytest.approx(float(expected[1]), abs=1e-3)
+    assert predictions[0] == int(expected.argmax())
+    # Without the means it is the cut model.
+    (batch,) = model.batches(model.tokenize([TEXT]))
+    with torch.no_grad():
+        pruned = cut(model, mask).logits(batch)[0].double().log_softmax(-1)
+    assert question.remove([mask.keep], 1, fill=False)[0][0] == pytest.approx(float(pruned[1]), abs=1e-5)
+
+
+def test_rows_hold_the_strongest_support_first_and_exact_changes_of_the_top(
+    model: HeadModel, baseline: Baseline
+) -> None:
+    result = attribute(model, baseline)
+    estimated = [row["estimated"] for row in result.rows]
+    assert estimated == sorted(result.changes.ravel())
+    # At most half of the twelve heads are removed.
+    assert [row["exact"] is not None for row in result.rows] == [True] * 6 + [False] * 6
+    first = result.rows[0]
+    question = TextQuestion.read(model, TEXT, baseline)
+    answer = model.card.labels.index(result.answer)
+    (alone,), _ = question.remove([without([4 * first["layer"] + first["head"]], 3, 4)], answer)
+    assert first["exact"] == pytest.approx(alone - result.log_probability, abs=1e-6)
+    assert len(result.random) == 10
+    assert result.answer == result.predicted
+
+
+def test_needed_heads_keep_the_answer_and_are_the_first_of_an_order(model: HeadModel, baseline: Baseline) -> None:
+    result = attribute(model, baseline)
+    needed = result.needed
+    assert needed is not None
+    question = TextQuestion.read(model, TEXT, baseline)
+    answer = model.card.labels.index(result.answer)
+    logs, predictions = question.remove([needed.mask.keep], answer)
+    assert (predictions[0], logs[0]) == (answer, pytest.approx(needed.log_probability, abs=1e-6))
+    count = needed.mask.count
+    for order in (order_by_support(result.changes), order_by_size(result.changes)):
+        masks = [HeadMask.of(order[:size], 3, 4).keep for size in range(1, 13)]
+        _, predictions = question.remove(masks, answer)
+        stays = (predictions == answer).tolist()
+        # No order is enough with fewer, unless the answer comes back and goes again as heads are added.
+        first = stays.index(True) + 1
+        assert count <= first or not all(stays[first:])
+
+
+def test_an_answer_that_the_model_does_not_give_needs_no_heads(model: HeadModel, baseline: Baseline) -> None:
+    predicted = attribute(model, baseline).predicted
+    (other,) = set(model.card.labels) - {predicted}
+    result = attribute(model, baseline, answer=other)
+    assert (result.answer, result.predicted, result.needed) == (other, predicted, None)
+
+
+def test_each_layer_keeps_its_best_heads_first() -> None:
+    order = [1, 0, 2, 3, 5, 4]
+    assert keep_floor(order, (2, 3), 0) == (order, 1)
+    assert keep_floor(order, (2, 3), 1) == ([1, 3, 0, 2, 5, 4], 2)
+    assert keep_floor(order, (2, 3), np.array([0, 2])) == ([3, 5, 1, 0, 2, 4], 2)
+
+
+def test_heads_are_ordered_by_support_or_by_the_size_of_their_change() -> None:
+    changes = np.array([[-1.0, -9.0], [5.0, 0.0]])
+    assert order_by_support(changes) == [1, 0, 3, 2]
+    assert order_by_size(changes) == [1, 2, 0, 3]
+
+
+def test_random_sets_follow_from_the_seed_and_ignore_layers() -> None:
+    sets = draw_sets(72, 10, seed=3)
+    np.testing.assert_array_equal(sets, draw_sets(72, 10, seed=3))
+    assert not np.array_equal(sets, draw_sets(72, 10, seed=4))
+    assert all(len(set(heads.tolist())) == 10 for heads in sets)
+    assert {int(head) // 12 for heads in sets for head in heads} == set(range(6))
+
+
+# --- a language model
+
+
+@pytest.fixture(scope="module")
+def copying_model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    folder = copying.save_copying_model(tmp_path_factory.mktemp("copying") / "model")
+    return models.load(str(folder), device="cpu")
+
+
+def test_the_induction_head_matters_for_a_word_that_it_copies(copying_model: HeadModel) -> None:
+    baseline = measure_baseline(copying_model, ["the plot was dull", "a bright scene"], data="others")
+    result = attribute(copying_model, baseline, "good film great song cast good")
+    assert (result.answer.strip(), result.metric) == ("film", "log-probability of the next token")
+    layer, head = divmod(result.order[0], 2)
+    assert copying.ROLES[2 * layer + head] == "induction"
+    assert result.removed[0].exact < -3
+    assert result.needed is not None
+    assert 2 in result.needed.mask.flat
+
+
+def test_a_token_can_be_the_answer(copying_model: HeadModel) -> None:
+    assert find_answer(copying_model, AnswerWanted("plot")) == copying_model.tokenizer.convert_tokens_to_ids("plot")
+
+
+# --- bad inputs
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "error", "words"),
+    [
+        (" ", None, DataError, "the text is empty"),
+        ("good " * 600, None, DataError, "shorten the text"),
+        (TEXT, "no such class", OptionError, "the classes are"),
+    ],
+)
+def test_what_cannot_be_attributed_is_refused_in_one_sentence(
+    model: HeadModel, baseline: Baseline, text: str, answer: str | None, error: type[CahpError], words: str
+) -> None:
+    said = reason(error, attribute, model, baseline, text, answer)
+    assert words in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(("answer", "words"), [("", "the answer is empty"), ("plot film", "has 2 tokens")])
+def test_an_answer_of_a_language_model_is_one_token(copying_model: HeadModel, answer: str, words: str) -> None:
+    assert words in reason(OptionError, find_answer, copying_model, AnswerWanted(answer))
+
+
+def test_a_pair_is_no_text_of_a_language_model_and_a_pruned_model_is_refused(
+    model: HeadModel, baseline: Baseline, copying_model: HeadModel
+) -> None:
+    assert "not a pair" in reason(DataError, TextQuestion.read, copying_model, ("a", "b"), baseline)
+    pruned = cut(model, HeadMask.of([0, 4, 8], 3, 4))
+    assert "already pruned" in reason(ModelError, TextQuestion.read, pruned, TEXT, baseline)

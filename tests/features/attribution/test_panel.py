@@ -1,0 +1,79 @@
+"""What the tab measures and draws of a person's own text, without a page."""
+
+from __future__ import annotations
+
+import fakes
+import numpy as np
+import pytest
+
+from cahp.board.colourings import Painted
+from cahp.features.attribution.colourings import BY_TEXT
+from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
+from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText
+from cahp.features.attribution.result import Attribution
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import RUN
+from cahp.values import HeadMask
+
+PATIENCE = 120.0
+TEXT = "the film was very good"
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def explorer(tmp_path_factory: pytest.TempPathFactory) -> Explorer:
+    """An explorer that has made a run."""
+    made = Explorer("reader", Source.open(fakes.quick_task(tmp_path_factory.mktemp("attribution"))))
+    assert made.work.start(RUN, made.bench).wait(PATIENCE)
+    made.collect()
+    return made
+
+
+@pytest.fixture(scope="module")
+def result(explorer: Explorer) -> Attribution:
+    asked = AttributedText(explorer.bench, TEXT, None)
+    assert THIS_TEXT.know(explorer) is None
+    explorer.memory["attribution.text"] = asked
+    assert explorer.work.start(ATTRIBUTE, asked).wait(PATIENCE)
+    assert asked.ended
+    assert asked.result is not None
+    return asked.result
+
+
+def test_the_needed_heads_fit_the_board(explorer: Explorer, result: Attribution) -> None:
+    assert result.needed is not None
+    explorer.board.set_mask(result.needed.mask)
+    assert explorer.mask.sha256 == result.needed.mask.sha256
+    # Each layer keeps one, as the board's settings say.
+    assert explorer.settings.min_per_layer == 1
+    assert explorer.mask.empty_layers == ()
+
+
+def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, result: Attribution) -> None:
+    assert THIS_TEXT.know(explorer) is result
+    painted = BY_TEXT.paint(result, HeadMask.full(3, 4))
+    assert isinstance(painted, Painted)
+    words = [painted.words[group] for group in painted.groups]
+    changes = result.changes.ravel()
+    assert words[int(np.abs(changes).argmax())] in ("supports it most", "against it")
+    assert painted.groups[result.order].tolist() == sorted(painted.groups.tolist())
+
+
+def test_bad_text_gives_one_sentence_in_the_tab(explorer: Explorer) -> None:
+    job = explorer.work.start(ATTRIBUTE, AttributedText(explorer.bench, "good " * 600, None))
+    assert job.wait(PATIENCE)
+    assert "shorten the text" in (job.error or "")
+
+
+def test_figures_draw_each_head_and_each_random_set_once(result: Attribution) -> None:
+    heat = changes_figure(result, dark=False)
+    np.testing.assert_array_equal(heat.data[0].z, result.changes)
+    assert heat.data[0].zmax == -heat.data[0].zmin == np.abs(result.changes).max()
+    assert len(heat.layout.shapes) == len(result.removed) == 6
+    estimated, exact = top_figure(result, dark=True).data
+    assert list(estimated.x) == sorted(result.changes.ravel())[:6]
+    assert list(exact.x) == [one.exact for one in result.removed]
+    top, random = sets_figure(result, dark=False).data
+    assert (list(top.x), list(random.x)) == ([result.together], list(result.random))
