@@ -264,6 +264,7 @@ def _ranked(comparison: str, budget: int) -> list[str]:
 _FIRST = {
     "obs-fisher": "`obs-fisher`, which reads no labels",
     "gradient": "`gradient`",
+    "salience": "`salience`, CAHP's scores without clusters",
     "complementary": "CAHP",
     "random": "random selection",
 }

@@ -112,7 +112,8 @@ _GGUF = ModelForm(
 
 def _refuse_gguf_types(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
     surgery = _models("gguf_surgery")
-    return surgery.refuse_surgery(card) or _models("to_gguf").refuse_gguf(card, mask, adder=adder)
+    reason: str | None = surgery.refuse_surgery(card) or _models("to_gguf").refuse_gguf(card, mask, adder=adder)
+    return reason
 
 
 def _write_gguf_types(folder: Path, pruned: Pruned) -> str:

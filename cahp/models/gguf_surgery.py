@@ -141,7 +141,8 @@ def _cut_tensors(
         if name.startswith("blk.") and name not in wanted:
             # The attention of a layer that keeps no head.
             continue
-        raw = np.asarray(tensor.data)
+        raw: NDArray[Any] | None = np.asarray(tensor.data)
+        assert raw is not None
         if name.startswith("blk."):
             raw = _cut(raw, name, tensor, mask, turned)
         if raw is not None and name in wanted:
