@@ -2,8 +2,8 @@
 
 Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of
-Learn on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``maps
-MODEL`` what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]``
+Learn on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with,
+``sentence MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]``
 what the cards of its heads show (or only their sentences), ``neutral MODEL`` its mask on neutral text, ``abilities
 MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
 ``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean
@@ -62,6 +62,10 @@ from cahp.features.learn.scene import find_family, measure_scene
 from cahp.features.neutral.measuring import evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO
+from cahp.features.own_text.measuring import over_budgets, read_text
+from cahp.features.own_text.on_board import TOPIC
+from cahp.features.own_text.shipped import SENTENCE_FILE, ShippedMaps, ShippedSentence
+from cahp.features.own_text.words import read_maps
 from cahp.features.premise.use_case import premise
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
@@ -73,12 +77,13 @@ from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.prune import choose, measure_run
+from cahp.run.recovered import cut_model
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Store
-from cahp.values import Progress, silent
+from cahp.values import Progress, digest, silent
 
 
 def write_lessons(
@@ -219,6 +224,32 @@ def write_example(place: Path, name: str, text: str) -> None:
         "special": np.array(sorted(special_ids(model.tokenizer))),
     }
     write_whole(place, {EXAMPLE_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
+
+
+def write_sentence(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
+    """Measure the answers of a bundled run to the example of its first screen, and write them to ``place``."""
+    settings, run = bundled.RUNS[name], bundled.read_run(name)
+    assert run is not None
+    bench = open_bench(settings, store=store, progress=progress)
+    masks = [selection.mask for selection in run.evidence().selections(settings)]
+    text, mask = (
+        json.loads((assets() / "examples" / "single.json").read_text("utf-8"))[TOPIC]["text"],
+        run.document.mask,
+    )
+    curve = over_budgets(bench.model, text, masks)
+    recovered = bench.recoveries.recover(mask, settings.recover)
+    assert recovered is not None
+    reading = read_text(cut_model(bench.model, mask, recovered), text, mask, masked=False)
+    sentence = ShippedSentence(
+        run.document.model.sha256,
+        text,
+        digest(*(mask.sha256 for mask in masks)),
+        ShippedMaps.of(read_maps(bench.model, text)),
+        curve.budgets,
+        tuple(tuple(row) for row in curve.probabilities.round(4).tolist()),
+        tuple(reading.probabilities.round(4).tolist()),
+    )
+    write_whole(place, {SENTENCE_FILE: json_text(asdict(sentence)).encode()})
 
 
 def write_maps(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
@@ -448,6 +479,8 @@ if __name__ == "__main__":
         case ["example", name]:
             example, *_ = json.loads((assets() / "examples" / "single.json").read_text("utf-8"))
             write_example(run_folder(name), name, example["text"])
+        case ["sentence", name]:
+            write_sentence(run_folder(name), name, progress=show)
         case ["maps", name]:
             write_maps(run_folder(name), name, progress=show)
         case ["roles", name]:
@@ -494,7 +527,8 @@ if __name__ == "__main__":
         case _:
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
-                "lessons MODEL [STEP ...] | example MODEL | maps MODEL | roles MODEL | cards MODEL [examples] | "
+                "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
+                "cards MODEL [examples] | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
                 "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...]"
             )

@@ -5,6 +5,6 @@ mount it). ``contents`` makes its data and joins its files to one script; ``stat
 picture. The hosts are the explorer (``cahp.ui.parts.budget_board``), a notebook, and a report.
 """
 
-from cahp.board.contents import BoardSubject, Event, Host, Shown, Steps, contents, script, style
+from cahp.board.contents import BoardSubject, Event, FirstScreen, Host, Shown, Steps, contents, script, style
 
-__all__ = ["BoardSubject", "Event", "Host", "Shown", "Steps", "contents", "script", "style"]
+__all__ = ["BoardSubject", "Event", "FirstScreen", "Host", "Shown", "Steps", "contents", "script", "style"]

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
 from cahp.board.colourings import Coloured, paint
-from cahp.board.colours import COLOURS, STRIPED, contrast, tints
+from cahp.board.colours import COLOURS, INKS, STRIPED
 from cahp.board.head_clusters import HeadClusters
+from cahp.board.sentence import Sentence
+from cahp.board.value import WeightCount
 from cahp.models.costs import CacheShape
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcome, Outcomes
 from cahp.recoveries import RECOVERIES
@@ -28,7 +30,7 @@ from cahp.values.statistics import name_clusters
 _ALWAYS = 512
 _CORE = Path(__file__).parent / "core"
 #: The files of the script, each after those that it imports.
-_FILES = ("elements.js", "figures.js", "heads.js", "curves.js", "board.js")
+_FILES = ("elements.js", "figures.js", "gains.js", "heads.js", "curves.js", "strip.js", "sentence.js", "board.js")
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Event:
     """A person's action.
 
     The slider was released at ``budget``, ``head`` was toggled or asked about, ``name`` was chosen as the colouring,
-    the last change was undone, or the suggested budget was asked for.
+    the last change was undone, the suggested budget was asked for, or the details were made ``open`` or ``closed``.
     """
 
-    kind: Literal["budget", "toggle", "ask", "colour", "undo", "suggested"]
+    kind: Literal["budget", "toggle", "ask", "colour", "undo", "suggested", "details"]
     budget: int = 0
     head: int = 0
     name: str = ""
@@ -81,12 +83,13 @@ class BoardSubject:
 
     ``unit`` is what a square stands for, in the singular, ``chance`` the share of the most frequent class of the
     evaluation texts (None: no labels), and ``cache`` the size of a causal language model's cache of keys and values,
-    which is shown in place of the time (None: another model).
+    which is shown in place of the time (None: another model). ``weights`` are counted (None: they were not).
     """
 
     unit: str = "head"
     chance: float | None = None
     cache: CacheShape | None = None
+    weights: WeightCount | None = None
 
     @classmethod
     def of(cls, run: RunDocument) -> BoardSubject:
@@ -107,6 +110,21 @@ class Steps:
 
 
 @dataclass(frozen=True, eq=False)
+class FirstScreen:
+    """What the first screen shows in place of many figures.
+
+    ``values`` are the clauses of what the mask costs and saves, then those of all budgets; ``answers`` is what
+    predictions are called there. ``sentence`` is a person's text (None: it is not on the board). ``colouring`` is the
+    one that the board opens with (empty: clusters).
+    """
+
+    values: Sequence[str]
+    answers: str = "answers"
+    sentence: Sentence | None = None
+    colouring: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Host:
     """What the host of a board asks for and adds.
 
@@ -115,6 +133,8 @@ class Host:
     ``N`` heads and ``B`` budgets. ``titles`` are the finding of the mask, then those of all budgets, which the host's
     heading shows. ``colourings`` are those beside clusters. ``steps`` are ways back (None: the host offers its own).
     With ``cards``, the host has a card of each head.
+    ``details`` tells whether figures and curves are open (None: they cannot be closed). ``first`` is given on the first
+    screen only.
     """
 
     selected: int | None = None
@@ -124,6 +144,8 @@ class Host:
     colourings: Sequence[Coloured[Any]] = ()
     steps: Steps | None = None
     cards: bool = False
+    details: bool | None = None
+    first: FirstScreen | None = None
 
 
 def contents(
@@ -181,9 +203,9 @@ def contents(
         "mss": mss,
         "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
-        "tints": tints(families).tolist(),
+        "tints": clusters.tints.tolist(),
         "colours": COLOURS,
-        "inks": [contrast(colour) for colour in COLOURS],
+        "inks": INKS,
         "striped": STRIPED,
         "names": name_clusters(labels, families),
         "colourings": paint(host.colourings, mask),
@@ -225,6 +247,10 @@ def contents(
         data["pinned"] = _packed(shown.pinned)
     if host.steps is not None:
         data["steps"] = {"undo": host.steps.undo, "suggested": host.steps.suggested}
+    if host.details is not None:
+        data["details"] = host.details
+    if host.first is not None:
+        _add_first_screen(data, host.first, table, mask, subject.weights)
     selected = host.selected
     if host.alone:
         # Each budget's clusters, their names and replacement heads.
@@ -248,6 +274,20 @@ def contents(
         median = np.median(distances[np.triu_indices(len(distances), 1)])
         data["asked"] = {"distance": float(distances[selected, cover]), "median": float(median)}
     return data
+
+
+def _add_first_screen(
+    data: dict[str, Any], first: FirstScreen, table: BudgetTable, mask: HeadMask, weights: WeightCount | None
+) -> None:
+    """Add the clauses and the size of each mask."""
+    data["first"] = {"answers": first.answers, "colouring": first.colouring}
+    if first.sentence is not None:
+        data["first"]["sentence"] = first.sentence.as_data()
+    masks = [mask, *(selection.mask for selection in table.selections)]
+    for entry, own, value in zip((data["current"], *data["rows"]), masks, first.values, strict=True):
+        entry["value"] = value
+        if weights is not None:
+            entry["size"] = _short(weights.ratio(own))
 
 
 def _current_row(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> Row:

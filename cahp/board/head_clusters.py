@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.board.colours import tints
 from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
@@ -78,6 +80,11 @@ class HeadClusters:
     def families(self) -> NDArray[np.int64]:
         """The family of each head ``(N,)``, the same at every budget: see ``Clustering.families``."""
         return self.clustering.families
+
+    @cached_property
+    def tints(self) -> NDArray[np.int64]:
+        """The index in ``COLOURS`` of the family of each head ``(N,)``."""
+        return tints(self.families)
 
     def names(self, labels: Ints) -> list[str]:
         """Return the name of the cluster of each head ``(N,)``, given its cluster in ``labels (N,)``."""

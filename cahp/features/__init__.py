@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cahp.cli.command import Command
     from cahp.features.feature import Feature
     from cahp.run.sections import Section
-    from cahp.ui.frame.panels import BoardColouring, Panel
+    from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
 
 #: All features, in the order of their commands and sections.
 FEATURES: tuple[Feature, ...] = (
@@ -62,3 +62,8 @@ def panels(page: str) -> Sequence[Panel]:
 def colourings() -> tuple[BoardColouring[Any], ...]:
     """Return the colourings of the board that features bring."""
     return tuple(colouring for feature in FEATURES for colouring in feature.colourings())
+
+
+def first_texts() -> tuple[FirstText, ...]:
+    """Return the lines for a person's text on the first screen that features bring."""
+    return tuple(text for feature in FEATURES for text in feature.first_texts())

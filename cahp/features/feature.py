@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cahp.cli.command import Command
     from cahp.run.sections import Section
-    from cahp.ui.frame.panels import BoardColouring, Panel
+    from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
 
 
 def _bring_nothing() -> Sequence[Any]:
@@ -22,7 +22,8 @@ class Feature:
     """The parts of one feature by seam. Each is a function, so that a part is imported when it is first used.
 
     ``sections`` are fields of ``run.json`` that a run measures, ``commands`` those after ``cahp``, ``panels`` tabs and
-    claims of pages, and ``colourings`` those of the board. Pages are scripts in ``pages/``.
+    claims of pages, ``colourings`` those of the board, and ``first_texts`` the lines for a person's text on the first
+    screen. Pages are scripts in ``pages/``.
     """
 
     name: str
@@ -30,3 +31,4 @@ class Feature:
     commands: Callable[[], Sequence[Command]] = _bring_nothing
     panels: Callable[[], Sequence[Panel]] = _bring_nothing
     colourings: Callable[[], Sequence[BoardColouring[Any]]] = _bring_nothing
+    first_texts: Callable[[], Sequence[FirstText]] = _bring_nothing

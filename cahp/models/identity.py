@@ -53,20 +53,27 @@ _REINSTALL = "reinstall it with `pip install --force-reinstall 'cahp-explorer[de
 
 @dataclass(frozen=True)
 class Builtin:
-    """A model that ships with the project."""
+    """A model that ships with the project; ``predicts`` says what, on the switch between bundled runs."""
 
     adapter: str | None
     data: str | None
     description: str
+    predicts: str = ""
 
 
 BUILTINS: dict[str, Builtin] = {
     "minilm-bbc": Builtin(
-        "bbc-news", "bbc-news", "MiniLM, 6 x 12 heads: names the topic of a BBC News text (the default)"
+        "bbc-news",
+        "bbc-news",
+        "MiniLM, 6 x 12 heads: names the topic of a BBC News text (the default)",
+        "Topic of a text",
     ),
     "minilm-sst5": Builtin("sst5", "sst5", "MiniLM, 6 x 12 heads, SST-5 film reviews in five grades"),
     LANGUAGE_MODEL: Builtin(
-        None, "bbc-news", "SmolLM2-135M, 30 x 3 groups of 3 heads: a language model with 4-bit weights"
+        None,
+        "bbc-news",
+        "SmolLM2-135M, 30 x 3 groups of 3 heads: a language model with 4-bit weights",
+        "Next word",
     ),
     "minilm": Builtin(None, None, "the plain MiniLM encoder without a classifier: something to `cahp fit`"),
 }

@@ -31,6 +31,7 @@ class Classification(Task):
         measured="texts",
         units="texts",
         answer="class",
+        answers="answers",
         place="text",
         likeness="separate the classes in a similar way",
         own_text="Your own text",

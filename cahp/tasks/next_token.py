@@ -27,6 +27,7 @@ class NextToken(Task):
         measured="windows of tokens",
         units="documents",
         answer="next token",
+        answers="next words",
         place="token",
         likeness="attend in a similar way",
         own_text="Continue your own text",

@@ -22,9 +22,9 @@ class TaskWords:
 
     A model reads ``items`` one at a time (``measured`` where they are counted for the first time), its outcomes are
     means over ``units`` with an interval over these, and it predicts one ``answer`` after the other, in ``place`` after
-    place. Heads of a cluster have their ``likeness`` in common. ``own_text`` invites a person to try a text,
-    ``raise_number`` is the advice where there are too few calibration items, and ``without_labels`` explains what is
-    measured of data without labels.
+    place; all of them are its ``answers``. Heads of a cluster have their ``likeness`` in common. ``own_text`` invites a
+    person to try a text, ``raise_number`` is the advice where there are too few calibration items, and
+    ``without_labels`` explains what is measured of data without labels.
     """
 
     item: str
@@ -32,6 +32,7 @@ class TaskWords:
     measured: str
     units: str
     answer: str
+    answers: str
     place: str
     likeness: str
     own_text: str

@@ -4,45 +4,58 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp import features
+from cahp.board import FirstScreen
+from cahp.board.value import describe_headline
 from cahp.models.cards import ModelCard
-from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes
+from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import address, board
 from cahp.ui.frame.page import link, provenance
 from cahp.ui.frame.running import draw_timing, need_run
-from cahp.ui.frame.source_dialog import draw_builtins
+from cahp.ui.frame.source_dialog import switch_builtins
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 from cahp.values import HeadMask
 
-#: Where one goes from here: the page, the label of its link, and what it is for.
+#: Where one goes from here: the page, and the label of its link.
 _DOORS = (
-    ("similarity", "Try your own text →", "See which heads attend alike."),
-    ("budget", "Choose a budget →", "By hand or by a goal."),
-    ("learn", "Learn in five minutes →", "Six guesses about heads."),
-    ("export", "Export →", "Mask, model, ONNX, report."),
+    ("similarity", "See which heads are alike →"),
+    ("budget", "Choose a budget →"),
+    ("learn", "Learn in six guesses →"),
+    ("export", "Export mask or model →"),
 )
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     need_run(explorer)
+    with st.container(horizontal=True, vertical_alignment="center", key="first-line"):
+        st.caption(_introduce(explorer.card))
+        switch_builtins(explorer)
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
     guesses = explorer.bench.dataset.labelled or not explorer.card.task.predicts_labels
     doors = [door for door in _DOORS if door[0] != "learn" or guesses]
     with st.container(key="doors"):
-        for column, (key, label, about) in zip(st.columns(len(doors), gap="small"), doors, strict=True):
+        for column, (key, label) in zip(st.columns(len(doors), gap="small"), doors, strict=True):
             with column, st.container(border=True, key=f"door-{key}"):
                 link(key, label)
-                st.caption(about)
-    draw_builtins(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
         shown = dict.fromkeys((NONE.name, explorer.recover))
         evaluated = f"Evaluated on {_count_texts(explorer)}; the heads were selected on others."
-        st.caption(f"{provenance(explorer, *shown)} {evaluated}")
+        st.caption(_describe_source(explorer), help=f"{provenance(explorer, *shown)} {evaluated}")
         if explorer.card.saves == "time":
             draw_timing(explorer, place="home")
+
+
+def _describe_source(explorer: Explorer) -> str:
+    """Describe in a few words where the figures of the mask on the board were measured, and in which state."""
+    state = RECOVERIES[explorer.recover].beside
+    if explorer.results.ships(explorer.mask, explorer.recover):
+        return f"Bundled result, {state}."
+    return f"Measured on this machine, {state}."
 
 
 def _count_texts(explorer: Explorer) -> str:
@@ -61,10 +74,17 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     address.write(explorer)
     board.measure(explorer)
     with st.container(key="first-picture", gap="small"):
-        st.caption("Which attention heads does this model need?")
+        values = [_describe_value(explorer, *row) for row in board.list_masks(explorer)]
         board.draw_finding(explorer, _describe, draw=st.title)
-        st.markdown(_introduce(explorer.card))
-        board.draw(explorer, _describe, key="home-board")
+        with st.container(key="value"):
+            st.markdown(plain(values[0]))
+        texts = features.first_texts()
+        sentences = [text.above(explorer) for text in texts]
+        sentence = next((sentence for sentence in sentences if sentence is not None), None)
+        first = FirstScreen(values, explorer.card.words.answers, sentence, board.find_opening(explorer))
+        board.draw(explorer, _describe, key="home-board", first=first)
+        for text in texts:
+            text.below(explorer)
         board.draw_panels(explorer)
     if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
@@ -73,31 +93,18 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
 
 def _introduce(card: ModelCard) -> str:
     if card.group == 1:
-        what = "An **attention head** decides which words attend to which."
+        what = "A head decides which words attend to which."
     else:
-        what = f"A **group** is {card.group} attention heads that share keys and values."
-    return f"{what} CAHP keeps one {card.unit} of each cluster of similar ones: drag the slider."
+        what = "A group is a few heads that share keys and values."
+    return f"Which heads does this model need? {what} CAHP keeps one of each family."
 
 
 def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
-    """Describe by the main figure what the kept heads achieve, beside all heads."""
-    table = explorer.table()
-    assert table is not None
-    finding = f"{mask.count} of {mask.keep.size} {explorer.card.unit}s"
-    if outcomes is None:
-        return finding
-    # The accuracy or the perplexity; where there is neither, the agreement, which the full model has not.
-    row = next((row for row in HEADLINES if row.name in outcomes and not row.difference), OUTCOMES["agreement"])
-    value = outcomes[row.name].text
-    figure = {"accuracy": f"{value} right", "agreement": f"{value} agreement"}.get(row.name, f"{row.label} {value}")
-    finding += f": {figure}"
+    return describe_headline(mask, explorer.card.unit, outcomes)
+
+
+def _describe_value(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
+    """Return the clauses of what a mask costs and saves, below the headline."""
     if mask.is_full:
-        return finding
-    noun = RECOVERIES[explorer.shown_recovery].noun
-    finding += f" after a {noun}" if noun else " as pruned"
-    below = board.below_baseline(explorer, outcomes)
-    if below:
-        finding += f", {below}"
-    elif table.full is not None and not row.difference:
-        finding += f", {table.full[row.name].text} with all"
-    return finding
+        return "The full model."
+    return ", ".join(board.list_changes(explorer, mask, outcomes)) or "Not measured yet."

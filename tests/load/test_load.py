@@ -38,8 +38,8 @@ PEOPLE = int(os.environ.get("CAHP_TEST_PEOPLE", "50"))
 KEPT = 128
 
 
-#: Fields of a board that say how a mask came about, and words.
-_ASIDE = ("origin", "note", "covers")
+#: Fields of a board that say how a mask came about, words, and what follows from the mask.
+_ASIDE = ("origin", "note", "covers", "title", "value", "size")
 
 
 def figures(current: Mapping[str, Any]) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def test_the_printed_address_opens_the_explorer_and_leads_on_without_showing_the
 ) -> None:
     page.goto(server.url, wait_until="domcontentloaded")
     settled(page)
-    expect(page.get_by_text("Which attention heads does this model need?")).to_be_visible()
+    expect(page.get_by_text("Which heads does this model need?")).to_be_visible()
     assert "token" not in page.url
     for name in ("Budget", "Learn"):
         page.locator(".st-key-pages").get_by_role("link", name=name, exact=True).click()

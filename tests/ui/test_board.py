@@ -17,10 +17,11 @@ from clusters import on_a_line as two_numbers
 from copying import roles_of
 from playwright.sync_api import BrowserContext, Page, expect
 
-from cahp.board import BoardSubject, Host, Shown, Steps, contents, script, style
+from cahp.board import BoardSubject, FirstScreen, Host, Shown, Steps, contents, script, style
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
+from cahp.board.sentence import Arc, Sentence, SentenceAnswer, WordMaps
 from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
 from cahp.models.costs import CacheShape
@@ -39,7 +40,8 @@ window.told = [];
 const data = {data};
 const tell = {answers} ? (what) => window.told.push(what) : undefined;
 window.titles = [];
-window.board = mount(document.getElementById("here"), data, tell, (...title) => window.titles.push(title));
+const title = (text, dragging) => window.titles.push([text, dragging]);
+window.board = mount(document.getElementById("here"), data, tell, title);
 window.data = data;
 """
 
@@ -222,6 +224,74 @@ def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budge
     page.evaluate("data => board.update(data)", {**data, "current": {**data["current"], "title": "released"}})
     assert page.evaluate("titles.at(-1)") == ["released", False]
     expect(read_out).to_have_text("released")
+
+
+def test_on_the_first_screen_the_gains_follow_while_dragging_and_the_details_are_closed(
+    bare: Callable[..., Page],
+) -> None:
+    clusters = in_a_row(6, 12)
+    values = [f"{budget} cost" for budget in (72, *range(6, 73))]
+    data = data_of(clusters, 72, titles=values, first=FirstScreen(values), details=False)
+    page = bare(data)
+    gains = page.locator(".gain")
+    assert [" ".join(text.split()) for text in gains.all_inner_texts()] == ["0 points of accuracy", "0 % time"]
+    drag(page, 1.0)
+    page.mouse.down()
+    drag(page, 0.5)
+    # Half-way between 50 % and 90 % right with all, and between 0.6 and 1 of the time; neither is measured.
+    assert [" ".join(text.split()) for text in gains.all_inner_texts()] == [
+        "≈ −20.0 points of accuracy",
+        "≈ −20 % time",
+    ]
+    page.mouse.up()
+    expect(page.locator(".figures")).to_be_hidden()
+    page.get_by_text("Details").click()
+    expect(page.locator(".figures")).to_be_visible()
+    page.wait_for_function("told.length > 1")
+    assert {"kind": "details", "name": "open"} in page.evaluate("told")
+
+
+def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_slider(bare: Callable[..., Page]) -> None:
+    clusters = on_a_line()
+    looks = np.zeros((6, 3), np.uint8)
+    looks[[1, 4], 1] = 200
+    # The second pair of head 0 is that of head 1, whose attention is stronger.
+    arcs = ((Arc(0, 1, 0.5),), (Arc(0, 1, 0.9), Arc(2, 0, 0.3)), (), (Arc(1, 2, 0.4),), (), (Arc(0, 2, 0.8),))
+    answers = [SentenceAnswer(name, 0.8) for name in ("tech", "tech", "<i>sports", "<i>sports", "<i>sports")]
+    sentence = Sentence(
+        WordMaps(("<b>one", "two", "three"), 3, arcs, looks),
+        (2, 3, 4, 5, 6),
+        answers,
+        answers[-1],
+        SentenceAnswer("<i>sports", 0.95),
+        "after refit",
+    )
+    values = ["cost"] * 6
+    page = bare(data_of(clusters, 3, titles=values, first=FirstScreen(values, sentence=sentence), details=False))
+    shown, answer = page.locator(".arcs g:not(.falling)"), page.locator(".answers")
+    assert page.locator(".word").all_inner_texts() == ["<b>one", "two", "three"]
+    # The budget keeps the heads 1, 3 and 5.
+    expect(shown).to_have_count(4)
+    expect(answer).to_contain_text("Same answer: <i>sports")
+    expect(answer).to_contain_text("Kept, after refit95 %")
+    expect(page.locator(".flips")).to_contain_text("at 3 your answer becomes tech, as pruned")
+    page.get_by_role("gridcell").nth(0).hover()
+    assert [arc.get_attribute("data-head") for arc in shown.all()] == ["0"]
+    page.locator(".word").nth(1).hover()
+    expect(shown).to_have_count(4)
+    assert [cell.get_attribute("data-head") for cell in page.locator(".cell.lit").all()] == ["1", "4"]
+    expect(page.locator(".arcs g.away")).to_have_count(3)
+    drag(page, 0.25)
+    page.mouse.down()
+    drag(page, 0.0)
+    expect(answer).to_contain_text("<i>sports becomes tech")
+    expect(answer).to_contain_text("Kept, as pruned80 %")
+    assert shown.count() < 4
+    drag(page, 1.0)
+    expect(shown).to_have_count(4)
+    expect(page.locator(".arcs g[data-head='0']")).to_have_count(0)
+    expect(answer).to_contain_text("Same answer")
+    page.mouse.up()
 
 
 @pytest.mark.parametrize("recover", ["none", "refit", "distill"])
@@ -472,6 +542,33 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
     chosen.get_by_role("button", name="clusters").click()
     assert cells.all_inner_texts() == letters
     assert len(page.evaluate("told")) == 1
+
+
+def test_on_the_first_screen_chips_count_the_kept_heads_of_each_role_while_dragging(bare: Callable[..., Page]) -> None:
+    values = ["cost"] * 6
+    roles = roles_of("first", "first", "induction", "none", "first", "first", heads=3)
+    first = FirstScreen(values, colouring="roles")
+    page = bare(
+        data_of(on_a_line(), 6, titles=values, first=first, details=False, colourings=[Coloured(BY_ROLE, roles)])
+    )
+    chips = page.locator(".chip")
+    # All heads are kept, so that no number is needed.
+    assert [" ".join(text.split()) for text in chips.all_inner_texts()] == ["induction", "first token", "no role"]
+    drag(page, 1.0)
+    page.mouse.down()
+    drag(page, 0.25)
+    # The budget keeps the heads 1, 3 and 5.
+    assert [" ".join(text.split()) for text in chips.all_inner_texts()] == [
+        "induction 1 → 0",
+        "first token 4 → 2",
+        "no role",
+    ]
+    assert page.locator(".chip.low").count() == 2
+    # Released where it was pressed, the slider tells nothing, and the arrows go.
+    drag(page, 1.0)
+    page.mouse.up()
+    expect(chips.first).to_have_text("induction ")
+    assert page.evaluate("told") == []
 
 
 def test_a_switch_shows_pictures_that_the_host_sends_when_they_are_asked_for(bare: Callable[..., Page]) -> None:

@@ -171,7 +171,7 @@ def test_back_and_forward_lead_through_the_pages_as_they_were(
     page.go_back(wait_until="commit")
     budget_is(30)
     page.go_back(wait_until="commit")
-    expect(page.get_by_text("Which attention heads does this model need?")).to_be_visible()
+    expect(page.get_by_text("Which heads does this model need?")).to_be_visible()
     expect(page).to_have_url(re.compile("budget=auto"))
     assert page.url.partition("?")[0] == at_home.partition("?")[0]
     page.go_forward(wait_until="commit")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,13 +62,12 @@ def _record(told: list[dict[str, Any]], table: Any, clusters: Any, shown: Any, *
 
 def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> None:
     app = opened()
-    assert "attention head" in text_of(app, "markdown")
+    assert "A head decides which words attend to which." in text_of(app, "caption")
     assert "Bundled result" in text_of(app, "caption")
     assert explorer_of(app).results.bundled
-    # The title is the finding: what a refit makes of the kept heads, beside all heads.
-    outcomes = bundled.read_run().document.outcomes  # type: ignore[union-attr]
-    recovered, full = (outcomes[state]["accuracy"].text for state in ("recovered", "full"))
-    assert titled(app) == f"13 of 72 heads: {recovered} right after a refit, {full} with all"
+    # The title is the finding: what a refit makes of the kept heads. Below it stands what that costs and saves.
+    assert titled(app) == "13 of 72 heads do almost all the work"
+    assert "2.3 points less accurate, 27 % faster, 13 % smaller" in text_of(app, "markdown")
     # Where a time stands, it can be taken once more.
     assert app.button(key="time-home").label == "Measure the time again"
 
@@ -140,10 +138,11 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
     assert any(button.label.startswith("Run here (about ") for button in app.button)
 
 
-def test_the_title_names_what_its_figure_is_of() -> None:
-    # All heads need no recovery.
-    assert re.fullmatch(r"72 of 72 heads: \d\d\.\d % right", titled(opened(budget="72")))
-    assert titled(opened(model="smollm2")).startswith("72 of 90 groups: perplexity ")
+def test_the_title_claims_no_more_than_the_agreement_shows() -> None:
+    assert titled(opened(budget="72")) == "All 72 heads"
+    app = opened(model="smollm2")
+    assert titled(app) == "72 of 90 groups are too few"
+    assert "20 % less memory per token, 74 % of next words unchanged" in text_of(app, "markdown")
 
 
 @pytest.mark.browser
@@ -161,10 +160,49 @@ def test_the_first_screen_has_all_heads_and_figures_needs_no_scrolling_and_leads
         assert strip is not None
         assert strip["y"] >= board["y"] + board["height"], (name, size)
     expect(page.get_by_role("gridcell")).to_have_count(72)
-    # Heads kept, accuracy, KL divergence, agreement, and time.
-    expect(page.locator(".cahp-board .figure")).to_have_count(5)
-    expect(page.locator(".cahp-board .figure").first).to_contain_text("of 72")
+    gains = page.locator(".cahp-board .gain")
+    assert [" ".join(text.split()) for text in gains.all_inner_texts()] == [
+        "−2.3 points of accuracy",
+        "−27 % time",
+        "−13 % size",
+    ]
+    # Intervals are one click away, and stay open.
+    expect(page.locator(".cahp-board .figures")).to_be_hidden()
+    page.get_by_text("Details: intervals, agreement, curves").click()
+    expect(page.locator(".cahp-board .figures")).to_contain_text("95.0 to 98.7 %, n = 311")
     expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundled.read_run().document.budget.attained))  # type: ignore[union-attr]
     page.locator(".st-key-door-budget a").click()
     page.wait_for_url("**/Budget?**")
     assert "budget=auto" in page.url
+    expect(page.locator(".cahp-board .figures")).to_be_visible()
+    page.get_by_role("link", name="Overview").click()
+    expect(page.locator(".cahp-board .gains")).to_be_visible()
+    expect(page.locator(".cahp-board .figures")).to_be_visible()
+
+
+#: The numbers that the first screen shows, without those on axes and on heads.
+NUMBERS = r"""main => {
+  const found = [];
+  const read = (node) => {
+    if (node.nodeType === Node.TEXT_NODE) {
+      const range = document.createRange();
+      range.selectNode(node);
+      const box = range.getBoundingClientRect();
+      const seen = node.parentElement.checkVisibility({ visibilityProperty: true });
+      if (seen && box.width > 1 && box.top < innerHeight) found.push(...(node.data.match(/\d[\d.,]*/g) ?? []));
+    } else if (!node.matches?.("style, script, svg:not(.flips *), [role=grid], .unseen")) {
+      for (const child of [...(node.shadowRoot?.childNodes ?? []), ...node.childNodes]) read(child);
+    }
+  };
+  read(main);
+  return found;
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["minilm-bbc", "smollm2"])
+def test_the_first_screen_has_few_numbers(new_person: Callable[..., Page], name: str) -> None:
+    page = new_person(f"?model={name}", viewport={"width": 1440, "height": 900})
+    expect(page.locator(".cahp-board .gain").first).to_be_visible()
+    numbers = page.get_by_test_id("stMain").evaluate(NUMBERS)
+    assert 6 <= len(numbers) <= 14, numbers

@@ -13,7 +13,7 @@ from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.neutral.panel import NEUTRAL
-from cahp.features.own_text.panel import OWN_TEXT
+from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, REFIT
@@ -45,7 +45,7 @@ def words(app: AppTest) -> str:
 
 def test_the_cache_is_shown_and_can_be_a_goal(teller: Explorer) -> None:
     app = open_app("budget", teller)
-    assert "50 % of the KV cache saved" in text_of(app, "subheader")
+    assert "50 % less memory per token" in text_of(app, "subheader")
     assert not has_button(app, "time-budget")
     goals = app.radio(key="budget-goal")
     assert "Time saved of at least (%)" not in goals.options
@@ -110,6 +110,19 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in
     assert text not in str(dict(app.query_params))
     files = [file for file in Path(os.environ["CAHP_CACHE"]).rglob("*") if file.is_file()]
     assert not any(text.encode() in file.read_bytes() for file in files)
+
+
+def test_a_text_is_continued_on_the_first_screen_as_pruned_and_then_after_the_refit(teller: Explorer) -> None:
+    app = open_app("home", teller, {"own-text-text-10": "the film was very bad"})
+    for kind in (OWN_TEXT, RECOVERED):
+        job = teller.work.job(kind)
+        assert job is None or job.wait(60)
+        rerun(app)
+    full, kept = (one.proto.body for one in app.get("html") if 'class="continued"' in one.proto.body)
+    assert "All groups" in full
+    assert "Kept groups, after refit" in kept
+    assert full.count('class="written"') > 0
+    assert kept.count('class="written"') > 0
 
 
 def test_a_switch_keeps_as_many_heads_in_every_layer_and_tells_on_both_pages_what_that_costs(teller: Explorer) -> None:

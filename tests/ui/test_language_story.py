@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ import pytest
 from apps import open_app, text_of
 from streamlit.testing.v1 import AppTest
 
+from cahp.features.own_text.on_board import OWN_TEXT
 from cahp.run.settings import Settings
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -56,6 +58,19 @@ def test_the_bundled_example_shows_its_graph_without_the_model(storyteller: Expl
     app.text_area(key="similarity-text-0").set_value("Nobody likes Monday mornings.").run()
     assert not app.get("plotly_chart")
     assert any("Compare heads" in str(bar.proto) for bar in app.get("progress"))
+
+
+def test_the_first_screen_has_both_continuations_and_opens_by_roles_without_the_model(storyteller: Explorer) -> None:
+    app = open_app("home", storyteller)
+    full, kept = (one.proto.body for one in app.get("html") if 'class="continued"' in one.proto.body)
+    assert "All groups" in full
+    assert "<u" not in full
+    assert "Kept groups, after refit" in kept
+    # Both begin with the same comma; all words after it differ.
+    assert kept.count('class="written"') - kept.count("<u class") == 1
+    assert storyteller.work.job(OWN_TEXT) is None
+    (board,) = (one for one in app.get("bidi_component") if "cahp_budget_board" in str(one.proto))
+    assert json.loads(board.proto.json)["first"]["colouring"] == "roles"
 
 
 def test_all_six_guesses_have_bundled_answers_without_the_model(storyteller: Explorer) -> None:

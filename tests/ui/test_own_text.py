@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from apps import PATIENCE, explorer_of, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.features.own_text.panel import OWN_TEXT
+from cahp.features.own_text.on_board import OWN_TEXT
 
 SECRET = "xyzzyplugh"
 ODD = f'<img src=x onerror="document.title={SECRET}"> <script>alert(1)</script> profit & shares $x$'
@@ -49,7 +51,7 @@ def test_a_text_shows_predictions_before_and_after_pruning_without_interval(app:
 def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     app: AppTest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app.text_area(key="own-text-text-3").set_value(ODD)
+    app.text_area(key="own-text-text-11").set_value(ODD)
     read(app)
     assert not app.error
     for trap in ("onerror", "<script>alert", "<img"):
@@ -59,3 +61,36 @@ def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     assert SECRET not in caplog.text
     kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in path.read_bytes() for path in kept)
+
+
+def sentence_of(app: AppTest) -> dict[str, Any]:
+    """What the board of the first screen shows of the text."""
+    (board,) = (one for one in app.get("bidi_component") if "cahp_budget_board" in str(one.proto))
+    return dict(json.loads(board.proto.json)["first"]["sentence"])
+
+
+def test_the_example_of_the_first_screen_is_answered_without_a_model() -> None:
+    app = open_app("home")
+    assert explorer_of(app).work.job(OWN_TEXT) is None
+    sentence = sentence_of(app)
+    assert sentence["words"][:3] == ["The", "captain", "signed"]
+    assert (sentence["full"][0], sentence["kept"][0], sentence["state"]) == ("sports", "sports", "after refit")
+    assert sentence["flip"] == 10
+    assert (sentence["changed"], sentence["waits"]) == ([6, 7, 8, 9, 10], "")
+
+
+def test_a_text_of_a_person_is_answered_on_the_first_screen_and_is_that_of_the_tab() -> None:
+    app = open_app("home", recover="none")
+    app.text_input(key="own-text-text-11").set_value("Shares in the club rose.")
+    read(app)
+    sentence = sentence_of(app)
+    assert sentence["words"] == ["Shares", "in", "the", "club", "rose"]
+    assert len(sentence["arcs"]) == 72
+    assert len(sentence["answers"]) == 67
+    # All heads are the last budget.
+    assert sentence["full"] == sentence["answers"][-1]
+    assert sentence["state"] == "as pruned"
+    assert sentence["kept"] == sentence["answers"][13 - 6]
+    # An empty text brings the example back.
+    app.text_input(key="own-text-text-11").set_value("").run()
+    assert sentence_of(app)["words"][:2] == ["The", "captain"]

@@ -9,13 +9,17 @@
 // {kind: "ask", head} of a head whose card or replacement is asked for, {kind: "colour", name} of a colouring that is not
 // measured yet, and {kind: "undo"} and {kind: "suggested"} of the ways back; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
 // budget by itself, and a pressed head shows its replacement head.
-// `title` receives the finding of the shown budget, and whether the slider is being dragged.
+// `title` receives the finding of the shown budget, whether the slider is being dragged, and on the first screen the
+// clauses of what the budget costs and saves.
 // The host sets colours with the variables at the top of board.css.
 
 import { choose, make, unpacked } from "./elements.js";
-import { figures, origin, titled, written } from "./figures.js";
+import { figures, origin, percent, titled, written } from "./figures.js";
+import { gains, grown } from "./gains.js";
 import { Heads } from "./heads.js";
 import { Curves } from "./curves.js";
+import { Strip } from "./strip.js";
+import { Answers, Flips, Sentence } from "./sentence.js";
 
 const NARROW = 720; // px: below, the figures stand under the grid
 const BESIDE = 390; // px: what figures and curves need beside the grid
@@ -54,7 +58,8 @@ class Board {
 
   update(data) {
     const offered = data.colourings.map(({ name }) => name);
-    const shape = `${data.layers}x${data.heads} ${data.unit}:${data.budgets.length}:${offered}`;
+    const parts = [data.details === undefined, Boolean(data.first), Boolean(data.first?.sentence)];
+    const shape = `${data.layers}x${data.heads} ${data.unit}:${data.budgets.length}:${offered}:${parts}`;
     const before = this.data;
     this.data = this.given = data;
     this.kept = before?.kept === data.kept ? this.kept : data.kept.map(unpacked);
@@ -73,7 +78,11 @@ class Board {
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), known(colouring) ? colouring : undefined);
     if (colouring?.waits) this.heads.key.textContent = colouring.waits;
+    if (this.disclosed && this.disclosed.open !== this.data.details) this.disclosed.open = this.data.details;
     this.curves.draw(this.data);
+    this.strip?.draw(this.data);
+    this.flips?.draw(this.data);
+    this.sentence?.update(this.data);
     if (this.dragging) return;
     this.slider.value = current.budget;
     this.offerSteps();
@@ -83,16 +92,27 @@ class Board {
 
   build() {
     this.root.replaceChildren();
-    this.again = null;
+    this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = null;
+    if (this.data.first?.sentence) this.sentence = new Sentence(this.root, (heads) => this.heads.glow(heads));
     const left = make("div", "left", this.root), right = make("div", "right", this.root);
-    const { unit } = this.data, does = this.tell ? `removes or restores a ${unit}` : `shows the replacement ${unit}`;
+    const { unit, first, details } = this.data, does = this.tell ? `removes or restores a ${unit}` : `shows the replacement ${unit}`;
     const card = this.data.cards ? `, i opens its card` : "";
+    this.colouring ??= first?.colouring;
     this.heads = new Heads(left, this.data, `; Enter or Space ${does}${card}`, (head, ask) => this.press(head, ask));
+    this.root.classList.toggle("first", Boolean(first));
+    if (this.sentence) this.heads.pointing = (head) => this.sentence.pointHead(head);
+    if (first) this.heads.chips = make("div", "chips", left);
     this.dial(left, this.data.budgets);
     // A screen reader reads the finding of a released budget, not those passed on the way.
     this.finding = make("p", "unseen", left);
     this.finding.setAttribute("aria-live", "polite");
-    const switches = make("div", "switches", left);
+    if (first) this.gains = make("div", "gains", right);
+    if (this.sentence) this.answers = new Answers(right);
+    const shown = details === undefined ? right : this.disclose(right);
+    this.figures = make("div", "figures", shown);
+    this.curves = new Curves(shown);
+    const below = first ? right : left;
+    const switches = make("div", "switches", below);
     this.choices(switches);
     if (this.tell) {
       // For people without a Shift key. It is below the slider, which is used more.
@@ -100,10 +120,23 @@ class Board {
       choose(switches, "Click", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
     }
     // Below the switches, because its height changes.
-    this.heads.describe(left);
-    this.figures = make("div", "figures", right);
-    this.curves = new Curves(right);
+    this.heads.describe(below);
     this.fit();
+  }
+
+  // Figures with their intervals, and curves, behind one click.
+  disclose(parent) {
+    this.disclosed = make("details", "", parent);
+    make("summary", "", this.disclosed, "Details: intervals, agreement, curves");
+    this.disclosed.open = this.data.details;
+    this.disclosed.ontoggle = () => {
+      const { open } = this.disclosed;
+      if (open === this.data.details) return;
+      this.data.details = open;
+      this.curves.draw(this.data);
+      this.tell?.({ kind: "details", name: open ? "open" : "closed" });
+    };
+    return this.disclosed;
   }
 
   // A switch of what colours and letters say. What is not measured yet is asked of the host.
@@ -123,11 +156,13 @@ class Board {
     const label = make("label", "", dial, `${titled(this.data.unit)}s to keep`);
     if (this.tell) this.step(dial);
     this.output = make("output", "figure", dial);
+    if (this.data.first) this.strip = new Strip(dial);
     this.slider = make("input", "slider", dial);
     // A page may hold several boards.
     const id = `budget-slider-${++boards}`;
     Object.assign(this.slider, { type: "range", min: budgets[0], max: budgets.at(-1), step: budgets.length > 1 ? budgets[1] - budgets[0] : 1, id });
     label.htmlFor = id;
+    if (this.sentence) this.flips = new Flips(dial);
     this.slider.oninput = () => {
       this.dragging = true;
       const began = performance.now();
@@ -141,6 +176,13 @@ class Board {
         this.dragging = false;
         this.release(Number(this.slider.value));
       }, 120);
+    };
+    // A slider that is released where it was pressed changes nothing, and tells nothing.
+    this.slider.onpointerup = () => {
+      if (!this.dragging || Number(this.slider.value) !== this.data.current.budget) return;
+      clearTimeout(this.waiting);
+      this.dragging = false;
+      this.settle();
     };
     if (this.tell) return;
     this.again = make("button", "again", dial, `Back to ${this.data.current.budget} ${this.data.unit}s, as at the start`);
@@ -186,24 +228,33 @@ class Board {
     this.root.classList.toggle("row-of-figures", !narrow && width - (wide ? 0 : columns * cell + 70) > 620);
     this.curves.columns = wide && width > 832 ? 2 : 1;
     this.curves.draw(this.data);
+    this.strip?.draw(this.data);
+    this.flips?.draw(this.data);
+    this.sentence?.fit();
   }
 
   row(index) {
-    const { budgets, rows } = this.data;
-    return { ...rows[index], budget: budgets[index], bits: this.kept[index], origin: "budget" };
+    const { budgets, rows, kept } = this.data;
+    return { ...rows[index], budget: budgets[index], kept: kept[index], bits: this.kept[index], origin: "budget" };
   }
 
   show(state) {
     const total = this.data.layers * this.data.heads;
     const found = figures(state, this.data, !this.tell);
-    this.heads.show(state);
+    this.heads.show(state, this.dragging);
     this.figures.replaceChildren(...found.map(written));
     this.figures.classList.toggle("about", Boolean(state.about));
+    this.gains?.replaceChildren(...gains(state, this.data).map(grown));
     this.curves.mark(state);
+    this.strip?.mark(state);
+    this.sentence?.show(state);
+    this.answers?.show(state, this.data);
     const title = state.title ?? "";
-    if (title) this.title?.(title, this.dragging);
+    if (title) this.title?.(title, this.dragging, state.value);
     if (!this.dragging) this.finding.textContent = title;
-    this.output.replaceChildren(make("b", "value", null, `${state.budget} of ${total}`), ` · ${origin(state, total)}`);
+    const count = this.data.first ? `${state.budget}` : `${state.budget} of ${total}`;
+    const share = this.data.first ? "" : `${percent(state.budget / total, 0)}, `;
+    this.output.replaceChildren(make("b", "value", null, count), ` · ${share}${origin(state)}`);
     this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} ${this.data.unit}s, ${found[0][1]} ${this.data.outcomes[0].label}`);
   }
 
@@ -228,7 +279,7 @@ class Board {
     const near = measured.reduce((best, index) => (Math.abs(budgets[index] - budget) < Math.abs(budgets[best] - budget) ? index : best));
     const values = Object.fromEntries(Object.entries(rows[near].values).map(([name, [value]]) => [name, [value]]));
     // All heads of a model have as large a cache.
-    this.show({ values, ratio: rows[near].ratio, about: budgets[near], budget, bits, rescued: [], origin: "hand", cache: cache && (cache * budget) / (layers * heads) });
+    this.show({ values, ratio: rows[near].ratio, about: budgets[near], budget, bits, rescued: [], origin: "hand", size: rows[budgets.indexOf(budget)]?.size, cache: cache && (cache * budget) / (layers * heads) });
   }
 
   release(budget) {

@@ -33,10 +33,9 @@ export function written([name, value, lines, title]) {
   return block;
 }
 
-// The share of the heads, and how they were chosen.
-export function origin(state, total) {
-  const why = { auto: "by the published rule", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
-  return `${percent(state.budget / total, 0)}, ${why}`;
+// How the heads were chosen.
+export function origin(state) {
+  return { auto: "by the published rule", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
 }
 
 // Words about the whole mask stand at the `first` outcome.

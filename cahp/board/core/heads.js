@@ -1,6 +1,6 @@
 // The heads as a grid, layers by heads: kept heads are solid, pruned ones light; the letter shows the cluster, colour and
 // stripes its family, the same at every budget. Arrow keys move, Enter or a click presses a head; the key i, Shift or the button below the grid
-// asks for its card, or where the host has no cards for its replacement head. Hovering lights a cluster; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
+// asks for its card, or where the host has no cards for its replacement head. Hovering lights a cluster, and the host hears of it by `pointing`; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
 
 import { make, unpacked } from "./elements.js";
 
@@ -56,6 +56,7 @@ export class Heads {
       if (cell) this.pointed = Number(cell.dataset.head);
       if (this.pointed === this.selected) this.dismissed = false;
       this.light(cell ? this.groups?.[this.pointed] : undefined);
+      this.pointing?.(cell ? this.pointed : undefined);
       this.say();
     };
     for (const name of ["mouseover", "focusin"]) this.grid.addEventListener(name, point);
@@ -129,6 +130,7 @@ export class Heads {
   dismiss() {
     this.dismissed = true;
     this.light();
+    this.pointing?.();
     this.say();
   }
 
@@ -183,27 +185,57 @@ export class Heads {
   // Tell what the colours mean: a spot and the number of heads of each group, unless the groups are clusters.
   explain(colouring, colours) {
     this.key.replaceChildren();
+    this.chips?.replaceChildren();
+    this.counted = [];
     if (!colouring) return this.key.append(CLUSTERS);
     colouring.words?.forEach((words, group) => {
       const head = this.groups.indexOf(group);
       if (head < 0) return;
+      if (this.chips) return this.chip(words.replace(/ head$/, ""), group, colours[colouring.tints[head]]);
       const count = this.groups.filter((other) => other === group).length;
       item(this.key, "mark kept", `${words} (${count})`).style.background = colours[colouring.tints[head]];
     });
     this.key.append(colouring.legend);
   }
 
+  // A chip of a group: its colour, its name, and how many of its heads are kept.
+  chip(words, group, colour) {
+    const chip = make("span", "chip", this.chips);
+    make("span", "mark kept", chip).style.background = colour;
+    chip.append(words, " ");
+    const heads = this.groups.flatMap((other, head) => (other === group ? [head] : []));
+    this.counted.push({ chip, count: make("b", "", chip), heads, named: Boolean(this.signs[group]) });
+  }
+
+  // Count the kept heads of each group; the number stands where a quarter or more are pruned, and while dragging. A group
+  // of which half or fewer are kept is marked.
+  count(bits, dragging) {
+    for (const { chip, count, heads, named } of this.counted ?? []) {
+      const all = heads.length, kept = heads.filter((head) => has(bits, head)).length;
+      chip.style.setProperty("--share", kept / all);
+      chip.title = `${kept} of ${all} kept`;
+      chip.classList.toggle("low", named && kept * 2 <= all);
+      count.textContent = !named ? "" : dragging ? `${all} → ${kept}` : kept <= 0.75 * all ? `${kept}` : "";
+    }
+  }
+
   // Highlight the cells of a cluster and dim the others; undefined: none.
   light(label) {
     if (this.lit === label) return;
     this.lit = label;
-    this.grid.classList.toggle("lighting", label !== undefined);
-    this.cells.forEach((cell, head) => cell.classList.toggle("lit", label !== undefined && this.groups[head] === label));
+    this.glow(label === undefined ? undefined : (head) => this.groups[head] === label);
+  }
+
+  // Highlight the heads for which `glows(head)` holds; undefined: none.
+  glow(glows) {
+    this.grid.classList.toggle("lighting", glows !== undefined);
+    this.cells.forEach((cell, head) => cell.classList.toggle("lit", glows !== undefined && glows(head)));
   }
 
   // Show which heads are kept; only cells that change are touched.
-  show(state) {
+  show(state, dragging) {
     const back = new Set(state.rescued ?? []);
+    this.count(state.bits, dragging);
     // While dragging, replacement heads are unknown.
     this.covers = state.covers;
     for (let head = 0; head < this.cells.length; head++) {

@@ -9,7 +9,7 @@ from cahp.features.feature import Feature
 
 if TYPE_CHECKING:
     from cahp.run.sections import Section
-    from cahp.ui.frame.panels import Panel
+    from cahp.ui.frame.panels import FirstText, Panel
 
 
 def _list_sections() -> Sequence[Section[Any]]:
@@ -24,4 +24,10 @@ def _list_panels() -> Sequence[Panel]:
     return (TAB,)
 
 
-OWN_TEXT = Feature("own_text", sections=_list_sections, panels=_list_panels)
+def _list_first_texts() -> Sequence[FirstText]:
+    from cahp.features.own_text.overview import FIRST_TEXT
+
+    return (FIRST_TEXT,)
+
+
+OWN_TEXT = Feature("own_text", sections=_list_sections, panels=_list_panels, first_texts=_list_first_texts)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 
 import streamlit as st
 
 from cahp.features.own_text.continuation import Continuation
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
+from cahp.words import safe
+
+#: Words of the prompt that are shown before its continuation.
+_TAIL = 3
 
 
 def draw(continuation: Continuation, labels: Mapping[str, str], *, of: int) -> None:
@@ -64,3 +69,36 @@ def mark(tokens: tuple[str, ...], differs: int | None) -> str:
 def _escape(text: str) -> str:
     """Escape a part of a sentence for Markdown, with one space at each end that has any."""
     return f"{' ' * (text[:1] == ' ')}{plain(text)}{' ' * (text[-1:] == ' ' and bool(text.strip()))}"
+
+
+# Two continuations, in words -----------------------------------------------------------------------------------
+
+
+def find_different_words(full: Sequence[str], other: Sequence[str]) -> set[int]:
+    """Return the places of words of ``other`` that ``full`` does not have in the same order."""
+    different = set[int]()
+    for kind, _, _, start, end in SequenceMatcher(None, full, other, autojunk=False).get_opcodes():
+        if kind != "equal":
+            different.update(range(start, end))
+    return different
+
+
+def continuation_html(prompt: str, tokens: Sequence[str], full: Sequence[str]) -> str:
+    """Return the HTML of the end of a prompt and its continuation; words that differ from ``full`` are underlined."""
+    written = "".join(tokens)
+    words = written.split()
+    different = find_different_words("".join(full).split(), words)
+    html = f'<span class="tail">… {safe(" ".join(prompt.split()[-_TAIL:]))}</span>'
+    # Punctuation stands at the end of the prompt.
+    gap = " " * (written[:1].isspace() or not written)
+    for place, word in enumerate(words):
+        tag = "span"
+        if place in different:
+            tag = "u"
+        if tag == "u" and place - 1 in different:
+            # The space between two underlined words is underlined, too.
+            gap = "<u> </u>"
+        # They appear one after the other.
+        html += f'{gap}<{tag} class="written" style="--at: {place}">{safe(word)}</{tag}>'
+        gap = " "
+    return f"<p>{html}</p>"

@@ -1,218 +1,47 @@
-"""A person's own text: predictions with all heads and with those on the board.
-
-The worker computes them. Texts and their results live in the browser session only: in no file, address or log. The text
-itself also stays in the browser's tab, so that a reload restores it.
-"""
+"""The tab of a person's own text: predictions with all heads and with those on the board."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import count
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import streamlit as st
 
 from cahp.features.own_text import continued
 from cahp.features.own_text import figure as figures
 from cahp.features.own_text.continuation import TOKENS, Continuation, Tokens
-from cahp.features.own_text.measuring import (
-    AnswersOverBudgets,
-    TextReading,
-    continue_text,
-    likeliest,
-    over_budgets,
-    read_text,
+from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
+from cahp.features.own_text.on_board import (
+    OWN_TEXT,
+    RECOVERED,
+    TextOnBoard,
+    expect_seconds,
+    put_on_board,
+    start_recovered,
+    type_text,
 )
-from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.recovered import Recovered, cut_model
+from cahp.recoveries import RECOVERIES
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
-from cahp.ui.parts.inputs import has_words, input_box, keep
+from cahp.ui.parts.inputs import has_words
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import BoardState, Kind
-from cahp.values import HeadMask, Input, Progress, digest
-from cahp.words import capital, percent
+from cahp.values import HeadMask
+from cahp.words import capital, duration, percent
 
-if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
-
-#: The name of its boxes.
-_BOXES = "own-text"
-#: Index of the first example: a topic of the embedded model.
-_TOPIC = 3
-#: That of a language model: a text without an end.
-_UNFINISHED = 10
-#: The stage that progress names while a text is continued.
-CONTINUE = "continuation"
-#: Session key of the results.
-_MEMORY = "own-text-memory"
 #: Seconds that a page waits for the worker before it shows progress.
 _PATIENCE_S = 0.1
 
 
-@dataclass(eq=False)
-class KnownText:
-    """Results of a text with the model of this digest: under masks, recovered or not, and over all budgets of a table.
-
-    ``written`` are the tokens so far with which a language model continues it. ``number`` stands for the text in logs.
-    """
-
-    model: str
-    text: Input
-    readings: dict[tuple[object, ...], TextReading | None] = field(default_factory=dict)
-    written: dict[tuple[object, ...], Tokens] = field(default_factory=dict)
-    curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
-    number: int = field(default_factory=count(1).__next__)
-
-
-@dataclass(frozen=True, eq=False)
-class TextOnBoard:
-    """The board, and a text with its results so far."""
-
-    board: BoardState
-    known: KnownText
-
-    @property
-    def missing(self) -> list[Callable[[Progress], Iterator[None]]]:
-        """The missing results, the most wanted first; each lets work of other sessions pass where it yields."""
-        mask = self.board.mask
-        wanted = [(HeadMask.full(mask.layers, mask.heads), "none"), (mask, "none")]
-        if self.recovery is not None:
-            wanted.append((mask, self.recovery))
-        steps: list[Callable[[Progress], Iterator[None]]] = [
-            partial(self._read, which, how) for which, how in wanted if not self._is_read(which, how)
-        ]
-        if self.table_name not in self.known.curves:
-            steps.append(self._over_budgets)
-        return steps
-
-    @property
-    def recovery(self) -> str | None:
-        """The recovery on the board, or else one that is measured for its mask (None: neither)."""
-        mask = self.board.mask
-        if mask.is_full:
-            return None
-        if self.board.recover != NONE.name:
-            return self.board.recover
-        for row in RECOVERIES.values():
-            if row.on_board and row is not NONE and self.board.results.outcomes(mask, row.name):
-                return row.name
-        return None
-
-    @property
-    def table_name(self) -> str:
-        """Digest of the masks of all budgets."""
-        assert self.board.table is not None
-        return digest(*(selection.mask.sha256 for selection in self.board.table.selections))
-
-    def reading(self, mask: HeadMask, how: str = "none") -> TextReading | None:
-        """Return a result, or None."""
-        return self.known.readings.get(self._name(mask, how))
-
-    def written(self, mask: HeadMask, how: str = "none") -> Tokens | None:
-        """Return the tokens so far that continue the text, or None."""
-        return self.known.written.get(self._name(mask, how))
-
-    def _is_read(self, mask: HeadMask, how: str) -> bool:
-        name = self._name(mask, how)
-        if self.known.readings.get(name) is None or not self.board.bench.card.task.predicts_often:
-            return name in self.known.readings
-        return len(self.known.written.get(name, Tokens()).ids) == TOKENS
-
-    def _name(self, mask: HeadMask, how: str) -> tuple[object, ...]:
-        if how == "none":
-            return mask.sha256, how
-        # A missing recovered model may exist once it is wanted on the board or measured.
-        measured = self.board.results.outcomes(mask, how) is not None
-        return mask.sha256, how, self._recovered_on, self.board.recover == how, measured
-
-    @cached_property
-    def _recovered_on(self) -> str:
-        """Digest of the texts of recoveries; cached, because it takes a while."""
-        return self.board.bench.recoveries.inputs_sha256
-
-    def _read(self, mask: HeadMask, how: str, progress: Progress) -> Iterator[None]:
-        """Run the text, with a recovered model if there is one: it is never trained here."""
-        model = self._get_model(mask, how)
-        name = self._name(mask, how)
-        text = self.known.text
-        masked = how == "none"
-        if model is None:
-            self.known.readings[name] = None
-            yield
-            return
-        self.known.readings[name] = read_text(model, text, mask, masked=masked)
-        yield
-        if not self.board.bench.card.task.predicts_often:
-            return
-        ids = list[int]()
-        for token in continue_text(model, text, mask, masked=masked):
-            ids.append(token)
-            self.known.written[name] = Tokens.of(model.tokenizer, ids)
-            progress(CONTINUE, len(ids), TOKENS)
-            yield
-
-    def _get_model(self, mask: HeadMask, how: str) -> HeadModel | None:
-        """Return the full model, or the recovered one, if there is one."""
-        bench = self.board.bench
-        if how == "none":
-            return bench.model
-        if RECOVERIES[how].trains:
-            recovered: Recovered | None = bench.recoveries.read_distilled(mask)
-        elif self.board.recover == how:
-            # Only a refit that the board shows is computed.
-            recovered = bench.recoveries.refit(mask, how)
-        else:
-            recovered = bench.recoveries.read_refit(mask, how)
-        if recovered is None:
-            return None
-        return cut_model(bench.model, mask, recovered)
-
-    def _over_budgets(self, progress: Progress) -> Iterator[None]:
-        table = self.board.table
-        assert table is not None
-        masks = [selection.mask for selection in table.selections]
-        curve = over_budgets(self.board.bench.model, self.known.text, masks, progress=progress)
-        self.known.curves = {self.table_name: curve}
-        yield
-
-
-def _run_text(text: TextOnBoard, progress: Progress) -> Generator[None, None, bool]:
-    for step in text.missing:
-        yield from step(progress)
-        progress("own text", 0, 1)
-    return True
-
-
-#: Run one text. A job whose mask has left the board is dropped.
-OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
-    _run_text, lambda text: f"own_text-{text.known.number}-{text.board}-{text.table_name[:12]}", newest=True
-)
-
-
 def draw(explorer: Explorer) -> None:
     """Draw the tab below the board."""
-    example = _TOPIC
-    if explorer.card.task.predicts_often:
-        example = _UNFINISHED
-    keep(_BOXES, {f"{_BOXES}-{part}-{example}": str for part in ("text", "first", "second")})
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        kind: Literal["single", "pairs"] = "pairs"
-        if explorer.bench.calibration.second is None:
-            kind = "single"
-        typed = input_box(_BOXES, kind, explorer.bench, label="Your text", place=example)
+        typed = type_text(explorer)
     if not has_words(typed):
         right.info("Type a text, or insert an example.")
         return
-    known: KnownText | None = st.session_state.get(_MEMORY)
-    if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
-        # Only the results of the last text are kept.
-        st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
-    text = TextOnBoard(explorer.board_state(), known)
+    text = put_on_board(explorer, typed)
     with left:
         _draw_work(explorer, text)
     _draw_results(explorer, text, left, right)
@@ -220,16 +49,30 @@ def draw(explorer: Explorer) -> None:
 
 def _draw_work(explorer: Explorer, text: TextOnBoard) -> None:
     """Run what is missing, with progress and a way to cancel."""
-    if not text.missing:
+    if text.missing:
+        job = explorer.work.job(OWN_TEXT, text)
+        if job is None:
+            job = explorer.work.start(OWN_TEXT, text)
+            job.wait(_PATIENCE_S)
+        if not job.ended:
+            show_in_row(job, key="cancel-own-text")
+        elif text.missing:
+            offer_again(job, lambda: explorer.work.start(OWN_TEXT, text), key="own-text-again", label="Continue")
+    draw_recovered_work(explorer, text)
+
+
+def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
+    """Compute the recovered model of the board for the text, unasked where that is quick."""
+    if not text.lacks_recovered:
         return
-    job = explorer.work.job(OWN_TEXT, text)
-    if job is None:
-        job = explorer.work.start(OWN_TEXT, text)
-        job.wait(_PATIENCE_S)
-    if not job.ended:
-        show_in_row(job, key="cancel-own-text")
-    elif text.missing:
-        offer_again(job, lambda: explorer.work.start(OWN_TEXT, text), key="own-text-again", label="Continue")
+    assert text.recovery is not None
+    job = start_recovered(explorer, text)
+    result = RECOVERIES[text.recovery].beside
+    if job is not None and not job.ended:
+        show_in_row(job, f"The same {result}", key="cancel-own-text-recovered")
+    elif st.button(f"Read it {result} (about {duration(expect_seconds(text))})", key="own-text-recovered"):
+        explorer.work.start(RECOVERED, text)
+        st.rerun(scope="fragment")
 
 
 def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) -> None:

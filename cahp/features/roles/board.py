@@ -54,4 +54,4 @@ def _find_maps(explorer: Explorer) -> HeadMaps | None:
 
 
 ATTENTION: BoardColouring[HeadMaps] = BoardColouring(MAPS, known_maps)
-ROLE: BoardColouring[HeadRoles] = BoardColouring(BY_ROLE, attrgetter("roles"), ROLES)
+ROLE: BoardColouring[HeadRoles] = BoardColouring(BY_ROLE, attrgetter("roles"), ROLES, opens=True)

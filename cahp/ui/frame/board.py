@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from operator import attrgetter
 from time import monotonic
@@ -12,9 +13,10 @@ from weakref import WeakKeyDictionary
 import streamlit as st
 
 from cahp import features
-from cahp.board import BoardSubject, Event, Host, Shown, Steps, colourings
+from cahp.board import BoardSubject, Event, FirstScreen, Host, Shown, Steps, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
+from cahp.board.value import Savings, list_clauses
 from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes
@@ -29,17 +31,17 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import REFIT, REPLACEABILITY, TABLE, WARM
-from cahp.values import CahpError, Estimate, HeadMask
-from cahp.words import percent, span, too_close
+from cahp.values import CahpError, HeadMask
+from cahp.words import percent
 
 #: Seconds that a page waits for the first batches of a mask.
 _GLIMPSE_S = 0.6
-#: A wider interval says little, so it is shown beside "too close to call".
-_WIDE_PP = 10.0
 #: The name under which the results keep colourings that stay as they are.
 _COLOURED = "board.coloured"
 #: The name under which a session keeps the names of colourings that its board was asked to show.
 _ASKED = "board.asked"
+#: Session key: by board, whether its details are open.
+_DETAILS = "board-details-open"
 #: Describes what a mask achieves by its outcomes (None: not measured).
 Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
@@ -132,6 +134,15 @@ def list_colourings() -> tuple[BoardColouring[Any], ...]:
     return (_SHARES, *features.colourings())
 
 
+def find_opening(explorer: Explorer) -> str:
+    """Return the name of the colouring with which the first screen opens (empty: that of clusters)."""
+    if explorer.card.task.predicts_often:
+        for row in list_colourings():
+            if row.opens and row.know(explorer) is not None:
+                return row.colouring.name
+    return ""
+
+
 def _colour(explorer: Explorer, jobs: Sequence[Job[Any] | None]) -> list[Coloured[Any]]:
     """Return the colourings of the board with what is known of them, given the job of each."""
     asked = explorer.memory.get(_ASKED, ())
@@ -182,11 +193,19 @@ def shape_key(layers: int, heads: int) -> str:
     return "deep" if is_deep(layers, heads) else "flat"
 
 
-def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: str = "", marks: bool = False) -> None:
+def draw(
+    explorer: Explorer,
+    describe: Describe,
+    *,
+    key: str = "board",
+    note: str = "",
+    marks: bool = False,
+    first: FirstScreen | None = None,
+) -> None:
     """Draw the board with its figures; while a person drags, the finding follows in the words of ``describe``.
 
     ``note`` are words about the recovery of the mask. With ``marks``, heads that only one of the mask and a pinned one
-    keeps are marked.
+    keeps are marked. ``first`` is given on the first screen, where the details are closed until a person opens them.
     """
     recover = explorer.recover
     if explorer.card_head != explorer.drawn_card:
@@ -211,6 +230,14 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
     if marks:
         pinned = explorer.marked_mask
     colouring_jobs = [row.find_job(explorer) for row in list_colourings()]
+    opened: dict[str, bool] = st.session_state.get(_DETAILS, {})
+
+    def handle(event: Event) -> None:
+        if event.kind == "details":
+            st.session_state[_DETAILS] = {**opened, key: event.name == "open"}
+        else:
+            _handle(explorer, event)
+
     notes.draw()
     with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
         budget_board(
@@ -230,7 +257,9 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
                 beside=_find_outcomes_beside(explorer, second.recover),
             ),
             labels=explorer.board.labels,
-            subject=BoardSubject(explorer.card.unit, _majority(explorer), explorer.card.cache),
+            subject=BoardSubject(
+                explorer.card.unit, _majority(explorer), explorer.card.cache, explorer.results.weights
+            ),
             host=Host(
                 selected=explorer.selected,
                 status=status,
@@ -238,10 +267,12 @@ def draw(explorer: Explorer, describe: Describe, *, key: str = "board", note: st
                 colourings=_colour(explorer, colouring_jobs),
                 steps=_list_steps(explorer),
                 cards=True,
+                details=opened.get(key, first is None),
+                first=first,
             ),
             other=second,
             key=key,
-            on_event=lambda event: _handle(explorer, event),
+            on_event=handle,
         )
     for failed in (job, *colouring_jobs):
         if failed is not None and failed.error:
@@ -346,44 +377,35 @@ def _title(explorer: Explorer, describe: Describe) -> str:
     return f"{title}: measuring…"
 
 
-def describe_change(explorer: Explorer, mask: HeadMask, quality: Outcomes | None) -> str:
-    """Describe what pruning to ``mask`` changed."""
+def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
+    """Describe what pruning to ``mask`` costs and saves, in one sentence."""
     title = f"{mask.count} of {mask.keep.size} {explorer.card.unit}s"
-    if quality is None:
+    clauses = list_changes(explorer, mask, outcomes)
+    if not clauses:
         return title
-    findings = []
-    points = quality.get("accuracy_change")
-    if points is not None:
-        findings.append(_describe_accuracy_change(points))
-    if below := below_baseline(explorer, quality):
-        findings.append(f"accuracy {quality['accuracy'].text} is {below}")
-    agreement = quality.get("agreement")
-    if agreement is not None:
-        findings.append(f"{agreement.text} agreement")
+    return f"{title} {RECOVERIES[explorer.shown_recovery].beside}: {', '.join(clauses)}"
+
+
+def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
+    """List what pruning to ``mask`` costs and saves: see ``list_clauses``; with an accuracy below the baseline."""
+    savings = Savings(speed=explorer.results.speed(mask))
     cache = explorer.card.count_cache_ratio(mask)
-    speed = explorer.results.speed(mask)
     if cache is not None:
-        saved = 1 - cache.value
-        findings.append(f"{percent(saved, 0)} of the KV cache saved")
-    elif speed is not None and speed.busy:
-        findings.append("time unreliable, as the machine was busy")
-    elif speed is not None and speed.ratio.excludes(1):
-        ratio = speed.ratio.value
-        effect = "saved" if ratio < 1 else "added"
-        findings.append(f"{abs(1 - ratio) * 100:.0f} % of the time {effect}")
-    if not mask.is_full:
-        title += f" {RECOVERIES[explorer.shown_recovery].beside}"
-    return f"{title}: {', '.join(findings)}"
+        savings = replace(savings, cache=cache.value)
+    if explorer.results.weights is not None:
+        savings = replace(savings, size=explorer.results.weights.ratio(mask))
+    clauses = list_clauses(mask, outcomes, savings, answers=explorer.card.words.answers)
+    if outcomes is not None and (below := below_baseline(explorer, outcomes)):
+        clauses.append(f"accuracy {outcomes['accuracy'].text} is {below}")
+    return clauses
 
 
-def _describe_accuracy_change(points: Estimate) -> str:
-    if points.excludes(0):
-        effect = "lost" if points.value < 0 else "gained"
-        return f"{abs(points.value):.1f} points of accuracy {effect}"
-    words = f"accuracy {too_close(points.n)}"
-    if points.high - points.low > _WIDE_PP:
-        words += f" (within {span(points.low, points.high, 0)} points)"
-    return words
+def list_masks(explorer: Explorer) -> Iterator[tuple[HeadMask, Outcomes | None]]:
+    """Yield the mask on the board, then that of each budget, with the outcomes after the recovery on the board."""
+    yield explorer.mask, explorer.outcomes(explorer.shown_recovery)
+    table = explorer.table(explorer.recover)
+    assert table is not None
+    yield from _measured(table)
 
 
 def _as_table(table: BudgetTable, card: ModelCard) -> dict[str, list[Any]]:

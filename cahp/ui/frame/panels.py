@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from cahp.board.colourings import Colouring
+    from cahp.board.sentence import Sentence
     from cahp.run.bench import Bench
     from cahp.ui.session.explorer import Explorer
     from cahp.ui.session.jobs import Job
@@ -37,16 +38,30 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class FirstText:
+    """A person's text on the first screen: ``above`` the board, which shows the sentence, or ``below`` it.
+
+    ``above`` draws the line for the text and returns the sentence (None: texts of this model stand below). ``below``
+    draws the line and what the model makes of the text (nothing for a model whose texts stand above).
+    """
+
+    above: Callable[[Explorer], Sentence | None]
+    below: Callable[[Explorer], None]
+
+
+@dataclass(frozen=True)
 class BoardColouring(Generic[F]):
     """A colouring that the explorer's board offers: what is known of it, and the job that measures it.
 
     ``know`` returns its facts (None: not measured). ``kind`` is the job that measures them when a person asks. Without
-    one the board offers facts that are known, and shows them once a person asks: they are large.
+    one the board offers facts that are known, and shows them once a person asks: they are large. The first screen of a
+    language model opens with one that ``opens``, where its facts are known.
     """
 
     colouring: Colouring[F]
     know: Callable[[Explorer], F | None]
     kind: Kind[Bench, Any] | None = None
+    opens: bool = False
 
     def find_job(self, explorer: Explorer) -> Job[Any] | None:
         """Return the job that measures the facts (None: there is none)."""

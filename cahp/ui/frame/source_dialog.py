@@ -32,6 +32,8 @@ from cahp.values import CahpError, Progress
 from cahp.words import duration, size_of
 
 _OTHER_MODEL = "A folder, a GGUF file or a Hugging Face id…"
+#: Session key: the bundled run that was just chosen on the switch.
+_CHOSEN = "builtin-chosen"
 #: The prompt that the dialog begins with, by the kind of language model.
 _PROMPTS = {"causal": "{text} It was", "masked": "{text} It was {mask}."}
 _PROMPT_HELP = (
@@ -288,9 +290,42 @@ def _is_prompted(card: ModelCard) -> bool:
     return bool(chosen == prompt)
 
 
+def _list_builtins() -> dict[str, Settings]:
+    """Return the settings of the bundled runs that this copy has, by model."""
+    return {name: settings for name, settings in bundled.RUNS.items() if bundled.read_run(name) is not None}
+
+
+def switch_builtins(explorer: Explorer) -> None:
+    """Draw the switch between the bundled runs, by what their models predict; none is marked for another model."""
+    runs = _list_builtins()
+    current = None
+    if explorer.card.id in runs and runs[explorer.card.id].data == explorer.settings.data:
+        current = explorer.card.id
+    key = f"builtins-{current}"
+
+    def choose() -> None:
+        # What is on screen stays marked until the other one is open.
+        st.session_state[_CHOSEN] = st.session_state[key]
+        st.session_state[key] = current
+
+    if key not in st.session_state:
+        st.session_state[key] = current
+    st.segmented_control(
+        "Model",
+        list(runs),
+        format_func=lambda name: models.BUILTINS[name].predicts,
+        key=key,
+        on_change=choose,
+        label_visibility="collapsed",
+    )
+    chosen = st.session_state.pop(_CHOSEN, None)
+    if chosen in runs and chosen != current:
+        _open(explorer, runs[chosen], None)
+
+
 def draw_builtins(explorer: Explorer) -> None:
     """Draw a card for each bundled run, with a button that shows it."""
-    shown = {name: settings for name, settings in bundled.RUNS.items() if bundled.read_run(name) is not None}
+    shown = _list_builtins()
     for column, (name, settings) in zip(st.columns(max(1, len(shown)), gap="small"), shown.items(), strict=False):
         with column, st.container(border=True, horizontal=True, vertical_alignment="center", key=f"card-{name}"):
             st.caption(f"**{name}** · {models.BUILTINS[name].description}")

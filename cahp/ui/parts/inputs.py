@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -90,12 +90,13 @@ def input_box(
     label: str,
     place: int = 0,
     choose_in: DeltaGenerator | None = None,
+    line: bool = False,
 ) -> Input:
     """Draw a box for one text, or two for a pair, and return the content.
 
     It starts with the bundled example at ``place``, or with the first text of a person's own data. When other data are
     opened, an unchanged example is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
-    The choice of examples is drawn in ``choose_in`` (None: below a higher box).
+    The choice of examples is drawn in ``choose_in`` (None: below a higher box), and beside a box of one ``line``.
     """
     own = examples_of(bench, kind)
     bundled = load_examples(kind)
@@ -124,28 +125,35 @@ def input_box(
 
     visibility: Literal["visible", "collapsed"] = "visible"
     height = 68
+    boxes: Any = st
+    if line:
+        boxes, choose_in = st.container(key=f"{name}-line").columns([5, 1], gap="small")
     if choose_in is not None:
         visibility = "collapsed"
     elif kind == "single":
         height = 100
+    choice_words = "Insert an example"
+    if line:
+        choice_words = "Try another"
     texts = []
     for key, words in zip(keys, labels, strict=True):
-        text = st.text_area(
-            words,
-            key=key,
-            label_visibility=visibility,
-            height=height,
-            max_chars=LONGEST,
-            placeholder="Type or paste a text",
-            persist_state="session",
-        )
-        texts.append(text or "")
+        look: dict[str, Any] = {
+            "key": key,
+            "label_visibility": visibility,
+            "placeholder": "Type or paste a text",
+            "persist_state": "session",
+        }
+        draw = boxes.text_input
+        if not line:
+            draw = boxes.text_area
+            look |= {"height": height, "max_chars": LONGEST}
+        texts.append((draw(words, **look) or "")[:LONGEST])
     (choose_in or st).selectbox(
         "Example",
         range(len(examples)),
         index=None,
         format_func=lambda index: examples[index]["name"],
-        placeholder="Insert an example",
+        placeholder=choice_words,
         label_visibility="collapsed",
         key=choice,
         on_change=insert,

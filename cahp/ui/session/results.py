@@ -14,6 +14,7 @@ from cahp.api.bundled import Bundle
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import enter_full, own_outcomes, own_speed
+from cahp.board.value import WeightCount
 from cahp.features import sections
 from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
@@ -63,6 +64,8 @@ class Results:
         if "mss_null" in self.arrays:
             self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
         self.bundled = bundle is not None
+        #: The number of weights of the model (None: not counted).
+        self.weights: WeightCount | None = None
         #: The roles of the model's heads (None: not measured).
         self.roles: HeadRoles | None = None
         if bundle is not None:
@@ -85,6 +88,7 @@ class Results:
         self.distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
         if run is not None:
+            self.weights = WeightCount.of(run)
             # The figures of the run's own mask.
             for recover in (NONE.name, run.settings.recover):
                 outcomes = own_outcomes(run, recover)

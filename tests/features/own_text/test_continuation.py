@@ -10,7 +10,7 @@ import torch
 
 from cahp import models
 from cahp.features.own_text.continuation import Continuation, Tokens
-from cahp.features.own_text.continued import describe, mark
+from cahp.features.own_text.continued import continuation_html, describe, find_different_words, mark
 from cahp.features.own_text.measuring import continue_text
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
@@ -87,3 +87,20 @@ def test_written_tokens_are_no_markup() -> None:
     assert mark((" a", " *b*", " c"), 1) == r" a :orange-background[**▸\*b\***] c"
     assert mark(("a ", "b", "c"), 1) == "a :orange-background[**▸b**]c"
     assert mark(("a", " ", " c"), 1) == "a :orange-background[**▸␣**] c"
+
+
+def test_words_that_differ_are_found_where_one_is_left_out_or_replaced() -> None:
+    full = ["rise", "by", "a", "quarter", "of", "a", "point"]
+    assert find_different_words(full, ["rise", "by", "half", "of", "a", "point"]) == {2}
+    assert find_different_words(full, full) == set()
+    assert find_different_words([], ["rise"]) == {0}
+
+
+def test_a_continuation_underlines_what_differs_and_is_never_markup() -> None:
+    html = continuation_html("Say <b>: rates would", (" rise", " by", " <i>half", " now"), (" rise", " by", " now"))
+    assert "… : rates would" not in html
+    assert "&lt;b&gt;: rates would</span> <span" in html
+    assert '<u class="written" style="--at: 2">&lt;i&gt;half</u>' in html
+    assert html.count("<u") == 1
+    # A comma stands at the end of the prompt.
+    assert ("</span><span" in continuation_html("One morning", (",", " a"), (",", " a"))) is True

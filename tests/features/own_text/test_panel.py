@@ -8,7 +8,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp.features.own_text.panel import KnownText, TextOnBoard
+from cahp.features.own_text.on_board import KnownText, TextOnBoard
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -44,6 +44,9 @@ def read(explorer: Explorer, memory: KnownText) -> TextOnBoard:
     for step in made.missing:
         list(step(silent))
     assert not made.missing
+    if made.lacks_recovered:
+        list(made.read_recovered(silent))
+        assert not made.lacks_recovered
     return made
 
 

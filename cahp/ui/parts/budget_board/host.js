@@ -29,18 +29,23 @@ function focusAgain(made, parent, tries = 40) {
   setTimeout(() => made.board.focus(), 100);
 }
 
-// Write the finding into the heading above the board. The board below it does not move while the slider does, nor while a
-// mask is measured: the heading is as high as the longest finding so far.
-function title(text, dragging) {
-  const heading = document.querySelector(".st-key-heading-budgets :is(h1, h2, h3)");
+// Write the finding, and on the first screen the clauses below it, into the page above the board. The board does not move
+// while the slider does, nor while a mask is measured: both are as high as the longest of their words so far.
+function title(text, dragging, value) {
+  write(".st-key-heading-budgets :is(h1, h2, h3)", text, dragging);
+  if (value) write(".st-key-value p", value, dragging);
+}
+
+function write(place, text, dragging) {
+  const line = document.querySelector(place);
   // The words are one text, which Streamlit writes again.
-  const words = heading && document.createTreeWalker(heading, NodeFilter.SHOW_TEXT).nextNode();
+  const words = line && document.createTreeWalker(line, NodeFilter.SHOW_TEXT).nextNode();
   if (!words) return;
-  heading.style.height = dragging ? heading.style.height || `${heading.offsetHeight}px` : "";
-  heading.style.overflow = dragging ? "hidden" : "";
+  line.style.height = dragging ? line.style.height || `${line.offsetHeight}px` : "";
+  line.style.overflow = dragging ? "hidden" : "";
   words.data = text;
-  const width = `${heading.offsetWidth}`;
-  if (heading.dataset.width !== width) heading.style.minHeight = "";
-  heading.dataset.width = width;
-  if (!dragging) heading.style.minHeight = `${heading.offsetHeight}px`;
+  const width = `${line.offsetWidth}`;
+  if (line.dataset.width !== width) line.style.minHeight = "";
+  line.dataset.width = width;
+  if (!dragging) line.style.minHeight = `${line.offsetHeight}px`;
 }

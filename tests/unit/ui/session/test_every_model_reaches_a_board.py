@@ -64,7 +64,7 @@ def test_a_model_without_a_refit_is_run_as_pruned_and_the_reason_is_shown(explor
     run(explorer)
     assert explorer.outcomes() is not None
     assert explorer.recoveries == ["none", "distill"]
-    assert text_of(open_app("home", explorer), "title").startswith(f"{explorer.mask.count} of 8 heads: ")
+    assert text_of(open_app("home", explorer), "title").startswith(f"{explorer.mask.count} of 8 heads ")
     app = open_app("budget", explorer)
     assert app.segmented_control(key="board-recover").options == ["as pruned", "distil"]
     assert "A refit is not available: " in text_of(app, "caption")
@@ -119,7 +119,7 @@ def test_a_model_without_a_knee_opens_at_half_of_its_heads(
     assert explorer.outcomes() is not None
     assert explorer.board.origin == "no clear choice"
     assert not explorer.awaits_run
-    assert text_of(open_app("home", explorer), "title").startswith(f"{half} of {heads} heads: ")
+    assert text_of(open_app("home", explorer), "title").startswith(f"{half} of {heads} heads ")
     app = open_app("budget", explorer)
     assert not has_button(app, "run-sidebar")
     # It is there again in another session, without a run.

@@ -1,0 +1,67 @@
+"""The words of a text, and the attention between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cahp.board.sentence import Arc, Sentence, SentenceAnswer
+from cahp.features.own_text.words import choose_arcs, find_words, join_attention, list_looks, read_maps
+from cahp.models.head_model import HeadModel
+from cahp.stages.similarity import attend
+
+
+def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:
+    # [CLS] | un | believ | able | , | it | 's | [SEP], the last of two words cut off.
+    spans = [(0, 0), (0, 2), (2, 8), (8, 12), (12, 13), (14, 16), (16, 18), (0, 0)]
+    words, groups = find_words("Unbelievable, it's gone", spans)
+    assert words == ["Unbelievable", "it's"]
+    assert groups.tolist() == [-1, 0, 0, 0, -1, 1, 1, -1]
+
+
+def test_a_script_without_spaces_is_read_character_by_character() -> None:
+    words, groups = find_words("東京。", [(0, 1), (1, 2), (2, 3)])
+    assert words == ["東", "京"]
+    assert groups.tolist() == [0, 1, -1]
+
+
+def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_that_attend() -> None:
+    # Tokens: a special one, two of the first word, one of the second.
+    groups = np.array([-1, 0, 0, 1])
+    maps = np.array([[[1.0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.2, 0.2], [0.0, 0.5, 0.3, 0.2]]])
+    joined = join_attention(maps, groups, 2)
+    # To itself: (0.2 + 0.3 + 0.1 + 0.2) / 2; to the second word: (0.4 + 0.2) / 2; from it: 0.5 + 0.3.
+    assert joined == pytest.approx(np.array([[[0.4, 0.3], [0.8, 0.2]]]))
+
+
+def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_is_weak() -> None:
+    maps = np.zeros((3, 3, 3))
+    maps[0] = [[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.5, 0.5, 0.0]]
+    maps[1] = [[0.9, 0.16, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]
+    maps[2, 0, 1] = 0.17
+    assert choose_arcs(maps) == ((Arc(1, 2, 0.7), Arc(2, 0, 0.5)), (), (Arc(0, 1, 0.17),))
+    assert list_looks(maps)[0].tolist() == [128, 128, 178]
+
+
+def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> None:
+    maps = read_maps(model, "The film was, great")
+    assert maps.words == ("The", "film", "was", "great")
+    tokens = attend(model, "The film was, great").by_head
+    # [CLS] the film was , great [SEP]: each word is one token.
+    own = np.delete(np.delete(tokens, [0, 4, 6], axis=1), [0, 4, 6], axis=2)
+    assert maps.arcs == choose_arcs(own)
+    assert maps.length == 4
+
+
+def answers(*names: str) -> list[SentenceAnswer]:
+    return [SentenceAnswer(name, 0.9) for name in names]
+
+
+def test_the_flip_is_the_largest_budget_with_another_answer() -> None:
+    budgets = (6, 7, 8, 9)
+    full = SentenceAnswer("sports", 0.9)
+    steady = Sentence(None, budgets, answers("sports", "sports", "sports", "sports"), full)
+    assert (steady.changed, steady.flip) == ([], None)
+    early = Sentence(None, budgets, answers("tech", "sports", "tech", "sports"), full)
+    assert (early.changed, early.flip) == ([6, 8], 8)
+    assert Sentence(None, budgets, answers("tech", "tech", "tech", "tech")).flip is None
