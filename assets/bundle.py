@@ -3,14 +3,15 @@
 Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
 RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of
 Learn on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with,
-``sentence MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]``
-what the cards of its heads show (or only their sentences), ``neutral MODEL`` its mask on neutral text, ``abilities
-MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
-``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean
-outputs of its heads and the check of attribution on so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test
-of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in a folder,
-with a summary that is computed anew, and ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or
-these), from their answers without a model.
+``sentence MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many
+texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only
+their sentences), ``neutral MODEL`` its mask on neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes
+MODEL [SEED ...]`` what the share of repeats in its calibration does, ``quick-refits MODEL`` how near quick refits of
+some masks come to refits, ``attribution MODEL [COUNT]`` the mean outputs of its heads and the check of attribution on
+so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or
+``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed
+anew, and ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers
+without a model.
 """
 
 from __future__ import annotations

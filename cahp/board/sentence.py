@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Arc(NamedTuple):
+class WordArc(NamedTuple):
     """The attention that the word at ``query`` pays to the word at ``key``."""
 
     query: int
@@ -29,7 +29,7 @@ class WordMaps:
 
     words: tuple[str, ...]
     length: int
-    arcs: tuple[tuple[Arc, ...], ...]
+    arcs: tuple[tuple[WordArc, ...], ...]
     looks: NDArray[np.uint8]
 
 

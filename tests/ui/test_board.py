@@ -21,7 +21,7 @@ from cahp.board import BoardSubject, FirstScreen, Host, Shown, Steps, contents, 
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.sentence import Arc, Sentence, SentenceAnswer, WordMaps
+from cahp.board.sentence import WordArc, Sentence, SentenceAnswer, WordMaps
 from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
 from cahp.models.costs import CacheShape
@@ -256,7 +256,14 @@ def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_sl
     looks = np.zeros((6, 3), np.uint8)
     looks[[1, 4], 1] = 200
     # The second pair of head 0 is that of head 1, whose attention is stronger.
-    arcs = ((Arc(0, 1, 0.5),), (Arc(0, 1, 0.9), Arc(2, 0, 0.3)), (), (Arc(1, 2, 0.4),), (), (Arc(0, 2, 0.8),))
+    arcs = (
+        (WordArc(0, 1, 0.5),),
+        (WordArc(0, 1, 0.9), WordArc(2, 0, 0.3)),
+        (),
+        (WordArc(1, 2, 0.4),),
+        (),
+        (WordArc(0, 2, 0.8),),
+    )
     answers = [SentenceAnswer(name, 0.8) for name in ("tech", "tech", "<i>sports", "<i>sports", "<i>sports")]
     sentence = Sentence(
         WordMaps(("<b>one", "two", "three"), 3, arcs, looks),

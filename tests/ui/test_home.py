@@ -190,7 +190,7 @@ NUMBERS = r"""main => {
       const box = range.getBoundingClientRect();
       const seen = node.parentElement.checkVisibility({ visibilityProperty: true });
       if (seen && box.width > 1 && box.top < innerHeight) found.push(...(node.data.match(/\d[\d.,]*/g) ?? []));
-    } else if (!node.matches?.("style, script, svg:not(.flips *), [role=grid], .unseen")) {
+    } else if (!node.matches?.("style, script, svg:not(.flips *), [role=grid], .unseen, [class*=st-key-about-]")) {
       for (const child of [...(node.shadowRoot?.childNodes ?? []), ...node.childNodes]) read(child);
     }
   };

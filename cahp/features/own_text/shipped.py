@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from cahp.api import bundled
-from cahp.board.sentence import Arc, WordMaps
+from cahp.board.sentence import WordArc, WordMaps
 from cahp.features.own_text.measuring import AnswersOverBudgets
 
 #: The file in the folder of a bundled run.
@@ -24,7 +24,7 @@ class ShippedMaps:
 
     words: tuple[str, ...]
     length: int
-    arcs: tuple[tuple[Arc, ...], ...]
+    arcs: tuple[tuple[WordArc, ...], ...]
     looks: str
 
     @classmethod

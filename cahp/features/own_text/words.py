@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.sentence import Arc, WordMaps
+from cahp.board.sentence import WordArc, WordMaps
 from cahp.features.own_text.continuation import split_text
 from cahp.stages.similarity import read_tokens
 from cahp.values import Floats, Input, Ints
@@ -120,7 +120,7 @@ def join_attention(maps: Floats, groups: Ints, words: int) -> NDArray[np.float64
     return np.asarray(np.einsum("sw,nst,tv->nwv", member / sizes, maps, member, optimize=True))
 
 
-def choose_arcs(maps: Floats, *, most: int = _ARCS, least: float = _LEAST) -> tuple[tuple[Arc, ...], ...]:
+def choose_arcs(maps: Floats, *, most: int = _ARCS, least: float = _LEAST) -> tuple[tuple[WordArc, ...], ...]:
     """Choose the strongest attention of each head between two words, of ``maps (N, W, W)``: at most so many arcs.
 
     A head has none whose weights are at most ``least``.
@@ -128,12 +128,12 @@ def choose_arcs(maps: Floats, *, most: int = _ARCS, least: float = _LEAST) -> tu
     return tuple(tuple(_choose_of_head(own, most, least)) for own in _between(maps))
 
 
-def _choose_of_head(own: NDArray[np.float64], most: int, least: float) -> list[Arc]:
+def _choose_of_head(own: NDArray[np.float64], most: int, least: float) -> list[WordArc]:
     arcs = []
     for place in np.argsort(-own.ravel(), kind="stable")[:most].tolist():
         query, key = divmod(place, own.shape[1])
         if own[query, key] > least:
-            arcs.append(Arc(query, key, float(own[query, key])))
+            arcs.append(WordArc(query, key, float(own[query, key])))
     return arcs
 
 

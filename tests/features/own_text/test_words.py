@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.board.sentence import Arc, Sentence, SentenceAnswer
+from cahp.board.sentence import WordArc, Sentence, SentenceAnswer
 from cahp.features.own_text.words import choose_arcs, find_words, join_attention, list_looks, read_maps
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import attend
@@ -39,7 +39,7 @@ def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_i
     maps[0] = [[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.5, 0.5, 0.0]]
     maps[1] = [[0.9, 0.16, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]
     maps[2, 0, 1] = 0.17
-    assert choose_arcs(maps) == ((Arc(1, 2, 0.7), Arc(2, 0, 0.5)), (), (Arc(0, 1, 0.17),))
+    assert choose_arcs(maps) == ((WordArc(1, 2, 0.7), WordArc(2, 0, 0.5)), (), (WordArc(0, 1, 0.17),))
     assert list_looks(maps)[0].tolist() == [128, 128, 178]
 
 
