@@ -21,7 +21,7 @@ from cahp.board import BoardSubject, FirstScreen, Host, Shown, Steps, contents, 
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.sentence import WordArc, Sentence, SentenceAnswer, WordMaps
+from cahp.board.sentence import Sentence, SentenceAnswer, WordArc, WordMaps
 from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
 from cahp.models.costs import CacheShape

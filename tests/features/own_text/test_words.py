@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.board.sentence import WordArc, Sentence, SentenceAnswer
+from cahp.board.sentence import Sentence, SentenceAnswer, WordArc
 from cahp.features.own_text.words import choose_arcs, find_words, join_attention, list_looks, read_maps
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import attend
