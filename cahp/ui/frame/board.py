@@ -40,6 +40,8 @@ _GLIMPSE_S = 0.6
 _COLOURED = "board.coloured"
 #: The name under which a session keeps the names of colourings that its board was asked to show.
 _ASKED = "board.asked"
+#: The name under which the results keep what masks cost and save.
+_CHANGES = "board.changes"
 #: Session key: by board, whether its details are open.
 _DETAILS = "board-details-open"
 #: Describes what a mask achieves by its outcomes (None: not measured).
@@ -388,7 +390,13 @@ def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | Non
 
 def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
     """List what pruning to ``mask`` costs and saves: see ``list_clauses``; with an accuracy below the baseline."""
-    savings = Savings(speed=explorer.results.speed(mask))
+    speed = explorer.results.speed(mask)
+    # A board describes all budgets whenever it is drawn, of which few have changed. Keeping the outcomes keeps their id.
+    kept: dict[tuple[str, int], tuple[Any, Any, list[str]]] = explorer.results.memory.setdefault(_CHANGES, {})
+    name = (mask.sha256, id(outcomes))
+    if name in kept and kept[name][1] is speed:
+        return list(kept[name][2])
+    savings = Savings(speed=speed)
     cache = explorer.card.count_cache_ratio(mask)
     if cache is not None:
         savings = replace(savings, cache=cache.value)
@@ -397,7 +405,8 @@ def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) 
     clauses = list_clauses(mask, outcomes, savings, answers=explorer.card.words.answers)
     if outcomes is not None and (below := below_baseline(explorer, outcomes)):
         clauses.append(f"accuracy {outcomes['accuracy'].text} is {below}")
-    return clauses
+    kept[name] = outcomes, speed, clauses
+    return list(clauses)
 
 
 def list_masks(explorer: Explorer) -> Iterator[tuple[HeadMask, Outcomes | None]]:
