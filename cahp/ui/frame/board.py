@@ -391,7 +391,7 @@ def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | Non
 def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
     """List what pruning to ``mask`` costs and saves: see ``list_clauses``; with an accuracy below the baseline."""
     speed = explorer.results.speed(mask)
-    # A board describes all budgets whenever it is drawn, of which few have changed. Keeping the outcomes keeps their id.
+    # A board describes all budgets whenever it is drawn. Keeping the outcomes keeps their id.
     kept: dict[tuple[str, int], tuple[Any, Any, list[str]]] = explorer.results.memory.setdefault(_CHANGES, {})
     name = (mask.sha256, id(outcomes))
     if name in kept and kept[name][1] is speed:
