@@ -5,13 +5,13 @@ RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]
 Learn on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with,
 ``sentence MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many
 texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only
-their sentences), ``neutral MODEL`` its mask on neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes
-MODEL [SEED ...]`` what the share of repeats in its calibration does, ``quick-refits MODEL`` how near quick refits of
-some masks come to refits, ``attribution MODEL [COUNT]`` the mean outputs of its heads and the check of attribution on
-so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or
-``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed
-anew, and ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers
-without a model.
+their sentences), ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on
+neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats
+in its calibration does, ``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution
+MODEL [COUNT]`` the mean outputs of its heads and the check of attribution on so many texts, ``premise MODEL DATA
+[OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR``
+bundles the comparison in a folder, with a summary that is computed anew, and ``summaries [NAME ...]`` computes those
+of bundled comparisons anew (all, or these), from their answers without a model.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from cahp.api.bundled import (
     MADE_FILE,
     MODEL_FILE,
     ROLES_FILE,
+    SHARES_FILE,
     ModelFacts,
     WindowsRecord,
     comparisons_folder,
@@ -81,6 +82,7 @@ from cahp.run.prune import choose, measure_run
 from cahp.run.recovered import cut_model
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings, identify_model
+from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Store
@@ -398,6 +400,18 @@ def write_mixes(
     write_whole(place, {f"{model}.json": json_text(content).encode()})
 
 
+def write_shares(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
+    """Compute how much of each head the kept heads of every budget can reproduce, and write it to ``place``."""
+    bench = open_bench(bundled.RUNS[name], store=store, progress=progress)
+    run = bundled.read_run(name)
+    assert run is not None
+    masks = [selection.mask for selection in run.evidence().selections(bundled.RUNS[name])]
+    replaceability = Replaceability(bench.evidence.moments)
+    shares = np.array([replaceability.shares(mask) for mask in masks], dtype=np.float16)
+    budgets = np.array([mask.count for mask in masks])
+    np.savez_compressed(place / SHARES_FILE, budgets=budgets, shares=shares)
+
+
 #: The numbers of masks that ``write_quick_refits`` measures: half are CAHP's, half are drawn at random.
 QUICK_MASKS = 20
 
@@ -499,6 +513,8 @@ if __name__ == "__main__":
             seeds = [int(seed) for seed in given] or MIX_SEEDS
             (assets() / "mix").mkdir(exist_ok=True)
             write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
+        case ["shares", name]:
+            write_shares(run_folder(name), name, progress=show)
         case ["quick-refits", name]:
             # The user's store: an interrupted measurement resumes.
             (assets() / "quick-refits").mkdir(exist_ok=True)
@@ -529,7 +545,7 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
-                "cards MODEL [examples] | "
+                "cards MODEL [examples] | shares MODEL | quick-refits MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
                 "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...]"
             )

@@ -51,6 +51,8 @@ RUNS: Mapping[str, Settings] = {
 ROLES_FILE = "roles.json"
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
+#: The share of each head that kept heads can reproduce, at each budget.
+SHARES_FILE = "replaceability.npz"
 #: The attention of all heads on an example text.
 EXAMPLE_FILE = "example.npz"
 #: The description of a language model and of its windows.
@@ -88,7 +90,7 @@ class Bundle:
     """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
 
     ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``roles`` are those of the
-    full model's heads.
+    full model's heads. ``shares`` tell by budget how much of each head ``(L, H)`` its kept heads can reproduce.
     """
 
     document: RunDocument
@@ -97,6 +99,7 @@ class Bundle:
     made: Mapping[str, str]
     facts: ModelFacts | None = None
     roles: HeadRoles | None = None
+    shares: Mapping[int, NDArray[np.float64]] | None = None
 
     @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
     def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
@@ -133,10 +136,18 @@ def read_run(name: str = NAME) -> Bundle | None:
         roles = None
         if (place / ROLES_FILE).exists():
             roles = msgspec.json.decode((place / ROLES_FILE).read_bytes(), type=HeadRoles)
+        shares = _read_shares(place / SHARES_FILE)
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], facts, roles)
+            return Bundle(document, dict(arrays), tables, table["made"], facts, roles, shares)
     except FileNotFoundError:
         return None
+
+
+def _read_shares(file: Path) -> dict[int, NDArray[np.float64]] | None:
+    if not file.exists():
+        return None
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(zip(arrays["budgets"].tolist(), arrays["shares"].astype(np.float64), strict=True))
 
 
 @dataclass(frozen=True, eq=False)

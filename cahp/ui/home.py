@@ -52,7 +52,7 @@ def draw(explorer: Explorer) -> None:
 
 def _describe_source(explorer: Explorer) -> str:
     """Describe in a few words where the figures of the mask on the board were measured, and in which state."""
-    state = RECOVERIES[explorer.recover].beside
+    state = RECOVERIES[explorer.shown_recovery].beside
     if explorer.results.ships(explorer.mask, explorer.recover):
         return f"Bundled result, {state}."
     return f"Measured on this machine, {state}."

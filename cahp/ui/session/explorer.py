@@ -303,7 +303,7 @@ class Explorer:
         """The share of each head that the other kept heads of its layer can reproduce (None: not measured)."""
         job = self.work.job(REPLACEABILITY, self.bench)
         if job is None or job.result is None:
-            return None
+            return self.results.shipped_shares(self.settings, self.mask)
         return job.result.shares(self.mask)
 
     # Work on the board ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
@@ -170,6 +171,15 @@ class Results:
         if self.bundle is None or _of_table(settings) != _of_table(self.bundle.document.settings):
             return None
         return self.bundle.tables.get(recover)
+
+    def shipped_shares(self, settings: Settings, mask: HeadMask) -> NDArray[np.float64] | None:
+        """Return how much of each head ``(L, H)`` the mask's heads can reproduce (None: it ships for no such mask)."""
+        if self.bundle is None or self.bundle.shares is None or mask.count not in self.bundle.shares:
+            return None
+        table = self.table(self.bundle.document.settings)
+        if _of_table(settings) != _of_table(self.bundle.document.settings) or table is None or not table.has(mask):
+            return None
+        return self.bundle.shares[mask.count]
 
     # Figures -------------------------------------------------------------------------------------------------
 

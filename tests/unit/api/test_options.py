@@ -117,7 +117,7 @@ def test_a_keyword_that_disagrees_with_a_field_is_refused_with_both_named(
 
 
 def test_settings_without_a_recovery_are_refused_by_recover(settings: Settings, mask: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="--recover none cannot be used here; choose one of mean, refit"):
+    with pytest.raises(OptionError, match="--recover none cannot be used here; choose one of mean, quick-refit, refit"):
         cahp.recover(settings, mask=mask, out=tmp_path / "out")
 
 

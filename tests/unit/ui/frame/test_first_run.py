@@ -82,11 +82,11 @@ def run(app: AppTest) -> AppTest:
 @pytest.mark.parametrize(
     ("make", "title", "checks"),
     [
-        (shared_layers, "of 8 heads: ", ("they match the 2 classes", "uses each layer in many passes")),
-        (one_layer, "2 of 4 heads: ", ("they match the 2 classes", "Refit: possible")),
-        (two_groups, "of 6 groups: ", ("Masks: each group can be switched off", "Refit: possible")),
-        (without_labels, "of 12 heads: ", ("No labels: ", "Refit: possible")),
-        (language_model, "of 12 heads: perplexity ", ("Labels: none are needed", "Refit: possible")),
+        (shared_layers, "of 8 heads ", ("they match the 2 classes", "uses each layer in many passes")),
+        (one_layer, "2 of 4 heads ", ("they match the 2 classes", "Refit: possible")),
+        (two_groups, "of 6 groups ", ("Masks: each group can be switched off", "Refit: possible")),
+        (without_labels, "of 12 heads ", ("No labels: ", "Refit: possible")),
+        (language_model, "of 12 heads ", ("Labels: none are needed", "Refit: possible")),
     ],
 )
 def test_an_own_model_is_checked_and_reaches_a_board(

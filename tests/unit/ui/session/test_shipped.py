@@ -74,6 +74,26 @@ def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
     assert explorer.results.bundled
 
 
+@pytest.mark.parametrize("name", bundled.RUNS)
+def test_what_kept_heads_can_reproduce_ships_for_every_budget_and_no_other_mask(name: str) -> None:
+    made = Explorer("somebody", Source.open(bundled.RUNS[name]))
+    table = made.table()
+    assert table is not None
+    full = made.card.layers * made.card.heads
+    for budget in (table.budgets[0], made.mask.count, full):
+        made.board.set_budget(budget)
+        shares = made.replaceable_shares
+        assert shares is not None
+        assert shares.shape == (made.card.layers, made.card.heads)
+        known = shares[np.isfinite(shares)]
+        assert 0 <= known.min() <= known.max() <= 1
+    # As many heads, but others.
+    made.board.set_budget(full // 2)
+    made.board.toggle(int(np.flatnonzero(made.mask.keep)[0]))
+    made.board.toggle(int(np.flatnonzero(~made.mask.keep)[-1]))
+    assert made.replaceable_shares is None
+
+
 def test_what_needs_the_model_says_how_to_install_it(explorer: Explorer) -> None:
     explorer.board.toggle(1)
     job = explorer.start(FIGURE)
