@@ -18,12 +18,11 @@ from cahp.features.own_text.continuation import TOKENS, Tokens
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, continue_text, over_budgets, read_text
 from cahp.features.own_text.words import read_maps
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered, cut_model
 from cahp.ui.parts.inputs import input_box, keep, parts_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.work import BoardState, Kind, load_model, recovery_seconds
+from cahp.ui.session.work import WARM, BoardState, Kind, recovery_seconds
 from cahp.values import HeadMask, Input, Progress, digest
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ CONTINUE = "continuation"
 _MEMORY = "own-text-memory"
 #: Seconds up to which a refit is computed for a text without a question.
 _UNASKED_S = 180.0
-#: Bytes of a model up to which it is loaded before a person types a text.
-_SMALL = 200_000_000
+#: Bytes of a model's weights up to which it is loaded before a person types a text or clicks a head.
+_SMALL = 1_000_000_000
 
 
 @dataclass(eq=False)
@@ -240,12 +239,6 @@ def expect_seconds(text: TextOnBoard) -> float:
     return recovery_seconds(text.board.bench, text.recovery)
 
 
-#: Load a small model ahead, so that the first text is answered at once.
-LOAD: Kind[Bench, None] = Kind(
-    load_model, lambda bench: f"load-{bench.card.sha256}-{bench.settings.device}", Rank.BACKGROUND, awaited=False
-)
-
-
 # The text of the session ---------------------------------------------------------------------------------------
 
 
@@ -291,10 +284,10 @@ def put_on_board(explorer: Explorer, typed: Input) -> TextOnBoard:
 
 
 def load_ahead(explorer: Explorer) -> None:
-    """Load a small model ahead, once in a session."""
+    """Load a small model ahead, in a quiet moment, once in a session: the first text and click answer at once."""
     small = 0 < int((explorer.card.details or {}).get("bytes", 0)) <= _SMALL
-    if small and explorer.work.job(LOAD, explorer.bench) is None:
-        explorer.work.start(LOAD, explorer.bench)
+    if small and explorer.work.job(WARM, explorer.bench) is None:
+        explorer.work.start(WARM, explorer.bench)
 
 
 def start_recovered(explorer: Explorer, text: TextOnBoard) -> Job[bool] | None:

@@ -151,20 +151,18 @@ def _name(explorer: Explorer, probabilities: Floats | Sequence[float]) -> Senten
 def _draw_below(explorer: Explorer) -> None:
     if not explorer.card.task.predicts_often:
         return
+    load_ahead(explorer)
     text = put_on_board(explorer, type_text(explorer, line=True))
     shipped = _find_continuation(explorer, text)
-    full: Sequence[str] = ()
     waits = ""
-    if shipped is None:
-        waits = _start_work(explorer, text, wanted=True)
-        shown, state = _choose_written(text)
-        written = text.written(HeadMask.full(text.board.mask.layers, text.board.mask.heads))
-        if written is not None:
-            full = written.parts
-    else:
-        full = shipped.full
+    if shipped is not None and _is_of_board(explorer, text):
+        full: Sequence[str] = shipped.full
         shown = shipped.recovered or shipped.pruned
         state = RECOVERIES[explorer.recover].beside
+    else:
+        waits = _start_work(explorer, text, wanted=True)
+        shown, state = _choose_written(text)
+        full = _find_full(text, shipped)
     unit = explorer.card.unit
     titles = (f"All {unit}s", f"Kept {unit}s, {state}")
     with st.container(key="continuations"):
@@ -173,14 +171,32 @@ def _draw_below(explorer: Explorer) -> None:
             column.html(f'<div class="continued"><b>{safe(title)}</b>{html}</div>')
     if waits:
         st.caption(plain(waits))
-    if shipped is None:
+    if not (shipped is not None and _is_of_board(explorer, text)):
         draw_recovered_work(explorer, text)
 
 
-def _find_continuation(explorer: Explorer, text: TextOnBoard) -> Continuation | None:
-    """Return the continuation of the run on screen, if it is of this text, mask and recovery."""
+def _is_of_board(explorer: Explorer, text: TextOnBoard) -> bool:
+    """Whether the run on screen has the mask and the recovery of the board."""
     run = explorer.results.run
-    if run is None or run.mask.sha256 != text.board.mask.sha256 or text.board.recover != run.settings.recover:
+    if run is None:
+        return False
+    return (run.mask.sha256, run.settings.recover) == (text.board.mask.sha256, text.board.recover)
+
+
+def _find_full(text: TextOnBoard, shipped: Continuation | None) -> Sequence[str]:
+    """Return the tokens so far with which the full model continues a text; those of a run stay under every mask."""
+    written = text.written(HeadMask.full(text.board.mask.layers, text.board.mask.heads))
+    if shipped is not None:
+        return shipped.full
+    if written is None:
+        return ()
+    return written.parts
+
+
+def _find_continuation(explorer: Explorer, text: TextOnBoard) -> Continuation | None:
+    """Return the continuations of the run on screen, if they are of this text."""
+    run = explorer.results.run
+    if run is None:
         return None
     continuation = CONTINUATION.read(run)
     if continuation is None or continuation.prompt != text.known.text:

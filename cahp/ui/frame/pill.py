@@ -19,9 +19,10 @@ _PULSE_S = 1.0
 
 def draw(explorer: Explorer) -> None:
     """Draw the line, and follow the work while there is some."""
-    if _find_job(explorer) is None:
-        return
-    st.fragment(_show, run_every=_PULSE_S)(explorer)
+    # The container always exists, so that the line changes the place of no other element.
+    with st.container(key="pill-place"):
+        if _find_job(explorer) is not None:
+            st.fragment(_show, run_every=_PULSE_S)(explorer)
 
 
 def _show(explorer: Explorer) -> None:

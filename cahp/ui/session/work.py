@@ -95,8 +95,7 @@ def choose_or_half(bench: Bench) -> tuple[Bench, Selection]:
         return bench, choose(bench)
 
 
-def load_model(bench: Bench, progress: Progress) -> Generator[None, None, None]:
-    """Load a model ahead, in a quiet moment."""
+def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
     # Importing PyTorch blocks the pages that are being drawn, such as those of a class that opens them at once.
     latest = monotonic() + _WARM_LATEST_S
     while monotonic() < latest and not (is_quiet() or is_loaded(bench.card, device=bench.settings.device)):
@@ -104,10 +103,7 @@ def load_model(bench: Bench, progress: Progress) -> Generator[None, None, None]:
         progress("waiting", 0, 1)
         yield
     progress("load", int(bench.model.layers > 0), 1)
-
-
-def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
-    yield from load_model(bench, progress)
+    yield
     progress("evaluation", len(bench.full), len(bench.evaluation))
     bench.measurements.prepare(bench.evaluation)
     if bench.recoveries.no_refit is None:

@@ -19,7 +19,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.shipped import ShippedTexts
 from cahp.ui.session.work import FIGURE, run_seconds
-from cahp.values import ModelError
+from cahp.values import HeadMask, ModelError
 
 
 def windows() -> Texts:
@@ -87,10 +87,12 @@ def test_what_kept_heads_can_reproduce_ships_for_every_budget_and_no_other_mask(
         assert shares.shape == (made.card.layers, made.card.heads)
         known = shares[np.isfinite(shares)]
         assert 0 <= known.min() <= known.max() <= 1
-    # As many heads, but others.
+    # As many heads, but the first layer that keeps some and drops some keeps the others.
     made.board.set_budget(full // 2)
-    made.board.toggle(int(np.flatnonzero(made.mask.keep)[0]))
-    made.board.toggle(int(np.flatnonzero(~made.mask.keep)[-1]))
+    keep = made.mask.keep.copy()
+    layer = next(row for row, kept in enumerate(keep) if kept.any() and not kept.all())
+    keep[layer, [int(keep[layer].argmax()), int(keep[layer].argmin())]] = False, True
+    made.board.set_mask(HeadMask(keep))
     assert made.replaceable_shares is None
 
 
