@@ -207,7 +207,7 @@ class Board {
     const [undo, suggested] = this.steps.children;
     undo.textContent = "Undo";
     undo.style.visibility = steps.undo ? "visible" : "hidden";
-    suggested.textContent = `CAHP's choice: ${steps.suggested}`;
+    suggested.textContent = `CAHP's choice: ${steps.suggested ?? ""}`;
     suggested.style.visibility = steps.suggested == null ? "hidden" : "visible";
   }
 

@@ -21,7 +21,8 @@ def draw(explorer: Explorer) -> None:
     """Draw the line, and follow the work while there is some."""
     # The container always exists, so that the line changes the place of no other element.
     with st.container(key="pill-place"):
-        if _find_job(explorer) is not None:
+        # Work without a title may be followed by such that has one, without a run of the whole page.
+        if jobs.unfinished(explorer.id):
             st.fragment(_show, run_every=_PULSE_S)(explorer)
 
 
