@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from cahp.tasks.texts import Texts
 from cahp.values import Estimate, HeadMask, digest
 
 if TYPE_CHECKING:
+    from cahp.models.families import Site
     from cahp.models.head_model import HeadModel
     from cahp.run.measurements import Measurements
 
@@ -45,11 +46,15 @@ class Refitted(Recovered):
 
     @classmethod
     def of(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Refitted:
-        """Take the projections of a refitted model."""
+        """Take the projections of a refitted model that its recovery changes."""
+        sites: Collection[Site] = model.family.refits
+        if not report.row.checked:
+            # A quick refit solves for attention outputs alone.
+            sites = {"output"}
         tensors = {
             f"{site}-{layer}-{part}": getattr(model.projection(layer, site), part)
             for layer in range(model.layers)
-            for site in model.family.refits
+            for site in sites
             for part in ("weight", "bias")
         }
         weights = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
@@ -130,6 +135,7 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
         (layer, site): (tensors[f"{site}-{layer}-weight"], tensors.get(f"{site}-{layer}-bias"))
         for layer in range(model.layers)
         for site in model.family.refits
+        if f"{site}-{layer}-weight" in tensors
     }
     return cut(model, mask, projections=projections)
 

@@ -155,8 +155,10 @@ def _draw_below(explorer: Explorer) -> None:
     text = put_on_board(explorer, type_text(explorer, line=True))
     shipped = _find_continuation(explorer, text)
     waits = ""
+    full: Sequence[str]
+    shown: Sequence[str]
     if shipped is not None and _is_of_board(explorer, text):
-        full: Sequence[str] = shipped.full
+        full = shipped.full
         shown = shipped.recovered or shipped.pruned
         state = RECOVERIES[explorer.recover].beside
     else:
