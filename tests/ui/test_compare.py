@@ -252,6 +252,7 @@ def settled(app: AppTest, key: str) -> AppTest:
     raise AssertionError(f"no {key}: {said(app)}")
 
 
+@pytest.mark.nightly
 def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_text(
     bare: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

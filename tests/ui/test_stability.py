@@ -22,6 +22,7 @@ def tried(app: AppTest, key: str = "stability") -> AppTest:
     return rerun(app)
 
 
+@pytest.mark.nightly
 def test_the_degrees_are_there_at_once_and_choices_are_evaluated_on_request() -> None:
     app = open_app("stability")
     assert [metric.label for metric in app.metric][:3] == ["Overlap of two choices", "Always kept", "Never kept"]

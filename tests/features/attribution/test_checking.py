@@ -90,7 +90,7 @@ def test_a_check_is_summed_up_over_its_texts() -> None:
     assert msgspec.convert({**plain_json(check), "correlation": 1}, AttributionCheck, strict=False) == check
 
 
-@pytest.mark.parametrize("name", ["minilm-bbc", "smollm2"])
+@pytest.mark.parametrize("name", ["minilm-bbc", pytest.param("smollm2", marks=pytest.mark.nightly)])
 def test_a_built_in_model_ships_its_baseline(name: str) -> None:
     card = identify(name)
     shipped = read_bundled(card)
