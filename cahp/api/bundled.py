@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.board.budget_sweep import reach
+from cahp.board.budget_sweep import BudgetTable, reach
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import table_of
 from cahp.comparison import Comparison
@@ -100,6 +100,12 @@ class Bundle:
     facts: ModelFacts | None = None
     roles: HeadRoles | None = None
     shares: Mapping[int, NDArray[np.float64]] | None = None
+
+    def swept_table(self) -> BudgetTable:
+        """Return all budgets of the run with the measurements that ship, after its recovery where that was swept."""
+        table = table_of(self.document, self.evidence())
+        table.fill_from(self.tables[table.recover])
+        return table
 
     @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
     def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
@@ -208,7 +214,7 @@ def count_enough(run: RunDocument) -> int | None:
     data of ``run`` ships, or not all of its budgets are refitted.
     """
     bundle = read_run(run.model.id)
-    if bundle is None or QUICK.name not in bundle.tables:
+    if bundle is None:
         return None
     same = bundle.document
     if (run.model.sha256, run.data.id, run.data.eval.sha256) != (
@@ -217,12 +223,9 @@ def count_enough(run: RunDocument) -> int | None:
         same.data.eval.sha256,
     ):
         return None
-    table = table_of(same, bundle.evidence())
-    if table.recover != QUICK.name:
-        return None
-    table.fill_from(bundle.tables[QUICK.name])
+    table = bundle.swept_table()
     measured, budgets = table.measured()
-    if measured < budgets:
+    if table.recover != QUICK.name or measured < budgets:
         return None
     return reach(table, ENOUGH).heads
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from cahp.api import bundled
 from cahp.api.options import Name
-from cahp.board.table_file import table_of
 from cahp.exports.live import Live, live_of
 from cahp.exports.report import Origin, recipe, run_report, write_report
 from cahp.exports.run_folder import read_run
@@ -91,8 +90,6 @@ def _read_bundled(name: str) -> SiteRun | None:
         return None
     run = bundle.document
     clusters = bundle.evidence()
-    table = table_of(run, clusters)
-    table.fill_from(bundle.tables[table.recover])
-    live = Live(clusters, table, clusters.groups(run.mask.count)[0])
+    live = Live(clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0])
     origin = Origin(bundle.made["machine"], bundle.made["date"], recipe(run.settings), bundled=True)
     return SiteRun(run, live, origin)

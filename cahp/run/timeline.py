@@ -10,7 +10,7 @@ class Stage:
     """One stage: its ``name`` in progress reports, and its words on ``screen`` and in the ``terminal``.
 
     ``seconds`` is its key in ``timings`` of a run's file, ``cached`` its name in the list of cached stages; None where
-    a run's file does not mention it. ``long`` work takes minutes with many models, whoever asked for it.
+    a run's file does not mention it. ``long`` work takes minutes with many models.
     """
 
     name: str

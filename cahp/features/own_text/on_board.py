@@ -260,7 +260,7 @@ def type_text(explorer: Explorer, *, line: bool = False) -> Input:
 
 
 def is_example(explorer: Explorer, typed: Input) -> bool:
-    """Whether a text is the one that its box opened with, which nobody typed."""
+    """Whether a text is the example that its box opened with."""
     parts = ["text"]
     if not isinstance(typed, str):
         parts = ["first", "second"]

@@ -21,8 +21,9 @@ def draw(explorer: Explorer) -> None:
     """Draw the line, and follow the work while there is some."""
     # The container always exists, so that the line changes the place of no other element.
     with st.container(key="pill-place"):
-        # Work without a title may be followed by such that has one, without a run of the whole page.
-        if jobs.unfinished(explorer.id):
+        # Work without a title may be followed by such that has one, without a run of the whole page. Loading ahead
+        # is not: nobody polls for it.
+        if any(job.title or job.rank < Rank.BACKGROUND for job in jobs.unfinished(explorer.id)):
             st.fragment(_show, run_every=_PULSE_S)(explorer)
 
 
