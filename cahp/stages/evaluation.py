@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Smallest gain in accuracy by permuted labels that is worth a warning.
 _SUSPICIOUS = 0.15
 #: Tokens of a batch of windows whose first part is waited for.
-_FIRST = 512
+_FIRST = 256
 
 
 def evaluate(

@@ -16,6 +16,7 @@ import asyncio
 import gc
 import logging
 import platform
+import sys
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
@@ -45,6 +46,9 @@ from cahp.ui.session.work import run_seconds
 _DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 _WRONG_HOST = "The explorer does not serve this address. Open the address that cahp explore printed."
 _NO_TOKEN = "A token is missing. Open the address that cahp explore printed in its terminal: it has the token."  # noqa: S105 - a sentence
+#: Seconds for which a thread may keep Python's lock while others wait. A model gives it up at each operation, so a page
+#: that is drawn meanwhile would hold up each of them for the usual 5 ms.
+_SWITCH_S = 0.0005
 _PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>CAHP explorer</title>{}</html>'
 
 
@@ -179,6 +183,7 @@ def _refusal(sentence: str) -> Response:
 
 def prepare() -> None:
     """Load what all sessions share, so that many first visitors do not each compute it, and start freeing memory."""
+    sys.setswitchinterval(_SWITCH_S)
     try:
         # Plotly checks whether pandas is loaded, and fails while another session's table is importing it.
         import pandas  # noqa: F401
