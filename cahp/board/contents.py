@@ -17,6 +17,7 @@ from cahp.board.budget_sweep import BudgetTable, Row, Speed
 from cahp.board.colourings import Coloured, paint
 from cahp.board.colours import COLOURS, INKS, STRIPED
 from cahp.board.head_clusters import HeadClusters
+from cahp.board.scripts import join_scripts
 from cahp.board.sentence import Sentence
 from cahp.board.value import WeightCount
 from cahp.models.costs import CacheShape
@@ -30,7 +31,17 @@ from cahp.values.statistics import name_clusters
 _ALWAYS = 512
 _CORE = Path(__file__).parent / "core"
 #: The files of the script, each after those that it imports.
-_FILES = ("elements.js", "figures.js", "gains.js", "heads.js", "curves.js", "strip.js", "sentence.js", "board.js")
+_FILES = (
+    "elements.js",
+    "figures.js",
+    "gains.js",
+    "heads.js",
+    "curves.js",
+    "strip.js",
+    "arcs.js",
+    "sentence.js",
+    "board.js",
+)
 
 
 @dataclass(frozen=True)
@@ -405,8 +416,7 @@ def script(host: str) -> str:
 
     Names of the core do not collide with the host's.
     """
-    core = "\n".join((_CORE / file).read_text(encoding="utf-8") for file in _FILES)
-    core = re.sub(r"^import .*\n|^export (?=const|function|class)", "", core, flags=re.MULTILINE)
+    core = join_scripts(_CORE / file for file in _FILES)
     host = re.sub(r"^import .*\n", "", host, flags=re.MULTILINE)
     return f"const mount = (() => {{\n{core}\nreturn mount;\n}})();\n{host}\n"
 

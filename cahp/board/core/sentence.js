@@ -4,6 +4,7 @@
 // Pointing at a word lights the heads that attend to it, pointing at a head leaves only its arcs. Nothing moves where a
 // person asked for less motion.
 
+import { addArc, placeArc } from "./arcs.js";
 import { draw, make, unpacked } from "./elements.js";
 
 const SKY = 112, RISE = 100; // px: the room above the words, and the highest arc
@@ -100,8 +101,7 @@ export class Sentence {
       const group = this.ends.get(name) ?? this.add(name, arc);
       const [from, to] = places.get(arc);
       const rise = Math.min(RISE, 16 + 0.14 * Math.abs(to - from)) * 1.333;
-      group.firstChild.setAttribute("d", `M${from},${SKY - 4}C${from},${SKY - 4 - rise} ${to},${SKY - 4 - rise} ${to},${SKY - 4}`);
-      group.lastChild.setAttribute("cx", to);
+      placeArc(group, [from, SKY - 4], [to, SKY - 4], [0, -rise]);
     }
     for (const [name, group] of this.ends) {
       if (now.has(name)) continue;
@@ -117,9 +117,8 @@ export class Sentence {
 
   add(name, { head, query, key, weight }) {
     const { tints, colours, striped } = this.data, tint = tints[head];
-    const group = draw("g", { "data-head": head, "data-query": query, "data-key": key }, this.svg);
-    draw("path", { stroke: colours[tint], "stroke-width": (1.6 + 2.2 * weight).toFixed(2), class: tint >= striped ? "striped" : "" }, group);
-    draw("circle", { cy: SKY - 4, r: 3.4, fill: colours[tint] }, group);
+    const place = { "data-head": head, "data-query": query, "data-key": key, class: tint >= striped ? "striped" : "" };
+    const group = addArc(this.svg, { weight, colour: colours[tint], radius: 3.4, ...place });
     this.ends.set(name, group);
     return group;
   }

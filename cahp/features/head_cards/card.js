@@ -1,13 +1,7 @@
 // The parts of a head's card. Words and names are set as text, never as markup.
-const SVG = "http://www.w3.org/2000/svg";
 
-const make = (tag, className, parent, text) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  parent?.append(element);
-  return element;
-};
+import { addArc, placeArc } from "../../board/core/arcs.js";
+import { draw, make, unpacked } from "../../board/core/elements.js";
 
 const button = (className, parent, text, press) => {
   const made = make("button", className, parent, text);
@@ -18,7 +12,7 @@ const button = (className, parent, text, press) => {
 
 // A map of attention: the strength is the opacity of the accent, which follows the theme.
 function picture(parent, { size, bytes }) {
-  const canvas = make("canvas", "", parent), values = Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
+  const canvas = make("canvas", "", parent), values = unpacked(bytes);
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d"), image = context.createImageData(size, size);
   const [red, green, blue] = getComputedStyle(canvas).color.match(/[\d.]+/g).map(Number);
@@ -76,24 +70,18 @@ function drawSentence(parent, { words, share, arcs }) {
 
 function drawArcs(line, arcs, colour) {
   line.querySelector("svg")?.remove();
-  const svg = document.createElementNS(SVG, "svg"), words = line.querySelectorAll(".word"), box = line.getBoundingClientRect();
-  svg.setAttribute("aria-hidden", "true");
+  const words = line.querySelectorAll(".word"), box = line.getBoundingClientRect();
+  const svg = draw("svg", { "aria-hidden": "true" }, line);
   const place = (word) => {
     const { left, width, top } = word.getBoundingClientRect();
     return [left - box.left + width / 2, top - box.top];
   };
   for (const [source, target, weight] of arcs) {
-    const [x, y] = place(words[source]), [toX, toY] = place(words[target]);
-    const height = Math.min(26, 8 + Math.abs(toX - x) / 9), top = Math.min(y, toY) - height;
-    const path = document.createElementNS(SVG, "path"), dot = document.createElementNS(SVG, "circle");
-    const attributes = { d: `M${x},${y} C${x},${top} ${toX},${top} ${toX},${toY}`, fill: "none", stroke: colour };
-    for (const [name, value] of Object.entries({ ...attributes, "stroke-width": 1.6 + 2.2 * weight, opacity: 0.55 + 0.45 * weight })) {
-      path.setAttribute(name, value);
-    }
-    for (const [name, value] of Object.entries({ cx: toX, cy: toY, r: 3.5, fill: colour })) dot.setAttribute(name, value);
-    svg.append(path, dot);
+    const from = place(words[source]), to = place(words[target]);
+    const group = addArc(svg, { weight, colour, radius: 3.5 });
+    group.firstChild.setAttribute("opacity", 0.55 + 0.45 * weight);
+    placeArc(group, from, to, [0, -Math.min(26, 8 + Math.abs(to[0] - from[0]) / 9)]);
   }
-  line.append(svg);
 }
 
 function drawNearest(root, { title, about, rows }, open) {

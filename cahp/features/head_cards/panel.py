@@ -13,6 +13,7 @@ import streamlit as st
 from cahp.api import bundled
 from cahp.board.colourings import Pictures
 from cahp.board.colours import contrast, mark_clusters
+from cahp.board.scripts import SHARED, join_scripts
 from cahp.features.head_cards.bundled import BundledCards, read_cards
 from cahp.features.head_cards.facts import Surroundings, describe_removal, describe_replaceability
 from cahp.features.head_cards.measuring import Example, find_examples, measure_removal
@@ -178,7 +179,7 @@ def _draw_parts(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
 
 @cache
 def _sources() -> tuple[str, str]:
-    return (_HERE / "card.js").read_text(encoding="utf-8"), (_HERE / "card.css").read_text(encoding="utf-8")
+    return join_scripts([*SHARED, _HERE / "card.js"]), (_HERE / "card.css").read_text(encoding="utf-8")
 
 
 def _list_family(known: Surroundings) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +12,7 @@ import streamlit as st
 
 from cahp.board.colours import COLOURS, STRIPED, contrast, tints
 from cahp.board.head_clusters import HeadClusters
+from cahp.board.scripts import SHARED, join_scripts
 from cahp.features.learn.lessons import Answer, Step, Subject
 from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.features.learn.turn import TURN
@@ -64,7 +64,7 @@ def draw_stage(
     data = describe_stage(step, picture, known, answered=answered, mask=mask or step.mask)
     # The style sheet keeps the room of a board that lies on its side, or of another.
     with st.container(key=shape_key(picture.layers, picture.heads)):
-        _component("cahp_learn_stage", "arcs.js", "stage.js")(key=f"learn-stage-{step.name}", data=data)
+        _component("cahp_learn_stage", "sentence.js", "stage.js")(key=f"learn-stage-{step.name}", data=data)
 
 
 def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:
@@ -87,8 +87,7 @@ def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Est
 @cache
 def _sources(*files: str) -> tuple[str, str]:
     """Return the scripts as one module, and the style sheet."""
-    script = "\n".join((_CORE / file).read_text(encoding="utf-8") for file in files)
-    script = re.sub(r"^import .*\n|^export (?=function)", "", script, flags=re.MULTILINE)
+    script = join_scripts([*SHARED, *(_CORE / file for file in files)])
     return script, (_CORE / "learn.css").read_text(encoding="utf-8")
 
 

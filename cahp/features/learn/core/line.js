@@ -1,23 +1,15 @@
 // The outcome step by step, as a Streamlit component: a dot for each step, and a line as far as the person has guessed.
 
-const SVG = "http://www.w3.org/2000/svg";
+import { draw, make } from "../../../board/core/elements.js";
+
 const HIGH = 74, TOP = 12;
-const draw = (tag, attributes, parent, text) => {
-  const element = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  if (text !== undefined) element.textContent = text;
-  parent.append(element);
-  return element;
-};
 
 export default function ({ data, parentElement }) {
   if (!data) return;
   parentElement.querySelector(".line")?.remove();
   const { points, at, label, lowest } = data;
   const count = points.length;
-  const root = document.createElement("div");
-  root.className = "line";
-  parentElement.append(root);
+  const root = make("div", "line", parentElement);
   const width = 100 * count;
   const svg = draw("svg", { viewBox: `0 0 ${width} ${HIGH + 14}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, root);
   const x = (index) => 50 + 100 * index;
@@ -29,18 +21,13 @@ export default function ({ data, parentElement }) {
     if (low !== undefined) draw("line", { x1: x(index), x2: x(index), y1: y(low), y2: y(high), class: "whisker" }, svg);
   }
   points.forEach((point, index) => {
-    const dot = document.createElement("span");
     const seen = point.value !== undefined;
-    dot.className = `dot${seen ? " seen" : ""}${index === at ? " now" : ""}`;
+    const dot = make("span", `dot${seen ? " seen" : ""}${index === at ? " now" : ""}`, root);
     dot.style.left = `${(100 * (index + 0.5)) / count}%`;
     dot.style.top = `${seen ? y(point.value) : HIGH / 2}px`;
-    root.append(dot);
     if (!seen) return;
-    const words = document.createElement("span");
-    words.className = "figure";
-    words.textContent = point.text;
+    const words = make("span", "figure", root, point.text);
     words.style.left = dot.style.left;
     words.style.top = `${Math.min(y(point.value) + 8, HIGH - 4)}px`;
-    root.append(words);
   });
 }

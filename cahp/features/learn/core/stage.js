@@ -1,18 +1,12 @@
 // The stage of a step of Learn as a Streamlit component: a sentence with its arcs, the board, and bars. What a guess is
 // about moves when its answer comes, and not before.
-import { arcs } from "./arcs.js";
+import { make } from "../../../board/core/elements.js";
+import { arcs } from "./sentence.js";
 
 const WORD_MS = 350; // a word of the sentence
 const HEAD_MS = 180; // a head that leaves
 const stages = new WeakMap();
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-const make = (tag, className, parent, text) => {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  parent.append(element);
-  return element;
-};
 
 export default function ({ data, parentElement }) {
   if (!data) return;

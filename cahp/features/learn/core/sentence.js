@@ -7,29 +7,19 @@
 // Words stand in a line, or below each other where a line is too narrow. Width: 1.6 + 2.2 x weight; the dot marks the word
 // that is looked at. Hovering a word shows its arcs alone.
 
-const SPACE = "http://www.w3.org/2000/svg";
+import { addArc, placeArc } from "../../../board/core/arcs.js";
+import { draw, make } from "../../../board/core/elements.js";
+
 const LARGEST = 25, SMALLEST = 15; // px of a word
 const TALL = 190; // px of the highest arc
 
-const node = (tag, attributes, parent) => {
-  const element = document.createElementNS(SPACE, tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  parent.append(element);
-  return element;
-};
-
 export function arcs(parent, { words, arcs: pairs, colour, dashed }) {
-  const root = document.createElement("div");
-  root.className = "arcs";
-  parent.append(root);
-  const svg = node("svg", { "aria-hidden": "true" }, root);
-  const line = document.createElement("p");
-  line.className = "words";
-  root.append(line);
+  const root = make("div", "arcs", parent);
+  const svg = draw("svg", { "aria-hidden": "true" }, root);
+  const line = make("p", "words", root);
   const spans = words.map((word) => {
-    const span = document.createElement("span");
-    span.textContent = word;
-    line.append(span, " ");
+    const span = make("span", "", line, word);
+    line.append(" ");
     return span;
   });
   let shown = 0, gone = false, drawn = [];
@@ -57,7 +47,7 @@ export function arcs(parent, { words, arcs: pairs, colour, dashed }) {
     const farthest = Math.max(1, ...pairs.map(([from, to]) => Math.abs(centres[from] - centres[to])));
     const reach = down ? Math.min(room - widest - 12, 200) : TALL;
     const high = ([from, to]) => 24 + (reach - 30) * (Math.abs(centres[from] - centres[to]) / farthest);
-    const at = (along, away) => (down ? `${widest + away},${along}` : `${along},${TALL + 8 - away}`);
+    const at = (along) => (down ? [widest, along] : [along, TALL + 8]);
     svg.setAttribute("width", room);
     svg.setAttribute("height", down ? line.offsetHeight : TALL + 12);
     drawn = pairs.map((pair) => {
@@ -65,13 +55,10 @@ export function arcs(parent, { words, arcs: pairs, colour, dashed }) {
       // Arcs to and from a word do not start at one point.
       const side = Math.sign(centres[to] - centres[from]) * 4;
       const start = centres[from] + side, end = centres[to] - side, away = high(pair) * 1.33;
-      const group = node("g", { class: `arc from-${from}`, stroke: colour, fill: "none" }, svg);
-      const path = `M${at(start, 0)} C${at(start, away)} ${at(end, away)} ${at(end, 0)}`;
-      const arc = node("path", { d: path, "stroke-width": 1.6 + 2.2 * weight, "stroke-linecap": "round" }, group);
-      if (dashed) arc.setAttribute("stroke-dasharray", "6 4");
-      else arc.setAttribute("pathLength", "1");
-      const [x, y] = at(end, 0).split(",");
-      node("circle", { cx: x, cy: y, r: 4.5, fill: colour, stroke: "none" }, group);
+      const group = addArc(svg, { weight, colour, radius: 4.5, class: `arc from-${from}` });
+      placeArc(group, at(start), at(end), down ? [away, 0] : [0, -away]);
+      if (dashed) group.firstChild.setAttribute("stroke-dasharray", "6 4");
+      else group.firstChild.setAttribute("pathLength", "1");
       group.classList.toggle("dashed", Boolean(dashed));
       return { from, to, group };
     });
