@@ -398,6 +398,7 @@ main{max-width:46rem;margin:0 auto;padding:3rem 1.5rem 4rem}
 h1,h2{text-wrap:balance;overflow-wrap:break-word;hyphens:none;break-after:avoid}
 h1{font-size:2.1rem;line-height:1.2;margin:.2rem 0 1rem}
 h2{font-size:1.2rem;margin:2.6rem 0 .6rem;padding-top:1rem;border-top:1px solid var(--rule)}
+h2.details{font-size:1.7rem;border-top:3px solid var(--accent)}.details+section h2{border:0;margin-top:1rem;padding:0}
 .kicker,.note,caption{color:var(--faint);font-size:.9rem}
 .kicker{margin:0}
 .lead{font-size:1.15rem}

@@ -9,12 +9,14 @@ from __future__ import annotations
 import datetime
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cahp.board import style
+from cahp.board import BoardSubject, style
+from cahp.board.table_file import own_speed
+from cahp.board.value import Savings, describe_headline, list_clauses
 from cahp.exports import drawings
 from cahp.exports import live as live_board
 from cahp.exports.drawings import STYLE, grid, table
@@ -24,14 +26,18 @@ from cahp.exports.run_folder import RUN_FOLDER, RunFiles
 from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
+from cahp.recoveries import name_of_state
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.sections import Sections, draw_sections
 from cahp.run.settings import Settings
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Ints, OptionError
 from cahp.words import capital, interval, percent, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+#: What follows is for those who check.
+_DETAILS = "<h2 class=details>Details</h2>"
 #: Characters of an example text that are shown.
 _EXCERPT = 280
 
@@ -60,6 +66,24 @@ def recipe(settings: Settings) -> str:
     else:
         command = ["prune", *to_arguments(settings, flags("prune")), "--out", RUN_FOLDER]
     return shlex.join(["cahp", *command])
+
+
+def describe_value(run: RunDocument) -> tuple[str, str]:
+    """Return what the pruned model is worth, recovered where it was: a headline, and what it costs and saves."""
+    outcomes = run.outcomes.get("recovered", run.outcomes["pruned"])
+    subject = BoardSubject.of(run)
+    savings = Savings(speed=own_speed(run))
+    if run.kv_cache is not None:
+        savings = replace(savings, cache=run.kv_cache.share)
+    if subject.weights is not None:
+        savings = replace(savings, size=subject.weights.ratio(run.mask))
+    answers = CLASSIFICATION.words.answers
+    if run.protocol is not None:
+        answers = NEXT_TOKEN.words.answers
+    worth = ", ".join(list_clauses(run.mask, outcomes, savings, answers=answers))
+    if "recovered" in run.outcomes:
+        worth = f"{capital(name_of_state(run.settings.recover))}: {worth}"
+    return describe_headline(run.mask, subject.unit, outcomes), worth
 
 
 def verdict(run: RunDocument) -> str:
@@ -99,7 +123,8 @@ def verdict(run: RunDocument) -> str:
             f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
             f"(95 % interval {interval(ratio.low * 100, ratio.high * 100, 0)})."
         )
-    return f"{run.budget.attained} of {total} heads are kept. {accuracy}{against_full}{latency}"
+    unit = BoardSubject.of(run).unit
+    return f"{run.budget.attained} of {total} {unit}s are kept. {accuracy}{against_full}{latency}"
 
 
 def page(
@@ -120,7 +145,7 @@ def page(
     ("refitted"). ``examples`` are texts of the data that the user allowed. ``sections`` draw what features measured.
     """
     mask = run.mask
-    title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
+    title, worth = describe_value(run)
     interactive = live
     if static:
         interactive = None
@@ -131,13 +156,18 @@ def page(
     outcomes = "Quality and latency"
     if run.data.labelled:
         outcomes = "Accuracy and latency"
-    parts = [
-        html_section("Kept heads", _kept_heads(run, labels, families, interactive)),
-        html_section(outcomes, drawings.figures(run)),
-    ]
+    # Whoever reads three screens has seen the heads and what they do.
     compared = drawings.by_recovery(run, recoveries or {})
+    figures = html_section(outcomes, drawings.figures(run))
+    parts = [html_section("Kept heads", _kept_heads(run, labels, families, interactive))]
     if len(compared) > 1 or run.steps:
-        parts.append(html_section("Effect of recovery", drawings.recoveries(run, compared)))
+        parts += [
+            html_section("Effect of recovery", drawings.recoveries(run, compared)),
+            _DETAILS,
+            figures,
+        ]
+    else:
+        parts += [figures, _DETAILS]
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
         parts.append(html_section("Outcomes by budget", drawings.budgets(run, live.table)))
     parts += [html_section(name, body) for name, body in draw_sections(sections, run)]
@@ -152,7 +182,7 @@ def page(
     ]
     header = (
         f"<p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
-        f"<h1>{safe(title)}</h1><p class=lead>{safe(verdict(run))}</p>"
+        f"<h1>{safe(title)}</h1><p class=lead>{safe(worth)}</p><p>{safe(verdict(run))}</p>"
     )
     return html_page(f"{title} – {run.model.id}", header, "".join(parts), boards=interactive is not None)
 

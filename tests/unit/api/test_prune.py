@@ -150,7 +150,7 @@ def test_a_run_is_saved_as_the_command_line_writes_it(run: cahp.PruneResult, tmp
 def test_a_report_is_one_file_of_the_run(run: cahp.PruneResult, tmp_path: Path) -> None:
     path = run.report(tmp_path / "new" / "report.html")
     said = path.read_text(encoding="utf-8")
-    assert "5 of 12 attention heads kept" in said
+    assert "5 of 12 heads" in said
     assert "--budget 5" in said
     with pytest.raises(cahp.CahpError, match="Cannot write"):
         run.report(path / "report.html")
