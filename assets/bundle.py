@@ -10,8 +10,9 @@ neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [S
 in its calibration does, ``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution
 MODEL [COUNT]`` the mean outputs of its heads and the check of attribution on so many texts, ``premise MODEL DATA
 [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR``
-bundles the comparison in a folder, with a summary that is computed anew, and ``summaries [NAME ...]`` computes those
-of bundled comparisons anew (all, or these), from their answers without a model.
+bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those
+of bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example
+notebook and keeps its outputs.
 """
 
 from __future__ import annotations
@@ -87,6 +88,10 @@ from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Store
 from cahp.values import Progress, digest, silent
+
+#: Kinds of outputs of a notebook: a widget, and a figure as data.
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_PLOTLY = "application/vnd.plotly.v1+json"
 
 
 def write_lessons(
@@ -472,6 +477,33 @@ def renew_summary(place: Path) -> None:
     write_whole(place, {FILE: Comparison.read(place).recompute().files[FILE]})
 
 
+def run_notebook(file: Path) -> None:
+    """Run a notebook in a folder of its own, and write it with what readers without a kernel see of its outputs."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    book = nbformat.read(file, as_version=4)
+    with TemporaryDirectory() as folder:
+        NotebookClient(book, timeout=1200, resources={"metadata": {"path": folder}}).execute()
+    book.metadata.pop("widgets", None)
+    for cell in book.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type != "code":
+            continue
+        cell.outputs = [output for output in cell.outputs if _stays(output)]
+        for output in cell.outputs:
+            # A widget needs its kernel, and the HTML of a figure holds all of Plotly's script.
+            output.data.pop(_WIDGET, None)
+            if _PLOTLY in output.data:
+                output.data.pop("text/html", None)
+    nbformat.write(book, file)
+
+
+def _stays(output: Any) -> bool:
+    """Whether an output is a result or a figure, and no bar of progress."""
+    return output.output_type == "execute_result" or (output.output_type == "display_data" and _PLOTLY in output.data)
+
+
 if __name__ == "__main__":
 
     def show(stage: str, done: int, total: int) -> None:
@@ -479,6 +511,8 @@ if __name__ == "__main__":
         print(f"\r{stage} {done}/{total}          ", end="", file=sys.stderr)
 
     match sys.argv[1:]:
+        case ["notebook"]:
+            run_notebook(assets() / "examples" / "notebook.ipynb")
         case ["compare", given]:
             source = Path(given)
             print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
@@ -547,5 +581,5 @@ if __name__ == "__main__":
                 "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
                 "cards MODEL [examples] | shares MODEL | quick-refits MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
-                "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...]"
+                "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...] | notebook"
             )
