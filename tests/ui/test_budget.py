@@ -45,6 +45,7 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
     assert explorer_of(app).board.budget == 32
 
 
+@pytest.mark.nightly
 def test_a_method_that_is_measurably_better_is_named_with_its_interval_and_taken_with_one_click(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -74,6 +75,7 @@ def test_few_texts_do_not_make_no_change() -> None:
     assert said in text_of(app, "subheader")
 
 
+@pytest.mark.nightly
 def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_itself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
