@@ -133,10 +133,16 @@ def _recoveries() -> list[str]:
 
 def _methods() -> list[str]:
     names = sorted(methods.names(), key=lambda name: (name != "complementary", name))
-    return _table(
-        "method | how it chooses heads",
-        ((f"`{name}`", (type(methods.get(name)).__doc__ or "").strip().splitlines()[0]) for name in names),
-    )
+    return _table("method | how it chooses heads | source", (_describe_method(name) for name in names))
+
+
+def _describe_method(name: str) -> tuple[str, str, str]:
+    """The name, the first sentence and the source of a method, as its docstring says them."""
+    words = type(methods.get(name)).__doc__ or ""
+    (source,) = re.findall(r"Source: (.*?)\. Cost: ", " ".join(words.split()))
+    linked = re.sub(r"arXiv (\d{4}\.\d{5})", r"[\g<0>](https://arxiv.org/abs/\1)", source)
+    linked = re.sub(r"openreview\.net/\S+?(?=\))", r"[OpenReview](https://\g<0>)", linked)
+    return f"`{name}`", words.strip().splitlines()[0], linked
 
 
 def _presets() -> list[str]:

@@ -28,9 +28,9 @@ MOST_GREEDY = 128
 class Ablation(Scored):
     """Keep the heads whose removal raises the loss most, each removed alone.
 
-    Score: ``mean_x L_x(g_h = 0) - mean_x L_x``. Source: Michel et al. 2019 (ablating one head); Voita et al. 2019.
-    Cost: a forward pass of at most 256 texts for each of the ``N`` heads, and one with all heads. Labels: of
-    those texts. Randomness: the evidence's seed says which texts, if there are more.
+    Score: ``mean_x L_x(g_h = 0) - mean_x L_x``. Source: Michel et al., NeurIPS 2019 (arXiv 1905.10650), who remove one
+    head at a time. Cost: a forward pass of at most 256 texts for each of the ``N`` heads, and one with all heads.
+    Labels: of those texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
     name = "ablation"
@@ -54,8 +54,9 @@ class GreedyAblation(Eliminating):
 
     Each round removes every remaining head alone, in addition to those of earlier rounds, and finally the 5 % of all
     heads with the lowest ``mean_x L_x(g_h = 0)``; the last round may remove fewer. Source: backward elimination, with
-    ablation as in Michel et al. 2019. Cost: a forward pass of at most 128 texts for each remaining head, in each round,
-    and one before each. Labels: of those texts. Randomness: the evidence's seed says which texts, if there are more.
+    ablation as by Michel et al., NeurIPS 2019 (arXiv 1905.10650). Cost: a forward pass of at most 128 texts for each
+    remaining head, in each round, and one before each. Labels: of those texts. Randomness: the evidence's seed says
+    which texts, if there are more.
     """
 
     name = "ablation-greedy"

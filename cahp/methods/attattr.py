@@ -27,11 +27,11 @@ MOST = 200
 class AttentionAttribution(Scored):
     """Keep the heads whose attention weights contribute most to the right prediction.
 
-    Of each layer, ``Attr(A) = A * (1/m) sum_{i=1..m} d p_gold(A i/m) / dA`` with all the layer's heads scaled
-    together, ``m = 20`` (the right Riemann sum of the integrated gradients); the score is ``sum_x max_{s,t}
-    Attr_h(A_x)[s, t]``, the signed maximum over pairs of real tokens. Heads that share keys and values count as one,
-    and so do the passes of a layer that is used in many. Of a window of a language model, ``p_gold`` is the geometric
-    mean of the probabilities of its tokens. Source: Hao et al. 2021 (AttAttr). Cost: for each of at most 200 texts, one
+    Of each layer, ``Attr(A) = A * (1/m) sum_{i=1..m} d p_gold(A i/m) / dA`` with all the layer's heads scaled together,
+    ``m = 20`` (the right Riemann sum of the integrated gradients); the score is ``sum_x max_{s,t} Attr_h(A_x)[s, t]``,
+    the signed maximum over pairs of real tokens. Heads that share keys and values count as one, and so do the passes of
+    a layer that is used in many. Of a window of a language model, ``p_gold`` is the geometric mean of the probabilities
+    of its tokens. Source: Hao et al., AAAI 2021 (AttAttr, arXiv 2004.11207). Cost: for each of at most 200 texts, one
     forward pass for the maps, and 20 forward and backward passes for each layer. Labels: of those texts. Randomness:
     the evidence's seed says which texts, if there are more.
     """

@@ -16,7 +16,7 @@ from cahp.values import Selection
 class Complementary:
     """Keep the most salient head of each cluster; without a budget, the knee of the silhouette curve sets their number.
 
-    Source: arXiv 2606.19150 (2026). Cost: a forward pass of every text, and a backward pass of a quarter of them.
+    Source: CAHP, arXiv 2606.19150, 2026. Cost: a forward pass of every text, and a backward pass of a quarter of them.
     Labels: of all calibration texts. Randomness: the evidence's seed starts the projection and the clusterings.
     """
 

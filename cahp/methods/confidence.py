@@ -13,8 +13,8 @@ from cahp.values import DataError, Floats
 class Confidence(Scored):
     """Keep the heads that attend most to a single token; needs no labels.
 
-    Score: the mean, over all real query tokens of all texts, of the row's maximum ``max_t a_t``. Source: Voita et al.
-    2019. Cost: a forward pass of every text. Labels: none. Randomness: none.
+    Score: the mean, over all real query tokens of all texts, of the row's maximum ``max_t a_t``. Source: Voita et al.,
+    ACL 2019 (arXiv 1905.09418). Cost: a forward pass of every text. Labels: none. Randomness: none.
     """
 
     name = "confidence"
@@ -30,8 +30,8 @@ class ConfidenceInWords(Scored):
     """Keep the heads that attend most to a single word, without special tokens; needs no labels.
 
     Score: as ``confidence``, but special tokens (such as [CLS] and [SEP]), on which many heads rest, count neither as
-    queries nor as keys; rows are not normalised again. Source: Voita et al. 2019, who leave out the end of the
-    sentence. Cost: a forward pass of every text. Labels: none. Randomness: none.
+    queries nor as keys; rows are not normalised again. Source: Voita et al., ACL 2019 (arXiv 1905.09418), who leave out
+    the end of the sentence. Cost: a forward pass of every text. Labels: none. Randomness: none.
     """
 
     name = "confidence-no-special"

@@ -55,8 +55,9 @@ class Dsp(Learned):
     """Train a relaxed gate for each head for one epoch, with frozen weights, and keep the heads with the highest gates.
 
     Gates: ``relaxed_top`` of parameters plus Gumbel noise; the temperature falls geometrically over the first two
-    thirds of the steps and stays at its end. Source: Li et al. 2021, pipelined. Cost: a forward and a backward pass of
-    every text in every epoch. Labels: all. Randomness: start, noise and order of the texts.
+    thirds of the steps and stays at its end. Source: Li et al., TACL 2021 (arXiv 2108.04657), pipelined. Cost: a
+    forward and a backward pass of every text in every epoch. Labels: all. Randomness: start, noise and order of the
+    texts.
     """
 
     name = "dsp"
@@ -94,8 +95,9 @@ class JointDsp(Dsp):
     """Train relaxed gates and all weights together for three epochs, and keep the heads with the highest gates.
 
     As ``dsp``, but the weights of a copy are trained too; they are thrown away and the mask alone is kept, since what
-    is compared is which heads a method finds: all meet the same recovery from the same weights. Source: Li et al. 2021,
-    joint. Cost: three epochs, forward and backward. Labels: all. Randomness: as ``dsp``, and dropout.
+    is compared is which heads a method finds: all meet the same recovery from the same weights. Source: Li et al., TACL
+    2021 (arXiv 2108.04657), joint. Cost: three epochs, forward and backward. Labels: all. Randomness: as ``dsp``, and
+    dropout.
     """
 
     name = "dsp-joint"
@@ -108,8 +110,8 @@ class StraightThroughDsp(Dsp):
     """Train gates for one epoch that are 0 or 1 in the forward pass, and keep the heads with the highest gates.
 
     As ``dsp``, but the gates are the indicator of the top parameters, without noise or temperature, and the gradient
-    passes to all parameters as if the gates were these. Source: Li et al. 2021. Cost: as ``dsp``. Labels: all.
-    Randomness: start and order of the texts.
+    passes to all parameters as if the gates were these. Source: Li et al., TACL 2021 (arXiv 2108.04657). Cost: as
+    ``dsp``. Labels: all. Randomness: start and order of the texts.
     """
 
     name = "dsp-straight-through"

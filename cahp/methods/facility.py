@@ -24,10 +24,10 @@ class Facility(Scored):
     location, whose greedy set reaches at least 1 - 1/e of the best. ``d`` is the distance of two heads' signatures in
     the full space, where complementary selection clusters their map; ``r`` half of its median; ``w`` the Fisher
     information of the gate, as in the method ``fisher`` before rearrangement. The score is the place in that order, so
-    a larger budget keeps all heads of a smaller one, except those added by the per-layer minimum. Source: Nemhauser,
-    Wolsey and Fisher 1978 (greedy maximisation); the combination is our own. Cost: a forward pass of every text for the
-    signatures, a forward and a backward pass of at most 2,048 for the information, 4 forward passes each. Labels: of
-    all calibration texts. Randomness: the evidence's seed says which texts and which of them share a batch.
+    a larger budget keeps all heads of a smaller one, except those added by the per-layer minimum. Source: ours; greedy
+    maximisation by Nemhauser, Wolsey and Fisher, Mathematical Programming 1978. Cost: a forward pass of every text for
+    the signatures, a forward and a backward pass of at most 2,048 for the information, 4 forward passes each. Labels:
+    of all calibration texts. Randomness: the evidence's seed says which texts and which of them share a batch.
     """
 
     name = "facility"

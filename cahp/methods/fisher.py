@@ -17,10 +17,10 @@ class Fisher(Budgeted):
     Score: ``F_h = sum_b (dL_b/dg_h)^2`` over batches of 32 texts at open gates, ``L_b`` the summed loss of a batch; the
     highest of all layers stay. Then, in each layer and with as many heads as that gave it, the pruned set starts as
     those of lowest ``F``; every other head, from the lowest ``F`` up, is put into it, and the member goes back whose
-    return leaves the smallest ``sum_b (sum_{h pruned} dL_b/dg_h)^2``, so this never rises. Source: Kwon et al. 2022 (a
-    retraining-free framework; their rescaling of the kept heads is a recovery and not part of the choice). Cost: a
-    forward and a backward pass of at most 2,048 texts, 3 forward passes each. Labels: of those texts. Randomness: the
-    evidence's seed says which texts and which of them share a batch.
+    return leaves the smallest ``sum_b (sum_{h pruned} dL_b/dg_h)^2``, so this never rises. Source: Kwon et al., NeurIPS
+    2022 (arXiv 2204.09656); their rescaling of the kept heads is a recovery and left out. Cost: a forward and a
+    backward pass of at most 2,048 texts, 3 forward passes each. Labels: of those texts. Randomness: the evidence's seed
+    says which texts and which of them share a batch.
     """
 
     name = "fisher"

@@ -15,16 +15,16 @@ from cahp.values import Floats
 class FisherOutput(Scored):
     """Remove the heads whose joint output changes the predictions least, one by one.
 
-    Removing the heads ``R`` of a layer costs the Fisher information of their joint output, over texts
-    ``E (sum_t g_t' W_R x_tR)^2``: ``x_t`` are the context vectors of token ``t``, ``W`` is the output projection, and
-    ``g_t`` the gradient at the attention output, by which layers compare. A language model has few windows with many
-    predictions each, so there context vectors and gradients are averaged apart: ``tr(M W_R H_RR W_R')`` with
-    ``H = E x x'`` and ``M = E g g'`` over tokens. In each layer the head that adds least is removed first; of all
-    layers, the cheapest goes next. The score is the place in that order, so a larger budget keeps all heads of a
-    smaller one, except those kept by the per-layer minimum. Source: our own, from the block-diagonal Fisher information
-    of Kwon et al. 2022; averaged apart as by Martens and Grosse 2015. Cost: a forward and a backward pass of every
-    text, 3 forward passes each. Labels: none. Randomness: the evidence's seed draws the signs that estimate the Fisher
-    information.
+    Removing the heads ``R`` of a layer costs the Fisher information of their joint output, over texts ``E (sum_t g_t'
+    W_R x_tR)^2``: ``x_t`` are the context vectors of token ``t``, ``W`` is the output projection, and ``g_t`` the
+    gradient at the attention output, by which layers compare. A language model has few windows with many predictions
+    each, so there context vectors and gradients are averaged apart: ``tr(M W_R H_RR W_R')`` with ``H = E x x'`` and ``M
+    = E g g'`` over tokens. In each layer the head that adds least is removed first; of all layers, the cheapest goes
+    next. The score is the place in that order, so a larger budget keeps all heads of a smaller one, except those kept
+    by the per-layer minimum. Source: ours; the block-diagonal Fisher information of Kwon et al., NeurIPS 2022 (arXiv
+    2204.09656), averaged apart as by Martens and Grosse, ICML 2015 (arXiv 1503.05671). Cost: a forward and a backward
+    pass of every text, 3 forward passes each. Labels: none. Randomness: the evidence's seed draws the signs that
+    estimate the Fisher information.
     """
 
     name = "fisher-output"
@@ -41,10 +41,10 @@ class FisherLayers(Scored):
 
     Removing all heads of a layer costs what ``fisher-output`` says for them. The cheapest layer goes first, each of its
     heads as there, and so on; the last layer may lose only a part of its heads. It tells whether single heads have to
-    be chosen, or whole layers do. With ``min_per_layer=0`` layers lose all heads. Source: our own; whole attention
-    layers are removed, by the similarity of what enters and leaves them, by He et al. 2024 (arXiv 2406.15786). Cost: a
-    forward and a backward pass of every text, 3 forward passes each. Labels: none. Randomness: the evidence's seed
-    draws the signs that estimate the Fisher information.
+    be chosen, or whole layers do. With ``min_per_layer=0`` layers lose all heads. Source: ours; He et al. 2024 (arXiv
+    2406.15786) remove whole attention layers by the similarity of what enters and leaves them. Cost: a forward and a
+    backward pass of every text, 3 forward passes each. Labels: none. Randomness: the evidence's seed draws the signs
+    that estimate the Fisher information.
     """
 
     name = "fisher-layers"

@@ -15,8 +15,8 @@ class Gradient(Scored):
     """Keep the heads whose gates have the largest gradient of the loss.
 
     Score: ``I_h = mean_x |dL_x/dg_h|`` at open gates, one absolute value per text, then divided by the layer's L2 norm.
-    Source: Michel et al. 2019. Cost: a forward and a backward pass of every text, 3 forward passes each. Labels: of all
-    calibration texts. Randomness: none.
+    Source: Michel et al., NeurIPS 2019 (arXiv 1905.10650). Cost: a forward and a backward pass of every text, 3 forward
+    passes each. Labels: of all calibration texts. Randomness: none.
     """
 
     name = "gradient"
@@ -34,8 +34,8 @@ class IteratedGradient(Eliminating):
 
     Each round removes the 10 % of all heads with the lowest ``mean_x |dL_x/dg_h|``, measured with the gates of removed
     heads at 0 and divided by the L2 norm of the remaining heads of the layer; the last round may remove fewer. Source:
-    Michel et al. 2019 (iterative pruning). Cost: a forward and a backward pass of every text for each round, 3 forward
-    passes each. Labels: of all calibration texts. Randomness: none.
+    Michel et al., NeurIPS 2019 (arXiv 1905.10650), iterative pruning. Cost: a forward and a backward pass of every text
+    for each round, 3 forward passes each. Labels: of all calibration texts. Randomness: none.
     """
 
     name = "gradient-iterated"

@@ -22,9 +22,9 @@ class ImportanceEntropy(Scored):
 
     Score: ``alpha * minmax(I) + (1 - alpha) * (1 - minmax(E))`` with ``I`` the score of the method ``gradient`` and
     ``E`` the mean over all real query tokens of ``-sum_t a_t ln a_t / ln n``, ``n`` the real tokens of the text (0
-    where ``n = 1``); minmax over all heads. Source: Choi et al. 2025 (HIES). Cost: a forward and a backward pass of
-    every text for the gradients and a forward pass for the entropies, 4 forward passes each. Labels: of all calibration
-    texts. Randomness: none. Validation data may choose among the alphas 0.5, 0.25 and 0.75.
+    where ``n = 1``); minmax over all heads. Source: Choi et al. 2025 (HIES, arXiv 2510.13832). Cost: a forward and a
+    backward pass of every text for the gradients and a forward pass for the entropies, 4 forward passes each. Labels:
+    of all calibration texts. Randomness: none. Validation data may choose among the alphas 0.5, 0.25 and 0.75.
     """
 
     name = "hies"

@@ -30,8 +30,8 @@ class L0(Learned):
 
     Penalty: ``strength * sum sigmoid(a + 0.791)``; the strength is bisected, on a logarithmic scale, until about as
     many gates are open as the budget. Heads are ranked by ``a``, since many clamped gates are equal. Source: Voita et
-    al. 2019. Cost: up to six trainings of ``steps`` batches, and of an epoch at least; budgets share some. Labels: all.
-    Randomness: start, noise and order of the texts.
+    al., ACL 2019 (arXiv 1905.09418). Cost: up to six trainings of ``steps`` batches, and of an epoch at least; budgets
+    share some. Labels: all. Randomness: start, noise and order of the texts.
     """
 
     name = "l0"

@@ -21,8 +21,8 @@ class Magnitude(Scored):
     """Keep the heads with the largest weights relative to the other heads of their layer.
 
     Score: ``w_lh / sqrt(sum_h w_lh^2)`` with ``w = sqrt(|Wq|^2 + |Wk|^2 + |Wv|^2 + |Wo|^2)`` over the slices of the
-    head (Frobenius norms, biases left out). Source: magnitude pruning (Han et al. 2015) on whole heads. Cost: no
-    forward passes. Labels: none. Randomness: none.
+    head (Frobenius norms, biases left out). Source: magnitude pruning (Han et al., NeurIPS 2015, arXiv 1506.02626) on
+    whole heads. Cost: no forward passes. Labels: none. Randomness: none.
     """
 
     name = "magnitude"
@@ -37,7 +37,8 @@ class RawMagnitude(Scored):
     """Keep the heads with the largest weights of all layers.
 
     Score: ``sqrt(|Wq|^2 + |Wk|^2 + |Wv|^2 + |Wo|^2)`` over the slices of the head (Frobenius norms, biases left out).
-    Source: magnitude pruning (Han et al. 2015) on whole heads. Cost: no forward passes. Labels: none. Randomness: none.
+    Source: magnitude pruning (Han et al., NeurIPS 2015, arXiv 1506.02626) on whole heads. Cost: no forward passes.
+    Labels: none. Randomness: none.
     """
 
     name = "magnitude-raw"

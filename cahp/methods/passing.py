@@ -76,8 +76,9 @@ class Pass(Learned):
     Penalty: see ``Pressure``. Published trainings are long, with 1,000 missing steps for a thousandfold pressure; here
     ``rise``, a share of the steps, takes their place. At three points closed gates reopen, the likelier the more
     confident their heads are. The weights are frozen, and the term that gathers open gates in few layers is left out.
-    Source: Ding et al. 2024. Cost: a training of ``steps`` batches, and of an epoch at least, and a forward pass of
-    every text. Labels: all. Randomness: start, noise, reopening and order of the texts.
+    Source: Ding et al., TMLR 2024 (PASS, openreview.net/forum?id=S4duStTKGL). Cost: a training of ``steps`` batches,
+    and of an epoch at least, and a forward pass of every text. Labels: all. Randomness: start, noise, reopening and
+    order of the texts.
     """
 
     name = "pass"

@@ -16,9 +16,9 @@ from cahp.values import Floats, HeadMask, Selection
 class Random(Scored):
     """Keep heads drawn at random: the baseline of every method.
 
-    Score: ``u ~ U(0, 1)`` for each head. Source: random head pruning as a baseline (Michel et al. 2019; Voita et al.
-    2019). Cost: no forward passes. Labels: none. Randomness: the evidence's seed gives the mask; the per-layer minimum
-    adds the heads of highest draw.
+    Score: ``u ~ U(0, 1)`` for each head. Source: the usual baseline, as in Michel et al., NeurIPS 2019 (arXiv
+    1905.10650). Cost: no forward passes. Labels: none. Randomness: the evidence's seed gives the mask; the per-layer
+    minimum adds the heads of highest draw.
     """
 
     name = "random"
@@ -34,8 +34,8 @@ class RandomPerLayer:
     """Keep random heads, in each layer as many as complementary pruning keeps: do the heads matter, or the layers?
 
     In layer ``l`` the ``c_l`` heads of highest ``u ~ U(0, 1)``, with ``c_l`` the count of complementary pruning at the
-    same budget. Source: a control for CAHP (arXiv 2606.19150, 2026). Cost: CAHP's, a forward pass of every text and a
-    backward pass of a quarter of them. Labels: of all calibration texts. Randomness: the evidence's seed.
+    same budget. Source: ours, a control for CAHP (arXiv 2606.19150, 2026). Cost: CAHP's, a forward pass of every text
+    and a backward pass of a quarter of them. Labels: of all calibration texts. Randomness: the evidence's seed.
     """
 
     name = "random-per-layer"
@@ -58,8 +58,8 @@ class RandomInCluster:
     """Keep a random head of each cluster of complementary pruning: does the choice of the representative matter?
 
     Complementary pruning with ``u ~ U(0, 1)`` instead of the salience, so heads added by the per-layer minimum or by
-    the rest of the budget are random too. Source: a control for CAHP (arXiv 2606.19150, 2026). Cost: a forward pass of
-    every text. Labels: of all calibration texts. Randomness: the evidence's seed.
+    the rest of the budget are random too. Source: ours, a control for CAHP (arXiv 2606.19150, 2026). Cost: a forward
+    pass of every text. Labels: of all calibration texts. Randomness: the evidence's seed.
     """
 
     name = "random-in-cluster"
@@ -81,7 +81,7 @@ class RandomEven(Scored):
 
     Score: ``u' - rank(u in its layer)`` with ``u, u' ~ U(0, 1)``: every layer keeps its first head before any keeps its
     second, and the layers that keep one more are random if the budget is not a multiple of the number of layers.
-    Source: a control, usual in pruning studies (uniform per layer; see Gale et al. 2019). Cost: no forward passes.
+    Source: a usual control (uniform per layer, as in Gale et al. 2019, arXiv 1902.09574). Cost: no forward passes.
     Labels: none. Randomness: the evidence's seed.
     """
 

@@ -12,9 +12,9 @@ from cahp.values import Floats
 class Salience(Scored):
     """Keep the heads of the highest salience, whichever cluster they are in: what do the clusters add?
 
-    Score: CAHP's salience, ``mean_b |dL_b/dg_h|`` over batches of 32 (see ``cahp.stages.salience``). Source: a control
-    for CAHP (arXiv 2606.19150, 2026). Cost: a forward and a backward pass of a quarter of the texts, 3 forward passes
-    each. Labels: of these texts. Randomness: none.
+    Score: CAHP's salience, ``mean_b |dL_b/dg_h|`` over batches of 32 (see ``cahp.stages.salience``). Source: ours, a
+    control for CAHP (arXiv 2606.19150, 2026). Cost: a forward and a backward pass of a quarter of the texts, 3 forward
+    passes each. Labels: of these texts. Randomness: none.
     """
 
     name = "salience"
