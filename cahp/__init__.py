@@ -1,4 +1,4 @@
-"""CAHP Explorer: see which attention heads of a transformer complement each other, and keep only those.
+"""CAHP Explorer: see which attention heads of a transformer attend in a similar way, and keep one of each group.
 
 The names below are the public surface, with the verbs of the command line; importing them costs nothing until the
 first is used.

@@ -64,10 +64,16 @@ def blocks(page: str, language: str) -> list[str]:
     return [text for found, text in _BLOCK.findall(PAGES[page]) if found == language]
 
 
+def lines(page: str) -> list[str]:
+    """Return the lines of a page that are typed into a terminal; blocks that begin with no command show something."""
+    first = re.compile(r"(cahp|make|pip|python3|accelerate|llama-cli|\.venv/bin/\w+)\s")
+    return [line for block in blocks(page, "") if first.match(block) for line in block.splitlines() if line.strip()]
+
+
 def commands(page: str) -> list[list[str]]:
     """Return the words of each ``cahp`` command that a page shows, without ``cahp`` itself."""
-    lines = [shlex.split(line, comments=True) for block in blocks(page, "") for line in block.splitlines()]
-    return [line[line.index("cahp") + 1 :] for line in lines if line[:1] in (["cahp"], ["accelerate"])]
+    words = [shlex.split(line, comments=True) for line in lines(page)]
+    return [line[line.index("cahp") + 1 :] for line in words if line[:1] in (["cahp"], ["accelerate"])]
 
 
 def outputs() -> list[tuple[str, list[str], str]]:

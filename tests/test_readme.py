@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
@@ -32,10 +33,38 @@ from cahp.words import percent
 
 README = docs.PAGES["README.md"]
 COMMANDS = [(page, words) for page in docs.PAGES for words in docs.commands(page)]
-#: Commands that a test cannot run: they serve until stopped, start other processes, read what is not on the machine, or
-#: take minutes.
-NOT_RUN = {"explore", "reproduce"}
-ELSEWHERE = ("smollm2", "sst5", "path/to/sst5", "mnli", "minilm-mnli", "assets/adapters/bbc-news", "Qwen/Qwen3-0.6B")
+#: What cannot be run here, by a part of its line, and why.
+NOT_RUN = {
+    "make ": "installs, or runs all tests",
+    "pip install": "downloads; tests/test_install.py installs the wheel",
+    "python3 -m venv": "makes the environment of a checkout, as `make setup` does",
+    "tests/benchmark.py": "takes minutes; tests/unit/test_benchmark.py runs its parts",
+    "cahp explore": "serves until it is stopped; tests/unit/cli/test_explore.py starts and stops it",
+    "accelerate launch": "starts processes of its own; tests/unit/test_processes.py does so",
+    "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
+    "Qwen/Qwen3-0.6B": "downloads 1.5 GB from the hub",
+    "llama-cli": "is llama.cpp, which is not installed; tests/parity/test_gguf_export.py reads the file",
+    "sst5": "needs SST-5, which is not shipped",
+    "mnli": "needs MNLI, which is not shipped",
+    "--out assets/adapters": "trains the adapters that ship for an hour, and replaces them",
+    "cahp roles smollm2 --ablate": "takes many minutes; tests/features/roles ablates a small model",
+}
+#: Commands that take a fraction of a second.
+QUICK = {"data", "models"}
+
+
+def reason(line: str) -> str | None:
+    """Why a line cannot be run here."""
+    return next((why for part, why in NOT_RUN.items() if part in line), None)
+
+
+def run_here(page: str, *names: str) -> None:
+    """Run the commands of a page one after the other, on few texts, or only those of some ``names``."""
+    for line in docs.lines(page):
+        _, *words = shlex.split(line, comments=True)
+        if reason(line) is None and (not names or words[0] in names):
+            answer = call(*shortened(words))
+            assert answer.code == 0, f"{line}: {answer.err}"
 
 
 def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None:
@@ -85,6 +114,12 @@ def test_pictures_and_pages_burden_no_clone_and_no_wheel() -> None:
 def test_a_command_that_is_shown_can_be_parsed(document: str, words: list[str]) -> None:
     command = docs.GROUP.commands[words[0]]
     command.make_context(words[0], list(words[1:]), parent=click.Context(docs.GROUP))
+
+
+def test_each_command_is_run_or_says_why_it_cannot_be() -> None:
+    lines = [line for page in docs.PAGES for line in docs.lines(page)]
+    assert [line for line in lines if not line.startswith("cahp ") and reason(line) is None] == []
+    assert [part for part in NOT_RUN if not any(part in line for line in lines)] == []
 
 
 @pytest.mark.parametrize("document", docs.PAGES)
@@ -173,6 +208,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text, label, grades in (
         ("reviews.csv", "text", "label", {"bad": "neg", "good": "pos"}),
         ("grades.csv", "text", "label", {}),
+        ("my-texts.csv", "text", "label", {}),
         ("tickets.csv", "body", "topic", {}),
         ("reviews/first.csv", "text", "label", {}),
         ("reviews/second.csv", "text", "label", {}),
@@ -204,8 +240,12 @@ def shortened(words: list[str]) -> list[str]:
     few = {"--limit": "64", "--eval-limit": "40", "--latency-time": "0.05s", "--rounds": "1", "--pairs": "20"}
     if words[0] == "compare":
         few |= {"--methods": "complementary,magnitude", "--budgets": "12", "--seeds": "1", "--jobs": "1"}
+    if "smollm2" in words:
+        few |= {"--window": "64", "--tokens": "512", "--eval-tokens": "256", "--budgets": "45", "--top": "2"}
     if words[0] in ("recover", "export") and not {"--recover", "--format"} & set(words):
         few["--recover-time"] = "3s"
+    if "--select-time" in words:
+        few["--select-time"] = "3s"
     return [*words, *(part for name, value in few.items() if name in known for part in (name, value))]
 
 
@@ -273,15 +313,18 @@ def test_the_snippet_of_the_readme_runs(here: Path) -> None:
     assert names["pruned"].parameters < names["cahp"].load("minilm-bbc").parameters
 
 
+def test_the_quick_commands_of_all_pages_run(here: Path) -> None:
+    fakes.save_model(here / "my-model")
+    for page in docs.PAGES:
+        run_here(page, *QUICK)
+
+
 @pytest.mark.nightly
-@pytest.mark.parametrize("document", [page for page in docs.PAGES if docs.commands(page)])
+@pytest.mark.parametrize("document", [page for page in docs.PAGES if any(not reason(one) for one in docs.lines(page))])
 def test_the_commands_of_a_page_run_one_after_the_other(document: str, here: Path) -> None:
     assert call("fit", "--data", "reviews.csv", "--epochs", 1, "--out", "my-model").code == 0
     assert call(*shortened(FIRST)).code == 0
-    for words in docs.commands(document):
-        if words[0] not in NOT_RUN and not set(ELSEWHERE) & set(words):
-            answer = call(*shortened(words))
-            assert answer.code == 0, f"{' '.join(words)}: {answer.err}"
+    run_here(document)
 
 
 def test_the_guide_tells_where_copying_and_text_break_in_the_bundled_run() -> None:

@@ -212,7 +212,7 @@ def prune(
     store: Store | None = None,
     **options: Unpack[Options],
 ) -> PruneResult:
-    """Choose the heads that complement each other, and measure the costs and savings of keeping only them.
+    """Choose heads to keep on some texts, and measure on others what that costs and saves.
 
     ``cahp.prune("minilm-bbc", budget=20, recover="refit")`` does the same as ``cahp prune`` with these options. A
     second call finds the results of the first in the cache.

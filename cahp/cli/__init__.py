@@ -37,7 +37,8 @@ COMMANDS = (
 
 app = typer.Typer(
     name="cahp",
-    help="See which attention heads of a transformer complement each other, and keep only those.",
+    help="See which attention heads of a transformer attend in a similar way, keep one of each group, and measure what "
+    "that costs.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

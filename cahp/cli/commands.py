@@ -45,7 +45,7 @@ _SWEEP = Option("sweep", "Measure all other budgets as well, to show them in a r
 def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     """Choose heads to keep, and measure the result.
 
-    The heads complement each other; costs and savings of keeping only them are measured on other texts.
+    Heads are chosen on some texts. What that costs and saves is measured on others.
     """
     from cahp.exports.run_folder import MARK, files, write_run
 
@@ -67,7 +67,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
 
 
 def _better_number(run: RunDocument) -> list[str]:
-    """Advise a number of heads that is measured, where the published rule chose one: it answers noise alike."""
+    """Advise a number of heads that is measured, where the rule chose one: it gives much the same for noise."""
     if run.settings.budget != Settings.budget or run.settings.goal is not None:
         return []
     from cahp.api import bundled
@@ -122,7 +122,7 @@ def evaluate(call: Call, mask: Path | None) -> None:
 def latency(call: Call, **options: Any) -> None:
     """Time the pruned model beside the full one.
 
-    The two take turns; of a language model, the KV cache is counted, too.
+    The two are timed in turn. For a language model, the KV cache is counted, too.
     """
     with call.bars() as progress:
         document = cahp.latency(call.settings, **options, store=call.store, progress=progress)
@@ -209,7 +209,7 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
 def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
     """Train a classifier on your texts.
 
-    An encoder gets low-rank adapters, or all its weights are trained; the epoch that is best on validation is kept.
+    An encoder gets low-rank adapters, or all its weights are trained. The best epoch on validation is kept.
     """
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.fit_lines):
         document = cahp.fit(**call.given, out=output, save=save, **options, store=call.store, progress=progress)
@@ -225,7 +225,7 @@ def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
 def models(call: Call, name: str | None) -> None:
     """List the built-in models, or look one up.
 
-    Of a model it shows heads, memory and expected time.
+    It shows heads, memory and expected time of a model.
     """
     from cahp.api.preflight import builtins, preflight
 
@@ -249,7 +249,7 @@ def models(call: Call, name: str | None) -> None:
 def data(call: Call, name: str | None, model: str | None, max_length: int | None) -> None:
     """List the data sets, or look one up.
 
-    Of a data set it shows the contents, and how long its texts are.
+    It shows the contents of a data set, and how long its texts are.
     """
     from cahp.api.lengths import describe_lengths
 

@@ -22,7 +22,7 @@ from cahp.values import CahpError
 def doctor(call: Call) -> None:
     """Check this installation.
 
-    A run of one second tells what to do about failures.
+    It ends with a short run, and says what to do about each failure.
     """
     checks = examine()
     call.answer(checks, [line for check in checks for line in check.lines])

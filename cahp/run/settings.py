@@ -79,7 +79,7 @@ class Settings:
     )
     window: int = option(
         256,
-        "Tokens of a window, on which a language model without --answers is measured.",
+        "Tokens per window: a language model without --answers is measured on windows of text.",
         _SOURCE,
         low=8,
         high=1 << 20,
@@ -87,7 +87,7 @@ class Settings:
     )
     stride: int | None = option(
         None,
-        "Tokens between the starts of two windows; the default is the window, without overlap.",
+        "Tokens between the starts of two windows (default: --window, without overlap).",
         _TEXTS,
         low=1,
         link="choice",
@@ -109,8 +109,8 @@ class Settings:
     )
     mix: str = option(
         "repeats=25%",
-        "Shares of a language model's calibration tokens that are no text of the data: repeats (passages and random "
-        "tokens, read twice), or other data by name; 0 for none.",
+        "Share of a language model's calibration tokens that come from elsewhere: repeats (passages and random tokens, "
+        "read twice), or other data by name; 0 for none.",
         "recover export compare premise abilities",
         unit="mix",
     )
@@ -119,7 +119,7 @@ class Settings:
     )
     max_length: int | None = option(
         None,
-        "Tokens read of a text; the rest is cut. By default what the model reads, at most 512 (published: 128).",
+        "Tokens read of a text; the rest is cut (default: what the model reads, at most 512; published: 128).",
         f"{_SOURCE} fit models",
         low=8,
         high=1 << 20,
@@ -127,21 +127,20 @@ class Settings:
     )
     budget: str = option(
         "auto",
-        "Heads to keep: a number, a share (15%), or auto, the published rule, which answers noise alike.",
+        "Heads to keep: a number, a share (15%), or auto: the published rule, which gives much the same on noise.",
         "premise",
         unit="heads",
     )
     goal: str | None = option(
         None,
-        "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05, accuracy-loss=1, or abilities, of which none "
-        "that is measurable may be lost; or the most that reach time=-20% or, of a causal language model, "
-        "kv-cache=-30%.",
+        "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05, accuracy-loss=1 or abilities (none may be "
+        "lost). Or keep the most heads that reach time=-20% or, for a causal language model, kv-cache=-30%.",
         unit="goal",
     )
-    min_per_layer: int = option(1, "Number of heads that every layer keeps at least.", "compare", link="choice")
+    min_per_layer: int = option(1, "Fewest heads per layer.", "compare", link="choice")
     min_first_layers: int = option(
         0,
-        "Number of heads that layers 0 and 1 keep at least; where --min-per-layer is larger, it counts.",
+        "Fewest heads in layers 0 and 1; the larger of this and --min-per-layer counts.",
         "compare",
         link="choice",
     )
@@ -154,7 +153,7 @@ class Settings:
     pool_size: int = option(32, "Side length to which attention maps are pooled.", low=2, high=128)
     poly_degree: int = option(
         6,
-        "Degree of the polynomial that finds the knee: 2 keeps many heads, 6 few.",
+        "Degree of the polynomial that finds the knee, where --budget auto stops: 2 keeps many heads, 6 few.",
         low=DEGREES.start,
         high=DEGREES.stop - 1,
         link="choice",
@@ -166,13 +165,13 @@ class Settings:
     )
     select_time: str | None = option(
         None,
-        "Time limit for improving the kept heads by swaps that help after a quick refit: 90s, 2m, 1h.",
+        "Improve the kept heads by swaps, for at most 90s, 2m or 1h. A swap must help after a quick refit.",
         unit="duration",
     )
     recover: str = option(
         "none",
-        f"Recovery: {', '.join(RECOVERIES)}. mean is mean ablation, refit takes seconds (on a third of the calibration "
-        "texts, at least 512), distill minutes, and auto at most --recover-time.",
+        f"Recovery: {', '.join(RECOVERIES)}. mean is mean ablation. refit takes seconds (on a third of the calibration "
+        "texts, at least 512), distill takes minutes, auto takes at most --recover-time.",
         "abilities",
         choices=tuple(RECOVERIES),
     )
@@ -182,13 +181,13 @@ class Settings:
     recover_time: str | None = option(
         None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export abilities", unit="duration"
     )
-    labels: bool = option(False, "Distill also from the labels of the calibration texts.", "recover export")
+    labels: bool = option(False, "Distill from the labels of the calibration texts, too.", "recover export")
     report: str | None = option(
-        None, "test: open the test split and also evaluate on it.", "compare reproduce", choices=("test",)
+        None, "test: also evaluate on the test split; each opening is counted.", "compare reproduce", choices=("test",)
     )
     neutral_data: str | None = option(
         None,
-        "Neutral text, on which the heads are evaluated as well: auto, or a name as of --data. It about doubles a run.",
+        "Also evaluate the heads on neutral text: auto, or a name as in --data. The run takes about twice as long.",
     )
     seed: int = option(
         42,
@@ -202,7 +201,7 @@ class Settings:
     )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "float32",
-        "Number format: float32; bfloat16 for predictions and signatures; auto: bfloat16 for predictions where "
+        "Number format: float32; bfloat16: for predictions and signatures; auto: bfloat16 for predictions where "
         "that is fast.",
         "evaluate",
     )
@@ -214,7 +213,7 @@ class Settings:
     latency: bool = option(True, "Time the full and the cut model.", "export")
     latency_time: str = option(
         "5s",
-        "Time limit of a timing, which ends earlier when the result is certain: 5s, 1m.",
+        "Time limit of a timing: 5s, 1m. It ends earlier when the result is certain.",
         "latency export",
         unit="duration",
     )
@@ -223,8 +222,8 @@ class Settings:
     )
     abilities: bool | None = option(
         None,
-        "Measure all abilities of the pruned model beside the full model's, for run.json and reports; by default only "
-        "how a causal language model repeats text.",
+        "Measure all abilities of the full and the pruned model, for run.json and reports. By default, only the "
+        "repeating of text is measured, of causal language models.",
         "export",
     )
     text_column: str | None = option(None, "Column of the texts.", f"{_SOURCE} fit data", link="source")
@@ -236,7 +235,7 @@ class Settings:
     )
     splits: Mapping[str, str] = option(
         {},
-        'Files, or published splits, by split: "a.csv=train,b.csv=validation".',
+        'File, or published split, of each split: "a.csv=train,b.csv=validation".',
         f"{_SOURCE} fit data",
         link="source",
     )
@@ -248,7 +247,7 @@ class Settings:
     )
     prompt: str | None = option(
         None,
-        'Prompt of a language model: "{text} It was", of a masked one "{text} It was {mask}."',
+        'Prompt of a language model: "{text} It was"; of a masked model "{text} It was {mask}."',
         f"{_EVERYWHERE} models",
     )
     answers: Sequence[str] = option(

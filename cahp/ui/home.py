@@ -21,7 +21,7 @@ from cahp.values import HeadMask
 
 #: Where one goes from here: the page, and the label of its link.
 _DOORS = (
-    ("similarity", "See which heads are alike →"),
+    ("similarity", "See which heads attend alike →"),
     ("budget", "Choose a budget →"),
     ("learn", "Learn in six guesses →"),
     ("export", "Export mask or model →"),

@@ -16,7 +16,7 @@ from cahp.cli.command import OPTIONS, REQUIRED, Call, command
 def abilities(call: Call, model: str, mask: Path | None) -> None:
     """Measure what a pruned model can still do.
 
-    A model repeats, looks up, knows grammar and more: the receipt tells what is left of each under a mask.
+    Repeating, looking up, grammar and others: what the full model can, and what is left of it under a mask.
     """
     from cahp.features.abilities import use_case
     from cahp.features.abilities.lines import receipt_lines

@@ -22,7 +22,7 @@ MEANINGS: Mapping[Word, str] = {
     "kept": "surely worse by less than a tenth of the full model's lead over chance, or better",
     "weaker": "surely worse than the full model",
     "lost": "surely worse, and more than half of the lead over chance is gone",
-    "not significant": "no difference is certain, nor that there is none",
+    "not significant": "neither a difference nor its absence is certain",
     "not measurable": "the full model itself is not surely above chance, or cannot be asked",
 }
 

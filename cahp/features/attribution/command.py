@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Option("out", "JSON file to write: the mask of the fewest heads that keep the answer.", Path),
     Option(
         "check",
-        f"Instead, compare with exact removal of every head on so many evaluation texts (published: {CHECKED}).",
+        f"Compare with exact removal of every head instead, on this number of evaluation texts (bundled: {CHECKED}).",
         int,
         low=1,
         high=10_000,
@@ -43,8 +43,8 @@ def attribute(
 ) -> None:
     """Measure which heads matter for one text.
 
-    Attribution patching estimates what the answer's log-probability loses without
-    each head; the top heads are also removed exactly, beside random ones.
+    Attribution patching estimates how the answer's log-probability changes without
+    each head. The top heads, and random ones, are then removed exactly.
     """
     from cahp.features.attribution import use_case
     from cahp.features.attribution.checking import check_lines

@@ -152,8 +152,8 @@ def _draw_measures(measures: Mapping[str, Any]) -> None:
         measures_figure(measures, dark=display.is_dark()),
         title="Six measures of redundancy, and the cost of removal",
         help="Does a measure call the heads redundant whose removal costs least? Points are rank correlations "
-        "(Spearman) with the measured KL divergence without one head, and without two; 1 is the same order. Of one "
-        "head, a measure of pairs is that of the head most like it. Lines are 95 % intervals over heads.",
+        "(Spearman) with the measured KL divergence without one head, and without two; 1 is the same order. For one "
+        "head, a measure of pairs takes the most similar head. Lines are 95 % intervals over heads.",
         name="claim-measures",
         alt=conclude(measures),
         data=table,

@@ -31,7 +31,7 @@ def _paint_roles(roles: HeadRoles, mask: HeadMask) -> Painted:
         np.array([_ROLE_TINTS[names[group]] for group in groups], dtype=np.int64),
         tuple(signs),
         tuple(described),
-        "A head has the role of what gets a large share of its attention, beyond chance",
+        "A head's role is what gets a large share of its attention, more than by chance",
     )
 
 

@@ -13,7 +13,7 @@ from cahp.cli.command import REQUIRED, Call, Option, command
 def roles(call: Call, name: str, ablate: bool) -> None:
     """Measure what each head attends to.
 
-    Roles are the first token, induction, retrieval and others, or none.
+    Roles are first token, induction, retrieval and others. Many heads have none.
     """
     from cahp.features.roles import use_case
     from cahp.features.roles.lines import role_lines

@@ -208,8 +208,8 @@ def _rule(tests: Sequence[Verdict]) -> str:
     if tests[0].simultaneous is None:
         return f"{words}; intervals are not corrected for several tests."
     return (
-        f"{words}, and the intervals by Bonferroni: one without 0 never has p above 0.05, but Holm's p can pass where "
-        "an interval still holds 0."
+        f"{words}, and the intervals by Bonferroni. If an interval excludes 0, its p is at most 0.05; Holm's p can "
+        "also be below 0.05 although the interval contains 0."
     )
 
 
@@ -221,9 +221,10 @@ def draw_primary(results: SplitResults) -> None:
     place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
     with st.expander(f"Primary test: {place}", key="compare-primary"):
         st.markdown(
-            "A fixed rule names it before anything is measured: KL divergence after the refit, as the area over the "
-            "budgets of up to 20 % of the heads; without a refit as pruned, and without two such budgets at the "
-            "smallest one. It is corrected over its methods alone. All other tests on this page are descriptive."
+            "A fixed rule names it before anything is measured. It compares KL divergence after the refit, over all "
+            "budgets of up to 20 % of the heads (the area). Without a refit, it compares the pruned models; without "
+            "two such budgets, it uses the smallest one. It is corrected over its methods alone. All other tests on "
+            "this page are descriptive."
         )
         st.markdown("\n".join(f"- {plain(_sentence(results, test))}" for test in primary.tests))
 

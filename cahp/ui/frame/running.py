@@ -161,7 +161,7 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     if place is not None:
         return _describe_place(place, title or "Waiting")
     if job.paused:
-        return f"{title or on_screen(job.stage)}: paused, other work that was asked for runs first"
+        return f"{title or on_screen(job.stage)}: paused while other work runs first"
     words = title or on_screen(job.stage or "Starting")
     if job.stage in PREPARATIONS:
         # Preparing a model may take longer than what was asked for.
