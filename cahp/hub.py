@@ -1,7 +1,7 @@
-"""The Hugging Face hub: list a repository, ask for consent, download its files, and explain failures.
+"""The Hugging Face hub: list a repository, ask for consent, download its files, upload a folder, explain failures.
 
-``consent_from`` names who decides on large downloads and ``progress_to`` who sees their progress. Without them large
-downloads are refused and nothing is drawn. Only this module and the ``datasets`` library contact the hub.
+``consent_from`` names who decides on large downloads and on uploads, and ``progress_to`` who sees their progress.
+Without them both are refused and nothing is drawn. Only this module and the ``datasets`` library contact the hub.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cahp.values import CahpError, Progress, silent
 from cahp.words import first_line, size_of
 
 STAGE = "download"
+UPLOAD = "upload"
 #: Downloads of at most this many bytes need no consent.
 FREE = 1_000_000_000
 _TIMEOUT_S = 10.0
@@ -28,15 +29,15 @@ _SET_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, o
 Kind = Literal["model", "dataset"]
 #: The part of the address of a repository that its kind adds.
 _FOLDERS: Mapping[Kind, str] = {"model": "", "dataset": "datasets/"}
-#: Called with the name of a download and its bytes; returns whether it may start.
-Ask = Callable[[str, int], bool]
+#: Called with a question; returns whether the answer is yes.
+Ask = Callable[[str], bool]
 
 _ask: ContextVar[Ask | None] = ContextVar("ask", default=None)
 _report: ContextVar[Progress] = ContextVar("report", default=silent)
 
 
 def consent_from(ask: Ask) -> AbstractContextManager[None]:
-    """Let ``ask`` decide on downloads larger than ``FREE`` inside the block."""
+    """Let ``ask`` decide on downloads larger than ``FREE``, and on uploads, inside the block."""
     return _set(_ask, ask)
 
 
@@ -68,7 +69,7 @@ def require_consent(name: str, size: int, *, error: type[CahpError]) -> None:
     if size <= FREE:
         return
     ask = _ask.get()
-    if ask is None or not ask(name, size):
+    if ask is None or not ask(f"{name} takes {size_of(size)} to download. Download it?"):
         raise error(
             f"the download of {name} takes {size_of(size)}, and more than {size_of(FREE)} needs your consent: add "
             "--yes, or agree in the explorer's dialog"
@@ -165,6 +166,128 @@ def _counting_bar(total: int, report: Progress) -> Any:
     return ByteBar
 
 
+# Uploads -----------------------------------------------------------------------------------------------------------
+
+#: What the hub puts into a new repository, and what only the folder on this machine needs.
+_EMPTY = {".gitattributes"}
+_STAYS = ["cahp.json", "__pycache__/*"]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The new repository ``name`` (``org/name``) for a folder: private, or ``public``.
+
+    The token is the one of the hub's client, and is never shown.
+    """
+
+    name: str
+    public: bool = False
+
+    def check(self) -> None:
+        """Check before long work that the upload is agreed to, a token is there, and no repository has the name.
+
+        Raises:
+            CahpError: If not.
+        """
+        from huggingface_hub.utils import validate_repo_id
+
+        with self._explained():
+            if self.name.count("/") != 1:
+                raise CahpError(f"{self.name!r} is no name of a repository; write org/name")
+            validate_repo_id(self.name)
+            who = "private"
+            if self.public:
+                who = "public: everybody can read it"
+            ask = _ask.get()
+            if ask is None or not ask(f"The model will be uploaded to {self.name} on the hub ({who}). Upload it?"):
+                raise CahpError(f"the upload to {self.name} needs your consent: add --yes, or leave out --push")
+            if client.get_token() is None:
+                raise CahpError(f"the upload to {self.name} needs a token that may write; {_SET_TOKEN}")
+            self._check_free()
+
+    def send(self, folder: Path) -> str:
+        """Make the repository, upload the files of ``folder``, and return its address.
+
+        Raises:
+            CahpError: If that fails; the folder stays as it is.
+        """
+        from huggingface_hub import constants
+
+        report(UPLOAD, 0, 1)
+        with self._explained():
+            self._check_free()
+            api = client.HfApi()
+            # An interrupted upload leaves an empty repository.
+            api.create_repo(self.name, private=not self.public, exist_ok=True)
+            api.upload_folder(
+                repo_id=self.name,
+                folder_path=folder,
+                ignore_patterns=list(_STAYS),
+                commit_message="Upload a pruned model",
+            )
+        report(UPLOAD, 1, 1)
+        return f"{constants.ENDPOINT}/{self.name}"
+
+    def _check_free(self) -> None:
+        """Check that there is no repository of this name, or an empty one that as many can read."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        try:
+            info: Any = client.HfApi().repo_info(self.name, timeout=_TIMEOUT_S)
+        except RepositoryNotFoundError:
+            return
+        files = {file.rfilename for file in info.siblings or []} - _EMPTY
+        if files:
+            raise CahpError(f"{self.name} exists on the hub and holds {min(files)}; choose another name with --push")
+        if info.private == self.public:
+            raise CahpError(f"{self.name} exists on the hub, with another visibility; choose another name with --push")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Raise a sentence where the client fails, and keep the client quiet."""
+        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+        drawn = not are_progress_bars_disabled()
+        disable_progress_bars()
+        try:
+            yield
+        except CahpError:
+            raise
+        except Exception as failure:  # network, hub and disk have no common error
+            raise CahpError(self._explain(failure)) from None
+        finally:
+            if drawn:
+                enable_progress_bars()
+
+    def _explain(self, failure: BaseException) -> str:
+        from huggingface_hub import constants, errors
+
+        causes = _causes(failure)
+        status = next((code for cause in causes if (code := _status(cause)) is not None), None)
+        sentences = {
+            401: f"the hub rejects the token; renew it: {_SET_TOKEN}",
+            403: f"the token may not write to {self.name}; allow it at {constants.ENDPOINT}/settings/tokens",
+            409: f"{self.name} exists on the hub; choose another name with --push",
+        }
+        if any(isinstance(cause, errors.HFValidationError) for cause in causes):
+            return f"{self.name!r} is no name of a repository; write org/name"
+        if status is not None:
+            return sentences.get(status, f"the hub answered with error {status} for {self.name}; try again later")
+        if is_unreachable(failure) and client.is_offline_mode():
+            return "HF_HUB_OFFLINE is set; unset it to upload"
+        if is_unreachable(failure):
+            return "the hub cannot be reached; check the connection"
+        return f"{self.name} cannot be uploaded ({_without_token(first_line(failure))}); try again"
+
+
+def _without_token(text: str) -> str:
+    """Return a text of the client without the token that it may quote."""
+    token = client.get_token()
+    if not token:
+        return text
+    return text.replace(token, "...")
+
+
 # Failures ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +371,7 @@ def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
             place = constants.HF_HUB_CACHE
             return f"{repository} cannot be saved in {place} ({cause.strerror}); free some space there, or set HF_HOME"
     if isinstance(failure, (OSError, ValueError)) or type(failure).__module__.startswith("huggingface_hub"):
-        problem = first_line(failure)
+        problem = _without_token(first_line(failure))
         return f"{name} cannot be read from the hub ({problem}); check its name, its revision and your access"
     return None
 

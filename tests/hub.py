@@ -1,7 +1,8 @@
-"""A small server that speaks the hub's protocol, and counts what is fetched from it."""
+"""A small server that speaks the hub's protocol, counts what is fetched from it, and takes what is uploaded."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -32,6 +33,7 @@ class Repository:
     gated: bool = False
     #: Who may read it; everybody, if it is None.
     token: str | None = None
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Request:
 class Hub:
     """What the server holds, and what was asked of it.
 
-    ``ranges=False`` makes it ignore ranges, as some mirrors do; ``status`` answers everything with that error.
+    ``ranges=False`` makes it ignore ranges, as some mirrors do; ``status`` answers everything with that error, and
+    ``commits`` what it answers when a commit arrives (0: it hangs up). ``writers`` are the tokens that may write.
     """
 
     address: str = ""
@@ -56,6 +59,8 @@ class Hub:
     requests: list[Request] = field(default_factory=list)
     ranges: bool = True
     status: int | None = None
+    commits: int | None = None
+    writers: set[str] = field(default_factory=set)
     gone: bool = False
 
     def add(self, name: str, content: Path | Files, *, tag: str | None = None, **more: Any) -> str:
@@ -105,6 +110,15 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             if hub.status is not None:
                 self._refuse(hub.status, None, "busy")
+            elif words[:2] == ["api", "validate-yaml"]:
+                self._json({"errors": [], "warnings": []})
+            elif self.command == "POST" and words[:2] == ["api", "repos"]:
+                self._create(json.loads(self.body))
+            elif self.command == "POST" and "preupload" in words:
+                files = [{**file, "uploadMode": "regular"} for file in json.loads(self.body)["files"]]
+                self._json({"files": [{**file, "shouldIgnore": False, "oid": None} for file in files]})
+            elif self.command == "POST" and "commit" in words:
+                self._commit("/".join(words[2:4]))
             elif words[0] == "api":
                 self._api(words[1:], query)
             else:
@@ -134,6 +148,37 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return None
             return commit, repository.commits[commit]
 
+        # What is uploaded.
+
+        def _create(self, asked: dict[str, Any]) -> None:
+            name = f"{asked['organization']}/{asked['name']}"
+            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            if token not in hub.writers:
+                self._refuse(403, None, f"You don't have the rights to create {name}")
+            elif name in hub.repositories:
+                said = {"error": "You already created this model repo", "url": f"{hub.address}/{name}"}
+                self._send(409, json.dumps(said).encode(), {})
+            else:
+                commit = hashlib.sha1(name.encode()).hexdigest()
+                private = asked.get("visibility") == "private"
+                files = {".gitattributes": b""}
+                reader = token if private else None
+                hub.repositories[name] = Repository({commit: files}, {"main": commit}, token=reader, private=private)
+                self._json({"url": f"{hub.address}/{name}"})
+
+        def _commit(self, name: str) -> None:
+            if hub.commits == 0:
+                self.close_connection = True
+            elif hub.commits is not None:
+                self._refuse(hub.commits, None, "out of order")
+            else:
+                lines = [json.loads(line) for line in self.body.splitlines()]
+                files = [line["value"] for line in lines if line["key"] == "file"]
+                new = {file["path"]: base64.b64decode(file["content"]) for file in files}
+                repository = hub.repositories[name]
+                commit = hub.add(name, {**repository.commits[repository.names["main"]], **new})
+                self._json({"commitUrl": f"{hub.address}/{name}/commit/{commit}", "commitOid": commit, "success": True})
+
         # What is in a repository.
 
         def _api(self, words: list[str], query: Mapping[str, list[str]]) -> None:
@@ -146,7 +191,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             commit, files = found
             if what == "revision":
                 siblings = [{"rfilename": path, "size": len(content)} for path, content in files.items()]
-                said = {"_id": "1", "id": name, "sha": commit, "private": False, "gated": False, "tags": []}
+                said = {
+                    "_id": "1",
+                    "id": name,
+                    "sha": commit,
+                    "private": hub.repositories[key].private,
+                    "gated": False,
+                    "tags": [],
+                }
                 self._json({**said, "downloads": 0, "likes": 0, "siblings": siblings})
             elif what == "tree":
                 below = "/".join(rest[2:])

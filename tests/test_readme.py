@@ -40,6 +40,7 @@ NOT_RUN = {
     "python3 -m venv": "makes the environment of a checkout, as `make setup` does",
     "tests/benchmark.py": "takes minutes; tests/unit/test_benchmark.py runs its parts",
     "cahp explore": "serves until it is stopped; tests/unit/cli/test_explore.py starts and stops it",
+    "--push": "uploads; tests/unit/cli/test_push.py does so to a hub on this machine",
     "accelerate launch": "starts processes of its own; tests/unit/test_processes.py does so",
     "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
     "Qwen/Qwen3-0.6B": "downloads 1.5 GB from the hub",

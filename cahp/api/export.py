@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-from cahp import models
+from cahp import hub, models
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.exports import checkpoints, formats
 from cahp.exports.form import MaskForm, ModelForm, Pruned
@@ -26,7 +26,7 @@ from cahp.run.sections import check_sections, measure_sections, summarise_sectio
 from cahp.run.settings import Settings, identify_model
 from cahp.run.splits import record_split
 from cahp.store import Store
-from cahp.values import HeadMask, OptionError
+from cahp.values import CahpError, HeadMask, OptionError
 
 
 def recover(
@@ -121,6 +121,8 @@ def export(
     out: Name | Output,
     format: str = "compact",
     recover: str | None = None,
+    push: str | None = None,
+    push_public: bool = False,
     command: str = "",
     progress: ShowProgress = None,
     yes: bool = False,
@@ -136,6 +138,9 @@ def export(
         out: The folder to write to.
         format: Name of the format; an unknown name lists all formats.
         recover: The recovery (None: that of the ``Settings``, else ``"auto"`` if there are data, else ``"none"``).
+        push: The name ``org/name`` of a new repository of the hub, to which the folder is uploaded: private, unless
+            it is ``push_public``. ``yes=True`` agrees to it; a token that may write is needed. If the upload fails,
+            the folder stays.
         command: The command line to record in the model card.
         progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp export``, by the names of ``cahp.Settings``.
@@ -152,6 +157,7 @@ def export(
     card = identify_model(settings)
     keep, content = read_mask_for(card, mask)
     form = formats.find(format)
+    upload = _read_upload(form, push, public=push_public)
     if isinstance(form, MaskForm):
         origin = _read_origin(card, keep, content)
         roles = stored_roles(Resources(card, store=store or Store()))
@@ -172,6 +178,8 @@ def export(
         raise OptionError(f"--recover {settings.recover} needs texts to recover the model on; name some with --data")
     findings: dict[str, Any] = {}
     with show_progress(progress, yes=yes) as reporter:
+        if upload is not None:
+            upload.check()
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
             outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
@@ -221,7 +229,38 @@ def export(
                 seconds=seconds,
                 progress=reporter,
             )
-        return {**document, **results}
+        document |= {**results, "pushed": None}
+        if upload is not None:
+            with UnwrittenError.carrying(document):
+                document["pushed"] = _send(upload, output)
+        return document
+
+
+def _read_upload(form: MaskForm | ModelForm, push: str | None, *, public: bool) -> hub.Upload | None:
+    """Read where to upload (None: nowhere).
+
+    Raises:
+        OptionError: If there is no model to upload, or no name for it.
+    """
+    if push is None:
+        if public:
+            raise OptionError("--push-public needs a repository; name it with --push")
+        return None
+    if isinstance(form, MaskForm):
+        raise OptionError(f"--push uploads a model, and {form.key} is a mask alone; leave it out")
+    return hub.Upload(push, public=public)
+
+
+def _send(upload: hub.Upload, output: Output) -> str:
+    """Upload the folder, and return its address.
+
+    Raises:
+        UnwrittenError: If that fails; the folder stays.
+    """
+    try:
+        return upload.send(output.folder)
+    except CahpError as error:
+        raise UnwrittenError(f"{output.folder} was written, but not uploaded: {error}") from None
 
 
 @dataclass(frozen=True)

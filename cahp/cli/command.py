@@ -27,7 +27,6 @@ from cahp.run.options import Setting
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal import progress
-from cahp.words import size_of
 
 #: The default of an option that must be given.
 REQUIRED: Any = ...
@@ -131,7 +130,7 @@ OPTIONS: Mapping[str, Option] = {
         Option("jobs", "Processes on this machine (default: one, or one per GPU).", int, low=1, high=1024),
         Option("cluster", "Run on a cluster: dask, or dask:ADDRESS of a scheduler."),
         Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",)),
-        Option("yes", "Download large files from the hub without asking.", bool, False, ("--yes", "-y")),
+        Option("yes", "Answer yes to questions: large downloads, and uploads.", bool, False, ("--yes", "-y")),
         Option("quiet", "Show no progress.", bool, False, ("--quiet", "-q")),
         Option("no_cache", "Measure again what is cached.", bool, False, ("--no-cache",)),
     )
@@ -269,14 +268,14 @@ def command(
 
 @contextmanager
 def questions(*, yes: bool) -> Iterator[None]:
-    """Ask before a large download in a terminal; ``--yes`` answers yes. Without a terminal there is no question."""
+    """Ask before a large download or an upload in a terminal; ``--yes`` answers yes. Elsewhere there is no question."""
     terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and parallel.world() == 1
     if not yes and not terminal:
         yield
         return
 
-    def ask(name: str, size: int) -> bool:
-        return yes or typer.confirm(f"cahp: {name} takes {size_of(size)} to download. Download it?", err=True)
+    def ask(question: str) -> bool:
+        return yes or typer.confirm(f"cahp: {question}", err=True)
 
     with hub.consent_from(ask):
         yield

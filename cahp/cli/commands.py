@@ -153,6 +153,12 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     *("mask", MUST_OUT.but(help="Folder for the model, or for the mask's file."), "force"),
     Option("format", option_help(), default="compact"),
     _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: auto if there are data)."),
+    Option(
+        "push",
+        "Upload the model to this new repository of the hub: org/name. It is private. A terminal asks first; "
+        "elsewhere --yes is needed.",
+    ),
+    Option("push_public", "Let everybody read the repository of --push.", bool, False, ("--push-public",)),
     example="cahp export --mask run/head_mask.json --format onnx --out model",
 )
 def export(call: Call, out: Path, force: bool, **options: Any) -> None:

@@ -42,7 +42,21 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     ),
     "Server": ("host", "port", "token", "public", "data_root", "browser"),
     "Output and machine": (
-        *("format", "save", "static", "force", "as_json", "yes", "quiet", "no_cache", "device", "dtype", "jobs"),
+        *(
+            "format",
+            "push",
+            "push_public",
+            "save",
+            "static",
+            "force",
+            "as_json",
+            "yes",
+            "quiet",
+            "no_cache",
+            "device",
+            "dtype",
+            "jobs",
+        ),
         *("cluster", "help"),
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,7 +203,7 @@ def write(
             exact = beside / form.rounded.exact
             _fill(formats.model_form(form.rounded.exact), exact, replace(pruned, inputs=texts[:TRIED]))
             pruned = replace(pruned, exact=exact)
-        read = _fill(form, part, pruned)
+        read = _fill(form, part, pruned, _facts(pruned, provenance))
         progress(STAGE, 1, 2)
         results: dict[str, Any] = dict(UNMEASURED)
         if measured is not None:
@@ -307,18 +308,34 @@ def _describe(
         path.chmod((folder / formats.CARD_FILE).stat().st_mode)
 
 
-def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
-    """Write a model into a folder, read it back, and check its results.
+def _facts(pruned: Pruned, provenance: Provenance) -> dict[str, str]:
+    """Return where the weights come from, for the metadata of their files."""
+    facts = {
+        "cahp.version": version("cahp-explorer"),
+        "cahp.model": pruned.whole.card.id,
+        "cahp.model.sha256": pruned.whole.card.identity,
+        "cahp.mask.sha256": pruned.mask.sha256,
+        "cahp.method": provenance.method,
+        "cahp.recovery": provenance.recovery,
+        "cahp.command": provenance.command,
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _fill(form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str] | None = None) -> ReadBack:
+    """Write a model with ``facts`` about its weights into a folder, read it back, and check its results.
 
     Raises:
         CahpError: If they differ from those in memory.
     """
-    from cahp.models.saving import measure_rounding, read_back, save_tokenizer
+    from cahp.models.saving import measure_rounding, read_back, save_tokenizer, stamp
     from cahp.models.saving_onnx import compare_writing
 
     folder.mkdir(exist_ok=True)
     save_tokenizer(pruned.cut.tokenizer, folder)
     note = form.write(folder, pruned)
+    if facts is not None:
+        stamp(folder, facts)
     full = None
     if form.rounded is not None:
         # What a rounded language model predicts is measured at every token.

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cahp.exports import formats, snippets
 from cahp.exports.form import Footprint, ModelForm, markdown
 from cahp.models.cards import ModelCard, Prompt, PromptExample
 from cahp.models.description import output_head
+from cahp.models.identity import base_of
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_words
@@ -19,6 +22,9 @@ from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask
 from cahp.words import capital, printable, safe
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 
@@ -59,9 +65,7 @@ def model_card(
     versions = [f"{name} {number}" for name, number in source["versions"].items()]
     lines = [
         "---",
-        "library_name: transformers",
-        f"pipeline_tag: {_TASKS[output_head(card)]}",
-        "tags: [attention-head-pruning, cahp]",
+        *_front_matter(form, card, mask, outcome, source).splitlines(),
         "---",
         "",
         f"# {card.id}, {mask.count} of {mask.keep.size} attention heads",
@@ -115,6 +119,79 @@ def model_card(
         lines.append(f"- command: `{source['command']}`")
     lines += ["", "The weights derive from the original model: its licence applies to them."]
     return "\n".join(lines) + "\n"
+
+
+def _front_matter(
+    form: ModelForm, card: ModelCard, mask: HeadMask, outcome: Mapping[str, Any], source: Mapping[str, Any]
+) -> str:
+    """Return what the hub reads of the model, as YAML: what it was made from, and what was measured of it."""
+    from huggingface_hub import ModelCardData
+
+    relation = "finetune"
+    if form.rounded is not None:
+        relation = "quantized"
+    origin: dict[str, Any] = {}
+    base = base_of(card)
+    if base is not None:
+        origin = {"base_model": base, "base_model_relation": relation}
+    results = _eval_results(card, outcome, source)
+    if results:
+        origin |= {
+            "model_name": f"{Path(card.id).name}-{mask.count}-of-{mask.keep.size}-heads",
+            "eval_results": results,
+        }
+    return ModelCardData(
+        library_name="transformers",
+        pipeline_tag=_TASKS[output_head(card)],
+        tags=["attention-head-pruning", "cahp"],
+        **origin,
+    ).to_yaml()
+
+
+def _eval_results(card: ModelCard, outcome: Mapping[str, Any], source: Mapping[str, Any]) -> list[EvalResult]:
+    """Return the outcomes of the model that was written, with their intervals, n, split and protocol."""
+    from huggingface_hub import EvalResult
+
+    states = [outcomes for outcomes in (outcome["outcomes"] or {}).values() if outcomes is not None]
+    if not states:
+        return []
+    data = source["data"]
+    protocol = f"{data['max_length']} tokens of each text"
+    if source["protocol"] is not None:
+        protocol = str(source["protocol"])
+    results = []
+    for name, estimate in states[-1].items():
+        if not math.isfinite(estimate.value):
+            continue
+        facts: dict[str, Any] = {"n": estimate.n, "unit": estimate.unit}
+        if estimate.ci95 is not None:
+            facts["ci95"] = [_rounded(end) for end in estimate.ci95]
+        results.append(
+            EvalResult(
+                task_type=_TASKS[output_head(card)],
+                dataset_type=_name_data(data["id"]),
+                dataset_name=_name_data(data["id"]),
+                dataset_split=data["split"],
+                dataset_args={"protocol": protocol, "sha256": data["sha256"]},
+                metric_type=name,
+                metric_name=OUTCOMES[name].label,
+                metric_value=_rounded(estimate.value),
+                metric_args=facts,
+            )
+        )
+    return results
+
+
+def _name_data(name: str) -> str:
+    """Return data by the id on the hub, or by a name without the folders of this machine."""
+    if name.startswith("hub:"):
+        return name.removeprefix("hub:")
+    return Path(name).name
+
+
+def _rounded(value: float) -> float:
+    """Return a number with six digits, as far as anybody compares them."""
+    return float(f"{value:.6g}")
 
 
 def _prompting(form: ModelForm, card: ModelCard, prompt: Prompt, example: PromptExample) -> list[str]:

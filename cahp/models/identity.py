@@ -51,10 +51,18 @@ _ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
 _REINSTALL = "reinstall it with `pip install --force-reinstall 'cahp-explorer[demo]'`"
 
 
+#: The encoder of the built-in classifiers, on the hub.
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
 @dataclass(frozen=True)
 class Builtin:
-    """A model that ships with the project; ``predicts`` says what, on the switch between bundled runs."""
+    """A model that ships with the project; ``predicts`` says what, on the switch between bundled runs.
 
+    ``base`` is the model of the hub from which its weights come.
+    """
+
+    base: str
     adapter: str | None
     data: str | None
     description: str
@@ -63,19 +71,21 @@ class Builtin:
 
 BUILTINS: dict[str, Builtin] = {
     "minilm-bbc": Builtin(
+        MINILM,
         "bbc-news",
         "bbc-news",
         "MiniLM, 6 x 12 heads: names the topic of a BBC News text (the default)",
         "Topic of a text",
     ),
-    "minilm-sst5": Builtin("sst5", "sst5", "MiniLM, 6 x 12 heads, SST-5 film reviews in five grades"),
+    "minilm-sst5": Builtin(MINILM, "sst5", "sst5", "MiniLM, 6 x 12 heads, SST-5 film reviews in five grades"),
     LANGUAGE_MODEL: Builtin(
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
         None,
         "bbc-news",
         "SmolLM2-135M, 30 x 3 groups of 3 heads: a language model with 4-bit weights",
         "Next word",
     ),
-    "minilm": Builtin(None, None, "the plain MiniLM encoder without a classifier: something to `cahp fit`"),
+    "minilm": Builtin(MINILM, None, None, "the plain MiniLM encoder without a classifier: something to `cahp fit`"),
 }
 
 
@@ -141,6 +151,16 @@ def name_of(card: ModelCard) -> str:
     if card.id in BUILTINS and folder.parts[-2:] == (ENCODER_PACKAGE, "model"):
         return card.id
     return str(folder.resolve())
+
+
+def base_of(card: ModelCard) -> str | None:
+    """Return the id on the hub of a model, or of that from which a built-in has its weights (None: it is elsewhere)."""
+    if card.revision is not None:
+        return card.id
+    builtin = BUILTINS.get(name_of(card))
+    if builtin is None:
+        return None
+    return builtin.base
 
 
 def _find_local(name: str) -> ModelCard | None:

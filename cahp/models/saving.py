@@ -63,7 +63,7 @@ def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
         # Never a path of this machine.
         base = card.id
         if card.id in BUILTINS and card.source is None:
-            base = "sentence-transformers/all-MiniLM-L6-v2"
+            base = BUILTINS[card.id].base
         with output.whole() as part, quiet():
             fitted.network.save_pretrained(part)
             weights = part / ADAPTER
@@ -153,6 +153,21 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
             parameter.data = parameter.data.clone()
     save_model(network, str(folder / WEIGHTS), metadata={"format": "pt"})
     shutil.copyfile(compact.__file__, folder / LOADER)
+
+
+def stamp(folder: Path, facts: Mapping[str, str]) -> None:
+    """Add ``facts`` to the metadata of each safetensors file in a folder; its tensors stay byte for byte."""
+    for path in sorted(folder.glob("*.safetensors")):
+        stamped = path.with_name(f"{path.name}.stamped")
+        with path.open("rb") as file, stamped.open("wb") as copied:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            header["__metadata__"] = {**header.get("__metadata__", {}), **facts}
+            text = json.dumps(header, separators=(",", ":")).encode()
+            # Tensors begin at a multiple of eight bytes.
+            text += b" " * (-len(text) % 8)
+            copied.write(len(text).to_bytes(8, "little") + text)
+            shutil.copyfileobj(file, copied, 1 << 20)
+        stamped.replace(path)
 
 
 def _with_layer_counts(pruned: HeadModel, mask: HeadMask) -> Any:

@@ -230,6 +230,8 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
     if document["files"]:
         yield from lines(document["files"], form.runtime)
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
+    if document["pushed"]:
+        yield f"  uploaded  {document['pushed']}"
 
 
 def data_lines(document: Document) -> Iterator[str]:
