@@ -174,7 +174,7 @@ _STAYS = ["cahp.json", "__pycache__/*"]
 
 
 @dataclass(frozen=True)
-class Upload:
+class NewRepository:
     """The new repository ``name`` (``org/name``) for a folder: private, or ``public``.
 
     The token is the one of the hub's client, and is never shown.
@@ -189,12 +189,9 @@ class Upload:
         Raises:
             CahpError: If not.
         """
-        from huggingface_hub.utils import validate_repo_id
-
         with self._explained():
             if self.name.count("/") != 1:
                 raise CahpError(f"{self.name!r} is no name of a repository; write org/name")
-            validate_repo_id(self.name)
             who = "private"
             if self.public:
                 who = "public: everybody can read it"
@@ -245,7 +242,11 @@ class Upload:
     @contextmanager
     def _explained(self) -> Iterator[None]:
         """Raise a sentence where the client fails, and keep the client quiet."""
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+        from huggingface_hub.utils.tqdm import (
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
 
         drawn = not are_progress_bars_disabled()
         disable_progress_bars()

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 from cahp import hub, models
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.exports import checkpoints, formats
-from cahp.exports.form import MaskForm, ModelForm, Pruned
+from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, kept_heads
 from cahp.features import sections
 from cahp.models.cards import ModelCard
@@ -236,7 +236,7 @@ def export(
         return document
 
 
-def _read_upload(form: MaskForm | ModelForm, push: str | None, *, public: bool) -> hub.Upload | None:
+def _read_upload(form: Form, push: str | None, *, public: bool) -> hub.NewRepository | None:
     """Read where to upload (None: nowhere).
 
     Raises:
@@ -248,10 +248,10 @@ def _read_upload(form: MaskForm | ModelForm, push: str | None, *, public: bool) 
         return None
     if isinstance(form, MaskForm):
         raise OptionError(f"--push uploads a model, and {form.key} is a mask alone; leave it out")
-    return hub.Upload(push, public=public)
+    return hub.NewRepository(push, public=public)
 
 
-def _send(upload: hub.Upload, output: Output) -> str:
+def _send(upload: hub.NewRepository, output: Output) -> str:
     """Upload the folder, and return its address.
 
     Raises:

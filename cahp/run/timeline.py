@@ -59,6 +59,7 @@ STAGES = (
     Stage("pairs", "Removing pairs of heads", "removing pairs of heads"),
     Stage("table", "Measuring every budget", "measuring every budget"),
     Stage("write", "Writing", "writing"),
+    Stage("upload", "Uploading to the hub", "uploading"),
 )
 
 #: The stages that bring a model into memory.

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from cahp import hub as hub_client
 from cahp import models
 from cahp.values import ModelError
+from cahp.words import size_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -171,10 +172,10 @@ def test_what_is_large_is_fetched_with_consent_alone(hub: Hub, sound: Path, monk
     said = why_not("org/name")
     assert "--yes" in said
     assert "120 kB" in said
-    asked: list[tuple[str, int]] = []
+    asked: list[str] = []
 
-    def ask(what: str, size: int) -> bool:
-        asked.append((what, size))
+    def ask(question: str) -> bool:
+        asked.append(question)
         return len(asked) > 1
 
     with hub_client.consent_from(ask):
@@ -182,8 +183,8 @@ def test_what_is_large_is_fetched_with_consent_alone(hub: Hub, sound: Path, monk
         assert hub.fetched_whole() == {"config.json"}
         models.identify("org/name")
         models.identify("org/name")
-    assert [what for what, _ in asked] == ["org/name", "org/name"]
-    assert asked[0][1] == sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
+    size = sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
+    assert asked == [f"org/name takes {size_of(size)} to download. Download it?"] * 2
 
 
 def test_downloads_report_bytes_and_print_nothing(hub: Hub, sound: Path, capfd: pytest.CaptureFixture[str]) -> None:
