@@ -321,6 +321,7 @@ def test_the_quick_commands_of_all_pages_run(here: Path) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("document", [page for page in docs.PAGES if any(not reason(one) for one in docs.lines(page))])
 def test_the_commands_of_a_page_run_one_after_the_other(document: str, here: Path) -> None:
     assert call("fit", "--data", "reviews.csv", "--epochs", 1, "--out", "my-model").code == 0
