@@ -244,7 +244,7 @@ class Board {
     this.heads.show(state, this.dragging);
     this.figures.replaceChildren(...found.map(written));
     this.figures.classList.toggle("about", Boolean(state.about));
-    this.gains?.replaceChildren(...gains(state, this.data).map(grown));
+    if (this.gains) this.showGains(gains(state, this.data));
     this.curves.mark(state);
     this.strip?.mark(state);
     this.sentence?.show(state);
@@ -256,6 +256,14 @@ class Board {
     const share = this.data.first ? "" : `${percent(state.budget / total, 0)}, `;
     this.output.replaceChildren(make("b", "value", null, count), ` · ${share}${origin(state)}`);
     this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} ${this.data.unit}s, ${found[0][1]} ${this.data.outcomes[0].label}`);
+  }
+
+  // A large figure that changed comes from below, unless a person drags.
+  showGains(found) {
+    const before = [...this.gains.children].map((gain) => gain.textContent);
+    this.gains.replaceChildren(...found.map(grown));
+    if (this.dragging) return;
+    [...this.gains.children].forEach((gain, index) => gain.classList.toggle("rolls", index in before && gain.textContent !== before[index]));
   }
 
   // What a person does ----------------------------------------------------------------------------------------
