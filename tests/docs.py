@@ -120,6 +120,15 @@ def _forms() -> list[str]:
     )
 
 
+def _runs_in() -> list[str]:
+    head = " | ".join(f"{name}, {version}" for name, version in formats.RUNTIMES.items())
+    rows = []
+    for form in formats.model_forms():
+        cells = (form.runs_in.get(name, formats.UNTRIED) for name in formats.RUNTIMES)
+        rows.append((f"`{form.key}`", *cells))
+    return _table(f"`--format` | {head}", rows)
+
+
 def _mask_forms() -> list[str]:
     return _table(
         "`--format` | what it is | what reads it",
@@ -565,6 +574,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
     "outcomes": ("assets/docs/python.md", _outcomes),
     "forms": ("assets/docs/export.md", _forms),
+    "runs-in": ("assets/docs/export.md", _runs_in),
     "mask-forms": ("assets/docs/export.md", _mask_forms),
     "recoveries": ("assets/docs/recovery.md", _recoveries),
     "methods": ("assets/docs/comparison.md", _methods),

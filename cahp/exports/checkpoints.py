@@ -305,7 +305,8 @@ def _describe(
     (folder / formats.CARD_FILE).write_bytes(readme.encode())
     for path in folder.iterdir():
         # Weights are written for their owner alone; here they get the permissions of other files.
-        path.chmod((folder / formats.CARD_FILE).stat().st_mode)
+        if path.is_file():
+            path.chmod((folder / formats.CARD_FILE).stat().st_mode)
 
 
 def _facts(pruned: Pruned, provenance: Provenance) -> dict[str, str]:

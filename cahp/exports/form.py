@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,7 +104,8 @@ class ModelForm(Form):
     model in torch. ``checked_with`` are the packages with which a written model is read back. ``even`` forms need a
     mask with the same number of heads in every layer. ``refuse`` returns another reason why a model cannot have the
     form: from its card, the mask (None: any), and the noun of a recovery that adds biases to output projections that
-    have none (empty: it adds none).
+    have none (empty: it adds none). ``runs_in`` tells, for a runtime, whether it runs the form, and with what; one
+    that is missing was not tried.
     """
 
     loads_with: str
@@ -124,6 +125,7 @@ class ModelForm(Form):
     times: Callable[[Sequence[HeadModel], Sequence[Path], float], tuple[list[Times], list[Times]]] | None = None
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()
+    runs_in: Mapping[str, str] = field(default_factory=dict)
     even: bool = False
     refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: None
 

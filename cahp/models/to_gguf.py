@@ -93,7 +93,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     architecture = _ARCHITECTURES.get(card.family)
     if architecture is None:
         return f"it is of the architecture {card.family}, and the GGUF form is written for {', '.join(_ARCHITECTURES)}"
-    lost = _find_lost_part(config)
+    lost = find_lost_part(config)
     if lost is not None:
         return f"it has {lost}, which the GGUF form leaves out"
     even = mask is None or len(set(mask.counts)) == 1
@@ -111,8 +111,8 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     return None
 
 
-def _find_lost_part(config: Mapping[str, Any]) -> str | None:
-    """Name a part of a model that a GGUF file of its architecture cannot describe (None: there is none)."""
+def find_lost_part(config: Mapping[str, Any]) -> str | None:
+    """Name a part of a model that neither GGUF nor ``nemotron-nas`` can describe (None: there is none)."""
     rotation = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
     if rotation not in _ROTATIONS:
         return f"rotary positions of the kind {rotation}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cahp.values import HeadMask
 
 from cahp.exports.form import lines
-from cahp.exports.formats import model_form
+from cahp.exports.formats import describe_runtimes, model_form
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.run.sections import Sections, describe_sections
@@ -226,7 +226,8 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
     )
     yield f"  verified  read back in a fresh process, {closeness}"
     if document.get("note"):
-        yield f"  types     {document['note']}"
+        yield f"  note      {document['note']}"
+    yield f"  runs in   {describe_runtimes(form)}"
     if document["files"]:
         yield from lines(document["files"], form.runtime)
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
