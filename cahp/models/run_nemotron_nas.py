@@ -33,7 +33,7 @@ def read_nemotron_nas(folder: Path) -> LlamaForCausalLM:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     blocks = config.pop("block_configs")
     for entry in ("model_type", "architectures", "rope_theta", "rope_scaling"):
-        config.pop(entry)
+        config.pop(entry, None)
     network = LlamaForCausalLM(LlamaConfig(**{**config, "num_hidden_layers": 0}))
     for place, block in enumerate(blocks):
         sizes = copy.deepcopy(network.config)

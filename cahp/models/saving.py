@@ -34,7 +34,7 @@ from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.training import Fitted
 from cahp.models.vocabulary import vocabulary_logits
-from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS
+from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS, state_rotation
 from cahp.output import Output
 from cahp.tasks.answers import PREDICTION
 from cahp.tasks.texts import Item
@@ -95,6 +95,7 @@ def save_network(
         output = Output.of(out)
         with output.whole(made) as part, quiet():
             in_float32(network).save_pretrained(part)
+            state_rotation(part)
             save_tokenizer(tokenizer, part)
         return output.folder
 
@@ -195,6 +196,7 @@ def save_drop_in(folder: Path, model: HeadModel, pruned: HeadModel, mask: HeadMa
     """Save ``pruned`` (``model`` cut to ``mask``) in the shapes of ``model``, with zeros for pruned heads."""
     with quiet():
         in_float32(restore_shapes(model, pruned, mask)).save_pretrained(folder)
+    state_rotation(folder)
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from cahp.models.matching import match_folder
 from cahp.models.projection import Projection, find_module
 from cahp.models.sketch import quiet, sketch_network
 from cahp.models.stored import in_float32
+from cahp.models.weights import state_rotation
 from cahp.values import HeadMask, OptionError
 
 
@@ -179,3 +180,4 @@ def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         plain.generation_config = network.generation_config
     with quiet():
         plain.save_pretrained(folder)
+    state_rotation(folder)

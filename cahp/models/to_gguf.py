@@ -176,14 +176,15 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask) -> None:
     card = pruned.card
     network = in_float32(pruned.network)
     config = network.config
-    name = name_architecture(card, mask)
-    # A number for all layers, or a list of those of each.
-    units: Any = mask.counts[0]
-    heads: Any = units * card.group
-    if len(set(mask.counts)) > 1:
-        units = list(mask.counts)
-        heads = [count * card.group for count in units]
     size = card.head_size // card.group
+    # A number for all layers, or a list of those of each.
+    heads: Any = [len(layer.self_attn.q_proj.weight) // size for layer in network.model.layers]
+    units: Any = [len(layer.self_attn.k_proj.weight) // size for layer in network.model.layers]
+    name = UNEVEN
+    if len(set(heads)) == len(set(units)) == 1:
+        name = _ARCHITECTURES[card.family].name
+        heads = heads[0]
+        units = units[0]
     writer = gguf.GGUFWriter(file, name)
     writer.add_name(card.id)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)

@@ -66,7 +66,7 @@ def tiny(folder: Path, kind: str = "llama", **more: Any) -> HeadModel:
 def turn_angles(config: dict[str, Any], size: int) -> Tensor:
     """The angle of each pair of channels between neighbouring tokens, ``(size / 2,)``."""
     angles = config["rope_theta"] ** (-torch.arange(0, size, 2).float() / size)
-    scaling = config["rope_scaling"]
+    scaling = config.get("rope_scaling")
     if scaling is None:
         return angles
     # Of Llama 3: long waves are stretched, short ones stay, and those between are mixed.

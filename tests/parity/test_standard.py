@@ -52,6 +52,8 @@ def test_transformers_alone_reads_an_even_model_as_the_masked_one(kind: str, tmp
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     # Of 4 query heads in 2 groups a group is left; of 4 that share a key-value head two are left, and that head.
     assert (config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]) == (2, 1, 8)
+    # By the old name, too: MLX does not read ``rope_parameters``.
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
     assert "cahp" not in config
     assert not list((tmp_path / "out").glob("*.py"))
 

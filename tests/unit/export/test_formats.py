@@ -95,7 +95,9 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
     assert found["bytes"] == (out / "toy.safetensors").stat().st_size
     assert "Play with it." in (out / "README.md").read_text()
     assert cahp.read_mask(out / "head_mask.json").count == found["kept"]["heads"] == 9
-    assert list(export_lines(found, Output(out)))[-1].endswith("out (toy): play with it")
+    lines = list(export_lines(found, Output(out)))
+    assert lines[-1].endswith("out (toy): play with it")
+    assert lines[-2].startswith("  runs in   transformers (")
 
 
 @pytest.mark.usefixtures("read_back_here")
@@ -187,6 +189,13 @@ def test_every_form_says_what_it_is_and_is_found_by_its_word_and_file(form: Form
             assert exact.rounded is None
             assert exact.reads == form.reads
         assert "```python" in form.card
+
+
+def test_where_a_form_runs_is_told_with_versions_and_what_was_not_tried() -> None:
+    assert all(form.runs_in.keys() <= formats.RUNTIMES.keys() for form in formats.model_forms())
+    row = formats.describe_runtimes(replace(TOY, runs_in={"MLX": "yes"}))
+    assert f"MLX ({formats.RUNTIMES['MLX']}): yes" in row
+    assert f"vLLM ({formats.RUNTIMES['vLLM']}): not tried" in row
 
 
 def test_words_and_files_are_not_used_twice() -> None:
