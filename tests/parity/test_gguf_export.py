@@ -20,7 +20,7 @@ from cahp.exports.form import Pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.run_gguf import read_gguf
 from cahp.models.surgery import cut
-from cahp.models.to_gguf import refuse_gguf
+from cahp.models.to_gguf import refuse_gguf, save_gguf
 from cahp.stages.recovery import mean_ablate
 from cahp.values import HeadMask, OptionError
 
@@ -89,6 +89,24 @@ def test_layers_with_their_own_numbers_of_heads_are_listed(kind: str, mask: Head
     pruned = cut(model, mask).network(input_ids=torch.tensor(ids), attention_mask=torch.tensor(real)).logits
     found_logits = answer({"input_ids": ids, "attention_mask": real})
     assert np.abs(found_logits - pruned.detach().numpy())[real.astype(bool)].max() <= 1e-5 * pruned.abs().max()
+
+
+def test_the_number_of_key_value_heads_of_a_layer_is_that_of_its_weights(tmp_path: Path) -> None:
+    model = tiny(tmp_path)
+    whole = HeadMask(np.ones((2, 2), dtype=bool))
+    merged = cut(model, whole)
+    attention = merged.network.model.layers[0].self_attn
+    # All four query heads share one key-value head.
+    for name in ("k_proj", "v_proj"):
+        setattr(attention, name, torch.nn.Linear(32, 8, bias=False))
+    attention.num_key_value_groups = 4
+    save_gguf(tmp_path / "out.gguf", merged, whole)
+    found = metadata(gguf.GGUFReader(tmp_path / "out.gguf"))
+    assert [found[f"deci.attention.head_count{end}"] for end in ("", "_kv")] == [[4, 4], [1, 2]]
+    ids = np.array([[5, 6, 7, 8]])
+    expected = merged.network(input_ids=torch.tensor(ids)).logits.detach().numpy()
+    found_logits = read_gguf(tmp_path / "out.gguf")({"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    assert np.abs(found_logits - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_the_tokenizer_travels_with_its_merges_and_special_tokens(tmp_path: Path) -> None:
