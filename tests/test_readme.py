@@ -45,6 +45,8 @@ NOT_RUN = {
     "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
     "Qwen/Qwen3-0.6B": "downloads 1.5 GB from the hub",
     "llama-cli": "is llama.cpp, which is not installed; tests/parity/test_gguf_export.py reads the file",
+    "mlx_lm.generate": "is MLX, which is not installed; tests/parity/test_runtimes.py runs it where it is",
+    "vllm serve": "serves until it is stopped; tests/parity/test_runtimes.py runs vLLM where it is installed",
     "sst5": "needs SST-5, which is not shipped",
     "mnli": "needs MNLI, which is not shipped",
     "--out assets/adapters": "trains the adapters that ship for an hour, and replaces them",

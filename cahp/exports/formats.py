@@ -200,7 +200,7 @@ class, with no file of cahp-explorer.
         runs_in={
             **_CHECKPOINT_RUNS,
             "transformers": _OTHER_KIND,
-            "vLLM": "with `--hf-config-path`",
+            "vLLM": "with its subfolder `vllm`",
             "MLX": "yes",
             "lm-eval": _OTHER_KIND,
         },

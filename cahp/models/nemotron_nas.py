@@ -83,8 +83,9 @@ def _refuse_mask(card: ModelCard, mask: HeadMask | None, adder: str) -> str | No
     for layer, kept in enumerate(mask.counts):
         if kept not in (0, card.heads):
             return (
-                f"each layer must keep all heads or none, and layer {layer} keeps {kept} of {card.heads}; choose heads "
-                "with --method fisher-layers --min-per-layer 0, or with --even for --format standard"
+                f"each layer must keep all heads or none, and layer {layer} keeps {kept} of {card.heads}; choose them "
+                f"with --method fisher-layers --min-per-layer 0 and a budget that is a multiple of {card.heads}, or "
+                "with --even for --format standard"
             )
     if not mask.empty_layers:
         return None

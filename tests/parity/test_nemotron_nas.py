@@ -203,8 +203,8 @@ def test_readers_compute_the_width_of_a_feed_forward_block_from_its_factor(hidde
             {},
             [[1, 1], [1, 0], [0, 0]],
             "",
-            "each layer must keep all heads or none, and layer 1 keeps 1 of 2; choose heads with --method "
-            "fisher-layers --min-per-layer 0, or with --even for --format standard",
+            "each layer must keep all heads or none, and layer 1 keeps 1 of 2; choose them with --method fisher-layers "
+            "--min-per-layer 0 and a budget that is a multiple of 2, or with --even for --format standard",
         ),
         ("llama", {}, [[0, 0], [0, 0], [0, 0]], "", "readers need attention in at least one layer"),
         ("llama", {}, [[1, 1], [0, 0], [1, 1]], "mean ablation", "mean ablation needs one; use --recover refit"),
