@@ -34,8 +34,8 @@ CLASSED = "vllm"
 _FAMILIES = ("llama", "mistral", "qwen2")
 #: Readers round the width of a feed-forward block up to a multiple of this.
 _WIDTH = 256
-#: Readers round ``ffn_mult`` to so many digits.
-_DIGITS = 6
+#: Readers round ``ffn_mult`` to millionths.
+_SCALE = 1_000_000
 #: Entries that mean the same in Llama's configuration.
 _SHARED = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "rms_norm_eps", "vocab_size"),
@@ -144,8 +144,7 @@ def choose_factor(width: int, hidden: int) -> float:
 
     They compute ``2 * factor * hidden / 3`` and round it up to a multiple of 256, so the factor is rounded down.
     """
-    scale = 10**_DIGITS
-    return scale * 3 * width // (2 * hidden) / scale
+    return (_SCALE * 3 * width // (2 * hidden)) / _SCALE
 
 
 def _name_weights(network: Any, blocks: list[dict[str, Any]]) -> Iterator[tuple[str, Tensor]]:

