@@ -64,8 +64,31 @@ PRESETS: Mapping[str, CatalogueEntry] = {
         {"train": 392_702, "validation": 9815, "validation_mismatched": 9832},
         ("contradiction", "entailment", "neutral"),
     ),
+    "wikitext-2": CatalogueEntry(
+        "wikitext-2",
+        "preset",
+        "Wikipedia articles for language models (Merity et al. 2016)",
+        False,
+        {"train": 36_718, "validation": 3760, "test": 4358},
+        (),
+    ),
+    "c4": CatalogueEntry(
+        "c4",
+        "preset",
+        "web pages for language models, the first part of the validation split (Raffel et al. 2020)",
+        False,
+        {},
+        (),
+    ),
 }
-_HUB_IDS = {"sst5": "SetFit/sst5", "mnli": "nyu-mll/multi_nli"}
+_HUB_IDS = {
+    "sst5": "SetFit/sst5",
+    "mnli": "nyu-mll/multi_nli",
+    "wikitext-2": "Salesforce/wikitext:wikitext-2-raw-v1",
+    "c4": "allenai/c4",
+}
+#: The one file that is read of a large repository.
+_FILES = {"c4": "en/c4-validation.00000-of-00008.json.gz"}
 
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<config>[^\s:]+))?")
 
@@ -110,7 +133,7 @@ def find(name: str) -> Parts:
             notices = (f"{name} is read from the folder of that name, not from the hub.",)
         return _from_folder(name, path, notices)
     if name in PRESETS:
-        return _from_hub(name, f"hub:{_HUB_IDS[name]}")
+        return _from_hub(name, f"hub:{_HUB_IDS[name]}", _FILES.get(name))
     if is_there(path, Path.is_file):
         return Parts(name, str(path), {path.name: partial(read_table, path)}, divided=True)
     raise DataError(
@@ -216,7 +239,7 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
     return replace(Parts.of_files(name, str(path), tables), notices=notices)
 
 
-def _from_hub(name: str, address: str) -> Parts:
+def _from_hub(name: str, address: str, file: str | None = None) -> Parts:
     parts = _HUB.fullmatch(address)
     if parts is None:
         raise DataError(
@@ -227,7 +250,7 @@ def _from_hub(name: str, address: str) -> Parts:
         # The library would read that folder instead, with a loader that it guesses.
         raise DataError(f"The local folder {path} hides the hub data set of that name; run cahp in another folder.")
     try:
-        loaded, notices = _fetched(path, parts["config"], parts["revision"])
+        loaded, notices = _fetched(path, parts["config"], parts["revision"], file)
     except CahpError:
         raise
     except Exception as error:  # network, hub and loader have no common error
@@ -238,8 +261,11 @@ def _from_hub(name: str, address: str) -> Parts:
     return _from_loaded(name, loaded, address, tuple(notices), published=True)
 
 
-def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, list[str]]:
-    """Load a data set from the hub; without a connection, the version downloaded last, with a notice."""
+def _fetched(path: str, config: str | None, revision: str | None, file: str | None) -> tuple[Any, list[str]]:
+    """Load a data set from the hub, or one ``file`` of it.
+
+    Without a connection it is the version downloaded last, with a notice.
+    """
     import datasets
     from datasets.packaged_modules.cache.cache import Cache
 
@@ -263,6 +289,10 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
             return before.as_dataset(), [notice]
         # The library hides why it may not read them.
         repository.check_readable()
+        if file is not None:
+            # A part of a split: the numbers of rows that the repository states are those of all parts.
+            part = {"split": "train", "data_files": file, "verification_mode": "no_checks"}
+            return datasets.load_dataset(path, revision=repository.commit, **part), []
         if sum(repository.sizes.values()) > hub.FREE:
             # The files of a configuration may be a small part of the repository.
             builder = datasets.load_dataset_builder(path, config, revision=repository.commit)

@@ -39,7 +39,7 @@ class Table:
     name a position in errors. ``class_names`` decodes columns of integer labels that have names. ``published`` marks
     data that its reader cannot correct. ``opaque`` maps columns that hold neither text nor numbers to what they hold.
     They are never read: decoding a picture or a sound may open other files, and one value of a nested column may be
-    larger than the file.
+    larger than the file. ``lines`` are those of a text file, with their ends (empty: it is no text file).
 
     Raises:
         DataError: If two columns have the same name, or there are too many.
@@ -52,6 +52,7 @@ class Table:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     published: bool = False
     opaque: Mapping[str, str] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.columns) > _MOST_COLUMNS:
@@ -155,6 +156,10 @@ def read_table(path: Path, place: str | None = None) -> Table:
 
 def _decode(path: Path, place: str) -> str:
     """Read a UTF-8 file, with or without BOM, without the line ends at its end."""
+    return _decode_whole(path, place).rstrip("\r\n")
+
+
+def _decode_whole(path: Path, place: str) -> str:
     try:
         data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
@@ -168,7 +173,6 @@ def _decode(path: Path, place: str) -> str:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{place}, line {line}: a NUL byte; save the file as UTF-8 text.")
-    text = text.rstrip("\r\n")
     if not text.strip():
         raise DataError(f"{place} is empty; it needs texts.")
     return text
@@ -225,14 +229,15 @@ def _json_lines(path: Path, place: str) -> Table:
 
 def _text_file(path: Path, place: str) -> Table:
     """A document per paragraph; blank lines separate paragraphs."""
-    text = _decode(path, place).replace("\r\n", "\n")
+    whole = _decode_whole(path, place).replace("\r\n", "\n")
+    text = whole.rstrip("\r\n")
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         paragraphs = (one.strip() for one in re.split(r"\n[^\S\n]*(?=\n)", text) if one.strip())
         for number, paragraph in islice(enumerate(paragraphs, start=1), most):
             yield number, {TEXT: paragraph}
 
-    return Table(place, _PARAGRAPH, (TEXT,), rows)
+    return Table(place, _PARAGRAPH, (TEXT,), rows, lines=tuple(re.findall("[^\n]*\n|[^\n]+", whole)))
 
 
 def _parquet(path: Path, place: str) -> Table:
@@ -246,7 +251,7 @@ READERS: Mapping[str, Callable[[Path, str], Table]] = {
     ".csv": lambda path, place: _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL),
     # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
     ".tsv": lambda path, place: _delimited(place, _decode(path, place), "\t", csv.QUOTE_NONE),
-    ".txt": _text_file,
+    **dict.fromkeys((".txt", ".raw"), _text_file),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_lines),
     ".parquet": _parquet,
 }

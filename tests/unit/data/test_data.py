@@ -556,6 +556,8 @@ def test_the_catalogue_names_every_data_set_that_needs_no_path() -> None:
         ("bbc-news", "built-in"),
         ("sst5", "preset"),
         ("mnli", "preset"),
+        ("wikitext-2", "preset"),
+        ("c4", "preset"),
     ]
 
 

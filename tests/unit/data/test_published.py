@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from hub import Hub, asked_here, serving
 
 from cahp import data
 from cahp import hub as hub_client
+from cahp.data.sources import find
 from cahp.values import DataError
 
 NAMES = ("entailment", "neutral", "contradiction")
@@ -82,6 +84,36 @@ def test_a_preset_of_pairs_is_read_by_its_card_and_validates_on_the_matched_spli
     assert dataset.classes == ("contradiction", "entailment", "neutral")
     assert dataset.splits["train"].labels.tolist() == [1, 2, 0]
     assert "train.csv" not in str(hub.fetched())
+
+
+def test_wikitext_is_read_with_its_splits_and_in_its_order_with_empty_rows(hub: Hub) -> None:
+    rows = {"train": ["", " = A = \n", " a b \n", " c \n"], "validation": [" d \n"], "test": ["", " = E = \n"]}
+    files = {}
+    for split, texts in rows.items():
+        out = io.BytesIO()
+        pq.write_table(pa.table({"text": texts}), out)
+        files[f"raw/{split}.parquet"] = out.getvalue()
+    readme = card(**{"wikitext-2-raw-v1": {split: f"raw/{split}.parquet" for split in rows}, "other": {"train": "x"}})
+    hub.add("datasets/Salesforce/wikitext", {**files, "README.md": readme})
+    dataset = data.load("wikitext-2")
+    assert {split: texts.first for split, texts in dataset.splits.items()} == {
+        "train": (" = A = \n", " a b \n", " c \n"),
+        "validation": (" d \n",),
+        "test": (" = E = \n",),
+    }
+    assert not dataset.labelled
+    assert find("wikitext-2").read_in_order("test").rows == ("", " = E = \n")
+    assert "has no split 'dev2'" in fakes.reason(DataError, find("wikitext-2").read_in_order, "dev2")
+
+
+def test_of_c4_one_file_is_fetched_and_divided(hub: Hub) -> None:
+    lines = "".join(json.dumps({"text": f"page {row}", "url": "u"}) + "\n" for row in range(60)).encode()
+    files = {f"en/c4-validation.0000{part}-of-00008.json.gz": gzip.compress(lines) for part in range(2)}
+    hub.add("datasets/allenai/c4", {**files, "README.md": card(en={"validation": "en/c4-validation.*.json.gz"})})
+    dataset = data.load("c4")
+    assert {*dataset.splits} == {"train", "validation", "test"}
+    assert find("c4").read_in_order("validation").rows[:2] == ("page 0", "page 1")
+    assert [file for file in hub.fetched() if file.endswith("gz")] == ["en/c4-validation.00000-of-00008.json.gz"]
 
 
 def test_a_hub_name_carries_its_config_and_class_names(hub: Hub) -> None:
