@@ -27,6 +27,12 @@ _RESAMPLES = 10_000
 _MEAN_RESAMPLES = 2_000
 #: Above this loss a perplexity is no finite number.
 _LARGEST_LOSS = 700.0
+#: Random flips of signs.
+_FLIPS = 9_999
+#: Signs of more values are drawn as they are needed: all would take too much memory.
+_KEPT_SIGNS = 2_048
+#: Differences of rounding only are none, in nats or shares.
+_EQUAL = 1e-6
 #: Bins of the confidence, for the calibration error.
 _BINS = 15
 
@@ -97,6 +103,44 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def mcnemar(better: int, worse: int) -> float:
+    """Return the exact two-sided p of McNemar (1947) for so many items that only one or only the other has right."""
+    from scipy.stats import binomtest
+
+    if better + worse == 0:
+        return 1.0
+    return float(binomtest(better, better + worse).pvalue)
+
+
+def compare_signs(differences: Floats) -> float:
+    """Return the two-sided probability that random signs of ``differences (n,)`` give as large a mean.
+
+    Of shares it is close to ``mcnemar``, and it needs no distribution of nats.
+    """
+    own = np.where(np.abs(differences) < _EQUAL, 0.0, differences)
+    own = own[own != 0]
+    if not len(own):
+        return 1.0
+    drawn = np.abs(_flip_signs(own))
+    return (1 + int((drawn >= abs(own.sum()) * (1 - 1e-9)).sum())) / (1 + _FLIPS)
+
+
+def _flip_signs(values: Floats) -> NDArray[np.float64]:
+    """The sums ``(flips,)`` of ``values (n,)`` with random signs."""
+    if len(values) <= _KEPT_SIGNS:
+        return _draw_signs(len(values)) @ values
+    rng = np.random.default_rng(0)
+    sums = [values @ (2.0 * rng.integers(0, 2, len(values), dtype=np.int8) - 1) for _ in range(_FLIPS)]
+    return np.array(sums, dtype=np.float64)
+
+
+@lru_cache(maxsize=8)
+def _draw_signs(count: int) -> NDArray[np.float64]:
+    """Signs ``(flips, count)``, the same for every model."""
+    bits = np.random.default_rng(0).integers(0, 2, (_FLIPS, count), dtype=np.int8)
+    return bits.astype(np.float64) * 2 - 1
+
+
 def same_predictions(evaluation: Evaluation, full: Evaluation) -> Bools:
     """Tell for each text, or each token of a language model, whether both models predict the same.
 
@@ -135,10 +179,12 @@ def estimate_mean(values: Floats, seed: int, unit: Unit = "nats", *, units: Ints
     ``units`` are the numbers of the independent units that the values belong to, if these are not independent: whole
     units are then drawn.
     """
-    return _ratio(values, np.ones(len(values)), seed, unit, units)
+    return estimate_ratio(values, np.ones(len(values)), seed, unit, units=units)
 
 
-def _ratio(values: Floats, sizes: Floats, seed: int, unit: Unit, units: Ints | None) -> Estimate:
+def estimate_ratio(
+    values: Floats, sizes: Floats, seed: int, unit: Unit = "nats", *, units: Ints | None = None
+) -> Estimate:
     """Estimate the sum of ``values`` divided by the sum of ``sizes``; see ``estimate_mean``."""
     mean = float(values.sum() / sizes.sum())
     count = len(values)
@@ -186,7 +232,7 @@ def to_perplexity(loss: Estimate) -> Estimate:
 def _bits_per_byte(evaluation: Evaluation, seed: int) -> Estimate:
     assert isinstance(evaluation, TokenEvaluation)
     bits = evaluation.losses / math.log(2)
-    return _ratio(bits, evaluation.sizes.astype(np.float64), seed, "bits", evaluation.units)
+    return estimate_ratio(bits, evaluation.sizes.astype(np.float64), seed, "bits", units=evaluation.units)
 
 
 def _copying(evaluation: Evaluation, seed: int) -> Estimate:
@@ -222,7 +268,11 @@ def _macro_f1(evaluation: Evaluation) -> Estimate:
 def accuracy_change(evaluation: Evaluation, full: Evaluation, seed: int = 42) -> Estimate:
     """Estimate the change in accuracy against ``full`` in points; the interval is a paired bootstrap over texts."""
     same_predictions(evaluation, full)
-    change = evaluation.correct.astype(np.int64) - full.correct.astype(np.int64)
+    return estimate_change(evaluation.correct.astype(np.int64) - full.correct.astype(np.int64), seed)
+
+
+def estimate_change(change: Ints, seed: int) -> Estimate:
+    """Estimate the mean of changes ``(n,)`` that are -1, 0 or 1, in points; the interval is a bootstrap over them."""
     total = len(change)
     # A resample of values that are -1, 0 or 1 is a multinomial draw of their counts.
     shares = np.array([(change == value).mean() for value in (-1, 0, 1)])

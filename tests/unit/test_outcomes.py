@@ -18,8 +18,10 @@ from cahp.outcomes import (
     OUTCOMES,
     accuracy_change,
     changed_rows,
+    compare_signs,
     describe,
     from_metrics,
+    mcnemar,
     measure,
     to_delta,
     to_metrics,
@@ -256,3 +258,25 @@ def test_a_later_version_s_outcomes_and_models_do_not_hinder_reading() -> None:
     document = RunDocument.from_json(said)
     assert set(document.outcomes) == {"full", "pruned"}
     assert document.outcomes["full"]["surprise"] == Estimate(1.5, None, 1200, "nats")
+
+
+# --- tests of differences
+
+
+def test_mcnemar_counts_the_items_that_only_one_has_right() -> None:
+    # 8 against 1 of 9 coins: 2 (1 + 9) / 2^9.
+    assert mcnemar(8, 1) == mcnemar(1, 8) == pytest.approx(20 / 512)
+    assert mcnemar(0, 0) == mcnemar(3, 3) == 1
+
+
+def test_flips_of_signs_give_the_exact_probability_of_few_changes() -> None:
+    # Of 2^5 signs two have as large a sum: all plus, and all minus.
+    changes = np.repeat([0.0, -1.0], [20, 5])
+    assert compare_signs(changes) == pytest.approx(2 / 32, abs=0.008)
+    assert compare_signs(np.zeros(9)) == 1
+
+
+def test_flips_of_many_signs_agree_with_the_normal_distribution() -> None:
+    # The sum of 2,500 signs has a standard deviation of 50: 98 is as far from 0 as in 5 % of draws.
+    changes = np.repeat([1.0, -1.0], [1299, 1201])
+    assert compare_signs(changes) == pytest.approx(0.05, abs=0.01)

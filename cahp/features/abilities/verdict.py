@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.features.abilities.record import COMPARED, Ability, AbilityVerdict, Word
-from cahp.outcomes import estimate_mean, wilson
+from cahp.outcomes import compare_signs, estimate_mean, wilson
 from cahp.values import Estimate, Floats, Unit
 
 #: Level of each one-sided limit, and of the corrected two-sided test.
@@ -27,10 +25,6 @@ MARGIN = 0.1
 LOST = 0.5
 #: With fewer items nothing is said.
 LEAST = 8
-#: Random flips of signs.
-_FLIPS = 9_999
-#: Differences of rounding only are none, in nats or shares.
-_EQUAL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,26 +163,6 @@ def lower_limit(values: Floats) -> float:
         return -float("inf")
     spread = float(values.std(ddof=1))
     return float(values.mean() - t.isf(ALPHA, len(values) - 1) * spread / np.sqrt(len(values)))
-
-
-def compare_signs(differences: Floats) -> float:
-    """Return the two-sided probability that random signs of ``differences (n,)`` give as large a mean.
-
-    Of shares it is close to the exact test of McNemar (1947), and it needs no distribution of nats.
-    """
-    own = np.where(np.abs(differences) < _EQUAL, 0.0, differences)
-    own = own[own != 0]
-    if not len(own):
-        return 1.0
-    drawn = np.abs(_draw_signs(len(own)) @ own)
-    return (1 + int((drawn >= abs(own.sum()) * (1 - 1e-9)).sum())) / (1 + _FLIPS)
-
-
-@lru_cache(maxsize=8)
-def _draw_signs(count: int) -> NDArray[np.float64]:
-    """Signs ``(flips, count)``, the same for every model."""
-    bits = np.random.default_rng(0).integers(0, 2, (_FLIPS, count), dtype=np.int8)
-    return bits.astype(np.float64) * 2 - 1
 
 
 def correct(probabilities: Sequence[float]) -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.verdict import ItemValues, compare_signs, correct, decide, find_word, lower_limit
+from cahp.features.abilities.verdict import ItemValues, correct, decide, find_word, lower_limit
 from cahp.files import json_text, plain_json
 
 #: 64 items with a mean gain of 1 nat above a chance of 0.
@@ -69,13 +69,6 @@ def test_shares_are_compared_in_points_above_their_chance() -> None:
 def test_holm_multiplies_the_smallest_probability_by_the_number_of_rows() -> None:
     assert correct([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
     assert correct([]) == []
-
-
-def test_flips_of_signs_give_the_exact_probability_of_few_changes() -> None:
-    # Of 2^5 signs two have as large a sum: all plus, and all minus.
-    changes = np.repeat([0.0, -1.0], [20, 5])
-    assert compare_signs(changes) == pytest.approx(2 / 32, abs=0.008)
-    assert compare_signs(np.zeros(9)) == 1
 
 
 def test_the_lower_limit_is_that_of_students_t() -> None:
