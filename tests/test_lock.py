@@ -27,7 +27,9 @@ def locked() -> list[Requirement]:
 def asked() -> list[Requirement]:
     """Everything of pyproject.toml but ourselves."""
     whole = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    extras = (*PROJECT["optional-dependencies"].values(), *whole["dependency-groups"].values())
+    # `make setup` does not install lm-evaluation-harness.
+    installed = [asks for extra, asks in PROJECT["optional-dependencies"].items() if extra != "tasks"]
+    extras = (*installed, *whole["dependency-groups"].values())
     texts = [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]
     build = whole["build-system"]["requires"]
     return [one for one in map(Requirement, [*texts, *build]) if one.name != OURS]

@@ -27,6 +27,7 @@ from cahp.run.options import Setting
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal import progress
+from cahp.values import OptionError
 
 #: The default of an option that must be given.
 REQUIRED: Any = ...
@@ -67,6 +68,11 @@ class Option:
     fills: bool = False
     argument: bool = False
     values: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """Its spelling on the command line."""
+        return next(iter(self.flags), f"--{self.name.replace('_', '-')}")
 
     @property
     def parameter(self) -> inspect.Parameter:
@@ -236,6 +242,31 @@ class Command:
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(self.name, cls=SectionedCommand, help=self.do.__doc__, epilog=f"Example: {self.example}")(run)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another way of a command, chosen by the first of its own ``options``.
+
+    ``do`` is called like that of a ``Command``, with the options of the command and those of the alternative.
+    """
+
+    options: tuple[Option, ...]
+    do: Callable[..., None]
+
+    def choose(self, given: Mapping[str, Any]) -> bool:
+        """Return whether the values of all options choose this alternative.
+
+        Raises:
+            OptionError: If another of its options is given without the first.
+        """
+        chooses, *others = self.options
+        if given[chooses.name]:
+            return True
+        for option in others:
+            if given[option.name] != option.default:
+                raise OptionError(f"{option.flag} needs {chooses.flag}; give both, or leave it out")
+        return False
 
 
 def _find(option: Option | str) -> Option:

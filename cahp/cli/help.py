@@ -38,7 +38,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     ),
     "Measuring": (
         *("roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report", "pairs"),
-        *("control", "refit", "ablate", "estimate", "top", "check"),
+        *("control", "refit", "ablate", "estimate", "top", "check", "protocol", "first", "samples", "tasks", "items"),
     ),
     "Server": ("host", "port", "token", "public", "data_root", "browser"),
     "Output and machine": (
@@ -57,7 +57,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
             "dtype",
             "jobs",
         ),
-        *("cluster", "help"),
+        *("cluster", "samples_out", "help"),
     ),
 }
 _SECTION_OF = {name: section for section, names in SECTIONS.items() for name in names}

@@ -16,14 +16,16 @@ from cahp.features.head_cards import HEAD_CARDS
 from cahp.features.learn import LEARN
 from cahp.features.neutral import NEUTRAL
 from cahp.features.own_text import OWN_TEXT
+from cahp.features.paired_tasks import PAIRED_TASKS
 from cahp.features.premise import PREMISE
 from cahp.features.reproduce import REPRODUCE
 from cahp.features.roles import ROLES
 from cahp.features.stability import STABILITY
+from cahp.features.standard_protocol import STANDARD_PROTOCOL
 from cahp.features.versus import VERSUS
 
 if TYPE_CHECKING:
-    from cahp.cli.command import Command
+    from cahp.cli.command import Alternative, Command
     from cahp.features.feature import Feature
     from cahp.run.sections import Section
     from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
@@ -41,6 +43,8 @@ FEATURES: tuple[Feature, ...] = (
     STABILITY,
     LEARN,
     HEAD_CARDS,
+    STANDARD_PROTOCOL,
+    PAIRED_TASKS,
 )
 
 
@@ -52,6 +56,11 @@ def sections() -> tuple[Section[Any], ...]:
 def commands() -> tuple[Command, ...]:
     """Return the commands that features bring."""
     return tuple(command for feature in FEATURES for command in feature.commands())
+
+
+def evaluations() -> tuple[Alternative, ...]:
+    """Return the further ways of ``cahp evaluate`` that features bring."""
+    return tuple(evaluation for feature in FEATURES for evaluation in feature.evaluations())
 
 
 def panels(page: str) -> Sequence[Panel]:

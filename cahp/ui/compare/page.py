@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from cahp import features
 from cahp.api import bundled
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.result import read_upload
@@ -90,8 +91,9 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     shown = choice.comparison.results_on(shown.document.parts[-1], view.outcome)
     results.draw_ranking(shown, view)
     results.draw_curve(shown, view)
-    tabs = st.tabs(list(_TABS), key="compare-tab", on_change="rerun")
-    for tab, draw_tab in zip(tabs, _TABS.values(), strict=True):
+    drawn = {**_TABS, **{panel.label: panel.draw for panel in features.panels("Compare tab")}}
+    tabs = st.tabs(list(drawn), key="compare-tab", on_change="rerun")
+    for tab, draw_tab in zip(tabs, drawn.values(), strict=True):
         if tab.open:
             with tab:
                 draw_tab(shown, view)
