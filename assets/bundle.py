@@ -7,12 +7,13 @@ Learn on its heads (or of some of them), ``example MODEL`` its attention on the 
 texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only
 their sentences), ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on
 neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats
-in its calibration does, ``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution
-MODEL [COUNT]`` the mean outputs of its heads and the check of attribution on so many texts, ``premise MODEL DATA
-[OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR``
-bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those
-of bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example
-notebook and keeps its outputs.
+in its calibration does, ``perplexities MODEL FILE [TOKENS]`` the perplexity of its cuts on a whole text as
+lm-evaluation-harness computes it, ``quick-refits MODEL`` how near quick refits of some masks come to refits,
+``attribution MODEL [COUNT]`` the mean outputs of its heads and the check of attribution on so many texts,
+``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``,
+``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]``
+computes those of bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs
+the example notebook and keeps its outputs.
 """
 
 from __future__ import annotations
@@ -72,6 +73,9 @@ from cahp.features.own_text.words import read_maps
 from cahp.features.premise.use_case import premise
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
+from cahp.features.standard_protocol.measuring import PrunedModel, evaluate_whole
+from cahp.features.standard_protocol.protocols import PROTOCOLS
+from cahp.features.standard_protocol.use_case import cut_text, describe_protocol
 from cahp.files import json_text, plain_json, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
@@ -79,8 +83,10 @@ from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
+from cahp.run.measurements import Measurements
 from cahp.run.prune import choose, measure_run
 from cahp.run.recovered import cut_model
+from cahp.run.resources import Resources
 from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.replacement import Replaceability
@@ -405,6 +411,69 @@ def write_mixes(
     write_whole(place, {f"{model}.json": json_text(content).encode()})
 
 
+#: Groups that are removed of a hundred, and the calibration mixes, of ``write_perplexities``.
+PERPLEXITY_CUTS = (10, 20, 33, 50)
+PERPLEXITY_MIXES = ("0", Settings.mix)
+#: Tokens of a window, as others publish perplexities.
+PERPLEXITY_WINDOW = 2048
+
+
+def write_perplexities(
+    place: Path,
+    model: str,
+    file: str,
+    tokens: int | None = None,
+    *,
+    store: Store | None = None,
+    day: date,
+    progress: Progress = silent,
+) -> None:
+    """Measure the perplexity of a language model and of its refitted cuts on a text, as lm-evaluation-harness does.
+
+    Groups are chosen by ``obs-fisher`` and refitted on the model's own data, with and without the calibration mix. The
+    sums of each document are kept, and no text. Only the first documents with so many ``tokens`` are read (None: all).
+    """
+    pruned_models: dict[str, PrunedModel] = {}
+    facts: dict[str, dict[str, Any]] = {"full": {"removed": 0, "mix": None, "kept": None}}
+    loaded = models.load(model)
+    for mix in PERPLEXITY_MIXES:
+        for share in PERPLEXITY_CUTS:
+            settings = Settings(
+                model=model, method="obs-fisher", mix=mix, budget=f"{100 - share}%", recover="refit", latency=False
+            )
+            bench = open_bench(settings, store=store, model=loaded, progress=progress)
+            mask = choose(bench).mask
+            recovered = bench.recoveries.recover(mask, "refit")
+            name = f"{share} {mix}"
+            pruned_models[name] = PrunedModel(mask, recovered)
+            facts[name] = {"removed": share, "mix": mix, "kept": mask.by_layer}
+    protocol = PROTOCOLS["lm-eval"]
+    settings = Settings(model=model, data=file, window=PERPLEXITY_WINDOW, latency=False)
+    text, cut = cut_text(settings, loaded.card, protocol, tokens)
+    measurements = Measurements(Resources(loaded.card, store=store or Store(), model=loaded))
+    evaluations = evaluate_whole(measurements, cut.texts, pruned_models, progress)
+    full = evaluations["full"]
+    rows = []
+    for name, evaluation in evaluations.items():
+        values = {
+            "loss": evaluation.losses,
+            "kl": evaluation.divergences(full),
+            "same": (evaluation.predictions == full.predictions).astype(np.float64),
+        }
+        sums = {column: np.bincount(evaluation.documents, weights=row).round(4) for column, row in values.items()}
+        rows.append({**facts[name], **{column: row.tolist() for column, row in sums.items()}})
+    content = {
+        "made": {"machine": machine(), "date": day.isoformat()},
+        "model": model,
+        "text": text.sha256,
+        "protocol": describe_protocol(settings, protocol, cut, tokens),
+        "documents": {"tokens": np.bincount(full.documents).tolist(), **cut.list_sizes()},
+        "models": plain_json(rows),
+    }
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(place, {f"{model}.json": json_text(content).encode()})
+
+
 def write_shares(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
     """Compute how much of each head the kept heads of every budget can reproduce, and write it to ``place``."""
     bench = open_bench(bundled.RUNS[name], store=store, progress=progress)
@@ -547,6 +616,10 @@ if __name__ == "__main__":
             seeds = [int(seed) for seed in given] or MIX_SEEDS
             (assets() / "mix").mkdir(exist_ok=True)
             write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
+        case ["perplexities", model, text, *given]:
+            # The user's store: an interrupted measurement resumes.
+            count = int(given[0]) if given else None
+            write_perplexities(assets() / "perplexities", model, text, count, day=date.today(), progress=show)
         case ["shares", name]:
             write_shares(run_folder(name), name, progress=show)
         case ["quick-refits", name]:
@@ -581,5 +654,6 @@ if __name__ == "__main__":
                 "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
                 "cards MODEL [examples] | shares MODEL | quick-refits MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
+                "perplexities MODEL FILE [TOKENS] | "
                 "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...] | notebook"
             )

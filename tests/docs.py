@@ -42,7 +42,7 @@ from cahp.features.premise.measuring import read_estimate
 from cahp.features.premise.redundancy import MEASURES
 from cahp.features.premise.refitted import describe_predictors
 from cahp.models.head_model import HeadModel
-from cahp.outcomes import OUTCOMES
+from cahp.outcomes import OUTCOMES, estimate_ratio, to_perplexity
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
 from cahp.values import Estimate
@@ -513,6 +513,38 @@ def _mixes() -> list[str]:
     return _table(head, rows)
 
 
+def _perplexities() -> list[str]:
+    """The perplexity of a language model and of its cuts on WikiText-2, by lm-evaluation-harness' protocol."""
+    file = ROOT / "assets" / "perplexities" / "smollm2.json"
+    if not file.exists():
+        return ["Not measured yet."]
+    document = json.loads(file.read_text(encoding="utf-8"))
+    sizes = {name: np.array(values, dtype=np.float64) for name, values in document["documents"].items()}
+    full, *cuts = sorted(document["models"], key=lambda one: (one["removed"], one["mix"] or ""))
+    whole = np.array(full["loss"])
+    rows: list[tuple[object, ...]] = []
+    for one in (full, *cuts):
+        loss = np.array(one["loss"])
+        words = to_perplexity(estimate_ratio(loss, sizes["words"], 42))
+        bits = estimate_ratio(loss / np.log(2), sizes["bytes"], 42, "bits")
+        cells = ["", "", ""]
+        if one is not full:
+            rise = estimate_ratio(loss - whole, sizes["tokens"], 42)
+            divergence = estimate_ratio(np.array(one["kl"]), sizes["tokens"], 42)
+            mix = {"0": "text alone"}.get(one["mix"], one["mix"])
+            cells = [mix, _cell(rise), _cell(divergence)]
+        rows.append((f"{one['removed']} %", cells[0], _cell(words), _cell(bits), *cells[1:]))
+    protocol = document["protocol"]
+    part = {True: "The whole split", False: "The first articles"}[protocol["whole"]]
+    head = "groups removed | calibration mix | word perplexity | bits per byte | rise of the loss, nats | KL divergence"
+    return [
+        f"{part}: {protocol['tokens']:,} tokens of {protocol['documents']} articles. Loss and KL divergence are those "
+        "of a token, in nats.",
+        "",
+        *_table(head, rows),
+    ]
+
+
 def _attribution() -> list[str]:
     """How attribution agrees with exact removal, and what its first heads do, in each bundled check."""
     rows = []
@@ -591,6 +623,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "mixes": ("assets/docs/language-models.md", _mixes),
     "quick-refits": ("assets/docs/recovery.md", _quick_refits),
     "quick-refits-findings": ("assets/docs/recovery.md", _quick_refits_findings),
+    "perplexities": ("assets/compare/README.md", _perplexities),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-6": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 6)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),

@@ -50,6 +50,10 @@ NOT_RUN = {
     "sst5": "needs SST-5, which is not shipped",
     "mnli": "needs MNLI, which is not shipped",
     "--out assets/adapters": "trains the adapters that ship for an hour, and replaces them",
+    "--data wikitext-2": "downloads; tests/unit/data/test_published.py does so from a hub on this machine",
+    "wiki.test.raw": "needs WikiText-2, which is not shipped; tests/features/standard_protocol has a text like it",
+    "samples_piqa.jsonl": "needs files of lm-evaluation-harness; tests/features/paired_tasks writes some",
+    "--tasks piqa": "downloads, and needs the extra tasks; tests/features/paired_tasks/test_harness.py has a task",
     "cahp roles smollm2 --ablate": "takes many minutes; tests/features/roles ablates a small model",
 }
 #: Commands that take a fraction of a second.
@@ -106,7 +110,7 @@ def test_pictures_and_pages_burden_no_clone_and_no_wheel() -> None:
     assets = docs.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((docs.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "docs", "space", "quick-refits", "bundle.py", "__pycache__")
+    left_out = ("pictures", "docs", "space", "quick-refits", "perplexities", "bundle.py", "__pycache__")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
