@@ -136,6 +136,7 @@ def test_the_recorded_values_are_those_of_the_harness() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)
 def test_smollm2_has_the_bits_of_the_harness_on_one_text_of_several_windows(tmp_path: Path) -> None:
     (tmp_path / "news.txt").write_text(harness.join_bbc())
     found = measure_perplexity("smollm2", tmp_path / "news.txt", window=harness.WINDOW, device="cpu")
