@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cahp.features.attribution.use_case import attribute as attribute
     from cahp.features.paired_tasks.use_case import compare_samples as compare_samples
     from cahp.features.paired_tasks.use_case import evaluate_tasks as evaluate_tasks
+    from cahp.features.peers.use_case import peers as peers
     from cahp.features.premise.use_case import premise as premise
     from cahp.features.reproduce.use_case import reproduce as reproduce
     from cahp.features.roles.use_case import roles as roles
@@ -54,6 +55,7 @@ _HOMES = {
         "features.abilities.use_case": ("abilities",),
         "features.attribution.use_case": ("attribute",),
         "features.paired_tasks.use_case": ("compare_samples", "evaluate_tasks"),
+        "features.peers.use_case": ("peers",),
         "features.premise.use_case": ("premise",),
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),

@@ -37,6 +37,8 @@ from cahp.comparison.sentences import count_texts, describe_p, describe_place, d
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
 from cahp.features.attribution.checking import COLUMNS, check_rows, describe_check, read_bundled_checks
+from cahp.features.peers.result import COLUMNS as PEER_COLUMNS
+from cahp.features.peers.result import describe_gains, describe_winner, read_bundled, table_rows
 from cahp.features.premise.control import describe_control
 from cahp.features.premise.measuring import read_estimate
 from cahp.features.premise.redundancy import MEASURES
@@ -545,6 +547,31 @@ def _perplexities() -> list[str]:
     ]
 
 
+def _peers_finding() -> list[str]:
+    """Which way to shrink the cache of the bundled language model is nearest to it, and what removal has besides."""
+    document = read_bundled("smollm2")
+    if document is None:
+        return []
+    return wrap(f"**{capital(describe_winner(document))}.** {describe_gains(document)}.", 120)
+
+
+def _peers_short() -> list[str]:
+    """The same for the README, in one sentence."""
+    document = read_bundled("smollm2")
+    if document is None:
+        return []
+    return wrap(f"To shrink the cache alone, do not remove groups: {describe_winner(document).split('; ')[0]}.", 120)
+
+
+def _peers() -> list[str]:
+    """The ways to shrink the cache of the bundled language model, the finding first."""
+    document = read_bundled("smollm2")
+    if document is None:
+        return []
+    rows = (row.values() for row in table_rows(document))
+    return [*_peers_finding(), "", *_table(" | ".join(PEER_COLUMNS), rows)]
+
+
 def _attribution() -> list[str]:
     """How attribution agrees with exact removal, and what its first heads do, in each bundled check."""
     rows = []
@@ -624,6 +651,9 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "quick-refits": ("assets/docs/recovery.md", _quick_refits),
     "quick-refits-findings": ("assets/docs/recovery.md", _quick_refits_findings),
     "perplexities": ("assets/compare/README.md", _perplexities),
+    "peers": ("assets/compare/README.md", _peers),
+    "peers-finding": ("assets/docs/language-models.md", _peers_finding),
+    "peers-short": ("README.md", _peers_short),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-6": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 6)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),

@@ -17,6 +17,7 @@ from cahp.features.learn import LEARN
 from cahp.features.neutral import NEUTRAL
 from cahp.features.own_text import OWN_TEXT
 from cahp.features.paired_tasks import PAIRED_TASKS
+from cahp.features.peers import PEERS
 from cahp.features.premise import PREMISE
 from cahp.features.reproduce import REPRODUCE
 from cahp.features.roles import ROLES
@@ -36,6 +37,7 @@ FEATURES: tuple[Feature, ...] = (
     ROLES,
     ABILITIES,
     ATTRIBUTION,
+    PEERS,
     NEUTRAL,
     OWN_TEXT,
     REPRODUCE,

@@ -51,7 +51,7 @@ def cut(
             f"layer {mask.empty_layers[0]} would keep no head, and {model.card.id} cannot do without the attention of "
             "a layer; keep at least one head in every layer"
         )
-    pruned = _copy(model)
+    pruned = copy_network(model)
     for index, layer in enumerate(pruned.layer_modules):
         kept = torch.tensor(mask.by_layer[index], dtype=torch.long, device=model.device)
         if model.family.no_cut is not None:
@@ -85,7 +85,7 @@ def copy_heads(model: HeadModel, sources: NDArray[np.int64]) -> HeadModel:
     family = model.family
     if family.no_cut is not None or family.planes is not None or family.selects:
         raise ModelError(f"heads of {model.card.id} cannot be copied: they differ by more than their weights")
-    copied = _copy(model)
+    copied = copy_network(model)
     for index, layer in enumerate(copied.layer_modules):
         chosen = torch.tensor(sources[index], dtype=torch.long, device=model.device)
         _take_heads(layer, model, chosen)
@@ -155,7 +155,7 @@ def _find_entries(model: HeadModel) -> dict[int, int | None]:
             entries[layer] = count
 
     # The copy is dropped with its hooks.
-    copied = _copy(model)
+    copied = copy_network(model)
     for index, layer in enumerate(copied.layer_modules):
         layer.get_submodule(model.family.attention).register_forward_hook(partial(see, index))
     (batch, *_) = copied.batches(copied.tokenize(copied.examples(["A short text.", "Another one."])))
@@ -184,7 +184,7 @@ def tail(model: HeadModel, layer: int) -> HeadModel | None:
     """
     if not model.has_tails:
         return None
-    copied = _copy(model)
+    copied = copy_network(model)
     left = nn.ModuleList(copied.layer_modules[layer:])
     left[0].cahp_entry = True  # type: ignore[assignment]
     parent, _, name = model.family.layers.rpartition(".")
@@ -224,7 +224,8 @@ def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:
     return [(owner, name) for owner, name in owners if getattr(owner, name, None) is not None]
 
 
-def _copy(model: HeadModel) -> HeadModel:
+def copy_network(model: HeadModel) -> HeadModel:
+    """Copy the modules of a model, which may then be changed; the weights are shared."""
     # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
     shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
     return model.with_network(copy.deepcopy(model.network, shared))
@@ -279,7 +280,7 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
             f"the output projections of {model.card.id} have no bias, and the recovery added one; export it as "
             "compact, or use --recover refit"
         )
-    restored = _copy(pruned)
+    restored = copy_network(pruned)
     if model.family.no_cut is not None:
         return restored.network
     for index, layer in enumerate(restored.layer_modules):

@@ -71,6 +71,8 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     board.draw_panels(explorer)
     measuring.draw(explorer)
     controls.offer_better_method(explorer)
+    for panel in features.panels("Budget note"):
+        panel.draw(explorer)
 
     _draw_tabs(explorer)
     if explorer.work.pulse != pulse:

@@ -105,7 +105,7 @@ def test_the_settings_of_a_command_are_those_whose_fields_name_it(name: str) -> 
 def test_every_command_that_measures_can_measure_again() -> None:
     cached = {name for name, one in COMMANDS.items() if "no_cache" in {option.name for option in one.options}}
     usual = {"prune", "evaluate", "latency", "recover", "export", "fit", "compare", "reproduce", "premise"}
-    assert cached == usual | {"roles", "abilities", "attribute"}
+    assert cached == usual | {"roles", "abilities", "attribute", "peers"}
 
 
 def test_all_texts_can_be_asked_for() -> None:

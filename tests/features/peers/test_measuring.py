@@ -1,0 +1,154 @@
+"""All peers on a tiny language model: bytes exact, measured once, and in one document."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from terminal import call, refused
+
+from cahp import models
+from cahp.features.peers import measuring
+from cahp.features.peers.dropping import drop_layers, measure_similarity
+from cahp.features.peers.measuring import PeersMeasured, measure_peers
+from cahp.features.peers.result import PeersDocument, pack_arrays, summarise
+from cahp.features.peers.table import PEERS, REFERENCE
+from cahp.run.bench import Bench, open_bench
+from cahp.store import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread", "quiet_machine")
+
+
+@pytest.fixture(scope="module")
+def benches(window_bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bench]:
+    store = Store(tmp_path_factory.mktemp("peers"))
+    return measuring.open_benches(replace(window_bench.settings, mix="0"), (42, 43), store=store)
+
+
+@pytest.fixture(scope="module")
+def measured(benches: dict[int, Bench], one_thread: None) -> PeersMeasured:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "SECONDS", 0.05)
+        patch.setattr(measuring, "CONTEXT", 32)
+        return measure_peers(benches)
+
+
+@pytest.fixture(scope="module")
+def document(benches: dict[int, Bench], measured: PeersMeasured) -> PeersDocument:
+    return summarise(benches[42], measured)
+
+
+def test_every_peer_is_measured_and_keeps_exactly_its_bytes(document: PeersDocument) -> None:
+    assert document.reasons == {}
+    assert [row.peer for row in document.rows] == [peer.name for peer in PEERS.values() for _ in peer.cuts]
+    left = {(row.peer, round(row.cut, 2)): row.bytes for row in document.rows}
+    # 3 layers of 4 groups: 20 % are 2.4 of 12 groups, so 3 go; of layers 0.6, so 1 goes.
+    assert left[REFERENCE, 0.2] == 9 / 12
+    assert left[REFERENCE, 0.5] == 6 / 12
+    assert left["layers-cosine", 0.2] == left["layers-fisher", 0.33] == 2 / 3
+    # A merged layer keeps one of its 4 groups, so one saves a quarter.
+    assert left["merged", 0.2] == pytest.approx(9 / 12)
+    assert left["merged", 0.5] == pytest.approx(6 / 12)
+    # Heads of 4 channels: half of the numbers have 32 bits of scales among 64, half among 4.
+    assert left["4-bit", 0.0] == (4 + (32 / 64 + 32 / 4) / 2) / 16
+    assert left["4-bit-groups", 0.5] == left["4-bit", 0.0] / 2
+    # 68 of 2,048 tokens stay of a streaming head, so it takes 7 groups of 12 to save half.
+    assert left["streaming", 0.5] == pytest.approx(1 - 7 / 12 * (1 - 68 / 2048))
+    # A float32 number takes 4 bytes, and counts with 2: 3 layers, keys and values of 4 groups of 4 channels.
+    assert document.cache == 3 * 2 * 4 * 4 * 2
+
+
+def test_a_peer_of_calibration_has_a_value_for_each_seed_and_others_one(measured: PeersMeasured) -> None:
+    assert {len(values) for (name, _), values in measured.values.items() if PEERS[name].calibrated} == {2}
+    assert {len(values) for (name, _), values in measured.values.items() if not PEERS[name].calibrated} == {1}
+    real = {name for (name, _), values in measured.values.items() if values[0].speed is not None}
+    assert real == {peer.name for peer in PEERS.values() if not peer.simulated}
+
+
+def test_more_bits_are_nearer_and_differences_are_paired(document: PeersDocument) -> None:
+    rows = {(row.peer, round(row.cut, 2)): row for row in document.rows}
+    assert 0 < rows["8-bit", 0.0].kl.value < rows["4-bit", 0.0].kl.value
+    eight = rows["8-bit", 0.0]
+    assert eight.difference is not None
+    nearest = min(document.at(REFERENCE), key=lambda row: abs(row.bytes - eight.bytes))
+    assert eight.difference.value == pytest.approx(eight.kl.value - nearest.kl.value)
+    assert rows[REFERENCE, 0.2].difference is None
+    assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(document.to_json())), PeersDocument) == document
+
+
+def test_arrays_hold_what_the_means_are_made_of(measured: PeersMeasured, document: PeersDocument) -> None:
+    arrays = pack_arrays(measured)
+    row = document.at(REFERENCE)[0]
+    assert arrays["groups-0.20-kl"].mean() == pytest.approx(row.kl.value, rel=1e-5)
+    assert arrays["full-0.00-kl"].max() == 0
+    assert arrays["groups-0.20-passages"].shape == (2, measuring.PASSAGES)
+
+
+def test_what_was_measured_is_read_again(
+    benches: dict[int, Bench], measured: PeersMeasured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "SECONDS", 0.05)
+    monkeypatch.setattr(measuring, "CONTEXT", 32)
+    monkeypatch.setattr("cahp.run.measurements.Measurements.evaluate_model", lambda *_, **__: pytest.fail("again"))
+    again = measure_peers(benches)
+    np.testing.assert_array_equal(again.values["merged", 0.5][1].kl, measured.values["merged", 0.5][1].kl)
+
+
+def test_layers_that_change_least_are_dropped(window_bench: Bench) -> None:
+    model = window_bench.model
+    inputs = window_bench.calibration.inputs[:3]
+    similarity = measure_similarity(model, inputs)
+    alike: list[float] = []
+    for layer in range(model.layers):
+        values = []
+        for batch in model.batches(model.tokenize(inputs), size=1):
+            state = model.enter(batch)
+            for below in range(layer):
+                del below
+                state = model.step(state)
+            block = model.layer_modules[layer]
+            args, kwargs = state.arguments_of(layer)
+            added, *_ = block.self_attn(block.input_layernorm(state.hidden), *args, **kwargs)
+            before, after = state.hidden[0].numpy(), (state.hidden + added)[0].numpy()
+            norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+            values += ((before * after).sum(axis=1) / norms).tolist()
+        alike.append(float(np.mean(values)))
+    np.testing.assert_allclose(similarity, alike, rtol=1e-4)
+    mask = drop_layers(np.array([0.2, 0.9, 0.5]), 2, 4)
+    assert mask.counts == (4, 0, 0)
+
+
+def test_the_command_writes_two_files_and_says_first_which_wins(window_bench: Bench, tmp_path: Path) -> None:
+    settings = window_bench.settings
+    words = ["peers", settings.model, "--data", settings.data, "--device", "cpu", "--mix", "0", "--no-timed", "--quiet"]
+    few = ["--window", 16, "--tokens", 640, "--eval-tokens", 160, "--seeds", "42", "--only", "groups,8-bit"]
+    answer = call(*words, *few, "--out", tmp_path / "peers.json", "--merged", tmp_path / "merged")
+    assert (answer.code, answer.err) == (0, "")
+    assert "of 12 groups removed save 25 % for " in answer.out.splitlines()[0]
+    assert {file.name for file in tmp_path.iterdir()} == {"merged", "peers.json", "peers.npz"}
+    merged = models.load(str(tmp_path / "merged"), device="cpu")
+    assert merged.network.config.num_key_value_heads == 1
+    assert "exists and is not empty" in refused(call(*words, *few, "--merged", tmp_path))
+    assert "no peer is named 'x'; choose from groups, " in refused(call(*words, "--only", "x"))
+    assert "--seeds takes numbers" in refused(call(*words, "--seeds", "a"))
+
+
+def test_a_classifier_has_no_cache(small_bench: Bench) -> None:
+    settings = small_bench.settings
+    words = ["peers", settings.model, "--data", settings.data]
+    assert "is no causal language model" in refused(call(*words))
+
+
+def test_what_a_model_cannot_do_is_left_out_with_the_reason(benches: dict[int, Bench], tmp_path: Path) -> None:
+    import fakes
+
+    folder = fakes.save_language_model(tmp_path / "model", family="llama", num_key_value_heads=8)
+    bench = open_bench(replace(benches[42].settings, model=str(folder)), store=Store(tmp_path / "store"))
+    measured = measure_peers({42: bench}, names=("merged", "8-bit"), timed=False)
+    assert list(measured.values) == [("8-bit", 0.0)]
+    assert "cannot be merged: it has no grouped queries" in measured.reasons["merged"]
+    assert math.isfinite(measured.values["8-bit", 0.0][0].kl.sum())
