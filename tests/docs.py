@@ -555,12 +555,19 @@ def _peers_finding() -> list[str]:
     return wrap(f"**{capital(describe_winner(document))}.** {describe_gains(document)}.", 120)
 
 
-def _peers_short() -> list[str]:
-    """The same for the README, in one sentence."""
+#: The beginning of the sentence about the peers in the README, which names no winner before one is measured.
+_BESIDE = (
+    "Beside [other ways to shrink the cache](assets/compare/README.md#other-ways-to-shrink-the-cache) (`cahp peers`)"
+)
+
+
+def peers_sentence() -> str:
+    """Return the finding about the peers for the README, in one sentence (empty: nothing is bundled)."""
     document = read_bundled("smollm2")
     if document is None:
-        return []
-    return wrap(f"To shrink the cache alone, do not remove groups: {describe_winner(document).split('; ')[0]}.", 120)
+        return ""
+    finding, *_ = describe_winner(document).split("; ")
+    return "\n".join(wrap(f"{_BESIDE}, {finding}.", 120, break_on_hyphens=False))
 
 
 def _peers() -> list[str]:
@@ -653,7 +660,6 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "perplexities": ("assets/compare/README.md", _perplexities),
     "peers": ("assets/compare/README.md", _peers),
     "peers-finding": ("assets/docs/language-models.md", _peers_finding),
-    "peers-short": ("README.md", _peers_short),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-6": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 6)),
     "sst5-20": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 20)),
@@ -685,6 +691,8 @@ def write_readme() -> None:
     types = len(marked("assets/docs/models.md", "types").splitlines()) - 2
     text = re.sub(r"\[\d+ types\]", f"[{types} types]", (ROOT / "README.md").read_text(encoding="utf-8"))
     text = re.sub(r"\d+ methods exist", f"{len(methods.names())} methods exist", text)
+    if peers_sentence():
+        text = re.sub(rf"^{re.escape(_BESIDE)}.+?\n\n", f"{peers_sentence()}\n\n", text, flags=re.DOTALL | re.MULTILINE)
     forms = ", ".join(f"`{form.key}`" for form in formats.mask_forms())
     text = re.sub(r"\| .+ \| the mask alone \|", f"| {forms} | the mask alone |", text)
     (ROOT / "README.md").write_text(text, encoding="utf-8")

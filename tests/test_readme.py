@@ -370,6 +370,10 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     assert f"it stops at {null.low} to {null.high} (`knee`" in said
 
 
+def test_the_readme_says_which_way_to_shrink_the_cache_wins() -> None:
+    assert docs.peers_sentence() in README, "run `.venv/bin/python tests/docs.py`"
+
+
 def test_the_readme_states_the_verdicts_on_the_premise() -> None:
     verdicts = {document["model"]: document["verdict"] for document in docs._bundled_premises()}
     said = " ".join(docs.PAGES["README.md"].split())

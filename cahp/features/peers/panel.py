@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -20,7 +19,7 @@ from cahp.features.peers.result import (
 )
 from cahp.ui.frame.panels import Panel
 from cahp.ui.parts import display
-from cahp.ui.parts.display import cache_with, plain
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.words import capital
 
@@ -40,12 +39,12 @@ def draw_peers(results: SplitResults, view: Any) -> None:
         return
     axis = st.segmented_control("Axis", list(_NAMES), default="cache", format_func=_NAMES.__getitem__, key="peers-axis")
     axis = axis or "cache"
-    dark = display.is_dark()
+    finding, *further = describe_winner(document).split("; ")
     rows = table_rows(document)
     table = {name: [row[name] for row in rows] for name in COLUMNS}
     display.show(
-        cache_with(document, (axis, dark), partial(peers_figure, document, axis, dark=dark)),
-        title=capital(describe_winner(document)),
+        peers_figure(document, axis, dark=display.is_dark()),
+        title=capital(finding),
         help="Ways to make the cache of keys and values smaller, on the same texts. Bars are 95 % intervals over "
         f"{len(document.seeds)} seeds and documents. Rounded caches and streaming heads are simulated: their outputs "
         "are real, their bytes are counted.",
@@ -53,7 +52,8 @@ def draw_peers(results: SplitResults, view: Any) -> None:
         alt=describe_points(document),
         data=table,
     )
-    st.caption(plain(f"{describe_gains(document)}."))
+    for sentence in (*further, describe_gains(document)):
+        st.caption(plain(f"{capital(sentence)}."))
     st.dataframe(table, hide_index=True)
 
 
@@ -72,5 +72,5 @@ def draw_note(explorer: Explorer) -> None:
         st.caption(plain(f"{capital(describe_winner(document))}. {describe_gains(document)}."))
 
 
-TAB = Panel("Compare tab", "Other ways", draw_peers, place=10)
+TAB = Panel("Compare tab of a language model", "Other ways", draw_peers, place=10)
 NOTE = Panel("Budget note", "", draw_note, place=10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,12 @@ def read_bundled(model: str) -> PeersDocument | None:
     file = bundled_file(model)
     if model not in models.BUILTINS or not file.is_file():
         return None
+    return _read(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(file: Path, changed: int) -> PeersDocument:
+    # ``changed`` is part of the cache key: a file that was replaced is read again.
     return read_document(file)
 
 

@@ -92,6 +92,8 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     results.draw_ranking(shown, view)
     results.draw_curve(shown, view)
     drawn = {**_TABS, **{panel.label: panel.draw for panel in features.panels("Compare tab")}}
+    if shown.document.protocols is not None:
+        drawn |= {panel.label: panel.draw for panel in features.panels("Compare tab of a language model")}
     tabs = st.tabs(list(drawn), key="compare-tab", on_change="rerun")
     for tab, draw_tab in zip(tabs, drawn.values(), strict=True):
         if tab.open:
