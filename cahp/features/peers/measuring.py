@@ -21,7 +21,7 @@ from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL, TokenEvaluation, sum_by_unit
 from cahp.tasks.texts import Texts
 from cahp.tasks.window import Source, Window
-from cahp.values import Ints, ModelError, OptionError, Progress, silent
+from cahp.values import BudgetError, Ints, MaskError, ModelError, OptionError, Progress, silent
 
 STAGE = "peers"
 #: Tokens of a passage that is read twice, longer than what streaming heads see, and the number of each kind.
@@ -173,7 +173,7 @@ def measure_peers(
             continue
         try:
             measured = measuring[seed].measure(peer, cut, timed=timed and seed == seeds[0] and not peer.simulated)
-        except ModelError as error:
+        except (ModelError, MaskError, BudgetError) as error:
             reasons[peer.name] = str(error)
         else:
             values[peer.name, cut] = (*values.get((peer.name, cut), ()), measured)

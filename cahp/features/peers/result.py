@@ -202,7 +202,7 @@ def describe_winner(document: PeersDocument) -> str:
     """Tell what is nearest to the full model at no more bytes than removed groups, at the least and largest cut."""
     reference = document.at(REFERENCE)
     if not reference:
-        return f"groups were not removed, so nothing is compared (`--only` leaves out {REFERENCE})"
+        return f"nothing is compared, because --only leaves out {REFERENCE}"
     sentences: dict[str, None] = {}
     for row in (reference[0], reference[-1]):
         best = find_winner(document, row.bytes)
@@ -220,7 +220,10 @@ def describe_winner(document: PeersDocument) -> str:
 
 def describe_gains(document: PeersDocument) -> str:
     """Tell what removing groups saves beside the cache: weights and time, at the largest cut."""
-    *_, row = document.at(REFERENCE)
+    removed = document.at(REFERENCE)
+    if not removed:
+        return "What removing groups saves besides is not measured"
+    row = removed[-1]
     words = f"Removing {row.words} also saves {percent(1 - row.weights / document.weights)} of the weights"
     if row.speed is not None:
         faster = 1 / row.speed.ratio.value

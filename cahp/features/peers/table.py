@@ -189,7 +189,8 @@ def _stream_heads(bench: PeerBench, cut: float) -> Shrunk:
     # The groups that would be removed stream, as many as it takes.
     saved = 1 - (FIRST + LATEST) / CONTEXT
     removed = min(bench.units, math.ceil(bench.units * cut / saved - _EXACT))
-    mask = bench.choose("obs-fisher", removed / bench.units)
+    # No layer is emptied, so none needs a minimum.
+    mask = bench.choose("obs-fisher", removed / bench.units, min_per_layer=0)
     share = 1 - (1 - bench.count_share(mask)) * saved
     return Shrunk(stream_heads(bench.bench.model, mask), share, f"{removed} of {bench.units} groups")
 
