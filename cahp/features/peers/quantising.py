@@ -27,7 +27,7 @@ def round_to_bits(values: Tensor, bits: int) -> Tensor:
     """
     levels = 2**bits - 1
     low: Tensor = values.amin(-1, keepdim=True).half().float()
-    step = ((values.amax(-1, keepdim=True) - low) / levels).half().float()
+    step: Tensor = ((values.amax(-1, keepdim=True) - low) / levels).half().float()
     # Where all numbers are equal, the lowest stands for all.
     places: Tensor = ((values - low) / step.clamp(min=1e-8)).round().clamp(0, levels)
     return low + places * step
