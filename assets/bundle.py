@@ -8,7 +8,7 @@ texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]`` what t
 their sentences), ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on
 neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats
 in its calibration does, ``perplexities MODEL FILE [TOKENS]`` the perplexity of its cuts on a whole text as
-lm-evaluation-harness computes it, ``peers MODEL`` other ways to shrink its cache, ``quick-refits MODEL`` how near quick
+lm-evaluation-harness computes it, ``peers MODEL [SEED ...]`` other ways to shrink its cache, ``quick-refits MODEL`` how near quick
 refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean outputs of its heads and the check of
 attribution on so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as
 ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed
@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -71,6 +71,7 @@ from cahp.features.own_text.on_board import TOPIC
 from cahp.features.own_text.shipped import SENTENCE_FILE, ShippedMaps, ShippedSentence
 from cahp.features.own_text.words import read_maps
 from cahp.features.peers.result import bundled_file, pack_arrays
+from cahp.features.peers.use_case import SEEDS
 from cahp.features.peers.use_case import measure as measure_peers
 from cahp.features.premise.use_case import premise
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
@@ -476,13 +477,24 @@ def write_perplexities(
     write_whole(place, {f"{model}.json": json_text(content).encode()})
 
 
-def write_peers(file: Path, model: str, *, day: date, store: Store | None = None, progress: Progress = silent) -> None:
+def write_peers(
+    file: Path,
+    model: str,
+    seeds: Sequence[int] = SEEDS,
+    *,
+    day: date,
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> None:
     """Measure other ways to shrink the cache of a language model, and write them to ``file``, with their values beside.
 
     An interrupted measurement resumes.
     """
-    document, measured = measure_peers(Settings(model=model, device="cpu"), store=store, progress=progress)
-    command = shlex.join(["cahp", "peers", model, "--device", "cpu"])
+    document, measured = measure_peers(Settings(model=model, device="cpu"), seeds=seeds, store=store, progress=progress)
+    words = ["cahp", "peers", model, "--device", "cpu"]
+    if tuple(seeds) != tuple(SEEDS):
+        words += ["--seeds", ",".join(map(str, seeds))]
+    command = shlex.join(words)
     made = {"machine": machine(), "date": day.isoformat(), "command": command}
     arrays = pack_arrays(measured)
     write_whole(
@@ -640,9 +652,10 @@ if __name__ == "__main__":
             # The user's store: an interrupted measurement resumes.
             count = int(given[0]) if given else None
             write_perplexities(assets() / "perplexities", model, text, count, day=date.today(), progress=show)
-        case ["peers", model]:
+        case ["peers", model, *given]:
             # The user's store: an interrupted measurement resumes.
-            write_peers(bundled_file(model), model, day=date.today(), progress=show)
+            seeds = [int(seed) for seed in given] or list(SEEDS)
+            write_peers(bundled_file(model), model, seeds, day=date.today(), progress=show)
         case ["shares", name]:
             write_shares(run_folder(name), name, progress=show)
         case ["quick-refits", name]:
@@ -677,6 +690,6 @@ if __name__ == "__main__":
                 "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
                 "cards MODEL [examples] | shares MODEL | quick-refits MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
-                "perplexities MODEL FILE [TOKENS] | peers MODEL | "
+                "perplexities MODEL FILE [TOKENS] | peers MODEL [SEED ...] | "
                 "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...] | notebook"
             )

@@ -576,7 +576,8 @@ def _peers() -> list[str]:
     if document is None:
         return []
     rows = (row.values() for row in table_rows(document))
-    return [*_peers_finding(), "", *_table(" | ".join(PEER_COLUMNS), rows)]
+    samples = f"Calibration samples: {len(document.seeds)} (seeds {', '.join(map(str, document.seeds))})."
+    return [*_peers_finding(), "", *_table(" | ".join(PEER_COLUMNS), rows), "", samples]
 
 
 def _attribution() -> list[str]:
