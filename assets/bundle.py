@@ -8,8 +8,8 @@ texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]`` what t
 their sentences), ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on
 neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats
 in its calibration does, ``perplexities MODEL FILE [TOKENS]`` the perplexity of its cuts on a whole text as
-lm-evaluation-harness computes it, ``peers MODEL [SEED ...]`` other ways to shrink its cache, ``quick-refits MODEL`` how near quick
-refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean outputs of its heads and the check of
+lm-evaluation-harness computes it, ``peers MODEL [SEED ...]`` other ways to shrink its cache, ``quick-refits MODEL``
+how near quick refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean outputs and the check of
 attribution on so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as
 ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed
 anew, ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers without a
