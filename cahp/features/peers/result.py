@@ -228,7 +228,7 @@ def describe_gains(document: PeersDocument) -> str:
     if row.speed is not None:
         faster = 1 / row.speed.ratio.value
         words += f" and writes {times(faster)} as fast at {document.context:,} tokens of context"
-    return f"{words}; a rounded cache saves neither by itself"
+    return f"{words}; a rounded cache does not do that by itself"
 
 
 def show(value: float) -> str:

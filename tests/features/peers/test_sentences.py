@@ -17,7 +17,7 @@ def test_a_rounded_cache_wins_where_it_is_nearer_at_no_more_bytes() -> None:
     )
     assert describe_gains(DOCUMENT) == (
         "Removing 45 of 90 groups also saves 10.0 % of the weights and writes 1.50 × as fast at 2,048 tokens of "
-        "context; a rounded cache saves neither by itself"
+        "context; a rounded cache does not do that by itself"
     )
 
 
