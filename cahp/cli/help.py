@@ -39,6 +39,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "Measuring": (
         *("roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report", "pairs"),
         *("control", "refit", "ablate", "estimate", "top", "check", "protocol", "first", "samples", "tasks", "items"),
+        *("only", "timed"),
     ),
     "Server": ("host", "port", "token", "public", "data_root", "browser"),
     "Output and machine": (
@@ -57,7 +58,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
             "dtype",
             "jobs",
         ),
-        *("cluster", "samples_out", "help"),
+        *("cluster", "samples_out", "merged", "help"),
     ),
 }
 _SECTION_OF = {name: section for section, names in SECTIONS.items() for name in names}

@@ -110,7 +110,7 @@ def test_a_language_model_whose_cache_a_graph_cannot_have_is_refused_and_as_a_cl
 
 
 def test_the_guide_names_the_types_that_are_tried() -> None:
-    named = docs.PAGES["assets/docs/export.md"].partition("types are tried")[2].partition(".")[0]
+    named = docs.PAGES["assets/docs/export.md"].partition("types are tested")[2].partition(".")[0]
     assert re.findall(r"`(.+?)`", named) == TRIED
 
 

@@ -326,6 +326,8 @@ def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[acces
         "My text, pasted here",
         "sst5",
         "mnli",
+        "wikitext-2",
+        "c4",
     ]
     assert [field.label for field in app.text_input] == []
 

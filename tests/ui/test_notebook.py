@@ -122,8 +122,6 @@ def ran(place: Path) -> Ran:
 def test_the_example_ships_as_it_was_written() -> None:
     notebook = nbformat.read(EXAMPLE, as_version=4)
     nbformat.validate(notebook)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
     assert notebook.cells[0].source.startswith("# ")
 
 

@@ -84,7 +84,9 @@ def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:
 
 
 def test_data_lists_the_data_sets_and_describes_one(data: Path) -> None:
-    assert [one["name"] for one in call("data", "--json").document] == ["bbc-news", "sst5", "mnli"]
+    assert [one["name"] for one in call("data", "--json").document] == [
+        *("bbc-news", "sst5", "mnli", "wikitext-2", "c4")
+    ]
     # This data set comes from the hub, so it needs no package.
     assert "(not installed)" not in call("data").out.splitlines()[1]
     found = call("data", data, "--json").document

@@ -17,7 +17,7 @@ def test_a_model_that_is_prepared_is_said_before_what_was_asked_for() -> None:
     job.stage = "distances"
     assert describe_progress(job, "Compare heads") == "Compare heads · about 20 s left"
     job.paused = True
-    assert describe_progress(job, "Compare heads").startswith("Compare heads: paused, other work")
+    assert describe_progress(job, "Compare heads").startswith("Compare heads: paused while other work")
 
 
 @pytest.mark.parametrize(
