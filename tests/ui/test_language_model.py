@@ -79,6 +79,7 @@ def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: st
     assert not re.search(r"\bNone\b(?! of )", words(app))
 
 
+@pytest.mark.nightly
 def test_the_windows_that_change_most_are_listed(teller: Explorer) -> None:
     teller.detail = "Changed answers"
     app = open_app("budget", teller)

@@ -29,7 +29,6 @@ from cahp.features.own_text.shipped import ShippedSentence, read_sentence
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame.panels import FirstText
 from cahp.ui.frame.running import describe_progress
-from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import parts_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
@@ -166,13 +165,14 @@ def _draw_below(explorer: Explorer) -> None:
         shown, state = _choose_written(text)
         full = _find_full(text, shipped)
     unit = explorer.card.unit
-    titles = (f"All {unit}s", f"Kept {unit}s, {state}")
+    titles = [f"<b>{safe(title)}</b>" for title in (f"All {unit}s", f"Kept {unit}s, {state}")]
+    if waits:
+        # Beside the title, where it moves nothing.
+        titles[1] += f'<span class="waits"> · {safe(waits)}</span>'
     with st.container(key="continuations"):
         for column, title, tokens in zip(st.columns(2, gap="medium"), titles, (full, shown), strict=True):
             html = continued.continuation_html(" ".join(parts_of(text.known.text)), tokens, full)
-            column.html(f'<div class="continued"><b>{safe(title)}</b>{html}</div>')
-    if waits:
-        st.caption(plain(waits))
+            column.html(f'<div class="continued">{title}{html}</div>')
     if not (shipped is not None and _is_of_board(explorer, text)):
         draw_recovered_work(explorer, text)
 
