@@ -13,8 +13,8 @@ from cahp.comparison.plan import split_minimum
 from cahp.comparison.primary import HEADLINE
 from cahp.comparison.sentences import after, ahead_and_behind, count_texts, join, method_label, name_outcome, write_p
 from cahp.comparison.split_results import SplitResults
-from cahp.comparison.statistics import LEVEL, CrossedMean, crossed_mean, holm_correction
-from cahp.outcomes import OUTCOMES
+from cahp.comparison.statistics import LEVEL, CrossedMean, crossed_mean
+from cahp.outcomes import OUTCOMES, holm_correction
 from cahp.values import Estimate
 from cahp.words import capital
 

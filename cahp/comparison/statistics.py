@@ -29,7 +29,7 @@ from cahp.comparison.document import (
 )
 from cahp.comparison.primary import HEADLINE, Endpoint
 from cahp.comparison.sentences import describe_place, verdict_sentence
-from cahp.outcomes import OUTCOMES, finite, to_perplexity
+from cahp.outcomes import OUTCOMES, finite, holm_correction, to_perplexity
 from cahp.values import Estimate, Floats, Unit
 
 #: Above this corrected p, a test is a tie.
@@ -105,23 +105,16 @@ def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
     return CrossedMean(float(mean), low, high, float(2 * stdtr(df, -away)), df)
 
 
-def _estimate(values: Floats, unit: Unit, sizes: Floats) -> Estimate:
-    """The mean as an estimate, whose interval stays inside what a share or a divergence can be."""
+def estimate_crossed(values: Floats, unit: Unit, sizes: Floats | None = None, *, signed: bool = False) -> Estimate:
+    """The ``crossed_mean`` as an estimate; unless it is ``signed``, its interval stays in what a value can be."""
     mean = crossed_mean(values, sizes)
+    low = mean.low
     high = mean.high
+    if not signed:
+        low = max(low, 0.0)
     if unit == "share":
         high = min(high, 1.0)
-    return Estimate(mean.mean, (max(mean.low, 0.0), high), values.shape[1], unit)
-
-
-def holm_correction(ps: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down correction: the smallest of m times m, the next times m - 1, ..., never falling."""
-    corrected = [0.0] * len(ps)
-    highest = 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
-        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
-        corrected[place] = highest
-    return corrected
+    return Estimate(mean.mean, (low, high), values.shape[1], unit)
 
 
 # Means, areas and tests --------------------------------------------------------------------------------------
@@ -182,7 +175,7 @@ def analyse(
             if own and len(own) == len(covered) and len({one.places for one in own}) == 1:
                 area = np.tensordot(trapezoid_weights(covered), np.array([one.values for one in own]), axes=1)
                 areas[method, None] = Series(own[0].places, area, sizes)
-                mean = _estimate(area, OUTCOMES[outcome].unit, sizes)
+                mean = estimate_crossed(area, OUTCOMES[outcome].unit, sizes)
                 ends = (mean.low, mean.high)
                 all_areas.append(Area(split, recovery, method, mean.value, ends, covered, outcome))
         if outcome == "kl":
@@ -240,7 +233,7 @@ def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], 
         of_masks = mean_or_none(own[name].value for own in by_cell if name in own)
         if of_masks is not None:
             outcomes[name] = Estimate(of_masks, None, texts, row.unit)
-    of_texts = {name: _estimate(one.values, OUTCOMES[name].unit, one.sizes) for name, one in series.items()}
+    of_texts = {name: estimate_crossed(one.values, OUTCOMES[name].unit, one.sizes) for name, one in series.items()}
     if "bits_per_byte" in of_texts:
         of_texts["perplexity"] = to_perplexity(of_texts["nll"])
     outcomes |= finite(of_texts)

@@ -8,13 +8,13 @@ one-sided 95 % limit of the mean difference, Student's t)?
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cahp.features.abilities.record import COMPARED, Ability, AbilityVerdict, Word
-from cahp.outcomes import compare_signs, estimate_mean, wilson
+from cahp.outcomes import compare_signs, estimate_mean, holm_correction, wilson
 from cahp.values import Estimate, Floats, Unit
 
 #: Level of each one-sided limit, and of the corrected two-sided test.
@@ -68,7 +68,7 @@ def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...
     for state in COMPARED:
         rows = {number: row for number, row in enumerate(measured) if state in row.values}
         tested = [number for number in rows if not reasons[number]]
-        levels = correct([_test(measured[number], state) for number in tested])
+        levels = holm_correction([_test(measured[number], state) for number in tested])
         p = dict(zip(tested, levels, strict=True))
         verdicts[state] = {
             number: _decide_row(row, state, p.get(number, 1.0), seed, measurable=number in p)
@@ -163,16 +163,6 @@ def lower_limit(values: Floats) -> float:
         return -float("inf")
     spread = float(values.std(ddof=1))
     return float(values.mean() - t.isf(ALPHA, len(values) - 1) * spread / np.sqrt(len(values)))
-
-
-def correct(probabilities: Sequence[float]) -> list[float]:
-    """Correct probabilities for their number by the step-down method of Holm (1979)."""
-    corrected = [1.0] * len(probabilities)
-    highest = 0.0
-    for done, place in enumerate(np.argsort(probabilities, kind="stable").tolist()):
-        highest = max(highest, min(1.0, (len(probabilities) - done) * probabilities[place]))
-        corrected[place] = highest
-    return corrected
 
 
 def _subtract(row: ItemValues, state: str) -> Floats:

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cahp.comparison.statistics import holm_correction
 from cahp.features.paired_tasks.samples import DIVIDED, Metric, SampleItem, Samples
 from cahp.outcomes import (
     compare_signs,
     estimate_change,
     estimate_mean,
     estimate_ratio,
+    holm_correction,
     mcnemar,
     to_perplexity,
     wilson,

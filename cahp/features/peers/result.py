@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.comparison.statistics import crossed_mean
+from cahp.comparison.statistics import estimate_crossed
 from cahp.features.peers.measuring import PeersMeasured, PeerValues
 from cahp.features.peers.table import CONTEXT, PEERS, REFERENCE
 from cahp.files import plain_json
 from cahp.models.costs import Throughput
 from cahp.run.bench import Bench
 from cahp.tasks.window import WindowProtocol
-from cahp.values import Estimate, Floats, HeadMask
+from cahp.values import Estimate, HeadMask
 from cahp.words import number, percent, rate, times
 
 SCHEMA = "cahp.peers/1"
@@ -104,16 +104,16 @@ def summarise(bench: Bench, measured: PeersMeasured) -> PeersDocument:
         nearest = min(references, key=lambda other: abs(left[other] - left[place]), default=None)
         difference = None
         if nearest is not None and place[0] != REFERENCE:
-            difference = _estimate(table[place] - table[nearest], measured.sizes, signed=True)
+            difference = estimate_crossed(table[place] - table[nearest], "nats", measured.sizes, signed=True)
         rows.append(
             PeerRow(
                 *place,
                 values[0].words,
                 values[0].bytes,
                 values[0].weights,
-                _estimate(table[place], measured.sizes),
-                _estimate(_stack(values, seeds, "passages")),
-                _estimate(_stack(values, seeds, "random")),
+                estimate_crossed(table[place], "nats", measured.sizes),
+                estimate_crossed(_stack(values, seeds, "passages"), "nats"),
+                estimate_crossed(_stack(values, seeds, "random"), "nats"),
                 difference,
                 values[0].speed,
             )
@@ -131,8 +131,8 @@ def summarise(bench: Bench, measured: PeersMeasured) -> PeersDocument:
         # Its numbers take 4 bytes.
         bench.card.count_cached_bytes(full, CONTEXT) // (2 * CONTEXT),
         measured.full.weights,
-        _estimate(measured.full.passages[None]),
-        _estimate(measured.full.random[None]),
+        estimate_crossed(measured.full.passages[None], "nats"),
+        estimate_crossed(measured.full.random[None], "nats"),
         tuple(rows),
         measured.reasons,
         bench.notices,
@@ -143,14 +143,6 @@ def _stack(rows: Sequence[PeerValues], seeds: int, of: str) -> NDArray[np.float6
     """Values ``(seeds, n)``; a peer that does not depend on calibration has the same for each seed."""
     table = np.array([getattr(row, of) for row in rows])
     return np.broadcast_to(table, (seeds, table.shape[1]))
-
-
-def _estimate(values: Floats, sizes: Floats | None = None, *, signed: bool = False) -> Estimate:
-    mean = crossed_mean(np.asarray(values), sizes)
-    low = mean.low
-    if not signed:
-        low = max(0.0, low)
-    return Estimate(mean.mean, (low, mean.high), values.shape[1], "nats")
 
 
 def pack_arrays(measured: PeersMeasured) -> dict[str, NDArray[np.generic]]:

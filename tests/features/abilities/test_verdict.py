@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.verdict import ItemValues, correct, decide, find_word, lower_limit
+from cahp.features.abilities.verdict import ItemValues, decide, find_word, lower_limit
 from cahp.files import json_text, plain_json
+from cahp.outcomes import holm_correction
 
 #: 64 items with a mean gain of 1 nat above a chance of 0.
 FULL = np.linspace(0.5, 1.5, 64)
@@ -67,8 +68,8 @@ def test_shares_are_compared_in_points_above_their_chance() -> None:
 
 
 def test_holm_multiplies_the_smallest_probability_by_the_number_of_rows() -> None:
-    assert correct([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert correct([]) == []
+    assert holm_correction([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm_correction([]) == []
 
 
 def test_the_lower_limit_is_that_of_students_t() -> None:

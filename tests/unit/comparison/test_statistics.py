@@ -14,7 +14,8 @@ from scipy import stats
 from cahp.comparison import Comparison, summarise
 from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.primary import choose_endpoint, choose_recovery
-from cahp.comparison.statistics import correct_family, crossed_mean, holm_correction, trapezoid_weights
+from cahp.comparison.statistics import correct_family, crossed_mean, trapezoid_weights
+from cahp.outcomes import holm_correction
 
 
 def test_holm_s_correction_is_the_textbook_s() -> None:
