@@ -23,10 +23,13 @@ from cahp.models.identity import (
     preview,
 )
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Beginning, Window
+from cahp.tasks.window import Beginning, Source, Window
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cahp.models.head_model import HeadModel
 
 __all__ = [
@@ -48,9 +51,11 @@ __all__ = [
     "name_of",
     "preview",
     "preview_prompt",
+    "read_twice",
     "set_dtype",
     "set_max_length",
     "start_token",
+    "usual_tokens",
     "verify_model",
 ]
 
@@ -147,6 +152,20 @@ def draw_repeats(card: ModelCard, texts: Texts, *, tokens: int, seed: int) -> li
     from cahp.models import repeats
 
     return repeats.draw_repeats(card, texts, tokens=tokens, seed=seed)
+
+
+def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source, *, skipped: int = 0) -> Window:
+    """Return a sequence whose second half repeats its first; see ``cahp.models.windows.read_twice``."""
+    from cahp.models import windows
+
+    return windows.read_twice(start, half, document, source, skipped=skipped)
+
+
+def usual_tokens(card: ModelCard) -> NDArray[np.int64]:
+    """The tokens of a model that occur in usual text; see ``cahp.models.windows.usual_tokens``."""
+    from cahp.models import windows
+
+    return windows.usual_tokens(card)
 
 
 def start_token(card: ModelCard) -> tuple[int, str]:

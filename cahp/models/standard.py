@@ -168,13 +168,23 @@ def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         empty = plain.state_dict()
         added = {name: torch.zeros(empty[name].shape) for name in empty.keys() - weights.keys()}
         held = {**weights, **added}
-        if all(name.endswith(".bias") for name in added) and _shapes(held) == _shapes(empty):
+        if all(name.endswith(".bias") for name in added) and hold_same(plain, held):
             break
     else:
         raise OptionError(
             f"the class of {pruned.card.id} cannot hold the weights of the pruned model; export it as compact"
         )
-    plain.load_state_dict(held, assign=True)
+    save_plain(folder, plain, held, network)
+
+
+def hold_same(plain: Any, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a network has exactly these ``weights``, by name and shape."""
+    return _shapes(weights) == _shapes(plain.state_dict())
+
+
+def save_plain(folder: Path, plain: Any, weights: Mapping[str, Tensor], network: Any) -> None:
+    """Save ``weights`` as a checkpoint of the class of ``plain``, which gets them, as ``network`` generates."""
+    plain.load_state_dict(weights, assign=True)
     plain.tie_weights()
     if plain.can_generate():
         plain.generation_config = network.generation_config

@@ -241,8 +241,11 @@ def _copies(tokenizer: Any, start: int) -> list[Window]:
     return [read_twice(start, row, number, "random") for number, row in enumerate(draws)]
 
 
-def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source) -> Window:
-    """Return the sequence of the beginning token and ``half`` twice, the second time predicted."""
-    size = len(half)
+def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source, *, skipped: int = 0) -> Window:
+    """Return the sequence of the beginning token and ``half`` twice, the second time predicted but for its beginning.
+
+    Of the second reading the first ``skipped`` tokens are not predicted: before it began, nobody can know them.
+    """
+    size = len(half) - skipped
     ids = np.concatenate([[start], half, half])
     return Window("", ids, np.full(size, document), np.zeros(size, dtype=np.int64), source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import msgspec
 import numpy as np
@@ -20,8 +20,8 @@ from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL, TokenEvaluation, sum_by_unit
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Source, Window
-from cahp.values import BudgetError, Ints, MaskError, ModelError, OptionError, Progress, silent
+from cahp.tasks.window import Window
+from cahp.values import BudgetError, MaskError, ModelError, OptionError, Progress, silent
 
 STAGE = "peers"
 #: Tokens of a passage that is read twice, longer than what streaming heads see, and the number of each kind.
@@ -56,14 +56,12 @@ class PeerTexts:
         Raises:
             OptionError: If the model, or the texts, are too short for passages that are read twice.
         """
-        from cahp.models.windows import usual_tokens
-
         rows = bench.evaluation.text_rows
         lengths = [len(item.ids) for item in bench.evaluation.take(rows).inputs if isinstance(item, Window)]
         news = bench.evaluation.take([row for row, size in zip(rows, lengths, strict=True) if size == max(lengths)])
         longest = bench.card.longest_context or 2 * PASSAGE + 1
         size = min(PASSAGE, (longest - 1) // 2, len(news.stream) // PASSAGES)
-        usual = usual_tokens(bench.card)
+        usual = models.usual_tokens(bench.card)
         size = min(size, len(usual))
         if size < 4:
             raise OptionError("the evaluation texts have too few tokens for passages read twice; raise --eval-tokens")
@@ -72,17 +70,11 @@ class PeerTexts:
         start, _ = models.start_token(bench.card)
         passages = [news.stream[place : place + size] for place in places]
         drawn = [random.choice(usual, size, replace=False) for _ in range(PASSAGES)]
-        windows = [_read_twice(start, half, number, "passage") for number, half in enumerate(passages)]
-        windows += [_read_twice(start, half, PASSAGES + number, "random") for number, half in enumerate(drawn)]
+        read_twice = partial(models.read_twice, start, skipped=1)
+        windows = [read_twice(half, number, "passage") for number, half in enumerate(passages)]
+        windows += [read_twice(half, PASSAGES + number, "random") for number, half in enumerate(drawn)]
         labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
         return cls(news, Texts(tuple(windows), None, labels, news.classes, NEXT_TOKEN))
-
-
-def _read_twice(start: int, half: Ints, number: int, source: Source) -> Window:
-    """A sequence whose second reading is measured, without its first token, which nobody can know."""
-    ids = np.concatenate([[start], half, half])
-    count = len(half) - 1
-    return Window("", ids, np.full(count, number), np.zeros(count, dtype=np.int64), source)
 
 
 @dataclass(frozen=True, eq=False)

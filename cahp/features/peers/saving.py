@@ -11,7 +11,9 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.saving import save_tokenizer
 from cahp.models.sketch import quiet
+from cahp.models.standard import hold_same, save_plain
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, OptionError
 
@@ -33,16 +35,10 @@ def save_merged(folder: Path, merged: HeadModel) -> None:
     with quiet():
         plain = type(network)._from_config(config)
     weights = network.state_dict()
-    if {name: tensor.shape for name, tensor in weights.items()} != {
-        name: tensor.shape for name, tensor in plain.state_dict().items()
-    }:
+    if not hold_same(plain, weights):
         raise OptionError(f"the class of {merged.card.id} cannot hold the merged weights, or not all layers are merged")
-    plain.load_state_dict(weights, assign=True)
-    plain.tie_weights()
-    plain.generation_config = network.generation_config
-    with quiet():
-        plain.save_pretrained(folder)
-        merged.tokenizer.save_pretrained(folder)
+    save_plain(folder, plain, weights, network)
+    save_tokenizer(merged.tokenizer, folder)
 
 
 def check_folder(folder: Path) -> None:
