@@ -33,7 +33,7 @@ from cahp.words import percent
 
 README = docs.PAGES["README.md"]
 COMMANDS = [(page, words) for page in docs.PAGES for words in docs.commands(page)]
-#: What cannot be run here, by a part of its line, and why.
+#: Commands that no test runs: a part of the line, and the reason.
 NOT_RUN = {
     "make ": "installs, or runs all tests",
     "pip install": "downloads; tests/test_install.py installs the wheel",

@@ -105,8 +105,7 @@ class BoardSubject:
     @classmethod
     def of(cls, run: RunDocument) -> BoardSubject:
         """Return what the board of a finished run is about."""
-        unit = "head" if run.model.group == 1 else "group"
-        return cls(unit, run.data.eval.most_frequent, run.cache_shape, WeightCount.of(run))
+        return cls(run.model.unit, run.data.eval.most_frequent, run.cache_shape, WeightCount.of(run))
 
 
 @dataclass(frozen=True)

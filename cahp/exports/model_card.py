@@ -190,7 +190,7 @@ def _name_data(name: str) -> str:
 
 
 def _rounded(value: float) -> float:
-    """Return a number with six digits, as far as anybody compares them."""
+    """Round a number to six significant digits."""
     return float(f"{value:.6g}")
 
 

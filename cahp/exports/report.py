@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cahp.board import BoardSubject, style
+from cahp.board import style
 from cahp.board.table_file import own_speed
-from cahp.board.value import Savings, describe_headline, list_clauses
+from cahp.board.value import Savings, WeightCount, describe_headline, list_clauses
 from cahp.exports import drawings
 from cahp.exports import live as live_board
 from cahp.exports.drawings import STYLE, grid, table
@@ -71,19 +71,19 @@ def recipe(settings: Settings) -> str:
 def describe_value(run: RunDocument) -> tuple[str, str]:
     """Return what the pruned model is worth, recovered where it was: a headline, and what it costs and saves."""
     outcomes = run.outcomes.get("recovered", run.outcomes["pruned"])
-    subject = BoardSubject.of(run)
     savings = Savings(speed=own_speed(run))
     if run.kv_cache is not None:
         savings = replace(savings, cache=run.kv_cache.share)
-    if subject.weights is not None:
-        savings = replace(savings, size=subject.weights.ratio(run.mask))
+    weights = WeightCount.of(run)
+    if weights is not None:
+        savings = replace(savings, size=weights.ratio(run.mask))
     answers = CLASSIFICATION.words.answers
     if run.protocol is not None:
         answers = NEXT_TOKEN.words.answers
     worth = ", ".join(list_clauses(run.mask, outcomes, savings, answers=answers))
     if "recovered" in run.outcomes:
         worth = f"{capital(name_of_state(run.settings.recover))}: {worth}"
-    return describe_headline(run.mask, subject.unit, outcomes), worth
+    return describe_headline(run.mask, run.model.unit, outcomes), worth
 
 
 def verdict(run: RunDocument) -> str:
@@ -123,8 +123,7 @@ def verdict(run: RunDocument) -> str:
             f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
             f"(95 % interval {interval(ratio.low * 100, ratio.high * 100, 0)})."
         )
-    unit = BoardSubject.of(run).unit
-    return f"{run.budget.attained} of {total} {unit}s are kept. {accuracy}{against_full}{latency}"
+    return f"{run.budget.attained} of {total} {run.model.unit}s are kept. {accuracy}{against_full}{latency}"
 
 
 def page(
@@ -156,7 +155,7 @@ def page(
     outcomes = "Quality and latency"
     if run.data.labelled:
         outcomes = "Accuracy and latency"
-    # Whoever reads three screens has seen the heads and what they do.
+    # The kept heads and their main figures fill the first three screens.
     compared = drawings.by_recovery(run, recoveries or {})
     figures = html_section(outcomes, drawings.figures(run))
     parts = [html_section("Kept heads", _kept_heads(run, labels, families, interactive))]

@@ -56,6 +56,13 @@ class ModelRecord:
     sha256: str
     group: int = 1
 
+    @property
+    def unit(self) -> str:
+        """What is kept or pruned as a whole, in the singular; see ``ModelCard.unit``."""
+        if self.group == 1:
+            return "head"
+        return "group"
+
     @classmethod
     def of(cls, card: ModelCard) -> ModelRecord:
         """Take them from the model's card."""

@@ -4,12 +4,10 @@
 
 import { draw } from "./elements.js";
 
-export const arcWidth = (weight) => (1.6 + 2.2 * weight).toFixed(2);
-
 // Add an arc of this colour as a group of a path and a dot, which `placeArc` places.
 export function addArc(parent, { weight, colour, radius, ...attributes }) {
   const group = draw("g", attributes, parent);
-  draw("path", { stroke: colour, fill: "none", "stroke-width": arcWidth(weight), "stroke-linecap": "round" }, group);
+  draw("path", { stroke: colour, fill: "none", "stroke-width": (1.6 + 2.2 * weight).toFixed(2), "stroke-linecap": "round" }, group);
   draw("circle", { r: radius, fill: colour, stroke: "none" }, group);
   return group;
 }

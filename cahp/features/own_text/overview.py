@@ -153,10 +153,11 @@ def _draw_below(explorer: Explorer) -> None:
     load_ahead(explorer)
     text = put_on_board(explorer, type_text(explorer, line=True))
     shipped = _find_continuation(explorer, text)
+    finished = shipped is not None and _is_of_board(explorer, text)
     waits = ""
     full: Sequence[str]
     shown: Sequence[str]
-    if shipped is not None and _is_of_board(explorer, text):
+    if shipped is not None and finished:
         full = shipped.full
         shown = shipped.recovered or shipped.pruned
         state = RECOVERIES[explorer.recover].beside
@@ -173,7 +174,7 @@ def _draw_below(explorer: Explorer) -> None:
         for column, title, tokens in zip(st.columns(2, gap="medium"), titles, (full, shown), strict=True):
             html = continued.continuation_html(" ".join(parts_of(text.known.text)), tokens, full)
             column.html(f'<div class="continued">{title}{html}</div>')
-    if not (shipped is not None and _is_of_board(explorer, text)):
+    if not finished:
         draw_recovered_work(explorer, text)
 
 
@@ -187,9 +188,9 @@ def _is_of_board(explorer: Explorer, text: TextOnBoard) -> bool:
 
 def _find_full(text: TextOnBoard, shipped: Continuation | None) -> Sequence[str]:
     """Return the tokens so far with which the full model continues a text; those of a run stay under every mask."""
-    written = text.written(HeadMask.full(text.board.mask.layers, text.board.mask.heads))
     if shipped is not None:
         return shipped.full
+    written = text.written(HeadMask.full(text.board.mask.layers, text.board.mask.heads))
     if written is None:
         return ()
     return written.parts

@@ -58,10 +58,10 @@ def _draw_result(paired: PairedSamples) -> None:
     with st.container(key="paired-result"):
         display.heading(
             _describe_finding(paired),
-            help="**B − A** is the mean difference over the items that both runs have: points of right answers, nats "
-            "for a word or byte of a perplexity, or the unit of the metric. Its interval is a bootstrap over items. "
-            "Right and wrong answers have the exact test of McNemar, other values random flips of signs. **p (Holm)** "
-            "is corrected for the number of rows.",
+            help="**B − A** is the mean difference over the items that both runs have. Its unit is points for right "
+            "answers, nats per word or byte for perplexities, and else that of the metric. Its interval is a bootstrap "
+            "over items. Right and wrong answers have the exact test of McNemar, other values random flips of signs. "
+            "**p (Holm)** is corrected for the number of rows.",
             name="paired",
             data=table,
         )

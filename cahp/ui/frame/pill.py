@@ -21,8 +21,8 @@ def draw(explorer: Explorer) -> None:
     """Draw the line, and follow the work while there is some."""
     # The container always exists, so that the line changes the place of no other element.
     with st.container(key="pill-place"):
-        # Work without a title may be followed by such that has one, without a run of the whole page. Loading ahead
-        # is not: nobody polls for it.
+        # Work with a title may follow work without one while the whole page does not run again. Nothing follows
+        # loading ahead, so the page does not poll for it.
         if any(job.title or job.rank < Rank.BACKGROUND for job in jobs.unfinished(explorer.id)):
             st.fragment(_show, run_every=_PULSE_S)(explorer)
 
