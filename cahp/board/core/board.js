@@ -22,6 +22,7 @@ import { Strip } from "./strip.js";
 import { Answers, Flips, Sentence } from "./sentence.js";
 
 const NARROW = 720; // px: below, the figures stand under the grid
+const TIGHT = 400; // px: below, the ways back stand under the number of heads
 const BESIDE = 390; // px: what figures and curves need beside the grid
 const TOUCH = 26; // px: a touch target of 24, and the room around it
 let boards = 0;
@@ -225,6 +226,7 @@ class Board {
     this.heads.fit(columns, cell);
     this.root.classList.toggle("narrow", narrow);
     this.root.classList.toggle("wide", wide);
+    this.root.classList.toggle("tight", room < TIGHT);
     this.root.classList.toggle("row-of-figures", !narrow && width - (wide ? 0 : columns * cell + 70) > 620);
     this.curves.columns = wide && width > 832 ? 2 : 1;
     this.curves.draw(this.data);

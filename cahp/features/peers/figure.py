@@ -42,6 +42,11 @@ AXES: Mapping[str, PeerAxis] = {
 }
 
 
+def has_axis(document: PeersDocument, axis: str) -> bool:
+    """Whether some row has a value on the ``axis``; nothing has a speed where nothing was timed."""
+    return any(AXES[axis].value(document, row) is not None for row in document.rows)
+
+
 def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
     """KL divergence of each peer, with its interval, by what it saves on the ``axis``."""
     ink = palette.ink(dark=dark)

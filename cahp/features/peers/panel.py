@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.comparison import SplitResults
-from cahp.features.peers.figure import describe_points, peers_figure
+from cahp.features.peers.figure import describe_points, has_axis, peers_figure
 from cahp.features.peers.result import (
     COLUMNS,
     PeersDocument,
@@ -37,7 +37,8 @@ def draw_peers(results: SplitResults, view: Any) -> None:
         )
         st.code(shlex.join(("cahp", "peers", model.id[:200])), language="bash", wrap_lines=True)
         return
-    axis = st.segmented_control("Axis", list(_NAMES), default="cache", format_func=_NAMES.__getitem__, key="peers-axis")
+    axes = [name for name in _NAMES if has_axis(document, name)]
+    axis = st.segmented_control("Axis", axes, default="cache", format_func=_NAMES.__getitem__, key="peers-axis")
     axis = axis or "cache"
     finding, *further = describe_winner(document).split("; ")
     rows = table_rows(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.features.peers import panel
 from cahp.features.peers import result as results
-from cahp.features.peers.figure import AXES, describe_points, peers_figure
+from cahp.features.peers.figure import AXES, describe_points, has_axis, peers_figure
 from cahp.files import json_text
 
 
@@ -24,6 +25,12 @@ def test_the_figure_has_a_point_for_each_row_that_saves_something_on_the_axis() 
     assert list(peers_figure(DOCUMENT, "weights", dark=False).data[0].x) == [pytest.approx(4), pytest.approx(10)]
     assert set(AXES) == set(panel._NAMES)
     assert "a cache in 8 bits, 8 bits: 47 % saved, 0.0003 nats." in describe_points(DOCUMENT)
+
+
+def test_an_axis_is_offered_only_where_a_row_has_a_value_on_it() -> None:
+    untimed = replace(DOCUMENT, rows=DOCUMENT.rows[:1])
+    assert [has_axis(document, "speed") for document in (DOCUMENT, untimed)] == [True, False]
+    assert has_axis(untimed, "weights")
 
 
 def test_a_bundled_result_is_of_exactly_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
