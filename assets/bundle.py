@@ -19,6 +19,7 @@ model, and ``notebook`` runs the example notebook and keeps its outputs.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Collection, Sequence
@@ -579,10 +580,14 @@ def renew_summary(place: Path) -> None:
 
 
 def run_notebook(file: Path) -> None:
-    """Run a notebook in a folder of its own, and write it with what readers without a kernel see of its outputs."""
+    """Run a notebook in a folder of its own, and write it with what readers without a kernel see of its outputs.
+
+    Figures keep a still picture, too, for which Plotly needs ``pip install kaleido`` and Chromium.
+    """
     import nbformat
     from nbclient import NotebookClient
 
+    os.environ["PLOTLY_RENDERER"] = "plotly_mimetype+svg"
     book = nbformat.read(file, as_version=4)
     with TemporaryDirectory() as folder:
         NotebookClient(book, timeout=1200, resources={"metadata": {"path": folder}}).execute()

@@ -99,6 +99,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "xlm-roberta": {**_SMALL, "num_hidden_layers": 2},
 }
 
+#: The shape of any other family of language models.
+_OTHER = {**_SMALL, "num_key_value_heads": 2, "head_dim": 8}
+
 #: Architectures that are tried in each run, for their shared layers, decoder, queries, keys and values in one matrix,
 #: key-value groups, and relative or rotary positions. The others are nightly.
 SAMPLE = ("albert", "bart", "bert", "deberta-v2", "gpt2", "llama", "modernbert")
@@ -147,6 +150,7 @@ def save_model(
         },
     )
     network = AutoModelForSequenceClassification.from_config(config)
+    check_small(network)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if parameter.ndim == 2 and "embeddings" not in name:
@@ -154,6 +158,12 @@ def save_model(
     network.save_pretrained(folder)
     tokenizer(type_ids=family in TYPED).save_pretrained(folder)
     return folder
+
+
+def check_small(network: torch.nn.Module) -> None:
+    """Fail if a size was forgotten, whose default makes a model of gigabytes."""
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    assert weights < 10_000_000, f"a tiny model has {weights:,} weights"
 
 
 def configure(folder: Path, file: str = "config.json", /, **changes: Any) -> None:
@@ -188,9 +198,10 @@ def save_language_model(
     words = tokenizer(type_ids=False)
     if language == "masked":
         words.add_special_tokens({"mask_token": "[MASK]"})
-    given = {"max_position_embeddings": 80, **_IDS, **SHAPES[family], "tie_word_embeddings": True, **more}
+    given = {"max_position_embeddings": 80, **_IDS, **SHAPES.get(family, _OTHER), "tie_word_embeddings": True, **more}
     config = AutoConfig.for_model(family, vocab_size=len(words), pad_token_id=0, **given)
     network = _HEADS[language].from_config(config)
+    check_small(network)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim == 2:

@@ -133,6 +133,7 @@ def network(kind: str, *, seed: int = 0, **more: Any) -> Any:
     """A random classifier of the model type ``kind``, with weights large enough that its heads matter."""
     torch.manual_seed(seed)
     made = AutoModelForSequenceClassification.from_config(configuration(kind, **more))
+    fakes.check_small(made)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if parameter.ndim > 1 and "embed" not in name:

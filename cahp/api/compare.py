@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack, get_args
 
-from cahp.api.figures import add_title, check_figure
+from cahp.api.figures import add_title, check_figure, comparison_html
 from cahp.api.options import DataOptions, Name, ShowProgress, changed_fields, read_settings, show_progress
 from cahp.comparison.plan import Plan
 from cahp.comparison.presets import QUICK, ListOption, SeedsOption, default_preset, make_plan
@@ -28,8 +28,9 @@ ComparisonFigure = Literal["curve", "accuracy", "ranking", "differences"]
 class CompareResult(Comparison):
     """A finished comparison, as ``cahp.compare`` returns it.
 
-    It shows itself as text; ``table`` is for ``pandas``, ``write`` saves it. ``document`` is the contents of
-    ``compare.json``, ``summary`` its means, areas and tests, ``results`` both by method, budget and recovery.
+    It shows itself as text, in a notebook as tables; ``table`` is for ``pandas``, ``write`` saves it. ``document`` is
+    the contents of ``compare.json``, ``summary`` its means, areas and tests, ``results`` both by method, budget and
+    recovery.
     """
 
     @property
@@ -99,6 +100,9 @@ class CompareResult(Comparison):
 
     def __repr__(self) -> str:
         return "\n".join(comparison_lines(self))
+
+    def _repr_html_(self) -> str:
+        return comparison_html(self)
 
 
 #: Fields of ``Settings`` that a comparison takes as lists: the list, and its field in a ``Plan``.

@@ -14,7 +14,9 @@ import numpy as np
 from cahp.board.budget_sweep import Row, Speed, evaluate_mask
 from cahp.board.colours import mark_clusters
 from cahp.board.head_clusters import families_of
-from cahp.exports.drawings import STYLE, draw_outcomes, grid
+from cahp.comparison import Comparison, SplitResults
+from cahp.comparison.sentences import after, method_label, name_outcome
+from cahp.exports.drawings import STYLE, draw_outcomes, grid, table
 from cahp.exports.report import verdict
 from cahp.figures import curves
 from cahp.figures.head_grid import grid_figure
@@ -192,10 +194,41 @@ _STYLE = (
 def run_html(run: Run) -> str:
     """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
     document = run.document
-    parts = (
+    return _cell(
         f"<p>{safe(verdict(document))}</p>",
         grid(run.mask, run.arrays["labels"], families_of(run.arrays, document)),
         *draw_outcomes(f"On {document.data.eval.split}", document.outcomes, document.protocol),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """A comparison: after each recovery, the mean outcome of every method by budget, with its 95 % interval."""
+    results = comparison.results
+    tables = []
+    for recovery in results.recoveries:
+        budgets = results.budgets_after(recovery)
+        rows = []
+        for method in results.methods:
+            cells = [_mean(results, recovery, method, budget) for budget in budgets]
+            rows.append((method_label(method), cells))
+        caption = (
+            f"{capital(name_outcome(results.outcome))} on {results.split}, {after(recovery)}, n = {results.n:,} "
+            f"{results.noun}, {len(comparison.document.seeds)} seed(s)"
+        )
+        tables.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
+    return _cell(*tables, f"<p class=note>{safe(comparison.summary.rule)}</p>")
+
+
+def _mean(results: SplitResults, recovery: str, method: str, budget: int) -> str:
+    """The mean outcome of a method with its interval; empty where it was not measured."""
+    mean = results.means.get((recovery, method, budget))
+    if mean is None or results.outcome not in mean.outcomes:
+        return ""
+    estimate = mean.outcomes[results.outcome]
+    return f"{estimate.text} {estimate.interval}"
+
+
+def _cell(*parts: str) -> str:
+    """One cell of a notebook, with its style."""
     return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'

@@ -392,8 +392,8 @@ STYLE = """
 @media (prefers-color-scheme:dark){:root{--ink:#e6eaec;--faint:#a3adb3;--rule:#3a4348;--ground:#101416;
 --accent:#56b6cc}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
-Arial,sans-serif}
+body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.55 "CAHP Sans",system-ui,-apple-system,
+"Segoe UI",Roboto,Arial,sans-serif}
 main{max-width:46rem;margin:0 auto;padding:3rem 1.5rem 4rem}
 h1,h2{text-wrap:balance;overflow-wrap:break-word;hyphens:none;break-after:avoid}
 h1{font-size:2.1rem;line-height:1.2;margin:.2rem 0 1rem}

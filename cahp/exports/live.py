@@ -34,7 +34,8 @@ _ALL_CLUSTERS = 256
 
 # A printed page has a white background in either theme.
 STYLE = """
-.cahp-board{--board-text:var(--ink);--board-ground:var(--ground);--board-accent:var(--accent);margin:1.5rem 0}
+.cahp-board{--board-text:var(--ink);--board-ground:var(--ground);--board-accent:var(--accent);
+--board-font:"CAHP Sans",system-ui,sans-serif;margin:1.5rem 0}
 .cahp-board svg{width:auto;margin:.4rem 0 0}
 @media screen and (min-width:64rem){.live-board{width:60rem;margin-left:calc((100% - 60rem)/2)}}
 """
@@ -80,7 +81,7 @@ def policy() -> str:
     Images of the curves are made in the page (``blob:``) before they are saved.
     """
     digest = base64.b64encode(hashlib.sha256(report_script().encode()).digest()).decode("ascii")
-    return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src blob:"
+    return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; font-src data:; img-src blob:"
 
 
 def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:

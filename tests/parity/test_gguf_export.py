@@ -140,7 +140,6 @@ def test_a_model_that_the_form_would_change_is_refused_with_the_reason(
     kind: str, options: dict[str, object], reason: str, tmp_path: Path
 ) -> None:
     shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, **options}
-    fakes.SHAPES.setdefault(kind, {"hidden_size": 32, "intermediate_size": 48, "head_dim": 8})
     card = models.identify(str(fakes.save_language_model(tmp_path / "model", family=kind, **shape)))
     assert reason in str(refuse_gguf(card))
     with pytest.raises(OptionError, match=r"cannot be exported as gguf, since .*; export it as compact"):

@@ -52,7 +52,6 @@ LLAMA_3 = {
 
 
 def save(folder: Path, kind: str, **more: Any) -> str:
-    fakes.SHAPES.setdefault(kind, {"head_dim": 8})
     fakes.save_language_model(folder, family=kind, **{**SHAPE, **more})
     # Qwen's tokenizer adds one that the model does not know.
     fakes.configure(folder, "tokenizer_config.json", bos_token="[CLS]")

@@ -17,6 +17,7 @@ from cahp.models.costs import GenerationSpeed, KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, machine
+from cahp.ui.export import thumbnail
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
 from cahp.ui.export.model import draw_model_files, draw_recovery
 from cahp.ui.export.view import View, list_findings, measure, measuring, on_board
@@ -80,12 +81,17 @@ def draw(explorer: Explorer) -> None:
 def _draw_top(explorer: Explorer, view: View) -> None:
     """Draw what is exported, the recovery of the model, and what pruning changes."""
     left, right = st.columns([5, 4], gap="medium", vertical_alignment="center")
-    with left:
-        st.title(f"Export {view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s")
-        origin = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
-        st.caption(f"The mask on the board, {origin}. Change it on the Budget page.")
-        with st.container(width=360):
-            draw_recovery(explorer)
+    with left, st.container(horizontal=True, gap="medium", vertical_alignment="center", key="export-title"):
+        with st.container(key="export-thumbnail", width="content"):
+            thumbnail.draw(view, explorer.card.unit)
+        with st.container(gap="small", key="export-what"):
+            st.title(f"Export {view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s")
+            origin = "made by hand"
+            if not explorer.board.by_hand:
+                origin = "chosen by CAHP"
+            st.caption(f"The mask on the board, {origin}. Change it on the Budget page.")
+            with st.container(width=360):
+                draw_recovery(explorer)
     if view.document is None:
         evenness.draw(explorer, place="export")
         _offer_to_measure(explorer)

@@ -22,7 +22,7 @@ from cahp.api.bundled import Bundle
 from cahp.models.description import longest_text
 from cahp.run.document import machine
 from cahp.ui.frame import address, pill, source_dialog
-from cahp.ui.frame.running import follow, run_button
+from cahp.ui.frame.running import await_end, run_button
 from cahp.ui.parts.display import describe_size, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
@@ -308,7 +308,7 @@ export default function () {
 
 
 def _sidebar(explorer: Explorer) -> None:
-    """Draw model and data with a button to change them, the sample, the badge, and a run's button or progress."""
+    """Draw model and data with a button to change them, the sample, the badge, and the button of a run."""
     card = explorer.card
     run = explorer.results.run
     with st.container(key="source", gap="small"):
@@ -321,7 +321,8 @@ def _sidebar(explorer: Explorer) -> None:
     _draw_badge(explorer)
     job = explorer.work.job(RUN)
     if job is not None and not job.ended:
-        follow(job, place="sidebar")
+        # The line at the lower edge tells how far it is.
+        await_end(job, label="Running", key="run-awaited")
     elif run is None:
         run_button(explorer, place="sidebar", label="Run here")
     elif explorer.results.bundled:

@@ -212,6 +212,17 @@ def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
         st.fragment(draw, run_every=0.5)()
 
 
+def await_end(job: Job[Any], *, label: str, key: str) -> None:
+    """Draw a button that waits for the job, whose progress stands elsewhere; rerun the page when the job has ended."""
+
+    def draw() -> None:
+        if job.ended:
+            st.rerun()
+        st.button(label, key=key, disabled=True, width="stretch")
+
+    st.fragment(draw, run_every=0.5)()
+
+
 def offer_again(
     job: Job[Any],
     start: Callable[[], object],

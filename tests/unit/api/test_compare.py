@@ -95,6 +95,14 @@ def test_what_was_not_compared_is_refused(found: CompareResult, options: dict[st
         found.plot(**options)
 
 
+def test_in_a_notebook_it_is_a_table_for_each_recovery_that_needs_no_script(found: CompareResult) -> None:
+    shown = found._repr_html_()
+    assert shown.count("<table>") == 2
+    mean = found.results.means["refit", "complementary", 3].outcomes[found.results.outcome]
+    assert f"{mean.text} {mean.interval}" in shown
+    assert "<script" not in shown
+
+
 def test_it_is_text_and_is_read_back_as_it_was_saved(found: CompareResult, tmp_path: Any) -> None:
     assert "accuracy on" in repr(found)
     found.write(tmp_path / "out")

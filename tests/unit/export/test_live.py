@@ -55,7 +55,9 @@ def test_the_page_may_run_its_one_script_and_load_nothing() -> None:
     assert policy is not None
     assert len(scripts) == 1
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
-    assert policy[1] == (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src blob:")
+    assert policy[1] == (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; font-src data:; img-src blob:"
+    )
     assert "http" not in scripts[0].replace("http://www.w3.org/2000/svg", "")
     assert "<!--" not in scripts[0]
 
@@ -65,7 +67,7 @@ def test_without_script_it_is_still_and_says_the_same() -> None:
     text, still = html(run, mask, live), html(run, mask, live, static=True)
     assert "<script" not in still
     assert "cahp-board" not in still
-    assert "default-src 'none'; style-src 'unsafe-inline'\"" in still.replace('">', '"')
+    assert "default-src 'none'; style-src 'unsafe-inline'; font-src data:\"" in still.replace('">', '"')
     fallback = re.search(r"<noscript>.*?(<svg class=grid.*?</svg>)", text, re.DOTALL)
     assert fallback is not None
     assert fallback[1] in still
