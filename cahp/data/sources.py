@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from cahp import hub
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
-from cahp.data.manual import MANUAL, read_manual
+from cahp.data.manual import MANUAL, TOPICS, read_manual
 from cahp.data.parts import Parts
 from cahp.data.rows import NO_LABELS, Columns, RawSplit, make_texts, read_split
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
@@ -94,7 +94,7 @@ _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?:
 
 
 def load(name: str, **options: Any) -> Dataset:
-    """Read data: a built-in, ``python-manual``, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
+    """Read data: a built-in, the manual of Python, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 
     Data without a validation split gets one from ``train`` by a stable hash of the text (a single file is split
     70/15/15), unless it has a column ``split``. A folder with the name of a preset is read instead, with a notice.
@@ -109,8 +109,8 @@ def load(name: str, **options: Any) -> Dataset:
             if any(value for option, value in options.items() if option != "documents"):
                 raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave out their options.")
             return assemble(name, {"train": _bbc_news()})
-        if name == MANUAL:
-            return read_manual()
+        if name in (MANUAL, TOPICS):
+            return read_manual(name)
         return find(name).read(**options)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None

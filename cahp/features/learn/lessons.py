@@ -15,8 +15,9 @@ from cahp.values import Estimate, HeadMask, Progress, digest
 
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
 EXAMPLES = 400
-#: Number of windows of a language model, each of which takes as long as dozens of texts.
-WINDOWS = 4
+#: Most windows of a language model, each of which takes as long as dozens of texts: all those of a run by default, so
+#: that Overview and Learn show the same figures.
+WINDOWS = 16
 
 #: The stage that progress names, which counts variants of the model.
 STAGE = "variants"

@@ -403,9 +403,12 @@ def test_the_cache_is_counted() -> None:
         measure("cache", subject(TokenBench(), cache=None))
 
 
-def test_steps_measure_some_windows_and_all_repeated_tokens(window_bench: benches.Bench) -> None:
+def test_steps_measure_some_windows_and_all_repeated_tokens(
+    window_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lessons, "WINDOWS", 4)
     subject = subject_of(window_bench, choose(window_bench).mask, FAMILY, SCENE)
-    assert [one.copying for one in subject.sample.windows].count(False) == lessons.WINDOWS
+    assert [one.copying for one in subject.sample.windows].count(False) == 4
     assert subject.sample.windows[-1].copying
     full, pruned = (window_bench.measurements.evaluate(subject.sample, mask=mask) for mask in (None, subject.mask))
     before = (pruned.predictions == full.predictions).mean()
