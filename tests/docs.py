@@ -696,6 +696,7 @@ def write_readme() -> None:
         text = re.sub(rf"^{re.escape(_BESIDE)}.+?\n\n", f"{peers_sentence()}\n\n", text, flags=re.DOTALL | re.MULTILINE)
     forms = ", ".join(f"`{form.key}`" for form in formats.mask_forms())
     text = re.sub(r"\| .+ \| the mask alone \|", f"| {forms} | the mask alone |", text)
+    text = re.sub(r"https://[^\s>)]+/cahp-explorer(?=>|/issues\))", address(), text)
     (ROOT / "README.md").write_text(text, encoding="utf-8")
 
 
