@@ -46,6 +46,7 @@ def test_the_board_keeps_only_what_the_text_needs(app: AppTest) -> None:
     assert explorer.mask.count < 72
 
 
+@pytest.mark.nightly
 def test_another_class_can_be_explained_and_needs_no_heads(app: AppTest) -> None:
     app.selectbox(key="attribution-class").set_value("sports")
     measure(app)

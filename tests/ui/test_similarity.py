@@ -136,7 +136,7 @@ def test_pairs_of_texts_have_two_boxes_and_are_compared_as_pairs(app: AppTest) -
 def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     # However busy this machine is.
     monkeypatch.setattr(running, "_UNASKED_S", float("inf"))
-    other = open_app("similarity", view="head", head="3.7")
+    other = open_app("similarity", view="head", shown="3.7")
     for _ in range(3):
         settled(other)
     assert other.selectbox(key="similarity-head").value == 43
@@ -151,12 +151,12 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
 
 
 def test_a_link_that_is_followed_later_in_the_session_wins_over_what_was_chosen(app: AppTest) -> None:
-    app.query_params["head"] = "2.3"
+    app.query_params["shown"] = "2.3"
     settled(app)
     assert app.selectbox(key="similarity-head").value == 27
     app.selectbox(key="similarity-head").set_value(4)
     settled(app)
-    assert app.query_params["head"] == "0.4"
+    assert app.query_params["shown"] == "0.4"
 
 
 def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: pytest.LogCaptureFixture) -> None:
@@ -196,7 +196,7 @@ class TestBrowser:
     def test_one_screen_in_whose_graph_heads_are_chosen_and_move_when_the_threshold_changes(
         self, new_person: Callable[..., Page]
     ) -> None:
-        page = self.ready(new_person("Similarity?head=30", viewport={"width": 1280, "height": 900}))
+        page = self.ready(new_person("Similarity?shown=30", viewport={"width": 1280, "height": 900}))
         for part in ("similarity-input", "head-graph", "chart-communities", "chart-attention"):
             box = page.locator(f".st-key-{part}").bounding_box()
             assert box is not None
@@ -234,7 +234,7 @@ class TestBrowser:
         self, new_person: Callable[..., Page]
     ) -> None:
         phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-        page = self.ready(new_person("Similarity?head=30", **phone))
+        page = self.ready(new_person("Similarity?shown=30", **phone))
         graph = self.graph(page)
         size = graph.evaluate("network.getScale() * nodes.get(7).font.size")
         assert size >= 10 - 1e-9

@@ -34,7 +34,7 @@ def draw(explorer: Explorer, head: int) -> None:
         _draw_ablations(roles, head)
     if maps is None:
         chosen = called(head, explorer.card.heads)
-        link("similarity", "Measure what it attends to over many texts →", view="head", head=chosen)
+        link("similarity", "Measure what it attends to over many texts →", view="head", shown=chosen)
 
 
 def describe_target(maps: HeadMaps, head: int) -> str:

@@ -47,7 +47,7 @@ _BOARD = ("budget", "goal", "mask", "recover", *_PINNED)
 #: The fields that only some pages have, by the title of the page.
 _OF_PAGE: Mapping[str, tuple[str, ...]] = {
     "Home": ("head",),
-    "Similarity": ("view", "head"),
+    "Similarity": ("view", "shown"),
     "Budget": ("panel", "head"),
     "Compare": ("outcome", "recovery", "at", "methods"),
     "Learn": ("step", "guesses"),

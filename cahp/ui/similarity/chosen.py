@@ -18,13 +18,13 @@ VIEW = "similarity-view"
 
 def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
     """Return the head to show: that of a followed link, or the chosen one, or else ``default()``."""
-    chosen = head_of(linked("head") or "", mask.layers, mask.heads)
+    chosen = head_of(linked("shown") or "", mask.layers, mask.heads)
     if chosen is None:
         chosen = st.session_state.get(_HEAD)
     if chosen is None or chosen >= mask.keep.size:
         chosen = default()
     st.session_state[_HEAD] = chosen = int(chosen)
-    write("head", called(chosen, mask.heads))
+    write("shown", called(chosen, mask.heads))
     return chosen
 
 

@@ -107,6 +107,7 @@ def test_a_control_that_is_not_found_is_said_not_to_be() -> None:
     assert "the test finds duplicates" in describe_control(control)
 
 
+@pytest.mark.nightly
 def test_groups_of_a_language_model_are_divided_too(window_bench: Bench) -> None:
     document = measure(window_bench, control=True, pairs=12)
     assert (document["control"]["divided"], document["unit"]) == (3, "documents")

@@ -26,7 +26,7 @@ def words(model: Path, data: Path) -> list[object]:
 
 
 def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object], tmp_path: Path) -> None:
-    answer = call(*words, "--out", tmp_path / "out")
+    answer = call(*words, "--draws", 4, "--out", tmp_path / "out")
     assert answer.code == 0, answer.err
     found = Comparison.read(tmp_path / "out")
     mean = next(one for one in found.summary.means if one.method == "random" and one.recovery == "refit")
@@ -37,15 +37,15 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
     assert all(f"{finding.claim}: {finding.status}. {finding.words}" in answer.out for finding in found.claims)
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"compare.json", "comparison.csv", "compare.npz"}
-    # Two seeds and budgets of the one, and twenty draws at each budget of the other.
-    assert len(found.document.cells) == 4 + 40
+    # Two seeds and budgets of the one, and four draws at each budget of the other.
+    assert len(found.document.cells) == 4 + 8
     assert str(found.document.command).startswith("cahp compare --model")
     assert "cells to measure" in answer.err
     assert "100 % done" in answer.err
 
 
 def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None:
-    answer = call(*words, "--json", "--quiet")
+    answer = call(*words, "--draws", 4, "--json", "--quiet")
     document = json.loads(answer.out)
     assert document["schema"] == "cahp.compare/1"
     assert {"summary", "cells", "full", "methods", "settings"} <= set(document)

@@ -1,6 +1,6 @@
 """``kill -9`` at any moment: no file is torn, and the next run ends like one that nobody disturbed.
 
-By default ``prune`` is killed twice; by ``make nightly`` each command fifty times, with exports read back in processes
+By default ``prune`` is killed once; by ``make nightly`` each command fifty times, with exports read back in processes
 of their own.
 """
 
@@ -148,7 +148,7 @@ def check(nursed: Nursery, command: str, case: Case, root: Path, moments: Iterat
 def test_a_killed_run_is_as_good_as_one_that_never_began(
     nursed: Nursery, cases: dict[str, Case], tmp_path: Path
 ) -> None:
-    check(nursed, "prune", cases["prune"], tmp_path, iter((0.45, 0.85)), real=False)
+    check(nursed, "prune", cases["prune"], tmp_path, iter((0.45,)), real=False)
 
 
 @pytest.mark.nightly

@@ -8,7 +8,7 @@ import pytest
 
 from cahp.api import bundled
 from cahp.run.command_line import to_text
-from cahp.ui.frame.address import Wish, describe, mask_from_hex, mask_to_hex, read, source_of
+from cahp.ui.frame.address import _OF_PAGE, Wish, describe, mask_from_hex, mask_to_hex, read, source_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.values import CahpError, HeadMask, MaskError, OptionError
@@ -82,6 +82,11 @@ def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
 def test_what_has_no_sense_in_a_link_is_refused_in_a_sentence(said: dict[str, str]) -> None:
     with pytest.raises(CahpError, match=r"number|range|unknown"):
         read(said)
+
+
+def test_the_head_that_my_text_shows_is_no_field_of_pages_on_which_it_would_open_a_card() -> None:
+    # My text writes its own at each run, maybe after Back has led to another page.
+    assert set(_OF_PAGE["Similarity"]).isdisjoint({*_OF_PAGE["Home"], *_OF_PAGE["Budget"]})
 
 
 def test_views_of_one_model_and_data_have_one_source() -> None:
