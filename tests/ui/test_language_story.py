@@ -10,6 +10,7 @@ import pytest
 from apps import open_app, text_of
 from streamlit.testing.v1 import AppTest
 
+from cahp.features.learn.bundled import read_lessons
 from cahp.features.own_text.on_board import OWN_TEXT
 from cahp.run.settings import Settings
 from cahp.ui.session import jobs
@@ -100,6 +101,13 @@ def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None
     assert CLASSIFIER.search(ALLOWED.sub("", said)) is None
 
 
-def test_learn_says_that_it_reads_a_part_of_the_documents_of_the_other_pages(storyteller: Explorer) -> None:
+def test_learn_reads_the_documents_of_the_other_pages_and_says_their_figures(storyteller: Explorer) -> None:
     said = text_of(open_app("learn", storyteller), "caption")
-    assert "Measured on 4 windows of tokens, 26 of the 100 documents of the other pages" in said
+    assert "Measured on 16 windows of tokens, the 100 documents of the other pages" in said
+    lessons = read_lessons("smollm2")
+    run = storyteller.results.run
+    assert lessons is not None
+    assert run is not None
+    bars = lessons.answers["refit"].bars
+    for state, bar in (("pruned", "before refit"), ("recovered", "after refit")):
+        assert bars[bar].value == pytest.approx(run.outcomes[state]["agreement"].value, abs=0.005)

@@ -203,8 +203,11 @@ def _describe_measured(course: Course) -> str:
     first = course.known(1)
     if subject.texts.task.predicts_often and first is not None and table is not None and table.full is not None:
         count = max(estimate.n for estimate in table.full.values())
-        units = f"{first.n} of the {count} {subject.texts.task.words.units}"
-        words += f", {units} of the other pages, so figures of the same name differ a little"
+        units = subject.texts.task.words.units
+        if first.n < count:
+            words += f", {first.n} of the {count} {units} of the other pages, so their figures differ a little"
+        else:
+            words += f", the {count} {units} of the other pages"
     return f"{words}. None of these texts was used to select heads."
 
 

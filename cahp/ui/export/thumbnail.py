@@ -19,35 +19,29 @@ _OPACITIES = {True: "1", False: ".18"}
 
 def draw(view: View, unit: str) -> None:
     """Draw the mask: kept heads solid, pruned ones light, in the colours of their clusters."""
-    st.html(_svg(view, unit))
+    st.html(_html(view, unit))
 
 
-def _svg(view: View, unit: str) -> str:
-    """Return the picture; layers are rows, or columns where there are many of few heads, as on the board."""
+def _html(view: View, unit: str) -> str:
+    """Return the cells as a grid; layers are rows, or columns where there are many of few heads, as on the board."""
     mask = view.mask
     colours = [_PLAIN] * mask.keep.size
     if view.labels is not None:
         colours = list(mark_clusters(view.labels, view.families).colours)
-    deep = is_deep(mask.layers, mask.heads)
     across = mask.heads
     down = mask.layers
-    if deep:
+    flow = "row"
+    if is_deep(mask.layers, mask.heads):
         across = mask.layers
         down = mask.heads
-    cell = max(3, min(_CELL, _WIDTH // across, _HEIGHT // down))
-    side = cell - max(1, cell // 7)
-    cells = []
-    for place, kept in enumerate(mask.keep.ravel().tolist()):
-        row, column = divmod(place, mask.heads)
-        if deep:
-            row, column = column, row
-        cells.append(
-            f'<rect x="{column * cell}" y="{row * cell}" width="{side}" height="{side}" rx="{cell / 8:g}" '
-            f'fill="{colours[place]}" fill-opacity="{_OPACITIES[kept]}"/>'
-        )
-    width = across * cell
-    height = down * cell
+        flow = "column"
+    cell = max(4, min(_CELL, _WIDTH // across, _HEIGHT // down))
+    cells = "".join(
+        f'<i style="background: {colour}; opacity: {_OPACITIES[kept]}"></i>'
+        for colour, kept in zip(colours, mask.keep.ravel().tolist(), strict=True)
+    )
     return (
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-label="The mask: {mask.count} of {mask.keep.size} {unit}s kept">{"".join(cells)}</svg>'
+        f'<div class="cahp-outline" role="img" aria-label="The mask: {mask.count} of {mask.keep.size} {unit}s kept" '
+        f'style="width: {across * cell}px; grid: repeat({down}, auto) / repeat({across}, 1fr); '
+        f'grid-auto-flow: {flow}; --cell: {cell}px">{cells}</div>'
     )
