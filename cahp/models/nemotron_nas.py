@@ -48,16 +48,17 @@ def refuse_nemotron_nas(card: ModelCard, mask: HeadMask | None = None, *, adder:
     """Return why a model cannot be a checkpoint of this type, as a clause (None: it can).
 
     ``adder`` is the noun of a recovery that adds a bias to output projections without one (empty: it adds none). Of a
-    model whose files are not located yet only its kind is known.
+    model whose files are not located yet only its kind and its shape are known.
     """
     if output_head(card) != "causal":
         return "servers run causal language models only"
-    if not card.folder:
-        return None
-    return _refuse_model(card) or _refuse_mask(card, mask, adder)
+    reason = _refuse_mask(card, mask, adder)
+    if reason is not None or not card.folder:
+        return reason
+    return _refuse_model(card, mask)
 
 
-def _refuse_model(card: ModelCard) -> str | None:
+def _refuse_model(card: ModelCard, mask: HeadMask | None) -> str | None:
     config = read_json(Path(card.folder) / CONFIG)
     if card.family not in _FAMILIES:
         return f"it is of the architecture {card.family}, and this form is written for {', '.join(_FAMILIES)}"
@@ -72,6 +73,8 @@ def _refuse_model(card: ModelCard) -> str | None:
     width = int(config["intermediate_size"])
     if width % _WIDTH:
         return f"its feed-forward blocks are {width} wide, and readers round that up to a multiple of {_WIDTH}"
+    if mask is not None and mask.empty_layers and config.get("attention_bias"):
+        return "a layer without attention has no bias, and the output projections of this model have one"
     return None
 
 
@@ -87,12 +90,8 @@ def _refuse_mask(card: ModelCard, mask: HeadMask | None, adder: str) -> str | No
                 f"with --method fisher-layers --min-per-layer 0 and a budget that is a multiple of {card.heads}, or "
                 "with --even for --format standard"
             )
-    if not mask.empty_layers:
-        return None
-    if adder:
+    if mask.empty_layers and adder:
         return f"a layer without attention has no bias, and {adder} needs one; use --recover refit"
-    if read_json(Path(card.folder) / CONFIG).get("attention_bias"):
-        return "a layer without attention has no bias, and the output projections of this model have one"
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,3 +254,10 @@ def test_the_folder_is_refused_as_a_model_with_what_to_do(tmp_path: Path) -> Non
 def test_servers_run_language_models_only(tmp_path: Path) -> None:
     card = models.identify(str(zoo.save(tmp_path / "classifier", "llama")))
     assert refuse_nemotron_nas(card) == "servers run causal language models only"
+
+
+def test_an_impossible_mask_is_refused_before_the_model_is_read(tmp_path: Path) -> None:
+    card = replace(models.identify(save(tmp_path / "model", "llama")), folder="")
+    assert refuse_nemotron_nas(card) is None
+    uneven = HeadMask(np.array([[True, True], [True, False], [False, False]]))
+    assert "each layer must keep all heads or none" in str(refuse_nemotron_nas(card, uneven))
