@@ -112,7 +112,7 @@ def _forms() -> list[str]:
             (
                 f"`{form.key}`",
                 f"{form.loads_with}{f' (extra `{form.extra}`)' if form.extra else ''}",
-                form.size,
+                form.describe_size(None),
                 form.speed,
                 form.exactness,
                 form.needs_model or "models whose heads can be cut",

@@ -19,6 +19,7 @@ from cahp.words import percent, rate, size_of
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.saving import ReadBack
+    from cahp.run.document import RunDocument
     from cahp.stages.latency import Times
 
 
@@ -89,8 +90,9 @@ class MaskForm(Form):
 class ModelForm(Form):
     """A folder that holds a pruned model.
 
-    ``loads_with`` names what loads it, ``size`` and ``speed`` compare it with the original, and ``needs_model`` tells
-    which models and masks can have it (empty: all whose heads can be cut).
+    ``loads_with`` names what loads it, and ``needs_model`` tells which models and masks can have it (empty: all whose
+    heads can be cut). Its weights have ``weight_bytes`` each (None: as many as those of the source); with
+    ``keeps_shapes``, all weights are there. ``speed`` compares it with the original.
     ``write`` fills a folder that has the tokenizer already, and may return a sentence about what it wrote. ``reads`` is
     Python that runs in a process without this package: from the path ``folder`` it makes ``answer``, which takes a
     batch (arrays by name) and returns its logits. They may differ by ``tolerance`` from those in memory, relative to
@@ -109,7 +111,8 @@ class ModelForm(Form):
     """
 
     loads_with: str
-    size: str = "smaller"
+    weight_bytes: int | None = 4
+    keeps_shapes: bool = False
     speed: str = "faster"
     needs_model: str = ""
     write: Callable[[Path, Pruned], str | None]
@@ -128,6 +131,21 @@ class ModelForm(Form):
     runs_in: Mapping[str, str] = field(default_factory=dict)
     even: bool = False
     refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: None
+
+    def describe_size(self, run: RunDocument | None) -> str:
+        """Return the size of the written weights, rounded; what is known of it if the ``run`` did not count them."""
+        counted = None
+        if run is not None:
+            counted = run.cost.pruned.parameters
+            if self.keeps_shapes:
+                counted = run.cost.full.parameters
+        if counted is not None and self.weight_bytes is not None:
+            return f"about {size_of(counted * self.weight_bytes)}"
+        if self.keeps_shapes:
+            return "as the original"
+        if self.weight_bytes == 1:
+            return "about a quarter"
+        return "smaller"
 
     def check(self, read: ReadBack) -> None:
         """Check that the written model, read back, gives the results of the model in memory.

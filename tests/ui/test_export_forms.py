@@ -27,7 +27,7 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     app = open_app("export")
     assert has_button(app, "export-write-toy")
     words = text_of(app, "caption", "markdown")
-    assert "Size: as the original · speed: as the original" in words
+    assert "Size: about 91 MB · speed: as the original" in words
     assert "Loads with play" in words
     # MiniLM's configuration does not state the size of a head, and it is no language model: their cards come last.
     assert not has_button(app, "export-write-standard")
