@@ -91,7 +91,6 @@ from cahp.run.measurements import Measurements
 from cahp.run.prune import choose, measure_run
 from cahp.run.recovered import cut_model
 from cahp.run.resources import Resources
-from cahp.run.roles import stored_roles
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
@@ -127,7 +126,7 @@ def write_lessons(
     if settings.budget != "auto":
         (chosen,) = (one for one in clusters.selections(settings) if str(one.mask.count) == settings.budget)
     assert chosen is not None
-    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, stored_roles(bench.resources))
+    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, run.roles)
     scene = measure_scene(bench, family)
     subject = six_steps.subject_of(bench, chosen.mask, family, scene)
     shipped = read_lessons(name) if only else None
