@@ -185,6 +185,10 @@ class HeadRoles:
         counted = Counter(self.names)
         return {name: counted[name] for name in NOUNS if name in self.scores or name == NO_ROLE}
 
+    def named_otherwise(self, role: str) -> int:
+        """Return how many of the units with a query head of this role are named by another one, which comes first."""
+        return sum(self.names[unit] != role for unit in self.units(role))
+
     @property
     def unit(self) -> str:
         """What is kept or pruned: a head, or a group of heads that share keys and values."""

@@ -111,3 +111,17 @@ def test_learn_reads_the_documents_of_the_other_pages_and_says_their_figures(sto
     bars = lessons.answers["refit"].bars
     for state, bar in (("pruned", "before refit"), ("recovered", "after refit")):
         assert bars[bar].value == pytest.approx(run.outcomes[state]["agreement"].value, abs=0.005)
+
+
+def test_groups_that_copy_are_counted_once_by_name_and_the_others_are_said(storyteller: Explorer) -> None:
+    roles = storyteller.roles
+    assert roles is not None
+    others = roles.named_otherwise("induction")
+    assert others == len(roles.units("induction")) - roles.counts["induction"] == 1
+    app = open_app("learn", storyteller)
+    app.button(key="learn-go-3").click().run()
+    said = " ".join(everything_said(app))
+    assert "We remove all 7 (1 of them under another role on the board)" in said
+    storyteller.detail = "Roles"
+    said = " ".join(everything_said(open_app("budget", storyteller)))
+    assert "; 1 of these groups has a more telling role, by which it is named and counted" in said

@@ -27,10 +27,14 @@ COPYING = "induction"
 
 @dataclass(frozen=True)
 class HeadFamily:
-    """Heads that do the same, as flat indices: a cluster of which one ``stays``, or all heads that copy (None)."""
+    """Heads that do the same, as flat indices: a cluster of which one ``stays``, or all heads that copy (None).
+
+    ``named_otherwise`` of those that copy have a more telling role, by which the board names them.
+    """
 
     heads: tuple[int, ...]
     stays: int | None = None
+    named_otherwise: int = 0
 
     @property
     def leaving(self) -> tuple[int, ...]:
@@ -66,7 +70,7 @@ def find_family(labels: Ints, mask: HeadMask, salience: Floats, roles: HeadRoles
     if roles is not None:
         copying = roles.units(COPYING)
         if 0 < len(copying) < mask.keep.size:
-            return HeadFamily(copying)
+            return HeadFamily(copying, named_otherwise=roles.named_otherwise(COPYING))
     members = np.flatnonzero(labels == np.bincount(labels).argmax())
     kept = [head for head in members if mask.keep.ravel()[head]]
     candidates = np.array(kept or members)

@@ -190,12 +190,15 @@ def _draw_sets(subject: Subject, heads: Ints, size: int) -> list[HeadMask]:
 def describe_induction(subject: Subject) -> Step:
     """Switch off the heads that copy."""
     one = choose_counting(subject).name_heads(subject).one
+    others = ""
+    if subject.family.named_otherwise:
+        others = f" ({subject.family.named_otherwise} of them under another role on the board)"
     return Step(
         "induction",
         "Its family",
         f"Remove every {one} that copies",
         "An induction head finds an earlier copy of a token and attends to the token after it. We remove all "
-        f"{len(subject.family.heads)}, and repeat random tokens.",
+        f"{len(subject.family.heads)}{others}, and repeat random tokens.",
         subject.without(subject.family.heads),
         "By how many per cent does the loss on the repeated tokens rise?",
         "per cent",

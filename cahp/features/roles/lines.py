@@ -53,7 +53,7 @@ def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
         yield ""
         yield f"  {CONFIRMED}"
     for ablation in roles.ablations or ():
-        yield f"  {describe_ablation(ablation, roles.unit)}"
+        yield f"  {describe_ablation(ablation, roles.unit)}{describe_others(roles, ablation.role)}"
 
 
 def _threshold_lines(roles: HeadRoles) -> Iterator[str]:
@@ -86,6 +86,16 @@ def _sign(role: str) -> str:
     if role == NO_ROLE:
         return "·"
     return ROLES[role].short
+
+
+def describe_others(roles: HeadRoles, role: str) -> str:
+    """Say, after a sentence about all heads of a role, how many of them are counted under another role elsewhere."""
+    others = roles.named_otherwise(role)
+    if not others:
+        return ""
+    if others == 1:
+        return f"; 1 of these {roles.unit}s has a more telling role, by which it is named and counted"
+    return f"; {others} of these {roles.unit}s have a more telling role, by which they are named and counted"
 
 
 def describe_ablation(ablation: RoleAblation, unit: str) -> str:

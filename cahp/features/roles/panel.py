@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.features.roles.figure import kept_figure, rises_figure
-from cahp.features.roles.lines import CONFIRMED, describe_ablation, describe_spread
+from cahp.features.roles.lines import CONFIRMED, describe_ablation, describe_others, describe_spread
 from cahp.features.roles.questions import BROKEN, compare_kept, find_breaks, rises, share_clusters
 from cahp.recoveries import NONE
 from cahp.ui.frame.panels import Panel
@@ -56,7 +56,8 @@ def draw_roles(explorer: Explorer) -> None:
     if together is not None:
         st.markdown(f"**Do first-token heads form one cluster?** {capital(str(together))}.")
     for ablation in roles.ablations or ():
-        described = plain(capital(describe_ablation(ablation, roles.unit)))
+        described = capital(describe_ablation(ablation, roles.unit))
+        described = plain(described + describe_others(roles, ablation.role))
         st.markdown(f"**Does ablation confirm {NOUNS[ablation.role]} heads?** {described}.")
     if roles.ablations:
         st.caption(CONFIRMED)

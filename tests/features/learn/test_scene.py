@@ -43,9 +43,9 @@ def test_each_word_has_its_strongest_arc_and_of_two_that_look_at_each_other_the_
 
 def test_the_family_is_the_largest_cluster_with_its_kept_head_or_all_heads_that_copy() -> None:
     assert find_family(LABELS, MASK, SALIENCE, None) == HeadFamily((0, 1, 2, 3), 0)
-    copying: Any = SimpleNamespace(units=lambda role: {"induction": (2, 7)}[role])
+    copying: Any = SimpleNamespace(units=lambda role: {"induction": (2, 7)}[role], named_otherwise=lambda role: 1)
     family = find_family(LABELS, MASK, SALIENCE, copying)
-    assert (family, family.leaving) == (HeadFamily((2, 7)), (2, 7))
+    assert (family, family.leaving) == (HeadFamily((2, 7), named_otherwise=1), (2, 7))
     none: Any = SimpleNamespace(units=lambda role: ())
     assert find_family(LABELS, MASK, SALIENCE, none).leaving == (1, 2, 3)
 
