@@ -71,8 +71,8 @@ def _draw_form(
     if form is formats.model_forms()[0]:
         title += " :green[✓ recommended]"
     st.markdown(title)
-    size = form.describe_size(view.document)
-    st.caption(f"Size: {size} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
+    about = form.describe_size(view.document)
+    st.caption(f"Size: {about} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
     written: dict[str, jobs.Job[tuple[bytes, dict[str, Any]]]] = st.session_state.setdefault(_WRITTEN, {})
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job = written.get(name)
