@@ -339,7 +339,7 @@ def _draw_badge(explorer: Explorer) -> None:
         if proof:
             st.badge("✓ Masks verified", color="green", help=f"{_PROOF} {proof}")
         else:
-            st.badge("Masks are verified at the first run", color="gray", help=_PROOF)
+            st.badge("Masks not yet verified", color="gray", help=_PROOF)
 
 
 def _describe_proof(explorer: Explorer) -> str:
