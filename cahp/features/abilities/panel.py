@@ -7,6 +7,7 @@ from typing import Literal
 
 import streamlit as st
 
+from cahp.features.abilities import fewest
 from cahp.features.abilities.receipt import find_state, list_cells, list_columns, measure_receipt
 from cahp.features.abilities.record import MEANINGS, AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT
@@ -121,7 +122,9 @@ def draw_table(explorer: Explorer) -> None:
     if record is None:
         st.markdown("Which single abilities does the model keep without these heads, and which does it lose?")
         if not _follow(explorer.job(MEASURE), place="table"):
-            _offer(explorer, place="table")
+            with st.container(horizontal=True, gap="small", key="abilities-offers"):
+                _offer(explorer, place="table")
+                fewest.draw(explorer, _estimate_seconds(explorer.board_state()))
         return
     if not record.complete and not _follow(explorer.job(MEASURE), place="table"):
         _offer(explorer, place="table")
@@ -135,7 +138,9 @@ def draw_table(explorer: Explorer) -> None:
         plain("; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items()))
         + ". Differences have 95 % intervals over the items; the words are corrected for the number of abilities."
     )
-    display.download_csv(columns, "abilities")
+    with st.container(horizontal=True, gap="small", key="abilities-offers"):
+        display.download_csv(columns, "abilities")
+        fewest.draw(explorer, _estimate_seconds(explorer.board_state()))
 
 
 STRIP = Panel("Board", "", draw_strip, place=10)

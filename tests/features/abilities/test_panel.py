@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import fakes
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 
+from cahp.features.abilities import fewest
+from cahp.features.abilities.fewest import FEWEST
 from cahp.features.abilities.panel import LABEL, MEASURE, find_receipt
 from cahp.features.abilities.receipt import summarise
 from cahp.features.abilities.section import RECEIPT
+from cahp.run.bench import Bench
+from cahp.run.recovered import Recovered
 from cahp.ui.export.view import list_findings, on_board
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
+from cahp.values import BudgetError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,3 +84,39 @@ def test_a_run_that_holds_a_receipt_shows_it_at_once(
         assert not has_button(open_app("home", explorer), "abilities-strip")
     finally:
         explorer.close()
+
+
+def test_the_fewest_heads_that_lose_no_ability_are_searched_and_put_on_the_board(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A tiny random model has no ability that is measurable: here it loses one with fewer than eight heads.
+    def count(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate:
+        assert recovered is not None
+        lost = float(mask.count < 8)
+        return Estimate(lost, (lost, lost), 1, "number")
+
+    monkeypatch.setattr(fewest, "RECEIPT", replace(RECEIPT, goal=count))
+    explorer.detail = LABEL
+    app = open_app("budget", explorer)
+    app.button(key="abilities-fewest").click().run()
+    found = done(explorer.job(FEWEST))
+    rerun(app)
+    assert (found.goal, found.heads, explorer.mask.count) == ("abilities", 8, 8)
+    assert "8 heads are the fewest with which no measurable ability is lost after refit" in text_of(app, "info")
+
+
+def test_a_search_that_finds_nothing_says_so_and_leaves_the_board(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> object:
+        raise BudgetError("no budget reaches the goal abilities")
+
+    monkeypatch.setattr(fewest, "reach_goal", refuse)
+    before = explorer.mask.sha256
+    explorer.detail = LABEL
+    app = open_app("budget", explorer)
+    app.button(key="abilities-fewest").click().run()
+    assert explorer.job(FEWEST).wait(60)  # type: ignore[union-attr]
+    rerun(app)
+    assert "No budget reaches the goal abilities" in text_of(app, "error")
+    assert explorer.mask.sha256 == before
