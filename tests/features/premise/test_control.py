@@ -9,9 +9,17 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp.features.premise.control import add_pairs, choose_halves, describe_control, divide_heads, label_halves
+from cahp.features.premise.control import (
+    add_pairs,
+    choose_halves,
+    describe_control,
+    divide_heads,
+    label_halves,
+    open_control,
+)
 from cahp.features.premise.measuring import measure
 from cahp.run.bench import Bench, open_bench
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import ModelError, OptionError
 
@@ -52,6 +60,13 @@ def test_a_half_costs_what_half_of_the_head_does_and_attends_identically(bench: 
     half = divided.logits(batch, gates=divided.gates(without.reshape(3, 4)))
     assert half.numpy() == pytest.approx(model.logits(batch, gates=gates).numpy(), abs=1e-5)
     assert divided.card.sha256 != model.card.sha256
+
+
+@pytest.mark.slow
+def test_a_built_in_model_with_divided_heads_keeps_the_data_that_belong_to_it(tmp_path: Path) -> None:
+    settings = Settings(model="minilm-bbc", limit=60, eval_limit=20, latency=False)
+    control, _ = open_control(open_bench(settings, store=Store(tmp_path)))
+    assert (control.card.id, control.dataset.id) == ("minilm-bbc with 18 divided heads", "bbc-news")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "deberta-v2", "roberta"])
