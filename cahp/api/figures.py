@@ -27,6 +27,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose
 from cahp.stages.selection import check_budget, possible_budgets
+from cahp.terminal.comparison import describe_cell
 from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, safe
 
@@ -212,21 +213,23 @@ def comparison_html(comparison: Comparison) -> str:
         for method in results.methods:
             cells = [_mean(results, recovery, method, budget) for budget in budgets]
             rows.append((method_label(method), cells))
+        seeds = f"{len(comparison.document.seeds)} seeds"
+        if len(comparison.document.seeds) == 1:
+            seeds = "1 seed"
         caption = (
             f"{capital(name_outcome(results.outcome))} on {results.split}, {after(recovery)}, n = {results.n:,} "
-            f"{results.noun}, {len(comparison.document.seeds)} seed(s)"
+            f"{results.noun}, {seeds}"
         )
         tables.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
     return _cell(*tables, f"<p class=note>{safe(comparison.summary.rule)}</p>")
 
 
 def _mean(results: SplitResults, recovery: str, method: str, budget: int) -> str:
-    """The mean outcome of a method with its interval; empty where it was not measured."""
+    """The mean outcome of a method with its interval, or a dash where it was not measured."""
     mean = results.means.get((recovery, method, budget))
-    if mean is None or results.outcome not in mean.outcomes:
-        return ""
-    estimate = mean.outcomes[results.outcome]
-    return f"{estimate.text} {estimate.interval}"
+    if mean is None:
+        return describe_cell(None)
+    return describe_cell(mean.outcomes.get(results.outcome))
 
 
 def _cell(*parts: str) -> str:

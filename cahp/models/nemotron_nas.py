@@ -52,10 +52,10 @@ def refuse_nemotron_nas(card: ModelCard, mask: HeadMask | None = None, *, adder:
     """
     if output_head(card) != "causal":
         return "servers run causal language models only"
-    reason = _refuse_mask(card, mask, adder)
-    if reason is not None or not card.folder:
-        return reason
-    return _refuse_model(card, mask)
+    reason = None
+    if card.folder:
+        reason = _refuse_model(card, mask)
+    return reason or _refuse_mask(card, mask, adder)
 
 
 def _refuse_model(card: ModelCard, mask: HeadMask | None) -> str | None:

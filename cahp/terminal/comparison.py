@@ -127,16 +127,17 @@ def _table(results: SplitResults, recovery: str, outcome: str | None = None) -> 
         for budget in budgets:
             mean = results.means.get((recovery, name, budget))
             outcomes = mean.outcomes if mean is not None else {}
-            cells.append(_cell(outcomes.get(outcome)))
+            cells.append(describe_cell(outcomes.get(outcome)))
         if areas:
             estimates = {method: area.estimate for method, area in areas.items()}
-            cells.append(_cell(estimates.get(name)))
+            cells.append(describe_cell(estimates.get(name)))
         yield f"    {name:<{width}}" + "".join(f"{text:>25}" for text in (*cells, results.own_overlap(name)))
     if outcome == results.outcomes[0] and (rejected := results.rejections(recovery)):
         yield f"    {rejected}"
 
 
-def _cell(estimate: Estimate | None) -> str:
+def describe_cell(estimate: Estimate | None) -> str:
+    """Return the content of a cell of a table: an estimate with its interval, or a dash."""
     if estimate is None:
         return "–"
     return f"{estimate.text} {estimate.interval}"

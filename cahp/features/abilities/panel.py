@@ -8,7 +8,8 @@ from typing import Literal
 import streamlit as st
 
 from cahp.features.abilities import fewest
-from cahp.features.abilities.receipt import find_state, list_cells, list_columns, measure_receipt
+from cahp.features.abilities.jobs import MEASURE, estimate_seconds
+from cahp.features.abilities.receipt import find_state, list_cells, list_columns
 from cahp.features.abilities.record import MEANINGS, AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT
 from cahp.features.abilities.strip import strip_html
@@ -18,9 +19,7 @@ from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.work import BoardState, Kind, pass_seconds
-from cahp.values import Progress
+from cahp.ui.session.jobs import Job
 from cahp.words import duration
 
 #: The label of the tab.
@@ -30,27 +29,6 @@ _BUTTONS: Mapping[str, tuple[str, Literal["secondary", "tertiary"]]] = {
     "strip": (LABEL, "tertiary"),
     "table": ("Measure all abilities", "secondary"),
 }
-#: Forward passes of each model over the evaluation texts, about: of a classifier, and of a language model.
-_PASSES = (1.2, 15.0)
-
-
-def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
-    recovered = None
-    if not board.mask.is_full:
-        recovered = board.bench.recoveries.recover(board.mask, board.recover)
-    return measure_receipt(board.bench, board.mask, recovered)
-
-
-def _estimate_seconds(board: BoardState) -> float:
-    passes = _PASSES[not board.bench.card.task.predicts_labels]
-    models = 2 + (board.recover != NONE.name)
-    return pass_seconds(board.bench, evaluation=passes * models)
-
-
-#: Measure the abilities of the mask on the board, with its recovery.
-MEASURE: Kind[BoardState, AbilitiesRecord] = Kind(
-    _measure, lambda board: f"abilities-{board}", Rank.RUN, expected=_estimate_seconds
-)
 
 
 def find_receipt(explorer: Explorer) -> AbilitiesRecord | None:
@@ -89,7 +67,7 @@ def _offer(explorer: Explorer, *, place: str) -> None:
     if explorer.lacks_distilled:
         st.caption("The abilities of the distilled model can be measured once it is on this machine.")
         return
-    about = duration(_estimate_seconds(explorer.board_state()))
+    about = duration(estimate_seconds(explorer.board_state()))
     label, look = _BUTTONS[place]
     if st.button(
         f"{label} (about {about})",
@@ -124,7 +102,7 @@ def draw_table(explorer: Explorer) -> None:
         if not _follow(explorer.job(MEASURE), place="table"):
             with st.container(horizontal=True, gap="small", key="abilities-offers"):
                 _offer(explorer, place="table")
-                fewest.draw(explorer, _estimate_seconds(explorer.board_state()))
+                fewest.draw(explorer)
         return
     if not record.complete and not _follow(explorer.job(MEASURE), place="table"):
         _offer(explorer, place="table")
@@ -140,7 +118,7 @@ def draw_table(explorer: Explorer) -> None:
     )
     with st.container(horizontal=True, gap="small", key="abilities-offers"):
         display.download_csv(columns, "abilities")
-        fewest.draw(explorer, _estimate_seconds(explorer.board_state()))
+        fewest.draw(explorer)
 
 
 STRIP = Panel("Board", "", draw_strip, place=10)

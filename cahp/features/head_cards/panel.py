@@ -354,7 +354,7 @@ def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
         if title == "Similarity":
             st.button("Choose it on this page", key="one-head-choose", on_click=_choose, args=(explorer, head))
         else:
-            link("similarity", "See it on my text →", head=called(head, known.mask.heads))
+            link("similarity", "See it on my text →", shown=called(head, known.mask.heads))
 
 
 def _choose(explorer: Explorer, head: int) -> None:

@@ -102,7 +102,10 @@ class Subject:
     @cached_property
     def sha256(self) -> str:
         """Digest of what the answers depend on: the texts, the kept heads and the heads that are removed."""
-        return digest(self.texts.sha256, self.mask.sha256, str(self.scene.head), str(self.family.leaving))
+        parts = [self.texts.sha256, self.mask.sha256, str(self.scene.head), str(self.family.leaving)]
+        if self.texts.task.predicts_often:
+            parts.append(str(WINDOWS))
+        return digest(*parts)
 
     @property
     def total(self) -> int:

@@ -213,11 +213,17 @@ def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
 
 
 def await_end(job: Job[Any], *, label: str, key: str) -> None:
-    """Draw a button that waits for the job, whose progress stands elsewhere; rerun the page when the job has ended."""
+    """Draw a button that waits for the job, whose progress stands elsewhere; rerun the page when the job has ended.
+
+    A job that waits for others tells its place, and can be cancelled.
+    """
 
     def draw() -> None:
         if job.ended:
             st.rerun()
+        if job.place is not None:
+            _show_progress(job, "", key=f"cancel-{key}-{job.id}")
+            return
         st.button(label, key=key, disabled=True, width="stretch")
 
     st.fragment(draw, run_every=0.5)()

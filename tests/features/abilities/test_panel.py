@@ -9,9 +9,9 @@ import fakes
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 
-from cahp.features.abilities import fewest
-from cahp.features.abilities.fewest import FEWEST
-from cahp.features.abilities.panel import LABEL, MEASURE, find_receipt
+from cahp.features.abilities import jobs
+from cahp.features.abilities.jobs import FEWEST, MEASURE
+from cahp.features.abilities.panel import LABEL, find_receipt
 from cahp.features.abilities.receipt import summarise
 from cahp.features.abilities.section import RECEIPT
 from cahp.run.bench import Bench
@@ -95,7 +95,7 @@ def test_the_fewest_heads_that_lose_no_ability_are_searched_and_put_on_the_board
         lost = float(mask.count < 8)
         return Estimate(lost, (lost, lost), 1, "number")
 
-    monkeypatch.setattr(fewest, "RECEIPT", replace(RECEIPT, goal=count))
+    monkeypatch.setattr(jobs, "RECEIPT", replace(RECEIPT, goal=count))
     explorer.detail = LABEL
     app = open_app("budget", explorer)
     app.button(key="abilities-fewest").click().run()
@@ -111,7 +111,7 @@ def test_a_search_that_finds_nothing_says_so_and_leaves_the_board(
     def refuse(*_: object) -> object:
         raise BudgetError("no budget reaches the goal abilities")
 
-    monkeypatch.setattr(fewest, "reach_goal", refuse)
+    monkeypatch.setattr(jobs, "reach_goal", refuse)
     before = explorer.mask.sha256
     explorer.detail = LABEL
     app = open_app("budget", explorer)

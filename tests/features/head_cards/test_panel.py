@@ -25,6 +25,10 @@ def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(ex
     assert explorer.card_head == 6
     assert explorer.work.job(REMOVAL) is None
     done(explorer.work.job(EXAMPLES))
+    # My text shows this head, and its address opens no card there.
+    (way,) = (one.proto for one in app.get("page_link") if "on my text" in one.proto.label)
+    assert "shown=1.2" in way.query_string
+    assert "head=" not in way.query_string
     app.button(key="one-head-removal").click().run()
     assert "accuracy_change" in done(explorer.work.job(REMOVAL))
     rerun(app)

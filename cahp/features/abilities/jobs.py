@@ -1,0 +1,65 @@
+"""The measurements of abilities that pages start: the receipt of the mask on the board, and the fewest heads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cahp.features.abilities.receipt import measure_receipt
+from cahp.features.abilities.record import AbilitiesRecord
+from cahp.features.abilities.section import RECEIPT
+from cahp.goals import ReachedGoal
+from cahp.recoveries import NONE
+from cahp.run.goal_search import reach_goal
+from cahp.run.settings import Settings
+from cahp.ui.session.jobs import Rank
+from cahp.ui.session.work import BoardState, Kind, pass_seconds, recovery_seconds
+from cahp.values import Progress, digest
+
+#: Numbers of heads that a search tries, about.
+_TRIES = 8
+#: Forward passes of each model over the evaluation texts, about: of a classifier, and of a language model.
+_PASSES = (1.2, 15.0)
+
+
+def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
+    recovered = None
+    if not board.mask.is_full:
+        recovered = board.bench.recoveries.recover(board.mask, board.recover)
+    return measure_receipt(board.bench, board.mask, recovered)
+
+
+def estimate_seconds(board: BoardState) -> float:
+    """Estimate the seconds of a receipt of the mask on the board."""
+    passes = _PASSES[not board.bench.card.task.predicts_labels]
+    models = 2 + (board.recover != NONE.name)
+    return pass_seconds(board.bench, evaluation=passes * models)
+
+
+#: Measure the abilities of the mask on the board, with its recovery.
+MEASURE: Kind[BoardState, AbilitiesRecord] = Kind(
+    _measure, lambda board: f"abilities-{board}", Rank.RUN, expected=estimate_seconds
+)
+
+
+def _search(board: BoardState, _: Progress) -> ReachedGoal:
+    settings = replace(board.bench.settings, goal=RECEIPT.name, budget=Settings.budget, recover=board.recover)
+    assert board.table is not None
+    # The masks of the board, which nothing has to choose again.
+    return reach_goal(replace(board.bench, settings=settings), board.table.selection, (RECEIPT,))
+
+
+def _identify(board: BoardState) -> str:
+    """Return the key of a search, which does not depend on the mask on the board."""
+    bench = board.bench
+    return f"fewest-{digest(repr(bench.settings), board.recover, bench.calibration.sha256, bench.evaluation.sha256)}"
+
+
+def estimate_search_seconds(board: BoardState) -> float:
+    """Estimate the seconds of the search for the fewest heads."""
+    return _TRIES * (estimate_seconds(board) + recovery_seconds(board.bench, board.recover))
+
+
+#: Search for the fewest heads of CAHP's with which no measurable ability is lost after the board's recovery.
+FEWEST: Kind[BoardState, ReachedGoal] = Kind(
+    _search, _identify, Rank.LONG, newest=True, expected=estimate_search_seconds, title="Search for the fewest heads"
+)
