@@ -216,7 +216,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text, label, grades in (
         ("reviews.csv", "text", "label", {"bad": "neg", "good": "pos"}),
         ("grades.csv", "text", "label", {}),
-        ("my-texts.csv", "text", "label", {}),
         ("tickets.csv", "body", "topic", {}),
         ("reviews/first.csv", "text", "label", {}),
         ("reviews/second.csv", "text", "label", {}),
