@@ -232,7 +232,7 @@ class _Measuring:
     def _time(self, name: str, identity: tuple[object, ...], make: Callable[[], Shrunk]) -> Throughput:
         """Tokens per second of a peer, in turn with the full model."""
         resources = self._bench.resources
-        entry = key("peer speed", 1, self._bench.card.sha256, name, *identity, CONTEXT, SECONDS)
+        entry = key("peer speed", 2, self._bench.card.sha256, name, *identity, CONTEXT, SECONDS)
         stored = resources.load_cached("latency", entry, lambda found: msgspec.convert(found.meta, Throughput))
         if stored is None:
             from cahp.stages.latency import measure_decoding
