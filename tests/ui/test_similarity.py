@@ -210,8 +210,8 @@ class TestBrowser:
         self.ready(page).locator(".st-key-chart-communities .scatterlayer .trace:nth-child(2) .point").last.click(
             force=True
         )
-        page.wait_for_function("new URLSearchParams(location.search).get('head') !== '0.7'")
-        layer, head = page.evaluate("new URLSearchParams(location.search).get('head')").split(".")
+        page.wait_for_function("new URLSearchParams(location.search).get('shown') !== '0.7'")
+        layer, head = page.evaluate("new URLSearchParams(location.search).get('shown')").split(".")
         chosen = 12 * int(layer) + int(head)
         graph = self.until(self.graph(page), f"network.getSelectedNodes()[0] === {chosen}")
         edges = graph.evaluate("(window.kept = true) && edges.length")
