@@ -43,7 +43,7 @@ NOT_RUN = {
     "--push": "uploads; tests/unit/cli/test_push.py does so to a hub on this machine",
     "accelerate launch": "starts processes of its own; tests/unit/test_processes.py does so",
     "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
-    "--out reproduced --estimate": "reads BERT's configuration on the hub; tests/features/reproduce estimates a small one",
+    "--out reproduced --estimate": "reads a configuration on the hub; tests/features/reproduce has a small one",
     "Qwen/Qwen3-0.6B": "downloads 1.5 GB from the hub",
     "llama-cli": "is llama.cpp, which is not installed; tests/parity/test_gguf_export.py reads the file",
     "mlx_lm.generate": "is MLX, which is not installed; tests/parity/test_runtimes.py runs it where it is",
