@@ -212,7 +212,7 @@ class _Measuring:
     def _measure(self, name: str, identity: tuple[object, ...], make: Callable[[], Shrunk]) -> PeerValues:
         bench = self._bench
         digests = (bench.card.sha256, self._texts.news.sha256, self._texts.repeats.sha256)
-        entry = key("peer", 1, *digests, name, *identity)
+        entry = key("peer", 2, *digests, name, *identity)
         stored = bench.resources.load_cached(STAGE, entry, _read_values)
         if stored is not None:
             return stored

@@ -37,6 +37,8 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 _log = logging.getLogger(__name__)
 #: The largest share of work that is estimated to be done.
 _ALMOST = 0.95
+#: Seconds after which a quick job lets other quick ones pass.
+QUICK_S = 2.0
 #: A time left is announced once so many seconds have passed, or this share of the work is done.
 _KNOWN_S = 5.0
 _KNOWN_SHARE = 0.1
@@ -100,7 +102,8 @@ class Job(Generic[T]):
         self.key = key
         self.title = title
         self.rank = rank
-        #: The rank of the work that it does at the moment: that of minutes of work during a refit.
+        #: The rank of the work that it does at the moment: that of minutes of work during a refit, and of other work
+        #: once quick work has taken ``QUICK_S``.
         self.present_rank = rank
         self.state: State = "queued"
         #: Whether it lets another job pass.
@@ -202,6 +205,9 @@ class Job(Generic[T]):
         self.present_rank = self.rank
         if stage in LONG:
             self.present_rank = max(self.rank, Rank.LONG)
+        elif self._started is not None and monotonic() - self._started > QUICK_S:
+            # It was thought to be quick: what others ask for does not wait for the rest of it.
+            self.present_rank = max(self.rank, Rank.RUN)
         if stage not in PREPARATIONS:
             self._let_others_pass()
             self._raise_if_unwanted()

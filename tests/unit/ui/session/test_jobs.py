@@ -425,3 +425,17 @@ def test_queued_jobs_of_closed_sessions_are_cancelled(gate: threading.Event, mon
     assert (gone.state, stays.state) == ("cancelled", "queued")
     assert stays.place is not None
     assert stays.place.number == 1
+
+
+def test_quick_work_that_takes_long_lets_the_quick_work_of_others_pass(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "QUICK_S", 0.05)
+    long = start(SESSION, "figure", holding(gate), rank=jobs.Rank.QUICK)
+    until(lambda: long.present_rank == jobs.Rank.RUN)
+    sentence = jobs.submit(OTHER, "own text", lambda _: "answered", rank=jobs.Rank.QUICK)
+    assert sentence.wait(PATIENCE)
+    assert (sentence.result, long.state) == ("answered", "running")
+    gate.set()
+    assert long.wait(PATIENCE)
+    assert long.result == "held"
