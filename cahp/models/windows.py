@@ -244,7 +244,7 @@ def _copies(tokenizer: Any, start: int) -> list[Window]:
 def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source, *, skipped: int = 0) -> Window:
     """Return the sequence of the beginning token and ``half`` twice, the second time predicted but for its beginning.
 
-    Of the second reading the first ``skipped`` tokens are not predicted: before it began, nobody can know them.
+    The first ``skipped`` tokens of the second reading are not scored, since nothing before them tells that it begins.
     """
     size = len(half) - skipped
     ids = np.concatenate([[start], half, half])

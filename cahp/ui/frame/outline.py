@@ -41,11 +41,18 @@ def draw(card: ModelCard, job: Job[object] | None = None) -> None:
     lit = 0
     if job is not None and not job.ended:
         lit = count_lit(card, job.stage, job.share)
-    st.html(_html(card.layers, card.heads, lit))
+    # Cells are in the order of layers, and the first layers are lit.
+    cells = '<i class="lit"></i>' * (lit * card.heads) + "<i></i>" * ((card.layers - lit) * card.heads)
+    label = f"{card.layers} layers of {card.heads}, {lit} of them lit"
+    st.html(grid_html(card.layers, card.heads, cells, label=label, cell=_CELL, width=_WIDTH, height=_HEIGHT))
 
 
-def _html(layers: int, heads: int, lit: int) -> str:
-    """Return the cells as a grid; layers are rows, or columns where there are many of few heads, as on the board."""
+def grid_html(layers: int, heads: int, cells: str, *, label: str, cell: int, width: int, height: int) -> str:
+    """Return the ``cells`` of a model, an HTML element for each head in the order of layers, as a grid.
+
+    Layers are rows, or columns where there are many of few heads, as on the board. A cell has at most so many pixels,
+    and the grid at most ``width`` and ``height``.
+    """
     across = heads
     down = layers
     flow = "row"
@@ -53,11 +60,9 @@ def _html(layers: int, heads: int, lit: int) -> str:
         across = layers
         down = heads
         flow = "column"
-    cell = max(4, min(_CELL, _WIDTH // across, _HEIGHT // down))
-    # Cells are in the order of layers, and the first layers are lit.
-    cells = '<i class="lit"></i>' * (lit * heads) + "<i></i>" * ((layers - lit) * heads)
+    cell = max(4, min(cell, width // across, height // down))
     return (
-        f'<div class="cahp-outline" role="img" aria-label="{layers} layers of {heads}, {lit} of them lit" '
-        f'style="max-width: {across * cell}px; grid: repeat({down}, auto) / repeat({across}, 1fr); '
+        f'<div class="cahp-outline" role="img" aria-label="{label}" '
+        f'style="width: {across * cell}px; max-width: 100%; grid: repeat({down}, auto) / repeat({across}, 1fr); '
         f'grid-auto-flow: {flow}; --cell: {cell}px">{cells}</div>'
     )
