@@ -49,10 +49,10 @@ class Event:
     """A person's action.
 
     The slider was released at ``budget``, ``head`` was toggled or asked about, ``name`` was chosen as the colouring,
-    the last change was undone, the suggested budget was asked for, or the details were made ``open`` or ``closed``.
+    the last change was undone, or the suggested budget was asked for.
     """
 
-    kind: Literal["budget", "toggle", "ask", "colour", "undo", "suggested", "details"]
+    kind: Literal["budget", "toggle", "ask", "colour", "undo", "suggested"]
     budget: int = 0
     head: int = 0
     name: str = ""
@@ -143,8 +143,8 @@ class Host:
     ``N`` heads and ``B`` budgets. ``titles`` are the finding of the mask, then those of all budgets, which the host's
     heading shows. ``colourings`` are those beside clusters. ``steps`` are ways back (None: the host offers its own).
     With ``cards``, the host has a card of each head.
-    ``details`` tells whether figures and curves are open (None: they cannot be closed). ``first`` is given on the first
-    screen only.
+    ``details`` tells whether figures and curves are open at first (None: they cannot be closed). ``first`` is given
+    on the first screen only.
     """
 
     selected: int | None = None

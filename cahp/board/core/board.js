@@ -25,6 +25,8 @@ const NARROW = 720; // px: below, the figures stand under the grid
 const TIGHT = 400; // px: below, the ways back stand under the number of heads
 const BESIDE = 390; // px: what figures and curves need beside the grid
 const TOUCH = 26; // px: a touch target of 24, and the room around it
+// By board (of the first screen or not), whether a person left the details open; lasts as long as the browser's page.
+const leftOpen = new Map();
 let boards = 0;
 
 export function mount(element, data, tell, title) {
@@ -79,7 +81,6 @@ class Board {
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), known(colouring) ? colouring : undefined);
     if (colouring?.waits) this.heads.key.textContent = colouring.waits;
-    if (this.disclosed && this.disclosed.open !== this.data.details) this.disclosed.open = this.data.details;
     this.curves.draw(this.data);
     this.strip?.draw(this.data);
     this.flips?.draw(this.data);
@@ -129,13 +130,11 @@ class Board {
   disclose(parent) {
     this.disclosed = make("details", "", parent);
     make("summary", "", this.disclosed, "Details: intervals, agreement, curves");
-    this.disclosed.open = this.data.details;
+    const place = Boolean(this.data.first);
+    this.disclosed.open = leftOpen.get(place) ?? this.data.details;
     this.disclosed.ontoggle = () => {
-      const { open } = this.disclosed;
-      if (open === this.data.details) return;
-      this.data.details = open;
+      leftOpen.set(place, this.disclosed.open);
       this.curves.draw(this.data);
-      this.tell?.({ kind: "details", name: open ? "open" : "closed" });
     };
     return this.disclosed;
   }

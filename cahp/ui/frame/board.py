@@ -42,8 +42,6 @@ _COLOURED = "board.coloured"
 _ASKED = "board.asked"
 #: The name under which the results keep what masks cost and save.
 _CHANGES = "board.changes"
-#: Session key: by board, whether its details are open.
-_DETAILS = "board-details-open"
 #: Describes what a mask achieves by its outcomes (None: not measured).
 Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
@@ -232,13 +230,6 @@ def draw(
     if marks:
         pinned = explorer.marked_mask
     colouring_jobs = [row.find_job(explorer) for row in list_colourings()]
-    opened: dict[str, bool] = st.session_state.get(_DETAILS, {})
-
-    def handle(event: Event) -> None:
-        if event.kind == "details":
-            st.session_state[_DETAILS] = {**opened, key: event.name == "open"}
-        else:
-            _handle(explorer, event)
 
     notes.draw()
     with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
@@ -269,12 +260,12 @@ def draw(
                 colourings=_colour(explorer, colouring_jobs),
                 steps=_list_steps(explorer),
                 cards=True,
-                details=opened.get(key, first is None),
+                details=first is None,
                 first=first,
             ),
             other=second,
             key=key,
-            on_event=handle,
+            on_event=lambda event: _handle(explorer, event),
         )
     for failed in (job, *colouring_jobs):
         if failed is not None and failed.error:
