@@ -48,6 +48,8 @@ class Recovery:
     to answer as the full model does, ``needs_labels`` that it is trained on labels. A ``timed`` recovery stops when its
     time is over. ``on_board`` recoveries can be shown for the mask on the board. A ``baseline`` is applied even if the
     KL divergence on held-out texts is no lower with it; one that is not even ``checked`` there is not compared at all.
+    A ``layerwise`` one changes a layer by the heads that this layer keeps and by the full model alone, so that masks
+    with the same heads in the lower layers share what these compute.
     One that ``adds_biases`` gives output projections a bias where they have none. Each of the learning ``rates`` is
     tried for an epoch.
     """
@@ -66,6 +68,7 @@ class Recovery:
     on_board: bool = False
     baseline: bool = False
     checked: bool = True
+    layerwise: bool = False
     adds_biases: bool = False
     rates: tuple[float, ...] = ()
 
@@ -128,6 +131,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             choice="None: as pruned",
             card="; nothing was recovered",
             on_board=True,
+            layerwise=True,
         ),
         Recovery(
             "mean",
@@ -140,6 +144,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             solving_passes=1,
             on_board=True,
             baseline=True,
+            layerwise=True,
             adds_biases=True,
         ),
         Recovery(
@@ -153,6 +158,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             solving_passes=1,
             baseline=True,
             checked=False,
+            layerwise=True,
         ),
         Recovery(
             "refit",

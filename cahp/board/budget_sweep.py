@@ -17,7 +17,7 @@ from cahp.goals import Goal, ReachedGoal
 from cahp.models.cards import ModelCard
 from cahp.models.costs import Cost
 from cahp.outcomes import HEADLINES, Outcomes, finite, measure, to_perplexity
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
@@ -64,8 +64,8 @@ class Row:
     """One budget. What is not measured is estimated without an interval, or None where nothing supports an estimate.
 
     ``values`` are those of the headline outcomes, by name. An estimate rests on a ``glimpse`` at some of the texts, if
-    there is one, and otherwise on the budgets beside it. Between models that were trained nothing is estimated: how far
-    a training gets differs from mask to mask.
+    there is one, else on the same mask after a quicker recovery, if that is measured, and otherwise on the budgets
+    beside it. Between models that were trained nothing is estimated: how far a training gets differs from mask to mask.
     """
 
     budget: int
@@ -85,6 +85,7 @@ class BudgetTable:
 
     ``listener`` is called for every measurement. ``timed`` tables miss the latency of some budgets, others never do. A
     table of the same budgets after another recovery, ``timing``, shares its times: a recovery does not change them.
+    ``quicker`` is the table of the same budgets after a quicker recovery, on which estimates rest.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class BudgetTable:
         listener: Listener | None = None,
         timed: bool = True,
         timing: BudgetTable | None = None,
+        quicker: BudgetTable | None = None,
     ) -> None:
         self.selections = tuple(selections)
         self._listener = listener
@@ -111,9 +113,12 @@ class BudgetTable:
         if timing is not None:
             self._speed = timing._speed
             self._timed_again = timing._timed_again
+        self.quicker = quicker
         self._glimpses: dict[int, Outcomes] = {}
         #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
         self.uncuttable: set[int] = set()
+        if quicker is not None:
+            self.uncuttable = quicker.uncuttable
         self._lock = threading.Lock()
 
     def selection(self, budget: int) -> Selection:
@@ -193,6 +198,8 @@ class BudgetTable:
                 if name in estimates
             }
             if RECOVERIES[self.recover].swept:
+                if self.quicker is not None:
+                    known = _follow(known, self.quicker.estimates(name))
                 curve = _between(self.budgets, known)
             else:
                 curve = [known.get(budget) for budget in self.budgets]
@@ -224,13 +231,14 @@ class BudgetTable:
         """Number of rows that are estimated from a part of the texts."""
         return len(self._glimpses)
 
-    def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse"], int] | None:
+    def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse", "quicker"], int] | None:
         """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
 
         What was timed while the machine was busy is timed once more at the end.
 
-        Without a recovery, the first budgets get a glimpse before (a refit takes longer than its evaluation). Trained
-        models are measured only on request, so their tables miss nothing.
+        Without a recovery, the first budgets get a glimpse before (a refit takes longer than its evaluation). A table
+        with a ``quicker`` one fills that first, after the current budget. Trained models are measured only on request,
+        so their tables miss nothing.
         """
         if not RECOVERIES[self.recover].swept:
             return None
@@ -241,6 +249,8 @@ class BudgetTable:
             known |= self.uncuttable
         if self.current_budget in self.budgets and self.current_budget not in known:
             return "outcomes", self.current_budget
+        if self.quicker is not None and (waiting := self.quicker.missing()) is not None and waiting[0] == "outcomes":
+            return "quicker", waiting[1]
         coarse = list(coarse_to_fine(self.budgets))
         if self.recover == NONE.name:
             for budget in coarse[:GLIMPSED]:
@@ -298,6 +308,32 @@ def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
                 yield budgets[middle]
                 wider += [(low, middle), (middle, high)]
         gaps = wider
+
+
+def _follow(known: Mapping[int, float], quicker: Mapping[int, Estimate]) -> dict[int, float]:
+    """Return the known values, and estimates of others that follow those after a ``quicker`` recovery.
+
+    What the slower recovery changes is interpolated between the budgets where both are known: of shares the difference,
+    of other outcomes the ratio, which keeps them positive.
+    """
+    measured = {budget: estimate.value for budget, estimate in quicker.items()}
+    shares = any(estimate.unit == "share" for estimate in quicker.values())
+    changes: dict[int, float] = {}
+    for budget in sorted(known.keys() & measured.keys()):
+        if shares:
+            changes[budget] = known[budget] - measured[budget]
+        elif measured[budget] > 0:
+            changes[budget] = known[budget] / measured[budget]
+    if not changes:
+        return {**measured, **known}
+    estimates = {}
+    for budget, value in measured.items():
+        change = float(np.interp(budget, list(changes), list(changes.values())))
+        if shares:
+            estimates[budget] = min(1.0, max(0.0, value + change))
+        else:
+            estimates[budget] = value * change
+    return {**estimates, **known}
 
 
 def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[float | None]:
@@ -374,16 +410,24 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
 
 def count_tokens(table: BudgetTable, bench: Bench) -> float:
     """Tokens of windows that pass the model while ``fill`` measures all rows, nothing of which is stored."""
-    masks = [selection.mask for selection in table.selections if not selection.mask.is_full]
-    evaluated = bench.evaluation.tokens
-    if table.recover == NONE.name:
-        # Imported here because it imports torch.
-        from cahp.run.shared_prefixes import count_mask_passes
+    # Imported here because it imports torch.
+    from cahp.run.shared_prefixes import count_mask_passes
 
-        return count_mask_passes(masks) * evaluated
+    masks = [selection.mask for selection in table.selections if not selection.mask.is_full]
+    recovery = RECOVERIES[table.recover]
+    evaluations: float = len(masks)
+    if recovery.layerwise:
+        evaluations = count_mask_passes(masks)
+    recovered = len(masks)
+    if recovery is AT_ONCE:
+        # One pass of the full model serves all masks.
+        recovered = 1
     texts = len(bench.calibration)
-    passes = RECOVERIES[table.recover].passes(texts, can_refit=not bench.card.no_refit)
-    return len(masks) * (evaluated + passes * bench.calibration.tokens / max(1, texts))
+    passes = recovery.passes(texts, can_refit=not bench.card.no_refit) / max(1, texts)
+    tokens = evaluations * bench.evaluation.tokens + recovered * passes * bench.calibration.tokens
+    if table.quicker is not None:
+        tokens += count_tokens(table.quicker, bench)
+    return tokens
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
@@ -393,7 +437,11 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
     Masks that cannot be cut are neither timed nor recovered. ``progress`` may raise ``Cancelled``.
     """
     masks = [selection.mask for selection in table.selections]
-    with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker(bench) as worker:
+    shared = table.recover
+    if table.quicker is not None:
+        shared = table.quicker.recover
+    sharing = bench.measurements.sharing(bench.evaluation, masks, recover=shared)
+    with sharing, LatencyWorker(bench) as worker:
         while (task := table.missing()) is not None:
             kind, budget = task
             done, total = table.measured()
@@ -408,6 +456,10 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
                 glimpse = measure_part(bench, *part)
             if glimpse:
                 table.add(budget, glimpse=glimpse)
+            elif kind == "quicker":
+                assert table.quicker is not None
+                quick = evaluate_mask(bench, mask, recover=table.quicker.recover)
+                table.quicker.add(budget, outcomes=quick)
             elif kind != "speed":
                 table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover))
             else:

@@ -16,7 +16,8 @@ from cahp import models
 from cahp import processes as parallel
 from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
-from cahp.run.recovered import Recovered, cut_model
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.recovered import Recovered, Refitted, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
 from cahp.tasks.answers import Evaluation, PartListener
@@ -73,8 +74,8 @@ class Measurements:
         if evaluation is None:
             evaluation = self._evaluate(texts, mask, recovered, on_part)
             self._resources.keep(name, {"scores": evaluation.scores})
-        elif recovered is None:
-            sharing = self._sharing_on(texts)
+        else:
+            sharing = self._sharing_on(texts, mask, recovered)
             if sharing is not None:
                 sharing.forget(mask or self._whole)
         if mask is None:
@@ -90,12 +91,14 @@ class Measurements:
                 return self._evaluate_full(texts)
             if mask is not None and mask.empty_layers:
                 return self.evaluate_model(self.model, texts, mask=mask, on_part=on_part)
-            sharing = self._sharing_on(texts)
-            if sharing is not None:
-                with self._resources.timed("evaluation"):
-                    prefixes = sharing.prefixes(self.model, self._precision, self.reader(texts))
-                    progress = self._resources.progress
-                    return prefixes.evaluate(mask or self._whole, progress=progress, on_part=on_part)
+        sharing = self._sharing_on(texts, mask, recovered)
+        if sharing is not None:
+            whole = mask or self._whole
+            with self._resources.timed("evaluation"):
+                prefixes = sharing.prefixes(self.model, self._precision, self.reader(texts))
+                pruned = cut_model(self.model, whole, recovered)
+                progress = self._resources.progress
+                return prefixes.evaluate(whole, pruned=pruned, progress=progress, on_part=on_part)
         model = self.model
         if mask is not None:
             model = cut_model(model, mask, recovered)
@@ -127,8 +130,8 @@ class Measurements:
 
         The rest is evaluated later without repeating that third. None: all is known, or there is no such part.
         """
-        sharing = self._sharing_on(texts)
-        if sharing is None or mask.is_full or mask.empty_layers:
+        sharing = self._sharing_on(texts, mask)
+        if sharing is None or mask.is_full:
             return None
         if self._read_evaluation(self._evaluation_key(texts, mask, None), texts) is not None:
             return None
@@ -154,17 +157,20 @@ class Measurements:
     def _precision(self) -> Precision:
         return self._resources.precisions.evaluation
 
-    def _sharing_on(self, texts: Texts) -> _Sharing | None:
-        if self._sharing is None or self._sharing.texts.sha256 != texts.sha256:
+    def _sharing_on(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None = None) -> _Sharing | None:
+        if self._sharing is None or not self._sharing.serves(texts, mask, recovered):
             return None
         return self._sharing
 
     @contextmanager
-    def sharing(self, texts: Texts, masks: Sequence[HeadMask]) -> Iterator[None]:
-        """Inside the block, compute what ``masks`` have in common once when they are evaluated on ``texts``."""
+    def sharing(self, texts: Texts, masks: Sequence[HeadMask], *, recover: str = NONE.name) -> Iterator[None]:
+        """Inside the block, compute what ``masks`` have in common once when they are evaluated on ``texts``.
+
+        ``recover`` is the recovery after which they are; only what a layerwise one leaves can be in common.
+        """
         # Processes that share the texts evaluate the masks together anyway.
-        if parallel.world() == 1:
-            self._sharing = _Sharing(texts, masks)
+        if parallel.world() == 1 and RECOVERIES[recover].layerwise:
+            self._sharing = _Sharing(texts, masks, recover)
         try:
             yield
         finally:
@@ -373,11 +379,21 @@ def timed_on(device: str) -> tuple[str | int | None, ...]:
 class _Sharing:
     """Prefixes that masks share; they need the model only when a mask is not in the store."""
 
-    def __init__(self, texts: Texts, masks: Sequence[HeadMask]) -> None:
-        self.texts = texts
+    def __init__(self, texts: Texts, masks: Sequence[HeadMask], recover: str) -> None:
+        self._texts = texts
+        self._recover = recover
         self._masks = {mask.sha256: mask for mask in masks if not mask.empty_layers}
         self._prefixes: SharedPrefixes | None = None
         self._lock = threading.Lock()
+
+    def serves(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> bool:
+        """Return whether a mask on these texts, recovered so, is one of those that share."""
+        if texts.sha256 != self._texts.sha256 or (mask is not None and mask.empty_layers):
+            return False
+        if recovered is None:
+            # A recovery leaves a mask of all heads as it is.
+            return self._recover == NONE.name or mask is None or mask.is_full
+        return isinstance(recovered, Refitted) and recovered.report.recovery == self._recover
 
     def forget(self, mask: HeadMask) -> None:
         with self._lock:
@@ -391,7 +407,7 @@ class _Sharing:
         with self._lock:
             if self._prefixes is None:
                 masks = self._masks.values()
-                self._prefixes = SharedPrefixes(model, self.texts, masks, precision=precision, reader=reader)
+                self._prefixes = SharedPrefixes(model, self._texts, masks, precision=precision, reader=reader)
             return self._prefixes
 
 

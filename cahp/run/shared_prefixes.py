@@ -37,6 +37,8 @@ class SharedPrefixes:
     earlier mask with the same lower layers. States are kept while a mask still needs them, the most useful ones within
     ``room`` bytes. Batches and operations are those of ``evaluate``, and so are the results, to the last digit.
 
+    With a recovery, ``evaluate`` takes the recovered model. It must be a layerwise recovery, the same for all masks.
+
     Layers in which masks differ must run for each mask. Where layers need more than hidden states
     (``HeadModel.has_tails``), nothing is kept and every mask runs from the first layer.
 
@@ -78,12 +80,21 @@ class SharedPrefixes:
         return rows, self._first(mask, cut(self._model, mask), progress).take(rows)
 
     def evaluate(
-        self, mask: HeadMask, *, progress: Progress = silent, on_part: PartListener | None = None
+        self,
+        mask: HeadMask,
+        *,
+        pruned: HeadModel | None = None,
+        progress: Progress = silent,
+        on_part: PartListener | None = None,
     ) -> Evaluation:
-        """Evaluate the model cut to ``mask``, which must have no empty layer; ``on_part`` receives a glimpse."""
+        """Evaluate the model cut to ``mask``, which must have no empty layer; ``on_part`` receives a glimpse.
+
+        ``pruned`` is that model after the recovery (None: there is none).
+        """
         before = len(self._some.rows)
         total = len(self._texts)
-        pruned = cut(self._model, mask)
+        if pruned is None:
+            pruned = cut(self._model, mask)
         some = self._first(mask, pruned, lambda stage, done, _: progress(stage, done, total))
         if on_part is not None and before:
             on_part(self._some.rows, some.take(self._some.rows))

@@ -51,7 +51,10 @@ def _draw_missing_budgets(explorer: Explorer) -> None:
     if st.button(f"Measure all budgets (about {about})", key="fill-table", type="tertiary"):
         explorer.start(TABLE)
         st.rerun()
-    st.caption(f"{done} of {total} budgets measured.")
+    measured = f"{done} of {total} budgets measured"
+    if table.quicker is not None:
+        measured += f", {table.quicker.measured()[0]} after a quick refit, which come first and which estimates follow"
+    st.caption(f"{measured}.")
 
 
 def _draw_test_split(explorer: Explorer) -> None:

@@ -19,7 +19,7 @@ from cahp.board.value import WeightCount
 from cahp.features import sections
 from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
-from cahp.recoveries import NONE, RECOVERIES, DistillReport
+from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.knee_null import NullCurves
@@ -149,12 +149,16 @@ class Results:
             timing = None
             if recover != NONE.name:
                 timing = self.table(settings)
+            quicker = None
+            if recover == QUICK.name:
+                quicker = self.table(settings, AT_ONCE.name)
             table = BudgetTable(
                 clusters.selections(settings),
                 recover=recover,
                 listener=lambda mask, measured: self.add(mask, recover, measured),
-                timed=self.run is None or self.run.saves == "time",
+                timed=recover != AT_ONCE.name and (self.run is None or self.run.saves == "time"),
                 timing=timing,
+                quicker=quicker,
             )
             rows = self.shipped_rows(settings, recover)
             if rows is not None:

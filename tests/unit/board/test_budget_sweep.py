@@ -31,6 +31,7 @@ from cahp.goals import Goal
 from cahp.models.costs import CacheShape
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
+from cahp.run.measurements import Measurements
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import BudgetError, Estimate, HeadMask, Selection
@@ -94,6 +95,25 @@ def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_
     assert filled.missing() is None
 
 
+def test_estimates_follow_a_quicker_recovery_and_what_the_slower_one_changes() -> None:
+    quick = BudgetTable(table().selections, recover="quick-refit", timed=False)
+    filled = BudgetTable(table().selections, recover="refit", quicker=quick)
+    for budget, accuracy, kl in ((4, 0.5, 0.4), (5, 0.7, 0.2), (8, 0.8, 0.0)):
+        quick.add(budget, outcomes={**outcomes(accuracy), "kl": Estimate(kl, None, 100, "nats")})
+    # Nothing is refitted: the quick refits stand for it.
+    assert filled.row(5).values["accuracy"] == 0.7
+    assert filled.row(5).outcomes is None
+    filled.add(4, outcomes={**outcomes(0.6), "kl": Estimate(0.3, None, 100, "nats")})
+    filled.add(8, outcomes={**outcomes(0.8), "kl": Estimate(0.0, None, 100, "nats")})
+    # At 4 heads a refit gains 0.1, at all 8 nothing: at 5 it gains three quarters of that. The ratio of the KL
+    # divergences is known at 4 heads alone.
+    assert filled.row(5).values["accuracy"] == pytest.approx(0.775)
+    assert filled.row(5).values["kl"] == pytest.approx(0.15)
+    # Without a quick refit, an estimate lies between its neighbours.
+    assert filled.row(6).values["accuracy"] == pytest.approx(0.775 + 0.025 / 3)
+    assert filled.row(4).values["kl"] == 0.3
+
+
 def test_an_empty_table_claims_nothing() -> None:
     assert all(not row.values and row.ratio is None for row in table().rows())
 
@@ -133,6 +153,19 @@ def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     assert filled.missing() == ("outcomes", 5)
     filled.add(5, outcomes=outcomes(0.9))
     assert filled.missing() == ("glimpse", 2)
+
+
+def test_a_quicker_table_is_filled_after_the_current_budget_and_before_the_others() -> None:
+    quick = BudgetTable(table().selections, recover="quick-refit", timed=False)
+    filled = BudgetTable(table().selections, recover="refit", timed=False, quicker=quick)
+    filled.current_budget = 5
+    for budget in (8, 5):
+        assert filled.missing() == ("outcomes", budget)
+        filled.add(budget, outcomes=outcomes(0.9))
+    while (task := filled.missing()) is not None and task[0] == "quicker":
+        quick.add(task[1], outcomes=outcomes(0.7))
+    assert quick.measured() == (7, 7)
+    assert measure(filled) == [("outcomes", budget) for budget in (2, 3, 6, 4, 7)]
 
 
 def test_the_first_budgets_are_glimpsed_at_before_any_of_them_answers_all_texts() -> None:
@@ -321,6 +354,29 @@ def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, t
         assert row.outcomes is not None
         assert {"kl", "agreement", "perplexity"} <= row.values.keys()
         expected = evaluate_mask(plain, table.selection(row.budget).mask)
+        for name, estimate in expected.items():
+            assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
+
+
+def test_quick_refits_share_lower_layers_come_before_refits_and_are_those_of_plain_evaluations(
+    window_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selections = HeadClusters.of(window_bench.evidence).selections(window_bench.settings)[-4:]
+    quick = BudgetTable(selections, recover="quick-refit", timed=False)
+    refits = BudgetTable(selections, recover="refit", timed=False, quicker=quick)
+    assert count_tokens(quick, window_bench) < count_tokens(refits, window_bench)
+    filling = fill(refits, window_bench)
+    with monkeypatch.context() as patched:
+        # What does not share layers is evaluated there.
+        patched.delattr(Measurements, "evaluate_model")
+        while quick.missing() is not None:
+            next(filling)
+    filling.close()
+    assert refits.measured()[0] == 1
+    plain = open_bench(window_bench.settings, store=Store(tmp_path))
+    for row in quick.rows():
+        assert row.outcomes is not None
+        expected = evaluate_mask(plain, quick.selection(row.budget).mask, recover="quick-refit")
         for name, estimate in expected.items():
             assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
 
