@@ -24,9 +24,6 @@ REFERENCE = Path(__file__).parent / "features" / "standard_protocol" / "referenc
 #: Tokens of a window of the tiny model, and of SmolLM2.
 TINY_WINDOW = 16
 WINDOW = 2048
-#: The first pages of WikiText-2 that SmolLM2 reads, and a number of tokens that they have at least.
-PAGES = 4
-PAGE_TOKENS = 12_000
 #: Texts of BBC News that are joined, and read by SmolLM2.
 BBC_TEXTS = 150
 
@@ -162,7 +159,7 @@ def measure(name: str, folder: Path | None = None, file: Path | None = None) -> 
     if name == "smollm2":
         return evaluate(folder, [join_bbc()], window=WINDOW, task="as it is")
     assert file is not None
-    return evaluate(folder, split_pages(file.read_text(encoding="utf-8"))[:PAGES], window=WINDOW)
+    return evaluate(folder, split_pages(file.read_text(encoding="utf-8")), window=WINDOW)
 
 
 if __name__ == "__main__":
