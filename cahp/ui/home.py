@@ -43,7 +43,7 @@ def draw(explorer: Explorer) -> None:
             with column, st.container(border=True, key=f"door-{key}"):
                 link(key, label)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
-        shown = dict.fromkeys((NONE.name, explorer.recover))
+        shown = dict.fromkeys((NONE.name, explorer.shown_recovery))
         evaluated = f"Evaluated on {_count_texts(explorer)}; the heads were selected on others."
         st.caption(_describe_source(explorer), help=f"{provenance(explorer, *shown)} {evaluated}")
         if explorer.card.saves == "time":
@@ -53,7 +53,7 @@ def draw(explorer: Explorer) -> None:
 def _describe_source(explorer: Explorer) -> str:
     """Describe in a few words where the figures of the mask on the board were measured, and in which state."""
     state = RECOVERIES[explorer.shown_recovery].beside
-    if explorer.results.ships(explorer.mask, explorer.recover):
+    if explorer.results.ships(explorer.mask, explorer.shown_recovery):
         return f"Bundled result, {state}."
     return f"Measured on this machine, {state}."
 

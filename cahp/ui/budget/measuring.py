@@ -37,7 +37,7 @@ def draw(explorer: Explorer) -> None:
             _draw_distil_button(explorer, "Distil here", type="tertiary", help=here)
         if explorer.card.saves == "time":
             draw_timing(explorer, place="budget", polled=True)
-        st.caption(provenance(explorer, explorer.recover))
+        st.caption(provenance(explorer, explorer.shown_recovery))
 
 
 def _draw_missing_budgets(explorer: Explorer) -> None:
@@ -53,7 +53,7 @@ def _draw_missing_budgets(explorer: Explorer) -> None:
         st.rerun()
     measured = f"{done} of {total} budgets measured"
     if table.quicker is not None:
-        measured += f", {table.quicker.measured()[0]} after a quick refit, which come first and which estimates follow"
+        measured += f"; estimates follow quick refits, of which {table.quicker.measured()[0]} are measured"
     st.caption(f"{measured}.")
 
 

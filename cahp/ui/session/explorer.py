@@ -228,15 +228,20 @@ class Explorer:
 
     @property
     def recover(self) -> str:
-        """The recovery on the board: the chosen one, or else a refit where it is measured for the mask.
+        """The recovery on the board: the chosen one, or else a refit where it or a quick one is measured for the mask.
 
         A mask made by hand keeps the refit of the budget that it was made from.
         """
         if self.chosen_recovery is not None:
             return self.chosen_recovery
-        if not self.mask.is_full and (self.outcomes(QUICK.name) is not None or self._keeps_refit()):
+        if self.mask.is_full:
+            return NONE.name
+        if self.outcomes(QUICK.name) is not None or self._has_quick_refit() or self._keeps_refit():
             return QUICK.name
         return NONE.name
+
+    def _has_quick_refit(self) -> bool:
+        return self.can_refit and self.outcomes(AT_ONCE.name) is not None
 
     def _keeps_refit(self) -> bool:
         start = self.board.start
