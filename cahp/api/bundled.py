@@ -30,7 +30,7 @@ from cahp.comparison.result import FILE, read_shown
 from cahp.comparison.sentences import describe_better
 from cahp.goals import ENOUGH
 from cahp.models.cards import ModelCard
-from cahp.recoveries import QUICK
+from cahp.recoveries import AT_ONCE, QUICK
 from cahp.run.document import RunDocument
 from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
 from cahp.stages.similarity import Attention
@@ -103,7 +103,12 @@ class Bundle:
 
     def swept_table(self) -> BudgetTable:
         """Return all budgets of the run with the measurements that ship, after its recovery where that was swept."""
-        table = table_of(self.document, self.evidence())
+        quick = None
+        if AT_ONCE.name in self.tables and self.document.settings.recover == QUICK.name:
+            selections = self.evidence().selections(self.document.settings)
+            quick = BudgetTable(selections, recover=AT_ONCE.name, timed=False)
+            quick.fill_from(self.tables[AT_ONCE.name])
+        table = table_of(self.document, self.evidence(), quicker=quick)
         table.fill_from(self.tables[table.recover])
         return table
 

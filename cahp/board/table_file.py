@@ -32,8 +32,16 @@ def table_json(table: BudgetTable, run: RunDocument) -> dict[str, Any]:
     }
 
 
-def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any] | None = None) -> BudgetTable:
+def table_of(
+    run: RunDocument,
+    clusters: HeadClusters,
+    content: Mapping[str, Any] | None = None,
+    *,
+    quicker: BudgetTable | None = None,
+) -> BudgetTable:
     """Build the table of a run's budgets from the ``content`` of ``table.json`` and the run's own measurements.
+
+    Estimates rest on the table after a ``quicker`` recovery, if there is one.
 
     Raises:
         CahpError: If ``content`` is no such table.
@@ -45,7 +53,7 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
     # Other models take too long to be swept.
     if recover not in RECOVERIES or not RECOVERIES[recover].swept:
         recover = NONE.name
-    table = BudgetTable(clusters.selections(run.settings), recover=recover, timed=run.saves == "time")
+    table = BudgetTable(clusters.selections(run.settings), recover=recover, timed=run.saves == "time", quicker=quicker)
     if not table.budgets:
         most = max(run.settings.min_per_layer, run.settings.min_first_layers)
         raise CahpError(

@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.outcomes import describe
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame import board
 from cahp.ui.frame.page import provenance
@@ -31,6 +31,8 @@ def draw(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if job is None or job.ended:
             _draw_missing_budgets(explorer)
+        if explorer.rests_on_quick_refit:
+            _draw_refit_button(explorer)
         _draw_test_split(explorer)
         if explorer.lacks_distilled and not explorer.awaits_distillation:
             here = "The figures are bundled; the distilled model is not on this machine."
@@ -55,6 +57,13 @@ def _draw_missing_budgets(explorer: Explorer) -> None:
     if table.quicker is not None:
         measured += f"; estimates follow quick refits, of which {table.quicker.measured()[0]} are measured"
     st.caption(f"{measured}.")
+
+
+def _draw_refit_button(explorer: Explorer) -> None:
+    about = duration(recovery_seconds(explorer.bench, QUICK.name))
+    if st.button(f"Refit this mask (about {about})", key="refit", type="tertiary"):
+        explorer.chosen_recovery = QUICK.name
+        st.rerun()
 
 
 def _draw_test_split(explorer: Explorer) -> None:

@@ -260,6 +260,11 @@ class Explorer:
         return self.recover == QUICK.name and self.outcomes(QUICK.name) is None and self.can_refit
 
     @property
+    def rests_on_quick_refit(self) -> bool:
+        """Whether a quick refit that ships with the package stands for the refit until a person asks for that."""
+        return self.chosen_recovery is None and self.awaits_refit and self.results.ships(self.mask, AT_ONCE.name)
+
+    @property
     def shown_recovery(self) -> str:
         """The recovery of the figures on the board: that of the board, or the quick refit that stands for it."""
         if self.awaits_refit:
