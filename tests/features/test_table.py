@@ -84,6 +84,11 @@ def test_a_section_stands_in_the_summary_the_file_and_the_report_of_a_run(tmp_pa
     assert f"<h2>Parity</h2><p>{sum(expected)} even layers</p>" in report
 
 
+def test_every_room_has_a_row_of_its_name() -> None:
+    rooms = {file.parent.name for file in Path(features.__file__).parent.glob("*/__init__.py")}
+    assert sorted(feature.name for feature in features.FEATURES) == sorted(rooms)
+
+
 @pytest.mark.usefixtures("listed")
 def test_a_command_is_one_after_cahp() -> None:
     app = typer.Typer()

@@ -14,6 +14,7 @@ import typer
 
 from cahp import models
 from cahp.cli.command import Call, command
+from cahp.cli.help import SECTIONS
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.evidence import HeadEvidence
 from cahp.run.options import option
@@ -73,6 +74,12 @@ def test_every_field_is_described_and_an_option_of_prune() -> None:
     assert list(flags("prune")) == list(describe()) == [one.name for one in fields(Settings)]
     assert all(one.help for one in describe().values())
     assert [one.name for one in fields(Settings) if describe()[one.name].default != getattr(Settings(), one.name)] == []
+
+
+def test_every_option_stands_in_a_section_of_the_help() -> None:
+    listed = {name for names in SECTIONS.values() for name in names}
+    # The help puts the others in its last section, among those of the machine.
+    assert [name for name in describe() if name not in listed] == []
 
 
 @dataclass(frozen=True)
