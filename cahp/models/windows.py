@@ -131,7 +131,7 @@ def cut_windows(
     if copies:
         windows += _copies(tokenizer, start)
     labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
-    return Texts(tuple(windows), None, labels, texts.classes, NEXT_TOKEN)
+    return Texts(tuple(windows), None, labels, texts.classes, card.task)
 
 
 def cut_rolling(card: ModelCard, documents: Iterable[str], *, window: int, tokens: int | None = None) -> Texts:

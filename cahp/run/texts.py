@@ -146,7 +146,7 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard) -> Texts
         others += models.draw_repeats(card, windows, tokens=wanted, seed=settings.seed)
     mixed_windows = tuple(spread_among(windows.windows, others))
     labels = np.full(len(mixed_windows), NO_LABEL, dtype=np.int64)
-    return Texts(mixed_windows, None, labels, ALL, NEXT_TOKEN)
+    return Texts(mixed_windows, None, labels, ALL, card.task)
 
 
 def choose_mix(settings: Settings) -> Mix:

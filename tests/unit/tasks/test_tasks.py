@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cahp import models
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
+from cahp.run.texts import cut_split, load_data
 from cahp.store import Store
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, TASKS
 from cahp.tasks.answers import LOSS, NO_LABEL, Evaluation, TokenEvaluation
@@ -103,6 +105,15 @@ def test_a_second_language_task_is_a_class_and_is_asked_for_its_answers(bench: B
     assert answers.losses.max() == 1
     assert whole.losses.max() > 1
     assert answers.predictions.tolist() == whole.predictions.tolist()
+
+
+def test_windows_are_of_the_task_of_the_model_that_they_are_cut_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capped = CappedLoss()
+    monkeypatch.setattr(ModelCard, "task", capped)
+    assert models.cut_windows(bench.card, fakes.sentences(12), window=16, tokens=64).task is capped
+    assert cut_split(load_data(bench.settings, bench.card), "train", bench.settings, bench.card).task is capped
 
 
 def test_a_card_tells_its_task(bench: Bench, tmp_path: Path) -> None:
