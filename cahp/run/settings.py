@@ -1,7 +1,7 @@
 """The settings of a run: each field is the one description of an option.
 
 The command line, the keywords of Python, printed commands, links and cache keys are derived from the fields. A new
-option of ``cahp prune`` is a new field here.
+option of ``cahp prune`` is a new field here, and its name in ``cahp.cli.help.SECTIONS``.
 """
 
 from __future__ import annotations
