@@ -247,8 +247,9 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
         words += f"{_write_share(results.against, means)}: {'; '.join(_list_sides(compared, means))}"
     else:
         status = "no verdict"
-        parts = [_write_share(name, means) for name in (results.against, RANDOM) if name in means]
-        words += f"{join(parts or ['nothing was measured'])}; a verdict needs random selection and two seeds"
+        names = dict.fromkeys((results.against, RANDOM))
+        parts = [_write_share(name, means) for name in names if name in means]
+        words += f"{join(parts or ['nothing was measured'])}; a verdict needs CAHP, random selection and two seeds"
     texts = document.data.eval
     noun = "texts" if document.protocol("eval") is None else "windows"
     count = document.criticality_texts

@@ -70,6 +70,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     yield "    Finds the number by itself: `cahp prune --budget auto` compares with unstructured data."
     yield ""
     for row in summary.consensus:
+        if row.methods < 2:
+            continue
         yield (
             f"  heads     at {row.budget}: {len(row.everybody)} kept by all {row.methods} methods with every seed, "
             f"{len(row.nobody)} by none (without random selection)"

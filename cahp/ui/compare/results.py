@@ -272,7 +272,7 @@ def _depth_title(depths: dict[str, float], *, even: float) -> str:
 def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
     """Draw the heads that all methods keep, and that none keeps."""
     consensus = results.consensus.get(view.budget)
-    if consensus is None:
+    if consensus is None or consensus.methods < 2:
         return
     model = results.document.model
     kept_by = dict.fromkeys(product(range(model.layers), range(model.heads)), "some")

@@ -82,7 +82,10 @@ def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
         in finding.words
     )
     assert "n = 8 texts" in finding.words
-    assert assess_critical_heads(replace(clear, against="random"), 3).status == "no verdict"
+    without = assess_critical_heads(replace(clear, against="random"), 3)
+    assert without.status == "no verdict"
+    assert without.words.count("random selection keeps") == 1
+    assert "a verdict needs CAHP, random selection and two seeds" in without.words
 
 
 def test_critical_heads_are_compared_with_random_selection_and_with_every_other_method() -> None:
