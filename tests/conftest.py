@@ -50,6 +50,18 @@ def _no_guard() -> None:
     enforced.set()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_work_left() -> Iterator[None]:
+    """Cancel what a module's pages are still at: without a server no session ends, and later modules would wait."""
+    yield
+    jobs = sys.modules.get("cahp.ui.session.jobs")
+    if jobs is None:
+        return
+    for worker in (jobs._worker, jobs._io_worker):
+        for job in worker.unfinished():
+            job.cancel()
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """For tiny models: threads that wait for each other cost them ten times what they compute on a busy machine."""
