@@ -44,6 +44,8 @@ def test_the_board_keeps_only_what_the_text_needs(app: AppTest) -> None:
     assert explorer.board.by_hand
     assert explorer.mask.sha256 == asked.result.needed.mask.sha256
     assert explorer.mask.count < 72
+    # Each layer keeps one, as the board's settings say.
+    assert explorer.mask.empty_layers == ()
 
 
 @pytest.mark.nightly
@@ -67,9 +69,3 @@ def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     assert SECRET not in caplog.text
     kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
     assert not any(SECRET.encode() in path.read_bytes() for path in kept)
-
-
-def test_a_text_that_is_too_long_is_refused_in_one_sentence(app: AppTest) -> None:
-    app.text_area(key="own-text-text-3").set_value("profit " * 800)
-    measure(app)
-    assert "shorten the text" in app.error[0].value

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.run.recoveries import Recoveries
 from cahp.ui.session import work
-from cahp.values import CahpError, Estimate, HeadMask
+from cahp.values import CahpError, HeadMask
 
 
 @pytest.fixture
@@ -61,18 +61,6 @@ def test_a_method_that_is_measurably_better_is_named_with_its_interval_and_taken
     assert explorer_of(app).mask.flat == kept.flat
     # What is on the board now was not chosen by CAHP.
     assert not has_button(app, "choose-better")
-
-
-def test_few_texts_do_not_make_no_change() -> None:
-    app = open_app("budget", recover="none")
-    explorer = explorer_of(app)
-    known = explorer.outcomes()
-    assert known is not None
-    few = Estimate(-11.0, (-33.0, 11.0), 18, "points")
-    explorer.results.add(explorer.mask, "none", {**known, "accuracy_change": few})
-    app.run()
-    said = "accuracy too close to call with 18 texts (within −33 to 11 points)"
-    assert said in text_of(app, "subheader")
 
 
 @pytest.mark.nightly

@@ -112,14 +112,6 @@ def test_the_largest_bundled_comparison_opens_first(shipped: Path, folder: Path)
     assert app.selectbox(key="compare-which").value == "bundled-tiny"
 
 
-def test_a_bundled_comparison_that_is_broken_is_named_and_the_others_are_shown(shipped: Path) -> None:
-    (shipped / "other").mkdir()
-    (shipped / "other" / "compare.json").write_text("{}")
-    app = page()
-    assert "The bundled comparison other cannot be shown" in text_of(app, "error")
-    assert len(charted(app)) == 3
-
-
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
     curve = chart(app, "compare-curves")

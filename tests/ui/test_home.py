@@ -90,10 +90,8 @@ def test_a_link_restores_a_mask_made_by_hand() -> None:
     ("address", "sentence"),
     [
         ({"budget": "5000"}, "outside 6 to 72"),
-        ({"budget": "-1"}, "not a number of heads"),
         ({"budget": "<script>alert(1)</script>"}, "not a number of heads"),
         ({"mask": "zz"}, "does not fit this model"),
-        ({"mask": "ff" * 200}, "does not fit this model"),
         ({"mask": "00" * 9}, "would keep no head"),
     ],
 )

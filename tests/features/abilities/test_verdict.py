@@ -11,7 +11,6 @@ import pytest
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.verdict import ItemValues, decide, find_word, lower_limit
 from cahp.files import json_text, plain_json
-from cahp.outcomes import holm_correction
 
 #: 64 items with a mean gain of 1 nat above a chance of 0.
 FULL = np.linspace(0.5, 1.5, 64)
@@ -65,11 +64,6 @@ def test_shares_are_compared_in_points_above_their_chance() -> None:
     assert ability.pruned.difference.text == "\N{MINUS SIGN}25.0 points"
     # Exactly half of the lead of 50 points is gone, which is not more than half.
     assert ability.pruned.word == "weaker"
-
-
-def test_holm_multiplies_the_smallest_probability_by_the_number_of_rows() -> None:
-    assert holm_correction([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm_correction([]) == []
 
 
 def test_the_lower_limit_is_that_of_students_t() -> None:

@@ -42,15 +42,6 @@ def result(explorer: Explorer) -> Attribution:
     return asked.result
 
 
-def test_the_needed_heads_fit_the_board(explorer: Explorer, result: Attribution) -> None:
-    assert result.needed is not None
-    explorer.board.set_mask(result.needed.mask)
-    assert explorer.mask.sha256 == result.needed.mask.sha256
-    # Each layer keeps one, as the board's settings say.
-    assert explorer.settings.min_per_layer == 1
-    assert explorer.mask.empty_layers == ()
-
-
 def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, result: Attribution) -> None:
     assert THIS_TEXT.know(explorer) is result
     painted = BY_TEXT.paint(result, HeadMask.full(3, 4))

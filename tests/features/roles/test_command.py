@@ -6,7 +6,7 @@ from pathlib import Path
 
 import copying
 import pytest
-from terminal import call, refused
+from terminal import call
 
 import cahp
 from cahp.stages import roles as stage
@@ -34,7 +34,3 @@ def test_roles_prints_a_grid_with_evidence_and_its_document(tmp_path: Path, monk
     again = cahp.roles(model, device="cpu")
     assert again.names == copying.ROLES
     assert repr(again) == "2 x 2 heads: 1 induction, 1 previous token, 1 first token, 1 no role"
-
-
-def test_roles_of_an_unknown_model_are_refused_in_one_line() -> None:
-    assert "no-such-model" in refused(call("roles", "no-such-model"))

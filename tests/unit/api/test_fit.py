@@ -87,6 +87,7 @@ def test_training_that_goes_astray_says_what_to_lower(settings: Settings, encode
         ({"model": "nothing"}, {}, "no model named"),
         ({}, {"save": "half"}, "model or adapter"),
         ({"text_column": "body"}, {}, "--text-column"),
+        ({"label_column": "(none)"}, {}, "no labels to learn from"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing(

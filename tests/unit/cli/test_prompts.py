@@ -73,7 +73,3 @@ def test_an_invalid_prompt_gives_one_sentence(
     asked: list[object], data: list[object], more: list[object], why: str
 ) -> None:
     assert why in refused(call("evaluate", *asked[:2], *data, *more))
-
-
-def test_a_classifier_needs_no_prompt(asked: list[object]) -> None:
-    assert "is a classifier" in refused(call("prune", "--model", "minilm-bbc", *asked[2:]))

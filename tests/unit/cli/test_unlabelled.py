@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fakes
 import pytest
-from terminal import call, refused
+from terminal import call
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -46,16 +46,3 @@ def test_no_command_speaks_of_accuracy(model: Path, notes: Path, tmp_path: Path)
     table = json.loads((run / "table.json").read_text())
     assert len(table["rows"]["outcomes"]) == 10
     assert all(outcomes.keys() == {"kl", "agreement"} for outcomes in table["rows"]["outcomes"].values())
-
-
-@pytest.mark.parametrize(
-    ("command", "options", "named"),
-    [
-        ("prune", ["--recover", "distill", "--labels"], "--labels needs labels"),
-        ("fit", ["--out", "out"], "no labels to learn from"),
-    ],
-)
-def test_what_needs_labels_is_refused(
-    model: Path, notes: Path, command: str, options: list[object], named: str
-) -> None:
-    assert named in refused(call(command, "--model", model, "--data", notes, *options))
