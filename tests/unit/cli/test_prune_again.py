@@ -58,8 +58,17 @@ def test_a_run_that_came_into_the_folder_in_the_meantime_is_kept(
     assert "run.json appeared in" in said
 
 
-@pytest.mark.parametrize("stage", ["load", "signatures", "projection", "clustering", "evaluation", "refit"])
-@pytest.mark.parametrize("how", [KeyboardInterrupt, Cancelled])
+@pytest.mark.parametrize(
+    ("stage", "how"),
+    [
+        ("load", KeyboardInterrupt),
+        ("signatures", Cancelled),
+        ("projection", KeyboardInterrupt),
+        ("clustering", Cancelled),
+        ("evaluation", KeyboardInterrupt),
+        ("refit", Cancelled),
+    ],
+)
 def test_an_interrupted_run_says_so_and_leaves_nothing(
     words: list[object], stage: str, how: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

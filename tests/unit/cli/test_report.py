@@ -21,12 +21,6 @@ def test_a_run_s_folder_becomes_one_file(tmp_path: Path) -> None:
     assert text.count("<script") == 2
 
 
-def test_static_runs_no_script(tmp_path: Path) -> None:
-    out = tmp_path / "still.html"
-    assert "without a board" in call("report", bundled.run_folder(), "--out", out, "--static").out
-    assert "<script" not in out.read_text(encoding="utf-8")
-
-
 def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_evaluate_does(
     words: list[object], model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,12 +63,14 @@ def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     assert "name another file" in refused(call("report", bundled.run_folder(), "--out", tmp_path))
 
 
-def test_a_file_that_is_no_report_is_replaced_only_by_force(tmp_path: Path) -> None:
+def test_a_static_report_runs_no_script_and_replaces_what_is_none_only_by_force(tmp_path: Path) -> None:
     asked = ["report", bundled.run_folder(), "--static", "--out", tmp_path / "thesis.html"]
     (tmp_path / "thesis.html").write_text("mine")
     assert "--force" in refused(call(*asked))
     assert (tmp_path / "thesis.html").read_text() == "mine"
     assert call(*asked, "--force").code == 0
     # What is a report is replaced by the next.
-    assert call(*asked).code == 0
-    assert "<html" in (tmp_path / "thesis.html").read_text()
+    assert "without a board" in call(*asked).out
+    written = (tmp_path / "thesis.html").read_text(encoding="utf-8")
+    assert "<html" in written
+    assert "<script" not in written

@@ -143,11 +143,7 @@ def test_facts_are_class_attributes_with_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "budget", "floor"),
     [
-        *(
-            (name, *spent)
-            for name in POST_HOC
-            for spent in [(2, 0), (3, 1), (7, 2), (9, 3), (10, 3), (12, 1), (7, FIRST)]
-        ),
+        *((name, *spent) for name in POST_HOC for spent in [(2, 0), (7, 2), (9, 3), (10, 3), (12, 1), (7, FIRST)]),
         # Learning takes a while.
         *((name, *spent) for name in LEARNED for spent in [(2, 0), (7, 2), (7, FIRST)]),
     ],
@@ -258,12 +254,9 @@ def test_a_method_says_in_a_sentence_what_it_does_and_where_it_is_from(name: str
     assert re.search(r"\b(19|20)\d\d\b|^ours", source)
     # A paper that is on arXiv is named with its number, as a reader finds it.
     assert "et al." not in source or re.search(r"arXiv \d{4}\.\d{5}|openreview", source)
-
-
-@pytest.mark.parametrize("name", POST_HOC)
-def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomness_enters(name: str) -> None:
-    words = " ".join((type(registry.get(name)).__doc__ or "").split())
-    assert all(f"{part}: " in words for part in ("Source", "Cost", "Labels", "Randomness"))
+    if name in POST_HOC:
+        assert "Labels: " in words
+        assert "Randomness: " in words
 
 
 @pytest.mark.parametrize(

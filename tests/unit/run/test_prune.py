@@ -165,8 +165,9 @@ def shaped(folder: Path, monkeypatch: pytest.MonkeyPatch, *, layers: int, heads:
     return str(fakes.save_model(folder))
 
 
-@pytest.mark.parametrize(("layers", "heads"), [(2, 2), (1, 4), (3, 1)])
-@pytest.mark.parametrize("projection", ["tsne", "pca", "none"])
+@pytest.mark.parametrize(
+    ("layers", "heads", "projection"), [(2, 2, "tsne"), (1, 4, "tsne"), (3, 1, "tsne"), (1, 4, "pca"), (2, 2, "none")]
+)
 def test_a_model_of_few_heads_takes_every_budget_and_suggests_none(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, heads: int, projection: Any
 ) -> None:

@@ -134,9 +134,8 @@ def test_a_student_that_is_farther_from_its_teacher_is_rejected(model: HeadModel
     assert "finite" in broken.reason
 
 
-@pytest.mark.parametrize("step", [1, 5, 7])
 def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
-    model: HeadModel, start: HeadModel, found: Distilled, step: int
+    model: HeadModel, start: HeadModel, found: Distilled
 ) -> None:
     memory = fakes.Memory()
     with pytest.raises(Cancelled):
@@ -145,10 +144,10 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
             start,
             TEXTS.inputs,
             schedule=QUICK,
-            supervision=Supervision(fakes.stop_at("distill", step), checkpoint=memory),
+            supervision=Supervision(fakes.stop_at("distill", 7), checkpoint=memory),
         )
     assert memory.kept is not None
-    torch.manual_seed(step)
+    torch.manual_seed(7)
     supervision = Supervision(checkpoint=memory)
     again, report = distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=supervision)
     assert same(again, found[0])

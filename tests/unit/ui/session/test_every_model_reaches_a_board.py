@@ -105,21 +105,18 @@ def test_a_refit_that_is_impossible_is_refused_before_heads_are_chosen(
 # --- no knee
 
 
-@pytest.mark.parametrize(("heads", "half"), [(3, 2), (4, 2)])
-def test_a_model_without_a_knee_opens_at_half_of_its_heads(
-    explore: Open, tmp_path: Path, heads: int, half: int
-) -> None:
-    settings = task(tmp_path, "bert", num_hidden_layers=1, num_attention_heads=heads, hidden_size=24)
+def test_a_model_without_a_knee_opens_at_half_of_its_heads(explore: Open, tmp_path: Path) -> None:
+    settings = task(tmp_path, "bert", num_hidden_layers=1, num_attention_heads=3, hidden_size=24)
     explorer = explore(settings)
     # The command asks for a number, as there is a person to give one.
     with pytest.raises(KneeNotFoundError, match="give --budget a number"):
         prune.choose(explorer.bench)
     run(explorer)
-    assert explorer.mask.count == half
+    assert explorer.mask.count == 2
     assert explorer.outcomes() is not None
     assert explorer.board.origin == "no clear choice"
     assert not explorer.awaits_run
-    assert text_of(open_app("home", explorer), "title").startswith(f"{half} of {heads} heads ")
+    assert text_of(open_app("home", explorer), "title").startswith("2 of 3 heads ")
     app = open_app("budget", explorer)
     assert not has_button(app, "run-sidebar")
     # It is there again in another session, without a run.
