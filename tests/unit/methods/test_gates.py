@@ -10,7 +10,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from fakes import gather
+from fakes import gather, quick_method
 
 from cahp import models
 from cahp.methods import dsp, l0, passing
@@ -26,8 +26,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS, HEADS = 3, 4
 TEXTS = fakes.sentences(320)
 NAMES = ("dsp", "dsp-joint", "dsp-straight-through", "l0", "pass")
-#: Few steps, for what does not depend on learning much.
-SHORT: dict[str, dict[str, Any]] = {"l0": {"steps": 5}, "pass": {"steps": 5}}
 #: The heads of the tiny model that have a say.
 USEFUL = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]], dtype=np.bool_)
 
@@ -255,7 +253,7 @@ def test_the_bisection_comes_near_the_budget(model: HeadModel, tmp_path: Path) -
 @pytest.mark.parametrize("name", NAMES)
 def test_the_heads_kept_are_those_of_the_highest_parameters(name: str, model: HeadModel, tmp_path: Path) -> None:
     made = gather(model, TEXTS.take(range(64)), tmp_path)
-    method = registry.get(name, **SHORT.get(name, {}))
+    method = quick_method(name)
     kept = method.choose(made, budget=5, min_per_layer=0).mask.keep
     parameters = method.train(made, budget=5)
     assert parameters[kept].min() >= parameters[~kept].max()
@@ -274,7 +272,7 @@ def test_a_training_can_be_cancelled_at_any_step(name: str, model: HeadModel, tm
 
     few = TEXTS.take(range(128))
     made = gather(model, few, tmp_path, progress=stop)
-    method = registry.get(name, **SHORT.get(name, {}))
+    method = quick_method(name)
     with pytest.raises(Cancelled):
         method.choose(made, budget=6)
     assert steps == [0, 1, 2]
@@ -284,13 +282,12 @@ def test_a_training_can_be_cancelled_at_any_step(name: str, model: HeadModel, tm
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_training_is_remembered_with_its_options(name: str, model: HeadModel, tmp_path: Path) -> None:
-    short = SHORT.get(name, {})
     few = TEXTS.take(range(64))
-    first = registry.get(name, **short).train(gather(model, few, tmp_path), budget=6)
+    first = quick_method(name).train(gather(model, few, tmp_path), budget=6)
     unread = fakes.evidence(model.card, few, Store(tmp_path), load=fakes.unread)
-    found = registry.get(name, **short).train(unread, budget=6)
+    found = quick_method(name).train(unread, budget=6)
     assert np.array_equal(first, found)
-    other = registry.get(name, **short, learning_rate=0.03).train(gather(model, few, tmp_path), budget=6)
+    other = quick_method(name, learning_rate=0.03).train(gather(model, few, tmp_path), budget=6)
     assert not np.array_equal(first, other)
 
 

@@ -33,13 +33,8 @@ def evidence(model: HeadModel, windows: Texts, tmp_path_factory: pytest.TempPath
     return fakes.gather(model, windows, tmp_path_factory.mktemp("store"))
 
 
-#: All methods; the one that trains its gates for long is nightly.
-METHODS = [name for name in registry.names() if name != "l0"]
-METHODS.append(pytest.param("l0", marks=pytest.mark.nightly))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", registry.names())
 def test_every_method_keeps_as_many_heads_as_asked(evidence: HeadEvidence, name: str) -> None:
-    chosen = registry.get(name).choose(evidence, budget=7, min_per_layer=1)
+    chosen = fakes.quick_method(name).choose(evidence, budget=7, min_per_layer=1)
     assert chosen.mask.count == 7
     assert not chosen.mask.empty_layers

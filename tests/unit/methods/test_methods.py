@@ -14,7 +14,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from fakes import gather
+from fakes import gather, quick_method
 
 from cahp import methods, models
 from cahp.methods.shared import registry
@@ -151,7 +151,7 @@ def test_facts_are_class_attributes_with_defaults() -> None:
 def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
     lasting: Evidence, name: str, budget: int, floor: Minimum
 ) -> None:
-    chosen = registry.get(name).choose(lasting, budget=budget, min_per_layer=floor)
+    chosen = quick_method(name).choose(lasting, budget=budget, min_per_layer=floor)
     assert chosen.mask.keep.shape == (LAYERS, HEADS)
     assert chosen.mask.count == chosen.requested == budget
     # With a floor of an equal share of the budget, as many in each layer: an even selection.
@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_mask_and_the_shared_model_is_left_as_it_wa
 
     before, rng = state(), torch.get_rng_state()
     first, second = (
-        registry.get(name).choose(gather(model, TEXTS, tmp_path / part, seed=3), budget=6) for part in ("a", "b")
+        quick_method(name).choose(gather(model, TEXTS, tmp_path / part, seed=3), budget=6) for part in ("a", "b")
     )
     assert first.mask.flat == second.mask.flat
     assert state() == before
@@ -248,9 +248,10 @@ def test_prices_count_passes_as_the_work_is_done(lasting: Evidence, name: str, f
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_says_in_a_sentence_what_it_does_and_where_it_is_from(name: str) -> None:
-    words = type(registry.get(name)).__doc__ or ""
-    assert words.strip().splitlines()[0].endswith((".", "?"))
-    (source,) = re.findall(r"Source: (.*?)\. Cost: ", " ".join(words.split()))
+    lines = (type(registry.get(name)).__doc__ or "").strip().splitlines()
+    assert lines[0].endswith((".", "?"))
+    words = " ".join(" ".join(lines).split())
+    (source,) = re.findall(r"Source: (.*?)\. Cost: ", words)
     assert re.search(r"\b(19|20)\d\d\b|^ours", source)
     # A paper that is on arXiv is named with its number, as a reader finds it.
     assert "et al." not in source or re.search(r"arXiv \d{4}\.\d{5}|openreview", source)
