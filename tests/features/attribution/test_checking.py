@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from cahp.api import bundled
 from cahp.features.attribution import checking
 from cahp.features.attribution.baseline import measure_baseline, read_bundled
 from cahp.features.attribution.checking import (
@@ -102,8 +103,13 @@ def test_a_built_in_model_ships_its_baseline(name: str) -> None:
 def test_the_shipped_checks_are_of_fifty_texts_and_beat_random_heads() -> None:
     checks = {check.model: check for check in read_bundled_checks().values()}
     assert set(checks) == {"minilm-bbc", "smollm2"}
+    language_model = bundled.read_run("smollm2")
+    assert language_model is not None
+    assert language_model.facts is not None
+    # That the installed model is the one of the bundled run is tested where runs are bundled.
+    cards = {"minilm-bbc": identify("minilm-bbc"), "smollm2": language_model.facts.card}
     for name, check in checks.items():
-        card = identify(name)
+        card = cards[name]
         assert (check.sha256, check.units, len(check.texts)) == (card.identity, card.layers * card.heads, 50)
         assert check.baseline == str(read_bundled(card))
         assert check.made is not None
