@@ -2,50 +2,52 @@
 
 from __future__ import annotations
 
-from functools import partial
+from pathlib import Path
 
-from apps import done, explorer_of, open_app, rerun, text_of
+import fakes
+from apps import done, explorer_with_run, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.versus.panel import TAB, VERSUS
 from cahp.ui.frame.address import mask_to_hex
-
-opened = partial(open_app, "budget")
+from cahp.ui.session.explorer import Explorer
 
 
 def said(app: AppTest) -> str:
     return text_of(app, "markdown", "caption")
 
 
-def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() -> None:
-    app = opened(budget="20", recover="none")
+def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n(tmp_path: Path) -> None:
+    with explorer_with_run("pinned", fakes.quick_task(tmp_path)) as explorer:
+        check_pinned(explorer)
+
+
+def check_pinned(explorer: Explorer) -> None:
+    explorer.board.set_budget(8)
+    app = open_app("budget", explorer)
     app.button(key="board-pin").click().run()
-    explorer = explorer_of(app)
     assert "A and B are the same" in said(app)
     assert explorer.detail == TAB.label
     assert explorer.work.job(VERSUS) is None
     a = explorer.mask
-    explorer.board.set_budget(13)
+    explorer.board.set_budget(5)
     app.run()
     found = done(explorer.work.job(VERSUS))
     assert found is not None
     rerun(app)
     assert f"{(a.keep & explorer.mask.keep).sum()} heads are in both" in said(app)
-    assert "on the same 311 texts" in said(app)
-    assert f"{len(found.apart)} of 311 predictions differ" in said(app)
+    assert "on the same 40 texts" in said(app)
+    assert f"{len(found.apart)} of 40 predictions differ" in said(app)
     assert len(app.dataframe[0].value) == len(found.apart)
     # The address restores both.
     link = dict(app.query_params)
     assert link["pin"] == mask_to_hex(a)
-    assert link["budget"] in ("13", "auto")
+    assert link["budget"] in ("5", "auto")
     app.button(key="pin-swap").click().run()
-    assert explorer.board.budget == 20
+    assert explorer.board.budget == 8
     assert not explorer.board.by_hand
     assert explorer.pinned is not None
-    assert explorer.pinned.variant.mask.count == 13
+    assert explorer.pinned.variant.mask.count == 5
     app.button(key="pin-forget").click().run()
     assert explorer.pinned is None
     assert "pin" not in app.query_params
-
-
-# Two models ---------------------------------------------------------------------------------------------------------
