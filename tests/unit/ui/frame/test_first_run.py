@@ -83,7 +83,6 @@ def run(app: AppTest) -> AppTest:
     ("make", "title", "checks"),
     [
         (shared_layers, "of 8 heads ", ("they match the 2 classes", "uses each layer in many passes")),
-        (one_layer, "2 of 4 heads ", ("they match the 2 classes", "Refit: possible")),
         (two_groups, "of 6 groups ", ("Masks: each group can be switched off", "Refit: possible")),
         (without_labels, "of 12 heads ", ("No labels: ", "Refit: possible")),
         (language_model, "of 12 heads ", ("Labels: none are needed", "Refit: possible")),
