@@ -13,7 +13,7 @@ import cahp
 from cahp.features.premise import measuring as premise
 from cahp.features.premise import removing
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_draws")
 
 
 @pytest.fixture

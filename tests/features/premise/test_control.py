@@ -23,7 +23,7 @@ from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import ModelError, OptionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "few_draws")
 
 
 @pytest.fixture(scope="module")

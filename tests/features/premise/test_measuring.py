@@ -104,6 +104,7 @@ def test_every_measure_but_the_norm_calls_copies_redundant(bench: Bench) -> None
     assert sums[0] == pytest.approx(2 * norms[COPIES[0]])
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int, int]] = []
 
@@ -202,17 +203,20 @@ def test_representatives_are_compared_with_the_mean_of_other_heads() -> None:
     assert result["difference"]["n"] == 2
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_floor_of_p_is_said_to_be_one(bench: Bench) -> None:
     document = measure(bench, pairs=66)
-    document["interaction"]["difference"] |= {"p": 1 / 10_001, "value": 0.00123, "ci95": (0.001, 0.002)}
+    difference = document["interaction"]["difference"]
+    difference |= {"p": 1 / 10_001, "permutations": 10_000, "value": 0.00123, "ci95": (0.001, 0.002)}
     document["alone"]["value"] = 0.25
     lines = "\n".join(describe(document))
     assert "Removing one head costs 0.2500 nats per text on average" in lines
     assert "Their difference is 0.0012 (0.0010 to 0.0020); p < 0.001 (10,000 permutations" in lines
-    document["interaction"]["difference"]["p"] = 0.04
+    difference["p"] = 0.04
     assert "p = 0.040" in "\n".join(describe(document))
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_the_values_of_a_document_give_its_difference_again(bench: Bench) -> None:
     document = measure(bench, pairs=66)
     heads, pairs = document["values"]["heads"], document["values"]["pairs"]
@@ -226,6 +230,7 @@ def test_the_values_of_a_document_give_its_difference_again(bench: Bench) -> Non
         assert value == pytest.approx(document["interaction"][name]["value"], abs=2e-5)
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_measures_are_compared_with_the_cost_after_the_refit(bench: Bench) -> None:
     document = measure(bench, pairs=12, refit=True)
     heads = document["values"]["heads"]
@@ -247,6 +252,7 @@ def test_one_text_is_too_few(bench: Bench) -> None:
         measure(few)
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_groups_that_share_keys_and_values_are_units(tmp_path: Path) -> None:
     model, data = fakes.save_model(tmp_path / "model", "llama"), fakes.write_data(tmp_path / "data")
     settings = Settings(model=str(model), data=str(data), device="cpu", limit=40, eval_limit=10, budget="6")
@@ -256,6 +262,7 @@ def test_groups_that_share_keys_and_values_are_units(tmp_path: Path) -> None:
     assert document["r2"]["representative"]["n"] == 12 - document["clusters"]
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_the_premise_is_tested_over_documents(window_bench: Bench) -> None:
     document = measure(window_bench)
     tested = choose_texts(window_bench)
@@ -285,6 +292,7 @@ def test_outputs_align_with_what_they_turn_into_and_not_with_what_is_orthogonal(
     assert found == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_a_measure_in_the_order_of_the_costs_correlates_perfectly() -> None:
     costs, first, second = np.arange(8.0) ** 3, np.arange(7), np.arange(1, 8)
     joint = costs[first] + costs[second]
