@@ -144,7 +144,7 @@ def test_the_bundled_tests_of_the_premise_give_a_verdict_on_100_texts(model: str
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     place = tmp_path_factory.mktemp("tiny")
     model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data")
-    return Settings(model=str(model), data=str(data), pool_size=8, device="cpu", recover="refit")
+    return fakes.quick(model, data, recover="refit", latency=True, latency_time="0.1s")
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def written(place: Path, quiet_machine: None, monkeypatch: pytest.MonkeyPatch) -
 def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Settings, store: Store) -> None:
     run = prune(settings, store=store)
     assert written.document.command is not None
-    assert written.document.command.endswith("--recover refit --device cpu")
+    assert written.document.command.endswith("--recover refit --device cpu --latency-time 0.1s")
     assert written.made == {"machine": machine(), "date": "2026-01-31"}
     again = replace(run.document, command=None, timings=written.document.timings, cached=written.document.cached)
     assert replace(written.document, command=None) == again
