@@ -173,7 +173,7 @@ def _share(values: Bools) -> Estimate:
     return Estimate(count / total, wilson(count, total), total, "share")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _resamples(units: int, seed: int) -> NDArray[np.uint8]:
     """How often each resample holds each text, ``(resamples, units)``; the same for every mask and every outcome."""
     rng = np.random.default_rng(seed)
