@@ -249,14 +249,14 @@ class BudgetTable:
             known |= self.uncuttable
         if self.current_budget in self.budgets and self.current_budget not in known:
             return "outcomes", self.current_budget
-        if self.quicker is not None and (waiting := self.quicker.missing()) is not None and waiting[0] == "outcomes":
-            return "quicker", waiting[1]
         coarse = list(coarse_to_fine(self.budgets))
+        order = [budget for budget in coarse if budget not in known]
+        if order and self.quicker is not None and (waiting := self.quicker.missing()) is not None:
+            return "quicker", waiting[1]
         if self.recover == NONE.name:
             for budget in coarse[:GLIMPSED]:
                 if budget not in self._outcomes and budget not in self._glimpses:
                     return "glimpse", budget
-        order = [budget for budget in coarse if budget not in known]
         rough = len(self._outcomes) >= min(len(self.budgets), 2 * TIMED)
         timed = [self.budgets[place] for place in spread(len(self.budgets) - 1, TIMED)]
         late = [budget for budget in timed if budget not in self._speed and budget not in self.uncuttable]

@@ -166,6 +166,12 @@ def test_a_quicker_table_is_filled_after_the_current_budget_and_before_the_other
         quick.add(task[1], outcomes=outcomes(0.7))
     assert quick.measured() == (7, 7)
     assert measure(filled) == [("outcomes", budget) for budget in (2, 3, 6, 4, 7)]
+    # Nothing is estimated where all budgets are measured.
+    emptied = BudgetTable(table().selections, recover="quick-refit", timed=False)
+    complete = BudgetTable(table().selections, recover="refit", timed=False, quicker=emptied)
+    for budget in complete.budgets:
+        complete.add(budget, outcomes=outcomes(0.9))
+    assert complete.missing() is None
 
 
 def test_the_first_budgets_are_glimpsed_at_before_any_of_them_answers_all_texts() -> None:
