@@ -326,14 +326,12 @@ def _follow(known: Mapping[int, float], quicker: Mapping[int, Estimate]) -> dict
             changes[budget] = known[budget] / measured[budget]
     if not changes:
         return {**measured, **known}
-    estimates = {}
-    for budget, value in measured.items():
-        change = float(np.interp(budget, list(changes), list(changes.values())))
-        if shares:
-            estimates[budget] = min(1.0, max(0.0, value + change))
-        else:
-            estimates[budget] = value * change
-    return {**estimates, **known}
+    values = np.array(list(measured.values()))
+    between = np.interp(list(measured), list(changes), list(changes.values()))
+    followed = values * between
+    if shares:
+        followed = np.clip(values + between, 0, 1)
+    return {**dict(zip(measured, followed.tolist(), strict=True)), **known}
 
 
 def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[float | None]:

@@ -72,9 +72,8 @@ def measure(explorer: Explorer) -> None:
     bundled = explorer.results.bundled
     if not bundled and explorer.work.job(TABLE) is None and pruned.missing() is not None:
         explorer.work.start(TABLE, explorer.board_state(NONE.name))
-    if explorer.rests_on_quick_refit:
-        explorer.work.drop(REFIT)
-    elif explorer.awaits_refit and not _lacks_figures(explorer):
+    wants_refit = explorer.awaits_refit and not explorer.rests_on_quick_refit
+    if wants_refit and not _lacks_figures(explorer):
         _refit(explorer, Rank.LONG)
     elif recover != NONE.name:
         explorer.work.drop(REFIT)

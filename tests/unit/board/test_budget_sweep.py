@@ -387,6 +387,20 @@ def test_quick_refits_share_lower_layers_come_before_refits_and_are_those_of_pla
             assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
 
 
+def test_rows_after_a_mean_ablation_share_lower_layers_and_are_those_of_plain_evaluations(
+    window_bench: Bench, tmp_path: Path
+) -> None:
+    selections = HeadClusters.of(window_bench.evidence).selections(window_bench.settings)[-4:]
+    table = BudgetTable(selections, recover="mean", timed=False)
+    list(fill(table, window_bench))
+    plain = open_bench(window_bench.settings, store=Store(tmp_path))
+    for row in table.rows():
+        assert row.outcomes is not None
+        expected = evaluate_mask(plain, table.selection(row.budget).mask, recover="mean")
+        for name, estimate in expected.items():
+            assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
+
+
 def test_the_cost_of_a_table_is_said_first(window_bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     run = cahp.prune(window_bench.settings, sweep=True, store=window_bench.resources.store, progress=True)
     assert run.table is not None
