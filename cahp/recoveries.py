@@ -43,15 +43,15 @@ class Recovery:
     ``name`` stands in options and files. ``result`` describes the recovered model ("refitted"), ``noun`` names the
     procedure ("refit"), ``choice`` is the label where a person chooses, ``card`` the clause of a model card.
 
-    ``solves`` tells that output projections are changed in closed form, which costs ``solving_passes`` forward passes
-    per text; ``solving`` says in a report what was done on the texts. ``imitates`` tells that the model is then trained
-    to answer as the full model does, ``needs_labels`` that it is trained on labels. A ``timed`` recovery stops when its
-    time is over. ``on_board`` recoveries can be shown for the mask on the board. A ``baseline`` is applied even if the
-    KL divergence on held-out texts is no lower with it; one that is not even ``checked`` there is not compared at all.
-    A ``layerwise`` one changes a layer by the heads that this layer keeps and by the full model alone, so that masks
-    with the same heads in the lower layers share what these compute.
-    One that ``adds_biases`` gives output projections a bias where they have none. Each of the learning ``rates`` is
-    tried for an epoch.
+    ``solves`` tells that output projections are changed in closed form, in the ``solving_stage`` of progress reports,
+    which costs ``solving_passes`` forward passes per text; ``solving`` says in a report what was done on the texts.
+    ``imitates`` tells that the model is then trained to answer as the full model does, ``needs_labels`` that it is
+    trained on labels. A ``timed`` recovery stops when its time is over. ``on_board`` recoveries can be shown for the
+    mask on the board. A ``baseline`` is applied even if the KL divergence on held-out texts is no lower with it; one
+    that is not even ``checked`` there is not compared at all. A ``layerwise`` one changes a layer by the heads that
+    this layer keeps and by the full model alone, so that masks with the same heads in the lower layers share what these
+    compute. One that ``adds_biases`` gives output projections a bias where they have none. Each of the learning
+    ``rates`` is tried for an epoch.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Recovery:
     card: str
     solves: bool = False
     solving: str = "output projections solved on"
+    solving_stage: str = "refit"
     solving_passes: float = REFIT_PASSES
     imitates: bool = False
     needs_labels: bool = False
@@ -106,18 +107,28 @@ class Recovery:
             return ""
         return f"after {self.noun}"
 
-    def passes(self, texts: int, *, can_refit: bool = True, epochs: int = 3) -> float:
-        """Estimate its forward passes of one text on ``texts`` calibration texts (timed: with unlimited time)."""
-        total = 0.0
+    def stages(self, texts: int, *, can_refit: bool = True, epochs: int = 3) -> dict[str, float]:
+        """Estimate its forward passes of one text on ``texts`` calibration texts by the name of their stage.
+
+        A timed recovery is taken to have unlimited time.
+        """
+        passes: dict[str, float] = {}
         if self.solves and can_refit:
-            total += refit_texts(texts) * self.solving_passes
+            passes[self.solving_stage] = refit_texts(texts) * self.solving_passes
             if self.checked:
-                total += _HELD_OUT * texts * _ACCEPTANCE_PASSES
+                passes[self.solving_stage] += _HELD_OUT * texts * _ACCEPTANCE_PASSES
         if self.imitates:
-            total += _TEACHER_PASSES * texts
+            passes["teacher"] = _TEACHER_PASSES * texts
         if self.trains:
-            total += (epochs + len(self.rates)) * _EPOCH_PASSES * texts
-        return total
+            training = "finetune"
+            if self.imitates:
+                training = "distill"
+            passes[training] = (epochs + len(self.rates)) * _EPOCH_PASSES * texts
+        return passes
+
+    def passes(self, texts: int, *, can_refit: bool = True, epochs: int = 3) -> float:
+        """Estimate its forward passes of one text; see ``stages``."""
+        return sum(self.stages(texts, can_refit=can_refit, epochs=epochs).values())
 
 
 #: All recoveries by name, the cheapest first.
@@ -155,6 +166,7 @@ RECOVERIES: Mapping[str, Recovery] = {
             card="; its attention outputs were solved at once from one pass of the full model (quick refit)",
             solves=True,
             solving="attention outputs solved on",
+            solving_stage="gram matrices",
             solving_passes=1,
             baseline=True,
             checked=False,

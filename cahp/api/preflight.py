@@ -30,9 +30,9 @@ _TOKENS = 32
 _BATCH_TOKENS = 2048
 #: Factor of the gradients through a quarter of the calibration texts.
 _GRADIENTS = 1.25
-#: Tokens of the timing: about 70 passes each of the full and the pruned model, of 8 texts of double length.
-_TIMED = 70 * 8 * 2 * _TOKENS
-#: Of a causal language model: 8 passes each, of the shortest context.
+#: Texts of the timing: about 70 passes each of the full and the pruned model, of 8 texts.
+_TIMED_TEXTS = 2 * 70 * 8
+#: Tokens of the timing of a causal language model: 8 passes each, of the shortest context.
 _GENERATED = 2 * 8 * min(CONTEXTS)
 #: Passes of a language model's calibration tokens to choose its heads, with gradients, and of its head; passes of its
 #: head for each evaluation token before anything is pruned, of which three prepare the comparison of other models.
@@ -40,7 +40,7 @@ _CHOOSING = 2.0
 _CHOOSING_HEAD = 4.0
 _COMPARING_HEAD = 4.0
 #: Tokens that take as long as a step of generation, which reads all weights for one token.
-_STEP_TOKENS = 16
+STEP_TOKENS = 16
 #: Tokens of the self-test: a pass of some short texts, and more for each head of a layer.
 _PROOF_TOKENS = 300
 _PROOF_TOKENS_PER_HEAD = 12
@@ -171,14 +171,21 @@ def _memory(card: ModelCard, size: int) -> int:
 
 
 def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
-    """Seconds of forward passes of ``tokens`` tokens on this machine, with the gradients of a run.
+    """Seconds of forward passes of ``tokens`` tokens on this machine.
 
     Operations are counted from the configuration; the speed is that of a matrix product.
 
     Raises:
         ModelError: If the configuration describes no network.
     """
-    return _GRADIENTS * tokens * _operations(card)[0] * _delay() / _speed()
+    return tokens * _operations(card)[0] * _delay() / _speed()
+
+
+def timed_tokens(card: ModelCard, length: float) -> float:
+    """Tokens of the timing of the full and the pruned model on texts of ``length`` tokens."""
+    if card.saves == "cache":
+        return float(_GENERATED)
+    return _TIMED_TEXTS * length
 
 
 def _operations(card: ModelCard) -> tuple[float, float]:
@@ -205,12 +212,9 @@ def default_seconds(card: ModelCard, *, recover: str = NONE.name, length: int = 
     """
     if card.task.predicts_often:
         return _window_seconds(card, RECOVERIES[recover])
-    timed = _TIMED
-    if card.saves == "cache":
-        timed = _GENERATED
-    without_gradients = timed + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
+    without_gradients = timed_tokens(card, _TOKENS) + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
-    return _START_S + reading + estimate_seconds(card, tokens=_TEXTS * length + without_gradients / _GRADIENTS)
+    return _START_S + reading + estimate_seconds(card, tokens=_GRADIENTS * _TEXTS * length + without_gradients)
 
 
 def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
@@ -224,7 +228,7 @@ def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
     body += window * recovery.passes(calibration // window, can_refit=card.no_refit is None)
     # The proof of the mask, the timing, and the text that each model continues.
     body += 2 * window + _GENERATED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
-    body += (1 + pruned) * sum(section.generated for section in sections()) * _STEP_TOKENS
+    body += (1 + pruned) * sum(section.generated for section in sections()) * STEP_TOKENS
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
     of_layers, of_head = _operations(card)
     return _START_S + reading + (body * of_layers + head * of_head) * _delay() / _speed()

@@ -108,6 +108,15 @@ def report_progress(batches: Sequence[Chunk], stage: str, progress: Progress) ->
     progress(stage, done, total)
 
 
+def nest_progress(progress: Progress, place: int, places: int) -> Progress:
+    """Return a callback for one of ``places`` equal pieces of work, in hundredths of a piece of the whole."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress(stage, 100 * place + 100 * done // max(total, 1), 100 * places)
+
+    return report
+
+
 def spread(rows: int, count: int) -> Ints:
     """Return at most ``count`` of ``rows`` row numbers, evenly spread, with both ends."""
     return np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cahp.features.abilities.receipt import measure_receipt
+from cahp.features.abilities.receipt import count_passes, measure_receipt
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT
 from cahp.goals import ReachedGoal
 from cahp.recoveries import NONE
 from cahp.run.goal_search import reach_goal
 from cahp.run.settings import Settings
+from cahp.ui.session.estimates import pass_seconds, recovery_seconds
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import BoardState, Kind, pass_seconds, recovery_seconds
+from cahp.ui.session.time_left import whole
+from cahp.ui.session.work import BoardState, Kind
 from cahp.values import Progress, digest
 
 #: Numbers of heads that a search tries, about.
 _TRIES = 8
-#: Forward passes of each model over the evaluation texts, about: of a classifier, and of a language model.
-_PASSES = (1.2, 15.0)
 
 
 def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
@@ -30,14 +30,15 @@ def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
 
 def estimate_seconds(board: BoardState) -> float:
     """Estimate the seconds of a receipt of the mask on the board."""
-    passes = _PASSES[not board.bench.card.task.predicts_labels]
-    models = 2 + (board.recover != NONE.name)
-    return pass_seconds(board.bench, evaluation=passes * models)
+    models = 2
+    if board.recover != NONE.name:
+        models = 3
+    return pass_seconds(board.bench, evaluation=models * count_passes(board.bench, complete=True))
 
 
 #: Measure the abilities of the mask on the board, with its recovery.
 MEASURE: Kind[BoardState, AbilitiesRecord] = Kind(
-    _measure, lambda board: f"abilities-{board}", Rank.RUN, expected=estimate_seconds
+    _measure, lambda board: f"abilities-{board}", Rank.RUN, plan=lambda board: whole(estimate_seconds(board))
 )
 
 
@@ -61,5 +62,10 @@ def estimate_search_seconds(board: BoardState) -> float:
 
 #: Search for the fewest heads of CAHP's with which no measurable ability is lost after the board's recovery.
 FEWEST: Kind[BoardState, ReachedGoal] = Kind(
-    _search, _identify, Rank.LONG, newest=True, expected=estimate_search_seconds, title="Search for the fewest heads"
+    _search,
+    _identify,
+    Rank.LONG,
+    newest=True,
+    plan=lambda board: whole(estimate_search_seconds(board)),
+    title="Search for the fewest heads",
 )

@@ -18,7 +18,7 @@ from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
 from cahp.tasks.texts import Texts
-from cahp.values import Floats, HeadMask, Precision, Progress, report_progress, silent
+from cahp.values import Floats, HeadMask, Precision, Progress, nest_progress, report_progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,10 +46,18 @@ def measure_abilities(
     ``texts`` are evaluation windows. All abilities are measured if ``complete``, else those of every run. ``seed``
     draws items and intervals. Losses are read from the store where the same model has read the same items.
     """
-    kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
+    kinds = list_kinds(complete=complete)
     source = make_source(resources.model, texts, seed)
-    rows = [measure_kind(resources, kind, source, mask, recovered, complete=complete) for kind in kinds]
+    rows = []
+    for place, kind in enumerate(kinds):
+        progress = nest_progress(resources.progress, place, len(kinds))
+        rows.append(measure_kind(resources, kind, source, mask, recovered, complete=complete, progress=progress))
     return AbilitiesRecord(decide(rows, seed), complete)
+
+
+def list_kinds(*, complete: bool) -> list[AbilityKind]:
+    """List all abilities, or those that every run measures."""
+    return [kind for kind in ABILITIES if complete or kind.quick is not None]
 
 
 def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:
@@ -92,16 +100,20 @@ def measure_kind(
     recovered: Recovered | None,
     *,
     complete: bool,
+    progress: Progress = silent,
 ) -> ItemValues:
     """Measure one ability of each model."""
     items = draw_items(kind, source, complete=complete)
     if isinstance(items, str):
         return ItemValues(kind.name, kind.label, kind.unit, kind.chance, reason=items)
-    losses = {"full": _read(resources, items, None, None)}
+    models: dict[str, tuple[HeadMask | None, Recovered | None]] = {"full": (None, None)}
     if mask is not None:
-        losses["pruned"] = _read(resources, items, mask, None)
+        models["pruned"] = (mask, None)
         if recovered is not None:
-            losses["recovered"] = _read(resources, items, mask, recovered)
+            models["recovered"] = (mask, recovered)
+    losses = {}
+    for place, (state, (kept, how)) in enumerate(models.items()):
+        losses[state] = _read(resources, items, kept, how, nest_progress(progress, place, len(models)))
     return value_items(kind, items, losses)
 
 
@@ -121,7 +133,7 @@ def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> 
 
 
 def _read(
-    resources: Resources, items: Items, mask: HeadMask | None, recovered: Recovered | None
+    resources: Resources, items: Items, mask: HeadMask | None, recovered: Recovered | None, progress: Progress
 ) -> NDArray[np.float64]:
     """Return the summed losses of a model by item and part, from the store where it has read these items."""
     if mask is not None and mask.is_full and recovered is None:
@@ -138,7 +150,7 @@ def _read(
                 model = cut_model(model, mask, recovered)
             elif mask is not None:
                 gates = model.gates(mask.keep)
-            sums = read_items(model, items, gates=gates, precision=precision, progress=resources.progress)
+            sums = read_items(model, items, gates=gates, precision=precision, progress=progress)
         resources.keep(name, {"sums": sums})
     return sums
 

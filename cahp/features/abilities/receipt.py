@@ -20,6 +20,11 @@ SYMBOLS: dict[Word, str] = {
     "not measurable": "\N{EN DASH}",
 }
 
+#: Passes of a classifier over the evaluation texts and their changed copies.
+_CLASSIFIER_PASSES = 1.2
+#: Tokens of the items that a language model reads, as counted with `smollm2`: of quick abilities, and of all.
+_ITEM_TOKENS = (4_438, 47_957)
+
 
 def measure_receipt(
     bench: Bench, mask: HeadMask, recovered: Recovered | None, *, complete: bool = True
@@ -37,6 +42,13 @@ def measure_receipt(
     return measure_abilities(
         bench.resources, bench.evaluation, mask, recovered, complete=complete, seed=bench.settings.seed
     )
+
+
+def count_passes(bench: Bench, *, complete: bool) -> float:
+    """Estimate how often each model could read the evaluation texts while it reads the items of a receipt."""
+    if bench.card.task.predicts_labels:
+        return _CLASSIFIER_PASSES
+    return _ITEM_TOKENS[complete] / max(1.0, bench.evaluation.tokens)
 
 
 def find_state(record: AbilitiesRecord) -> str:

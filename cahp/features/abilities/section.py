@@ -8,6 +8,7 @@ from cahp.exports.drawings import table
 from cahp.features.abilities.receipt import (
     SYMBOLS,
     count_lost,
+    count_passes,
     explain,
     list_by_word,
     list_cells,
@@ -44,9 +45,12 @@ def _is_goal(bench: Bench) -> bool:
     return goal is not None and Goal.parse(goal).kind.section == NAME
 
 
+def _is_complete(bench: Bench) -> bool:
+    return bench.settings.abilities is True or _is_goal(bench)
+
+
 def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> AbilitiesRecord:
-    complete = bench.settings.abilities is True or _is_goal(bench)
-    return measure_receipt(bench, mask, recovered, complete=complete)
+    return measure_receipt(bench, mask, recovered, complete=_is_complete(bench))
 
 
 def _measure_goal(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate | None:
@@ -83,5 +87,6 @@ RECEIPT: Section[AbilitiesRecord] = Section(
     as_pruned=AbilitiesRecord.as_pruned,
     goal=_measure_goal,
     stage=NAME,
+    passes=lambda bench: count_passes(bench, complete=_is_complete(bench)),
     summarise=summarise,
 )

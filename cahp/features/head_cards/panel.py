@@ -27,8 +27,10 @@ from cahp.ui.frame.page import link
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import measure, offer_again, show_in_row
 from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.estimates import loading_seconds, pass_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import REPLACEABILITY, Kind, loading_seconds, pass_seconds
+from cahp.ui.session.time_left import whole
+from cahp.ui.session.work import REPLACEABILITY, Kind
 from cahp.ui.similarity.chosen import choose, head_of
 from cahp.values import CahpError, Ints, digest
 from cahp.values.statistics import called
@@ -52,7 +54,7 @@ EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...]] = Kind(
 REMOVAL: Kind[tuple[Bench, int], Outcomes] = Kind(
     lambda subject, _: measure_removal(*subject),
     lambda subject: f"removal-{subject[0].card.sha256}-{subject[0].evaluation.sha256}-{subject[1]}",
-    expected=lambda subject: pass_seconds(subject[0], evaluation=1),
+    plan=lambda subject: whole(pass_seconds(subject[0], evaluation=1)),
 )
 
 _HERE = Path(__file__).parent

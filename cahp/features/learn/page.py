@@ -26,8 +26,10 @@ from cahp.ui.frame.running import measure as measure_here
 from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.parts.display import bind_units, plain, problem
 from cahp.ui.session import jobs
+from cahp.ui.session.estimates import loading_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import TABLE, Kind, loading_seconds
+from cahp.ui.session.time_left import whole
+from cahp.ui.session.work import TABLE, Kind
 from cahp.words import capital
 
 #: Characters of an example text.
@@ -36,7 +38,7 @@ _EXCERPT = 240
 SCENE: Kind[tuple[Bench, HeadFamily], Scene] = Kind(
     lambda subject, _: measure_scene(*subject),
     lambda subject: f"scene-{subject[0].card.sha256}-{subject[1].leaving}",
-    expected=lambda subject: loading_seconds(subject[0]),
+    plan=lambda subject: whole(loading_seconds(subject[0])),
 )
 
 

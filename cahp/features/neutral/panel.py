@@ -12,9 +12,10 @@ from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.estimates import plan_run, run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import BoardState, Kind, choose_or_half, run_seconds
+from cahp.ui.session.work import BoardState, Kind, choose_or_half
 from cahp.values import Progress
 from cahp.words import duration
 
@@ -38,7 +39,7 @@ NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
     _evaluate,
     lambda board: f"neutral-{board.mask.sha256}-{board.recover}-{board.bench.calibration.sha256}",
     Rank.RUN,
-    expected=lambda board: run_seconds(board.bench),
+    plan=lambda board: plan_run(board.bench),
 )
 
 

@@ -20,9 +20,10 @@ from cahp.features.own_text.words import read_maps
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered, cut_model
 from cahp.ui.parts.inputs import input_box, keep, parts_of
+from cahp.ui.session.estimates import plan_recovery, recovery_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.work import WARM, BoardState, Kind, recovery_seconds
+from cahp.ui.session.work import WARM, BoardState, Kind
 from cahp.values import HeadMask, Input, Progress, digest
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ RECOVERED: Kind[TextOnBoard, bool] = Kind(
     lambda text: f"own_text_recovered-{text.known.number}-{text.board}",
     Rank.LONG,
     newest=True,
-    expected=lambda text: expect_seconds(text),
+    plan=lambda text: plan_recovery(text.board.bench, text.recovery or NONE.name),
     title="Refit",
 )
 

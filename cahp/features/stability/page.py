@@ -19,8 +19,8 @@ from cahp.ui.frame import knee
 from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
 from cahp.ui.session import jobs
+from cahp.ui.session.estimates import pass_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import pass_seconds
 from cahp.values import Estimate, HeadMask, Progress
 from cahp.words import capital, duration, span
 

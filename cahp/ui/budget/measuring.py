@@ -13,8 +13,9 @@ from cahp.ui.frame import board
 from cahp.ui.frame.page import provenance
 from cahp.ui.frame.running import draw_timing, show_in_row
 from cahp.ui.parts.display import problem, show_steps
+from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, TABLE, recovery_seconds
+from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, TABLE
 from cahp.words import duration
 
 

@@ -27,6 +27,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.opening import shared_model
+from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import Kind
 from cahp.values import CahpError, Cancelled, OptionError, Progress
 
@@ -93,7 +94,7 @@ MEASURE: Kind[_Request, Comparison] = Kind(
     lambda request: f"compare-{request}",
     Rank.LONG,
     awaited=False,
-    expected=lambda request: 60 * request.minutes,
+    plan=lambda request: whole(60 * request.minutes),
 )
 
 

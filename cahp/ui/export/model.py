@@ -20,8 +20,8 @@ from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import download, plain, problem, show_steps
 from cahp.ui.session import jobs
+from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import recovery_seconds
 from cahp.words import capital, duration, percent, size_of
 
 #: Session key: the job that wrote the latest model, by name.

@@ -26,8 +26,8 @@ from cahp.ui.frame.page import of_bundle
 from cahp.ui.frame.running import draw_timing, follow, need_run
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import recovery_seconds
 from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, rate, signed, times
 
 #: The rows of the page: name, title, what it is for, and what draws it.

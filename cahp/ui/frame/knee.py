@@ -8,8 +8,9 @@ from cahp.figures.curves import silhouette
 from cahp.stages.clustering import COMPLETE
 from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
+from cahp.ui.session.estimates import pass_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import NULL, pass_seconds
+from cahp.ui.session.work import NULL
 from cahp.words import duration
 
 

@@ -1,4 +1,4 @@
-"""The board before a run: greyed out, in the shape of the model; its rows light up as the stages finish."""
+"""The board before a run: greyed out, in the shape of the model; its rows light up as the work goes on."""
 
 from __future__ import annotations
 
@@ -8,39 +8,17 @@ from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
 from cahp.ui.session.jobs import Job
 
-#: The stages of a run in the explorer, in order; what comes after them finds all rows lit.
-_STAGES = (
-    "load",
-    "signatures",
-    "features",
-    "projection",
-    "clustering",
-    "salience",
-    "latency",
-    "evaluation",
-    "recovery",
-)
 #: Pixels of the largest cell, as on the board, and of the whole drawing.
 _CELL = 44
 _WIDTH = 760
 _HEIGHT = 340
 
 
-def count_lit(card: ModelCard, stage: str, share: float) -> int:
-    """Return how many layers are lit when ``share`` of a stage is done (before the first stage: none)."""
-    if not stage or stage == "waiting":
-        return 0
-    finished = float(len(_STAGES))
-    if stage in _STAGES:
-        finished = _STAGES.index(stage) + share
-    return int(card.layers * finished / len(_STAGES))
-
-
 def draw(card: ModelCard, job: Job[object] | None = None) -> None:
     """Draw the board of a model before there is anything on it, or how far the ``job`` of its run is."""
     lit = 0
     if job is not None and not job.ended:
-        lit = count_lit(card, job.stage, job.share)
+        lit = int(card.layers * job.share)
     # Cells are in the order of layers, and the first layers are lit.
     cells = '<i class="lit"></i>' * (lit * card.heads) + "<i></i>" * ((card.layers - lit) * card.heads)
     label = f"{card.layers} layers of {card.heads}, {lit} of them lit"

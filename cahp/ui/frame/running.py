@@ -11,9 +11,10 @@ from cahp.api.preflight import check_run
 from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.ui.frame import outline
 from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.estimates import pass_seconds, run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Place
-from cahp.ui.session.work import ROLES, RUN, SPEED, Kind, pass_seconds, run_seconds
+from cahp.ui.session.work import ROLES, RUN, SPEED, Kind
 from cahp.values import CahpError
 from cahp.values.head_roles import HeadRoles
 from cahp.words import capital, duration

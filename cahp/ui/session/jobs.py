@@ -29,14 +29,13 @@ from typing import Any, Generic, Literal, TypeVar
 
 from cahp.run.timeline import LONG, PREPARATIONS
 from cahp.ui.session.lifetime import is_alive
+from cahp.ui.session.time_left import Plan, TimeLeft
 from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _log = logging.getLogger(__name__)
-#: The largest share of work that is estimated to be done.
-_ALMOST = 0.95
 #: Seconds after which a quick job lets other quick ones pass.
 QUICK_S = 2.0
 #: A time left is announced once so many seconds have passed, or this share of the work is done.
@@ -78,7 +77,7 @@ class Job(Generic[T]):
         work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
             every ``yield``, and jobs of other sessions take turns with it.
         rank: Its priority.
-        expected: Seconds that it may take.
+        plan: The seconds that it may take, by stage.
         headline: The only stage whose progress is shown (None: all stages).
         title: Names the work (empty: its stages do).
     """
@@ -93,7 +92,7 @@ class Job(Generic[T]):
         work: Callable[[Progress], Any],
         *,
         rank: Rank = Rank.RUN,
-        expected: float | None = None,
+        plan: Plan = (),
         headline: str | None = None,
         title: str = "",
     ):
@@ -108,19 +107,12 @@ class Job(Generic[T]):
         self.state: State = "queued"
         #: Whether it lets another job pass.
         self.paused = False
-        self.stage = ""
-        self.done = 0
-        self.total = 0
         self.result: T | None = None
         self.error: str | None = None
         self._worker = worker
-        self._expected = expected
         self._headline = headline
         self._steps: Iterator[None] = self._run(work)
-        self._started: float | None = None
-        #: When the current stage began, and how much of it was done then.
-        self._stage_began = monotonic()
-        self._stage_base = 0
+        self._time = TimeLeft(plan)
         #: The first time left that was announced.
         self._announced: float | None = None
         self._end = threading.Event()
@@ -151,19 +143,24 @@ class Job(Generic[T]):
         return self._worker.place(self)
 
     @property
+    def stage(self) -> str:
+        """The stage that it last reported (empty: none)."""
+        return self._time.stage
+
+    @property
+    def done(self) -> int:
+        """How many units of its stage are done."""
+        return self._time.done
+
+    @property
+    def total(self) -> int:
+        """How many units its stage has."""
+        return self._time.total
+
+    @property
     def seconds_left(self) -> float | None:
-        """Estimated seconds to the end, from the expected time and the pace of this stage (None: unknown)."""
-        if self._started is None:
-            return self._expected
-        estimates = []
-        if self._expected is not None:
-            estimates.append(self._expected - (monotonic() - self._started))
-        spent = monotonic() - self._stage_began
-        if self.done > self._stage_base and spent > 0.5:
-            estimates.append(spent * (self.total - self.done) / (self.done - self._stage_base))
-        if not estimates:
-            return None
-        return max(0.0, *estimates)
+        """Estimated seconds to the end (None: unknown)."""
+        return self._time.seconds
 
     @property
     def announced_left(self) -> float | None:
@@ -172,40 +169,28 @@ class Job(Generic[T]):
         They never rise by more than they have fallen before.
         """
         left = self.seconds_left
-        if left is None or self._started is None:
+        if left is None or not self._time.began:
             return None
         if self._announced is None:
-            if monotonic() - self._started < _KNOWN_S and self.share < _KNOWN_SHARE:
+            if self._time.spent < _KNOWN_S and self.share < _KNOWN_SHARE:
                 return None
             self._announced = left
         return min(left, self._announced)
 
     @property
     def share(self) -> float:
-        """The share of its work that is done, counted or else estimated by the time, which never reaches 1."""
-        counted = 0.0
-        if self.total:
-            counted = self.done / self.total
-        left = self.seconds_left
-        if counted or left is None or self._started is None:
-            return min(1.0, counted)
-        spent = monotonic() - self._started
-        return min(_ALMOST, spent / max(spent + left, 1e-9))
+        """The share of its work that is done; see ``TimeLeft.share``."""
+        return self._time.share
 
     def _report(self, stage: str, done: int, total: int) -> None:
         self._raise_if_unwanted()
         if self._headline in (None, stage):
-            if stage != self.stage or done < self.done:
-                self._stage_began = monotonic()
-                self._stage_base = done
-            self.stage = stage
-            self.done = done
-            self.total = total
+            self._time.report(stage, done, total)
         # A job that loads a model holds a lock, for which the other job would wait forever.
         self.present_rank = self.rank
         if stage in LONG:
             self.present_rank = max(self.rank, Rank.LONG)
-        elif self._started is not None and monotonic() - self._started > QUICK_S:
+        elif self._time.spent > QUICK_S:
             # It was thought to be quick: what others ask for does not wait for the rest of it.
             self.present_rank = max(self.rank, Rank.RUN)
         if stage not in PREPARATIONS:
@@ -214,16 +199,13 @@ class Job(Generic[T]):
 
     def _let_others_pass(self) -> None:
         """Run the waiting jobs of a better rank than the present one; their time is not that of this job."""
-        began = monotonic()
+        before = self._time.spent
         self.paused = True
         try:
             self._worker.run_above(self.present_rank)
         finally:
             self.paused = False
-        spent = monotonic() - began
-        self._stage_began += spent
-        if self._started is not None:
-            self._started += spent
+        self._time.skip(self._time.spent - before)
 
     def _raise_if_unwanted(self) -> None:
         if self.ended or not is_alive(self.session_id):
@@ -240,8 +222,8 @@ class Job(Generic[T]):
         with self._ending:
             if self.ended:
                 return False
-            if self._started is None:
-                self._started = monotonic()
+            if not self._time.began:
+                self._time.begin()
                 self.state = "running"
             steps = self._steps
         token = _progress.set(self._report)

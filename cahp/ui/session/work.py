@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
-from cahp.api.preflight import estimate_seconds
 from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.versus import Variant, Versus, versus
@@ -30,12 +29,13 @@ from cahp.run.roles import find_roles
 from cahp.run.split_log import TestSplitLog
 from cahp.run.timeline import PREPARATIONS
 from cahp.stages.replacement import Replaceability
-from cahp.tasks.texts import Texts
 from cahp.ui.session import jobs
+from cahp.ui.session.estimates import pass_seconds, plan_recovery, plan_run
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.lifetime import is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, at_half
+from cahp.ui.session.time_left import Plan, whole
 from cahp.values import HeadMask, KneeNotFoundError, Progress, Selection
 from cahp.values.head_roles import HeadRoles
 
@@ -46,14 +46,9 @@ T = TypeVar("T")
 _WARM_LATEST_S = 20.0
 _WARM_CHECK_S = 0.1
 
-#: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
-_FIRST_S = 4.0
-_BYTES_PER_S = 3e7
 #: Seconds after which a page polls its jobs, and while a model is loaded.
 _PULSE_S = 0.6
 _LOADING_PULSE_S = 2.0
-#: Seconds of a run beside its forward passes: loading and proving the model, projecting the heads, timing.
-_OVERHEAD_S = 15.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,42 +181,6 @@ def _measure_replaceability(bench: Bench, _: Progress) -> Replaceability:
     return replaceability
 
 
-#: Tokens by texts: every page that offers a run estimates its time again.
-_tokens: WeakKeyDictionary[Texts, float] = WeakKeyDictionary()
-
-
-def _count_tokens(texts: Texts) -> float:
-    """Count or estimate the tokens of texts, once."""
-    if texts not in _tokens:
-        _tokens[texts] = texts.tokens
-    return _tokens[texts]
-
-
-def loading_seconds(bench: Bench) -> float | None:
-    """Estimate the seconds until the model of a bench is in memory and verified (None: it is)."""
-    if is_loaded(bench.card, device=bench.settings.device):
-        return None
-    return _FIRST_S + int((bench.card.details or {}).get("bytes", 0)) / _BYTES_PER_S
-
-
-def run_seconds(bench: Bench) -> float:
-    """Estimate the seconds of a run: one pass over the calibration texts, and two over the evaluation texts."""
-    return pass_seconds(bench, calibration=1, evaluation=2) + _OVERHEAD_S
-
-
-def recovery_seconds(bench: Bench, recover: str) -> float:
-    """Estimate the seconds of a recovery and of the evaluation after it."""
-    texts = len(bench.calibration)
-    passes = RECOVERIES[recover].passes(texts, can_refit=not bench.card.no_refit) / texts
-    return pass_seconds(bench, calibration=passes, evaluation=1)
-
-
-def pass_seconds(bench: Bench, *, calibration: float = 0, evaluation: float) -> float:
-    """Estimate the seconds of so many passes over the calibration texts and the evaluation texts."""
-    tokens = calibration * _count_tokens(bench.calibration) + evaluation * _count_tokens(bench.evaluation)
-    return estimate_seconds(bench.card, tokens=int(tokens))
-
-
 # The kinds ---------------------------------------------------------------------------------------------------
 
 
@@ -230,8 +189,8 @@ class Kind(Generic[S, T]):
     """A kind of job on a subject ``S`` with a result ``T``.
 
     ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one. With a
-    ``headline`` only the progress of that stage is shown. ``expected`` estimates its seconds. ``title`` names the work
-    where it stands alone (empty: its stages do).
+    ``headline`` only the progress of that stage is shown. ``plan`` estimates its seconds by stage. ``title`` names the
+    work where it stands alone (empty: its stages do).
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -240,13 +199,13 @@ class Kind(Generic[S, T]):
     awaited: bool = True
     newest: bool = False
     headline: str | None = None
-    expected: Callable[[S], float | None] = lambda _: None
+    plan: Callable[[S], Plan] = lambda _: ()
     title: str = ""
 
 
 #: Make a run on this machine.
 RUN: Kind[Bench, tuple[Run, HeadClusters]] = Kind(
-    _run, lambda _: "run", Rank.RUN, awaited=False, expected=run_seconds, title="Run"
+    _run, lambda _: "run", Rank.RUN, awaited=False, plan=plan_run, title="Run"
 )
 #: Compute the clusters of an earlier run.
 CLUSTERS: Kind[Bench, HeadClusters] = Kind(
@@ -274,7 +233,7 @@ REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
     _measure_replaceability,
     lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
     Rank.RUN,
-    expected=lambda bench: pass_seconds(bench, calibration=3, evaluation=0),
+    plan=lambda bench: whole(pass_seconds(bench, calibration=3, evaluation=0)),
     title="Replaceability",
 )
 #: Load the model and compute the full model's predictions before they are needed.
@@ -293,7 +252,7 @@ REFIT: Kind[BoardState, Outcomes | None] = Kind(
     lambda board: f"refit-{board}",
     Rank.LONG,
     newest=True,
-    expected=lambda board: recovery_seconds(board.bench, board.recover),
+    plan=lambda board: plan_recovery(board.bench, board.recover),
     title="Refit",
 )
 #: Distil the mask on the board: minutes of training that let figures and runs pass.
@@ -301,7 +260,7 @@ DISTIL: Kind[BoardState, Outcomes] = Kind(
     lambda board, _: _enter_distilled(board, board.bench.recoveries.distill(board.mask)),
     lambda board: f"distil-{board}",
     Rank.LONG,
-    expected=lambda board: recovery_seconds(board.bench, board.recover),
+    plan=lambda board: plan_recovery(board.bench, board.recover),
     title="Distillation",
 )
 #: Time the mask on the board; a time that is already shown is measured again.
@@ -345,7 +304,7 @@ class Work:
         work: Any = partial(kind.work, subject)
         if rank is None:
             rank = kind.rank
-        options: dict[str, Any] = {"expected": kind.expected(subject), "headline": kind.headline, "title": kind.title}
+        options: dict[str, Any] = {"plan": kind.plan(subject), "headline": kind.headline, "title": kind.title}
         job: Job[T] = jobs.submit(self._session_id, key, work, rank=rank, **options)
         self._jobs[kind] = job
         return job

@@ -35,8 +35,10 @@ from cahp.ui.frame.running import measure
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.parts.inputs import has_words, input_box, keep
+from cahp.ui.session.estimates import loading_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import Kind, loading_seconds
+from cahp.ui.session.time_left import whole
+from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.graph import show_graph
 from cahp.values import HeadMask, Input, Progress
@@ -114,7 +116,7 @@ COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
     lambda subject: f"similarity-{hash((subject[0].card.sha256, subject[1]))}",
     awaited=False,
     newest=True,
-    expected=lambda subject: loading_seconds(subject[0]),
+    plan=lambda subject: whole(loading_seconds(subject[0])),
 )
 
 

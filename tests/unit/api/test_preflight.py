@@ -89,7 +89,7 @@ def test_operations_are_those_that_a_forward_pass_takes(tmp_path: Path) -> None:
 
 def test_time_grows_with_operations_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     # The built-in encoder has 12 squares of its hidden size a layer, and a token takes two operations of each.
-    monkeypatch.setattr(preflight, "_speed", lambda: 1.25 * 2)
+    monkeypatch.setattr(preflight, "_speed", lambda: 2.0)
     monkeypatch.setattr(preflight, "_delay", lambda: 1.0)
     minilm = models.identify("minilm")
     assert preflight.estimate_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2

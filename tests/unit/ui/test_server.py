@@ -14,8 +14,8 @@ from cahp import data, models
 from cahp.api import bundled, preflight
 from cahp.ui import server
 from cahp.ui.server import AssetInjector
+from cahp.ui.session.estimates import run_seconds
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import run_seconds
 from cahp.values import ModelError
 
 STYLE = "p { color: red; }"

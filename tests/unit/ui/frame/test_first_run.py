@@ -12,7 +12,6 @@ from apps import done, explorer_of, has_button, open_app, open_dialog, rerun, te
 from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
-from cahp.ui.frame.outline import count_lit
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN
 
@@ -114,10 +113,3 @@ def test_an_error_stays_until_it_is_dismissed() -> None:
         assert "outside 6 to 72" in text_of(rerun(app), "error")
     app.button(key="dismiss-note").click().run()
     assert not app.error
-
-
-def test_rows_light_up_as_stages_finish(tmp_path: Path) -> None:
-    card = bring(*one_layer(tmp_path)).card
-    deep = replace(card, layers=9)
-    # The second of nine stages is half done, so one row is lit.
-    assert [count_lit(deep, stage, 0.5) for stage in ("", "signatures", "recovery", "abilities")] == [0, 1, 8, 9]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from cahp.run.timeline import PREPARATIONS
-from cahp.ui.session import jobs
+from cahp.ui.session import jobs, time_left
+from cahp.ui.session.time_left import whole
 from cahp.values import DataError, Progress
 
 SESSION, OTHER = "one person", "another person"
@@ -222,7 +223,7 @@ def test_the_time_of_a_job_that_was_let_pass_does_not_count(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, begun = [100.0], threading.Event()
-    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time_left, "monotonic", lambda: now[0])
 
     def work(progress: Progress) -> None:
         progress("table", 0, 10)
@@ -276,19 +277,19 @@ def nobody_waits() -> None:
 
 @pytest.mark.usefixtures("nobody_waits")
 def test_work_that_counts_nothing_moves_with_the_time(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = start(SESSION, "load", lambda progress: gate.wait(PATIENCE), expected=10.0)
-    begun = job._started
+    job = start(SESSION, "load", lambda progress: gate.wait(PATIENCE), plan=whole(10.0))
+    begun = job._time._began
     assert begun is not None
     for spent, share in ((4.0, 0.4), (25.0, 0.95)):
-        monkeypatch.setattr(jobs, "monotonic", lambda spent=spent: begun + spent)
+        monkeypatch.setattr(time_left, "monotonic", lambda spent=spent: begun + spent)
         assert job.share == pytest.approx(share)
     job._report("load", 3, 4)
     assert job.share == 0.75
 
 
 def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threading.Event) -> None:
-    start("the first", "run", holding(gate), expected=100.0)
-    second = jobs.submit("the second", "run", holding(gate), expected=20.0)
+    start("the first", "run", holding(gate), plan=whole(100.0))
+    second = jobs.submit("the second", "run", holding(gate), plan=whole(20.0))
     unknown = jobs.submit("the third", "compare", lambda _: None)
     last = jobs.submit("the fourth", "table", lambda _: None, rank=jobs.Rank.BACKGROUND)
     places = [job.place for job in (second, unknown, last)]
@@ -383,7 +384,7 @@ def test_a_quick_job_lets_all_that_a_person_waits_for_pass_while_it_refits(gate:
 
 def test_a_time_left_is_told_once_it_is_known_and_never_rises_above_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time_left, "monotonic", lambda: now[0])
     told: list[float | None] = []
 
     def work(progress: Progress) -> None:

@@ -18,6 +18,7 @@ from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.ui.session import work
 from cahp.ui.session.results import Results
+from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import (
     CONFIRM,
     DISTIL,
@@ -28,7 +29,6 @@ from cahp.ui.session.work import (
     BoardState,
     Kind,
     Work,
-    run_seconds,
 )
 from cahp.values import HeadMask, Progress
 
@@ -96,10 +96,10 @@ def test_pages_wait_for_awaited_kinds_only(mine: Work, gate: threading.Event) ->
     often = mine.pulse
     assert often is not None
     # Drawing the page would slow the loading of a model.
-    job.stage = "load"
+    job._time.report("load", 0, 1)
     assert mine.pulse is not None
     assert mine.pulse > often
-    job.stage = ""
+    job._time.report("evaluation", 0, 1)
     gate.set()
     assert job.wait(PATIENCE)
     assert mine.pulse is None
@@ -217,7 +217,7 @@ class Distilling:
 def test_only_an_explicit_request_distils_and_its_result_is_cached(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "measure_recovered", lambda bench, mask, recovered: outcomes(0.6))
     monkeypatch.setattr(work, "measure_steps", lambda measurements, texts, mask, made, *, seed: STEPS)
-    monkeypatch.setattr(work, "recovery_seconds", lambda bench, recover: 90.0)
+    monkeypatch.setattr(work, "plan_recovery", lambda bench, recover: whole(90.0))
     bench, table = Distilling(), BudgetTable(on_a_line().selections(Settings()), recover="distill")
     mask = table.selection(3).mask
     subject = BoardState(cast(Bench, bench), Results(), mask, "distill", table)
@@ -236,24 +236,6 @@ def test_only_an_explicit_request_distils_and_its_result_is_cached(mine: Work, m
     assert later.results.outcomes(mask, "distill") == outcomes(0.6)
     assert later.results.distilled[mask.sha256] == (REPORT, STEPS)
     assert bench.trained == 1
-
-
-def bench(texts: int) -> Bench:
-    words = Texts(("one two three",) * texts, None, np.zeros(texts, dtype=np.int64), ("a", "b"))
-    return cast(Bench, SimpleNamespace(calibration=words, evaluation=words, card="a model"))
-
-
-def test_a_run_reads_the_calibration_texts_once_and_the_evaluation_texts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    def estimate(card: object, *, tokens: int) -> float:
-        asked.append(tokens)
-        return 60.0
-
-    monkeypatch.setattr(work, "estimate_seconds", estimate)
-    # 10 texts of 3 words, three times over: 1.3 tokens a word, and 4 more a text.
-    assert run_seconds(bench(10)) == 60.0 + 15.0
-    assert asked == [int(1.3 * 90) + 4 * 30]
 
 
 def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from cahp.api import bundled
+from cahp.run.bench import Bench
+from cahp.run.settings import Settings
+from cahp.ui.session import estimates
+from cahp.ui.session.estimates import plan_recovery, plan_run, recovery_seconds, run_seconds
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import RUN
+
+#: Seconds before the end in which rounding and polling are a large part of what is left.
+LAST_S = 5.0
+
+
+def bench(settings: Settings) -> Bench:
+    return Source.open(settings).bench
+
+
+def stages(settings: Settings) -> list[str]:
+    return [part.stage for part in plan_run(bench(settings))]
+
+
+def test_a_plan_has_the_stages_of_a_run_in_their_order() -> None:
+    settings = bundled.RUNS["minilm-bbc"]
+    choosing = ["load", "salience", "signatures", "projection"]
+    evaluation = ["evaluation"] * 3
+    assert stages(settings) == [*choosing, "latency", "refit", *evaluation, "unstructured"]
+    asked = replace(settings, recover="none", latency=False, budget="12", abilities=True)
+    assert stages(asked) == [*choosing, *evaluation[:2], "abilities"]
+    distilled = replace(settings, recover="auto", latency=False, budget="12")
+    assert stages(distilled) == [*choosing, "refit", "teacher", "distill", *evaluation]
+
+
+def test_a_timed_recovery_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "estimate_seconds", lambda card, *, tokens: 1000.0)
+    limited = bench(replace(bundled.RUNS["minilm-bbc"], recover="auto", recover_time="90s"))
+    seconds = {part.stage: part.seconds for part in plan_recovery(limited, "auto")}
+    assert (seconds["distill"], seconds["refit"]) == (90, 1000)
+    assert recovery_seconds(limited, "auto") == sum(seconds.values())
+
+
+def test_more_texts_take_longer_and_a_loaded_model_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = bundled.RUNS["minilm-bbc"]
+    few = bench(replace(settings, limit=100))
+    assert run_seconds(few) < run_seconds(bench(settings))
+    waiting = recovery_seconds(few, "refit")
+    monkeypatch.setattr(estimates, "is_loaded", lambda card, *, device: True)
+    assert recovery_seconds(few, "refit") < waiting
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_the_time_left_of_a_run_is_within_a_factor_of_one_and_a_half_of_the_truth() -> None:
+    explorer = Explorer("one person", Source.open(bundled.RUNS["minilm-bbc"]))
+    explorer.work.start(RUN, explorer.bench)
+    job = explorer.work.job(RUN)
+    assert job is not None
+    told = []
+    while not job.ended:
+        told.append((time.monotonic(), job.announced_left))
+        time.sleep(0.5)
+    end = time.monotonic()
+    assert (job.state, job.error) == ("done", None)
+    ratios = [left / (end - now) for now, left in told if left is not None and end - now > LAST_S]
+    assert ratios
+    print(f"a run of {end - told[0][0]:.0f} s: announced {min(ratios):.2f} to {max(ratios):.2f} of the true time left")
+    assert min(ratios) > 1 / 1.5
+    assert max(ratios) < 1.5
